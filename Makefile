@@ -1,0 +1,39 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo setup test test-all lint lock clean
+
+## Train on photographs of solar cells, evaluate on the held-out quarter, write a report.
+demo: setup
+	$(BIN)/transxnet train elpv --recipe demo
+
+## Make .venv with the pinned dependencies and this package.
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+## The tests that take minutes at most; test-all adds the long ones.
+test: setup
+	$(BIN)/python -m pytest
+
+test-all: setup
+	$(BIN)/python -m pytest -m ''
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+## Pin the dependencies anew (needs uv).
+lock:
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra samples --extra readers --extra dev \
+		--generate-hashes --no-emit-index-url --no-header --upgrade -o requirements.txt
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,29 @@
+"""A convolution without bias and the BatchNorm that follows it."""
+
+from torch import Tensor, nn
+
+
+class ConvNorm(nn.Module):
+    """``BatchNorm(Conv2d(x))``, the convolution without bias.
+
+    Args:
+        in_dim: input channels.
+        out_dim: output channels.
+        kernel_size: of the convolution.
+        stride: of the convolution.
+        padding: zeros at each border.
+        groups: of the convolution.
+
+    Shapes:
+        (B, in_dim, H, W) -> (B, out_dim, H', W'), H' and W' as ``nn.Conv2d`` has them.
+    """
+
+    def __init__(
+        self, in_dim: int, out_dim: int, kernel_size: int = 1, stride: int = 1, padding: int = 0, groups: int = 1
+    ):
+        super().__init__()
+        self.conv = nn.Conv2d(in_dim, out_dim, kernel_size, stride, padding, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(out_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(x))

@@ -1,0 +1,29 @@
+"""Dynamic position encoding (Eq. 1)."""
+
+from torch import Tensor, nn
+
+from transxnet.layers.checks import check_odd, check_positive
+
+
+class DPE(nn.Module):
+    """A residual depthwise convolution that tells each position where it stands: ``x + DWConv(x)`` (Eq. 1).
+
+    Args:
+        dim: channels.
+        kernel_size: side of the kernel, odd.
+
+    Shapes:
+        (B, dim, H, W) -> (B, dim, H, W).
+
+    Raises:
+        ValueError: a dim that is not positive, or an even kernel_size.
+    """
+
+    def __init__(self, dim: int, kernel_size: int = 7):
+        super().__init__()
+        check_positive(dim=dim)
+        check_odd(kernel_size=kernel_size)
+        self.dwconv = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.dwconv(x)

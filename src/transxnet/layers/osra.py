@@ -1,0 +1,72 @@
+"""Overlapping spatial reduction attention (Sec. III-B2, Fig. 4c)."""
+
+from torch import Tensor, nn
+
+from transxnet.layers.checks import check_divisible, check_positive
+from transxnet.layers.conv_norm import ConvNorm
+from transxnet.ops import biased_attention
+
+
+class OverlappingSpatialReduction(nn.Sequential):
+    """OSR of Eq. 4: a depthwise convolution of stride s and kernel s + 3, then a per-channel one.
+
+    Shapes:
+        (B, dim, H, W) -> (B, dim, ceil(H / s), ceil(W / s)).
+    """
+
+    def __init__(self, dim: int, stride: int):
+        kernel_size = stride + 3
+        super().__init__()
+        self.reduce = ConvNorm(dim, dim, kernel_size, stride, padding=kernel_size // 2, groups=dim)
+        self.act = nn.GELU()
+        self.scale = ConvNorm(dim, dim, groups=dim)
+
+
+class LocalRefinement(nn.Module):
+    """``y + LR(y)`` of Eq. 4, LR a 3x3 depthwise convolution. Shapes: (B, dim, H, W) -> the same."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.dwconv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.dwconv(x)
+
+
+class OSRA(nn.Module):
+    """Multi-head attention from every position to overlapping, spatially reduced keys and values (Eq. 4).
+
+    Args:
+        dim: channels C.
+        num_heads: attention heads h, dividing C.
+        sr_ratio: stride s of the reduction; with 1 there is none, and the local refinement remains.
+
+    Shapes:
+        x (B, C, H, W), pos_bias (1, h, N, M) or None with N = H W and M = ceil(H / s) ceil(W / s) -> (B, C, H, W).
+
+    Raises:
+        ValueError: a size that is not positive, or heads that do not divide the channels.
+    """
+
+    def __init__(self, dim: int, num_heads: int = 1, sr_ratio: int = 1):
+        super().__init__()
+        check_positive(dim=dim, num_heads=num_heads, sr_ratio=sr_ratio)
+        check_divisible("dim", dim, "num_heads", num_heads)
+        self.num_heads = num_heads
+        self.q = nn.Conv2d(dim, dim, 1)
+        self.reduction = OverlappingSpatialReduction(dim, sr_ratio) if sr_ratio > 1 else nn.Identity()
+        self.refinement = LocalRefinement(dim)
+        self.kv = nn.Conv2d(dim, 2 * dim, 1)
+
+    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, h, N, d), keys and values (B, h, M, d)."""
+        q = self.q(x)
+        k, v = self.kv(self.refinement(self.reduction(x))).chunk(2, dim=1)
+        return self._heads(q), self._heads(k), self._heads(v)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.flatten(2).unflatten(1, (self.num_heads, -1)).transpose(2, 3)
+
+    def forward(self, x: Tensor, pos_bias: Tensor | None = None) -> Tensor:
+        out = biased_attention(*self.qkv(x), pos_bias)
+        return out.transpose(2, 3).reshape(x.shape)

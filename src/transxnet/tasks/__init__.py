@@ -1,0 +1,1 @@
+"""What is trained, evaluated and predicted, and how."""

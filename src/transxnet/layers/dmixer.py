@@ -42,7 +42,7 @@ class STE(nn.Module):
 
 
 class DMixer(nn.Module):
-    """Half of the channels see their neighbours through IDConv, half the whole image through OSRA; STE joins them (Eq. 2).
+    """IDConv on half of the channels, OSRA on the other half, and STE over both (Eq. 2).
 
     The first half goes to IDConv, the second to OSRA, as the published weights have it; the paper's Eq. 2 names them
     the other way round.

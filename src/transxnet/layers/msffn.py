@@ -9,7 +9,9 @@ from transxnet.ops import multiscale_depthwise_conv2d
 
 
 class MultiScaleDWConv(nn.ModuleList):
-    """Depthwise convolutions, one kernel size for each group of channels, plus the input; the first group takes the rest.
+    """Depthwise convolutions, a kernel size for each group of channels, plus the input.
+
+    The groups are equal, but the first takes what is left over.
 
     Shapes:
         (B, dim, H, W) -> (B, dim, H, W).

@@ -205,7 +205,7 @@ def load_adapted(model: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def _adapt_head(own: Mapping[str, Tensor], tensors: dict[str, Tensor]) -> None:
-    """Make ``tensors`` fit the model's outputs: a head for other classes is new, the dense form has norms and no head."""
+    """Make ``tensors`` fit the model's outputs: another number of classes gets a new head, the dense form has none."""
     dense_model = any(name.startswith("norms.") for name in own)
     dense_file = any(name.startswith("norms.") for name in tensors)
     head = [name for name in tensors if name.startswith(("head.", "norm."))]

@@ -6,9 +6,10 @@ Meng Lou et al., https://arxiv.org/abs/2310.19380
 The file reads like Fig. 3 and Table I: a stage, the network of four of them, its dense-prediction form, the variants.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext
 from math import ceil
+from typing import Any
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -153,7 +154,7 @@ class TransXNet(nn.Module):
         self.apply(init_weights)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The last stage's normalised features: (B, in_chans, H, W) -> (B, num_features, H / 32, W / 32), rounded up."""
+        """Normalised features of the last stage: (B, in_chans, H, W) -> (B, num_features, ⌈H/32⌉, ⌈W/32⌉)."""
         for stage in self.stages:
             x = stage(x)
         return self.norm(x)
@@ -205,7 +206,7 @@ class TransXNet(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop the stages after the last of ``indices``, and on request the final norm and the head; timm's contract."""
+        """Drop the stages after the last of ``indices``; on request the final norm and the head too."""
         take, last = feature_take_indices(len(self.stages), indices)
         self.stages = self.stages[: last + 1]
         if prune_norm or last + 1 < len(self.feature_info):
@@ -260,7 +261,7 @@ class TransXNetFeatures(TransXNet):
         ValueError: stages that do not exist or are not in order, and what :class:`TransXNet` refuses.
     """
 
-    def __init__(self, out_indices: Sequence[int] = (0, 1, 2, 3), **backbone):
+    def __init__(self, out_indices: Sequence[int] = (0, 1, 2, 3), **backbone: Any):
         super().__init__(num_classes=0, **backbone)
         taken = [i + 4 if i < 0 else i for i in out_indices]
         if not taken or taken != sorted(set(taken) & set(range(4))):
@@ -311,7 +312,7 @@ def init_weights(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def _cfg(url: str = "", **kwargs) -> dict:
+def _cfg(url: str = "", **kwargs: Any) -> dict:
     return {
         "url": url,
         "num_classes": 1000,
@@ -347,7 +348,7 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def _create(variant: str, pretrained: bool, cache_dir: str | None = None, **kwargs) -> TransXNet:
+def _create(variant: str, pretrained: bool, cache_dir: str | None = None, **kwargs: Any) -> TransXNet:
     features_only = kwargs.pop("features_only", False)
     model = build_model_with_cfg(
         TransXNetFeatures if features_only else TransXNet,
@@ -362,20 +363,20 @@ def _create(variant: str, pretrained: bool, cache_dir: str | None = None, **kwar
 
 
 @register_model
-def transxnet_n(pretrained: bool = False, **kwargs) -> TransXNet:
+def transxnet_n(pretrained: bool = False, **kwargs: Any) -> TransXNet:
     """Nano, ours and not the paper's: for small machines and fast demonstrations. No published weights."""
     arch = dict(depths=(2, 2, 4, 2), embed_dims=(32, 64, 128, 256), num_heads=(1, 2, 4, 8))
     return _create("transxnet_n", pretrained, **(arch | kwargs))
 
 
 @register_model
-def transxnet_t(pretrained: bool = False, **kwargs) -> TransXNet:
+def transxnet_t(pretrained: bool = False, **kwargs: Any) -> TransXNet:
     """Tiny (Table I): 12.8 M parameters, 1.8 G multiply-adds at 224x224."""
     return _create("transxnet_t", pretrained, **kwargs)
 
 
 @register_model
-def transxnet_s(pretrained: bool = False, **kwargs) -> TransXNet:
+def transxnet_s(pretrained: bool = False, **kwargs: Any) -> TransXNet:
     """Small (Table I): 26.9 M parameters, 4.5 G multiply-adds at 224x224."""
     arch = dict(
         depths=(4, 4, 12, 4),
@@ -388,7 +389,7 @@ def transxnet_s(pretrained: bool = False, **kwargs) -> TransXNet:
 
 
 @register_model
-def transxnet_b(pretrained: bool = False, **kwargs) -> TransXNet:
+def transxnet_b(pretrained: bool = False, **kwargs: Any) -> TransXNet:
     """Base (Table I): 48.0 M parameters, 8.3 G multiply-adds at 224x224."""
     arch = dict(
         depths=(4, 4, 21, 4),

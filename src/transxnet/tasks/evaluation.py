@@ -68,10 +68,13 @@ class Evaluation:
 
     def per_class(self) -> dict[str, np.ndarray]:
         """(C,) precision, recall, f1 and support (the number of images) of each class."""
-        kwargs = dict(num_classes=len(self.class_names), average=None)
+        num_classes = len(self.class_names)
         figures = dict(precision=multiclass_precision, recall=multiclass_recall, f1=multiclass_f1_score)
-        result = {name: figure(*self._tensors(), **kwargs).numpy() for name, figure in figures.items()}
-        return result | {"support": np.bincount(self.labels, minlength=len(self.class_names))}
+        result = {
+            name: figure(*self._tensors(), num_classes=num_classes, average=None).numpy()
+            for name, figure in figures.items()
+        }
+        return result | {"support": np.bincount(self.labels, minlength=num_classes)}
 
     def worst_mistakes(self, count: int) -> np.ndarray:
         """Indices of the wrong answers that were given with the greatest certainty, most certain first."""

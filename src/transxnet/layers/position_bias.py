@@ -28,15 +28,24 @@ class PositionBias(nn.Module):
 
     def forward(self, num_queries: int, num_keys: int) -> Tensor:
         size = (num_queries, num_keys)
+        compiling, learning = torch.compiler.is_compiling(), torch.is_grad_enabled()
+        if learning and not compiling:
+            self._kept = None  # an optimiser's step may follow, and that of a fused one goes uncounted
         if self.weight.shape[2:] == size:
             return self.weight
-        if torch.compiler.is_compiling() or torch.is_grad_enabled():
+        if learning or compiling or self.weight.is_inference():
             return resize_position_bias(self.weight, size)
         # The version counts in-place changes (an optimiser's step, a loaded checkpoint), the address replaced storage.
         key = (size, self.weight._version, self.weight.data_ptr(), self.weight.dtype, self.weight.device)
-        if self._kept is None or self._kept[0] != key:
-            self._kept = key, resize_position_bias(self.weight, size)
-        return self._kept[1]
+        kept = self._kept  # read once: another thread may be at another size
+        if kept is None or kept[0] != key:
+            kept = self._kept = key, resize_position_bias(self.weight, size)
+        return kept[1]
+
+    def train(self, mode: bool = True) -> "PositionBias":
+        """As in PyTorch; also forgets the kept matrix, since compiled training and ``.data`` change it uncounted."""
+        self._kept = None
+        return super().train(mode)
 
     def __getstate__(self) -> dict:
         return {**super().__getstate__(), "_kept": None}

@@ -8,12 +8,10 @@ import argparse
 import logging
 import pickle
 import re
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import adapt_input_conv
 from timm.models._hub import download_cached_file, load_state_dict_from_hf
@@ -88,7 +86,7 @@ def convert_official_state_dict(state_dict: Mapping) -> dict[str, Tensor]:
         if "layer_scale" in name:
             tensor = tensor.flatten()
         converted[ours] = tensor
-    missing = _incomplete(converted)
+    missing = _incomplete([name for name in tensors if name not in foreign])
     if foreign or missing:
         raise UserError(
             "this is not a TransXNet checkpoint of a published layout."
@@ -157,16 +155,18 @@ def read_checkpoint(path: str | Path) -> Mapping:
         # A Namespace of options is what timm's training script adds; it is plain data.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error) or "weights_only" in str(error).lower():
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read: {error}.") from error
+    except Exception as error:  # on bytes that are not theirs the readers raise errors of many kinds
+        forbidden = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if forbidden:
             raise UserError(
-                f"{path} holds more than tensors and plain data, so opening it could run somebody's code, and it is "
-                "refused. If you trust its author, load it yourself with torch.load(..., weights_only=False) and pass "
-                f"the tensors as pretrained_cfg_overlay=dict(state_dict=...). The reader said: {_first_line(error)}"
+                f"{path} holds more than tensors and plain data, {forbidden[1]} among it, so opening it could run "
+                "somebody's code, and it is refused. If you trust its author, load it yourself with "
+                "torch.load(..., weights_only=False) and pass the tensors as "
+                "pretrained_cfg_overlay=dict(state_dict=...)."
             ) from error
-        raise UserError(f"{path} is not a checkpoint, or is damaged: {_first_line(error)}") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile, SafetensorError) as error:
-        raise UserError(f"{path} is truncated or not a checkpoint: {_first_line(error)}") from error
+        raise UserError(f"{path} is truncated or not a checkpoint: it begins with {_beginning(path)}.") from error
 
 
 def load_adapted(model: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -230,12 +230,13 @@ def _adapt_head(own: Mapping[str, Tensor], tensors: dict[str, Tensor]) -> None:
             "the checkpoint has %d classes, the model %d: the backbone is kept, the head is new", len(fc), classes
         )
         for name in ("head.fc.weight", "head.fc.bias"):
-            tensors.pop(name, None)
-            if name in own:
+            if tensors.pop(name, None) is not None and name in own:
                 tensors[name] = own[name]
 
 
 def _unwrap(state_dict: Mapping) -> Mapping:
+    if not isinstance(state_dict, Mapping):
+        raise UserError(f"expected a mapping of names to tensors, got a {type(state_dict).__name__}.")
     for key in _WRAPPERS:
         if isinstance(state_dict.get(key), Mapping):
             return state_dict[key]
@@ -243,7 +244,7 @@ def _unwrap(state_dict: Mapping) -> Mapping:
 
 
 def _strip_prefixes(state_dict: Mapping) -> dict[str, Tensor]:
-    not_tensors = [str(name) for name, value in state_dict.items() if not isinstance(value, Tensor)]
+    not_tensors = [str(k) for k, v in state_dict.items() if not (isinstance(k, str) and isinstance(v, Tensor))]
     if not state_dict or not_tensors:
         raise UserError(
             "expected a mapping of names to tensors, bare or under one of "
@@ -280,33 +281,34 @@ def _our_name(name: str) -> str | None:
     return None
 
 
-def _incomplete(converted: Mapping[str, Tensor]) -> list[str]:
-    """Tensors that other tensors of the same checkpoint show to be missing.
+def _incomplete(names: Collection[str]) -> list[str]:
+    """The published names of tensors that other tensors of the same checkpoint show to be missing.
 
-    Every block holds the same names but for OSRA's reduction, which all blocks of its stage have or none has.
+    Every block holds the same names but for OSRA's reduction, which all blocks of its stage have or none has. A head's
+    layer or an output's norm may be absent, but not in part.
     """
     blocks: dict[tuple[str, str], set[str]] = {}
-    for name in converted:
-        if match := re.fullmatch(r"stages\.(\d)\.blocks\.(\d+)\.(.+)", name):
+    for name in names:
+        if match := re.fullmatch(r"network\.([0246])\.(\d+)\.(.+)", name):
             blocks.setdefault((match[1], match[2]), set()).add(match[3])
     if not blocks:
         return ["every block"]
+    common = {leaf for block in blocks.values() for leaf in block if ".sr." not in leaf}
     missing = []
-    for stage in "0123":
-        of_stage = [names for (s, _), names in blocks.items() if s == stage]
-        common = {n for names in blocks.values() for n in names if ".reduction." not in n}
-        expected = common | {n for names in of_stage for n in names}
+    for stage in "0246":
+        expected = common.union(*(block for (s, _), block in blocks.items() if s == stage))
         depth = 1 + max((int(b) for s, b in blocks if s == stage), default=0)
         for i in range(depth):
             absent = expected - blocks.get((stage, str(i)), set())
-            missing += sorted(f"stages.{stage}.blocks.{i}.{n}" for n in absent)
-        missing += [n for n in [f"stages.{stage}.pos_bias.weight", *_patch_embed_names(stage)] if n not in converted]
-    return missing
-
-
-def _patch_embed_names(stage: str) -> list[str]:
-    leaves = ("conv.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
-    return [f"stages.{stage}.patch_embed.{leaf}" for leaf in leaves]
+            missing += sorted(f"network.{stage}.{i}.{leaf}" for leaf in absent)
+    outside = [f"relative_pos_enc.{i}" for i in range(4)]
+    for embedding in ("patch_embed.proj", "network.1.proj", "network.3.proj", "network.5.proj"):
+        outside += [f"{embedding}.conv.weight"]
+        outside += [f"{embedding}.bn.{leaf}" for leaf in ("weight", "bias", "running_mean", "running_var")]
+    for layer in ("classifier.0", "classifier.2", "norm0", "norm2", "norm4", "norm6"):
+        pair = [f"{layer}.weight", f"{layer}.bias"]
+        outside += pair if any(name in names for name in pair) else []
+    return missing + [name for name in outside if name not in names]
 
 
 def _list_names(what: str, names: list[str], most: int = 8) -> str:
@@ -316,5 +318,6 @@ def _list_names(what: str, names: list[str], most: int = 8) -> str:
     return f"\n  {what} ({len(names)}): {', '.join(names[:most])}{more}"
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _beginning(path: Path, length: int = 24) -> str:
+    with path.open("rb") as file:
+        return repr(file.read(length))

@@ -6,7 +6,7 @@ Meng Lou et al., https://arxiv.org/abs/2310.19380
 The file reads like Fig. 3 and Table I: a stage, the network of four of them, its dense-prediction form, the variants.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from math import ceil
 from typing import Any
@@ -125,7 +125,7 @@ class TransXNet(nn.Module):
         self.stages = nn.ModuleList()
         self.feature_info = []
         stride, in_dim = 1, in_chans
-        drop_paths = iter(torch.linspace(0, drop_path_rate, sum(depths), dtype=torch.float64).tolist())
+        drop_paths = iter(torch.linspace(0, drop_path_rate, sum(depths), dtype=torch.float64, device="cpu").tolist())
         for i, (dim, sr_ratio) in enumerate(zip(embed_dims, sr_ratios, strict=True)):
             if i == 0:
                 patch_embed, step = PatchEmbed(in_dim, dim, patch_size=7, stride=STEM_STRIDE), STEM_STRIDE
@@ -284,24 +284,28 @@ class TransXNetFeatures(TransXNet):
 def checkpoint_block(block: Block, x: Tensor, pos_bias: Tensor) -> Tensor:
     """The block's output, with its inside computed again in the backward pass.
 
-    The second pass must not feed the batch to the BatchNorms' running statistics a second time.
+    The second pass must not feed the batch to the BatchNorms' running statistics a second time. A compiler, which
+    cannot trace the context for that, needs none: it recomputes values, not changes of buffers.
     """
-
-    @contextmanager
-    def running_statistics_held():
-        norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        tracked = [norm.track_running_stats for norm in norms]
-        for norm in norms:
-            norm.track_running_stats = False
-        try:
-            yield
-        finally:
-            for norm, track in zip(norms, tracked, strict=True):
-                norm.track_running_stats = track
-
+    if torch.compiler.is_compiling():
+        return checkpoint(block, x, pos_bias, use_reentrant=False)
     return checkpoint(
-        block, x, pos_bias, use_reentrant=False, context_fn=lambda: (nullcontext(), running_statistics_held())
+        block, x, pos_bias, use_reentrant=False, context_fn=lambda: (nullcontext(), running_statistics_held(block))
     )
+
+
+@contextmanager
+def running_statistics_held(module: nn.Module) -> Iterator[None]:
+    """While this is open, training passes leave the BatchNorms' running statistics and counters as they are."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, counter) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, counter
 
 
 def init_weights(module: nn.Module) -> None:

@@ -1,0 +1,50 @@
+"""What the tests of the layers, the networks and their checkpoints share."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from reference import fill
+from torch import Tensor, nn
+
+from transxnet import TransXNet
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def randomize() -> Callable[[nn.Module], nn.Module]:
+    """Fill a module so that every part of it shows in the output.
+
+    LayerScale starts from 1e-5, the position bias and all biases from zero, running statistics from those of no
+    change: at their first values most mistakes would pass unseen.
+    """
+
+    @torch.no_grad()
+    def fill_in(module: nn.Module) -> nn.Module:
+        for name, tensor in module.state_dict().items():
+            key = name.replace("pos_bias.weight", "relative_pos_enc")
+            tensor.copy_(torch.as_tensor(fill.tensor(key, tuple(tensor.shape))))
+        return module
+
+    return fill_in
+
+
+@pytest.fixture
+def tiny(randomize) -> Callable[..., TransXNet]:
+    """Make the smallest network that has every part, in float64 and eval mode, for 64x64 images of 3 channels."""
+
+    def make(**kwargs) -> TransXNet:
+        size = dict(depths=(1, 1, 1, 1), embed_dims=(16, 16, 32, 32), num_heads=(1, 1, 2, 2), img_size=64)
+        return randomize(TransXNet(**{"num_classes": 5, **size, **kwargs})).double().eval()
+
+    return make
+
+
+@pytest.fixture
+def images() -> Tensor:
+    """Two 64x64 images in float64."""
+    return torch.randn(2, 3, 64, 64, dtype=torch.float64)

@@ -1,6 +1,9 @@
 """What a classifier did on a set of images, and every figure that follows from it."""
 
+import csv
+import io
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,6 +14,8 @@ from torchmetrics.functional.classification import (
     multiclass_precision,
     multiclass_recall,
 )
+
+from transxnet.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -83,3 +88,16 @@ class Evaluation:
 
     def _tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.from_numpy(self.predictions), torch.from_numpy(self.labels)
+
+
+def write_evaluation(path: Path, evaluation: Evaluation) -> None:
+    """Write what was said of each labelled image: a CSV of name, label, prediction and its probability."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["name", "label", "predicted", "probability"])
+    names = evaluation.class_names
+    for name, label, predicted, row in zip(
+        evaluation.names, evaluation.labels, evaluation.predictions, evaluation.probabilities, strict=True
+    ):
+        writer.writerow([name, names[label], names[predicted], f"{row[predicted]:.6f}"])
+    write_whole(path, text.getvalue())

@@ -1,0 +1,121 @@
+"""Parameters and multiply-adds, counted as the field's papers count them."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from transxnet.models.create import create_model, create_sized_model, split_tag
+
+_LINEAR = ("convolution", "mm", "addmm", "linear", "_linear")
+_ATTENTION = ("bmm", "baddbmm", "_scaled_dot_product")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a model takes.
+
+    Attributes:
+        parameters: number of them.
+        multiply_adds: of convolutions and linear layers for one image; what the literature calls FLOPs.
+        attention_multiply_adds: of attention's two products for one image, which the literature leaves out.
+    """
+
+    parameters: int
+    multiply_adds: int
+    attention_multiply_adds: int
+
+
+@dataclass(frozen=True)
+class StageInfo:
+    """One stage's output.
+
+    Attributes:
+        name: of the module.
+        channels: C.
+        reduction: by which the stage is smaller than the input.
+        size: height and width of the output.
+    """
+
+    name: str
+    channels: int
+    reduction: int
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What there is to know of a model without running it."""
+
+    name: str
+    img_size: int
+    cost: Cost
+    stages: list[StageInfo]
+    num_classes: int
+    crop_pct: float
+    interpolation: str
+    weights: list[str]
+
+
+def count(model: nn.Module, height: int, width: int, in_chans: int = 3) -> Cost:
+    """Count a model's parameters and its multiply-adds for one image.
+
+    The model runs on PyTorch's meta device, so nothing is computed and no memory is taken.
+
+    Args:
+        model: takes (1, in_chans, height, width).
+        height: of the image in pixels.
+        width: of the image in pixels.
+        in_chans: channels of the image.
+    """
+    shadow = copy.deepcopy(model).to("meta").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        shadow(torch.empty(1, in_chans, height, width, device="meta"))
+    totals = {str(op).removeprefix("aten."): flops // 2 for op, flops in counter.get_flop_counts()["Global"].items()}
+    attention = sum(n for op, n in totals.items() if op.startswith(_ATTENTION))
+    linear = sum(n for op, n in totals.items() if op.startswith(_LINEAR))
+    return Cost(sum(p.numel() for p in model.parameters()), linear, attention)
+
+
+def info(model: str, img_size: int | None = None) -> ModelInfo:
+    """Parameters, multiply-adds, stages and output shapes of a model.
+
+    Args:
+        model: name of one of our models or timm's.
+        img_size: side of the input in pixels; by default the model's own.
+
+    Raises:
+        UserError: no such model.
+    """
+    network = create_model(model)
+    cfg: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+    size = img_size or cfg["input_size"][-1]
+    network, _ = create_sized_model(model, size)
+    return ModelInfo(
+        name=model,
+        img_size=size,
+        cost=count(network, size, size),
+        stages=_stages(model, size),
+        num_classes=network.num_classes,  # type: ignore[arg-type]
+        crop_pct=cfg["crop_pct"],
+        interpolation=cfg["interpolation"],
+        weights=timm.list_pretrained(f"{split_tag(model)[0]}.*"),
+    )
+
+
+def _stages(model: str, size: int) -> list[StageInfo]:
+    try:
+        network, _ = create_sized_model(split_tag(model)[0], size, features_only=True)
+    except (RuntimeError, AttributeError):  # how timm says that a network has no stages
+        return []
+    with torch.no_grad():
+        outputs = network.to("meta").eval()(torch.empty(1, 3, size, size, device="meta"))
+    facts: Any = network.feature_info
+    modules, channels, reductions = facts.module_name(), facts.channels(), facts.reduction()
+    # Networks of the NHWC kind give (B, H, W, C); the channels tell.
+    shapes = [o.shape[2:] if o.shape[1] == c else o.shape[1:3] for o, c in zip(outputs, channels, strict=True)]
+    return [StageInfo(m, c, r, (s[0], s[1])) for m, c, r, s in zip(modules, channels, reductions, shapes, strict=True)]

@@ -1,0 +1,94 @@
+"""Reading one image file so that it comes out right, or saying why it can't be read."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MAX_PIXELS = 178_956_970
+"""Larger images are refused as decompression bombs: half a gibibyte once decoded, and Pillow's own limit."""
+
+EXTENSIONS = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+
+
+class UnreadableImage(Exception):
+    """An image that can't be decoded; the message says why."""
+
+
+def open_image(source: str | Path | bytes) -> Image.Image:
+    """Decode an image file into 8-bit RGB, upright.
+
+    Grey, palette, CMYK and 16-bit images are converted (16-bit ones by their full range), transparency is laid over
+    white, and the EXIF orientation is applied. Of an animation the first frame counts.
+
+    Args:
+        source: a path, or the file's bytes.
+
+    Raises:
+        UnreadableImage: no such file, not an image, truncated, of an unknown sample format, or more than
+            ``MAX_PIXELS`` pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            check_size(image)
+            return to_rgb(ImageOps.exif_transpose(image))
+    except UnreadableImage:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableImage("not an image file, or of an unknown format") from error
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(f"refused as a decompression bomb: {error}") from error
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, OverflowError, KeyError, IndexError) as error:
+        # Pillow's decoders raise any of these on damaged files.
+        raise UnreadableImage(str(error) or type(error).__name__) from error
+
+
+def check_header(source: str | Path) -> None:
+    """Look at an image file's header only: quick, and blind to a truncated rest.
+
+    Raises:
+        UnreadableImage: no such file, not an image, or too many pixels.
+    """
+    try:
+        with Image.open(source) as image:
+            check_size(image)
+    except UnreadableImage:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableImage("not an image file, or of an unknown format") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UnreadableImage(str(error) or type(error).__name__) from error
+
+
+def check_size(image: Image.Image) -> None:
+    """Raise UnreadableImage if decoding the image would take more than ``MAX_PIXELS`` pixels."""
+    if image.width * image.height > MAX_PIXELS:
+        raise UnreadableImage(
+            f"refused as a decompression bomb: {image.width}x{image.height} is over {MAX_PIXELS:,} pixels"
+        )
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any of Pillow's modes as 8-bit RGB."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_wide(image)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_wide(image: Image.Image) -> Image.Image:
+    """16-bit, 32-bit and floating-point greys; Pillow's own conversion would cut them off at 255."""
+    values = np.asarray(image)
+    if image.mode == "F":
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+            raise UnreadableImage("floating-point samples outside 0 to 1, whose scale is not known")
+        values = values * 65535
+    elif values.min() < 0 or values.max() > 65535:
+        raise UnreadableImage("integer samples outside 0 to 65535, whose scale is not known")
+    grey = np.round(values.astype(np.float64) / 257).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")

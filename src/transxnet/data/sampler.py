@@ -1,0 +1,84 @@
+"""Which images a training epoch draws, in which order and with what randomness."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.utils.data import Sampler
+
+
+def world() -> tuple[int, int]:
+    """This process's rank and the number of processes."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """A seeded shuffle for each epoch, shared out over the processes in whole batches.
+
+    Order and augmentation follow from (seed, epoch, position) alone, so a run that was interrupted goes on as if it
+    had not been. The tail that does not fill a batch on every process is left out of the epoch; the next epoch
+    shuffles anew.
+
+    Args:
+        size: images in the set.
+        batch_size: images a batch and process.
+        seed: of the run.
+
+    Yields:
+        (position, seed of the image's augmentation).
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int):
+        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.epoch = 0
+        self.resumed_epoch, self.batches_done = -1, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the shuffle; Lightning calls this before each epoch."""
+        self.epoch = epoch
+
+    def resume(self, epoch: int, batches_done: int) -> None:
+        """Leave out the batches of this epoch that were trained on before the interruption."""
+        self.resumed_epoch, self.batches_done = epoch, batches_done
+
+    def __len__(self) -> int:
+        return self.size // (self.batch_size * world()[1]) * self.batch_size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        rank, processes = world()
+        generator = np.random.default_rng([self.seed, self.epoch])
+        order = generator.permutation(self.size)
+        seeds = generator.integers(0, 2**63 - 1, self.size)
+        own = np.arange(rank, len(self) * processes, processes)
+        if self.epoch == self.resumed_epoch:
+            own = own[self.batches_done * self.batch_size :]
+        for i in own:
+            yield int(order[i]), int(seeds[i])
+
+
+class ShareSampler(Sampler[int]):
+    """Every image once, shared out over the processes without padding, in order."""
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def __len__(self) -> int:
+        rank, processes = world()
+        return len(range(rank, self.size, processes))
+
+    def __iter__(self) -> Iterator[int]:
+        rank, processes = world()
+        return iter(range(rank, self.size, processes))
+
+
+def step_seed(seed: int, step: int) -> int:
+    """The seed of one training step on this process, for mixup, stochastic depth and dropout."""
+    return int(np.random.default_rng([seed, step, world()[0]]).integers(0, 2**31 - 1))
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Make this step's randomness follow from the run's seed and the step's number."""
+    value = step_seed(seed, step)
+    np.random.seed(value)
+    torch.manual_seed(value)

@@ -1,0 +1,160 @@
+"""What DATA on the command line means: a sample's name, a folder of class folders, or a timm reader's name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from transxnet.data.folders import ACCEPTED, find_parts, read_class_folders
+from transxnet.data.image_set import ImageSet
+from transxnet.data.labels import align_classes
+from transxnet.data.readers import PREFIXES, Stream, is_reader_name, open_reader
+from transxnet.data.samples import SAMPLES
+from transxnet.data.split import read_split, stratified_split
+from transxnet.errors import UserError, nearest
+
+MAX_UNREADABLE = 0.05
+"""Share of unreadable images above which a data set is refused: something is wrong with all of it."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images to train on and images held out.
+
+    Attributes:
+        train: images to train on.
+        val: images held out.
+        split_made: whether the split is ours, and so must be stored with the run.
+        img_size: size in pixels that suits the images, or None where nothing speaks for one.
+        notes: sentences that the user should read.
+    """
+
+    train: ImageSet | Stream
+    val: ImageSet | Stream
+    split_made: bool
+    img_size: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes by index, the same for both parts."""
+        return self.train.class_names
+
+
+def open_source(
+    data: str,
+    *,
+    val_fraction: float = 0.2,
+    seed: int = 0,
+    stored_split: Path | None = None,
+    train_split: str = "train",
+    val_split: str = "validation",
+    num_classes: int | None = None,
+) -> Source:
+    """Open DATA for training.
+
+    Args:
+        data: a sample's name, a folder, or a timm reader name.
+        val_fraction: share to hold out of a folder without ``val/``.
+        seed: of the split.
+        stored_split: file of an earlier split to use instead of drawing one.
+        train_split: split of a timm reader to train on.
+        val_split: split of a timm reader to validate on.
+        num_classes: for timm readers that do not know their classes.
+
+    Raises:
+        UserError: DATA is none of these, or is not fit to train on.
+    """
+    if is_reader_name(data):
+        train = open_reader(data, train_split, num_classes)
+        return Source(train, open_reader(data, val_split, num_classes), split_made=False)
+    if data in SAMPLES and not Path(data).exists():
+        sample = SAMPLES[data]()
+        return replace(
+            _split(sample.images, sample.strata, sample.val_fraction, seed, stored_split),
+            img_size=sample.img_size,
+            notes=[f"Licence: {sample.licence}"],
+        )
+    train_folder, val_folder = find_parts(_existing(data))
+    train = read_class_folders(train_folder, minimum=2)
+    if val_folder is None:
+        return _split(train, train.labels, val_fraction, seed, stored_split)
+    val = read_class_folders(val_folder)
+    index = np.array(align_classes(train.class_names, val.class_names))
+    return Source(train, replace(val, labels=index[val.labels], class_names=train.class_names), split_made=False)
+
+
+def open_evaluation(
+    data: str, class_names: list[str], num_classes: int | None = None, split: str = "validation"
+) -> ImageSet | Stream:
+    """Open DATA to evaluate a model of these classes: its ``val/`` where there is one, else all of it.
+
+    Raises:
+        UserError: DATA cannot be opened, or its classes are not those of the model.
+    """
+    if is_reader_name(data):
+        images = open_reader(data, split, num_classes or len(class_names))
+        if isinstance(images, Stream):
+            if len(images.class_names) != len(class_names):
+                raise UserError(f"{data} has {len(images.class_names)} classes, the model {len(class_names)}.")
+            return replace(images, class_names=class_names)
+    elif data in SAMPLES and not Path(data).exists():
+        held_out = open_source(data).val
+        assert isinstance(held_out, ImageSet)
+        images = held_out
+    else:
+        train_folder, val_folder = find_parts(_existing(data))
+        images = read_class_folders(val_folder or train_folder)
+    index = np.array(align_classes(class_names, images.class_names))
+    return replace(images, labels=index[images.labels], class_names=class_names)
+
+
+def without_unreadable(
+    images: ImageSet | Stream, progress: Callable[[int], None] | None = None
+) -> tuple[ImageSet | Stream, list[str]]:
+    """The set without the images that can't be read, and sentences naming them.
+
+    Raises:
+        UserError: more than 5% of the images, or all of a class.
+    """
+    if isinstance(images, Stream):
+        return images, []
+    found = images.find_unreadable(progress=progress)
+    if not found:
+        return images, []
+    names = [f"{images.name(i)}: {why}" for i, why in found.items()]
+    listed = "\n  ".join(names[:10]) + (f"\n  and {len(names) - 10} more" if len(names) > 10 else "")
+    kept = images.subset(np.setdiff1d(np.arange(len(images)), list(found)))
+    lost = set(images.own_labels.tolist()) - set(kept.own_labels.tolist())
+    if lost:
+        classes = ", ".join(repr(images.class_names[c]) for c in sorted(lost))
+        raise UserError(f"no image can be read of the class {classes}:\n  {listed}\nRepair them, or remove the class.")
+    if len(found) > MAX_UNREADABLE * len(images):
+        raise UserError(
+            f"{len(found)} of {len(images)} images can't be read, more than {MAX_UNREADABLE:.0%}:\n  {listed}\n"
+            "Repair or remove them, or check that this is the right folder."
+        )
+    return kept, [f"{len(found)} unreadable images are left out: {'; '.join(names)}"]
+
+
+def _split(images: ImageSet, strata: np.ndarray, fraction: float, seed: int, stored: Path | None) -> Source:
+    if stored is not None:
+        parts = read_split(stored, images.own_names)
+        return Source(images.subset(parts["train"]), images.subset(parts["val"]), split_made=True)
+    if not 0 < fraction < 1:
+        raise UserError(f"val_fraction must lie between 0 and 1, got {fraction}.")
+    train, val = stratified_split(strata, fraction, seed)
+    if not len(val):
+        raise UserError("every class holds a single image, so none can be held out. Accepted: two or more a class.")
+    return Source(images.subset(train), images.subset(val), split_made=True)
+
+
+def _existing(data: str) -> Path:
+    path = Path(data)
+    if not path.exists():
+        raise UserError(
+            f"there is no folder and no sample {data!r}.{nearest(data, SAMPLES)} Accepted: {ACCEPTED}; a sample "
+            f"({', '.join(SAMPLES)}); or a timm reader name ({', '.join(p + '/...' for p in PREFIXES)})."
+        )
+    return path

@@ -1,0 +1,37 @@
+"""Writing files so that nothing half-written is ever found."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_whole(path: Path, content: str | Callable[[Path], None]) -> None:
+    """Write a file so that at every moment it is either the old one or the new one, whole.
+
+    Args:
+        path: the file.
+        content: its text, or a function that writes it to the path that it is given.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        if callable(content):
+            content(temporary)
+        else:
+            temporary.write_text(content, encoding="utf-8", errors="surrogateescape")
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def next_free(root: Path, stem: str) -> Path:
+    """The first of ``root/stem-1``, ``root/stem-2`` and so on that does not exist."""
+    number = 1
+    while (root / f"{stem}-{number}").exists():
+        number += 1
+    return root / f"{stem}-{number}"

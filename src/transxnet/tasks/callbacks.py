@@ -1,0 +1,132 @@
+"""What happens around the training steps: the log of the epochs, progress for people, and stopping in good order."""
+
+import csv
+import io
+import math
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+
+from transxnet.errors import UserError
+from transxnet.files import write_whole
+from transxnet.tasks.run import Run
+
+COLUMNS = [
+    "epoch", "step", "lr", "train_loss", "val_loss", "val_accuracy", "val_balanced_accuracy", "val_f1",
+    "val_top5_accuracy", "seconds",
+]  # fmt: skip
+
+
+class Interrupted(UserError):
+    """The user, or the system, asked the training to stop; it was saved first."""
+
+
+class EpochLog(Callback):
+    """A line for each epoch, on the console and in ``metrics.csv``.
+
+    The lines travel in the checkpoint, so a resumed run's file holds each epoch once.
+    """
+
+    def __init__(self, run: Run, console: Console):
+        self.run, self.console = run, console
+        self.rows: list[dict[str, float]] = []
+        self._started = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epochs so far."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The epochs before the interruption."""
+        self.rows = state_dict["rows"]
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the epoch's line."""
+        row: dict[str, float] = {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            "lr": trainer.optimizers[0].param_groups[-1]["lr"],
+            "seconds": round(time.monotonic() - self._started, 2),
+        }
+        row |= {name: float(trainer.callback_metrics[name]) for name in COLUMNS if name in trainer.callback_metrics}
+        self.rows = [old for old in self.rows if old["epoch"] < row["epoch"]] + [row]
+        if not trainer.is_global_zero:
+            return
+        write_rows(self.run.metrics_file, self.rows)
+        left = sum(r["seconds"] for r in self.rows) / len(self.rows) * ((trainer.max_epochs or 0) - row["epoch"])
+        self.console.print(
+            f"epoch {int(row['epoch']):>3}/{trainer.max_epochs}  "
+            f"loss {row.get('train_loss', math.nan):.3f}  held-out: loss {row.get('val_loss', math.nan):.3f}, "
+            f"accuracy {row.get('val_accuracy', math.nan):.1%}, "
+            f"balanced {row.get('val_balanced_accuracy', math.nan):.1%}, F1 {row.get('val_f1', math.nan):.3f}  "
+            f"[dim]{row['seconds']:.0f} s, {duration(left)} left[/dim]",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+class GracefulStop(Callback):
+    """Ctrl-C, and SIGTERM as clusters send it, end the training after the running step, saved; a second one at once."""
+
+    def __init__(self, run: Run):
+        self.run = run
+        self._asked = False
+        self._before: dict[int, Any] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._handle)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Put back who listened before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Save within the epoch and stop."""
+        if self._asked and trainer.fit_loop.epoch_loop.batch_progress.current.ready < trainer.num_training_batches:
+            trainer.save_checkpoint(self.run.last_checkpoint)
+            self._stop(trainer)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop between epochs; the last one is saved already."""
+        if self._asked:
+            self._stop(trainer)
+
+    def _handle(self, number: int, frame: Any) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def _stop(self, trainer: Trainer) -> None:
+        raise Interrupted(
+            f"stopped at step {trainer.global_step}, saved in {self.run.last_checkpoint}. "
+            f"Go on with: transxnet train --resume {self.run.path}"
+        )
+
+
+def write_rows(path: Path, rows: list[dict[str, float]]) -> None:
+    """Write the epochs' figures as CSV, whole."""
+    names = [name for name in COLUMNS if any(name in row for row in rows)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue())
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: ``45 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

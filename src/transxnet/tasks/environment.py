@@ -1,0 +1,45 @@
+"""On what a run was made: versions, hardware, commit."""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from transxnet.version import __version__
+
+
+def environment() -> dict[str, str]:
+    """Versions, hardware, commit and date, for people."""
+    packages = ("torch", "torchvision", "timm", "lightning", "torchmetrics")
+    facts = {"date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "transxnet": __version__}
+    if commit := _commit():
+        facts["commit"] = commit
+    facts |= {"python": platform.python_version()} | {name: version(name) for name in packages}
+    facts |= {"system": platform.platform(), "cpu": f"{_cpu_name()}, {os.cpu_count()} cores"}
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        facts["gpu"] = ", ".join(names) + f", CUDA {torch.version.cuda}"
+    return facts
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this package runs from, if it runs from one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None

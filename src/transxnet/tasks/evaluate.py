@@ -1,0 +1,94 @@
+"""Evaluating a trained model on labelled images."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from transxnet.data.image_set import ImageSet
+from transxnet.data.readers import Stream
+from transxnet.data.sources import open_evaluation, open_source, without_unreadable
+from transxnet.errors import UserError
+from transxnet.files import write_whole
+from transxnet.tasks.evaluation import Evaluation
+from transxnet.tasks.inference import evaluate_model
+from transxnet.tasks.progress import progress_bar
+from transxnet.tasks.results import show_figures
+from transxnet.tasks.run import TrainedModel, load_trained
+
+
+def evaluate(
+    model: str | Path,
+    data: str | None = None,
+    *,
+    file: str | Path | None = None,
+    split: str = "validation",
+    batch_size: int = 64,
+    workers: int = 2,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> Evaluation:
+    """Evaluate a run's model, or a published one, on labelled images.
+
+    Args:
+        model: a run folder, or the name of a model with published ImageNet weights.
+        data: a folder of class folders (ImageNet's and ImageNet-V2's among them), a sample, or a timm reader name. By
+            default, and where it is the data that the run was trained on, the run's own held-out images.
+        file: published weights on disk, for a model by name.
+        split: split of a timm reader.
+        batch_size: images at once.
+        workers: processes that decode.
+        out: a JSON file to write the figures to.
+        overwrite: write over it.
+        console: where to report; by default standard output.
+
+    Returns:
+        Labels, probabilities and what follows from them.
+
+    Raises:
+        UserError: the model or the data cannot be opened, or their classes differ.
+    """
+    console = console or Console()
+    if out is not None and Path(out).exists() and not overwrite:
+        raise UserError(f"{out} exists already. Write over it by --overwrite, or choose another --out.")
+    trained = load_trained(model, None if file is None else {"file": str(file)})
+    images, what = _images(trained, data, split)
+    images, notes = without_unreadable(images)
+    size = trained.preprocessing.img_size
+    console.print(f"{trained.name} on {what}: {len(images):,} images at {size}x{size}", highlight=False, soft_wrap=True)
+    for note in notes:
+        console.print(f"  {note}", highlight=False, soft_wrap=True)
+    with progress_bar(console, "evaluating", len(images)) as advance:
+        evaluation = evaluate_model(
+            trained.model, images, trained.preprocessing.transform(), batch_size, workers, progress=advance
+        )
+    figures = evaluation.metrics()
+    show_figures(console, figures, len(evaluation.labels))
+    if out is not None:
+        content: dict[str, Any] = {"model": str(model), "data": what, "images": len(evaluation.labels), **figures}
+        write_whole(Path(out), json.dumps(content, indent=2))
+        console.print(f"figures     {out}", highlight=False, soft_wrap=True)
+    return evaluation
+
+
+def _images(trained: TrainedModel, data: str | None, split: str) -> tuple[ImageSet | Stream, str]:
+    config = trained.run.read_config() if trained.run is not None else None
+    if config is None:
+        if data is None:
+            raise UserError(f"name the data to evaluate {trained.name} on.")
+        return open_evaluation(data, trained.class_names, split=split), data
+    if data is None or data == config.data or Path(data).resolve() == Path(config.data).resolve():
+        assert trained.run is not None
+        source = open_source(
+            config.data,
+            val_fraction=config.val_fraction,
+            seed=config.seed,
+            stored_split=trained.run.split_file if trained.run.split_file.is_file() else None,
+            train_split=config.train_split,
+            val_split=config.val_split,
+            num_classes=config.num_classes,
+        )
+        return source.val, f"the held-out part of {config.data}"
+    return open_evaluation(data, trained.class_names, split=split), data

@@ -10,11 +10,12 @@ from transxnet.errors import UserError
 
 
 def stratified_split(strata: Sequence | np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Hold out the same share of every stratum.
+    """Hold out the same share of every stratum, as nearly as whole items allow.
 
     Args:
         strata: (N,) what each item must be balanced over: its class, or (class, type) and so on.
-        fraction: share to hold out, between 0 and 1. Of a stratum of one, none is.
+        fraction: share of all items to hold out, between 0 and 1; of a stratum of two or more at least one, and never
+            all. What rounding leaves over goes to the strata that are furthest below their share.
         seed: of the draw; the same items in the same order give the same split.
 
     Returns:
@@ -22,11 +23,14 @@ def stratified_split(strata: Sequence | np.ndarray, fraction: float, seed: int) 
     """
     _, group = np.unique(np.asarray(strata), axis=0, return_inverse=True)
     generator = np.random.default_rng(seed)
+    sizes = np.bincount(group)
+    counts = np.clip((sizes * fraction).astype(int), np.minimum(1, sizes - 1), sizes - 1)
+    left = max(0, round(len(group) * fraction) - counts.sum())
+    furthest_below = np.argsort(counts - sizes * fraction, kind="stable")
+    counts[[g for g in furthest_below if counts[g] < sizes[g] - 1][:left]] += 1
     held_out = np.zeros(len(group), bool)
-    for g in range(group.max() + 1):
-        members = np.flatnonzero(group == g)
-        count = min(max(round(len(members) * fraction), 1), len(members) - 1)
-        held_out[generator.permutation(members)[:count]] = True
+    for g, count in enumerate(counts):
+        held_out[generator.permutation(np.flatnonzero(group == g))[:count]] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 

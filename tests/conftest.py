@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from transxnet import TransXNet
 
+# Tests compute little, and threads that wait for each other cost minutes when other processes hold the cores.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def _seed():

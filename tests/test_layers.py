@@ -3,7 +3,6 @@
 import copy
 import math
 import pickle
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -360,6 +359,11 @@ def add_through_data(bias: PositionBias) -> PositionBias:
     return bias.eval()
 
 
+def replace_storage(bias: PositionBias) -> PositionBias:
+    bias.weight.data = bias.weight.data + 1
+    return bias
+
+
 def load(bias: PositionBias) -> PositionBias:
     bias.load_state_dict({"weight": bias.weight + 1})
     return bias
@@ -383,6 +387,7 @@ def optimise(bias: PositionBias, **kind: bool) -> PositionBias:
         add_in_place,
         add_in_inference_mode,
         add_through_data,
+        replace_storage,
         load,
         assign,
         pytest.param(lambda bias: optimise(bias, foreach=True), id="foreach optimiser"),
@@ -430,15 +435,20 @@ def test_a_position_bias_made_in_inference_mode_works():
         assert PositionBias(2, 6, 4)(8, 8).shape == (1, 2, 8, 8)
 
 
-def test_threads_at_different_sizes_get_their_own():
-    bias = PositionBias(1, 6, 4)
+class Interrupted(PositionBias):
+    """Another thread asks for 9x9 at the worst moment."""
 
-    @torch.no_grad()
-    def sizes(side: int) -> set:
-        return {bias(side, side).shape[2:] for _ in range(300)}
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name == "_kept" and value is not None and value[1].shape[2:] == (8, 8):
+            self(9, 9)
 
-    with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(sizes, range(5, 9))) == [{(side, side)} for side in range(5, 9)]
+
+@torch.no_grad()
+def test_a_thread_at_another_size_does_not_get_in_between():
+    bias = Interrupted(1, 6, 4)
+    assert bias(8, 8).shape[2:] == (8, 8)
+    assert bias._kept[1].shape[2:] == (9, 9), "the interruption took place"
 
 
 @pytest.mark.parametrize(

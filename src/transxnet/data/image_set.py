@@ -1,5 +1,6 @@
 """Labelled images, wherever they come from, and the PyTorch data set over them."""
 
+import logging
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,9 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from transxnet.data.images import UnreadableImage, check_header, open_image
+from transxnet.data.images import UnreadableImage, check_header, open_image, quiet_pillow
+
+_logger = logging.getLogger(__name__)
 
 
 class Pictures(Protocol):
@@ -126,13 +129,14 @@ class ImageSet:
                 return str(error)
             return None
 
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            found = {}
-            for position, why in enumerate(pool.map(reason, self.indices, chunksize=64)):
-                if why is not None:
-                    found[position] = why
-                if progress is not None:
-                    progress(position + 1)
+        found = {}
+        with quiet_pillow(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for start in range(0, len(self), 1024):  # the pool queues all that it is given: ImageNet would take 1 GB
+                for position, why in enumerate(pool.map(reason, self.indices[start : start + 1024]), start):
+                    if why is not None:
+                        found[position] = why
+                    if progress is not None:
+                        progress(position + 1)
         return found
 
 
@@ -141,7 +145,7 @@ class ClassificationDataset(Dataset):
 
     Indexed by a position, or by (position, seed) as :class:`EpochSampler` gives them: then the transform's randomness
     follows from the seed alone, whatever worker runs it. A file that turned unreadable is replaced by the next one
-    that can be read, and named in a warning.
+    that can be read, and named in a log message.
 
     Items: image (3, H, W) float32, label, position.
     """
@@ -167,8 +171,8 @@ class ClassificationDataset(Dataset):
             try:
                 return self.images.picture(candidate), candidate
             except UnreadableImage as error:
-                print(f"warning: {self.images.name(candidate)} can't be read and is skipped: {error}", flush=True)
-        raise UnreadableImage(f"{self.images.name(position)} and the 99 images after it can't be read")
+                _logger.warning("%s can't be read and is replaced by the next: %s", self.images.name(candidate), error)
+        raise UnreadableImage(f"{self.images.name(position)} and the {step} images after it can't be read")
 
 
 @contextmanager
@@ -177,7 +181,7 @@ def seeded(seed: int) -> Iterator[None]:
     kept = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' generators too
     try:
         yield
     finally:

@@ -1,6 +1,10 @@
 """Reading one image file so that it comes out right, or saying why it can't be read."""
 
 import io
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -31,35 +35,56 @@ def open_image(source: str | Path | bytes) -> Image.Image:
         UnreadableImage: no such file, not an image, truncated, of an unknown sample format, or more than
             ``MAX_PIXELS`` pixels.
     """
+    with _opened(source) as image:
+        return upright_rgb(image)
+
+
+def check_header(source: str | Path | bytes) -> None:
+    """Look at an image file's header only: quick, and blind to a truncated rest.
+
+    Raises:
+        UnreadableImage: no such file, not an image, or too many pixels.
+    """
+    with _opened(source):
+        pass
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """A picture as :func:`open_image` gives it, from what Pillow made of its file."""
+    return to_rgb(ImageOps.exif_transpose(image))
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Keep back what Pillow's modules warn of: damaged metadata that we don't use, and sizes that we check ourselves.
+
+    Python's warning filters belong to the process. Threads that decode do so inside one more of these, so that none of
+    them takes the filter from another.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
+@contextmanager
+def _opened(source: str | Path | bytes) -> Iterator[Image.Image]:
+    """The image, its size checked; whatever goes wrong with it is an UnreadableImage."""
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            check_size(image)
-            return to_rgb(ImageOps.exif_transpose(image))
+        with quiet_pillow():
+            if not (len(source) if isinstance(source, bytes) else os.path.getsize(source)):
+                raise UnreadableImage("the file is empty")
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                check_size(image)
+                yield image
     except UnreadableImage:
         raise
     except UnidentifiedImageError as error:
         raise UnreadableImage("not an image file, or of an unknown format") from error
     except Image.DecompressionBombError as error:
         raise UnreadableImage(f"refused as a decompression bomb: {error}") from error
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, OverflowError, KeyError, IndexError) as error:
-        # Pillow's decoders raise any of these on damaged files.
-        raise UnreadableImage(str(error) or type(error).__name__) from error
-
-
-def check_header(source: str | Path) -> None:
-    """Look at an image file's header only: quick, and blind to a truncated rest.
-
-    Raises:
-        UnreadableImage: no such file, not an image, or too many pixels.
-    """
-    try:
-        with Image.open(source) as image:
-            check_size(image)
-    except UnreadableImage:
-        raise
-    except UnidentifiedImageError as error:
-        raise UnreadableImage("not an image file, or of an unknown format") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except OSError as error:
+        raise UnreadableImage(error.strerror or str(error)) from error
+    except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
         raise UnreadableImage(str(error) or type(error).__name__) from error
 
 

@@ -14,7 +14,7 @@ def class_order(folder_names: Sequence[str]) -> list[str]:
     ImageNet-V2 names its folders 0 to 999; as text, 10 comes before 2, and every label would be wrong.
     """
     if all(name.isascii() and name.isdigit() for name in folder_names):
-        return sorted(folder_names, key=int)
+        return sorted(folder_names, key=lambda name: (int(name), name))
     return sorted(folder_names)
 
 

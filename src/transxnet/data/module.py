@@ -45,7 +45,13 @@ class ClassificationData(LightningDataModule):
         """Shuffled batches; the tail that fills no batch is left out."""
         images = self.source.train
         if isinstance(images, Stream):
-            dataset: Dataset = images.dataset(self.train_transform, True, self.batch_size, self.seed)
+            dataset: Dataset = images.training_dataset(
+                self.train_transform,
+                self.batch_size,
+                self.workers,
+                self.seed,
+                first_epoch=max(self._resumed["epoch"], 0),
+            )
             return make_loader(dataset, self.batch_size, self.workers, drop_last=True)
         sampler = EpochSampler(len(images), self.batch_size, self.seed)
         sampler.resume(**self._resumed)
@@ -59,7 +65,7 @@ class ClassificationData(LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """How far the epoch has come."""
         if self.trainer is None:
-            return {}
+            return self._resumed
         progress = self.trainer.fit_loop.epoch_loop.batch_progress.state_dict()["current"]
         return {"epoch": self.trainer.current_epoch, "batches_done": progress["processed"]}
 
@@ -71,7 +77,7 @@ class ClassificationData(LightningDataModule):
 def evaluation_loader(images: ImageSet | Stream, transform: Transform, batch_size: int, workers: int) -> DataLoader:
     """Every image once, in order; shared out over the processes without padding."""
     if isinstance(images, Stream):
-        return make_loader(images.dataset(transform, False, batch_size, 0), batch_size, workers)
+        return make_loader(images.evaluation_dataset(transform), batch_size, workers)
     dataset = ClassificationDataset(images, transform)
     return make_loader(dataset, batch_size, workers, sampler=ShareSampler(len(images)))
 

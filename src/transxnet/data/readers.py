@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,20 @@ import numpy as np
 import torch
 from PIL import Image
 from timm.data import create_dataset
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 from transxnet.data.image_set import ImageSet
-from transxnet.data.images import UnreadableImage, open_image
+from transxnet.data.images import UnreadableImage, open_image, upright_rgb
 from transxnet.errors import UserError
 
 PREFIXES = ("hfds", "wds", "tfds")
+
+_PACKAGES = {
+    "hfds": ("datasets", "pip install 'transxnet[readers]'"),
+    "wds": ("webdataset", "pip install 'transxnet[readers]'"),
+    "tfds": ("tensorflow_datasets", "pip install tensorflow tensorflow-datasets"),
+}
+"""What each reader needs, and how to get it."""
 
 
 def is_reader_name(data: str) -> bool:
@@ -59,28 +67,70 @@ class Stream:
     def __len__(self) -> int:
         return self.size
 
-    def dataset(self, transform: Callable, is_training: bool, batch_size: int, seed: int) -> IterableDataset:
-        """Items as those of :class:`ClassificationDataset`, shared out over processes and workers by timm's reader."""
-        dataset = _open(self.name, self.split, is_training=is_training, batch_size=batch_size, seed=seed)
-        dataset.transform = transform
-        return _Numbered(dataset)
+    def training_dataset(
+        self, transform: Callable, batch_size: int, workers: int, seed: int, first_epoch: int = 0
+    ) -> IterableDataset:
+        """Shuffled items as those of :class:`ClassificationDataset`, shared out over processes and workers by timm.
+
+        It deals in whole batches for each worker, so that an epoch may repeat some items and leave others out.
+        """
+        dataset = self._open(transform, is_training=True, batch_size=batch_size, seed=seed)
+        dataset.set_loader_cfg(num_workers=workers)  # its length depends on them
+        return _Epochs(dataset, first_epoch)
+
+    def evaluation_dataset(self, transform: Callable) -> IterableDataset:
+        """Every item once, shared out over processes and workers by timm's reader.
+
+        It has no length: how many batches there are depends on how the shards fall to the workers.
+        """
+        return _Numbered(self._open(transform))
+
+    def _open(self, transform: Callable, **kwargs: Any) -> Any:
+        # timm would convert pictures to RGB, which cuts 16-bit greys off, lays transparency over black and leaves
+        # photographs on their side; of tfds, it needs the mode to make pictures at all.
+        tfds = self.name.lower().startswith("tfds/")
+        dataset = _open(self.name, self.split, input_img_mode="RGB" if tfds else "", **kwargs)
+        dataset.transform = _Upright(transform)
+        return dataset
+
+
+@dataclass(frozen=True)
+class _Upright:
+    """A transform of pictures in any mode."""
+
+    transform: Callable
+
+    def __call__(self, picture: Image.Image) -> torch.Tensor:
+        return self.transform(upright_rgb(picture))
 
 
 class _Numbered(IterableDataset):
-    """timm's (image, label) items with their number in the stream as the third entry."""
+    """timm's (image, label) items with a number that no other item has as the third entry."""
 
-    def __init__(self, dataset: IterableDataset):
+    def __init__(self, dataset: Any):
         self.dataset = dataset
 
-    def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, int, int]]:
+        worker = get_worker_info()
+        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        for number, (image, label) in enumerate(self.dataset):
+            yield image, int(label), first + number * step
 
-    def set_epoch(self, epoch: int) -> None:
-        self.dataset.set_epoch(epoch)  # type: ignore[attr-defined]
+
+class _Epochs(_Numbered):
+    """Items of a new shuffle each time; Lightning tells the epoch to samplers only, and a stream has none."""
+
+    def __init__(self, dataset: Any, first_epoch: int):
+        super().__init__(dataset)
+        self.epoch = first_epoch
+
+    def __len__(self) -> int:
+        return len(self.dataset)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, int, int]]:
-        for number, (image, label) in enumerate(self.dataset):
-            yield image, int(label), number
+        self.dataset.set_epoch(self.epoch)
+        self.epoch += 1
+        return super().__iter__()
 
 
 def open_reader(data: str, split: str, num_classes: int | None) -> ImageSet | Stream:
@@ -97,10 +147,32 @@ def open_reader(data: str, split: str, num_classes: int | None) -> ImageSet | St
     dataset = _open(data, split)
     reader = dataset.reader
     if data.lower().startswith("hfds/"):
-        labels = np.asarray(reader.dataset[reader.label_key], dtype=np.int64)
+        labels, class_names = _labels(data, reader), _class_names(data, reader, num_classes)
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
+            raise UserError(
+                f"the labels of {data}, split {split!r}, go from {labels.min()} to {labels.max()}. "
+                f"Accepted: 0 to {len(class_names) - 1}, for {len(class_names)} classes. "
+                "Choose a split with labels, or another --num_classes."
+            )
         names = [f"{split}/{i}" for i in range(len(labels))]
-        return ImageSet(HfPictures(reader), names, labels, _class_names(data, reader, num_classes))
+        return ImageSet(HfPictures(reader), names, labels, class_names)
     return Stream(data, split, len(dataset), _class_names(data, reader, num_classes))
+
+
+def _labels(data: str, reader: Any) -> np.ndarray:
+    columns = reader.dataset.column_names
+    if reader.label_key not in columns:
+        raise UserError(
+            f"{data} has the columns {', '.join(map(repr, columns))}. Accepted: a data set with {reader.label_key!r}. "
+            "Rename its column of labels."
+        )
+    values = np.asarray(reader.dataset[reader.label_key][:])
+    if not np.issubdtype(values.dtype, np.integer):
+        raise UserError(
+            f"the labels of {data} are {values.dtype.name}, {values[0]!r} first. Accepted: class numbers. "
+            "Cast the column to datasets.ClassLabel."
+        )
+    return values.astype(np.int64)
 
 
 def _class_names(data: str, reader: Any, num_classes: int | None) -> list[str]:
@@ -120,13 +192,13 @@ def _open(data: str, split: str, **kwargs: Any) -> Any:
         root, name = name, ""
         if not Path(root).is_dir():
             raise UserError(f"there is no folder {root!r} of WebDataset shards. Accepted: wds/FOLDER.")
+    package, remedy = _PACKAGES[prefix]
+    if find_spec(package) is None:
+        raise UserError(f"{data} needs the package {package}: {remedy}")
     try:
         return create_dataset(f"{prefix}/{name}", root=root, split=split, **kwargs)
-    except ImportError as error:
-        raise UserError(f"{data} needs the package {error.name}: pip install 'transxnet[readers]'") from error
-    except UserError:
-        raise
     except Exception as error:  # each reader's library has errors of its own, and all mean that this can't be opened
         raise UserError(
-            f"timm's reader cannot open {data!r}, split {split!r}: {type(error).__name__}: {error}"
+            f"timm's reader cannot open {data!r}, split {split!r}: {type(error).__name__}: {error} "
+            "Give another name, or another split: --train_split and --val_split in training, --split in evaluation."
         ) from error

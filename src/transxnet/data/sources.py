@@ -76,8 +76,14 @@ def open_source(
             img_size=sample.img_size,
             notes=[f"Licence: {sample.licence}"],
         )
-    train_folder, val_folder = find_parts(_existing(data))
-    train = read_class_folders(train_folder, minimum=2)
+    root = _existing(data)
+    train_folder, val_folder = find_parts(root)
+    if val_folder is not None and train_folder is None:
+        raise UserError(
+            f"{root} holds {val_folder.name}/ and no train/. Accepted: {ACCEPTED}, with or without train/ and val/ "
+            f"above them. Add {root / 'train'}, or give {val_folder} to train on a part of that."
+        )
+    train = read_class_folders(train_folder or root, minimum=2)
     if val_folder is None:
         return _split(train, train.labels, val_fraction, seed, stored_split)
     val = read_class_folders(val_folder)
@@ -96,16 +102,16 @@ def open_evaluation(
     if is_reader_name(data):
         images = open_reader(data, split, num_classes or len(class_names))
         if isinstance(images, Stream):
-            if len(images.class_names) != len(class_names):
-                raise UserError(f"{data} has {len(images.class_names)} classes, the model {len(class_names)}.")
+            _check_stream(data, images.class_names, class_names)
             return replace(images, class_names=class_names)
     elif data in SAMPLES and not Path(data).exists():
         held_out = open_source(data).val
         assert isinstance(held_out, ImageSet)
         images = held_out
     else:
-        train_folder, val_folder = find_parts(_existing(data))
-        images = read_class_folders(val_folder or train_folder)
+        root = _existing(data)
+        train_folder, val_folder = find_parts(root)
+        images = read_class_folders(val_folder or train_folder or root)
     index = np.array(align_classes(class_names, images.class_names))
     return replace(images, labels=index[images.labels], class_names=class_names)
 
@@ -150,9 +156,18 @@ def _split(images: ImageSet, strata: np.ndarray, fraction: float, seed: int, sto
     return Source(images.subset(train), images.subset(val), split_made=True)
 
 
+def _check_stream(data: str, classes: list[str], model_classes: list[str]) -> None:
+    """A stream's labels are used as they come, so its classes must stand in the model's order, if it knows them."""
+    numbers = [str(i) for i in range(len(classes))]
+    if len(classes) != len(model_classes):
+        raise UserError(f"{data} has {len(classes)} classes, the model {len(model_classes)}. Train on this data.")
+    if classes != numbers and align_classes(model_classes, classes) != list(range(len(classes))):
+        raise UserError(f"{data} has the model's classes in another order, {classes[0]!r} first. Train on this data.")
+
+
 def _existing(data: str) -> Path:
     path = Path(data)
-    if not path.exists():
+    if not data or not path.exists():
         raise UserError(
             f"there is no folder and no sample {data!r}.{nearest(data, SAMPLES)} Accepted: {ACCEPTED}; a sample "
             f"({', '.join(SAMPLES)}); or a timm reader name ({', '.join(p + '/...' for p in PREFIXES)})."

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from transxnet.errors import UserError
+from transxnet.files import write_whole
 
 
 def stratified_split(strata: Sequence | np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -36,28 +37,37 @@ def stratified_split(strata: Sequence | np.ndarray, fraction: float, seed: int) 
 
 def write_split(path: Path, parts: dict[str, Sequence[str]]) -> None:
     """Write which image belongs to which part: a CSV of name and part."""
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file)
-        writer.writerow(["name", "part"])
-        for part, names in parts.items():
-            writer.writerows((name, part) for name in names)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.writer(file)
+            writer.writerow(["name", "part"])
+            for part, names in parts.items():
+                writer.writerows((name, part) for name in names)
+
+    write_whole(path, write)
 
 
 def read_split(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Positions in ``names`` of each part of a stored split.
 
     Raises:
-        UserError: images of the split are gone.
+        UserError: images of the split are gone, or the file is not a split.
     """
     position = {name: i for i, name in enumerate(names)}
     parts: dict[str, list[int]] = {"train": [], "val": []}
     gone = []
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         for row in csv.DictReader(file):
-            if row["name"] in position:
-                parts[row["part"]].append(position[row["name"]])
+            name, part = row.get("name"), row.get("part")
+            if name is None or part not in parts:
+                raise UserError(
+                    f"{path} is no split: a row holds {row}. Accepted: the columns name and part, train or val."
+                )
+            if name in position:
+                parts[part].append(position[name])
             else:
-                gone.append(row["name"])
+                gone.append(name)
     if gone:
         raise UserError(
             f"{len(gone)} images of the stored split {path} are gone, {gone[0]} first. "

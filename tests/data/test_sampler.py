@@ -1,0 +1,125 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from transxnet.data import sampler as module
+from transxnet.data.sampler import EpochSampler, ShareSampler, seed_step, step_seed
+
+
+@pytest.fixture
+def as_rank(monkeypatch):
+    """Pretend to be one of several processes."""
+
+    def pretend(rank: int, processes: int) -> None:
+        monkeypatch.setattr(module, "world", lambda: (rank, processes))
+
+    return pretend
+
+
+def epoch(sampler: EpochSampler, number: int) -> list[tuple[int, int]]:
+    sampler.set_epoch(number)
+    return list(sampler)
+
+
+def test_an_epoch_is_a_permutation():
+    positions = [position for position, _ in epoch(EpochSampler(60, 10, seed=0), 0)]
+    assert sorted(positions) == list(range(60))
+    assert positions != list(range(60))
+
+
+def test_epochs_and_runs_differ_and_come_again():
+    drawn = {(seed, number): epoch(EpochSampler(60, 10, seed), number) for seed in (0, 1) for number in (0, 1, 2)}
+    assert len({tuple(items) for items in drawn.values()}) == 6
+    one = EpochSampler(60, 10, seed=0)
+    assert [epoch(one, number) for number in (2, 0, 1)] == [drawn[0, number] for number in (2, 0, 1)]
+
+
+def test_each_image_of_each_epoch_has_its_own_seed():
+    sampler = EpochSampler(100, 10, seed=0)
+    seeds = [seed for number in range(5) for _, seed in epoch(sampler, number)]
+    assert len(set(seeds)) == 500
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_the_tail_that_fills_no_batch_is_another_in_each_epoch():
+    sampler = EpochSampler(25, 10, seed=0)
+    epochs = [{position for position, _ in epoch(sampler, number)} for number in range(20)]
+    assert {len(positions) for positions in epochs} == {20} == {len(sampler)}
+    assert set.union(*epochs) == set(range(25))
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("size", [60, 61, 89])
+def test_processes_share_an_epoch_in_whole_batches(size, processes, as_rank):
+    shares = []
+    for rank in range(processes):
+        as_rank(rank, processes)
+        sampler = EpochSampler(size, 10, seed=0)
+        shares.append([position for position, _ in epoch(sampler, 4)])
+        assert len(sampler) == len(shares[-1])
+    assert {len(share) for share in shares} == {size // (10 * processes) * 10}
+    together = [position for share in shares for position in share]
+    assert len(set(together)) == len(together)
+
+
+def test_processes_share_the_order_of_one():
+    """Step for step, n processes train on the images that one process with n times the batch trains on."""
+    one = epoch(EpochSampler(60, 20, seed=0), 1)
+    with pytest.MonkeyPatch.context() as patch:
+        shares = []
+        for rank in range(2):
+            patch.setattr(module, "world", lambda rank=rank: (rank, 2))
+            shares.append(epoch(EpochSampler(60, 10, seed=0), 1))
+    for step in range(3):
+        both = shares[0][step * 10 : step * 10 + 10] + shares[1][step * 10 : step * 10 + 10]
+        assert sorted(both) == sorted(one[step * 20 : step * 20 + 20])
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("batches_done", [0, 1, 2, 3])
+def test_a_resumed_epoch_draws_what_is_left_of_it(batches_done, processes, as_rank):
+    as_rank(processes - 1, processes)
+    whole = EpochSampler(60 * processes + 3, 20, seed=0)
+    resumed = EpochSampler(60 * processes + 3, 20, seed=0)
+    resumed.resume(epoch=2, batches_done=batches_done)
+    assert epoch(resumed, 2) == epoch(whole, 2)[20 * batches_done :]
+    assert epoch(resumed, 3) == epoch(whole, 3)
+    assert epoch(resumed, 1) == epoch(whole, 1)
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 12])
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_shares_cover_each_image_once(size, processes, as_rank):
+    shares = []
+    for rank in range(processes):
+        as_rank(rank, processes)
+        sampler = ShareSampler(size)
+        shares.append(list(sampler))
+        assert len(sampler) == len(shares[-1])
+        assert shares[-1] == sorted(shares[-1])
+    assert sorted(i for share in shares for i in share) == list(range(size))
+
+
+def test_each_step_and_process_has_its_own_seed(as_rank):
+    seeds = set()
+    for rank in range(3):
+        as_rank(rank, 3)
+        seeds |= {step_seed(seed, step) for seed in range(3) for step in range(20)}
+    assert len(seeds) == 180
+
+
+def test_a_steps_randomness_follows_from_its_number():
+    def draw(step):
+        seed_step(0, step)
+        return torch.rand(3).tolist(), np.random.rand(3).tolist()
+
+    first = draw(5)
+    random.random(), torch.rand(9), np.random.rand(9)
+    assert draw(5) == first
+    assert draw(6) != first
+
+
+def test_one_process_is_the_whole_world():
+    assert module.world() == (0, 1)

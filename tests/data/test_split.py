@@ -1,0 +1,102 @@
+import os
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from transxnet.data.split import read_split, stratified_split, write_split
+from transxnet.errors import UserError
+
+
+def check_halves(strata, train, val):
+    assert sorted([*train, *val]) == list(range(len(strata)))
+    assert (np.diff(train) > 0).all()
+    assert (np.diff(val) > 0).all()
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.25, 0.5, 0.9])
+def test_every_stratum_gives_its_share(fraction):
+    strata = np.repeat(["a", "b", "c"], [400, 100, 20])
+    np.random.default_rng(0).shuffle(strata)
+    train, val = stratified_split(strata, fraction, seed=0)
+    check_halves(strata, train, val)
+    assert Counter(strata[val]) == {"a": 400 * fraction, "b": 100 * fraction, "c": 20 * fraction}
+
+
+@pytest.mark.parametrize(("classes", "size"), [(100, 6), (100, 5), (7, 30), (30, 7), (8, 101)])
+def test_rounding_does_not_add_up(classes, size):
+    strata = np.repeat(np.arange(classes), size)
+    _, val = stratified_split(strata, 0.25, seed=0)
+    assert len(val) == round(classes * size / 4)
+    counts = np.bincount(strata[val], minlength=classes)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_the_seed_makes_the_split():
+    strata = np.repeat([0, 1], 50)
+    first, again, other = (stratified_split(strata, 0.2, seed)[1] for seed in (1, 1, 2))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_small_strata_keep_something_on_both_sides():
+    strata = np.repeat([0, 1, 2], [1, 2, 3])
+    for fraction in (0.01, 0.5, 0.99):
+        train, val = stratified_split(strata, fraction, seed=0)
+        check_halves(strata, train, val)
+        assert 0 not in strata[val]
+        assert {1, 2} <= set(strata[val])
+        assert {0, 1, 2} <= set(strata[train])
+
+
+def test_nothing_is_held_out_of_strata_of_one():
+    train, val = stratified_split(np.arange(5), 0.5, seed=0)
+    assert len(val) == 0
+    assert len(train) == 5
+
+
+def test_strata_of_two_properties_are_balanced_over_both():
+    strata = np.array([(kind, p) for kind in ("mono", "poly") for p in ("0.0", "1.0") for _ in range(40)])
+    _, val = stratified_split(strata, 0.25, seed=3)
+    assert set(Counter(map(tuple, strata[val])).values()) == {10}
+    assert len(Counter(map(tuple, strata[val]))) == 4
+
+
+ODD = ["plain.png", "with,comma.png", 'with"quote.png', "line\nbreak.png", "return\rhere.png", " spaces ", "ü/ö.png"]
+
+
+def test_a_split_is_read_as_it_was_written(tmp_path):
+    names = [*ODD, os.fsdecode(b"not \xff\xfe text.png")]
+    path = tmp_path / "split.csv"
+    write_split(path, {"train": names[::2], "val": names[1::2]})
+    parts = read_split(path, names)
+    assert {part: positions.tolist() for part, positions in parts.items()} == {
+        "train": list(range(0, len(names), 2)),
+        "val": list(range(1, len(names), 2)),
+    }
+    assert os.listdir(tmp_path) == ["split.csv"]
+
+
+def test_a_split_holds_where_images_were_added(tmp_path):
+    write_split(tmp_path / "split.csv", {"train": ["a", "c"], "val": ["b"]})
+    parts = read_split(tmp_path / "split.csv", ["0", "a", "aa", "b", "c"])
+    assert parts["train"].tolist() == [1, 4]
+    assert parts["val"].tolist() == [3]
+
+
+def test_images_that_are_gone_are_an_error(tmp_path):
+    write_split(tmp_path / "split.csv", {"train": ["a", "b"], "val": ["c"]})
+    with pytest.raises(UserError, match=r"2 images of the stored split .*split\.csv are gone, b first\. Put them back"):
+        read_split(tmp_path / "split.csv", ["a"])
+
+
+@pytest.mark.parametrize("content", ["file,use\na,train\n", "name,part\na,holdout\n", "name,part\na\n"])
+def test_a_file_that_is_no_split_is_an_error(tmp_path, content):
+    (tmp_path / "split.csv").write_text(content)
+    with pytest.raises(UserError, match=r"split\.csv is no split: .*Accepted: the columns name and part"):
+        read_split(tmp_path / "split.csv", ["a"])
+
+
+def test_an_empty_part_is_read_as_positions(tmp_path):
+    write_split(tmp_path / "split.csv", {"train": ["a"], "val": []})
+    assert np.arange(1)[read_split(tmp_path / "split.csv", ["a"])["val"]].tolist() == []

@@ -1,6 +1,50 @@
 """TransXNet, the vision backbone with a dual dynamic token mixer. Importing registers the models with timm."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from transxnet.errors import UserError
 from transxnet.models import TransXNet, TransXNetFeatures, convert_official_state_dict
+from transxnet.models.create import create_model
 from transxnet.version import __version__
 
-__all__ = ["TransXNet", "TransXNetFeatures", "__version__", "convert_official_state_dict"]
+if TYPE_CHECKING:
+    from transxnet.analysis.cost import info
+    from transxnet.tasks.config import TrainConfig
+    from transxnet.tasks.evaluate import evaluate as eval
+    from transxnet.tasks.predict import predict
+    from transxnet.tasks.train import train
+
+__all__ = [
+    "TrainConfig",
+    "TransXNet",
+    "TransXNetFeatures",
+    "UserError",
+    "__version__",
+    "convert_official_state_dict",
+    "create_model",
+    "eval",
+    "info",
+    "predict",
+    "train",
+]
+
+# Imported when asked for: Lightning and matplotlib take seconds that somebody who wants the network alone is spared.
+_LAZY = {
+    "TrainConfig": ("transxnet.tasks.config", "TrainConfig"),
+    "eval": ("transxnet.tasks.evaluate", "evaluate"),
+    "info": ("transxnet.analysis.cost", "info"),
+    "predict": ("transxnet.tasks.predict", "predict"),
+    "train": ("transxnet.tasks.train", "train"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -1,4 +1,4 @@
-"""``python -m transxnet``, for launchers that start modules."""
+"""``python -m transxnet``, which ``torchrun`` needs."""
 
 import sys
 

@@ -1,15 +1,20 @@
 """The command line: parses, and calls the function of the same name."""
 
+import argparse
+import inspect
+import io
+import os
+import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from rich.console import Console
 from rich.table import Table
 
-from transxnet.errors import UserError, nearest
+from transxnet.errors import Interrupted, UserError, nearest
 from transxnet.version import __version__
 
 DESCRIPTION = """TransXNet: train, evaluate and use a vision backbone with a dual dynamic token mixer.
@@ -22,107 +27,191 @@ DESCRIPTION = """TransXNet: train, evaluate and use a vision backbone with a dua
 Each has --help. Try: transxnet train elpv --recipe demo"""
 
 
+class Help(DefaultHelpFormatter):
+    """Descriptions with their defaults, without types."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = re.sub(r"(?<!\.)\.$", "", (action.help or "").replace("``", ""))
+        plain = not action.option_strings or action.default is None or action.default is False
+        return text if plain or action.default == argparse.SUPPRESS else f"{text} (default: %(default)s)"
+
+
 class Parser(ArgumentParser):
-    """Errors in one line, with the nearest option's name, and the exit status 2."""
+    """Errors in one line and the exit status 2."""
+
+    def __init__(self, command: str, usage: str, description: str):
+        super().__init__(
+            prog=f"transxnet {command}",
+            usage=f"transxnet {command} {usage}",
+            description=description,
+            formatter_class=Help,
+            print_config=None,
+        )
+        self.flags: set[str] = set()
+        self.add_argument("--debug", action="store_true", help="show where an error comes from")
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong and stop."""
-        raise UserError(f"{message} See: {self.prog} --help") from ex
+        raise UserError(f"{self._in_words(message)} See: {self.prog} --help") from ex
+
+    def add_options(self, source: Callable, names: Collection[str], title: str | None = None) -> None:
+        """Add some of a function's or a data class's parameters, with their docstring as help."""
+        parameters = inspect.signature(source).parameters
+        place = self if title is None else self.add_argument_group(title)
+        add = place.add_class_arguments if inspect.isclass(source) else place.add_function_arguments
+        add(source, as_group=False, skip={name for name in parameters if name not in names})
+        self.flags |= {name for name in names if parameters[name].annotation is bool}
+        for action in self._actions:
+            if action.dest in self.flags:
+                action.metavar = "[true|false]"
+            elif action.option_strings and action.dest in names and action.metavar is None:
+                annotation = inspect.formatannotation(parameters[action.dest].annotation)
+                if not annotation.startswith("Literal"):
+                    action.metavar = _METAVARS.get(annotation, action.dest.rpartition("_")[2].upper())
+
+    def parse_words(self, words: Sequence[str]) -> dict[str, Any]:
+        """The options by name. ``--batch-size`` means ``--batch_size``, and ``--flag`` means ``--flag true``."""
+        known = [option for action in self._actions for option in action.option_strings]
+        options = list(words[: words.index("--")] if "--" in words else words)
+        for i, word in enumerate(options):
+            if not word.startswith("--"):
+                continue
+            name, equals, value = word.partition("=")
+            name = "--" + name[2:].replace("-", "_")
+            if name not in known:
+                raise UserError(f"{self.prog} has no option {name!r}.{nearest(name, known)} See: {self.prog} --help")
+            if name[2:] in self.flags and not equals and options[i + 1 : i + 2] not in (["true"], ["false"]):
+                equals, value = "=", "true"
+            options[i] = name + equals + value
+        given = self.parse_args([*options, *words[len(options) :]]).as_dict()
+        given.pop("debug")
+        return given
+
+    def _in_words(self, message: str) -> str:
+        """jsonargparse's account of a value of the wrong type, and of arguments that are missing, as a sentence."""
+        if missing := re.fullmatch(r"the following arguments are required: (.+)", message):
+            shown = {action.dest: str(action.metavar or action.dest) for action in self._actions}
+            return f"missing: {', '.join(shown.get(name, name) for name in missing[1].split(', '))}."
+        wrong = re.match(r"""Parser key "(.+?)":.*(?:Given value|Got value): ([^\n]*)""", message, re.DOTALL)
+        if not wrong:
+            return message if message.endswith(".") else f"{message}."
+        choices = re.search(r"Literal\[(.+?)\]", message)
+        kinds = {"'int'": "a whole number", "'float'": "a number", "'bool'": "true or false"}
+        expected = choices[1] if choices else next((words for kind, words in kinds.items() if kind in message), "")
+        return f"{wrong[1]} must be {expected.replace(', ', ' or ')}, got {wrong[2]!r}." if expected else message
 
 
-def train_parser(recipe: str | None) -> ArgumentParser:
+_METAVARS = {"int": "N", "int | None": "N", "float": "X", "float | None": "X"}
+_MODEL = "a run folder, or the name of a model with published ImageNet weights, such as transxnet_t.in1k"
+
+
+def train_parser(recipe: str | None = None) -> Parser:
     """The options of ``train``, with a recipe's values as defaults."""
-    from transxnet.tasks.config import TrainConfig, read_recipe, recipe_names
+    from transxnet.tasks.config import TOPICS, TrainConfig, read_recipe, recipe_names
 
     parser = Parser(
-        prog="transxnet train",
-        description="Train a classifier on DATA and write a run folder with weights, figures and a report. What you "
-        "leave open is chosen from the data and the hardware, and said.",
-        usage="transxnet train DATA [options]  |  transxnet train --resume RUN",
+        "train",
+        "DATA [options]\n       transxnet train --resume RUN",
+        "Train a classifier on DATA and write a run folder with weights, figures and a report. What you leave open is "
+        "chosen from the data and the hardware, and said.",
     )
-    parser.add_argument("data", nargs="?", help="a folder of class folders, elpv, digits, or hfds/... wds/... tfds/...")
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        nargs="?",
+        help="a folder with a folder of images for each class (or train/ and val/ of such); a sample, elpv or digits; "
+        "or a timm reader name, hfds/..., wds/... or tfds/...",
+    )
     parser.add_argument("--recipe", help=f"start from a recipe's values: {', '.join(recipe_names())}, or a YAML file")
     parser.add_argument("--resume", metavar="RUN", help="go on with an interrupted run")
     parser.add_argument("--overwrite", action="store_true", help="write over the run in --out")
-    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
-    parser.add_class_arguments(TrainConfig, skip={"data"})
-    parser.add_argument("--print_config", action="store_true", help="print the options as YAML and stop")
+    parser.add_argument("--print_config", action="store_true", help="print the options as YAML, a recipe, and stop")
+    for topic, names in TOPICS.items():
+        parser.add_options(TrainConfig, names, topic)
     if recipe is not None:
         parser.set_defaults({name: value for name, value in read_recipe(recipe).items() if name != "data"})
     return parser
 
 
-def run_train(args: Namespace) -> None:
+def run_train(words: Sequence[str]) -> None:
     """``transxnet train``."""
-    import yaml
-
-    from transxnet.tasks.config import TrainConfig
-    from transxnet.tasks.train import train
-
-    given = args.as_dict()
-    data, resume, overwrite = given.pop("data"), given.pop("resume"), given.pop("overwrite")
-    print_config = given.pop("print_config")
-    given.pop("recipe")
+    parser = train_parser(_value_of("--recipe", words))
+    given = parser.parse_words(words)
+    data, recipe, resume = given.pop("data"), given.pop("recipe"), given.pop("resume")
+    overwrite, print_config = given.pop("overwrite"), given.pop("print_config")
     if print_config:
+        import yaml
+
         print(yaml.safe_dump(given, sort_keys=False), end="")
         return
-    if resume is not None:
-        changed = [name for name, value in given.items() if value != getattr(TrainConfig(""), name)]
-        if changed or data is not None:
-            raise UserError(f"--resume goes on with a run as it was started; leave out {', '.join(changed) or data}.")
-        train(resume=resume)
-    else:
+    from transxnet.tasks.train import train
+
+    if resume is None:
         train(data, overwrite=overwrite, **given)
+        return
+    beside = [f"--{name}" for name, value in given.items() if value != parser.get_default(name)]
+    beside += [text for text in (data, recipe and "--recipe", overwrite and "--overwrite") if text]
+    if beside:
+        raise UserError(f"--resume goes on with a run as it was started; leave out {', '.join(beside)}.")
+    train(resume=resume)
 
 
-def eval_parser() -> ArgumentParser:
+def eval_parser() -> Parser:
     """The options of ``eval``."""
     from transxnet.tasks.evaluate import evaluate
 
-    parser = Parser(prog="transxnet eval", description="Evaluate a trained model on labelled images.")
+    parser = Parser("eval", "RUN [DATA] [options]", "How good is a trained model on labelled images?")
     parser.add_argument("model", metavar="RUN", help=_MODEL)
-    parser.add_argument("data", nargs="?", help="labelled images; by default the run's own held-out part")
-    return _add_options(parser, evaluate, "model", "data")
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        nargs="?",
+        help="labelled images; left out, or where it is what the run was trained on, the run's own held-out images",
+    )
+    parser.add_options(evaluate, ("file", "split", "batch_size", "workers", "out", "overwrite"))
+    return parser
 
 
-def predict_parser() -> ArgumentParser:
+def predict_parser() -> Parser:
     """The options of ``predict``."""
     from transxnet.tasks.predict import predict
 
-    parser = Parser(prog="transxnet predict", description="Predict the classes of images, as CSV and JSON lines.")
+    parser = Parser("predict", "RUN IMAGE... [options]", "Predict the classes of images, as CSV and as JSON lines.")
     parser.add_argument("model", metavar="RUN", help=_MODEL)
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders and globs, any number")
-    return _add_options(parser, predict, "model", "images")
+    parser.add_options(predict, ("out", "top_k", "batch_size", "workers", "file", "overwrite"))
+    return parser
 
 
-def info_parser() -> ArgumentParser:
+def info_parser() -> Parser:
     """The options of ``info``."""
     from transxnet.analysis.cost import info
 
-    parser = Parser(prog="transxnet info", description="Parameters, multiply-adds and stages of a model.")
-    parser.add_argument("model", help="name of one of our models, or of timm's")
-    return _add_options(parser, info, "model")
+    parser = Parser("info", "MODEL [options]", "Parameters, multiply-adds and stages of a model.")
+    parser.add_argument("model", metavar="MODEL", help="name of one of our models, or of timm's")
+    parser.add_options(info, ("img_size",))
+    return parser
 
 
-def run_eval(args: Namespace) -> None:
+def run_eval(words: Sequence[str]) -> None:
     """``transxnet eval``."""
     from transxnet.tasks.evaluate import evaluate
 
-    evaluate(**args.as_dict())
+    evaluate(**eval_parser().parse_words(words))
 
 
-def run_predict(args: Namespace) -> None:
+def run_predict(words: Sequence[str]) -> None:
     """``transxnet predict``."""
     from transxnet.tasks.predict import predict
 
-    predict(**args.as_dict())
+    predict(**predict_parser().parse_words(words))
 
 
-def run_info(args: Namespace) -> None:
+def run_info(words: Sequence[str]) -> None:
     """``transxnet info``."""
     from transxnet.analysis.cost import info
 
-    facts, console = info(**args.as_dict()), Console()
+    facts, console = info(**info_parser().parse_words(words)), Console()
     size = f"{facts.img_size}x{facts.img_size}"
     console.print(f"[bold]{facts.name}[/bold]", highlight=False)
     for name, value in {
@@ -143,70 +232,47 @@ def run_info(args: Namespace) -> None:
         console.print(table)
 
 
-COMMANDS: dict[str, tuple[Callable[..., ArgumentParser], Callable[[Namespace], None]]] = {
-    "train": (train_parser, run_train),
-    "eval": (eval_parser, run_eval),
-    "predict": (predict_parser, run_predict),
-    "info": (info_parser, run_info),
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "train": run_train,
+    "eval": run_eval,
+    "predict": run_predict,
+    "info": run_info,
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in words
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are not text
     try:
-        return _main([word for word in words if word != "--debug"])
+        _run(words)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return Interrupted.exit_status
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its exit
         return 141
     except Exception as error:
-        if debug:
+        if "--debug" in words:
             raise
         _say_error(error)
-        return 130 if type(error).__name__ == "Interrupted" else 2 if isinstance(error, UserError) else 1
-
-
-def _main(words: list[str]) -> int:
-    if not words or words[0] in ("-h", "--help"):
-        print(DESCRIPTION)
-        return 0
-    if words[0] == "--version":
-        print(f"transxnet {__version__}")
-        return 0
-    command = words[0]
-    if command not in COMMANDS:
-        raise UserError(
-            f"there is no command {command!r}.{nearest(command, COMMANDS)} Accepted: {', '.join(COMMANDS)}."
-        )
-    make_parser, run = COMMANDS[command]
-    words = [_underscored(word) for word in words[1:]]
-    parser = make_parser(_value_of("--recipe", words)) if command == "train" else make_parser()
-    _check_options(parser, words)
-    args = parser.parse_args(words)
-    args.pop("debug", None)
-    run(args)
+        return error.exit_status if isinstance(error, UserError) else 1
     return 0
 
 
-_MODEL = "a run folder, or the name of a model with published ImageNet weights, such as transxnet_t.in1k"
-
-
-def _add_options(parser: ArgumentParser, function: Callable, *positional: str) -> ArgumentParser:
-    """The options of a command are the keyword arguments of its function, with their docstring as help."""
-    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
-    parser.add_function_arguments(function, skip={*positional, "console"})
-    return parser
-
-
-def _underscored(word: str) -> str:
-    """``--batch-size`` means ``--batch_size``."""
-    if not word.startswith("--"):
-        return word
-    name, equals, value = word.partition("=")
-    return "--" + name[2:].replace("-", "_") + equals + value
+def _run(words: Sequence[str]) -> None:
+    if not words or words[0] in ("-h", "--help"):
+        print(DESCRIPTION)
+    elif words[0] == "--version":
+        print(f"transxnet {__version__}")
+    elif words[0] in COMMANDS:
+        COMMANDS[words[0]](words[1:])
+    else:
+        raise UserError(
+            f"there is no command {words[0]!r}.{nearest(words[0], COMMANDS)} Accepted: {', '.join(COMMANDS)}."
+        )
 
 
 def _value_of(option: str, words: Sequence[str]) -> str | None:
@@ -218,24 +284,15 @@ def _value_of(option: str, words: Sequence[str]) -> str | None:
     return None
 
 
-def _check_options(parser: ArgumentParser, words: Sequence[str]) -> None:
-    known = [option for action in parser._actions for option in action.option_strings]
-    for word in words:
-        name = word.partition("=")[0]
-        if name.startswith("--") and len(name) > 2 and name not in known:
-            raise UserError(f"{parser.prog} has no option {name!r}.{nearest(name, known)} See: {parser.prog} --help")
-
-
 def _say_error(error: Exception) -> None:
     console = Console(stderr=True)
+    console.print("[bold red]error:[/bold red] ", end="")
     if isinstance(error, UserError):
-        console.print("[bold red]error:[/bold red] ", end="")
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
-    else:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        console.print("[bold red]error:[/bold red] ", end="")
-        console.print(f"{type(error).__name__}: {error}", markup=False, highlight=False, soft_wrap=True)
-        console.print(f"  in {last.name}, {last.filename}:{last.lineno}. See the whole way with --debug.", markup=False)
+        return
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"in {last.name}, {last.filename}:{last.lineno}. See the whole way with --debug."
+    console.print(f"{type(error).__name__}: {error}\n  {where}", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

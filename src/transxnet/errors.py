@@ -7,8 +7,23 @@ from collections.abc import Iterable
 class UserError(Exception):
     """Something about the input is wrong: the message says what came, what is accepted and the next step."""
 
+    exit_status = 2
+
+
+class Interrupted(UserError):
+    """The user, or the system, asked the work to stop."""
+
+    exit_status = 130
+
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """`` Did you mean ...?`` with the known names closest to this one, or nothing if none is close."""
     close = difflib.get_close_matches(name, list(known), n=count, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
+
+
+def check_at_least(minimum: int, **values: int) -> None:
+    """Raise UserError for the first of the named values that is below the minimum."""
+    for name, value in values.items():
+        if value < minimum:
+            raise UserError(f"{name} must be a whole number of at least {minimum}, got {value}.")

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from transxnet.models.create import create_model, create_sized_model, split_tag
+from transxnet.errors import UserError, check_at_least
+from transxnet.models.create import check_name, create_model_with, own_size, split_tag
 
 _LINEAR = ("convolution", "mm", "addmm", "linear", "_linear")
 _ATTENTION = ("bmm", "baddbmm", "_scaled_dot_product")
@@ -89,16 +90,21 @@ def info(model: str, img_size: int | None = None) -> ModelInfo:
         img_size: side of the input in pixels; by default the model's own.
 
     Raises:
-        UserError: no such model.
+        UserError: no such model, or a size that it does not take.
     """
-    network = create_model(model)
+    check_name(model)
+    size = own_size(model) if img_size is None else img_size
+    check_at_least(1, img_size=size)
+    try:
+        network, _ = create_model_with(model, {"img_size": size})
+        cost = count(network, size, size)
+    except (ValueError, AssertionError, RuntimeError, ZeroDivisionError) as error:  # each network has its own way
+        raise UserError(f"{model} does not take images of {size}x{size}: {error} Give another --img_size.") from error
     cfg: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
-    size = img_size or cfg["input_size"][-1]
-    network, _ = create_sized_model(model, size)
     return ModelInfo(
         name=model,
         img_size=size,
-        cost=count(network, size, size),
+        cost=cost,
         stages=_stages(model, size),
         num_classes=network.num_classes,  # type: ignore[arg-type]
         crop_pct=cfg["crop_pct"],
@@ -109,7 +115,7 @@ def info(model: str, img_size: int | None = None) -> ModelInfo:
 
 def _stages(model: str, size: int) -> list[StageInfo]:
     try:
-        network, _ = create_sized_model(split_tag(model)[0], size, features_only=True)
+        network, _ = create_model_with(split_tag(model)[0], {"img_size": size}, features_only=True)
     except (RuntimeError, AttributeError):  # how timm says that a network has no stages
         return []
     with torch.no_grad():

@@ -1,14 +1,12 @@
 """Creating a model by name."""
 
-import logging
+from collections.abc import Mapping
 from typing import Any
 
 import timm
 from torch import nn
 
 from transxnet.errors import UserError, nearest
-
-_log = logging.getLogger(__name__)
 
 
 def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
@@ -21,9 +19,23 @@ def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Modul
             ``features_only``.
 
     Raises:
-        UserError: no model or tag of this name; the nearest ones are named.
+        UserError: no model or tag of this name (the nearest ones are named), or its weights can't be had.
         TypeError: an option that the model does not have.
     """
+    check_name(name)
+    try:
+        return timm.create_model(name, pretrained=pretrained, **kwargs)
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise UserError(
+            f"the published weights of {name} can't be had: {error} Fetch the file by other means and give it as "
+            "--checkpoint to train and as --file to eval and predict."
+        ) from error
+
+
+def check_name(name: str) -> None:
+    """Raise UserError, with the nearest names, unless there is such a model and, if one is given, such a tag."""
     architecture, tag = split_tag(name)
     if not timm.is_model(architecture):
         raise UserError(
@@ -35,23 +47,35 @@ def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Modul
         raise UserError(
             f"{architecture} has no weights {tag!r}.{nearest(tag, tags)} Accepted: {', '.join(tags) or 'none'}."
         )
-    return timm.create_model(name, pretrained=pretrained, **kwargs)
 
 
-def create_sized_model(name: str, img_size: int, **kwargs: Any) -> tuple[nn.Module, dict[str, Any]]:
-    """Create a model for one input size, and say which arguments that took.
+def create_model_with(name: str, wishes: Mapping[str, Any], **kwargs: Any) -> tuple[nn.Module, dict[str, Any]]:
+    """Create a model with those of the wishes that it knows, and say which these are.
 
-    Networks that hold something of a fixed size, such as a position bias, take ``img_size``; the others do not know it.
+    Networks that hold something of a fixed size, such as a position bias, take ``img_size``, others do not; the same
+    holds for ``drop_path_rate``.
 
-    Returns:
-        The model, and ``{"img_size": img_size}`` or ``{}``.
+    Args:
+        name: of the model.
+        wishes: arguments that are left out where the model does not have them.
+        **kwargs: arguments that it must have.
     """
-    try:
-        return create_model(name, img_size=img_size, **kwargs), {"img_size": img_size}
-    except TypeError as error:
-        if "img_size" not in str(error):
-            raise
-    return create_model(name, **kwargs), {}
+    granted = dict(wishes)
+    while True:
+        try:
+            return create_model(name, **granted, **kwargs), granted
+        except TypeError as error:
+            unknown = [wish for wish in granted if f"'{wish}'" in str(error)]
+            if not unknown:
+                raise
+            for wish in unknown:
+                del granted[wish]
+
+
+def own_size(name: str) -> int:
+    """Side in pixels of the images that a model, or the weights of its tag, were made for."""
+    config = timm.get_pretrained_cfg(name)
+    return int(config.input_size[-1]) if config is not None else 224
 
 
 def split_tag(name: str) -> tuple[str, str]:

@@ -3,7 +3,9 @@
 import csv
 import io
 import math
+import shlex
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
-from transxnet.errors import UserError
+from transxnet.errors import Interrupted
 from transxnet.files import write_whole
 from transxnet.tasks.run import Run
 
@@ -21,28 +23,25 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-class Interrupted(UserError):
-    """The user, or the system, asked the training to stop; it was saved first."""
-
-
 class EpochLog(Callback):
     """A line for each epoch, on the console and in ``metrics.csv``.
 
-    The lines travel in the checkpoint, so a resumed run's file holds each epoch once.
+    The lines travel in the checkpoint, so a resumed run's file holds each epoch once, with all of its time.
     """
 
     def __init__(self, run: Run, console: Console):
         self.run, self.console = run, console
         self.rows: list[dict[str, float]] = []
-        self._started = 0.0
+        self._started: float | None = None
+        self._before = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """The epochs so far."""
-        return {"rows": self.rows}
+        """The epochs so far, and the seconds that the running one has taken."""
+        return {"rows": self.rows, "seconds": self._seconds()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The epochs before the interruption."""
-        self.rows = state_dict["rows"]
+        self.rows, self._before = state_dict["rows"], state_dict["seconds"]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -54,8 +53,9 @@ class EpochLog(Callback):
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             "lr": trainer.optimizers[0].param_groups[-1]["lr"],
-            "seconds": round(time.monotonic() - self._started, 2),
+            "seconds": round(self._seconds(), 2),
         }
+        self._started, self._before = None, 0.0
         row |= {name: float(trainer.callback_metrics[name]) for name in COLUMNS if name in trainer.callback_metrics}
         self.rows = [old for old in self.rows if old["epoch"] < row["epoch"]] + [row]
         if not trainer.is_global_zero:
@@ -72,9 +72,12 @@ class EpochLog(Callback):
             soft_wrap=True,
         )
 
+    def _seconds(self) -> float:
+        return self._before + (0.0 if self._started is None else time.monotonic() - self._started)
+
 
 class GracefulStop(Callback):
-    """Ctrl-C, and SIGTERM as clusters send it, end the training after the running step, saved; a second one at once."""
+    """Ctrl-C, and SIGTERM as clusters send it, end the training after the running update, saved; a second at once."""
 
     def __init__(self, run: Run):
         self.run = run
@@ -82,7 +85,9 @@ class GracefulStop(Callback):
         self._before: dict[int, Any] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen."""
+        """Listen; only a program's main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._handle)
 
@@ -92,27 +97,27 @@ class GracefulStop(Callback):
             signal.signal(number, handler)
         self._before = {}
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Save within the epoch and stop."""
-        if self._asked and trainer.fit_loop.epoch_loop.batch_progress.current.ready < trainer.num_training_batches:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save within the epoch and stop; between updates only, since gradients that wait for one are not saved."""
+        done = batch_idx + 1
+        if self._asked and done < trainer.num_training_batches and done % trainer.accumulate_grad_batches == 0:
             trainer.save_checkpoint(self.run.last_checkpoint)
-            self._stop(trainer)
+            self._stop(f"stopped at step {trainer.global_step}, saved in {self.run.last_checkpoint}.")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop between epochs; the last one is saved already."""
         if self._asked:
-            self._stop(trainer)
+            self._stop(f"stopped after epoch {trainer.current_epoch}, saved in {self.run.last_checkpoint}.")
 
     def _handle(self, number: int, frame: Any) -> None:
         if self._asked:
-            raise KeyboardInterrupt
+            self._stop("stopped at once; what came after the last save is lost.")
         self._asked = True
 
-    def _stop(self, trainer: Trainer) -> None:
-        raise Interrupted(
-            f"stopped at step {trainer.global_step}, saved in {self.run.last_checkpoint}. "
-            f"Go on with: transxnet train --resume {self.run.path}"
-        )
+    def _stop(self, what: str) -> None:
+        raise Interrupted(f"{what} Go on with: transxnet train --resume {shlex.quote(str(self.run.path))}")
 
 
 def write_rows(path: Path, rows: list[dict[str, float]]) -> None:

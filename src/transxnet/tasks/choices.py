@@ -21,7 +21,7 @@ def resolve(config: TrainConfig, source: Source, preprocessing: Preprocessing) -
         UserError: a batch that is larger than the data.
     """
     choices: list[str] = []
-    size, gpu = len(source.train), torch.cuda.is_available() and config.accelerator != "cpu"
+    size, gpu = len(source.train), on_gpu(config)
 
     def choose(name: str, value: Any, why: str) -> Any:
         given = getattr(config, name)
@@ -37,12 +37,18 @@ def resolve(config: TrainConfig, source: Source, preprocessing: Preprocessing) -
     while fitting > 2 and fitting * 8 > size:
         fitting //= 2
     batch = chosen["batch_size"] = choose("batch_size", fitting, "for a GPU" if gpu else "for a CPU, or few images")
-    if batch > size:
-        raise UserError(f"batch_size {batch} is more than the {size} training images. Give --batch_size {fitting}.")
-    epochs = chosen["epochs"] = choose("epochs", 100, "the default from scratch")
-    total = batch * config.accumulate * processes(config)
-    peak = float(f"{1e-3 * (total / 256) ** 0.5 * (0.1 if config.pretrained or config.checkpoint else 1):.2g}")
-    chosen["lr"] = choose("lr", peak, f"1e-3 at 256 images an update, by the root for {total}; a tenth fine-tuning")
+    count = processes(config)
+    if batch * count > size:
+        together = f" on each of {count} processes" if count > 1 else ""
+        raise UserError(
+            f"batch_size {batch}{together} is more than the {size} training images. "
+            f"Give --batch_size {min(fitting, size // count) or 1}."
+        )
+    epochs = chosen["epochs"] = choose("epochs", 100, "the default")
+    total, tuning = batch * config.accumulate * count, config.pretrained or config.checkpoint is not None
+    peak = float(f"{1e-3 * (total / 256) ** 0.5 * (0.1 if tuning else 1):.2g}")
+    why = f"1e-3 at 256 images an update, by the square root for {total}" + (", a tenth to fine-tune" if tuning else "")
+    chosen["lr"] = choose("lr", peak, why)
     warmup = round(min(5, epochs / 10), 2)
     chosen["warmup_epochs"] = choose("warmup_epochs", warmup, "a tenth of the epochs, at most 5")
     updates = max(1, size // total) * epochs
@@ -58,10 +64,14 @@ def resolve(config: TrainConfig, source: Source, preprocessing: Preprocessing) -
 
 def processes(config: TrainConfig) -> int:
     """How many processes will train together."""
-    if config.devices == "auto":
-        count = torch.cuda.device_count() if config.accelerator != "cpu" and torch.cuda.is_available() else 1
+    devices = str(config.devices)
+    if devices in ("auto", "-1"):
+        count = torch.cuda.device_count() if on_gpu(config) else 1
     else:
-        count = (
-            int(config.devices) if str(config.devices).lstrip("-").isdigit() else len(str(config.devices).split(","))
-        )
+        count = int(devices) if devices.isdigit() else len(devices.strip(" ,[]").split(","))
     return max(1, count) * config.num_nodes
+
+
+def on_gpu(config: TrainConfig) -> bool:
+    """Whether the training will run on CUDA devices."""
+    return torch.cuda.is_available() and config.accelerator in ("auto", "gpu", "cuda")

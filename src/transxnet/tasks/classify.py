@@ -55,7 +55,7 @@ class Classifier(LightningModule):
         self.val_metrics = MetricCollection(metrics, prefix="val_")
         # Kept out of the module tree, so that the state dict holds the plain model once.
         self._train_forward = [torch.compile(model) if config.compile else model]
-        self._loss_sum = torch.zeros(())
+        self._loss_sum, self._loss_count = torch.zeros(()), 0
 
     @property
     def best_weights(self) -> nn.Module:
@@ -73,7 +73,6 @@ class Classifier(LightningModule):
         logits = self._train_forward[0](images.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), target, label_smoothing=smoothing)
         self._watch(loss.detach())
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images))
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
@@ -88,9 +87,27 @@ class Classifier(LightningModule):
         """Lay the weights out for the convolutions."""
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The running epoch's loss so far."""
+        checkpoint["train_loss"] = {"sum": self._loss_sum.item(), "count": self._loss_count}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on adding up the loss of the epoch that was interrupted."""
+        saved = checkpoint["train_loss"]
+        self._loss_sum, self._loss_count = torch.tensor(saved["sum"]), saved["count"]
+
     def on_validation_start(self) -> None:
         """Never validate, and so never keep, a network whose loss is no number."""
-        self._check_finite()
+        self._check_finite(self._loss_sum)
+        self.log("train_loss", self._loss_sum / max(1, self._loss_count), sync_dist=True)
+
+    def on_validation_end(self) -> None:
+        """The epoch's last update can be the one that breaks the network: then nothing of it is kept either."""
+        self._check_finite(self.trainer.callback_metrics["val_loss"])
+
+    def on_train_epoch_end(self) -> None:
+        """The next epoch's loss starts from zero."""
+        self._loss_sum, self._loss_count = torch.zeros(()), 0
 
     def configure_optimizers(self) -> Any:
         """timm's optimiser with its weight-decay and layer-decay groups, and a cosine by updates."""
@@ -126,12 +143,12 @@ class Classifier(LightningModule):
         return self.trainer.fit_loop.epoch_loop.total_batch_idx
 
     def _watch(self, loss: Tensor) -> None:
-        self._loss_sum = self._loss_sum.to(loss.device) + loss
+        self._loss_sum, self._loss_count = self._loss_sum.to(loss.device) + loss, self._loss_count + 1
         if loss.device.type == "cpu" or self._step_number() % FINITE_CHECK_EVERY == 0:
-            self._check_finite()
+            self._check_finite(self._loss_sum)
 
-    def _check_finite(self) -> None:
-        if math.isfinite(self._loss_sum.item()):
+    def _check_finite(self, loss: Tensor) -> None:
+        if math.isfinite(loss.item()):
             return
         step, epoch = self._step_number(), self.trainer.current_epoch
         raise NonFiniteLoss(

@@ -37,9 +37,16 @@ def _cpu_name() -> str:
 
 def _commit() -> str | None:
     """The commit of the checkout that this package runs from, if it runs from one."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    here = Path(__file__)
+    # An installed package may lie within somebody else's checkout; git answers for ours only if it knows this file.
+    return _git(here, "ls-files", here.name) and _git(here, "describe", "--always", "--dirty", "--abbrev=12")
+
+
+def _git(file: Path, *command: str) -> str | None:
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        result = subprocess.run(
+            ["git", "-C", str(file.parent), *command], capture_output=True, text=True, timeout=10, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return result.stdout.strip() or None

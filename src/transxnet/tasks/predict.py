@@ -4,9 +4,8 @@ import csv
 import glob
 import json
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,7 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transxnet.data.folders import is_image
 from transxnet.data.images import UnreadableImage, open_image
 from transxnet.data.transforms import Transform
-from transxnet.errors import UserError
+from transxnet.errors import UserError, check_at_least
 from transxnet.tasks.inference import default_device, placed, probabilities
 from transxnet.tasks.progress import progress_bar
 from transxnet.tasks.run import TrainedModel, load_trained
@@ -76,6 +75,8 @@ def predict(
         UserError: the model can't be opened, nothing was found, not one image could be read, or results exist already.
     """
     console = console or Console()
+    check_at_least(1, top_k=top_k, batch_size=batch_size)
+    check_at_least(0, workers=workers)
     inputs = [images] if isinstance(images, (str, Path)) else list(images)
     folder = Path(out)
     targets = [folder / "predictions.csv", folder / "predictions.jsonl"]
@@ -85,28 +86,22 @@ def predict(
     total = sum(1 for _ in find_images(inputs))
     if not total:
         raise UserError(f"no image found in {', '.join(map(str, inputs))}. Accepted: image files, folders and globs.")
-    trained = load_trained(model, None if file is None else {"file": str(file)})
-    folder.mkdir(parents=True, exist_ok=True)
-    good = bad = 0
-    with tempfile.TemporaryDirectory(dir=folder) as scratch, progress_bar(console, "predicting", total) as advance:
-        parts = [Path(scratch, t.name) for t in targets]
-        with parts[0].open("w", newline="", **_TEXT) as table, parts[1].open("w", **_TEXT) as lines:  # type: ignore[call-overload]
-            k = min(top_k, len(trained.class_names))
-            writer = csv.writer(table, lineterminator="\n")
-            writer.writerow(
-                ["path", *(f"{what}{i + 1}" for i in range(k) for what in ("class", "probability")), "error"]
-            )
-            for prediction in predict_images(trained, inputs, top_k, batch_size, workers):
-                _write(writer, lines, prediction, k)
-                good, bad = good + (prediction.error is None), bad + (prediction.error is not None)
-                advance(good + bad)
-        if not good:
-            raise UserError(f"none of the {bad} images could be read; the first: {prediction.path}: {prediction.error}")
-        for part, target in zip(parts, targets, strict=True):
-            shutil.move(part, target)
+    trained = load_trained(model, file)
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {folder}: {error.strerror}. Choose another with --out.") from error
+    try:
+        with progress_bar(console, "predicting", total) as advance:
+            predictions = predict_images(trained, inputs, top_k, batch_size, workers)
+            good, bad = _write_all(predictions, targets, min(top_k, len(trained.class_names)), advance)
+    finally:
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
     console.print(f"{good:,} images predicted" + (f", {bad:,} could not be read (see the column error)" if bad else ""))
     for target in targets:
-        console.print(f"  {target}", highlight=False, soft_wrap=True)
+        console.print(f"  {target}", highlight=False, markup=False, soft_wrap=True)
     return folder
 
 
@@ -136,7 +131,8 @@ def find_images(inputs: Sequence[str | Path]) -> Iterator[str]:
     """The files that inputs stand for, one after the other.
 
     Args:
-        inputs: a file is taken as it is; of a folder, the image files at any depth in order; of a glob, what it finds.
+        inputs: a file is taken as it is; of a folder, the image files at any depth in order; of a glob, what it finds,
+            in order.
 
     Raises:
         UserError: an input that is none of these.
@@ -148,7 +144,7 @@ def find_images(inputs: Sequence[str | Path]) -> Iterator[str]:
             yield from _walk(text)
         elif glob.has_magic(text):
             found = False
-            for name in glob.iglob(text, recursive=True):
+            for name in sorted(glob.iglob(text, recursive=True)):
                 if os.path.isfile(name):
                     found = True
                     yield name
@@ -189,6 +185,28 @@ def _collate(items: list[tuple[str, Tensor | None, str | None]]) -> tuple[list[s
     names, tensors, errors = zip(*items, strict=True)
     readable = [tensor for tensor in tensors if tensor is not None]
     return list(names), list(errors), torch.stack(readable) if readable else torch.empty(0)
+
+
+def _write_all(
+    predictions: Iterator[Prediction], targets: Sequence[Path], k: int, advance: Callable[[int], None]
+) -> tuple[int, int]:
+    """Write CSV and JSON lines, which appear when they are whole; how many images could be read and how many not."""
+    good = bad = 0
+    with tempfile.TemporaryDirectory(dir=targets[0].parent) as scratch:
+        parts = [Path(scratch, target.name) for target in targets]
+        with parts[0].open("w", newline="", **_TEXT) as table, parts[1].open("w", **_TEXT) as lines:  # type: ignore[call-overload]
+            writer = csv.writer(table, lineterminator="\n")
+            columns = (f"{what}{i + 1}" for i in range(k) for what in ("class", "probability"))
+            writer.writerow(["path", *columns, "error"])
+            for prediction in predictions:
+                _write(writer, lines, prediction, k)
+                good, bad = good + (prediction.error is None), bad + (prediction.error is not None)
+                advance(good + bad)
+        if not good:
+            raise UserError(f"none of the {bad} images could be read; the last: {prediction.path}: {prediction.error}")
+        for part, target in zip(parts, targets, strict=True):
+            part.replace(target)
+    return good, bad
 
 
 def _write(table: Any, lines: TextIO, prediction: Prediction, k: int) -> None:

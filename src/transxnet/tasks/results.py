@@ -22,15 +22,14 @@ from transxnet.tasks.evaluation import Evaluation, write_evaluation
 from transxnet.tasks.inference import evaluate_model
 from transxnet.tasks.progress import progress_bar
 from transxnet.tasks.run import Run, load_trained
+from transxnet.tasks.weights import kept_weights
 
 
 def chosen_weights(run: Run, classifier: Classifier) -> dict[str, Tensor]:
     """The weights of the best or the last epoch, averaged where an average was kept."""
     if classifier.config.select == "last":
         return classifier.best_weights.state_dict()
-    prefix = "ema.module." if classifier.ema is not None else "model."
-    tensors = read_checkpoint(run.best_checkpoint)["state_dict"]
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return kept_weights(read_checkpoint(run.best_checkpoint)["state_dict"])
 
 
 def write_results(run: Run, config: TrainConfig, source: Source, log: EpochLog, console: Console) -> None:
@@ -56,7 +55,9 @@ def write_results(run: Run, config: TrainConfig, source: Source, log: EpochLog, 
     cost = count(trained.model.cpu(), size, size)
     write_report(_report(run, config, source, log, evaluation, cost), run.report_file)
     show_figures(console, figures, len(evaluation.labels))
-    console.print(f"run folder  {run.path}\nreport      {run.report_file}", highlight=False, soft_wrap=True)
+    console.print(
+        f"run folder  {run.path}\nreport      {run.report_file}", highlight=False, markup=False, soft_wrap=True
+    )
 
 
 def _report(run: Run, config: TrainConfig, source: Source, log: EpochLog, evaluation: Evaluation, cost: Cost) -> Report:
@@ -105,7 +106,7 @@ def show_figures(console: Console, figures: dict[str, float], images: int) -> No
         "top5_accuracy": "top-5 accuracy",
         "weighted_accuracy": "accuracy, weighted by the labels' certainty",
     }
-    console.print(f"\non {images:,} held-out images", highlight=False, soft_wrap=True)
+    console.print(f"\non {images:,} images", highlight=False, soft_wrap=True)
     for name, text in names.items():
         if name in figures:
             console.print(f"  {text:<46}{figures[name]:>7.2%}", highlight=False, soft_wrap=True)

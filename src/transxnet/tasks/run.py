@@ -17,14 +17,19 @@ from transxnet.data.labels import imagenet_synsets
 from transxnet.data.transforms import Preprocessing
 from transxnet.errors import UserError
 from transxnet.files import write_whole
-from transxnet.models.checkpoints import read_checkpoint
-from transxnet.models.create import create_model, split_tag
+from transxnet.models.checkpoints import convert_official_state_dict, read_checkpoint
+from transxnet.models.create import check_name, create_model, split_tag
 from transxnet.tasks.config import TrainConfig, check_options
 from transxnet.tasks.environment import environment
 from transxnet.version import __version__
 
 FORMAT = 1
 """Layout of a run folder; raised when an older version could misread it."""
+
+_OWN = (
+    "config.yaml", "environment.json", "split.csv", "metrics.csv", "last.ckpt", "best.ckpt", "model.safetensors",
+    "model.json", "results.json", "predictions.csv", "report.html", "tensorboard",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,14 @@ class Run:
                 f"{path} exists already. Go on with it by --resume {path}, write over it by --overwrite, or choose "
                 "another folder with --out."
             )
-        if not (path / "config.yaml").is_file():
+        if not all((path / name).is_file() for name in ("config.yaml", "environment.json")):
             raise UserError(f"{path} is not a run folder, so --overwrite leaves it alone. Choose another --out.")
+        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in _OWN)
+        if foreign:
+            raise UserError(
+                f"{path} also holds {', '.join(foreign[:5])}, which no run writes, so --overwrite leaves it alone. "
+                "Move that away, or choose another --out."
+            )
 
     @classmethod
     def create(cls, path: Path, overwrite: bool) -> "Run":
@@ -89,9 +100,12 @@ class Run:
 
     def read_config(self) -> TrainConfig:
         """The options that the run was started with, resolved."""
-        values = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
-        check_options(values)
-        return TrainConfig(**values)
+        try:
+            values = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+            check_options(values)
+            return TrainConfig(**values)
+        except (OSError, ValueError, TypeError, yaml.YAMLError, UserError) as error:
+            raise UserError(f"{self.config_file} is damaged, or not a run's: {error}") from error
 
     def write_config(self, config: TrainConfig) -> None:
         """Store the resolved options."""
@@ -154,24 +168,47 @@ def save_model(
     write_whole(run.model_file, json.dumps(description, indent=2))
 
 
-def load_trained(target: str | Path, pretrained_cfg_overlay: Mapping[str, Any] | None = None) -> TrainedModel:
+def load_trained(target: str | Path, file: str | Path | None = None) -> TrainedModel:
     """Load the model of a run folder, or a model with published ImageNet weights by its name.
+
+    Args:
+        target: the folder or the name.
+        file: published weights on disk, for a model by name.
 
     Raises:
         UserError: neither, or the run holds no finished model, or its files are damaged.
     """
-    if (Path(target) / "config.yaml").is_file() or Path(target).is_dir():
+    if Path(target).is_dir():
+        if file is not None:
+            raise UserError(f"{target} is a run folder with weights of its own: --file is for a model by name.")
         return _load_run(Run.open(target))
-    name, _ = split_tag(str(target))
-    if not timm.is_model(name):
-        create_model(str(target))  # raises the error that names the nearest models
-    model = create_model(str(target), pretrained=True, pretrained_cfg_overlay=pretrained_cfg_overlay).eval()
+    if Path(target).exists():
+        raise UserError(f"{target} is a file. Accepted: a run folder, or a model's name with --file {target}.")
+    name = str(target)
+    if "/" in name or not timm.is_model(split_tag(name)[0]):
+        try:
+            check_name(name)
+        except UserError as error:
+            raise UserError(f"there is no run folder {name}, and {error}") from error
+    overlay: dict[str, Any] | None = None if file is None else {"file": str(file)}
+    if file is not None and split_tag(name)[0].startswith("transxnet_"):
+        overlay = {"state_dict": _imagenet_weights(Path(file))}
+    model = create_model(name, pretrained=True, pretrained_cfg_overlay=overlay).eval()
     if model.num_classes != 1000:
         raise UserError(
             f"{target} has {model.num_classes} classes and no names for them. Accepted: a run folder, or a "
             "model of ImageNet's 1,000 classes."
         )
-    return TrainedModel(model, str(target), list(imagenet_synsets()), Preprocessing.of_model(model))
+    return TrainedModel(model, name, list(imagenet_synsets()), Preprocessing.of_model(model))
+
+
+def _imagenet_weights(file: Path) -> dict[str, Tensor]:
+    tensors = convert_official_state_dict(read_checkpoint(file))
+    head = tensors.get("head.fc.weight")
+    if head is None or len(head) != 1000:
+        what = "no classifier" if head is None else f"{len(head)} classes"
+        raise UserError(f"{file} has {what}; a model by name is for ImageNet's 1,000. Train with --checkpoint {file}.")
+    return tensors
 
 
 def _load_run(run: Run) -> TrainedModel:
@@ -187,6 +224,6 @@ def _load_run(run: Run) -> TrainedModel:
         preprocessing = Preprocessing.from_dict(description["preprocessing"])
         model = create_model(description["architecture"], num_classes=len(class_names), **description["model_args"])
         model.load_state_dict(read_checkpoint(run.weights_file))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(f"the model in {run.path} is damaged or not ours: {type(error).__name__}: {error}") from error
     return TrainedModel(model.eval(), str(run.path), class_names, preprocessing, run)

@@ -8,27 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer, seed_everything
+import torch.distributed as dist
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
-from torch import nn
 
 from transxnet.data.image_set import ImageSet
 from transxnet.data.module import ClassificationData
-from transxnet.data.sources import Source, open_source, without_unreadable
 from transxnet.data.split import write_split
-from transxnet.data.transforms import Preprocessing
 from transxnet.errors import UserError
 from transxnet.files import next_free
-from transxnet.models.checkpoints import convert_official_state_dict, load_adapted, read_checkpoint
-from transxnet.models.create import create_model, create_sized_model, split_tag
-from transxnet.models.transxnet import TransXNet
+from transxnet.models.checkpoints import read_checkpoint
+from transxnet.models.create import split_tag
 from transxnet.tasks.callbacks import EpochLog, GracefulStop
-from transxnet.tasks.choices import processes, resolve
-from transxnet.tasks.classify import Classifier
+from transxnet.tasks.choices import on_gpu, processes
+from transxnet.tasks.classify import Classifier, NonFiniteLoss
 from transxnet.tasks.config import TrainConfig
-from transxnet.tasks.progress import progress_bar
+from transxnet.tasks.plan import Plan, make_plan
 from transxnet.tasks.results import chosen_weights, write_results
 from transxnet.tasks.run import Run, save_model
 
@@ -36,7 +34,7 @@ _OUT = "TRANSXNET_OUT"
 
 
 def train(
-    data: str | None = None,
+    data: str | Path | None = None,
     *,
     recipe: str | Path | None = None,
     resume: str | Path | None = None,
@@ -64,11 +62,12 @@ def train(
     _quiet()
     console = console or Console()
     if resume is not None:
-        if data is not None or recipe is not None or options:
+        if data is not None or recipe is not None or overwrite or options:
             raise UserError("--resume goes on with a run as it was started; give no other option beside it.")
         run = Run.open(resume)
-        plan = _plan(run.read_config(), run.split_file if run.split_file.is_file() else None, console)
-        console.print(f"going on with {run.path}", highlight=False, soft_wrap=True)
+        stored_split = run.split_file if run.split_file.is_file() else None
+        plan = make_plan(run.read_config(), console, stored_split, resumed=run.last_checkpoint.is_file())
+        training = _prepare(plan, run, console)
     else:
         if data is None:
             raise UserError(
@@ -77,128 +76,101 @@ def train(
         config = TrainConfig.create(data, recipe, **options)
         if config.out is not None and _is_first_process():
             Run.check_free(Path(config.out), overwrite)  # before the data is read, which may take long
-        plan = _plan(config, None, console)
-        run = _make_run(plan, overwrite)
-    _say(plan, console)
-    return _fit(plan, run, resume is not None, console)
+        plan = make_plan(config, console)
+        run = Run(Path(os.environ.get(_OUT) or config.out or next_free(Path("runs"), _stem(config))))
+        training = _prepare(plan, run, console)
+        _make_run(plan, run, overwrite)
+    _say(plan, run, console)
+    return _fit(training, resume is not None, console)
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """What is to be trained on what, all options settled."""
+class _Training:
+    """All that takes part in a training; making it has touched no file."""
 
-    config: TrainConfig
-    source: Source
-    model: nn.Module
-    model_args: dict[str, Any]
-    preprocessing: Preprocessing
-    choices: list[str]
-    notes: list[str]
-
-
-def _plan(config: TrainConfig, stored_split: Path | None, console: Console) -> _Plan:
-    seed_everything(config.seed, verbose=False)
-    source, notes = _open_data(config, stored_split, console)
-    model, model_args, preprocessing = _build(config, source)
-    config, choices = resolve(config, source, preprocessing)
-    return _Plan(config, source, model, model_args, preprocessing, choices, notes)
+    plan: Plan
+    run: Run
+    classifier: Classifier
+    batches: ClassificationData
+    log: EpochLog
+    trainer: Trainer
 
 
-def _make_run(plan: _Plan, overwrite: bool) -> Run:
+def _prepare(plan: Plan, run: Run, console: Console) -> _Training:
+    classifier = Classifier(plan.model, len(plan.source.class_names), plan.config)
+    log = EpochLog(run, console)
+    try:
+        trainer = _trainer(run, plan.config, console, log)
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        config = plan.config
+        raise UserError(
+            f"this machine or Lightning does not take accelerator {config.accelerator}, devices {config.devices}, "
+            f"strategy {config.strategy} and precision {config.precision} together: {error}"
+        ) from error
+    return _Training(plan, run, classifier, plan.batches(), log, trainer)
+
+
+def _make_run(plan: Plan, run: Run, overwrite: bool) -> None:
     """Make the run's folder with everything that is known before the first step."""
     config, source = plan.config, plan.source
-    out = Path(os.environ.get(_OUT) or config.out or next_free(Path("runs"), _stem(config)))
     if not _is_first_process():
-        return Run(out)
-    os.environ[_OUT] = str(out)  # for the processes that Lightning starts beside this one
-    run = Run.create(out, overwrite)
-    run.write_config(config.replace(out=str(out)))
+        return
+    Run.create(run.path, overwrite)
     run.write_environment(_command(config), plan.choices + plan.notes)
     if source.split_made and isinstance(source.train, ImageSet) and isinstance(source.val, ImageSet):
         write_split(run.split_file, {"train": source.train.own_names, "val": source.val.own_names})
-    return run
+    data = str(Path(config.data).resolve()) if Path(config.data).exists() else config.data
+    run.write_config(config.replace(data=data, out=None))  # the folder may be moved; the data may not
 
 
-def _fit(plan: _Plan, run: Run, resumed: bool, console: Console) -> Run:
-    config, source = plan.config, plan.source
-    classifier = Classifier(plan.model, len(source.class_names), config)
-    log = EpochLog(run, console)
-    trainer = _trainer(run, config, console, log)
-    checkpoint = run.last_checkpoint if resumed and run.last_checkpoint.is_file() else None
-    if resumed and checkpoint is None:
-        console.print("no checkpoint was saved before the interruption: starting from the beginning")
+def _fit(training: _Training, resumed: bool, console: Console) -> Run:
+    plan, run, trainer = training.plan, training.run, training.trainer
+    checkpoint = None
+    if resumed and run.last_checkpoint.is_file():
+        checkpoint = run.last_checkpoint
+        _check_checkpoint(run, training.classifier)
+    elif resumed:
+        console.print("no checkpoint was saved before the interruption: starting from the beginning", soft_wrap=True)
+    os.environ[_OUT] = str(run.path)  # for the processes that Lightning starts beside this one
     try:
-        trainer.fit(classifier, _batches(plan), ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(training.classifier, training.batches, ckpt_path=checkpoint, weights_only=True)
+    except NonFiniteLoss as error:
+        raise NonFiniteLoss(f"{error} {_last_good(run)}") from error
     finally:
-        os.environ.pop(_OUT, None)
+        del os.environ[_OUT]
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()  # the results are for all of the held-out images, not this process's share
     if trainer.is_global_zero:
-        weights = chosen_weights(run, classifier)
+        config, source = plan.config, plan.source
+        weights = chosen_weights(run, training.classifier)
         save_model(run, weights, split_tag(config.model)[0], plan.model_args, source.class_names, plan.preprocessing)
-        write_results(run, config, source, log, console)
+        write_results(run, config, source, training.log, console)
     return run
 
 
-def _batches(plan: _Plan) -> ClassificationData:
-    config = plan.config
-    assert config.batch_size is not None and config.workers is not None
-    train_transform = plan.preprocessing.training_transform(
-        min_scale=config.min_scale,
-        hflip=config.hflip,
-        vflip=config.vflip,
-        color_jitter=config.color_jitter,
-        auto_augment=config.auto_augment,
-        random_erasing=config.random_erasing,
-    )
-    val_transform = plan.preprocessing.transform()
-    return ClassificationData(
-        plan.source, train_transform, val_transform, config.batch_size, config.workers, config.seed
-    )
-
-
-def _open_data(config: TrainConfig, stored_split: Path | None, console: Console) -> tuple[Source, list[str]]:
-    source = open_source(
-        config.data,
-        val_fraction=config.val_fraction,
-        seed=config.seed,
-        stored_split=stored_split,
-        train_split=config.train_split,
-        val_split=config.val_split,
-        num_classes=config.num_classes,
-    )
-    parts, notes = {}, list(source.notes)
-    for part in ("train", "val"):
-        images = getattr(source, part)
-        with progress_bar(console, f"looking at the images ({part})", len(images)) as advance:
-            parts[part], unreadable = without_unreadable(images, advance)
-        notes += unreadable
-    return Source(parts["train"], parts["val"], source.split_made, source.img_size, notes), notes
-
-
-def _build(config: TrainConfig, source: Source) -> tuple[nn.Module, dict[str, Any], Preprocessing]:
-    options: dict[str, Any] = dict(num_classes=len(source.class_names), pretrained=config.pretrained)
-    rates = {"drop_path_rate": config.drop_path_rate, "drop_rate": config.drop_rate}
-    options |= {name: rate for name, rate in rates.items() if rate}
-    size = config.img_size or source.img_size or _own_size(config.model)
+def _check_checkpoint(run: Run, classifier: Classifier) -> None:
+    """Look at a checkpoint before Lightning, whose errors are for its own users."""
+    path = run.last_checkpoint
     try:
-        model, model_args = create_sized_model(config.model, size, **options)
-    except TypeError as error:
-        raise UserError(f"{config.model} does not take one of the options {', '.join(options)}: {error}") from error
-    if config.checkpoint is not None:
-        _start_from(model, config.checkpoint)
-    if config.grad_checkpointing:
-        model.set_grad_checkpointing()  # type: ignore[operator]
-    return model, model_args, Preprocessing.of_model(model, size, config.crop_pct)
+        checkpoint = read_checkpoint(path)
+        classifier.load_state_dict(checkpoint["state_dict"])
+        missing = [key for key in ("loops", "optimizer_states", "lr_schedulers", "callbacks") if key not in checkpoint]
+        if missing:
+            raise KeyError(missing[0])
+    except (UserError, KeyError, RuntimeError, TypeError) as error:
+        raise UserError(
+            f"{path} can't be gone on with; is it damaged, or were the data's classes changed? {error} "
+            f"Without it the run starts from the beginning: remove it and give --resume {run.path} again."
+        ) from error
 
 
-def _start_from(model: nn.Module, checkpoint: str) -> None:
-    """Weights to start from: a run's, a published file's, or those of a file in the model's own layout."""
-    path = Path(checkpoint)
-    tensors = dict(read_checkpoint(Run.open(path).weights_file if path.is_dir() else path))
-    load_adapted(model, convert_official_state_dict(tensors) if isinstance(model, TransXNet) else tensors)
-
-
-def _own_size(model: str) -> int:
-    return int(create_model(model).pretrained_cfg["input_size"][-1])  # type: ignore[union-attr, index]
+def _last_good(run: Run) -> str:
+    if not run.last_checkpoint.is_file():
+        return "No epoch was finished before, so there is nothing to go on from."
+    return (
+        f"The last good state is {run.last_checkpoint}; a new run goes on from its weights with "
+        f"--checkpoint {shlex.quote(str(run.last_checkpoint))}."
+    )
 
 
 def _trainer(run: Run, config: TrainConfig, console: Console, log: EpochLog) -> Trainer:
@@ -228,7 +200,7 @@ def _trainer(run: Run, config: TrainConfig, console: Console, log: EpochLog) -> 
         devices=config.devices,
         num_nodes=config.num_nodes,
         strategy=config.strategy,
-        sync_batchnorm=processes(config) > 1,
+        sync_batchnorm=processes(config) > 1 and on_gpu(config),  # PyTorch has none for the CPU
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         callbacks=callbacks,
@@ -238,18 +210,17 @@ def _trainer(run: Run, config: TrainConfig, console: Console, log: EpochLog) -> 
     )
 
 
-def _say(plan: _Plan, console: Console) -> None:
+def _say(plan: Plan, run: Run, console: Console) -> None:
     config, source = plan.config, plan.source
-    console.print(
-        f"[bold]{config.model}[/bold] on [bold]{config.data}[/bold]: {len(source.train):,} images to train on, "
-        f"{len(source.val):,} held out, {len(source.class_names)} classes",
-        highlight=False,
-        soft_wrap=True,
-    )
-    for choice in plan.choices:
-        console.print(f"  chose {choice}", highlight=False, markup=False, soft_wrap=True, style="dim")
-    for note in plan.notes:
-        console.print(f"  {note}", highlight=False, markup=False, soft_wrap=True)
+    lines = [
+        f"{config.model} on {config.data}: {len(source.train):,} images to train on, {len(source.val):,} held out, "
+        f"{len(source.class_names)} classes",
+        *(f"  chose {choice}" for choice in plan.choices),
+        *(f"  {note}" for note in plan.notes),
+        f"run folder {run.path}",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True, style="dim" if "  chose" in line else None)
 
 
 def _command(config: TrainConfig) -> str:

@@ -39,7 +39,7 @@ class ClassificationData(LightningDataModule):
         super().__init__()
         self.source, self.batch_size, self.workers, self.seed = source, batch_size, workers, seed
         self.train_transform, self.val_transform = train_transform, val_transform
-        self._resumed = {"epoch": -1, "batches_done": 0}
+        self._resumed = {"epoch": 0, "batches_done": 0}
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled batches; the tail that fills no batch is left out."""
@@ -50,7 +50,7 @@ class ClassificationData(LightningDataModule):
                 self.batch_size,
                 self.workers,
                 self.seed,
-                first_epoch=max(self._resumed["epoch"], 0),
+                first_epoch=self._resumed["epoch"],
             )
             return make_loader(dataset, self.batch_size, self.workers, drop_last=True)
         sampler = EpochSampler(len(images), self.batch_size, self.seed)
@@ -63,11 +63,17 @@ class ClassificationData(LightningDataModule):
         return evaluation_loader(self.source.val, self.val_transform, self.batch_size, self.workers)
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the epoch has come."""
+        """The epoch to go on with, and how far it has come."""
         if self.trainer is None:
             return self._resumed
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress.state_dict()["current"]
-        return {"epoch": self.trainer.current_epoch, "batches_done": progress["processed"]}
+        loop = self.trainer.fit_loop
+        epochs = loop.epoch_progress.state_dict()["current"]
+        epoch, batches = epochs["processed"], loop.epoch_loop.batch_progress.state_dict()["current"]["processed"]
+        if epochs["started"] == epoch:  # the batches are still those of the epoch before
+            return {"epoch": epoch, "batches_done": 0}
+        if batches == self.trainer.num_training_batches:
+            return {"epoch": epoch + 1, "batches_done": 0}
+        return {"epoch": epoch, "batches_done": batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""

@@ -1,6 +1,6 @@
 """Data sets that timm reads by name: Hugging Face (``hfds/``), TensorFlow (``tfds/``) and WebDataset (``wds/``)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,8 +44,10 @@ class HfPictures:
         try:
             with self.reader[index][0] as file:
                 return open_image(file.read())
-        except (OSError, AssertionError) as error:
-            raise UnreadableImage(str(error)) from error
+        except OSError as error:
+            raise UnreadableImage(error.strerror or str(error)) from error
+        except (AssertionError, TypeError) as error:  # the reader found neither bytes nor a path
+            raise UnreadableImage("the data set holds no picture here") from error
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,8 @@ def open_reader(data: str, split: str, num_classes: int | None) -> ImageSet | St
         num_classes: for streams that do not know their classes.
 
     Raises:
-        UserError: the reader's package is missing, it cannot open the data, or the classes are not known.
+        UserError: the reader's package or a shard is missing, it cannot open the data, the classes are not known, or
+            the labels are not numbers of classes.
     """
     dataset = _open(data, split)
     reader = dataset.reader
@@ -156,7 +159,19 @@ def open_reader(data: str, split: str, num_classes: int | None) -> ImageSet | St
             )
         names = [f"{split}/{i}" for i in range(len(labels))]
         return ImageSet(HfPictures(reader), names, labels, class_names)
+    if data.lower().startswith("wds/"):
+        _check_shards(Path(reader.root), reader.split_info.filenames)
     return Stream(data, split, len(dataset), _class_names(data, reader, num_classes))
+
+
+def _check_shards(root: Path, names: Sequence[str]) -> None:
+    """The reader itself would go on without a shard that is not there."""
+    gone = [name for name in names if not (root / name).is_file()]
+    if gone:
+        raise UserError(
+            f"{len(gone)} of {len(names)} shards of {root} are not there, {gone[0]} first. "
+            "Put them back, or take them out of its _info.json."
+        )
 
 
 def _labels(data: str, reader: Any) -> np.ndarray:
@@ -169,7 +184,7 @@ def _labels(data: str, reader: Any) -> np.ndarray:
     values = np.asarray(reader.dataset[reader.label_key][:])
     if not np.issubdtype(values.dtype, np.integer):
         raise UserError(
-            f"the labels of {data} are {values.dtype.name}, {values[0]!r} first. Accepted: class numbers. "
+            f"the labels of {data} are not class numbers: {values[:3].tolist()}. Accepted: class numbers. "
             "Cast the column to datasets.ClassLabel."
         )
     return values.astype(np.int64)

@@ -31,16 +31,19 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __init__(self, size: int, batch_size: int, seed: int):
         self.size, self.batch_size, self.seed = size, batch_size, seed
-        self.epoch = 0
-        self.resumed_epoch, self.batches_done = -1, 0
+        self.resume(epoch=0, batches_done=0)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the shuffle; Lightning calls this before each epoch."""
         self.epoch = epoch
 
     def resume(self, epoch: int, batches_done: int) -> None:
-        """Leave out the batches of this epoch that were trained on before the interruption."""
-        self.resumed_epoch, self.batches_done = epoch, batches_done
+        """Go on with this epoch, without the batches of it that were trained on before the interruption.
+
+        The epoch is chosen here already: Lightning starts the loader's workers before it tells the sampler the epoch.
+        """
+        self.epoch = self.resumed_epoch = epoch
+        self.batches_done = batches_done
 
     def __len__(self) -> int:
         return self.size // (self.batch_size * world()[1]) * self.batch_size

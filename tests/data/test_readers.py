@@ -1,0 +1,313 @@
+"""Data sets by timm's reader names, on shards and parquet files that the tests make."""
+
+import io
+import json
+import os
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
+
+from transxnet.data import readers
+from transxnet.data.images import UnreadableImage
+from transxnet.data.module import evaluation_loader, make_loader
+from transxnet.data.readers import Stream, is_reader_name, open_reader
+from transxnet.data.sources import open_evaluation, open_source
+from transxnet.errors import UserError
+
+
+def encode(image: Image.Image, form: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def solid(value: int) -> bytes:
+    return encode(Image.new("RGB", (4, 4), (value, value, value)))
+
+
+def first_value(picture: Image.Image):
+    """A transform that keeps what tells one solid picture from another."""
+    return pil_to_tensor(picture)[0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("hfds/timm/mini-imagenet", True),
+        ("wds//shards", True),
+        ("TFDS/mnist", True),
+        ("hfds", False),
+        ("photos/hfds", False),
+        ("wdsx/a", False),
+        ("", False),
+    ],
+)
+def test_a_reader_name_is_known_by_its_prefix(data, expected):
+    assert is_reader_name(data) is expected
+
+
+@pytest.mark.parametrize("data", ["hfds/a/b", "wds/{folder}", "tfds/a"])
+def test_a_missing_package_is_named_with_the_way_to_get_it(data, tmp_path, monkeypatch):
+    prefix = data.partition("/")[0]
+    package, remedy = readers._PACKAGES[prefix]
+    monkeypatch.setattr(readers, "find_spec", lambda name: None if name == package else object())
+    with pytest.raises(UserError) as raised:
+        open_reader(data.format(folder=tmp_path), "train", None)
+    assert f"needs the package {package}: {remedy}" in str(raised.value)
+    assert ("transxnet[readers]" in remedy) == (prefix != "tfds")  # the extra does not bring TensorFlow
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Make a folder of shards, picture i solid in the value i and of class i % 3, with timm's _info.json."""
+    pytest.importorskip("webdataset")
+
+    def make(**splits: list[int]) -> str:
+        info, number = {"splits": {}}, 0
+        for split, lengths in splits.items():
+            names = [f"pets-{split}-{s:04d}.tar" for s in range(len(lengths))]
+            for name, length in zip(names, lengths, strict=True):
+                items = {}
+                for _ in range(length):
+                    items |= {f"{number:05d}.png": solid(number), f"{number:05d}.cls": str(number % 3).encode()}
+                    number += 1
+                write_tar(tmp_path / name, items)
+            info["splits"][split] = {
+                "name": split,
+                "num_samples": sum(lengths),
+                "filenames": names,
+                "shard_lengths": lengths,
+            }
+        (tmp_path / "_info.json").write_text(json.dumps(info))
+        return f"wds/{tmp_path}"
+
+    return make
+
+
+def write_tar(path, items: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, content in items.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+def test_shards_are_a_stream_of_the_given_number_of_classes(shards):
+    source = open_source(shards(train=[5, 4], validation=[3]), num_classes=3)
+    assert not source.split_made
+    assert (len(source.train), len(source.val)) == (9, 3)
+    assert source.class_names == ["0", "1", "2"]
+
+
+def test_shards_without_a_number_of_classes_are_an_error(shards):
+    with pytest.raises(UserError, match=r"does not say which classes it has\. Give their number with --num_classes"):
+        open_source(shards(train=[5], validation=[3]))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("lengths", [[5, 4], [7], [5, 5], [1, 9, 2]])
+def test_evaluation_gives_every_sample_once(shards, lengths, workers):
+    stream = open_reader(shards(validation=lengths), "validation", 3)
+    values, labels, numbers = [], [], []
+    for image, label, number in evaluation_loader(stream, first_value, 4, workers):
+        values += image.tolist()
+        labels += label.tolist()
+        numbers += number.tolist()
+    assert sorted(values) == list(range(sum(lengths)))
+    assert labels == [value % 3 for value in values]
+    assert len(set(numbers)) == len(numbers)
+    if workers < 2:
+        assert values == numbers == sorted(values)
+
+
+def test_evaluation_does_not_claim_a_length_that_it_may_not_keep(shards):
+    """Lightning stops at the claimed length; shards of 5 and 5 on two workers make four batches of 4, not three."""
+    stream = open_reader(shards(validation=[5, 5]), "validation", 3)
+    loader = evaluation_loader(stream, first_value, 4, workers=2)
+    with pytest.raises(TypeError):
+        len(loader)
+    assert len(list(loader)) == 4
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_training_gives_every_sample_in_whole_batches_of_another_order_each_epoch(shards, workers, recwarn):
+    stream = open_reader(shards(train=[6, 6]), "train", 3)
+    loader = make_loader(stream.training_dataset(first_value, 4, workers, seed=0), 4, workers, drop_last=True)
+    epochs = []
+    for _ in range(3):
+        batches = list(loader)
+        assert len(batches) == len(loader) == (4 if workers == 2 else 3)
+        assert all(len(label) == 4 for _, label, _ in batches)
+        epochs.append([value for image, _, _ in batches for value in image.tolist()])
+        assert [label for _, labels, _ in batches for label in labels.tolist()] == [v % 3 for v in epochs[-1]]
+        assert set(epochs[-1]) == set(range(12))
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert not [w for w in recwarn if "IterableDataset" in str(w.message)]
+
+
+def test_shards_come_in_another_order_each_epoch_and_go_on_after_an_interruption(shards):
+    """The shards' order is timm's seeded shuffle; samples are shuffled within a buffer, here of one."""
+    stream = open_reader(shards(train=[1] * 40), "train", 3)
+
+    def order(first_epoch: int, epochs: int) -> list[list[int]]:
+        dataset = stream.training_dataset(first_value, 4, 0, seed=5, first_epoch=first_epoch)
+        dataset.dataset.reader.sample_shuffle_size = dataset.dataset.reader.sample_initial_size = 1
+        return [[int(value) for value, _, _ in dataset] for _ in range(epochs)]
+
+    three = order(0, 3)
+    assert all(sorted(epoch) == list(range(40)) for epoch in three)
+    assert three[0] != three[1] != three[2] != three[0]
+    assert order(1, 2) == three[1:]
+
+
+def test_streamed_pictures_come_out_as_those_of_files(shards, tmp_path):
+    data = shards(validation=[0])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    items = {
+        "0.png": encode(Image.fromarray(np.full((4, 4), 128 * 257, dtype=np.uint16))),
+        "1.png": encode(Image.new("RGBA", (4, 4), (0, 0, 0, 0))),
+        "2.jpg": encode(Image.new("RGB", (8, 4), (10, 10, 10)), "JPEG", exif=exif),
+        "3.webp": encode(Image.new("RGB", (8, 4), (20, 20, 20)), "WEBP", lossless=True, exif=exif),
+        "4.png": encode(Image.new("L", (8, 4), 30), exif=exif),
+    }
+    labels = {f"{i}.cls": b"0" for i in range(5)}
+    write_tar(tmp_path / "pets-validation-0000.tar", dict(sorted((items | labels).items())))
+    shown = [image for image, _, _ in open_reader(data, "validation", 3).evaluation_dataset(pil_to_tensor)]
+    assert [tuple(image.shape) for image in shown] == [(3, 4, 4), (3, 4, 4), (3, 8, 4), (3, 8, 4), (3, 8, 4)]
+    assert [int(image[0, 0, 0]) for image in shown] == [128, 255, 10, 20, 30]
+
+
+def test_streams_are_evaluated_under_the_models_class_names(shards):
+    data = shards(validation=[4])
+    images = open_evaluation(data, ["cat", "dog", "fox"])
+    assert isinstance(images, Stream)
+    assert images.class_names == ["cat", "dog", "fox"]
+    with pytest.raises(UserError, match="has 2 classes, the model 3"):
+        open_evaluation(data, ["cat", "dog", "fox"], num_classes=2)
+
+
+def test_an_unknown_split_of_shards_is_an_error(shards):
+    with pytest.raises(UserError, match=r"split 'test'.*validation.*--val_split"):
+        open_reader(shards(validation=[1]), "test", 3)
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"there is no folder .*gone.*Accepted: wds/FOLDER"):
+        open_reader(f"wds/{tmp_path}/gone", "train", 3)
+
+
+def test_a_folder_without_a_description_is_an_error(tmp_path):
+    pytest.importorskip("webdataset")
+    with pytest.raises(UserError, match=r"cannot open .*split 'train'"):
+        open_reader(f"wds/{tmp_path}", "train", 3)
+
+
+def test_a_shard_that_is_not_there_is_an_error(shards, tmp_path):
+    data = shards(train=[2, 2, 2])
+    os.remove(tmp_path / "pets-train-0001.tar")
+    with pytest.raises(UserError, match=r"1 of 3 shards of .* are not there, pets-train-0001\.tar first"):
+        open_reader(data, "train", 3)
+
+
+@pytest.fixture
+def parquet(tmp_path, monkeypatch):
+    """Make a data set of parquet files that the datasets library opens without a network."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    datasets.disable_progress_bars()
+
+    def make(labels: dict[str, list], kind="classes", pictures=None, column="label") -> str:
+        classes = datasets.ClassLabel(names=["dog", "cat", "fox"])
+        for split, values in labels.items():
+            content = pictures or [solid(10 * i) for i in range(len(values))]
+            table = datasets.Dataset.from_dict(
+                {"image": [c and {"bytes": c, "path": None} for c in content], column: values},
+                features=datasets.Features(
+                    {"image": datasets.Image(), column: classes if kind == "classes" else datasets.Value(kind)}
+                ),
+            )
+            (tmp_path / "pets").mkdir(exist_ok=True)
+            table.to_parquet(tmp_path / "pets" / f"{split}-00000-of-00001.parquet")
+        return f"hfds/{tmp_path}/pets"
+
+    yield make
+    datasets.enable_progress_bars()
+
+
+def test_hugging_face_data_is_a_set_in_its_own_order_of_classes(parquet):
+    source = open_source(parquet({"train": [0, 1, 2, 1], "validation": [2, 0]}))
+    assert source.class_names == ["dog", "cat", "fox"]
+    assert source.train.own_labels.tolist() == [0, 1, 2, 1]
+    assert source.val.own_labels.tolist() == [2, 0]
+    assert source.val.own_names == ["validation/0", "validation/1"]
+    assert [np.asarray(source.train.picture(i))[0, 0].tolist() for i in (3, 1)] == [[30] * 3, [10] * 3]
+    assert not source.split_made
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_hugging_face_data_gives_every_sample_once(parquet, workers):
+    images = open_reader(parquet({"validation": [0, 1, 2, 1, 0]}), "validation", None)
+    batches = list(evaluation_loader(images, first_value, 2, workers))
+    assert [value for image, _, _ in batches for value in image.tolist()] == [0, 10, 20, 30, 40]
+    assert [label for _, labels, _ in batches for label in labels.tolist()] == [0, 1, 2, 1, 0]
+
+
+def test_hugging_face_classes_are_matched_by_name(parquet):
+    images = open_evaluation(parquet({"validation": [0, 1, 2]}), ["cat", "dog", "emu", "fox"])
+    assert images.class_names == ["cat", "dog", "emu", "fox"]
+    assert images.own_labels.tolist() == [1, 0, 3]
+
+
+def test_hugging_face_pictures_come_out_as_those_of_files(parquet):
+    wide = encode(Image.fromarray(np.full((4, 4), 128 * 257, dtype=np.uint16)))
+    images = open_reader(parquet({"train": [0, 1, 2]}, pictures=[wide, b"no picture", None]), "train", None)
+    assert np.asarray(images.picture(0))[0, 0].tolist() == [128] * 3
+    with pytest.raises(UnreadableImage, match="not an image file"):
+        images.picture(1)
+    with pytest.raises(UnreadableImage, match="holds no picture here"):
+        images.picture(2)
+
+
+def test_numbers_without_names_need_their_count(parquet):
+    data = parquet({"train": [0, 3, 1]}, kind="int64")
+    with pytest.raises(UserError, match="--num_classes"):
+        open_reader(data, "train", None)
+    assert open_reader(data, "train", 4).class_names == ["0", "1", "2", "3"]
+    with pytest.raises(UserError, match=r"go from 0 to 3\. Accepted: 0 to 2, for 3 classes"):
+        open_reader(data, "train", 3)
+
+
+def test_a_split_without_labels_is_an_error(parquet):
+    with pytest.raises(UserError, match=r"'test', go from -1 to -1\. Accepted: 0 to 2.*Choose a split with labels"):
+        open_reader(parquet({"test": [-1, -1]}), "test", None)
+
+
+def test_labels_that_are_text_are_an_error(parquet):
+    with pytest.raises(UserError, match=r"not class numbers: \['cat', 'dog'\].*Cast the column to datasets.ClassLabel"):
+        open_reader(parquet({"train": ["cat", "dog"]}, kind="string"), "train", 2)
+
+
+def test_a_data_set_without_labels_is_an_error(parquet):
+    with pytest.raises(UserError, match=r"has the columns 'image', 'kind'\. Accepted: a data set with 'label'"):
+        open_reader(parquet({"train": [0, 1]}, column="kind"), "train", None)
+
+
+def test_an_unknown_split_is_an_error_with_those_that_exist(parquet):
+    with pytest.raises(UserError, match=r"split 'validation'.*\['train'\].*--val_split"):
+        open_source(parquet({"train": [0, 1, 2]}))
+
+
+def test_a_data_set_that_is_not_there_is_an_error(parquet, tmp_path):
+    with pytest.raises(UserError, match=r"timm's reader cannot open 'hfds/.*nothing'"):
+        open_reader(f"hfds/{tmp_path}/nothing", "train", None)
+
+
+@pytest.mark.skipif(readers.find_spec("tensorflow_datasets") is not None, reason="TensorFlow Datasets is installed")
+def test_tensorflow_data_needs_tensorflow():
+    with pytest.raises(UserError, match="tfds/mnist needs the package tensorflow_datasets: pip install tensorflow "):
+        open_reader("tfds/mnist", "train", None)

@@ -4,9 +4,11 @@ import io
 import json
 import os
 import tarfile
+import warnings
 
 import numpy as np
 import pytest
+from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
@@ -130,6 +132,22 @@ def test_evaluation_does_not_claim_a_length_that_it_may_not_keep(shards):
     with pytest.raises(TypeError):
         len(loader)
     assert len(list(loader)) == 4
+    seen = Seen()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's advice
+        Trainer(accelerator="cpu", logger=False, enable_progress_bar=False).validate(seen, loader, verbose=False)
+    assert sorted(seen.values) == list(range(10))
+
+
+class Seen(LightningModule):
+    """Remembers what it was validated on."""
+
+    def __init__(self):
+        super().__init__()
+        self.values = []
+
+    def validation_step(self, batch, _):
+        self.values += batch[0].tolist()
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])

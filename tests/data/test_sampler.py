@@ -78,15 +78,24 @@ def test_processes_share_the_order_of_one():
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("batches_done", [0, 1, 2, 3])
+@pytest.mark.parametrize("batches_done", [0, 1, 2])
 def test_a_resumed_epoch_draws_what_is_left_of_it(batches_done, processes, as_rank):
     as_rank(processes - 1, processes)
     whole = EpochSampler(60 * processes + 3, 20, seed=0)
     resumed = EpochSampler(60 * processes + 3, 20, seed=0)
     resumed.resume(epoch=2, batches_done=batches_done)
+    whole.set_epoch(2)
+    assert list(resumed) == list(whole)[20 * batches_done :]  # also before it is told the epoch
     assert epoch(resumed, 2) == epoch(whole, 2)[20 * batches_done :]
     assert epoch(resumed, 3) == epoch(whole, 3)
     assert epoch(resumed, 1) == epoch(whole, 1)
+
+
+def test_after_all_of_an_epoch_comes_the_next():
+    resumed = EpochSampler(65, 20, seed=0)
+    resumed.resume(epoch=2, batches_done=3)
+    assert list(resumed) == epoch(EpochSampler(65, 20, seed=0), 3)
+    assert epoch(resumed, 4) == epoch(EpochSampler(65, 20, seed=0), 4)
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 12])

@@ -71,8 +71,6 @@ class ClassificationData(LightningDataModule):
         epoch, batches = epochs["processed"], loop.epoch_loop.batch_progress.state_dict()["current"]["processed"]
         if epochs["started"] == epoch:  # the batches are still those of the epoch before
             return {"epoch": epoch, "batches_done": 0}
-        if batches == self.trainer.num_training_batches:
-            return {"epoch": epoch + 1, "batches_done": 0}
         return {"epoch": epoch, "batches_done": batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -38,10 +38,12 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch = epoch
 
     def resume(self, epoch: int, batches_done: int) -> None:
-        """Go on with this epoch, without the batches of it that were trained on before the interruption.
+        """Go on with this epoch, without the batches that were trained on before; with the next one, if all were.
 
         The epoch is chosen here already: Lightning starts the loader's workers before it tells the sampler the epoch.
         """
+        if 0 < len(self) <= batches_done * self.batch_size:
+            epoch, batches_done = epoch + 1, 0
         self.epoch = self.resumed_epoch = epoch
         self.batches_done = batches_done
 

@@ -14,7 +14,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from transxnet.data import readers
 from transxnet.data.images import UnreadableImage
-from transxnet.data.module import evaluation_loader, make_loader
+from transxnet.data.module import ClassificationData, evaluation_loader, make_loader
 from transxnet.data.readers import Stream, is_reader_name, open_reader
 from transxnet.data.sources import open_evaluation, open_source
 from transxnet.errors import UserError
@@ -164,6 +164,14 @@ def test_training_gives_every_sample_in_whole_batches_of_another_order_each_epoc
         assert set(epochs[-1]) == set(range(12))
     assert epochs[0] != epochs[1] != epochs[2]
     assert not [w for w in recwarn if "IterableDataset" in str(w.message)]
+
+
+@pytest.mark.parametrize(("lengths", "workers"), [([12], 1), ([6, 6], 2), ([4, 4, 4], 2)])
+def test_a_worker_without_a_shard_does_not_shorten_the_epoch(shards, lengths, workers):
+    source = open_source(shards(train=lengths, validation=[2]), num_classes=3)
+    loader = ClassificationData(source, first_value, first_value, 4, 2, seed=0).train_dataloader()
+    assert loader.num_workers == workers
+    assert len(list(loader)) == len(loader) >= 3
 
 
 def test_shards_come_in_another_order_each_epoch_and_go_on_after_an_interruption(shards):

@@ -131,7 +131,7 @@ class ImageSet:
 
         found = {}
         with quiet_pillow(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for start in range(0, len(self), 1024):  # the pool queues all that it is given: ImageNet would take 1 GB
+            for start in range(0, len(self), 1024):  # the pool queues all that it is given: ImageNet would take 2 GB
                 for position, why in enumerate(pool.map(reason, self.indices[start : start + 1024]), start):
                     if why is not None:
                         found[position] = why

@@ -14,6 +14,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from transxnet.data.image_set import ImageSet
 from transxnet.data.images import UnreadableImage, open_image, upright_rgb
+from transxnet.data.sampler import world
 from transxnet.errors import UserError
 
 PREFIXES = ("hfds", "wds", "tfds")
@@ -59,15 +60,21 @@ class Stream:
         split: of the data set, as its reader names it.
         size: samples in the split.
         class_names: C names by class index.
+        shards: files that workers share out among them, or None where they share out single samples.
     """
 
     name: str
     split: str
     size: int
     class_names: list[str]
+    shards: int | None = None
 
     def __len__(self) -> int:
         return self.size
+
+    def useful_workers(self, workers: int) -> int:
+        """No more workers than there are shards for: one without a shard would make the epoch shorter than it says."""
+        return workers if self.shards is None else min(workers, max(1, self.shards // world()[1]))
 
     def training_dataset(
         self, transform: Callable, batch_size: int, workers: int, seed: int, first_epoch: int = 0
@@ -159,9 +166,11 @@ def open_reader(data: str, split: str, num_classes: int | None) -> ImageSet | St
             )
         names = [f"{split}/{i}" for i in range(len(labels))]
         return ImageSet(HfPictures(reader), names, labels, class_names)
+    shards = None
     if data.lower().startswith("wds/"):
+        shards = len(reader.split_info.filenames)
         _check_shards(Path(reader.root), reader.split_info.filenames)
-    return Stream(data, split, len(dataset), _class_names(data, reader, num_classes))
+    return Stream(data, split, len(dataset), _class_names(data, reader, num_classes), shards)
 
 
 def _check_shards(root: Path, names: Sequence[str]) -> None:

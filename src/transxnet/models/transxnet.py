@@ -6,8 +6,7 @@ Meng Lou et al., https://arxiv.org/abs/2310.19380
 The file reads like Fig. 3 and Table I: a stage, the network of four of them, its dense-prediction form, the variants.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from math import ceil
 from typing import Any
 
@@ -17,11 +16,11 @@ from timm.layers import ClassifierHead
 from timm.models import FeatureInfo, build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from transxnet.layers import Block, PatchEmbed, PositionBias
 from transxnet.layers.checks import check_positive
 from transxnet.models.checkpoints import load_pretrained
+from transxnet.models.recompute import checkpoint_block
 
 STEM_STRIDE = 4
 
@@ -59,15 +58,13 @@ class Stage(nn.Module):
         return x
 
 
-class TransXNet(nn.Module):
-    """The classification network (Fig. 3, Table I). A plural argument has a value for each of the four stages.
+class Backbone(nn.Module):
+    """The four stages, without what comes after them. A plural argument has a value for each stage.
 
     Args:
         img_size: input size (height and width, or one for both) that the position bias is stored for. Other sizes work
             too; the bias is then resized in each forward pass.
         in_chans: channels of the input.
-        num_classes: outputs; with 0 there is no classifier and the pooled features come out.
-        global_pool: "avg", another pooling of timm's, or "" for none (then ``num_classes`` must be 0).
         depths: blocks.
         embed_dims: channels.
         num_heads: attention heads of OSRA.
@@ -75,12 +72,8 @@ class TransXNet(nn.Module):
         kernel_sizes: sides of IDConv's kernels.
         num_groups: kernels in IDConv's banks.
         mlp_ratios: expansions of MS-FFN.
-        drop_rate: dropout before the classifier.
         drop_path_rate: stochastic depth of the last block; it grows to this linearly from 0 at the first.
         layer_scale_init_value: first value of LayerScale's weights.
-
-    Shapes:
-        (B, in_chans, H, W) -> (B, num_classes), for any H and W from 32 up.
 
     Raises:
         ValueError: a plural argument without four values, or what the layers refuse.
@@ -90,8 +83,6 @@ class TransXNet(nn.Module):
         self,
         img_size: int | tuple[int, int] = 224,
         in_chans: int = 3,
-        num_classes: int = 1000,
-        global_pool: str = "avg",
         depths: Sequence[int] = (3, 3, 9, 3),
         embed_dims: Sequence[int] = (48, 96, 224, 448),
         num_heads: Sequence[int] = (1, 2, 4, 8),
@@ -99,7 +90,6 @@ class TransXNet(nn.Module):
         kernel_sizes: Sequence[int] = (7, 7, 7, 7),
         num_groups: Sequence[int] = (2, 2, 2, 2),
         mlp_ratios: Sequence[int] = (4, 4, 4, 4),
-        drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         layer_scale_init_value: float = 1e-5,
     ):
@@ -120,7 +110,6 @@ class TransXNet(nn.Module):
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         check_positive(height=height, width=width)
 
-        self.num_classes = num_classes
         self.num_features = self.head_hidden_size = embed_dims[-1]
         self.stages = nn.ModuleList()
         self.feature_info = []
@@ -149,9 +138,53 @@ class TransXNet(nn.Module):
             pos_bias = PositionBias(num_heads[i], height * width, ceil(height / sr_ratio) * ceil(width / sr_ratio))
             self.stages.append(Stage(patch_embed, blocks, pos_bias, sr_ratio))
             self.feature_info.append(dict(num_chs=dim, reduction=stride, module=f"stages.{i}"))
+        self.apply(init_weights)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Keep only each block's input for the backward pass and compute the rest again: less memory, more time."""
+        for stage in self.stages:
+            stage.grad_checkpointing = enable
+
+    def group_matcher(self, coarse: bool = False) -> dict:
+        """Patterns that sort the parameters into layers from the input up, for layer-wise rates."""
+        return dict(
+            stem=r"^stages\.0\.patch_embed",
+            blocks=r"^stages\.(\d+)"
+            if coarse
+            else [
+                (r"^stages\.(\d+)\.(?:patch_embed|pos_bias)", (0,)),
+                (r"^stages\.(\d+)\.blocks\.(\d+)", None),
+                (r"^norms?\.", (99999,)),
+            ],
+        )
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters with two or more dimensions that weight decay would pull to zero without reason: biases."""
+        return {name for name, _ in self.named_parameters() if name.endswith(("pos_bias.weight", "idconv.bias"))}
+
+
+class TransXNet(Backbone):
+    """The classification network (Fig. 3, Table I).
+
+    Args:
+        num_classes: outputs; with 0 there is no classifier and the pooled features come out.
+        global_pool: "avg", another pooling of timm's, or "" for none (then ``num_classes`` must be 0).
+        drop_rate: dropout before the classifier.
+        **backbone: the arguments of :class:`Backbone`.
+
+    Shapes:
+        (B, in_chans, H, W) -> (B, num_classes), for any H and W from 32 up.
+
+    Raises:
+        ValueError: what :class:`Backbone` refuses.
+    """
+
+    def __init__(self, num_classes: int = 1000, global_pool: str = "avg", drop_rate: float = 0.0, **backbone: Any):
+        super().__init__(**backbone)
+        self.num_classes = num_classes
         self.norm = nn.GroupNorm(1, self.num_features)
         self.head = ClassifierHead(self.num_features, num_classes, pool_type=global_pool, drop_rate=drop_rate)
-        self.apply(init_weights)
+        self.head.apply(init_weights)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Normalised features of the last stage: (B, in_chans, H, W) -> (B, num_features, ⌈H/32⌉, ⌈W/32⌉)."""
@@ -224,49 +257,27 @@ class TransXNet(nn.Module):
         self.num_classes = num_classes
         self.head.reset(num_classes, global_pool)
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep only each block's input for the backward pass and compute the rest again: less memory, more time."""
-        for stage in self.stages:
-            stage.grad_checkpointing = enable
 
-    def group_matcher(self, coarse: bool = False) -> dict:
-        """Patterns that sort the parameters into layers from the input up, for layer-wise rates."""
-        return dict(
-            stem=r"^stages\.0\.patch_embed",
-            blocks=r"^stages\.(\d+)"
-            if coarse
-            else [
-                (r"^stages\.(\d+)\.(?:patch_embed|pos_bias)", (0,)),
-                (r"^stages\.(\d+)\.blocks\.(\d+)", None),
-                (r"^norms?\.", (99999,)),
-            ],
-        )
-
-    def no_weight_decay(self) -> set[str]:
-        """Parameters with two or more dimensions that weight decay would pull to zero without reason: biases."""
-        return {name for name, _ in self.named_parameters() if name.endswith(("pos_bias.weight", "idconv.bias"))}
-
-
-class TransXNetFeatures(TransXNet):
+class TransXNetFeatures(Backbone):
     """The dense-prediction form: each chosen stage's output through its own GroupNorm.
 
     Args:
         out_indices: the stages, 0 to 3, in ascending order; negative ones count from the end.
-        **backbone: the arguments of :class:`TransXNet` but for those of its head.
+        **backbone: the arguments of :class:`Backbone`.
 
     Shapes:
         (B, in_chans, H, W) -> a list of (B, embed_dims[i], ceil(H / r), ceil(W / r)), r = 4, 8, 16, 32.
 
     Raises:
-        ValueError: stages that do not exist or are not in order, and what :class:`TransXNet` refuses.
+        ValueError: stages that do not exist or are not in order, and what :class:`Backbone` refuses.
     """
 
     def __init__(self, out_indices: Sequence[int] = (0, 1, 2, 3), **backbone: Any):
-        super().__init__(num_classes=0, **backbone)
+        super().__init__(**backbone)
         taken = [i + 4 if i < 0 else i for i in out_indices]
         if not taken or taken != sorted(set(taken) & set(range(4))):
             raise ValueError(f"out_indices must be stages from 0 to 3 in ascending order, got {tuple(out_indices)}")
-        del self.norm, self.head
+        self.num_classes = 0
         self.stages = self.stages[: taken[-1] + 1]
         self.norms = nn.ModuleDict({str(i): nn.GroupNorm(1, self.feature_info[i]["num_chs"]) for i in taken})
         self.feature_info = FeatureInfo(self.feature_info, taken)
@@ -279,33 +290,6 @@ class TransXNetFeatures(TransXNet):
             if i in self.out_indices:
                 features.append(self.norms[str(i)](x))
         return features
-
-
-def checkpoint_block(block: Block, x: Tensor, pos_bias: Tensor) -> Tensor:
-    """The block's output, with its inside computed again in the backward pass.
-
-    The second pass must not feed the batch to the BatchNorms' running statistics a second time. A compiler, which
-    cannot trace the context for that, needs none: it recomputes values, not changes of buffers.
-    """
-    if torch.compiler.is_compiling():
-        return checkpoint(block, x, pos_bias, use_reentrant=False)
-    return checkpoint(
-        block, x, pos_bias, use_reentrant=False, context_fn=lambda: (nullcontext(), running_statistics_held(block))
-    )
-
-
-@contextmanager
-def running_statistics_held(module: nn.Module) -> Iterator[None]:
-    """While this is open, training passes leave the BatchNorms' running statistics and counters as they are."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, (momentum, counter) in zip(norms, kept, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, counter
 
 
 def init_weights(module: nn.Module) -> None:
@@ -352,7 +336,7 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def _create(variant: str, pretrained: bool, cache_dir: str | None = None, **kwargs: Any) -> TransXNet:
+def _create(variant: str, pretrained: bool, cache_dir: str | None = None, **kwargs: Any) -> Backbone:
     features_only = kwargs.pop("features_only", False)
     model = build_model_with_cfg(
         TransXNetFeatures if features_only else TransXNet,
@@ -367,20 +351,20 @@ def _create(variant: str, pretrained: bool, cache_dir: str | None = None, **kwar
 
 
 @register_model
-def transxnet_n(pretrained: bool = False, **kwargs: Any) -> TransXNet:
+def transxnet_n(pretrained: bool = False, **kwargs: Any) -> Backbone:
     """Nano, ours and not the paper's: for small machines and fast demonstrations. No published weights."""
     arch = dict(depths=(2, 2, 4, 2), embed_dims=(32, 64, 128, 256), num_heads=(1, 2, 4, 8))
     return _create("transxnet_n", pretrained, **(arch | kwargs))
 
 
 @register_model
-def transxnet_t(pretrained: bool = False, **kwargs: Any) -> TransXNet:
+def transxnet_t(pretrained: bool = False, **kwargs: Any) -> Backbone:
     """Tiny (Table I): 12.8 M parameters, 1.8 G multiply-adds at 224x224."""
     return _create("transxnet_t", pretrained, **kwargs)
 
 
 @register_model
-def transxnet_s(pretrained: bool = False, **kwargs: Any) -> TransXNet:
+def transxnet_s(pretrained: bool = False, **kwargs: Any) -> Backbone:
     """Small (Table I): 26.9 M parameters, 4.5 G multiply-adds at 224x224."""
     arch = dict(
         depths=(4, 4, 12, 4),
@@ -393,7 +377,7 @@ def transxnet_s(pretrained: bool = False, **kwargs: Any) -> TransXNet:
 
 
 @register_model
-def transxnet_b(pretrained: bool = False, **kwargs: Any) -> TransXNet:
+def transxnet_b(pretrained: bool = False, **kwargs: Any) -> Backbone:
     """Base (Table I): 48.0 M parameters, 8.3 G multiply-adds at 224x224."""
     arch = dict(
         depths=(4, 4, 21, 4),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 
 from transxnet.errors import Interrupted
@@ -47,8 +48,15 @@ class EpochLog(Callback):
         """Start the clock."""
         self._started = time.monotonic()
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Start the clock within an epoch that was interrupted."""
+        if self._started is None:
+            self._started = time.monotonic()
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch's line."""
+        if self._started is None:
+            return  # a finished run was resumed: Lightning ends its last epoch once more
         row: dict[str, float] = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
@@ -74,6 +82,32 @@ class EpochLog(Callback):
 
     def _seconds(self) -> float:
         return self._before + (0.0 if self._started is None else time.monotonic() - self._started)
+
+
+class BestAndLast(ModelCheckpoint):
+    """The best epoch's checkpoint and the last one's, found again in a run folder that was moved."""
+
+    def __init__(self, run: Run):
+        super().__init__(
+            dirpath=run.path,
+            filename="best",
+            monitor="val_accuracy",
+            mode="max",
+            save_last=True,
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """What was best before the interruption."""
+
+        def here(path: str) -> str:
+            return path and str(Path(str(self.dirpath), Path(path).name))
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        moved = {name: here(state_dict[name]) for name in paths} | {"best_k_models": best, "dirpath": self.dirpath}
+        super().load_state_dict(state_dict | moved)
 
 
 class GracefulStop(Callback):

@@ -53,7 +53,8 @@ def resolve(config: TrainConfig, source: Source, preprocessing: Preprocessing) -
     chosen["warmup_epochs"] = choose("warmup_epochs", warmup, "a tenth of the epochs, at most 5")
     updates = max(1, size // total) * epochs
     decay = round(max(0.0, min(0.9998, 1 - 20 / updates)), 5)
-    chosen["ema_decay"] = choose("ema_decay", decay, f"an average over the last twentieth of {updates} updates")
+    span = f"the last twentieth of {updates} updates"
+    chosen["ema_decay"] = choose("ema_decay", decay, f"an average over {span}" if decay else f"no average over {span}")
     workers = min(8, max(1, (os.cpu_count() or 1) // 2))
     chosen["workers"] = choose("workers", workers, "for this machine's processors")
     bf16 = gpu and torch.cuda.is_bf16_supported()

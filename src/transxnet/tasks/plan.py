@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import seed_everything
 from rich.console import Console
 from timm.optim import list_optimizers
@@ -85,7 +86,8 @@ def make_plan(config: TrainConfig, console: Console, stored_split: Path | None =
     Raises:
         UserError: data, model or weights that can't be opened or do not go together.
     """
-    _check_names(config)  # before the data is read, which may take long
+    if not resumed:
+        _check_names(config)  # before the data is read, which may take long
     seed_everything(config.seed, verbose=False)
     source, notes = _open_data(config, stored_split, console)
     model, granted, about_weights = _build(config, source, resumed)
@@ -147,6 +149,7 @@ def _build(config: TrainConfig, source: Source, resumed: bool) -> tuple[nn.Modul
     except (TypeError, ValueError, AssertionError) as error:
         given = ", ".join(f"{name} {value}" for name, value in {**options, "img_size": size}.items())
         raise UserError(f"{config.model} can't be made with {given}: {error}") from error
+    _try(model, config.model, size)
     notes = start_from(model, config.checkpoint) if config.checkpoint is not None and not resumed else []
     if config.grad_checkpointing:
         try:
@@ -154,6 +157,16 @@ def _build(config: TrainConfig, source: Source, resumed: bool) -> tuple[nn.Modul
         except (AssertionError, AttributeError) as error:
             raise UserError(f"{config.model} has no gradient checkpointing. Leave out --grad_checkpointing.") from error
     return model, granted, notes
+
+
+def _try(model: nn.Module, name: str, size: int) -> None:
+    """Run one image through, since many networks only then say that they do not take its size."""
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, size, size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise UserError(f"{name} does not take images of {size}x{size}: {error} Give another --img_size.") from error
+    model.train()
 
 
 def _size(config: TrainConfig, source: Source) -> int:

@@ -6,12 +6,13 @@ import shlex
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch.distributed as dist
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
@@ -22,7 +23,7 @@ from transxnet.errors import UserError
 from transxnet.files import next_free
 from transxnet.models.checkpoints import read_checkpoint
 from transxnet.models.create import split_tag
-from transxnet.tasks.callbacks import EpochLog, GracefulStop
+from transxnet.tasks.callbacks import BestAndLast, EpochLog, GracefulStop
 from transxnet.tasks.choices import on_gpu, processes
 from transxnet.tasks.classify import Classifier, NonFiniteLoss
 from transxnet.tasks.config import TrainConfig
@@ -159,8 +160,9 @@ def _check_checkpoint(run: Run, classifier: Classifier) -> None:
             raise KeyError(missing[0])
     except (UserError, KeyError, RuntimeError, TypeError) as error:
         raise UserError(
-            f"{path} can't be gone on with; is it damaged, or were the data's classes changed? {error} "
-            f"Without it the run starts from the beginning: remove it and give --resume {run.path} again."
+            f"{path} can't be gone on with; is it damaged, or did the data's classes change? "
+            f"{shorten(str(error), 300)} Without it the run starts from the beginning: remove it and give "
+            f"--resume {run.path} again."
         ) from error
 
 
@@ -178,15 +180,7 @@ def _trainer(run: Run, config: TrainConfig, console: Console, log: EpochLog) -> 
     callbacks: list[Callback] = [
         log,
         GracefulStop(run),
-        ModelCheckpoint(
-            dirpath=run.path,
-            filename="best",
-            monitor="val_accuracy",
-            mode="max",
-            save_last=True,
-            enable_version_counter=False,
-            save_on_train_epoch_end=True,
-        ),
+        BestAndLast(run),
     ]
     if console.is_terminal:
         callbacks.append(RichProgressBar(leave=False))

@@ -30,15 +30,16 @@ def start_from(model: nn.Module, checkpoint: str) -> list[str]:
         UserError: no such file, not a checkpoint, or one of another model.
     """
     tensors = dict(_read(Path(checkpoint)))
-    if isinstance(model, TransXNet):
-        tensors = convert_official_state_dict(tensors)
-    notes = _keep_own_head(model, tensors)
     try:
         if isinstance(model, TransXNet):
+            tensors = convert_official_state_dict(tensors)
+            notes = _keep_own_head(model, tensors)
             load_adapted(model, tensors)
         else:
-            model.load_state_dict(clean_state_dict(tensors))
-    except (UserError, RuntimeError, AttributeError) as error:
+            tensors = clean_state_dict(tensors)
+            notes = _keep_own_head(model, tensors)
+            model.load_state_dict(tensors)
+    except (UserError, RuntimeError, AttributeError, TypeError) as error:
         raise UserError(f"{checkpoint} does not fit the model: {error}") from error
     return notes
 

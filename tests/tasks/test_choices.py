@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from transxnet.data.image_set import ArrayPictures, ImageSet
+from transxnet.data.sources import Source
+from transxnet.data.transforms import Preprocessing
+from transxnet.errors import UserError
+from transxnet.tasks.choices import processes, resolve
+from transxnet.tasks.config import TrainConfig
+
+PREPROCESSING = Preprocessing(64, 0.9, "bicubic", (0.5,) * 3, (0.5,) * 3)
+
+
+def source(size: int, img_size: int | None = None) -> Source:
+    images = ImageSet(ArrayPictures(np.zeros((size, 8, 8), np.uint8)), ["x"] * size, np.zeros(size, int), ["a", "b"])
+    return Source(images, images, split_made=True, img_size=img_size)
+
+
+def settle(size: int, **options):
+    return resolve(TrainConfig("photos", accelerator="cpu", **options), source(size), PREPROCESSING)
+
+
+def test_every_open_option_is_filled_in_and_every_choice_is_said():
+    config, choices = settle(1000)
+    chosen = {
+        "img_size", "crop_pct", "batch_size", "epochs", "lr", "warmup_epochs", "ema_decay", "workers", "precision",
+    }  # fmt: skip
+    assert {sentence.split()[0] for sentence in choices} == chosen
+    assert all(getattr(config, name) is not None for name in chosen)
+    assert (config.batch_size, config.epochs, config.precision) == (32, 100, "32-true")
+
+
+def test_what_is_given_is_kept_and_not_said():
+    config, choices = settle(1000, lr=0.5, epochs=3, ema_decay=0.0)
+    assert (config.lr, config.epochs, config.ema_decay) == (0.5, 3, 0.0)
+    assert not {"lr", "epochs", "ema_decay"} & {sentence.split()[0] for sentence in choices}
+
+
+@pytest.mark.parametrize(("size", "batch"), [(1000, 32), (100, 8), (9, 2), (2, 2)])
+def test_few_images_make_small_batches(size, batch):
+    assert settle(size)[0].batch_size == batch
+
+
+def test_the_rate_follows_the_images_of_an_update_and_fine_tuning_takes_a_tenth():
+    assert settle(1000, batch_size=64, accumulate=4)[0].lr == pytest.approx(1e-3, abs=1e-12)
+    assert settle(1000, batch_size=64)[0].lr == pytest.approx(5e-4, abs=1e-12)
+    tuned, choices = settle(1000, batch_size=64, accumulate=4, pretrained=True)
+    assert tuned.lr == pytest.approx(1e-4, abs=1e-12)
+    assert any("a tenth to fine-tune" in sentence for sentence in choices)
+    assert not any("fine-tune" in sentence for sentence in settle(1000)[1])
+
+
+def test_a_batch_larger_than_the_data_is_refused_with_one_that_fits():
+    with pytest.raises(UserError, match=r"batch_size 64 is more than the 40 training images. Give --batch_size 4"):
+        settle(40, batch_size=64)
+
+
+def test_every_process_needs_a_batch():
+    with pytest.raises(UserError, match=r"batch_size 16 on each of 4 processes is more than the 40 training images"):
+        settle(40, batch_size=16, devices=4)
+
+
+@pytest.mark.parametrize(
+    ("devices", "nodes", "count"),
+    [("auto", 1, 1), (1, 1, 1), ("2", 3, 6), ("0,1", 1, 2), ("[0, 1, 2]", 1, 3), (-1, 1, 1)],
+)
+def test_processes_are_counted_from_devices_and_nodes(devices, nodes, count):
+    assert processes(TrainConfig("photos", accelerator="cpu", devices=devices, num_nodes=nodes)) == count

@@ -9,7 +9,7 @@ from transxnet.models.create import create_model_with, own_size, split_tag
 
 def test_our_models_and_timm_s_are_created_by_name():
     assert isinstance(transxnet.create_model("transxnet_n", num_classes=3), transxnet.TransXNet)
-    assert transxnet.create_model("test_resnet", num_classes=3)(torch.zeros(2, 3, 32, 32)).shape == (1, 3)
+    assert transxnet.create_model("test_resnet", num_classes=3)(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
 
 
 @pytest.mark.parametrize(

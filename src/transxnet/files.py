@@ -1,7 +1,7 @@
 """Writing files so that nothing half-written is ever found."""
 
 import os
-import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +13,7 @@ def write_whole(path: Path, content: str | Callable[[Path], None]) -> None:
         path: the file.
         content: its text, or a function that writes it to the path that it is given.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         if callable(content):
             content(temporary)
@@ -23,7 +21,6 @@ def write_whole(path: Path, content: str | Callable[[Path], None]) -> None:
             temporary.write_text(content, encoding="utf-8", errors="surrogateescape")
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -210,10 +210,10 @@ def test_a_stream_of_other_classes_is_an_error(classes, message, monkeypatch):
 
 def test_sets_without_damage_are_left_as_they_are(folder):
     images = open_evaluation(folder(cat=3, dog=3), ["cat", "dog"])
-    kept, notes = without_unreadable(images)
+    (kept,), notes = without_unreadable(images)
     assert kept is images
     assert notes == []
-    assert without_unreadable(stream("a", "b")) == (stream("a", "b"), [])
+    assert without_unreadable(stream("a", "b")) == ([stream("a", "b")], [])
 
 
 def test_unreadable_images_are_left_out_and_named(folder):
@@ -221,7 +221,7 @@ def test_unreadable_images_are_left_out_and_named(folder):
     spoil(data, "cat/003.png", "dog/007.png")
     Path(data, "dog/008.png").write_bytes(b"")
     images = open_evaluation(data, ["cat", "dog"])
-    kept, notes = without_unreadable(images)
+    (kept,), notes = without_unreadable(images)
     assert isinstance(kept, ImageSet)
     assert set(images.own_names) - set(kept.own_names) == {"cat/003.png", "dog/007.png", "dog/008.png"}
     assert kept.own_labels.tolist() == [0] * 29 + [1] * 28
@@ -234,13 +234,25 @@ def test_unreadable_images_are_left_out_and_named(folder):
 def test_more_than_a_twentieth_unreadable_is_an_error(folder):
     data = folder(cat=20, dog=20)
     spoil(data, "cat/000.png", "cat/001.png")
-    assert len(without_unreadable(open_evaluation(data, ["cat", "dog"]))[0]) == 38
+    assert len(without_unreadable(open_evaluation(data, ["cat", "dog"]))[0][0]) == 38
     spoil(data, "dog/000.png")
     with pytest.raises(UserError) as raised:
         without_unreadable(open_evaluation(data, ["cat", "dog"]))
     message = str(raised.value)
     assert message.startswith("3 of 40 images can't be read, more than 5%:\n  cat/000.png: not an image file")
     assert message.endswith("Repair or remove them, or check that this is the right folder.")
+
+
+def test_one_bad_file_in_a_small_held_out_part_is_no_calamity(folder):
+    data = folder(cat=20, dog=20)
+    spoil(data, "dog/000.png")
+    images = open_evaluation(data, ["cat", "dog"])
+    val = images.subset(np.array([0, 20]))
+    train = images.subset(np.setdiff1d(np.arange(40), val.indices))
+    done = []
+    (kept_train, kept_val), notes = without_unreadable(train, val, progress=done.append)
+    assert (len(kept_train), len(kept_val), len(notes)) == (38, 1, 1)
+    assert done[-1] == 40
 
 
 def test_long_lists_of_unreadable_images_are_cut_in_errors(folder):

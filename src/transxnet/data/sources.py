@@ -117,31 +117,45 @@ def open_evaluation(
 
 
 def without_unreadable(
-    images: ImageSet | Stream, progress: Callable[[int], None] | None = None
-) -> tuple[ImageSet | Stream, list[str]]:
-    """The set without the images that can't be read, and sentences naming them.
+    *parts: ImageSet | Stream, progress: Callable[[int], None] | None = None
+) -> tuple[list[ImageSet | Stream], list[str]]:
+    """The parts of a data set without the images that can't be read, and sentences naming them.
+
+    Args:
+        *parts: judged together, so that one bad file in a small held-out part is no calamity; the first is what the
+            classes are learnt from.
+        progress: called with the number of images looked at.
 
     Raises:
-        UserError: more than 5% of the images, or all of a class.
+        UserError: more than 5% of all images, or all of a class in the first part.
     """
-    if isinstance(images, Stream):
-        return images, []
-    found = images.find_unreadable(progress=progress)
-    if not found:
-        return images, []
-    names = [f"{images.name(i)}: {why}" for i, why in found.items()]
+    kept: list[ImageSet | Stream] = []
+    names: list[str] = []
+    lost: set[int] = set()
+    done = 0
+    for images in parts:
+        if isinstance(images, Stream):
+            kept.append(images)
+            continue
+        found = images.find_unreadable(progress=progress and (lambda n, before=done: progress(before + n)))
+        done += len(images)
+        names += [f"{images.name(i)}: {why}" for i, why in found.items()]
+        readable = images.subset(np.setdiff1d(np.arange(len(images)), list(found))) if found else images
+        kept.append(readable)
+        if images is parts[0]:
+            lost = set(images.own_labels.tolist()) - set(readable.own_labels.tolist())
+    if not names:
+        return kept, []
     listed = "\n  ".join(names[:10]) + (f"\n  and {len(names) - 10} more" if len(names) > 10 else "")
-    kept = images.subset(np.setdiff1d(np.arange(len(images)), list(found)))
-    lost = set(images.own_labels.tolist()) - set(kept.own_labels.tolist())
     if lost:
-        classes = ", ".join(repr(images.class_names[c]) for c in sorted(lost))
+        classes = ", ".join(repr(parts[0].class_names[c]) for c in sorted(lost))
         raise UserError(f"no image can be read of the class {classes}:\n  {listed}\nRepair them, or remove the class.")
-    if len(found) > MAX_UNREADABLE * len(images):
+    if len(names) > MAX_UNREADABLE * done:
         raise UserError(
-            f"{len(found)} of {len(images)} images can't be read, more than {MAX_UNREADABLE:.0%}:\n  {listed}\n"
+            f"{len(names)} of {done} images can't be read, more than {MAX_UNREADABLE:.0%}:\n  {listed}\n"
             "Repair or remove them, or check that this is the right folder."
         )
-    return kept, [f"{len(found)} unreadable images are left out: {'; '.join(names)}"]
+    return kept, [f"{len(names)} unreadable images are left out: {'; '.join(names)}"]
 
 
 def _split(images: ImageSet, strata: np.ndarray, fraction: float, seed: int, stored: Path | None) -> Source:

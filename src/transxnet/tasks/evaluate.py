@@ -57,7 +57,7 @@ def evaluate(
         _check_out(Path(out), overwrite)
     trained = load_trained(model, file)
     images, what = _images(trained, None if data is None else str(data), split)
-    images, notes = without_unreadable(images)
+    (images,), notes = without_unreadable(images)
     size = trained.preprocessing.img_size
     console.print(f"{trained.name} on {what}: {len(images):,} images at {size}x{size}", **_PLAIN)
     for note in notes:

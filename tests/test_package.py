@@ -1,0 +1,36 @@
+import subprocess
+import sys
+
+import pytest
+
+import transxnet
+
+
+def test_importing_is_silent_and_leaves_lightning_and_matplotlib_out():
+    code = (
+        "import sys, transxnet; transxnet.create_model; transxnet.UserError; dir(transxnet); "
+        "sys.exit(', '.join(m for m in ('lightning', 'matplotlib', 'torchmetrics', 'jsonargparse') if m in sys.modules))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:transxnet", "-c", code], capture_output=True
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
+
+
+def test_the_commands_are_functions_of_the_same_names():
+    from transxnet.analysis.cost import info
+    from transxnet.tasks.evaluate import evaluate
+    from transxnet.tasks.predict import predict
+    from transxnet.tasks.train import train
+
+    assert (transxnet.train, transxnet.eval, transxnet.predict, transxnet.info) == (train, evaluate, predict, info)
+
+
+def test_all_that_is_offered_is_there():
+    assert set(transxnet.__all__) <= set(dir(transxnet))
+    assert all(getattr(transxnet, name) is not None for name in transxnet.__all__)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="has no attribute 'trian'"):
+        transxnet.trian

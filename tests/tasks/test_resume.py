@@ -1,4 +1,5 @@
 import shutil
+import signal
 
 import pytest
 import torch
@@ -86,6 +87,16 @@ def test_a_run_can_be_interrupted_again_and_again(photos, tmp_path, quiet, ask):
             train(resume=tmp_path / "run", console=quiet)
     ask()
     same(train(resume=tmp_path / "run", console=quiet), whole)
+
+
+def test_who_took_the_signals_before_takes_them_after(photos, tmp_path, quiet, ask):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    train(photos, out=tmp_path / "whole", console=quiet, **QUICK)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    ask(step=1)
+    with pytest.raises(Interrupted):
+        train(photos, out=tmp_path / "run", console=quiet, **QUICK)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def test_our_network_goes_on_as_if_nothing_had_been(photos, tmp_path, quiet, ask):

@@ -7,8 +7,10 @@ import shlex
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -22,6 +24,11 @@ COLUMNS = [
     "epoch", "step", "lr", "train_loss", "val_loss", "val_accuracy", "val_balanced_accuracy", "val_f1",
     "val_top5_accuracy", "seconds",
 ]  # fmt: skip
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+ASK_EVERY = 10
+"""Updates between the times when several processes ask each other whether to stop, which takes a message."""
 
 
 class EpochLog(Callback):
@@ -115,42 +122,55 @@ class GracefulStop(Callback):
 
     def __init__(self, run: Run):
         self.run = run
-        self._asked = False
-        self._before: dict[int, Any] = {}
+        self.asked = False
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen; only a program's main thread can."""
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take the signals inside and put back after who took them before; only a program's main thread can."""
         if threading.current_thread() is not threading.main_thread():
+            yield
             return
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._handle)
+        before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler or signal.SIG_DFL)
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Put back who listened before."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take SIGTERM back from Lightning, which exits without saving and with status 0."""
+        if signal.getsignal(signal.SIGINT) == self._handle:
+            signal.signal(signal.SIGTERM, self._handle)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save within the epoch and stop; between updates only, since gradients that wait for one are not saved."""
-        done = batch_idx + 1
-        if self._asked and done < trainer.num_training_batches and done % trainer.accumulate_grad_batches == 0:
+        done, every = batch_idx + 1, trainer.accumulate_grad_batches
+        if trainer.world_size > 1:
+            every *= ASK_EVERY
+        if done < trainer.num_training_batches and done % every == 0 and self._all_asked(trainer):
             trainer.save_checkpoint(self.run.last_checkpoint)
-            self._stop(f"stopped at step {trainer.global_step}, saved in {self.run.last_checkpoint}.")
+            self.stop(f"stopped at step {trainer.global_step}, saved in {self.run.last_checkpoint}.")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop between epochs; the last one is saved already."""
-        if self._asked:
-            self._stop(f"stopped after epoch {trainer.current_epoch}, saved in {self.run.last_checkpoint}.")
+        if self._all_asked(trainer):
+            self.stop(f"stopped after epoch {trainer.current_epoch}, saved in {self.run.last_checkpoint}.")
+
+    def _all_asked(self, trainer: Trainer) -> bool:
+        """Whether any process was asked: all must stop together, since they save together."""
+        return (
+            self.asked if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(self.asked, all=False)
+        )
 
     def _handle(self, number: int, frame: Any) -> None:
-        if self._asked:
-            self._stop("stopped at once; what came after the last save is lost.")
-        self._asked = True
+        if self.asked:
+            self.stop("stopped at once; what came after the last save is lost.")
+        self.asked = True
 
-    def _stop(self, what: str) -> None:
+    def stop(self, what: str) -> NoReturn:
+        """Say what became of the training and how to go on."""
         raise Interrupted(f"{what} Go on with: transxnet train --resume {shlex.quote(str(self.run.path))}")
 
 

@@ -126,13 +126,11 @@ def _open_data(config: TrainConfig, stored_split: Path | None, console: Console)
         val_split=config.val_split,
         num_classes=config.num_classes,
     )
-    parts, notes = {}, list(source.notes)
-    for part in ("train", "val"):
-        images = getattr(source, part)
-        with progress_bar(console, f"looking at the images ({part})", len(images)) as advance:
-            parts[part], unreadable = without_unreadable(images, advance)
-        notes += unreadable
-    return Source(parts["train"], parts["val"], source.split_made, source.img_size, notes), notes
+    total = len(source.train) + len(source.val)
+    with progress_bar(console, "looking at the images", total) as advance:
+        (train, val), unreadable = without_unreadable(source.train, source.val, progress=advance)
+    notes = source.notes + unreadable
+    return Source(train, val, source.split_made, source.img_size, notes), notes
 
 
 def _build(config: TrainConfig, source: Source, resumed: bool) -> tuple[nn.Module, dict[str, Any], list[str]]:

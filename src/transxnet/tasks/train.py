@@ -94,21 +94,22 @@ class _Training:
     classifier: Classifier
     batches: ClassificationData
     log: EpochLog
+    stop: GracefulStop
     trainer: Trainer
 
 
 def _prepare(plan: Plan, run: Run, console: Console) -> _Training:
     classifier = Classifier(plan.model, len(plan.source.class_names), plan.config)
-    log = EpochLog(run, console)
+    log, stop = EpochLog(run, console), GracefulStop(run)
     try:
-        trainer = _trainer(run, plan.config, console, log)
+        trainer = _trainer(run, plan.config, console, [log, stop, BestAndLast(run)])
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         config = plan.config
         raise UserError(
             f"this machine or Lightning does not take accelerator {config.accelerator}, devices {config.devices}, "
             f"strategy {config.strategy} and precision {config.precision} together: {error}"
         ) from error
-    return _Training(plan, run, classifier, plan.batches(), log, trainer)
+    return _Training(plan, run, classifier, plan.batches(), log, stop, trainer)
 
 
 def _make_run(plan: Plan, run: Run, overwrite: bool) -> None:
@@ -134,9 +135,14 @@ def _fit(training: _Training, resumed: bool, console: Console) -> Run:
         console.print("no checkpoint was saved before the interruption: starting from the beginning", soft_wrap=True)
     os.environ[_OUT] = str(run.path)  # for the processes that Lightning starts beside this one
     try:
-        trainer.fit(training.classifier, training.batches, ckpt_path=checkpoint, weights_only=True)
+        with training.stop.listening():
+            trainer.fit(training.classifier, training.batches, ckpt_path=checkpoint, weights_only=True)
     except NonFiniteLoss as error:
         raise NonFiniteLoss(f"{error} {_last_good(run)}") from error
+    except RuntimeError:
+        if training.stop.asked:  # a cluster that ends a job ends the workers too, and they may be quicker
+            training.stop.stop("stopped at once; what came after the last save is lost.")
+        raise
     finally:
         del os.environ[_OUT]
     if dist.is_available() and dist.is_initialized():
@@ -175,15 +181,10 @@ def _last_good(run: Run) -> str:
     )
 
 
-def _trainer(run: Run, config: TrainConfig, console: Console, log: EpochLog) -> Trainer:
+def _trainer(run: Run, config: TrainConfig, console: Console, callbacks: list[Callback]) -> Trainer:
     assert config.epochs is not None
-    callbacks: list[Callback] = [
-        log,
-        GracefulStop(run),
-        BestAndLast(run),
-    ]
     if console.is_terminal:
-        callbacks.append(RichProgressBar(leave=False))
+        callbacks = [*callbacks, RichProgressBar(leave=False)]
     return Trainer(
         default_root_dir=run.path,
         max_epochs=config.epochs + config.cooldown_epochs,

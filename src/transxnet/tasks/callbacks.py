@@ -62,7 +62,7 @@ class EpochLog(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch's line."""
-        if self._started is None:
+        if self.rows and self.rows[-1]["step"] == trainer.global_step:
             return  # a finished run was resumed: Lightning ends its last epoch once more
         row: dict[str, float] = {
             "epoch": trainer.current_epoch + 1,

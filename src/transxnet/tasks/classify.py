@@ -99,7 +99,7 @@ class Classifier(LightningModule):
     def on_validation_start(self) -> None:
         """Never validate, and so never keep, a network whose loss is no number."""
         self._check_finite(self._loss_sum)
-        self.log("train_loss", self._loss_sum / max(1, self._loss_count), sync_dist=True)
+        self.log("train_loss", self._loss_sum.to(self.device) / max(1, self._loss_count), sync_dist=True)
 
     def on_validation_end(self) -> None:
         """The epoch's last update can be the one that breaks the network: then nothing of it is kept either."""

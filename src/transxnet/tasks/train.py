@@ -161,7 +161,8 @@ def _check_checkpoint(run: Run, classifier: Classifier) -> None:
     try:
         checkpoint = read_checkpoint(path)
         classifier.load_state_dict(checkpoint["state_dict"])
-        missing = [key for key in ("loops", "optimizer_states", "lr_schedulers", "callbacks") if key not in checkpoint]
+        needed = ("loops", "optimizer_states", "lr_schedulers", "callbacks", "train_loss")
+        missing = [key for key in needed if key not in checkpoint]
         if missing:
             raise KeyError(missing[0])
     except (UserError, KeyError, RuntimeError, TypeError) as error:
@@ -247,6 +248,7 @@ def _quiet() -> None:
         ".*The number of training batches .* is smaller than the logging interval.*",
         ".*module.s. in eval mode at the start of training.*",  # the averaged weights are never trained
         ".*isinstance.treespec, LeafSpec.*",
+        ".*your dataloader is not resumable.*",  # it is: its sampler leaves out what was drawn before
         ".*No positive samples in targets.*",
     ):
         warnings.filterwarnings("ignore", message)

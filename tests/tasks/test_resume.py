@@ -71,6 +71,9 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(whole, photos, tmp_path,
             train(photos, out=tmp_path / "run", console=quiet, **options)
         run = Run(tmp_path / "run")
         assert not run.results_file.exists()
+        saved = torch.load(run.last_checkpoint, weights_only=True)["global_step"]
+        steps = 4 * (where["epoch"] + 1) if "epoch" in where else (where["step"] + 1)
+        assert saved == -(-steps // options["accumulate"])
         ask()
         train(resume=run.path, console=quiet)
     same(run, whole)

@@ -43,6 +43,13 @@ def test_the_results_are_those_of_the_best_epoch(digits_run):
     assert json.loads(digits_run.results_file.read_text())["accuracy"] == pytest.approx(best, abs=1e-6)
 
 
+def test_the_last_checkpoint_is_of_the_last_epoch_even_if_that_was_not_the_best(photos, tmp_path, quiet):
+    options = {**QUICK, "model": "test_vit", "lr": 0, "min_lr": 0, "warmup_lr": 0}
+    run = train(photos, out=tmp_path / "run", console=quiet, **options)
+    state = {name: torch.load(run.path / name, weights_only=True)["global_step"] for name in ("best.ckpt", "last.ckpt")}
+    assert state == {"best.ckpt": 4, "last.ckpt": 8}  # nothing is learnt, so the first epoch is not surpassed
+
+
 def test_the_stored_config_is_complete_and_every_choice_is_stored(digits_run):
     config = digits_run.read_config()
     off = {"checkpoint", "out", "num_classes", "layer_decay", "clip_grad", "auto_augment"}

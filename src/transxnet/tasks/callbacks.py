@@ -62,8 +62,6 @@ class EpochLog(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch's line."""
-        if self.rows and self.rows[-1]["step"] == trainer.global_step:
-            return  # a finished run was resumed: Lightning ends its last epoch once more
         row: dict[str, float] = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
@@ -100,10 +98,16 @@ class BestAndLast(ModelCheckpoint):
             filename="best",
             monitor="val_accuracy",
             mode="max",
-            save_last=True,
             enable_version_counter=False,
             save_on_train_epoch_end=True,
         )
+
+        self._last = run.last_checkpoint
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save; Lightning's own save_last leaves out the epochs that were not the best."""
+        super().on_train_epoch_end(trainer, pl_module)
+        trainer.save_checkpoint(self._last)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """What was best before the interruption."""

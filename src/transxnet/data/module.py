@@ -1,5 +1,6 @@
 """Batches for Lightning's trainer."""
 
+import signal
 from typing import Any
 
 import torch
@@ -95,4 +96,11 @@ def make_loader(
         drop_last=drop_last,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
+        worker_init_fn=outlive_signals,
     )
+
+
+def outlive_signals(worker: int) -> None:
+    """Leave Ctrl-C and a cluster's SIGTERM to the training process, which still needs its workers to stop in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

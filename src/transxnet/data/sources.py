@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +138,7 @@ def without_unreadable(
         if isinstance(images, Stream):
             kept.append(images)
             continue
-        found = images.find_unreadable(progress=progress and (lambda n, before=done: progress(before + n)))
+        found = images.find_unreadable(progress=None if progress is None else partial(_shifted, progress, done))
         done += len(images)
         names += [f"{images.name(i)}: {why}" for i, why in found.items()]
         readable = images.subset(np.setdiff1d(np.arange(len(images)), list(found))) if found else images
@@ -156,6 +157,10 @@ def without_unreadable(
             "Repair or remove them, or check that this is the right folder."
         )
     return kept, [f"{len(names)} unreadable images are left out: {'; '.join(names)}"]
+
+
+def _shifted(progress: Callable[[int], None], before: int, count: int) -> None:
+    progress(before + count)
 
 
 def _split(images: ImageSet, strata: np.ndarray, fraction: float, seed: int, stored: Path | None) -> Source:

@@ -15,7 +15,7 @@ from transxnet.data.sources import Source
 from transxnet.files import write_whole
 from transxnet.models.checkpoints import read_checkpoint
 from transxnet.report import Report, write_report
-from transxnet.tasks.callbacks import EpochLog, duration
+from transxnet.tasks.callbacks import EpochLog
 from transxnet.tasks.classify import Classifier
 from transxnet.tasks.config import TrainConfig
 from transxnet.tasks.evaluation import Evaluation, write_evaluation
@@ -79,7 +79,6 @@ def _report(run: Run, config: TrainConfig, source: Source, log: EpochLog, evalua
             "Training images": f"{len(source.train):,}",
             "Held-out images": f"{len(source.val):,}",
             "Weights kept": f"{config.select} epoch" + (", averaged" if config.ema_decay else ""),
-            "Training time": duration(sum(row["seconds"] for row in log.rows)),
         },
     )
 

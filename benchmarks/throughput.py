@@ -20,7 +20,7 @@ from rich.table import Table
 from torch import nn
 
 from transxnet.analysis.cost import count
-from transxnet.models.create import create_sized_model
+from transxnet.models.create import create_model_with
 from transxnet.tasks.environment import environment
 
 PEERS = ["transxnet_t", "resnet18", "swin_tiny_patch4_window7_224", "convnext_tiny"]
@@ -76,7 +76,7 @@ def main() -> None:
 
     steps, costs = {}, {}
     for name in args.models:
-        model, _ = create_sized_model(name, args.size)
+        model, _ = create_model_with(name, {"img_size": args.size})
         costs[name] = count(model, args.size, args.size)
         steps[name] = make_step(model, args.mode, args.size, args.batch, device)
     seconds = measure(steps, args.rounds, device)

@@ -8,11 +8,12 @@ from rich.console import Console
 
 from transxnet.data.image_set import ImageSet
 from transxnet.data.readers import Stream
-from transxnet.data.sources import open_evaluation, open_source, without_unreadable
+from transxnet.data.sources import open_evaluation, without_unreadable
 from transxnet.errors import UserError, check_at_least
 from transxnet.files import write_whole
 from transxnet.tasks.evaluation import Evaluation
 from transxnet.tasks.inference import evaluate_model
+from transxnet.tasks.plan import open_data
 from transxnet.tasks.progress import progress_bar
 from transxnet.tasks.results import show_figures
 from transxnet.tasks.run import TrainedModel, load_trained
@@ -94,15 +95,7 @@ def _images(trained: TrainedModel, data: str | None, split: str | None) -> tuple
     trained_on = data is None or data == config.data or Path(data).resolve() == Path(config.data).resolve()
     if trained_on and split in (None, config.val_split):
         assert trained.run is not None
-        source = open_source(
-            config.data,
-            val_fraction=config.val_fraction,
-            seed=config.seed,
-            stored_split=trained.run.split_file if trained.run.split_file.is_file() else None,
-            train_split=config.train_split,
-            val_split=config.val_split,
-            num_classes=config.num_classes,
-        )
+        source = open_data(config, trained.run.stored_split)
         return source.val, f"the held-out part of {config.data}"
     data = data or config.data
     return open_evaluation(data, trained.class_names, split=split or "validation"), data

@@ -89,7 +89,7 @@ def make_plan(config: TrainConfig, console: Console, stored_split: Path | None =
     if not resumed:
         _check_names(config)  # before the data is read, which may take long
     seed_everything(config.seed, verbose=False)
-    source, notes = _open_data(config, stored_split, console)
+    source, notes = _readable_data(config, stored_split, console)
     model, granted, about_weights = _build(config, source, resumed)
     notes += about_weights
     choices = []
@@ -116,8 +116,9 @@ def _check_names(config: TrainConfig) -> None:
         raise UserError(f"there is no checkpoint {config.checkpoint}. Accepted: a run folder or a file of weights.")
 
 
-def _open_data(config: TrainConfig, stored_split: Path | None, console: Console) -> tuple[Source, list[str]]:
-    source = open_source(
+def open_data(config: TrainConfig, stored_split: Path | None) -> Source:
+    """The images that a training's options name, split as a stored split says or anew."""
+    return open_source(
         config.data,
         val_fraction=config.val_fraction,
         seed=config.seed,
@@ -126,6 +127,10 @@ def _open_data(config: TrainConfig, stored_split: Path | None, console: Console)
         val_split=config.val_split,
         num_classes=config.num_classes,
     )
+
+
+def _readable_data(config: TrainConfig, stored_split: Path | None, console: Console) -> tuple[Source, list[str]]:
+    source = open_data(config, stored_split)
     total = len(source.train) + len(source.val)
     with progress_bar(console, "looking at the images", total) as advance:
         (train, val), unreadable = without_unreadable(source.train, source.val, progress=advance)

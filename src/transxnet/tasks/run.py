@@ -46,6 +46,7 @@ class Run:
     best_checkpoint = property(lambda self: self.path / "best.ckpt")
     weights_file = property(lambda self: self.path / "model.safetensors")
     model_file = property(lambda self: self.path / "model.json")
+    stored_split = property(lambda self: self.split_file if self.split_file.is_file() else None)
     results_file = property(lambda self: self.path / "results.json")
     predictions_file = property(lambda self: self.path / "predictions.csv")
     report_file = property(lambda self: self.path / "report.html")

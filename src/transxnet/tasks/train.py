@@ -66,8 +66,7 @@ def train(
         if data is not None or recipe is not None or overwrite or options:
             raise UserError("--resume goes on with a run as it was started; give no other option beside it.")
         run = Run.open(resume)
-        stored_split = run.split_file if run.split_file.is_file() else None
-        plan = make_plan(run.read_config(), console, stored_split, resumed=run.last_checkpoint.is_file())
+        plan = make_plan(run.read_config(), console, run.stored_split, resumed=run.last_checkpoint.is_file())
         training = _prepare(plan, run, console)
     else:
         if data is None:

@@ -1,9 +1,15 @@
 """What the tests of the layers, the networks and their checkpoints share."""
 
+import os
 from collections.abc import Callable
 
-import pytest
 import torch
+
+# Before anything imports Triton, which reads it: the kernels then run on the CPU, slowly.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
+import pytest
 from reference import fill
 from torch import Tensor, nn
 

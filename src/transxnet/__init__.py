@@ -10,6 +10,8 @@ from transxnet.version import __version__
 
 if TYPE_CHECKING:
     from transxnet.analysis.cost import info
+    from transxnet.analysis.speed import bench
+    from transxnet.deploy.reparameterize import reparameterize
     from transxnet.tasks.config import TrainConfig
     from transxnet.tasks.evaluate import evaluate as eval
     from transxnet.tasks.predict import predict
@@ -21,20 +23,24 @@ __all__ = [
     "TransXNetFeatures",
     "UserError",
     "__version__",
+    "bench",
     "convert_official_state_dict",
     "create_model",
     "eval",
     "info",
     "predict",
+    "reparameterize",
     "train",
 ]
 
 # Imported when asked for: Lightning and matplotlib take seconds that somebody who wants the network alone is spared.
 _LAZY = {
     "TrainConfig": ("transxnet.tasks.config", "TrainConfig"),
+    "bench": ("transxnet.analysis.speed", "bench"),
     "eval": ("transxnet.tasks.evaluate", "evaluate"),
     "info": ("transxnet.analysis.cost", "info"),
     "predict": ("transxnet.tasks.predict", "predict"),
+    "reparameterize": ("transxnet.deploy.reparameterize", "reparameterize"),
     "train": ("transxnet.tasks.train", "train"),
 }
 

@@ -8,7 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from rich.console import Console
@@ -23,6 +23,7 @@ DESCRIPTION = """TransXNet: train, evaluate and use a vision backbone with a dua
   transxnet eval RUN [DATA]      how good is it, on held-out or other labelled images
   transxnet predict RUN IMAGE... what does it say about these images
   transxnet info MODEL           parameters, multiply-adds, stages
+  transxnet bench MODEL...       speed and memory, measured in turns
 
 Each has --help. Try: transxnet train elpv --recipe demo"""
 
@@ -47,7 +48,7 @@ class Parser(ArgumentParser):
             formatter_class=Help,
             print_config=None,
         )
-        self.flags: set[str] = set()
+        self.flags: dict[str, Collection[str]] = {}  # options that may stand alone, with the words that may follow
         self.add_argument("--debug", action="store_true", help="show where an error comes from")
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -60,10 +61,10 @@ class Parser(ArgumentParser):
         place = self if title is None else self.add_argument_group(title)
         add = place.add_class_arguments if inspect.isclass(source) else place.add_function_arguments
         add(source, as_group=False, skip={name for name in parameters if name not in names})
-        self.flags |= {name for name in names if parameters[name].annotation is bool}
+        self.flags |= {name: _SWITCH for name in names if parameters[name].annotation is bool}
         for action in self._actions:
             if action.dest in self.flags:
-                action.metavar = "[true|false]"
+                action.metavar = "[true|false]" if self.flags[action.dest] is _SWITCH else "[MODE]"
             elif action.option_strings and action.dest in names and action.metavar is None:
                 annotation = inspect.formatannotation(parameters[action.dest].annotation)
                 if not annotation.startswith("Literal"):
@@ -80,7 +81,7 @@ class Parser(ArgumentParser):
             name = "--" + name[2:].replace("-", "_")
             if name not in known:
                 raise UserError(f"{self.prog} has no option {name!r}.{nearest(name, known)} See: {self.prog} --help")
-            if name[2:] in self.flags and not equals and options[i + 1 : i + 2] not in (["true"], ["false"]):
+            if name[2:] in self.flags and not equals and not set(options[i + 1 : i + 2]) & set(self.flags[name[2:]]):
                 equals, value = "=", "true"
             options[i] = name + equals + value
         given = self.parse_args([*options, *words[len(options) :]]).as_dict()
@@ -101,7 +102,15 @@ class Parser(ArgumentParser):
         return f"{wrong[1]} must be {expected.replace(', ', ' or ')}, got {wrong[2]!r}." if expected else message
 
 
+Task = Literal["classify", "detect", "segment"]
+_SWITCH = ("true", "false")
 _METAVARS = {"int": "N", "int | None": "N", "float": "X", "float | None": "X"}
+_BENCH_TOPICS = {
+    "what": ("preset", "mode", "features", "size", "batch"),
+    "how": ("device", "dtype", "autocast", "channels_last", "compile", "reparameterize"),
+    "measurement": ("rounds", "seconds", "profile"),
+    "result": ("output", "overwrite"),
+}
 _MODEL = "a run folder, or the name of a model with published ImageNet weights, such as transxnet_t.in1k"
 
 
@@ -193,6 +202,41 @@ def info_parser() -> Parser:
     return parser
 
 
+def bench_parser() -> Parser:
+    """The options of ``bench``."""
+    from transxnet.analysis.speed import bench
+    from transxnet.analysis.speed_models import COMPILE_MODES, WORDS
+
+    parser = Parser(
+        "bench",
+        "MODEL... [options]",
+        "How fast are models, and how much memory do they take? Each runs in a process of its own, in turns with the "
+        "others, and is compared with the first.",
+    )
+    parser.add_argument(
+        "models",
+        metavar="MODEL",
+        nargs="*",
+        help="name of one of our models or timm's, or module:factory for your own. NAME@WORD,WORD changes settings for "
+        f"this model alone: {', '.join(WORDS)}, compile=MODE, and arguments of the model as name=value",
+    )
+    parser.flags["compile"] = (*_SWITCH, *COMPILE_MODES)
+    for title, names in _BENCH_TOPICS.items():
+        parser.add_options(bench, names, title)
+    return parser
+
+
+def run_bench(words: Sequence[str]) -> None:
+    """``transxnet bench``."""
+    from transxnet.analysis.speed import bench
+    from transxnet.analysis.speed_report import show
+
+    result = bench(**bench_parser().parse_words(words))
+    Console().print(show(result), highlight=False)
+    if all(row.failure for row in result.rows):
+        raise UserError("none of the models could be measured.")
+
+
 def run_eval(words: Sequence[str]) -> None:
     """``transxnet eval``."""
     from transxnet.tasks.evaluate import evaluate
@@ -237,6 +281,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "eval": run_eval,
     "predict": run_predict,
     "info": run_info,
+    "bench": run_bench,
 }
 
 

@@ -1,7 +1,7 @@
 """Errors that a user can mend, and how they are worded."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class UserError(Exception):
@@ -27,3 +27,10 @@ def check_at_least(minimum: int, **values: int) -> None:
     for name, value in values.items():
         if value < minimum:
             raise UserError(f"{name} must be a whole number of at least {minimum}, got {value}.")
+
+
+def check_one_of(accepted: Collection[str], **values: str) -> None:
+    """Raise UserError for the first of the named values that is not among the accepted ones."""
+    for name, value in values.items():
+        if value not in accepted:
+            raise UserError(f"{name} must be {' or '.join(map(repr, accepted))}, got {value!r}.")

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from transxnet.layers.checks import check_divisible, check_positive
 from transxnet.layers.idconv import IDConv
 from transxnet.layers.osra import OSRA
+from transxnet.ops import multiscale_depthwise_conv2d
 
 
 class STE(nn.Module):
@@ -36,7 +37,8 @@ class STE(nn.Module):
         self.act = nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.bn1(self.act(self.dwconv(x)))
+        y = multiscale_depthwise_conv2d(x, [self.dwconv.weight], [self.dwconv.bias], identity=False)
+        y = self.bn1(self.act(y))
         y = self.bn2(self.act(self.squeeze(y)))
         return x + self.bn3(self.expand(y))
 

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from transxnet.layers.checks import check_odd, check_positive
+from transxnet.ops import multiscale_depthwise_conv2d
 
 
 class DPE(nn.Module):
@@ -26,4 +27,4 @@ class DPE(nn.Module):
         self.dwconv = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.dwconv(x)
+        return multiscale_depthwise_conv2d(x, [self.dwconv.weight], [self.dwconv.bias])

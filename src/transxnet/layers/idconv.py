@@ -63,4 +63,4 @@ class IDConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.kernels(x)
-        return dynamic_depthwise_conv2d(x, weight.to(x.dtype), bias.to(x.dtype))
+        return dynamic_depthwise_conv2d(x, weight, bias)

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from transxnet.layers.checks import check_divisible, check_positive
 from transxnet.layers.conv_norm import ConvNorm
-from transxnet.ops import biased_attention
+from transxnet.ops import biased_attention, multiscale_depthwise_conv2d
 
 
 class OverlappingSpatialReduction(nn.Sequential):
@@ -30,7 +30,7 @@ class LocalRefinement(nn.Module):
         self.dwconv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.dwconv(x)
+        return multiscale_depthwise_conv2d(x, [self.dwconv.weight], [self.dwconv.bias])
 
 
 class OSRA(nn.Module):

@@ -32,7 +32,7 @@ class PositionBias(nn.Module):
         if learning and not compiling:
             self._kept = None  # an optimiser's step may follow, and that of a fused one goes uncounted
         if self.weight.shape[2:] == size:
-            return self.weight
+            return self.weight.contiguous()
         if learning or compiling or self.weight.is_inference():
             return resize_position_bias(self.weight, size)
         # The version counts in-place changes (an optimiser's step, a loaded checkpoint), the address replaced storage.
@@ -52,5 +52,9 @@ class PositionBias(nn.Module):
 
 
 def resize_position_bias(bias: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize (1, h, N, M) to (1, h, *size), bicubic with ``align_corners=False``, as the published code does."""
-    return F.interpolate(bias, size=size, mode="bicubic", align_corners=False)
+    """Resize (1, h, N, M) to (1, h, *size), bicubic with ``align_corners=False``, as the published code does.
+
+    The result is contiguous, also where ``model.to(memory_format=torch.channels_last)`` has reordered the bias: every
+    attention would copy the whole matrix otherwise.
+    """
+    return F.interpolate(bias.contiguous(), size=size, mode="bicubic", align_corners=False)

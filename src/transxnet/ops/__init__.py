@@ -1,5 +1,10 @@
-"""The functions in which TransXNet spends its time. Layers hold parameters; these hold the arithmetic."""
+"""The functions in which TransXNet spends its time. Layers hold parameters; these hold the arithmetic.
 
-from transxnet.ops.reference import biased_attention, dynamic_depthwise_conv2d, multiscale_depthwise_conv2d
+:mod:`transxnet.ops.reference` is the truth in plain PyTorch, :mod:`transxnet.ops.kernels` the fast way on CUDA, and
+:mod:`transxnet.ops.dispatch` chooses between them and can say why.
+"""
 
-__all__ = ["biased_attention", "dynamic_depthwise_conv2d", "multiscale_depthwise_conv2d"]
+from transxnet.ops.dispatch import Choice, choose
+from transxnet.ops.functions import biased_attention, dynamic_depthwise_conv2d, multiscale_depthwise_conv2d
+
+__all__ = ["Choice", "biased_attention", "choose", "dynamic_depthwise_conv2d", "multiscale_depthwise_conv2d"]

@@ -35,13 +35,17 @@ def dynamic_depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = No
     return out.reshape(B, C, H, W)
 
 
-def multiscale_depthwise_conv2d(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
+def multiscale_depthwise_conv2d(
+    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], *, identity: bool = True, gelu: bool = False
+) -> Tensor:
     """Depthwise convolutions of several kernel sizes, each on its own group of channels, plus the input (Fig. 5c).
 
     Args:
         x: (B, C, H, W).
         weights: a (C_i, 1, K_i, K_i) for each group in channel order, K_i odd, the C_i adding up to C.
         biases: a (C_i,) for each group.
+        identity: add x.
+        gelu: end in a GELU.
 
     Returns:
         (B, C, H, W): ``x + concat_i(conv2d(x_i, weights[i], biases[i]))`` with zero padding.
@@ -51,7 +55,10 @@ def multiscale_depthwise_conv2d(x: Tensor, weights: Sequence[Tensor], biases: Se
         F.conv2d(group, w, b, padding=w.shape[-1] // 2, groups=w.shape[0])
         for group, w, b in zip(groups, weights, biases, strict=True)
     ]
-    return x + torch.cat(branches, dim=1)
+    out = branches[0] if len(branches) == 1 else torch.cat(branches, dim=1)
+    if identity:
+        out = x + out
+    return F.gelu(out) if gelu else out
 
 
 def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from transxnet.data.labels import imagenet_synsets
 from transxnet.data.transforms import Preprocessing
+from transxnet.environment import environment
 from transxnet.errors import UserError
 from transxnet.files import write_whole
 from transxnet.models.checkpoints import convert_official_state_dict, read_checkpoint
 from transxnet.models.create import check_name, create_model, split_tag
 from transxnet.tasks.config import TrainConfig, check_options
-from transxnet.tasks.environment import environment
 from transxnet.version import __version__
 
 FORMAT = 1

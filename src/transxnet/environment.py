@@ -1,10 +1,11 @@
-"""On what a run was made: versions, hardware, commit."""
+"""On what a run or a benchmark was made: versions, hardware, commit."""
 
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -14,11 +15,14 @@ from transxnet.version import __version__
 
 def environment() -> dict[str, str]:
     """Versions, hardware, commit and date, for people."""
-    packages = ("torch", "torchvision", "timm", "lightning", "torchmetrics")
+    packages = ("torch", "torchvision", "timm", "lightning", "torchmetrics", "triton")
     facts = {"date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "transxnet": __version__}
     if commit := _commit():
         facts["commit"] = commit
-    facts |= {"python": platform.python_version()} | {name: version(name) for name in packages}
+    facts["python"] = platform.python_version()
+    for name in packages:
+        with suppress(PackageNotFoundError):  # Triton has no build for every system
+            facts[name] = version(name)
     facts |= {"system": platform.platform(), "cpu": f"{_cpu_name()}, {os.cpu_count()} cores"}
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -1,0 +1,1 @@
+"""What the package is measured against. Commands and figures are in README.md."""

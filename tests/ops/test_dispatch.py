@@ -1,0 +1,68 @@
+"""Which implementation is taken, and the reasons given."""
+
+import pytest
+import torch
+
+from transxnet import ops
+from transxnet.ops import choose
+
+DYNAMIC, MULTISCALE, ATTENTION = "dynamic_depthwise_conv2d", "multiscale_depthwise_conv2d", "biased_attention"
+
+
+@pytest.fixture(autouse=True)
+def _no_choice_from_outside(monkeypatch):
+    monkeypatch.delenv("TRANSXNET_OPS", raising=False)
+
+
+def test_a_training_on_a_cpu_takes_its_own_backward_pass():
+    assert choose(DYNAMIC, torch.zeros(1)).implementation == "cpu"
+    assert choose(MULTISCALE, torch.zeros(1)).implementation == "cpu"
+
+
+def test_attention_on_a_cpu_is_asked_for_in_the_fast_layout():
+    assert choose(ATTENTION, torch.zeros(1)).implementation == "cpu"
+
+
+def test_every_implementation_that_is_not_taken_has_its_reason():
+    with torch.no_grad():
+        choice = choose(DYNAMIC, torch.zeros(1))
+    assert choice.implementation == "reference"
+    assert set(choice.refused) == {"triton", "cpu"}
+    assert "backward" in choice.refused["cpu"]
+    assert "float32 only, not in float64" in choose(DYNAMIC, torch.zeros(1).double()).refused["cpu"]
+    assert "CPU" in choose(DYNAMIC, torch.zeros(1, device="meta")).refused["cpu"]
+
+
+@pytest.mark.parametrize("name", ["reference", "cpu"])
+def test_the_variable_forces_a_choice(name, monkeypatch):
+    monkeypatch.setenv("TRANSXNET_OPS", name)
+    choice = choose(MULTISCALE, torch.zeros(1).double())
+    assert choice.implementation == name
+    assert all(f"TRANSXNET_OPS={name}" in reason for reason in choice.refused.values())
+
+
+def test_a_choice_that_cannot_be_is_an_error_with_the_reason(monkeypatch):
+    monkeypatch.setenv("TRANSXNET_OPS", "triton")
+    with pytest.raises(ValueError, match=r"TRANSXNET_OPS=triton, but .*not float64; unset it"):
+        ops.dynamic_depthwise_conv2d(torch.zeros(1, 1, 3, 3).double(), torch.zeros(1, 1, 3, 3))
+    monkeypatch.setenv("TRANSXNET_OPS", "cpu")
+    with pytest.raises(ValueError, match="it is for the CPU, the tensor is on meta"):
+        ops.biased_attention(*(torch.zeros(1, 1, 2, 2, device="meta") for _ in range(3)))
+    monkeypatch.setenv("TRANSXNET_OPS", "fast")
+    with pytest.raises(ValueError, match="must be auto, triton, cpu, reference, got 'fast'"):
+        choose(DYNAMIC, torch.zeros(1))
+
+
+def test_kernels_without_a_gpu_are_refused(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    reason = choose(DYNAMIC, torch.zeros(1)).refused["triton"]
+    assert "CUDA" in reason or "not installed" in reason
+
+
+def test_exported_programs_hold_plain_operators():
+    class Call(torch.nn.Module):
+        def forward(self, x, weight):
+            return ops.dynamic_depthwise_conv2d(x, weight)
+
+    exported = torch.export.export(Call(), (torch.randn(2, 3, 4, 4), torch.randn(2, 3, 5, 5)))
+    assert not any("transxnet" in str(node.target) for node in exported.graph.nodes)

@@ -24,6 +24,7 @@ DESCRIPTION = """TransXNet: train, evaluate and use a vision backbone with a dua
   transxnet predict RUN IMAGE... what does it say about these images
   transxnet info MODEL           parameters, multiply-adds, stages
   transxnet bench MODEL...       speed and memory, measured in turns
+  transxnet doctor               this machine, and how fast operators are chosen on it
 
 Each has --help. Try: transxnet train elpv --recipe demo"""
 
@@ -237,6 +238,27 @@ def run_bench(words: Sequence[str]) -> None:
         raise UserError("none of the models could be measured.")
 
 
+def doctor_parser() -> Parser:
+    """The options of ``doctor``."""
+    from transxnet.doctor import doctor
+
+    parser = Parser(
+        "doctor",
+        "[options]",
+        "What this machine has, which implementation each operator of a network would take on it, and why not the "
+        "others. TRANSXNET_OPS=auto, triton, cpu or reference in the environment forces a choice.",
+    )
+    parser.add_options(doctor, ("model", "mode", "size", "batch", "dtype", "device"))
+    return parser
+
+
+def run_doctor(words: Sequence[str]) -> None:
+    """``transxnet doctor``."""
+    from transxnet.doctor import doctor, show
+
+    Console().print(show(doctor(**doctor_parser().parse_words(words))), highlight=False)
+
+
 def run_eval(words: Sequence[str]) -> None:
     """``transxnet eval``."""
     from transxnet.tasks.evaluate import evaluate
@@ -282,6 +304,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "predict": run_predict,
     "info": run_info,
     "bench": run_bench,
+    "doctor": run_doctor,
 }
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from transxnet import ops
+from transxnet import UserError, ops
 from transxnet.ops import choose
 
 DYNAMIC, MULTISCALE, ATTENTION = "dynamic_depthwise_conv2d", "multiscale_depthwise_conv2d", "biased_attention"
@@ -43,13 +43,13 @@ def test_the_variable_forces_a_choice(name, monkeypatch):
 
 def test_a_choice_that_cannot_be_is_an_error_with_the_reason(monkeypatch):
     monkeypatch.setenv("TRANSXNET_OPS", "triton")
-    with pytest.raises(ValueError, match=r"TRANSXNET_OPS=triton, but .*not float64; unset it"):
+    with pytest.raises(UserError, match=r"TRANSXNET_OPS=triton, but .*not float64; unset it"):
         ops.dynamic_depthwise_conv2d(torch.zeros(1, 1, 3, 3).double(), torch.zeros(1, 1, 3, 3))
     monkeypatch.setenv("TRANSXNET_OPS", "cpu")
-    with pytest.raises(ValueError, match="it is for the CPU, the tensor is on meta"):
+    with pytest.raises(UserError, match="it is for the CPU, the tensor is on meta"):
         ops.biased_attention(*(torch.zeros(1, 1, 2, 2, device="meta") for _ in range(3)))
     monkeypatch.setenv("TRANSXNET_OPS", "fast")
-    with pytest.raises(ValueError, match="must be auto, triton, cpu, reference, got 'fast'"):
+    with pytest.raises(UserError, match="must be auto, triton, cpu, reference, got 'fast'"):
         choose(DYNAMIC, torch.zeros(1))
 
 

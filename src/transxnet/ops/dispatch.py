@@ -11,6 +11,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from transxnet.errors import UserError
+
 IMPLEMENTATIONS = ("triton", "cpu", "reference")
 VARIABLE = "TRANSXNET_OPS"
 HALF_AND_SINGLE = (torch.float32, torch.bfloat16, torch.float16)
@@ -37,15 +39,15 @@ def choose(operator: str, x: Tensor, keys: int | None = None) -> Choice:
         keys: how many there are, for the attention.
 
     Raises:
-        ValueError: TRANSXNET_OPS names no implementation, or one that cannot take this input.
+        UserError: TRANSXNET_OPS names no implementation, or one that cannot take this input.
     """
     wanted = os.environ.get(VARIABLE, "auto")
     if wanted not in ("auto", *IMPLEMENTATIONS):
-        raise ValueError(f"{VARIABLE} must be auto, {', '.join(IMPLEMENTATIONS)}, got {wanted!r}")
+        raise UserError(f"{VARIABLE} must be auto, {', '.join(IMPLEMENTATIONS)}, got {wanted!r}")
     refused = {"triton": _why_triton_cannot(x), "cpu": _why_cpu_cannot(x), "reference": None}
     if wanted != "auto":
         if (reason := refused[wanted]) is not None:
-            raise ValueError(f"{VARIABLE}={wanted}, but {operator} cannot take it: {reason}; unset it, or use auto")
+            raise UserError(f"{VARIABLE}={wanted}, but {operator} cannot take it: {reason}; unset it, or use auto")
         return Choice(wanted, {name: f"{VARIABLE}={wanted}" for name in IMPLEMENTATIONS if name != wanted})
     refused["triton"] = refused["triton"] or _why_triton_should_not(x, keys)
     refused["cpu"] = refused["cpu"] or _why_cpu_should_not(operator, x)

@@ -22,7 +22,7 @@ def dynamic_depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = No
         of autocast where that is on. Sums are float32 or wider.
 
     Raises:
-        ValueError: TRANSXNET_OPS asks for what cannot be.
+        UserError: TRANSXNET_OPS asks for what cannot be.
     """
     x = _autocast(x)
     implementation = choose("dynamic_depthwise_conv2d", x).implementation
@@ -53,7 +53,7 @@ def multiscale_depthwise_conv2d(
         autocast where that is on. Sums are float32 or wider.
 
     Raises:
-        ValueError: TRANSXNET_OPS asks for what cannot be.
+        UserError: TRANSXNET_OPS asks for what cannot be.
     """
     x = _autocast(x)
     weights, biases = list(weights), list(biases)
@@ -83,7 +83,7 @@ def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None
         softmax is float32 or wider.
 
     Raises:
-        ValueError: TRANSXNET_OPS asks for what cannot be.
+        UserError: TRANSXNET_OPS asks for what cannot be.
     """
     q, k, v = _autocast(q), _autocast(k), _autocast(v)
     implementation = choose("biased_attention", q, keys=k.shape[2]).implementation

@@ -1,0 +1,164 @@
+"""The three operators at the shapes of a network: each implementation against the reference, and against a copy.
+
+Run: python benchmarks/operators.py [--model transxnet_t] [--size 224] [--batch N] [--dtype bfloat16] [--output FILE]
+
+"of copy" is the time that copying the operator's input to its output takes, by the rate of a large copy, over the time
+of the operator: 100% is an operator that costs nothing but memory traffic. Steps are timed in turns, so that what
+disturbs one disturbs all.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from math import ceil
+from pathlib import Path
+
+import torch
+from rates import copy_rate, in_turns
+from torch import Tensor
+
+from transxnet import create_model, ops
+from transxnet.environment import environment
+from transxnet.ops import choose, cpu, reference
+
+
+@dataclass(frozen=True)
+class Case:
+    """An operator with inputs of a stage: tensors that want gradients, and the call."""
+
+    operator: str
+    stage: int
+    inputs: list[Tensor]
+    call: Callable[..., Tensor]
+    keys: int | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """Median milliseconds of a pass, and the share of a copy's rate that it reaches."""
+
+    operator: str
+    stage: int
+    shape: tuple[int, ...]
+    mode: str
+    implementation: str
+    milliseconds: float
+    of_copy: float
+
+
+def multiscale(module: object, x: Tensor, *parameters: Tensor) -> Tensor:
+    """The public function takes float32 parameters as they are, a plain one needs them in the input's type."""
+    if module is not ops:
+        parameters = tuple(t.to(x.dtype) for t in parameters)
+    half = len(parameters) // 2
+    return module.multiscale_depthwise_conv2d(x, parameters[:half], parameters[half:])
+
+
+def cases(model: str, size: int, batch: int, dtype: torch.dtype, device: str) -> Iterator[Case]:
+    """All operators of the first block of every stage, on random values."""
+    with torch.device("meta"):
+        network = create_model(model)
+
+    def rand(*shape: int, kind: torch.dtype = dtype) -> Tensor:
+        return torch.randn(shape, device=device).to(kind).requires_grad_()
+
+    def image(channels: int, side: int) -> Tensor:
+        x = torch.randn(batch, channels, side, side, device=device).to(dtype)
+        return x.contiguous(memory_format=torch.channels_last).requires_grad_()
+
+    side = size
+    for i, stage in enumerate(network.stages, start=1):
+        block = stage.blocks[0]
+        side = ceil(side / stage.patch_embed.conv.stride[0])
+        keys = ceil(side / stage.sr_ratio) ** 2
+        idconv, osra, branches = block.mixer.idconv, block.mixer.osra, list(block.ffn.dwconv)
+        K, C, single = idconv.kernel_size, idconv.dim, torch.float32
+        yield Case(
+            "dynamic_depthwise_conv2d",
+            i,
+            [image(C, side), rand(batch, C, K, K), rand(batch, C)],
+            lambda module, x, w, b: module.dynamic_depthwise_conv2d(x, w, b),
+        )
+        weights = [rand(*conv.weight.shape, kind=single) for conv in branches]
+        biases = [rand(*conv.bias.shape, kind=single) for conv in branches]
+        yield Case(
+            "multiscale_depthwise_conv2d",
+            i,
+            [image(block.ffn.expand.out_channels, side), *weights, *biases],
+            multiscale,
+        )
+        heads, d = osra.num_heads, osra.q.out_channels // osra.num_heads
+        q, k, v = (rand(batch, n, heads, d) for n in (side * side, keys, keys))
+        yield Case(
+            "biased_attention",
+            i,
+            [q, k, v, rand(1, heads, side * side, keys, kind=single)],
+            lambda module, q, k, v, b: module.biased_attention(*(t.transpose(1, 2) for t in (q, k, v)), b),
+            keys,
+        )
+
+
+def implementations(device: str) -> dict[str, object]:
+    """What can be compared here, the reference first; "auto" is the public function with its choice."""
+    return {"reference": reference, **({"cpu": cpu} if device == "cpu" else {}), "auto": ops}
+
+
+def measure(case: Case, copy_bytes: float, device: str) -> Iterator[Result]:
+    """Time the passes of every implementation at one stage."""
+    x = case.inputs[0]
+    with torch.no_grad():
+        inferred = choose(case.operator, x, keys=case.keys).implementation
+    learned = choose(case.operator, x, keys=case.keys).implementation
+    floor = 2 * x.nbytes / copy_bytes
+    modules = implementations(device)
+
+    def infer(module: object) -> None:
+        with torch.no_grad():
+            case.call(module, *case.inputs)
+
+    def train(module: object) -> None:
+        torch.autograd.grad(case.call(module, *case.inputs).sum(), case.inputs)
+
+    # A backward pass reads the input and the gradient and writes the input's gradient: 2.5 copies with the forward.
+    for mode, step, taken, work in (("infer", infer, inferred, 1.0), ("train", train, learned, 2.5)):
+        seconds = in_turns([partial(step, module) for module in modules.values()], device)
+        for name, took in zip(modules, seconds, strict=True):
+            label = f"auto: {taken}" if name == "auto" else name
+            yield Result(case.operator, case.stage, tuple(x.shape), mode, label, took * 1e3, work * floor / took)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="transxnet_t")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--output", type=Path)
+    given = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    batch = given.batch or (128 if device == "cuda" else 16)
+    rate = copy_rate(device)
+    print(f"copy: {rate / 1e9:.1f} GB/s")
+    print(f"{'operator':28s} stage mode  {'implementation':16s} {'ms':>9s} {'of copy':>8s} {'x reference':>12s}")
+    results = []
+    for case in cases(given.model, given.size, batch, getattr(torch, given.dtype), device):
+        plain: dict[str, float] = {}  # the reference's milliseconds, by mode: it comes first
+        for result in measure(case, rate, device):
+            results.append(result)
+            plain.setdefault(result.mode, result.milliseconds)
+            print(
+                f"{result.operator:28s} {result.stage:5d} {result.mode:5s} {result.implementation:16s}"
+                f" {result.milliseconds:9.2f} {result.of_copy:8.1%} {plain[result.mode] / result.milliseconds:11.2f}x",
+                flush=True,
+            )
+    if given.output:
+        facts = {"settings": vars(given) | {"output": None, "batch": batch}, "copy_bytes_a_second": rate}
+        given.output.write_text(
+            json.dumps(facts | {"environment": environment(), "results": [asdict(r) for r in results]}, indent=1) + "\n"
+        )
+
+
+if __name__ == "__main__":
+    main()

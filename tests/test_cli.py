@@ -140,6 +140,9 @@ def test_the_help_of_train_goes_by_topics_and_shows_the_defaults(capsys):
         ("info", "missing: MODEL."),
         ("info transxnet_x", "Did you mean 'transxnet_"),
         ("info transxnet_t --img_size 0", "img_size must be"),
+        ("bench", "name the models to measure, such as"),
+        ("bench transxnet_x", "Did you mean 'transxnet_"),
+        ("bench transxnet_t --mode fast", "mode must be 'infer' or 'train', got 'fast'."),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence_with_status_2(words, sentence, here, capsys):

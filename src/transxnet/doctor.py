@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from transxnet.environment import environment
+from transxnet.environment import environment, find_device
 from transxnet.errors import UserError
 from transxnet.models.create import create_model
 from transxnet.models.transxnet import TransXNet
@@ -53,24 +53,25 @@ def doctor(
         device: where to run; by default a GPU if there is one.
 
     Raises:
-        UserError: an unknown model, one that is not ours, or TRANSXNET_OPS asks for what cannot be.
+        UserError: an unknown model, one that is not ours, no such device, or TRANSXNET_OPS asks for what cannot be.
     """
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    batch = batch or (128 if device == "cuda" else 16)
+    where = find_device(device)
+    batch = batch or (128 if where == "cuda" else 16)
     with torch.device("meta"):
         network = create_model(model)
     if not isinstance(network, TransXNet):
         raise UserError(f"doctor looks at our operators, which {model} does not have. Name one of ours: transxnet_t.")
     with torch.set_grad_enabled(mode == "train"):
-        return list(_findings(network, size, batch, getattr(torch, dtype), device))
+        return list(_findings(network, size, batch, getattr(torch, dtype), where))
 
 
 def _findings(network: TransXNet, size: int, batch: int, dtype: torch.dtype, device: str) -> Iterator[Finding]:
     one_value = torch.empty(1, dtype=dtype, device=device)  # seen as a tensor of any shape, without its memory
     side = size
-    for i, stage in enumerate(network.stages, start=1):
-        block, step = stage.blocks[0], stage.patch_embed.conv.stride[0]
-        side = ceil(side / step)
+    stages: Any = network.stages
+    for i, stage in enumerate(stages, start=1):
+        block = stage.blocks[0]
+        side = ceil(side / stage.patch_embed.conv.stride[0])
         keys = ceil(side / stage.sr_ratio) ** 2
         osra, idconv = block.mixer.osra, block.mixer.idconv
         heads, head_dim = osra.num_heads, osra.q.out_channels // osra.num_heads

@@ -15,7 +15,7 @@ from rich.console import Console
 from transxnet.analysis import speed_report
 from transxnet.analysis.speed_models import Dtype, Mode, Settings, check_compile_mode, find_preset, parse_subject
 from transxnet.analysis.speed_turns import Row, measure
-from transxnet.environment import environment
+from transxnet.environment import environment, find_device
 from transxnet.errors import UserError, check_at_least, check_one_of
 
 BATCH = {"cpu": 16, "cuda": 128}
@@ -128,7 +128,7 @@ def bench(
         raise UserError(f"seconds must be a positive number, got {seconds}.")
     check_one_of(get_args(Mode), mode=mode)
     check_one_of(get_args(Dtype), dtype=dtype)
-    where = _device(device)
+    where = find_device(device)
     if batch is None:
         batch = chosen.batch if chosen else BATCH[where]
     check_at_least(1, batch=batch)
@@ -168,15 +168,6 @@ def _size(size: int | str | tuple[int, int]) -> tuple[int, int]:
     height, width = (size, size) if isinstance(size, int) else size
     check_at_least(1, height=height, width=width)
     return height, width
-
-
-def _device(device: str) -> str:
-    check_one_of(("auto", "cpu", "cuda"), device=device)
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("PyTorch finds no CUDA device here. Give --device cpu, or leave it out.")
-    return device
 
 
 def _environment(rows: Sequence[Row], device: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import attention, dynamic, multiscale
+from calls import attention, dynamic, multiscale
 
 from transxnet.ops import cpu
 

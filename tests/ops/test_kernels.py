@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import attention, call, dynamic, multiscale
+from calls import attention, call, dynamic, multiscale
 from torch import Tensor, nn
 from torch.library import opcheck
 

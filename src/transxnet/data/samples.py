@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from transxnet.data.image_set import ArrayPictures, FilePictures, ImageSet
+from transxnet.data.scenes import LICENCE, scenes
 from transxnet.errors import UserError
 
 
@@ -27,6 +28,23 @@ class Sample:
     val_fraction: float
     licence: str
     img_size: int
+
+
+@dataclass(frozen=True)
+class DenseSample:
+    """A built-in data set with objects and label maps.
+
+    Attributes:
+        folder: where it lies, in COCO's format and ADE20K's.
+        licence: what a user must know before using the images.
+        img_size: shorter side that suits them, in pixels.
+        hflip: probability of a left-right flip that suits them.
+    """
+
+    folder: Path
+    licence: str
+    img_size: int
+    hflip: float
 
 
 def elpv() -> Sample:
@@ -77,7 +95,16 @@ def digits() -> Sample:
     return Sample(images, bunch.target, 0.25, licence, 32)
 
 
+def dense_scenes() -> DenseSample:
+    """750 scenes of handwritten digits over photographs; see :func:`~transxnet.data.scenes.scenes`."""
+    return DenseSample(scenes(), LICENCE, 256, hflip=0.0)
+
+
 SAMPLES: dict[str, Callable[[], Sample]] = {"elpv": elpv, "digits": digits}
+"""For classification."""
+
+DENSE_SAMPLES: dict[str, Callable[[], DenseSample]] = {"scenes": dense_scenes}
+"""For detection and segmentation."""
 
 
 def _missing(sample: str, package: str) -> str:

@@ -1,0 +1,65 @@
+"""Names of classes in a file beside the data."""
+
+import json
+import re
+from pathlib import Path
+
+from transxnet.errors import UserError
+
+FILES = ("classes.txt", "labels.txt", "classes.json", "labels.json", "objectInfo150.txt")
+"""Where names are looked for, in this order."""
+
+
+def read_class_names(*folders: Path) -> list[str] | None:
+    """The names in the first of :data:`FILES` in one of the folders; None if there is none.
+
+    Text has a name a line. JSON is a list of names, an object of names by number from 0, or either under the key
+    ``names``. ``objectInfo150.txt`` is ADE20K's table, of whose synonyms the first counts.
+
+    Raises:
+        UserError: the file can't be read, or names are missing or not all different.
+    """
+    for folder in folders:
+        for name in FILES:
+            if (folder / name).is_file():
+                return _read(folder / name)
+    return None
+
+
+def _read(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            names = _from_json(json.loads(text))
+        elif path.name == "objectInfo150.txt":
+            names = _from_table(text)
+        else:
+            names = [line.strip() for line in text.splitlines() if line.strip()]
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise UserError(
+            f"{path} holds no names of classes: {error}. Accepted: a name a line, a JSON list of names, or a JSON "
+            "object of names by number from 0."
+        ) from error
+    if not names or len(set(names)) < len(names):
+        twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+        what = f"holds {twice[0]!r} {names.count(twice[0])} times" if twice else "is empty"
+        raise UserError(f"{path} {what}. Accepted: a different name for each class.")
+    return names
+
+
+def _from_json(content: object) -> list[str]:
+    if isinstance(content, dict):
+        if "names" in content:
+            return _from_json(content["names"])
+        content = [content[key] for key in (str(i) for i in range(len(content)))]
+    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
+        raise TypeError("neither a list nor an object of names")
+    return content
+
+
+def _from_table(text: str) -> list[str]:
+    """The last column's first synonym, or all of them where another class has the same first."""
+    rows = [re.split(r"\t+", line.strip()) for line in text.splitlines() if line.strip()]
+    synonyms = [row[-1].strip() for row in rows if row[0].strip().isdigit()]
+    first = [re.split(r"[,;]", names)[0].strip() for names in synonyms]
+    return [one if first.count(one) == 1 else names for one, names in zip(first, synonyms, strict=True)]

@@ -1,0 +1,129 @@
+"""Object masks in the forms of COCO's annotation files: polygons and run lengths, compressed or not."""
+
+from typing import Any
+
+import numpy as np
+
+from transxnet.errors import UserError
+
+FARTHEST = 10
+"""Polygons may reach this many times the image's longer side beyond it; rasterising follows their outline."""
+
+
+class BadMask(Exception):
+    """A segmentation that no mask can be made of; the message says why."""
+
+
+def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """The mask of one object, as COCO's own tools make it.
+
+    Args:
+        segmentation: an annotation's entry: a list of polygons ``[x1, y1, x2, y2, ...]`` in pixels, of which those
+            with fewer than three corners do not count; or ``{"size": [H, W], "counts": ...}`` with the lengths of
+            alternating runs of zeros and ones, column by column, as numbers or in COCO's compressed text.
+        height: H of the image.
+        width: W of the image.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        BadMask: it is none of these, of another size, or its run lengths do not fill the image.
+        UserError: pycocotools, which rasterises polygons, is not installed.
+    """
+    if isinstance(segmentation, dict):
+        lengths = _run_lengths(segmentation, height, width)
+        return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(width, height).T
+    coco = _pycocotools()
+    polygons = _polygons(segmentation, height, width)
+    return coco.decode(coco.merge(coco.frPyObjects(polygons, height, width))).astype(bool)
+
+
+def check_mask(segmentation: Any, height: int, width: int) -> None:
+    """Raise BadMask where :func:`decode_mask` would, without making the mask."""
+    if isinstance(segmentation, dict):
+        _run_lengths(segmentation, height, width)
+    else:
+        _polygons(segmentation, height, width)
+
+
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """A mask (H, W) as COCO's compressed run lengths, fit for JSON.
+
+    Raises:
+        UserError: pycocotools is not installed.
+    """
+    encoded = _pycocotools().encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")}
+
+
+def mask_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
+    """The smallest box (x1, y1, x2, y2) around a mask (H, W), its last row and column excluded; None if it is empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _polygons(segmentation: Any, height: int, width: int) -> list[list[float]]:
+    """The polygons of three corners or more; pycocotools would take one of two corners for a box."""
+    if not segmentation:
+        raise BadMask("there is no segmentation")
+    if not isinstance(segmentation, list) or not all(isinstance(part, list) for part in segmentation):
+        raise BadMask("the segmentation is neither a list of polygons nor run lengths")
+    kept = [part for part in segmentation if len(part) >= 6]
+    if not kept:
+        raise BadMask("no polygon has three corners")
+    far = FARTHEST * max(height, width)
+    for part in kept:
+        if len(part) % 2:
+            raise BadMask(f"a polygon holds {len(part)} numbers, and corners take two each")
+        try:
+            inside = (np.abs(np.asarray(part, np.float64)) <= far).all()  # not so for NaN either
+        except (TypeError, ValueError):
+            raise BadMask("a polygon holds something that is no number") from None
+        if not inside:
+            raise BadMask(f"a polygon reaches beyond {far} pixels")
+    return kept
+
+
+def _run_lengths(segmentation: dict, height: int, width: int) -> np.ndarray:
+    size, counts = segmentation.get("size"), segmentation.get("counts")
+    if size != [height, width]:
+        raise BadMask(f"the mask's size is {size} and the image's [{height}, {width}]")
+    if isinstance(counts, str):
+        lengths = _decompress(counts)
+    elif isinstance(counts, list) and all(type(count) is int for count in counts):
+        lengths = np.array([min(count, height * width + 1) for count in counts], dtype=np.int64)
+    else:
+        raise BadMask("its counts are neither text nor whole numbers")
+    if (lengths < 0).any() or lengths.sum() != height * width:
+        raise BadMask(f"its run lengths make {lengths.sum()} pixels and the image has {height * width}")
+    return lengths
+
+
+def _decompress(text: str) -> np.ndarray:
+    """Run lengths from COCO's text: five bits a character, the sixth for "more follows", differences to two before."""
+    codes = np.frombuffer(text.encode(errors="replace"), np.uint8).astype(np.int64) - 48
+    more = (codes & 32) > 0
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or more[-1]:
+        raise BadMask("its counts are not COCO's compressed run lengths")
+    starts = np.flatnonzero(np.concatenate([[True], ~more[:-1]]))
+    ends = np.flatnonzero(~more)
+    width = ends - starts + 1
+    if width.max() > 12:  # a length of 60 bits
+        raise BadMask("its counts are not COCO's compressed run lengths")
+    place = np.arange(len(codes)) - np.repeat(starts, width)
+    lengths = np.add.reduceat((codes & 31) << (5 * place), starts)
+    lengths -= np.where(codes[ends] & 16, 1 << (5 * width), 0)  # two's complement
+    lengths[1::2] = np.cumsum(lengths[1::2])
+    lengths[2::2] = np.cumsum(lengths[2::2])
+    return lengths
+
+
+def _pycocotools() -> Any:
+    try:
+        from pycocotools import mask
+    except ImportError as error:
+        raise UserError("masks need the package pycocotools: pip install 'transxnet[detect]'") from error
+    return mask

@@ -116,7 +116,9 @@ class Measurement:
         idle, settings = resident_memory(), self.settings
         model = self.subject.create()
         if settings.reparameterize:
-            model = inference_form(model, settings.size)
+            # A compiler and a GPU want the position bias kept for the size; eager on a CPU needs less memory without.
+            kept = settings.compile is not None or settings.device != "cpu"
+            model = inference_form(model, settings.size if kept else None)
         cost = _cost(model, settings.size)
         facts = Facts(
             parameters=sum(p.numel() for p in model.parameters()),
@@ -254,8 +256,8 @@ class _FeatureLoss:
         return torch.stack([feature.float().square().mean() for feature in features]).sum()
 
 
-def inference_form(model: nn.Module, size: tuple[int, int]) -> nn.Module:
-    """Our network's form for inference.
+def inference_form(model: nn.Module, size: tuple[int, int] | None) -> nn.Module:
+    """Our network's form for inference, its position bias kept for a size or not.
 
     Raises:
         UserError: another network, or ours with layers that compute in their own way.

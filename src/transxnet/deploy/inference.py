@@ -7,8 +7,6 @@ On a CPU most of the time goes not into arithmetic but into memory that is touch
 are used once are overwritten where nothing else can see them (:func:`may_overwrite`).
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,7 +21,8 @@ from transxnet.deploy.folding import (
     with_identity,
     with_weight,
 )
-from transxnet.layers import MSFFN, OSRA, STE, Block, IDConv, LayerScale, PositionBias, resize_position_bias
+from transxnet.deploy.position_bias import PositionBiasRows, attention_by_rows
+from transxnet.layers import MSFFN, OSRA, STE, Block, IDConv, LayerScale
 from transxnet.layers.osra import OverlappingSpatialReduction
 from transxnet.ops import biased_attention, dynamic_depthwise_conv2d, multiscale_depthwise_conv2d
 
@@ -90,38 +89,6 @@ class Affine(nn.Module):
         return scaled(x, self.weight, self.bias)
 
 
-class InferencePositionBias(PositionBias):
-    """A position bias that can keep its matrix for one size more.
-
-    What is kept is not in the state dict: loading one resizes anew.
-
-    Args:
-        bias: the trained one.
-        size: (N, M) to keep it for, or None.
-    """
-
-    def __init__(self, bias: PositionBias, size: tuple[int, int] | None = None):
-        super().__init__(*bias.weight.shape[1:])
-        self.weight = bias.weight
-        self.size = size
-        self.register_buffer("resized", None, persistent=False)
-        self._resize()
-
-    @torch.no_grad()
-    def _resize(self) -> None:
-        # Of three dimensions, (h, N, M), so that channels_last leaves the order alone that attention reads.
-        self.resized = None if self.size is None else resize_position_bias(self.weight, self.size)[0]
-
-    def _load_from_state_dict(self, *args: Any) -> None:
-        super()._load_from_state_dict(*args)
-        self._resize()
-
-    def forward(self, num_queries: int, num_keys: int) -> Tensor:
-        if self.resized is not None and self.size == (num_queries, num_keys):
-            return self.resized[None]
-        return super().forward(num_queries, num_keys)
-
-
 class InferenceIDConv(nn.Module):
     """:class:`IDConv` with one projection for kernel and bias. Shapes: (B, C, H, W) -> the same."""
 
@@ -161,7 +128,7 @@ class InferenceReduction(nn.Module):
 
 
 class InferenceOSRA(nn.Module):
-    """:class:`OSRA` without BatchNorm and additions. Shapes as there."""
+    """:class:`OSRA` without BatchNorm and additions. Shapes as there; of a large position bias the rows."""
 
     def __init__(self, osra: OSRA):
         super().__init__()
@@ -172,9 +139,10 @@ class InferenceOSRA(nn.Module):
         self.refinement = fold_identity(osra.refinement.dwconv)
         self.kv = osra.kv
 
-    def forward(self, x: Tensor, pos_bias: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, pos_bias: Tensor | PositionBiasRows | None = None) -> Tensor:
         k, v = self.kv(depthwise(self.reduction(x), self.refinement)).chunk(2, dim=1)
-        out = biased_attention(self._heads(self.q(x)), self._heads(k), self._heads(v), pos_bias)
+        attention = attention_by_rows if isinstance(pos_bias, PositionBiasRows) else biased_attention
+        out = attention(self._heads(self.q(x)), self._heads(k), self._heads(v), pos_bias)
         # Heads side by side, (B, N, C), is channels_last without a copy.
         return out.transpose(1, 2).flatten(2).transpose(1, 2).unflatten(2, x.shape[2:])
 
@@ -262,7 +230,7 @@ class InferenceBlock(nn.Module):
         self.norm2 = nn.GroupNorm(1, block.norm2.num_channels, block.norm2.eps, affine=False)
         self.ffn = InferenceMSFFN(block.norm2, block.ffn, block.scale2)
 
-    def forward(self, x: Tensor, pos_bias: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, pos_bias: Tensor | PositionBiasRows | None = None) -> Tensor:
         x = depthwise(x, self.dpe)
         local, distant = self.norm1(x).chunk(2, dim=1)
         mixed = joined(self.idconv(local), self.osra(distant, pos_bias), x)

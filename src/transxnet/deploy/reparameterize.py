@@ -6,7 +6,8 @@ from math import ceil
 from torch import nn
 
 from transxnet.deploy.folding import fold_norm
-from transxnet.deploy.inference import InferenceBlock, InferencePositionBias
+from transxnet.deploy.inference import InferenceBlock
+from transxnet.deploy.position_bias import InferencePositionBias
 from transxnet.errors import UserError
 from transxnet.layers import PatchEmbed
 from transxnet.layers.checks import check_positive
@@ -26,7 +27,9 @@ def reparameterize(model: nn.Module, img_size: int | tuple[int, int] | None = No
     Args:
         model: a :class:`TransXNet` or :class:`TransXNetFeatures`; left untouched.
         img_size: input size (height and width, or one for both) to keep the position bias resized for; a compiled or
-            exported network otherwise resizes it in every pass. Other sizes work as before.
+            exported network otherwise resizes it in every pass. Other sizes work as before. Leave it out for large
+            images on a CPU without a compiler: there the bias is made by pieces, and keeping it whole takes 0.4 GB more
+            (TransXNet-T at 800x1280).
 
     Returns:
         The network, on the model's device and in its precision.

@@ -196,10 +196,18 @@ def predict_parser() -> Parser:
 def info_parser() -> Parser:
     """The options of ``info``."""
     from transxnet.analysis.cost import info
+    from transxnet.analysis.dense_cost import dense_info
 
-    parser = Parser("info", "MODEL [options]", "Parameters, multiply-adds and stages of a model.")
+    parser = Parser(
+        "info",
+        "MODEL [options]",
+        "Parameters, multiply-adds and stages of a model; or, with --task detect or segment, what a detector or "
+        "segmenter on it takes, part by part.",
+    )
     parser.add_argument("model", metavar="MODEL", help="name of one of our models, or of timm's")
-    parser.add_options(info, ("img_size",))
+    parser.add_argument("--task", type=Task, default="classify", help="what the model is to do")
+    parser.add_options(info, ("img_size",), "classify")
+    parser.add_options(dense_info, ("head", "size", "num_classes"), "detect and segment")
     return parser
 
 
@@ -276,8 +284,17 @@ def run_predict(words: Sequence[str]) -> None:
 def run_info(words: Sequence[str]) -> None:
     """``transxnet info``."""
     from transxnet.analysis.cost import info
+    from transxnet.analysis.dense_cost import dense_info, show
 
-    facts, console = info(**info_parser().parse_words(words)), Console()
+    given, console = info_parser().parse_words(words), Console()
+    task, own = given.pop("task"), ("img_size",)
+    strangers = [name for name in given if name != "model" and (name in own) != (task == "classify")]
+    if wrong := [f"--{name}" for name in strangers if given.pop(name) is not None]:
+        raise UserError(f"{', '.join(wrong)} does not go with --task {task}. See: transxnet info --help")
+    if task != "classify":
+        console.print(show(dense_info(task=task, **given)), highlight=False)
+        return
+    facts = info(**given)
     size = f"{facts.img_size}x{facts.img_size}"
     console.print(f"[bold]{facts.name}[/bold]", highlight=False)
     for name, value in {

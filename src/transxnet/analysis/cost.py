@@ -1,6 +1,7 @@
 """Parameters and multiply-adds, counted as the field's papers count them."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,12 +75,17 @@ def count(model: nn.Module, height: int, width: int, in_chans: int = 3) -> Cost:
         in_chans: channels of the image.
     """
     shadow = copy.deepcopy(model).to("meta").eval()
+    linear, attention, _ = count_operations(shadow, torch.empty(1, in_chans, height, width, device="meta"))
+    return Cost(sum(p.numel() for p in model.parameters()), linear, attention)
+
+
+def count_operations(function: Callable, *args: Any) -> tuple[int, int, Any]:
+    """Multiply-adds of what a call does: in convolutions and linear layers, in attention's products; and its result."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shadow(torch.empty(1, in_chans, height, width, device="meta"))
+        result = function(*args)
     totals = {str(op).removeprefix("aten."): flops // 2 for op, flops in counter.get_flop_counts()["Global"].items()}
     attention = sum(n for op, n in totals.items() if op.startswith(_ATTENTION))
-    linear = sum(n for op, n in totals.items() if op.startswith(_LINEAR))
-    return Cost(sum(p.numel() for p in model.parameters()), linear, attention)
+    return sum(n for op, n in totals.items() if op.startswith(_LINEAR)), attention, result
 
 
 def info(model: str, img_size: int | None = None) -> ModelInfo:

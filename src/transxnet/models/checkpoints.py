@@ -1,16 +1,13 @@
-"""Published checkpoints: how their files are read and how their layout becomes ours.
-
-The published layout numbers its stages 0, 2, 4 and 6, with the downsampling between them at 1, 3 and 5. Wrappers and
-prefixes that were met in the wild are taken off; nothing is ever dropped unseen.
-"""
+"""Checkpoints: how their files are read, and how the weights come into a network. Nothing is ever dropped unseen."""
 
 import argparse
 import logging
 import pickle
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from timm.models import adapt_input_conv
@@ -19,42 +16,23 @@ from torch import Tensor, nn
 
 from transxnet.errors import UserError
 from transxnet.layers import resize_position_bias
+from transxnet.models.layouts import convert_published, is_ours
 
 _log = logging.getLogger(__name__)
 
-# The average over the training comes first: it is what the published accuracy was measured with.
+# What wraps the tensors and their names in files met in the wild. The average over the training comes first: it is what
+# the published accuracy was measured with.
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 _PREFIXES = ("module.", "backbone.")
 
-# Within a block: published name -> ours. Longer names first where one begins another.
-_BLOCK = {
-    "pos_embed": "dpe.dwconv",
-    "norm1": "norm1",
-    "norm2": "norm2",
-    "layer_scale_1": "scale1",
-    "layer_scale_2": "scale2",
-    "token_mixer.local_unit.proj.0": "mixer.idconv.squeeze",
-    "token_mixer.local_unit.proj.1": "mixer.idconv.expand",
-    "token_mixer.local_unit": "mixer.idconv",
-    "token_mixer.global_unit.q": "mixer.osra.q",
-    "token_mixer.global_unit.sr.0": "mixer.osra.reduction.reduce",
-    "token_mixer.global_unit.sr.1": "mixer.osra.reduction.scale",
-    "token_mixer.global_unit.local_conv": "mixer.osra.refinement.dwconv",
-    "token_mixer.global_unit.kv": "mixer.osra.kv",
-    "token_mixer.proj.0": "mixer.ste.dwconv",
-    "token_mixer.proj.2": "mixer.ste.bn1",
-    "token_mixer.proj.3": "mixer.ste.squeeze",
-    "token_mixer.proj.5": "mixer.ste.bn2",
-    "token_mixer.proj.6": "mixer.ste.expand",
-    "token_mixer.proj.7": "mixer.ste.bn3",
-    "mlp.fc1.0": "ffn.expand",
-    "mlp.fc1.2": "ffn.bn1",
-    "mlp.dwconv.proj": "ffn.dwconv",
-    "mlp.norm": "ffn.bn2",
-    "mlp.fc2.0": "ffn.project",
-    "mlp.fc2.1": "ffn.bn3",
-}
-_HEAD = {"classifier.0": "norm", "classifier.2": "head.fc"}
+# What training scripts put beside the tensors: timm's a Namespace of options, mmsegmentation's the best score as one of
+# NumPy's numbers, whose module had another name before version 2.
+_PLAIN_DATA: list = [
+    argparse.Namespace,
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float32", "float64")},
+]
 
 
 def convert_official_state_dict(state_dict: Mapping) -> dict[str, Tensor]:
@@ -62,31 +40,21 @@ def convert_official_state_dict(state_dict: Mapping) -> dict[str, Tensor]:
 
     Args:
         state_dict: the tensors by name, bare or under "state_dict_ema", "model_ema", "state_dict" or "model" (in this
-            order, where there are several), with or without the prefixes "module." and "backbone."; classifier or
-            dense form.
+            order, where there are several), with or without the prefixes "module." and "backbone."; classifier, dense
+            form, or a whole detector or segmenter.
 
     Returns:
-        name -> tensor, for :class:`TransXNet` or, from the dense form, :class:`TransXNetFeatures`. What is in our
-        layout already comes back as it is.
+        name -> tensor, for :class:`TransXNet`; from the dense form, for :class:`TransXNetFeatures`; from a detector or
+        segmenter, for :class:`~transxnet.heads.RetinaNet`, :class:`~transxnet.heads.MaskRCNN` or
+        :class:`~transxnet.heads.SemanticFPN` on it. What is in our layout already comes back as it is.
 
     Raises:
         UserError: no tensors, tensors of another network, or a stage without all of its parts; they are named.
     """
-    tensors = _strip_prefixes(_unwrap(state_dict))
+    tensors = unwrap(state_dict)
     if is_ours(tensors):
         return tensors
-    converted, foreign = {}, []
-    for name, tensor in tensors.items():
-        ours = _our_name(name)
-        if ours is None:
-            foreign.append(name)
-            continue
-        if name.startswith("classifier.2.weight") and tensor.ndim == 4:
-            tensor = tensor.flatten(1)  # a 1x1 convolution on pooled features is a linear layer
-        if "layer_scale" in name:
-            tensor = tensor.flatten()
-        converted[ours] = tensor
-    missing = _incomplete([name for name in tensors if name not in foreign])
+    converted, foreign, missing = convert_published(tensors)
     if foreign or missing:
         raise UserError(
             "this is not a TransXNet checkpoint of a published layout."
@@ -96,9 +64,13 @@ def convert_official_state_dict(state_dict: Mapping) -> dict[str, Tensor]:
     return converted
 
 
-def is_ours(tensors: Mapping) -> bool:
-    """Whether the names are those of this package's models."""
-    return any(name.startswith("stages.0.patch_embed.") for name in tensors)
+def unwrap(state_dict: Mapping) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name, without what wraps them and without prefixes that all of them have.
+
+    Raises:
+        UserError: no tensors, or other things among them.
+    """
+    return _strip_prefixes(_unwrap(state_dict))
 
 
 def load_pretrained(model: nn.Module, pretrained_cfg: Mapping, cache_dir: str | None = None) -> None:
@@ -152,8 +124,7 @@ def read_checkpoint(path: str | Path) -> Mapping:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        # A Namespace of options is what timm's training script adds; it is plain data.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(_PLAIN_DATA):
             return torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
@@ -259,56 +230,6 @@ def _strip_prefixes(state_dict: Mapping) -> dict[str, Tensor]:
                 tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
                 stripped = True
     return tensors
-
-
-def _our_name(name: str) -> str | None:
-    """The name in our layout of one published tensor, or None for one that is not known."""
-    if match := re.fullmatch(r"patch_embed\.proj\.(.+)", name):
-        return f"stages.0.patch_embed.{match[1]}"
-    if match := re.fullmatch(r"relative_pos_enc\.([0-3])", name):
-        return f"stages.{match[1]}.pos_bias.weight"
-    if match := re.fullmatch(r"norm([0246])\.(weight|bias)", name):
-        return f"norms.{int(match[1]) // 2}.{match[2]}"
-    if match := re.fullmatch(r"network\.([135])\.proj\.(.+)", name):
-        return f"stages.{(int(match[1]) + 1) // 2}.patch_embed.{match[2]}"
-    if match := re.fullmatch(r"network\.([0246])\.(\d+)\.(.+)", name):
-        for theirs, ours in _BLOCK.items():
-            if match[3].startswith(theirs + "."):
-                return f"stages.{int(match[1]) // 2}.blocks.{match[2]}.{ours}{match[3].removeprefix(theirs)}"
-    for theirs, ours in _HEAD.items():
-        if name.startswith(theirs + "."):
-            return ours + name.removeprefix(theirs)
-    return None
-
-
-def _incomplete(names: Collection[str]) -> list[str]:
-    """The published names of tensors that other tensors of the same checkpoint show to be missing.
-
-    Every block holds the same names but for OSRA's reduction, which all blocks of its stage have or none has. A head's
-    layer or an output's norm may be absent, but not in part.
-    """
-    blocks: dict[tuple[str, str], set[str]] = {}
-    for name in names:
-        if match := re.fullmatch(r"network\.([0246])\.(\d+)\.(.+)", name):
-            blocks.setdefault((match[1], match[2]), set()).add(match[3])
-    if not blocks:
-        return ["every block"]
-    common = {leaf for block in blocks.values() for leaf in block if ".sr." not in leaf}
-    missing = []
-    for stage in "0246":
-        expected = common.union(*(block for (s, _), block in blocks.items() if s == stage))
-        depth = 1 + max((int(b) for s, b in blocks if s == stage), default=0)
-        for i in range(depth):
-            absent = expected - blocks.get((stage, str(i)), set())
-            missing += sorted(f"network.{stage}.{i}.{leaf}" for leaf in absent)
-    outside = [f"relative_pos_enc.{i}" for i in range(4)]
-    for embedding in ("patch_embed.proj", "network.1.proj", "network.3.proj", "network.5.proj"):
-        outside += [f"{embedding}.conv.weight"]
-        outside += [f"{embedding}.bn.{leaf}" for leaf in ("weight", "bias", "running_mean", "running_var")]
-    for layer in ("classifier.0", "classifier.2", "norm0", "norm2", "norm4", "norm6"):
-        pair = [f"{layer}.weight", f"{layer}.bias"]
-        outside += pair if any(name in names for name in pair) else []
-    return missing + [name for name in outside if name not in names]
 
 
 def _list_names(what: str, names: list[str], most: int = 8) -> str:

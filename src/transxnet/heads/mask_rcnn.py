@@ -1,0 +1,166 @@
+"""Mask R-CNN: proposals first, then a class, a box and a mask for each."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+
+from transxnet.heads.anchors import Anchors, BestAnchors
+from transxnet.heads.pyramid import P6, PYRAMID_CHANNELS, PyramidBackbone
+from transxnet.heads.roi_heads import PyramidRoIAlign, RoIHeads
+from transxnet.heads.targets import check_images, check_targets
+from transxnet.heads.transform import DetectorTransform, at_least_float32, mean_and_std
+
+BOX_SIZE, MASK_SIZE, HIDDEN = 7, 14, 1024
+ANCHORS_PER_PLACE = 3
+
+
+class MaskRCNN(GeneralizedRCNN):
+    """Mask R-CNN on the feature maps of all four stages, as the paper's experiments have it (Sec. IV-B).
+
+    The pyramid has levels of strides 4 to 64, P6 being every second place of P5. At each place 3 anchors of area
+    (8 * stride)^2. Proposals: an anchor is an object's from an IoU of 0.7 or, from 0.3, as its best, background below
+    0.3; 256 are sampled an image, at most half of them objects'; the best 2,000 of a level (1,000 outside training) go
+    through suppression at 0.7, and 1,000 remain. Regions: 512 are sampled an image, at most a quarter of them objects'
+    (IoU 0.5); RoIAlign to 7x7 and two linear layers of 1,024 for classes and boxes, to 14x14 and four convolutions, a
+    transposed one and a 1x1 for masks of 28x28. Box deltas are in units of (0.1, 0.1, 0.2, 0.2). L1 losses for boxes.
+
+    Args:
+        body: gives feature maps of strides 4, 8, 16 and 32, such as
+            ``create_model("transxnet_t", features_only=True)``.
+        num_classes: K, not counting the background.
+        min_size: the shorter side of an image is resized to this.
+        max_size: unless the longer side would exceed this.
+        score_thresh: detections below it are left out.
+        nms_thresh: IoU from which the weaker of two boxes of a class is left out.
+        detections_per_img: how many are kept.
+
+    Shapes:
+        In training, images (a list of (3, H, W), RGB in 0 to 1, of any sizes) and targets (for each image "boxes"
+        (N, 4), "labels" (N,) from 1 to K and "masks", bool or uint8 (N, H, W)) -> the losses "loss_objectness",
+        "loss_rpn_box_reg", "loss_classifier", "loss_box_reg" and "loss_mask". Else images -> for each "boxes" (D, 4),
+        "labels" (D,) from 1 to K, "scores" (D,), best first, and "masks", bool (D, H, W). Boxes are (x1, y1, x2, y2)
+        in pixels of the image as it was given.
+
+    Raises:
+        UserError: a body without one of the strides.
+        ValueError: images or targets that are not as above, and what :class:`PyramidBackbone` refuses.
+
+    Source:
+        He et al., "Mask R-CNN", with the settings of mmdetection 2.x's 1x schedule.
+    """
+
+    class_layers = (
+        "roi_heads.box_predictor.cls_score",
+        "roi_heads.box_predictor.bbox_pred",
+        "roi_heads.mask_predictor.mask_fcn_logits",
+    )
+    """The layers whose size goes by the number of classes."""
+
+    def __init__(
+        self,
+        body: nn.Module,
+        num_classes: int,
+        min_size: int = 800,
+        max_size: int = 1333,
+        score_thresh: float = 0.05,
+        nms_thresh: float = 0.5,
+        detections_per_img: int = 100,
+    ):
+        strides = (4, 8, 16, 32)
+        backbone = PyramidBackbone(body, strides, lambda _: P6())
+        anchors = Anchors((*strides, 64), [[8 * stride] for stride in (*strides, 64)])
+        roi_heads = RoIHeads(
+            box_roi_pool=PyramidRoIAlign(BOX_SIZE, strides),
+            box_head=TwoMLPHead(PYRAMID_CHANNELS * BOX_SIZE**2, HIDDEN),
+            box_predictor=FastRCNNPredictor(HIDDEN, num_classes + 1),
+            fg_iou_thresh=0.5,
+            bg_iou_thresh=0.5,
+            batch_size_per_image=512,
+            positive_fraction=0.25,
+            bbox_reg_weights=(10.0, 10.0, 5.0, 5.0),
+            score_thresh=score_thresh,
+            nms_thresh=nms_thresh,
+            detections_per_img=detections_per_img,
+            mask_roi_pool=PyramidRoIAlign(MASK_SIZE, strides),
+            mask_head=MaskRCNNHeads(PYRAMID_CHANNELS, (PYRAMID_CHANNELS,) * 4, dilation=1),
+            mask_predictor=MaskRCNNPredictor(PYRAMID_CHANNELS, PYRAMID_CHANNELS, num_classes + 1),
+        )
+        _init_heads(roi_heads)
+        super().__init__(
+            backbone, Proposals(anchors), roi_heads, DetectorTransform(min_size, max_size, *mean_and_std(body))
+        )
+        self.num_classes = num_classes
+
+    def forward(
+        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """The losses in training, otherwise the detections."""
+        check_images(images)
+        if self.training:
+            check_targets(images, targets, self.num_classes, with_masks=True)
+        return super().forward(images, targets if self.training else None)
+
+
+class Proposals(RegionProposalNetwork):
+    """The region proposal network with the settings of mmdetection 2.x.
+
+    Args:
+        anchors: of the pyramid's levels.
+    """
+
+    def __init__(self, anchors: Anchors):
+        super().__init__(
+            anchors,
+            Float32RPNHead(PYRAMID_CHANNELS, ANCHORS_PER_PLACE),
+            fg_iou_thresh=0.7,
+            bg_iou_thresh=0.3,
+            batch_size_per_image=256,
+            positive_fraction=0.5,
+            pre_nms_top_n=dict(training=2000, testing=1000),
+            post_nms_top_n=dict(training=1000, testing=1000),
+            nms_thresh=0.7,
+        )
+        self.proposal_matcher = BestAnchors(0.7, 0.3, min_quality=0.3)
+
+    def compute_loss(
+        self,
+        objectness: Tensor,
+        pred_bbox_deltas: Tensor,
+        labels: list[Tensor],
+        regression_targets: list[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Binary cross-entropy and L1, both over the number of sampled anchors."""
+        positive, negative = (torch.where(torch.cat(masks))[0] for masks in self.fg_bg_sampler(labels))
+        sampled = torch.cat([positive, negative])
+        truth = torch.cat(labels)[sampled]
+        objectness_loss = F.binary_cross_entropy_with_logits(objectness.flatten()[sampled], truth)
+        truth_deltas = torch.cat(regression_targets)[positive]
+        box_loss = F.l1_loss(pred_bbox_deltas[positive], truth_deltas, reduction="sum") / len(sampled)
+        return objectness_loss, box_loss
+
+
+class Float32RPNHead(RPNHead):
+    """torchvision's head of the proposal network, whose answers are never in half precision."""
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Logits (B, A, H, W) and deltas (B, 4 A, H, W) of each level."""
+        logits, deltas = super().forward(x)
+        return [at_least_float32(level) for level in logits], [at_least_float32(level) for level in deltas]
+
+
+def _init_heads(roi_heads: RoIHeads) -> None:
+    """As in mmdetection 2.x, but for the masks: its first logits grow without bound as the classes get fewer."""
+    for linear in (roi_heads.box_head.fc6, roi_heads.box_head.fc7):
+        nn.init.xavier_uniform_(linear.weight)
+        nn.init.zeros_(linear.bias)
+    for layer, std in (
+        (roi_heads.box_predictor.cls_score, 0.01),
+        (roi_heads.box_predictor.bbox_pred, 0.001),
+        (roi_heads.mask_predictor.mask_fcn_logits, 0.001),
+    ):
+        nn.init.normal_(layer.weight, std=std)
+        nn.init.zeros_(layer.bias)

@@ -1,0 +1,160 @@
+"""A backbone and the feature pyramid on it, from which all heads start."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, FeaturePyramidNetwork
+
+from transxnet.errors import UserError
+from transxnet.models.create import check_name, create_model_with, split_tag
+
+PYRAMID_CHANNELS = 256
+
+
+class PyramidBackbone(nn.Module):
+    """A backbone and a feature pyramid of 256 channels on its outputs of certain strides.
+
+    Args:
+        body: gives a list of feature maps and says in ``feature_info`` which (timm's ``features_only`` form, ours too).
+            Maps are (B, C, H, W), or (B, H, W, C) where the body's ``output_fmt`` is "NHWC", as Swin's is.
+        strides: of the maps to build on.
+        extra_blocks: makes what makes further levels, from the channels of the body's last map.
+
+    Shapes:
+        (B, 3, H, W) -> name to (B, 256, ceil(H / stride), ceil(W / stride)), "0" being the finest.
+
+    Raises:
+        UserError: a body without one of the strides.
+        ValueError: in training, a batch that is too small for the body's BatchNorms.
+
+    Source:
+        Lin et al., "Feature Pyramid Networks for Object Detection", with the first values of mmdetection 2.x.
+    """
+
+    out_channels = PYRAMID_CHANNELS
+
+    def __init__(
+        self,
+        body: nn.Module,
+        strides: Sequence[int],
+        extra_blocks: Callable[[int], ExtraFPNBlock] | None = None,
+    ):
+        super().__init__()
+        self.body = body
+        self.taken = _positions(type(body).__name__, body.feature_info.reduction(), strides)  # type: ignore
+        channels = [body.feature_info.channels()[i] for i in self.taken]  # type: ignore
+        self.channels_last = getattr(body, "output_fmt", "NCHW") == "NHWC"
+        self.fpn = FeaturePyramidNetwork(
+            channels, self.out_channels, None if extra_blocks is None else extra_blocks(channels[-1])
+        )
+        for module in self.fpn.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+
+    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        """The pyramid of a batch of images."""
+        return self.fpn(self.features(images))
+
+    def features(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        """The body's outputs (B, C, H', W') that the pyramid stands on."""
+        try:
+            outputs = self.body(images)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(
+                f"{type(self.body).__name__} cannot train on {len(images)} image of "
+                f"{images.shape[2]}x{images.shape[3]} at a time, since its BatchNorms see one value a channel. Take "
+                "two images or more a batch."
+            ) from error
+        features = [outputs[i] for i in self.taken]
+        if self.channels_last:
+            features = [feature.permute(0, 3, 1, 2) for feature in features]
+        return OrderedDict((str(i), feature) for i, feature in enumerate(features))
+
+
+class P6P7(ExtraFPNBlock):
+    """RetinaNet's two coarsest levels: 3x3 convolutions of stride 2, on the backbone's last output and on P6.
+
+    torchvision's block of this kind differs from the published detectors: it applies a ReLU between the two, and takes
+    P5 instead of the backbone's output where that happens to have 256 channels.
+
+    Args:
+        in_channels: of the backbone's last output.
+    """
+
+    def __init__(self, in_channels: int):
+        super().__init__()
+        self.p6 = nn.Conv2d(in_channels, PYRAMID_CHANNELS, 3, stride=2, padding=1)
+        self.p7 = nn.Conv2d(PYRAMID_CHANNELS, PYRAMID_CHANNELS, 3, stride=2, padding=1)
+        for conv in (self.p6, self.p7):
+            nn.init.xavier_uniform_(conv.weight)
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+
+    def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
+        """The pyramid's levels, and their names, with the two more."""
+        p6 = self.p6(x[-1])
+        return [*results, p6, self.p7(p6)], [*names, "p6", "p7"]
+
+
+class P6(ExtraFPNBlock):
+    """Mask R-CNN's coarsest level: every second place of P5, for the proposals only."""
+
+    def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
+        """The pyramid's levels, and their names, with the one more."""
+        return [*results, F.max_pool2d(results[-1], 1, stride=2)], [*names, "p6"]
+
+
+def create_body(
+    name: str,
+    strides: Sequence[int],
+    pretrained: bool = False,
+    file: str | None = None,
+    drop_path_rate: float = 0.0,
+) -> nn.Module:
+    """Create a model of ours or timm's in its dense form, for images of any size.
+
+    Args:
+        name: of the model, such as "transxnet_t", "resnet50" or "swin_tiny_patch4_window7_224".
+        strides: of the outputs that are needed; stages after the last are left out.
+        pretrained: load the published ImageNet weights.
+        file: load these classification weights instead.
+        drop_path_rate: stochastic depth of the last block.
+
+    Raises:
+        UserError: no such model, weights that can't be had, or a model without one of the strides.
+        TypeError: a drop_path_rate for a model that has none.
+    """
+    check_name(name)
+    try:
+        with torch.device("meta"):
+            facts: Any = create_model_with(split_tag(name)[0], {}, features_only=True)[0].feature_info
+    except (RuntimeError, AttributeError) as error:  # how timm says that a network has no stages
+        raise UserError(f"{name} does not give feature maps, so no head can be built on it: {error}") from error
+    options: dict = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
+    if file is not None:
+        options["pretrained_cfg_overlay"] = dict(file=file)
+    return create_model_with(
+        name,
+        {"strict_img_size": False},  # where windows are cut from the image, of whatever size it is
+        features_only=True,
+        out_indices=_positions(name, facts.reduction(), strides),
+        pretrained=pretrained or file is not None,
+        **options,
+    )[0]
+
+
+def _positions(name: str, reductions: Sequence[int], strides: Sequence[int]) -> list[int]:
+    """Where among a body's outputs those of the strides are."""
+    missing = [stride for stride in strides if stride not in reductions]
+    if missing:
+        raise UserError(
+            f"the head needs feature maps of strides {', '.join(map(str, strides))}, and {name} gives those of "
+            f"{', '.join(map(str, reductions))}. Take a network with stages, such as transxnet_t, resnet50 or "
+            "swin_tiny_patch4_window7_224."
+        )
+    return [max(i for i, reduction in enumerate(reductions) if reduction == stride) for stride in strides]

@@ -1,0 +1,123 @@
+"""RetinaNet: one stage, every anchor judged."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection._utils import Matcher
+from torchvision.models.detection.retinanet import RetinaNet as TorchvisionRetinaNet
+from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.ops import box_iou, sigmoid_focal_loss
+
+from transxnet.heads.anchors import Anchors, BestAnchors
+from transxnet.heads.pyramid import P6P7, PYRAMID_CHANNELS, PyramidBackbone
+from transxnet.heads.targets import check_images, check_targets
+from transxnet.heads.transform import DetectorTransform, at_least_float32, mean_and_std
+
+ANCHORS_PER_PLACE = 9
+
+
+class RetinaNet(TorchvisionRetinaNet):
+    """RetinaNet on the feature maps of stages 2 to 4, as the paper's experiments have it (Sec. IV-B).
+
+    The pyramid has five levels of strides 8 to 128, P6 and P7 made from stage 4's output. At each place 9 anchors:
+    three aspect ratios, and areas of (4 * stride * 2^(k/3))^2 for k = 0, 1, 2, so sizes from 32 to 813 pixels. Two
+    subnets of four 3x3 convolutions without norms. An anchor is an object's from an IoU of 0.5 or as its best, and
+    background below 0.4. Sigmoid focal loss (alpha 0.25, gamma 2) and L1 loss, both over the number of objects'
+    anchors in the batch.
+
+    Args:
+        body: gives feature maps of strides 8, 16 and 32, such as
+            ``create_model("transxnet_t", features_only=True, out_indices=(1, 2, 3))``.
+        num_classes: K, not counting the background.
+        min_size: the shorter side of an image is resized to this.
+        max_size: unless the longer side would exceed this.
+        score_thresh: detections below it are left out.
+        nms_thresh: IoU from which the weaker of two boxes of a class is left out.
+        detections_per_img: how many are kept.
+        topk_candidates: how many of each level go into the suppression.
+
+    Shapes:
+        In training, images (a list of (3, H, W), RGB in 0 to 1, of any sizes) and targets (for each image "boxes"
+        (N, 4) and "labels" (N,) from 1 to K) -> the losses "classification" and "bbox_regression". Else images -> for
+        each "boxes" (D, 4), "labels" (D,) from 1 to K and "scores" (D,), best first. Boxes are (x1, y1, x2, y2) in
+        pixels of the image as it was given.
+
+    Raises:
+        UserError: a body without one of the strides.
+        ValueError: images or targets that are not as above, and what :class:`PyramidBackbone` refuses.
+
+    Source:
+        Lin et al., "Focal Loss for Dense Object Detection", with the settings of mmdetection 2.x's 1x schedule.
+    """
+
+    class_layers = ("head.classification_head.cls_logits",)
+    """The layers whose size goes by the number of classes."""
+
+    def __init__(
+        self,
+        body: nn.Module,
+        num_classes: int,
+        min_size: int = 800,
+        max_size: int = 1333,
+        score_thresh: float = 0.05,
+        nms_thresh: float = 0.5,
+        detections_per_img: int = 100,
+        topk_candidates: int = 1000,
+    ):
+        backbone = PyramidBackbone(body, (8, 16, 32), P6P7)
+        strides = (8, 16, 32, 64, 128)
+        super().__init__(
+            backbone,
+            num_classes,
+            anchor_generator=Anchors(strides, [[4 * stride * 2 ** (k / 3) for k in range(3)] for stride in strides]),
+            head=RetinaNetHead(PYRAMID_CHANNELS, ANCHORS_PER_PLACE, num_classes),
+            proposal_matcher=BestAnchors(0.5, 0.4, min_quality=0.0),
+            score_thresh=score_thresh,
+            nms_thresh=nms_thresh,
+            detections_per_img=detections_per_img,
+            topk_candidates=topk_candidates,
+        )
+        self.num_classes = num_classes
+        self.transform = DetectorTransform(min_size, max_size, *mean_and_std(body))
+
+    def forward(
+        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """The losses in training, otherwise the detections."""
+        check_images(images)
+        if self.training:
+            check_targets(images, targets, self.num_classes, with_masks=False)
+        return super().forward(images, targets if self.training else None)
+
+    def compute_loss(
+        self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor], anchors: list[Tensor]
+    ) -> dict[str, Tensor]:
+        """The two losses of a batch: logits (B, A, K) and deltas (B, A, 4) against the targets."""
+        logits = at_least_float32(head_outputs["cls_logits"])
+        deltas = at_least_float32(head_outputs["bbox_regression"])
+        classification, regression, count = logits.new_zeros(()), logits.new_zeros(()), logits.new_zeros(())
+        for i, target in enumerate(targets):
+            boxes, labels = target["boxes"].to(anchors[i]), target["labels"]
+            matches = torch.full((len(anchors[i]),), Matcher.BELOW_LOW_THRESHOLD, device=logits.device)
+            if len(boxes):
+                matches = self.proposal_matcher(box_iou(boxes, anchors[i]))
+            matched, counted = matches >= 0, matches != Matcher.BETWEEN_THRESHOLDS
+            objects = matches[matched]
+            truth = torch.zeros_like(logits[i])
+            truth[matched, labels[objects] - 1] = 1
+            classification = classification + sigmoid_focal_loss(logits[i][counted], truth[counted], reduction="sum")
+            truth_deltas = self.box_coder.encode_single(boxes[objects], anchors[i][matched])
+            regression = regression + F.l1_loss(deltas[i][matched], truth_deltas, reduction="sum")
+            count = count + matched.sum().clamp(min=1)  # an image without objects counts for one
+        return {"classification": classification / count, "bbox_regression": regression / count}
+
+    def postprocess_detections(
+        self,
+        head_outputs: dict[str, list[Tensor]],
+        anchors: list[list[Tensor]],
+        image_shapes: list[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
+        """The best boxes of each image, their labels from 1."""
+        head_outputs = {name: [at_least_float32(x) for x in levels] for name, levels in head_outputs.items()}
+        detections = super().postprocess_detections(head_outputs, anchors, image_shapes)
+        return [{**found, "labels": found["labels"] + 1} for found in detections]

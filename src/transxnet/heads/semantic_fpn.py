@@ -1,0 +1,118 @@
+"""Semantic FPN: a class for every pixel."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
+
+from transxnet.heads.pyramid import PYRAMID_CHANNELS, PyramidBackbone
+from transxnet.heads.transform import at_least_float32, mean_and_std
+
+SIZE_DIVISOR = 32
+
+
+class SemanticFPNHead(nn.Module):
+    """Each level brought to the finest one's size in steps of 2, and their sum classified.
+
+    A level of stride 4 takes one 3x3 convolution with BatchNorm and ReLU, one of stride 8, 16 or 32 takes one, two or
+    three, each followed by bilinear 2x upsampling. Then dropout and a 1x1 convolution to the classes.
+
+    Args:
+        num_classes: K.
+        channels: of the convolutions.
+        drop_rate: of the channels in training.
+
+    Shapes:
+        four maps (B, 256, H / s, W / s), s = 4, 8, 16, 32, with H and W multiples of 32 -> (B, K, H / 4, W / 4).
+
+    Source:
+        Kirillov et al., "Panoptic Feature Pyramid Networks", Sec. 3, with the settings of mmsegmentation 0.x.
+    """
+
+    def __init__(self, num_classes: int, channels: int = 128, drop_rate: float = 0.1):
+        super().__init__()
+        self.scale_heads = nn.ModuleList()
+        for doublings in range(4):
+            layers: list[nn.Module] = []
+            for i in range(max(1, doublings)):
+                layers.append(Conv2dNormActivation(PYRAMID_CHANNELS if i == 0 else channels, channels))
+                if doublings:
+                    layers.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
+            self.scale_heads.append(nn.Sequential(*layers))
+        self.dropout = nn.Dropout2d(drop_rate)
+        self.classifier = nn.Conv2d(channels, num_classes, 1)
+        for module in self.scale_heads.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Logits at a quarter of the image's size."""
+        levels = [head(feature) for head, feature in zip(self.scale_heads, features, strict=True)]
+        return self.classifier(self.dropout(torch.stack(levels).sum(0)))
+
+
+class SemanticFPN(nn.Module):
+    """Semantic FPN on the feature maps of all four stages, as the paper's experiments have it (Sec. IV-C).
+
+    Args:
+        body: gives feature maps of strides 4, 8, 16 and 32, such as
+            ``create_model("transxnet_t", features_only=True)``.
+        num_classes: K; where the background is a class it counts.
+        ignore_index: label of the pixels that do not count.
+
+    Shapes:
+        images (B, 3, H, W), RGB in 0 to 1, of any size -> logits (B, K, H, W) in float32; and with targets, int64
+        (B, H, W) from 0 to K - 1 or ``ignore_index``, the losses: "cross_entropy", over all of the pixels, those that
+        do not count being zeros among them.
+
+    Raises:
+        UserError: a body without one of the strides.
+        ValueError: images or targets that are not as above, and what :class:`PyramidBackbone` refuses.
+
+    Note:
+        The network sees the image padded at the right and the bottom to multiples of 32. The published figures were
+        measured on images resized to such sides instead, where nothing is to pad.
+
+    Source:
+        Kirillov et al., "Panoptic Feature Pyramid Networks", with the settings of mmsegmentation 0.x.
+    """
+
+    class_layers = ("head.classifier",)
+    """The layers whose size goes by the number of classes."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, body: nn.Module, num_classes: int, ignore_index: int = 255):
+        super().__init__()
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.backbone = PyramidBackbone(body, (4, 8, 16, 32))
+        self.head = SemanticFPNHead(num_classes)
+        for name, values in zip(("mean", "std"), mean_and_std(body), strict=True):
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor, targets: Tensor | None = None) -> Tensor | dict[str, Tensor]:
+        """Logits or, with targets, the loss."""
+        if images.ndim != 4 or not images.is_floating_point():
+            kind = str(images.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"images must be a float tensor (B, 3, H, W) with values in 0 to 1, got {kind} {tuple(images.shape)}."
+            )
+        if targets is not None and (targets.dtype != torch.int64 or targets.shape != images[:, 0].shape):
+            kind = str(targets.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"targets must be int64 {tuple(images[:, 0].shape)}, a label for each pixel, got {kind} "
+                f"{tuple(targets.shape)}."
+            )
+        height, width = images.shape[2:]
+        padding = (0, -width % SIZE_DIVISOR, 0, -height % SIZE_DIVISOR)
+        pyramid = self.backbone(F.pad((images - self.mean) / self.std, padding))
+        logits = at_least_float32(self.head(list(pyramid.values())))
+        logits = F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)[..., :height, :width]
+        if targets is None:
+            return logits
+        losses = F.cross_entropy(logits, targets, ignore_index=self.ignore_index, reduction="sum")
+        return {"cross_entropy": losses / targets.numel()}

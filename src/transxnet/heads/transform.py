@@ -1,0 +1,105 @@
+"""Images of any size on their way into a detector, and what it finds on its way back."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
+
+MASK_THRESHOLD = 0.5
+
+
+class DetectorTransform(GeneralizedRCNNTransform):
+    """Resize, normalise and pad a batch of images; bring boxes and masks back to the images as they came.
+
+    The shorter side becomes ``min_size`` or, if the longer would exceed ``max_size``, less; bilinear, sides rounded as
+    in mmdetection 2.x (torchvision cuts them off, which makes images too thin vanish). Then the batch is padded at the
+    right and the bottom to its largest image and to a multiple of 32, with zeros, which after normalising is the mean.
+
+    Args:
+        min_size: of the shorter side, in pixels.
+        max_size: of the longer side, in pixels.
+        mean: of each channel, of values in 0 to 1.
+        std: of each channel.
+    """
+
+    def __init__(self, min_size: int, max_size: int, mean: Sequence[float], std: Sequence[float]):
+        super().__init__(min_size, max_size, list(mean), list(std), size_divisible=32)
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """Resize an image (3, H, W), and its target's boxes (N, 4) and masks (N, H, W), which stay sharp."""
+        size = (image.shape[1], image.shape[2])
+        scale = min(self.min_size[-1] / min(size), self.max_size / max(size))
+        height, width = (max(1, int(side * scale + 0.5)) for side in size)
+        if (height, width) != size:
+            image = F.interpolate(image[None], (height, width), mode="bilinear", align_corners=False)[0]
+        if target is None:
+            return image, None
+        target = {**target, "boxes": resize_boxes(target["boxes"], list(size), [height, width])}
+        if "masks" in target:
+            masks = target["masks"].to(torch.uint8)
+            target["masks"] = (
+                F.interpolate(masks[None], (height, width), mode="nearest")[0]
+                if len(masks)
+                else (masks.new_zeros((0, height, width)))
+            )
+        return image, target
+
+    def postprocess(
+        self,
+        result: list[dict[str, Tensor]],
+        image_shapes: list[tuple[int, int]],
+        original_image_sizes: list[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
+        """Bring detections back to the images' own pixels; those without an area there are left out."""
+        if self.training:
+            return result
+        detections = []
+        for found, size, own_size in zip(result, image_shapes, original_image_sizes, strict=True):
+            boxes = resize_boxes(found["boxes"], list(size), list(own_size))
+            keep = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
+            found = {name: values[keep] for name, values in {**found, "boxes": boxes}.items()}
+            if "masks" in found:
+                found["masks"] = paste_masks(found["masks"][:, 0], found["boxes"], own_size)
+            detections.append(found)
+        return detections
+
+
+def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Put each mask where its box is.
+
+    Args:
+        masks: (N, M, M), each spanning its box, in 0 to 1.
+        boxes: (N, 4) as (x1, y1, x2, y2) in pixels of the image.
+        size: height and width of the image.
+
+    Returns:
+        bool (N, height, width): whether the mask, interpolated at the pixel's centre, is at least 0.5 there.
+    """
+    pasted = torch.zeros((len(masks), *size), dtype=torch.bool, device=masks.device)
+    # One at a time, and no more than the box's pixels: a hundred masks of a large photograph in float fill a memory.
+    for mask, box, (x1, y1, x2, y2), image in zip(masks, boxes, boxes.tolist(), pasted, strict=True):
+        left, right = max(int(x1), 0), min(int(x2) + 1, size[1])
+        top, bottom = max(int(y1), 0), min(int(y2) + 1, size[0])
+        if left >= right or top >= bottom:
+            continue
+        # Of the mask's span -1 to 1.
+        xs = (torch.arange(left, right, device=masks.device) + 0.5 - box[0]) / (box[2] - box[0]) * 2 - 1
+        ys = (torch.arange(top, bottom, device=masks.device) + 0.5 - box[1]) / (box[3] - box[1]) * 2 - 1
+        grid = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)[None]
+        values = F.grid_sample(mask[None, None].float(), grid.float(), mode="bilinear", align_corners=False)
+        image[top:bottom, left:right] = values[0, 0] >= MASK_THRESHOLD
+    return pasted
+
+
+def mean_and_std(body: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Of the images that a backbone's published weights were made on; ImageNet's where it does not say."""
+    config = getattr(body, "pretrained_cfg", None) or {}
+    return tuple(config.get("mean", IMAGENET_DEFAULT_MEAN)), tuple(config.get("std", IMAGENET_DEFAULT_STD))
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """The same in float32 if it is in half precision, where coordinates of images would be off by pixels."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()

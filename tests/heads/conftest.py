@@ -1,0 +1,19 @@
+"""What the tests of the heads share."""
+
+from collections.abc import Callable
+
+import pytest
+from bodies import BODIES, tiny_resnet
+from torch import nn
+
+
+@pytest.fixture(params=BODIES)
+def any_body(request) -> Callable[..., nn.Module]:
+    """Make a small backbone of each kind, with the stages that are asked for."""
+    return lambda out_indices=(0, 1, 2, 3): BODIES[request.param](out_indices)
+
+
+@pytest.fixture
+def body() -> Callable[..., nn.Module]:
+    """Make a small backbone, with the stages that are asked for."""
+    return lambda out_indices=(0, 1, 2, 3): tiny_resnet(out_indices)

@@ -1,0 +1,89 @@
+import math
+
+import pytest
+import torch
+from torchvision.models.detection.image_list import ImageList
+
+from transxnet.heads import MaskRCNN, RetinaNet
+from transxnet.heads.anchors import Anchors, BestAnchors
+
+THIRD = 2 ** (1 / 3)
+
+
+def at(anchors: Anchors, *sizes: tuple[int, int], dtype=torch.float32) -> torch.Tensor:
+    """The anchors of an image whose levels have these sizes."""
+    features = [torch.zeros(1, 1, *size, dtype=dtype) for size in sizes]
+    (boxes,) = anchors(ImageList(torch.zeros(1, 3, 800, 1344), [(800, 1333)]), features)
+    return boxes
+
+
+def test_a_place_has_each_ratio_in_each_size_around_its_centre():
+    """By hand: a width of size / sqrt(ratio), a height of size * sqrt(ratio), ratios first."""
+    boxes = at(Anchors([8], [[32, 32 * THIRD, 32 * THIRD**2]]), (1, 1))
+    halves = [
+        (22.6274, 11.3137), (28.5088, 14.2544), (35.9188, 17.9594),
+        (16.0000, 16.0000), (20.1587, 20.1587), (25.3984, 25.3984),
+        (11.3137, 22.6274), (14.2544, 28.5088), (17.9594, 35.9188),
+    ]  # fmt: skip
+    truth = torch.tensor([[-w, -h, w, h] for w, h in halves])
+    torch.testing.assert_close(boxes, truth, rtol=0, atol=1e-4)
+
+
+def test_places_go_by_row_in_steps_of_the_stride():
+    boxes = at(Anchors([16], [[32]]), (2, 3))
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    assert centres[::3].tolist() == [[0, 0], [16, 0], [32, 0], [0, 16], [16, 16], [32, 16]]
+    assert torch.equal(centres[::3], centres[1::3])
+
+
+def test_coarse_levels_keep_their_stride_though_their_size_is_rounded_up():
+    """Of 800x1344 pixels, P6 is 13x21 and P7 is 7x11: 800 / 13 is 61, the stride is 64."""
+    boxes = at(Anchors([64, 128], [[256], [512]]), (13, 21), (7, 11))
+    last_of_p6, last_of_p7 = boxes[13 * 21 * 3 - 2], boxes[-2]
+    assert last_of_p6.tolist() == [20 * 64 - 128, 12 * 64 - 128, 20 * 64 + 128, 12 * 64 + 128]
+    assert last_of_p7.tolist() == [10 * 128 - 256, 6 * 128 - 256, 10 * 128 + 256, 6 * 128 + 256]
+
+
+def test_half_precision_does_not_move_anchors():
+    anchors = Anchors([8], [[32, 32 * THIRD]])
+    assert torch.equal(at(anchors, (100, 160), dtype=torch.bfloat16), at(anchors, (100, 160)))
+
+
+def test_the_detectors_have_the_published_anchors(body):
+    retinanet = RetinaNet(body((1, 2, 3)), 2).anchor_generator
+    assert retinanet.strides == (8, 16, 32, 64, 128)
+    assert retinanet.num_anchors_per_location() == [9] * 5
+    for size, sizes in zip((32, 64, 128, 256, 512), retinanet.sizes, strict=True):
+        assert sizes == pytest.approx([size, size * THIRD, size * THIRD**2])
+    mask_rcnn = MaskRCNN(body(), 2).rpn.anchor_generator
+    assert mask_rcnn.strides == (4, 8, 16, 32, 64)
+    assert mask_rcnn.sizes == ((32,), (64,), (128,), (256,), (512,))
+    assert mask_rcnn.num_anchors_per_location() == [3] * 5
+    area = (mask_rcnn.cell_anchors[2][:, 2:] - mask_rcnn.cell_anchors[2][:, :2]).prod(1)
+    assert area.tolist() == pytest.approx([128**2] * 3)
+    assert math.isclose(mask_rcnn.cell_anchors[2][0, 3] / mask_rcnn.cell_anchors[2][0, 2], 0.5, abs_tol=1e-6)
+
+
+BACKGROUND, BETWEEN = -1, -2
+
+
+@pytest.mark.parametrize(
+    ("iou", "min_quality", "expected"),
+    [
+        # above, between and below the thresholds; the object's best is above anyway
+        ([[0.8, 0.5, 0.45, 0.39]], 0.0, [0, 0, BETWEEN, BACKGROUND]),
+        # an object without an anchor above has its best ones, all of them
+        ([[0.2, 0.3, 0.3, 0.1]], 0.0, [BACKGROUND, 0, 0, BACKGROUND]),
+        ([[0.2, 0.45, 0.45, 0.1]], 0.0, [BACKGROUND, 0, 0, BACKGROUND]),
+        # unless they are worse than is asked for
+        ([[0.2, 0.29, 0.1, 0.1]], 0.3, [BACKGROUND] * 4),
+        # it takes them from an object that they overlap more
+        ([[0.9, 0.6, 0.0], [0.1, 0.4, 0.2]], 0.0, [0, 1, BACKGROUND]),
+        # an object that no anchor touches has none
+        ([[0.0, 0.0, 0.0], [0.0, 0.7, 0.0]], 0.0, [BACKGROUND, 1, BACKGROUND]),
+        # of two objects with the same best anchor the later has it
+        ([[0.6, 0.1], [0.6, 0.1]], 0.0, [1, BACKGROUND]),
+    ],
+)
+def test_anchors_are_matched_by_overlap(iou, min_quality, expected):
+    assert BestAnchors(0.5, 0.4, min_quality)(torch.tensor(iou)).tolist() == expected

@@ -1,0 +1,162 @@
+import pytest
+import torch
+from shapes import average_precision, picture, two_pictures
+from torch import nn
+from torchvision.models.detection.image_list import ImageList
+
+from transxnet.heads import MaskRCNN
+
+
+def small(body: nn.Module, num_classes: int = 2, size: int = 64) -> MaskRCNN:
+    """A model that looks at few regions, so that the tests take little time."""
+    model = MaskRCNN(body, num_classes, min_size=size, max_size=96, detections_per_img=5)
+    model.roi_heads.fg_bg_sampler.batch_size_per_image = 16
+    model.rpn._post_nms_top_n = dict(training=32, testing=32)
+    return model
+
+
+@pytest.fixture
+def model(body) -> MaskRCNN:
+    return small(body())
+
+
+def backward(model: nn.Module, images: list, targets: list) -> dict[str, torch.Tensor]:
+    losses = model.train()(images, targets)
+    sum(losses.values()).backward()
+    return losses
+
+
+def test_every_parameter_learns(any_body):
+    model = small(any_body())
+    losses = backward(model, *two_pictures())
+    assert set(losses) == {"loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg", "loss_mask"}
+    assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+
+
+def test_without_objects_all_is_background_and_still_every_parameter_gets_a_gradient(model):
+    images, targets = zip(picture(64, 64, []), picture(50, 90, []), strict=True)
+    losses = backward(model, list(images), list(targets))
+    assert losses["loss_rpn_box_reg"] == losses["loss_box_reg"] == losses["loss_mask"] == 0
+    assert losses["loss_objectness"] > 0
+    assert losses["loss_classifier"] > 0
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_an_image_without_objects_beside_one_with_some(model):
+    images, targets = zip(picture(64, 64, []), picture(40, 90, [(1, 5, 5, 30, 30)]), strict=True)
+    losses = backward(model, list(images), list(targets))
+    assert all(loss > 0 and loss.isfinite() for loss in losses.values())
+
+
+def test_one_class_works(body):
+    model = small(body(), num_classes=1)
+    image, target = picture(64, 64, [(1, 5, 5, 30, 30)])
+    assert all(loss.isfinite() for loss in backward(model, [image] * 2, [target] * 2).values())
+    with torch.no_grad():
+        (found,) = model.eval()([image])
+    assert set(found["labels"].tolist()) <= {1}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(64, 64), (33, 95), (7, 200), (1, 1)])
+def test_images_of_any_size_give_boxes_inside_them_and_masks_of_their_size(model, size):
+    model.roi_heads.score_thresh = 0.0
+    height, width = size
+    (found,) = model.eval()([torch.rand(3, height, width)])
+    count = len(found["boxes"])
+    assert 0 < count <= 5
+    assert (found["boxes"] >= 0).all()
+    assert (found["boxes"] <= torch.tensor([width, height, width, height]) + 1e-3).all()
+    assert found["masks"].shape == (count, height, width)
+    assert found["masks"].dtype == torch.bool
+    assert (found["scores"].diff() <= 0).all()
+    assert set(found["labels"].tolist()) <= {1, 2}
+
+
+@torch.no_grad()
+def test_nothing_found_is_an_empty_answer(model):
+    model.roi_heads.score_thresh = 1.0
+    sizes = [(64, 64), (30, 50)]
+    for found, size in zip(model.eval()([torch.rand(3, *size) for size in sizes]), sizes, strict=True):
+        assert {name: tuple(values.shape) for name, values in found.items()} == {
+            "boxes": (0, 4), "scores": (0,), "labels": (0,), "masks": (0, *size)
+        }  # fmt: skip
+
+
+def test_the_settings_are_the_published_ones(body):
+    model = MaskRCNN(body(), 80)
+    rpn, heads = model.rpn, model.roi_heads
+    assert rpn._pre_nms_top_n == dict(training=2000, testing=1000)
+    assert rpn._post_nms_top_n == dict(training=1000, testing=1000)
+    assert (rpn.nms_thresh, rpn.score_thresh) == (0.7, 0.0)
+    matcher = rpn.proposal_matcher
+    assert (matcher.high_threshold, matcher.low_threshold, matcher.min_quality) == (0.7, 0.3, 0.3)
+    assert (rpn.fg_bg_sampler.batch_size_per_image, rpn.fg_bg_sampler.positive_fraction) == (256, 0.5)
+    assert (heads.fg_bg_sampler.batch_size_per_image, heads.fg_bg_sampler.positive_fraction) == (512, 0.25)
+    assert (heads.proposal_matcher.high_threshold, heads.proposal_matcher.low_threshold) == (0.5, 0.5)
+    assert (heads.score_thresh, heads.nms_thresh, heads.detections_per_img) == (0.05, 0.5, 100)
+    assert (heads.box_roi_pool.output_size, heads.mask_roi_pool.output_size) == (7, 14)
+    assert heads.mask_predictor(heads.mask_head(torch.zeros(1, 256, 14, 14))).shape == (1, 81, 28, 28)
+
+
+def test_the_proposal_losses_are_cross_entropy_and_l1_over_the_sample(model):
+    """One anchor of the object, two of the background: all are sampled."""
+    labels = [torch.tensor([1.0, 0.0, 0.0, -1.0])]
+    objectness, deltas = torch.tensor([[0.0], [0.0], [0.0], [9.0]]), torch.tensor([[0.1, 0, 0, 0.2]] + [[9.0] * 4] * 3)
+    truth = [torch.tensor([[0.0, 0, 0.5, 0]] * 4)]
+    score, box = model.rpn.compute_loss(objectness, deltas, labels, truth)
+    assert score.item() == pytest.approx(0.693147, abs=1e-5)
+    assert box.item() == pytest.approx((0.1 + 0.5 + 0.2) / 3, abs=1e-5)
+
+
+@torch.no_grad()
+def test_proposals_are_the_anchors_moved_by_what_the_network_says(model, monkeypatch):
+    """With answers of zero the best proposals are anchors, cut off at the image's edge; P6's stride is 64."""
+
+    def answers(features):
+        logits = [torch.full((1, 3, *f.shape[2:]), -5.0) for f in features]
+        logits[4][0, 1, 0, 1] = 5.0  # the square anchor of P6's second place
+        return logits, [torch.zeros(1, 12, *f.shape[2:]) for f in features]
+
+    monkeypatch.setattr(model.rpn.head, "forward", answers)
+    features = {str(i): torch.zeros(1, 256, 512 >> (i + 2), 512 >> (i + 2)) for i in range(5)}
+    (boxes,), _ = model.rpn.eval()(ImageList(torch.zeros(1, 3, 512, 512), [(512, 500)]), features)
+    assert boxes[0].tolist() == [0, 0, 320, 256]  # 512x512 around (64, 0)
+
+
+def test_half_precision_keeps_boxes_and_losses_in_float32(model):
+    images, targets = two_pictures()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = backward(model, images, targets)
+        model.roi_heads.score_thresh = 0.0
+        with torch.no_grad():
+            found = model.eval()(images)
+    assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
+    assert found[0]["boxes"].dtype == torch.float32
+
+
+def test_wrong_input_is_said(model):
+    images, targets = two_pictures()
+    with pytest.raises(ValueError, match="training needs a target for each of the 2 images, got none"):
+        model.train()(images)
+    with pytest.raises(ValueError, match="target 0 has no masks; it has boxes, labels"):
+        model.train()(images, [{n: v for n, v in t.items() if n != "masks"} for t in targets])
+
+
+@pytest.mark.long
+def test_two_images_are_learnt_by_heart(body):
+    torch.manual_seed(0)
+    model = small(body(), size=96)
+    images, targets = two_pictures()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=160, pct_start=0.1)
+    for _ in range(160):
+        optimizer.zero_grad()
+        backward(model, images, targets)
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        found = model.eval()(images)
+    assert average_precision(found, targets, "boxes") > 0.9
+    assert average_precision(found, targets, "masks") > 0.9

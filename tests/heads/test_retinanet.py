@@ -1,0 +1,217 @@
+import math
+
+import pytest
+import timm
+import torch
+from shapes import average_precision, picture, two_pictures
+from torch import nn
+
+from transxnet import UserError
+from transxnet.heads import RetinaNet
+
+STAGES = (1, 2, 3)
+
+
+@pytest.fixture
+def model(body) -> RetinaNet:
+    return RetinaNet(body(STAGES), num_classes=2, min_size=64, max_size=96)
+
+
+def without_objects(height: int, width: int) -> tuple[torch.Tensor, dict]:
+    return picture(height, width, [])
+
+
+def backward(model: nn.Module, images: list, targets: list) -> dict[str, torch.Tensor]:
+    losses = model.train()(images, targets)
+    sum(losses.values()).backward()
+    return losses
+
+
+def test_every_parameter_learns(any_body):
+    model = RetinaNet(any_body(STAGES), num_classes=2, min_size=64, max_size=96)
+    losses = backward(model, *two_pictures())
+    assert set(losses) == {"classification", "bbox_regression"}
+    assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+
+
+def test_without_objects_all_is_background_and_still_every_parameter_gets_a_gradient(model):
+    images, targets = zip(without_objects(64, 64), without_objects(50, 90), strict=True)
+    losses = backward(model, list(images), list(targets))
+    assert losses["bbox_regression"] == 0
+    assert losses["classification"] > 0
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_an_image_without_objects_beside_one_with_some(model):
+    images, targets = zip(without_objects(64, 64), picture(40, 90, [(1, 5, 5, 30, 30)]), strict=True)
+    losses = backward(model, list(images), list(targets))
+    assert all(loss > 0 and loss.isfinite() for loss in losses.values())
+
+
+def test_one_class_works(body):
+    model = RetinaNet(body(STAGES), num_classes=1, min_size=64, max_size=96)
+    assert model.head.classification_head.cls_logits.out_channels == 9
+    image, target = picture(64, 64, [(1, 5, 5, 30, 30)])
+    assert all(loss.isfinite() for loss in backward(model, [image] * 2, [target] * 2).values())
+    model.score_thresh = 0.0
+    with torch.no_grad():
+        (found,) = model.eval()([image])
+    assert set(found["labels"].tolist()) == {1}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(64, 64), (33, 95), (7, 200), (1, 1), (300, 20)])
+def test_images_of_any_size_give_boxes_inside_them(model, size):
+    model.score_thresh = 0.0
+    height, width = size
+    (found,) = model.eval()([torch.rand(3, height, width)])
+    assert 0 < len(found["boxes"]) <= 100
+    assert found["boxes"].shape == (len(found["scores"]), 4)
+    assert (found["boxes"] >= 0).all()
+    assert (found["boxes"] <= torch.tensor([width, height, width, height]) + 1e-3).all()
+    assert (found["boxes"][:, 2:] > found["boxes"][:, :2]).all()
+    assert (found["scores"].diff() <= 0).all()
+    assert set(found["labels"].tolist()) <= {1, 2}
+
+
+@torch.no_grad()
+def test_nothing_found_is_an_empty_answer(model):
+    model.score_thresh = 1.0
+    (first, second) = model.eval()([torch.rand(3, 64, 64), torch.rand(3, 30, 50)])
+    for found in (first, second):
+        assert {name: tuple(values.shape) for name, values in found.items()} == {
+            "boxes": (0, 4), "scores": (0,), "labels": (0,)
+        }  # fmt: skip
+
+
+def test_the_first_scores_are_the_prior(model):
+    """Lin et al., Sec. 4.1: 0.01, so that the background does not drown the first steps."""
+    with torch.no_grad():
+        head = model.eval().head([torch.zeros(1, 256, 2, 2)])
+    torch.testing.assert_close(head["cls_logits"].sigmoid(), torch.full((1, 36, 2), 0.01), rtol=0, atol=1e-4)
+
+
+# The losses and the decoding, by hand
+
+ANCHORS = torch.tensor([[0.0, 0, 40, 40], [10, 0, 50, 40], [18, 0, 58, 40], [200, 200, 240, 240]])
+
+
+def given(box: list[float], label: int) -> dict:
+    return dict(boxes=torch.tensor([box]), labels=torch.tensor([label]))
+
+
+def test_the_losses_are_those_of_the_paper_over_the_anchors_that_have_an_object(model):
+    """IoU with the object: 1; 0.6; 22 / 58, background; 0. Two anchors are its own."""
+    logits = torch.tensor([[0.5, -2.0], [1.0, -1.0], [0.3, -0.7], [-3.0, 2.0]])
+    deltas = torch.tensor([[0.1, 0.0, 0.0, -0.2], [0.0, 0.0, 0.3, 0.0], [9.0, 9, 9, 9], [9.0, 9, 9, 9]])
+    outputs = {"cls_logits": logits[None], "bbox_regression": deltas[None]}
+    losses = model.compute_loss([given([0.0, 0.0, 40.0, 40.0], 2)], outputs, [ANCHORS])
+
+    def focal(logit: float, positive: bool) -> float:
+        p = 1 / (1 + math.exp(-logit))
+        return -0.25 * (1 - p) ** 2 * math.log(p) if positive else -0.75 * p**2 * math.log(1 - p)
+
+    truth = {(0, 1), (1, 1)}  # anchor, class
+    total = sum(focal(logits[a, c].item(), (a, c) in truth) for a in range(4) for c in range(2))
+    assert losses["classification"].item() == pytest.approx(total / 2, abs=1e-5)
+    # The second anchor's centre is 10 to the right of the object's, a quarter of its width.
+    boxes = [0.1 + 0.2, 0.25 + 0.3]
+    assert losses["bbox_regression"].item() == pytest.approx(sum(boxes) / 2, abs=1e-5)
+
+
+def test_anchors_between_the_thresholds_do_not_count(model):
+    """The third has an IoU of 22 / 58 with the first's box, and of 26 / 54 with one moved by 4."""
+    logits = torch.zeros(4, 2)
+    logits[2] = 50  # would cost much as background
+    outputs = {"cls_logits": logits[None], "bbox_regression": torch.zeros(1, 4, 4)}
+    losses = model.compute_loss([given([4.0, 0.0, 44.0, 40.0], 1)], outputs, [ANCHORS])
+    assert losses["classification"] < 1
+
+
+def test_the_batch_shares_one_count_of_anchors_and_an_image_without_objects_counts_for_one(model):
+    outputs = {"cls_logits": torch.zeros(2, 4, 2), "bbox_regression": torch.zeros(2, 4, 4)}
+    empty = dict(boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
+    losses = model.compute_loss([given([0.0, 0.0, 40.0, 40.0], 1), empty], outputs, [ANCHORS, ANCHORS])
+    ln2 = math.log(2)
+    positives, negatives = 2 * 0.25 * 0.25 * ln2, 14 * 0.75 * 0.25 * ln2
+    assert losses["classification"].item() == pytest.approx((positives + negatives) / 3, abs=1e-5)
+    assert losses["bbox_regression"].item() == pytest.approx(0.25 / 3, abs=1e-5)
+
+
+def test_boxes_are_decoded_in_units_of_their_anchor(model):
+    """By hand: the anchor is 40x40 around (30, 20); labels are numbered from 1."""
+    logits = torch.full((1, 4, 2), -9.0)
+    logits[0, 1, 1] = 0.0
+    deltas = torch.zeros(1, 4, 4)
+    deltas[0, 1] = torch.tensor([0.5, 0.25, math.log(0.5), math.log(2)])
+    outputs = {"cls_logits": [logits], "bbox_regression": [deltas]}
+    (found,) = model.postprocess_detections(outputs, [[ANCHORS]], [(64, 64)])
+    # centre (30 + 20, 20 + 10), 20 wide, 80 high, cut off at the image's edges
+    torch.testing.assert_close(found["boxes"], torch.tensor([[40.0, 0.0, 60.0, 64.0]]), rtol=0, atol=1e-4)
+    assert found["labels"].tolist() == [2]
+    assert found["scores"].tolist() == [0.5]
+
+
+def test_overlapping_boxes_of_a_class_are_suppressed_and_those_of_another_stay(model):
+    logits = torch.full((1, 4, 2), -9.0)
+    logits[0, 0, 0], logits[0, 1, 0], logits[0, 1, 1] = 2.0, 1.0, 0.0
+    outputs = {"cls_logits": [logits], "bbox_regression": [torch.zeros(1, 4, 4)]}
+    (found,) = model.postprocess_detections(outputs, [[ANCHORS]], [(300, 300)])
+    assert found["labels"].tolist() == [1, 2]
+    assert found["boxes"].tolist() == [[0, 0, 40, 40], [10, 0, 50, 40]]
+
+
+def test_at_most_100_are_kept_of_1000_a_level(body):
+    model = RetinaNet(body(STAGES), num_classes=2)
+    assert (model.score_thresh, model.nms_thresh, model.topk_candidates, model.detections_per_img) == (
+        0.05, 0.5, 1000, 100
+    )  # fmt: skip
+
+
+# Precision and inputs
+
+
+def test_half_precision_keeps_boxes_and_losses_in_float32(model):
+    images, targets = two_pictures()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = backward(model, images, targets)
+        model.score_thresh = 0.0
+        with torch.no_grad():
+            found = model.eval()(images)
+    assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
+    assert found[0]["boxes"].dtype == torch.float32
+
+
+def test_wrong_input_is_said(model):
+    images, targets = two_pictures()
+    with pytest.raises(ValueError, match="training needs a target for each of the 2 images, got none"):
+        model.train()(images)
+    targets[0]["labels"][0] = 3
+    with pytest.raises(ValueError, match="the labels of target 0 must be from 1 to 2"):
+        model.train()(images, targets)
+    with pytest.raises(ValueError, match="images must be a list"):
+        model.eval()(torch.zeros(1, 3, 64, 64))
+
+
+def test_a_body_of_one_resolution_is_refused():
+    with pytest.raises(UserError, match="the head needs feature maps of strides 8, 16, 32"):
+        RetinaNet(timm.create_model("test_vit", features_only=True), 2)
+
+
+# It learns
+
+
+def test_two_images_are_learnt_by_heart(body):
+    torch.manual_seed(0)
+    model = RetinaNet(body(STAGES), num_classes=2, min_size=96, max_size=96)
+    images, targets = two_pictures()
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=80, pct_start=0.1)
+    for _ in range(80):
+        optimizer.zero_grad()
+        backward(model, images, targets)
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        assert average_precision(model.eval()(images), targets) > 0.9

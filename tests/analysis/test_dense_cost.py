@@ -1,0 +1,113 @@
+import pytest
+from rich.console import Console
+
+from transxnet.analysis.cost import count
+from transxnet.analysis.dense_cost import dense_info, show
+from transxnet.errors import UserError
+from transxnet.models.create import create_model
+
+
+@pytest.mark.parametrize(
+    ("model", "head", "parameters", "flops"),
+    [
+        ("transxnet_t", "retinanet", 22.4, 187),
+        ("transxnet_s", "retinanet", 36.6, 242),
+        ("transxnet_b", "retinanet", 58.0, 317),
+        ("transxnet_t", "maskrcnn", 32.5, 205),
+        ("transxnet_s", "maskrcnn", 46.5, 261),
+        ("transxnet_b", "maskrcnn", 67.6, 336),
+    ],
+)
+def test_our_detectors_cost_what_the_paper_says(model, head, parameters, flops):
+    """Table IV, in millions and in G, at 800x1280."""
+    facts = dense_info(model, "detect", head)
+    assert (facts.size, facts.num_classes) == ((800, 1280), 80)
+    assert abs(facts.parameters / 1e6 - parameters) < 0.1
+    assert abs(facts.multiply_adds / 1e9 - flops) < 0.005 * flops
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "flops"),
+    [("swin_tiny_patch4_window7_224", 47.8, 264), ("convnext_tiny", 48.1, 262)],
+)
+def test_peers_cost_what_their_papers_say(model, parameters, flops):
+    """Mask R-CNN: Liu et al., "A ConvNet for the 2020s", Table 3, and many others since."""
+    facts = dense_info(model, "detect", "maskrcnn")
+    assert abs(facts.parameters / 1e6 - parameters) < 0.1
+    assert abs(facts.multiply_adds / 1e9 - flops) < 0.01 * flops
+
+
+def test_semantic_fpn_on_a_resnet_50_costs_what_is_known():
+    """Wang et al., "Pyramid Vision Transformer", Table 4: 28.5 M parameters, 45.6 G at 512x512."""
+    facts = dense_info("resnet50", "segment", size=512)
+    assert abs(facts.parameters / 1e6 - 28.5) < 0.1
+    assert abs(facts.multiply_adds / 1e9 - 45.6) < 0.03 * 45.6
+
+
+def test_the_parts_of_retinanet_are_counted_as_by_hand():
+    facts = dense_info("resnet10t", "detect", num_classes=3)
+    backbone, pyramid, head = facts.parts
+    places = 100 * 160 + 50 * 80 + 25 * 40
+    extra = 13 * 20 * 9 * (512 * 256) + 7 * 10 * 9 * (256 * 256)
+    laterals = 256 * (100 * 160 * 128 + 50 * 80 * 256 + 25 * 40 * 512)
+    assert pyramid.multiply_adds == laterals + places * 9 * 256**2 + extra
+    assert head.multiply_adds == (places + 13 * 20 + 7 * 10) * 9 * 256 * (8 * 256 + 9 * 3 + 9 * 4)
+    assert head.parameters == 9 * 256 * (8 * 256 + 27 + 36) + 8 * 256 + 27 + 36
+    assert facts.parameters == backbone.parameters + pyramid.parameters + head.parameters
+
+
+def test_the_parts_of_mask_r_cnn_are_counted_as_by_hand():
+    parts = {part.name: part for part in dense_info("resnet10t", "detect", "maskrcnn", size="256x320").parts}
+    assert parts["boxes of 1,000 regions"].multiply_adds == 1000 * 1024 * (256 * 49 + 1024 + 81 + 4 * 81)
+    convs, deconv, logits = 4 * 14**2 * 9 * 256**2, 28**2 * 256**2, 28**2 * 256 * 81
+    assert parts["masks of 100 regions"].multiply_adds == 100 * (convs + deconv + logits)
+    places = sum((256 // s) * (320 // s) for s in (4, 8, 16, 32, 64))
+    assert parts["proposals"].multiply_adds == places * (9 * 256**2 + 256 * (3 + 12))
+
+
+def test_the_backbone_costs_what_it_costs_alone():
+    part = dense_info("transxnet_n", "segment", size="64x96").parts[0]
+    alone = count(create_model("transxnet_n", features_only=True), 64, 96)
+    assert (part.parameters, part.multiply_adds) == (alone.parameters, alone.multiply_adds)
+    assert part.attention_multiply_adds == alone.attention_multiply_adds > 0
+
+
+@pytest.mark.parametrize("size", [250, "250", "250x250", (250, 250), (256, 256)])
+def test_sizes_are_given_in_any_way_and_counted_as_padded_to_32(size):
+    facts = dense_info("resnet10t", "segment", size=size, num_classes=2)
+    assert facts.multiply_adds == dense_info("resnet10t", "segment", size=256, num_classes=2).multiply_adds
+
+
+def test_what_is_shown(capsys):
+    Console(width=80).print(show(dense_info("resnet10t", "detect", "maskrcnn", size="256x320", num_classes=1000)))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "resnet10t, Mask R-CNN, 1,000 classes"
+    assert lines[2].startswith("  multiply-adds at 256x320    ")
+    assert [line.split("  ")[0] for line in lines[5:]] == [
+        "backbone", "feature pyramid", "proposals", "boxes of 1,000 regions", "masks of 100 regions"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(task="classify"), "task must be 'detect' or 'segment', got 'classify'"),
+        (dict(task="detect", head="fcos"), "head must be 'retinanet' or 'maskrcnn', got 'fcos'"),
+        (dict(task="segment", head="maskrcnn"), "segmenters have one head, Semantic FPN"),
+        (dict(task="detect", size="800 x 1280"), "size must be HEIGHTxWIDTH in pixels, such as 800x1280, got '800 x"),
+        (dict(task="detect", size=0), "height must be a whole number of at least 1, got 0"),
+        (dict(task="detect", num_classes=0), "num_classes must be a whole number of at least 1, got 0"),
+    ],
+)
+def test_what_cannot_be_counted_is_said(options, message):
+    with pytest.raises(UserError, match=message):
+        dense_info("resnet10t", **options)
+
+
+def test_networks_that_cannot_carry_a_head_or_take_the_size_say_so():
+    with pytest.raises(UserError, match="the head needs feature maps of strides 8, 16, 32, and test_vit gives"):
+        dense_info("test_vit", "detect")
+    with pytest.raises(UserError, match=r"maxvit_tiny_tf_224 does not take images of 96x160: .* Give another --size\."):
+        dense_info("maxvit_tiny_tf_224", "detect", size="96x160")
+    with pytest.raises(UserError, match="Did you mean 'transxnet_"):
+        dense_info("transxnet_x", "segment")

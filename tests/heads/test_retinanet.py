@@ -201,13 +201,14 @@ def test_a_body_of_one_resolution_is_refused():
 # It learns
 
 
+@pytest.mark.long
 def test_two_images_are_learnt_by_heart(body):
     torch.manual_seed(0)
     model = RetinaNet(body(STAGES), num_classes=2, min_size=96, max_size=96)
     images, targets = two_pictures()
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=80, pct_start=0.1)
-    for _ in range(80):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=200, pct_start=0.1)
+    for _ in range(200):
         optimizer.zero_grad()
         backward(model, images, targets)
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)

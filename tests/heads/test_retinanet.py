@@ -207,8 +207,8 @@ def test_two_images_are_learnt_by_heart(body):
     model = RetinaNet(body(STAGES), num_classes=2, min_size=96, max_size=96)
     images, targets = two_pictures()
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=200, pct_start=0.1)
-    for _ in range(200):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=400, pct_start=0.1)
+    for _ in range(400):
         optimizer.zero_grad()
         backward(model, images, targets)
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)

@@ -4,6 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -244,6 +245,19 @@ def test_a_training_checkpoint_with_its_options_loads(filled, tmp_path):
         tmp_path / "last.pth.tar",
     )
     assert same(create(tmp_path / "last.pth.tar"), filled["classifier"])
+
+
+@pytest.mark.parametrize("module", [b"numpy._core.multiarray", b"numpy.core.multiarray"])
+def test_a_score_that_is_one_of_numpy_s_numbers_is_plain_data(tmp_path, module):
+    """As mmsegmentation saves it, under the name that NumPy's module had before version 2 or since."""
+    content = {"meta": {"best_score": np.float64(0.455), "iter": np.int64(80000)}, "state_dict": {"a": torch.ones(2)}}
+    torch.save(content, tmp_path / "new.pth", _use_new_zipfile_serialization=False)
+    data = (tmp_path / "new.pth").read_bytes()
+    assert b"numpy._core.multiarray" in data
+    (tmp_path / "file.pth").write_bytes(data.replace(b"numpy._core.multiarray", module))
+    read = checkpoints.read_checkpoint(tmp_path / "file.pth")
+    assert read["meta"] == {"best_score": 0.455, "iter": 80000}
+    assert torch.equal(read["state_dict"]["a"], torch.ones(2))
 
 
 def test_the_same_weights_and_classes_load_without_a_word(files, caplog):

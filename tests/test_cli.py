@@ -70,6 +70,17 @@ def test_train_eval_predict_and_info_go_together(run, photos, here, capsys):
     assert main(["train", "--resume", str(run)]) == 0
 
 
+def test_info_shows_what_a_detector_or_segmenter_takes_part_by_part(capsys):
+    status, out, err = said(capsys, "info", "transxnet_t", "--task", "detect", "--head", "retinanet")
+    assert (status, err) == (0, "")
+    for text in ("transxnet_t, RetinaNet, 80 classes", "22,439,812", "186.7 G", "at 800x1280", "feature pyramid"):
+        assert text in out
+    status, out, _ = said(capsys, "info", "transxnet_n", "--task", "segment", "--size", "64x96", "--num_classes", "3")
+    assert status == 0
+    assert "transxnet_n, Semantic FPN, 3 classes" in out
+    assert "multiply-adds at 64x96 " in out
+
+
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
 def test_without_a_command_the_commands_are_shown(words, capsys):
     status, out, _ = said(capsys, *words)
@@ -140,6 +151,11 @@ def test_the_help_of_train_goes_by_topics_and_shows_the_defaults(capsys):
         ("info", "missing: MODEL."),
         ("info transxnet_x", "Did you mean 'transxnet_"),
         ("info transxnet_t --img_size 0", "img_size must be"),
+        ("info transxnet_t --task tetect", "task must be 'classify' or 'detect' or 'segment', got 'tetect'."),
+        ("info transxnet_t --task detect --img_size 64", "--img_size does not go with --task detect."),
+        ("info transxnet_t --head maskrcnn --size 64", "--head, --size does not go with --task classify."),
+        ("info transxnet_t --task detect --head fcos", "head must be 'retinanet' or 'maskrcnn', got 'fcos'."),
+        ("info transxnet_t --task segment --size 512x", "size must be HEIGHTxWIDTH in pixels"),
         ("bench", "name the models to measure, such as"),
         ("bench transxnet_x", "Did you mean 'transxnet_"),
         ("bench transxnet_t --mode fast", "mode must be 'infer' or 'train', got 'fast'."),

@@ -28,12 +28,12 @@ def test_our_detectors_cost_what_the_paper_says(model, head, parameters, flops):
 
 @pytest.mark.parametrize(
     ("model", "parameters", "flops"),
-    [("swin_tiny_patch4_window7_224", 47.8, 264), ("convnext_tiny", 48.1, 262)],
+    [("swin_tiny_patch4_window7_224", 48, 264), ("convnext_tiny", 48, 262)],
 )
 def test_peers_cost_what_their_papers_say(model, parameters, flops):
-    """Mask R-CNN: Liu et al., "A ConvNet for the 2020s", Table 3, and many others since."""
+    """Mask R-CNN on Swin-T (Dong et al., "CSWin Transformer"), ConvNeXt-T (Liu et al., "A ConvNet for the 2020s")."""
     facts = dense_info(model, "detect", "maskrcnn")
-    assert abs(facts.parameters / 1e6 - parameters) < 0.1
+    assert abs(facts.parameters / 1e6 - parameters) < 0.5
     assert abs(facts.multiply_adds / 1e9 - flops) < 0.01 * flops
 
 

@@ -118,7 +118,7 @@ def test_stochastic_depth_reaches_the_blocks_and_a_network_without_it_says_so():
     body = create_body("transxnet_n", (4, 8, 16, 32), drop_path_rate=0.3)
     rates = [m.drop_prob for m in body.modules() if type(m).__name__ == "DropPath"]
     assert max(rates) == pytest.approx(0.3)
-    with pytest.raises(TypeError, match="drop_path_rate"):
+    with pytest.raises(UserError, match=r"vgg11 has no stochastic depth, so drop_path_rate must be 0 for it, got 0\.1"):
         create_body("vgg11", (4, 8, 16, 32), drop_path_rate=0.1)
 
 

@@ -3,8 +3,8 @@ import math
 import pytest
 import timm
 import torch
+from learning import backward, learn
 from shapes import average_precision, picture, two_pictures
-from torch import nn
 
 from transxnet import UserError
 from transxnet.heads import RetinaNet
@@ -19,12 +19,6 @@ def model(body) -> RetinaNet:
 
 def without_objects(height: int, width: int) -> tuple[torch.Tensor, dict]:
     return picture(height, width, [])
-
-
-def backward(model: nn.Module, images: list, targets: list) -> dict[str, torch.Tensor]:
-    losses = model.train()(images, targets)
-    sum(losses.values()).backward()
-    return losses
 
 
 def test_every_parameter_learns(any_body):
@@ -201,18 +195,7 @@ def test_a_body_of_one_resolution_is_refused():
 # It learns
 
 
-@pytest.mark.long
 def test_two_images_are_learnt_by_heart(body):
-    torch.manual_seed(0)
     model = RetinaNet(body(STAGES), num_classes=2, min_size=96, max_size=96)
     images, targets = two_pictures()
-    optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=400, pct_start=0.1)
-    for _ in range(400):
-        optimizer.zero_grad()
-        backward(model, images, targets)
-        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
-        schedule.step()
-    with torch.no_grad():
-        assert average_precision(model.eval()(images), targets) > 0.9
+    assert average_precision(learn(model, images, targets, steps=70), targets) > 0.9

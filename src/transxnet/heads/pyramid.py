@@ -126,8 +126,8 @@ def create_body(
         drop_path_rate: stochastic depth of the last block.
 
     Raises:
-        UserError: no such model, weights that can't be had, or a model without one of the strides.
-        TypeError: a drop_path_rate for a model that has none.
+        UserError: no such model, weights that can't be had, a model without one of the strides, or a drop_path_rate
+            for one without stochastic depth.
     """
     check_name(name)
     try:
@@ -138,14 +138,21 @@ def create_body(
     options: dict = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
     if file is not None:
         options["pretrained_cfg_overlay"] = dict(file=file)
-    return create_model_with(
-        name,
-        {"strict_img_size": False},  # where windows are cut from the image, of whatever size it is
-        features_only=True,
-        out_indices=_positions(name, facts.reduction(), strides),
-        pretrained=pretrained or file is not None,
-        **options,
-    )[0]
+    try:
+        return create_model_with(
+            name,
+            {"strict_img_size": False},  # where windows are cut from the image, of whatever size it is
+            features_only=True,
+            out_indices=_positions(name, facts.reduction(), strides),
+            pretrained=pretrained or file is not None,
+            **options,
+        )[0]
+    except TypeError as error:
+        if "drop_path_rate" not in str(error):
+            raise
+        raise UserError(
+            f"{name} has no stochastic depth, so drop_path_rate must be 0 for it, got {drop_path_rate}."
+        ) from error
 
 
 def _positions(name: str, reductions: Sequence[int], strides: Sequence[int]) -> list[int]:

@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from transxnet import UserError
+from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN, create_detector, create_segmenter
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Make no values, only shapes."""
+    with torch.device("meta"):
+        yield
+
+
+@pytest.mark.parametrize(
+    "name", ["transxnet_n", "transxnet_t", "resnet50", "swin_tiny_patch4_window7_224", "pvt_v2_b0"]
+)
+def test_every_head_stands_on_our_models_and_timm_s(quick, name):
+    retinanet = create_detector("retinanet", name, 3, drop_path_rate=0.1)
+    mask_rcnn = create_detector("maskrcnn", name, 3)
+    segmenter = create_segmenter(name, 3)
+    assert [type(model) for model in (retinanet, mask_rcnn, segmenter)] == [RetinaNet, MaskRCNN, SemanticFPN]
+    assert [model.num_classes for model in (retinanet, mask_rcnn, segmenter)] == [3, 3, 3]
+    assert [len(model.backbone.fpn.inner_blocks) for model in (retinanet, mask_rcnn, segmenter)] == [3, 4, 4]
+    for layer in retinanet.class_layers + mask_rcnn.class_layers:
+        (retinanet if layer.startswith("head.") else mask_rcnn).get_submodule(layer)
+    segmenter.get_submodule(*segmenter.class_layers)
+
+
+def test_sizes_and_what_does_not_count_are_passed_on(body):
+    detector = create_detector("retinanet", body((1, 2, 3)), 2, min_size=100, max_size=200)
+    assert (detector.transform.min_size, detector.transform.max_size) == ((100,), 200)
+    assert (create_detector("maskrcnn", body(), 2).transform.min_size) == (800,)
+    assert create_segmenter(body(), 2, ignore_index=9).ignore_index == 9
+
+
+def test_a_module_is_taken_as_it_is(body):
+    backbone = body()
+    assert create_segmenter(backbone, 2).backbone.body is backbone
+    for options in (dict(pretrained=True), dict(drop_path_rate=0.1)):
+        with pytest.raises(UserError, match="for a backbone that is given by name"):
+            create_segmenter(backbone, 2, **options)
+
+
+def test_published_imagenet_weights_start_the_backbone(monkeypatch):
+    asked = []
+
+    def load(model, cfg, cache_dir=None):
+        asked.append(cfg["url"].rpartition("/")[2])
+
+    monkeypatch.setattr("transxnet.models.transxnet.load_pretrained", load)
+    create_detector("retinanet", "transxnet_t", 2, pretrained=True)
+    create_segmenter("transxnet_b.in1k_384", 2, pretrained=True)
+    assert asked == ["transx-t.pth.tar", "transx-b-384.pth.tar"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(head="retina"), "head must be 'retinanet' or 'maskrcnn', got 'retina'"),
+        (dict(num_classes=0), "num_classes must be a whole number of at least 1, got 0"),
+        (dict(min_size=0), "min_size must be a whole number of at least 1, got 0"),
+        (dict(backbone="transxnet_x"), "there is no model 'transxnet_x'"),
+        (dict(backbone="test_vit"), "the head needs feature maps of strides"),
+        (dict(checkpoint="nowhere.pth"), r"there is no checkpoint file nowhere\.pth"),
+    ],
+)
+def test_what_cannot_be_is_said(options, message):
+    with pytest.raises(UserError, match=message):
+        create_detector(**{**dict(head="maskrcnn", backbone="resnet10t", num_classes=2), **options})
+    if "head" not in options and "min_size" not in options:
+        with pytest.raises(UserError, match=message):
+            create_segmenter(**{**dict(backbone="resnet10t", num_classes=2), **options})

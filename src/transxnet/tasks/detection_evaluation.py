@@ -1,0 +1,215 @@
+"""What a detector found in a set of images, and every figure that follows from it."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics.detection import MeanAveragePrecision
+from torchvision.ops import box_iou
+
+from transxnet.data.detection_set import DetectionSet, Target
+from transxnet.data.masks import encode_mask
+
+SURE = 0.5
+"""Score from which a detection counts for :func:`image_f1`, and is drawn."""
+
+_FIGURES = {
+    "ap": "map",
+    "ap50": "map_50",
+    "ap75": "map_75",
+    "ap_small": "map_small",
+    "ap_medium": "map_medium",
+    "ap_large": "map_large",
+}
+"""Our names of COCO's figures, and torchmetrics' ones."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a detector found in one image, best first.
+
+    Attributes:
+        boxes: (D, 4) float32, x1, y1, x2, y2 in pixels of the image.
+        labels: (D,) int64, 1 to K.
+        scores: (D,) float32, 0 to 1.
+        masks: D masks in COCO's run lengths, or None of a detector of boxes.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    masks: list[dict[str, Any]] | None = None
+
+    @classmethod
+    def of(cls, answer: dict[str, Tensor]) -> "Found":
+        """From what a detector answers for one image."""
+        boxes, labels, scores = (answer[name].cpu().numpy() for name in ("boxes", "labels", "scores"))
+        masks = [encode_mask(mask.cpu().numpy()) for mask in answer["masks"]] if "masks" in answer else None
+        return cls(boxes, labels, scores, masks)
+
+    def sure(self, score: float = SURE) -> "Found":
+        """What was found with at least this score."""
+        kept = np.flatnonzero(self.scores >= score)
+        masks = None if self.masks is None else [self.masks[i] for i in kept]
+        return Found(self.boxes[kept], self.labels[kept], self.scores[kept], masks)
+
+
+@dataclass(frozen=True)
+class DetectionEvaluation:
+    """A detector's answers on N images with objects of K classes.
+
+    Attributes:
+        images: the images with the truth.
+        found: what was found in each, in their order.
+        figures: by name, 0 to 1, NaN where there is no such object: ``ap`` (COCO's, of boxes), ``ap50``, ``ap75``,
+            ``ap_small``, ``ap_medium``, ``ap_large``, and the same with ``mask_`` before them for masks.
+        class_ap: (K,) AP of each class under "box" and, for masks, "mask"; NaN for classes that have no object.
+        precision: (K, 101) precision at IoU 0.5 at the recalls 0, 0.01 ... 1, under the same keys; NaN likewise.
+        quality: (N,) :func:`image_f1` of each image.
+    """
+
+    images: DetectionSet
+    found: list[Found]
+    figures: dict[str, float]
+    class_ap: dict[str, np.ndarray]
+    precision: dict[str, np.ndarray]
+    quality: np.ndarray
+
+    @property
+    def class_names(self) -> list[str]:
+        """K names; label 1 is the first."""
+        return self.images.class_names
+
+    @property
+    def objects(self) -> np.ndarray:
+        """(K,) how many objects of each class there are, crowds left out."""
+        labels = np.concatenate([np.zeros(0, np.int64), *self.images.own_labels])
+        return np.bincount(labels, minlength=len(self.class_names) + 1)[1:]
+
+    def metrics(self) -> dict[str, float]:
+        """The figures that are numbers."""
+        return {name: value for name, value in self.figures.items() if not math.isnan(value)}
+
+
+class DetectionScore:
+    """Adds up answers, image by image, to a :class:`DetectionEvaluation`.
+
+    Args:
+        images: all that will be answered for.
+        masks: whether masks are judged as well.
+    """
+
+    def __init__(self, images: DetectionSet, masks: bool):
+        self.images, self.masks = images, masks
+        self._metric = coco_metric(masks, class_metrics=True, extended_summary=True)
+        self._found: list[Found] = []
+        self._quality: list[float] = []
+
+    def update(self, answers: Sequence[dict[str, Tensor]], targets: Sequence[Target]) -> None:
+        """Take the answers for the next images, and what is true of them."""
+        self._metric.update(*comparable(answers, targets))
+        for answer, target in zip(answers, targets, strict=True):
+            self._found.append(Found.of(answer))
+            self._quality.append(image_f1(answer, target))
+
+    def result(self) -> DetectionEvaluation:
+        """The figures of all images."""
+        result = self._metric.compute()
+        classes, count = result["classes"].reshape(-1).numpy(), len(self.images.class_names)
+        class_ap, precision = {}, {}
+        for kind, prefix in _prefixes(self.masks).items():
+            class_ap[kind] = np.full(count, np.nan)
+            precision[kind] = np.full((count, 101), np.nan)
+            known = result[f"{prefix}map_per_class"].reshape(-1).numpy()
+            class_ap[kind][classes - 1] = np.where(known < 0, np.nan, known)
+            at_half = result[f"{prefix}precision"][0, :, :, 0, -1].numpy().T  # IoU 0.5, all areas, 100 detections
+            precision[kind][classes - 1] = np.where(at_half < 0, np.nan, at_half)
+        figures = coco_figures(result, self.masks)
+        return DetectionEvaluation(self.images, self._found, figures, class_ap, precision, np.array(self._quality))
+
+
+def coco_metric(masks: bool, **options: Any) -> MeanAveragePrecision:
+    """COCO's metric by pycocotools, of boxes and, if wanted, of masks."""
+    metric = MeanAveragePrecision(iou_type=("bbox", "segm") if masks else "bbox", **options)
+    metric.warn_on_many_detections = False  # COCO counts the best 100, and so do the models
+    return metric
+
+
+def coco_figures(result: dict[str, Tensor], masks: bool) -> dict[str, float]:
+    """The figures of :class:`DetectionEvaluation` from what the metric computed."""
+    figures = {}
+    for kind, prefix in _prefixes(masks).items():
+        for name, theirs in _FIGURES.items():
+            value = float(result[prefix + theirs])
+            figures[name if kind == "box" else f"mask_{name}"] = math.nan if value < 0 else value
+    return figures
+
+
+def comparable(
+    answers: Sequence[dict[str, Tensor]], targets: Sequence[Target]
+) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
+    """Answers and truths as the metric takes them: plain tensors on the CPU, masks bool."""
+    names = ("boxes", "labels", "scores", "area", "iscrowd", "masks")
+
+    def plain(item: dict[str, Any]) -> dict[str, Tensor]:
+        tensors = {name: item[name].as_subclass(Tensor).detach().cpu() for name in names if name in item}
+        return tensors | ({"masks": tensors["masks"].bool()} if "masks" in tensors else {})
+
+    return list(map(plain, answers)), list(map(plain, targets))
+
+
+def image_f1(answer: dict[str, Tensor], target: Target) -> float:
+    """How well one image was understood: F1 of the boxes with a score of at least ``SURE``, at IoU 0.5.
+
+    An image without objects in which nothing was found counts 1. What was found mostly inside a crowd does not count.
+    """
+    sure = answer["scores"] >= SURE
+    order = answer["scores"][sure].argsort(descending=True)
+    boxes, labels = answer["boxes"][sure][order].cpu(), answer["labels"][sure][order].cpu()
+    truth, true_labels = target["boxes"].as_subclass(Tensor).cpu(), target["labels"].cpu()
+    crowd = target["iscrowd"].bool().cpu() if "iscrowd" in target else torch.zeros(len(truth), dtype=torch.bool)
+    overlap = box_iou(boxes, truth) * (labels[:, None] == true_labels) if len(boxes) and len(truth) else None
+    free, hits, ignored = ~crowd, 0, 0
+    for i in range(len(boxes)):
+        if overlap is None:
+            break
+        best = int((overlap[i] * free).argmax())
+        if overlap[i, best] * free[best] >= 0.5:
+            free[best] = False
+            hits += 1
+        elif crowd.any() and _share_inside(boxes[i], truth[crowd & (true_labels == labels[i])]) > 0.5:
+            ignored += 1
+    total = len(boxes) - ignored + int((~crowd).sum())
+    return 2 * hits / total if total else 1.0
+
+
+def _share_inside(box: Tensor, regions: Tensor) -> float:
+    """Largest share of a box's area within one of the regions."""
+    if not len(regions):
+        return 0.0
+    sides = torch.minimum(box[2:], regions[:, 2:]) - torch.maximum(box[:2], regions[:, :2])
+    return float((sides.clamp(min=0).prod(1) / (box[2:] - box[:2]).prod()).max())
+
+
+def _prefixes(masks: bool) -> dict[str, str]:
+    """What the metric puts before the figures of boxes and of masks."""
+    return {"box": "bbox_", "mask": "segm_"} if masks else {"box": ""}
+
+
+def coco_results(found: Found, image_id: int, category_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """What was found in an image in COCO's format of results: ``bbox`` is [x, y, width, height] in pixels."""
+    for i, (box, label, score) in enumerate(zip(found.boxes.tolist(), found.labels, found.scores, strict=True)):
+        x1, y1, x2, y2 = box
+        result: dict[str, Any] = {
+            "image_id": image_id,
+            "category_id": category_ids[label - 1],
+            "bbox": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)],
+            "score": round(float(score), 6),
+        }
+        if found.masks is not None:
+            result["segmentation"] = found.masks[i]
+        yield result

@@ -1,0 +1,58 @@
+"""Fonts for any text, and text that fits on one line."""
+
+import bisect
+import unicodedata
+from functools import cache, lru_cache
+from pathlib import Path
+
+from PIL import ImageFont
+
+
+def one_line(text: str) -> str:
+    """The text on one line, without what can't be drawn: control characters, halves of surrogate pairs."""
+    return " ".join("".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in text).split())
+
+
+def shortened(text: str, font: ImageFont.FreeTypeFont, width: float, end: str = "") -> str:
+    """The text and its end, with the text cut so that both take at most ``width`` pixels, if that can be had at all."""
+    if font.getlength(text + end) <= width:
+        return text + end
+    fits = bisect.bisect_right(range(len(text)), width, key=lambda kept: font.getlength(f"{text[:kept]}…{end}"))
+    return f"{text[: max(fits - 1, 0)].rstrip()}…{end}"
+
+
+@lru_cache(maxsize=256)
+def font_for(text: str, size: int) -> ImageFont.FreeTypeFont:
+    """A font of ``size`` pixels for a text: DejaVu Sans or, where that lacks some of it, a font of the system's.
+
+    DejaVu Sans comes with matplotlib and knows the Latin, Greek, Cyrillic, Hebrew and Arabic scripts, unlike Pillow's
+    own font. Where no font has all of the text, empty boxes stand for what is lacking.
+    """
+    from matplotlib import get_data_path
+
+    default = str(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf")
+    needed = {ord(c) for c in text if not c.isspace()}
+    if needed <= _characters(default):
+        return ImageFont.truetype(default, size)
+    found = next((file for file in _system_fonts() if needed <= _characters(file)), default)
+    return ImageFont.truetype(found, size)
+
+
+@cache
+def _characters(file: str) -> frozenset[int]:
+    """The code points that a font file has; none where it can't be read."""
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        return frozenset(FT2Font(file).get_charmap())
+    except (OSError, RuntimeError):
+        return frozenset()
+
+
+@cache
+def _system_fonts() -> list[str]:
+    """The system's font files, upright and of normal weight first."""
+    from matplotlib.font_manager import fontManager
+
+    fonts = [font for font in fontManager.ttflist if "LastResort" not in font.fname]  # which has but placeholders
+    return [font.fname for font in sorted(fonts, key=lambda f: (f.style != "normal", f.weight not in (400, "normal")))]

@@ -4,9 +4,10 @@ import base64
 import io
 import math
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib
@@ -16,43 +17,12 @@ import torch
 from PIL import Image
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from tests.pages import Page
 from transxnet.report import Report, render, write_report
 from transxnet.tasks.evaluation import Evaluation
 
 SECTIONS = ["model", "curves", "confusion", "classes", "mistakes", "calibration", "choices"]
 SECTIONS += ["configuration", "environment", "command"]
-VOID = {"meta", "img", "br", "link", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """What a page holds: tags, ids, attributes, and text by section (outside of sections by tag)."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags: list[str] = []
-        self.ids: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.text: dict[str, str] = {}
-        self._open: list[tuple[str, str | None]] = []
-        self.feed(text)
-        self.close()
-        assert not self._open, "a tag was left open"
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-        self.ids += [value for name, value in attrs if name == "id"]
-        if tag not in VOID:
-            self._open.append((tag, dict(attrs).get("id") if tag == "section" else None))
-
-    def handle_endtag(self, tag):
-        opened, _ = self._open.pop()
-        assert opened == tag
-
-    def handle_data(self, data):
-        if self._open:
-            where = next((section for _, section in self._open if section), self._open[-1][0])
-            self.text[where] = self.text.get(where, "") + data
 
 
 def evaluation(num_classes: int = 2, images: int = 80, skill: float = 1.0, weights: bool = False) -> Evaluation:
@@ -310,3 +280,8 @@ def test_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
         write_report(replace(report(), title="other"), path)
     assert path.read_text(encoding="utf-8") == before
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_reports_do_without_lightning():
+    code = "import sys, transxnet.report; sys.exit('lightning' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

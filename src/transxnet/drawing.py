@@ -80,7 +80,7 @@ def draw_label_map(
     legend: bool = True,
     text_size: int | None = None,
 ) -> Image.Image:
-    """The picture in the translucent colours of its pixels' classes, with thin lines between regions.
+    """The picture in grey under the translucent colours of its pixels' classes, with thin lines between regions.
 
     Args:
         picture: (W, H), RGB.
@@ -101,7 +101,8 @@ def draw_label_map(
             "Resize the labels to the picture, without interpolating them."
         )
     picture = picture.convert("RGB")
-    drawn = Image.blend(picture, indexed_map(labels, len(class_names)).convert("RGB"), MAP_SHARE)
+    grey = picture.convert("L").convert("RGB")  # or else its hues would make the classes' colours other ones
+    drawn = Image.blend(grey, indexed_map(labels, len(class_names)).convert("RGB"), MAP_SHARE)
     size = text_size or _text_size(picture)
     drawn.paste((255, 255, 255), mask=_boundaries(labels, size // 20))
     drawn.paste(picture, mask=Image.fromarray(labels == IGNORE))

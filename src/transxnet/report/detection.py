@@ -50,21 +50,23 @@ def particulars(evaluation: DetectionEvaluation) -> Particulars:
 
 
 def _tiles(evaluation: DetectionEvaluation) -> list[Tile]:
-    """AP of boxes, and of masks where there are some, then the parts that it is made of."""
     figures = evaluation.figures
-    tiles = [Tile("AP", percent(figures["ap"]), ["COCO's AP of boxes: mean over classes and over IoU 0.50 to 0.95"])]
+    sizes = [
+        f"{size} {percent(figures[name])}"
+        for size, name in [
+            ("objects below 32² pixels", "ap_small"),
+            ("up to 96²", "ap_medium"),
+            ("larger ones", "ap_large"),
+        ]
+        if not math.isnan(figures[name])
+    ]
+    notes = ["COCO's, of boxes: mean over classes and over IoU 0.50 to 0.95"]
+    tiles = [Tile("AP", percent(figures["ap"]), [*notes, ", ".join(sizes)] if sizes else notes)]
     if "mask_ap" in figures:
         notes = [f"AP50 {percent(figures['mask_ap50'])}", f"AP75 {percent(figures['mask_ap75'])}"]
         tiles.append(Tile("Mask AP", percent(figures["mask_ap"]), notes))
-    for label, name, note in [
-        ("AP50", "ap50", "at IoU 0.50"),
-        ("AP75", "ap75", "at IoU 0.75"),
-        ("AP small", "ap_small", "area below 32² pixels"),
-        ("AP medium", "ap_medium", "from 32² to 96²"),
-        ("AP large", "ap_large", "above 96²"),
-    ]:
-        missing = math.isnan(figures[name])
-        tiles.append(Tile(label, percent(figures[name]), [f"{note}: no such object" if missing else note]))
+    tiles.append(Tile("AP50", percent(figures["ap50"]), ["of boxes, at IoU 0.50"]))
+    tiles.append(Tile("AP75", percent(figures["ap75"]), ["of boxes, at IoU 0.75"]))
     return tiles
 
 

@@ -15,6 +15,7 @@ from transxnet.report.figures import EXAMPLES, PANEL, best_and_worst, confusion_
 from transxnet.tasks.segmentation_evaluation import SegmentationEvaluation
 
 LEGEND_CLASSES = 10
+LOOKED_THROUGH = 100
 
 _SCORES = (
     Line("val_miou", "mean IoU", "blue"),
@@ -25,7 +26,7 @@ _SCORES = (
 def particulars(evaluation: SegmentationEvaluation) -> Particulars:
     """The page of a segmenter."""
     per_class = evaluation.per_class()
-    best, worst = best_and_worst(evaluation.quality, np.ones(len(evaluation.quality)), EXAMPLES)
+    best, worst = best_and_worst(evaluation.quality, _shows_several(evaluation), EXAMPLES)
     return Particulars(
         template="segmentation.html.jinja",
         images=len(evaluation.images),
@@ -58,6 +59,19 @@ def _tiles(evaluation: SegmentationEvaluation, share: np.ndarray) -> list[Tile]:
         note = f"pixel accuracy of always answering “{names[largest]}”"
         tiles.append(Tile("Largest class", percent(share[largest]), [note]))
     return tiles
+
+
+def _shows_several(evaluation: SegmentationEvaluation) -> np.ndarray:
+    """(N,) 1 for photographs that were given more than one class, which makes the answer worth looking at; else 0.
+
+    Only the best ones are looked through, since each map must be decoded; the others have 0 too.
+    """
+    order = np.argsort(-np.nan_to_num(evaluation.quality), kind="stable")
+    several = np.zeros(len(order), np.int64)
+    for i in order[:LOOKED_THROUGH].tolist():
+        predicted = evaluation.predicted(i)
+        several[i] = (predicted != predicted[0, 0]).any()
+    return several
 
 
 def _classes(names: list[str], per_class: Mapping[str, np.ndarray]) -> list[tuple[str, float, float, float, float]]:

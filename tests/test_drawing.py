@@ -154,6 +154,13 @@ def test_any_size_of_picture_and_any_name(size):
     assert draw_label_map(grey(*size), labels, names).height >= size[1]
 
 
+def test_a_long_name_leaves_half_of_the_picture_free():
+    answer = found([[100, 100, 200, 200]], [1])
+    pixels = np.asarray(draw_detections(grey(400, 300), answer, ["a name that is longer than one wants it to be " * 3]))
+    width = (pixels == palette(1)[0]).all(axis=2)[:99].any(axis=0).sum()
+    assert 150 < width <= 200
+
+
 def test_a_picture_in_which_nothing_was_found_is_the_same():
     assert (np.asarray(draw_detections(grey(50, 40), found([], []), ["a"])) == GREY).all()
 

@@ -113,7 +113,7 @@ def test_sections_figures_and_curves(tmp_path, masks):
     assert [name for name in page.ids if name in SECTIONS] == SECTIONS
     assert len(page.ids) == len(set(page.ids))
     assert "20 objects of 4 classes in 20 held-out images" in page.text["p"]
-    shown = page.text["dd"]
+    shown = page.text["dd"].replace("\N{NO-BREAK SPACE}", " ")
     assert all(figure in shown for figure in ("51.2%", "72.3%", "43.4%", "up to 96² 31.2%", "larger ones 64.5%"))
     assert "32²" not in shown  # there is no such object
     assert "1 min 30 s" in shown
@@ -171,6 +171,18 @@ def test_masks_are_drawn_within_their_outline(tmp_path):
         pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(int)
         expected = 0.6 * np.array([0, 90, 120]) + 0.4 * np.array(palette(1)[0])
         assert np.abs(pixels[200, 220] - expected).max() < 12
+
+
+def test_what_does_not_count_is_not_drawn_as_truth(tmp_path):
+    judged = detections(tmp_path, num_images=1, masks=True)
+    objects = replace(
+        judged.images.objects, crowd=np.ones(1, bool), segmentations=None
+    )  # found with masks all the same
+    text = render(report(replace(judged, images=replace(judged.images, objects=objects))))
+    truth = re.findall(r'base64,([^"]*)" alt="image 00: truth"', text)[0]
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(truth)))).astype(int)
+    assert np.abs(pixels - [0, 90, 120]).max() < 10
+    assert "F1 0.0%: 0 objects, 1 found" in text
 
 
 def test_fewer_images_than_cards_are_shown_once(tmp_path):

@@ -180,7 +180,8 @@ def _label_boxes(
         height = ascent + descent + 2
         if box is None or 6 * height > min(drawn.size):
             continue
-        text = shortened(name, font, drawn.width - 2 * pad, score)
+        room = min(max(drawn.width / 2, 12 * size), drawn.width)  # a long name must not hide half of a small picture
+        text = shortened(name, font, room - 2 * pad, score)
         width = min(math.ceil(font.getlength(text)) + 2 * pad, drawn.width)
         places = list(_places(box, width, height, drawn.width, drawn.height))
         covered = [sum(_overlap(place, other) for other, *_ in labels) for place in places]

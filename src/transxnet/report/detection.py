@@ -52,7 +52,7 @@ def particulars(evaluation: DetectionEvaluation) -> Particulars:
 def _tiles(evaluation: DetectionEvaluation) -> list[Tile]:
     figures = evaluation.figures
     sizes = [
-        f"{size} {percent(figures[name])}"
+        f"{size} {percent(figures[name])}".replace(" ", "\u00a0")
         for size, name in [
             ("objects below 32² pixels", "ap_small"),
             ("up to 96²", "ap_medium"),
@@ -111,7 +111,8 @@ def _precision_chart(kind: str, evaluation: DetectionEvaluation) -> Chart:
 def _card(evaluation: DetectionEvaluation, index: int) -> dict[str, Any]:
     """One image's truth and what was found in it, side by side."""
     found = evaluation.found[index].sure()
-    target = evaluation.images.target(index, masks=found.masks is not None, crowds=False)
+    masks = found.masks is not None and evaluation.images.has_masks
+    target = evaluation.images.target(index, masks=masks, crowds=False)
     boxes, labels = target["boxes"].numpy(), target["labels"].numpy()
     count, answers = len(labels), len(found.labels)
     note = f"F1 {percent(evaluation.quality[index])}: {count} object{'' if count == 1 else 's'}, {answers} found"
@@ -122,7 +123,7 @@ def _card(evaluation: DetectionEvaluation, index: int) -> dict[str, Any]:
         panels = [("truth", None), ("found", None)]
     else:
         no_scores = np.full(count, np.nan, np.float32)
-        true_masks = target["masks"].numpy() if found.masks is not None else None
+        true_masks = target["masks"].numpy() if masks else None
         found_masks = (
             None if found.masks is None else (decode_mask(mask, picture.height, picture.width) for mask in found.masks)
         )

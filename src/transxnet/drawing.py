@@ -32,8 +32,7 @@ def draw_detections(
     """Boxes with class and score, and the masks where there are some, over a copy of the picture.
 
     All that was found is drawn, the best on top; :meth:`Found.sure` leaves out what is doubtful. A score that is NaN is
-    not written: the truth has none. A picture that half a dozen lines of text would cover gets
-    none.
+    not written: the truth has none. A picture that half a dozen lines of text would cover gets none.
 
     Args:
         picture: (W, H), RGB.

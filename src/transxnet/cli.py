@@ -19,8 +19,8 @@ from transxnet.version import __version__
 
 DESCRIPTION = """TransXNet: train, evaluate and use a vision backbone with a dual dynamic token mixer.
 
-  transxnet train DATA           learn to classify the images in a folder of class folders
-  transxnet eval RUN [DATA]      how good is it, on held-out or other labelled images
+  transxnet train DATA           learn to classify images, to find objects in them, or to label their pixels
+  transxnet eval RUN [DATA]      how good is it, on held-out or other images whose truth is known
   transxnet predict RUN IMAGE... what does it say about these images
   transxnet info MODEL           parameters, multiply-adds, stages
   transxnet bench MODEL...       speed and memory, measured in turns
@@ -50,6 +50,7 @@ class Parser(ArgumentParser):
             print_config=None,
         )
         self.flags: dict[str, Collection[str]] = {}  # options that may stand alone, with the words that may follow
+        self.given: set[str] = set()  # options among the words that were parsed
         self.add_argument("--debug", action="store_true", help="show where an error comes from")
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -62,7 +63,7 @@ class Parser(ArgumentParser):
         place = self if title is None else self.add_argument_group(title)
         add = place.add_class_arguments if inspect.isclass(source) else place.add_function_arguments
         add(source, as_group=False, skip={name for name in parameters if name not in names})
-        self.flags |= {name: _SWITCH for name in names if parameters[name].annotation is bool}
+        self.flags |= {name: _SWITCH for name in names if parameters[name].annotation in (bool, bool | None)}
         for action in self._actions:
             if action.dest in self.flags:
                 action.metavar = "[true|false]" if self.flags[action.dest] is _SWITCH else "[MODE]"
@@ -85,6 +86,7 @@ class Parser(ArgumentParser):
             if name[2:] in self.flags and not equals and not set(options[i + 1 : i + 2]) & set(self.flags[name[2:]]):
                 equals, value = "=", "true"
             options[i] = name + equals + value
+            self.given.add(name[2:])
         given = self.parse_args([*options, *words[len(options) :]]).as_dict()
         given.pop("debug")
         return given
@@ -112,32 +114,47 @@ _BENCH_TOPICS = {
     "measurement": ("rounds", "seconds", "profile"),
     "result": ("output", "overwrite"),
 }
-_MODEL = "a run folder, or the name of a model with published ImageNet weights, such as transxnet_t.in1k"
+_MODEL = (
+    "a run folder, or the name of a model with published weights, such as transxnet_t.in1k; a published detector or "
+    "segmenter is transxnet_t with --file"
+)
 
 
 def train_parser(recipe: str | None = None) -> Parser:
     """The options of ``train``, with a recipe's values as defaults."""
-    from transxnet.tasks.config import TOPICS, TrainConfig, read_recipe, recipe_names
+    from transxnet.tasks.config import TrainConfig
+    from transxnet.tasks.task_configs import CONFIGS, read_recipe, recipe_names
 
     parser = Parser(
         "train",
         "DATA [options]\n       transxnet train --resume RUN",
-        "Train a classifier on DATA and write a run folder with weights, figures and a report. What you leave open is "
-        "chosen from the data and the hardware, and said.",
+        "Train a classifier, a detector or a segmenter on DATA and write a run folder with weights, figures and a "
+        "report. What you leave open is chosen from the data and the hardware, and said.",
     )
     parser.add_argument(
         "data",
         metavar="DATA",
         nargs="?",
-        help="a folder with a folder of images for each class (or train/ and val/ of such); a sample, elpv or digits; "
+        help="a folder with a folder of images for each class (or train/ and val/ of such), with annotations in the "
+        "format of COCO or Pascal VOC, or with label maps beside photographs; a sample: elpv, digits, scenes; "
         "or a timm reader name, hfds/..., wds/... or tfds/...",
+    )
+    parser.add_argument(
+        "--task",
+        type=Task | None,
+        default=None,
+        help="what to learn; by default the recipe's, or what the data is for",
     )
     parser.add_argument("--recipe", help=f"start from a recipe's values: {', '.join(recipe_names())}, or a YAML file")
     parser.add_argument("--resume", metavar="RUN", help="go on with an interrupted run")
     parser.add_argument("--overwrite", action="store_true", help="write over the run in --out")
     parser.add_argument("--print_config", action="store_true", help="print the options as YAML, a recipe, and stop")
-    for topic, names in TOPICS.items():
+    for topic, names in TrainConfig.TOPICS.items():
         parser.add_options(TrainConfig, names, topic)
+    added: set[str] = set()
+    for task, config in CONFIGS.items():
+        parser.add_options(config, [name for name in config.OWN if name not in added], f"only to {task}")
+        added |= set(config.OWN)
     if recipe is not None:
         parser.set_defaults({name: value for name, value in read_recipe(recipe).items() if name != "data"})
     return parser
@@ -147,20 +164,26 @@ def run_train(words: Sequence[str]) -> None:
     """``transxnet train``."""
     parser = train_parser(_value_of("--recipe", words))
     given = parser.parse_words(words)
-    data, recipe, resume = given.pop("data"), given.pop("recipe"), given.pop("resume")
+    data, recipe, resume, task = (given.pop(name) for name in ("data", "recipe", "resume", "task"))
     overwrite, print_config = given.pop("overwrite"), given.pop("print_config")
+    changed = {name: value for name, value in given.items() if name in parser.given}
     if print_config:
         import yaml
 
-        print(yaml.safe_dump(given, sort_keys=False), end="")
+        from transxnet.tasks.task_configs import make_config
+
+        values = make_config(data or "", recipe, task or ("classify" if data is None else None), **changed).to_dict()
+        print(
+            yaml.safe_dump({name: value for name, value in values.items() if name != "data"}, sort_keys=False), end=""
+        )
         return
     from transxnet.tasks.train import train
 
     if resume is None:
-        train(data, overwrite=overwrite, **given)
+        train(data, task=task, recipe=recipe, overwrite=overwrite, **changed)
         return
-    beside = [f"--{name}" for name, value in given.items() if value != parser.get_default(name)]
-    beside += [text for text in (data, recipe and "--recipe", overwrite and "--overwrite") if text]
+    beside = [f"--{name}" for name in changed]
+    beside += [text for text in (data, task and "--task", recipe and "--recipe", overwrite and "--overwrite") if text]
     if beside:
         raise UserError(f"--resume goes on with a run as it was started; leave out {', '.join(beside)}.")
     train(resume=resume)
@@ -170,13 +193,14 @@ def eval_parser() -> Parser:
     """The options of ``eval``."""
     from transxnet.tasks.evaluate import evaluate
 
-    parser = Parser("eval", "RUN [DATA] [options]", "How good is a trained model on labelled images?")
+    parser = Parser("eval", "RUN [DATA] [options]", "How good is a trained model on images whose truth is known?")
     parser.add_argument("model", metavar="RUN", help=_MODEL)
     parser.add_argument(
         "data",
         metavar="DATA",
         nargs="?",
-        help="labelled images; left out, or where it is what the run was trained on, the run's own held-out images",
+        help="images with labels, annotations or label maps, as the model needs; left out, or where it is what the run "
+        "was trained on, the run's own held-out images",
     )
     parser.add_options(evaluate, ("file", "split", "batch_size", "workers", "out", "overwrite"))
     return parser
@@ -186,7 +210,12 @@ def predict_parser() -> Parser:
     """The options of ``predict``."""
     from transxnet.tasks.predict import predict
 
-    parser = Parser("predict", "RUN IMAGE... [options]", "Predict the classes of images, as CSV and as JSON lines.")
+    parser = Parser(
+        "predict",
+        "RUN IMAGE... [options]",
+        "What a trained model says about images: classes as CSV and JSON lines; boxes and masks in COCO's format of "
+        "results, and drawn; label maps as indexed PNG, and drawn.",
+    )
     parser.add_argument("model", metavar="RUN", help=_MODEL)
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders and globs, any number")
     parser.add_options(predict, ("out", "top_k", "batch_size", "workers", "file", "overwrite"))

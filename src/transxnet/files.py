@@ -4,6 +4,10 @@ import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+ANY_TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace"}
+"""How text is written that may hold file names, whose bytes need not be text."""
 
 
 def write_whole(path: Path, content: str | Callable[[Path], None]) -> None:

@@ -21,6 +21,7 @@ class Sample:
         val_fraction: share that is held out.
         licence: what a user must know before using the images.
         img_size: size that suits them, in pixels.
+        hflip: probability of a left-right flip that suits them.
     """
 
     images: ImageSet
@@ -28,6 +29,7 @@ class Sample:
     val_fraction: float
     licence: str
     img_size: int
+    hflip: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def digits() -> Sample:
     licence = (
         "Handwritten digits: UCI Machine Learning Repository, Creative Commons BY 4.0 (E. Alpaydin, C. Kaynak, 1998)."
     )
-    return Sample(images, bunch.target, 0.25, licence, 32)
+    return Sample(images, bunch.target, 0.25, licence, 32, hflip=0.0)
 
 
 def dense_scenes() -> DenseSample:

@@ -28,6 +28,7 @@ class Source:
         val: images held out.
         split_made: whether the split is ours, and so must be stored with the run.
         img_size: size in pixels that suits the images, or None where nothing speaks for one.
+        hflip: probability of a left-right flip that suits them; digits must not be mirrored.
         notes: sentences that the user should read.
     """
 
@@ -35,6 +36,7 @@ class Source:
     val: ImageSet | Stream
     split_made: bool
     img_size: int | None = None
+    hflip: float = 0.5
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -75,6 +77,7 @@ def open_source(
         return replace(
             _split(sample.images, sample.strata, sample.val_fraction, seed, stored_split),
             img_size=sample.img_size,
+            hflip=sample.hflip,
             notes=[f"Licence: {sample.licence}"],
         )
     root = _existing(data)

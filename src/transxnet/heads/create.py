@@ -1,7 +1,8 @@
 """Detectors and segmenters by name."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -20,7 +21,7 @@ def create_detector(
     backbone: str | nn.Module,
     num_classes: int,
     pretrained: bool = False,
-    checkpoint: str | Path | None = None,
+    checkpoint: str | Path | Mapping[str, Any] | None = None,
     drop_path_rate: float = 0.0,
     min_size: int = 800,
     max_size: int = 1333,
@@ -32,7 +33,8 @@ def create_detector(
         backbone: name of a model, or a module that gives feature maps and describes them in ``feature_info``.
         num_classes: classes, not counting the background. Labels go from 1 to this.
         pretrained: start the backbone from its published ImageNet weights.
-        checkpoint: start from this file instead: of a whole detector, published or ours, or of a classifier.
+        checkpoint: start from this file, or from what it holds, instead: a whole detector, published or ours, or a
+            classifier.
         drop_path_rate: stochastic depth; the paper's detectors have 0.1 (T), 0.2 (S) and 0.3 (B).
         min_size: the shorter side of an image is resized to this many pixels.
         max_size: unless the longer side would exceed this.
@@ -54,7 +56,7 @@ def create_segmenter(
     backbone: str | nn.Module,
     num_classes: int,
     pretrained: bool = False,
-    checkpoint: str | Path | None = None,
+    checkpoint: str | Path | Mapping[str, Any] | None = None,
     drop_path_rate: float = 0.0,
     ignore_index: int = 255,
 ) -> SemanticFPN:
@@ -64,7 +66,8 @@ def create_segmenter(
         backbone: name of a model, or a module that gives feature maps and describes them in ``feature_info``.
         num_classes: classes; a background is one of them. Labels go from 0 to one less than this.
         pretrained: start the backbone from its published ImageNet weights.
-        checkpoint: start from this file instead: of a whole segmenter, published or ours, or of a classifier.
+        checkpoint: start from this file, or from what it holds, instead: a whole segmenter, published or ours, or a
+            classifier.
         drop_path_rate: stochastic depth; the paper's segmenters have 0.1 (T), 0.2 (S) and 0.3 (B).
         ignore_index: label of pixels that do not count.
 
@@ -83,7 +86,7 @@ def _start(
     backbone: str | nn.Module,
     strides: tuple[int, ...],
     pretrained: bool,
-    checkpoint: str | Path | None,
+    checkpoint: str | Path | Mapping[str, Any] | None,
     drop_path_rate: float,
 ) -> tuple[nn.Module, bool]:
     """The backbone, with its weights, and whether the checkpoint is for more than it."""
@@ -95,5 +98,5 @@ def _start(
                 f"create the {type(backbone).__name__} with them instead."
             )
         return backbone, whole
-    file = None if whole or checkpoint is None else str(checkpoint)
-    return create_body(backbone, strides, pretrained and not whole, file, drop_path_rate), whole
+    weights = None if whole else checkpoint
+    return create_body(backbone, strides, pretrained and not whole, weights, drop_path_rate), whole

@@ -1,7 +1,8 @@
 """A backbone and the feature pyramid on it, from which all heads start."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,10 @@ from transxnet.errors import UserError
 from transxnet.models.create import check_name, create_model_with, split_tag
 
 PYRAMID_CHANNELS = 256
+
+
+class NoStochasticDepth(UserError):
+    """A drop_path_rate for a model that has none."""
 
 
 class PyramidBackbone(nn.Module):
@@ -113,7 +118,7 @@ def create_body(
     name: str,
     strides: Sequence[int],
     pretrained: bool = False,
-    file: str | None = None,
+    weights: str | Path | Mapping[str, Any] | None = None,
     drop_path_rate: float = 0.0,
 ) -> nn.Module:
     """Create a model of ours or timm's in its dense form, for images of any size.
@@ -122,7 +127,7 @@ def create_body(
         name: of the model, such as "transxnet_t", "resnet50" or "swin_tiny_patch4_window7_224".
         strides: of the outputs that are needed; stages after the last are left out.
         pretrained: load the published ImageNet weights.
-        file: load these classification weights instead.
+        weights: load these classification weights instead: a file, or what it holds.
         drop_path_rate: stochastic depth of the last block.
 
     Raises:
@@ -136,21 +141,23 @@ def create_body(
     except (RuntimeError, AttributeError) as error:  # how timm says that a network has no stages
         raise UserError(f"{name} does not give feature maps, so no head can be built on it: {error}") from error
     options: dict = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
-    if file is not None:
-        options["pretrained_cfg_overlay"] = dict(file=file)
+    if isinstance(weights, Mapping):
+        options["pretrained_cfg_overlay"] = dict(state_dict=dict(weights))
+    elif weights is not None:
+        options["pretrained_cfg_overlay"] = dict(file=str(weights))
     try:
         return create_model_with(
             name,
             {"strict_img_size": False},  # where windows are cut from the image, of whatever size it is
             features_only=True,
             out_indices=_positions(name, facts.reduction(), strides),
-            pretrained=pretrained or file is not None,
+            pretrained=pretrained or weights is not None,
             **options,
         )[0]
     except TypeError as error:
         if "drop_path_rate" not in str(error):
             raise
-        raise UserError(
+        raise NoStochasticDepth(
             f"{name} has no stochastic depth, so drop_path_rate must be 0 for it, got {drop_path_rate}."
         ) from error
 

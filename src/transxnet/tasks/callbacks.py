@@ -2,12 +2,11 @@
 
 import csv
 import io
-import math
 import shlex
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,11 +18,7 @@ from rich.console import Console
 from transxnet.errors import Interrupted
 from transxnet.files import write_whole
 from transxnet.tasks.run import Run
-
-COLUMNS = [
-    "epoch", "step", "lr", "train_loss", "val_loss", "val_accuracy", "val_balanced_accuracy", "val_f1",
-    "val_top5_accuracy", "seconds",
-]  # fmt: skip
+from transxnet.tasks.training import Training
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -32,7 +27,7 @@ ASK_EVERY = 10
 
 
 class EpochLog(Callback):
-    """A line for each epoch, on the console and in ``metrics.csv``.
+    """A line for each epoch, on the console and in ``metrics.csv``: losses, the task's figures, and the time.
 
     The lines travel in the checkpoint, so a resumed run's file holds each epoch once, with all of its time.
     """
@@ -62,24 +57,29 @@ class EpochLog(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch's line."""
+        assert isinstance(pl_module, Training)
+        losses = pl_module.epoch_losses()
         row: dict[str, float] = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             "lr": trainer.optimizers[0].param_groups[-1]["lr"],
-            "seconds": round(self._seconds(), 2),
+            **losses,
         }
+        if row["epoch"] % pl_module.config.val_every == 0:
+            figures = trainer.callback_metrics
+            row |= {name: float(figures[name]) for name in pl_module.columns if name in figures}
+        row["seconds"] = round(self._seconds(), 2)
         self._started, self._before = None, 0.0
-        row |= {name: float(trainer.callback_metrics[name]) for name in COLUMNS if name in trainer.callback_metrics}
         self.rows = [old for old in self.rows if old["epoch"] < row["epoch"]] + [row]
         if not trainer.is_global_zero:
             return
         write_rows(self.run.metrics_file, self.rows)
+        if trainer.logger is not None:
+            trainer.logger.log_metrics(losses, trainer.global_step)
         left = sum(r["seconds"] for r in self.rows) / len(self.rows) * ((trainer.max_epochs or 0) - row["epoch"])
         self.console.print(
             f"epoch {int(row['epoch']):>3}/{trainer.max_epochs}  "
-            f"loss {row.get('train_loss', math.nan):.3f}  held-out: loss {row.get('val_loss', math.nan):.3f}, "
-            f"accuracy {row.get('val_accuracy', math.nan):.1%}, "
-            f"balanced {row.get('val_balanced_accuracy', math.nan):.1%}, F1 {row.get('val_f1', math.nan):.3f}  "
+            f"loss {row['train_loss']:.3f}  {_held_out(row, pl_module.columns)}"
             f"[dim]{row['seconds']:.0f} s, {duration(left)} left[/dim]",
             highlight=False,
             soft_wrap=True,
@@ -92,11 +92,11 @@ class EpochLog(Callback):
 class BestAndLast(ModelCheckpoint):
     """The best epoch's checkpoint and the last one's, found again in a run folder that was moved."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, monitor: str):
         super().__init__(
             dirpath=run.path,
             filename="best",
-            monitor="val_accuracy",
+            monitor=monitor,
             mode="max",
             enable_version_counter=False,
             save_on_train_epoch_end=True,
@@ -180,12 +180,18 @@ class GracefulStop(Callback):
 
 def write_rows(path: Path, rows: list[dict[str, float]]) -> None:
     """Write the epochs' figures as CSV, whole."""
-    names = [name for name in COLUMNS if any(name in row for row in rows)]
+    names = list(dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_whole(path, text.getvalue())
+
+
+def _held_out(row: Mapping[str, float], columns: Mapping[str, str]) -> str:
+    """The figures of held-out images in words, or nothing in an epoch without validation."""
+    figures = ", ".join(words.format(row[name]) for name, words in columns.items() if name in row)
+    return f"held-out: {figures}  " if figures else ""
 
 
 def duration(seconds: float) -> str:

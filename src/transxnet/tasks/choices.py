@@ -1,66 +1,98 @@
 """Choosing what the user left open, from the data and the hardware, and saying why."""
 
 import os
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import torch
 
-from transxnet.data.sources import Source
-from transxnet.data.transforms import Preprocessing
 from transxnet.errors import UserError
 from transxnet.tasks.config import TrainConfig
 
+C = TypeVar("C", bound=TrainConfig)
 
-def resolve(config: TrainConfig, source: Source, preprocessing: Preprocessing) -> tuple[TrainConfig, list[str]]:
-    """Fill in the options that are null.
 
-    Returns:
-        The options, complete, and a sentence for each choice.
+@dataclass(frozen=True)
+class Usual:
+    """What suits a task where the user does not say.
 
-    Raises:
-        UserError: a batch that is larger than the data.
+    Attributes:
+        batch_gpu: images a step on a GPU.
+        batch_cpu: images a step on a CPU.
+        epochs: passes over the training images.
+        rate: learning rate from scratch, for an update of ``rate_images`` images.
+        rate_images: see ``rate``; for others the rate goes by the square root.
     """
-    choices: list[str] = []
-    size, gpu = len(source.train), on_gpu(config)
 
-    def choose(name: str, value: Any, why: str) -> Any:
-        given = getattr(config, name)
-        if given is None:
-            choices.append(f"{name} {value}: {why}")
-            return value
-        return given
+    batch_gpu: int
+    batch_cpu: int
+    epochs: int
+    rate: float
+    rate_images: int
 
-    suits = "suits the sample" if source.img_size else "what the model was designed for"
-    chosen: dict[str, Any] = {"img_size": choose("img_size", preprocessing.img_size, suits)}
-    chosen["crop_pct"] = choose("crop_pct", preprocessing.crop_pct, "the model's own")
-    fitting = 128 if gpu else 32
-    while fitting > 2 and fitting * 8 > size:
-        fitting //= 2
-    batch = chosen["batch_size"] = choose("batch_size", fitting, "for a GPU" if gpu else "for a CPU, or few images")
-    count = processes(config)
-    if batch * count > size:
-        together = f" on each of {count} processes" if count > 1 else ""
-        raise UserError(
-            f"batch_size {batch}{together} is more than the {size} training images. "
-            f"Give --batch_size {min(fitting, size // count) or 1}."
-        )
-    epochs = chosen["epochs"] = choose("epochs", 100, "the default")
-    total, tuning = batch * config.accumulate * count, config.pretrained or config.checkpoint is not None
-    peak = float(f"{1e-3 * (total / 256) ** 0.5 * (0.1 if tuning else 1):.2g}")
-    why = f"1e-3 at 256 images an update, by the square root for {total}" + (", a tenth to fine-tune" if tuning else "")
-    chosen["lr"] = choose("lr", peak, why)
-    warmup = round(min(5, epochs / 10), 2)
-    chosen["warmup_epochs"] = choose("warmup_epochs", warmup, "a tenth of the epochs, at most 5")
-    updates = max(1, size // total) * epochs
-    decay = round(max(0.0, min(0.9998, 1 - 20 / updates)), 5)
-    span = f"the last twentieth of {updates} updates"
-    chosen["ema_decay"] = choose("ema_decay", decay, f"an average over {span}" if decay else f"no average over {span}")
-    workers = min(8, max(1, (os.cpu_count() or 1) // 2))
-    chosen["workers"] = choose("workers", workers, "for this machine's processors")
-    bf16 = gpu and torch.cuda.is_bf16_supported()
-    precision = "bf16-mixed" if bf16 else "16-mixed" if gpu else "32-true"
-    chosen["precision"] = choose("precision", precision, "for this device")
-    return config.replace(**chosen), choices
+
+USUAL = {
+    "classify": Usual(128, 32, 100, 1e-3, 256),
+    "detect": Usual(8, 4, 50, 1e-3, 16),
+    "segment": Usual(16, 8, 50, 1e-3, 16),
+}
+
+
+class Choices(Generic[C]):
+    """A configuration that is being completed, and a sentence for each choice.
+
+    Args:
+        config: with options that are null.
+    """
+
+    def __init__(self, config: C):
+        self.config = config
+        self.said: list[str] = []
+
+    def choose(self, name: str, value: Any, why: str) -> Any:
+        """Set an option that is null, say why, and give its value; one that was given stays."""
+        given = getattr(self.config, name)
+        if given is not None:
+            return given
+        self.said.append(f"{name} {str(value).lower() if isinstance(value, bool) else value}: {why}")
+        self.config = self.config.replace(**{name: value})  # type: ignore[assignment]
+        return value
+
+    def choose_common(self, images: int) -> None:
+        """The options that every task has.
+
+        Args:
+            images: how many there are to train on.
+
+        Raises:
+            UserError: a batch that is larger than the data.
+        """
+        config, usual, gpu = self.config, USUAL[self.config.task], on_gpu(self.config)
+        fitting = usual.batch_gpu if gpu else usual.batch_cpu
+        while fitting > 2 and fitting * 8 > images:
+            fitting //= 2
+        batch = self.choose("batch_size", fitting, "for a GPU" if gpu else "for a CPU, or few images")
+        count = processes(config)
+        if batch * count > images:
+            together = f" on each of {count} processes" if count > 1 else ""
+            raise UserError(
+                f"batch_size {batch}{together} is more than the {images} training images. "
+                f"Give --batch_size {min(fitting, images // count) or 1}."
+            )
+        epochs = self.choose("epochs", usual.epochs, "the default")
+        total, tuning = batch * config.accumulate * count, config.pretrained or config.checkpoint is not None
+        peak = float(f"{usual.rate * (total / usual.rate_images) ** 0.5 * (0.1 if tuning else 1):.2g}")
+        why = f"{usual.rate:g} at {usual.rate_images} images an update, by the square root for {total}"
+        self.choose("lr", peak, why + (", a tenth to fine-tune" if tuning else ""))
+        self.choose("warmup_epochs", round(min(5, epochs / 10), 2), "a tenth of the epochs, at most 5")
+        updates = max(1, images // total) * epochs
+        decay = round(max(0.0, min(0.9998, 1 - 20 / updates)), 5)
+        span = f"the last twentieth of {updates} updates"
+        self.choose("ema_decay", decay, f"an average over {span}" if decay else f"no average over {span}")
+        workers = min(8, max(1, (os.cpu_count() or 1) // 2))
+        self.choose("workers", workers, "for this machine's processors")
+        bf16 = gpu and torch.cuda.is_bf16_supported()
+        self.choose("precision", "bf16-mixed" if bf16 else "16-mixed" if gpu else "32-true", "for this device")
 
 
 def processes(config: TrainConfig) -> int:

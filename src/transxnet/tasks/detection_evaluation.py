@@ -79,6 +79,9 @@ class DetectionEvaluation:
     precision: dict[str, np.ndarray]
     quality: np.ndarray
 
+    def __len__(self) -> int:
+        return len(self.images)
+
     @property
     def class_names(self) -> list[str]:
         """K names; label 1 is the first."""
@@ -111,6 +114,7 @@ class DetectionScore:
 
     def update(self, answers: Sequence[dict[str, Tensor]], targets: Sequence[Target]) -> None:
         """Take the answers for the next images, and what is true of them."""
+        answers = [{name: value.cpu() for name, value in answer.items()} for answer in answers]
         self._metric.update(*comparable(answers, targets))
         for answer, target in zip(answers, targets, strict=True):
             self._found.append(Found.of(answer))
@@ -152,11 +156,11 @@ def coco_figures(result: dict[str, Tensor], masks: bool) -> dict[str, float]:
 def comparable(
     answers: Sequence[dict[str, Tensor]], targets: Sequence[Target]
 ) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
-    """Answers and truths as the metric takes them: plain tensors on the CPU, masks bool."""
+    """Answers and truths as the metric takes them: plain tensors, masks bool."""
     names = ("boxes", "labels", "scores", "area", "iscrowd", "masks")
 
     def plain(item: dict[str, Any]) -> dict[str, Tensor]:
-        tensors = {name: item[name].as_subclass(Tensor).detach().cpu() for name in names if name in item}
+        tensors = {name: item[name].as_subclass(Tensor).detach() for name in names if name in item}
         return tensors | ({"masks": tensors["masks"].bool()} if "masks" in tensors else {})
 
     return list(map(plain, answers)), list(map(plain, targets))
@@ -169,9 +173,9 @@ def image_f1(answer: dict[str, Tensor], target: Target) -> float:
     """
     sure = answer["scores"] >= SURE
     order = answer["scores"][sure].argsort(descending=True)
-    boxes, labels = answer["boxes"][sure][order].cpu(), answer["labels"][sure][order].cpu()
-    truth, true_labels = target["boxes"].as_subclass(Tensor).cpu(), target["labels"].cpu()
-    crowd = target["iscrowd"].bool().cpu() if "iscrowd" in target else torch.zeros(len(truth), dtype=torch.bool)
+    boxes, labels = answer["boxes"][sure][order], answer["labels"][sure][order]
+    truth, true_labels = target["boxes"].as_subclass(Tensor), target["labels"]
+    crowd = target["iscrowd"].bool() if "iscrowd" in target else torch.zeros(len(truth), dtype=torch.bool)
     overlap = box_iou(boxes, truth) * (labels[:, None] == true_labels) if len(boxes) and len(truth) else None
     free, hits, ignored = ~crowd, 0, 0
     for i in range(len(boxes)):

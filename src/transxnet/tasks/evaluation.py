@@ -36,6 +36,9 @@ class Evaluation:
     probabilities: np.ndarray
     weights: np.ndarray | None = None
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
     @property
     def predictions(self) -> np.ndarray:
         """(N,) predicted class indices."""

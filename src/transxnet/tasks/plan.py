@@ -1,77 +1,67 @@
-"""Settling what is to be trained on what, before anything is written."""
+"""From a training's options to all that takes part in it, whatever the task."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.pytorch import seed_everything
+from lightning.pytorch import LightningDataModule, seed_everything
 from rich.console import Console
 from timm.optim import list_optimizers
 from torch import nn
 
-from transxnet.data.module import ClassificationData
-from transxnet.data.sources import Source, open_source, without_unreadable
-from transxnet.data.transforms import Preprocessing
+from transxnet.data.dense_sources import DenseSource
+from transxnet.data.sources import Source
 from transxnet.errors import UserError, nearest
-from transxnet.models.create import check_name, create_model_with, own_size
-from transxnet.tasks.choices import resolve
+from transxnet.models.create import check_name, split_tag
 from transxnet.tasks.config import TrainConfig
-from transxnet.tasks.progress import progress_bar
-from transxnet.tasks.weights import start_from
+from transxnet.tasks.training import Training
 
 DROP_PATH_RATE = 0.1
 """Stochastic depth where the user does not say, for the models that have it."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(ABC):
     """What is to be trained on what, all options settled.
 
     Attributes:
         config: complete.
         source: the images.
         model: with its first weights.
-        model_args: what its constructor needs beyond the number of classes to build it again.
-        preprocessing: of held-out images.
+        model_args: what it takes beyond the number of classes to build the model again.
         choices: a sentence for each option that was chosen for the user.
         notes: sentences that the user should read.
     """
 
     config: TrainConfig
-    source: Source
+    source: Source | DenseSource
     model: nn.Module
     model_args: dict[str, Any]
-    preprocessing: Preprocessing
     choices: list[str]
     notes: list[str]
 
-    def batches(self) -> ClassificationData:
-        """The images as the trainer takes them.
+    @abstractmethod
+    def batches(self) -> LightningDataModule:
+        """The images as the trainer takes them; raises UserError for augmentations that there are not."""
 
-        Raises:
-            UserError: an augmentation policy that timm does not know.
-        """
-        config = self.config
-        assert config.batch_size is not None and config.workers is not None
-        try:
-            train_transform = self.preprocessing.training_transform(
-                min_scale=config.min_scale,
-                hflip=config.hflip,
-                vflip=config.vflip,
-                color_jitter=config.color_jitter,
-                auto_augment=config.auto_augment,
-                random_erasing=config.random_erasing,
-            )
-        except Exception as error:  # timm's parser of policies raises errors of many kinds
-            raise UserError(
-                f"timm does not know the policy auto_augment {config.auto_augment!r}: {error or type(error).__name__}. "
-                "Accepted: such as rand-m9-mstd0.5-inc1, augmix-m5-w4-d2, original."
-            ) from error
-        transform = self.preprocessing.transform()
-        return ClassificationData(
-            self.source, train_transform, transform, config.batch_size, config.workers, config.seed
-        )
+    @abstractmethod
+    def training(self) -> Training:
+        """The model as the trainer takes it."""
+
+    @abstractmethod
+    def preprocessing(self) -> dict[str, Any]:
+        """What is done to images before the model sees them, as plain data."""
+
+    def description(self) -> dict[str, Any]:
+        """What is stored beside the weights to build the model again."""
+        return {
+            "task": self.config.task,
+            "architecture": split_tag(self.config.model)[0],
+            "model_args": self.model_args,
+            "class_names": list(self.source.class_names),
+            "preprocessing": self.preprocessing(),
+        }
 
 
 def make_plan(config: TrainConfig, console: Console, stored_split: Path | None = None, resumed: bool = False) -> Plan:
@@ -86,23 +76,18 @@ def make_plan(config: TrainConfig, console: Console, stored_split: Path | None =
     Raises:
         UserError: data, model or weights that can't be opened or do not go together.
     """
+    from transxnet.tasks.plan_classify import plan_classify
+    from transxnet.tasks.plan_dense import plan_detect, plan_segment
+
     if not resumed:
-        _check_names(config)  # before the data is read, which may take long
+        check_names(config)  # before the data is read, which may take long
     seed_everything(config.seed, verbose=False)
-    source, notes = _readable_data(config, stored_split, console)
-    model, granted, about_weights = _build(config, source, resumed)
-    notes += about_weights
-    choices = []
-    if config.drop_path_rate is None:
-        rate = granted.pop("drop_path_rate", 0.0)
-        config = config.replace(drop_path_rate=rate)
-        choices.append(f"drop_path_rate {rate:g}: " + ("the default" if rate else "the model has no stochastic depth"))
-    preprocessing = Preprocessing.of_model(model, granted.get("img_size") or _size(config, source), config.crop_pct)
-    config, more = resolve(config, source, preprocessing)
-    return Plan(config, source, model, granted, preprocessing, choices + more, notes)
+    make: Any = {"classify": plan_classify, "detect": plan_detect, "segment": plan_segment}[config.task]
+    return make(config, console, stored_split, resumed)
 
 
-def _check_names(config: TrainConfig) -> None:
+def check_names(config: TrainConfig) -> None:
+    """Raise UserError for a model, an optimiser or a checkpoint that there is not."""
     check_name(config.model)
     optimizer, known = config.opt.lower().removeprefix("lookahead_"), [str(name) for name in list_optimizers()]
     if optimizer not in known:
@@ -116,61 +101,9 @@ def _check_names(config: TrainConfig) -> None:
         raise UserError(f"there is no checkpoint {config.checkpoint}. Accepted: a run folder or a file of weights.")
 
 
-def open_data(config: TrainConfig, stored_split: Path | None) -> Source:
-    """The images that a training's options name, split as a stored split says or anew."""
-    return open_source(
-        config.data,
-        val_fraction=config.val_fraction,
-        seed=config.seed,
-        stored_split=stored_split,
-        train_split=config.train_split,
-        val_split=config.val_split,
-        num_classes=config.num_classes,
-    )
-
-
-def _readable_data(config: TrainConfig, stored_split: Path | None, console: Console) -> tuple[Source, list[str]]:
-    source = open_data(config, stored_split)
-    total = len(source.train) + len(source.val)
-    with progress_bar(console, "looking at the images", total) as advance:
-        (train, val), unreadable = without_unreadable(source.train, source.val, progress=advance)
-    notes = source.notes + unreadable
-    return Source(train, val, source.split_made, source.img_size, notes), notes
-
-
-def _build(config: TrainConfig, source: Source, resumed: bool) -> tuple[nn.Module, dict[str, Any], list[str]]:
-    pretrained = config.pretrained and not resumed
-    options: dict[str, Any] = dict(num_classes=len(source.class_names), pretrained=pretrained)
-    rates = {"drop_path_rate": config.drop_path_rate, "drop_rate": config.drop_rate}
-    options |= {name: rate for name, rate in rates.items() if rate}
-    size = _size(config, source)
-    wishes: dict[str, Any] = {"img_size": size}
-    if config.drop_path_rate is None:
-        wishes["drop_path_rate"] = DROP_PATH_RATE
+def checkpoint_gradients(module: nn.Module, name: str) -> None:
+    """Let a network compute its activations again in the backward pass; raises UserError for one that can't."""
     try:
-        model, granted = create_model_with(config.model, wishes, **options)
-    except (TypeError, ValueError, AssertionError) as error:
-        given = ", ".join(f"{name} {value}" for name, value in {**options, "img_size": size}.items())
-        raise UserError(f"{config.model} can't be made with {given}: {error}") from error
-    _try(model, config.model, size)
-    notes = start_from(model, config.checkpoint) if config.checkpoint is not None and not resumed else []
-    if config.grad_checkpointing:
-        try:
-            model.set_grad_checkpointing()  # type: ignore[operator]
-        except (AssertionError, AttributeError) as error:
-            raise UserError(f"{config.model} has no gradient checkpointing. Leave out --grad_checkpointing.") from error
-    return model, granted, notes
-
-
-def _try(model: nn.Module, name: str, size: int) -> None:
-    """Run one image through, since many networks only then say that they do not take its size."""
-    try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, size, size))
-    except (AssertionError, RuntimeError, ValueError) as error:
-        raise UserError(f"{name} does not take images of {size}x{size}: {error} Give another --img_size.") from error
-    model.train()
-
-
-def _size(config: TrainConfig, source: Source) -> int:
-    return config.img_size or source.img_size or own_size(config.model)
+        module.set_grad_checkpointing()  # type: ignore[operator]
+    except (AssertionError, AttributeError) as error:
+        raise UserError(f"{name} has no gradient checkpointing. Leave out --grad_checkpointing.") from error

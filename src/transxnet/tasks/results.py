@@ -1,86 +1,150 @@
 """What a finished training leaves: its weights, figures, predictions and report."""
 
+import csv
+import io
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from torch import Tensor
 
-from transxnet.analysis.cost import Cost, count
+from transxnet.analysis.cost import count
+from transxnet.analysis.dense_cost import dense_info
 from transxnet.data.image_set import ImageSet
 from transxnet.data.images import UnreadableImage
-from transxnet.data.sources import Source
 from transxnet.files import write_whole
 from transxnet.models.checkpoints import read_checkpoint
 from transxnet.report import Report, write_report
-from transxnet.tasks.callbacks import EpochLog
-from transxnet.tasks.classify import Classifier
 from transxnet.tasks.config import TrainConfig
+from transxnet.tasks.detection_evaluation import DetectionEvaluation, coco_results
 from transxnet.tasks.evaluation import Evaluation, write_evaluation
-from transxnet.tasks.inference import evaluate_model
+from transxnet.tasks.inference import AnyEvaluation, judge
 from transxnet.tasks.progress import progress_bar
-from transxnet.tasks.run import Run, load_trained
+from transxnet.tasks.run import Run
+from transxnet.tasks.segmentation_evaluation import SegmentationEvaluation
+from transxnet.tasks.task_configs import ClassifyConfig, DetectConfig, SegmentConfig
+from transxnet.tasks.trained import load_trained
+from transxnet.tasks.training import Training
 from transxnet.tasks.weights import kept_weights
 
+FIGURES = {
+    "accuracy": "accuracy",
+    "majority": "  always the commonest class",
+    "balanced_accuracy": "balanced accuracy",
+    "f1": "F1, mean of the classes",
+    "top5_accuracy": "top-5 accuracy",
+    "weighted_accuracy": "accuracy, weighted by the labels' certainty",
+    "ap": "AP of boxes, IoU 0.50 to 0.95",
+    "ap50": "  at IoU 0.50",
+    "ap75": "  at IoU 0.75",
+    "ap_small": "  of objects under 32x32 pixels",
+    "ap_medium": "  of objects up to 96x96 pixels",
+    "ap_large": "  of larger objects",
+    "mask_ap": "AP of masks, IoU 0.50 to 0.95",
+    "mask_ap50": "  at IoU 0.50",
+    "mask_ap75": "  at IoU 0.75",
+    "mask_ap_small": "  of objects under 32x32 pixels",
+    "mask_ap_medium": "  of objects up to 96x96 pixels",
+    "mask_ap_large": "  of larger objects",
+    "miou": "mean IoU of the classes",
+    "mean_accuracy": "mean accuracy of the classes",
+    "pixel_accuracy": "pixel accuracy",
+}
+"""The figures of all tasks, in words."""
 
-def chosen_weights(run: Run, classifier: Classifier) -> dict[str, Tensor]:
+
+def chosen_weights(run: Run, training: Training) -> dict[str, Tensor]:
     """The weights of the best or the last epoch, averaged where an average was kept."""
-    if classifier.config.select == "last":
-        return classifier.best_weights.state_dict()
+    if training.config.select == "last":
+        return training.best_weights.state_dict()
     return kept_weights(read_checkpoint(run.best_checkpoint)["state_dict"])
 
 
-def write_results(run: Run, config: TrainConfig, source: Source, log: EpochLog, console: Console) -> None:
+def write_results(
+    run: Run, config: TrainConfig, source: Any, history: Sequence[dict[str, float]], console: Console
+) -> None:
     """Evaluate what was kept, store the figures and write the report."""
     trained = load_trained(run.path)
     assert config.batch_size is not None and config.workers is not None
     with progress_bar(console, "evaluating", len(source.val)) as advance:
-        evaluation = evaluate_model(
-            trained.model,
-            source.val,
-            trained.preprocessing.transform(),
-            config.batch_size,
-            config.workers,
-            None,
-            advance,
-        )
+        evaluation = judge(trained, source.val, config.batch_size, config.workers, progress=advance)
     figures = evaluation.metrics()
-    write_whole(
-        run.results_file, json.dumps({"images": len(evaluation.labels), "select": config.select, **figures}, indent=2)
-    )
-    write_evaluation(run.predictions_file, evaluation)
-    size = trained.preprocessing.img_size
-    cost = count(trained.model.cpu(), size, size)
-    write_report(_report(run, config, source, log, evaluation, cost), run.report_file)
-    show_figures(console, figures, len(evaluation.labels))
-    console.print(
-        f"run folder  {run.path}\nreport      {run.report_file}", highlight=False, markup=False, soft_wrap=True
-    )
-
-
-def _report(run: Run, config: TrainConfig, source: Source, log: EpochLog, evaluation: Evaluation, cost: Cost) -> Report:
+    write_whole(run.results_file, json.dumps({"images": len(evaluation), "select": config.select, **figures}, indent=2))
+    write_predictions(run, evaluation)
     stored = run.read_environment()
-    assert config.img_size is not None
-    return Report(
+    report = Report(
         title=f"{config.model} on {Path(config.data).name}",
         command=stored["command"],
         config=config.to_dict(),
         environment=stored["environment"],
         choices=stored["choices"],
-        history=log.rows,
+        history=history,
         evaluation=evaluation,
         image=_picture_by_order(source.val),
         model={
             "Model": config.model,
-            "Parameters": f"{cost.parameters / 1e6:.2f} M",
-            "Multiply-adds": f"{cost.multiply_adds / 1e9:.2f} G at {config.img_size}x{config.img_size}",
+            **_cost(config, trained.model, len(source.class_names)),
             "Training images": f"{len(source.train):,}",
             "Held-out images": f"{len(source.val):,}",
             "Weights kept": f"{config.select} epoch" + (", averaged" if config.ema_decay else ""),
         },
     )
+    write_report(report, run.report_file)
+    show_figures(console, figures, len(evaluation))
+    console.print(
+        f"run folder  {run.path}\nreport      {run.report_file}", highlight=False, markup=False, soft_wrap=True
+    )
+
+
+def write_predictions(run: Run, evaluation: AnyEvaluation) -> None:
+    """Write what was said of each held-out image.
+
+    Of a classifier ``predictions.csv`` with label, prediction and its probability; of a detector ``detections.json`` in
+    COCO's format of results; of a segmenter ``predictions.csv`` with each photograph's mean IoU.
+    """
+    if isinstance(evaluation, Evaluation):
+        write_evaluation(run.predictions_file, evaluation)
+    elif isinstance(evaluation, DetectionEvaluation):
+        images = evaluation.images
+        known = min(images.category_ids) >= 0
+        ids = images.category_ids if known else range(1, len(images.class_names) + 1)
+        results = [
+            result
+            for i, found in enumerate(evaluation.found)
+            for result in coco_results(found, images.image_id(i), list(ids))
+        ]
+        write_whole(run.detections_file, json.dumps(results))
+    else:
+        assert isinstance(evaluation, SegmentationEvaluation)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["name", "miou"])
+        for name, quality in zip(evaluation.images.own_names, evaluation.quality, strict=True):
+            writer.writerow([name, "" if math.isnan(quality) else f"{quality:.6f}"])
+        write_whole(run.predictions_file, text.getvalue())
+
+
+def _cost(config: TrainConfig, model: Any, classes: int) -> dict[str, str]:
+    """Parameters and multiply-adds, at the size that the task's published figures are for."""
+    if isinstance(config, DetectConfig):
+        assert config.min_size is not None
+        size = config.min_size, round(1.6 * config.min_size)
+        facts: Any = dense_info(config.model, "detect", config.head, size, classes)
+    elif isinstance(config, SegmentConfig):
+        assert config.crop is not None
+        size = config.crop, 4 * config.crop
+        facts = dense_info(config.model, "segment", None, size, classes)
+    else:
+        assert isinstance(config, ClassifyConfig) and config.img_size is not None
+        size = config.img_size, config.img_size
+        facts = count(model.cpu(), *size)
+    return {
+        "Parameters": f"{facts.parameters / 1e6:.2f} M",
+        "Multiply-adds": f"{facts.multiply_adds / 1e9:.2f} G at {size[0]}x{size[1]}",
+    }
 
 
 def _picture_by_order(images: Any) -> Callable[[int], Any]:
@@ -97,15 +161,7 @@ def _picture_by_order(images: Any) -> Callable[[int], Any]:
 
 def show_figures(console: Console, figures: dict[str, float], images: int) -> None:
     """Print an evaluation's figures."""
-    names = {
-        "accuracy": "accuracy",
-        "majority": "  always the commonest class",
-        "balanced_accuracy": "balanced accuracy",
-        "f1": "F1, mean of the classes",
-        "top5_accuracy": "top-5 accuracy",
-        "weighted_accuracy": "accuracy, weighted by the labels' certainty",
-    }
     console.print(f"\non {images:,} images", highlight=False, soft_wrap=True)
-    for name, text in names.items():
+    for name, text in FIGURES.items():
         if name in figures:
             console.print(f"  {text:<46}{figures[name]:>7.2%}", highlight=False, soft_wrap=True)

@@ -26,6 +26,9 @@ class SegmentationEvaluation:
     quality: np.ndarray
     maps: list[bytes]
 
+    def __len__(self) -> int:
+        return len(self.images)
+
     @property
     def class_names(self) -> list[str]:
         """K names; label 0 is the first."""

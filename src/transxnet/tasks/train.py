@@ -1,4 +1,4 @@
-"""Training a classifier, from DATA to a run folder with its report."""
+"""Training, from DATA to a run folder with its report."""
 
 import logging
 import os
@@ -11,25 +11,25 @@ from typing import Any
 
 import torch.distributed as dist
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
-from transxnet.data.image_set import ImageSet
-from transxnet.data.module import ClassificationData
+from transxnet.data.readers import Stream
 from transxnet.data.split import write_split
 from transxnet.errors import UserError
 from transxnet.files import next_free
 from transxnet.models.checkpoints import read_checkpoint
-from transxnet.models.create import split_tag
 from transxnet.tasks.callbacks import BestAndLast, EpochLog, GracefulStop
 from transxnet.tasks.choices import on_gpu, processes
-from transxnet.tasks.classify import Classifier, NonFiniteLoss
 from transxnet.tasks.config import TrainConfig
 from transxnet.tasks.plan import Plan, make_plan
 from transxnet.tasks.results import chosen_weights, write_results
-from transxnet.tasks.run import Run, save_model
+from transxnet.tasks.run import Run
+from transxnet.tasks.task_configs import make_config
+from transxnet.tasks.trained import save_model
+from transxnet.tasks.training import NonFiniteLoss, Training
 
 _OUT = "TRANSXNET_OUT"
 
@@ -37,21 +37,25 @@ _OUT = "TRANSXNET_OUT"
 def train(
     data: str | Path | None = None,
     *,
+    task: str | None = None,
     recipe: str | Path | None = None,
     resume: str | Path | None = None,
     overwrite: bool = False,
     console: Console | None = None,
     **options: Any,
 ) -> Run:
-    """Train a classifier on DATA and write a run folder.
+    """Train a classifier, a detector or a segmenter on DATA and write a run folder.
 
     Args:
-        data: a folder of class folders, a built-in sample (elpv, digits) or a timm reader name.
+        data: a folder (of class folders; with COCO's or Pascal VOC's annotations; of photographs and label maps), a
+            built-in sample (elpv, digits, scenes) or a timm reader name.
+        task: "classify", "detect" or "segment"; by default the recipe's, or what the data is for.
         recipe: one of the package's recipes by name, or a YAML file, whose values the options override.
         resume: an interrupted run's folder to go on with; then nothing else is given.
         overwrite: write over the run that ``out`` holds.
         console: where to report; by default standard output.
-        **options: the fields of :class:`~transxnet.tasks.config.TrainConfig`.
+        **options: the fields of :class:`~transxnet.tasks.config.TrainConfig` and those of the task's own class in
+            :mod:`transxnet.tasks.task_configs`.
 
     Returns:
         The run, with weights, figures and report.
@@ -63,7 +67,7 @@ def train(
     _quiet()
     console = console or Console()
     if resume is not None:
-        if data is not None or recipe is not None or overwrite or options:
+        if data is not None or task is not None or recipe is not None or overwrite or options:
             raise UserError("--resume goes on with a run as it was started; give no other option beside it.")
         run = Run.open(resume)
         plan = make_plan(run.read_config(), console, run.stored_split, resumed=run.last_checkpoint.is_file())
@@ -71,9 +75,10 @@ def train(
     else:
         if data is None:
             raise UserError(
-                "name the data to train on: a folder of class folders, elpv, digits, or a timm reader name."
+                "name the data to train on: a folder (the README has the layouts), a sample (elpv, digits, scenes), "
+                "or a timm reader name."
             )
-        config = TrainConfig.create(data, recipe, **options)
+        config = make_config(data, recipe, task, **options)
         if config.out is not None and _is_first_process():
             Run.check_free(Path(config.out), overwrite)  # before the data is read, which may take long
         plan = make_plan(config, console)
@@ -85,30 +90,30 @@ def train(
 
 
 @dataclass(frozen=True)
-class _Training:
+class _Prepared:
     """All that takes part in a training; making it has touched no file."""
 
     plan: Plan
     run: Run
-    classifier: Classifier
-    batches: ClassificationData
+    module: Training
+    batches: LightningDataModule
     log: EpochLog
     stop: GracefulStop
     trainer: Trainer
 
 
-def _prepare(plan: Plan, run: Run, console: Console) -> _Training:
-    classifier = Classifier(plan.model, len(plan.source.class_names), plan.config)
+def _prepare(plan: Plan, run: Run, console: Console) -> _Prepared:
+    module = plan.training()
     log, stop = EpochLog(run, console), GracefulStop(run)
     try:
-        trainer = _trainer(run, plan.config, console, [log, stop, BestAndLast(run)])
+        trainer = _trainer(run, plan.config, console, [log, stop, BestAndLast(run, module.monitor)])
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         config = plan.config
         raise UserError(
             f"this machine or Lightning does not take accelerator {config.accelerator}, devices {config.devices}, "
             f"strategy {config.strategy} and precision {config.precision} together: {error}"
         ) from error
-    return _Training(plan, run, classifier, plan.batches(), log, stop, trainer)
+    return _Prepared(plan, run, module, plan.batches(), log, stop, trainer)
 
 
 def _make_run(plan: Plan, run: Run, overwrite: bool) -> None:
@@ -118,24 +123,25 @@ def _make_run(plan: Plan, run: Run, overwrite: bool) -> None:
         return
     Run.create(run.path, overwrite)
     run.write_environment(_command(config), plan.choices + plan.notes)
-    if source.split_made and isinstance(source.train, ImageSet) and isinstance(source.val, ImageSet):
+    if source.split_made:
+        assert not isinstance(source.train, Stream) and not isinstance(source.val, Stream)
         write_split(run.split_file, {"train": source.train.own_names, "val": source.val.own_names})
     data = str(Path(config.data).resolve()) if Path(config.data).exists() else config.data
     run.write_config(config.replace(data=data, out=None))  # the folder may be moved; the data may not
 
 
-def _fit(training: _Training, resumed: bool, console: Console) -> Run:
+def _fit(training: _Prepared, resumed: bool, console: Console) -> Run:
     plan, run, trainer = training.plan, training.run, training.trainer
     checkpoint = None
     if resumed and run.last_checkpoint.is_file():
         checkpoint = run.last_checkpoint
-        _check_checkpoint(run, training.classifier)
+        _check_checkpoint(run, training.module)
     elif resumed:
         console.print("no checkpoint was saved before the interruption: starting from the beginning", soft_wrap=True)
     os.environ[_OUT] = str(run.path)  # for the processes that Lightning starts beside this one
     try:
         with training.stop.listening():
-            trainer.fit(training.classifier, training.batches, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(training.module, training.batches, ckpt_path=checkpoint, weights_only=True)
     except NonFiniteLoss as error:
         raise NonFiniteLoss(f"{error} {_last_good(run)}") from error
     except RuntimeError:
@@ -147,19 +153,17 @@ def _fit(training: _Training, resumed: bool, console: Console) -> Run:
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()  # the results are for all of the held-out images, not this process's share
     if trainer.is_global_zero:
-        config, source = plan.config, plan.source
-        weights = chosen_weights(run, training.classifier)
-        save_model(run, weights, split_tag(config.model)[0], plan.model_args, source.class_names, plan.preprocessing)
-        write_results(run, config, source, training.log, console)
+        save_model(run, chosen_weights(run, training.module), plan.description())
+        write_results(run, plan.config, plan.source, training.log.rows, console)
     return run
 
 
-def _check_checkpoint(run: Run, classifier: Classifier) -> None:
+def _check_checkpoint(run: Run, module: Training) -> None:
     """Look at a checkpoint before Lightning, whose errors are for its own users."""
     path = run.last_checkpoint
     try:
         checkpoint = read_checkpoint(path)
-        classifier.load_state_dict(checkpoint["state_dict"])
+        module.load_state_dict(checkpoint["state_dict"])
         needed = ("loops", "optimizer_states", "lr_schedulers", "callbacks", "train_loss")
         missing = [key for key in needed if key not in checkpoint]
         if missing:
@@ -188,6 +192,7 @@ def _trainer(run: Run, config: TrainConfig, console: Console, callbacks: list[Ca
     return Trainer(
         default_root_dir=run.path,
         max_epochs=config.epochs + config.cooldown_epochs,
+        check_val_every_n_epoch=config.val_every,
         accumulate_grad_batches=config.accumulate,
         gradient_clip_val=config.clip_grad,
         precision=config.precision,  # type: ignore[arg-type]
@@ -207,9 +212,10 @@ def _trainer(run: Run, config: TrainConfig, console: Console, callbacks: list[Ca
 
 def _say(plan: Plan, run: Run, console: Console) -> None:
     config, source = plan.config, plan.source
+    what = {"detect": "objects", "segment": "label maps"}.get(config.task)
     lines = [
         f"{config.model} on {config.data}: {len(source.train):,} images to train on, {len(source.val):,} held out, "
-        f"{len(source.class_names)} classes",
+        f"{len(source.class_names)} classes" + (f" of {what}" if what else ""),
         *(f"  chose {choice}" for choice in plan.choices),
         *(f"  {note}" for note in plan.notes),
         f"run folder {run.path}",
@@ -220,10 +226,10 @@ def _say(plan: Plan, run: Run, console: Console) -> None:
 
 def _command(config: TrainConfig) -> str:
     """The shell command that trains this again."""
-    default = TrainConfig(config.data)
-    words = ["transxnet", "train", config.data]
+    default = type(config)(config.data)
+    words = ["transxnet", "train", config.data, *([] if config.task == "classify" else ["--task", config.task])]
     for name, value in config.to_dict().items():
-        if name not in ("data", "out") and value != getattr(default, name):
+        if name not in ("task", "data", "out") and value != getattr(default, name):
             words += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
     return shlex.join(words)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transxnet.errors import UserError
 from transxnet.models.checkpoints import convert_official_state_dict, load_adapted, read_checkpoint
 from transxnet.models.transxnet import TransXNet
+from transxnet.tasks.config import TrainConfig
 from transxnet.tasks.run import Run
 
 _LIGHTNING = "pytorch-lightning_version"
@@ -29,7 +30,7 @@ def start_from(model: nn.Module, checkpoint: str) -> list[str]:
     Raises:
         UserError: no such file, not a checkpoint, or one of another model.
     """
-    tensors = dict(_read(Path(checkpoint)))
+    tensors = dict(read_weights(Path(checkpoint)))
     try:
         if isinstance(model, TransXNet):
             tensors = convert_official_state_dict(tensors)
@@ -44,13 +45,23 @@ def start_from(model: nn.Module, checkpoint: str) -> list[str]:
     return notes
 
 
+def dense_start(config: TrainConfig, resumed: bool) -> dict[str, Any]:
+    """What a detector or segmenter starts from, as :func:`~transxnet.heads.create_detector` takes it."""
+    if resumed:
+        return {}
+    if config.checkpoint is not None:
+        return {"checkpoint": read_weights(Path(config.checkpoint))}
+    return {"pretrained": config.pretrained}
+
+
 def kept_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The network to use of a training's state: the averaged one, where there is one."""
     prefix = "ema.module." if any(name.startswith("ema.module.") for name in state_dict) else "model."
     return {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def read_weights(path: Path) -> Mapping[str, Any]:
+    """The tensors of a run folder, finished or not, of one of its checkpoints, or what another file holds."""
     if path.is_dir():
         run = Run.open(path)
         finished = run.weights_file.is_file() or not run.last_checkpoint.is_file()

@@ -1,0 +1,208 @@
+"""What it takes to train a detector or a segmenter."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+from torch import nn
+
+from transxnet.data.dense_module import DetectionData, SegmentationData
+from transxnet.data.dense_sources import DenseSource, open_dense_source
+from transxnet.data.dense_transforms import (
+    AlignedResize,
+    detection_training,
+    evaluation_scale,
+    segmentation_training,
+)
+from transxnet.data.detection_set import DetectionSet
+from transxnet.data.segmentation_set import SegmentationSet
+from transxnet.errors import UserError
+from transxnet.heads import create_detector, create_segmenter
+from transxnet.heads.pyramid import NoStochasticDepth
+from transxnet.tasks.choices import Choices
+from transxnet.tasks.detect import Detector
+from transxnet.tasks.plan import DROP_PATH_RATE, Plan, checkpoint_gradients
+from transxnet.tasks.progress import progress_bar
+from transxnet.tasks.segment import Segmenter
+from transxnet.tasks.task_configs import DetectConfig, SegmentConfig
+from transxnet.tasks.weights import dense_start
+
+MIN_SIZE, MAX_SIZE, CROP = 800, 1333, 512
+"""Of the published trainings: an image's shorter and longer side on COCO, and the crop on ADE20K, in pixels."""
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class DetectPlan(Plan):
+    """A detector's training."""
+
+    config: DetectConfig
+    source: DenseSource[DetectionSet]
+
+    def batches(self) -> DetectionData:
+        """The images as the trainer takes them."""
+        config, source = self.config, self.source
+        assert config.batch_size is not None and config.workers is not None and config.hflip is not None
+        return DetectionData(
+            source.train,
+            source.val,
+            detection_training(hflip=config.hflip, vflip=config.vflip, photometric=bool(config.photometric)),
+            config.batch_size,
+            config.workers,
+            config.seed,
+            masks=config.head == "maskrcnn",
+            group_by_aspect=config.group_by_aspect,
+        )
+
+    def training(self) -> Detector:
+        """The detector as the trainer takes it."""
+        return Detector(self.model, self.config)  # type: ignore[arg-type]
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Nothing: detectors resize and normalise what they are given."""
+        return {}
+
+
+@dataclass(frozen=True)
+class SegmentPlan(Plan):
+    """A segmenter's training."""
+
+    config: SegmentConfig
+    source: DenseSource[SegmentationSet]
+
+    def batches(self) -> SegmentationData:
+        """The photographs as the trainer takes them."""
+        config = self.config
+        assert config.batch_size is not None and config.workers is not None
+        assert config.crop is not None and config.hflip is not None and config.photometric is not None
+        train_transform = segmentation_training(
+            crop=config.crop,
+            hflip=config.hflip,
+            vflip=config.vflip,
+            photometric=config.photometric,
+            cat_max_ratio=config.cat_max_ratio,
+        )
+        return SegmentationData(
+            self.source.train,
+            self.source.val,
+            train_transform,
+            AlignedResize(evaluation_scale(config.crop)),
+            config.batch_size,
+            config.workers,
+            config.seed,
+        )
+
+    def training(self) -> Segmenter:
+        """The segmenter as the trainer takes it."""
+        return Segmenter(self.model, self.config)  # type: ignore[arg-type]
+
+    def preprocessing(self) -> dict[str, Any]:
+        """The longer and the shorter side that photographs are resized to fit."""
+        assert self.config.crop is not None
+        return {"scale": list(evaluation_scale(self.config.crop))}
+
+
+def plan_detect(config: DetectConfig, console: Console, stored_split: Path | None, resumed: bool) -> DetectPlan:
+    """The plan of a detector's training; see :func:`~transxnet.tasks.plan.make_plan`."""
+    source: DenseSource[DetectionSet] = open_dense(config, console, stored_split)
+    notes = list(source.notes)
+    train = source.train
+    if config.skip_empty:
+        train = train.with_objects()
+        notes.append(f"{len(source.train) - len(train):,} images without objects are left out of the training")
+        source = _with_train(source, train)
+    choices = Choices(config)
+    suits = "suits the sample" if source.img_size else "as published on COCO"
+    short = choices.choose("min_size", source.img_size or MIN_SIZE, suits)
+    choices.choose("max_size", round(short * MAX_SIZE / MIN_SIZE), "1333/800 of min_size, as published")
+    choices.choose("photometric", False, "as published on COCO")
+    choices.choose("hflip", source.hflip, "suits the data" if source.hflip else "the sample must not be mirrored")
+
+    start = dense_start(config, resumed)
+
+    def build(rate: float) -> nn.Module:
+        return create_detector(
+            config.head,
+            config.model,
+            len(source.class_names),
+            drop_path_rate=rate,
+            min_size=choices.config.min_size or 0,
+            max_size=choices.config.max_size or 0,
+            **start,
+        )
+
+    model = _with_stochastic_depth(build, choices)
+    choices.choose_common(len(train))
+    _checkpoint(model, config.grad_checkpointing, config.model)
+    args = {name: getattr(choices.config, name) for name in ("head", "min_size", "max_size")}
+    return DetectPlan(choices.config, source, model, args, choices.said, notes)
+
+
+def plan_segment(config: SegmentConfig, console: Console, stored_split: Path | None, resumed: bool) -> SegmentPlan:
+    """The plan of a segmenter's training; see :func:`~transxnet.tasks.plan.make_plan`."""
+    source: DenseSource[SegmentationSet] = open_dense(config, console, stored_split)
+    notes = list(source.notes)
+    choices = Choices(config)
+    suits = "suits the sample" if source.img_size else "as published on ADE20K"
+    choices.choose("crop", source.img_size or CROP, suits)
+    choices.choose("photometric", True, "as published on ADE20K")
+    choices.choose("hflip", source.hflip, "suits the data" if source.hflip else "the sample must not be mirrored")
+
+    start = dense_start(config, resumed)
+
+    def build(rate: float) -> nn.Module:
+        return create_segmenter(config.model, len(source.class_names), drop_path_rate=rate, **start)
+
+    model = _with_stochastic_depth(build, choices)
+    choices.choose_common(len(source.train))
+    _checkpoint(model, config.grad_checkpointing, config.model)
+    return SegmentPlan(choices.config, source, model, {}, choices.said, notes)
+
+
+def open_dense(config: Any, console: Console, stored_split: Path | None) -> DenseSource:
+    """The photographs that a detector's or segmenter's options name, split as a stored split says or anew."""
+    return open_dense_source(
+        config.data,
+        config.task,
+        masks=getattr(config, "head", None) == "maskrcnn",
+        zero_is_ignored=getattr(config, "zero_is_ignored", None),
+        val_fraction=config.val_fraction,
+        seed=config.seed,
+        stored_split=stored_split,
+        progress=looking(console),
+    )
+
+
+def looking(console: Console) -> Callable[[int], AbstractContextManager[Callable[[int], None]]]:
+    """Shows a bar while photographs are looked at."""
+    return partial(progress_bar, console, "looking at the images")
+
+
+def _with_train(source: DenseSource[DetectionSet], train: DetectionSet) -> DenseSource[DetectionSet]:
+    if not len(train):
+        raise UserError("no training image holds an object. Leave out --skip_empty, or check the annotations.")
+    return replace(source, train=train)
+
+
+def _with_stochastic_depth(build: Callable[[float], M], choices: Choices) -> M:
+    """The model with the rate that was asked for, or with the usual one if it has stochastic depth at all."""
+    given = choices.config.drop_path_rate
+    if given is not None:
+        return build(given)
+    try:
+        model = build(DROP_PATH_RATE)
+    except NoStochasticDepth:
+        choices.choose("drop_path_rate", 0.0, "the model has no stochastic depth")
+        return build(0.0)
+    choices.choose("drop_path_rate", DROP_PATH_RATE, "the default")
+    return model
+
+
+def _checkpoint(model: nn.Module, wanted: bool, name: str) -> None:
+    if wanted:
+        checkpoint_gradients(model.backbone.body, name)  # type: ignore[union-attr, arg-type]

@@ -1,0 +1,156 @@
+"""What the trainings of all tasks have in common, as Lightning runs it."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from transxnet.data.sampler import seed_step
+from transxnet.errors import UserError
+from transxnet.tasks.config import TrainConfig
+
+FINITE_CHECK_EVERY = 25
+"""Steps between looks at the loss on a GPU, where each look waits for the device."""
+
+
+class NonFiniteLoss(UserError):
+    """The loss is no number any more."""
+
+
+class Training(LightningModule):
+    """A network, its losses, its optimiser and the average of its weights.
+
+    All randomness of a step (mixup, stochastic depth, dropout, sampling) follows from the run's seed and the step's
+    number.
+
+    Args:
+        model: the network.
+        config: the training's options, resolved.
+    """
+
+    monitor: str
+    """Of the figures of an epoch the one by which epochs are compared; more is better."""
+    columns: Mapping[str, str]
+    """The figures that validation gives, and how the console shows each."""
+
+    def __init__(self, model: nn.Module, config: TrainConfig):
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.ema = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    @property
+    def best_weights(self) -> nn.Module:
+        """The network to validate and keep: the averaged one, where there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+    def losses(self, batch: Any) -> Mapping[str, Tensor]:
+        """The losses of a training batch by name; their sum is what is minimised."""
+        raise NotImplementedError
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        seed_step(self.config.seed, self._step_number())
+        losses = self.losses(batch)
+        loss = torch.stack(list(losses.values())).sum()
+        self._watch({"train_loss": loss, **({f"train_{k}": v for k, v in losses.items()} if len(losses) > 1 else {})})
+        return loss
+
+    def epoch_losses(self) -> dict[str, float]:
+        """Mean losses of the epoch so far, over all processes, which must all ask."""
+        means = {name: total.to(self.device) / max(1, self._count) for name, total in self._sums.items()}
+        return {name: float(self.trainer.strategy.reduce(mean)) for name, mean in means.items()}
+
+    def on_fit_start(self) -> None:
+        """Lay the weights out for the convolutions."""
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The running epoch's losses so far."""
+        sums = {name: total.item() for name, total in self._sums.items()}
+        checkpoint["train_loss"] = {"sums": sums, "count": self._count}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on adding up the losses of the epoch that was interrupted."""
+        saved = checkpoint["train_loss"]
+        self._sums = {name: torch.tensor(total) for name, total in saved["sums"].items()}
+        self._count = saved["count"]
+
+    def on_validation_start(self) -> None:
+        """Never validate, and so never keep, a network whose loss is no number."""
+        self._check_finite(self._sums.get("train_loss", torch.zeros(())))
+
+    def on_validation_end(self) -> None:
+        """The epoch's last update can be the one that breaks the network: then nothing of it is kept either."""
+        weights = [parameter.detach() for parameter in self.best_weights.parameters()]
+        self._check_finite(torch.stack([weight.abs().max() for weight in weights if weight.numel()]).max())
+        if "val_loss" in self.trainer.callback_metrics:
+            self._check_finite(self.trainer.callback_metrics["val_loss"])
+
+    def on_train_epoch_end(self) -> None:
+        """The next epoch's losses start from zero."""
+        self._sums, self._count = {}, 0
+
+    def configure_optimizers(self) -> Any:
+        """timm's optimiser with its weight-decay and layer-decay groups; a cosine or steps, by updates."""
+        config = self.config
+        optimizer = create_optimizer_v2(
+            self.model, config.opt, lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay
+        )
+        assert config.epochs is not None and config.lr is not None
+        milestones = config.decay_epochs()
+        updates = round(self.trainer.estimated_stepping_batches / (config.epochs + config.cooldown_epochs))
+        scheduler, _ = create_scheduler_v2(
+            optimizer,
+            "multistep" if milestones else "cosine",
+            num_epochs=config.epochs,
+            decay_milestones=milestones,  # type: ignore[arg-type]
+            decay_rate=0.1,
+            min_lr=min(config.min_lr, config.lr),
+            warmup_lr=min(config.warmup_lr, config.lr),
+            warmup_epochs=config.warmup_epochs,  # type: ignore[arg-type]
+            cooldown_epochs=config.cooldown_epochs,
+            step_on_epochs=False,
+            updates_per_epoch=updates,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """timm's schedulers count updates themselves."""
+        scheduler.step_update(num_updates=self.trainer.global_step)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """An update of the weights, then of their average."""
+        super().optimizer_step(*args, **kwargs)
+        if self.ema is not None:
+            self.ema.update(self.model, step=self.trainer.global_step)
+
+    def _step_number(self) -> int:
+        return self.trainer.fit_loop.epoch_loop.total_batch_idx
+
+    def _watch(self, losses: Mapping[str, Tensor]) -> None:
+        for name, loss in losses.items():
+            loss = loss.detach()
+            self._sums[name] = self._sums.get(name, torch.zeros(())).to(loss.device) + loss
+        self._count += 1
+        total = self._sums["train_loss"]
+        if total.device.type == "cpu" or self._step_number() % FINITE_CHECK_EVERY == 0:
+            self._check_finite(total)
+
+    def _check_finite(self, value: Tensor) -> None:
+        if math.isfinite(value.item()):
+            return
+        step, epoch = self._step_number(), self.trainer.current_epoch
+        raise NonFiniteLoss(
+            f"the loss is not finite any more at step {step} (epoch {epoch + 1}). Nothing of this epoch is kept. "
+            f"Lower the learning rate (lr is {self.config.lr:g}), clip the gradient (--clip_grad 1), or train in full "
+            "precision (--precision 32-true)."
+        )

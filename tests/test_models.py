@@ -22,21 +22,29 @@ from torch.utils.flop_counter import FlopCounterMode
 from transxnet import TransXNet, TransXNetFeatures, convert_official_state_dict
 from transxnet.layers import DMixer, position_bias
 
-PARAMETERS = {"transxnet_n": 3_146_000, "transxnet_t": 12_834_808, "transxnet_s": 26_864_068, "transxnet_b": 48_009_002}
+PARAMETERS = {
+    "transxnet_n": 3_146_000,
+    "transxnet_t": 12_834_808,
+    "transxnet_s": 26_864_068,
+    "transxnet_b": 48_009_002,
+    "transxnet_swin_style": 10_742_016,
+}
 DEPTHS = {
     "transxnet_n": (2, 2, 4, 2),
     "transxnet_t": (3, 3, 9, 3),
     "transxnet_s": (4, 4, 12, 4),
     "transxnet_b": (4, 4, 21, 4),
+    "transxnet_swin_style": (2, 2, 6, 2),
 }
 WIDTHS = {
     "transxnet_n": [32, 64, 128, 256],
     "transxnet_t": [48, 96, 224, 448],
     "transxnet_s": [64, 128, 320, 512],
     "transxnet_b": [76, 152, 336, 672],
+    "transxnet_swin_style": [64, 128, 256, 512],
 }
 EVERY = pytest.mark.parametrize("name", list(PARAMETERS))
-SMALL = pytest.mark.parametrize("name", ["transxnet_n", "transxnet_t"])
+SMALL = pytest.mark.parametrize("name", ["transxnet_n", "transxnet_t", "transxnet_swin_style"])
 
 
 def on_meta(name: str, **kwargs) -> TransXNet:

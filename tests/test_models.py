@@ -18,6 +18,7 @@ from timm.models import group_parameters
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from tracing import assert_same, trace
 
 from transxnet import TransXNet, TransXNetFeatures, convert_official_state_dict
 from transxnet.layers import DMixer, position_bias
@@ -59,26 +60,6 @@ def published_t(form: str) -> nn.Module:
     state = {name: torch.from_numpy(array) for name, array in fill.checkpoint("t", form).items()}
     model.load_state_dict(convert_official_state_dict(state))
     return model
-
-
-def trace(model: nn.Module, x: Tensor, run=None) -> dict[str, Tensor]:
-    """All that one forward and backward pass gives and leaves behind, by name; ``run`` stands in for the model."""
-    x = x.detach().clone().requires_grad_()
-    model.zero_grad()
-    out = (model if run is None else run)(x)
-    out.square().sum().backward()
-    return {
-        "output": out.detach(),
-        "gradient of the input": x.grad,
-        **{f"gradient of {name}": p.grad.clone() for name, p in model.named_parameters()},
-        **{f"buffer {name}": b.clone() for name, b in model.named_buffers()},
-    }
-
-
-def assert_same(actual: dict[str, Tensor], truth: dict[str, Tensor], atol: float) -> None:
-    assert actual.keys() == truth.keys()
-    far = {n: (actual[n].double() - truth[n].double()).abs().max().item() for n in truth}
-    assert {name: distance for name, distance in far.items() if not distance <= atol} == {}
 
 
 # Published numbers

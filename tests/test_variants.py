@@ -257,6 +257,7 @@ def test_a_class_of_the_user_s_can_stand_in_each_place(tiny, images):
         (dict(ffn_scales=3), r"such as \(1, 3, 5, 7\), or \(\) for the plain FFN, got 3. Did you mean \(3,\)"),
         (dict(ffn_scales="357"), "ffn_scales must be kernel sizes .* got '357'"),
         (dict(ffn_scales=(1, 4)), r"must be odd kernel sizes .* got 4 in \(1, 4\). The nearest: 3 or 5"),
+        (dict(ffn_scales=(0, 3)), r"got 0 in \(0, 3\). The nearest: 1\.$"),
         (dict(ffn_scales=(3.0,)), r"must be odd kernel sizes .* got 3.0 in \(3.0,\)"),
         (dict(attn_ratio=0.3), "between 0 and 1 that the heads divide, .* got 0.3. The nearest that work: 1/4 or 3/8"),
         (dict(attn_ratio=1), "got 1. The nearest that work: 3/4 or 7/8"),

@@ -65,7 +65,8 @@ def check_ffn_scales(scales: Any) -> None:
         )
     for scale in scales:
         if not isinstance(scale, int) or isinstance(scale, bool) or scale < 1 or scale % 2 == 0:
-            close = f" The nearest: {max(scale - 1, 1)} or {max(scale + 1, 1)}." if type(scale) is int else ""
+            odd = sorted({max(scale - 1, 1), max(scale + 1, 1)}) if type(scale) is int else []
+            close = f" The nearest: {' or '.join(map(str, odd))}." if odd else ""
             raise UserError(
                 f"ffn_scales must be odd kernel sizes such as (1, 3, 5, 7), or () for the plain FFN, got {scale!r} in "
                 f"{tuple(scales)}.{close}"

@@ -18,25 +18,34 @@ from timm.models import group_parameters
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from tracing import assert_same, trace
 
 from transxnet import TransXNet, TransXNetFeatures, convert_official_state_dict
 from transxnet.layers import DMixer, position_bias
 
-PARAMETERS = {"transxnet_n": 3_146_000, "transxnet_t": 12_834_808, "transxnet_s": 26_864_068, "transxnet_b": 48_009_002}
+PARAMETERS = {
+    "transxnet_n": 3_146_000,
+    "transxnet_t": 12_834_808,
+    "transxnet_s": 26_864_068,
+    "transxnet_b": 48_009_002,
+    "transxnet_swin_style": 10_742_016,
+}
 DEPTHS = {
     "transxnet_n": (2, 2, 4, 2),
     "transxnet_t": (3, 3, 9, 3),
     "transxnet_s": (4, 4, 12, 4),
     "transxnet_b": (4, 4, 21, 4),
+    "transxnet_swin_style": (2, 2, 6, 2),
 }
 WIDTHS = {
     "transxnet_n": [32, 64, 128, 256],
     "transxnet_t": [48, 96, 224, 448],
     "transxnet_s": [64, 128, 320, 512],
     "transxnet_b": [76, 152, 336, 672],
+    "transxnet_swin_style": [64, 128, 256, 512],
 }
 EVERY = pytest.mark.parametrize("name", list(PARAMETERS))
-SMALL = pytest.mark.parametrize("name", ["transxnet_n", "transxnet_t"])
+SMALL = pytest.mark.parametrize("name", ["transxnet_n", "transxnet_t", "transxnet_swin_style"])
 
 
 def on_meta(name: str, **kwargs) -> TransXNet:
@@ -51,26 +60,6 @@ def published_t(form: str) -> nn.Module:
     state = {name: torch.from_numpy(array) for name, array in fill.checkpoint("t", form).items()}
     model.load_state_dict(convert_official_state_dict(state))
     return model
-
-
-def trace(model: nn.Module, x: Tensor, run=None) -> dict[str, Tensor]:
-    """All that one forward and backward pass gives and leaves behind, by name; ``run`` stands in for the model."""
-    x = x.detach().clone().requires_grad_()
-    model.zero_grad()
-    out = (model if run is None else run)(x)
-    out.square().sum().backward()
-    return {
-        "output": out.detach(),
-        "gradient of the input": x.grad,
-        **{f"gradient of {name}": p.grad.clone() for name, p in model.named_parameters()},
-        **{f"buffer {name}": b.clone() for name, b in model.named_buffers()},
-    }
-
-
-def assert_same(actual: dict[str, Tensor], truth: dict[str, Tensor], atol: float) -> None:
-    assert actual.keys() == truth.keys()
-    far = {n: (actual[n].double() - truth[n].double()).abs().max().item() for n in truth}
-    assert {name: distance for name, distance in far.items() if not distance <= atol} == {}
 
 
 # Published numbers

@@ -60,7 +60,9 @@ def doctor(
     with torch.device("meta"):
         network = create_model(model)
     if not isinstance(network, TransXNet):
-        raise UserError(f"doctor looks at our operators, which {model} does not have. Name one of ours: transxnet_t.")
+        raise UserError(
+            f"doctor looks at TransXNet's blocks, which {model} does not have. Name one of ours: transxnet_t."
+        )
     with torch.set_grad_enabled(mode == "train"):
         return list(_findings(network, size, batch, getattr(torch, dtype), where))
 

@@ -95,6 +95,10 @@ def test_any_size_gives_the_same_whichever_the_bias_is_kept_for(trained, dense, 
         dict(mlp_ratios=(1, 2, 3, 4)),
         dict(drop_rate=0.5, drop_path_rate=0.5),
         dict(layer_scale_init_value=0.0),
+        dict(attn_ratio=0.25),
+        dict(attn_ratio=(0.75, 0.5, 0.25, 0.625)),
+        dict(ffn_scales=(3,)),
+        dict(ffn_scales=(9, 1, 3)),
     ],
     ids=str,
 )
@@ -228,6 +232,27 @@ def test_one_that_was_made_before_comes_back_as_a_copy(trained, img_size):
 def test_another_network_is_refused_by_name(tiny, make, name):
     with pytest.raises(UserError, match=f"takes a TransXNet or a TransXNetFeatures, got {name}"):
         reparameterize(make(tiny))
+
+
+@pytest.mark.parametrize(
+    ("option", "part", "wanted"),
+    [
+        (dict(dpe=False), "Identity", "True"),
+        (dict(local_conv="dyconv"), "DyConv", "'idconv'"),
+        (dict(token_enhancer=None), "Identity", "'ste'"),
+        (dict(ffn_scales=()), "FFN", "at least one"),
+        (dict(spatial_reduction="non_overlapping"), "NonOverlappingSpatialReduction", "'overlapping'"),
+    ],
+)
+def test_other_parts_than_the_paper_s_are_refused_by_their_option(tiny, option, part, wanted):
+    (name,) = option
+    with pytest.raises(UserError, match=f"has {part} by its option {name}, which would have to be {wanted}"):
+        reparameterize(tiny(**option))
+
+
+def test_the_swin_like_network_is_refused():
+    with pytest.raises(UserError, match="got SwinStyle"):
+        reparameterize(timm.create_model("transxnet_swin_style"))
 
 
 def test_a_size_that_is_not_positive_is_refused(tiny):

@@ -63,12 +63,12 @@ def depthwise(x: Tensor, conv: nn.Conv2d, activate: bool = False) -> Tensor:
 
 
 def joined(first: Tensor, second: Tensor, like: Tensor) -> Tensor:
-    """Two halves of the channels side by side, in the memory layout of ``like``, whatever theirs are."""
+    """Two shares of the channels side by side, in the memory layout of ``like``, whatever theirs are."""
     if not may_overwrite(like):
         return torch.cat([first, second], dim=1)
     out = torch.empty_like(like, dtype=first.dtype)
-    for part, half in zip(out.chunk(2, dim=1), (first, second), strict=True):
-        part.copy_(half)
+    for part, share in zip(out.split([first.shape[1], second.shape[1]], dim=1), (first, second), strict=True):
+        part.copy_(share)
     return out
 
 
@@ -222,6 +222,7 @@ class InferenceBlock(nn.Module):
         super().__init__()
         self.dpe = fold_identity(block.dpe.dwconv)
         self.norm1 = block.norm1
+        self.widths = block.mixer.widths
         self.idconv = InferenceIDConv(block.mixer.idconv)
         self.osra = InferenceOSRA(block.mixer.osra)
         self.ste = InferenceSTE(block.mixer.ste, block.scale1)
@@ -232,7 +233,7 @@ class InferenceBlock(nn.Module):
 
     def forward(self, x: Tensor, pos_bias: Tensor | PositionBiasRows | None = None) -> Tensor:
         x = depthwise(x, self.dpe)
-        local, distant = self.norm1(x).chunk(2, dim=1)
+        local, distant = self.norm1(x).split(self.widths, dim=1)
         mixed = joined(self.idconv(local), self.osra(distant, pos_bias), x)
         x = torch.addcmul(x, mixed, self.scale.to(x.dtype), out=x if may_overwrite(x) else None)
         x = plus(x, self.ste(mixed))

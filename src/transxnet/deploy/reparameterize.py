@@ -9,8 +9,9 @@ from transxnet.deploy.folding import fold_norm
 from transxnet.deploy.inference import InferenceBlock
 from transxnet.deploy.position_bias import InferencePositionBias
 from transxnet.errors import UserError
-from transxnet.layers import PatchEmbed
+from transxnet.layers import DPE, MSFFN, STE, Block, IDConv, PatchEmbed
 from transxnet.layers.checks import check_positive
+from transxnet.layers.osra import OverlappingSpatialReduction
 from transxnet.models import TransXNet, TransXNetFeatures
 
 
@@ -25,7 +26,8 @@ def reparameterize(model: nn.Module, img_size: int | tuple[int, int] | None = No
     parameter wants a gradient. One that was made before comes back as a copy, with the new img_size if there is one.
 
     Args:
-        model: a :class:`TransXNet` or :class:`TransXNetFeatures`; left untouched.
+        model: a :class:`TransXNet` or :class:`TransXNetFeatures`; left untouched. Its attn_ratio may be any, and its
+            ffn_scales any but (); with other parts in the place of the paper's there is no inference form.
         img_size: input size (height and width, or one for both) to keep the position bias resized for; a compiled or
             exported network otherwise resizes it in every pass. Other sizes work as before. Leave it out for large
             images on a CPU without a compiler: there the bias is made by pieces, and keeping it whole takes 0.4 GB more
@@ -35,7 +37,7 @@ def reparameterize(model: nn.Module, img_size: int | tuple[int, int] | None = No
         The network, on the model's device and in its precision.
 
     Raises:
-        UserError: another kind of model.
+        UserError: another kind of model, or one with other parts.
         ValueError: an img_size that is not positive.
     """
     if not isinstance(model, TransXNet | TransXNetFeatures):
@@ -43,6 +45,10 @@ def reparameterize(model: nn.Module, img_size: int | tuple[int, int] | None = No
             f"reparameterize takes a TransXNet or a TransXNetFeatures, got {type(model).__name__}. Pass the network "
             "itself, before torch.compile or another wrapper."
         )
+    for stage in model.stages:
+        for block in stage.blocks:
+            if isinstance(block, Block):  # or it was made before
+                check_parts(block)
     model = copy.deepcopy(model)
     for stage in model.stages:
         if isinstance(stage.patch_embed, PatchEmbed):  # or it was made before
@@ -66,3 +72,21 @@ def keep_position_bias(model: TransXNet | TransXNetFeatures, img_size: int | tup
         height, width = ceil(height / step), ceil(width / step)
         size = (height * width, ceil(height / stage.sr_ratio) * ceil(width / stage.sr_ratio))
         stage.pos_bias = InferencePositionBias(stage.pos_bias, size)
+
+
+def check_parts(block: Block) -> None:
+    """Raise UserError, naming the option and what it should be, unless the block's parts are the paper's own."""
+    reduction = block.mixer.osra.reduction
+    parts = [
+        ("dpe", "True", block.dpe, (DPE,)),
+        ("local_conv", "'idconv'", block.mixer.idconv, (IDConv,)),
+        ("token_enhancer", "'ste'", block.mixer.ste, (STE,)),
+        ("ffn_scales", "at least one", block.ffn, (MSFFN,)),
+        ("spatial_reduction", "'overlapping'", reduction, (OverlappingSpatialReduction, nn.Identity)),
+    ]
+    for option, wanted, part, kinds in parts:
+        if type(part) not in kinds:  # one that derives from it may compute something else
+            raise UserError(
+                f"reparameterize folds the paper's own parts, and this network has {type(part).__name__} by its option "
+                f"{option}, which would have to be {wanted}. Use the network as it is, in eval mode."
+            )

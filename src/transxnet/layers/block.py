@@ -1,9 +1,13 @@
 """The basic block of TransXNet: DPE, D-Mixer and MS-FFN (Fig. 3, Eq. 1)."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from transxnet.layers.checks import check_bool, check_ffn_scales
+from transxnet.layers.compared.ffn import FFN
 from transxnet.layers.dmixer import DMixer
 from transxnet.layers.dpe import DPE
 from transxnet.layers.msffn import MSFFN
@@ -40,12 +44,19 @@ class Block(nn.Module):
         mlp_ratio: expansion of MS-FFN.
         drop_path: rate at which training drops a residual branch of a sample (stochastic depth).
         layer_scale_init_value: first value of LayerScale's weights.
+        local_conv: what stands in IDConv's place, as in :class:`DMixer`.
+        attn_ratio: share of the channels that OSRA gets, as in :class:`DMixer`.
+        ffn_scales: odd kernel sizes of MS-FFN, or () for the plain FFN (Table VIII).
+        dpe: whether there is a position encoding (Table X).
+        spatial_reduction: OSRA's, as in :class:`DMixer`.
+        token_enhancer: what stands in STE's place, as in :class:`DMixer`.
 
     Shapes:
         x (B, C, H, W), pos_bias (1, h, N, M) or None -> (B, C, H, W).
 
     Raises:
         ValueError: what the parts refuse.
+        UserError: a value of one of the last six that is not accepted.
     """
 
     def __init__(
@@ -58,14 +69,32 @@ class Block(nn.Module):
         mlp_ratio: int = 4,
         drop_path: float = 0.0,
         layer_scale_init_value: float = 1e-5,
+        local_conv: str | Callable = "idconv",
+        attn_ratio: float = 0.5,
+        ffn_scales: Sequence[int] = (1, 3, 5, 7),
+        dpe: bool = True,
+        spatial_reduction: str | Callable = "overlapping",
+        token_enhancer: str | Callable | None = "ste",
     ):
         super().__init__()
-        self.dpe = DPE(dim)
+        check_bool(dpe=dpe)
+        check_ffn_scales(ffn_scales)
+        self.dpe = DPE(dim) if dpe else nn.Identity()
         self.norm1 = nn.GroupNorm(1, dim)
-        self.mixer = DMixer(dim, num_heads, sr_ratio, kernel_size, num_groups)
+        self.mixer = DMixer(
+            dim,
+            num_heads,
+            sr_ratio,
+            kernel_size,
+            num_groups,
+            local_conv=local_conv,
+            attn_ratio=attn_ratio,
+            spatial_reduction=spatial_reduction,
+            token_enhancer=token_enhancer,
+        )
         self.scale1 = LayerScale(dim, layer_scale_init_value)
         self.norm2 = nn.GroupNorm(1, dim)
-        self.ffn = MSFFN(dim, mlp_ratio)
+        self.ffn = MSFFN(dim, mlp_ratio, ffn_scales) if ffn_scales else FFN(dim, mlp_ratio)
         self.scale2 = LayerScale(dim, layer_scale_init_value)
         self.drop_path = DropPath(drop_path)
 

@@ -1,5 +1,13 @@
 """What a layer's arguments must be, said in one voice."""
 
+from collections.abc import Callable, Collection, Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from torch import nn
+
+from transxnet.errors import UserError, nearest
+
 
 def check_positive(**sizes: int) -> None:
     """Raise ValueError unless every value is an integer of at least 1."""
@@ -22,3 +30,65 @@ def check_odd(**sizes: int) -> None:
     for name, value in sizes.items():
         if value % 2 == 0:
             raise ValueError(f"{name} must be odd, so that the kernel has a centre, got {value}")
+
+
+def own_part(value: Any) -> bool:
+    """Whether this stands for a part that a user wrote: a class, or whatever else makes a module when called."""
+    return callable(value) and not isinstance(value, nn.Module)
+
+
+def known_part(option: str, value: Any, parts: Mapping[str | None, Callable], called_with: str) -> Callable:
+    """The part of this name, or UserError with the accepted names, the nearest, and what a class is called with."""
+    if (value is None or isinstance(value, str)) and value in parts:
+        return parts[value]
+    close = nearest(value, [name for name in parts if name]) if isinstance(value, str) else ""
+    hint = " Pass the class, not a module made from it." if isinstance(value, nn.Module) else ""
+    raise UserError(
+        f"{option} must be {', '.join(map(repr, parts))}, or a class of your own, called with ({called_with}), "
+        f"got {value!r}.{close}{hint}"
+    )
+
+
+def check_bool(**values: bool) -> None:
+    """Raise UserError unless every value is True or False."""
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise UserError(f"{name} must be True or False, got {value!r}.")
+
+
+def check_ffn_scales(scales: Any) -> None:
+    """Raise UserError unless these are odd kernel sizes, or none."""
+    if not isinstance(scales, Sequence) or isinstance(scales, str):
+        raise UserError(
+            f"ffn_scales must be kernel sizes such as (1, 3, 5, 7), or () for the plain FFN, got {scales!r}."
+            + (f" Did you mean ({scales},)?" if isinstance(scales, int) else "")
+        )
+    for scale in scales:
+        if not isinstance(scale, int) or isinstance(scale, bool) or scale < 1 or scale % 2 == 0:
+            odd = sorted({max(scale - 1, 1), max(scale + 1, 1)}) if type(scale) is int else []
+            close = f" The nearest: {' or '.join(map(str, odd))}." if odd else ""
+            raise UserError(
+                f"ffn_scales must be odd kernel sizes such as (1, 3, 5, 7), or () for the plain FFN, got {scale!r} in "
+                f"{tuple(scales)}.{close}"
+            )
+
+
+def check_attn_ratio(ratio: Any, places: Collection[tuple[int, int]]) -> None:
+    """Raise UserError, naming the nearest ratios, unless attention can have this share of the channels everywhere.
+
+    Args:
+        ratio: the share.
+        places: channels and attention heads of each place. The heads must divide attention's channels, and the
+            convolution needs some too.
+    """
+    by_place = [{Fraction(heads * i, dim) for i in range(1, -(-dim // heads))} for dim, heads in places]
+    allowed = sorted(set.intersection(*by_place))
+    number = isinstance(ratio, int | float) and not isinstance(ratio, bool)
+    if number and any(abs(ratio - share) < 1e-9 for share in allowed):
+        return
+    where = " and ".join(f"{dim} channels with {heads} heads" for dim, heads in dict.fromkeys(places))
+    close = sorted(sorted(allowed, key=lambda share: abs(share - ratio))[:2]) if number else []
+    raise UserError(
+        f"attn_ratio must be a share of the channels between 0 and 1 that the heads divide, for {where}, got {ratio!r}."
+        + (f" The nearest that work: {' or '.join(map(str, close))}." if close else "")
+    )

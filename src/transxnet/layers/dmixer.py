@@ -1,9 +1,13 @@
 """Dual dynamic token mixer (Sec. III-B, Fig. 4a) and the squeezed token enhancer that ends it (Fig. 4d)."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from transxnet.layers.checks import check_divisible, check_positive
+from transxnet.layers.checks import check_attn_ratio, check_divisible, check_positive, known_part, own_part
+from transxnet.layers.compared.depthwise import DDWConv, DWConv, DyConv
+from transxnet.layers.compared.window import WindowAttention
 from transxnet.layers.idconv import IDConv
 from transxnet.layers.osra import OSRA
 from transxnet.ops import multiscale_depthwise_conv2d
@@ -43,34 +47,84 @@ class STE(nn.Module):
         return x + self.bn3(self.expand(y))
 
 
+# What may stand in IDConv's place (Table VII).
+LOCAL_CONVS: dict[str | None, Callable[[int, int, int, int], nn.Module]] = {
+    "idconv": lambda dim, kernel_size, num_groups, num_heads: IDConv(dim, kernel_size, num_groups),
+    "dwconv": lambda dim, kernel_size, num_groups, num_heads: DWConv(dim, kernel_size),
+    "window": lambda dim, kernel_size, num_groups, num_heads: WindowAttention(dim, num_heads, kernel_size),
+    "dyconv": lambda dim, kernel_size, num_groups, num_heads: DyConv(dim, kernel_size, num_groups),
+    "d_dwconv": lambda dim, kernel_size, num_groups, num_heads: DDWConv(dim, kernel_size),
+}
+# What may stand in STE's place (Table X).
+TOKEN_ENHANCERS: dict[str | None, Callable[[int], nn.Module]] = {
+    "ste": STE,
+    "conv1x1": lambda dim: nn.Conv2d(dim, dim, 1),
+    "none": lambda dim: nn.Identity(),
+    None: lambda dim: nn.Identity(),
+}
+
+
 class DMixer(nn.Module):
     """IDConv on half of the channels, OSRA on the other half, and STE over both (Eq. 2).
 
     The first half goes to IDConv, the second to OSRA, as the published weights have it; the paper's Eq. 2 names them
-    the other way round.
+    the other way round. Other parts can stand in their places (Tables VII, IX and X). The attributes are ``idconv``,
+    ``osra`` and ``ste`` all the same, so that what looks into a network finds them, and what the variants share has one
+    name in their checkpoints.
 
     Args:
         dim: channels C, even.
-        num_heads: heads of OSRA, dividing C / 2.
+        num_heads: heads of OSRA, dividing its channels.
         sr_ratio: stride of OSRA's reduction.
         kernel_size: side of IDConv's kernels, odd.
         num_groups: kernels in IDConv's bank.
+        local_conv: "idconv", "dwconv", "window", "dyconv", "d_dwconv", or a class, called with (dim, kernel_size),
+            that keeps the shape. Windows have the side of the kernels and OSRA's heads, DyConv's bank has num_groups.
+        attn_ratio: share of the channels that OSRA gets, between 0 and 1. With 1/2 the dim must be even, with another
+            the heads must divide what it gives.
+        spatial_reduction: "overlapping", "non_overlapping", or a class as in :class:`OSRA`.
+        token_enhancer: "ste"; "conv1x1", a 1x1 convolution with bias and without residual, as it ends other token
+            mixers; "none" or None; or a class, called with (dim), that keeps the shape.
 
     Shapes:
         x (B, C, H, W), pos_bias as in :class:`OSRA` or None -> (B, C, H, W).
 
     Raises:
-        ValueError: an odd dim, or what IDConv and OSRA refuse.
+        ValueError: an odd dim, or what the parts refuse.
+        UserError: another local_conv, attn_ratio, spatial_reduction or token_enhancer.
     """
 
-    def __init__(self, dim: int, num_heads: int = 1, sr_ratio: int = 1, kernel_size: int = 7, num_groups: int = 2):
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int = 1,
+        sr_ratio: int = 1,
+        kernel_size: int = 7,
+        num_groups: int = 2,
+        local_conv: str | Callable = "idconv",
+        attn_ratio: float = 0.5,
+        spatial_reduction: str | Callable = "overlapping",
+        token_enhancer: str | Callable | None = "ste",
+    ):
         super().__init__()
-        check_positive(dim=dim)
-        check_divisible("dim", dim, "the number of branches", 2)
-        self.idconv = IDConv(dim // 2, kernel_size, num_groups)
-        self.osra = OSRA(dim // 2, num_heads, sr_ratio)
-        self.ste = STE(dim)
+        check_positive(dim=dim, num_heads=num_heads)
+        if attn_ratio == 0.5:  # what does not fit then is the dim
+            check_divisible("dim", dim, "the number of branches", 2)
+        else:
+            check_attn_ratio(attn_ratio, [(dim, num_heads)])
+        distant = round(dim * attn_ratio)
+        self.widths = [dim - distant, distant]
+        if own_part(local_conv):
+            self.idconv = local_conv(dim - distant, kernel_size)
+        else:
+            make_conv = known_part("local_conv", local_conv, LOCAL_CONVS, "dim, kernel_size")
+            self.idconv = make_conv(dim - distant, kernel_size, num_groups, num_heads)
+        self.osra = OSRA(distant, num_heads, sr_ratio, spatial_reduction)
+        make_enhancer = token_enhancer
+        if not own_part(token_enhancer):
+            make_enhancer = known_part("token_enhancer", token_enhancer, TOKEN_ENHANCERS, "dim")
+        self.ste = make_enhancer(dim)
 
     def forward(self, x: Tensor, pos_bias: Tensor | None = None) -> Tensor:
-        local, distant = x.chunk(2, dim=1)
+        local, distant = x.split(self.widths, dim=1)
         return self.ste(torch.cat([self.idconv(local), self.osra(distant, pos_bias)], dim=1))

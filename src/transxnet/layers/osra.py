@@ -1,8 +1,11 @@
 """Overlapping spatial reduction attention (Sec. III-B2, Fig. 4c)."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
-from transxnet.layers.checks import check_divisible, check_positive
+from transxnet.layers.checks import check_divisible, check_positive, known_part, own_part
+from transxnet.layers.compared.sra import NonOverlappingSpatialReduction
 from transxnet.layers.conv_norm import ConvNorm
 from transxnet.ops import biased_attention, multiscale_depthwise_conv2d
 
@@ -20,6 +23,9 @@ class OverlappingSpatialReduction(nn.Sequential):
         self.reduce = ConvNorm(dim, dim, kernel_size, stride, padding=kernel_size // 2, groups=dim)
         self.act = nn.GELU()
         self.scale = ConvNorm(dim, dim, groups=dim)
+
+
+SPATIAL_REDUCTIONS = {"overlapping": OverlappingSpatialReduction, "non_overlapping": NonOverlappingSpatialReduction}
 
 
 class LocalRefinement(nn.Module):
@@ -40,21 +46,29 @@ class OSRA(nn.Module):
         dim: channels C.
         num_heads: attention heads h, dividing C.
         sr_ratio: stride s of the reduction; with 1 there is none, and the local refinement remains.
+        spatial_reduction: "overlapping", the paper's; "non_overlapping" (Table X); or a class, called with
+            (dim, sr_ratio), that maps (B, C, H, W) -> (B, C, ceil(H / s), ceil(W / s)).
 
     Shapes:
         x (B, C, H, W), pos_bias (1, h, N, M) or None with N = H W and M = ceil(H / s) ceil(W / s) -> (B, C, H, W).
 
     Raises:
         ValueError: a size that is not positive, or heads that do not divide the channels.
+        UserError: another spatial_reduction.
     """
 
-    def __init__(self, dim: int, num_heads: int = 1, sr_ratio: int = 1):
+    def __init__(
+        self, dim: int, num_heads: int = 1, sr_ratio: int = 1, spatial_reduction: str | Callable = "overlapping"
+    ):
         super().__init__()
         check_positive(dim=dim, num_heads=num_heads, sr_ratio=sr_ratio)
         check_divisible("dim", dim, "num_heads", num_heads)
         self.num_heads = num_heads
         self.q = nn.Conv2d(dim, dim, 1)
-        self.reduction = OverlappingSpatialReduction(dim, sr_ratio) if sr_ratio > 1 else nn.Identity()
+        make_reduction = spatial_reduction
+        if not own_part(spatial_reduction):
+            make_reduction = known_part("spatial_reduction", spatial_reduction, SPATIAL_REDUCTIONS, "dim, sr_ratio")
+        self.reduction = make_reduction(dim, sr_ratio) if sr_ratio > 1 else nn.Identity()
         self.refinement = LocalRefinement(dim)
         self.kv = nn.Conv2d(dim, 2 * dim, 1)
 

@@ -23,6 +23,8 @@ def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Modul
         TypeError: an option that the model does not have.
     """
     check_name(name)
+    if kwargs.get("token_enhancer", "") is None:
+        kwargs["token_enhancer"] = "none"  # timm leaves out what is None, and the network would have its default
     try:
         return timm.create_model(name, pretrained=pretrained, **kwargs)
     except (OSError, RuntimeError) as error:

@@ -4,22 +4,30 @@ Paper: "TransXNet: Learning Both Global and Local Dynamics with a Dual Dynamic T
 Meng Lou et al., https://arxiv.org/abs/2310.19380
 
 The file reads like Fig. 3 and Table I: a stage, the network of four of them, its dense-prediction form, the variants.
+What timm asks of every network, such as intermediates and another classifier, is in :mod:`transxnet.models.forms`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Any
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.layers import ClassifierHead
-from timm.models import FeatureInfo, build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models._features import feature_take_indices
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
+from transxnet.errors import UserError
 from transxnet.layers import Block, PatchEmbed, PositionBias
-from transxnet.layers.checks import check_positive
+from transxnet.layers.checks import check_attn_ratio, check_positive
 from transxnet.models.checkpoints import load_pretrained
+from transxnet.models.forms import (
+    ClassifierForm,
+    FeaturesForm,
+    FourStages,
+    check_per_stage,
+    init_weights,
+    stochastic_depths,
+)
 from transxnet.models.recompute import checkpoint_block
 
 STEM_STRIDE = 4
@@ -31,14 +39,20 @@ class Stage(nn.Module):
     Args:
         patch_embed: what makes this stage's tokens: the stem, or the downsampling from the stage before.
         blocks: the stage's blocks.
-        pos_bias: the position bias of all of them.
+        pos_bias: the position bias of all of them, or None.
         sr_ratio: stride of their OSRA, which decides how many keys there are.
 
     Shapes:
         (B, C_in, H, W) -> (B, C, ceil(H / stride), ceil(W / stride)) with the embedding's stride.
     """
 
-    def __init__(self, patch_embed: PatchEmbed, blocks: Sequence[Block], pos_bias: PositionBias, sr_ratio: int):
+    def __init__(
+        self,
+        patch_embed: nn.Module,
+        blocks: Sequence[nn.Module],
+        pos_bias: PositionBias | None = None,
+        sr_ratio: int = 1,
+    ):
         super().__init__()
         self.patch_embed = patch_embed
         self.pos_bias = pos_bias
@@ -48,8 +62,10 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.patch_embed(x)
-        height, width = x.shape[2:]
-        pos_bias = self.pos_bias(height * width, ceil(height / self.sr_ratio) * ceil(width / self.sr_ratio))
+        pos_bias = None
+        if self.pos_bias is not None:
+            height, width = x.shape[2:]
+            pos_bias = self.pos_bias(height * width, ceil(height / self.sr_ratio) * ceil(width / self.sr_ratio))
         for block in self.blocks:
             if self.grad_checkpointing and torch.is_grad_enabled():
                 x = checkpoint_block(block, x, pos_bias)
@@ -58,7 +74,7 @@ class Stage(nn.Module):
         return x
 
 
-class Backbone(nn.Module):
+class Backbone(FourStages):
     """The four stages, without what comes after them. A plural argument has a value for each stage.
 
     Args:
@@ -74,9 +90,20 @@ class Backbone(nn.Module):
         mlp_ratios: expansions of MS-FFN.
         drop_path_rate: stochastic depth of the last block; it grows to this linearly from 0 at the first.
         layer_scale_init_value: first value of LayerScale's weights.
+        local_conv: what stands in IDConv's place (Table VII): "idconv", "dwconv", "window", "dyconv", "d_dwconv", or a
+            class of your own, called with (dim, kernel_size), that keeps the shape.
+        attn_ratio: share of the channels that OSRA gets (Table IX), one for all stages or four.
+        ffn_scales: odd kernel sizes of MS-FFN, or () for the plain FFN (Table VIII).
+        dpe: whether the blocks have a position encoding (Table X).
+        spatial_reduction: "overlapping" or "non_overlapping" (Table X), or a class of your own, called with
+            (dim, sr_ratio).
+        token_enhancer: what stands in STE's place (Table X): "ste", "conv1x1", "none" or None, or a class of your own,
+            called with (dim), that keeps the shape. ``timm.create_model`` leaves out options that are None, so there
+            it has to be "none".
 
     Raises:
         ValueError: a plural argument without four values, or what the layers refuse.
+        UserError: a value of one of the last six that is not accepted.
     """
 
     def __init__(
@@ -92,9 +119,15 @@ class Backbone(nn.Module):
         mlp_ratios: Sequence[int] = (4, 4, 4, 4),
         drop_path_rate: float = 0.0,
         layer_scale_init_value: float = 1e-5,
+        local_conv: str | Callable = "idconv",
+        attn_ratio: float | Sequence[float] = 0.5,
+        ffn_scales: Sequence[int] = (1, 3, 5, 7),
+        dpe: bool = True,
+        spatial_reduction: str | Callable = "overlapping",
+        token_enhancer: str | Callable | None = "ste",
     ):
         super().__init__()
-        per_stage = dict(
+        check_per_stage(
             depths=depths,
             embed_dims=embed_dims,
             num_heads=num_heads,
@@ -103,18 +136,16 @@ class Backbone(nn.Module):
             num_groups=num_groups,
             mlp_ratios=mlp_ratios,
         )
-        for name, values in per_stage.items():
-            if len(values) != 4:
-                raise ValueError(f"{name} must hold a value for each of the four stages, got {tuple(values)}")
         check_positive(in_chans=in_chans, **{f"depths[{i}]": depth for i, depth in enumerate(depths)})
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         check_positive(height=height, width=width)
+        attn_ratios = four_ratios(attn_ratio, embed_dims, num_heads)
 
         self.num_features = self.head_hidden_size = embed_dims[-1]
         self.stages = nn.ModuleList()
         self.feature_info = []
         stride, in_dim = 1, in_chans
-        drop_paths = iter(torch.linspace(0, drop_path_rate, sum(depths), dtype=torch.float64, device="cpu").tolist())
+        drop_paths = stochastic_depths(drop_path_rate, depths)
         for i, (dim, sr_ratio) in enumerate(zip(embed_dims, sr_ratios, strict=True)):
             if i == 0:
                 patch_embed, step = PatchEmbed(in_dim, dim, patch_size=7, stride=STEM_STRIDE), STEM_STRIDE
@@ -132,6 +163,12 @@ class Backbone(nn.Module):
                     mlp_ratio=mlp_ratios[i],
                     drop_path=next(drop_paths),
                     layer_scale_init_value=layer_scale_init_value,
+                    local_conv=local_conv,
+                    attn_ratio=attn_ratios[i],
+                    ffn_scales=ffn_scales,
+                    dpe=dpe,
+                    spatial_reduction=spatial_reduction,
+                    token_enhancer=token_enhancer,
                 )
                 for _ in range(depths[i])
             ]
@@ -140,30 +177,19 @@ class Backbone(nn.Module):
             self.feature_info.append(dict(num_chs=dim, reduction=stride, module=f"stages.{i}"))
         self.apply(init_weights)
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep only each block's input for the backward pass and compute the rest again: less memory, more time."""
-        for stage in self.stages:
-            stage.grad_checkpointing = enable
 
-    def group_matcher(self, coarse: bool = False) -> dict:
-        """Patterns that sort the parameters into layers from the input up, for layer-wise rates."""
-        return dict(
-            stem=r"^stages\.0\.patch_embed",
-            blocks=r"^stages\.(\d+)"
-            if coarse
-            else [
-                (r"^stages\.(\d+)\.(?:patch_embed|pos_bias)", (0,)),
-                (r"^stages\.(\d+)\.blocks\.(\d+)", None),
-                (r"^norms?\.", (99999,)),
-            ],
-        )
-
-    def no_weight_decay(self) -> set[str]:
-        """Parameters with two or more dimensions that weight decay would pull to zero without reason: biases."""
-        return {name for name, _ in self.named_parameters() if name.endswith(("pos_bias.weight", "idconv.bias"))}
+def four_ratios(attn_ratio: float | Sequence[float], dims: Sequence[int], heads: Sequence[int]) -> Sequence[float]:
+    """Each stage's share of channels for attention, checked where it is one for all of them."""
+    if isinstance(attn_ratio, Sequence) and not isinstance(attn_ratio, str):
+        if len(attn_ratio) != 4:
+            raise UserError(f"attn_ratio must be a number, or one for each of the four stages, got {attn_ratio!r}.")
+        return attn_ratio
+    if attn_ratio != 0.5:
+        check_attn_ratio(attn_ratio, list(zip(dims, heads, strict=True)))
+    return [attn_ratio] * 4
 
 
-class TransXNet(Backbone):
+class TransXNet(ClassifierForm, Backbone):
     """The classification network (Fig. 3, Table I).
 
     Args:
@@ -181,84 +207,10 @@ class TransXNet(Backbone):
 
     def __init__(self, num_classes: int = 1000, global_pool: str = "avg", drop_rate: float = 0.0, **backbone: Any):
         super().__init__(**backbone)
-        self.num_classes = num_classes
-        self.norm = nn.GroupNorm(1, self.num_features)
-        self.head = ClassifierHead(self.num_features, num_classes, pool_type=global_pool, drop_rate=drop_rate)
-        self.head.apply(init_weights)
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Normalised features of the last stage: (B, in_chans, H, W) -> (B, num_features, ⌈H/32⌉, ⌈W/32⌉)."""
-        for stage in self.stages:
-            x = stage(x)
-        return self.norm(x)
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Pool and classify: (B, num_features, H', W') -> (B, num_classes), or with pre_logits (B, num_features)."""
-        return self.head(x, pre_logits=pre_logits)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | Sequence[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The outputs of chosen stages, and the final features.
-
-        Args:
-            x: (B, in_chans, H, W).
-            indices: stages 0 to 3, or how many of the last ones, or None for all.
-            norm: apply the final norm to the last stage's output, the only one that it fits.
-            stop_early: compute no stage after the last that is asked for.
-            output_fmt: "NCHW".
-            intermediates_only: leave the final features out.
-
-        Returns:
-            The stages' outputs (B, C, H', W') in order, preceded by the final features unless left out.
-
-        Raises:
-            ValueError: another output_fmt.
-        """
-        if output_fmt != "NCHW":
-            raise ValueError(f"output_fmt must be 'NCHW', got {output_fmt!r}")
-        take, last = feature_take_indices(len(self.stages), indices)
-        intermediates = []
-        for i, stage in enumerate(self.stages[: last + 1] if stop_early else self.stages):
-            x = stage(x)
-            if i in take:
-                intermediates.append(self.norm(x) if norm and i == len(self.stages) - 1 else x)
-        if intermediates_only:
-            return intermediates
-        return (self.norm(x) if i == len(self.stages) - 1 else x), intermediates
-
-    def prune_intermediate_layers(
-        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Drop the stages after the last of ``indices``; on request the final norm and the head too."""
-        take, last = feature_take_indices(len(self.stages), indices)
-        self.stages = self.stages[: last + 1]
-        if prune_norm or last + 1 < len(self.feature_info):
-            self.norm = nn.Identity()
-        if prune_head:
-            self.reset_classifier(0, "")
-        return take
-
-    def get_classifier(self) -> nn.Module:
-        """The layer that maps pooled features to classes."""
-        return self.head.fc
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier by a new one, and on request the pooling before it."""
-        self.num_classes = num_classes
-        self.head.reset(num_classes, global_pool)
+        self.add_head(num_classes, global_pool, drop_rate)
 
 
-class TransXNetFeatures(Backbone):
+class TransXNetFeatures(FeaturesForm, Backbone):
     """The dense-prediction form: each chosen stage's output through its own GroupNorm.
 
     Args:
@@ -274,33 +226,11 @@ class TransXNetFeatures(Backbone):
 
     def __init__(self, out_indices: Sequence[int] = (0, 1, 2, 3), **backbone: Any):
         super().__init__(**backbone)
-        taken = [i + 4 if i < 0 else i for i in out_indices]
-        if not taken or taken != sorted(set(taken) & set(range(4))):
-            raise ValueError(f"out_indices must be stages from 0 to 3 in ascending order, got {tuple(out_indices)}")
-        self.num_classes = 0
-        self.stages = self.stages[: taken[-1] + 1]
-        self.norms = nn.ModuleDict({str(i): nn.GroupNorm(1, self.feature_info[i]["num_chs"]) for i in taken})
-        self.feature_info = FeatureInfo(self.feature_info, taken)
-        self.out_indices = tuple(taken)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        features = []
-        for i, stage in enumerate(self.stages):
-            x = stage(x)
-            if i in self.out_indices:
-                features.append(self.norms[str(i)](x))
-        return features
+        self.add_norms(out_indices)
 
 
-def init_weights(module: nn.Module) -> None:
-    """Weights of convolutions and linear layers from a truncated normal of std 0.02, their biases zero."""
-    if isinstance(module, (nn.Conv2d, nn.Linear)):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
-def _cfg(url: str = "", **kwargs: Any) -> dict:
+def cfg(url: str = "", **kwargs: Any) -> dict:
+    """timm's configuration of a network, where it is not another one's."""
     return {
         "url": url,
         "num_classes": 1000,
@@ -325,21 +255,28 @@ _RELEASE = "https://github.com/LMMMEng/TransXNet/releases/download/v1.0/"
 
 default_cfgs = generate_default_cfgs(
     {
-        "transxnet_n.untrained": _cfg(origin_url="", paper_ids="", paper_name=""),
-        "transxnet_t.in1k": _cfg(_RELEASE + "transx-t.pth.tar"),
-        "transxnet_s.in1k": _cfg(_RELEASE + "transx-s.pth.tar"),
-        "transxnet_b.in1k": _cfg(_RELEASE + "transx-b.pth.tar", crop_pct=0.95),
-        "transxnet_b.in1k_384": _cfg(
+        "transxnet_n.untrained": cfg(origin_url="", paper_ids="", paper_name=""),
+        "transxnet_t.in1k": cfg(_RELEASE + "transx-t.pth.tar"),
+        "transxnet_s.in1k": cfg(_RELEASE + "transx-s.pth.tar"),
+        "transxnet_b.in1k": cfg(_RELEASE + "transx-b.pth.tar", crop_pct=0.95),
+        "transxnet_b.in1k_384": cfg(
             _RELEASE + "transx-b-384.pth.tar", input_size=(3, 384, 384), pool_size=(12, 12), crop_pct=0.95
         ),
     }
 )
 
 
-def _create(variant: str, pretrained: bool, cache_dir: str | None = None, **kwargs: Any) -> Backbone:
+def create_variant(
+    variant: str,
+    pretrained: bool,
+    cache_dir: str | None = None,
+    forms: tuple[type[FourStages], type[FourStages]] = (TransXNet, TransXNetFeatures),
+    **kwargs: Any,
+) -> Any:
+    """What timm's entry points do: make a network, its classifier or its dense form, and load weights if asked to."""
     features_only = kwargs.pop("features_only", False)
     model = build_model_with_cfg(
-        TransXNetFeatures if features_only else TransXNet,
+        forms[features_only],
         variant,
         pretrained=False,  # loaded below, where every tensor is accounted for
         kwargs_filter=("num_classes", "global_pool") if features_only else None,
@@ -355,13 +292,13 @@ def transxnet_n(pretrained: bool = False, **kwargs: Any) -> Backbone:
     """Nano, ours and not the paper's: for small machines and fast demonstrations. No published weights."""
     # Short trainings have no time for branches that start from 1e-5.
     arch = dict(depths=(2, 2, 4, 2), embed_dims=(32, 64, 128, 256), num_heads=(1, 2, 4, 8), layer_scale_init_value=0.1)
-    return _create("transxnet_n", pretrained, **(arch | kwargs))
+    return create_variant("transxnet_n", pretrained, **(arch | kwargs))
 
 
 @register_model
 def transxnet_t(pretrained: bool = False, **kwargs: Any) -> Backbone:
     """Tiny (Table I): 12.8 M parameters, 1.8 G multiply-adds at 224x224."""
-    return _create("transxnet_t", pretrained, **kwargs)
+    return create_variant("transxnet_t", pretrained, **kwargs)
 
 
 @register_model
@@ -374,7 +311,7 @@ def transxnet_s(pretrained: bool = False, **kwargs: Any) -> Backbone:
         num_groups=(2, 2, 3, 4),
         mlp_ratios=(6, 6, 4, 4),
     )
-    return _create("transxnet_s", pretrained, **(arch | kwargs))
+    return create_variant("transxnet_s", pretrained, **(arch | kwargs))
 
 
 @register_model
@@ -387,4 +324,4 @@ def transxnet_b(pretrained: bool = False, **kwargs: Any) -> Backbone:
         num_groups=(2, 2, 4, 4),
         mlp_ratios=(8, 8, 4, 4),
     )
-    return _create("transxnet_b", pretrained, **(arch | kwargs))
+    return create_variant("transxnet_b", pretrained, **(arch | kwargs))

@@ -1,0 +1,27 @@
+"""Sep Conv against timm's with its weights."""
+
+import pytest
+import torch
+from formulas import close, rand
+from timm.models import metaformer
+
+from transxnet.layers.compared import SepConv
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 9), (1, 1)])
+@torch.no_grad()
+def test_sep_conv_is_that_of_convformer(randomize, height, width):
+    theirs, ours = randomize(metaformer.SepConv(6)).double(), SepConv(6).double()
+    names = dict(expand="pwconv1", dwconv="dwconv", project="pwconv2")
+    pairs = [(f"{mine}.weight", f"{other}.weight") for mine, other in names.items()]
+    pairs += [("act.scale", "act1.scale"), ("act.bias", "act1.bias")]
+    state = theirs.state_dict()
+    ours.load_state_dict({mine: state[other] for mine, other in pairs})
+    assert len(pairs) == len(state)
+    x = rand(2, 6, height, width)
+    close(ours(x), theirs(x))
+
+
+def test_its_numbers_start_as_in_convformer():
+    ours, theirs = SepConv(4).act, metaformer.StarReLU()
+    assert (ours.scale.item(), ours.bias.item()) == (theirs.scale.item(), theirs.bias.item()) == (1, 0)

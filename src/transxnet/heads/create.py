@@ -25,6 +25,7 @@ def create_detector(
     drop_path_rate: float = 0.0,
     min_size: int = 800,
     max_size: int = 1333,
+    head_norm: bool = False,
 ) -> RetinaNet | MaskRCNN:
     """Create a detector on one of our models, or any of timm's that has stages.
 
@@ -38,6 +39,7 @@ def create_detector(
         drop_path_rate: stochastic depth; the paper's detectors have 0.1 (T), 0.2 (S) and 0.3 (B).
         min_size: the shorter side of an image is resized to this many pixels.
         max_size: unless the longer side would exceed this.
+        head_norm: GroupNorm in the pyramid and the heads, to train from scratch; the published detectors have none.
 
     Raises:
         UserError: an argument outside these, a model without stages, or weights that can't be had or do not fit.
@@ -46,7 +48,7 @@ def create_detector(
     check_at_least(1, num_classes=num_classes, min_size=min_size, max_size=max_size)
     kind, strides = DETECTORS[head]
     body, whole = _start(backbone, strides, pretrained, checkpoint, drop_path_rate)
-    model = kind(body, num_classes, min_size=min_size, max_size=max_size)
+    model = kind(body, num_classes, min_size=min_size, max_size=max_size, head_norm=head_norm)
     if whole:
         load_checkpoint(model, checkpoint)  # type: ignore[arg-type]
     return model

@@ -35,6 +35,7 @@ class MaskRCNN(GeneralizedRCNN):
         min_size: the shorter side of an image is resized to this.
         max_size: unless the longer side would exceed this.
         head_norm: GroupNorm in the pyramid and the mask head, to train from scratch; the published detectors have none.
+        box_batch_size_per_image: regions of an image that its heads learn from, at most a quarter of them objects'.
         score_thresh: detections below it are left out.
         nms_thresh: IoU from which the weaker of two boxes of a class is left out.
         detections_per_img: how many are kept.
@@ -68,6 +69,7 @@ class MaskRCNN(GeneralizedRCNN):
         min_size: int = 800,
         max_size: int = 1333,
         head_norm: bool = False,
+        box_batch_size_per_image: int = 512,
         score_thresh: float = 0.05,
         nms_thresh: float = 0.5,
         detections_per_img: int = 100,
@@ -81,7 +83,7 @@ class MaskRCNN(GeneralizedRCNN):
             box_predictor=FastRCNNPredictor(HIDDEN, num_classes + 1),
             fg_iou_thresh=0.5,
             bg_iou_thresh=0.5,
-            batch_size_per_image=512,
+            batch_size_per_image=box_batch_size_per_image,
             positive_fraction=0.25,
             bbox_reg_weights=(10.0, 10.0, 5.0, 5.0),
             score_thresh=score_thresh,

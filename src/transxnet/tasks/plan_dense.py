@@ -141,6 +141,7 @@ def plan_detect(config: DetectConfig, console: Console, stored_split: Path | Non
             min_size=choices.config.min_size or 0,
             max_size=choices.config.max_size or 0,
             head_norm=bool(choices.config.head_norm),
+            box_batch_size_per_image=config.box_batch_size_per_image,
             **start,
         )
 

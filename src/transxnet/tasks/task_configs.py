@@ -82,6 +82,7 @@ class DetectConfig(TrainConfig):
         min_size: the shorter side of an image is resized to this many pixels; by default what suits the sample, or 800.
         max_size: unless the longer side would exceed this; by default 1333/800 of min_size.
         head_norm: GroupNorm in the pyramid and the heads; by default when training from scratch.
+        box_batch_size_per_image: regions of an image that the heads of maskrcnn learn from.
         photometric: change brightness, contrast, saturation and hue at random; by default when segmenting only.
         group_by_aspect: make batches of wide or of upright images only, which need less padding.
         skip_empty: leave out the training images without objects, as the published trainings on COCO do.
@@ -92,10 +93,12 @@ class DetectConfig(TrainConfig):
 
     task: ClassVar[str] = "detect"
     OWN: ClassVar[tuple[str, ...]] = (
-        "head", "min_size", "max_size", "head_norm", "photometric", "group_by_aspect", "skip_empty",
+        "head", "min_size", "max_size", "head_norm", "box_batch_size_per_image", "photometric",
+        "group_by_aspect", "skip_empty",
     )  # fmt: skip
     RULES: ClassVar[dict[str, Rule]] = {
         **TrainConfig.RULES,
+        "box_batch_size_per_image": COUNT,
         **dict.fromkeys(("min_size", "max_size"), (lambda value: value >= 32, "must be at least 32 pixels")),
     }
 
@@ -103,6 +106,7 @@ class DetectConfig(TrainConfig):
     min_size: int | None = None
     max_size: int | None = None
     head_norm: bool | None = None
+    box_batch_size_per_image: int = 512
     photometric: bool | None = None
     group_by_aspect: bool = True
     skip_empty: bool = False

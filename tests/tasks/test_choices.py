@@ -5,6 +5,7 @@ from transxnet.tasks.choices import Choices, processes
 from transxnet.tasks.plan import make_plan
 from transxnet.tasks.task_configs import ClassifyConfig
 
+
 def settle(size: int, **options):
     choices = Choices(ClassifyConfig("photos", accelerator="cpu", **options))
     choices.choose_common(size)

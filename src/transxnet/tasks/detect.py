@@ -7,7 +7,7 @@ from torch import Tensor
 
 from transxnet.data.detection_set import Target
 from transxnet.heads import MaskRCNN, RetinaNet
-from transxnet.tasks.detection_evaluation import coco_figures, coco_metric, comparable
+from transxnet.tasks.detection_evaluation import CocoMetric, coco_figures, comparable
 from transxnet.tasks.task_configs import DetectConfig
 from transxnet.tasks.training import Training
 
@@ -34,7 +34,7 @@ class Detector(Training):
     def __init__(self, model: RetinaNet | MaskRCNN, config: DetectConfig):
         super().__init__(model, config)
         self.masks = isinstance(model, MaskRCNN)
-        self.val_metric = coco_metric(self.masks)
+        self.val_metric = CocoMetric(self.masks)
         if config.compile:
             model.backbone.compile()
 

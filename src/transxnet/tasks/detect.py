@@ -44,9 +44,10 @@ class Detector(Training):
         return self.model(unit_range(images), targets)
 
     def validation_step(self, batch: tuple[list[Tensor], list[Target]], batch_idx: int) -> None:
-        """Take the answers for one held-out batch."""
+        """Take the answers for some held-out images, one by one: padding to a batch's largest would change them."""
         images, targets = batch
-        self.val_metric.update(*comparable(self.best_weights(unit_range(images)), targets))
+        answers = [answer for image in unit_range(images) for answer in self.best_weights([image])]
+        self.val_metric.update(*comparable(answers, targets))
 
     def on_validation_epoch_end(self) -> None:
         """COCO's figures of all held-out images."""

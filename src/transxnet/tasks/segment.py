@@ -39,7 +39,8 @@ class Segmenter(Training):
     def __init__(self, model: SemanticFPN, config: SegmentConfig):
         super().__init__(model, config)
         self.val_loss = MeanMetric()
-        self.val_confusion = MulticlassConfusionMatrix(model.num_classes, ignore_index=IGNORE)
+        count = max(2, model.num_classes)  # torchmetrics knows no single class; one that never occurs counts nowhere
+        self.val_confusion = MulticlassConfusionMatrix(count, ignore_index=IGNORE)
         if config.compile:
             model.backbone.compile()
 

@@ -164,12 +164,12 @@ def make_config(
 ) -> TrainConfig:
     """A recipe's values under the given ones.
 
-    The task is the one that is named, or the recipe's, or the only one that has all of these options; else what the
-    data is for.
+    The task is the one that is named, or the recipe's, or the one of detection and segmentation that alone has all of
+    these options; else what the data is for.
 
     Raises:
-        UserError: an unknown recipe, task or option, one of another task, or a value out of range; or, where only the
-            data can tell the task, data that is not there.
+        UserError: an unknown recipe, task or option, one of another task, or a value out of range; or, where the data
+            is to tell the task, data that is not there.
     """
     values = {} if recipe is None else read_recipe(recipe)
     recipes_task = values.pop("task", None)
@@ -185,11 +185,13 @@ def config_of(values: Mapping[str, Any]) -> TrainConfig:
         UserError: as above.
     """
     values = dict(values)
-    task = values.pop("task", None) or _common_task(values)
+    task = values.pop("task", None)
     if task is None:
-        from transxnet.data.recognise import recognise
+        task = _common_task(values)
+        if task in (None, "classify"):  # any folder of folders could be classes, also one with annotations
+            from transxnet.data.recognise import recognise
 
-        task = recognise(str(values["data"])).task
+            task = recognise(str(values["data"])).task
     check_one_of(tuple(CONFIGS), task=task)
     for name in values:
         if task not in tasks_with(str(name)):

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from dense_data import DETECT, SEGMENT, QUICK
+from dense_data import DETECT, QUICK, SEGMENT
 from photographs import QUICK as CLASSIFY
 
 import transxnet.data.recognise as recognise

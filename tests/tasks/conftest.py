@@ -1,13 +1,16 @@
 """Trained runs that the tests share."""
 
 import io
+import shutil
 from pathlib import Path
 
 import pytest
 from dense_data import DETECT, SEGMENT, write_maps, write_squares
 from photographs import QUICK, write_photos
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
+from transxnet.heads import RetinaNet
 from transxnet.tasks.run import Run
 from transxnet.tasks.train import train
 
@@ -76,3 +79,13 @@ def masks_run(quiet, tmp_path_factory) -> Run:
 def maps_run(maps, quiet, tmp_path_factory) -> Run:
     """A Semantic FPN that was trained on the label maps to its end."""
     return train(maps, out=tmp_path_factory.mktemp("runs") / "maps", lr=3e-3, console=quiet, **SEGMENT)
+
+
+@pytest.fixture(scope="session")
+def finding_run(boxes_run, tmp_path_factory) -> Run:
+    """The same RetinaNet, but sure of itself: it finds a hundred objects in each picture."""
+    run = Run(Path(shutil.copytree(boxes_run.path, tmp_path_factory.mktemp("runs") / "finding")))
+    weights, bias = load_file(run.weights_file), f"{RetinaNet.class_layers[0]}.bias"
+    weights[bias] += 5
+    save_file(weights, run.weights_file)
+    return run

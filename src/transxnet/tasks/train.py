@@ -258,6 +258,5 @@ def _quiet() -> None:
         ".*isinstance.treespec, LeafSpec.*",
         ".*your dataloader is not resumable.*",  # it is: its sampler leaves out what was drawn before
         ".*No positive samples in targets.*",
-        ".*could not find the monitored key.*",  # there is none before the first validation
     ):
         warnings.filterwarnings("ignore", message)

@@ -11,6 +11,7 @@ from transxnet.errors import UserError
 from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN, create_detector, create_segmenter
 from transxnet.tasks.evaluate import evaluate
 from transxnet.tasks.predict import predict
+from transxnet.tasks.predict_dense import label_pixels
 from transxnet.tasks.trained import TrainedDetector, TrainedSegmenter, load_trained
 
 
@@ -71,8 +72,6 @@ def test_a_published_segmenter_labels_pictures_and_needs_data_to_be_evaluated(ki
     Image.effect_noise((96, 24), 90).convert("RGB").save(tmp_path / "a.png")
     trained = load_trained("transxnet_t", file)
     object.__setattr__(trained, "scale", (128, 32))
-    from transxnet.tasks.predict_dense import label_pixels
-
     (answer,) = label_pixels(trained, [tmp_path / "a.png"])
     assert answer.labels.shape == (24, 96)
     assert answer.labels.max() < 150

@@ -14,7 +14,7 @@ from PIL import Image
 import transxnet.cli as cli
 from transxnet.cli import main
 from transxnet.tasks.config import TrainConfig
-from transxnet.tasks.task_configs import CONFIGS, config_of
+from transxnet.tasks.task_configs import CONFIGS, config_of, make_config
 
 QUICK = ["--model", "test_resnet", "--img_size", "32", "--batch_size", "4", "--workers", "0", "--accelerator", "cpu"]
 
@@ -150,6 +150,9 @@ def test_the_help_of_train_goes_by_topics_and_shows_the_defaults(capsys):
         ("train --resume nowhere", "nowhere is not a run folder"),
         ("train digits --resume runs/x --epochs 3", "leave out --epochs, digits."),
         ("train --resume runs/x --recipe demo", "leave out"),
+        ("train digits --task detect", "digits is not for the task 'detect' but for 'classify'"),
+        ("train digits --task tetect", "task must be 'classify' or 'detect' or 'segment', got 'tetect'."),
+        ("train digits --task classify --head maskrcnn", "the option 'head' is for the task 'detect', and the task is"),
         ("eval", "missing: RUN."),
         ("eval nowhere", "there is no run folder nowhere"),
         ("eval x --split", "expected one argument"),
@@ -213,6 +216,29 @@ def test_the_printed_config_is_a_recipe_that_gives_itself_again(here, capsys):
     assert (status, second) == (0, first)
     _, third, _ = said(capsys, "train", "--recipe", "mine.yaml", "--pretrained", "false", "--print_config")
     assert yaml.safe_load(third) == {**values, "pretrained": False}
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        ("--task detect --min_size 320", "min_size", 320),
+        ("--task detect --head maskrcnn --skip-empty", "skip_empty", True),
+        ("--task segment --zero_is_ignored --milestones 8,11", "zero_is_ignored", True),
+    ],
+)
+def test_the_printed_config_of_another_task_is_a_recipe_for_it(words, name, value, here, capsys):
+    (here / "photos").mkdir()
+    status, first, err = said(capsys, "train", "photos", *words.split(), "--print_config")
+    assert (status, err) == (0, "")
+    values = yaml.safe_load(first)
+    assert values["task"] == words.split()[1]
+    assert values[name] == value
+    (here / "mine.yaml").write_text(first)
+    assert said(capsys, "train", "--recipe", "mine.yaml", "--print_config")[:2] == (0, first)
+    assert make_config("photos", "mine.yaml") == config_of({"data": "photos", **values})
+    status, _, err = said(capsys, "train", "photos", "--recipe", "mine.yaml", "--task", "classify")
+    assert status == 2
+    assert f"the recipe mine.yaml is for the task '{values['task']}', and the task to train is 'classify'" in err
 
 
 @pytest.mark.parametrize(

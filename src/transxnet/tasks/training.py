@@ -116,7 +116,8 @@ class Training(LightningModule):
             optimizer,
             "multistep" if milestones else "cosine",
             num_epochs=config.epochs,
-            decay_milestones=[epoch + 0.5 / updates for epoch in milestones],  # timm drops one update early
+            # Half an update later, since timm drops the rate one update early.
+            decay_milestones=[epoch + 0.5 / updates for epoch in milestones],  # type: ignore[misc]
             decay_rate=0.1,
             min_lr=min(config.min_lr, config.lr),
             warmup_lr=min(config.warmup_lr, config.lr),

@@ -1,0 +1,82 @@
+"""Published detectors and segmenters are put to use by their backbone's name and a file."""
+
+import numpy as np
+import published
+import pytest
+import torch
+from PIL import Image
+
+from transxnet.data.class_names import COCO_CLASSES
+from transxnet.errors import UserError
+from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN, create_detector, create_segmenter
+from transxnet.tasks.evaluate import evaluate
+from transxnet.tasks.predict import predict
+from transxnet.tasks.predict_dense import label_pixels
+from transxnet.tasks.trained import TrainedDetector, TrainedSegmenter, load_trained
+
+
+@pytest.fixture(scope="module", params=published.KINDS)
+def kind(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def file(kind, tmp_path_factory):
+    """A file in the published layout, with weights that anybody can draw again."""
+    path = tmp_path_factory.mktemp("published") / f"{kind}_transxnet_t.pth"
+    torch.save({"meta": {}, "state_dict": published.filled(kind, "t")}, path)
+    return path
+
+
+def test_a_published_model_is_loaded_by_its_backbone_s_name(kind, file):
+    trained = load_trained("transxnet_t", file)
+    assert trained.run is None
+    assert trained.name == "transxnet_t"
+    assert not trained.model.training
+    if kind == "sfpn":
+        assert isinstance(trained, TrainedSegmenter)
+        assert isinstance(trained.model, SemanticFPN)
+        assert trained.scale == (2048, 512)
+        assert trained.class_names == [str(i) for i in range(150)]
+        reference = create_segmenter("transxnet_t", 150, checkpoint=file)
+    else:
+        assert isinstance(trained, TrainedDetector)
+        assert isinstance(trained.model, MaskRCNN if kind == "maskrcnn" else RetinaNet)
+        assert trained.masks == (kind == "maskrcnn")
+        assert trained.class_names == list(COCO_CLASSES)
+        assert (trained.model.transform.min_size, trained.model.transform.max_size) == ((800,), 1333)
+        reference = create_detector(kind, "transxnet_t", 80, checkpoint=file)
+    mine, theirs = trained.model.state_dict(), reference.state_dict()
+    assert set(mine) == set(theirs)
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_a_detector_of_other_classes_has_no_names_for_them(kind, tmp_path):
+    path = tmp_path / "seven.pth"
+    torch.save(published.filled(kind, "t", num_classes=7), path)
+    if kind == "sfpn":  # its classes go by their numbers
+        assert load_trained("transxnet_t", path).class_names == [str(i) for i in range(7)]
+        return
+    with pytest.raises(UserError, match=r"seven.pth is a detector of other classes than COCO's 80.*--checkpoint"):
+        load_trained("transxnet_t", path)
+
+
+def test_a_file_of_another_size_of_network_is_said(file):
+    with pytest.raises(UserError, match=r"is not for this"):
+        load_trained("transxnet_s", file)
+
+
+def test_a_published_segmenter_labels_pictures_and_needs_data_to_be_evaluated(kind, file, tmp_path):
+    if kind != "sfpn":
+        pytest.skip("detectors take their 800 pixels, which is long")
+    Image.effect_noise((96, 24), 90).convert("RGB").save(tmp_path / "a.png")
+    trained = load_trained("transxnet_t", file)
+    object.__setattr__(trained, "scale", (128, 32))
+    (answer,) = label_pixels(trained, [tmp_path / "a.png"])
+    assert answer.labels.shape == (24, 96)
+    assert answer.labels.max() < 150
+    assert answer.labels.dtype == np.uint8
+    with pytest.raises(UserError, match=r"name the data to evaluate transxnet_t on"):
+        evaluate("transxnet_t", file=file)
+    with pytest.raises(UserError, match=r"no image found|there is no file"):
+        predict("transxnet_t", tmp_path / "nothing", file=file, out=tmp_path / "out")

@@ -17,7 +17,6 @@ from transxnet.data.transforms import Preprocessing
 from transxnet.errors import UserError, check_at_least
 from transxnet.tasks.inference import default_device
 from transxnet.tasks.progress import progress_bar
-from transxnet.tasks.trained import TrainedClassifier
 
 SHARES = (0.2, 0.5, 0.99)
 """Of the mass, for which radius and area are told."""
@@ -113,7 +112,7 @@ def erf(
 
     Of each network the gradient of :func:`receptive_field` is averaged over images and scaled to a sum of 1. Written
     are ``erf.png``, all of them side by side on one scale, and the radii and areas that hold 20, 50 and 99% of the mass
-    as ``erf.csv`` and ``erf.json``.
+    as ``erf.csv`` and ``erf.json``; nothing where ``out`` is None.
 
     Args:
         models: run folders, and names of our models or timm's with their published weights. After @ may come, separated
@@ -124,7 +123,7 @@ def erf(
         images: how many to average over, taken evenly from all of them; 100 in the paper.
         size: side of the images in pixels; by default the models' own, which must then be the same.
         batch_size: images at once.
-        out: folder for the results; in Python None writes none.
+        out: folder for the results.
         overwrite: write over results of before.
         console: where to report; by default standard output.
 
@@ -152,9 +151,8 @@ def erf(
     fields = []
     with progress_bar(console, "averaging", len(subjects) * len(chosen)) as advance:
         for number, (subject, preprocessing) in enumerate(zip(subjects, transforms, strict=True)):
-            before = number * len(chosen)
             batches = _batches(chosen, preprocessing, batch_size)
-            fields.append(_average(subject, batches, lambda done, before=before: advance(before + done)))
+            fields.append(_average(subject, batches, advance, done=number * len(chosen)))
     console.print(table(fields), highlight=False)
     if out is not None:
         for path in write(fields, Path(out)):
@@ -162,7 +160,7 @@ def erf(
     return fields
 
 
-def _average(subject: Subject, batches: Iterator[Tensor], progress: Callable[[int], None]) -> ReceptiveField:
+def _average(subject: Subject, batches: Iterator[Tensor], progress: Callable[[int], None], done: int) -> ReceptiveField:
     device = default_device()
     network = subject.network.to(device)
     total: np.ndarray | None = None
@@ -171,7 +169,7 @@ def _average(subject: Subject, batches: Iterator[Tensor], progress: Callable[[in
         gradient = receptive_field(network, batch.to(device), subject.place).sum(axis=0)
         total = gradient if total is None else total + gradient
         count += len(batch)
-        progress(count)
+        progress(done + count)
     network.cpu()
     if total is None or not np.isfinite(total).all() or not total.any():
         why = "no image could be read" if total is None else "its gradient is zero or not finite"
@@ -206,12 +204,7 @@ def _evenly(data: str | Path | Sequence[str | Path], count: int) -> list[str]:
 
 def _preprocessings(subjects: Sequence[Subject], size: int | None) -> list[Preprocessing]:
     """How each network's images are made, all in one size."""
-    own = [
-        subject.trained.preprocessing
-        if isinstance(subject.trained, TrainedClassifier)
-        else Preprocessing.of_model(subject.network)
-        for subject in subjects
-    ]
+    own = [subject.preprocessing for subject in subjects]
     if size is None and len(sizes := {p.img_size for p in own}) > 1:
         raise UserError(
             f"the models are for images of {' and '.join(map(str, sorted(sizes)))} pixels, and fields are compared at "

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from transxnet.analysis.erf import FILES, SHARES, ReceptiveField
-from transxnet.analysis.figure import MUTED, mark_untrained, paper_look, save, shut, write_text
+from transxnet.analysis.figure import MUTED, mark_untrained, paper_look, shut, write_figure, write_text
 from transxnet.environment import environment
 from transxnet.files import write_whole
 
@@ -26,7 +26,7 @@ COLUMNS = 4  # of the figure, at most
 PANEL = 2.5  # width of a field, in inches
 DECADES = 4  # that the colours span, downward from the highest density
 CIRCLE = "#19b8e0"  # seen on the darkest and the lightest of the scale, and on paper
-DASHES = ("-", "--", ":")  # of the circles, in the order of SHARES
+DASHES: tuple[Literal["-"], Literal["--"], Literal[":"]] = ("-", "--", ":")  # of the circles, in the order of SHARES
 
 
 def table(fields: Sequence[ReceptiveField]) -> Table:
@@ -65,7 +65,7 @@ def write(fields: Sequence[ReceptiveField], folder: Path) -> list[Path]:
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(picture, lambda path: save(draw(fields), path))
+    write_figure(draw(fields), picture)
     write_whole(sheet, text.getvalue())
     write_whole(record, json.dumps({"fields": rows, "environment": environment()}, indent=2) + "\n")
     return [picture, sheet, record]
@@ -80,11 +80,12 @@ def draw(fields: Sequence[ReceptiveField]) -> Figure:
         grid = figure.subplots(rows, columns, squeeze=False)
         # Not by the very highest: a few pixels under the corners of patches would set the scale for all.
         highest = max(float(np.percentile(field.density, 99.95)) for field in fields)
-        norm = LogNorm(highest / 10**DECADES, highest)
+        lowest = highest / 10**DECADES
         for axes in grid.flat[len(fields) :]:
             axes.remove()
         for axes, field in zip(grid.flat, fields, strict=False):
-            image = axes.imshow(np.maximum(field.density, norm.vmin), cmap="magma", norm=norm, interpolation="nearest")
+            shown = np.maximum(field.density, lowest)
+            image = axes.imshow(shown, cmap="magma", norm=LogNorm(lowest, highest), interpolation="nearest")
             _annotate(axes, field)
         bar = figure.colorbar(image, ax=list(grid.flat[: len(fields)]), shrink=0.85, aspect=28, extend="both", pad=0.02)
         bar.set_label("share of the gradient per pixel")

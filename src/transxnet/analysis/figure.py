@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
-from PIL import Image
+from torch import Tensor
 
 from transxnet.errors import UserError
+from transxnet.files import write_whole
 from transxnet.lettering import font_for, one_line, shortened
 
 INK, MUTED, ALARM = "#1b1f24", "#5c646e", "#c4510a"
@@ -43,7 +45,7 @@ def write_text(text: Text, content: str, size: float, width: float = math.inf, *
     lines = [one_line(line) for line in content.split("\n")]
     lines = [shortened(line, font_for(line, 100), width * 72 / size * 100) for line in lines]
     text.set(text="\n".join(lines), parse_math=False, **look)
-    text.set_fontproperties(FontProperties(fname=font_for("".join(lines), 100).path, size=size))
+    text.set_fontproperties(FontProperties(fname=str(font_for("".join(lines), 100).path), size=size))
 
 
 def shut(axes: Axes) -> None:
@@ -60,14 +62,17 @@ def mark_untrained(axes: Axes) -> None:
     axes.text(0.04, 0.95, "untrained", transform=axes.transAxes, va="top", fontsize=8, color="white", bbox=box)
 
 
-def picture_of(pixels: np.ndarray | Image.Image) -> np.ndarray:
-    """(H, W, 3) bytes."""
-    return np.asarray(pixels.convert("RGB") if isinstance(pixels, Image.Image) else pixels)
+def as_bytes(image: Tensor, mean: Sequence[float] = (0.0,), std: Sequence[float] = (1.0,)) -> np.ndarray:
+    """(3, H, W), normalised by a mean and a standard deviation -> (H, W, 3) bytes."""
+    shift, scale = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
+    plain = (image.detach().cpu() * scale + shift).clamp(0, 1)
+    return (plain * 255).round().byte().permute(1, 2, 0).numpy()
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write the figure as PNG."""
-    figure.savefig(path, format="png", dpi=DPI, facecolor="white", bbox_inches="tight", pad_inches=0.08)
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write the figure as PNG, whole or not at all."""
+    look: dict[str, Any] = {"dpi": DPI, "facecolor": "white", "bbox_inches": "tight", "pad_inches": 0.08}
+    write_whole(path, lambda temporary: figure.savefig(temporary, format="png", **look))
 
 
 def check_free(folder: Path, names: Sequence[str], overwrite: bool) -> None:

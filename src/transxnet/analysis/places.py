@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transxnet.errors import UserError, nearest
 from transxnet.layers import DMixer
 
-MIXER_PARTS = ("idconv", "osra", "ste")
-"""The places of Fig. 8: both branches of the last D-Mixer, and their fusion."""
+MIXER_PARTS = {"idconv": "local branch", "osra": "global branch", "ste": "their fusion"}
+"""The places of Fig. 8 in the last D-Mixer, and what they are."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Place:
     """A module whose output, or input, is looked at.
 
     Attributes:
-        title: for people, such as "stage 4" or "IDConv".
+        title: for people, such as "stage 4" or "IDConv, local branch".
         module: it.
     """
 
@@ -53,7 +53,7 @@ def named_places(network: nn.Module) -> dict[str, Place]:
     if not mixers:
         return places
     parts = {name: getattr(mixers[-1], name) for name in MIXER_PARTS}
-    parts = {name: Place(type(module).__name__, module) for name, module in parts.items()}
+    parts = {name: Place(f"{type(part).__name__}, {MIXER_PARTS[name]}", part) for name, part in parts.items()}
     last = places.popitem() if places else None
     return {**places, **parts, **({last[0]: last[1]} if last else {})}
 
@@ -83,9 +83,7 @@ def find_place(network: nn.Module, name: str = "") -> Place:
     modules = dict(network.named_modules())
     if name in modules:
         return Place(name, modules[name])
-    why = ""
-    if name in MIXER_PARTS:
-        why = " It has no D-Mixer."
+    why = " It has no D-Mixer." if name in MIXER_PARTS else ""
     raise UserError(
         f"{type(network).__name__} has no place {name!r}.{why}{nearest(name, [*places, *modules])} "
         f"Accepted: {', '.join(places)}, and the names of its modules."

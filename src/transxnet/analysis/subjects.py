@@ -41,6 +41,13 @@ class Subject:
         """The backbone: a classifier itself, what a detector's or segmenter's pyramid stands on."""
         return backbone(self.trained)
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """From a picture to the network's input; of detectors and segmenters, as their backbones were pretrained."""
+        if isinstance(self.trained, TrainedClassifier):
+            return self.trained.preprocessing
+        return Preprocessing.of_model(self.network)
+
 
 def backbone(trained: TrainedModel) -> nn.Module:
     """A classifier itself, what a detector's or segmenter's pyramid stands on."""

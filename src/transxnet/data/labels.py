@@ -24,6 +24,13 @@ def imagenet_synsets() -> tuple[str, ...]:
     return tuple(ImageNetInfo("imagenet-1k").label_names())
 
 
+def in_words(class_name: str) -> str:
+    """A class's name for people: of ImageNet's WordNet ids the first of their words, any other name as it is."""
+    if class_name not in imagenet_synsets():
+        return class_name
+    return ImageNetInfo("imagenet-1k").label_name_to_description(class_name).partition(",")[0]
+
+
 def align_classes(model_classes: Sequence[str], data_classes: Sequence[str]) -> list[int]:
     """The model's class index for each class of a data set.
 

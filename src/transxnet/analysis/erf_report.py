@@ -14,6 +14,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
+from matplotlib.patheffects import withStroke
 from rich.table import Table
 from rich.text import Text
 
@@ -24,7 +25,7 @@ from transxnet.files import write_whole
 
 COLUMNS = 4  # of the figure, at most
 PANEL = 2.5  # width of a field, in inches
-DECADES = 4  # that the colours span, downward from the highest density
+DECADES = 4  # that the colours span at most, downward from the highest density
 CIRCLE = "#19b8e0"  # seen on the darkest and the lightest of the scale, and on paper
 DASHES: tuple[Literal["-"], Literal["--"], Literal[":"]] = ("-", "--", ":")  # of the circles, in the order of SHARES
 
@@ -80,7 +81,8 @@ def draw(fields: Sequence[ReceptiveField]) -> Figure:
         grid = figure.subplots(rows, columns, squeeze=False)
         # Not by the very highest: a few pixels under the corners of patches would set the scale for all.
         highest = max(float(np.percentile(field.density, 99.95)) for field in fields)
-        lowest = highest / 10**DECADES
+        faintest = min(float(np.percentile(field.density, 1)) for field in fields)
+        lowest = min(max(highest / 10**DECADES, faintest), highest / 10)
         for axes in grid.flat[len(fields) :]:
             axes.remove()
         for axes, field in zip(grid.flat, fields, strict=False):
@@ -98,9 +100,9 @@ def draw(fields: Sequence[ReceptiveField]) -> Figure:
 def _annotate(axes: Axes, field: ReceptiveField) -> None:
     for share, dash in zip(SHARES, DASHES, strict=True):
         centre = field.centre[1], field.centre[0]
-        axes.add_patch(
-            Circle(centre, field.radius(share), fill=False, color=CIRCLE, linewidth=1.1, linestyle=dash, alpha=0.9)
-        )
+        circle = Circle(centre, field.radius(share), fill=False, color=CIRCLE, linewidth=1.2, linestyle=dash)
+        circle.set_path_effects([withStroke(linewidth=2.2, foreground="#00000080")])
+        axes.add_patch(circle)
     shut(axes)
     radii = " / ".join(f"{field.radius(share):.0f}" for share in SHARES)
     title = [*field.label.replace(" (", "\n(").split("\n"), field.place]

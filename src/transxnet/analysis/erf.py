@@ -94,7 +94,7 @@ def receptive_field(network: nn.Module, images: Tensor, place: str = "") -> np.n
         features = as_maps(network, calls.outputs[-1])
         centre = features[:, :, features.shape[2] // 2, features.shape[3] // 2]
         (gradient,) = torch.autograd.grad(centre.abs().sum(), pixels)
-    return gradient.abs().sum(dim=1).double().cpu().numpy()
+    return gradient.abs().sum(dim=1).cpu().double().numpy()
 
 
 def erf(

@@ -149,8 +149,6 @@ def explain(
     chosen = None if class_name is None else class_index(subject.trained, class_name)
     places = {subject.place: find_place(subject.network, subject.place)} if subject.place else None
     explanations, rows = [], []
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
     with progress_bar(console, "explaining", len(paths)) as advance:
         for number, path in enumerate(paths, 1):
             try:
@@ -162,6 +160,7 @@ def explain(
                 explanations.append(found)
                 rows.append((path, found.class_name, f"{found.score:.6f}", name, ""))
                 if folder is not None:
+                    folder.mkdir(parents=True, exist_ok=True)
                     write_figure(draw(found, subject.label, subject.untrained), folder / name)
             advance(number)
     if not explanations:

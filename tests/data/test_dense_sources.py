@@ -214,6 +214,16 @@ def test_label_maps_with_names_are_evaluated_by_name(maps, tmp_path):
         open_dense_evaluation(data, ["road", "cloud"])
 
 
+def test_for_a_model_without_names_the_data_s_own_count_by_their_order(maps, tmp_path):
+    data = maps(whole=[[0, 1]])
+    (tmp_path / "classes.txt").write_text("sky\nroad")
+    images, _ = open_dense_evaluation(data, ["0", "1"], by_number=True)
+    assert images.class_names == ["sky", "road"]
+    assert images.labels(0).tolist() == [[0, 1]]
+    with pytest.raises(UserError, match="has 2 classes, and the model 3"):
+        open_dense_evaluation(data, ["0", "1", "2"], by_number=True)
+
+
 def test_folders_of_classes_are_for_another_task(tmp_path):
     write_picture(tmp_path / "cat/1.png")
     with pytest.raises(UserError, match=r"is for classification: .* Accepted for detection: a folder in COCO's format"):

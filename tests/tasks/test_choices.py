@@ -1,33 +1,33 @@
-import numpy as np
 import pytest
 
-from transxnet.data.image_set import ArrayPictures, ImageSet
-from transxnet.data.sources import Source
-from transxnet.data.transforms import Preprocessing
 from transxnet.errors import UserError
-from transxnet.tasks.choices import processes, resolve
-from transxnet.tasks.config import TrainConfig
-
-PREPROCESSING = Preprocessing(64, 0.9, "bicubic", (0.5,) * 3, (0.5,) * 3)
-
-
-def source(size: int, img_size: int | None = None) -> Source:
-    images = ImageSet(ArrayPictures(np.zeros((size, 8, 8), np.uint8)), ["x"] * size, np.zeros(size, int), ["a", "b"])
-    return Source(images, images, split_made=True, img_size=img_size)
+from transxnet.tasks.choices import Choices, processes
+from transxnet.tasks.plan import make_plan
+from transxnet.tasks.task_configs import ClassifyConfig
 
 
 def settle(size: int, **options):
-    return resolve(TrainConfig("photos", accelerator="cpu", **options), source(size), PREPROCESSING)
+    choices = Choices(ClassifyConfig("photos", accelerator="cpu", **options))
+    choices.choose_common(size)
+    return choices.config, choices.said
 
 
 def test_every_open_option_is_filled_in_and_every_choice_is_said():
     config, choices = settle(1000)
-    chosen = {
-        "img_size", "crop_pct", "batch_size", "epochs", "lr", "warmup_epochs", "ema_decay", "workers", "precision",
-    }  # fmt: skip
+    chosen = {"batch_size", "epochs", "lr", "warmup_epochs", "ema_decay", "workers", "precision"}
     assert {sentence.split()[0] for sentence in choices} == chosen
     assert all(getattr(config, name) is not None for name in chosen)
     assert (config.batch_size, config.epochs, config.precision) == (32, 100, "32-true")
+
+
+def test_so_are_those_that_follow_from_a_classifier_and_its_images(photos, quiet):
+    plan = make_plan(ClassifyConfig(str(photos), model="test_resnet", accelerator="cpu"), quiet)
+    chosen = {
+        "img_size", "crop_pct", "hflip", "drop_path_rate", "batch_size", "epochs", "lr", "warmup_epochs", "ema_decay",
+        "workers", "precision",
+    }  # fmt: skip
+    assert {sentence.split()[0] for sentence in plan.choices} == chosen
+    assert all(getattr(plan.config, name) is not None for name in chosen)
 
 
 def test_what_is_given_is_kept_and_not_said():
@@ -65,4 +65,4 @@ def test_every_process_needs_a_batch():
     [("auto", 1, 1), (1, 1, 1), ("2", 3, 6), ("0,1", 1, 2), ("[0, 1, 2]", 1, 3), (-1, 1, 1)],
 )
 def test_processes_are_counted_from_devices_and_nodes(devices, nodes, count):
-    assert processes(TrainConfig("photos", accelerator="cpu", devices=devices, num_nodes=nodes)) == count
+    assert processes(ClassifyConfig("photos", accelerator="cpu", devices=devices, num_nodes=nodes)) == count

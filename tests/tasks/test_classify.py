@@ -9,15 +9,16 @@ from torch.utils.data import DataLoader
 
 import transxnet
 from transxnet.tasks.callbacks import EpochLog
-from transxnet.tasks.classify import Classifier, NonFiniteLoss
-from transxnet.tasks.config import TrainConfig
+from transxnet.tasks.classify import Classifier
 from transxnet.tasks.run import Run
+from transxnet.tasks.task_configs import ClassifyConfig
 from transxnet.tasks.train import train
+from transxnet.tasks.training import NonFiniteLoss
 
 
 def schedule(batches: int, **options) -> list[float]:
     """The rate with which each update was made."""
-    config = TrainConfig("photos", ema_decay=0.0, weight_decay=0.0, smoothing=0.0, **options)
+    config = ClassifyConfig("photos", ema_decay=0.0, weight_decay=0.0, smoothing=0.0, **options)
     classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), 3, config)
     rates: list[float] = []
     step = classifier.optimizer_step
@@ -57,7 +58,7 @@ def test_the_rate_is_set_by_update_where_batches_are_accumulated():
 
 def test_earlier_layers_learn_more_slowly_with_layer_decay():
     model = transxnet.create_model("transxnet_n", num_classes=3, img_size=32)
-    classifier = Classifier(model, 3, TrainConfig("photos", lr=1e-3, epochs=2, warmup_epochs=0, layer_decay=0.5))
+    classifier = Classifier(model, 3, ClassifyConfig("photos", lr=1e-3, epochs=2, warmup_epochs=0, layer_decay=0.5))
     classifier.trainer = type("T", (), {"estimated_stepping_batches": 8})()
     optimizer = classifier.configure_optimizers()["optimizer"]
     rate = {id(p): group["lr_scale"] for group in optimizer.param_groups for p in group["params"]}
@@ -68,7 +69,7 @@ def test_earlier_layers_learn_more_slowly_with_layer_decay():
 
 def test_norms_and_biases_are_not_decayed():
     model = transxnet.create_model("transxnet_n", num_classes=3, img_size=32)
-    classifier = Classifier(model, 3, TrainConfig("photos", lr=1e-3, epochs=2, warmup_epochs=0, weight_decay=0.3))
+    classifier = Classifier(model, 3, ClassifyConfig("photos", lr=1e-3, epochs=2, warmup_epochs=0, weight_decay=0.3))
     classifier.trainer = type("T", (), {"estimated_stepping_batches": 8})()
     optimizer = classifier.configure_optimizers()["optimizer"]
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
@@ -78,7 +79,7 @@ def test_norms_and_biases_are_not_decayed():
 
 def test_the_average_follows_the_weights_with_timm_s_warm_up():
     model = nn.Linear(4, 2)
-    classifier = Classifier(model, 2, TrainConfig("photos", ema_decay=0.9))
+    classifier = Classifier(model, 2, ClassifyConfig("photos", ema_decay=0.9))
     first = model.weight.detach().clone()
     with torch.no_grad():
         model.weight += 1

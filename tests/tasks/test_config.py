@@ -4,12 +4,14 @@ import pytest
 import yaml
 
 from transxnet.errors import UserError
-from transxnet.tasks.config import TOPICS, TrainConfig, read_recipe, recipe_names
+from transxnet.tasks.config import TrainConfig
+from transxnet.tasks.task_configs import CONFIGS, ClassifyConfig, config_of, make_config, read_recipe, recipe_names
 
 
-def test_every_option_but_the_data_has_one_topic():
-    listed = [name for names in TOPICS.values() for name in names]
-    assert sorted([*listed, "data"]) == sorted(field.name for field in dataclasses.fields(TrainConfig))
+def test_every_option_but_the_data_has_one_topic_or_is_its_task_s_own():
+    for config in CONFIGS.values():
+        listed = [*(name for names in TrainConfig.TOPICS.values() for name in names), *config.OWN]
+        assert sorted([*listed, "data"]) == sorted(field.name for field in dataclasses.fields(config))
 
 
 @pytest.mark.parametrize(
@@ -38,28 +40,28 @@ def test_every_option_but_the_data_has_one_topic():
 )
 def test_a_bad_value_is_refused_with_what_is_accepted(name, value, said):
     with pytest.raises(UserError, match=said.replace("(", r"\(")):
-        TrainConfig.create("photos", **{name: value})
+        make_config("photos", task="classify", **{name: value})
 
 
 def test_warm_up_must_leave_room_for_the_rest():
     with pytest.raises(UserError, match=r"warmup_epochs must be less than the 3 epochs"):
-        TrainConfig("photos", epochs=3, warmup_epochs=3)
+        ClassifyConfig("photos", epochs=3, warmup_epochs=3)
 
 
 def test_mixup_needs_an_even_batch():
     with pytest.raises(UserError, match=r"batch_size must be even, got 7"):
-        TrainConfig("photos", mixup=0.2, batch_size=7)
+        ClassifyConfig("photos", mixup=0.2, batch_size=7)
 
 
 def test_an_unknown_option_is_named_with_its_nearest():
     with pytest.raises(UserError, match=r"no option 'epoch'.*Did you mean 'epochs'"):
-        TrainConfig.create("photos", epoch=3)
+        make_config("photos", epoch=3)
 
 
 def test_a_recipe_lies_under_the_given_options(tmp_path):
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("lr: 1e-3\nepochs: 7\npretrained: true\n")
-    config = TrainConfig.create("photos", recipe, epochs=9)
+    config = make_config("photos", recipe, epochs=9)
     assert (config.lr, config.epochs, config.pretrained) == (1e-3, 9, True)
 
 
@@ -87,9 +89,10 @@ def test_an_unknown_recipe_is_named_with_its_nearest():
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_the_recipes_that_come_with_the_package_hold_known_options_in_range(name):
-    assert TrainConfig.create("photos", name).to_dict().items() >= read_recipe(name).items()
+    assert make_config("photos", name).to_dict().items() >= read_recipe(name).items()
 
 
-def test_a_config_comes_back_from_its_yaml():
-    config = TrainConfig("photos", lr=3e-5, select="last", devices=2)
-    assert TrainConfig(**yaml.safe_load(yaml.safe_dump(config.to_dict()))) == config
+@pytest.mark.parametrize("task", list(CONFIGS))
+def test_a_config_comes_back_from_its_yaml(task):
+    config = CONFIGS[task]("photos", lr=3e-5, select="last", devices=2)
+    assert config_of(yaml.safe_load(yaml.safe_dump(config.to_dict()))) == config

@@ -10,9 +10,11 @@ from photographs import QUICK, write_photos
 from PIL import Image
 
 import transxnet
+from transxnet.data.image_files import find_images
 from transxnet.errors import UserError
-from transxnet.tasks.predict import find_images, predict, predict_images
-from transxnet.tasks.run import load_trained
+from transxnet.tasks.predict import predict
+from transxnet.tasks.predict_classes import predict_images
+from transxnet.tasks.trained import load_trained
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -86,7 +88,7 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(pictures):
 
 def test_images_are_read_as_they_are_asked_for(photos_run, pictures, monkeypatch):
     opened = []
-    module = "transxnet.tasks.predict.open_image"
+    module = "transxnet.data.image_files.open_image"
     monkeypatch.setattr(module, lambda path: opened.append(path) or Image.new("RGB", (32, 32)))
     answers = predict_images(load_trained(photos_run.path), [pictures], batch_size=2)
     next(answers)

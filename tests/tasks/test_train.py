@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 import transxnet
 from transxnet.data.transforms import Preprocessing
 from transxnet.errors import UserError
-from transxnet.tasks.config import TrainConfig
 from transxnet.tasks.plan import make_plan
+from transxnet.tasks.task_configs import ClassifyConfig
 from transxnet.tasks.train import train
 
 FILES = {
@@ -52,7 +52,7 @@ def test_the_last_checkpoint_is_of_the_last_epoch_even_if_that_was_not_the_best(
 
 def test_the_stored_config_is_complete_and_every_choice_is_stored(digits_run):
     config = digits_run.read_config()
-    off = {"checkpoint", "out", "num_classes", "layer_decay", "clip_grad", "auto_augment"}
+    off = {"checkpoint", "out", "num_classes", "milestones", "layer_decay", "clip_grad", "auto_augment"}
     assert {name for name, value in config.to_dict().items() if value is None} == off
     choices = [sentence.split()[0] for sentence in digits_run.read_environment()["choices"]]
     assert {"img_size", "drop_path_rate", "ema_decay", "warmup_epochs"} <= set(choices)
@@ -114,12 +114,12 @@ def test_the_last_epoch_is_kept_on_request_and_the_plain_weights_without_averagi
 
 
 def test_a_model_without_stochastic_depth_is_made_without_it_by_default(photos, tmp_path, console):
-    plan = make_plan(TrainConfig(str(photos), model="vgg11", img_size=32), console)
+    plan = make_plan(ClassifyConfig(str(photos), model="vgg11", img_size=32), console)
     assert plan.config.drop_path_rate == 0
     assert plan.model_args == {}
     assert "drop_path_rate 0: the model has no stochastic depth" in plan.choices
     with pytest.raises(UserError, match=r"vgg11 can't be made with .*drop_path_rate 0.2"):
-        make_plan(TrainConfig(str(photos), model="vgg11", drop_path_rate=0.2), console)
+        make_plan(ClassifyConfig(str(photos), model="vgg11", drop_path_rate=0.2), console)
 
 
 def test_every_option_of_the_optimisation_can_be_used_together(photos, tmp_path, console):

@@ -6,7 +6,7 @@ A process for each model, so that its peak memory is its own, and what goes wron
 import signal
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -225,7 +225,7 @@ def make_step(model: nn.Module, settings: Settings) -> Callable[[], None]:
         return infer
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=device == "cuda")
     scaler = torch.amp.GradScaler(device, enabled=dtype == torch.float16)
-    loss = _FeatureLoss() if settings.features else _ClassLoss()
+    loss = _Loss()
 
     def update() -> None:
         with context():
@@ -238,22 +238,23 @@ def make_step(model: nn.Module, settings: Settings) -> Callable[[], None]:
     return update
 
 
-class _ClassLoss:
-    """Cross-entropy of (B, classes) logits with labels drawn once."""
+class _Loss:
+    """What is minimised of what a model answers in training.
+
+    Of (B, classes) logits their cross-entropy with labels drawn once, of a list of features their mean squares added
+    up, of losses by name, as a detector answers, their sum.
+    """
 
     labels: Tensor | None = None
 
-    def __call__(self, logits: Tensor) -> Tensor:
+    def __call__(self, answer: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Tensor:
+        if isinstance(answer, Mapping):
+            return torch.stack(list(answer.values())).sum()
+        if not isinstance(answer, Tensor):
+            return torch.stack([feature.float().square().mean() for feature in answer]).sum()
         if self.labels is None:
-            self.labels = torch.randint(logits.shape[1], logits.shape[:1], device=logits.device)
-        return nn.functional.cross_entropy(logits, self.labels)
-
-
-class _FeatureLoss:
-    """The mean squares of the stages' outputs, added up."""
-
-    def __call__(self, features: Sequence[Tensor]) -> Tensor:
-        return torch.stack([feature.float().square().mean() for feature in features]).sum()
+            self.labels = torch.randint(answer.shape[1], answer.shape[:1], device=answer.device)
+        return nn.functional.cross_entropy(answer, self.labels)
 
 
 def inference_form(model: nn.Module, size: tuple[int, int] | None) -> nn.Module:

@@ -117,15 +117,16 @@ def open_dense_evaluation(
     *,
     masks: bool = False,
     zero_is_ignored: bool | None = None,
+    by_number: bool = False,
     progress: Progress | None = None,
 ) -> tuple[DetectionSet | SegmentationSet, list[str]]:
     """Open DATA to evaluate a model of these classes: its held-out part where it has one, else all of it.
 
     The arguments are those of :func:`open_dense_source`. Label maps without names are taken for the model's classes by
-    number.
+    number; with ``by_number`` so is any data, for a model that has no names for its classes.
 
     Returns:
-        The set, with the model's classes, and sentences that the user should read.
+        The set, with the model's classes in their order, and sentences that the user should read.
 
     Raises:
         UserError: as :func:`open_dense_source`, or the classes are not those of the model.
@@ -136,9 +137,14 @@ def open_dense_evaluation(
     train, val = sets
     images = val if val is not None else train
     assert images is not None
+    notes = about["notes"] + findings.notes()
+    if by_number:
+        if len(images.class_names) != len(class_names):
+            raise UserError(f"{data} has {len(images.class_names)} classes, and the model {len(class_names)}.")
+        return images, notes
     offset = int(isinstance(images, DetectionSet))
     labels = [i + offset for i in align_classes(class_names, images.class_names)]
-    return images.relabelled(class_names, labels), about["notes"] + findings.notes()
+    return images.relabelled(class_names, labels), notes
 
 
 def _locate(data: str, task: str | None) -> tuple[Recognition, Path, dict[str, Any]]:

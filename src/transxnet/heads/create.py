@@ -13,7 +13,10 @@ from transxnet.heads.pyramid import create_body
 from transxnet.heads.retinanet import RetinaNet
 from transxnet.heads.semantic_fpn import SemanticFPN
 
-DETECTORS = {"retinanet": (RetinaNet, (8, 16, 32)), "maskrcnn": (MaskRCNN, (4, 8, 16, 32))}
+DETECTORS: dict[str, tuple[type[RetinaNet] | type[MaskRCNN], tuple[int, ...]]] = {
+    "retinanet": (RetinaNet, (8, 16, 32)),
+    "maskrcnn": (MaskRCNN, (4, 8, 16, 32)),
+}
 
 
 def create_detector(
@@ -25,6 +28,8 @@ def create_detector(
     drop_path_rate: float = 0.0,
     min_size: int = 800,
     max_size: int = 1333,
+    head_norm: bool = False,
+    box_batch_size_per_image: int = 512,
 ) -> RetinaNet | MaskRCNN:
     """Create a detector on one of our models, or any of timm's that has stages.
 
@@ -38,15 +43,26 @@ def create_detector(
         drop_path_rate: stochastic depth; the paper's detectors have 0.1 (T), 0.2 (S) and 0.3 (B).
         min_size: the shorter side of an image is resized to this many pixels.
         max_size: unless the longer side would exceed this.
+        head_norm: GroupNorm in the pyramid and the heads, to train from scratch; the published detectors have none.
+        box_batch_size_per_image: regions of an image that Mask R-CNN's heads learn from.
 
     Raises:
         UserError: an argument outside these, a model without stages, or weights that can't be had or do not fit.
     """
     check_one_of(tuple(DETECTORS), head=head)
-    check_at_least(1, num_classes=num_classes, min_size=min_size, max_size=max_size)
+    check_at_least(
+        1,
+        num_classes=num_classes,
+        min_size=min_size,
+        max_size=max_size,
+        box_batch_size_per_image=box_batch_size_per_image,
+    )
     kind, strides = DETECTORS[head]
     body, whole = _start(backbone, strides, pretrained, checkpoint, drop_path_rate)
-    model = kind(body, num_classes, min_size=min_size, max_size=max_size)
+    options: dict[str, Any] = dict(min_size=min_size, max_size=max_size, head_norm=head_norm)
+    if head == "maskrcnn":
+        options["box_batch_size_per_image"] = box_batch_size_per_image
+    model = kind(body, num_classes, **options)
     if whole:
         load_checkpoint(model, checkpoint)  # type: ignore[arg-type]
     return model

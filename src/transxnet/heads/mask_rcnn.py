@@ -9,7 +9,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
 from transxnet.heads.anchors import Anchors, BestAnchors
-from transxnet.heads.pyramid import P6, PYRAMID_CHANNELS, PyramidBackbone
+from transxnet.heads.pyramid import HEAD_NORM, P6, PYRAMID_CHANNELS, PyramidBackbone
 from transxnet.heads.roi_heads import PyramidRoIAlign, RoIHeads
 from transxnet.heads.targets import check_images, check_targets
 from transxnet.heads.transform import DetectorTransform, at_least_float32, mean_and_std
@@ -34,6 +34,8 @@ class MaskRCNN(GeneralizedRCNN):
         num_classes: K, not counting the background.
         min_size: the shorter side of an image is resized to this.
         max_size: unless the longer side would exceed this.
+        head_norm: GroupNorm in the pyramid and the mask head, to train from scratch; the published detectors have none.
+        box_batch_size_per_image: regions of an image that its heads learn from, at most a quarter of them objects'.
         score_thresh: detections below it are left out.
         nms_thresh: IoU from which the weaker of two boxes of a class is left out.
         detections_per_img: how many are kept.
@@ -66,12 +68,14 @@ class MaskRCNN(GeneralizedRCNN):
         num_classes: int,
         min_size: int = 800,
         max_size: int = 1333,
+        head_norm: bool = False,
+        box_batch_size_per_image: int = 512,
         score_thresh: float = 0.05,
         nms_thresh: float = 0.5,
         detections_per_img: int = 100,
     ):
         strides = (4, 8, 16, 32)
-        backbone = PyramidBackbone(body, strides, lambda _: P6())
+        backbone = PyramidBackbone(body, strides, lambda _: P6(), head_norm)
         anchors = Anchors((*strides, 64), [[8 * stride] for stride in (*strides, 64)])
         roi_heads = RoIHeads(
             box_roi_pool=PyramidRoIAlign(BOX_SIZE, strides),
@@ -79,14 +83,16 @@ class MaskRCNN(GeneralizedRCNN):
             box_predictor=FastRCNNPredictor(HIDDEN, num_classes + 1),
             fg_iou_thresh=0.5,
             bg_iou_thresh=0.5,
-            batch_size_per_image=512,
+            batch_size_per_image=box_batch_size_per_image,
             positive_fraction=0.25,
             bbox_reg_weights=(10.0, 10.0, 5.0, 5.0),
             score_thresh=score_thresh,
             nms_thresh=nms_thresh,
             detections_per_img=detections_per_img,
             mask_roi_pool=PyramidRoIAlign(MASK_SIZE, strides),
-            mask_head=MaskRCNNHeads(PYRAMID_CHANNELS, (PYRAMID_CHANNELS,) * 4, dilation=1),
+            mask_head=MaskRCNNHeads(
+                PYRAMID_CHANNELS, (PYRAMID_CHANNELS,) * 4, dilation=1, norm_layer=HEAD_NORM if head_norm else None
+            ),
             mask_predictor=MaskRCNNPredictor(PYRAMID_CHANNELS, PYRAMID_CHANNELS, num_classes + 1),
         )
         _init_heads(roi_heads)

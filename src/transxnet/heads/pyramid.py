@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from transxnet.errors import UserError
 from transxnet.models.create import check_name, create_model_with, split_tag
 
 PYRAMID_CHANNELS = 256
+HEAD_NORM = partial(nn.GroupNorm, 32)
+"""What normalises the pyramid and the heads where that is wanted: to train from scratch, which the published heads,
+without norms, hardly do (He et al., "Rethinking ImageNet Pre-training", Sec. 3.1)."""
 
 
 class NoStochasticDepth(UserError):
@@ -28,6 +32,7 @@ class PyramidBackbone(nn.Module):
             Maps are (B, C, H, W), or (B, H, W, C) where the body's ``output_fmt`` is "NHWC", as Swin's is.
         strides: of the maps to build on.
         extra_blocks: makes what makes further levels, from the channels of the body's last map.
+        norm: normalise the pyramid's own levels; see :data:`HEAD_NORM`.
 
     Shapes:
         (B, 3, H, W) -> name to (B, 256, ceil(H / stride), ceil(W / stride)), "0" being the finest.
@@ -47,6 +52,7 @@ class PyramidBackbone(nn.Module):
         body: nn.Module,
         strides: Sequence[int],
         extra_blocks: Callable[[int], ExtraFPNBlock] | None = None,
+        norm: bool = False,
     ):
         super().__init__()
         self.body = body
@@ -54,7 +60,10 @@ class PyramidBackbone(nn.Module):
         channels = [body.feature_info.channels()[i] for i in self.taken]  # type: ignore
         self.channels_last = getattr(body, "output_fmt", "NCHW") == "NHWC"
         self.fpn = FeaturePyramidNetwork(
-            channels, self.out_channels, None if extra_blocks is None else extra_blocks(channels[-1])
+            channels,
+            self.out_channels,
+            None if extra_blocks is None else extra_blocks(channels[-1]),
+            HEAD_NORM if norm else None,
         )
         for module in self.fpn.modules():
             if isinstance(module, nn.Conv2d):

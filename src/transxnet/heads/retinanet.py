@@ -9,7 +9,7 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import box_iou, sigmoid_focal_loss
 
 from transxnet.heads.anchors import Anchors, BestAnchors
-from transxnet.heads.pyramid import P6P7, PYRAMID_CHANNELS, PyramidBackbone
+from transxnet.heads.pyramid import HEAD_NORM, P6P7, PYRAMID_CHANNELS, PyramidBackbone
 from transxnet.heads.targets import check_images, check_targets
 from transxnet.heads.transform import DetectorTransform, at_least_float32, mean_and_std
 
@@ -31,6 +31,7 @@ class RetinaNet(TorchvisionRetinaNet):
         num_classes: K, not counting the background.
         min_size: the shorter side of an image is resized to this.
         max_size: unless the longer side would exceed this.
+        head_norm: GroupNorm in the pyramid and the subnets, to train from scratch; the published detectors have none.
         score_thresh: detections below it are left out.
         nms_thresh: IoU from which the weaker of two boxes of a class is left out.
         detections_per_img: how many are kept.
@@ -59,18 +60,21 @@ class RetinaNet(TorchvisionRetinaNet):
         num_classes: int,
         min_size: int = 800,
         max_size: int = 1333,
+        head_norm: bool = False,
         score_thresh: float = 0.05,
         nms_thresh: float = 0.5,
         detections_per_img: int = 100,
         topk_candidates: int = 1000,
     ):
-        backbone = PyramidBackbone(body, (8, 16, 32), P6P7)
+        backbone = PyramidBackbone(body, (8, 16, 32), P6P7, head_norm)
         strides = (8, 16, 32, 64, 128)
         super().__init__(
             backbone,
             num_classes,
             anchor_generator=Anchors(strides, [[4 * stride * 2 ** (k / 3) for k in range(3)] for stride in strides]),
-            head=RetinaNetHead(PYRAMID_CHANNELS, ANCHORS_PER_PLACE, num_classes),
+            head=RetinaNetHead(
+                PYRAMID_CHANNELS, ANCHORS_PER_PLACE, num_classes, norm_layer=HEAD_NORM if head_norm else None
+            ),
             proposal_matcher=BestAnchors(0.5, 0.4, min_quality=0.0),
             score_thresh=score_thresh,
             nms_thresh=nms_thresh,

@@ -171,8 +171,9 @@ def line_style(colour: str, dash: str, width: float) -> dict[str, Any]:
 
 
 def percent_axis(axis: Axis) -> None:
-    """Write an axis of shares in percent."""
-    axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    """Write an axis of shares in percent, with decimals where whole ones would all be the same."""
+    low, high = axis.get_view_interval()
+    axis.set_major_formatter(PercentFormatter(1, decimals=0 if high - low >= 0.05 else None))
 
 
 def figure_svg(figure: Figure, name: str, label: str) -> Markup:

@@ -12,7 +12,7 @@ from transxnet.drawing import draw_label_map, palette
 from transxnet.report.charts import Line, Plot
 from transxnet.report.contents import Particulars, Tile
 from transxnet.report.figures import EXAMPLES, PANEL, best_and_worst, confusion_rows, data_url, fit_size, percent
-from transxnet.tasks.segmentation_evaluation import SegmentationEvaluation
+from transxnet.tasks.segmentation_evaluation import SegmentationEvaluation, segmentation_figures
 
 LEGEND_CLASSES = 10
 LOOKED_THROUGH = 100
@@ -43,7 +43,7 @@ def particulars(evaluation: SegmentationEvaluation) -> Particulars:
 
 
 def _tiles(evaluation: SegmentationEvaluation, share: np.ndarray) -> list[Tile]:
-    metrics, names = evaluation.metrics(), evaluation.class_names
+    metrics, names = segmentation_figures(evaluation.confusion), evaluation.class_names
     occurring = int((np.nan_to_num(share) > 0).sum())
     tiles = [
         Tile(

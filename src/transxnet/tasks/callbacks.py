@@ -65,7 +65,7 @@ class EpochLog(Callback):
             "lr": trainer.optimizers[0].param_groups[-1]["lr"],
             **losses,
         }
-        if row["epoch"] % pl_module.config.val_every == 0:
+        if pl_module.validated():
             figures = trainer.callback_metrics
             row |= {name: float(figures[name]) for name in pl_module.columns if name in figures}
         row["seconds"] = round(self._seconds(), 2)
@@ -106,7 +106,9 @@ class BestAndLast(ModelCheckpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save; Lightning's own save_last leaves out the epochs that were not the best."""
-        super().on_train_epoch_end(trainer, pl_module)
+        assert isinstance(pl_module, Training)
+        if pl_module.validated():
+            super().on_train_epoch_end(trainer, pl_module)
         trainer.save_checkpoint(self._last)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

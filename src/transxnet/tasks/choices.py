@@ -54,7 +54,8 @@ class Choices(Generic[C]):
         given = getattr(self.config, name)
         if given is not None:
             return given
-        self.said.append(f"{name} {str(value).lower() if isinstance(value, bool) else value}: {why}")
+        words = str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else value
+        self.said.append(f"{name} {words}: {why}")
         self.config = self.config.replace(**{name: value})  # type: ignore[assignment]
         return value
 

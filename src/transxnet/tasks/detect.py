@@ -7,7 +7,7 @@ from torch import Tensor
 
 from transxnet.data.detection_set import Target
 from transxnet.heads import MaskRCNN, RetinaNet
-from transxnet.tasks.detection_evaluation import coco_figures, coco_metric, comparable
+from transxnet.tasks.detection_evaluation import CocoMetric, coco_figures, comparable
 from transxnet.tasks.task_configs import DetectConfig
 from transxnet.tasks.training import Training
 
@@ -34,7 +34,7 @@ class Detector(Training):
     def __init__(self, model: RetinaNet | MaskRCNN, config: DetectConfig):
         super().__init__(model, config)
         self.masks = isinstance(model, MaskRCNN)
-        self.val_metric = coco_metric(self.masks)
+        self.val_metric = CocoMetric(self.masks)
         if config.compile:
             model.backbone.compile()
 
@@ -44,9 +44,10 @@ class Detector(Training):
         return self.model(unit_range(images), targets)
 
     def validation_step(self, batch: tuple[list[Tensor], list[Target]], batch_idx: int) -> None:
-        """Take the answers for one held-out batch."""
+        """Take the answers for some held-out images, one by one: padding to a batch's largest would change them."""
         images, targets = batch
-        self.val_metric.update(*comparable(self.best_weights(unit_range(images)), targets))
+        answers = [answer for image in unit_range(images) for answer in self.best_weights([image])]
+        self.val_metric.update(*comparable(answers, targets))
 
     def on_validation_epoch_end(self) -> None:
         """COCO's figures of all held-out images."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 from torchvision.ops import box_iou
@@ -17,15 +18,18 @@ from transxnet.data.masks import encode_mask
 SURE = 0.5
 """Score from which a detection counts for :func:`image_f1`, and is drawn."""
 
-_FIGURES = {
-    "ap": "map",
-    "ap50": "map_50",
-    "ap75": "map_75",
-    "ap_small": "map_small",
-    "ap_medium": "map_medium",
-    "ap_large": "map_large",
+_IOUS, _RECALLS = np.linspace(0.5, 0.95, 10), np.linspace(0, 1, 101)
+"""COCO's thresholds in double precision; torchmetrics' own are rounded to single, and a recall of 0.1 misses them."""
+
+_FIGURES: dict[str, tuple[Any, int]] = {
+    "ap": (slice(None), 0),
+    "ap50": (slice(0, 1), 0),
+    "ap75": (slice(5, 6), 0),
+    "ap_small": (slice(None), 1),
+    "ap_medium": (slice(None), 2),
+    "ap_large": (slice(None), 3),
 }
-"""Our names of COCO's figures, and torchmetrics' ones."""
+"""COCO's figures: which of its IoUs and which of its ranges of area each is a mean over."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ class DetectionScore:
 
     def __init__(self, images: DetectionSet, masks: bool):
         self.images, self.masks = images, masks
-        self._metric = coco_metric(masks, class_metrics=True, extended_summary=True)
+        self._metric = CocoMetric(masks)
         self._found: list[Found] = []
         self._quality: list[float] = []
 
@@ -128,29 +132,63 @@ class DetectionScore:
         for kind, prefix in _prefixes(self.masks).items():
             class_ap[kind] = np.full(count, np.nan)
             precision[kind] = np.full((count, 101), np.nan)
-            known = result[f"{prefix}map_per_class"].reshape(-1).numpy()
-            class_ap[kind][classes - 1] = np.where(known < 0, np.nan, known)
-            at_half = result[f"{prefix}precision"][0, :, :, 0, -1].numpy().T  # IoU 0.5, all areas, 100 detections
-            precision[kind][classes - 1] = np.where(at_half < 0, np.nan, at_half)
+            whole = _precision(result, prefix)[..., 0]
+            class_ap[kind][classes - 1] = [_mean(whole[:, :, i]) for i in range(len(classes))]
+            precision[kind][classes - 1] = np.where(whole[0] < 0, np.nan, whole[0]).T
         figures = coco_figures(result, self.masks)
         return DetectionEvaluation(self.images, self._found, figures, class_ap, precision, np.array(self._quality))
 
 
-def coco_metric(masks: bool, **options: Any) -> MeanAveragePrecision:
-    """COCO's metric by pycocotools, of boxes and, if wanted, of masks."""
-    metric = MeanAveragePrecision(iou_type=("bbox", "segm") if masks else "bbox", **options)
-    metric.warn_on_many_detections = False  # COCO counts the best 100, and so do the models
-    return metric
+class CocoMetric(MeanAveragePrecision):
+    """COCO's metric by pycocotools.
+
+    Several processes take the images in turn, as :class:`~transxnet.data.sampler.ShareSampler` shares them out.
+
+    Args:
+        masks: judge masks as well as boxes.
+    """
+
+    def __init__(self, masks: bool):
+        super().__init__(
+            iou_type=("bbox", "segm") if masks else "bbox",
+            iou_thresholds=_IOUS.tolist(),
+            rec_thresholds=_RECALLS.tolist(),
+            extended_summary=True,
+        )
+        self.warn_on_many_detections = False  # COCO counts the best 100, and so do the models
+
+    def _sync_dist(self, dist_sync_fn: Any = None, process_group: Any = None) -> None:
+        """Put the images of all processes in their order again.
+
+        torchmetrics' own way is for processes with equally many images, and waits for ever for the others.
+        """
+        for name in self._reductions:
+            own = [entry.cpu() if isinstance(entry, Tensor) else entry for entry in getattr(self, name)]
+            parts: list[Any] = [None] * dist.get_world_size(process_group)
+            dist.all_gather_object(parts, own, group=process_group)
+            longest = max(map(len, parts))
+            setattr(self, name, [part[i] for i in range(longest) for part in parts if i < len(part)])
 
 
 def coco_figures(result: dict[str, Tensor], masks: bool) -> dict[str, float]:
     """The figures of :class:`DetectionEvaluation` from what the metric computed."""
     figures = {}
     for kind, prefix in _prefixes(masks).items():
-        for name, theirs in _FIGURES.items():
-            value = float(result[prefix + theirs])
-            figures[name if kind == "box" else f"mask_{name}"] = math.nan if value < 0 else value
+        precision = _precision(result, prefix)
+        for name, (ious, area) in _FIGURES.items():
+            figures[name if kind == "box" else f"mask_{name}"] = _mean(precision[ious, ..., area])
     return figures
+
+
+def _precision(result: dict[str, Tensor], prefix: str) -> np.ndarray:
+    """(10, 101, K, 4) precision by IoU, recall, class and range of area; -1 where there is no object."""
+    return result[f"{prefix}precision"][..., -1].numpy()  # of the best 100 detections
+
+
+def _mean(precision: np.ndarray) -> float:
+    """Mean of what is known."""
+    known = precision[precision > -1]
+    return float(known.mean()) if known.size else math.nan
 
 
 def comparable(

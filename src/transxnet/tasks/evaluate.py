@@ -131,6 +131,7 @@ def _annotated_images(
         "detect" if isinstance(trained, TrainedDetector) else "segment",
         masks=isinstance(trained, TrainedDetector) and trained.masks,
         zero_is_ignored=getattr(config, "zero_is_ignored", None),
+        by_number=isinstance(trained, TrainedSegmenter) and trained.run is None,  # a published file has no names
         progress=looking(console),
     )
     return images, data, notes

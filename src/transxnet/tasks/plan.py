@@ -14,6 +14,7 @@ from transxnet.data.dense_sources import DenseSource
 from transxnet.data.sources import Source
 from transxnet.errors import UserError, nearest
 from transxnet.models.create import check_name, split_tag
+from transxnet.tasks.choices import processes
 from transxnet.tasks.config import TrainConfig
 from transxnet.tasks.training import Training
 
@@ -83,7 +84,13 @@ def make_plan(config: TrainConfig, console: Console, stored_split: Path | None =
         check_names(config)  # before the data is read, which may take long
     seed_everything(config.seed, verbose=False)
     make: Any = {"classify": plan_classify, "detect": plan_detect, "segment": plan_segment}[config.task]
-    return make(config, console, stored_split, resumed)
+    plan: Plan = make(config, console, stored_split, resumed)
+    held_out, count = len(plan.source.val), processes(config)
+    if held_out < count:  # a process without an image to evaluate would leave the others waiting
+        raise UserError(
+            f"{count} processes can't share {held_out} held-out images. Give fewer --devices or more held-out images."
+        )
+    return plan
 
 
 def check_names(config: TrainConfig) -> None:

@@ -34,6 +34,9 @@ from transxnet.tasks.weights import dense_start
 MIN_SIZE, MAX_SIZE, CROP = 800, 1333, 512
 """Of the published trainings: an image's shorter and longer side on COCO, and the crop on ADE20K, in pixels."""
 
+_NORM = "backbone.fpn.layer_blocks.0.1."
+"""What the tensors of a detector of ours with norms in its head begin with."""
+
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -120,10 +123,14 @@ def plan_detect(config: DetectConfig, console: Console, stored_split: Path | Non
     suits = "suits the sample" if source.img_size else "as published on COCO"
     short = choices.choose("min_size", source.img_size or MIN_SIZE, suits)
     choices.choose("max_size", round(short * MAX_SIZE / MIN_SIZE), "1333/800 of min_size, as published")
+    start = dense_start(config, resumed)
+    if config.checkpoint is not None or config.pretrained:
+        normed = any(name.startswith(_NORM) for name in start.get("checkpoint", ()))
+        choices.choose("head_norm", normed, "as the checkpoint has it" if normed else "as published")
+    else:
+        choices.choose("head_norm", True, "helps from scratch")
     choices.choose("photometric", False, "as published on COCO")
     choices.choose("hflip", source.hflip, "suits the data" if source.hflip else "the sample must not be mirrored")
-
-    start = dense_start(config, resumed)
 
     def build(rate: float) -> nn.Module:
         return create_detector(
@@ -133,13 +140,15 @@ def plan_detect(config: DetectConfig, console: Console, stored_split: Path | Non
             drop_path_rate=rate,
             min_size=choices.config.min_size or 0,
             max_size=choices.config.max_size or 0,
+            head_norm=bool(choices.config.head_norm),
+            box_batch_size_per_image=config.box_batch_size_per_image,
             **start,
         )
 
     model = _with_stochastic_depth(build, choices)
     choices.choose_common(len(train))
     _checkpoint(model, config.grad_checkpointing, config.model)
-    args = {name: getattr(choices.config, name) for name in ("head", "min_size", "max_size")}
+    args = {name: getattr(choices.config, name) for name in ("head", "min_size", "max_size", "head_norm")}
     return DetectPlan(choices.config, source, model, args, choices.said, notes)
 
 

@@ -105,7 +105,7 @@ def predict(
 def _write(
     trained: TrainedModel, inputs: Sequence[str | Path], folder: Path, top_k: int, batch_size: int, workers: int
 ) -> Iterator[str | None]:
-    """Write everything into a folder; of each image, why it could not be read, or None."""
+    """Write everything into a folder; of each image, which could not be read and why, or None."""
     if isinstance(trained, TrainedDetector):
         return write_objects(find_objects(trained, inputs, workers), folder, trained.class_names)
     if isinstance(trained, TrainedSegmenter):

@@ -53,7 +53,7 @@ def predict_images(
 
 
 def write_classes(predictions: Iterator[Prediction], folder: Path, k: int) -> Iterator[str | None]:
-    """Write ``predictions.csv`` and ``predictions.jsonl``; of each image, why it could not be read, or None."""
+    """Write ``predictions.csv`` and ``predictions.jsonl``; of each image, which could not be read and why, or None."""
     with (
         (folder / "predictions.csv").open("w", newline="", **ANY_TEXT) as table,
         (folder / "predictions.jsonl").open("w", **ANY_TEXT) as lines,
@@ -63,7 +63,7 @@ def write_classes(predictions: Iterator[Prediction], folder: Path, k: int) -> It
         writer.writerow(["path", *columns, "error"])
         for prediction in predictions:
             _write(writer, lines, prediction, k)
-            yield prediction.error
+            yield None if prediction.error is None else f"{prediction.path}: {prediction.error}"
 
 
 def _collate(items: list[tuple[str, Tensor | None, str | None]]) -> tuple[list[str], list[str | None], Tensor]:

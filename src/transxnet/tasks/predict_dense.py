@@ -84,7 +84,7 @@ def label_pixels(trained: TrainedSegmenter, inputs: Sequence[str | Path], worker
 def write_objects(
     predictions: Iterator[ImageObjects], folder: Path, class_names: Sequence[str]
 ) -> Iterator[str | None]:
-    """Write what a detector found; of each image, why it could not be read, or None.
+    """Write what a detector found; of each image, which could not be read and why, or None.
 
     ``images.json`` has the images and the categories in COCO's format and ``detections.json`` the results, so that
     pycocotools reads them as ``COCO("images.json").loadRes("detections.json")``; ``drawn/`` has the pictures with what
@@ -98,7 +98,7 @@ def write_objects(
             entry: dict[str, Any] = {"id": number, "file_name": prediction.path}
             if prediction.picture is None or prediction.found is None:
                 images.add({**entry, "error": prediction.error})
-                yield prediction.error or "it can't be read"
+                yield f"{prediction.path}: {prediction.error}"
                 continue
             images.add({**entry, "width": prediction.picture.width, "height": prediction.picture.height})
             for result in coco_results(prediction.found, number, category_ids):
@@ -115,7 +115,7 @@ def write_objects(
 def write_label_maps(
     predictions: Iterator[ImageLabels], folder: Path, class_names: Sequence[str]
 ) -> Iterator[str | None]:
-    """Write how a segmenter labelled images; of each, why it could not be read, or None.
+    """Write how a segmenter labelled images; of each, which could not be read and why, or None.
 
     ``maps/`` has indexed PNG files whose values are the classes, from 0, in the order of ``classes.txt``; ``drawn/``
     the pictures under their classes' colours; ``predictions.csv`` the file of each image and its commonest class.
@@ -129,7 +129,7 @@ def write_label_maps(
         for number, prediction in enumerate(predictions, 1):
             if prediction.picture is None or prediction.labels is None:
                 writer.writerow([prediction.path, "", "", "", prediction.error])
-                yield prediction.error or "it can't be read"
+                yield f"{prediction.path}: {prediction.error}"
                 continue
             name = _name(number, prediction.path, ".png")
             indexed_map(prediction.labels, len(class_names)).save(folder / "maps" / name)

@@ -148,7 +148,7 @@ def _cost(config: TrainConfig, model: Any, classes: int) -> dict[str, str]:
         size = config.img_size, config.img_size
         facts = count(model.cpu(), *size)
     return {
-        "Parameters": f"{facts.parameters / 1e6:.2f} M",
+        "Parameters": f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.2f} M",
         "Multiply-adds": f"{facts.multiply_adds / 1e9:.2f} G at {size[0]}x{size[1]}",
     }
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from transxnet.data.segmentation_set import IGNORE
@@ -37,7 +38,9 @@ class Segmenter(Training):
 
     def __init__(self, model: SemanticFPN, config: SegmentConfig):
         super().__init__(model, config)
-        self.val_confusion = MulticlassConfusionMatrix(model.num_classes, ignore_index=IGNORE)
+        self.val_loss = MeanMetric()
+        count = max(2, model.num_classes)  # torchmetrics knows no single class; one that never occurs counts nowhere
+        self.val_confusion = MulticlassConfusionMatrix(count, ignore_index=IGNORE)
         if config.compile:
             model.backbone.compile()
 
@@ -53,17 +56,17 @@ class Segmenter(Training):
             labels = labels.as_subclass(Tensor)
             logits = logits_at_size(self.best_weights, image, labels.shape)
             self.val_confusion.update(logits.argmax(1), labels[None].long())
-            counted = labels[None].long()
-            if (counted != IGNORE).any():
-                self.log(
-                    "val_loss", F.cross_entropy(logits, counted, ignore_index=IGNORE), batch_size=1, sync_dist=True
-                )
+            if (labels != IGNORE).any():
+                self.val_loss.update(F.cross_entropy(logits, labels[None].long(), ignore_index=IGNORE))
 
     def on_validation_epoch_end(self) -> None:
         """Mean IoU and the other figures of all held-out photographs."""
         confusion: np.ndarray = self.val_confusion.compute().cpu().numpy()
         self.val_confusion.reset()
         figures = segmentation_figures(confusion)
+        if confusion.any():
+            self.log("val_loss", self.val_loss.compute())
+        self.val_loss.reset()
         self.log_dict({f"val_{name}": torch.tensor(value) for name, value in figures.items()}, sync_dist=True)
 
 

@@ -1,6 +1,7 @@
 """What a segmenter said of a set of photographs, and every figure that follows from it."""
 
 import io
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,8 +41,11 @@ class SegmentationEvaluation:
             return np.asarray(image)
 
     def metrics(self) -> dict[str, float]:
-        """Figures between 0 and 1: ``miou`` and ``mean_accuracy``, means over the classes; ``pixel_accuracy``."""
-        return segmentation_figures(self.confusion)
+        """Figures between 0 and 1: ``miou`` and ``mean_accuracy``, means over the classes; ``pixel_accuracy``.
+
+        None of them where every pixel is to be ignored.
+        """
+        return {name: value for name, value in segmentation_figures(self.confusion).items() if not math.isnan(value)}
 
     def per_class(self) -> dict[str, np.ndarray]:
         """(K,) ``iou``, ``accuracy`` (recall), ``precision`` and ``share`` of the pixels; NaN where none is."""

@@ -81,6 +81,8 @@ class DetectConfig(TrainConfig):
         head: retinanet finds boxes, maskrcnn boxes and masks.
         min_size: the shorter side of an image is resized to this many pixels; by default what suits the sample, or 800.
         max_size: unless the longer side would exceed this; by default 1333/800 of min_size.
+        head_norm: GroupNorm in the pyramid and the heads; by default when training from scratch.
+        box_batch_size_per_image: regions of an image that the heads of maskrcnn learn from.
         photometric: change brightness, contrast, saturation and hue at random; by default when segmenting only.
         group_by_aspect: make batches of wide or of upright images only, which need less padding.
         skip_empty: leave out the training images without objects, as the published trainings on COCO do.
@@ -91,16 +93,20 @@ class DetectConfig(TrainConfig):
 
     task: ClassVar[str] = "detect"
     OWN: ClassVar[tuple[str, ...]] = (
-        "head", "min_size", "max_size", "photometric", "group_by_aspect", "skip_empty",
+        "head", "min_size", "max_size", "head_norm", "box_batch_size_per_image", "photometric",
+        "group_by_aspect", "skip_empty",
     )  # fmt: skip
     RULES: ClassVar[dict[str, Rule]] = {
         **TrainConfig.RULES,
+        "box_batch_size_per_image": COUNT,
         **dict.fromkeys(("min_size", "max_size"), (lambda value: value >= 32, "must be at least 32 pixels")),
     }
 
     head: Literal["retinanet", "maskrcnn"] = "retinanet"
     min_size: int | None = None
     max_size: int | None = None
+    head_norm: bool | None = None
+    box_batch_size_per_image: int = 512
     photometric: bool | None = None
     group_by_aspect: bool = True
     skip_empty: bool = False
@@ -158,12 +164,12 @@ def make_config(
 ) -> TrainConfig:
     """A recipe's values under the given ones.
 
-    The task is the one that is named, or the recipe's, or the only one that has all of these options; else what the
-    data is for.
+    The task is the one that is named, or the recipe's, or the one of detection and segmentation that alone has all of
+    these options; else what the data is for.
 
     Raises:
-        UserError: an unknown recipe, task or option, one of another task, or a value out of range; or, where only the
-            data can tell the task, data that is not there.
+        UserError: an unknown recipe, task or option, one of another task, or a value out of range; or, where the data
+            is to tell the task, data that is not there.
     """
     values = {} if recipe is None else read_recipe(recipe)
     recipes_task = values.pop("task", None)
@@ -179,11 +185,13 @@ def config_of(values: Mapping[str, Any]) -> TrainConfig:
         UserError: as above.
     """
     values = dict(values)
-    task = values.pop("task", None) or _common_task(values)
+    task = values.pop("task", None)
     if task is None:
-        from transxnet.data.recognise import recognise
+        task = _common_task(values)
+        if task in (None, "classify"):  # any folder of folders could be classes, also one with annotations
+            from transxnet.data.recognise import recognise
 
-        task = recognise(str(values["data"])).task
+            task = recognise(str(values["data"])).task
     check_one_of(tuple(CONFIGS), task=task)
     for name in values:
         if task not in tasks_with(str(name)):

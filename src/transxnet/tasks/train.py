@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
+from transxnet.data.dense_sources import DenseSource
 from transxnet.data.readers import Stream
 from transxnet.data.split import write_split
 from transxnet.errors import UserError
@@ -213,9 +214,11 @@ def _trainer(run: Run, config: TrainConfig, console: Console, callbacks: list[Ca
 def _say(plan: Plan, run: Run, console: Console) -> None:
     config, source = plan.config, plan.source
     what = {"detect": "objects", "segment": "label maps"}.get(config.task)
+    why = [f"task {config.task}: {source.recognition.why}"] if isinstance(source, DenseSource) else []
     lines = [
         f"{config.model} on {config.data}: {len(source.train):,} images to train on, {len(source.val):,} held out, "
         f"{len(source.class_names)} classes" + (f" of {what}" if what else ""),
+        *(f"  {line}" for line in why),
         *(f"  chose {choice}" for choice in plan.choices),
         *(f"  {note}" for note in plan.notes),
         f"run folder {run.path}",

@@ -69,6 +69,10 @@ class Training(LightningModule):
         means = {name: total.to(self.device) / max(1, self._count) for name, total in self._sums.items()}
         return {name: float(self.trainer.strategy.reduce(mean)) for name, mean in means.items()}
 
+    def validated(self) -> bool:
+        """Whether the epoch that ends is one that the held-out images judge."""
+        return (self.trainer.current_epoch + 1) % self.config.val_every == 0
+
     def on_fit_start(self) -> None:
         """Lay the weights out for the convolutions."""
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -112,7 +116,7 @@ class Training(LightningModule):
             optimizer,
             "multistep" if milestones else "cosine",
             num_epochs=config.epochs,
-            decay_milestones=milestones,  # type: ignore[arg-type]
+            decay_milestones=[epoch + 0.5 / updates for epoch in milestones],  # timm drops one update early
             decay_rate=0.1,
             min_lr=min(config.min_lr, config.lr),
             warmup_lr=min(config.warmup_lr, config.lr),

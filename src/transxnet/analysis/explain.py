@@ -89,6 +89,10 @@ def grad_cam(
 
     Raises:
         UserError: the package is not installed, or the place gives no maps.
+
+    Note:
+        A transformer that classifies by a class token does not use the other tokens of its last block, so their
+        gradient and the map are zero there: name an earlier block.
     """
     check_installed()
     from pytorch_grad_cam import GradCAM

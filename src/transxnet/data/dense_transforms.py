@@ -44,6 +44,7 @@ def detection_training(*, hflip: float = 0.5, vflip: float = 0.0, photometric: b
 def segmentation_training(
     *,
     crop: int = 512,
+    ratio: tuple[float, float] = (0.5, 2.0),
     hflip: float = 0.5,
     vflip: float = 0.0,
     photometric: bool = True,
@@ -52,7 +53,8 @@ def segmentation_training(
     """Resize, crop, flip, colours and padding, in the order of the published trainings on ADE20K.
 
     Args:
-        crop: side of what is trained on; the photograph is resized to fit into 4 x 1 times that, times 0.5 to 2.
+        crop: side of what is trained on; the photograph is resized to fit into 4 x 1 times that, times a random factor.
+        ratio: range of that factor.
         hflip: probability of a left-right flip.
         vflip: probability of an upside-down flip.
         photometric: change brightness, contrast, saturation and hue at random.
@@ -63,7 +65,7 @@ def segmentation_training(
     """
     return v2.Compose(
         [
-            RandomRatioResize(evaluation_scale(crop), (0.5, 2.0)),
+            RandomRatioResize(evaluation_scale(crop), ratio),
             CategoryCrop(crop, cat_max_ratio),
             v2.RandomHorizontalFlip(hflip),
             v2.RandomVerticalFlip(vflip),

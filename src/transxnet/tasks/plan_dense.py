@@ -85,6 +85,7 @@ class SegmentPlan(Plan):
         assert config.crop is not None and config.hflip is not None and config.photometric is not None
         train_transform = segmentation_training(
             crop=config.crop,
+            ratio=(config.min_ratio, config.max_ratio),
             hflip=config.hflip,
             vflip=config.vflip,
             photometric=config.photometric,

@@ -124,6 +124,8 @@ class SegmentConfig(TrainConfig):
     Args:
         crop: side in pixels of what is trained on; whole photographs are resized to fit into 4 x 1 times that; by
             default what suits the sample, or 512.
+        min_ratio: smallest random factor on the size of photographs in training.
+        max_ratio: largest of these.
         photometric: change brightness, contrast, saturation and hue at random; by default when segmenting only.
         cat_max_ratio: share of a crop's labelled pixels that one class may have, as long as another crop can be tried.
         zero_is_ignored: whether 0 in the label maps is "ignore" and classes start at 1; by default as the folder's
@@ -134,7 +136,10 @@ class SegmentConfig(TrainConfig):
     """
 
     task: ClassVar[str] = "segment"
-    OWN: ClassVar[tuple[str, ...]] = ("crop", "photometric", "cat_max_ratio", "zero_is_ignored")
+    OWN: ClassVar[tuple[str, ...]] = (
+        "crop", "min_ratio", "max_ratio", "photometric", "cat_max_ratio",
+        "zero_is_ignored",
+    )  # fmt: skip
     RULES: ClassVar[dict[str, Rule]] = {
         **TrainConfig.RULES,
         "crop": (lambda value: value >= 32 and value % 32 == 0, "must be a multiple of 32 pixels"),
@@ -142,9 +147,18 @@ class SegmentConfig(TrainConfig):
     }
 
     crop: int | None = None
+    min_ratio: float = 0.5
+    max_ratio: float = 2.0
     photometric: bool | None = None
     cat_max_ratio: float = 0.75
     zero_is_ignored: bool | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.min_ratio <= self.max_ratio:
+            raise UserError(
+                f"min_ratio must be more than 0 and at most max_ratio, got {self.min_ratio:g} and {self.max_ratio:g}."
+            )
 
 
 CONFIGS: dict[str, type[TrainConfig]] = {

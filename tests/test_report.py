@@ -18,6 +18,7 @@ from PIL import Image
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from tests.pages import Page
+from transxnet.errors import UserError
 from transxnet.report import Report, render, write_report
 from transxnet.tasks.evaluation import Evaluation
 
@@ -285,3 +286,31 @@ def test_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
 def test_reports_do_without_lightning():
     code = "import sys, transxnet.report; sys.exit('lightning' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def reasons(index: int) -> list[tuple[str, Image.Image]]:
+    return [("picture", picture(index)), ("stage 4", picture(index))]
+
+
+def test_reasons_are_shown_of_the_surest_right_and_wrong_answers():
+    judged = evaluation(images=80)
+    page = render(replace(report(judged), explain=reasons))
+    section = page[page.index('<section id="reasons">') : page.index('<section id="calibration">')]
+    surest = [*judged.surest_right(3), *judged.worst_mistakes(3)]
+    assert re.findall(r'<div class="name">(.*?)</div>', section) == [judged.names[i] for i in surest]
+    assert section.count("data:image/jpeg") == 2 * 6
+    assert section.count("true class") == 3
+    assert '<section id="reasons">' not in render(report(judged))
+
+
+def test_the_page_says_why_there_are_no_reasons():
+    def missing(index: int) -> list[tuple[str, Image.Image]]:
+        raise UserError("Install it by: pip install 'transxnet[explain]'")
+
+    page = render(replace(report(), explain=missing))
+    assert "Not shown. Install it by: pip install &#39;transxnet[explain]&#39;" in page
+
+    def unreadable(index: int) -> list[tuple[str, Image.Image]]:
+        raise OSError("gone")
+
+    assert "Not shown. None of the pictures can be read." in render(replace(report(), explain=unreadable))

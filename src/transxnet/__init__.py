@@ -10,6 +10,9 @@ from transxnet.version import __version__
 
 if TYPE_CHECKING:
     from transxnet.analysis.cost import info
+    from transxnet.analysis.dynamics import dynamics
+    from transxnet.analysis.erf import erf
+    from transxnet.analysis.explain import explain
     from transxnet.analysis.speed import bench
     from transxnet.deploy.reparameterize import reparameterize
     from transxnet.tasks.config import TrainConfig
@@ -26,7 +29,10 @@ __all__ = [
     "bench",
     "convert_official_state_dict",
     "create_model",
+    "dynamics",
+    "erf",
     "eval",
+    "explain",
     "info",
     "predict",
     "reparameterize",
@@ -37,7 +43,10 @@ __all__ = [
 _LAZY = {
     "TrainConfig": ("transxnet.tasks.config", "TrainConfig"),
     "bench": ("transxnet.analysis.speed", "bench"),
+    "dynamics": ("transxnet.analysis.dynamics", "dynamics"),
+    "erf": ("transxnet.analysis.erf", "erf"),
     "eval": ("transxnet.tasks.evaluate", "evaluate"),
+    "explain": ("transxnet.analysis.explain", "explain"),
     "info": ("transxnet.analysis.cost", "info"),
     "predict": ("transxnet.tasks.predict", "predict"),
     "reparameterize": ("transxnet.deploy.reparameterize", "reparameterize"),

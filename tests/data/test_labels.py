@@ -3,7 +3,7 @@ import random
 import pytest
 from torchvision.models import ResNet18_Weights
 
-from transxnet.data.labels import align_classes, class_order, imagenet_synsets
+from transxnet.data.labels import align_classes, class_order, imagenet_synsets, in_words
 from transxnet.errors import UserError
 
 SYNSETS = list(imagenet_synsets())
@@ -99,3 +99,9 @@ def test_long_lists_of_unknown_classes_are_cut():
         UserError, match=r"'x0', 'x1', 'x2', 'x3', 'x4' and more\. It knows 1000: 'n01440764'.* and more"
     ):
         align_classes(SYNSETS, [f"x{i}" for i in range(50)])
+
+
+def test_wordnet_ids_are_told_in_words_and_other_names_as_they_are():
+    assert in_words("n02123045") == "tabby"
+    assert in_words("n02123045x") == "n02123045x"
+    assert in_words("solar cell") == "solar cell"

@@ -77,3 +77,12 @@ def test_the_csv_holds_what_was_said_of_each_image(tmp_path):
     assert [row["predicted"] for row in rows] == [f"class {i}" for i in e.predictions]
     assert [row["label"] for row in rows] == [f"class {i}" for i in e.labels]
     np.testing.assert_allclose([float(row["probability"]) for row in rows], e.probabilities.max(axis=1), atol=1e-6)
+
+
+def test_the_surest_right_answers_are_right_and_in_order():
+    e = evaluation(60, 3)
+    surest = e.surest_right(5)
+    assert len(surest) == 5
+    assert (e.predictions[surest] == e.labels[surest]).all()
+    sure = e.probabilities.max(axis=1)
+    assert sure[surest].tolist() == sorted(sure[e.predictions == e.labels], reverse=True)[:5]

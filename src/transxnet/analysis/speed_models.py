@@ -143,20 +143,19 @@ def parse_subject(text: str, settings: Settings) -> Subject:
     Raises:
         UserError: no such model, no such word, or settings that do not go together.
     """
-    name, _, suffix = text.partition("@")
+    name, words = split_words(text)
     changes: dict[str, Any] = {}
     arguments: dict[str, Any] = {}
-    for word in filter(None, re.split(r",(?![^(\[]*[)\]])", suffix)):  # not at the commas of a tuple
-        key, equals, value = word.partition("=")
-        if equals and key == "compile":
+    for key, value in words:
+        if value is not None and key == "compile":
             changes["compile"] = check_compile_mode(value)
-        elif equals:
-            arguments[key] = _value(value)
-        elif (known := word.replace("-", "_")) in WORDS:
+        elif value is not None:
+            arguments[key] = literal(value)
+        elif (known := key.replace("-", "_")) in WORDS:
             changes |= WORDS[known]
         else:
             raise UserError(
-                f"{text!r}: {word!r} is no setting.{nearest(word, WORDS)} After @ come, separated by commas, "
+                f"{text!r}: {key!r} is no setting.{nearest(key, WORDS)} After @ come, separated by commas, "
                 f"{', '.join(WORDS)}, compile=MODE and the model's own arguments as name=value."
             )
     if ":" in name:
@@ -173,7 +172,17 @@ def parse_subject(text: str, settings: Settings) -> Subject:
     return subject
 
 
-def _value(text: str) -> Any:
+def split_words(text: str) -> tuple[str, list[tuple[str, str | None]]]:
+    """``"NAME@WORD,argument=value"`` -> the name, and each word or argument with its value, None for a word."""
+    name, _, suffix = text.partition("@")
+    words: list[tuple[str, str | None]] = []
+    for word in filter(None, re.split(r",(?![^(\[]*[)\]])", suffix)):  # not at the commas of a tuple
+        key, equals, value = word.partition("=")
+        words.append((key, value if equals else None))
+    return name, words
+
+
+def literal(text: str) -> Any:
     """A Python literal, or the text itself."""
     try:
         return ast.literal_eval(text)

@@ -24,6 +24,17 @@ def imagenet_synsets() -> tuple[str, ...]:
     return tuple(ImageNetInfo("imagenet-1k").label_names())
 
 
+def in_words(class_name: str) -> str:
+    """A class's name for people: of ImageNet's WordNet ids the first of their words, any other name as it is."""
+    return _imagenet_words().get(class_name, class_name)
+
+
+@cache
+def _imagenet_words() -> dict[str, str]:
+    info = ImageNetInfo("imagenet-1k")
+    return {synset: info.label_name_to_description(synset).partition(",")[0] for synset in imagenet_synsets()}
+
+
 def align_classes(model_classes: Sequence[str], data_classes: Sequence[str]) -> list[int]:
     """The model's class index for each class of a data set.
 

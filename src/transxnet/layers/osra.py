@@ -78,6 +78,20 @@ class OSRA(nn.Module):
         k, v = self.kv(self.refinement(self.reduction(x))).chunk(2, dim=1)
         return self._heads(q), self._heads(k), self._heads(v)
 
+    def attention(self, x: Tensor, pos_bias: Tensor | None = None) -> Tensor:
+        """What each position attends to, which ``forward`` applies without storing it, for analyses.
+
+        Args:
+            x: (B, C, H, W).
+            pos_bias: as in ``forward``.
+
+        Returns:
+            (B, h, N, M), each row adding up to 1.
+        """
+        q, k, _ = self.qkv(x)
+        logits = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
+        return (logits if pos_bias is None else logits + pos_bias).softmax(dim=-1)
+
     def _heads(self, x: Tensor) -> Tensor:
         return x.flatten(2).unflatten(1, (self.num_heads, -1)).transpose(2, 3)
 

@@ -1,21 +1,24 @@
 """What is particular to the report of a classifier: accuracy, confusions, mistakes and calibration."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
+from transxnet.errors import UserError
 from transxnet.report.charts import Line, Plot, chart_axes, figure_svg, ink, line_style, page_look, percent_axis
 from transxnet.report.contents import Particulars, Tile
 from transxnet.report.figures import confusion_rows, data_url, percent
 from transxnet.tasks.evaluation import Evaluation
 
 MISTAKES = 12
+EXPLAINED = 3  # answers of either kind, right and wrong
 THUMBNAIL = 192  # px
 
 Picture = Callable[[int], Image.Image]
+Explain = Callable[[int], Sequence[tuple[str, Image.Image]]]
 
 _SCORES = (
     Line("val_accuracy", "accuracy", "blue"),
@@ -24,9 +27,10 @@ _SCORES = (
 )
 
 
-def particulars(evaluation: Evaluation, picture: Picture | None) -> Particulars:
-    """The page of a classifier; ``picture`` gives held-out image i, if there is any such function."""
+def particulars(evaluation: Evaluation, picture: Picture | None, explain: Explain | None = None) -> Particulars:
+    """The page of a classifier; ``picture`` gives held-out image i, ``explain`` what its answer rests on, if at all."""
     metrics = evaluation.metrics()
+    reasons = None if explain is None else _reasons(evaluation, explain)
     return Particulars(
         template="classification.html.jinja",
         images=len(evaluation.labels),
@@ -36,6 +40,7 @@ def particulars(evaluation: Evaluation, picture: Picture | None) -> Particulars:
             ("confusion", "Confusion"),
             ("classes", "Classes"),
             ("mistakes", "Mistakes"),
+            *([("reasons", "Reasons")] if reasons else []),
             ("calibration", "Calibration"),
         ],
         content=dict(
@@ -43,6 +48,7 @@ def particulars(evaluation: Evaluation, picture: Picture | None) -> Particulars:
             confusion=confusion_rows(evaluation.confusion, evaluation.class_names),
             classes=_classes(evaluation),
             mistakes=_mistakes(evaluation, picture),
+            reasons=reasons,
             wrong=int((evaluation.predictions != evaluation.labels).sum()),
             calibration=_calibration(evaluation),
         ),
@@ -90,6 +96,29 @@ def _mistakes(evaluation: Evaluation, picture: Picture | None) -> list[dict[str,
         }
         for i in evaluation.worst_mistakes(MISTAKES).tolist()
     ]
+
+
+def _reasons(evaluation: Evaluation, explain: Explain) -> dict[str, Any]:
+    """Of the most certain right and wrong answers, what they rest on; or why that is not shown."""
+    kinds = {"right": evaluation.surest_right(EXPLAINED), "wrong": evaluation.worst_mistakes(EXPLAINED)}
+    try:
+        cards = {kind: list(_explained(evaluation, which.tolist(), explain)) for kind, which in kinds.items()}
+    except UserError as error:
+        return {"right": [], "wrong": [], "columns": 1, "why_not": str(error)}
+    columns = max((len(card["panels"]) for group in cards.values() for card in group), default=1)
+    return {**cards, "columns": columns, "why_not": "" if any(cards.values()) else "None of the pictures can be read."}
+
+
+def _explained(evaluation: Evaluation, which: Iterable[int], explain: Explain) -> Iterator[dict[str, Any]]:
+    for i in which:
+        try:
+            panels = [(c, data_url(ImageOps.contain(p, (THUMBNAIL, THUMBNAIL)), THUMBNAIL)) for c, p in explain(i)]
+        except OSError:
+            continue
+        answer, label = evaluation.predictions[i], evaluation.labels[i]
+        said = f"{evaluation.class_names[answer]}, {percent(float(evaluation.probabilities[i, answer]))} sure"
+        truth = "" if answer == label else f"; true class {evaluation.class_names[label]}"
+        yield {"panels": panels, "legend": [], "note": said + truth, "name": evaluation.names[i]}
 
 
 def _thumbnail(picture: Picture | None, index: int) -> str | None:

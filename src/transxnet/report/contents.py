@@ -28,6 +28,8 @@ class Report:
         model: Facts about the model, by their names.
         image: Gives the picture of held-out image i of a classifier; an OSError becomes a placeholder, and so does all
             where there is no such function. Evaluations of detection and segmentation have their pictures themselves.
+        explain: Gives, of held-out image i of a classifier, pictures of what its answer rests on, with captions; an
+            OSError leaves the image out, a UserError says on the page why there are none.
     """
 
     title: str
@@ -39,6 +41,7 @@ class Report:
     evaluation: Evaluation | DetectionEvaluation | SegmentationEvaluation
     model: Mapping[str, str]
     image: Callable[[int], Image.Image] | None = None
+    explain: Callable[[int], Sequence[tuple[str, Image.Image]]] | None = None
 
 
 @dataclass(frozen=True)

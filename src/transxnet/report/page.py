@@ -54,7 +54,7 @@ def write_report(report: Report, path: Path) -> Path:
 def _particulars(report: Report) -> Particulars:
     evaluation = report.evaluation
     if isinstance(evaluation, Evaluation):
-        return classification.particulars(evaluation, report.image)
+        return classification.particulars(evaluation, report.image, report.explain)
     if isinstance(evaluation, DetectionEvaluation):
         return detection.particulars(evaluation)
     return segmentation.particulars(evaluation)

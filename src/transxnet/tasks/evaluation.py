@@ -89,6 +89,11 @@ class Evaluation:
         wrong = np.flatnonzero(self.predictions != self.labels)
         return wrong[np.argsort(-self.probabilities[wrong].max(axis=1), kind="stable")][:count]
 
+    def surest_right(self, count: int) -> np.ndarray:
+        """Indices of the right answers that were given with the greatest certainty, most certain first."""
+        right = np.flatnonzero(self.predictions == self.labels)
+        return right[np.argsort(-self.probabilities[right].max(axis=1), kind="stable")][:count]
+
     def _tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.from_numpy(self.predictions), torch.from_numpy(self.labels)
 

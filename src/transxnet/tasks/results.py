@@ -8,13 +8,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
 from transxnet.analysis.cost import count
 from transxnet.analysis.dense_cost import dense_info
+from transxnet.analysis.explain import explain_picture
+from transxnet.analysis.explain_figure import overlay
+from transxnet.analysis.places import MIXER_PARTS, find_place, named_places
 from transxnet.data.image_set import ImageSet
 from transxnet.data.images import UnreadableImage
+from transxnet.errors import UserError
 from transxnet.files import write_whole
 from transxnet.models.checkpoints import read_checkpoint
 from transxnet.report import Report, write_report
@@ -26,7 +31,7 @@ from transxnet.tasks.progress import progress_bar
 from transxnet.tasks.run import Run
 from transxnet.tasks.segmentation_evaluation import SegmentationEvaluation
 from transxnet.tasks.task_configs import ClassifyConfig, DetectConfig, SegmentConfig
-from transxnet.tasks.trained import load_trained
+from transxnet.tasks.trained import TrainedModel, load_trained
 from transxnet.tasks.training import Training
 from transxnet.tasks.weights import kept_weights
 
@@ -84,6 +89,7 @@ def write_results(
         history=history,
         evaluation=evaluation,
         image=_picture_by_order(source.val),
+        explain=_reasons_by_order(trained, source.val),
         model={
             "Model": config.model,
             **_cost(config, trained.model, len(source.class_names)),
@@ -157,6 +163,28 @@ def _picture_by_order(images: Any) -> Callable[[int], Any]:
             raise OSError(str(error)) from error
 
     return picture
+
+
+def _reasons_by_order(trained: TrainedModel, images: Any) -> Callable[[int], Any]:
+    """Grad-CAM of an image's answer at the last stage and, where there are some, in the last D-Mixer's branches."""
+    picture = _picture_by_order(images)
+
+    def reasons(index: int) -> list[tuple[str, Image.Image]]:
+        seen = picture(index)
+        try:
+            places = {name: place for name, place in named_places(trained.model).items() if name in MIXER_PARTS}
+            found = explain_picture(trained, seen, places={"last": find_place(trained.model), **places})
+        except UserError:
+            raise
+        except Exception as error:  # networks are of many kinds, and a report is worth more than one of its sections
+            raise UserError(f"Grad-CAM fails on this network: {type(error).__name__}: {error}") from error
+        panels = [("picture", Image.fromarray(found.picture))]
+        for name, heat in found.maps.items():
+            caption = found.titles[name] + ("" if heat.any() else ": nothing")
+            panels.append((caption, Image.fromarray(overlay(found.picture, heat))))
+        return panels
+
+    return reasons
 
 
 def show_figures(console: Console, figures: dict[str, float], images: int) -> None:

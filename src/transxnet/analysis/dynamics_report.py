@@ -1,0 +1,148 @@
+"""What is told of a network's dynamics: a table, a figure of kernels and attention, files of figures."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from PIL import Image
+from rich.table import Table
+from rich.text import Text
+
+from transxnet.analysis.dynamics import FILES, Dynamics, MixerDynamics
+from transxnet.analysis.figure import MUTED, mark_untrained, paper_look, shut, write_figure, write_text
+from transxnet.environment import environment
+from transxnet.files import write_whole
+
+TILES = 4  # kernels along a side of a panel
+SIDE = 1.75  # width of a panel, in inches
+KERNELS, ATTENTION = "RdBu_r", "inferno"
+SHARE = 0.65  # of the attention's colours over the picture
+
+
+def table(result: Dynamics) -> Table:
+    """How much kernels and attention vary, for a terminal."""
+    title = Text.assemble(result.label, (", untrained" * result.untrained, "dim"))
+    shown = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    shown.add_column("D-Mixer")
+    shown.add_column("kernels vary", justify="right")
+    shown.add_column("attention varies", justify="right")
+    for mixer in result.mixers:
+        shown.add_row(Text(mixer.name), f"{mixer.kernel_variation:.1%}", f"{mixer.attention_variation:.1%}")
+    return shown
+
+
+def write(result: Dynamics, folder: Path) -> list[Path]:
+    """Write the figure and the files of figures; their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    picture, sheet, record = (folder / name for name in FILES)
+    rows: list[dict[str, Any]] = [
+        {
+            "mixer": mixer.name,
+            "kernel_variation": round(mixer.kernel_variation, 6),
+            "attention_variation": round(mixer.attention_variation, 6),
+        }
+        for mixer in result.mixers
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    facts = {"model": result.label, "untrained": result.untrained, "images": result.paths, "mixers": rows}
+    write_figure(draw(result), picture)
+    write_whole(sheet, text.getvalue())
+    write_whole(record, json.dumps({**facts, "environment": environment()}, indent=2) + "\n")
+    return [picture, sheet, record]
+
+
+def draw(result: Dynamics) -> Figure:
+    """Kernels above, attention below; a row for each image, a column for each stage's last D-Mixer.
+
+    Of the kernels those of the 16 channels that vary most are shown, and of two images their difference too. Of the
+    attention what the middle of the image, marked by a cross, attends to, in the mean over the heads.
+    """
+    stages = {mixer.name.partition(".blocks.")[0]: mixer for mixer in result.mixers}
+    count = len(result.pictures)
+    above = count + (count == 2)
+    rows = above + count
+    with paper_look():
+        figure = Figure(figsize=(SIDE * (len(stages) + 1) + 1, (SIDE + 0.12) * rows + 0.9), layout="constrained")
+        grid = figure.subplots(rows, len(stages) + 1, squeeze=False)
+        for axes in grid.flat:
+            shut(axes)
+        for row, picture in enumerate([*result.pictures, *[None] * (above - count), *result.pictures]):
+            if picture is None:
+                grid[row, 0].axis("off")
+                grid[row, 0].text(1, 0.5, "difference", transform=grid[row, 0].transAxes, ha="right", va="center")
+            else:
+                grid[row, 0].imshow(picture)
+        for column, (stage, mixer) in enumerate(stages.items(), 1):
+            number = stage.rpartition(".")[2]
+            title = f"stage {int(number) + 1}" if number.isdigit() else stage
+            write_text(grid[0, column].set_title(""), title, 8.5, width=SIDE)
+            _kernels(list(grid[:above, column]), mixer)
+            _attention(list(grid[above:, column]), mixer, result.pictures)
+        if result.untrained:
+            mark_untrained(grid[0, 0])
+        for cmap, low, which, what in (
+            (KERNELS, -1, grid[:above], "weight of the kernel"),
+            (ATTENTION, 0, grid[above:], "attention"),
+        ):
+            bar = figure.colorbar(
+                ScalarMappable(Normalize(low, 1), cmap), ax=list(which.flat), shrink=0.8, aspect=22, pad=0.02
+            )
+            bar.set_label(f"{what}\n(of the column's highest)")
+            bar.set_ticks([low, (low + 1) / 2, 1])
+        write_text(figure.suptitle(""), f"Generated kernels and attention of {result.label}", 9, color=MUTED)
+    return figure
+
+
+def _kernels(column: Sequence[Axes], mixer: MixerDynamics) -> None:
+    kernels = mixer.kernels
+    apart = ((kernels - kernels.mean(axis=0)) ** 2).sum(axis=(0, 2, 3))
+    chosen = kernels[:, np.argsort(-apart, kind="stable")[: TILES**2]]
+    highest = max(float(np.abs(chosen).max()), 1e-12)
+    for axes, tiles in zip(column, chosen, strict=False):
+        axes.imshow(_mosaic(tiles / highest), cmap=KERNELS, vmin=-1, vmax=1, interpolation="nearest")
+    below = f"kernels vary by {mixer.kernel_variation:.1%}"
+    if len(column) > len(chosen):
+        difference = (chosen[1] - chosen[0]) / highest
+        largest = max(float(np.abs(difference).max()), 1e-12)
+        column[-1].imshow(_mosaic(difference / largest), cmap=KERNELS, vmin=-1, vmax=1, interpolation="nearest")
+        times = 1 / largest
+        below = f"shown {times:.{0 if times >= 10 else 1}f} times as strong\n{below}"
+    write_text(column[-1].set_xlabel(""), below, 7.5, color=MUTED)
+
+
+def _mosaic(kernels: np.ndarray) -> np.ndarray:
+    """(C, K, K) -> the kernels in rows of four, with gaps of a pixel's width that are NaN."""
+    size = kernels.shape[-1] + 1
+    sheet = np.full((TILES * size - 1, TILES * size - 1), np.nan)
+    for i, kernel in enumerate(kernels):
+        top, left = i // TILES * size, i % TILES * size
+        sheet[top : top + size - 1, left : left + size - 1] = kernel
+    return sheet
+
+
+def _attention(column: Sequence[Axes], mixer: MixerDynamics, pictures: np.ndarray) -> None:
+    height, width = mixer.size
+    row, place = height // 2, width // 2
+    maps = mixer.attention[:, :, row * width + place].mean(axis=1).reshape(-1, *mixer.key_size)
+    highest = float(maps.max())
+    for axes, picture, weights in zip(column, pictures, maps, strict=True):
+        side = picture.shape[1], picture.shape[0]
+        heat = np.asarray(
+            Image.fromarray((weights / highest).astype(np.float32)).resize(side, Image.Resampling.NEAREST)
+        )
+        grey = picture.mean(axis=-1, keepdims=True) / 255
+        colours = ScalarMappable(Normalize(0, 1), ATTENTION).to_rgba(heat)[..., :3]
+        axes.imshow((1 - SHARE) * grey + SHARE * colours)
+        axes.plot((place + 0.5) * side[0] / width, (row + 0.5) * side[1] / height, "+", color="white", markersize=7)
+    write_text(column[-1].set_xlabel(""), f"attention varies by {mixer.attention_variation:.1%}", 7.5, color=MUTED)

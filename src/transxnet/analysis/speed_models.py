@@ -1,9 +1,7 @@
 """What a benchmark measures: models by name, each with its settings, and the paper's sets of them."""
 
-import ast
 import importlib
 import os
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,7 +11,7 @@ import timm
 from torch import nn
 
 from transxnet.errors import UserError, nearest
-from transxnet.models.create import check_name, create_model_with
+from transxnet.models.create import check_name, create_model_with, split_suffix
 
 Mode = Literal["infer", "train"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -143,16 +141,13 @@ def parse_subject(text: str, settings: Settings) -> Subject:
     Raises:
         UserError: no such model, no such word, or settings that do not go together.
     """
-    name, _, suffix = text.partition("@")
+    name = text.partition("@")[0]
+    arguments, words = split_suffix(text)
     changes: dict[str, Any] = {}
-    arguments: dict[str, Any] = {}
-    for word in filter(None, re.split(r",(?![^(\[]*[)\]])", suffix)):  # not at the commas of a tuple
-        key, equals, value = word.partition("=")
-        if equals and key == "compile":
-            changes["compile"] = check_compile_mode(value)
-        elif equals:
-            arguments[key] = _value(value)
-        elif (known := word.replace("-", "_")) in WORDS:
+    if "compile" in arguments:
+        changes["compile"] = check_compile_mode(str(arguments.pop("compile")))
+    for word in words:
+        if (known := word.replace("-", "_")) in WORDS:
             changes |= WORDS[known]
         else:
             raise UserError(
@@ -171,14 +166,6 @@ def parse_subject(text: str, settings: Settings) -> Subject:
             f"{name}: the inference form can't be trained. Leave out --reparameterize, or measure --mode infer."
         )
     return subject
-
-
-def _value(text: str) -> Any:
-    """A Python literal, or the text itself."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def check_compile_mode(mode: str) -> str:
@@ -233,17 +220,8 @@ def find_preset(name: str) -> Preset:
     """A preset by name.
 
     Raises:
-        UserError: there is none of this name, or it needs a model that this version does not have.
+        UserError: there is none of this name.
     """
     if name not in PRESETS:
         raise UserError(f"there is no preset {name!r}.{nearest(name, PRESETS)} Accepted: {', '.join(PRESETS)}.")
-    preset = PRESETS[name]
-    names = sorted({model.partition("@")[0] for model in preset.models})
-    missing = [model for model in names if not timm.is_model(model)]
-    if missing:
-        raise UserError(
-            f"the preset {name} measures {', '.join(missing)}, which this version of transxnet does not have yet. "
-            f"Give the models to compare by name, or another preset: "
-            f"{', '.join(other for other in PRESETS if other != name)}."
-        )
-    return preset
+    return PRESETS[name]

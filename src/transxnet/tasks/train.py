@@ -20,7 +20,7 @@ from transxnet.data.dense_sources import DenseSource
 from transxnet.data.readers import Stream
 from transxnet.data.split import write_split
 from transxnet.errors import UserError
-from transxnet.files import next_free
+from transxnet.files import next_free, plain_name
 from transxnet.models.checkpoints import read_checkpoint
 from transxnet.tasks.callbacks import BestAndLast, EpochLog, GracefulStop
 from transxnet.tasks.choices import on_gpu, processes
@@ -239,7 +239,7 @@ def _command(config: TrainConfig) -> str:
 
 def _stem(config: TrainConfig) -> str:
     data = Path(config.data)
-    return f"{config.model}-{data.resolve().name if data.exists() else config.data.replace('/', '-')}"
+    return f"{plain_name(config.model)}-{data.resolve().name if data.exists() else config.data.replace('/', '-')}"
 
 
 def _is_first_process() -> bool:

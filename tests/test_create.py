@@ -114,7 +114,7 @@ def test_a_model_has_the_options_of_its_name(value):
         ("transxnet_n@attn_ratio=0.3", "The nearest that work: "),
         (
             "transxnet_n@compile",
-            "after @ come options of the model as option=value, separated by commas, got 'compile'",
+            "options of the model as option=value, separated by commas, got 'compile'",
         ),
         ("transxnet_n@dpe=true,dpe=false", "sets dpe twice"),
         ("transxnet_n@num_classes=4", "num_classes is set beside the name too"),

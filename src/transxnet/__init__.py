@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from transxnet.analysis.cost import info
     from transxnet.analysis.speed import bench
     from transxnet.deploy.reparameterize import reparameterize
+    from transxnet.tasks.ablate import ablate
     from transxnet.tasks.config import TrainConfig
     from transxnet.tasks.evaluate import evaluate as eval
     from transxnet.tasks.predict import predict
@@ -23,6 +24,7 @@ __all__ = [
     "TransXNetFeatures",
     "UserError",
     "__version__",
+    "ablate",
     "bench",
     "convert_official_state_dict",
     "create_model",
@@ -36,6 +38,7 @@ __all__ = [
 # Imported when asked for: Lightning and matplotlib take seconds that somebody who wants the network alone is spared.
 _LAZY = {
     "TrainConfig": ("transxnet.tasks.config", "TrainConfig"),
+    "ablate": ("transxnet.tasks.ablate", "ablate"),
     "bench": ("transxnet.analysis.speed", "bench"),
     "eval": ("transxnet.tasks.evaluate", "evaluate"),
     "info": ("transxnet.analysis.cost", "info"),

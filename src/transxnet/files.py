@@ -32,7 +32,7 @@ def write_whole(path: Path, content: str | Callable[[Path], None]) -> None:
 
 
 def plain_name(text: str) -> str:
-    """A name for files that a shell takes as it is: ``"transxnet_t@ffn_scales=(1,3)"`` -> ``transxnet_t-ffn_scales=1,3``."""
+    """A name for files that a shell takes as it is: ``"net@scales=(1,3)"`` -> ``"net-scales=1,3"``."""
     return re.sub(r"[^\w.,=-]+", "-", text).strip("-")
 
 

@@ -33,7 +33,7 @@ def write_whole(path: Path, content: str | Callable[[Path], None]) -> None:
 
 def plain_name(text: str) -> str:
     """A name for files that a shell takes as it is: ``"net@scales=(1,3)"`` -> ``"net-scales=1,3"``."""
-    return re.sub(r"[^\w.,=-]+", "-", text).strip("-")
+    return re.sub(r"[^\w.,=-]+", "-", re.sub(r"[()\[\]'\" ]", "", text)).strip("-")
 
 
 def next_free(root: Path, stem: str) -> Path:

@@ -165,11 +165,15 @@ def _cells(result: AblationResult, row: RowResult) -> list[str]:
     """A row's cells after its label; what is not known is blank."""
     return [
         "" if row.parameters is None else f"{row.parameters / 1e6:.2f} M",
-        "" if row.multiply_adds is None else f"{row.multiply_adds / 1e9:.3g} G",
+        "" if row.multiply_adds is None else _multiply_adds(row.multiply_adds),
         "" if row.images_per_second is None else f"{row.images_per_second:,.3g}",
         "" if row.peak_memory is None else memory(row.peak_memory),
         *(_spread(row, name) for name in result.figures),
     ]
+
+
+def _multiply_adds(number: int) -> str:
+    return f"{number / 1e9:.2f} G" if number >= 1e8 else f"{number / 1e6:.1f} M"
 
 
 def _spread(row: RowResult, figure: str) -> str:

@@ -230,8 +230,8 @@ def _notes(
         middle = statistics.mean(means)
         half = 196 * (middle * (1 - middle) / result.images) ** 0.5
         notes.append(
-            f"Beyond the spread: {result.images:,} held-out images tell an accuracy near {middle:.1%} to "
-            f"{half:.1f} points either way (95%). Smaller differences between rows show nothing."
+            f"Apart from that, an accuracy near {middle:.1%} on {result.images:,} held-out images is uncertain by "
+            f"{half:.1f} points either way (95%): much smaller differences between rows say little."
         )
     conditions = "Within a seed all rows have the same images, order, augmentation and schedule."
     other = sorted({name for config in configs for name in config} - set(result.config) - {"model", "seed"})

@@ -302,7 +302,7 @@ def ablate_parser(recipe: str | None = None) -> Parser:
     )
     parser.add_argument(
         "--seeds",
-        help="each row is trained once for each, as in 0,1,2; by default the recipe's, or 0; with --resume further ones",
+        help="each row is trained once for each, as in 0,1,2; by default the recipe's, or 0; with --resume more",
     )
     parser.add_options(ablate, ("model", "out", "rounds", "resume"), "table")
     _add_training(parser, recipe, without=("seed", "out", "model"))

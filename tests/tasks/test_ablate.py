@@ -80,7 +80,9 @@ def test_the_tables_agree_with_the_runs(whole):
             assert found["values"] == [a, b]
             assert found["mean"] == pytest.approx((a + b) / 2, abs=1e-12)
             assert found["std"] == pytest.approx(abs(a - b) / math.sqrt(2), abs=1e-12)  # of two, with n - 1
-        model = create_model(with_options(f"transxnet_n@{SMALL}", f"local_conv={row['row']}"), num_classes=3)
+        model = create_model(
+            with_options(f"transxnet_n@{SMALL}", f"local_conv={row['row']}"), num_classes=3, img_size=32
+        )
         assert row["parameters"] == sum(p.numel() for p in model.parameters())
         assert row["images_per_second"] is None
     with (path / "table.csv").open() as file:
@@ -217,7 +219,7 @@ def test_what_is_wrong_is_said_before_anything_is_trained(words, said, tmp_path,
 
 
 def test_a_folder_in_use_is_left_alone(whole, data, tmp_path):
-    with pytest.raises(UserError, match="holds an ablation already. Go on with it by --resume"):
+    with pytest.raises(UserError, match=r"holds an ablation already. Go on with it by --resume"):
         transxnet.ablate("table7", data, out=whole.folder.path)
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"is not empty. Choose another --out"):

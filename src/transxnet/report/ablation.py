@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from textwrap import fill
 from typing import Any
 
 from matplotlib.ticker import MaxNLocator
@@ -210,7 +211,7 @@ def _chart(result: AblationResult) -> Chart | None:
             mean = row.mean(figure)
             if mean is not None:
                 axes.plot([mean, mean], [place - 0.3, place + 0.3], color=ink("orange"), linewidth=2.5, zorder=2)
-        axes.set_yticks(range(len(rows)), [row.variant.label for row in rows], parse_math=False)
+        axes.set_yticks(range(len(rows)), [fill(row.variant.label, 24) for row in rows], parse_math=False)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(axis="x")
         axes.grid(visible=False, axis="y")

@@ -5,17 +5,18 @@ import re
 import shutil
 
 import pytest
+import torch
 from pages import Page
 from photographs import write_photos
 
 import transxnet
 from transxnet.analysis.tables import TABLES, Ablation, Variant
 from transxnet.cli import main
-from transxnet.data.module import ClassificationData
 from transxnet.errors import Interrupted, UserError
 from transxnet.models.create import create_model, with_options
 from transxnet.tasks import ablate as module
 from transxnet.tasks.ablate import ablate
+from transxnet.tasks.callbacks import GracefulStop
 from transxnet.tasks.run import Run
 from transxnet.tasks.training import NonFiniteLoss, Training
 
@@ -118,24 +119,23 @@ def test_rows_get_the_same_batches_in_the_same_order(whole, batches):
 
 
 def test_an_interrupted_ablation_gives_the_table_of_an_uninterrupted_one(whole, data, tmp_path, quiet, monkeypatch):
-    first = tmp_path / "ablation"
-    finished, trained = ClassificationData.train_dataloader, []
+    first, started = tmp_path / "ablation", []
 
-    def stop(self):
-        trained.append(self)
-        if len(trained) == 3:
-            raise KeyboardInterrupt
-        return finished(self)
+    def stop(self, trainer, training, batch, batch_idx):
+        started.append((training.config.model, training.config.seed, batch_idx))
+        if (training.config.seed, batch_idx) == (3, 1):
+            self._handle(2, None)  # as Ctrl-C does
 
-    monkeypatch.setattr(ClassificationData, "train_dataloader", stop)
+    monkeypatch.setattr(GracefulStop, "on_train_batch_start", stop)
     with pytest.raises(Interrupted, match=rf"2 of 4 runs finished.*transxnet ablate --resume {first}"):
         ablate("table7", data, out=first, console=quiet, **ALIKE)
+    monkeypatch.setattr(GracefulStop, "on_train_batch_start", lambda self, *step: started.append(step[1].config.seed))
+    before, each = len(started), sum(seed == 0 for _, seed, _ in started) // 2
     assert [row["n"] for row in table(first)["rows"]] == [1, 1]
     assert table(first)["rows"][0]["figures"]["accuracy"]["std"] is None
-    before = {name: (first / name / "report.html").stat().st_mtime_ns for name in RUNS[::2]}
     ablate(resume=first, console=quiet)
-    assert len(trained) == 5  # the third, again, and the fourth
-    assert before == {name: (first / name / "report.html").stat().st_mtime_ns for name in RUNS[::2]}
+    assert set(started[before:]) == {3}  # the finished runs are not trained again
+    assert len(started) - before == 2 * each - 2  # and of the interrupted one only what was left
     mine, theirs = table(first), table(whole.folder.path)
     assert mine["rows"] == theirs["rows"]
     assert mine["config"] == theirs["config"]
@@ -235,18 +235,12 @@ def test_the_rows_of_the_tables_can_be_made_and_differ(name):
     found = TABLES[name]
     costs = set()
     for variant in found.variants:
-        with transxnet_on_meta():
+        with torch.device("meta"):
             model = create_model(with_options(found.model, variant.options))
         costs.add(sum(p.numel() for p in model.parameters()))
     assert len(costs) == len(found.variants)
     if found.model == "transxnet_t":
         assert 12_834_808 in costs  # the paper's own choice is one of the rows
-
-
-def transxnet_on_meta():
-    import torch
-
-    return torch.device("meta")
 
 
 def test_rows_of_one_s_own():

@@ -4,7 +4,15 @@ import torch
 
 import transxnet
 from transxnet.errors import UserError
-from transxnet.models.create import create_model_with, own_size, split_tag
+from transxnet.models.create import (
+    create_model_with,
+    name_options,
+    own_size,
+    split_suffix,
+    split_tag,
+    with_options,
+    without_tag,
+)
 
 
 def test_our_models_and_timm_s_are_created_by_name():
@@ -69,3 +77,49 @@ def test_the_size_is_that_of_the_weights_that_the_tag_names():
 def test_a_tag_is_split_from_its_name():
     assert split_tag("transxnet_b.in1k_384") == ("transxnet_b", "in1k_384")
     assert split_tag("transxnet_b") == ("transxnet_b", "")
+    assert split_tag("transxnet_b.in1k@attn_ratio=0.25") == ("transxnet_b", "in1k")
+    assert split_tag("transxnet_b@attn_ratio=0.25") == ("transxnet_b", "")
+    assert without_tag("transxnet_b.in1k@attn_ratio=0.25") == "transxnet_b@attn_ratio=0.25"
+
+
+def test_a_name_carries_options():
+    options, words = split_suffix(
+        "transxnet_t.in1k@compile,ffn_scales=(1,3),dpe=false,attn_ratio=0.25,local_conv=dyconv"
+    )
+    assert words == ["compile"]
+    assert options == {"ffn_scales": (1, 3), "dpe": False, "attn_ratio": 0.25, "local_conv": "dyconv"}
+    assert name_options(with_options(with_options("a", "x=1"), "y=2")) == {"x": 1, "y": 2}
+    assert with_options("a", "") == "a"
+
+
+@pytest.mark.parametrize("value", ["none", "None"])
+def test_a_model_has_the_options_of_its_name(value):
+    name = f"transxnet_n@local_conv=dyconv,token_enhancer={value}"
+    model = transxnet.create_model(name, num_classes=3)
+    beside = transxnet.create_model("transxnet_n", num_classes=3, local_conv="dyconv", token_enhancer="none")
+    assert {k: v.shape for k, v in model.state_dict().items()} == {k: v.shape for k, v in beside.state_dict().items()}
+    assert sum(p.numel() for p in model.parameters()) != sum(
+        p.numel() for p in transxnet.create_model("transxnet_n", num_classes=3).parameters()
+    )
+    _, granted = create_model_with("transxnet_n@img_size=96", {"img_size": 64, "drop_path_rate": 0.1})
+    assert granted == {"drop_path_rate": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("transxnet_n@local_konv=dyconv", "transxnet_n has no option 'local_konv'. Did you mean 'local_conv'"),
+        ("test_resnet@block_sizes=3", "test_resnet has no option 'block_sizes'"),
+        ("transxnet_n@local_conv=dyconf", "got 'dyconf'. Did you mean 'dyconv'"),
+        ("transxnet_n@attn_ratio=0.3", "The nearest that work: "),
+        (
+            "transxnet_n@compile",
+            "options of the model as option=value, separated by commas, got 'compile'",
+        ),
+        ("transxnet_n@dpe=true,dpe=false", "sets dpe twice"),
+        ("transxnet_n@num_classes=4", "num_classes is set beside the name too"),
+    ],
+)
+def test_a_wrong_option_in_a_name_is_said(name, said):
+    with pytest.raises(UserError, match=said):
+        transxnet.create_model(name, num_classes=3)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transxnet.analysis.explain import explain
     from transxnet.analysis.speed import bench
     from transxnet.deploy.reparameterize import reparameterize
+    from transxnet.tasks.ablate import ablate
     from transxnet.tasks.config import TrainConfig
     from transxnet.tasks.evaluate import evaluate as eval
     from transxnet.tasks.predict import predict
@@ -26,6 +27,7 @@ __all__ = [
     "TransXNetFeatures",
     "UserError",
     "__version__",
+    "ablate",
     "bench",
     "convert_official_state_dict",
     "create_model",
@@ -42,6 +44,7 @@ __all__ = [
 # Imported when asked for: Lightning and matplotlib take seconds that somebody who wants the network alone is spared.
 _LAZY = {
     "TrainConfig": ("transxnet.tasks.config", "TrainConfig"),
+    "ablate": ("transxnet.tasks.ablate", "ablate"),
     "bench": ("transxnet.analysis.speed", "bench"),
     "dynamics": ("transxnet.analysis.dynamics", "dynamics"),
     "erf": ("transxnet.analysis.erf", "erf"),

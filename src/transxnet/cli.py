@@ -27,6 +27,7 @@ DESCRIPTION = """TransXNet: train, evaluate and use a vision backbone with a dua
   transxnet erf MODEL...         effective receptive fields, side by side
   transxnet explain RUN IMAGE... which parts of an image speak for a class, by Grad-CAM
   transxnet dynamics RUN IMAGE... how far kernels and attention go by the input
+  transxnet ablate TABLE         variants of a model, trained alike and put into one table
   transxnet doctor               this machine, and how fast operators are chosen on it
 
 Each has --help. Try: transxnet train elpv --recipe demo"""
@@ -125,9 +126,6 @@ _MODEL = (
 
 def train_parser(recipe: str | None = None) -> Parser:
     """The options of ``train``, with a recipe's values as defaults."""
-    from transxnet.tasks.config import TrainConfig
-    from transxnet.tasks.task_configs import CONFIGS, read_recipe, recipe_names
-
     parser = Parser(
         "train",
         "DATA [options]\n       transxnet train --resume RUN",
@@ -142,6 +140,18 @@ def train_parser(recipe: str | None = None) -> Parser:
         "format of COCO or Pascal VOC, or with label maps beside photographs; a sample: elpv, digits, scenes; "
         "or a timm reader name, hfds/..., wds/... or tfds/...",
     )
+    parser.add_argument("--resume", metavar="RUN", help="go on with an interrupted run")
+    parser.add_argument("--overwrite", action="store_true", help="write over the run in --out")
+    parser.add_argument("--print_config", action="store_true", help="print the options as YAML, a recipe, and stop")
+    _add_training(parser, recipe)
+    return parser
+
+
+def _add_training(parser: Parser, recipe: str | None, without: Collection[str] = ()) -> None:
+    """The task, the recipe, and the options of a training but for some, with the recipe's values as defaults."""
+    from transxnet.tasks.config import TrainConfig
+    from transxnet.tasks.task_configs import CONFIGS, read_recipe, recipe_names
+
     parser.add_argument(
         "--task",
         type=Task | None,
@@ -149,18 +159,15 @@ def train_parser(recipe: str | None = None) -> Parser:
         help="what to learn; by default the recipe's, or what the data is for",
     )
     parser.add_argument("--recipe", help=f"start from a recipe's values: {', '.join(recipe_names())}, or a YAML file")
-    parser.add_argument("--resume", metavar="RUN", help="go on with an interrupted run")
-    parser.add_argument("--overwrite", action="store_true", help="write over the run in --out")
-    parser.add_argument("--print_config", action="store_true", help="print the options as YAML, a recipe, and stop")
     for topic, names in TrainConfig.TOPICS.items():
-        parser.add_options(TrainConfig, names, topic)
+        parser.add_options(TrainConfig, [name for name in names if name not in without], topic)
     added: set[str] = set()
     for task, config in CONFIGS.items():
         parser.add_options(config, [name for name in config.OWN if name not in added], f"only to {task}")
         added |= set(config.OWN)
     if recipe is not None:
-        parser.set_defaults({name: value for name, value in read_recipe(recipe).items() if name != "data"})
-    return parser
+        values = read_recipe(recipe)
+        parser.set_defaults({name: value for name, value in values.items() if name not in ("data", *without)})
 
 
 def run_train(words: Sequence[str]) -> None:
@@ -356,6 +363,43 @@ def run_dynamics(words: Sequence[str]) -> None:
     dynamics(**dynamics_parser().parse_words(words))
 
 
+def ablate_parser(recipe: str | None = None) -> Parser:
+    """The options of ``ablate``, with a recipe's values as defaults."""
+    from transxnet.analysis.tables import TABLES
+    from transxnet.tasks.ablate import ablate
+
+    parser = Parser(
+        "ablate",
+        "TABLE --data DATA [options]\n       transxnet ablate --resume FOLDER",
+        "Train variants of a model under equal conditions, each a run folder, measure their speed and memory, and put "
+        "them into one table: as Markdown, CSV, JSON and a page. Every option of a training is taken.",
+    )
+    parser.add_argument("table", metavar="TABLE", nargs="?", help=f"of the paper: {', '.join(TABLES)}")
+    parser.add_argument("--data", metavar="DATA", help="what to train on, as for transxnet train")
+    parser.add_argument(
+        "--rows",
+        help="some of the rows by name, as in idconv,dyconv; a row of your own is an option of the model as in "
+        "'idconv,kernel_sizes=(5,5,5,5)', several joined by +; by default all",
+    )
+    parser.add_argument(
+        "--seeds",
+        help="each row is trained once for each, as in 0,1,2; by default the recipe's, or 0; with --resume more",
+    )
+    parser.add_options(ablate, ("model", "out", "rounds", "resume"), "table")
+    _add_training(parser, recipe, without=("seed", "out", "model"))
+    return parser
+
+
+def run_ablate(words: Sequence[str]) -> None:
+    """``transxnet ablate``."""
+    from transxnet.tasks.ablate import ablate
+
+    parser = ablate_parser(_value_of("--recipe", words))
+    given = parser.parse_words(words)
+    table, data = given.pop("table"), given.pop("data")
+    ablate(table, data, **{name: value for name, value in given.items() if name in parser.given})
+
+
 def doctor_parser() -> Parser:
     """The options of ``doctor``."""
     from transxnet.doctor import doctor
@@ -434,6 +478,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "erf": run_erf,
     "explain": run_explain,
     "dynamics": run_dynamics,
+    "ablate": run_ablate,
     "doctor": run_doctor,
 }
 

@@ -1,6 +1,7 @@
 """Writing files so that nothing half-written is ever found."""
 
 import os
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,11 @@ def write_whole(path: Path, content: str | Callable[[Path], None]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def plain_name(text: str) -> str:
+    """A name for files that a shell takes as it is: ``"net@scales=(1,3)"`` -> ``"net-scales=1,3"``."""
+    return re.sub(r"[^\w.,=-]+", "-", re.sub(r"[()\[\]'\" ]", "", text)).strip("-")
 
 
 def next_free(root: Path, stem: str) -> Path:

@@ -370,14 +370,19 @@ def test_table11_measures_the_models_that_the_text_names_and_timm_has(asked):
     assert "whose body we do not have" in text(result)
 
 
-def test_table12_waits_for_its_network(asked, monkeypatch):
-    if not timm.is_model("transxnet_swin_style"):
-        with pytest.raises(UserError, match="transxnet_swin_style, which this version of transxnet does not have yet"):
-            bench(preset="table12")
-    monkeypatch.setattr(timm, "is_model", lambda name: True)
-    bench(preset="table12", batch=4, device="cpu")
-    assert [row.subject.arguments["token_mixer"] for row in asked][:3] == ["d_mixer", "sep_conv", "sra"]
-    assert asked[0].subject.settings.batch == 4
+def test_table12_measures_the_six_token_mixers_at_any_size(asked):
+    bench(preset="table12", batch=4, size=64, device="cpu")
+    mixers = ["d_mixer", "sep_conv", "sra", "shifted_window", "mixing_block", "acmix"]
+    assert [row.subject.arguments for row in asked] == [{"token_mixer": mixer} for mixer in mixers]
+    assert {row.subject.settings for row in asked} == {settings(size=(64, 64), batch=4)}
+    for row in asked:
+        assert row.subject.create().eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_s_own_size_and_batch_are_the_defaults(preset, asked):
+    bench(preset=preset, device="cpu")
+    assert {row.subject.settings for row in asked} == {settings(size=(224, 224), batch=128)}
 
 
 @pytest.mark.parametrize("features", [False, True])

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from transxnet.errors import UserError, check_at_least
-from transxnet.models.create import check_name, create_model_with, own_size, split_tag
+from transxnet.models.create import check_name, create_model_with, own_size, split_tag, without_tag
 
 _LINEAR = ("convolution", "mm", "addmm", "linear", "_linear")
 _ATTENTION = ("bmm", "baddbmm", "_scaled_dot_product")
@@ -121,7 +121,7 @@ def info(model: str, img_size: int | None = None) -> ModelInfo:
 
 def _stages(model: str, size: int) -> list[StageInfo]:
     try:
-        network, _ = create_model_with(split_tag(model)[0], {"img_size": size}, features_only=True)
+        network, _ = create_model_with(without_tag(model), {"img_size": size}, features_only=True)
     except (RuntimeError, AttributeError):  # how timm says that a network has no stages
         return []
     with torch.no_grad():

@@ -1,9 +1,7 @@
 """What a benchmark measures: models by name, each with its settings, and the paper's sets of them."""
 
-import ast
 import importlib
 import os
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,7 +11,7 @@ import timm
 from torch import nn
 
 from transxnet.errors import UserError, nearest
-from transxnet.models.create import check_name, create_model_with
+from transxnet.models.create import check_name, create_model_with, split_suffix
 
 Mode = Literal["infer", "train"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -143,19 +141,17 @@ def parse_subject(text: str, settings: Settings) -> Subject:
     Raises:
         UserError: no such model, no such word, or settings that do not go together.
     """
-    name, words = split_words(text)
+    name = text.partition("@")[0]
+    arguments, words = split_suffix(text)
     changes: dict[str, Any] = {}
-    arguments: dict[str, Any] = {}
-    for key, value in words:
-        if value is not None and key == "compile":
-            changes["compile"] = check_compile_mode(value)
-        elif value is not None:
-            arguments[key] = literal(value)
-        elif (known := key.replace("-", "_")) in WORDS:
+    if "compile" in arguments:
+        changes["compile"] = check_compile_mode(str(arguments.pop("compile")))
+    for word in words:
+        if (known := word.replace("-", "_")) in WORDS:
             changes |= WORDS[known]
         else:
             raise UserError(
-                f"{text!r}: {key!r} is no setting.{nearest(key, WORDS)} After @ come, separated by commas, "
+                f"{text!r}: {word!r} is no setting.{nearest(word, WORDS)} After @ come, separated by commas, "
                 f"{', '.join(WORDS)}, compile=MODE and the model's own arguments as name=value."
             )
     if ":" in name:
@@ -170,24 +166,6 @@ def parse_subject(text: str, settings: Settings) -> Subject:
             f"{name}: the inference form can't be trained. Leave out --reparameterize, or measure --mode infer."
         )
     return subject
-
-
-def split_words(text: str) -> tuple[str, list[tuple[str, str | None]]]:
-    """``"NAME@WORD,argument=value"`` -> the name, and each word or argument with its value, None for a word."""
-    name, _, suffix = text.partition("@")
-    words: list[tuple[str, str | None]] = []
-    for word in filter(None, re.split(r",(?![^(\[]*[)\]])", suffix)):  # not at the commas of a tuple
-        key, equals, value = word.partition("=")
-        words.append((key, value if equals else None))
-    return name, words
-
-
-def literal(text: str) -> Any:
-    """A Python literal, or the text itself."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def check_compile_mode(mode: str) -> str:
@@ -242,17 +220,8 @@ def find_preset(name: str) -> Preset:
     """A preset by name.
 
     Raises:
-        UserError: there is none of this name, or it needs a model that this version does not have.
+        UserError: there is none of this name.
     """
     if name not in PRESETS:
         raise UserError(f"there is no preset {name!r}.{nearest(name, PRESETS)} Accepted: {', '.join(PRESETS)}.")
-    preset = PRESETS[name]
-    names = sorted({model.partition("@")[0] for model in preset.models})
-    missing = [model for model in names if not timm.is_model(model)]
-    if missing:
-        raise UserError(
-            f"the preset {name} measures {', '.join(missing)}, which this version of transxnet does not have yet. "
-            f"Give the models to compare by name, or another preset: "
-            f"{', '.join(other for other in PRESETS if other != name)}."
-        )
-    return preset
+    return PRESETS[name]

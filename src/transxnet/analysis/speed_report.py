@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from transxnet.analysis.speed_turns import Row
 
 FILES = ("bench.json", "bench.png")
+LABEL = 50  # characters in a line of the plot's labels
 MANY_ROUNDS = 10  # from here on the spread leaves the outermost tenths out
 
 # On a transparent ground, with contrast enough to be read on white and on black.
@@ -179,7 +181,8 @@ def plot(result: "Benchmark", path: Path) -> None:
             axes.annotate(
                 f"{_number(rate[0])}{ratio}", (rate[2], place), (6, 0), textcoords="offset points", va="center"
             )
-        axes.set_yticks(places, [f"{row.subject.label}\n{row.subject.settings}" for row in rows], fontsize=8.5)
+        labels = [f"{fill(row.subject.label, LABEL)}\n{row.subject.settings}" for row in rows]
+        axes.set_yticks(places, labels, fontsize=8.5)
         axes.invert_yaxis()
         axes.set_xlim(0, 1.22 * max((rate[2] for rate in rates), default=1))
         axes.set_xlabel("images a second", color=_INK)

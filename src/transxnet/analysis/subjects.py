@@ -10,11 +10,10 @@ import timm
 import torch
 from torch import nn
 
-from transxnet.analysis.speed_models import literal, split_words
 from transxnet.data.labels import imagenet_synsets
 from transxnet.data.transforms import Preprocessing
 from transxnet.errors import UserError, nearest
-from transxnet.models.create import check_name, create_model_with, split_tag
+from transxnet.models.create import check_name, create_model_with, split_suffix, split_tag
 from transxnet.tasks.trained import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter, load_trained
 
 GRAMMAR = "NAME[@untrained,file=PATH,argument=value][:PLACE]"
@@ -75,18 +74,14 @@ def find_subject(text: str | Path, file: str | Path | None = None, size: int | N
         if target and Path(target).is_dir():
             return Subject(target, load_trained(target, file), where, untrained=False)
     name, place = (folder, place) if colon else (whole, "")
-    name, words = split_words(name)
-    untrained, arguments = False, {}
-    for key, value in words:
-        if value is None and key == "untrained":
-            untrained = True
-        elif value is not None and key == "file":
-            file = value
-        elif value is not None:
-            arguments[key] = literal(value)
-        else:
+    arguments, words = split_suffix(name)
+    name = name.partition("@")[0]
+    file = arguments.pop("file", file)
+    untrained = "untrained" in words
+    for word in words:
+        if word != "untrained":
             raise UserError(
-                f"{whole!r}: {key!r} is no setting.{nearest(key, ('untrained', 'file='))} Accepted: a run folder, or "
+                f"{whole!r}: {word!r} is no setting.{nearest(word, ('untrained', 'file='))} Accepted: a run folder, or "
                 f"{GRAMMAR}."
             )
     if "/" in name or not timm.is_model(split_tag(name)[0]):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, FeaturePyramidNetwork
 
 from transxnet.errors import UserError
-from transxnet.models.create import check_name, create_model_with, split_tag
+from transxnet.models.create import check_name, create_model_with, without_tag
 
 PYRAMID_CHANNELS = 256
 HEAD_NORM = partial(nn.GroupNorm, 32)
@@ -146,7 +146,7 @@ def create_body(
     check_name(name)
     try:
         with torch.device("meta"):
-            facts: Any = create_model_with(split_tag(name)[0], {}, features_only=True)[0].feature_info
+            facts: Any = create_model_with(without_tag(name), {}, features_only=True)[0].feature_info
     except (RuntimeError, AttributeError) as error:  # how timm says that a network has no stages
         raise UserError(f"{name} does not give feature maps, so no head can be built on it: {error}") from error
     options: dict = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from transxnet.files import write_whole
 from transxnet.report import classification, detection, segmentation
@@ -22,6 +22,21 @@ _RATE = Plot("Learning rate", (Line("lr", "learning rate", "blue"),))
 def render(report: Report) -> str:
     """The page as HTML; the same report always gives the same text."""
     particulars = _particulars(report)
+    return template(particulars.template).render(
+        report=report,
+        date=next((value for key, value in report.environment.items() if key.lower() == "date"), None),
+        images=particulars.images,
+        sections=particulars.sections,
+        tiles=[*particulars.tiles, *_training_time(report)],
+        charts=curves(report.history, [_LOSS, particulars.scores, _RATE]),
+        dashes=DASHES,
+        config=list(flat(report.config)),
+        **particulars.content,
+    )
+
+
+def template(name: str) -> Template:
+    """One of the package's pages, to be filled in."""
     environment = Environment(
         loader=PackageLoader("transxnet"),
         autoescape=True,
@@ -30,17 +45,7 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
-    return environment.get_template(particulars.template).render(
-        report=report,
-        date=next((value for key, value in report.environment.items() if key.lower() == "date"), None),
-        images=particulars.images,
-        sections=particulars.sections,
-        tiles=[*particulars.tiles, *_training_time(report)],
-        charts=curves(report.history, [_LOSS, particulars.scores, _RATE]),
-        dashes=DASHES,
-        config=list(_flat(report.config)),
-        **particulars.content,
-    )
+    return environment.get_template(name)
 
 
 def write_report(report: Report, path: Path) -> Path:
@@ -68,10 +73,10 @@ def _training_time(report: Report) -> list[Tile]:
     return [Tile("Training time", duration(np.nansum(seconds)), [epochs])]
 
 
-def _flat(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
     """(dotted name, value as one would type it)."""
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", json.dumps(value) if value is None or isinstance(value, bool) else str(value)

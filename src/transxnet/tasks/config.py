@@ -29,7 +29,7 @@ class TrainConfig:
     Args:
         data: a folder, a built-in sample (elpv, digits, scenes) or a timm reader name (hfds/..., wds/..., tfds/...).
         model: any of timm's models; ours are transxnet_n (nano, not the paper's), transxnet_t, transxnet_s and
-            transxnet_b.
+            transxnet_b. Options of the model may follow its name, as in 'transxnet_t@local_conv=dyconv,dpe=false'.
         out: the run folder; by default runs/MODEL-DATA-NUMBER.
         pretrained: start from the published ImageNet weights.
         checkpoint: start from the weights in this file or run folder.

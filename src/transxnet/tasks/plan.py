@@ -1,7 +1,7 @@
 """From a training's options to all that takes part in it, whatever the task."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 from transxnet.data.dense_sources import DenseSource
 from transxnet.data.sources import Source
 from transxnet.errors import UserError, nearest
-from transxnet.models.create import check_name, split_tag
+from transxnet.models.create import check_name, name_options, without_tag
 from transxnet.tasks.choices import processes
 from transxnet.tasks.config import TrainConfig
 from transxnet.tasks.training import Training
@@ -42,6 +42,11 @@ class Plan(ABC):
     choices: list[str]
     notes: list[str]
 
+    @property
+    def architecture(self) -> str:
+        """The model's name without its tag; its options stay with it where they are not among the ``model_args``."""
+        return without_tag(self.config.model)
+
     @abstractmethod
     def batches(self) -> LightningDataModule:
         """The images as the trainer takes them; raises UserError for augmentations that there are not."""
@@ -58,7 +63,7 @@ class Plan(ABC):
         """What is stored beside the weights to build the model again."""
         return {
             "task": self.config.task,
-            "architecture": split_tag(self.config.model)[0],
+            "architecture": self.architecture,
             "model_args": self.model_args,
             "class_names": list(self.source.class_names),
             "preprocessing": self.preprocessing(),
@@ -96,6 +101,9 @@ def make_plan(config: TrainConfig, console: Console, stored_split: Path | None =
 def check_names(config: TrainConfig) -> None:
     """Raise UserError for a model, an optimiser or a checkpoint that there is not."""
     check_name(config.model)
+    if own := name_options(config.model).keys() & {field.name for field in fields(config)}:
+        option = sorted(own)[0]
+        raise UserError(f"{config.model}: {option} is an option of the training. Give --{option} beside the name.")
     optimizer, known = config.opt.lower().removeprefix("lookahead_"), [str(name) for name in list_optimizers()]
     if optimizer not in known:
         raise UserError(

@@ -12,7 +12,7 @@ from transxnet.data.module import ClassificationData
 from transxnet.data.sources import Source, open_source, without_unreadable
 from transxnet.data.transforms import Preprocessing
 from transxnet.errors import UserError
-from transxnet.models.create import create_model_with, own_size
+from transxnet.models.create import create_model_with, name_options, own_size, split_tag
 from transxnet.tasks.choices import Choices
 from transxnet.tasks.classify import Classifier
 from transxnet.tasks.plan import DROP_PATH_RATE, Plan, checkpoint_gradients
@@ -32,6 +32,11 @@ class ClassifyPlan(Plan):
     config: ClassifyConfig
     source: Source
     transforms: Preprocessing
+
+    @property
+    def architecture(self) -> str:
+        """The model's name alone."""
+        return split_tag(self.config.model)[0]
 
     def batches(self) -> ClassificationData:
         """The images as the trainer takes them.
@@ -82,7 +87,8 @@ def plan_classify(config: ClassifyConfig, console: Console, stored_split: Path |
     choices.choose("crop_pct", transforms.crop_pct, "the model's own")
     choices.choose("hflip", source.hflip, "the default" if source.hflip else "the sample must not be mirrored")
     choices.choose_common(len(source.train))
-    return ClassifyPlan(choices.config, source, model, granted, choices.said, notes + about_weights, transforms)
+    args = name_options(config.model) | granted
+    return ClassifyPlan(choices.config, source, model, args, choices.said, notes + about_weights, transforms)
 
 
 def open_data(config: ClassifyConfig, stored_split: Path | None) -> Source:

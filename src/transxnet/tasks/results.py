@@ -92,7 +92,7 @@ def write_results(
         explain=_reasons_by_order(trained, source.val),
         model={
             "Model": config.model,
-            **_cost(config, trained.model, len(source.class_names)),
+            **_cost_in_words(*cost(config, trained.model, len(source.class_names))),
             "Training images": f"{len(source.train):,}",
             "Held-out images": f"{len(source.val):,}",
             "Weights kept": f"{config.select} epoch" + (", averaged" if config.ema_decay else ""),
@@ -133,11 +133,11 @@ def write_predictions(run: Run, evaluation: AnyEvaluation) -> None:
         write_whole(run.predictions_file, text.getvalue())
 
 
-def _cost(config: TrainConfig, model: Any, classes: int) -> dict[str, str]:
-    """Parameters and multiply-adds, at the size that the task's published figures are for."""
+def cost(config: TrainConfig, model: Any, classes: int) -> tuple[int, int, tuple[int, int]]:
+    """Parameters, multiply-adds, and the height and width that these are for: those of the task's published figures."""
     if isinstance(config, DetectConfig):
         assert config.min_size is not None
-        size = config.min_size, round(1.6 * config.min_size)
+        size = (config.min_size, round(1.6 * config.min_size))
         facts: Any = dense_info(config.model, "detect", config.head, size, classes)
     elif isinstance(config, SegmentConfig):
         assert config.crop is not None
@@ -147,9 +147,13 @@ def _cost(config: TrainConfig, model: Any, classes: int) -> dict[str, str]:
         assert isinstance(config, ClassifyConfig) and config.img_size is not None
         size = config.img_size, config.img_size
         facts = count(model.cpu(), *size)
+    return sum(parameter.numel() for parameter in model.parameters()), facts.multiply_adds, size
+
+
+def _cost_in_words(parameters: int, multiply_adds: int, size: tuple[int, int]) -> dict[str, str]:
     return {
-        "Parameters": f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.2f} M",
-        "Multiply-adds": f"{facts.multiply_adds / 1e9:.2f} G at {size[0]}x{size[1]}",
+        "Parameters": f"{parameters / 1e6:.2f} M",
+        "Multiply-adds": f"{multiply_adds / 1e9:.2f} G at {size[0]}x{size[1]}",
     }
 
 

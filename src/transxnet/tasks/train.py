@@ -20,7 +20,7 @@ from transxnet.data.dense_sources import DenseSource
 from transxnet.data.readers import Stream
 from transxnet.data.split import write_split
 from transxnet.errors import UserError
-from transxnet.files import next_free
+from transxnet.files import next_free, plain_name
 from transxnet.models.checkpoints import read_checkpoint
 from transxnet.tasks.callbacks import BestAndLast, EpochLog, GracefulStop
 from transxnet.tasks.choices import on_gpu, processes
@@ -80,7 +80,7 @@ def train(
                 "or a timm reader name."
             )
         config = make_config(data, recipe, task, **options)
-        if config.out is not None and _is_first_process():
+        if config.out is not None and is_first_process():
             Run.check_free(Path(config.out), overwrite)  # before the data is read, which may take long
         plan = make_plan(config, console)
         run = Run(Path(os.environ.get(_OUT) or config.out or next_free(Path("runs"), _stem(config))))
@@ -120,7 +120,7 @@ def _prepare(plan: Plan, run: Run, console: Console) -> _Prepared:
 def _make_run(plan: Plan, run: Run, overwrite: bool) -> None:
     """Make the run's folder with everything that is known before the first step."""
     config, source = plan.config, plan.source
-    if not _is_first_process():
+    if not is_first_process():
         return
     Run.create(run.path, overwrite)
     run.write_environment(_command(config), plan.choices + plan.notes)
@@ -239,10 +239,11 @@ def _command(config: TrainConfig) -> str:
 
 def _stem(config: TrainConfig) -> str:
     data = Path(config.data)
-    return f"{config.model}-{data.resolve().name if data.exists() else config.data.replace('/', '-')}"
+    return f"{plain_name(config.model)}-{data.resolve().name if data.exists() else config.data.replace('/', '-')}"
 
 
-def _is_first_process() -> bool:
+def is_first_process() -> bool:
+    """Whether this process is the one that writes files, of those that train together."""
     return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID"))
 
 

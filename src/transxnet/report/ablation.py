@@ -139,21 +139,17 @@ def show(result: AblationResult) -> Group:
 
 def page(result: AblationResult) -> str:
     """The page as HTML, self-contained."""
-    chart = _chart(result)
-    keys = ("date", "commit", "torch", "cpu", "gpu")
     return template("ablation.html.jinja").render(
         title=title(result),
         result=result,
         wanted=_wanted(result),
         headings=_headings(result),
         rows=[(row, _cells(result, row), _runs(result, row)) for row in result.rows],
-        chart=chart,
+        chart=_chart(result),
         figure=NAMES[result.figures[0]],
-        facts_of=[(key, result.environment[key]) for key in keys if key in result.environment],
         quoted=[(row.variant.label, row.variant.quotes) for row in result.rows if row.variant.quotes],
         config=list(flat(result.config)),
         environment=list(result.environment.items()),
-        dashes={},
     )
 
 

@@ -242,7 +242,8 @@ def _notes(
         settings = bench["settings"]
         notes.append(
             f"Speed and memory: inference, {settings['size'][0]}x{settings['size'][1]}, batch {settings['batch']}, "
-            f"{settings['dtype']}, {settings['device'].upper()}; the median of {bench['rounds']} rounds in turns."
+            f"{settings['dtype']}, {settings['device'].upper()}; the median of {bench['rounds']} "
+            f"round{'s' * (bench['rounds'] != 1)} in turns."
         )
     return [*notes, result.folder.ablation.note] if result.folder.ablation.note else notes
 

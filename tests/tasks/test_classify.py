@@ -90,6 +90,13 @@ def test_the_average_follows_the_weights_with_timm_s_warm_up():
     )
 
 
+def test_nothing_waits_for_a_gradient_of_the_average():
+    classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), 3, ClassifyConfig("photos", ema_decay=0.9))
+    classifier.model(torch.ones(2, 3, 2, 2)).sum().backward()
+    waiting = [name for name, p in classifier.named_parameters() if p.requires_grad and p.grad is None]
+    assert waiting == []
+
+
 def test_a_real_divergence_stops_with_the_step_and_leaves_no_model(photos, tmp_path, console):
     with pytest.raises(NonFiniteLoss) as caught:
         train(photos, out=tmp_path / "run", lr=1e30, opt="sgd", warmup_epochs=0, console=console, **QUICK)

@@ -44,6 +44,8 @@ class Training(LightningModule):
         self.model = model
         self.config = config
         self.ema = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None
+        if self.ema is not None:
+            self.ema.requires_grad_(False)  # several processes would wait for its gradients
         self._sums: dict[str, Tensor] = {}
         self._count = 0
 

@@ -1,6 +1,7 @@
 """What the trainings of all tasks have in common, as Lightning runs it."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ class NonFiniteLoss(UserError):
     """The loss is no number any more."""
 
 
-class Training(LightningModule):
+class Training(LightningModule, ABC):
     """A network, its losses, its optimiser and the average of its weights.
 
     All randomness of a step (mixup, stochastic depth, dropout, sampling) follows from the run's seed and the step's
@@ -54,9 +55,9 @@ class Training(LightningModule):
         """The network to validate and keep: the averaged one, where there is one."""
         return self.model if self.ema is None else self.ema.module
 
+    @abstractmethod
     def losses(self, batch: Any) -> Mapping[str, Tensor]:
         """The losses of a training batch by name; their sum is what is minimised."""
-        raise NotImplementedError
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The loss of one batch."""

@@ -11,8 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-import transxnet.cli as cli
-from transxnet.cli import main
+from transxnet.cli import entry, main
 from transxnet.tasks.config import TrainConfig
 from transxnet.tasks.task_configs import CONFIGS, config_of, make_config
 
@@ -86,14 +85,14 @@ def test_info_shows_what_a_detector_or_segmenter_takes_part_by_part(capsys):
 def test_without_a_command_the_commands_are_shown(words, capsys):
     status, out, _ = said(capsys, *words)
     assert status == 0
-    assert all(f"transxnet {command}" in out for command in cli.COMMANDS)
+    assert all(f"transxnet {command}" in out for command in entry.COMMANDS)
 
 
 def test_the_version_is_shown(capsys):
-    assert said(capsys, "--version")[1] == f"transxnet {cli.__version__}\n"
+    assert said(capsys, "--version")[1] == f"transxnet {entry.__version__}\n"
 
 
-@pytest.mark.parametrize("command", list(cli.COMMANDS))
+@pytest.mark.parametrize("command", list(entry.COMMANDS))
 @pytest.mark.parametrize("width", ["80", "120"])
 def test_help_says_what_each_option_does_without_types(command, width, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", width)
@@ -191,7 +190,7 @@ def test_what_nobody_thought_of_is_named_with_its_place_and_status_1(here, capsy
     def surprise(words):
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setitem(cli.COMMANDS, "info", surprise)
+    monkeypatch.setitem(entry.COMMANDS, "info", surprise)
     status, _, err = said(capsys, "info", "x")
     assert status == 1
     assert re.fullmatch(
@@ -203,7 +202,7 @@ def test_an_interruption_before_the_training_is_quiet(here, capsys, monkeypatch)
     def interrupted(words):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(cli.COMMANDS, "info", interrupted)
+    monkeypatch.setitem(entry.COMMANDS, "info", interrupted)
     assert said(capsys, "info", "x") == (130, "", "interrupted\n")
 
 

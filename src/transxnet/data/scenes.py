@@ -40,7 +40,7 @@ _PARTS = {"train2017": "training", "val2017": "validation"}
 """COCO's names of the parts, and those of ADE20K."""
 
 
-def scenes(folder: str | Path | None = None, *, train: int = 600, val: int = 150, seed: int = 0) -> Path:
+def scenes(folder: str | Path | None = None, *, train: int = 2400, val: int = 150, seed: int = 0) -> Path:
     """Handwritten digits at many sizes, colours and angles over photographs, with exact masks.
 
     Every scene is 192 to 320 pixels wide and high and holds up to seven digits, of which later ones cover earlier ones;

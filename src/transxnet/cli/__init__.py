@@ -1,0 +1,5 @@
+"""The command line: each command parses, and calls the function of the same name."""
+
+from transxnet.cli.entry import main
+
+__all__ = ["main"]

@@ -1,0 +1,110 @@
+"""What every command's parser is: options from a function's parameters, and errors in one sentence."""
+
+import argparse
+import inspect
+import re
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Literal, NoReturn
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+from transxnet.errors import UserError, nearest
+
+Task = Literal["classify", "detect", "segment"]
+
+MODEL = (
+    "a run folder, or the name of a model with published weights, such as transxnet_t.in1k; a published detector or "
+    "segmenter is transxnet_t with --file"
+)
+"""What a command that uses a trained model accepts."""
+
+SWITCH = ("true", "false")
+"""The words that may follow an option which is true when it stands alone."""
+
+_METAVARS = {"int": "N", "int | None": "N", "float": "X", "float | None": "X"}
+
+
+class Help(DefaultHelpFormatter):
+    """Descriptions with their defaults, without types."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = re.sub(r"(?<!\.)\.$", "", (action.help or "").replace("``", ""))
+        plain = not action.option_strings or action.default is None or action.default is False
+        return text if plain or action.default == argparse.SUPPRESS else f"{text} (default: %(default)s)"
+
+
+class Parser(ArgumentParser):
+    """Errors in one line and the exit status 2."""
+
+    def __init__(self, command: str, usage: str, description: str):
+        super().__init__(
+            prog=f"transxnet {command}",
+            usage=f"transxnet {command} {usage}",
+            description=description,
+            formatter_class=Help,
+            print_config=None,
+        )
+        self.flags: dict[str, Collection[str]] = {}  # options that may stand alone, with the words that may follow
+        self.given: set[str] = set()  # options among the words that were parsed
+        self.add_argument("--debug", action="store_true", help="show where an error comes from")
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say what is wrong and stop."""
+        raise UserError(f"{self._in_words(message)} See: {self.prog} --help") from ex
+
+    def add_options(self, source: Callable, names: Collection[str], title: str | None = None) -> None:
+        """Add some of a function's or a data class's parameters, with their docstring as help."""
+        parameters = inspect.signature(source).parameters
+        place = self if title is None else self.add_argument_group(title)
+        add = place.add_class_arguments if inspect.isclass(source) else place.add_function_arguments
+        add(source, as_group=False, skip={name for name in parameters if name not in names})
+        self.flags |= {name: SWITCH for name in names if parameters[name].annotation in (bool, bool | None)}
+        for action in self._actions:
+            if action.dest in self.flags:
+                action.metavar = "[true|false]" if self.flags[action.dest] is SWITCH else "[MODE]"
+            elif action.option_strings and action.dest in names and action.metavar is None:
+                annotation = inspect.formatannotation(parameters[action.dest].annotation)
+                if not annotation.startswith("Literal"):
+                    action.metavar = _METAVARS.get(annotation, action.dest.rpartition("_")[2].upper())
+
+    def parse_words(self, words: Sequence[str]) -> dict[str, Any]:
+        """The options by name. ``--batch-size`` means ``--batch_size``, and ``--flag`` means ``--flag true``."""
+        known = [option for action in self._actions for option in action.option_strings]
+        options = list(words[: words.index("--")] if "--" in words else words)
+        for i, word in enumerate(options):
+            if not word.startswith("--"):
+                continue
+            name, equals, value = word.partition("=")
+            name = "--" + name[2:].replace("-", "_")
+            if name not in known:
+                raise UserError(f"{self.prog} has no option {name!r}.{nearest(name, known)} See: {self.prog} --help")
+            if name[2:] in self.flags and not equals and not set(options[i + 1 : i + 2]) & set(self.flags[name[2:]]):
+                equals, value = "=", "true"
+            options[i] = name + equals + value
+            self.given.add(name[2:])
+        given = self.parse_args([*options, *words[len(options) :]]).as_dict()
+        given.pop("debug")
+        return given
+
+    def _in_words(self, message: str) -> str:
+        """jsonargparse's account of a value of the wrong type, and of arguments that are missing, as a sentence."""
+        if missing := re.fullmatch(r"the following arguments are required: (.+)", message):
+            shown = {action.dest: str(action.metavar or action.dest) for action in self._actions}
+            return f"missing: {', '.join(shown.get(name, name) for name in missing[1].split(', '))}."
+        wrong = re.match(r"""Parser key "(.+?)":.*(?:Given value|Got value): ([^\n]*)""", message, re.DOTALL)
+        if not wrong:
+            return message if message.endswith(".") else f"{message}."
+        choices = re.search(r"Literal\[(.+?)\]", message)
+        kinds = {"'int'": "a whole number", "'float'": "a number", "'bool'": "true or false"}
+        expected = choices[1] if choices else next((words for kind, words in kinds.items() if kind in message), "")
+        return f"{wrong[1]} must be {expected.replace(', ', ' or ')}, got {wrong[2]!r}." if expected else message
+
+
+def value_of(option: str, words: Sequence[str]) -> str | None:
+    """The value given to an option, before the words are parsed."""
+    for i, word in enumerate(words):
+        if word == option and i + 1 < len(words):
+            return words[i + 1]
+        if word.startswith(option + "="):
+            return word.partition("=")[2]
+    return None

@@ -1,0 +1,52 @@
+"""The commands that use what was trained: ``eval`` and ``predict``."""
+
+from collections.abc import Sequence
+
+from transxnet.cli.parser import MODEL, Parser
+
+
+def eval_parser() -> Parser:
+    """The options of ``eval``."""
+    from transxnet.tasks.evaluate import evaluate
+
+    parser = Parser("eval", "RUN [DATA] [options]", "How good is a trained model on images whose truth is known?")
+    parser.add_argument("model", metavar="RUN", help=MODEL)
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        nargs="?",
+        help="images with labels, annotations or label maps, as the model needs; left out, or where it is what the run "
+        "was trained on, the run's own held-out images",
+    )
+    parser.add_options(evaluate, ("file", "split", "batch_size", "workers", "out", "overwrite"))
+    return parser
+
+
+def run_eval(words: Sequence[str]) -> None:
+    """``transxnet eval``."""
+    from transxnet.tasks.evaluate import evaluate
+
+    evaluate(**eval_parser().parse_words(words))
+
+
+def predict_parser() -> Parser:
+    """The options of ``predict``."""
+    from transxnet.tasks.predict import predict
+
+    parser = Parser(
+        "predict",
+        "RUN IMAGE... [options]",
+        "What a trained model says about images: classes as CSV and JSON lines; boxes and masks in COCO's format of "
+        "results, and drawn; label maps as indexed PNG, and drawn.",
+    )
+    parser.add_argument("model", metavar="RUN", help=MODEL)
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders and globs, any number")
+    parser.add_options(predict, ("out", "top_k", "batch_size", "workers", "file", "overwrite"))
+    return parser
+
+
+def run_predict(words: Sequence[str]) -> None:
+    """``transxnet predict``."""
+    from transxnet.tasks.predict import predict
+
+    predict(**predict_parser().parse_words(words))

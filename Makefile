@@ -34,7 +34,8 @@ lint: setup
 
 ## Pin the dependencies anew (needs uv).
 lock:
-	uv pip compile pyproject.toml --universal --python-version 3.11 --extra samples --extra detect --extra explain --extra readers --extra dev \
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra samples --extra detect --extra explain --extra readers \
+		--extra export --extra parquet --extra ray --extra app --extra dev \
 		--generate-hashes --no-emit-index-url --no-header --upgrade -o requirements.txt
 
 clean:

@@ -28,7 +28,7 @@ EMPTY = (4, 9)  # images without an object; in the first something is found all 
 
 
 def write_truth(root: Path) -> Path:
-    """Ten images with objects of every size; polygons, run lengths and crowds among them."""
+    """Ten images with objects of every size; polygons, run lengths and crowds among them. Ids are not in order."""
     dice = np.random.default_rng(3)
     images = [dict(id=10 + 3 * i, file_name=f"{i}.png", width=WIDTH, height=HEIGHT) for i in range(10)]
     annotations = []
@@ -47,7 +47,7 @@ def write_truth(root: Path) -> Path:
                      bbox=[x, y, w, h], area=0.875 * w * h, iscrowd=crowd, segmentation=segmentation)
             )  # fmt: skip
     file = root / "annotations.json"
-    file.write_text(json.dumps(dict(images=images, annotations=annotations, categories=CATEGORIES), default=float))
+    file.write_text(json.dumps(dict(images=images[::-1], annotations=annotations, categories=CATEGORIES), default=float))
     return file
 
 

@@ -39,7 +39,7 @@ def ablate(
     seeds: str | int | Sequence[int] | None = None,
     model: str | None = None,
     out: str | Path | None = None,
-    rounds: int = 9,
+    rounds: int | None = None,
     resume: str | Path | None = None,
     task: str | None = None,
     recipe: str | Path | None = None,
@@ -64,7 +64,8 @@ def ablate(
         model: whose part is exchanged; by default transxnet_t, for table6 transxnet_swin_style, whatever the recipe
             says.
         out: the folder of all runs and of the table; by default runs/ablate-TABLE-DATA-NUMBER.
-        rounds: how often each row's turn comes when speed and memory are measured; 0 leaves that out.
+        rounds: how often each row's turn comes when speed and memory are measured, by default 9; 0 leaves that out,
+            for a quieter time: with ``resume`` it may be given anew.
         resume: an ablation's folder to go on with; finished runs stay, an interrupted one is resumed.
         task: what to train for, as for ``train``.
         recipe: of the trainings, as for ``train``.
@@ -80,15 +81,20 @@ def ablate(
     """
     console = console or Console()
     if resume is not None:
-        if any(given is not None for given in (table, data, rows, model, out, task, recipe)) or options or rounds != 9:
-            raise UserError("--resume goes on with an ablation as it was started; give nothing beside it but --seeds.")
+        if any(given is not None for given in (table, data, rows, model, out, task, recipe)) or options:
+            raise UserError(
+                "--resume goes on with an ablation as it was started; give nothing beside it but --seeds and --rounds."
+            )
         folder = AblationFolder.read(resume)
+        if rounds is not None:
+            check_at_least(0, rounds=rounds)
+            folder = replace(folder, rounds=rounds)
         if seeds is not None:
             folder = replace(folder, seeds=tuple(dict.fromkeys([*folder.seeds, *_seeds(seeds)])))
     elif _OUT in os.environ:  # a process that Lightning started beside the first, with the same command
         folder = AblationFolder.read(os.environ[_OUT])
     else:
-        folder = _plan(table, data, rows, seeds, model, out, rounds, task, recipe, options)
+        folder = _plan(table, data, rows, seeds, model, out, 9 if rounds is None else rounds, task, recipe, options)
     if is_first_process():
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.write()

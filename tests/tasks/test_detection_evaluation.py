@@ -47,7 +47,8 @@ def write_truth(root: Path) -> Path:
                      bbox=[x, y, w, h], area=0.875 * w * h, iscrowd=crowd, segmentation=segmentation)
             )  # fmt: skip
     file = root / "annotations.json"
-    file.write_text(json.dumps(dict(images=images[::-1], annotations=annotations, categories=CATEGORIES), default=float))
+    content = dict(images=images[::-1], annotations=annotations, categories=CATEGORIES)
+    file.write_text(json.dumps(content, default=float))
     return file
 
 

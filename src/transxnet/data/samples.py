@@ -98,7 +98,7 @@ def digits() -> Sample:
 
 
 def dense_scenes() -> DenseSample:
-    """750 scenes of handwritten digits over photographs; see :func:`~transxnet.data.scenes.scenes`."""
+    """2,550 scenes of handwritten digits over photographs; see :func:`~transxnet.data.scenes.scenes`."""
     return DenseSample(scenes(), LICENCE, 256, hflip=0.0)
 
 

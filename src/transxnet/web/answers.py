@@ -208,9 +208,9 @@ def shares(labels: np.ndarray, names: Sequence[str]) -> list[Row]:
 
 def percent(share: float) -> str:
     """``0.934`` as "93%", and what would be 0% or 100% without being so as "under 1%" and "over 99%"."""
-    if 0 < share < 0.005:
+    if 0 < share < 0.01:
         return "under 1%"
-    return "over 99%" if 0.995 <= share < 1 else f"{share:.0%}"
+    return "over 99%" if 0.99 < share < 1 else f"{share:.0%}"
 
 
 def _heated(picture: np.ndarray, heat: np.ndarray) -> Image.Image:

@@ -84,9 +84,11 @@ class Page:
         if self._examples is not None:
             examples = self._examples
             pictures = [for_the_browser(examples.picture(i), THUMBNAIL) for i in range(len(examples))]
+            gr.HTML(self._html.label("Examples that it has not learnt from"), elem_id="examples-label")
             self._gallery = gr.Gallery(
                 list(zip(pictures, examples.captions, strict=True)),
-                label="Examples that it has not learnt from",
+                label="Examples",
+                show_label=False,
                 columns=4,
                 height="auto",
                 object_fit="cover",

@@ -1,13 +1,11 @@
-"""Serving the page: on which address, with which bounds, and until when."""
+"""Serving the page: to whom, with which bounds, and until when."""
 
-import ipaddress
 import os
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,9 @@ from rich.console import Console
 
 from transxnet.errors import UserError, check_at_least
 from transxnet.tasks.trained import load_trained
+from transxnet.web.address import is_loopback, listen, url_of
 
-PORTS = range(7860, 7960)
-"""Where a free port is looked for; the first is Gradio's own."""
+_STYLE = Path(__file__).parents[1] / "templates" / "app.css"
 
 # Whatever Gradio or an extension of it might want, the reader's browser fetches nothing from elsewhere.
 _POLICY = (
@@ -65,7 +63,7 @@ def app(
     """Serve a page on which a trained model can be tried with any picture: answers, and what speaks for them.
 
     It is for whoever can reach the address, without a password. Everything on it comes from this machine, nothing is
-    counted or sent elsewhere, and what was sent is deleted within two hours or when the page ends.
+    counted or sent elsewhere, and what was sent is deleted within two hours, or when the page ends.
 
     Args:
         run: a run folder, or the name of a model with published weights.
@@ -84,47 +82,32 @@ def app(
         UserError: Gradio is not installed, the model can't be opened, or the address is not to be had.
     """
     check_installed()
-    from transxnet.web.answers import Answerer
-    from transxnet.web.examples import find_examples
-    from transxnet.web.page import Page
-
     console = console or Console()
     check_at_least(0, examples=examples)
     check_at_least(1, max_size=max_size)
     listening = listen(host, port)
     try:
-        trained = load_trained(run, file)
-        found, why_none = find_examples(trained, examples, console)
-        scratch = tempfile.TemporaryDirectory(prefix="transxnet-app-")
-        with _gradio_keeps_files_in(scratch.name):
-            page = Page(Answerer(trained), found, why_none)
-            server = _server(page.blocks, listening, max_size)
+        server = _prepare(run, file, listening, examples, max_size, console)
     except BaseException:
         listening.close()
         raise
-    url = url_of(listening)
-    if why_none:
-        console.print(why_none, highlight=False, markup=False, soft_wrap=True)
     if not is_loopback(listening):
         console.print(
-            f"[bold yellow]warning:[/bold yellow] {host} is open to every machine that reaches this one, and the page "
-            "has no password. Leave out --host to keep it to this machine.",
+            f"warning: {host} is open to every machine that reaches this one, and the page has no password. "
+            "Leave out --host to keep it to this machine.",
+            style="yellow",
             highlight=False,
             soft_wrap=True,
         )
+    url = url_of(listening)
     console.print(f"page        {url}", highlight=False, markup=False, soft_wrap=True)
-
-    def serve() -> None:
-        with scratch, listening:
-            server.run(sockets=[listening])
-
     if not wait:
-        thread = threading.Thread(target=serve, name="transxnet-app", daemon=True)
+        thread = threading.Thread(target=_serve, args=(server, listening), name="transxnet-app", daemon=True)
         thread.start()
         return Served(url, server, thread)
     console.print("Ctrl-C stops it.")
     try:
-        serve()
+        _serve(server, listening)
     except KeyboardInterrupt:  # uvicorn passes it on after it has stopped in order
         console.print("stopped")
     return None
@@ -136,53 +119,32 @@ def check_installed() -> None:
         raise UserError("the page needs the package gradio. Install it by: pip install 'transxnet[app]'")
 
 
-def listen(host: str, port: int | None = None) -> socket.socket:
-    """A socket that listens on an address.
+def _prepare(
+    run: str | Path,
+    file: str | Path | None,
+    listening: socket.socket,
+    examples: int,
+    max_size: int,
+    console: Console,
+) -> Any:
+    """Everything but the serving itself; uvicorn's server."""
+    trained = load_trained(run, file)
+    os.environ.setdefault("GRADIO_TEMP_DIR", _own_folder().name)
+    from transxnet.web.answers import Answerer
+    from transxnet.web.examples import find_examples
+    from transxnet.web.page import Page
 
-    Args:
-        host: name or number, of version 4 or 6.
-        port: by default the first free one of ``PORTS``; 0 for any.
-
-    Raises:
-        UserError: the host is not this machine's, or the port is taken or reserved.
-    """
-    if port is not None and not 0 <= port <= 65535:
-        raise UserError(f"port must be a whole number from 0 to 65535, got {port}.")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
-    except (OSError, UnicodeError) as error:
-        raise UserError(f"{host!r} is no address of this machine: {error}. Accepted: {_HOSTS}.") from error
-    for candidate in PORTS if port is None else (port,):
-        listening = socket.socket(family, kind, protocol)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((address[0], candidate, *address[2:]))
-            listening.listen(128)
-            return listening
-        except OSError as error:
-            listening.close()
-            if isinstance(error, PermissionError):
-                raise UserError(f"port {candidate} is reserved for the system. Give another --port.") from error
-            if error.errno == 99:
-                raise UserError(f"{host!r} is no address of this machine. Accepted: {_HOSTS}.") from error
-    wanted = f"port {port} is" if port is not None else f"ports {PORTS[0]} to {PORTS[-1]} are all"
-    raise UserError(f"{wanted} taken on {host}. Give another --port, or --port 0 for any that is free.")
+    found, why_none = find_examples(trained, examples, console)
+    if why_none:
+        console.print(why_none, highlight=False, markup=False, soft_wrap=True)
+    page = Page(Answerer(trained), found, why_none)
+    return _server(page.blocks, listening, max_size)
 
 
-_HOSTS = "127.0.0.1 for this machine alone, 0.0.0.0 for all that reach it, or one of its own addresses"
-
-
-def is_loopback(listening: socket.socket) -> bool:
-    """Whether only this machine reaches a socket."""
-    return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
-
-
-def url_of(listening: socket.socket) -> str:
-    """What to type into this machine's browser to reach a socket."""
-    host, port = listening.getsockname()[:2]
-    if ipaddress.ip_address(host).is_unspecified:
-        host = "127.0.0.1" if listening.family == socket.AF_INET else "::1"
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+@cache
+def _own_folder() -> tempfile.TemporaryDirectory:
+    """Where what is sent lies as long as this process lives. Gradio's own would be for all users of the machine."""
+    return tempfile.TemporaryDirectory(prefix="transxnet-app-", ignore_cleanup_errors=True)
 
 
 def _server(blocks: Any, listening: socket.socket, max_size: int) -> Any:
@@ -192,12 +154,12 @@ def _server(blocks: Any, listening: socket.socket, max_size: int) -> Any:
     from fastapi import FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    style = (Path(__file__).parents[1] / "templates" / "app.css").read_text(encoding="utf-8")
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     outer.add_middleware(_Headers)
     if is_loopback(listening) and listening.family == socket.AF_INET:
         # A website whose name is made to lead to this machine would else be answered as if it were the page.
         outer.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", listening.getsockname()[0]])
+    system, mono = ([gr.themes.Font(f) for f in names] for names in (("system-ui", "sans-serif"), ("monospace",)))
     gr.mount_gradio_app(
         outer,
         blocks,
@@ -211,18 +173,16 @@ def _server(blocks: Any, listening: socket.socket, max_size: int) -> Any:
         enable_monitoring=False,
         pwa=False,
         mcp_server=False,
-        theme=gr.themes.Default(font=_fonts("system-ui", "sans-serif"), font_mono=_fonts("ui-monospace", "monospace")),
-        css=style,
+        theme=gr.themes.Default(font=system, font_mono=mono),  # the reader's own fonts: Gradio's would be sent
+        css=_STYLE.read_text(encoding="utf-8"),
     )
     blocks.has_launched = True  # mounting forgets it, and without it Gradio takes any file of this machine for one sent
     return uvicorn.Server(uvicorn.Config(outer, log_level="warning", timeout_graceful_shutdown=1))
 
 
-def _fonts(*names: str) -> list[Any]:
-    """Fonts of the reader's own system, which Gradio then does not send."""
-    import gradio as gr
-
-    return [gr.themes.Font(name) for name in names]
+def _serve(server: Any, listening: socket.socket) -> None:
+    with listening:
+        server.run(sockets=[listening])
 
 
 class _Headers:
@@ -238,17 +198,3 @@ class _Headers:
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
-
-
-@contextmanager
-def _gradio_keeps_files_in(folder: str) -> Iterator[None]:
-    """Give what is built inside a folder of its own for pictures, in place of one that all of Gradio's pages share."""
-    before = os.environ.get("GRADIO_TEMP_DIR")
-    os.environ["GRADIO_TEMP_DIR"] = folder
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["GRADIO_TEMP_DIR"]
-        else:
-            os.environ["GRADIO_TEMP_DIR"] = before

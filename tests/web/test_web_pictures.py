@@ -90,7 +90,9 @@ def test_reduced_pictures_keep_within_the_bound_and_their_proportions(size):
     assert within_pixels(picture, 1_500_000) is picture
 
 
-@pytest.mark.parametrize(("size", "shown"), [((16, 8), (480, 240)), ((300, 200), (300, 200)), ((2560, 100), (1280, 50))])
+@pytest.mark.parametrize(
+    ("size", "shown"), [((16, 8), (480, 240)), ((300, 200), (300, 200)), ((2560, 100), (1280, 50))]
+)
 def test_what_the_browser_gets_is_neither_tiny_nor_huge(size, shown):
     assert for_the_browser(Image.new("RGB", size)).size == shown
     assert max(shown) <= 1280

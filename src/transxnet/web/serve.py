@@ -1,5 +1,6 @@
 """Serving the page: to whom, with which bounds, and until when."""
 
+import logging
 import os
 import socket
 import tempfile
@@ -181,8 +182,18 @@ def _server(blocks: Any, listening: socket.socket, max_size: int) -> Any:
 
 
 def _serve(server: Any, listening: socket.socket) -> None:
-    with listening:
-        server.run(sockets=[listening])
+    """Serve until the server is told to exit."""
+    log = logging.getLogger("uvicorn.error")
+
+    def running(record: logging.LogRecord) -> bool:
+        return not server.should_exit  # pages that are still open then are no errors
+
+    log.addFilter(running)
+    try:
+        with listening:
+            server.run(sockets=[listening])
+    finally:
+        log.removeFilter(running)
 
 
 class _Headers:

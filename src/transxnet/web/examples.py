@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,12 +29,12 @@ class Examples:
     Attributes:
         images: all that it held out.
         positions: of the examples among them.
-        captions: for each example its true class, where pictures have one, else its file's name.
+        captions: for each example its true class, in words; None where pictures have no class as a whole.
     """
 
     images: ImageSet | Photographs
     positions: Sequence[int]
-    captions: Sequence[str]
+    captions: Sequence[str | None]
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -113,10 +112,8 @@ def _spread(images: ImageSet | Photographs) -> Iterator[int]:
         yield from np.random.default_rng(0).permutation(len(images)).tolist()
 
 
-def _caption(images: ImageSet | Photographs, position: int) -> str:
-    if isinstance(images, ImageSet):
-        return in_words(images.class_names[images.own_labels[position]])
-    return Path(images.name(position)).name
+def _caption(images: ImageSet | Photographs, position: int) -> str | None:
+    return in_words(images.class_names[images.own_labels[position]]) if isinstance(images, ImageSet) else None
 
 
 def _capitalised(text: str) -> str:

@@ -84,7 +84,8 @@ class Page:
         if self._examples is not None:
             examples = self._examples
             pictures = [for_the_browser(examples.picture(i), THUMBNAIL) for i in range(len(examples))]
-            gr.HTML(self._html.label("Examples that it has not learnt from"), elem_id="examples-label")
+            classes = ", with their true classes" if isinstance(self._answerer.trained, TrainedClassifier) else ""
+            gr.HTML(self._html.label(f"Examples that it has not learnt from{classes}"), elem_id="examples-label")
             self._gallery = gr.Gallery(
                 list(zip(pictures, examples.captions, strict=True)),
                 label="Examples",

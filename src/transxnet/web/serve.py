@@ -64,7 +64,7 @@ def app(
     """Serve a page on which a trained model can be tried with any picture: answers, and what speaks for them.
 
     It is for whoever can reach the address, without a password. Everything on it comes from this machine, nothing is
-    counted or sent elsewhere, and what was sent is deleted within two hours, or when the page ends.
+    counted or sent elsewhere, and what was sent is deleted after about an hour, or when the page ends.
 
     Args:
         run: a run folder, or the name of a model with published weights.

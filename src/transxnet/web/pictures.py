@@ -1,6 +1,7 @@
 """Pictures that strangers send to the page: what is taken, and at what size it is looked at and shown."""
 
 import math
+from functools import cache
 from pathlib import Path
 
 from PIL import Image
@@ -14,7 +15,7 @@ MAX_PIXELS = 50_000_000
 DENSE_PIXELS = 1_500_000
 """Detectors and segmenters get larger pictures reduced: what 100 masks or 150 classes take grows with the pixels."""
 
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Of what Pillow opens, the pictures; for others, such as EPS, it would call further programs."""
 
 ACCEPTED = f"JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF or JPEG 2000, of at most {MAX_PIXELS // 10**6} million pixels"
@@ -33,15 +34,22 @@ def read_picture(path: str | Path) -> Image.Image:
         UserError: it can't be used; the message says why, and what can.
     """
     try:
-        return open_image(path, max_pixels=MAX_PIXELS, formats=FORMATS)
+        return open_image(path, max_pixels=MAX_PIXELS, formats=known_formats())
     except UnreadableImage as error:
         raise UserError(f"{Path(path).name} can't be used: {error}. Accepted: {ACCEPTED}.") from error
+
+
+@cache
+def known_formats() -> list[str]:
+    """Those of ``FORMATS`` that this Pillow has: older ones lack AVIF."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def more_than_one(path: str | Path) -> bool:
     """Whether a file that can be read holds further frames or pages, which are not looked at."""
     try:
-        with quiet_pillow(), Image.open(path, formats=FORMATS) as image:
+        with quiet_pillow(), Image.open(path, formats=known_formats()) as image:
             # The further pictures of phones' MPO files are previews and maps of depth.
             return image.format != "MPO" and getattr(image, "n_frames", 1) > 1
     except Exception:  # on a file that is damaged behind its first frame Pillow raises nearly anything

@@ -57,13 +57,15 @@ class Page:
         answerer: the model.
         examples: of the run, or None.
         why_no_examples: a sentence for the visitor in that case, or nothing.
+        max_bytes: of a file that is sent.
 
     Attributes:
         blocks: what Gradio serves.
     """
 
-    def __init__(self, answerer: Answerer, examples: Examples | None, why_no_examples: str):
+    def __init__(self, answerer: Answerer, examples: Examples | None, why_no_examples: str, max_bytes: int):
         self._answerer, self._examples, self._why_no_examples = answerer, examples, why_no_examples
+        self._max_bytes = max_bytes
         self._html: Any = template("app.html.jinja").module
         self._detects = isinstance(answerer.trained, TrainedDetector)
         about = title(answerer.trained)
@@ -80,6 +82,7 @@ class Page:
         self._upload = gr.File(
             label="Picture", file_types=["image", ".avif", ".jp2"], height=150, elem_id="upload", buttons=[]
         )
+        gr.HTML(self._html.refused(self._max_bytes), elem_id="refused")
         self._gallery = None
         if self._examples is not None:
             examples = self._examples
@@ -142,7 +145,8 @@ class Page:
         if self._gallery is not None:
             asked.append(self._gallery.select(self._chosen, [self._least], answer, **quiet))
         if self._detects:
-            self._least.release(self._limited, [self._shown, self._least], answer, **quiet)
+            # Not on release, which a keyboard never does.
+            self._least.change(self._limited, [self._shown, self._least], answer, trigger_mode="always_last", **quiet)
         if self._answerer.places:
             wishes, reasons = [self._shown, self._place, self._class], [self._heat, self._reasons]
             for event in asked:

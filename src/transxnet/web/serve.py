@@ -17,7 +17,7 @@ from transxnet.errors import UserError, check_at_least
 from transxnet.tasks.trained import load_trained
 from transxnet.web.address import is_loopback, listen, url_of
 
-_STYLE = Path(__file__).parents[1] / "templates" / "app.css"
+_TEMPLATES = Path(__file__).parents[1] / "templates"
 
 # Whatever Gradio or an extension of it might want, the reader's browser fetches nothing from elsewhere.
 _POLICY = (
@@ -138,7 +138,7 @@ def _prepare(
     found, why_none = find_examples(trained, examples, console)
     if why_none:
         console.print(why_none, highlight=False, markup=False, soft_wrap=True)
-    page = Page(Answerer(trained), found, why_none)
+    page = Page(Answerer(trained), found, why_none, max_size * 10**6)
     return _server(page.blocks, listening, max_size)
 
 
@@ -175,7 +175,8 @@ def _server(blocks: Any, listening: socket.socket, max_size: int) -> Any:
         pwa=False,
         mcp_server=False,
         theme=gr.themes.Default(font=system, font_mono=mono),  # the reader's own fonts: Gradio's would be sent
-        css=_STYLE.read_text(encoding="utf-8"),
+        css=(_TEMPLATES / "app.css").read_text(encoding="utf-8"),
+        head=f"<script type=module>\n{(_TEMPLATES / 'app.js').read_text(encoding='utf-8')}</script>",
     )
     blocks.has_launched = True  # mounting forgets it, and without it Gradio takes any file of this machine for one sent
     return uvicorn.Server(uvicorn.Config(outer, log_level="warning", timeout_graceful_shutdown=1))

@@ -16,7 +16,7 @@ playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
-PATIENCE = 120_000  # ms; machines under test may be busy
+PATIENCE = 60_000  # ms; machines under test may be busy
 WIDE, NARROW = 1600, 360
 LONG_NAME = "a_class_with_a_name_that_is_far_longer_than_any_screen_of_a_phone_is_wide_and_has_no_spaces"
 

@@ -3,7 +3,7 @@
 import io
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +23,7 @@ class UnreadableImage(Exception):
 
 
 def open_image(
-    source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, formats: Sequence[str] | None = None
+    source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] | None = None
 ) -> Image.Image:
     """Decode an image file into 8-bit RGB, upright.
 
@@ -71,7 +71,7 @@ def quiet_pillow() -> Iterator[None]:
 
 @contextmanager
 def _opened(
-    source: str | Path | bytes, max_pixels: int = MAX_PIXELS, formats: Sequence[str] | None = None
+    source: str | Path | bytes, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] | None = None
 ) -> Iterator[Image.Image]:
     """The image, its size checked; whatever goes wrong with it is an UnreadableImage."""
     try:

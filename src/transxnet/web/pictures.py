@@ -40,10 +40,10 @@ def read_picture(path: str | Path) -> Image.Image:
 
 
 @cache
-def known_formats() -> list[str]:
+def known_formats() -> tuple[str, ...]:
     """Those of ``FORMATS`` that this Pillow has: older ones lack AVIF."""
     Image.init()
-    return [name for name in FORMATS if name in Image.OPEN]
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def more_than_one(path: str | Path) -> bool:

@@ -171,8 +171,8 @@ def test_the_page_can_be_used_by_keyboard(browser, serve, photos_run):
     visit.page.keyboard.press("Enter")
     visit.see("#answer .rows", re.compile("%"))
     visit.see("#reasons", re.compile("at stage 4"))
-    visit.page.get_by_label("stage 4", exact=True).focus()
-    visit.page.keyboard.press("ArrowUp")
+    visit.page.get_by_label("STE, their fusion").focus()
+    visit.page.keyboard.press("Space")
     visit.see("#reasons", "at STE, their fusion")
     assert visit.amiss == []
     visit.close()

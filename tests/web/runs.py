@@ -35,5 +35,5 @@ def make_run(path: Path, data: Path, **options) -> Run:
 def _make_sure(detector: RetinaNet) -> None:
     """Let it find objects with all kinds of scores: at first it is sure of none."""
     last = detector.get_submodule(RetinaNet.class_layers[0])
-    nn.init.normal_(last.weight, std=0.05)
+    nn.init.normal_(last.weight, std=0.003)
     nn.init.zeros_(last.bias)

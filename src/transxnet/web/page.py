@@ -139,20 +139,29 @@ class Page:
 
     def _connect(self) -> None:
         """One picture at a time is computed, whoever asks; API routes are for the page alone."""
-        quiet: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "model"}
+        model: dict[str, Any] = {
+            "api_visibility": "private",
+            "concurrency_limit": 1,
+            "concurrency_id": "model",
+            "show_progress": "minimal",
+        }
         answer = [self._shown, self._message, self._result, self._picture, self._answer]
-        asked = [self._upload.upload(self._sent, [self._upload, self._least], [self._upload, *answer], **quiet)]
+        asking: dict[str, Any] = {**model, "show_progress_on": [self._upload, self._picture]}
+        asked = [self._upload.upload(self._sent, [self._upload, self._least], [self._upload, *answer], **asking)]
         if self._gallery is not None:
-            asked.append(self._gallery.select(self._chosen, [self._least], answer, **quiet))
+            asked.append(self._gallery.select(self._chosen, [self._least], answer, **asking))
         if self._detects:
-            # Not on release, which a keyboard never does.
-            self._least.change(self._limited, [self._shown, self._least], answer, trigger_mode="always_last", **quiet)
+            # Drawing needs no model, and so waits for none; not on release, which a keyboard never does.
+            drawing = {**asking, "concurrency_id": "drawing", "show_progress_on": [self._picture]}
+            limit = [self._shown, self._least]
+            self._least.change(self._limited, limit, answer, trigger_mode="always_last", **drawing)
         if self._answerer.places:
             wishes, reasons = [self._shown, self._place, self._class], [self._heat, self._reasons]
+            explaining = {**model, "show_progress_on": [self._heat]}
             for event in asked:
-                event.then(self._explained, wishes, reasons, **quiet)
+                event.then(self._explained, wishes, reasons, **explaining)
             for control in (self._place, self._class):
-                control.input(self._explained, wishes, reasons, **quiet)
+                control.input(self._explained, wishes, reasons, **explaining)
         self.blocks.queue(max_size=64)
 
     def _sent(self, path: str, least: float) -> Values:

@@ -1,8 +1,11 @@
 """Who is served, within which bounds; over HTTP, as anybody may ask."""
 
 import json
+import os
 import re
+import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -148,3 +151,21 @@ def test_an_address_that_others_reach_is_warned_of(photos_run, console):
     served = serving.app(photos_run.path, host="0.0.0.0", port=0, wait=False, console=console, examples=0)
     served.close()
     assert "warning: 0.0.0.0 is open to every machine that reaches this one" in console.file.getvalue()
+
+
+@pytest.mark.long
+def test_the_command_serves_until_ctrl_c(photos_run):
+    pytest.importorskip("gradio")
+    command = [sys.executable, "-m", "transxnet", "app", str(photos_run.path), "--port", "0", "--examples", "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
+    said = ""
+    while "Ctrl-C stops it." not in said:
+        said += process.stdout.readline()
+        assert process.poll() is None, process.stderr.read()
+    url = re.search(r"http://\S+", said)[0]
+    assert httpx.get(url, timeout=60).status_code == 200
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "stopped\n", "")

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 import matplotlib
@@ -66,7 +66,7 @@ class Page:
     def __init__(self, answerer: Answerer, examples: Examples | None, why_no_examples: str, max_bytes: int):
         self._answerer, self._examples, self._why_no_examples = answerer, examples, why_no_examples
         self._max_bytes = max_bytes
-        self._html: Any = template("app.html.jinja").module
+        self._html = cast(Any, template("app.html.jinja").module)
         self._detects = isinstance(answerer.trained, TrainedDetector)
         about = title(answerer.trained)
         with gr.Blocks(title=about, analytics_enabled=False, delete_cache=(KEPT // 6, KEPT)) as self.blocks:

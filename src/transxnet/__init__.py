@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transxnet.tasks.evaluate import evaluate as eval
     from transxnet.tasks.predict import predict
     from transxnet.tasks.train import train
+    from transxnet.web.serve import app
 
 __all__ = [
     "TrainConfig",
@@ -28,6 +29,7 @@ __all__ = [
     "UserError",
     "__version__",
     "ablate",
+    "app",
     "bench",
     "convert_official_state_dict",
     "create_model",
@@ -45,6 +47,7 @@ __all__ = [
 _LAZY = {
     "TrainConfig": ("transxnet.tasks.config", "TrainConfig"),
     "ablate": ("transxnet.tasks.ablate", "ablate"),
+    "app": ("transxnet.web.serve", "app"),
     "bench": ("transxnet.analysis.speed", "bench"),
     "dynamics": ("transxnet.analysis.dynamics", "dynamics"),
     "erf": ("transxnet.analysis.erf", "erf"),

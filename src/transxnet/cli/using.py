@@ -1,4 +1,4 @@
-"""The commands that use what was trained: ``eval`` and ``predict``."""
+"""The commands that use what was trained: ``eval``, ``predict`` and ``app``."""
 
 from collections.abc import Sequence
 
@@ -50,3 +50,25 @@ def run_predict(words: Sequence[str]) -> None:
     from transxnet.tasks.predict import predict
 
     predict(**predict_parser().parse_words(words))
+
+
+def app_parser() -> Parser:
+    """The options of ``app``."""
+    from transxnet.web.serve import app
+
+    parser = Parser(
+        "app",
+        "RUN [options]",
+        "A page in the browser to try a trained model: send it a picture, see its answer and, by Grad-CAM, what speaks "
+        "for it. It is for this machine alone, unless --host says otherwise.",
+    )
+    parser.add_argument("run", metavar="RUN", help=MODEL)
+    parser.add_options(app, ("file", "host", "port", "examples", "max_size"))
+    return parser
+
+
+def run_app(words: Sequence[str]) -> None:
+    """``transxnet app``."""
+    from transxnet.web.serve import app
+
+    app(**app_parser().parse_words(words))

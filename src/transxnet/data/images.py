@@ -22,7 +22,9 @@ class UnreadableImage(Exception):
     """An image that can't be decoded; the message says why."""
 
 
-def open_image(source: str | Path | bytes) -> Image.Image:
+def open_image(
+    source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] | None = None
+) -> Image.Image:
     """Decode an image file into 8-bit RGB, upright.
 
     Grey, palette, CMYK and 16-bit images are converted (16-bit ones by their full range), transparency is laid over
@@ -30,12 +32,13 @@ def open_image(source: str | Path | bytes) -> Image.Image:
 
     Args:
         source: a path, or the file's bytes.
+        max_pixels: larger images are refused before they are decoded.
+        formats: Pillow's names of those that are accepted, such as "JPEG"; by default all that it knows.
 
     Raises:
-        UnreadableImage: no such file, not an image, truncated, of an unknown sample format, or more than
-            ``MAX_PIXELS`` pixels.
+        UnreadableImage: no such file, not an image, truncated, of an unknown sample format, or too many pixels.
     """
-    with _opened(source) as image:
+    with _opened(source, max_pixels, formats) as image:
         return upright_rgb(image)
 
 
@@ -67,14 +70,16 @@ def quiet_pillow() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(source: str | Path | bytes) -> Iterator[Image.Image]:
+def _opened(
+    source: str | Path | bytes, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] | None = None
+) -> Iterator[Image.Image]:
     """The image, its size checked; whatever goes wrong with it is an UnreadableImage."""
     try:
         with quiet_pillow():
             if not (len(source) if isinstance(source, bytes) else os.path.getsize(source)):
                 raise UnreadableImage("the file is empty")
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-                check_size(image)
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
+                check_size(image, max_pixels)
                 yield image
     except UnreadableImage:
         raise
@@ -88,11 +93,11 @@ def _opened(source: str | Path | bytes) -> Iterator[Image.Image]:
         raise UnreadableImage(str(error) or type(error).__name__) from error
 
 
-def check_size(image: Image.Image) -> None:
-    """Raise UnreadableImage if decoding the image would take more than ``MAX_PIXELS`` pixels."""
-    if image.width * image.height > MAX_PIXELS:
+def check_size(image: Image.Image, max_pixels: int = MAX_PIXELS) -> None:
+    """Raise UnreadableImage if decoding the image would take more than ``max_pixels`` pixels."""
+    if image.width * image.height > max_pixels:
         raise UnreadableImage(
-            f"refused as a decompression bomb: {image.width}x{image.height} is over {MAX_PIXELS:,} pixels"
+            f"refused as a decompression bomb: {image.width}x{image.height} is over {max_pixels:,} pixels"
         )
 
 

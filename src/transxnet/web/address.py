@@ -1,0 +1,58 @@
+"""Where a page listens: a socket of this machine, and who can reach it."""
+
+import errno
+import ipaddress
+import socket
+
+from transxnet.errors import UserError
+
+PORTS = range(7860, 7960)
+"""Where a free port is looked for; the first is Gradio's own."""
+
+_HOSTS = "127.0.0.1 for this machine alone, 0.0.0.0 for all that reach it, or one of its own addresses"
+
+
+def listen(host: str, port: int | None = None) -> socket.socket:
+    """A socket that listens on an address.
+
+    Args:
+        host: name or number, of version 4 or 6.
+        port: by default the first free one of ``PORTS``; 0 for any.
+
+    Raises:
+        UserError: the host is not this machine's, or the port is taken or reserved.
+    """
+    if port is not None and not 0 <= port <= 65535:
+        raise UserError(f"port must be a whole number from 0 to 65535, got {port}.")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"{host!r} is no address of this machine: {error}. Accepted: {_HOSTS}.") from error
+    for candidate in PORTS if port is None else (port,):
+        listening = socket.socket(family, kind, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((address[0], candidate, *address[2:]))
+            listening.listen(128)
+            return listening
+        except OSError as error:
+            listening.close()
+            if isinstance(error, PermissionError):
+                raise UserError(f"port {candidate} is reserved for the system. Give another --port.") from error
+            if error.errno != errno.EADDRINUSE:
+                raise UserError(f"cannot listen on {host!r}: {error.strerror}. Accepted: {_HOSTS}.") from error
+    wanted = f"port {port} is" if port is not None else f"the ports {PORTS[0]} to {PORTS[-1]} are all"
+    raise UserError(f"{wanted} taken on {host}. Give another --port, or --port 0 for any that is free.")
+
+
+def is_loopback(listening: socket.socket) -> bool:
+    """Whether only this machine reaches a socket."""
+    return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
+
+
+def url_of(listening: socket.socket) -> str:
+    """What to type into this machine's browser to reach a socket."""
+    host, port = listening.getsockname()[:2]
+    if ipaddress.ip_address(host).is_unspecified:
+        host = "127.0.0.1" if listening.family == socket.AF_INET else "::1"
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

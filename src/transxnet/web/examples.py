@@ -1,0 +1,120 @@
+"""Pictures to try a run on that it has not learnt from: its own held-out ones, as long as its data is there."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+
+from transxnet.data.dense_sources import open_dense_evaluation
+from transxnet.data.image_set import ImageSet
+from transxnet.data.images import UnreadableImage
+from transxnet.data.labels import in_words
+from transxnet.data.photographs import Photographs
+from transxnet.data.readers import Stream
+from transxnet.errors import UserError
+from transxnet.tasks.plan_classify import open_data
+from transxnet.tasks.plan_dense import looking, open_dense
+from transxnet.tasks.run import Run
+from transxnet.tasks.task_configs import ClassifyConfig
+from transxnet.tasks.trained import TrainedDetector, TrainedModel
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Some of a run's held-out pictures.
+
+    Attributes:
+        images: all that it held out.
+        positions: of the examples among them.
+        captions: for each example its true class, in words; None where pictures have no class as a whole.
+    """
+
+    images: ImageSet | Photographs
+    positions: Sequence[int]
+    captions: Sequence[str | None]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def name(self, number: int) -> str:
+        """Name of an example."""
+        return self.images.name(self.positions[number])
+
+    def picture(self, number: int) -> Image.Image:
+        """An example in RGB; raises UserError where its file is gone or damaged."""
+        try:
+            return self.images.picture(self.positions[number])
+        except UnreadableImage as error:
+            raise UserError(f"the example {self.name(number)} can't be read any more: {error}") from error
+
+
+def find_examples(trained: TrainedModel, count: int, console: Console) -> tuple[Examples | None, str]:
+    """Examples for a model, or why there are none.
+
+    Opening a detector's or segmenter's data looks at all of its photographs, which is shown on the console.
+
+    Args:
+        trained: from a run, or published.
+        count: of examples, at most; 0 for none.
+        console: where to show progress.
+    """
+    if count == 0:
+        return None, ""
+    if trained.run is None:
+        return None, "No examples: a published model holds no pictures."
+    try:
+        images = _held_out(trained, trained.run, console)
+    except UserError as error:
+        return None, f"No examples: the data of the run can't be opened. {_capitalised(str(error))}"
+    if isinstance(images, Stream):
+        return None, "No examples: the data of the run is a stream, which does not keep its pictures."
+    positions = []
+    for position in _spread(images):
+        try:
+            images.picture(position)
+        except UnreadableImage:
+            continue
+        positions.append(position)
+        if len(positions) == count:
+            break
+    if not positions:
+        return None, "No examples: not one held-out picture can be read."
+    return Examples(images, positions, [_caption(images, i) for i in positions]), ""
+
+
+def _held_out(trained: TrainedModel, run: Run, console: Console) -> Any:
+    """The images that a run did not learn from."""
+    config, split = run.read_config(), run.stored_split
+    if isinstance(config, ClassifyConfig):
+        return open_data(config, split).val
+    if split is not None:
+        return open_dense(config, console, split).val
+    # Data with a held-out part of its own: the others, COCO's 118,287, need not be looked at.
+    task = "detect" if isinstance(trained, TrainedDetector) else "segment"
+    ignored = getattr(config, "zero_is_ignored", None)
+    classes = trained.class_names
+    return open_dense_evaluation(config.data, classes, task, zero_is_ignored=ignored, progress=looking(console))[0]
+
+
+def _spread(images: ImageSet | Photographs) -> Iterator[int]:
+    """Positions in an order in which the first few are as different as can be: of all classes in turn, or far apart."""
+    if isinstance(images, ImageSet):
+        labels = images.own_labels
+        turn = np.zeros(len(labels), int)
+        for label in np.unique(labels):
+            own = np.flatnonzero(labels == label)
+            turn[own] = np.random.default_rng(0).permutation(len(own))
+        yield from np.lexsort((labels, turn)).tolist()
+    else:
+        yield from np.random.default_rng(0).permutation(len(images)).tolist()
+
+
+def _caption(images: ImageSet | Photographs, position: int) -> str | None:
+    return in_words(images.class_names[images.own_labels[position]]) if isinstance(images, ImageSet) else None
+
+
+def _capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]

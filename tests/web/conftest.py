@@ -1,0 +1,63 @@
+"""Runs that the tests of the page share."""
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.tasks.dense_data import write_maps, write_squares
+from tests.tasks.photographs import write_photos
+from tests.web.runs import make_run
+from transxnet.tasks.run import Run
+from transxnet.web.serve import Served, app
+
+
+@pytest.fixture
+def console() -> Console:
+    """A console that is no terminal; what it was told stands in ``console.file.getvalue()``."""
+    return Console(file=io.StringIO(), width=200)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    """Three classes of five photographs each."""
+    return write_photos(tmp_path_factory.mktemp("data") / "photos", 5)
+
+
+@pytest.fixture(scope="session")
+def photos_run(photos, tmp_path_factory) -> Run:
+    """A classifier of the photographs' colours."""
+    return make_run(tmp_path_factory.mktemp("runs") / "photos", photos, img_size=64)
+
+
+@pytest.fixture(scope="session")
+def boxes_run(tmp_path_factory) -> Run:
+    """A detector of squares."""
+    data = write_squares(tmp_path_factory.mktemp("data") / "squares", 2, 3)
+    return make_run(tmp_path_factory.mktemp("runs") / "boxes", data, task="detect", min_size=64)
+
+
+@pytest.fixture(scope="session")
+def maps_run(tmp_path_factory) -> Run:
+    """A segmenter of squares."""
+    data = write_maps(tmp_path_factory.mktemp("data") / "maps", 2, 3)
+    return make_run(tmp_path_factory.mktemp("runs") / "maps", data, task="segment", crop=64)
+
+
+@pytest.fixture(scope="session")
+def serve() -> Iterator[Callable[..., Served]]:
+    """Serves a run at a free port until the tests end."""
+    pytest.importorskip("gradio")
+    served: dict[tuple, Served] = {}
+
+    def start(run: Run, **options) -> Served:
+        key = (run.path, *sorted(options.items()))
+        if key not in served:
+            served[key] = app(run.path, port=0, wait=False, console=Console(file=io.StringIO()), **options)
+        return served[key]
+
+    yield start
+    for one in served.values():
+        one.close()

@@ -2,9 +2,11 @@
 
 import io
 import os
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 178_956_970
 """Larger images are refused as decompression bombs: half a gibibyte once decoded, and Pillow's own limit."""
+
+MAX_BYTES = 8 * MAX_PIXELS
+"""Larger files are refused, since some decoders read a file whole first: four channels of 16 bits take this much."""
+
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's names of the formats that are decoded, whatever a file's ending. It knows many more, of which some are read
+by other programs: PostScript is a language, and is run."""
 
 EXTENSIONS = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -35,7 +44,7 @@ def open_image(source: str | Path | bytes) -> Image.Image:
         UnreadableImage: no such file, not an image, truncated, of an unknown sample format, or more than
             ``MAX_PIXELS`` pixels.
     """
-    with _opened(source) as image:
+    with opened_image(source) as image:
         return upright_rgb(image)
 
 
@@ -45,7 +54,7 @@ def check_header(source: str | Path | bytes) -> None:
     Raises:
         UnreadableImage: no such file, not an image, or too many pixels.
     """
-    with _opened(source):
+    with opened_image(source):
         pass
 
 
@@ -67,13 +76,17 @@ def quiet_pillow() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(source: str | Path | bytes) -> Iterator[Image.Image]:
-    """The image, its size checked; whatever goes wrong with it is an UnreadableImage."""
+def opened_image(source: str | Path | bytes) -> Iterator[Image.Image]:
+    """What Pillow makes of a file, its size checked and not yet decoded.
+
+    Whatever goes wrong inside is an UnreadableImage: no such file, one that is no regular file, an unknown format, too
+    many pixels or bytes, or damage.
+    """
     try:
         with quiet_pillow():
-            if not (len(source) if isinstance(source, bytes) else os.path.getsize(source)):
-                raise UnreadableImage("the file is empty")
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            _check_bytes(len(source) if isinstance(source, bytes) else _bytes_of(source))
+            file = io.BytesIO(source) if isinstance(source, bytes) else source
+            with Image.open(file, formats=_formats()) as image:
                 check_size(image)
                 yield image
     except UnreadableImage:
@@ -94,6 +107,28 @@ def check_size(image: Image.Image) -> None:
         raise UnreadableImage(
             f"refused as a decompression bomb: {image.width}x{image.height} is over {MAX_PIXELS:,} pixels"
         )
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of ``FORMATS`` that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _bytes_of(path: str | Path) -> int:
+    """Size of a regular file: reading from a pipe or a device may never end."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableImage("it is a folder" if stat.S_ISDIR(status.st_mode) else "it is a pipe or a device")
+    return status.st_size
+
+
+def _check_bytes(size: int) -> None:
+    if not size:
+        raise UnreadableImage("the file is empty")
+    if size > MAX_BYTES:
+        raise UnreadableImage(f"the file is of {size:,} bytes, more than {MAX_BYTES:,}")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

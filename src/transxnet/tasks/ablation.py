@@ -14,6 +14,7 @@ from transxnet.analysis.tables import Ablation, Variant
 from transxnet.errors import UserError
 from transxnet.files import write_whole
 from transxnet.models.create import with_options
+from transxnet.reading import read_yaml
 from transxnet.tasks.results import cost
 from transxnet.tasks.run import Run
 from transxnet.tasks.trained import load_trained
@@ -77,12 +78,12 @@ class AblationFolder:
         if not file.is_file():
             raise UserError(f"{path} is no folder of an ablation: it has no {PLAN_FILE}.")
         try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            content = read_yaml(file)
             table = content.pop("ablation")
             rows = [Variant(**{**row, "quotes": tuple(row["quotes"])}) for row in table.pop("variants")]
             seeds = tuple(content.pop("seeds"))
             return cls(path=path, ablation=Ablation(**table, variants=tuple(rows)), seeds=seeds, **content)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{file} is damaged, or not an ablation's: {error}") from error
 
 

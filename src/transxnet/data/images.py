@@ -1,5 +1,6 @@
 """Reading one image file so that it comes out right, or saying why it can't be read."""
 
+import errno
 import io
 import os
 import stat
@@ -120,7 +121,8 @@ def _bytes_of(path: str | Path) -> int:
     """Size of a regular file: reading from a pipe or a device may never end."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
-        raise UnreadableImage("it is a folder" if stat.S_ISDIR(status.st_mode) else "it is a pipe or a device")
+        folder = stat.S_ISDIR(status.st_mode)
+        raise UnreadableImage(os.strerror(errno.EISDIR) if folder else "it is no regular file but a pipe or a device")
     return status.st_size
 
 
@@ -147,8 +149,12 @@ def _from_wide(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
             raise UnreadableImage("floating-point samples outside 0 to 1, whose scale is not known")
-        values = values * 65535
+        factor = 255.0
     elif values.min() < 0 or values.max() > 65535:
         raise UnreadableImage("integer samples outside 0 to 65535, whose scale is not known")
-    grey = np.round(values.astype(np.float64) / 257).astype(np.uint8)
+    else:
+        factor = 1 / 257
+    grey = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), 64):  # in double precision, all of a large image would take gigabytes
+        grey[start : start + 64] = np.round(values[start : start + 64].astype(np.float64) * factor)
     return Image.fromarray(grey).convert("RGB")

@@ -209,7 +209,8 @@ def _check_description(description: Mapping[str, Any]) -> None:
     if "checkpoint" in args:
         raise ValueError("its model_args name a checkpoint, and the weights are those beside it")
     sides = [preprocessing.get("img_size", 1), *preprocessing.get("scale", (1, 1))]
-    sides += [args[name] for name in ("img_size", "min_size", "max_size") if args.get(name) is not None]
+    for given in (args.get(name) for name in ("img_size", "min_size", "max_size")):
+        sides += given if isinstance(given, list) else [] if given is None else [given]
     if not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
         raise ValueError(f"it resizes images to {sides}; accepted are 1 to {MAX_SIDE} pixels")
     numbers = [*preprocessing.get("mean", ()), *preprocessing.get("std", ()), preprocessing.get("crop_pct", 1.0)]

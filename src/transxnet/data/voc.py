@@ -189,5 +189,8 @@ def _number(text: str) -> float | None:
 
 def _lines(file: Path) -> list[str]:
     """The first word of each line; the lists of single classes have a second."""
-    words = (line.split() for line in read_text(file, errors="replace").splitlines())
+    try:
+        words = [line.split() for line in read_text(file, errors="replace").splitlines()]
+    except OSError as error:
+        raise UserError(f"the list {file} can't be read: {error.strerror or error}.") from error
     return list(dict.fromkeys(line[0] for line in words if line))

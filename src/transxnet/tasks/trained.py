@@ -24,6 +24,7 @@ from transxnet.models.checkpoints import convert_official_state_dict, read_check
 from transxnet.models.create import check_name, check_options, create_model, split_tag
 from transxnet.reading import read_json
 from transxnet.tasks.run import Run
+from transxnet.tasks.task_configs import CONFIGS
 from transxnet.version import __version__
 
 FORMAT = 1
@@ -206,6 +207,8 @@ def _check_description(description: Mapping[str, Any]) -> None:
     if not isinstance(description["architecture"], str) or not isinstance(args, dict):
         raise ValueError("its architecture is no name, or its model_args are no options")
     check_options(description["architecture"], args)
+    if description["task"] not in CONFIGS:
+        raise ValueError(f"its task is {description['task']!r}; accepted: {', '.join(CONFIGS)}")
     if "checkpoint" in args:
         raise ValueError("its model_args name a checkpoint, and the weights are those beside it")
     sides = [preprocessing.get("img_size", 1), *preprocessing.get("scale", (1, 1))]

@@ -43,6 +43,8 @@ def _signature(thing: Any) -> list[str] | str:
     """Parameters with their defaults; what a value is, if it is no function."""
     if not callable(thing):
         return type(thing).__name__
+    if inspect.isclass(thing) and issubclass(thing, Exception):
+        return [base.__name__ for base in thing.__mro__[1:-1]]
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     told, keyword_only = [], False
     for parameter in inspect.signature(thing).parameters.values():

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import yaml
 
 DEEPEST = 50
-"""Levels that YAML and XML may be nested: recipes have one, annotations four. The readers take quadratic time in them."""
+"""Levels that YAML and XML may be nested: recipes have one, annotations four. Reading takes quadratic time in them."""
 
 LARGEST_YAML = 1 << 20
 """Bytes that a YAML file may have: ours have a few thousand, and the reader takes a second for a megabyte or two."""

@@ -97,7 +97,9 @@ def test_a_format_of_the_future_is_refused_with_the_version_that_wrote_it(number
     description = json.loads(finished.model_file.read_text()) | {"format": number, "transxnet": "9.9"}
     finished.model_file.write_text(json.dumps(description))
     for use in (lambda: evaluate(finished.path, console=console), lambda: predict(finished.path, ".", console=console)):
-        with pytest.raises(UserError, match=r"was written by a newer transxnet \(9\.9\)\. Update this one|no image found"):
+        with pytest.raises(
+            UserError, match=r"was written by a newer transxnet \(9\.9\)\. Update this one|no image found"
+        ):
             use()
 
 

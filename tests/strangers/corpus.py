@@ -147,7 +147,9 @@ def _beginning(chance: random.Random, form: str, whole: bytes) -> bytes:
 
 
 def _noise(chance: random.Random, form: str, whole: bytes) -> bytes:
-    return chance.choice((b"", bytes(500), chance.randbytes(500), b"a text\n" * 50, b"<svg/>", b"%!PS-Adobe-3.0 EPSF-3.0"))
+    return chance.choice(
+        (b"", bytes(500), chance.randbytes(500), b"a text\n" * 50, b"<svg/>", b"%!PS-Adobe-3.0 EPSF-3.0")
+    )
 
 
 def _numbers(chance: random.Random, form: str, whole: bytes) -> bytes:
@@ -162,7 +164,9 @@ def _huge(chance: random.Random, form: str, whole: bytes) -> bytes:
     """Sides that the header claims, up to the largest that are accepted and beyond."""
     largest = ((16_000, 11_000), (178_956_970, 1))  # which take seconds
     refused = ((200_000, 200_000), (1, 178_956_971), (13_377, 13_378), (65_535, 65_535))
-    width, height = chance.choice(largest if chance.random() < 0.05 else (*refused, (2000, 1000), (1, 10**6), (10**6, 1)))
+    width, height = chance.choice(
+        largest if chance.random() < 0.05 else (*refused, (2000, 1000), (1, 10**6), (10**6, 1))
+    )
     small = min(width, 65_535), min(height, 65_535)
     ending = form.split()[0]
     if ending == "png":

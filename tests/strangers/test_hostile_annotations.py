@@ -51,11 +51,14 @@ ODD: list[Any] = [
     None, True, False, 0, -1, 1, 2, 3.5, 1e308, -1e308, float("nan"), float("inf"), float("-inf"), 2**31, 2**53, 2**63,
     -(2**63) - 1, 10**30, -(10**30), 10**400, "", "1", "NaN", "x" * 5000, "\ud800", "a\nb", "\0", "../../../etc/passwd",
     "/dev/zero", "1.png", "<script>", [], [[]], [[1, 2]], [1, 2, 3, 4], [0] * 6, [[0] * 7], [[1e9] * 8],
-    [[float("nan")] * 6], [["a"] * 6], [[None] * 6], [[-(10**400)] * 6], [-1, -1, -1, -1], [1, 1, 0, 0], [1, 1, -5, 5], {},
-    {"size": [30, 40]}, {"size": [30, 40], "counts": []}, {"size": [30, 40], "counts": [1200]},
-    {"size": [30, 40], "counts": [-5, 1205]}, {"size": [30, 40], "counts": [10**30]}, {"size": "30", "counts": 1},
-    {"size": [30, 40], "counts": "\ud800"}, {"size": [30, 40], "counts": "oooooooooooo"}, {"size": [30, 40], "counts": ""},
-    {"size": [30, 40], "counts": "PPYo1"}, {"size": [30, 40], "counts": [0.5, 1199.5]}, {"size": [10**9, 10**9], "counts": [10**18]},
+    [[float("nan")] * 6], [["a"] * 6], [[None] * 6], [[-(10**400)] * 6], [-1, -1, -1, -1], [1, 1, 0, 0], [1, 1, -5, 5],
+    {}, {"size": [30, 40]}, {"size": "30", "counts": 1}, {"size": [10**9, 10**9], "counts": [10**18]},
+    *(
+        {"size": [30, 40], "counts": counts}
+        for counts in (
+            [], [1200], [-5, 1205], [10**30], [0.5, 1199.5], "\ud800", "oooooooooooo", "", "PPYo1", None, {},
+        )
+    ),
 ]  # fmt: skip
 """Values that stand in the place of others."""
 
@@ -63,7 +66,9 @@ ODD: list[Any] = [
 def mutated(seed: int) -> tuple[str, str]:
     """What was done, and the text of an annotation file."""
     chance, content = random.Random(seed), whole()
-    kind = chance.choice(("value", "value", "value", "value", "entry", "missing", "twice", "image size", "text", "nested"))
+    kind = chance.choice(
+        ("value", "value", "value", "value", "entry", "missing", "twice", "image size", "text", "nested")
+    )
     for _ in range(chance.choice((1, 1, 2, 5))):
         part = chance.choice(list(content))
         if not content[part]:
@@ -110,8 +115,7 @@ def use_coco(folder: Path, text: str) -> str:
         try:
             images = read_coco(part, findings, masks=masks)
             findings.refuse()
-        except UserError as error:
-            assert str(error).strip()
+        except UserError:
             outcomes.append("refused")
             continue
         assert images is not None and (images.objects.areas > 0).all() and np.isfinite(images.objects.areas).all()
@@ -149,11 +153,13 @@ def test_coco_files_are_used_or_refused_whatever_they_hold(count, pictures):
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(ODD),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(
-        st.sampled_from(["id", "image_id", "category_id", "bbox", "name", "file_name", "size", "counts", "area"]),
-        inner,
-        max_size=5,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["id", "image_id", "category_id", "bbox", "name", "file_name", "size", "counts", "area"]),
+            inner,
+            max_size=5,
+        )
     ),
     max_leaves=20,
 )
@@ -193,8 +199,7 @@ def test_masks_of_any_structure_are_made_or_refused(count):
     def test(segmentation: Any) -> None:
         try:
             check_mask(segmentation, *SIZE)
-        except BadMask as error:
-            assert str(error)
+        except BadMask:
             return
         mask = decode_mask(segmentation, *SIZE)
         assert mask.shape == SIZE and mask.dtype == bool
@@ -312,7 +317,23 @@ def test_xml_that_is_more_than_annotations_is_refused(kind, voc):
 @pytest.mark.parametrize("count", [150, pytest.param(3000, marks=pytest.mark.long)])
 def test_voc_files_are_used_or_refused_whatever_they_hold(count, voc):
     assert use_voc(voc, GOOD_XML) == "used"
-    words = ["", "0", "-1", "²", "٣", "1e308", "nan", "inf", "-inf", "9" * 5000, "9" * 30, "2147483648", "1_0", " 5 ", "x"]
+    words = [
+        "",
+        "0",
+        "-1",
+        "²",
+        "٣",
+        "1e308",
+        "nan",
+        "inf",
+        "-inf",
+        "9" * 5000,
+        "9" * 30,
+        "2147483648",
+        "1_0",
+        " 5 ",
+        "x",
+    ]
     words += ["ant", "a &lt;b&gt;", "<x/>", "&#10;", "]]&gt;", "40", "30", "1.5"]
 
     def one(seed: int) -> str:
@@ -357,7 +378,14 @@ def test_images_with_paths_in_their_names_are_data_and_no_more(name, pictures):
 
 def test_a_split_that_is_none_is_refused(tmp_path):
     path = tmp_path / "split.csv"
-    for text in ("", "x", "name,part\na,evil\n", "name,part\n" + "x" * 200_000 + ",train\n", "name\na\n", "a,b\n1,2,3\n"):
+    for text in (
+        "",
+        "x",
+        "name,part\na,evil\n",
+        "name,part\n" + "x" * 200_000 + ",train\n",
+        "name\na\n",
+        "a,b\n1,2,3\n",
+    ):
         path.write_text(text)
         if text in ("", "x"):
             assert all(not len(part) for part in read_split(path, ["a"]).values())

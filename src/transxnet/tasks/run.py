@@ -13,7 +13,7 @@ import yaml
 from transxnet.environment import environment
 from transxnet.errors import UserError
 from transxnet.files import write_whole
-from transxnet.reading import read_json, read_text, read_yaml
+from transxnet.reading import read_json, read_yaml
 from transxnet.tasks.config import TrainConfig
 from transxnet.tasks.task_configs import config_of
 

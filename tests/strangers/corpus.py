@@ -100,8 +100,8 @@ def _encoded(picture: Image.Image, form: str, **options) -> bytes:
 
 
 def _runs_bmp() -> bytes:
-    """An 8-bit bitmap in run lengths, with absolute runs, a jump, and ends of lines."""
-    runs = b"\x05\x01\x00\x04\x01\x02\x03\x04\x00\x00\x00\x02\x02\x01\x08\x09\x00\x00\x00\x01"
+    """An 8-bit bitmap of 16x8 in run lengths, with an absolute run and ends of lines."""
+    runs = b"\x05\x01\x00\x04\x01\x02\x03\x04\x07\x05\x00\x00" + b"\x10\x02\x00\x00" * 7 + b"\x00\x01"
     colours = b"".join(bytes((i, i, i, 0)) for i in range(256))
     sizes = struct.pack("<IiiHHIIiiII", 40, 16, 8, 1, 8, 1, len(runs), 0, 0, 256, 0)
     return b"BM" + struct.pack("<IHHI", 54 + 1024 + len(runs), 0, 0, 54 + 1024) + sizes + colours + runs

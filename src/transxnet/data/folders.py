@@ -104,7 +104,7 @@ def glob_files(pattern: str) -> Iterator[str]:
 
     Python's own follows them until the system has enough, which takes 2^40 folders where two links lead back.
     """
-    before, stars, after = f"/{pattern}".partition("/**/")
+    before, stars, after = f"/{pattern}/".partition("/**/")
     if not stars:
         yield from glob.iglob(pattern)
         return
@@ -113,7 +113,8 @@ def glob_files(pattern: str) -> Iterator[str]:
         for directory, folders, _ in os.walk(start or "."):
             folders[:] = [name for name in folders if not name.startswith(".")]
             below = os.path.relpath(directory, start or ".")
-            yield from glob_files(os.path.join(*(glob.escape(p) for p in (start, below) if p not in ("", ".")), after))
+            names = [glob.escape(part) for part in (start, below) if part not in ("", ".")]
+            yield from glob_files(os.path.join(*names, after.rstrip("/") or "*"))
 
 
 def _refuse(error: OSError) -> NoReturn:

@@ -107,7 +107,7 @@ def _run_lengths(segmentation: dict, height: int, width: int) -> np.ndarray:
     else:
         raise BadMask("its counts are neither text nor whole numbers")
     if len(lengths) and not 0 <= lengths.min() <= lengths.max() <= height * width:  # whose sum could overflow
-        raise BadMask(f"a run length is negative or longer than the image's {height * width} pixels")
+        raise BadMask(f"a run length is negative or too long, and the image has {height * width} pixels")
     if lengths.sum() != height * width:
         raise BadMask(f"its run lengths make {lengths.sum()} pixels and the image has {height * width}")
     return lengths

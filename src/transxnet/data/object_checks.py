@@ -74,6 +74,9 @@ class ObjectCollector:
         if not _is_number(area) or not 0 < area <= size[0] * size[1]:
             if self._masks:
                 area = decode_mask(segmentation, *size).sum()
+                if not area:
+                    self._findings.add(Problem.MASK_BROKEN, f"{place}: it holds no pixel")
+                    return
             else:
                 area = (corners[2] - corners[0]) * (corners[3] - corners[1])
         self._rows.append((image, corners, label, float(area), crowd, number))

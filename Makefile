@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # Threads give their core away soon when they wait: on a busy machine, spinning makes training tens of times slower.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: demo setup test test-all lint lock clean
+.PHONY: demo setup test test-all test-oldest lint lock clean
 
 ## Train on photographs of solar cells, evaluate on the held-out quarter, write a report.
 demo: setup
@@ -27,6 +27,19 @@ test: setup
 test-all: setup
 	$(BIN)/python -m pytest -m ''
 
+## The tests of what depends most on other packages, with the oldest of them that are supported.
+test-oldest: $(VENV)-oldest/.installed
+	PYTHONPATH=src $(VENV)-oldest/bin/python -m pytest $(OLDEST_TESTS)
+
+OLDEST_TESTS ?= tests/api tests/strangers tests/data tests/heads tests/layers tests/test_checkpoints.py \
+	tests/test_create.py tests/test_models.py tests/test_package.py tests/tasks/test_train.py \
+	tests/tasks/test_train_dense.py tests/tasks/test_resume.py tests/tasks/test_predict.py
+
+$(VENV)-oldest/.installed: requirements-oldest.txt
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-oldest.txt
+	touch $@
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,6 +50,9 @@ lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra samples --extra detect --extra explain --extra readers \
 		--extra export --extra parquet --extra ray --extra app --extra dev \
 		--generate-hashes --no-emit-index-url --no-header --upgrade -o requirements.txt
+	uv pip compile pyproject.toml --universal --python-version 3.11 --resolution lowest-direct --extra samples \
+		--extra detect --extra explain --extra readers --extra dev \
+		--generate-hashes --no-emit-index-url --no-header --upgrade -o requirements-oldest.txt
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(VENV)-oldest runs .pytest_cache .ruff_cache .mypy_cache

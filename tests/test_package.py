@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -30,3 +31,13 @@ def test_all_that_is_offered_is_there():
 def test_a_name_that_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'trian'"):
         _ = transxnet.trian
+
+
+@pytest.mark.parametrize("kind", [UserWarning, DeprecationWarning, FutureWarning, RuntimeWarning])
+@pytest.mark.parametrize("module", ["transxnet", "transxnet.tasks.train", "transxnet.data.images"])
+def test_a_warning_of_our_own_code_or_of_what_it_calls_fails_a_test(kind, module):
+    """A warning about a call counts as the caller's, where the library says whose it is."""
+    with pytest.raises(kind, match="old"):
+        warnings.warn_explicit("old", kind, "file.py", 1, module)
+    with pytest.warns(kind, match="old"):
+        warnings.warn_explicit("old", kind, "file.py", 1, "somebody.else")

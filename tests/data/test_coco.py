@@ -168,7 +168,7 @@ def test_what_nobody_can_guess_is_refused(images, annotations, categories, probl
         ('{"images": {}, "annotations": [], "categories": []}', "it has no list 'images'"),
         ('{"images": [], "annotations": [], "categories": [1]}', "its list of images is empty"),
         ('{"images": [1], "annotations": [], "categories": []}', "its list of categories is empty"),
-        ('{"images": ' + "[" * 100_000, "recursion"),
+        ('{"images": ' + "[" * 100_000, "nested too deeply"),
         ("", "Expecting value at line 1, column 1"),
         ('{"images": "\udcff"}', "utf-8"),
     ],

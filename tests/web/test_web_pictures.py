@@ -81,10 +81,6 @@ def test_a_truncated_file_is_one_that_cannot_be_used(tmp_path):
     assert not more_than_one(tmp_path / "gone.png")
 
 
-def test_the_formats_are_some_that_pillow_has():
-    assert set(pictures.FORMATS) - {"AVIF"} <= set(pictures.known_formats())
-
-
 def test_a_phones_picture_with_a_preview_is_one_picture(tmp_path):
     plain().save(tmp_path / "phone.mpo", save_all=True, append_images=[plain(size=(20, 15))])
     assert Image.open(tmp_path / "phone.mpo").n_frames == 2

@@ -1,10 +1,11 @@
 """Names of classes in a file beside the data."""
 
-import json
 import re
+import unicodedata
 from pathlib import Path
 
 from transxnet.errors import UserError
+from transxnet.reading import read_json, read_text
 
 FILES = ("classes.txt", "labels.txt", "classes.json", "labels.json", "objectInfo150.txt")
 """Where names are looked for, in this order."""
@@ -40,14 +41,15 @@ def read_class_names(*folders: Path) -> list[str] | None:
 
 def _read(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
-            names = _from_json(json.loads(text))
+            names = _from_json(read_json(path))
         elif path.name == "objectInfo150.txt":
-            names = _from_table(text)
+            names = _from_table(read_text(path))
         else:
-            names = [line.strip() for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+        if broken := next((name for name in names if not is_plain(name)), None):
+            raise ValueError(f"{broken!r:.40} has characters that no line can hold")
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise UserError(
             f"{path} holds no names of classes: {error}. Accepted: a name a line, a JSON list of names, or a JSON "
             "object of names by number from 0."
@@ -57,6 +59,11 @@ def _read(path: Path) -> list[str]:
         what = f"holds {twice[0]!r} {names.count(twice[0])} times" if twice else "is empty"
         raise UserError(f"{path} {what}. Accepted: a different name for each class.")
     return names
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name fits on a line of any file and page: no control characters, line ends, or halves of characters."""
+    return not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name)
 
 
 def _from_json(content: object) -> list[str]:

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from transxnet.data.class_names import is_plain
 from transxnet.data.coco_folders import CocoPart
 from transxnet.data.detection_set import DetectionSet
 from transxnet.data.findings import Findings, Problem
-from transxnet.data.images import UnreadableImage
-from transxnet.data.object_checks import ObjectCollector
+from transxnet.data.images import MAX_PIXELS, UnreadableImage
+from transxnet.data.object_checks import ObjectCollector, is_id
 from transxnet.data.photographs import find_file, upright_size
 from transxnet.errors import UserError
+from transxnet.reading import read_json
 
 _LISTS = ("images", "annotations", "categories")
 
@@ -71,13 +73,13 @@ def read_coco(part: CocoPart, findings: Findings, *, masks: bool) -> DetectionSe
 
 def _load(path: Path, findings: Findings) -> dict[str, list] | None:
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
     except json.JSONDecodeError as error:
         near = error.doc[max(0, error.pos - 20) : error.pos + 20]
         where = f"line {error.lineno}, column {error.colno}, near {near!r}"
         findings.add(Problem.FILE_BROKEN, f"{path}: {error.msg} at {where}")
         return None
-    except (ValueError, RecursionError, OSError) as error:
+    except (ValueError, OSError) as error:
         findings.add(Problem.FILE_BROKEN, f"{path}: {error}")
         return None
     missing = [name for name in _LISTS if not isinstance(content, dict) or not isinstance(content.get(name), list)]
@@ -95,12 +97,16 @@ def _load(path: Path, findings: Findings) -> dict[str, list] | None:
 def _categories(entries: list, file: str, findings: Findings) -> dict[int, str]:
     """Names by id."""
     found: dict[int, str] = {}
+    names: set[str] = set()
     for number, entry in enumerate(entries):
         if _lacks(entry, {"id": int, "name": str}, f"{file}: categories[{number}]", findings):
             continue
-        if entry["id"] in found or entry["name"] in found.values():
+        if entry["id"] in found or entry["name"] in names:
             findings.add(Problem.DUPLICATE_CATEGORY, f"{file}: category {entry['id']} ({entry['name']})")
+        if not is_plain(entry["name"]):
+            findings.add(Problem.ENTRY_BROKEN, f"{file}: categories[{number}]: 'name' is {entry['name']!r:.40}")
         found[entry["id"]] = entry["name"]
+        names.add(entry["name"])
     return found
 
 
@@ -113,7 +119,7 @@ def _images(entries: list, file: str, findings: Findings) -> dict[int, tuple[str
         if entry["id"] in found:
             findings.add(Problem.DUPLICATE_IMAGE, f"{file}: image {entry['id']} ({entry['file_name']})")
         size = entry.get("height"), entry.get("width")
-        known = all(type(side) is int and side > 0 for side in size)
+        known = all(type(side) is int and 0 < side <= MAX_PIXELS for side in size)
         found[entry["id"]] = entry["file_name"], size if known else None  # type: ignore[assignment]
     return found
 
@@ -135,6 +141,9 @@ def _existing(
             except UnreadableImage as error:
                 findings.add(Problem.IMAGE_UNREADABLE, f"{place}: {error}")
                 continue
+        if size[0] * size[1] > MAX_PIXELS:  # masks of this size would be made before the file is looked at
+            findings.add(Problem.IMAGE_SIZE, f"{place}: {size[1]}x{size[0]} is over {MAX_PIXELS:,} pixels")
+            continue
         known = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
         kept[image_id] = str(path), known, size
     return kept
@@ -183,7 +192,7 @@ def _lacks(entry: Any, needed: dict[str, type], place: str, findings: Findings) 
         findings.add(Problem.ENTRY_BROKEN, f"{place} is {entry!r:.40}")
         return True
     for key, kind in needed.items():
-        if type(entry.get(key)) is not kind:
+        if type(entry.get(key)) is not kind or (kind is int and not is_id(entry[key])):
             what = f"{key!r} is {entry[key]!r:.40}" if key in entry else f"there is no {key!r}"
             findings.add(Problem.ENTRY_BROKEN, f"{place}: {what}")
             return True

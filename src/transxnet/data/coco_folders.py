@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from transxnet.data.folders import TRAIN_NAMES, VAL_NAMES
+from transxnet.data.folders import TRAIN_NAMES, VAL_NAMES, entries
 from transxnet.data.photographs import find_file
 from transxnet.errors import UserError
 
@@ -70,7 +70,7 @@ def find_coco(root: Path) -> tuple[CocoPart | None, CocoPart | None]:
 
 def _first_files(root: Path, names: Sequence[str]) -> list[Path]:
     """The annotation files in the first folder of these names that has any."""
-    folders = {folder.name.lower(): folder for folder in sorted(root.iterdir()) if folder.is_dir()}
+    folders = {folder.name.lower(): folder for folder in entries(root) if folder.is_dir()}
     found = (_annotation_files(folders[name]) for name in names if name in folders)
     return next(filter(None, found), [])
 
@@ -78,7 +78,7 @@ def _first_files(root: Path, names: Sequence[str]) -> list[Path]:
 def _annotation_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    found = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".json" and file.is_file())
+    found = [file for file in entries(folder) if file.suffix.lower() == ".json" and file.is_file()]
     return [file for file in found if not file.name.startswith((".", *OTHER_TASKS)) and _is_coco(file)]
 
 
@@ -88,8 +88,11 @@ def _is_coco(file: Path) -> bool:
         return True
     if not _NAMES.fullmatch(file.stem) and not _WEAK_NAMES.fullmatch(file.stem):
         return False
-    with file.open("rb") as opened:
-        return _KEYS.search(opened.read(1 << 16)) is not None
+    try:
+        with file.open("rb") as opened:
+            return _KEYS.search(opened.read(1 << 16)) is not None
+    except OSError as error:
+        raise UserError(f"{file} can't be read: {error.strerror}. Check its permissions.") from error
 
 
 def _sorted_out(root: Path, files: list[Path]) -> tuple[CocoPart | None, CocoPart | None]:

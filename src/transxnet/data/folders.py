@@ -1,6 +1,8 @@
 """Folders of class folders."""
 
+import glob
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -87,6 +89,32 @@ def _folders(root: Path) -> list[str]:
     except OSError as error:
         _refuse(error)
     return sorted(name for name in names if not name.startswith(".") and (root / name).is_dir())
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted; raises UserError where it can't be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        _refuse(error)
+
+
+def glob_files(pattern: str) -> Iterator[str]:
+    """The names that a glob finds, where ``**`` does not follow links to folders: they can go round in circles.
+
+    Python's own follows them until the system has enough, which takes 2^40 folders where two links lead back.
+    """
+    before, stars, after = f"/{pattern}/".partition("/**/")
+    if not stars:
+        yield from glob.iglob(pattern)
+        return
+    base = before[1:] or ("/" if pattern.startswith("/") else "")
+    for start in glob.iglob(base) if glob.has_magic(base) else [base]:
+        for directory, folders, _ in os.walk(start or "."):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            below = os.path.relpath(directory, start or ".")
+            names = [glob.escape(part) for part in (start, below) if part not in ("", ".")]
+            yield from glob_files(os.path.join(*names, after.rstrip("/") or "*"))
 
 
 def _refuse(error: OSError) -> NoReturn:

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from transxnet.data.folders import is_image
+from transxnet.data.folders import glob_files, is_image
 from transxnet.data.images import UnreadableImage, open_image
 from transxnet.errors import UserError
 
@@ -31,7 +31,7 @@ def find_images(inputs: Sequence[str | Path]) -> Iterator[str]:
             yield from _walk(text)
         elif glob.has_magic(text):
             found = False
-            for name in sorted(glob.iglob(text, recursive=True)):
+            for name in sorted(glob_files(text)):
                 if os.path.isfile(name):
                     found = True
                     yield name

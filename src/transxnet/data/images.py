@@ -1,10 +1,13 @@
 """Reading one image file so that it comes out right, or saying why it can't be read."""
 
+import errno
 import io
 import os
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 178_956_970
 """Larger images are refused as decompression bombs: half a gibibyte once decoded, and Pillow's own limit."""
+
+MAX_BYTES = 8 * MAX_PIXELS
+"""Larger files are refused, since some decoders read a file whole first: four channels of 16 bits take this much."""
+
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's names of the formats that are decoded, whatever a file's ending. It knows many more, of which some are read
+by other programs: PostScript is a language, and is run."""
 
 EXTENSIONS = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -22,9 +32,7 @@ class UnreadableImage(Exception):
     """An image that can't be decoded; the message says why."""
 
 
-def open_image(
-    source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] | None = None
-) -> Image.Image:
+def open_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode an image file into 8-bit RGB, upright.
 
     Grey, palette, CMYK and 16-bit images are converted (16-bit ones by their full range), transparency is laid over
@@ -33,12 +41,11 @@ def open_image(
     Args:
         source: a path, or the file's bytes.
         max_pixels: larger images are refused before they are decoded.
-        formats: Pillow's names of those that are accepted, such as "JPEG"; by default all that it knows.
 
     Raises:
         UnreadableImage: no such file, not an image, truncated, of an unknown sample format, or too many pixels.
     """
-    with _opened(source, max_pixels, formats) as image:
+    with opened_image(source, max_pixels) as image:
         return upright_rgb(image)
 
 
@@ -48,7 +55,7 @@ def check_header(source: str | Path | bytes) -> None:
     Raises:
         UnreadableImage: no such file, not an image, or too many pixels.
     """
-    with _opened(source):
+    with opened_image(source):
         pass
 
 
@@ -70,15 +77,17 @@ def quiet_pillow() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(
-    source: str | Path | bytes, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] | None = None
-) -> Iterator[Image.Image]:
-    """The image, its size checked; whatever goes wrong with it is an UnreadableImage."""
+def opened_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """What Pillow makes of a file, its size checked and not yet decoded.
+
+    Whatever goes wrong inside is an UnreadableImage: no such file, one that is no regular file, an unknown format, too
+    many pixels or bytes, or damage.
+    """
     try:
         with quiet_pillow():
-            if not (len(source) if isinstance(source, bytes) else os.path.getsize(source)):
-                raise UnreadableImage("the file is empty")
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
+            _check_bytes(len(source) if isinstance(source, bytes) else _bytes_of(source))
+            file = io.BytesIO(source) if isinstance(source, bytes) else source
+            with Image.open(file, formats=known_formats()) as image:
                 check_size(image, max_pixels)
                 yield image
     except UnreadableImage:
@@ -101,6 +110,29 @@ def check_size(image: Image.Image, max_pixels: int = MAX_PIXELS) -> None:
         )
 
 
+@cache
+def known_formats() -> tuple[str, ...]:
+    """Those of ``FORMATS`` that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _bytes_of(path: str | Path) -> int:
+    """Size of a regular file: reading from a pipe or a device may never end."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        folder = stat.S_ISDIR(status.st_mode)
+        raise UnreadableImage(os.strerror(errno.EISDIR) if folder else "it is no regular file but a pipe or a device")
+    return status.st_size
+
+
+def _check_bytes(size: int) -> None:
+    if not size:
+        raise UnreadableImage("the file is empty")
+    if size > MAX_BYTES:
+        raise UnreadableImage(f"the file is of {size:,} bytes, more than {MAX_BYTES:,}")
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any of Pillow's modes as 8-bit RGB."""
     if image.mode.startswith("I") or image.mode == "F":
@@ -117,8 +149,12 @@ def _from_wide(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
             raise UnreadableImage("floating-point samples outside 0 to 1, whose scale is not known")
-        values = values * 65535
+        factor = 255.0
     elif values.min() < 0 or values.max() > 65535:
         raise UnreadableImage("integer samples outside 0 to 65535, whose scale is not known")
-    grey = np.round(values.astype(np.float64) / 257).astype(np.uint8)
+    else:
+        factor = 1 / 257
+    grey = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), 64):  # in double precision, all of a large image would take gigabytes
+        grey[start : start + 64] = np.round(values[start : start + 64].astype(np.float64) * factor)
     return Image.fromarray(grey).convert("RGB")

@@ -10,6 +10,10 @@ FARTHEST = 10
 """Polygons may reach this many times the image's longer side beyond it; rasterising follows their outline."""
 
 
+LONGEST = 2_000_000
+"""Pixels that the outlines of an object's polygons may take together: rasterising needs over 100 bytes for each."""
+
+
 class BadMask(Exception):
     """A segmentation that no mask can be made of; the message says why."""
 
@@ -74,16 +78,21 @@ def _polygons(segmentation: Any, height: int, width: int) -> list[list[float]]:
     kept = [part for part in segmentation if len(part) >= 6]
     if not kept:
         raise BadMask("no polygon has three corners")
-    far = FARTHEST * max(height, width)
+    far, length = FARTHEST * max(height, width), 0.0
     for part in kept:
         if len(part) % 2:
             raise BadMask(f"a polygon holds {len(part)} numbers, and corners take two each")
         try:
-            inside = (np.abs(np.asarray(part, np.float64)) <= far).all()  # not so for NaN either
-        except (TypeError, ValueError):
+            corners = np.asarray(part, np.float64)
+            inside = (np.abs(corners) <= far).all()  # not so for NaN either
+        except (TypeError, ValueError, OverflowError):
             raise BadMask("a polygon holds something that is no number") from None
         if not inside:
             raise BadMask(f"a polygon reaches beyond {far} pixels")
+        sides = np.abs(np.diff(corners.reshape(-1, 2), axis=0, append=corners[None, :2]))
+        length += sides.max(axis=1).sum() + len(sides)
+        if length > LONGEST:
+            raise BadMask(f"the outlines of its polygons are longer than {LONGEST:,} pixels")
     return kept
 
 
@@ -94,10 +103,12 @@ def _run_lengths(segmentation: dict, height: int, width: int) -> np.ndarray:
     if isinstance(counts, str):
         lengths = _decompress(counts)
     elif isinstance(counts, list) and all(type(count) is int for count in counts):
-        lengths = np.array([min(count, height * width + 1) for count in counts], dtype=np.int64)
+        lengths = np.array([min(max(count, -1), height * width + 1) for count in counts], dtype=np.int64)
     else:
         raise BadMask("its counts are neither text nor whole numbers")
-    if (lengths < 0).any() or lengths.sum() != height * width:
+    if len(lengths) and not 0 <= lengths.min() <= lengths.max() <= height * width:  # whose sum could overflow
+        raise BadMask(f"a run length is negative or too long, and the image has {height * width} pixels")
+    if lengths.sum() != height * width:
         raise BadMask(f"its run lengths make {lengths.sum()} pixels and the image has {height * width}")
     return lengths
 

@@ -71,9 +71,12 @@ class ObjectCollector:
         corners = self._corners(box, size, place)
         if corners is None:
             return
-        if not _is_number(area) or area <= 0:
+        if not _is_number(area) or not 0 < area <= size[0] * size[1]:
             if self._masks:
                 area = decode_mask(segmentation, *size).sum()
+                if not area:
+                    self._findings.add(Problem.MASK_BROKEN, f"{place}: it holds no pixel")
+                    return
             else:
                 area = (corners[2] - corners[0]) * (corners[3] - corners[1])
         self._rows.append((image, corners, label, float(area), crowd, number))
@@ -134,7 +137,7 @@ class ObjectCollector:
 
     def _ids(self, numbers: tuple[Any, ...], file: str) -> np.ndarray:
         """The annotations' ids where all differ, else numbers from 1."""
-        times = Counter(number if type(number) is int else None for number in numbers)
+        times = Counter(number if is_id(number) else None for number in numbers)
         faults = [
             f"{file}: id {number}, {count} times" for number, count in times.items() if number is not None and count > 1
         ]
@@ -143,6 +146,11 @@ class ObjectCollector:
         for fault in faults:
             self._findings.add(Problem.DUPLICATE_ANNOTATION, fault)
         return np.arange(1, len(numbers) + 1) if faults else np.array(numbers, np.int64)
+
+
+def is_id(value: Any) -> bool:
+    """Whether it is a whole number that 64 bits hold."""
+    return type(value) is int and -(2**63) <= value < 2**63
 
 
 def _is_number(value: Any) -> bool:

@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 from torch.utils.data import Dataset
 
 from transxnet.data.image_set import seeded
-from transxnet.data.images import UnreadableImage, check_header, open_image, quiet_pillow
+from transxnet.data.images import UnreadableImage, open_image, opened_image, quiet_pillow
 
 _logger = logging.getLogger(__name__)
 
@@ -90,14 +90,10 @@ def upright_size(path: str, full: bool) -> tuple[int, int]:
     if full:
         picture = open_image(path)
         return picture.height, picture.width
-    check_header(path)
-    try:
-        with quiet_pillow(), Image.open(path) as image:
-            exif = Image.Image.getexif(image)  # a PNG's own method would decode all of it
-            turned = exif.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except Exception as error:  # on damaged metadata Pillow raises nearly anything
-        raise UnreadableImage(str(error) or type(error).__name__) from error
+    with opened_image(path) as image:
+        exif = Image.Image.getexif(image)  # a PNG's own method would decode all of it
+        turned = exif.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def look_at_each(count: int, look: Callable[[int], T]) -> Iterator[T]:
@@ -115,4 +111,5 @@ def find_file(folder: Path, name: str) -> Path | None:
     """
     plain = name.replace("\\", "/")
     candidates = (folder / plain, folder / plain.rpartition("/")[2])
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
+    # Unlike Path.is_file, this is no error for a name that is too long for a file.
+    return next((candidate for candidate in candidates if os.path.isfile(candidate)), None)

@@ -1,5 +1,6 @@
 """What kind of data DATA on the command line is, and so which task it is for."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ def _recognitions(data: str) -> Iterator[Recognition]:
         yield Recognition("reader", "classify", "it is the name of a timm reader")
         return
     path = Path(data)
-    if not data or not path.exists():
+    if not os.path.exists(data):  # unlike Path.exists, no error for a name that is too long for a file
         if data in DENSE_SAMPLES:
             yield from (Recognition(name, TASKS[name], "it is a built-in sample") for name in ("coco", "label maps"))
         elif data in SAMPLES:

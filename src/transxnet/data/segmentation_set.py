@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from transxnet.data.images import UnreadableImage, check_size, open_image, quiet_pillow
+from transxnet.data.images import UnreadableImage, open_image, opened_image
 from transxnet.data.photographs import PhotographDataset
 
 IGNORE = 255
@@ -123,18 +123,12 @@ def read_label_map(path: str) -> np.ndarray:
     Raises:
         UnreadableImage: no such file, no image, too large, damaged, or in colours.
     """
-    try:
-        with quiet_pillow(), Image.open(path) as image:
-            check_size(image)
-            if image.mode == "1":
-                return np.asarray(image).astype(np.uint8)
-            if image.mode in ("L", "P") or image.mode.startswith("I"):
-                return np.asarray(image)
-            values = np.asarray(image)
-    except UnreadableImage:
-        raise
-    except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
-        raise UnreadableImage(str(error) or type(error).__name__) from error
+    with opened_image(path) as image:
+        if image.mode == "1":
+            return np.asarray(image).astype(np.uint8)
+        if image.mode in ("L", "P") or image.mode.startswith("I"):
+            return np.asarray(image)
+        values = np.asarray(image)
     if values.dtype == np.uint8 and values.ndim == 3:
         colours = values[..., : 1 if values.shape[2] == 2 else 3]  # without what is transparency
         if (colours == colours[..., :1]).all():

@@ -1,5 +1,6 @@
 """What DATA on the command line means: a sample's name, a folder of class folders, or a timm reader's name."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -189,7 +190,7 @@ def _check_stream(data: str, classes: list[str], model_classes: list[str]) -> No
 
 def _existing(data: str) -> Path:
     path = Path(data)
-    if not data or not path.exists():
+    if not os.path.exists(data):
         raise UserError(
             f"there is no folder and no sample {data!r}.{nearest(data, SAMPLES)} Accepted: {ACCEPTED}; a sample "
             f"({', '.join(SAMPLES)}); or a timm reader name ({', '.join(p + '/...' for p in PREFIXES)})."

@@ -1,8 +1,9 @@
 """Holding a part of the images out, the same part every time."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -48,6 +49,13 @@ def write_split(path: Path, parts: dict[str, Sequence[str]]) -> None:
     write_whole(path, write)
 
 
+def _rows(file: TextIO, path: Path) -> Iterator[dict[str, str]]:
+    try:
+        yield from csv.DictReader(file)
+    except csv.Error as error:
+        raise UserError(f"{path} is no split: {error}. Accepted: the columns name and part, train or val.") from error
+
+
 def read_split(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Positions in ``names`` of each part of a stored split.
 
@@ -58,7 +66,7 @@ def read_split(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     parts: dict[str, list[int]] = {"train": [], "val": []}
     gone = []
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        for row in csv.DictReader(file):
+        for row in _rows(file, path):
             name, part = row.get("name"), row.get("part")
             if name is None or part not in parts:
                 raise UserError(

@@ -11,10 +11,11 @@ from transxnet.data.class_names import read_class_names
 from transxnet.data.detection_set import DetectionSet
 from transxnet.data.findings import Findings, Problem
 from transxnet.data.folders import list_images
-from transxnet.data.images import UnreadableImage
+from transxnet.data.images import MAX_PIXELS, UnreadableImage
 from transxnet.data.object_checks import ObjectCollector
 from transxnet.data.photographs import upright_size
 from transxnet.errors import UserError
+from transxnet.reading import read_text, read_xml
 
 ACCEPTED = (
     "a folder with Annotations/*.xml, JPEGImages/ and, for a split of its own, ImageSets/Main/train.txt and val.txt "
@@ -102,10 +103,10 @@ def _parsed(part: VocPart, findings: Findings) -> dict[str, ElementTree.Element]
     for stem in part.stems:
         path = part.root / "Annotations" / f"{stem}.xml"
         try:
-            found[stem] = ElementTree.parse(path).getroot()
+            found[stem] = read_xml(path)
         except FileNotFoundError:
             findings.add(Problem.NO_ANNOTATION, f"{stem}: there is no {path.name}")
-        except (ElementTree.ParseError, OSError, ValueError) as error:
+        except (OSError, ValueError, LookupError) as error:
             findings.add(Problem.FILE_BROKEN, f"{path}: {error}")
     return found
 
@@ -123,10 +124,9 @@ def _set(part: VocPart, files: dict[str, ElementTree.Element], names: list[str],
         if path is None:
             findings.add(Problem.IMAGE_MISSING, f"{stem}.xml: there is no {stem}.* in {folder.name}")
             continue
-        sizes_given = [_text(tree, f"size/{side}") for side in ("height", "width")]
+        given = [_side(_text(tree, f"size/{side}")) for side in ("height", "width")]
         try:
-            given = [int(side) for side in sizes_given if side and side.isdigit() and int(side)]
-            sizes.append(tuple(given) if len(given) == 2 else upright_size(str(path), full=False))
+            sizes.append(tuple(given) if None not in given else upright_size(str(path), full=False))
         except UnreadableImage as error:
             findings.add(Problem.IMAGE_UNREADABLE, f"{path.name}: {error}")
             continue
@@ -170,7 +170,14 @@ def _add(
 
 
 def _text(entry: ElementTree.Element, path: str) -> str:
-    return (entry.findtext(path) or "").strip()
+    """What an element says, on one line."""
+    return " ".join((entry.findtext(path) or "").split())
+
+
+def _side(text: str) -> int | None:
+    """A side in pixels, if it is one."""
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    return number if 0 < number <= MAX_PIXELS else None
 
 
 def _number(text: str) -> float | None:
@@ -182,5 +189,8 @@ def _number(text: str) -> float | None:
 
 def _lines(file: Path) -> list[str]:
     """The first word of each line; the lists of single classes have a second."""
-    words = (line.split() for line in file.read_text(encoding="utf-8", errors="replace").splitlines())
+    try:
+        words = [line.split() for line in read_text(file, errors="replace").splitlines()]
+    except OSError as error:
+        raise UserError(f"the list {file} can't be read: {error.strerror or error}.") from error
     return list(dict.fromkeys(line[0] for line in words if line))

@@ -4,6 +4,7 @@ import argparse
 import logging
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -124,6 +125,7 @@ def read_checkpoint(path: str | Path) -> Mapping:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        _check_archive(path)
         with torch.serialization.safe_globals(_PLAIN_DATA):
             return torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
@@ -138,6 +140,15 @@ def read_checkpoint(path: str | Path) -> Mapping:
                 "pretrained_cfg_overlay=dict(state_dict=...)."
             ) from error
         raise UserError(f"{path} is truncated or not a checkpoint: it begins with {_beginning(path)}.") from error
+
+
+def _check_archive(path: Path) -> None:
+    """Raise ValueError for an archive that unpacks to more than its own size: PyTorch's are never compressed."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+            raise ValueError("an archive that is larger within than without")
 
 
 def load_adapted(model: nn.Module, tensors: dict[str, Tensor]) -> None:

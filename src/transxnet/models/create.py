@@ -3,13 +3,19 @@
 import ast
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import timm
 from torch import nn
 
 from transxnet.errors import UserError, nearest
+
+LOADING = frozenset(
+    {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "checkpoint_path", "cache_dir"}
+)
+"""Arguments of ``timm.create_model`` that say which files to open. A name may come from somebody's recipe or run, so it
+never has them: some versions of timm run what a file of ``checkpoint_path`` carries."""
 
 
 def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
@@ -123,14 +129,24 @@ def name_options(name: str) -> dict[str, Any]:
     """The options that a model's name carries: ``"transxnet_t@attn_ratio=0.25"`` -> ``{"attn_ratio": 0.25}``.
 
     Raises:
-        UserError: what follows the @ is not of the form option=value, or sets an option twice.
+        UserError: what follows the @ is not of the form option=value, sets an option twice, or names files.
     """
     options, words = split_suffix(name)
     if words:
         raise UserError(
             f"{name!r}: after @ come options of the model as option=value, separated by commas, got {words[0]!r}."
         )
+    check_options(name, options)
     return options
+
+
+def check_options(name: str, options: Iterable[str]) -> None:
+    """Raise UserError if one of a model's options, stored or in its name, says which files to open."""
+    if loading := sorted(LOADING.intersection(options)):
+        raise UserError(
+            f"{name}: {loading[0]} is no option of a model, but says where weights come from. Give these by "
+            "--pretrained or --checkpoint in training and --file elsewhere, or as an argument beside the name."
+        )
 
 
 def split_suffix(name: str) -> tuple[dict[str, Any], list[str]]:
@@ -160,7 +176,7 @@ def _value(text: str) -> Any:
         return text == "true"
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # the last two where it is nested deeply
         return text
 
 

@@ -12,8 +12,9 @@ import yaml
 from transxnet.analysis.speed_report import FILES
 from transxnet.analysis.tables import Ablation, Variant
 from transxnet.errors import UserError
-from transxnet.files import write_whole
+from transxnet.files import plain_name, write_whole
 from transxnet.models.create import with_options
+from transxnet.reading import read_yaml
 from transxnet.tasks.results import cost
 from transxnet.tasks.run import Run
 from transxnet.tasks.trained import load_trained
@@ -77,12 +78,15 @@ class AblationFolder:
         if not file.is_file():
             raise UserError(f"{path} is no folder of an ablation: it has no {PLAN_FILE}.")
         try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            content = read_yaml(file)
             table = content.pop("ablation")
             rows = [Variant(**{**row, "quotes": tuple(row["quotes"])}) for row in table.pop("variants")]
             seeds = tuple(content.pop("seeds"))
+            for name in (f"{row.name}-seed{seed}" for row in rows for seed in seeds):
+                if plain_name(name) != name:  # it is where the row's runs are written
+                    raise ValueError(f"{name!r} is no name of a run folder in it")
             return cls(path=path, ablation=Ablation(**table, variants=tuple(rows)), seeds=seeds, **content)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{file} is damaged, or not an ablation's: {error}") from error
 
 

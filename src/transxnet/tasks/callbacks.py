@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 
-from transxnet.errors import Interrupted
+from transxnet.errors import Interrupted, UserError
 from transxnet.files import write_whole
 from transxnet.tasks.run import Run
 from transxnet.tasks.training import Training
@@ -115,6 +115,9 @@ class BestAndLast(ModelCheckpoint):
         """What was best before the interruption."""
 
         def here(path: str) -> str:
+            # Lightning removes what was best before, folders too: the name must be one that it gave.
+            if path and Path(path).name not in (own := (self.filename + self.FILE_EXTENSION, self._last.name)):
+                raise UserError(f"the checkpoint says that the best one is {path!r}; accepted: {' and '.join(own)}.")
             return path and str(Path(str(self.dirpath), Path(path).name))
 
         paths = ("best_model_path", "kth_best_model_path", "last_model_path")

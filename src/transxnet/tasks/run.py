@@ -13,6 +13,7 @@ import yaml
 from transxnet.environment import environment
 from transxnet.errors import UserError
 from transxnet.files import write_whole
+from transxnet.reading import read_json, read_yaml
 from transxnet.tasks.config import TrainConfig
 from transxnet.tasks.task_configs import config_of
 
@@ -93,8 +94,8 @@ class Run:
     def read_config(self) -> TrainConfig:
         """The options that the run was started with, resolved."""
         try:
-            return config_of({"task": "classify", **yaml.safe_load(self.config_file.read_text(encoding="utf-8"))})
-        except (OSError, ValueError, TypeError, yaml.YAMLError, UserError) as error:
+            return config_of({"task": "classify", **read_yaml(self.config_file)})
+        except (OSError, ValueError, TypeError, UserError) as error:
             raise UserError(f"{self.config_file} is damaged, or not a run's: {error}") from error
 
     def write_config(self, config: TrainConfig) -> None:
@@ -102,8 +103,18 @@ class Run:
         write_whole(self.config_file, yaml.safe_dump(config.to_dict(), sort_keys=False))
 
     def read_environment(self) -> dict[str, Any]:
-        """Environment, command and choices of the run's start."""
-        return json.loads(self.environment_file.read_text(encoding="utf-8"))
+        """Environment, command and choices of the run's start.
+
+        Raises:
+            UserError: the file is damaged, or not a run's.
+        """
+        try:
+            content = read_json(self.environment_file)
+            command, choices = str(content["command"]), [str(choice) for choice in content["choices"]]
+            about = {str(name): str(value) for name, value in content["environment"].items()}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(f"{self.environment_file} is damaged, or not a run's: {error}") from error
+        return {"command": command, "choices": choices, "environment": about}
 
     def write_environment(self, command: str, choices: Sequence[str]) -> None:
         """Store the environment beside the command and what was chosen for the user."""

@@ -5,9 +5,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import yaml
-
 from transxnet.errors import UserError, check_one_of, nearest
+from transxnet.reading import read_yaml
 from transxnet.tasks.config import COUNT, FACTOR, POSITIVE, RATE, SHARE, Rule, TrainConfig
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -255,8 +254,8 @@ def read_recipe(recipe: str | Path) -> dict[str, Any]:
     """
     path = recipe_path(recipe)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        values = read_yaml(path) or {}
+    except (ValueError, OSError) as error:
         raise UserError(f"{path} is not a YAML file of options: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold lines of 'option: value', got a {type(values).__name__}.")

@@ -1,6 +1,8 @@
 """Trained models: stored in a run folder, and built again from it or from published weights."""
 
 import json
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +21,17 @@ from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN, create_detector, c
 from transxnet.heads.checkpoints import dense_tensors, load_checkpoint
 from transxnet.heads.create import DETECTORS
 from transxnet.models.checkpoints import convert_official_state_dict, read_checkpoint
-from transxnet.models.create import check_name, create_model, split_tag
+from transxnet.models.create import check_name, check_options, create_model, split_tag
+from transxnet.reading import read_json
 from transxnet.tasks.run import Run
+from transxnet.tasks.task_configs import CONFIGS
 from transxnet.version import __version__
 
 FORMAT = 1
 """Layout of a run folder; raised when an older version could misread it."""
+
+MAX_SIDE = 16384
+"""Largest side in pixels that a stored description may resize images to: memory goes by it."""
 
 PUBLISHED_SCALE = (2048, 512)
 """Longer and shorter side that the published segmenters' photographs are resized to fit, in pixels."""
@@ -101,11 +108,11 @@ def load_trained(target: str | Path, file: str | Path | None = None) -> TrainedM
     Raises:
         UserError: neither, or the run holds no finished model, or its files are damaged.
     """
-    if Path(target).is_dir():
+    if os.path.isdir(target):
         if file is not None:
             raise UserError(f"{target} is a run folder with weights of its own: --file is for a model by name.")
         return _load_run(Run.open(target))
-    if Path(target).exists():
+    if os.path.exists(target):
         raise UserError(f"{target} is a file. Accepted: a run folder, or a model's name with --file {target}.")
     name = str(target)
     if "/" in name or not timm.is_model(split_tag(name)[0]):
@@ -161,7 +168,7 @@ def _load_run(run: Run) -> TrainedModel:
     if not run.model_file.is_file():
         raise UserError(f"{run.path} holds no finished model yet. Go on with its training: --resume {run.path}")
     try:
-        description = json.loads(run.model_file.read_text(encoding="utf-8"))
+        description = read_json(run.model_file)
         if description["format"] > FORMAT:
             raise UserError(
                 f"{run.path} was written by a newer transxnet ({description['transxnet']}). Update this one."
@@ -178,6 +185,7 @@ def _build(run: Run, description: Mapping[str, Any]) -> TrainedModel:
     """The network of a run with weights that are still to be loaded."""
     architecture, classes = description["architecture"], description["class_names"]
     args, preprocessing = description["model_args"], description["preprocessing"]
+    _check_description(description)
     name, count = str(run.path), len(classes)
     if description["task"] == "detect":
         detector = create_detector(backbone=architecture, num_classes=count, **args)
@@ -187,3 +195,29 @@ def _build(run: Run, description: Mapping[str, Any]) -> TrainedModel:
         return TrainedSegmenter(segmenter, name, classes, run, tuple(preprocessing["scale"]))
     classifier = create_model(architecture, num_classes=count, **args)
     return TrainedClassifier(classifier, name, classes, run, Preprocessing.from_dict(preprocessing))
+
+
+def _check_description(description: Mapping[str, Any]) -> None:
+    """Raise ValueError for what no training writes: somebody else may have written the file."""
+    classes, args, preprocessing = (description[name] for name in ("class_names", "model_args", "preprocessing"))
+    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+        raise ValueError("its class_names are no list of names")
+    if len(set(classes)) < len(classes):
+        raise ValueError("two of its class_names are the same")
+    if not isinstance(description["architecture"], str) or not isinstance(args, dict):
+        raise ValueError("its architecture is no name, or its model_args are no options")
+    check_options(description["architecture"], args)
+    if description["task"] not in CONFIGS:
+        raise ValueError(f"its task is {description['task']!r}; accepted: {', '.join(CONFIGS)}")
+    if "checkpoint" in args:
+        raise ValueError("its model_args name a checkpoint, and the weights are those beside it")
+    sides = [preprocessing.get("img_size", 1), *preprocessing.get("scale", (1, 1))]
+    for given in (args.get(name) for name in ("img_size", "min_size", "max_size")):
+        sides += given if isinstance(given, list) else [] if given is None else [given]
+    if not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
+        raise ValueError(f"it resizes images to {sides}; accepted are 1 to {MAX_SIDE} pixels")
+    numbers = [*preprocessing.get("mean", ()), *preprocessing.get("std", ()), preprocessing.get("crop_pct", 1.0)]
+    if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
+        raise ValueError(f"its preprocessing holds {numbers}, which are not all numbers")
+    if not all(preprocessing.get("std", (1.0,))) or preprocessing.get("crop_pct", 1.0) < 0.1:
+        raise ValueError("its preprocessing divides by zero, or keeps next to nothing of an image")

@@ -1,12 +1,11 @@
 """Pictures that strangers send to the page: what is taken, and at what size it is looked at and shown."""
 
 import math
-from functools import cache
 from pathlib import Path
 
 from PIL import Image
 
-from transxnet.data.images import UnreadableImage, open_image, quiet_pillow
+from transxnet.data.images import UnreadableImage, known_formats, open_image, quiet_pillow
 from transxnet.errors import UserError
 
 MAX_PIXELS = 50_000_000
@@ -14,9 +13,6 @@ MAX_PIXELS = 50_000_000
 
 DENSE_PIXELS = 1_500_000
 """Detectors and segmenters get larger pictures reduced: what 100 masks or 150 classes take grows with the pixels."""
-
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""Of what Pillow opens, the pictures; for others, such as EPS, it would call further programs."""
 
 ACCEPTED = f"JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF or JPEG 2000, of at most {MAX_PIXELS // 10**6} million pixels"
 
@@ -34,16 +30,9 @@ def read_picture(path: str | Path) -> Image.Image:
         UserError: it can't be used; the message says why, and what can.
     """
     try:
-        return open_image(path, max_pixels=MAX_PIXELS, formats=known_formats())
+        return open_image(path, max_pixels=MAX_PIXELS)
     except UnreadableImage as error:
         raise UserError(f"{Path(path).name} can't be used: {error}. Accepted: {ACCEPTED}.") from error
-
-
-@cache
-def known_formats() -> tuple[str, ...]:
-    """Those of ``FORMATS`` that this Pillow has: older ones lack AVIF."""
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def more_than_one(path: str | Path) -> bool:

@@ -1,0 +1,109 @@
+"""What users rely on stays, or changes where a reviewer sees it; and the runs of earlier versions keep loading."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from public import STORED, public
+from rich.console import Console
+
+sys.path.append(str(Path(__file__).parents[1] / "runs"))
+
+from stored import FOLDER, stored_run
+
+from transxnet.errors import UserError
+from transxnet.tasks.evaluate import evaluate
+from transxnet.tasks.predict import predict
+from transxnet.tasks.run import Run
+from transxnet.tasks.train import train
+from transxnet.tasks.trained import FORMAT, load_trained
+
+FORMATS = [int(folder.name.partition("-")[2]) for folder in sorted(FOLDER.glob("format-*"))]
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO())
+
+
+@pytest.mark.parametrize("part", public())
+def test_what_users_rely_on_is_as_it_was(part):
+    """Where a change is meant: python tests/api/public.py"""
+    stored = json.loads(STORED.read_text(encoding="utf-8"))
+    now = json.loads(json.dumps(public()))
+    assert now[part] == stored[part]
+    assert now.keys() == stored.keys()
+
+
+def test_there_is_a_stored_run_of_each_format():
+    assert list(range(1, FORMAT + 1)) == FORMATS
+
+
+@pytest.fixture(params=FORMATS)
+def finished(request, tmp_path) -> Run:
+    return stored_run(request.param, "finished", tmp_path)
+
+
+def test_a_stored_run_gives_the_figures_that_it_gave(finished, console):
+    figures = evaluate(finished.path, workers=0, console=console).metrics()
+    stored = json.loads(finished.results_file.read_text())
+    assert {name: stored[name] for name in figures} == pytest.approx(figures, abs=1e-6)
+
+
+def test_a_stored_run_predicts_what_it_predicted(finished, console, tmp_path):
+    """The held-out images of ``predictions.csv``, to the digits that it gives."""
+    import csv
+
+    with finished.predictions_file.open() as file:
+        known = list(csv.DictReader(file))
+    images = [tmp_path / "photographs" / row["name"] for row in known]
+    out = predict(finished.path, images, out=tmp_path / "out", workers=0, console=console)
+    with (out / "predictions.csv").open() as file:
+        told = list(csv.DictReader(file))
+    assert [row["class1"] for row in told] == [row["predicted"] for row in known]
+    for row, before in zip(told, known, strict=True):
+        assert float(row["probability1"]) == pytest.approx(float(before["probability"]), abs=1e-4)
+
+
+@pytest.mark.parametrize("number", FORMATS)
+def test_a_stored_run_is_gone_on_with(number, console, tmp_path):
+    run = stored_run(number, "interrupted", tmp_path)
+    before = run.read_metrics()
+    done = train(resume=run.path, console=console)
+    after = done.read_metrics()
+    assert [row["epoch"] for row in after] == [1, 2, 3, 4]
+    for old, new in zip(before[:1], after[:1], strict=True):
+        assert new == pytest.approx(old, abs=1e-6)
+    assert done.report_file.is_file()
+
+
+def test_a_stored_run_is_started_from(finished, console, tmp_path):
+    config = finished.read_config()
+    run = train(
+        config.data, task="classify", model=config.model, checkpoint=str(finished.path), img_size=32, batch_size=8,
+        epochs=1, lr=1e-9, warmup_lr=1e-9, min_lr=1e-9, ema_decay=0.0, workers=0, accelerator="cpu", console=console,
+        out=tmp_path / "new",
+    )  # fmt: skip
+    old, new = (load_trained(folder).model for folder in (finished.path, run.path))
+    for (name, one), other in zip(old.named_parameters(), new.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-6), name
+
+
+@pytest.mark.parametrize("number", [FORMAT + 1, 1000])
+def test_a_format_of_the_future_is_refused_with_the_version_that_wrote_it(number, finished, console):
+    description = json.loads(finished.model_file.read_text()) | {"format": number, "transxnet": "9.9"}
+    finished.model_file.write_text(json.dumps(description))
+    for use in (lambda: evaluate(finished.path, console=console), lambda: predict(finished.path, ".", console=console)):
+        with pytest.raises(
+            UserError, match=r"was written by a newer transxnet \(9\.9\)\. Update this one|no image found"
+        ):
+            use()
+
+
+def test_an_option_of_the_future_is_named(finished, console):
+    finished.config_file.write_text(finished.config_file.read_text() + "teleport: true\n")
+    with pytest.raises(UserError, match=r"config\.yaml is damaged, or not a run's: .*'teleport'"):
+        train(resume=finished.path, console=console)

@@ -1,0 +1,70 @@
+"""Trying files of strangers in a process that may crash, hang or run out of memory without harm to the tests."""
+
+import json
+import os
+import resource
+import signal
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+PROCESSOR, CLOCK = 20, 600
+"""Seconds that a case may compute, and wait: a busy machine must not make a case fail that is merely slow."""
+
+MEMORY = 4 << 30
+"""Bytes that a case may take beyond what the process has: the largest image that is accepted takes three."""
+
+Case = TypeVar("Case")
+
+
+def try_all(cases: Sequence[Case], attempt: Callable[[Case], str], memory: int = MEMORY) -> list[str]:
+    """What came of each case: the word that ``attempt`` returns, or how its process ended.
+
+    That is "hang" after too long, "crash" with a signal's number, or "error" with the error that ``attempt`` raised.
+    """
+    outcomes: list[str] = []
+    while len(outcomes) < len(cases):
+        told, end = _child(cases[len(outcomes) :], attempt, memory)
+        outcomes += told
+        if len(outcomes) < len(cases):
+            outcomes.append("hang" if end in (signal.SIGPROF, signal.SIGALRM) else f"crash by signal {end}")
+    return outcomes
+
+
+def table(kinds: Sequence[str], outcomes: Sequence[str]) -> str:
+    """How often each kind of case came out how, for people."""
+    counts = Counter(zip(kinds, outcomes, strict=True))
+    lines = [f"{kind:<28} {outcome:<40} {count:>6}" for (kind, outcome), count in sorted(counts.items())]
+    return "\n".join([*lines, f"{'all':<69} {len(kinds):>6}"])
+
+
+def _child(cases: Sequence[Case], attempt: Callable[[Case], str], memory: int) -> tuple[list[str], int]:
+    """The outcomes until the process ended, and the signal that ended it."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        _work(cases, attempt, memory, writing)
+    os.close(writing)
+    with os.fdopen(reading) as lines:
+        told = [json.loads(line) for line in lines if line.endswith("\n")]
+    return told, os.WTERMSIG(os.waitpid(child, 0)[1])
+
+
+def _work(cases: Sequence[Case], attempt: Callable[[Case], str], memory: int, writing: int) -> None:
+    with open("/proc/self/statm") as file:
+        limit = int(file.read().split()[0]) * resource.getpagesize() + memory
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff tells everybody
+    for number in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    for case in cases:
+        signal.setitimer(signal.ITIMER_PROF, PROCESSOR)
+        signal.setitimer(signal.ITIMER_REAL, CLOCK)
+        try:
+            outcome = attempt(case)
+        except BaseException as error:
+            outcome = f"error: {type(error).__name__}: {error}"[:200]
+        os.write(writing, (json.dumps(outcome) + "\n").encode())
+    os._exit(0)

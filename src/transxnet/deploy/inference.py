@@ -24,7 +24,12 @@ from transxnet.deploy.folding import (
 from transxnet.deploy.position_bias import PositionBiasRows, attention_by_rows
 from transxnet.layers import MSFFN, OSRA, STE, Block, IDConv, LayerScale
 from transxnet.layers.osra import OverlappingSpatialReduction
-from transxnet.ops import biased_attention, dynamic_depthwise_conv2d, multiscale_depthwise_conv2d
+from transxnet.ops import (
+    adaptive_avg_pool2d,
+    biased_attention,
+    dynamic_depthwise_conv2d,
+    multiscale_depthwise_conv2d,
+)
 
 
 def may_overwrite(x: Tensor) -> bool:
@@ -103,7 +108,7 @@ class InferenceIDConv(nn.Module):
     def kernels(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The kernels and biases that this input calls for: (B, C, H, W) -> (B, C, K, K) and (B, C)."""
         K = self.kernel_size
-        pooled = torch.cat([F.adaptive_avg_pool2d(x, K).flatten(2), x.mean((2, 3))[:, :, None]], dim=2)
+        pooled = torch.cat([adaptive_avg_pool2d(x, K).flatten(2), x.mean((2, 3))[:, :, None]], dim=2)
         logits = self.expand(F.gelu(self.squeeze(pooled[..., None])))[..., 0]
         shares = logits.unflatten(1, self.bank.shape[:2]).softmax(dim=1)
         mixed = (shares * self.bank).sum(dim=1)

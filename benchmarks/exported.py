@@ -4,8 +4,8 @@
 
 "published" is ``benchmarks/plain_reference.py``, the network computed as the published code computes it, exported like
 the others; "ours" what ``transxnet export`` makes of the same network with a fixed batch, and "ours-open" with an open
-one. Weights are random. Every network of a runtime is open at once; a round measures each for a while, in turns, so that
-what else the machine does falls on all of them.
+one. Weights are random. Every network of a runtime is open at once; a round measures each for a while, in turns, so
+that what else the machine does falls on all of them.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Exported files against the PyTorch models that they were made from, opened by the package and by the runtimes alone."""
+"""Exported files against the PyTorch models that they were made from."""
 
 import io
 import json

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from PIL import Image
 from rich.console import Console
 
 from transxnet.analysis.subjects import Subject, find_subject
 from transxnet.deploy import format_onnx, format_openvino, format_pt2
-from transxnet.deploy.check import BATCHES, Comparison, cases, compare, refuse_difference
+from transxnet.deploy.check import BATCHES, cases, compare, refuse_difference
 from transxnet.deploy.exportable import MULTIPLE, Exportable, make_exportable
+from transxnet.deploy.exported import Session
 from transxnet.deploy.metadata import FORMATS, Metadata
 from transxnet.deploy.pictures import real_pictures
 from transxnet.deploy.trace import AXES, example, trace
@@ -82,10 +84,16 @@ def export(
         raise UserError(f"dtype must be {' or '.join(map(repr, module.DTYPES))} for --format {kind}, got {dtype!r}.")
     if int8 and (kind != "openvino" or dtype == "float16" or features):
         raise UserError("--int8 goes with --format openvino, --dtype float32 or bfloat16, and without --features.")
+    if not 0 <= allow_accuracy_drop <= 100:
+        raise UserError(f"allow_accuracy_drop must be points of accuracy, from 0 to 100, got {allow_accuracy_drop:g}.")
     sides = None if size is None else _sides(size)
     subject = find_subject(model, file, None if sides is None else max(sides))
     if subject.place:
         raise UserError(f"{model} names a place in the network; an export is of the whole. Leave out the colon.")
+    if int8 and not isinstance(subject.trained, TrainedClassifier):
+        raise UserError(f"--int8 is for classifiers, whose accuracy can be held; {subject.label} is none.")
+    if int8 and subject.trained.run is None and data is None:
+        raise UserError("--int8 needs labelled images to calibrate on and to measure the accuracy on: give --data.")
     path = _target(out, subject, kind, features, int8, overwrite)
     axes = _axes(dynamic, subject, features)
     sides = sides or _own_size(subject, features)
@@ -97,30 +105,35 @@ def export(
     _check_sides(sides, axes, exportable)
     if exportable.task == "detect" and batch != 1:
         raise UserError(f"an exported detector takes one image at a time: leave out --batch {batch}.")
-    metadata = _metadata(subject, exportable, kind, axes, sides, batch, dtype, with_preprocessing, int8, file)
+    metadata = _metadata(subject, exportable, kind, axes, sides, batch, dtype, with_preprocessing, file)
     console.print(f"{subject.label}: {_words(metadata)}", **_PLAIN)
+    count = metadata.batch or BATCHES[-1]
+    pictures, where = real_pictures(exportable.trained, None if data is None else str(data), count)
     traced = trace(exportable.graph, example(sides, metadata.batch or 2, with_preprocessing), axes)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         scratch = Path(folder) / path.name
+        module.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)
+        check(module.Session(scratch, dtype), exportable, metadata, pictures, console)
+        console.print(f"  images: {where}", **_PLAIN)
         if int8:
             from transxnet.deploy.quantize import quantize
 
-            quantize(traced, exportable, metadata, scratch, data, allow_accuracy_drop, console)
-        else:
-            module.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)
-            check(scratch, exportable, metadata, module, data, console)
+            floating, scratch = scratch, scratch.with_name(f"int8-{path.name}")
+            quantize(floating, scratch, subject.trained, metadata, data, allow_accuracy_drop, console)
         module.publish(scratch, path)
-    console.print(f"{path}  {path.stat().st_size / 1e6:,.1f} MB", **_PLAIN)
+    size_on_disk = sum(each.stat().st_size for each in _files(path))
+    console.print(f"{path}  {size_on_disk / 1e6:,.1f} MB", **_PLAIN)
     return path
 
 
 def check(
-    path: Path, exportable: Exportable, metadata: Metadata, module: Any, data: str | Path | None, console: Console
-) -> list[Comparison]:
+    session: Session,
+    exportable: Exportable,
+    metadata: Metadata,
+    pictures: Sequence[Image.Image],
+    console: Console,
+) -> None:
     """Compare a file with PyTorch on real images, say how far they are apart, and refuse one that is another model."""
-    count = metadata.batch or BATCHES[-1]
-    pictures, where = real_pictures(exportable.trained, None if data is None else str(data), count)
-    session = module.Session(path, metadata.dtype)
     with progress_bar(console, "checking", sum(1 for _ in cases(metadata))) as advance:
         comparisons = compare(session, exportable, metadata, pictures, advance)
     for comparison in comparisons:
@@ -131,9 +144,7 @@ def check(
             f"{comparison.relative:.1g} of the largest value{same}",
             **_PLAIN,
         )
-    console.print(f"  images: {where}", **_PLAIN)
     refuse_difference(comparisons, metadata.dtype)
-    return comparisons
 
 
 def _target(out: str | Path | None, subject: Subject, kind: str, features: bool, int8: bool, overwrite: bool) -> Path:
@@ -144,10 +155,15 @@ def _target(out: str | Path | None, subject: Subject, kind: str, features: bool,
         raise UserError(f"a file of the format {kind} ends in {suffix}, got {path}.")
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent}. Make it, or choose another --out.")
-    for file in (path, path.with_suffix(".bin")) if kind == "openvino" else (path,):
+    for file in _files(path):
         if file.is_dir() or (file.exists() and not overwrite):
             raise UserError(f"{file} exists already. Write over it by --overwrite, or choose another --out.")
     return path
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    """All files of an export."""
+    return (path, path.with_suffix(".bin")) if path.suffix == FORMATS["openvino"] else (path,)
 
 
 def _axes(dynamic: str | None, subject: Subject, features: bool) -> tuple[str, ...]:
@@ -200,7 +216,6 @@ def _metadata(
     batch: int,
     dtype: str,
     uint8: bool,
-    int8: bool,
     file: str | Path | None,
 ) -> Metadata:
     trained = subject.trained
@@ -223,7 +238,7 @@ def _metadata(
         resize=exportable.resize,
         outputs=exportable.outputs,
         score_threshold=exportable.score_threshold,
-        dtype=dtype if not int8 else "int8" if dtype == "float32" else f"int8-{dtype}",
+        dtype=dtype,
         versions={"transxnet": __version__, "torch": torch.__version__, **_MODULES[kind].versions()},
     )
 

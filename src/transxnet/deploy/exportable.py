@@ -144,9 +144,8 @@ def _strides(network: nn.Module, label: str) -> Sequence[int]:
 
 def _found(detector: RetinaNet, images: Tensor) -> Outputs:
     """The detections in one image without resizing it, those below the threshold too."""
-    detector = copy.copy(detector)
+    detector = copy.deepcopy(detector)
     height, width = images.shape[2:]
-    detector.transform = copy.copy(detector.transform)
     detector.transform.min_size, detector.transform.max_size = (min(height, width),), max(height, width)
     detector.score_thresh = 0.0
     (found,) = detector(list(images))

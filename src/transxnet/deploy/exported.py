@@ -69,7 +69,7 @@ class ExportedModel:
         for chunk in images.split(fixed):
             missing = fixed - len(chunk)
             whole = torch.cat([chunk, chunk[-1:].expand(missing, -1, -1, -1)]) if missing else chunk
-            parts.append([x[: len(x) - missing] for x in self.session(self._entry(whole))])
+            parts.append([x[: len(x) - missing] for x in self.session(entry(whole, data))])
         if data.task == "detect":
             (outputs,) = parts
         else:
@@ -113,14 +113,14 @@ class ExportedModel:
             if name in data.dynamic and side % 32:
                 raise ValueError(f"{self.path} takes images whose {name} is a multiple of 32, got {side}.")
 
-    def _entry(self, images: Tensor) -> Tensor:
-        """What the file takes of normalised images."""
-        data = self.metadata
-        if data.input == "float32":
-            return images.contiguous()
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.mean, data.std))
-        levels = ((images * std + mean) * 255).round().clamp(0, 255)
-        return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+def entry(images: Tensor, metadata: Metadata) -> Tensor:
+    """What a file takes of normalised images (N, 3, H, W): them, or the bytes that they were."""
+    if metadata.input == "float32":
+        return images.contiguous()
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (metadata.mean, metadata.std))
+    levels = ((images * std + mean) * 255).round().clamp(0, 255)
+    return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def load_exported(path: str | Path, threads: int = 0) -> ExportedModel:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from transxnet.deploy.onnx_graph import tidy, translations
 from transxnet.errors import UserError
 from transxnet.files import write_whole
 
@@ -28,14 +29,18 @@ def versions() -> dict[str, str]:
 def to_onnx(program: ExportedProgram, outputs: Sequence[str]) -> Any:
     """The program as ``torch.onnx.ONNXProgram``, its constants folded."""
     _packages()
-    return torch.onnx.export(
+    result = torch.onnx.export(
         program,
         dynamo=True,
         opset_version=OPSET,
         input_names=["images"],
         output_names=list(outputs),
+        custom_translation_table=translations(),
         verbose=False,
     )
+    assert result is not None
+    tidy(result.model)
+    return result
 
 
 def write(program: ExportedProgram, outputs: Sequence[str], texts: Mapping[str, str], dtype: str, path: Path) -> None:

@@ -57,7 +57,7 @@ def publish(scratch: Path, path: Path) -> None:
 
 def read_texts(path: Path) -> dict[str, str]:
     """A model's metadata."""
-    model = _read(path)
+    model = read(path)
     if not model.has_rt_info([_SECTION]):
         return {}
     return {PREFIX + key: value.astype(str) for key, value in model.get_rt_info([_SECTION]).value.items()}
@@ -76,7 +76,7 @@ class Session:
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _PRECISIONS[dtype]}
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
-        self._compiled = _package().Core().compile_model(_read(path), "CPU", options)
+        self._compiled = _package().Core().compile_model(read(path), "CPU", options)
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         """The outputs, in the file's order."""
@@ -84,7 +84,8 @@ class Session:
         return [torch.from_numpy(results[i].copy()) for i in range(len(results))]
 
 
-def _read(path: Path) -> Any:
+def read(path: Path) -> Any:
+    """The file as ``openvino.Model``."""
     if not path.with_suffix(".bin").is_file():
         raise UserError(f"{path.with_suffix('.bin')} is missing: an OpenVINO model is two files, which go together.")
     try:

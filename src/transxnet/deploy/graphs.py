@@ -114,7 +114,8 @@ class DetectorGraph(nn.Module):
         images = F.pad((images - self.mean) / self.std, (0, -width % 32, 0, -height % 32))
         levels = [self._candidates(level, x) for level, x in enumerate(self.backbone(images).values())]
         boxes, labels, scores = (torch.cat(parts) for parts in zip(*levels, strict=True))
-        boxes = torch.stack([x.clamp(0, side) for x, side in zip(boxes.unbind(1), (width, height) * 2, strict=True)], 1)
+        limits = torch.stack([torch.scalar_tensor(side, dtype=boxes.dtype) for side in (width, height) * 2])
+        boxes = torch.minimum(boxes.clamp(min=0), limits)
         kept = nms(boxes + self._apart(labels, boxes.max() + 1), scores, self.nms_thresh)
         return self._first(boxes[kept]), self._first(labels[kept] + 1), self._first(scores[kept])
 
@@ -125,7 +126,7 @@ class DetectorGraph(nn.Module):
         total = scores.shape[0]
         # An image of any size may have fewer places than candidates.
         scores, index = F.pad(scores, (0, self.candidates)).topk(self.candidates)
-        index = index.clamp(max=total - 1)
+        index = torch.minimum(index, torch.scalar_tensor(total - 1, dtype=index.dtype))
         place, labels = index // self.num_classes, index % self.num_classes
         anchors = self._anchors(level, *features.shape[2:])
         return self.box_coder.decode_single(deltas[place], anchors[place]), labels, scores

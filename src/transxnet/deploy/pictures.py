@@ -58,7 +58,7 @@ def as_bytes(pictures: Sequence[Image.Image], size: tuple[int, int], batch: int)
         turn = i // len(pictures)
         if turn:
             pixels = np.roll(pixels[:, ::-1] if turn % 2 else pixels, turn * 7, axis=1)
-        images.append(torch.from_numpy(np.ascontiguousarray(pixels)))
+        images.append(torch.from_numpy(pixels.copy()))
     return torch.stack(images)
 
 

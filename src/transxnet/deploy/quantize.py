@@ -10,14 +10,12 @@ import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor
-from torch.export import ExportedProgram
 
 from transxnet.data.image_set import ClassificationDataset, ImageSet
 from transxnet.data.labels import align_classes
 from transxnet.data.sources import open_source
 from transxnet.deploy import format_openvino
-from transxnet.deploy.exportable import Exportable
-from transxnet.deploy.exported import ExportedModel
+from transxnet.deploy.exported import ExportedModel, entry
 from transxnet.deploy.metadata import Metadata
 from transxnet.errors import UserError
 from transxnet.tasks.plan_classify import open_data
@@ -31,64 +29,58 @@ CALIBRATION = 300
 BATCH = 16
 """Images at once where the batch is open."""
 
+_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
+
 
 def quantize(
-    program: ExportedProgram,
-    exportable: Exportable,
-    metadata: Metadata,
+    floating: Path,
     path: Path,
+    trained: TrainedModel,
+    metadata: Metadata,
     data: str | Path | None,
     allowed: float,
     console: Console,
 ) -> None:
-    """Write a classifier in int8 as an OpenVINO model.
+    """Make an int8 model of a classifier's OpenVINO model.
 
     Layers go back to higher precision, those first whose quantisation costs most, until no more accuracy is lost than
     is allowed.
 
     Args:
-        program: traced in float32.
-        exportable: what was traced.
-        metadata: of the file.
-        path: of the file.
+        floating: the model.
+        path: of the int8 model.
+        trained: what it was made from.
+        metadata: of the model.
         data: labelled images; by default the run's.
         allowed: points of accuracy that may be lost on the held-out part.
         console: where to report.
 
     Raises:
-        UserError: no classifier, data that does not fit it, or more accuracy is lost.
+        UserError: data that does not fit the model, or more accuracy is lost.
     """
-    if exportable.task != "classify":
-        raise UserError(f"--int8 is for classifiers, whose accuracy can be held; this is for the task {metadata.task}.")
-    if not 0 <= allowed <= 100:
-        raise UserError(f"allow_accuracy_drop must be points of accuracy from 0 to 100, got {allowed:g}.")
     nncf = _package()
-    train, held_out, where = labelled_parts(exportable.trained, data)
-    model = format_openvino.convert(program, metadata.outputs)
-    full = replace(metadata, dtype=metadata.dtype.removeprefix("int8-").replace("int8", "float32"))
-    format_openvino.save(model, full.to_texts(), full.dtype, path)
-    before = _accuracy(path, full, held_out, console)
-    inputs = _Inputs(metadata, exportable)
+    train, held_out, where = labelled_parts(trained, data)
+    before = _accuracy(floating, metadata, held_out, console)
     chosen = np.random.default_rng(0).permutation(len(train))[:CALIBRATION]
-    calibration, validation = train.subset(np.sort(chosen)), held_out
-    with console.status(f"quantising, calibrated on {len(calibration)} images of {where}"):
-        result = nncf.quantize_with_accuracy_control(
-            model,
-            nncf.Dataset(inputs.batches(calibration, 1), lambda item: item[0]),
-            nncf.Dataset(inputs.batches(validation, 1)),
-            validation_fn=_validate,
-            max_drop=allowed / 100,
-            drop_type=nncf.DropType.ABSOLUTE,
-            subset_size=len(calibration),
-        )
-    format_openvino.save(result, metadata.to_texts(), "int8", path)
-    after = _accuracy(path, metadata, held_out, console)
+    calibration = train.subset(np.sort(chosen))
+    console.print(f"  quantising, calibrated on {len(calibration)} images of {where}", **_PLAIN)
+    model = nncf.quantize_with_accuracy_control(
+        format_openvino.read(floating),
+        nncf.Dataset(_Batches(metadata, calibration, 1), lambda item: item[0]),
+        nncf.Dataset(_Batches(metadata, held_out, 1)),
+        validation_fn=_validate,
+        max_drop=allowed / 100,
+        drop_type=nncf.DropType.ABSOLUTE,
+        subset_size=len(calibration),
+    )
+    small = "int8" if metadata.dtype == "float32" else f"int8-{metadata.dtype}"
+    reduced = replace(metadata, dtype=small, versions={**metadata.versions, "nncf": nncf.__version__})
+    format_openvino.save(model, reduced.to_texts(), reduced.dtype, path)
+    after = _accuracy(path, reduced, held_out, console)
     console.print(
         f"  accuracy on {len(held_out):,} held-out images of {where}: {before:.2%} before, {after:.2%} in int8; "
-        f"{_quantised(result)}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
+        f"{_quantised(model)}",
+        **_PLAIN,
     )
     if before - after > allowed / 100 + 1e-9:
         raise UserError(
@@ -104,12 +96,9 @@ def labelled_parts(trained: TrainedModel, data: str | Path | None) -> tuple[Imag
         UserError: there are none, or their classes are not the model's.
     """
     config = None if trained.run is None else trained.run.read_config()
-    own = isinstance(config, ClassifyConfig) and (data is None or str(data) == config.data)
-    if own:
-        assert trained.run is not None and isinstance(config, ClassifyConfig)
+    if isinstance(config, ClassifyConfig) and (data is None or str(data) == config.data):
+        assert trained.run is not None
         source, where = open_data(config, trained.run.stored_split), config.data
-    elif data is None:
-        raise UserError("--int8 needs labelled images to calibrate on and to measure the accuracy on: give --data.")
     else:
         source, where = open_source(str(data)), str(data)
     if not isinstance(source.train, ImageSet) or not isinstance(source.val, ImageSet):
@@ -121,29 +110,20 @@ def labelled_parts(trained: TrainedModel, data: str | Path | None) -> tuple[Imag
     return train, val, where
 
 
-class _Inputs:
-    """Images as a file takes them."""
+class _Batches:
+    """A sequence of (input, labels) as a file takes them, made when asked for.
 
-    def __init__(self, metadata: Metadata, exportable: Exportable):
-        self.metadata = metadata
+    Args:
+        metadata: of the file; with a fixed batch the batches have its size.
+        images: the last of them fills up the last batch.
+        size: of the batches otherwise.
+    """
+
+    def __init__(self, metadata: Metadata, images: ImageSet, size: int):
         preprocessing = metadata.preprocessing
         assert preprocessing is not None
-        self.transform = preprocessing.transform()
-
-    def batches(self, images: ImageSet, size: int) -> "_Batches":
-        """(input, labels) of whole batches; those of a file with a fixed batch have its size."""
-        return _Batches(self, ClassificationDataset(images, self.transform), self.metadata.batch or size)
-
-    def entry(self, images: Tensor) -> np.ndarray:
-        """What the file takes of normalised images."""
-        return ExportedModel(Path(), self.metadata, lambda x: [x])._entry(images).numpy()
-
-
-class _Batches:
-    """A sequence of (input, labels), made when asked for."""
-
-    def __init__(self, inputs: _Inputs, dataset: ClassificationDataset, size: int):
-        self.inputs, self.dataset, self.size = inputs, dataset, size
+        self.metadata, self.size = metadata, metadata.batch or size
+        self.dataset = ClassificationDataset(images, preprocessing.transform())
 
     def __len__(self) -> int:
         return -(-len(self.dataset) // self.size)
@@ -153,7 +133,7 @@ class _Batches:
             raise IndexError(index)
         places = [min(index * self.size + i, len(self.dataset) - 1) for i in range(self.size)]
         images, labels, _ = zip(*(self.dataset[place] for place in places), strict=True)
-        return self.inputs.entry(torch.stack(images)), np.array(labels)
+        return entry(torch.stack(images), self.metadata).numpy(), np.array(labels)
 
 
 def _validate(compiled: Any, items: Iterable[Any]) -> tuple[float, None]:

@@ -100,7 +100,7 @@ def close(actual: Tensor, truth: Tensor, rel: float = 1e-4) -> None:
 # The file gives what the model gives
 
 
-@pytest.mark.parametrize("format", ["onnx", "openvino"])
+@pytest.mark.parametrize("format", ["onnx", pytest.param("openvino", marks=pytest.mark.long)])
 @torch.no_grad()
 def test_batches_of_different_images_are_right_at_any_number(ours, tmp_path, console, format):
     file = export(ours.path, format=format, out=tmp_path / f"net{SUFFIX[format]}", console=console)
@@ -113,6 +113,7 @@ def test_batches_of_different_images_are_right_at_any_number(ours, tmp_path, con
     assert not torch.allclose(each[0], each[1], atol=1e-3 * each.abs().max().item())
 
 
+@pytest.mark.long
 @torch.no_grad()
 def test_any_height_and_width_in_steps_of_32(ours, tmp_path, console):
     file = export(ours.path, dynamic="batch,height,width", out=tmp_path / "net.onnx", console=console)
@@ -125,19 +126,20 @@ def test_any_height_and_width_in_steps_of_32(ours, tmp_path, console):
 
 
 @torch.no_grad()
-def test_a_fixed_batch_is_filled_up_and_bytes_are_normalised_inside(ours, tmp_path, console):
+def test_a_fixed_batch_is_filled_up_and_bytes_are_normalised_inside(theirs, tmp_path, console):
     options = dict(dynamic="none", batch=2, with_preprocessing=True, console=console)
-    file = export(ours.path, out=tmp_path / "net.onnx", **options)
+    file = export(theirs.path, out=tmp_path / "net.onnx", **options)
     levels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     (logits,) = onnxruntime.InferenceSession(str(file)).run(["logits"], {"images": levels})
     prepared = preprocessing(64)
     x = (levels / 255 - prepared["mean"]) / prepared["std"]
     x = torch.from_numpy(x).permute(0, 3, 1, 2).float()
-    model, exported = load_trained(ours.path).model, load_exported(file)
+    model, exported = load_trained(theirs.path).model, load_exported(file)
     close(torch.from_numpy(logits), model(x))
     close(exported(torch.cat([x, x[:1]])), model(torch.cat([x, x[:1]])))
 
 
+@pytest.mark.long
 @torch.no_grad()
 def test_features_are_the_outputs_of_the_stages(ours, tmp_path, console):
     file = export(ours.path, features=True, format="openvino", out=tmp_path / "maps.xml", console=console)
@@ -158,7 +160,7 @@ def test_a_segmenter_takes_photographs_of_any_size(segmenter, tmp_path, console)
     assert exported.metadata.resize == {"scale": [128, 64], "multiple": 32}
 
 
-@pytest.mark.parametrize("dynamic", ["height,width", "none"])
+@pytest.mark.parametrize("dynamic", ["none", pytest.param("height,width", marks=pytest.mark.long)])
 @torch.no_grad()
 def test_a_detector_gives_its_boxes_after_suppression(detector, tmp_path, console, dynamic):
     options = dict(size="64x96", dynamic=dynamic, console=console)
@@ -186,6 +188,7 @@ def test_a_compiled_package_gives_the_same(ours, tmp_path, console, dynamic):
     assert exported.class_names == CLASSES
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("format", "dtype"), [("onnx", "float16"), ("openvino", "float16"), ("openvino", "bfloat16")])
 @torch.no_grad()
 def test_half_precision_stays_near(theirs, tmp_path, console, format, dtype):

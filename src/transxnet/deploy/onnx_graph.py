@@ -26,9 +26,10 @@ def attention(
     The scale goes to the keys, which are few; the exporter scales keys and queries, and reshapes the keys twice.
     """
     import onnx_ir
-    from onnxscript import opset20 as op
+    from onnxscript import opset20
     from onnxscript.function_libs.torch_lib.ops.nn import aten_scaled_dot_product_attention
 
+    op: Any = opset20  # its hints know no Python numbers
     masked = attn_mask is not None and attn_mask.dtype == onnx_ir.DataType.BOOL
     head_dim = query.shape[3]
     if is_causal or enable_gqa or masked or dropout_p or not isinstance(head_dim, int):

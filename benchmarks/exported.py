@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks import plain_reference
+from benchmarks.plain_reference import compute_plainly
 from transxnet.deploy import format_onnx, format_openvino
 from transxnet.deploy.exportable import inference_form
 from transxnet.deploy.graphs import ClassifierGraph, Entry
@@ -39,7 +39,7 @@ MODELS = ("published", "ours", "ours-open", "swin_tiny_patch4_window7_224", "con
 def network(name: str, variant: str, size: int) -> nn.Module:
     """A network by its name here, or by timm's."""
     if name == "published":
-        return getattr(plain_reference, variant)(img_size=size).eval()
+        return compute_plainly(create_model(variant, img_size=size)).eval()
     if name.startswith("ours"):
         return inference_form(create_model(variant, img_size=size).eval(), (size, size))
     return create_model(name).eval()

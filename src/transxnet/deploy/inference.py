@@ -148,6 +148,8 @@ class InferenceOSRA(nn.Module):
         k, v = self.kv(depthwise(self.reduction(x), self.refinement)).chunk(2, dim=1)
         attention = attention_by_rows if isinstance(pos_bias, PositionBiasRows) else biased_attention
         out = attention(self._heads(self.q(x)), self._heads(k), self._heads(v), pos_bias)
+        if torch.compiler.is_exporting():  # other runtimes have layouts of their own, and each transpose is a copy
+            return out.transpose(2, 3).reshape(x.shape)
         # Heads side by side, (B, N, C), is channels_last without a copy.
         return out.transpose(1, 2).flatten(2).transpose(1, 2).unflatten(2, x.shape[2:])
 

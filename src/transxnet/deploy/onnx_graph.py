@@ -8,7 +8,10 @@ import torch
 
 def translations() -> dict[Any, Any]:
     """Of PyTorch's operators for which the exporter's own translation takes more than it needs."""
-    return {torch.ops.aten.scaled_dot_product_attention.default: attention}
+    return {
+        torch.ops.aten.scaled_dot_product_attention.default: attention,
+        torch.ops.aten.group_norm.default: group_norm,
+    }
 
 
 def attention(
@@ -41,6 +44,30 @@ def attention(
     return op.MatMul(op.Softmax(scores, axis=-1), value)
 
 
+def group_norm(
+    input: Any,
+    num_groups: int,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Any:
+    """``F.group_norm`` of which a weight and a bias that are not there cost nothing.
+
+    The exporter multiplies by ones and adds zeros in their place, two passes over all of the features.
+    """
+    from onnxscript import opset20
+
+    op: Any = opset20
+    ones, zeros = (op.CastLike(op.Constant(value_floats=[value] * num_groups), input) for value in (1.0, 0.0))
+    groups = op.Reshape(input, op.Constant(value_ints=[0, num_groups, -1]))
+    x = op.Reshape(op.InstanceNormalization(groups, ones, zeros, epsilon=eps), op.Shape(input))
+    per_channel = op.Constant(value_ints=[-1] + [1] * (len(input.shape) - 2))
+    if weight is not None:
+        x = op.Mul(x, op.Reshape(weight, per_channel))
+    return x if bias is None else op.Add(x, op.Reshape(bias, per_channel))
+
+
 def tidy(model: Any) -> None:
     """Take out what is computed of constants alone, what nobody uses, and where in whose files it comes from.
 
@@ -55,11 +82,16 @@ def tidy(model: Any) -> None:
 
 
 def _fold_splits(model: Any) -> None:
-    """Split weights here, which the exporter leaves to be split in every pass."""
+    """Split weights here, which the exporter leaves to be split in every pass, and nothing into one part."""
     import onnx_ir
 
     for node in list(model.graph):
-        if node.op_type != "Split" or node.inputs[0].const_value is None:
+        if node.op_type != "Split":
+            continue
+        if len(node.outputs) == 1 and not node.outputs[0].is_graph_output():
+            node.outputs[0].replace_all_uses_with(node.inputs[0])
+            continue
+        if node.inputs[0].const_value is None:
             continue
         if len(node.inputs) < 2 or node.inputs[1] is None or node.inputs[1].const_value is None:
             continue

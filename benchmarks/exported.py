@@ -52,7 +52,7 @@ def write(name: str, variant: str, runtime: str, batch: int, size: int, folder: 
     plain = Entry((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), False, torch.float32)
     graph = ClassifierGraph(plain, network(name, variant, size)).eval()
     dynamic = ("batch",) if name.endswith("-open") else ()
-    program = trace(graph, example((size, size), max(2, batch) if dynamic else batch, False), dynamic)
+    program = trace(graph, example((size, size), batch, False, dynamic), dynamic)
     module.write(program, ["logits"], {}, dtype, path)
     return path
 

@@ -109,7 +109,7 @@ def export(
     console.print(f"{subject.label}: {_words(metadata)}", **_PLAIN)
     count = metadata.batch or BATCHES[-1]
     pictures, where = real_pictures(exportable.trained, None if data is None else str(data), count)
-    traced = trace(exportable.graph, example(sides, metadata.batch or 2, with_preprocessing), axes)
+    traced = trace(exportable.graph, example(sides, batch, with_preprocessing, axes), axes)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         scratch = Path(folder) / path.name
         module.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)

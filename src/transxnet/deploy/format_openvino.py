@@ -60,7 +60,8 @@ def read_texts(path: Path) -> dict[str, str]:
     model = read(path)
     if not model.has_rt_info([_SECTION]):
         return {}
-    return {PREFIX + key: value.astype(str) for key, value in model.get_rt_info([_SECTION]).value.items()}
+    values = model.get_rt_info([_SECTION]).value  # texts where they were set, wrapped where they were read
+    return {PREFIX + key: value if isinstance(value, str) else value.astype(str) for key, value in values.items()}
 
 
 class Session:

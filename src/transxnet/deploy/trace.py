@@ -11,6 +11,10 @@ from transxnet.errors import UserError
 
 AXES = ("batch", "height", "width")
 
+_LEAST = {"batch": 2, "height": 320, "width": 448}
+"""To trace open axes with, at least. A tracer takes sizes of 1, and equal ones, for what they happen to be; these are
+neither at any stride up to a detector's 128."""
+
 
 def trace(graph: nn.Module, images: Tensor, dynamic: Sequence[str]) -> ExportedProgram:
     """Trace a module that takes images.
@@ -38,9 +42,12 @@ def trace(graph: nn.Module, images: Tensor, dynamic: Sequence[str]) -> ExportedP
         raise UserError(f"PyTorch can't trace this network{hint}. {reason}") from error
 
 
-def example(size: tuple[int, int], batch: int, uint8: bool) -> Tensor:
-    """Images to trace with: noise, since nothing about their content is looked at."""
+def example(size: Sequence[int], batch: int, uint8: bool, dynamic: Sequence[str] = ()) -> Tensor:
+    """Images to trace with: noise, since nothing about their content is looked at, larger where axes are open."""
     random = torch.Generator().manual_seed(0)
+    batch, *size = (
+        max(side, _LEAST[axis]) if axis in dynamic else side for axis, side in zip(AXES, (batch, *size), strict=True)
+    )
     if uint8:
         return torch.randint(0, 256, (batch, *size, 3), generator=random, dtype=torch.uint8)
     return torch.randn(batch, 3, *size, generator=random)

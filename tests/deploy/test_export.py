@@ -342,8 +342,9 @@ def test_int8_keeps_the_accuracy(theirs, tmp_path, console):
     assert "held-out images" in said
     assert "convolutions and matrix products are in int8" in said
     assert " 0 of " not in said
-    x = images(2, 64, 64)
-    close(load_exported(file)(x), load_trained(theirs.path).model(x).detach(), 0.2)
+    x = images(7, 64, 64)
+    both = torch.stack([load_exported(file)(x).flatten(), load_trained(theirs.path).model(x).detach().flatten()])
+    assert torch.corrcoef(both)[0, 1] > 0.95
 
 
 def test_int8_needs_labelled_images(tmp_path, console):

@@ -1,6 +1,8 @@
 """ONNX files, run by ONNX Runtime."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +31,16 @@ def versions() -> dict[str, str]:
 def to_onnx(program: ExportedProgram, outputs: Sequence[str]) -> Any:
     """The program as ``torch.onnx.ONNXProgram``, its constants folded."""
     _packages()
-    result = torch.onnx.export(
-        program,
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=["images"],
-        output_names=list(outputs),
-        custom_translation_table=translations(),
-        verbose=False,
-    )
+    with _quiet("onnxscript"):  # it warns of every split of weights that it leaves, which tidy folds
+        result = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=list(outputs),
+            custom_translation_table=translations(),
+            verbose=False,
+        )
     assert result is not None
     tidy(result.model)
     return result
@@ -96,6 +99,18 @@ class Session:
         """The outputs, in the file's order."""
         results = self._session.run(None, {"images": np.ascontiguousarray(images.numpy())})
         return [torch.from_numpy(result) for result in results]
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep back a package's warnings."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _packages() -> tuple[Any, Any]:

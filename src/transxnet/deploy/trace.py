@@ -1,5 +1,6 @@
 """Tracing a network into a program whose sizes are fixed or open."""
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -33,7 +34,8 @@ def trace(graph: nn.Module, images: Tensor, dynamic: Sequence[str]) -> ExportedP
         for name in dynamic
     }
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module="torchvision")  # its own to mend
             return export(graph, (images,), dynamic_shapes=(open_axes or None,), strict=False)
     except Exception as error:  # torch.export raises errors of many kinds
         what = " and ".join(dynamic)

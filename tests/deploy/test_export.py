@@ -127,9 +127,9 @@ def test_any_height_and_width_in_steps_of_32(ours, tmp_path, console):
 
 @torch.no_grad()
 def test_a_fixed_batch_is_filled_up_and_bytes_are_normalised_inside(theirs, tmp_path, console):
-    options = dict(dynamic="none", batch=2, with_preprocessing=True, console=console)
+    options = dict(dynamic="none", batch=2, size=96, with_preprocessing=True, console=console)
     file = export(theirs.path, out=tmp_path / "net.onnx", **options)
-    levels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    levels = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
     (logits,) = onnxruntime.InferenceSession(str(file)).run(["logits"], {"images": levels})
     prepared = preprocessing(64)
     x = (levels / 255 - prepared["mean"]) / prepared["std"]
@@ -137,6 +137,8 @@ def test_a_fixed_batch_is_filled_up_and_bytes_are_normalised_inside(theirs, tmp_
     model, exported = load_trained(theirs.path).model, load_exported(file)
     close(torch.from_numpy(logits), model(x))
     close(exported(torch.cat([x, x[:1]])), model(torch.cat([x, x[:1]])))
+    picture = Image.fromarray(levels[0])
+    assert exported.preprocessing.transform()(picture).shape == (3, 96, 96)
 
 
 @pytest.mark.long

@@ -223,6 +223,9 @@ def _metadata(
         source = str(trained.run.path)
     else:
         source = "untrained" if subject.untrained else "published" if file is None else str(file)
+    resize = dict(exportable.resize)
+    if "img_size" in resize and sides[0] == sides[1]:
+        resize["img_size"] = sides[0]
     config = getattr(trained.run, "read_config", lambda: None)()
     return Metadata(
         task=exportable.task,
@@ -235,7 +238,7 @@ def _metadata(
         size=sides,
         batch=0 if "batch" in axes else batch,
         dynamic=axes,
-        resize=exportable.resize,
+        resize=resize,
         outputs=exportable.outputs,
         score_threshold=exportable.score_threshold,
         dtype=dtype,

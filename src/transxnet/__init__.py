@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from transxnet.analysis.erf import erf
     from transxnet.analysis.explain import explain
     from transxnet.analysis.speed import bench
+    from transxnet.deploy.export import export
+    from transxnet.deploy.exported import load_exported
+    from transxnet.deploy.metadata import read_metadata
     from transxnet.deploy.reparameterize import reparameterize
     from transxnet.tasks.ablate import ablate
     from transxnet.tasks.config import TrainConfig
@@ -37,8 +40,11 @@ __all__ = [
     "erf",
     "eval",
     "explain",
+    "export",
     "info",
+    "load_exported",
     "predict",
+    "read_metadata",
     "reparameterize",
     "train",
 ]
@@ -53,8 +59,11 @@ _LAZY = {
     "erf": ("transxnet.analysis.erf", "erf"),
     "eval": ("transxnet.tasks.evaluate", "evaluate"),
     "explain": ("transxnet.analysis.explain", "explain"),
+    "export": ("transxnet.deploy.export", "export"),
     "info": ("transxnet.analysis.cost", "info"),
+    "load_exported": ("transxnet.deploy.exported", "load_exported"),
     "predict": ("transxnet.tasks.predict", "predict"),
+    "read_metadata": ("transxnet.deploy.metadata", "read_metadata"),
     "reparameterize": ("transxnet.deploy.reparameterize", "reparameterize"),
     "train": ("transxnet.tasks.train", "train"),
 }

@@ -10,7 +10,6 @@ import pytest
 from PIL import ExifTags, Image
 
 from transxnet.errors import UserError
-from transxnet.web import pictures
 from transxnet.web.pictures import ENLARGED, for_the_browser, more_than_one, read_picture, within_pixels
 
 ORANGE = (200, 120, 40)

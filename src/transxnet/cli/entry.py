@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from transxnet.cli import analyses, measuring, training, using
+from transxnet.cli import analyses, deploying, measuring, training, using
 from transxnet.errors import Interrupted, UserError, nearest
 from transxnet.version import __version__
 
@@ -18,6 +18,7 @@ DESCRIPTION = """TransXNet: train, evaluate and use a vision backbone with a dua
   transxnet eval RUN [DATA]      how good is it, on held-out or other images whose truth is known
   transxnet predict RUN IMAGE... what does it say about these images
   transxnet app RUN              a page in the browser to try it on any picture
+  transxnet export RUN           a file that runs without this package: ONNX, OpenVINO, AOTInductor
   transxnet info MODEL           parameters, multiply-adds, stages
   transxnet bench MODEL...       speed and memory, measured in turns
   transxnet erf MODEL...         effective receptive fields, side by side
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "eval": using.run_eval,
     "predict": using.run_predict,
     "app": using.run_app,
+    "export": deploying.run_export,
     "info": measuring.run_info,
     "bench": measuring.run_bench,
     "erf": analyses.run_erf,

@@ -24,7 +24,12 @@ from transxnet.deploy.folding import (
 from transxnet.deploy.position_bias import PositionBiasRows, attention_by_rows
 from transxnet.layers import MSFFN, OSRA, STE, Block, IDConv, LayerScale
 from transxnet.layers.osra import OverlappingSpatialReduction
-from transxnet.ops import biased_attention, dynamic_depthwise_conv2d, multiscale_depthwise_conv2d
+from transxnet.ops import (
+    adaptive_avg_pool2d,
+    biased_attention,
+    dynamic_depthwise_conv2d,
+    multiscale_depthwise_conv2d,
+)
 
 
 def may_overwrite(x: Tensor) -> bool:
@@ -103,7 +108,7 @@ class InferenceIDConv(nn.Module):
     def kernels(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The kernels and biases that this input calls for: (B, C, H, W) -> (B, C, K, K) and (B, C)."""
         K = self.kernel_size
-        pooled = torch.cat([F.adaptive_avg_pool2d(x, K).flatten(2), x.mean((2, 3))[:, :, None]], dim=2)
+        pooled = torch.cat([adaptive_avg_pool2d(x, K).flatten(2), x.mean((2, 3))[:, :, None]], dim=2)
         logits = self.expand(F.gelu(self.squeeze(pooled[..., None])))[..., 0]
         shares = logits.unflatten(1, self.bank.shape[:2]).softmax(dim=1)
         mixed = (shares * self.bank).sum(dim=1)
@@ -143,6 +148,8 @@ class InferenceOSRA(nn.Module):
         k, v = self.kv(depthwise(self.reduction(x), self.refinement)).chunk(2, dim=1)
         attention = attention_by_rows if isinstance(pos_bias, PositionBiasRows) else biased_attention
         out = attention(self._heads(self.q(x)), self._heads(k), self._heads(v), pos_bias)
+        if torch.compiler.is_exporting():  # other runtimes have layouts of their own, and each transpose is a copy
+            return out.transpose(2, 3).reshape(x.shape)
         # Heads side by side, (B, N, C), is channels_last without a copy.
         return out.transpose(1, 2).flatten(2).transpose(1, 2).unflatten(2, x.shape[2:])
 

@@ -85,7 +85,7 @@ class InferencePositionBias(PositionBias):
         self._resize()
 
     def forward(self, num_queries: int, num_keys: int) -> Tensor | PositionBiasRows:
-        if self.resized is not None and self.size == (num_queries, num_keys):
+        if self.resized is not None and isinstance(num_queries, int) and self.size == (num_queries, num_keys):
             return self.resized[None]
         if self._by_rows(num_queries, num_keys):
             # In place of the whole, this is what PositionBias keeps for the next pass.

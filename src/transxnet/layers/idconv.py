@@ -1,12 +1,11 @@
 """Input-dependent depthwise convolution (Sec. III-B1, Fig. 4b)."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transxnet.layers.checks import check_odd, check_positive
 from transxnet.layers.conv_norm import ConvNorm
-from transxnet.ops import dynamic_depthwise_conv2d
+from transxnet.ops import adaptive_avg_pool2d, dynamic_depthwise_conv2d
 
 
 class IDConv(nn.Module):
@@ -57,7 +56,7 @@ class IDConv(nn.Module):
 
     def kernels(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The kernels and biases that this input calls for: (B, C, H, W) -> (B, C, K, K) and (B, C)."""
-        weight = (self.attention(F.adaptive_avg_pool2d(x, self.kernel_size)) * self.weight).sum(dim=1)
+        weight = (self.attention(adaptive_avg_pool2d(x, self.kernel_size)) * self.weight).sum(dim=1)
         bias = (self.attention(x.mean((2, 3), keepdim=True)).flatten(2) * self.bias).sum(dim=1)
         return weight, bias
 

@@ -31,6 +31,8 @@ class PositionBias(nn.Module):
         compiling, learning = torch.compiler.is_compiling(), torch.is_grad_enabled()
         if learning and not compiling:
             self._kept = None  # an optimiser's step may follow, and that of a fused one goes uncounted
+        if not (isinstance(num_queries, int) and isinstance(num_keys, int)):  # an exported program of any size
+            return resize_position_bias(self.weight, size)
         if self.weight.shape[2:] == size:
             return self.weight.contiguous()
         if learning or compiling or self.weight.is_inference():

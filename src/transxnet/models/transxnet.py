@@ -65,7 +65,9 @@ class Stage(nn.Module):
         pos_bias = None
         if self.pos_bias is not None:
             height, width = x.shape[2:]
-            pos_bias = self.pos_bias(height * width, ceil(height / self.sr_ratio) * ceil(width / self.sr_ratio))
+            # Rounded up in whole numbers, which an exported program of any size has no others of.
+            keys = -(-height // self.sr_ratio) * -(-width // self.sr_ratio)
+            pos_bias = self.pos_bias(height * width, keys)
         for block in self.blocks:
             if self.grad_checkpointing and torch.is_grad_enabled():
                 x = checkpoint_block(block, x, pos_bias)

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from transxnet.ops import cpu, reference
+from transxnet.ops import cpu, products, reference
 from transxnet.ops.dispatch import choose
 
 
@@ -31,6 +32,8 @@ def dynamic_depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = No
 
         return library.dynamic_depthwise_conv2d(x, weight, bias)
     plain = cpu if implementation == "cpu" else reference
+    if torch.compiler.is_exporting() and not isinstance(x.shape[0], int):
+        plain = products
     return plain.dynamic_depthwise_conv2d(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
 
 
@@ -62,11 +65,29 @@ def multiscale_depthwise_conv2d(
         from transxnet.ops import library
 
         if gelu and torch.is_grad_enabled():  # its gradient needs what comes before it
-            return torch.nn.functional.gelu(library.multiscale_depthwise_conv2d(x, weights, biases, identity, False))
+            return F.gelu(library.multiscale_depthwise_conv2d(x, weights, biases, identity, False))
         return library.multiscale_depthwise_conv2d(x, weights, biases, identity, gelu)
     weights, biases = [w.to(x.dtype) for w in weights], [b.to(x.dtype) for b in biases]
     plain = cpu if implementation == "cpu" else reference
     return plain.multiscale_depthwise_conv2d(x, weights, biases, identity=identity, gelu=gelu)
+
+
+def adaptive_avg_pool2d(x: Tensor, size: int) -> Tensor:
+    """``F.adaptive_avg_pool2d``, in an exported program with operators that every format has.
+
+    Args:
+        x: (B, C, H, W).
+        size: of the output.
+
+    Returns:
+        (B, C, size, size).
+    """
+    if not torch.compiler.is_exporting():
+        return F.adaptive_avg_pool2d(x, size)
+    height, width = x.shape[2:]
+    if not (isinstance(height, int) and isinstance(width, int)) or height % size or width % size:
+        return products.adaptive_avg_pool2d(x, size)
+    return x if height == width == size else F.avg_pool2d(x, (height // size, width // size))
 
 
 def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -1,0 +1,127 @@
+"""Exported networks in their runtimes, in turns: images a second, and how many times the first one's.
+
+    python benchmarks/exported.py --batch 16 --rounds 5 --out benchmarks/results/exported-cpu-b16.json
+
+"published" is ``benchmarks/plain_reference.py``, the network computed as the published code computes it, exported like
+the others; "ours" what ``transxnet export`` makes of the same network with a fixed batch, and "ours-open" with an open
+one. Weights are random. Every network of a runtime is open at once; a round measures each for a while, in turns, so
+that what else the machine does falls on all of them.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.plain_reference import compute_plainly
+from transxnet.deploy import format_onnx, format_openvino
+from transxnet.deploy.exportable import inference_form
+from transxnet.deploy.graphs import ClassifierGraph, Entry
+from transxnet.deploy.trace import example, trace
+from transxnet.environment import environment
+from transxnet.models.create import create_model
+
+RUNTIMES: dict[str, tuple[Any, str]] = {
+    "openvino-bf16": (format_openvino, "bfloat16"),
+    "openvino-fp32": (format_openvino, "float32"),
+    "onnxruntime-fp32": (format_onnx, "float32"),
+}
+MODELS = ("published", "ours", "ours-open", "swin_tiny_patch4_window7_224", "convnext_tiny")
+
+
+def network(name: str, variant: str, size: int) -> nn.Module:
+    """A network by its name here, or by timm's."""
+    if name == "published":
+        return compute_plainly(create_model(variant, img_size=size)).eval()
+    if name.startswith("ours"):
+        return inference_form(create_model(variant, img_size=size).eval(), (size, size))
+    return create_model(name).eval()
+
+
+def write(name: str, variant: str, runtime: str, batch: int, size: int, folder: Path) -> Path:
+    """Export a network for a runtime."""
+    module, dtype = RUNTIMES[runtime]
+    path = folder / f"{name}-{runtime}-{batch}{module.SUFFIX}"
+    plain = Entry((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), False, torch.float32)
+    graph = ClassifierGraph(plain, network(name, variant, size)).eval()
+    dynamic = ("batch",) if name.endswith("-open") else ()
+    program = trace(graph, example((size, size), batch, False, dynamic), dynamic)
+    module.write(program, ["logits"], {}, dtype, path)
+    return path
+
+
+def rate(session: Callable[[Tensor], Any], images: Tensor, seconds: float) -> float:
+    """Images a second, of as many calls as fit."""
+    start, calls = time.perf_counter(), 0
+    while (spent := time.perf_counter() - start) < seconds or not calls:
+        session(images)
+        calls += 1
+    return calls * len(images) / spent
+
+
+def measure(runtime: str, batch: int, args: argparse.Namespace) -> dict[str, list[float]]:
+    """The rates of every network in every round."""
+    module, dtype = RUNTIMES[runtime]
+    images = example((args.size, args.size), batch, False)
+    with tempfile.TemporaryDirectory() as folder:
+        sessions = {}
+        for name in args.models:
+            print(f"  exporting {name}", flush=True)
+            path = write(name, args.variant, runtime, batch, args.size, Path(folder))
+            sessions[name] = module.Session(path, dtype, args.threads)
+        for session in sessions.values():
+            session(images)
+        rates: dict[str, list[float]] = {name: [] for name in sessions}
+        for _ in range(args.rounds):
+            for name, session in sessions.items():
+                rates[name].append(rate(session, images, args.seconds))
+    return rates
+
+
+def report(rates: dict[str, list[float]]) -> None:
+    """Print the medians, and the ratios to the first with their range over the rounds."""
+    first = next(iter(rates))
+    for name, values in rates.items():
+        ratios = [value / base for value, base in zip(values, rates[first], strict=True)]
+        print(
+            f"    {name:<32}{statistics.median(values):8.1f} img/s  {statistics.median(ratios):5.2f}x "
+            f"({min(ratios):.2f}-{max(ratios):.2f})",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--variant", default="transxnet_t", help="of published and ours")
+    parser.add_argument("--runtimes", nargs="+", default=list(RUNTIMES), choices=list(RUNTIMES))
+    parser.add_argument("--batch", nargs="+", type=int, default=[16, 1])
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="that each network runs in a round")
+    parser.add_argument("--threads", type=int, default=0, help="that compute; 0 for the runtime's choice")
+    parser.add_argument("--out", type=Path, help="a JSON file for every round's rates")
+    args = parser.parse_args()
+    facts = environment() | format_onnx.versions() | format_openvino.versions()
+    print("\n".join(f"{name:<14}{fact}" for name, fact in facts.items()), flush=True)
+    results = []
+    for runtime in args.runtimes:
+        for batch in args.batch:
+            print(f"\n{runtime}, {args.size}x{args.size}, batch {batch}", flush=True)
+            rates = measure(runtime, batch, args)
+            report(rates)
+            results.append({"runtime": runtime, "size": args.size, "batch": batch, "images_per_second": rates})
+    if args.out is not None:
+        settings = {name: str(value) for name, value in vars(args).items()}
+        args.out.write_text(json.dumps({"environment": facts, "settings": settings, "results": results}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+"""Exporting a trained model to a file that runs without this package."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from rich.console import Console
+
+from transxnet.analysis.subjects import Subject, find_subject
+from transxnet.deploy import format_onnx, format_openvino, format_pt2
+from transxnet.deploy.check import BATCHES, cases, compare, refuse_difference
+from transxnet.deploy.exportable import MULTIPLE, Exportable, make_exportable
+from transxnet.deploy.exported import Session
+from transxnet.deploy.metadata import FORMATS, Metadata
+from transxnet.deploy.pictures import real_pictures
+from transxnet.deploy.trace import AXES, example, trace
+from transxnet.errors import UserError, check_at_least, check_one_of, nearest
+from transxnet.files import plain_name
+from transxnet.tasks.progress import progress_bar
+from transxnet.tasks.trained import TrainedClassifier, TrainedDetector
+from transxnet.version import __version__
+
+_MODULES: dict[str, Any] = {"onnx": format_onnx, "openvino": format_openvino, "pt2": format_pt2}
+_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
+
+
+def export(
+    model: str | Path,
+    *,
+    format: Literal["onnx", "openvino", "pt2"] | None = None,
+    dynamic: str | None = None,
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    size: str | int | None = None,
+    batch: int = 1,
+    features: bool = False,
+    with_preprocessing: bool = False,
+    int8: bool = False,
+    data: str | Path | None = None,
+    allow_accuracy_drop: float = 1.0,
+    out: str | Path | None = None,
+    file: str | Path | None = None,
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> Path:
+    """Export a model to a file that runs without this package, and check the file against PyTorch.
+
+    The file gets its name when it has given what the model gives, on real images, in the format's runtime.
+
+    Args:
+        model: a run folder, or the name of a model with published weights.
+        format: onnx (ONNX Runtime), openvino (an .xml and a .bin file), or pt2 (compiled by AOTInductor for this
+            machine); by default onnx, or openvino with int8.
+        dynamic: which of batch, height and width stay open, joined by commas, or none; height and width in multiples of
+            32. By default batch for classifiers and features, height,width for detectors and segmenters.
+        dtype: to compute in; onnx has no bfloat16.
+        size: of the images, as in 224 or 800x1088 (height x width); by default the model's own.
+        batch: images at once where the batch is not open.
+        features: export the feature maps of the stages in the place of the model's answers.
+        with_preprocessing: take bytes (N, height, width, 3), and normalise them inside.
+        int8: quantise after training, calibrated on the data's training part; classifiers, as openvino.
+        data: pictures to check the file on; with int8 labelled ones, as for training. By default the run's own.
+        allow_accuracy_drop: points of accuracy on the held-out part that int8 may lose.
+        out: the file; by default named after the model, in this folder.
+        file: weights on disk, for a model by name.
+        overwrite: write over the file.
+        console: where to report; by default standard output.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: the model can't be opened or has no form for this format, an option that does not go with it, or a
+            file that does not give what the model gives.
+    """
+    console = console or Console()
+    kind = format or ("openvino" if int8 else "onnx")
+    check_one_of(tuple(FORMATS), format=kind)
+    module = _MODULES[kind]
+    check_at_least(1, batch=batch)
+    if dtype not in module.DTYPES:
+        raise UserError(f"dtype must be {' or '.join(map(repr, module.DTYPES))} for --format {kind}, got {dtype!r}.")
+    if int8 and (kind != "openvino" or dtype == "float16" or features):
+        raise UserError("--int8 goes with --format openvino, --dtype float32 or bfloat16, and without --features.")
+    if not 0 <= allow_accuracy_drop <= 100:
+        raise UserError(f"allow_accuracy_drop must be points of accuracy, from 0 to 100, got {allow_accuracy_drop:g}.")
+    sides = None if size is None else _sides(size)
+    subject = find_subject(model, file, None if sides is None else max(sides))
+    if subject.place:
+        raise UserError(f"{model} names a place in the network; an export is of the whole. Leave out the colon.")
+    if int8 and not isinstance(subject.trained, TrainedClassifier):
+        raise UserError(f"--int8 is for classifiers, whose accuracy can be held; {subject.label} is none.")
+    if int8 and subject.trained.run is None and data is None:
+        raise UserError("--int8 needs labelled images to calibrate on and to measure the accuracy on: give --data.")
+    path = _target(out, subject, kind, features, int8, overwrite)
+    axes = _axes(dynamic, subject, features)
+    sides = sides or _own_size(subject, features)
+    fixed = None if {"height", "width"} & set(axes) else sides
+    computed = torch.float32 if kind == "openvino" else getattr(torch, dtype)
+    exportable = make_exportable(
+        subject, features=features, static_size=fixed, uint8=with_preprocessing, dtype=computed
+    )
+    _check_sides(sides, axes, exportable)
+    if exportable.task == "detect" and batch != 1:
+        raise UserError(f"an exported detector takes one image at a time: leave out --batch {batch}.")
+    metadata = _metadata(subject, exportable, kind, axes, sides, batch, dtype, with_preprocessing, file)
+    console.print(f"{subject.label}: {_words(metadata)}", **_PLAIN)
+    count = metadata.batch or BATCHES[-1]
+    pictures, where = real_pictures(exportable.trained, None if data is None else str(data), count)
+    traced = trace(exportable.graph, example(sides, batch, with_preprocessing, axes), axes)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+        scratch = Path(folder) / path.name
+        module.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)
+        check(module.Session(scratch, dtype), exportable, metadata, pictures, console)
+        console.print(f"  images: {where}", **_PLAIN)
+        if int8:
+            from transxnet.deploy.quantize import quantize
+
+            floating, scratch = scratch, scratch.with_name(f"int8-{path.name}")
+            quantize(floating, scratch, subject.trained, metadata, data, allow_accuracy_drop, console)
+        module.publish(scratch, path)
+    size_on_disk = sum(each.stat().st_size for each in _files(path))
+    console.print(f"{path}  {size_on_disk / 1e6:,.1f} MB", **_PLAIN)
+    return path
+
+
+def check(
+    session: Session,
+    exportable: Exportable,
+    metadata: Metadata,
+    pictures: Sequence[Image.Image],
+    console: Console,
+) -> None:
+    """Compare a file with PyTorch on real images, say how far they are apart, and refuse one that is another model."""
+    with progress_bar(console, "checking", sum(1 for _ in cases(metadata))) as advance:
+        comparisons = compare(session, exportable, metadata, pictures, advance)
+    for comparison in comparisons:
+        height, width = comparison.size
+        same = "" if comparison.agreement is None else f", same class {comparison.agreement:.1%}"
+        console.print(
+            f"  checked on {comparison.batch} x {height}x{width}: largest difference {comparison.absolute:.2g}, "
+            f"{comparison.relative:.1g} of the largest value{same}",
+            **_PLAIN,
+        )
+    refuse_difference(comparisons, metadata.dtype)
+
+
+def _target(out: str | Path | None, subject: Subject, kind: str, features: bool, int8: bool, overwrite: bool) -> Path:
+    suffix = FORMATS[kind]
+    name = plain_name(Path(subject.label).name) + ("-features" if features else "") + ("-int8" if int8 else "")
+    path = Path(out) if out is not None else Path(name + suffix)
+    if path.suffix != suffix:
+        raise UserError(f"a file of the format {kind} ends in {suffix}, got {path}.")
+    if not path.parent.is_dir():
+        raise UserError(f"there is no folder {path.parent}. Make it, or choose another --out.")
+    for file in _files(path):
+        if file.is_dir() or (file.exists() and not overwrite):
+            raise UserError(f"{file} exists already. Write over it by --overwrite, or choose another --out.")
+    return path
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    """All files of an export."""
+    return (path, path.with_suffix(".bin")) if path.suffix == FORMATS["openvino"] else (path,)
+
+
+def _axes(dynamic: str | None, subject: Subject, features: bool) -> tuple[str, ...]:
+    """Which axes stay open, in their order."""
+    detector = isinstance(subject.trained, TrainedDetector) and not features
+    if dynamic is None:
+        return ("batch",) if features or isinstance(subject.trained, TrainedClassifier) else ("height", "width")
+    words = [] if dynamic in ("none", "") else dynamic.split(",")
+    for word in words:
+        if word not in AXES:
+            raise UserError(f"dynamic must be some of {', '.join(AXES)}, or none, got {word!r}.{nearest(word, AXES)}")
+    if detector and "batch" in words:
+        raise UserError("an exported detector takes one image at a time: leave batch out of --dynamic.")
+    return tuple(axis for axis in AXES if axis in words)
+
+
+def _sides(size: str | int) -> tuple[int, int]:
+    words = str(size).lower().split("x")
+    if len(words) > 2 or not all(word.isdecimal() and int(word) >= 32 for word in words):
+        raise UserError(f"size must be a side in pixels, or height x width as in 800x1088, at least 32, got {size!r}.")
+    return int(words[0]), int(words[-1])
+
+
+def _own_size(subject: Subject, features: bool) -> tuple[int, int]:
+    """What a model's images have by default; of dense models about a photograph of 4 x 3 at their scale."""
+    trained = subject.trained
+    if features or isinstance(trained, TrainedClassifier):
+        side = subject.preprocessing.img_size
+        return side, side
+    if isinstance(trained, TrainedDetector):
+        short, limit = trained.model.transform.min_size[-1], trained.model.transform.max_size
+    else:
+        limit, short = trained.scale  # type: ignore[attr-defined]
+    long = min(limit, round(short * 4 / 3))
+    return short + -short % MULTIPLE, long + -long % MULTIPLE
+
+
+def _check_sides(sides: tuple[int, int], axes: Sequence[str], exportable: Exportable) -> None:
+    for axis, side in zip(("height", "width"), sides, strict=True):
+        if (axis in axes or exportable.task in ("detect", "segment")) and side % MULTIPLE:
+            raise UserError(f"{axis} must be a multiple of {MULTIPLE} here, got {side}. Give --size.")
+
+
+def _metadata(
+    subject: Subject,
+    exportable: Exportable,
+    kind: str,
+    axes: tuple[str, ...],
+    sides: tuple[int, int],
+    batch: int,
+    dtype: str,
+    uint8: bool,
+    file: str | Path | None,
+) -> Metadata:
+    trained = subject.trained
+    if trained.run is not None:
+        source = str(trained.run.path)
+    else:
+        source = "untrained" if subject.untrained else "published" if file is None else str(file)
+    resize = dict(exportable.resize)
+    if "img_size" in resize and sides[0] == sides[1]:
+        resize["img_size"] = sides[0]
+    config = getattr(trained.run, "read_config", lambda: None)()
+    return Metadata(
+        task=exportable.task,
+        model=subject.label if config is None else config.model,
+        source=source,
+        class_names=[] if exportable.task == "features" else trained.class_names,
+        input="uint8" if uint8 else "float32",
+        mean=exportable.mean,
+        std=exportable.std,
+        size=sides,
+        batch=0 if "batch" in axes else batch,
+        dynamic=axes,
+        resize=resize,
+        outputs=exportable.outputs,
+        score_threshold=exportable.score_threshold,
+        dtype=dtype,
+        versions={"transxnet": __version__, "torch": torch.__version__, **_MODULES[kind].versions()},
+    )
+
+
+def _words(metadata: Metadata) -> str:
+    """What a file will take and give."""
+    height, width = (
+        f"any {axis}" if axis in metadata.dynamic else str(side)
+        for axis, side in zip(("height", "width"), metadata.size, strict=True)
+    )
+    count = f"batches of {metadata.batch}" if metadata.batch else "batches of any size"
+    kind = "bytes (N, height, width, 3)" if metadata.input == "uint8" else "float32 (N, 3, height, width)"
+    return f"{metadata.task} in {metadata.dtype}, {count}, {height} x {width}, {kind} -> {', '.join(metadata.outputs)}"

@@ -1,0 +1,152 @@
+"""From a trained model to what is exported, and to the PyTorch that it is held to."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from transxnet.analysis.subjects import Subject, backbone
+from transxnet.deploy.graphs import ClassifierGraph, DetectorGraph, Entry, FeaturesGraph, SegmenterGraph
+from transxnet.deploy.metadata import ExportTask
+from transxnet.deploy.reparameterize import reparameterize
+from transxnet.errors import UserError
+from transxnet.heads import RetinaNet
+from transxnet.models import TransXNet, TransXNetFeatures
+from transxnet.tasks.trained import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
+
+MULTIPLE = 32
+"""Of which both sides of an image are where they are dynamic, and always for detectors and segmenters."""
+
+Outputs = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """What is exported.
+
+    Attributes:
+        graph: the module to trace, in evaluation mode, on the CPU.
+        trained: the model that it was made from, in float32, untouched.
+        task: see :class:`~transxnet.deploy.metadata.Metadata`.
+        outputs: names.
+        mean: of each channel, that the input is normalised by.
+        std: likewise.
+        resize: how pictures are brought to the input's size.
+        score_threshold: see :class:`~transxnet.deploy.metadata.Metadata`.
+    """
+
+    graph: nn.Module
+    trained: TrainedModel
+    task: ExportTask
+    outputs: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: dict[str, Any]
+    score_threshold: float = 0.0
+
+    @torch.inference_mode()
+    def truth(self, images: Tensor) -> Outputs:
+        """What the model itself, as it was trained, says of images (N, 3, H, W) normalised by mean and std."""
+        if self.task == "detect":
+            return _found(self.trained.model, images)  # type: ignore[arg-type]
+        if self.task == "features":
+            network = backbone(self.trained)
+            return FeaturesGraph(Entry(self.mean, self.std, False, torch.float32), network)(images)
+        return (self.trained.model(images),)
+
+
+def make_exportable(
+    subject: Subject, *, features: bool, static_size: tuple[int, int] | None, uint8: bool, dtype: torch.dtype
+) -> Exportable:
+    """Find what to export of a model.
+
+    Args:
+        subject: the model.
+        features: its backbone's feature maps in the place of its answers.
+        static_size: height and width that the file will take, or None for any.
+        uint8: whether the file will take bytes.
+        dtype: to compute in.
+
+    Raises:
+        UserError: a model that has no form for export.
+    """
+    trained = subject.trained
+    if features or isinstance(trained, TrainedClassifier):
+        prepared = subject.preprocessing
+        network = inference_form(backbone(trained), static_size).to(dtype)
+        entry = Entry(prepared.mean, prepared.std, uint8, dtype)
+        resize = dict(img_size=prepared.img_size, crop_pct=prepared.crop_pct, interpolation=prepared.interpolation)
+        if features:
+            names = tuple(f"stride{stride}" for stride in _strides(network, subject.label))
+            graph: nn.Module = FeaturesGraph(entry, network)
+            return Exportable(graph.eval(), trained, "features", names, prepared.mean, prepared.std, resize)
+        graph = ClassifierGraph(entry, network)
+        return Exportable(graph.eval(), trained, "classify", ("logits",), prepared.mean, prepared.std, resize)
+    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    entry, padded = Entry(mean, std, uint8, dtype), _padded(static_size)
+    if isinstance(trained, TrainedSegmenter):
+        segmenter = _with_inference_body(trained.model, padded).to(dtype)
+        resize = dict(scale=list(trained.scale), multiple=MULTIPLE)
+        graph = SegmenterGraph(entry, segmenter)  # type: ignore[arg-type]
+        return Exportable(graph.eval(), trained, "segment", ("logits",), mean, std, resize)
+    assert isinstance(trained, TrainedDetector)
+    if not isinstance(trained.model, RetinaNet):
+        raise UserError(
+            f"{subject.label} is a Mask R-CNN, which can't be exported: its second stage cuts out as many regions as "
+            "its first proposes, from levels that go by their sizes, and then makes a mask for each. Accepted: "
+            "RetinaNet; or --features for the feature maps below either."
+        )
+    detector = _with_inference_body(trained.model, padded).to(dtype)
+    scaling = trained.model.transform
+    resize = dict(
+        min_size=scaling.min_size[-1], max_size=scaling.max_size, multiple=MULTIPLE, fill=list(scaling.image_mean)
+    )
+    graph = DetectorGraph(entry, detector)  # type: ignore[arg-type]
+    names, threshold = ("boxes", "labels", "scores"), trained.model.score_thresh
+    return Exportable(graph.eval(), trained, "detect", names, mean, std, resize, threshold)
+
+
+def inference_form(network: nn.Module, size: tuple[int, int] | None) -> nn.Module:
+    """The network for inference: folded where it is one of ours with the paper's parts, else a copy as it is.
+
+    Args:
+        network: left untouched.
+        size: height and width to keep the position bias for, or None.
+    """
+    if isinstance(network, TransXNet | TransXNetFeatures):
+        try:
+            return reparameterize(network, size)
+        except UserError:  # other parts in the place of the paper's
+            pass
+    return copy.deepcopy(network).requires_grad_(False).eval()
+
+
+def _with_inference_body(model: nn.Module, size: tuple[int, int] | None) -> nn.Module:
+    model = copy.deepcopy(model).requires_grad_(False).eval()
+    model.backbone.body = inference_form(model.backbone.body, size)
+    return model
+
+
+def _padded(size: tuple[int, int] | None) -> tuple[int, int] | None:
+    return None if size is None else (size[0] + -size[0] % MULTIPLE, size[1] + -size[1] % MULTIPLE)
+
+
+def _strides(network: nn.Module, label: str) -> Sequence[int]:
+    """Of the feature maps that :class:`FeaturesGraph` gives."""
+    info = getattr(network, "feature_info", None)
+    if info is None or not (hasattr(info, "reduction") or hasattr(network, "forward_intermediates")):
+        raise UserError(f"{label} does not give feature maps: timm knows no stages of it. Leave out --features.")
+    return info.reduction() if hasattr(info, "reduction") else [stage["reduction"] for stage in info]
+
+
+def _found(detector: RetinaNet, images: Tensor) -> Outputs:
+    """The detections in one image without resizing it, those below the threshold too."""
+    detector = copy.deepcopy(detector)
+    height, width = images.shape[2:]
+    detector.transform.min_size, detector.transform.max_size = (min(height, width),), max(height, width)
+    detector.score_thresh = 0.0
+    (found,) = detector(list(images))
+    return found["boxes"], found["labels"], found["scores"]

@@ -1,0 +1,123 @@
+"""ONNX files, run by ONNX Runtime."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from transxnet.deploy.onnx_graph import tidy, translations
+from transxnet.errors import UserError
+from transxnet.files import write_whole
+
+OPSET = 20
+"""The first with GELU as one operator."""
+
+SUFFIX = ".onnx"
+DTYPES = ("float32", "float16")
+
+
+def versions() -> dict[str, str]:
+    """Of what a file is written and checked with."""
+    onnx, runtime = _packages()
+    return {"onnx": onnx.__version__, "onnxruntime": runtime.__version__, "opset": str(OPSET)}
+
+
+def to_onnx(program: ExportedProgram, outputs: Sequence[str]) -> Any:
+    """The program as ``torch.onnx.ONNXProgram``, its constants folded."""
+    _packages()
+    with _quiet("onnxscript"):  # it warns of every split of weights that it leaves, which tidy folds
+        result = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=list(outputs),
+            custom_translation_table=translations(),
+            verbose=False,
+        )
+    assert result is not None
+    tidy(result.model)
+    return result
+
+
+def write(program: ExportedProgram, outputs: Sequence[str], texts: Mapping[str, str], dtype: str, path: Path) -> None:
+    """Write a file that ``onnx.checker`` finds in order.
+
+    Args:
+        program: traced.
+        outputs: names of its outputs.
+        texts: metadata.
+        dtype: that it computes in, as it was traced.
+        path: of the file.
+    """
+    onnx, _ = _packages()
+    result = to_onnx(program, outputs)
+    result.model.metadata_props.update(texts)
+    result.model.producer_name = "transxnet"
+    result.save(path, external_data=False)
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def publish(scratch: Path, path: Path) -> None:
+    """Give a file that was checked its name."""
+    write_whole(path, scratch.replace)
+
+
+def read_texts(path: Path) -> dict[str, str]:
+    """A file's metadata."""
+    onnx, _ = _packages()
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf's errors have no common kind
+        raise UserError(f"{path} can't be read as an ONNX file: {error}") from error
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+class Session:
+    """A file, open for inference.
+
+    Args:
+        path: of the file.
+        dtype: the file's, which ONNX Runtime follows by itself.
+        threads: that compute; 0 for as many as there are cores.
+    """
+
+    def __init__(self, path: Path, dtype: str, threads: int = 0):
+        _, runtime = _packages()
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # its warnings are about its own optimisations
+        self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """The outputs, in the file's order."""
+        results = self._session.run(None, {"images": np.ascontiguousarray(images.numpy())})
+        return [torch.from_numpy(result) for result in results]
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep back a package's warnings."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _packages() -> tuple[Any, Any]:
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401  torch.onnx needs it
+    except ImportError as error:
+        raise UserError(f"ONNX files need the package {error.name}: pip install 'transxnet[export]'") from error
+    return onnx, onnxruntime

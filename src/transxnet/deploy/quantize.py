@@ -1,0 +1,184 @@
+"""Post-training quantisation to 8-bit integers, by NNCF, with accuracy held to what was there before."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from transxnet.data.image_set import ClassificationDataset, ImageSet
+from transxnet.data.labels import align_classes
+from transxnet.data.sources import open_source
+from transxnet.deploy import format_openvino
+from transxnet.deploy.exported import ExportedModel, entry
+from transxnet.deploy.metadata import Metadata
+from transxnet.errors import UserError
+from transxnet.tasks.plan_classify import open_data
+from transxnet.tasks.progress import progress_bar
+from transxnet.tasks.task_configs import ClassifyConfig
+from transxnet.tasks.trained import TrainedModel
+
+CALIBRATION = 300
+"""Images that the ranges of activations are measured on, NNCF's own number."""
+
+BATCH = 16
+"""Images at once where the batch is open."""
+
+_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
+
+
+def quantize(
+    floating: Path,
+    path: Path,
+    trained: TrainedModel,
+    metadata: Metadata,
+    data: str | Path | None,
+    allowed: float,
+    console: Console,
+) -> None:
+    """Make an int8 model of a classifier's OpenVINO model.
+
+    Layers go back to higher precision, those first whose quantisation costs most, until no more accuracy is lost than
+    is allowed.
+
+    Args:
+        floating: the model.
+        path: of the int8 model.
+        trained: what it was made from.
+        metadata: of the model.
+        data: labelled images; by default the run's.
+        allowed: points of accuracy that may be lost on the held-out part.
+        console: where to report.
+
+    Raises:
+        UserError: data that does not fit the model, or more accuracy is lost.
+    """
+    nncf = _package()
+    train, held_out, where = labelled_parts(trained, data)
+    before = _accuracy(floating, metadata, held_out, console)
+    chosen = np.random.default_rng(0).permutation(len(train))[:CALIBRATION]
+    calibration = train.subset(np.sort(chosen))
+    console.print(f"  quantising, calibrated on {len(calibration)} images of {where}", **_PLAIN)
+    model = nncf.quantize_with_accuracy_control(
+        format_openvino.read(floating),
+        nncf.Dataset(_Batches(metadata, calibration, 1), lambda item: item[0]),
+        nncf.Dataset(_Batches(metadata, held_out, 1)),
+        validation_fn=_validate,
+        max_drop=allowed / 100,
+        drop_type=nncf.DropType.ABSOLUTE,
+        subset_size=len(calibration),
+    )
+    small = "int8" if metadata.dtype == "float32" else f"int8-{metadata.dtype}"
+    reduced = replace(metadata, dtype=small, versions={**metadata.versions, "nncf": nncf.__version__})
+    format_openvino.save(model, reduced.to_texts(), reduced.dtype, path)
+    after = _accuracy(path, reduced, held_out, console)
+    console.print(
+        f"  accuracy on {len(held_out):,} held-out images of {where}: {before:.2%} before, {after:.2%} in int8; "
+        f"{_quantised(model)}",
+        **_PLAIN,
+    )
+    if before - after > allowed / 100 + 1e-9:
+        raise UserError(
+            f"int8 loses {100 * (before - after):.2f} points of accuracy, and {allowed:g} are allowed. Calibrate on "
+            "more images, allow more by --allow_accuracy_drop, or leave --int8 out. Nothing was written."
+        )
+
+
+def labelled_parts(trained: TrainedModel, data: str | Path | None) -> tuple[ImageSet, ImageSet, str]:
+    """Images to calibrate on, and images to hold the accuracy on, with the model's classes; and where they are from.
+
+    Raises:
+        UserError: there are none, or their classes are not the model's.
+    """
+    config = None if trained.run is None else trained.run.read_config()
+    if isinstance(config, ClassifyConfig) and (data is None or str(data) == config.data):
+        assert trained.run is not None
+        source, where = open_data(config, trained.run.stored_split), config.data
+    else:
+        source, where = open_source(str(data)), str(data)
+    if not isinstance(source.train, ImageSet) or not isinstance(source.val, ImageSet):
+        raise UserError(f"{where} is a stream. --int8 takes a folder of class folders, or a sample.")
+    index = np.array(align_classes(trained.class_names, source.class_names))
+    train, val = (
+        replace(part, labels=index[part.labels], class_names=trained.class_names) for part in (source.train, source.val)
+    )
+    return train, val, where
+
+
+class _Batches:
+    """A sequence of (input, labels) as a file takes them, made when asked for.
+
+    Args:
+        metadata: of the file; with a fixed batch the batches have its size.
+        images: the last of them fills up the last batch.
+        size: of the batches otherwise.
+    """
+
+    def __init__(self, metadata: Metadata, images: ImageSet, size: int):
+        preprocessing = metadata.preprocessing
+        assert preprocessing is not None
+        self.metadata, self.size = metadata, metadata.batch or size
+        self.dataset = ClassificationDataset(images, preprocessing.transform())
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset) // self.size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        if index >= len(self):
+            raise IndexError(index)
+        places = [min(index * self.size + i, len(self.dataset) - 1) for i in range(self.size)]
+        images, labels, _ = zip(*(self.dataset[place] for place in places), strict=True)
+        return entry(torch.stack(images), self.metadata).numpy(), np.array(labels)
+
+
+def _validate(compiled: Any, items: Iterable[Any]) -> tuple[float, None]:
+    """Accuracy of a compiled model on batches, as NNCF asks for it."""
+    right = total = 0
+    for images, labels in items:
+        right += int((compiled(images)[0].argmax(1) == labels).sum())
+        total += len(labels)
+    return right / total, None
+
+
+def _accuracy(path: Path, metadata: Metadata, images: ImageSet, console: Console) -> float:
+    """Share of images that a written file classifies right."""
+    preprocessing = metadata.preprocessing
+    assert preprocessing is not None
+    model = ExportedModel(path, metadata, format_openvino.Session(path, metadata.dtype))
+    dataset = ClassificationDataset(images, preprocessing.transform())
+    size, right = metadata.batch or BATCH, 0
+    with progress_bar(console, f"accuracy in {metadata.dtype}", len(dataset)) as advance:
+        for start in range(0, len(dataset), size):
+            batch = [dataset[i] for i in range(start, min(start + size, len(dataset)))]
+            logits = model(torch.stack([image for image, _, _ in batch]))
+            assert isinstance(logits, Tensor)
+            right += int((logits.argmax(1) == torch.tensor([label for _, label, _ in batch])).sum())
+            advance(start + len(batch))
+    return right / len(dataset)
+
+
+def _quantised(model: Any) -> str:
+    """How much of a model is in int8, in words."""
+    kinds = ("Convolution", "GroupConvolution", "MatMul")
+    layers = [op for op in model.get_ops() if op.get_type_name() in kinds]
+    count = sum(_from_quantiser(op) for op in layers)
+    return f"{count} of {len(layers)} convolutions and matrix products are in int8"
+
+
+def _from_quantiser(op: Any) -> bool:
+    """Whether a layer's input was quantised."""
+    return any(value.get_source_output().get_node().get_type_name() == "FakeQuantize" for value in op.inputs())
+
+
+def _package() -> Any:
+    try:
+        import nncf
+    except ImportError as error:
+        raise UserError("--int8 needs the package nncf: pip install 'transxnet[export]'") from error
+    nncf.set_log_level(logging.ERROR)
+    return nncf

@@ -1,0 +1,55 @@
+"""Tracing a network into a program whose sizes are fixed or open."""
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram, export
+
+from transxnet.deploy.exportable import MULTIPLE
+from transxnet.errors import UserError
+
+AXES = ("batch", "height", "width")
+
+_LEAST = {"batch": 2, "height": 320, "width": 448}
+"""To trace open axes with, at least. A tracer takes sizes of 1, and equal ones, for what they happen to be; these are
+neither at any stride up to a detector's 128."""
+
+
+def trace(graph: nn.Module, images: Tensor, dynamic: Sequence[str]) -> ExportedProgram:
+    """Trace a module that takes images.
+
+    Args:
+        graph: in evaluation mode.
+        images: to trace it with.
+        dynamic: which of "batch", "height" and "width" stay open; height and width as multiples of 32.
+
+    Raises:
+        UserError: the network can't be traced so.
+    """
+    places = dict(zip(AXES, (0, 1, 2) if images.dtype == torch.uint8 else (0, 2, 3), strict=True))
+    open_axes = {
+        places[name]: Dim(name, min=1) if name == "batch" else MULTIPLE * Dim(f"{name}_{MULTIPLE}", min=1)
+        for name in dynamic
+    }
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module="torchvision")  # its own to mend
+            return export(graph, (images,), dynamic_shapes=(open_axes or None,), strict=False)
+    except Exception as error:  # torch.export raises errors of many kinds
+        what = " and ".join(dynamic)
+        hint = f" with {what} open: give --dynamic none" if dynamic else ""
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"PyTorch can't trace this network{hint}. {reason}") from error
+
+
+def example(size: Sequence[int], batch: int, uint8: bool, dynamic: Sequence[str] = ()) -> Tensor:
+    """Images to trace with: noise, since nothing about their content is looked at, larger where axes are open."""
+    random = torch.Generator().manual_seed(0)
+    batch, *size = (
+        max(side, _LEAST[axis]) if axis in dynamic else side for axis, side in zip(AXES, (batch, *size), strict=True)
+    )
+    if uint8:
+        return torch.randint(0, 256, (batch, *size, 3), generator=random, dtype=torch.uint8)
+    return torch.randn(batch, 3, *size, generator=random)

@@ -1,11 +1,11 @@
 """Input-dependent depthwise convolution (Sec. III-B1, Fig. 4b)."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transxnet.layers.checks import check_odd, check_positive
 from transxnet.layers.conv_norm import ConvNorm
+from transxnet.layers.resampling import adaptive_average
 from transxnet.ops import dynamic_depthwise_conv2d
 
 
@@ -30,7 +30,8 @@ class IDConv(nn.Module):
 
     Note:
         In training the projection's BatchNorm sees two batches in each forward pass, first the K x K pooled input, then
-        the 1 x 1 mean. The second has B values a channel, so training needs a batch of two or more.
+        the 1 x 1 mean. The second has B values a channel, so training needs a batch of two or more: one value has no
+        variance to be divided by.
     """
 
     def __init__(self, dim: int, kernel_size: int = 7, num_groups: int = 2, reduction_ratio: int = 4):
@@ -57,7 +58,7 @@ class IDConv(nn.Module):
 
     def kernels(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The kernels and biases that this input calls for: (B, C, H, W) -> (B, C, K, K) and (B, C)."""
-        weight = (self.attention(F.adaptive_avg_pool2d(x, self.kernel_size)) * self.weight).sum(dim=1)
+        weight = (self.attention(adaptive_average(x, self.kernel_size)) * self.weight).sum(dim=1)
         bias = (self.attention(x.mean((2, 3), keepdim=True)).flatten(2) * self.bias).sum(dim=1)
         return weight, bias
 

@@ -60,6 +60,13 @@ def test_a_process_that_is_lost_is_said_with_the_way_on(tmp_path):
     assert explained(RuntimeError("mat1 and mat2 shapes"), config(devices=2, accelerator="cpu"), tmp_path) is None
 
 
+def test_a_batch_of_one_is_refused_with_a_way_on(photos, tmp_path, quiet):
+    """IDConv normalises a 1x1 map over the batch."""
+    options = {**QUICK, "model": "transxnet_n", "batch_size": 1}
+    with pytest.raises(UserError, match=r"single value a channel in batches of 1.*Give --batch_size 2 or more"):
+        train(photos, out=tmp_path / "run", console=quiet, **options)
+
+
 @pytest.fixture
 def torchrun(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")

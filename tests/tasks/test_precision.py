@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from photographs import QUICK
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
@@ -12,6 +13,7 @@ import transxnet
 from transxnet.layers import IDConv
 from transxnet.ops import biased_attention
 from transxnet.tasks.train import train
+from transxnet.tasks.training import NonFiniteLoss
 
 HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
 NETWORK = {**QUICK, "model": "transxnet_n", "batch_size": 16, "epochs": 1}
@@ -64,29 +66,69 @@ def test_the_shares_of_idconv_add_up_to_one(dtype):
     torch.testing.assert_close(shares.float().sum(1), torch.ones(4, 16, 7, 7), atol=torch.finfo(dtype).eps, rtol=0)
 
 
-@HALVES
-@pytest.mark.parametrize("value", [0.0, 1.0, -2.0], ids=["black", "white", "dark"])
-def test_constant_images_give_numbers_and_gradients(dtype, value):
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=["fp32", "bf16", "fp16"])
+
+
+def backward(images: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, nn.Module]:
     torch.manual_seed(0)
     model = transxnet.create_model("transxnet_n", num_classes=3, img_size=32).train()
-    with torch.autocast("cpu", dtype=dtype):
-        logits = model(torch.full((4, 3, 32, 32), value))
-    loss = torch.nn.functional.cross_entropy(logits.float(), torch.tensor([0, 1, 2, 0]))
-    (loss * 1024).backward()
-    assert loss.isfinite()
+    with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+        logits = model(images)
+    nn.functional.cross_entropy(logits.float(), torch.arange(len(images)) % 3).backward()
+    return logits, model
+
+
+@DTYPES
+@pytest.mark.parametrize("value", [0.0, -2.1], ids=["grey", "black"])
+def test_a_constant_image_among_others_gives_numbers_and_gradients(dtype, value):
+    images = torch.randn(6, 3, 32, 32)
+    images[0] = value  # of normalised values
+    logits, model = backward(images, dtype)
+    assert logits.isfinite().all()
     assert [name for name, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()] == []
     assert all(buffer.isfinite().all() for buffer in model.buffers())
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
-def test_mixed_precision_trains_on_the_cpu(photos, tmp_path, quiet, precision):
-    run = train(photos, out=tmp_path / "run", precision=precision, lr=1e-3, console=quiet, **NETWORK)
-    row = run.read_metrics()[0]
-    assert row["skipped"] == 0
-    assert all(tensor.isfinite().all() for tensor in load_file(run.weights_file).values())
-    assert all(t.dtype == torch.float32 for t in load_file(run.weights_file).values() if t.is_floating_point())
-    scaler = torch.load(run.last_checkpoint, weights_only=True).get("MixedPrecision")
-    assert (scaler == {}) if precision == "bf16-mixed" else scaler["scale"] >= 1
+def test_a_batch_of_nothing_but_one_colour_gives_numbers_but_no_gradient():
+    """Each BatchNorm divides by the square root of its epsilon, 1/316, and a hundred of them stand in a row."""
+    logits, model = backward(torch.full((6, 3, 32, 32), -2.1), torch.float32)
+    assert logits.isfinite().all()
+    assert all(buffer.isfinite().all() for buffer in model.buffers())
+    assert any(not p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    assert model.eval()(torch.zeros(1, 3, 32, 32)).isfinite().all()
+
+
+def test_black_photographs_are_counted_and_change_nothing(tmp_path, quiet):
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (32, 32)).save(tmp_path / "photos" / name / f"{i}.png")
+    options = {**NETWORK, "batch_size": 8, "drop_path_rate": 0.0, "color_jitter": 0.0}
+    with pytest.raises(NonFiniteLoss, match="The epoch made no update"):
+        train(tmp_path / "photos", out=tmp_path / "run", console=quiet, **options)
+
+
+def test_bfloat16_trains_without_a_scaler_on_the_cpu(photos, tmp_path, quiet):
+    run = train(photos, out=tmp_path / "run", precision="bf16-mixed", lr=1e-3, console=quiet, **NETWORK)
+    assert run.read_metrics()[0]["skipped"] == 0
+    wide_and_finite(run)
+    assert "MixedPrecision" not in torch.load(run.last_checkpoint, weights_only=True)
+
+
+def test_float16_trains_with_a_scaler_on_the_cpu_which_finds_its_factor_and_keeps_it(photos, tmp_path, quiet):
+    options = {**NETWORK, "epochs": 4, "batch_size": 12}
+    run = train(photos, out=tmp_path / "run", precision="16-mixed", lr=1e-3, console=quiet, **options)
+    skipped = sum(row["skipped"] for row in run.read_metrics())
+    assert skipped < 12
+    wide_and_finite(run)
+    scaler = torch.load(run.last_checkpoint, weights_only=True)["MixedPrecision"]
+    assert scaler["scale"] == 65536 / 2**skipped  # halved each time
+
+
+def wide_and_finite(run) -> None:
+    for tensor in load_file(run.weights_file).values():
+        assert tensor.dtype in (torch.float32, torch.int64)
+        assert tensor.isfinite().all()
 
 
 def test_a_batch_of_one_is_refused_where_a_norm_would_have_a_single_value():

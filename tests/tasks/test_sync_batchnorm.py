@@ -111,20 +111,25 @@ def test_half_precision_is_normalised_in_single():
 
 
 def test_a_network_is_converted_and_reverted_with_the_same_state():
-    model = transxnet.create_model("transxnet_n", num_classes=3, img_size=32).train()
+    model = transxnet.create_model("transxnet_n", num_classes=3, img_size=32).double().train()
     kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     kinds = [type(module) for module in model.modules()]
     plugin = BatchNormSync(gpu=False)
     synced = plugin.apply(model)
     assert sum(isinstance(m, SyncedBatchNorm) for m in synced.modules()) == kinds.count(nn.BatchNorm2d) > 50
     assert list(synced.state_dict()) == list(kept)
-    images = torch.randn(2, 3, 32, 32)
-    twin = copy.deepcopy(plugin.revert(copy.deepcopy(synced)))
-    same("network", synced(images), twin(images))
+    images = torch.randn(6, 3, 32, 32, dtype=torch.float64)
+    twin = plugin.revert(copy.deepcopy(synced))
+    outputs = synced(images), twin(images)
+    same("network", *outputs, 1e-9)
+    for output in outputs:
+        output.square().sum().backward()
+    for mine, theirs in zip(synced.parameters(), twin.parameters(), strict=True):
+        same("gradient", mine.grad, theirs.grad, 1e-6)
     back = plugin.revert(synced)
     assert [type(module) for module in back.modules()] == kinds
     for name, tensor in back.state_dict().items():
-        same(name, tensor, twin.state_dict()[name])
+        same(name, tensor, twin.state_dict()[name], 1e-9)
     assert not torch.equal(back.state_dict()["stages.0.patch_embed.bn.running_mean"],
                            kept["stages.0.patch_embed.bn.running_mean"])  # fmt: skip
 

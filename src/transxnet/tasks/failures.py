@@ -28,6 +28,11 @@ def explained(error: Exception, config: TrainConfig, run: Path) -> UserError | N
         return UserError(f"{_first_line(text)}\n{against_memory(config)}")
     if "deterministic implementation" in text or "deterministic behavior" in text.lower():
         return UserError(f"--deterministic, but {_first_line(text)} Leave out --deterministic.")
+    if "more than 1 value per channel" in text:
+        return UserError(
+            f"a BatchNorm of this model sees a single value a channel in batches of {config.batch_size}, and one value "
+            f"has no variance. Give --batch_size 2 or more."
+        )
     lost = isinstance(error, dist.DistError) or any(word in text.lower() for word in _LOST)
     if processes(config) > 1 and lost:
         return UserError(
@@ -63,4 +68,4 @@ def against_memory(config: TrainConfig) -> str:
 
 
 def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0][:300] or "out of memory"
+    return text.strip().partition("\n")[0].partition(" This is typically")[0][:300] or "out of memory"

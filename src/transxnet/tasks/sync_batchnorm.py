@@ -110,7 +110,7 @@ class _Normalise(torch.autograd.Function):
         g = _wide(grad)
         u = (_wide(x) - mean) * inverse
         own = torch.cat([g.sum(dims), (g * u).sum(dims)])  # the gradients of bias and weight, which DDP averages
-        pooled = own.double()
+        pooled = own.to(torch.float64, copy=True)
         if dist.is_initialized():
             dist.all_reduce(pooled)
         g_mean, gu_mean = ((pooled / ctx.n).to(g.dtype).reshape(2, *mean.shape)).unbind()

@@ -156,7 +156,7 @@ def _fit(training: _Prepared, resumed: bool, console: Console) -> Run:
             trainer.fit(training.module, training.batches, ckpt_path=checkpoint, weights_only=True)
     except NonFiniteLoss as error:
         raise NonFiniteLoss(f"{error} {_last_good(run)}") from error
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, ValueError, MemoryError) as error:
         if training.stop.asked:  # a cluster that ends a job ends the workers too, and they may be quicker
             training.stop.stop("stopped at once; what came after the last save is lost.")
         if (known := explained(error, plan.config, run.path)) is not None:

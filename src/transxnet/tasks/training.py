@@ -85,8 +85,8 @@ class Training(LightningModule, ABC):
         """Whether the epoch that ends is one that the held-out images judge."""
         return (self.trainer.current_epoch + 1) % self.config.val_every == 0
 
-    def on_fit_start(self) -> None:
-        """Lay the weights out for the convolutions."""
+    def setup(self, stage: str) -> None:
+        """Lay the weights out for the convolutions, before several processes plan their messages by that."""
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def on_train_start(self) -> None:

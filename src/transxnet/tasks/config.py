@@ -211,5 +211,5 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
                 return converted
         except (TypeError, ValueError, OverflowError):
             pass
-    expected = " or ".join([*(text for kind, text in _KINDS.items() if kind in kinds), *words])
+    expected = " or ".join([*(text for kind, text in _KINDS.items() if kind in kinds), *map(repr, words)])
     raise UserError(f"{name} must be {expected}, got {value!r}.")

@@ -86,7 +86,11 @@ class Training(LightningModule, ABC):
         return (self.trainer.current_epoch + 1) % self.config.val_every == 0
 
     def setup(self, stage: str) -> None:
-        """Lay the weights out for the convolutions, before several processes plan their messages by that."""
+        """Lay the weights out for the convolutions.
+
+        Before DistributedDataParallel sees them: it plans its messages by their strides, and where those change later
+        it gives wrong gradients with no more than a warning (torch 2.15).
+        """
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def on_train_start(self) -> None:

@@ -1,7 +1,6 @@
 """Updates that are no numbers: left out whole, counted, and no more than a bound of them."""
 
 import itertools
-
 import math
 
 import pytest

@@ -119,7 +119,7 @@ def _samples(path: Path) -> Iterator[tuple[str, int, int, int]]:
     key, image, label = "", None, None
     with tarfile.open(path, "r:") as tar:
         for member in tar:
-            tar.members.clear()  # it would remember all of them
+            tar.members.clear()  # type: ignore[attr-defined]  # it would remember all of them
             if not member.isreg():
                 continue
             folder, _, name = member.name.rpartition("/")

@@ -277,5 +277,6 @@ def _quiet() -> None:
         ".*isinstance.treespec, LeafSpec.*",
         ".*your dataloader is not resumable.*",  # it is: its sampler leaves out what was drawn before
         ".*No positive samples in targets.*",
+        ".*Grad strides do not match bucket view strides.*",  # those of kernels' only channel, which mean nothing
     ):
         warnings.filterwarnings("ignore", message)

@@ -21,8 +21,9 @@ from transxnet.tasks.train import train
 
 TOGETHER = dict(
     QUICK, model="transxnet_n", opt="sgd", lr=0.02, warmup_epochs=0, ema_decay=0.9, drop_path_rate=0.0, smoothing=0.1,
-    weight_decay=0.01,
+    weight_decay=0.01, select="last",
 )  # fmt: skip
+TOGETHER["epochs"] = 1
 """A training whose updates do not depend on how a batch is shared out; Adam would magnify rounding errors."""
 
 
@@ -58,11 +59,11 @@ def test_a_batch_that_is_shared_out_trains_as_if_it_were_not(alone, photos, tmp_
     for mine, theirs in zip(run.read_metrics(), alone.read_metrics(), strict=True):
         assert mine["step"] == theirs["step"]
         for name in mine.keys() - {"seconds"}:
-            assert mine[name] == pytest.approx(theirs[name], abs=1e-3), name
+            assert mine[name] == pytest.approx(theirs[name], abs=1e-4), name
     mine, theirs = load_file(run.weights_file), load_file(alone.weights_file)
     assert mine.keys() == theirs.keys()
     for name, tensor in theirs.items():
-        assert (mine[name] - tensor).abs().max() < 2e-3, name  # the running statistics of the BatchNorms among them
+        assert (mine[name] - tensor).abs().max() < 1e-4, name  # the running statistics of the BatchNorms among them
     results = json.loads(run.results_file.read_text())
     assert results["images"] == 9
 

@@ -48,7 +48,8 @@ class Classifier(Training):
         if num_classes > 5:
             metrics["top5_accuracy"] = MulticlassAccuracy(num_classes, average="micro", top_k=5)
         self.val_metrics = MetricCollection(metrics, prefix="val_")
-        self.val_loss = MeanMetric()  # Lightning's own mean rounds the images a process, where they are uneven
+        # Lightning's own mean rounds the images a process, where they are uneven.
+        self.val_loss = MeanMetric(nan_strategy="disable")
         # Kept out of the module tree, so that the state dict holds the plain model once.
         self._train_forward = [torch.compile(model) if config.compile else model]
 

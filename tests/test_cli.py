@@ -138,6 +138,7 @@ def test_the_help_of_train_goes_by_topics_and_shows_the_defaults(capsys):
         ("train digits --epochs abc", "epochs must be a whole number, got 'abc'."),
         ("train digits --epochs 2.5", "epochs must be a whole number, got '2.5'."),
         ("train digits --epochs 0", "epochs must be a whole number of at least 1, got 0."),
+        ("train digits --batch_size abc", "batch_size must be a whole number or 'auto', got 'abc'."),
         ("train digits --lr fast", "lr must be a number, got 'fast'."),
         ("train digits --lr", "expected one argument"),
         ("train digits --select worst", "select must be 'best' or 'last', got 'worst'."),
@@ -245,6 +246,8 @@ def test_the_printed_config_of_another_task_is_a_recipe_for_it(words, name, valu
     [
         ("--batch-size 8", "batch_size", 8),
         ("--batch_size=8", "batch_size", 8),
+        ("--batch_size auto", "batch_size", "auto"),
+        ("--deterministic --lr 1", "deterministic", True),
         ("--lr 1e-3", "lr", 1e-3),
         ("--compile", "compile", True),
         ("--compile true", "compile", True),

@@ -1,5 +1,6 @@
 """Data sets by timm's reader names, on shards and parquet files that the tests make."""
 
+import gzip
 import io
 import json
 import os
@@ -12,7 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
-from transxnet.data import readers
+from transxnet.data import readers, sampler, sources
 from transxnet.data.images import UnreadableImage
 from transxnet.data.module import ClassificationData, evaluation_loader, make_loader
 from transxnet.data.readers import Stream, is_reader_name, open_reader
@@ -97,10 +98,17 @@ def write_tar(path, items: dict[str, bytes]) -> None:
             tar.addfile(member, io.BytesIO(content))
 
 
-def test_shards_are_a_stream_of_the_given_number_of_classes(shards):
+def stream(data: str, split: str, size: int) -> Stream:
+    """Shards read from front to back, as TensorFlow's data sets are, which the tests lack."""
+    return Stream(data, split, size, ["0", "1", "2"])
+
+
+def test_shards_are_a_set_of_the_given_number_of_classes(shards):
     source = open_source(shards(train=[5, 4], validation=[3]), num_classes=3)
     assert not source.split_made
     assert (len(source.train), len(source.val)) == (9, 3)
+    assert source.train.own_names[4:6] == ["pets-train-0000/00004", "pets-train-0001/00005"]
+    assert source.val.own_labels.tolist() == [0, 1, 2]
     assert source.class_names == ["0", "1", "2"]
 
 
@@ -111,24 +119,26 @@ def test_shards_without_a_number_of_classes_are_an_error(shards):
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("lengths", [[5, 4], [7], [5, 5], [1, 9, 2]])
-def test_evaluation_gives_every_sample_once(shards, lengths, workers):
-    stream = open_reader(shards(validation=lengths), "validation", 3)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_evaluation_gives_every_sample_once(shards, lengths, workers, streamed):
+    data = shards(validation=lengths)
+    images = stream(data, "validation", sum(lengths)) if streamed else open_reader(data, "validation", 3)
     values, labels, numbers = [], [], []
-    for image, label, number in evaluation_loader(stream, first_value, 4, workers):
+    for image, label, number in evaluation_loader(images, first_value, 4, workers):
         values += image.tolist()
         labels += label.tolist()
         numbers += number.tolist()
     assert sorted(values) == list(range(sum(lengths)))
     assert labels == [value % 3 for value in values]
     assert len(set(numbers)) == len(numbers)
-    if workers < 2:
+    if workers < 2 or not streamed:
         assert values == numbers == sorted(values)
 
 
 def test_evaluation_does_not_claim_a_length_that_it_may_not_keep(shards):
-    """Lightning stops at the claimed length; shards of 5 and 5 on two workers make four batches of 4, not three."""
-    stream = open_reader(shards(validation=[5, 5]), "validation", 3)
-    loader = evaluation_loader(stream, first_value, 4, workers=2)
+    """Lightning stops at the claimed length; a stream of 5 and 5 on two workers makes four batches of 4, not three."""
+    images = stream(shards(validation=[5, 5]), "validation", 10)
+    loader = evaluation_loader(images, first_value, 4, workers=2)
     with pytest.raises(TypeError):
         len(loader)
     assert len(list(loader)) == 4
@@ -151,9 +161,9 @@ class Seen(LightningModule):
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_training_gives_every_sample_in_whole_batches_of_another_order_each_epoch(shards, workers, recwarn):
-    stream = open_reader(shards(train=[6, 6]), "train", 3)
-    loader = make_loader(stream.training_dataset(first_value, 4, workers, seed=0), 4, workers, drop_last=True)
+def test_a_stream_gives_every_sample_in_whole_batches_of_another_order_each_epoch(shards, workers, recwarn):
+    images = stream(shards(train=[6, 6]), "train", 12)
+    loader = make_loader(images.training_dataset(first_value, 4, workers, seed=0), 4, workers, drop_last=True)
     epochs = []
     for _ in range(3):
         batches = list(loader)
@@ -166,20 +176,54 @@ def test_training_gives_every_sample_in_whole_batches_of_another_order_each_epoc
     assert not [w for w in recwarn if "IterableDataset" in str(w.message)]
 
 
-@pytest.mark.parametrize(("lengths", "workers"), [([12], 1), ([6, 6], 2), ([4, 4, 4], 2)])
-def test_a_worker_without_a_shard_does_not_shorten_the_epoch(shards, lengths, workers):
+def drawn(loader) -> list[int]:
+    return [value for image, _, _ in loader for value in image.tolist()]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("lengths", [[13], [1, 9, 2, 1]])
+def test_an_epoch_of_shards_is_every_sample_once_over_all_processes_and_workers(shards, lengths, workers, monkeypatch):
     source = open_source(shards(train=lengths, validation=[2]), num_classes=3)
-    loader = ClassificationData(source, first_value, first_value, 4, 2, seed=0).train_dataloader()
-    assert loader.num_workers == workers
-    assert len(list(loader)) == len(loader) >= 3
+    epochs = []
+    for epoch in range(4):
+        together = []
+        for rank in range(3):
+            monkeypatch.setattr(sampler, "world", lambda rank=rank: (rank, 3))
+            loader = ClassificationData(source, first_value, first_value, 2, workers, seed=0).train_dataloader()
+            loader.sampler.set_epoch(epoch)
+            together += drawn(loader)
+        assert len(together) == len(set(together)) == 12  # of 13, whole batches on each process
+        epochs.append(together)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert set.union(*map(set, epochs)) == set(range(13))
 
 
-def test_shards_come_in_another_order_each_epoch_and_go_on_after_an_interruption(shards):
+@pytest.mark.parametrize("lengths", [[7], [1, 4, 2]])
+def test_an_evaluation_of_shards_is_every_sample_once_over_all_processes(shards, lengths, monkeypatch):
+    images = open_reader(shards(validation=lengths), "validation", 3)
+    together = []
+    for rank in range(3):
+        monkeypatch.setattr(sampler, "world", lambda rank=rank: (rank, 3))
+        together += drawn(evaluation_loader(images, first_value, 2, 0))
+    assert sorted(together) == list(range(7))
+
+
+def test_an_interrupted_epoch_of_shards_goes_on_with_the_next_batch(shards):
+    source = open_source(shards(train=[9, 1, 14], validation=[2]), num_classes=3)
+    whole, resumed = (ClassificationData(source, first_value, first_value, 4, 0, seed=5) for _ in range(2))
+    resumed.load_state_dict({"epoch": 1, "batches_done": 2})
+    loaders = whole.train_dataloader(), resumed.train_dataloader()
+    for loader in loaders:
+        loader.sampler.set_epoch(1)
+    assert drawn(loaders[1]) == drawn(loaders[0])[8:]
+
+
+def test_a_stream_s_shuffle_follows_from_the_seed_and_the_epoch(shards):
     """The shards' order is timm's seeded shuffle; samples are shuffled within a buffer, here of one."""
-    stream = open_reader(shards(train=[1] * 40), "train", 3)
+    images = stream(shards(train=[1] * 40), "train", 40)
 
     def order(first_epoch: int, epochs: int) -> list[list[int]]:
-        dataset = stream.training_dataset(first_value, 4, 0, seed=5, first_epoch=first_epoch)
+        dataset = images.training_dataset(first_value, 4, 0, seed=5, first_epoch=first_epoch)
         dataset.dataset.reader.sample_shuffle_size = dataset.dataset.reader.sample_initial_size = 1
         return [[int(value) for value, _, _ in dataset] for _ in range(epochs)]
 
@@ -189,8 +233,9 @@ def test_shards_come_in_another_order_each_epoch_and_go_on_after_an_interruption
     assert order(1, 2) == three[1:]
 
 
-def test_streamed_pictures_come_out_as_those_of_files(shards, tmp_path):
-    data = shards(validation=[0])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_pictures_in_shards_come_out_as_those_of_files(shards, tmp_path, streamed):
+    data = shards(validation=[5])
     exif = Image.Exif()
     exif[0x0112] = 6
     items = {
@@ -202,18 +247,31 @@ def test_streamed_pictures_come_out_as_those_of_files(shards, tmp_path):
     }
     labels = {f"{i}.cls": b"0" for i in range(5)}
     write_tar(tmp_path / "pets-validation-0000.tar", dict(sorted((items | labels).items())))
-    shown = [image for image, _, _ in open_reader(data, "validation", 3).evaluation_dataset(pil_to_tensor)]
+    if streamed:
+        shown = [image for image, _, _ in stream(data, "validation", 5).evaluation_dataset(pil_to_tensor)]
+    else:
+        images = open_reader(data, "validation", 3)
+        shown = [pil_to_tensor(images.picture(i)) for i in range(5)]
     assert [tuple(image.shape) for image in shown] == [(3, 4, 4), (3, 4, 4), (3, 8, 4), (3, 8, 4), (3, 8, 4)]
     assert [int(image[0, 0, 0]) for image in shown] == [128, 255, 10, 20, 30]
 
 
-def test_streams_are_evaluated_under_the_models_class_names(shards):
+def test_streams_are_evaluated_under_the_models_class_names(shards, monkeypatch):
+    data = shards(validation=[4])
+    names = ["cat", "dog", "fox"]
+    monkeypatch.setattr(sources, "open_reader", lambda data, split, count: stream(data, split, count or 4))
+    images = open_evaluation(data, names)
+    assert isinstance(images, Stream)
+    assert images.class_names == names
+    with pytest.raises(UserError, match="has 3 classes, the model 2"):
+        open_evaluation(data, names[:2])
+
+
+def test_shards_are_evaluated_under_the_models_class_names(shards):
     data = shards(validation=[4])
     images = open_evaluation(data, ["cat", "dog", "fox"])
-    assert isinstance(images, Stream)
     assert images.class_names == ["cat", "dog", "fox"]
-    with pytest.raises(UserError, match="has 2 classes, the model 3"):
-        open_evaluation(data, ["cat", "dog", "fox"], num_classes=2)
+    assert images.own_labels.tolist() == [0, 1, 2, 0]
 
 
 def test_an_unknown_split_of_shards_is_an_error(shards):
@@ -237,6 +295,45 @@ def test_a_shard_that_is_not_there_is_an_error(shards, tmp_path):
     os.remove(tmp_path / "pets-train-0001.tar")
     with pytest.raises(UserError, match=r"1 of 3 shards of .* are not there, pets-train-0001\.tar first"):
         open_reader(data, "train", 3)
+
+
+@pytest.mark.parametrize("fault", ["cut off", "compressed", "no label", "no number", "class 7", "another length"])
+def test_a_shard_that_is_wrong_is_named(shards, tmp_path, fault):
+    data = shards(train=[2, 2])
+    path = tmp_path / "pets-train-0001.tar"
+    whole = path.read_bytes()
+    if fault == "cut off":
+        path.write_bytes(whole[:1500])
+    if fault == "compressed":
+        path.write_bytes(gzip.compress(whole))
+    labels = {"no label": {}, "no number": {"a.cls": b"cat"}, "class 7": {"a.cls": b"7"}}
+    if fault in labels:
+        write_tar(path, {"a.jpg": solid(0), **labels[fault], "b.jpg": solid(1), "b.cls": b"1"})
+    if fault == "another length":
+        write_tar(path, {"a.jpg": solid(0), "a.cls": b"0"})
+    said = {
+        "no label": "no class number a.cls beside it",
+        "class 7": r"pets-train-0001/a has the class 7\. Accepted: 0 to 2",
+        "another length": r"holds 1 images, and its _info\.json says 2",
+    }
+    with pytest.raises(UserError, match=said.get(fault, r"pets-train-0001\.tar")):
+        open_reader(data, "train", 3)
+
+
+def test_other_files_in_shards_are_passed_over_and_keys_may_have_folders(shards, tmp_path):
+    data = shards(train=[2])
+    items = {
+        "x/a.json": b"{}", "x/a.CLS": b"9", "x/a.cls": b"2", "x/a.seg.png": solid(3), "x/a.jpeg": solid(1),
+        "y/a.jpg": solid(2), "y/a.cls": b"1", "z.cls": b"0",
+    }  # fmt: skip
+    write_tar(tmp_path / "pets-train-0000.tar", items)
+    images = open_reader(data, "train", 3)
+    assert images.own_names == ["pets-train-0000/x/a", "pets-train-0000/y/a"]
+    assert images.own_labels.tolist() == [2, 1]
+    assert [np.asarray(images.picture(i))[0, 0, 0] for i in range(2)] == [1, 2]
+    os.remove(tmp_path / "pets-train-0000.tar")
+    with pytest.raises(UnreadableImage, match="No such file"):
+        images.picture(0)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from transxnet.tasks.task_configs import ClassifyConfig
 
 def settle(size: int, **options):
     choices = Choices(ClassifyConfig("photos", accelerator="cpu", **options))
-    choices.choose_common(size)
+    choices.choose_common(size, lambda config, most, usual: (min(most, 64), "it fits"))
     return choices.config, choices.said
 
 
@@ -39,6 +39,16 @@ def test_what_is_given_is_kept_and_not_said():
 @pytest.mark.parametrize(("size", "batch"), [(1000, 32), (100, 8), (9, 2), (2, 2)])
 def test_few_images_make_small_batches(size, batch):
     assert settle(size)[0].batch_size == batch
+
+
+def test_the_largest_batch_that_fits_is_asked_for_and_the_rate_follows_it():
+    config, choices = settle(1000, batch_size="auto")
+    assert config.batch_size == 64
+    assert "batch_size 64: it fits" in choices
+    assert config.lr == pytest.approx(5e-4, abs=1e-12)
+    assert settle(100, batch_size="auto")[0].batch_size == 12
+    with pytest.raises(UserError, match=r"batch_size auto is found by one process alone.*--devices 1"):
+        settle(1000, batch_size="auto", devices=2)
 
 
 def test_the_rate_follows_the_images_of_an_update_and_fine_tuning_takes_a_tenth():

@@ -36,6 +36,8 @@ def test_every_option_but_the_data_has_one_topic_or_is_its_task_s_own():
         ("img_size", 16, "img_size must be at least 32"),
         ("clip_grad", -1, "clip_grad must not be negative"),
         ("devices", 1.5, "devices must be a whole number or text"),
+        ("batch_size", "most", "batch_size must be a whole number or 'auto', got 'most'"),
+        ("batch_size", 0, "batch_size must be a whole number of at least 1, or auto, got 0"),
     ],
 )
 def test_a_bad_value_is_refused_with_what_is_accepted(name, value, said):

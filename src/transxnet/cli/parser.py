@@ -96,8 +96,9 @@ class Parser(ArgumentParser):
             return message if message.endswith(".") else f"{message}."
         choices = re.search(r"Literal\[(.+?)\]", message)
         kinds = {"'int'": "a whole number", "'float'": "a number", "'bool'": "true or false"}
-        expected = choices[1] if choices else next((words for kind, words in kinds.items() if kind in message), "")
-        return f"{wrong[1]} must be {expected.replace(', ', ' or ')}, got {wrong[2]!r}." if expected else message
+        expected = [words for kind, words in kinds.items() if kind in message][:1]
+        expected += choices[1].split(", ") if choices else []
+        return f"{wrong[1]} must be {' or '.join(expected)}, got {wrong[2]!r}." if expected else message
 
 
 def value_of(option: str, words: Sequence[str]) -> str | None:

@@ -2,15 +2,16 @@
 
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 
-from transxnet.data.image_set import FilePictures, ImageSet, relative_names
+from transxnet.data.image_set import FilePictures, ImageSet
 from transxnet.data.images import EXTENSIONS
 from transxnet.data.labels import class_order
+from transxnet.data.names import Below, Names
 from transxnet.errors import UserError
 
 TRAIN_NAMES = ("train", "training")
@@ -58,28 +59,37 @@ def read_class_folders(root: Path, minimum: int = 1) -> ImageSet:
             f"{root} holds one class, {classes[0]!r}; a classifier needs at least {minimum}. Accepted: {ACCEPTED}. "
             f"Is {root / classes[0]} the folder that you meant?"
         )
-    paths, labels = [], []
-    for label, name in enumerate(classes):
-        files = list_images(root / name)
-        if not files:
+    counts: list[int] = []
+    names = Names(_names_in_classes(root, classes, counts))
+    labels = np.repeat(np.arange(len(classes)), counts)
+    return ImageSet(FilePictures(Below(str(root), names)), names, labels, list(classes))
+
+
+def _names_in_classes(root: Path, classes: Sequence[str], counts: list[int]) -> Iterator[str]:
+    """The images' names below the root, class by class; how many each class has is added to the counts."""
+    for name in classes:
+        count, above = 0, len(os.path.join(root / name, ""))
+        for path in _walk_images(root / name):
+            count += 1
+            yield f"{name}/{path[above:]}"
+        if not count:
             raise UserError(
                 f"the class folder {root / name} holds no image ({', '.join(sorted(EXTENSIONS))}). "
                 "Add some, or remove the folder."
             )
-        paths += files
-        labels += [label] * len(files)
-    return ImageSet(
-        FilePictures([str(path) for path in paths]), relative_names(paths, root), np.array(labels), list(classes)
-    )
+        counts.append(count)
 
 
 def list_images(folder: Path) -> list[Path]:
     """Image files below a folder by their ending, sorted; links to folders are not followed, hidden files left out."""
-    found = []
+    return [Path(path) for path in _walk_images(folder)]
+
+
+def _walk_images(folder: Path) -> Iterator[str]:
+    """The paths of :func:`list_images` one by one: a million of them would take half a gigabyte."""
     for directory, folders, files in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        found += [Path(directory, f) for f in sorted(files) if is_image(f)]
-    return found
+        yield from (os.path.join(directory, name) for name in sorted(files) if is_image(name))
 
 
 def _folders(root: Path) -> list[str]:
@@ -123,4 +133,4 @@ def _refuse(error: OSError) -> NoReturn:
 
 def is_image(name: str) -> bool:
     """Whether a file is an image by its ending."""
-    return Path(name).suffix.lower() in EXTENSIONS and not name.startswith(".")
+    return os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith(".")

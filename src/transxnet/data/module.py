@@ -46,11 +46,10 @@ class ClassificationData(LightningDataModule):
         """Shuffled batches; the tail that fills no batch is left out."""
         images = self.source.train
         if isinstance(images, Stream):
-            workers = images.useful_workers(self.workers)
             dataset: Dataset = images.training_dataset(
-                self.train_transform, self.batch_size, workers, self.seed, first_epoch=self._resumed["epoch"]
+                self.train_transform, self.batch_size, self.workers, self.seed, first_epoch=self._resumed["epoch"]
             )
-            return make_loader(dataset, self.batch_size, workers, drop_last=True)
+            return make_loader(dataset, self.batch_size, self.workers, drop_last=True)
         sampler = EpochSampler(len(images), self.batch_size, self.seed)
         sampler.resume(**self._resumed)
         dataset = ClassificationDataset(images, self.train_transform)

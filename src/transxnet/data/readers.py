@@ -1,4 +1,4 @@
-"""Data sets that timm reads by name: Hugging Face (``hfds/``), TensorFlow (``tfds/``) and WebDataset (``wds/``)."""
+"""Data sets by timm's reader names: Hugging Face (``hfds/``), TensorFlow (``tfds/``) and WebDataset (``wds/``)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from transxnet.data.image_set import ImageSet
 from transxnet.data.images import UnreadableImage, open_image, upright_rgb
-from transxnet.data.sampler import world
+from transxnet.data.shards import read_shards
 from transxnet.errors import UserError
 
 PREFIXES = ("hfds", "wds", "tfds")
@@ -53,28 +53,22 @@ class HfPictures:
 
 @dataclass(frozen=True)
 class Stream:
-    """A split of a data set that is read from front to back: WebDataset shards, TensorFlow data sets.
+    """A split of a data set that is read from front to back: TensorFlow data sets.
 
     Attributes:
-        name: timm's reader name, ``wds/FOLDER`` or ``tfds/NAME``.
+        name: timm's reader name, ``tfds/NAME``.
         split: of the data set, as its reader names it.
         size: samples in the split.
         class_names: C names by class index.
-        shards: files that workers share out among them, or None where they share out single samples.
     """
 
     name: str
     split: str
     size: int
     class_names: list[str]
-    shards: int | None = None
 
     def __len__(self) -> int:
         return self.size
-
-    def useful_workers(self, workers: int) -> int:
-        """No more workers than there are shards for: one without a shard would make the epoch shorter than it says."""
-        return workers if self.shards is None else min(workers, max(1, self.shards // world()[1]))
 
     def training_dataset(
         self, transform: Callable, batch_size: int, workers: int, seed: int, first_epoch: int = 0
@@ -148,7 +142,7 @@ def open_reader(data: str, split: str, num_classes: int | None) -> ImageSet | St
     Args:
         data: ``hfds/NAME``, ``tfds/NAME`` or ``wds/FOLDER``, the folder with an ``_info.json`` as timm writes it.
         split: the split's name.
-        num_classes: for streams that do not know their classes.
+        num_classes: for data that does not know its classes.
 
     Raises:
         UserError: the reader's package or a shard is missing, it cannot open the data, the classes are not known, or
@@ -166,15 +160,16 @@ def open_reader(data: str, split: str, num_classes: int | None) -> ImageSet | St
             )
         names = [f"{split}/{i}" for i in range(len(labels))]
         return ImageSet(HfPictures(reader), names, labels, class_names)
-    shards = None
+    class_names = _class_names(data, reader, num_classes)
     if data.lower().startswith("wds/"):
-        shards = len(reader.split_info.filenames)
-        _check_shards(Path(reader.root), reader.split_info.filenames)
-    return Stream(data, split, len(dataset), _class_names(data, reader, num_classes), shards)
+        root, info = Path(reader.root), reader.split_info
+        _check_shards(root, info.filenames)
+        return read_shards([root / name for name in info.filenames], class_names, info.shard_lengths)
+    return Stream(data, split, len(dataset), class_names)
 
 
 def _check_shards(root: Path, names: Sequence[str]) -> None:
-    """The reader itself would go on without a shard that is not there."""
+    """Name the shards that are not there."""
     gone = [name for name in names if not (root / name).is_file()]
     if gone:
         raise UserError(

@@ -106,8 +106,9 @@ def open_evaluation(
     """
     if is_reader_name(data):
         images = open_reader(data, split, num_classes or len(class_names))
-        if isinstance(images, Stream):
-            _check_stream(data, images.class_names, class_names)
+        numbers = [str(i) for i in range(len(images.class_names))]
+        if isinstance(images, Stream) or images.class_names == numbers:
+            _check_order(data, images.class_names, class_names)
             return replace(images, class_names=class_names)
     elif data in SAMPLES and not Path(data).exists():
         held_out = open_source(data).val
@@ -179,8 +180,8 @@ def _split(images: ImageSet, strata: np.ndarray, fraction: float, seed: int, sto
     return Source(images.subset(train), images.subset(val), split_made=True)
 
 
-def _check_stream(data: str, classes: list[str], model_classes: list[str]) -> None:
-    """A stream's labels are used as they come, so its classes must stand in the model's order, if it knows them."""
+def _check_order(data: str, classes: list[str], model_classes: list[str]) -> None:
+    """Labels that are used as they come must have their classes in the model's order, if they know them."""
     numbers = [str(i) for i in range(len(classes))]
     if len(classes) != len(model_classes):
         raise UserError(f"{data} has {len(classes)} classes, the model {len(model_classes)}. Train on this data.")

@@ -1,7 +1,7 @@
 """Holding a part of the images out, the same part every time."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -36,7 +36,7 @@ def stratified_split(strata: Sequence | np.ndarray, fraction: float, seed: int) 
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def write_split(path: Path, parts: dict[str, Sequence[str]]) -> None:
+def write_split(path: Path, parts: Mapping[str, Iterable[str]]) -> None:
     """Write which image belongs to which part: a CSV of name and part."""
 
     def write(temporary: Path) -> None:

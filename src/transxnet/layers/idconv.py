@@ -29,7 +29,8 @@ class IDConv(nn.Module):
 
     Note:
         In training the projection's BatchNorm sees two batches in each forward pass, first the K x K pooled input, then
-        the 1 x 1 mean. The second has B values a channel, so training needs a batch of two or more.
+        the 1 x 1 mean. The second has B values a channel, so training needs a batch of two or more: one value has no
+        variance to be divided by.
     """
 
     def __init__(self, dim: int, kernel_size: int = 7, num_groups: int = 2, reduction_ratio: int = 4):

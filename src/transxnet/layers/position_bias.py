@@ -1,8 +1,9 @@
 """The learnable position bias B of Eq. 4, one for all blocks of a stage."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from transxnet.ops.resampling import resize_bicubic
 
 
 class PositionBias(nn.Module):
@@ -59,4 +60,4 @@ def resize_position_bias(bias: Tensor, size: tuple[int, int]) -> Tensor:
     The result is contiguous, also where ``model.to(memory_format=torch.channels_last)`` has reordered the bias: every
     attention would copy the whole matrix otherwise.
     """
-    return F.interpolate(bias.contiguous(), size=size, mode="bicubic", align_corners=False)
+    return resize_bicubic(bias.contiguous(), size)

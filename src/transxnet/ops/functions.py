@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from transxnet.ops import cpu, products, reference
+from transxnet.ops import cpu, products, reference, resampling
 from transxnet.ops.dispatch import choose
 
 
@@ -83,7 +83,7 @@ def adaptive_avg_pool2d(x: Tensor, size: int) -> Tensor:
         (B, C, size, size).
     """
     if not torch.compiler.is_exporting():
-        return F.adaptive_avg_pool2d(x, size)
+        return resampling.adaptive_average(x, size)
     height, width = x.shape[2:]
     if not (isinstance(height, int) and isinstance(width, int)) or height % size or width % size:
         return products.adaptive_avg_pool2d(x, size)

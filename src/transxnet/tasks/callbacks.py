@@ -64,6 +64,7 @@ class EpochLog(Callback):
             "step": trainer.global_step,
             "lr": trainer.optimizers[0].param_groups[-1]["lr"],
             **losses,
+            "skipped": pl_module.skipped,
         }
         if pl_module.validated():
             figures = trainer.callback_metrics
@@ -79,7 +80,7 @@ class EpochLog(Callback):
         left = sum(r["seconds"] for r in self.rows) / len(self.rows) * ((trainer.max_epochs or 0) - row["epoch"])
         self.console.print(
             f"epoch {int(row['epoch']):>3}/{trainer.max_epochs}  "
-            f"loss {row['train_loss']:.3f}  {_held_out(row, pl_module.columns)}"
+            f"loss {row['train_loss']:.3f}  {_held_out(row, pl_module.columns)}{_skipped(pl_module.skipped)}"
             f"[dim]{row['seconds']:.0f} s, {duration(left)} left[/dim]",
             highlight=False,
             soft_wrap=True,
@@ -197,6 +198,11 @@ def _held_out(row: Mapping[str, float], columns: Mapping[str, str]) -> str:
     """The figures of held-out images in words, or nothing in an epoch without validation."""
     figures = ", ".join(words.format(row[name]) for name, words in columns.items() if name in row)
     return f"held-out: {figures}  " if figures else ""
+
+
+def _skipped(count: int) -> str:
+    """How many updates were left out, or nothing where none was."""
+    return f"[yellow]{count} updates not finite, left out[/yellow]  " if count else ""
 
 
 def duration(seconds: float) -> str:

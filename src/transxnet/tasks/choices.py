@@ -1,6 +1,7 @@
 """Choosing what the user left open, from the data and the hardware, and saying why."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -59,21 +60,35 @@ class Choices(Generic[C]):
         self.config = self.config.replace(**{name: value})  # type: ignore[assignment]
         return value
 
-    def choose_common(self, images: int) -> None:
+    def choose_common(self, images: int, largest: Callable[[C, int, int], tuple[int, str]]) -> None:
         """The options that every task has.
 
         Args:
             images: how many there are to train on.
+            largest: the largest batch that fits, and why, from options that are complete but for the schedule, the
+                most images that the data allows, and the usual number.
 
         Raises:
-            UserError: a batch that is larger than the data.
+            UserError: a batch that is larger than the data, or none that fits.
         """
         config, usual, gpu = self.config, USUAL[self.config.task], on_gpu(self.config)
-        fitting = usual.batch_gpu if gpu else usual.batch_cpu
-        while fitting > 2 and fitting * 8 > images:
-            fitting //= 2
-        batch = self.choose("batch_size", fitting, "for a GPU" if gpu else "for a CPU, or few images")
         count = processes(config)
+        bf16 = gpu and torch.cuda.is_bf16_supported()
+        self.choose("precision", "bf16-mixed" if bf16 else "16-mixed" if gpu else "32-true", "for this device")
+        usual_batch = usual.batch_gpu if gpu else usual.batch_cpu
+        if config.batch_size == "auto":
+            if count > 1:
+                raise UserError(
+                    "batch_size auto is found by one process alone. Train for a step with --devices 1 --num_nodes 1, "
+                    "and give the size that it says to all of them."
+                )
+            self.config = self.config.replace(batch_size=None)  # type: ignore[assignment]
+            fitting, why = largest(self.config, max(2, images // 8), usual_batch)
+        else:
+            fitting, why = usual_batch, "for a GPU" if gpu else "for a CPU, or few images"
+            while fitting > 2 and fitting * 8 > images:
+                fitting //= 2
+        batch = self.choose("batch_size", fitting, why)
         if batch * count > images:
             together = f" on each of {count} processes" if count > 1 else ""
             raise UserError(
@@ -92,8 +107,6 @@ class Choices(Generic[C]):
         self.choose("ema_decay", decay, f"an average over {span}" if decay else f"no average over {span}")
         workers = min(8, max(1, (os.cpu_count() or 1) // 2))
         self.choose("workers", workers, "for this machine's processors")
-        bf16 = gpu and torch.cuda.is_bf16_supported()
-        self.choose("precision", "bf16-mixed" if bf16 else "16-mixed" if gpu else "32-true", "for this device")
 
 
 def processes(config: TrainConfig) -> int:
@@ -109,3 +122,9 @@ def processes(config: TrainConfig) -> int:
 def on_gpu(config: TrainConfig) -> bool:
     """Whether the training will run on CUDA devices."""
     return torch.cuda.is_available() and config.accelerator in ("auto", "gpu", "cuda")
+
+
+def on_cpu(config: TrainConfig) -> bool:
+    """Whether the training will run on the CPU."""
+    others = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return config.accelerator == "cpu" or (config.accelerator == "auto" and not others)

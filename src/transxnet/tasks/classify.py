@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from timm.data import Mixup
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from transxnet.tasks.task_configs import ClassifyConfig
@@ -48,6 +48,8 @@ class Classifier(Training):
         if num_classes > 5:
             metrics["top5_accuracy"] = MulticlassAccuracy(num_classes, average="micro", top_k=5)
         self.val_metrics = MetricCollection(metrics, prefix="val_")
+        # Lightning's own mean rounds the images a process, where they are uneven.
+        self.val_loss = MeanMetric(nan_strategy="disable")
         # Kept out of the module tree, so that the state dict holds the plain model once.
         self._train_forward = [torch.compile(model) if config.compile else model]
 
@@ -66,5 +68,6 @@ class Classifier(Training):
         images, target, _ = batch
         logits = self.best_weights(images.contiguous(memory_format=torch.channels_last)).float()
         self.val_metrics.update(logits, target)
-        self.log("val_loss", F.cross_entropy(logits, target), batch_size=len(images), sync_dist=True)
+        self.val_loss.update(F.cross_entropy(logits, target), len(images))
+        self.log("val_loss", self.val_loss)
         self.log_dict(self.val_metrics)

@@ -37,7 +37,8 @@ class TrainConfig:
         val_every: epochs from one validation to the next.
         epochs: passes over the training images, warm-up included; by default 100, or 50 for detection and segmentation.
         cooldown_epochs: further passes at the lowest rate.
-        batch_size: images a step and process; by default what suits the device, or fewer for few images.
+        batch_size: images a step and process; by default what suits the device, or fewer for few images; auto takes the
+            most that fit into memory.
         accumulate: steps whose gradients are added up before each update.
         opt: timm's name of the optimiser.
         lr: learning rate at its peak; by default it follows from the images in an update.
@@ -48,6 +49,8 @@ class TrainConfig:
         weight_decay: of weights; biases and norms have none.
         layer_decay: factor on the rate for each layer further from the output; by default none.
         clip_grad: largest norm of the gradient; by default none.
+        max_skipped: updates in a row that may be left out since their loss or gradient is not finite; more stop the
+            training.
         drop_path_rate: stochastic depth of the last block; by default 0.1 where the model has it.
         hflip: probability of a left-right flip; by default 0.5, or 0 for samples that must not be mirrored.
         vflip: probability of an upside-down flip.
@@ -63,6 +66,7 @@ class TrainConfig:
         strategy: Lightning's name, such as ddp or fsdp.
         grad_checkpointing: compute activations again in the backward pass: less memory, more time.
         compile: compile the model with torch.compile.
+        deterministic: let nothing compute whose result may differ from one run to the next on the same machine.
 
     Raises:
         UserError: a value of another type, or out of range.
@@ -79,22 +83,26 @@ class TrainConfig:
             "epochs", "batch_size", "accumulate", "lr", "milestones", "warmup_epochs", "warmup_lr", "min_lr",
             "cooldown_epochs",
         ),
-        "optimiser and regularisation": ("opt", "weight_decay", "layer_decay", "clip_grad", "ema_decay"),
+        "optimiser and regularisation": (
+            "opt", "weight_decay", "layer_decay", "clip_grad", "max_skipped", "ema_decay",
+        ),
         "augmentation": ("hflip", "vflip"),
         "hardware": (
             "workers", "precision", "accelerator", "devices", "num_nodes", "strategy", "grad_checkpointing", "compile",
+            "deterministic",
         ),
     }  # fmt: skip
     """Which options belong together, for the help."""
     RULES: ClassVar[dict[str, Rule]] = {
-        **dict.fromkeys(("epochs", "batch_size", "accumulate", "num_nodes", "val_every"), COUNT),
+        **dict.fromkeys(("epochs", "accumulate", "num_nodes", "val_every"), COUNT),
+        "batch_size": (lambda value: value == "auto" or value >= 1, "must be a whole number of at least 1, or auto"),
         **dict.fromkeys(("hflip", "vflip"), SHARE),
         **dict.fromkeys(("drop_path_rate", "ema_decay"), RATE),
         "layer_decay": FACTOR,
         "val_fraction": INSIDE,
         **dict.fromkeys(
             ("lr", "min_lr", "warmup_lr", "warmup_epochs", "weight_decay", "cooldown_epochs", "workers", "clip_grad",
-             "seed"), POSITIVE,
+             "max_skipped", "seed"), POSITIVE,
         ),
     }  # fmt: skip
 
@@ -107,7 +115,7 @@ class TrainConfig:
     val_every: int = 1
     epochs: int | None = None
     cooldown_epochs: int = 0
-    batch_size: int | None = None
+    batch_size: int | Literal["auto"] | None = None
     accumulate: int = 1
     opt: str = "adamw"
     lr: float | None = None
@@ -118,6 +126,7 @@ class TrainConfig:
     weight_decay: float = 0.05
     layer_decay: float | None = None
     clip_grad: float | None = None
+    max_skipped: int = 10
     drop_path_rate: float | None = None
     hflip: float | None = None
     vflip: float = 0.0
@@ -132,6 +141,7 @@ class TrainConfig:
     strategy: str = "auto"
     grad_checkpointing: bool = False
     compile: bool = False
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
@@ -178,6 +188,9 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
     kinds = get_args(hint) if not isinstance(hint, type) else (hint,)
     if value is None and type(None) in kinds:
         return None
+    words = [word for kind in kinds for word in get_args(kind)]
+    if isinstance(value, str) and value in words:
+        return value
     if isinstance(kinds[0], str):
         if value in kinds:
             return value
@@ -198,5 +211,5 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
                 return converted
         except (TypeError, ValueError, OverflowError):
             pass
-    expected = " or ".join(words for kind, words in _KINDS.items() if kind in kinds)
+    expected = " or ".join([*(text for kind, text in _KINDS.items() if kind in kinds), *map(repr, words)])
     raise UserError(f"{name} must be {expected}, got {value!r}.")

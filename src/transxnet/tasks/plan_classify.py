@@ -13,6 +13,7 @@ from transxnet.data.sources import Source, open_source, without_unreadable
 from transxnet.data.transforms import Preprocessing
 from transxnet.errors import UserError
 from transxnet.models.create import create_model_with, name_options, own_size, split_tag
+from transxnet.tasks.batch_size import largest_batch
 from transxnet.tasks.choices import Choices
 from transxnet.tasks.classify import Classifier
 from transxnet.tasks.plan import DROP_PATH_RATE, Plan, checkpoint_gradients
@@ -45,7 +46,7 @@ class ClassifyPlan(Plan):
             UserError: an augmentation policy that timm does not know.
         """
         config = self.config
-        assert config.batch_size is not None and config.workers is not None and config.hflip is not None
+        assert isinstance(config.batch_size, int) and config.workers is not None and config.hflip is not None
         try:
             train_transform = self.transforms.training_transform(
                 min_scale=config.min_scale,
@@ -86,9 +87,13 @@ def plan_classify(config: ClassifyConfig, console: Console, stored_split: Path |
     choices.choose("img_size", transforms.img_size, suits)
     choices.choose("crop_pct", transforms.crop_pct, "the model's own")
     choices.choose("hflip", source.hflip, "the default" if source.hflip else "the sample must not be mirrored")
-    choices.choose_common(len(source.train))
     args = name_options(config.model) | granted
-    return ClassifyPlan(choices.config, source, model, args, choices.said, notes + about_weights, transforms)
+
+    def plan(config: ClassifyConfig) -> ClassifyPlan:
+        return ClassifyPlan(config, source, model, args, choices.said, notes + about_weights, transforms)
+
+    choices.choose_common(len(source.train), lambda config, *sizes: largest_batch(plan(config), *sizes))
+    return plan(choices.config)
 
 
 def open_data(config: ClassifyConfig, stored_split: Path | None) -> Source:

@@ -23,6 +23,7 @@ from transxnet.data.segmentation_set import SegmentationSet
 from transxnet.errors import UserError
 from transxnet.heads import create_detector, create_segmenter
 from transxnet.heads.pyramid import NoStochasticDepth
+from transxnet.tasks.batch_size import largest_batch
 from transxnet.tasks.choices import Choices
 from transxnet.tasks.detect import Detector
 from transxnet.tasks.plan import DROP_PATH_RATE, Plan, checkpoint_gradients
@@ -50,7 +51,7 @@ class DetectPlan(Plan):
     def batches(self) -> DetectionData:
         """The images as the trainer takes them."""
         config, source = self.config, self.source
-        assert config.batch_size is not None and config.workers is not None and config.hflip is not None
+        assert isinstance(config.batch_size, int) and config.workers is not None and config.hflip is not None
         return DetectionData(
             source.train,
             source.val,
@@ -81,7 +82,7 @@ class SegmentPlan(Plan):
     def batches(self) -> SegmentationData:
         """The photographs as the trainer takes them."""
         config = self.config
-        assert config.batch_size is not None and config.workers is not None
+        assert isinstance(config.batch_size, int) and config.workers is not None
         assert config.crop is not None and config.hflip is not None and config.photometric is not None
         train_transform = segmentation_training(
             crop=config.crop,
@@ -147,10 +148,14 @@ def plan_detect(config: DetectConfig, console: Console, stored_split: Path | Non
         )
 
     model = _with_stochastic_depth(build, choices)
-    choices.choose_common(len(train))
     _checkpoint(model, config.grad_checkpointing, config.model)
     args = {name: getattr(choices.config, name) for name in ("head", "min_size", "max_size", "head_norm")}
-    return DetectPlan(choices.config, source, model, args, choices.said, notes)
+
+    def plan(config: DetectConfig) -> DetectPlan:
+        return DetectPlan(config, source, model, args, choices.said, notes)
+
+    choices.choose_common(len(train), lambda config, *sizes: largest_batch(plan(config), *sizes))
+    return plan(choices.config)
 
 
 def plan_segment(config: SegmentConfig, console: Console, stored_split: Path | None, resumed: bool) -> SegmentPlan:
@@ -169,9 +174,13 @@ def plan_segment(config: SegmentConfig, console: Console, stored_split: Path | N
         return create_segmenter(config.model, len(source.class_names), drop_path_rate=rate, **start)
 
     model = _with_stochastic_depth(build, choices)
-    choices.choose_common(len(source.train))
     _checkpoint(model, config.grad_checkpointing, config.model)
-    return SegmentPlan(choices.config, source, model, {}, choices.said, notes)
+
+    def plan(config: SegmentConfig) -> SegmentPlan:
+        return SegmentPlan(config, source, model, {}, choices.said, notes)
+
+    choices.choose_common(len(source.train), lambda config, *sizes: largest_batch(plan(config), *sizes))
+    return plan(choices.config)
 
 
 def open_dense(config: Any, console: Console, stored_split: Path | None) -> DenseSource:

@@ -73,7 +73,7 @@ def write_results(
 ) -> None:
     """Evaluate what was kept, store the figures and write the report."""
     trained = load_trained(run.path)
-    assert config.batch_size is not None and config.workers is not None
+    assert isinstance(config.batch_size, int) and config.workers is not None
     with progress_bar(console, "evaluating", len(source.val)) as advance:
         evaluation = judge(trained, source.val, config.batch_size, config.workers, progress=advance)
     figures = evaluation.metrics()

@@ -38,7 +38,7 @@ class Segmenter(Training):
 
     def __init__(self, model: SemanticFPN, config: SegmentConfig):
         super().__init__(model, config)
-        self.val_loss = MeanMetric()
+        self.val_loss = MeanMetric(nan_strategy="disable")
         count = max(2, model.num_classes)  # torchmetrics knows no single class; one that never occurs counts nowhere
         self.val_confusion = MulticlassConfusionMatrix(count, ignore_index=IGNORE)
         if config.compile:

@@ -66,7 +66,7 @@ class ClassifyConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.mixup or self.cutmix) and self.batch_size is not None and self.batch_size % 2:
+        if (self.mixup or self.cutmix) and isinstance(self.batch_size, int) and self.batch_size % 2:
             raise UserError(
                 f"mixup and cutmix pair the images of a batch: batch_size must be even, got {self.batch_size}."
             )

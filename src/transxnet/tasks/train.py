@@ -14,6 +14,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins import MixedPrecision
 from rich.console import Console
 
 from transxnet.data.dense_sources import DenseSource
@@ -23,11 +24,15 @@ from transxnet.errors import UserError
 from transxnet.files import next_free, plain_name
 from transxnet.models.checkpoints import read_checkpoint
 from transxnet.tasks.callbacks import BestAndLast, EpochLog, GracefulStop
-from transxnet.tasks.choices import on_gpu, processes
+from transxnet.tasks.choices import on_cpu, on_gpu, processes
 from transxnet.tasks.config import TrainConfig
+from transxnet.tasks.determinism import deterministic
+from transxnet.tasks.failures import explained
 from transxnet.tasks.plan import Plan, make_plan
+from transxnet.tasks.processes import ProcessWatch, check_launch
 from transxnet.tasks.results import chosen_weights, write_results
 from transxnet.tasks.run import Run
+from transxnet.tasks.sync_batchnorm import BatchNormSync
 from transxnet.tasks.task_configs import make_config
 from transxnet.tasks.trained import save_model
 from transxnet.tasks.training import NonFiniteLoss, Training
@@ -71,7 +76,9 @@ def train(
         if data is not None or task is not None or recipe is not None or overwrite or options:
             raise UserError("--resume goes on with a run as it was started; give no other option beside it.")
         run = Run.open(resume)
-        plan = make_plan(run.read_config(), console, run.stored_split, resumed=run.last_checkpoint.is_file())
+        config = run.read_config()
+        check_launch(config, run.path)
+        plan = make_plan(config, console, run.stored_split, resumed=run.last_checkpoint.is_file())
         training = _prepare(plan, run, console)
     else:
         if data is None:
@@ -82,12 +89,14 @@ def train(
         config = make_config(data, recipe, task, **options)
         if config.out is not None and is_first_process():
             Run.check_free(Path(config.out), overwrite)  # before the data is read, which may take long
+        check_launch(config, config.out)
         plan = make_plan(config, console)
         run = Run(Path(os.environ.get(_OUT) or config.out or next_free(Path("runs"), _stem(config))))
         training = _prepare(plan, run, console)
         _make_run(plan, run, overwrite)
     _say(plan, run, console)
-    return _fit(training, resume is not None, console)
+    with deterministic(plan.config.deterministic):
+        return _fit(training, resume is not None, console)
 
 
 @dataclass(frozen=True)
@@ -106,8 +115,9 @@ class _Prepared:
 def _prepare(plan: Plan, run: Run, console: Console) -> _Prepared:
     module = plan.training()
     log, stop = EpochLog(run, console), GracefulStop(run)
+    callbacks: list[Callback] = [log, stop, BestAndLast(run, module.monitor), ProcessWatch(run.path)]
     try:
-        trainer = _trainer(run, plan.config, console, [log, stop, BestAndLast(run, module.monitor)])
+        trainer = _trainer(run, plan.config, console, callbacks)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         config = plan.config
         raise UserError(
@@ -126,7 +136,8 @@ def _make_run(plan: Plan, run: Run, overwrite: bool) -> None:
     run.write_environment(_command(config), plan.choices + plan.notes)
     if source.split_made:
         assert not isinstance(source.train, Stream) and not isinstance(source.val, Stream)
-        write_split(run.split_file, {"train": source.train.own_names, "val": source.val.own_names})
+        parts = {"train": source.train, "val": source.val}
+        write_split(run.split_file, {part: map(images.name, range(len(images))) for part, images in parts.items()})
     data = str(Path(config.data).resolve()) if Path(config.data).exists() else config.data
     run.write_config(config.replace(data=data, out=None))  # the folder may be moved; the data may not
 
@@ -145,9 +156,11 @@ def _fit(training: _Prepared, resumed: bool, console: Console) -> Run:
             trainer.fit(training.module, training.batches, ckpt_path=checkpoint, weights_only=True)
     except NonFiniteLoss as error:
         raise NonFiniteLoss(f"{error} {_last_good(run)}") from error
-    except RuntimeError:
+    except (RuntimeError, ValueError, MemoryError) as error:
         if training.stop.asked:  # a cluster that ends a job ends the workers too, and they may be quicker
             training.stop.stop("stopped at once; what came after the last save is lost.")
+        if (known := explained(error, plan.config, run.path)) is not None:
+            raise known from error
         raise
     finally:
         del os.environ[_OUT]
@@ -190,18 +203,23 @@ def _trainer(run: Run, config: TrainConfig, console: Console, callbacks: list[Ca
     assert config.epochs is not None
     if console.is_terminal:
         callbacks = [*callbacks, RichProgressBar(leave=False)]
+    # Lightning would take bfloat16 without a scaler in its place.
+    half_on_cpu = config.precision == "16-mixed" and on_cpu(config)
+    plugins: list[Any] = [MixedPrecision("16-mixed", "cpu")] if half_on_cpu else []
+    if processes(config) > 1:
+        plugins.append(BatchNormSync(gpu=on_gpu(config)))
     return Trainer(
         default_root_dir=run.path,
         max_epochs=config.epochs + config.cooldown_epochs,
         check_val_every_n_epoch=config.val_every,
         accumulate_grad_batches=config.accumulate,
         gradient_clip_val=config.clip_grad,
-        precision=config.precision,  # type: ignore[arg-type]
+        precision=None if half_on_cpu else config.precision,  # type: ignore[arg-type]
         accelerator=config.accelerator,
         devices=config.devices,
         num_nodes=config.num_nodes,
         strategy=config.strategy,
-        sync_batchnorm=processes(config) > 1 and on_gpu(config),  # PyTorch has none for the CPU
+        plugins=plugins,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         callbacks=callbacks,
@@ -259,5 +277,6 @@ def _quiet() -> None:
         ".*isinstance.treespec, LeafSpec.*",
         ".*your dataloader is not resumable.*",  # it is: its sampler leaves out what was drawn before
         ".*No positive samples in targets.*",
+        ".*Grad strides do not match bucket view strides.*",  # those of kernels' only channel, which mean nothing
     ):
         warnings.filterwarnings("ignore", message)

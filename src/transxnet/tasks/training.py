@@ -1,5 +1,6 @@
 """What the trainings of all tasks have in common, as Lightning runs it."""
 
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,13 +12,14 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from transxnet.data.sampler import seed_step
 from transxnet.errors import UserError
 from transxnet.tasks.config import TrainConfig
+from transxnet.tasks.finite import KeptBuffers, finite_step
 
-FINITE_CHECK_EVERY = 25
-"""Steps between looks at the loss on a GPU, where each look waits for the device."""
+_logger = logging.getLogger(__name__)
 
 
 class NonFiniteLoss(UserError):
@@ -28,7 +30,7 @@ class Training(LightningModule, ABC):
     """A network, its losses, its optimiser and the average of its weights.
 
     All randomness of a step (mixup, stochastic depth, dropout, sampling) follows from the run's seed and the step's
-    number.
+    number. An update whose losses or gradients are not finite in any process is left out in all of them and counted.
 
     Args:
         model: the network.
@@ -47,8 +49,13 @@ class Training(LightningModule, ABC):
         self.ema = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None
         if self.ema is not None:
             self.ema.requires_grad_(False)  # several processes would wait for its gradients
+        self.skipped = 0
+        """Updates of the running epoch that were left out."""
+        self._skipped_in_row = 0
+        self._waiting: list[dict[str, Tensor]] = []  # the losses since the last update
         self._sums: dict[str, Tensor] = {}
         self._count = 0
+        self._statistics: KeptBuffers | None = None
 
     @property
     def best_weights(self) -> nn.Module:
@@ -64,11 +71,13 @@ class Training(LightningModule, ABC):
         seed_step(self.config.seed, self._step_number())
         losses = self.losses(batch)
         loss = torch.stack(list(losses.values())).sum()
-        self._watch({"train_loss": loss, **({f"train_{k}": v for k, v in losses.items()} if len(losses) > 1 else {})})
+        named = {"train_loss": loss, **({f"train_{k}": v for k, v in losses.items()} if len(losses) > 1 else {})}
+        self._waiting.append({name: value.detach() for name, value in named.items()})
         return loss
 
     def epoch_losses(self) -> dict[str, float]:
-        """Mean losses of the epoch so far, over all processes, which must all ask."""
+        """Mean losses of the updates that the epoch made so far, over all processes, which must all ask."""
+        self._check_any_update()
         means = {name: total.to(self.device) / max(1, self._count) for name, total in self._sums.items()}
         return {name: float(self.trainer.strategy.reduce(mean)) for name, mean in means.items()}
 
@@ -76,24 +85,34 @@ class Training(LightningModule, ABC):
         """Whether the epoch that ends is one that the held-out images judge."""
         return (self.trainer.current_epoch + 1) % self.config.val_every == 0
 
-    def on_fit_start(self) -> None:
-        """Lay the weights out for the convolutions."""
+    def setup(self, stage: str) -> None:
+        """Lay the weights out for the convolutions.
+
+        Before DistributedDataParallel sees them: it plans its messages by their strides, and where those change later
+        it gives wrong gradients with no more than a warning (torch 2.15).
+        """
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def on_train_start(self) -> None:
+        """Remember the running statistics before the first update, which may be a bad one."""
+        self._statistics = KeptBuffers(self.model)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The running epoch's losses so far."""
+        """The running epoch's losses so far, and what was left out of them."""
         sums = {name: total.item() for name, total in self._sums.items()}
-        checkpoint["train_loss"] = {"sums": sums, "count": self._count}
+        left_out = {"skipped": self.skipped, "skipped_in_row": self._skipped_in_row}
+        checkpoint["train_loss"] = {"sums": sums, "count": self._count, **left_out}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on adding up the losses of the epoch that was interrupted."""
         saved = checkpoint["train_loss"]
         self._sums = {name: torch.tensor(total) for name, total in saved["sums"].items()}
         self._count = saved["count"]
+        self.skipped, self._skipped_in_row = saved.get("skipped", 0), saved.get("skipped_in_row", 0)
 
     def on_validation_start(self) -> None:
         """Never validate, and so never keep, a network whose loss is no number."""
-        self._check_finite(self._sums.get("train_loss", torch.zeros(())))
+        self._check_any_update()
 
     def on_validation_end(self) -> None:
         """The epoch's last update can be the one that breaks the network: then nothing of it is kept either."""
@@ -104,7 +123,7 @@ class Training(LightningModule, ABC):
 
     def on_train_epoch_end(self) -> None:
         """The next epoch's losses start from zero."""
-        self._sums, self._count = {}, 0
+        self._sums, self._count, self.skipped = {}, 0, 0
 
     def configure_optimizers(self) -> Any:
         """timm's optimiser with its weight-decay and layer-decay groups; a cosine or steps, by updates."""
@@ -135,30 +154,51 @@ class Training(LightningModule, ABC):
         """timm's schedulers count updates themselves."""
         scheduler.step_update(num_updates=self.trainer.global_step)
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Count the losses of an update, or leave it out where something of it is not finite, in all processes."""
+        waiting, self._waiting = self._waiting, []
+        finite = finite_step(optimizer, [losses["train_loss"] for losses in waiting])
+        if self.trainer.strategy.reduce_boolean_decision(finite):
+            self._skipped_in_row = 0
+            self._count += len(waiting)
+            for losses in waiting:
+                for name, loss in losses.items():
+                    self._sums[name] = self._sums.get(name, torch.zeros(())).to(loss.device) + loss
+        else:
+            optimizer.zero_grad(set_to_none=True)  # optimisers pass over parameters without a gradient
+            self.skipped += 1
+            self._skipped_in_row += 1
+
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """An update of the weights, then of their average."""
+        """An update of the weights, then of their average; or neither."""
         super().optimizer_step(*args, **kwargs)
-        if self.ema is not None:
-            self.ema.update(self.model, step=self.trainer.global_step)
+        assert self._statistics is not None
+        if not self._skipped_in_row:
+            self._statistics.keep()
+            if self.ema is not None:
+                self.ema.update(self.model, step=self.trainer.global_step)
+            return
+        self._statistics.put_back()
+        in_row = f"{self._skipped_in_row} in a row; more than --max_skipped {self.config.max_skipped} stop"
+        _logger.warning("step %d made no update: its loss or gradient is not finite (%s)", self._step_number(), in_row)
+        if self._skipped_in_row > self.config.max_skipped:
+            raise self._not_finite(f"{self._skipped_in_row} updates in a row were not made. ")
 
     def _step_number(self) -> int:
         return self.trainer.fit_loop.epoch_loop.total_batch_idx
 
-    def _watch(self, losses: Mapping[str, Tensor]) -> None:
-        for name, loss in losses.items():
-            loss = loss.detach()
-            self._sums[name] = self._sums.get(name, torch.zeros(())).to(loss.device) + loss
-        self._count += 1
-        total = self._sums["train_loss"]
-        if total.device.type == "cpu" or self._step_number() % FINITE_CHECK_EVERY == 0:
-            self._check_finite(total)
+    def _check_any_update(self) -> None:
+        if self.skipped and not self._count:
+            raise self._not_finite("The epoch made no update. ")
 
     def _check_finite(self, value: Tensor) -> None:
-        if math.isfinite(value.item()):
-            return
+        if not math.isfinite(value.item()):
+            raise self._not_finite()
+
+    def _not_finite(self, why: str = "") -> NonFiniteLoss:
         step, epoch = self._step_number(), self.trainer.current_epoch
-        raise NonFiniteLoss(
-            f"the loss is not finite any more at step {step} (epoch {epoch + 1}). Nothing of this epoch is kept. "
+        return NonFiniteLoss(
+            f"the loss is not finite any more at step {step} (epoch {epoch + 1}). {why}Nothing of this epoch is kept. "
             f"Lower the learning rate (lr is {self.config.lr:g}), clip the gradient (--clip_grad 1), or train in full "
             "precision (--precision 32-true)."
         )

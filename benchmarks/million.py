@@ -1,0 +1,153 @@
+"""Memory and time against the number of images: index and training steps on a data set made on the fly.
+
+    python -m benchmarks.million --images 10000,100000,1000000 --folder /tmp/million
+
+The images are hard links to a few hundred small files in class folders, so that a million of them take a million
+directory entries and next to no disk. Each number is measured in a process of its own. Columns: seconds to open the
+folder (list, label, split); seconds to look at the images' headers or pixels as a training does before it starts; what
+these add to the process's memory, and that for each image; what the loader's workers come to hold of their own while
+they draw training images. With --train a real training is started and ended after a minute of steps; its peak is that
+of the process that trains.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+
+CLASSES, FILES = 100, 300
+DRAWN = 2048
+"""Training images that the loader is asked for."""
+
+
+def make(folder: Path, count: int) -> None:
+    """So many images in class folders: hard links to a few files."""
+    import numpy as np
+    from PIL import Image
+
+    seeds = folder / "seeds"
+    seeds.mkdir(parents=True)
+    noise = np.random.default_rng(0)
+    for i in range(FILES):
+        Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(seeds / f"{i}.png")
+    for label in range(CLASSES):
+        (folder / "photos" / f"class{label:03d}").mkdir(parents=True)
+    for i in range(count):
+        os.link(seeds / f"{i % FILES}.png", folder / "photos" / f"class{i % CLASSES:03d}" / f"image-{i:08d}.png")
+
+
+def own_mib(pid: int | str = "self") -> float:
+    """Memory of a process that it shares with no other, in MiB: what copy-on-write has copied, and its own."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    fields = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    return (fields["Private_Dirty"] + fields["Private_Clean"]) / 1024
+
+
+def peak_mib() -> float:
+    """The most memory that this process has held, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(photos: Path, count: int, workers: int, look: bool) -> dict[str, float]:
+    """All figures for one number of images, in this process."""
+    from torchvision.transforms.functional import pil_to_tensor
+
+    from transxnet.data.module import ClassificationData
+    from transxnet.data.sources import open_source, without_unreadable
+    from transxnet.data.split import write_split
+    from transxnet.tasks.plan import make_plan  # noqa: F401  # loads all that a training loads
+
+    before, peak_before, start = own_mib(), peak_mib(), time.perf_counter()
+    source = open_source(str(photos))
+    opened = time.perf_counter()
+    after_open = own_mib()
+    parts = {"train": source.train, "val": source.val}
+    write_split(photos.parent / "split.csv", {name: map(p.name, range(len(p))) for name, p in parts.items()})
+    written = time.perf_counter()
+    if look:
+        without_unreadable(source.train, source.val)
+    looked = time.perf_counter()
+    data = ClassificationData(source, pil_to_tensor, pil_to_tensor, 32, workers, seed=0)
+    loader = iter(data.train_dataloader())
+    next(loader)
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    first = [own_mib(pid) for pid in children]
+    drawing = time.perf_counter()
+    for _ in islice(loader, DRAWN // 32):
+        pass
+    drawn = time.perf_counter()
+    grown = [own_mib(pid) - was for pid, was in zip(children, first, strict=True)]
+    figures = {
+        "images": count,
+        "open_s": opened - start,
+        "split_s": written - opened,
+        "look_s": looked - written,
+        "index_mib": after_open - before,
+        "bytes_an_image": (after_open - before) * 2**20 / count,
+        "peak_over_start_mib": peak_mib() - peak_before,
+        "worker_growth_mib": max(grown, default=0.0),
+        "drawn_a_second": DRAWN / (drawn - drawing),
+    }
+    return figures
+
+
+def train_steps(photos: Path, out: Path) -> dict[str, float]:
+    """Start a real training on all of the images, and end it after some seconds of steps by Ctrl-C."""
+    command = [
+        sys.executable, "-m", "transxnet", "train", str(photos), "--model", "transxnet_n", "--img_size", "32",
+        "--batch_size", "32", "--epochs", "1", "--workers", "1", "--accelerator", "cpu", "--out", str(out),
+    ]  # fmt: skip
+    start = time.perf_counter()
+    with (out.parent / "said").open("w") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+        peak = 0.0
+        while not (out / "tensorboard").is_dir() and process.poll() is None:
+            time.sleep(0.5)
+        ready = time.perf_counter()
+        while time.perf_counter() < ready + 60 and process.poll() is None:
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            peak = max(peak, *(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")))
+            time.sleep(0.5)
+        process.send_signal(2)
+        process.wait()
+    words = (out.parent / "said").read_text()
+    steps = float(words.partition("stopped at step ")[2].partition(",")[0] or "nan")
+    return {"train_start_s": ready - start, "train_steps": steps, "train_peak_mib": peak}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", default="10000,100000,1000000")
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/million"))
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--train", action="store_true", help="also start a real training")
+    parser.add_argument(
+        "--skip_look", action="store_true", help="leave out the look at each image, which takes longest"
+    )
+    parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure is not None:
+        print(json.dumps(measure(options.folder / "photos", options.measure, options.workers, not options.skip_look)))
+        return
+    for count in map(int, options.images.split(",")):
+        folder = options.folder / str(count)
+        shutil.rmtree(folder, ignore_errors=True)
+        make(folder, count)
+        words = ["-m", "benchmarks.million", "--measure", str(count), "--folder", str(folder)]
+        words += ["--workers", str(options.workers), *(["--skip_look"] if options.skip_look else [])]
+        done = subprocess.run([sys.executable, *words], check=True, capture_output=True, text=True)
+        figures = json.loads(done.stdout.splitlines()[-1])
+        if options.train:
+            figures |= train_steps(folder / "photos", folder / "run")
+        print(json.dumps({name: round(value, 2) for name, value in figures.items()}), flush=True)
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

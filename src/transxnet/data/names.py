@@ -1,0 +1,61 @@
+"""Millions of file names in little memory."""
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import overload
+
+import numpy as np
+
+
+class Names(Sequence[str]):
+    """Strings in one block of bytes, with eight bytes for each where a list of them takes a hundred.
+
+    A process that was forked shares the block: reading an element writes to none of its pages, where every string of a
+    list has a reference count that is written to.
+
+    Args:
+        names: file names; bytes that are no text are kept, as Python has them in strings.
+    """
+
+    def __init__(self, names: Iterable[str]):
+        block, ends = bytearray(), bytearray()
+        for name in names:
+            block += os.fsencode(name)
+            ends += len(block).to_bytes(8, "little")
+        self._block = bytes(block)
+        self._ends = np.frombuffer(bytes(ends), "<i8")
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index = int(index) % len(self)
+        start = self._ends[index - 1] if index else 0
+        return os.fsdecode(self._block[start : self._ends[index]])
+
+
+class Below(Sequence[str]):
+    """The paths of names below a folder, made when asked for."""
+
+    def __init__(self, root: str, names: Sequence[str]):
+        self.root, self.names = root, names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [os.path.join(self.root, name) for name in self.names[index]]
+        return os.path.join(self.root, self.names[index])

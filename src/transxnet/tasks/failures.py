@@ -1,0 +1,71 @@
+"""Errors of the hardware and of PyTorch during a training, as what a user can do about them."""
+
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch.utilities.memory import is_oom_error
+
+from transxnet.errors import UserError
+from transxnet.tasks.choices import processes
+from transxnet.tasks.config import TrainConfig
+from transxnet.tasks.processes import how_to_go_on
+
+_LOST = ("gloo", "closed by peer", "reset by peer", "broken pipe", "nccl")
+"""What stands in the errors of PyTorch's message passing when a process does not answer any more."""
+
+
+def explained(error: Exception, config: TrainConfig, run: Path) -> UserError | None:
+    """What a user can do about an error of a training, or None where we do not know.
+
+    Args:
+        error: what the training raised.
+        config: its options, resolved.
+        run: its folder.
+    """
+    text = str(error)
+    if is_out_of_memory(error):
+        return UserError(f"{_first_line(text)}\n{against_memory(config)}")
+    if "deterministic implementation" in text or "deterministic behavior" in text.lower():
+        return UserError(f"--deterministic, but {_first_line(text)} Leave out --deterministic.")
+    if "more than 1 value per channel" in text:
+        return UserError(
+            f"a BatchNorm of this model sees a single value a channel in batches of {config.batch_size}, and one value "
+            f"has no variance. Give --batch_size 2 or more."
+        )
+    lost = isinstance(error, dist.DistError) or any(word in text.lower() for word in _LOST)
+    if processes(config) > 1 and lost:
+        return UserError(
+            "one of the processes does not answer any more; it has ended, and may have said why. "
+            f"{how_to_go_on(run)}\n{_first_line(text)}"
+        )
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a GPU's or the machine's memory was not enough."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or is_oom_error(error)
+
+
+def against_memory(config: TrainConfig) -> str:
+    """What would make a training take less memory, as options, the most useful first."""
+    ways = []
+    if not config.grad_checkpointing:
+        ways.append("--grad_checkpointing computes activations again instead of keeping them, and changes no result")
+    assert isinstance(config.batch_size, int)
+    batch = config.batch_size
+    least = 4 if getattr(config, "mixup", 0) or getattr(config, "cutmix", 0) else 2
+    if batch // 2 >= least:
+        ways.append(
+            f"--batch_size {batch // 2} --accumulate {config.accumulate * 2} makes the same updates in smaller steps"
+        )
+    if config.precision == "32-true":
+        ways.append("--precision bf16-mixed keeps activations in half the bytes")
+    size = next((name for name in ("img_size", "min_size", "crop") if getattr(config, name, None)), None)
+    if size is not None:
+        ways.append(f"a smaller --{size} than {getattr(config, size)}")
+    return f"The memory is not enough for batch_size {batch}. What helps: " + "; ".join(ways) + "."
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0].partition(" This is typically")[0][:300] or "out of memory"

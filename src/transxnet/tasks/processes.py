@@ -1,0 +1,87 @@
+"""Several processes that train together: how many there are, and what happens when one of them ends."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from transxnet.errors import Interrupted, UserError
+from transxnet.tasks.choices import processes
+from transxnet.tasks.config import TrainConfig
+
+LOOK_EVERY = 0.1
+"""Seconds between looks at the processes that this one started."""
+
+
+def check_launch(config: TrainConfig, run: str | Path | None) -> None:
+    """Raise UserError where torchrun or SLURM started processes that the options do not speak of.
+
+    Lightning itself would let each of them train alone, all in one folder.
+
+    Args:
+        config: the training's options.
+        run: the run folder, or None where one is to be chosen.
+    """
+    started = int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else None
+    asked = processes(config)
+    if started not in (None, asked):
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", started or 1))
+        raise UserError(
+            f"torchrun started {started} processes, and the options ask for {asked}. Give --devices {local} "
+            f"--num_nodes {(started or 1) // local}."
+        )
+    if run is None and asked > 1 and (started is not None or SLURMEnvironment.detect()):
+        raise UserError(
+            "processes that torchrun or SLURM started can't agree on a new folder among themselves. "
+            "Give --out FOLDER, the same for all of them."
+        )
+
+
+class ProcessWatch(Callback):
+    """Says at once which of the processes that this one started has ended, and how to go on.
+
+    The others end by themselves: their next message to it fails, or Lightning ends them after some seconds.
+    """
+
+    def __init__(self, run: Path):
+        self.run = run
+        self._done = threading.Event()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start to look."""
+        started: Sequence[subprocess.Popen] = getattr(trainer.strategy.launcher, "procs", [])
+        if started:
+            threading.Thread(target=self._look, args=(started,), daemon=True).start()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Look no more."""
+        self._done.set()
+
+    def _look(self, started: Sequence[subprocess.Popen]) -> None:
+        while not self._done.wait(LOOK_EVERY):
+            for number, process in enumerate(started, 1):
+                if process.poll() not in (None, 0, Interrupted.exit_status):
+                    print(
+                        f"process {number} of the training (PID {process.pid}) {_ended(process.returncode)}, so the "
+                        f"training ends. {how_to_go_on(self.run)}",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+                    return
+
+
+def how_to_go_on(run: Path) -> str:
+    """What to do when a training ended from outside."""
+    return f"Go on with: transxnet train --resume {shlex.quote(str(run))}"
+
+
+def _ended(status: int) -> str:
+    """An exit status in words."""
+    return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"

@@ -21,9 +21,9 @@ from transxnet.report.ablation import show, write_tables
 from transxnet.tasks.ablation import PLAN_FILE, AblationFolder, AblationResult, read_result
 from transxnet.tasks.config import TrainConfig
 from transxnet.tasks.plan import check_names
-from transxnet.tasks.run import Run
+from transxnet.tasks.run import Run, is_first_process
 from transxnet.tasks.task_configs import ClassifyConfig, DetectConfig, SegmentConfig, make_config
-from transxnet.tasks.train import is_first_process, train
+from transxnet.tasks.train import train
 from transxnet.tasks.trained import load_trained
 from transxnet.tasks.training import NonFiniteLoss
 

@@ -184,7 +184,13 @@ class GracefulStop(Callback):
             self.stop(f"stopped at step {trainer.global_step}, saved in {self.run.last_checkpoint}.")
 
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *more: Any
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Save and stop within a validation, which a cluster may not wait for; it is done again from its beginning.
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from transxnet.errors import UserError
 from transxnet.files import write_whole
 from transxnet.models.checkpoints import read_checkpoint
-from transxnet.tasks.run import Run
+from transxnet.tasks.run import Run, is_first_process
 from transxnet.tasks.training import Training
 
 _NEEDED = ("state_dict", "loops", "optimizer_states", "lr_schedulers", "callbacks", "train_loss")
@@ -99,7 +99,7 @@ def find_checkpoint(run: Run, console: Console) -> Path | None:
             continue
         except (KeyError, TypeError) as error:
             raise UserError(_cannot_go_on(run, [path], f"it holds no {error}")) from error
-        if path == run.previous_checkpoint:
+        if path == run.previous_checkpoint and is_first_process():
             console.print(
                 f"warning: {problems[0] if problems else f'{run.last_checkpoint} is gone.'} Going on from the "
                 f"checkpoint before, after epoch {epoch}; what came later is trained again.",
@@ -145,8 +145,9 @@ def last_good(run: Run) -> str:
 def how_to_go_on(run: Run) -> str:
     """What to do after a training whose files could not be written, once that is mended."""
     there = _there(run)
-    state = f"The last good state is {there[0]}. Then go on" if there else "Nothing was saved before. Then start"
-    return f"{state} with: transxnet train --resume {shlex.quote(str(run.path))}"
+    state = f"The last good state is {there[0]}. " if there else "Nothing was saved before. "
+    known = state if run.path.is_dir() else ""
+    return f"{known}Then go on with: transxnet train --resume {shlex.quote(str(run.path))}"
 
 
 def forget_previous(run: Run) -> None:

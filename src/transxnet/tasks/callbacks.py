@@ -139,6 +139,7 @@ class BestAndLast(ModelCheckpoint):
         known = {here(path): score for path, score in state_dict["best_k_models"].items()}
         moved = {name: here(state_dict[name]) for name in paths} | {"best_k_models": known, "dirpath": self.dirpath}
         super().load_state_dict(state_dict | moved)
+        self.current_score = state_dict["current_score"]  # Lightning leaves it out
 
     def _forget(self, why: str) -> None:
         if is_first_process():

@@ -17,18 +17,18 @@ def half_precision(monkeypatch):
     trainer = training.Trainer
 
     def make(*, plugins, precision, **options):
-        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40, growth_interval=3)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40, growth_interval=2)
         return trainer(plugins=[*plugins, MixedPrecision("16-mixed", "cpu", scaler)], **options)
 
     monkeypatch.setattr(training, "Trainer", make)
 
 
 def test_the_scaler_goes_on(half_precision, photos, tmp_path, quiet, monkeypatch):
-    options = {**QUICK, "epochs": 3, "select": "last"}
+    options = {**QUICK, "select": "last"}
     whole = train(photos, out=tmp_path / "whole", console=quiet, **options)
 
     def ask(self, trainer, module, batch, batch_idx):
-        if trainer.fit_loop.epoch_loop.total_batch_idx == 6:
+        if trainer.fit_loop.epoch_loop.total_batch_idx == 5:
             self._handle(2, None)
 
     with monkeypatch.context() as asked:

@@ -44,11 +44,10 @@ class CheckpointFiles(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint; raises CannotWrite, with the ones before in their places."""
         assert storage_options is None
-        path, keep = Path(path), None
-        if path == self.run.last_checkpoint:
-            keep = None if self._last_is_damaged else self.run.previous_checkpoint
-            self._last_is_damaged = False
+        path, last = Path(path), self.run.last_checkpoint
+        keep = self.run.previous_checkpoint if path == last and not self._last_is_damaged else None
         write_whole(path, lambda temporary: _save(checkpoint, temporary), keep)
+        self._last_is_damaged = self._last_is_damaged and path != last
 
 
 def _save(checkpoint: Mapping[str, Any], path: Path) -> None:
@@ -56,8 +55,9 @@ def _save(checkpoint: Mapping[str, Any], path: Path) -> None:
         with path.open("wb") as file:
             torch.save(checkpoint, file)
     except RuntimeError as error:  # PyTorch's writer goes on after the system's error and fails at something else
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from error
+        reason = error.__context__
+        if isinstance(reason, OSError):
+            raise OSError(reason.errno, reason.strerror) from error
         raise
 
 

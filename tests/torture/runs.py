@@ -22,13 +22,13 @@ CLASSIFY = dict(
     **_ALL | dict(model="test_resnet", lr=3e-3), img_size=32, batch_size=8, mixup=0.3, cutmix=0.5, drop_rate=0.2,
     random_erasing=0.3, color_jitter=0.4, ema_decay=0.9,
 )  # fmt: skip
-DENSE = _ALL | dict(model="test_resnet", batch_size=2, vflip=0.5, photometric="true", ema_decay=0.9)
+DENSE = _ALL | dict(model="test_resnet", epochs=2, batch_size=2, vflip=0.5, photometric="true", ema_decay=0.9)
 KINDS: dict[str, dict[str, Any]] = {
     "classify": CLASSIFY,
     "classify, our network, no average": CLASSIFY | dict(model="transxnet_n", ema_decay=0, accumulate=2),
     "classify, two workers": CLASSIFY | dict(workers=2, val_every=2, select="last"),
     "detect": DENSE | dict(task="detect", min_size=32, drop_path_rate=0),
-    "detect and mask": DENSE | dict(task="detect", min_size=32, head="maskrcnn", epochs=2),
+    "detect and mask": DENSE | dict(task="detect", min_size=32, head="maskrcnn"),
     "segment": DENSE | dict(task="segment", crop=32, accumulate=2, select="last"),
     "segment, our network": DENSE | dict(task="segment", crop=32, model="transxnet_n"),
 }

@@ -114,9 +114,10 @@ def _advice(run: Run) -> Iterator[None]:
     except CannotWrite as error:
         raise CannotWrite(f"{error} {how_to_go_on(run)}") from error
     except OSError as error:
-        if not of_the_disk(error):
+        if run.path.is_dir() and not of_the_disk(error):
             raise
-        raise CannotWrite(f"{why_not(Path(error.filename or run.path), error)} {how_to_go_on(run)}") from error
+        path = Path(os.fsdecode(error.filename)) if error.filename else run.path  # TensorBoard's is bytes
+        raise CannotWrite(f"{why_not(path, error)} {how_to_go_on(run)}") from error
 
 
 @dataclass(frozen=True)

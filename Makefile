@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # Threads give their core away soon when they wait: on a busy machine, spinning makes training tens of times slower.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: demo setup test test-all test-oldest lint lock clean
+.PHONY: demo setup test test-all test-oldest torture lint lock clean
 
 ## Train on photographs of solar cells, evaluate on the held-out quarter, write a report.
 demo: setup
@@ -39,6 +39,10 @@ $(VENV)-oldest/.installed: requirements-oldest.txt
 	$(PYTHON) -m venv $(VENV)-oldest
 	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-oldest.txt
 	touch $@
+
+## Interrupt trainings at every point and at random, and let their disks fail: up to an hour, with a table at the end.
+torture: setup
+	$(BIN)/python -m pytest -m '' tests/torture
 
 lint: setup
 	$(BIN)/ruff check .

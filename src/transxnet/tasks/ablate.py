@@ -2,8 +2,8 @@
 
 import os
 import shlex
-import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,15 @@ from transxnet.analysis.speed_report import FILES
 from transxnet.analysis.tables import Ablation, find_table, split_rows
 from transxnet.errors import Interrupted, UserError, check_at_least
 from transxnet.files import next_free, plain_name
+from transxnet.locks import LOCK_FILE, only_process
 from transxnet.models.create import create_model, with_options, without_tag
 from transxnet.report.ablation import show, write_tables
 from transxnet.tasks.ablation import PLAN_FILE, AblationFolder, AblationResult, read_result
 from transxnet.tasks.config import TrainConfig
 from transxnet.tasks.plan import check_names
-from transxnet.tasks.run import Run
+from transxnet.tasks.run import Run, is_first_process
 from transxnet.tasks.task_configs import ClassifyConfig, DetectConfig, SegmentConfig, make_config
-from transxnet.tasks.train import is_first_process, train
+from transxnet.tasks.train import train
 from transxnet.tasks.trained import load_trained
 from transxnet.tasks.training import NonFiniteLoss
 
@@ -95,9 +96,17 @@ def ablate(
         folder = AblationFolder.read(os.environ[_OUT])
     else:
         folder = _plan(table, data, rows, seeds, model, out, 9 if rounds is None else rounds, task, recipe, options)
-    if is_first_process():
+    first = is_first_process()
+    if first:
         folder.path.mkdir(parents=True, exist_ok=True)
-        folder.write()
+    with only_process(folder.path) if first else nullcontext():
+        if first:
+            folder.write()
+        return _carry_out_or_say(folder, console)
+
+
+def _carry_out_or_say(folder: AblationFolder, console: Console) -> AblationResult:
+    """Carry it out, and say how to go on if the user stops it."""
     os.environ[_OUT] = str(folder.path)
     try:
         return _carry_out(folder, console)
@@ -147,7 +156,7 @@ def _plan(
     path = Path(out) if out is not None else next_free(Path("runs"), plain_name(stem))
     if is_first_process() and (path / PLAN_FILE).exists():
         raise UserError(f"{path} holds an ablation already. Go on with it by --resume {path}, or choose another --out.")
-    if is_first_process() and path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if is_first_process() and path.exists() and (not path.is_dir() or set(os.listdir(path)) - {LOCK_FILE}):
         raise UserError(f"{path} is not empty. Choose another --out.")
     values = config.replace(data=str(where.resolve()) if where.exists() else str(data)).to_dict()
     kept = {name: value for name, value in values.items() if name not in ("model", "seed", "out")}
@@ -208,8 +217,6 @@ def _train(folder: AblationFolder, run: Run, model: str, seed: int, console: Con
     if run.config_file.is_file():
         train(resume=run.path, console=console)
         return
-    if run.path.is_dir() and is_first_process():  # ended between making the folder and filling it
-        shutil.rmtree(run.path)
     options = dict(folder.options)
     data, task = options.pop("data"), options.pop("task")
     train(data, task=task, model=model, seed=seed, out=run.path, console=console, **options)

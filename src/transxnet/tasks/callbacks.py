@@ -17,7 +17,8 @@ from rich.console import Console
 
 from transxnet.errors import Interrupted, UserError
 from transxnet.files import write_whole
-from transxnet.tasks.run import Run
+from transxnet.tasks.checkpoints import Damaged, read_whole
+from transxnet.tasks.run import Run, is_first_process
 from transxnet.tasks.training import Training
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -52,6 +53,11 @@ class EpochLog(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Start the clock within an epoch that was interrupted."""
+        if self._started is None:
+            self._started = time.monotonic()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock in a validation that was interrupted."""
         if self._started is None:
             self._started = time.monotonic()
 
@@ -93,7 +99,7 @@ class EpochLog(Callback):
 class BestAndLast(ModelCheckpoint):
     """The best epoch's checkpoint and the last one's, found again in a run folder that was moved."""
 
-    def __init__(self, run: Run, monitor: str):
+    def __init__(self, run: Run, monitor: str, console: Console):
         super().__init__(
             dirpath=run.path,
             filename="best",
@@ -102,29 +108,48 @@ class BestAndLast(ModelCheckpoint):
             enable_version_counter=False,
             save_on_train_epoch_end=True,
         )
-
-        self._last = run.last_checkpoint
+        self._run, self._console = run, console
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save; Lightning's own save_last leaves out the epochs that were not the best."""
         assert isinstance(pl_module, Training)
         if pl_module.validated():
             super().on_train_epoch_end(trainer, pl_module)
-        trainer.save_checkpoint(self._last)
+        trainer.save_checkpoint(self._run.last_checkpoint)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """What was best before the interruption."""
+        """What was best before the interruption, as ``best.ckpt`` itself says.
+
+        It can be of an epoch that the checkpoint to go on from does not know: it is written before the last one's.
+        """
+        best = self._run.best_checkpoint
+        if best.is_file():
+            try:
+                state_dict = read_whole(best)["callbacks"][self.state_key]
+            except (Damaged, KeyError) as error:
+                self._forget(f"{best} can't be used: {error}")
+                return
+        elif state_dict["best_model_path"]:
+            self._forget(f"{best} is gone.")
+            return
 
         def here(path: str) -> str:
             # Lightning removes what was best before, folders too: the name must be one that it gave.
-            if path and Path(path).name not in (own := (self.filename + self.FILE_EXTENSION, self._last.name)):
+            own = (best.name, self._run.last_checkpoint.name)
+            if path and Path(path).name not in own:
                 raise UserError(f"the checkpoint says that the best one is {path!r}; accepted: {' and '.join(own)}.")
             return path and str(Path(str(self.dirpath), Path(path).name))
 
         paths = ("best_model_path", "kth_best_model_path", "last_model_path")
-        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
-        moved = {name: here(state_dict[name]) for name in paths} | {"best_k_models": best, "dirpath": self.dirpath}
+        known = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        moved = {name: here(state_dict[name]) for name in paths} | {"best_k_models": known, "dirpath": self.dirpath}
         super().load_state_dict(state_dict | moved)
+        self.current_score = state_dict["current_score"]  # Lightning leaves it out
+
+    def _forget(self, why: str) -> None:
+        if is_first_process():
+            text = f"warning: {why} The best of the epochs that are still to come will be kept instead."
+            self._console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 class GracefulStop(Callback):
@@ -133,6 +158,7 @@ class GracefulStop(Callback):
     def __init__(self, run: Run):
         self.run = run
         self.asked = False
+        self._validating = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -163,10 +189,36 @@ class GracefulStop(Callback):
             trainer.save_checkpoint(self.run.last_checkpoint)
             self.stop(f"stopped at step {trainer.global_step}, saved in {self.run.last_checkpoint}.")
 
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Save and stop within a validation, which a cluster may not wait for; it is done again from its beginning.
+
+        Several processes have unequal numbers of held-out batches, so they can't ask each other here.
+        """
+        if self.asked and trainer.world_size == 1:
+            self._validating = True
+            trainer.save_checkpoint(self.run.last_checkpoint)
+            self.stop(f"stopped at step {trainer.global_step}, saved in {self.run.last_checkpoint}.")
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Of a validation that is cut short, say that its first batch has begun and no more: Lightning repeats it."""
+        if self._validating:
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+            begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+            progress |= {"total": dict(begun), "current": dict(begun), "is_last_batch": False}
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop between epochs; the last one is saved already."""
         if self._all_asked(trainer):
-            self.stop(f"stopped after epoch {trainer.current_epoch}, saved in {self.run.last_checkpoint}.")
+            saved = f", saved in {self.run.last_checkpoint}" if trainer.current_epoch else ""
+            self.stop(f"stopped after epoch {trainer.current_epoch}{saved}.")
 
     def _all_asked(self, trainer: Trainer) -> bool:
         """Whether any process was asked: all must stop together, since they save together."""
@@ -185,7 +237,10 @@ class GracefulStop(Callback):
 
 
 def write_rows(path: Path, rows: list[dict[str, float]]) -> None:
-    """Write the epochs' figures as CSV, whole."""
+    """Write the epochs' figures as CSV, whole; no file if there are none."""
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
     names = list(dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from transxnet.data.image_set import ImageSet
 from transxnet.data.images import UnreadableImage
 from transxnet.errors import UserError
 from transxnet.files import write_whole
-from transxnet.models.checkpoints import read_checkpoint
 from transxnet.report import Report, write_report
+from transxnet.tasks.checkpoints import read_whole
 from transxnet.tasks.config import TrainConfig
 from transxnet.tasks.detection_evaluation import DetectionEvaluation, coco_results
 from transxnet.tasks.evaluation import Evaluation, write_evaluation
@@ -65,7 +66,13 @@ def chosen_weights(run: Run, training: Training) -> dict[str, Tensor]:
     """The weights of the best or the last epoch, averaged where an average was kept."""
     if training.config.select == "last":
         return training.best_weights.state_dict()
-    return kept_weights(read_checkpoint(run.best_checkpoint)["state_dict"])
+    try:
+        return kept_weights(read_whole(run.best_checkpoint)["state_dict"])
+    except UserError as error:
+        raise UserError(
+            f"the best epoch's weights are lost: {error} To take the last epoch's, set select to last in "
+            f"{run.config_file} and go on with: transxnet train --resume {shlex.quote(str(run.path))}"
+        ) from error
 
 
 def write_results(

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,22 @@ import yaml
 
 from transxnet.environment import environment
 from transxnet.errors import UserError
-from transxnet.files import write_whole
+from transxnet.files import is_half_written, remove_half_written, write_whole
+from transxnet.locks import LOCK_FILE, only_process
 from transxnet.reading import read_json, read_yaml
 from transxnet.tasks.config import TrainConfig
 from transxnet.tasks.task_configs import config_of
 
 _OWN = (
-    "config.yaml", "environment.json", "split.csv", "metrics.csv", "last.ckpt", "best.ckpt", "model.safetensors",
-    "model.json", "results.json", "predictions.csv", "detections.json", "report.html", "tensorboard",
+    "config.yaml", "environment.json", "split.csv", "metrics.csv", "last.ckpt", "previous.ckpt", "best.ckpt",
+    "model.safetensors", "model.json", "results.json", "predictions.csv", "detections.json", "report.html",
+    "tensorboard",
 )  # fmt: skip
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes files, of those that train together."""
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID"))
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,7 @@ class Run:
     split_file = property(lambda self: self.path / "split.csv")
     metrics_file = property(lambda self: self.path / "metrics.csv")
     last_checkpoint = property(lambda self: self.path / "last.ckpt")
+    previous_checkpoint = property(lambda self: self.path / "previous.ckpt")
     best_checkpoint = property(lambda self: self.path / "best.ckpt")
     weights_file = property(lambda self: self.path / "model.safetensors")
     model_file = property(lambda self: self.path / "model.json")
@@ -46,7 +56,7 @@ class Run:
     @staticmethod
     def check_free(path: Path, overwrite: bool) -> None:
         """Raise UserError if a new run in this folder would touch what is there."""
-        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        if not path.exists() or (path.is_dir() and not _begun(path)):
             return
         if not overwrite:
             raise UserError(
@@ -55,7 +65,7 @@ class Run:
             )
         if not all((path / name).is_file() for name in ("config.yaml", "environment.json")):
             raise UserError(f"{path} is not a run folder, so --overwrite leaves it alone. Choose another --out.")
-        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in _OWN)
+        foreign = sorted(entry.name for entry in _entries(path) if entry.name not in _OWN)
         if foreign:
             raise UserError(
                 f"{path} also holds {', '.join(foreign[:5])}, which no run writes, so --overwrite leaves it alone. "
@@ -63,21 +73,47 @@ class Run:
             )
 
     @classmethod
-    def create(cls, path: Path, overwrite: bool) -> "Run":
-        """Make the folder of a new run.
+    @contextmanager
+    def create(cls, path: Path, overwrite: bool) -> Iterator["Run"]:
+        """Make the empty folder of a new run and hold it against other processes.
 
         Raises:
-            UserError: it holds something, and ``overwrite`` is not set; or it can't be written.
+            UserError: it holds something, and ``overwrite`` is not set; another run is at work in it; or it can't be
+                written.
         """
-        cls.check_free(path, overwrite)
-        try:
-            if path.exists():
-                shutil.rmtree(path)
-            path.mkdir(parents=True)
-        except OSError as error:
-            why = f"cannot make the run folder {path}: {error.strerror}"
-            raise UserError(f"{why}. Choose another with --out.") from error
-        return cls(path)
+        with ExitStack() as held:
+            cls.check_free(path, overwrite)
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                held.enter_context(only_process(path))
+                cls.check_free(path, overwrite)  # another may have come in between
+                cls(path).clear()
+            except OSError as error:
+                why = f"cannot make the run folder {path}: {error.strerror}"
+                raise UserError(f"{why}. Choose another with --out.") from error
+            yield cls(path)
+
+    @contextmanager
+    def reopen(self) -> Iterator["Run"]:
+        """Hold the folder against other trainings, and remove what a killed one left half-written.
+
+        Of processes that train together the first does it for all.
+
+        Raises:
+            UserError: another training is at work in it, or it can't be written.
+        """
+        with only_process(self.path) if is_first_process() else nullcontext():
+            if is_first_process():
+                remove_half_written(self.path, _OWN)
+            yield self
+
+    def clear(self) -> None:
+        """Remove everything in the folder but the lock."""
+        for entry in list(self.path.iterdir()):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.name != LOCK_FILE:
+                entry.unlink()
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
@@ -125,3 +161,18 @@ class Run:
         """The epochs' figures."""
         with self.metrics_file.open(newline="") as file:
             return [{k: float(v) for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
+
+
+def _entries(path: Path) -> list[Path]:
+    """What is in a folder, but for the lock and what a killed process left half-written."""
+    return [entry for entry in path.iterdir() if entry.name != LOCK_FILE and not is_half_written(entry.name, _OWN)]
+
+
+def _begun(path: Path) -> bool:
+    """Whether a folder holds more than what a run leaves that ended while its folder was being made.
+
+    The configuration is what is written last then. Only the lock of a process that was killed tells such files from
+    others of the same names.
+    """
+    first = {"environment.json", "split.csv"} if (path / LOCK_FILE).exists() else set()
+    return bool({entry.name for entry in _entries(path)} - first)

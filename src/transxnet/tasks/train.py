@@ -4,9 +4,10 @@ import logging
 import os
 import shlex
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import torch.distributed as dist
@@ -21,9 +22,16 @@ from transxnet.data.dense_sources import DenseSource
 from transxnet.data.readers import Stream
 from transxnet.data.split import write_split
 from transxnet.errors import UserError
-from transxnet.files import next_free, plain_name
-from transxnet.models.checkpoints import read_checkpoint
-from transxnet.tasks.callbacks import BestAndLast, EpochLog, GracefulStop
+from transxnet.files import CannotWrite, next_free, of_the_disk, plain_name, why_not
+from transxnet.tasks.callbacks import BestAndLast, EpochLog, GracefulStop, write_rows
+from transxnet.tasks.checkpoints import (
+    CheckpointFiles,
+    check_fits,
+    find_checkpoint,
+    forget_previous,
+    how_to_go_on,
+    last_good,
+)
 from transxnet.tasks.choices import on_cpu, on_gpu, processes
 from transxnet.tasks.config import TrainConfig
 from transxnet.tasks.determinism import deterministic
@@ -31,7 +39,7 @@ from transxnet.tasks.failures import explained
 from transxnet.tasks.plan import Plan, make_plan
 from transxnet.tasks.processes import ProcessWatch, check_launch
 from transxnet.tasks.results import chosen_weights, write_results
-from transxnet.tasks.run import Run
+from transxnet.tasks.run import Run, is_first_process
 from transxnet.tasks.sync_batchnorm import BatchNormSync
 from transxnet.tasks.task_configs import make_config
 from transxnet.tasks.trained import save_model
@@ -75,28 +83,50 @@ def train(
     if resume is not None:
         if data is not None or task is not None or recipe is not None or overwrite or options:
             raise UserError("--resume goes on with a run as it was started; give no other option beside it.")
-        run = Run.open(resume)
-        config = run.read_config()
-        check_launch(config, run.path)
-        plan = make_plan(config, console, run.stored_split, resumed=run.last_checkpoint.is_file())
-        training = _prepare(plan, run, console)
-    else:
-        if data is None:
-            raise UserError(
-                "name the data to train on: a folder (the README has the layouts), a sample (elpv, digits, scenes), "
-                "or a timm reader name."
-            )
-        config = make_config(data, recipe, task, **options)
-        if config.out is not None and is_first_process():
-            Run.check_free(Path(config.out), overwrite)  # before the data is read, which may take long
-        check_launch(config, config.out)
-        plan = make_plan(config, console)
-        run = Run(Path(os.environ.get(_OUT) or config.out or next_free(Path("runs"), _stem(config))))
-        training = _prepare(plan, run, console)
-        _make_run(plan, run, overwrite)
-    _say(plan, run, console)
-    with deterministic(plan.config.deterministic):
-        return _fit(training, resume is not None, console)
+        with Run.open(resume).reopen() as run, _advice(run):
+            config = run.read_config()
+            check_launch(config, run.path)
+            checkpoint = find_checkpoint(run, console)
+            plan = make_plan(config, console, run.stored_split, resumed=checkpoint is not None)
+            training = _prepare(plan, run, console, checkpoint)
+            _say(plan, run, console)
+            if checkpoint is None:
+                what = "no checkpoint was saved before the interruption: starting from the beginning"
+                console.print(what, soft_wrap=True)
+            with deterministic(config.deterministic):
+                return _fit(training, console, checkpoint)
+    if data is None:
+        raise UserError(
+            "name the data to train on: a folder (the README has the layouts), a sample (elpv, digits, scenes), "
+            "or a timm reader name."
+        )
+    config = make_config(data, recipe, task, **options)
+    if config.out is not None and is_first_process():
+        Run.check_free(Path(config.out), overwrite)  # before the data is read, which may take long
+    check_launch(config, config.out)
+    plan = make_plan(config, console)
+    with ExitStack() as held:
+        path = Path(os.environ.get(_OUT) or config.out or next_free(Path("runs"), _stem(config)))
+        training = _prepare(plan, Run(path), console)
+        if is_first_process():
+            _fill(plan, held.enter_context(Run.create(path, overwrite)))
+        with _advice(training.run), deterministic(plan.config.deterministic):
+            _say(plan, training.run, console)
+            return _fit(training, console)
+
+
+@contextmanager
+def _advice(run: Run) -> Iterator[None]:
+    """Say with a failure of the disk how to go on."""
+    try:
+        yield
+    except CannotWrite as error:
+        raise CannotWrite(f"{error} {how_to_go_on(run)}") from error
+    except OSError as error:
+        if run.path.is_dir() and not of_the_disk(error):
+            raise
+        path = Path(os.fsdecode(error.filename)) if error.filename else run.path  # TensorBoard's is bytes
+        raise CannotWrite(f"{why_not(path, error)} {how_to_go_on(run)}") from error
 
 
 @dataclass(frozen=True)
@@ -112,12 +142,12 @@ class _Prepared:
     trainer: Trainer
 
 
-def _prepare(plan: Plan, run: Run, console: Console) -> _Prepared:
+def _prepare(plan: Plan, run: Run, console: Console, checkpoint: Path | None = None) -> _Prepared:
     module = plan.training()
-    log, stop = EpochLog(run, console), GracefulStop(run)
-    callbacks: list[Callback] = [log, stop, BestAndLast(run, module.monitor), ProcessWatch(run.path)]
+    log, stop, files = EpochLog(run, console), GracefulStop(run), CheckpointFiles(run, checkpoint)
+    callbacks: list[Callback] = [log, stop, BestAndLast(run, module.monitor, console), ProcessWatch(run.path)]
     try:
-        trainer = _trainer(run, plan.config, console, callbacks)
+        trainer = _trainer(run, plan.config, console, callbacks, files)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         config = plan.config
         raise UserError(
@@ -127,35 +157,34 @@ def _prepare(plan: Plan, run: Run, console: Console) -> _Prepared:
     return _Prepared(plan, run, module, plan.batches(), log, stop, trainer)
 
 
-def _make_run(plan: Plan, run: Run, overwrite: bool) -> None:
-    """Make the run's folder with everything that is known before the first step."""
+def _fill(plan: Plan, run: Run) -> None:
+    """Write what is known before the first step; the configuration last, as the sign that a training has begun."""
     config, source = plan.config, plan.source
-    if not is_first_process():
-        return
-    Run.create(run.path, overwrite)
-    run.write_environment(_command(config), plan.choices + plan.notes)
-    if source.split_made:
-        assert not isinstance(source.train, Stream) and not isinstance(source.val, Stream)
-        parts = {"train": source.train, "val": source.val}
-        write_split(run.split_file, {part: map(images.name, range(len(images))) for part, images in parts.items()})
-    data = str(Path(config.data).resolve()) if Path(config.data).exists() else config.data
-    run.write_config(config.replace(data=data, out=None))  # the folder may be moved; the data may not
+    try:
+        run.write_environment(_command(config), plan.choices + plan.notes)
+        if source.split_made:
+            assert not isinstance(source.train, Stream) and not isinstance(source.val, Stream)
+            parts = {"train": source.train, "val": source.val}
+            write_split(run.split_file, {part: map(images.name, range(len(images))) for part, images in parts.items()})
+        data = str(Path(config.data).resolve()) if Path(config.data).exists() else config.data
+        run.write_config(config.replace(data=data, out=None))  # the folder may be moved; the data may not
+    except BaseException:
+        with suppress(OSError):
+            run.clear()
+        raise
 
 
-def _fit(training: _Prepared, resumed: bool, console: Console) -> Run:
+def _fit(training: _Prepared, console: Console, checkpoint: Path | None = None) -> Run:
     plan, run, trainer = training.plan, training.run, training.trainer
-    checkpoint = None
-    if resumed and run.last_checkpoint.is_file():
-        checkpoint = run.last_checkpoint
-        _check_checkpoint(run, training.module)
-    elif resumed:
-        console.print("no checkpoint was saved before the interruption: starting from the beginning", soft_wrap=True)
+    known = check_fits(run, checkpoint, training.module)["callbacks"] if checkpoint is not None else {}
+    if is_first_process():  # an epoch that ended after the checkpoint comes again
+        write_rows(run.metrics_file, known.get("EpochLog", {}).get("rows", []))
     os.environ[_OUT] = str(run.path)  # for the processes that Lightning starts beside this one
     try:
         with training.stop.listening():
             trainer.fit(training.module, training.batches, ckpt_path=checkpoint, weights_only=True)
     except NonFiniteLoss as error:
-        raise NonFiniteLoss(f"{error} {_last_good(run)}") from error
+        raise NonFiniteLoss(f"{error} {last_good(run)}") from error
     except (RuntimeError, ValueError, MemoryError) as error:
         if training.stop.asked:  # a cluster that ends a job ends the workers too, and they may be quicker
             training.stop.stop("stopped at once; what came after the last save is lost.")
@@ -169,43 +198,19 @@ def _fit(training: _Prepared, resumed: bool, console: Console) -> Run:
     if trainer.is_global_zero:
         save_model(run, chosen_weights(run, training.module), plan.description())
         write_results(run, plan.config, plan.source, training.log.rows, console)
+        forget_previous(run)
     return run
 
 
-def _check_checkpoint(run: Run, module: Training) -> None:
-    """Look at a checkpoint before Lightning, whose errors are for its own users."""
-    path = run.last_checkpoint
-    try:
-        checkpoint = read_checkpoint(path)
-        module.load_state_dict(checkpoint["state_dict"])
-        needed = ("loops", "optimizer_states", "lr_schedulers", "callbacks", "train_loss")
-        missing = [key for key in needed if key not in checkpoint]
-        if missing:
-            raise KeyError(missing[0])
-    except (UserError, KeyError, RuntimeError, TypeError) as error:
-        raise UserError(
-            f"{path} can't be gone on with; is it damaged, or did the data's classes change? "
-            f"{shorten(str(error), 300)} Without it the run starts from the beginning: remove it and give "
-            f"--resume {run.path} again."
-        ) from error
-
-
-def _last_good(run: Run) -> str:
-    if not run.last_checkpoint.is_file():
-        return "No epoch was finished before, so there is nothing to go on from."
-    return (
-        f"The last good state is {run.last_checkpoint}; a new run goes on from its weights with "
-        f"--checkpoint {shlex.quote(str(run.last_checkpoint))}."
-    )
-
-
-def _trainer(run: Run, config: TrainConfig, console: Console, callbacks: list[Callback]) -> Trainer:
+def _trainer(
+    run: Run, config: TrainConfig, console: Console, callbacks: list[Callback], files: CheckpointFiles
+) -> Trainer:
     assert config.epochs is not None
     if console.is_terminal:
         callbacks = [*callbacks, RichProgressBar(leave=False)]
     # Lightning would take bfloat16 without a scaler in its place.
     half_on_cpu = config.precision == "16-mixed" and on_cpu(config)
-    plugins: list[Any] = [MixedPrecision("16-mixed", "cpu")] if half_on_cpu else []
+    plugins: list[Any] = [files, *([MixedPrecision("16-mixed", "cpu")] if half_on_cpu else [])]
     if processes(config) > 1:
         plugins.append(BatchNormSync(gpu=on_gpu(config)))
     return Trainer(
@@ -258,11 +263,6 @@ def _command(config: TrainConfig) -> str:
 def _stem(config: TrainConfig) -> str:
     data = Path(config.data)
     return f"{plain_name(config.model)}-{data.resolve().name if data.exists() else config.data.replace('/', '-')}"
-
-
-def is_first_process() -> bool:
-    """Whether this process is the one that writes files, of those that train together."""
-    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID"))
 
 
 def _quiet() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from transxnet.data.class_names import COCO_CLASSES
@@ -93,7 +93,7 @@ def save_model(run: Run, state_dict: Mapping[str, Tensor], description: Mapping[
     """Write the weights, and what is needed to build the network around them (a plan's description)."""
     content = {"format": FORMAT, **description, "transxnet": __version__}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
-    write_whole(run.weights_file, lambda path: save_file(tensors, path))
+    write_whole(run.weights_file, lambda path: path.write_bytes(save(tensors)))
     write_whole(run.model_file, json.dumps(content, indent=2))
 
 

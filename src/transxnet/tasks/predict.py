@@ -13,18 +13,12 @@ from transxnet.errors import UserError, check_at_least, check_one_of
 from transxnet.tasks.predict_classes import predict_images, write_classes
 from transxnet.tasks.predict_dense import find_objects, label_pixels, write_label_maps, write_objects
 from transxnet.tasks.predict_parquet import Embed, is_table, predict_parquet
-from transxnet.tasks.predictor import classifier_predictor
+from transxnet.tasks.predictor import Predictor, load_any
 from transxnet.tasks.progress import progress_bar
-from transxnet.tasks.trained import (
-    TrainedClassifier,
-    TrainedDetector,
-    TrainedModel,
-    TrainedSegmenter,
-    load_trained,
-)
+from transxnet.tasks.trained import TrainedDetector, TrainedSegmenter
 
-_RESULTS: dict[type[TrainedModel], tuple[str, ...]] = {
-    TrainedClassifier: ("predictions.csv", "predictions.jsonl"),
+_RESULTS: dict[type, tuple[str, ...]] = {
+    Predictor: ("predictions.csv", "predictions.jsonl"),
     TrainedDetector: ("images.json", "detections.json", "drawn"),
     TrainedSegmenter: ("predictions.csv", "classes.txt", "maps", "drawn"),
 }
@@ -70,8 +64,8 @@ def predict(
         embed: into Parquet, the pooled features before the classifier too, as lists of float32 (also by ``True``) or
             float16.
         rows_per_file: write Parquet files of so many rows into the folder.
-        ray: into Parquet, predict on Ray's cluster: the one that runs or RAY_ADDRESS names, else one of this machine.
-            All its machines must share the file systems of the model, the images and the results.
+        ray: into Parquet, predict on a cluster of Ray's: the one that RAY_ADDRESS names, else one of this machine
+            alone. Its machines must share the file systems of the model, the images and the results.
         overwrite: write over results of before, and start over what was stopped.
         console: where to report; by default standard output.
 
@@ -119,7 +113,7 @@ def predict(
     total = sum(1 for _ in find_sources(inputs))
     if not total:
         raise UserError(f"no image found in {', '.join(map(str, inputs))}. {ACCEPTED}")
-    trained = load_trained(model, file)
+    loaded = load_any(model, file)
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -129,33 +123,36 @@ def predict(
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             with progress_bar(console, "predicting", total) as advance:
                 done = bad = 0
-                for why in _write(trained, inputs, Path(scratch), top_k, batch_size, workers):
+                for why in _write(loaded, inputs, Path(scratch), top_k, batch_size, workers):
                     done, bad, last = done + 1, bad + (why is not None), why
                     advance(done)
             if bad == done:
                 raise UserError(f"none of the {done} images could be read; the last: {last}")
-            _publish(Path(scratch), folder, _RESULTS[type(trained)])
+            _publish(Path(scratch), folder, _RESULTS[type(loaded)])
     finally:
         if made and not any(folder.iterdir()):
             folder.rmdir()
     console.print(f"{done - bad:,} images predicted" + (f", {bad:,} could not be read (see error)" if bad else ""))
-    for name in _RESULTS[type(trained)]:
+    for name in _RESULTS[type(loaded)]:
         console.print(f"  {folder / name}", highlight=False, markup=False, soft_wrap=True)
     return folder
 
 
 def _write(
-    trained: TrainedModel, inputs: Sequence[str | Path], folder: Path, top_k: int, batch_size: int, workers: int
+    loaded: Predictor | TrainedDetector | TrainedSegmenter,
+    inputs: Sequence[str | Path],
+    folder: Path,
+    top_k: int,
+    batch_size: int,
+    workers: int,
 ) -> Iterator[str | None]:
     """Write everything into a folder; of each image, which could not be read and why, or None."""
-    if isinstance(trained, TrainedDetector):
-        return write_objects(find_objects(trained, inputs, workers), folder, trained.class_names)
-    if isinstance(trained, TrainedSegmenter):
-        return write_label_maps(label_pixels(trained, inputs, workers), folder, trained.class_names)
-    assert isinstance(trained, TrainedClassifier)
-    k = min(top_k, len(trained.class_names))
-    predictions = predict_images(classifier_predictor(trained), inputs, k, batch_size, workers)
-    return write_classes(predictions, folder, k)
+    if isinstance(loaded, TrainedDetector):
+        return write_objects(find_objects(loaded, inputs, workers), folder, loaded.class_names)
+    if isinstance(loaded, TrainedSegmenter):
+        return write_label_maps(label_pixels(loaded, inputs, workers), folder, loaded.class_names)
+    k = min(top_k, len(loaded.class_names))
+    return write_classes(predict_images(loaded, inputs, k, batch_size, workers), folder, k)
 
 
 def _publish(scratch: Path, folder: Path, names: Sequence[str]) -> None:

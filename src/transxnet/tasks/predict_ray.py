@@ -1,6 +1,7 @@
 """Predicting on a cluster: Ray Data hands the pieces of the work to actors, and starts anew those that die."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,11 @@ def predict_on_ray(model: str | Path, file: str | Path | None, work: Work, worke
     pieces = work.to_do()
     if not pieces:
         return
-    import ray
-
-    own = not ray.is_initialized()
+    own = not _is_connected()
     if own:
         _connect()
+    import ray
+
     try:
         gpus = ray.cluster_resources().get("GPU", 0) >= 1
         needs = {"num_cpus": 1 + workers, "num_gpus": 1 if gpus else 0}
@@ -76,16 +77,24 @@ class _Actor:
         return {"images": [self.work.pieces[piece][1] for piece in pieces]}
 
 
+def _is_connected() -> bool:
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
+
+
 def _connect() -> None:
-    """Join the cluster that runs or that RAY_ADDRESS names, or start one of this machine that listens on loopback."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    """Join the cluster that RAY_ADDRESS names, or else start one of this machine alone that listens on loopback."""
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
+    joins = bool(os.environ.get("RAY_ADDRESS"))
+    if not joins:
+        # Read when Ray is imported. The second has it listen on loopback, as it always does on Windows and macOS.
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
 
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
-    try:
-        ray.init(address="auto" if "RAY_ADDRESS" not in os.environ else None, **quiet)
-    except ConnectionError:
-        ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+    if joins:
+        ray.init(**quiet)
+    else:
+        ray.init(address="local", include_dashboard=False, **quiet)
 
 
 def _room(num_cpus: int, num_gpus: int) -> int:

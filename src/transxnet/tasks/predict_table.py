@@ -1,7 +1,6 @@
 """The classes, and on request the features, of the images of a piece as a table."""
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,13 +44,14 @@ def predict_pieces(predictor: Predictor, work: Work, pieces: Sequence[int], work
 
     dataset = _PiecesDataset(work, pieces, predictor.preprocessing.transform())
     loader = DataLoader(dataset, batch_size=None, num_workers=workers)
-    for piece, batches in groupby(loader, key=lambda batch: batch[0]):
-        tables = []
-        for _, names, errors, tensors in batches:
-            tables.append(_table(predictor, work.job, names, errors, tensors))
-            yield len(names)
-        table = pa.concat_tables(tables)
-        write_whole(work.piece_file(piece), lambda path, table=table: pq.write_table(table, path))  # type: ignore[misc]
+    tables: list[pa.Table] = []
+    for piece, names, errors, tensors in loader:
+        tables.append(_table(predictor, work.job, names, errors, tensors))
+        if sum(map(len, tables)) == work.pieces[piece][1]:
+            whole = pa.concat_tables(tables)
+            write_whole(work.piece_file(piece), lambda path, whole=whole: pq.write_table(whole, path))  # type: ignore[misc]
+            tables = []
+        yield len(names)
 
 
 class _PiecesDataset(IterableDataset):

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from transxnet.data.transforms import Preprocessing
 from transxnet.errors import UserError
 from transxnet.tasks.inference import default_device, placed
-from transxnet.tasks.trained import TrainedClassifier, load_trained
+from transxnet.tasks.trained import TrainedClassifier, TrainedDetector, TrainedSegmenter, load_trained
 
 Answer = tuple[Tensor, Tensor | None]
 """Logits (B, C), and pooled features (B, F) where they were asked for, both float32 on the CPU."""
@@ -60,19 +61,74 @@ def classifier_predictor(trained: TrainedClassifier) -> Predictor:
     return Predictor(trained.name, trained.class_names, trained.preprocessing, fingerprint, answer)
 
 
+class Exported(Protocol):
+    """What is asked of an exported file that is open in its runtime."""
+
+    @property
+    def name(self) -> str:
+        """For the user."""
+
+    @property
+    def task(self) -> str:
+        """What it gives."""
+
+    @property
+    def class_names(self) -> list[str]:
+        """C names by class index."""
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """From a picture to its input."""
+
+    def __call__(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Logits (B, C) of images (B, 3, S, S) float32 on the CPU."""
+
+
+def exported_predictor(exported: Exported, path: str | Path) -> Predictor:
+    """The predictor of an exported file, which gives no features.
+
+    Raises:
+        UserError: it is no classifier's.
+    """
+    if exported.task != "classify" or exported.preprocessing is None:
+        raise UserError(f"{path} was exported to {exported.task}. Accepted: a run, or an exported classifier.")
+
+    def answer(images: Tensor, embed: bool) -> Answer:
+        assert not embed
+        logits = exported(images)
+        assert isinstance(logits, Tensor)
+        return logits.float().cpu(), None
+
+    fingerprint = fingerprint_of_file(Path(path))
+    return Predictor(exported.name, exported.class_names, exported.preprocessing, fingerprint, answer, embeds=False)
+
+
+def load_any(model: str | Path, file: str | Path | None = None) -> Predictor | TrainedDetector | TrainedSegmenter:
+    """What :func:`load_trained` gives, a classifier ready to be asked.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    trained = load_trained(model, file)
+    if isinstance(trained, TrainedClassifier):
+        return classifier_predictor(trained)
+    assert isinstance(trained, TrainedDetector | TrainedSegmenter)
+    return trained
+
+
 def load_predictor(model: str | Path, file: str | Path | None = None) -> Predictor:
-    """The predictor of what :func:`load_trained` takes.
+    """The same, of a classifier.
 
     Raises:
         UserError: it cannot be loaded, or is no classifier.
     """
-    trained = load_trained(model, file)
-    if not isinstance(trained, TrainedClassifier):
+    loaded = load_any(model, file)
+    if not isinstance(loaded, Predictor):
         raise UserError(
             f"{model} is no classifier, and its results are no table: give a folder as --out, without --rows_per_file, "
             "--embed and --ray."
         )
-    return classifier_predictor(trained)
+    return loaded
 
 
 def fingerprint_of(model: nn.Module) -> str:
@@ -81,4 +137,14 @@ def fingerprint_of(model: nn.Module) -> str:
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def fingerprint_of_file(path: Path) -> str:
+    """SHA-256 over a file, and over the one that has the weights of an OpenVINO model."""
+    digest = hashlib.sha256()
+    for part in (path, path.with_suffix(".bin")):
+        if part.is_file():
+            with part.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -2,7 +2,10 @@
 
 import multiprocessing
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import torch
 from PIL import Image
 from tables import CLASSES, picture, pieces_of, write_pictures, write_run, write_shard
 
+from transxnet.cli import main
 from transxnet.data import image_files
 from transxnet.data.images import open_image
 from transxnet.data.transforms import Preprocessing
@@ -211,6 +215,37 @@ def test_a_killed_process_is_gone_on_with_and_no_image_is_lost_or_done_twice(
     assert content(out) == content(whole)
     assert len(opened) == len(set(opened)) == sum(left[done:])
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, whole.name])
+
+
+@pytest.mark.long
+def test_the_command_goes_on_after_a_kill(run, tmp_path, opened):
+    images = write_pictures(tmp_path / "images", 120)
+    words = ["predict", str(run), str(images), "--rows-per-file", "2", "--workers", "1", "--out"]
+    assert main([*words, str(tmp_path / "whole")]) == 0
+    process = subprocess.Popen([sys.executable, "-m", "transxnet", *words, str(tmp_path / "parts")])
+    while len(pieces_of(tmp_path / "parts")) < 2 and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    done = len(pieces_of(tmp_path / "parts"))
+    assert 2 <= done < 60
+    opened.clear()
+    assert main([*words[:-3], "--workers", "0", "--out", str(tmp_path / "parts")]) == 0
+    assert content(tmp_path / "parts") == content(tmp_path / "whole")
+    assert len(opened) == len(set(opened)) == 120 - 2 * done
+
+
+@pytest.mark.parametrize(
+    ("words", "type_"), [([], None), (["--embed"], "float"), (["--embed", "float16"], "halffloat")]
+)
+def test_the_command_takes_the_type_of_features_or_none(run, images, tmp_path, capsys, words, type_):
+    out = tmp_path / "results.parquet"
+    assert main(["predict", str(run), str(images / "deeper"), "--workers", "0", *words, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"2 images in 0:00:\d\d, [\d.]+ images/s\n1 images predicted, 1 could not be read", said)
+    assert f"  {out}\n" in said
+    fields = {field.name: field.type for field in pq.read_schema(out)}
+    assert str(fields["embedding"].value_type if type_ else None) == str(type_)
 
 
 def test_stopping_says_how_to_go_on_and_other_options_are_refused(

@@ -71,7 +71,7 @@ def shard_images(path: str) -> Iterator[Source]:
     try:
         with tarfile.open(path, "r:") as shard:
             while (member := shard.next()) is not None:
-                shard.members.clear()  # which would hold every header of the file
+                shard.members.clear()  # type: ignore[attr-defined]  # which would hold every header of the file
                 if member.isreg() and is_image(os.path.basename(member.name)):
                     yield Source(f"{path}!{member.name}", path, member.offset_data, member.size)
             end = shard.offset

@@ -1,15 +1,18 @@
 """How much memory predicting takes by the number of images. Run: python benchmarks/predict_memory.py 2000 20000
 
 Each number is measured in a process of its own, on pictures of 8x8 pixels that it makes: as files in one folder, or as
-members of one shard (--shard). --find stops when the images are found, where a prediction starts to compute.
+members of one shard (--shard). --find stops when the images are found, where a prediction starts to compute. What
+counts is anonymous memory, which /proc of Linux tells: pages of libraries come and go as they are touched.
 """
 
 import argparse
 import io
 import os
-import resource
+import re
 import tarfile
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import timm
@@ -29,7 +32,7 @@ def main() -> None:
     parser.add_argument("--find", action="store_true")
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
-    print("images     peak of the process    peak of a worker    of which imports and the model")
+    print("images      at the start    peak    peak of a worker that decodes")
     for count in options.counts:
         if (child := os.fork()) == 0:
             measure(count, options.shard, options.find, options.workers)
@@ -43,23 +46,46 @@ def measure(count: int, shard: bool, find: bool, workers: int) -> None:
         root = Path(folder)
         images = make_shard(root / "a.tar", count) if shard else make_files(root / "images", count)
         run = make_run(root / "run")
-        before = peak(resource.RUSAGE_SELF)
-        if find:
-            job = Job(str(run), "", [str(images)], "", 3, 32, None, None, "")
-            with held(root / "work"):
-                open_work(root / "work", job, False, lambda found: None)
-        else:
-            predict(run, images, out=root / "out.parquet", workers=workers, console=Console(file=io.StringIO()))
-        report(count, before)
+        with Peak() as peak:
+            if find:
+                job = Job(str(run), "", [str(images)], "", 3, 32, None, None, "")
+                with held(root / "work"):
+                    open_work(root / "work", job, False, lambda found: None)
+            else:
+                predict(run, images, out=root / "out.parquet", workers=workers, console=Console(file=io.StringIO()))
+        print(f"{count:<11,}{peak.start_at:>10.0f} MB{peak.own:>6.0f} MB{peak.child:>18.0f} MB", flush=True)
 
 
-def report(count: int, before: float) -> None:
-    own, worker = peak(resource.RUSAGE_SELF), peak(resource.RUSAGE_CHILDREN)
-    print(f"{count:<11,}{own:>8.0f} MB {worker:>19.0f} MB {before:>26.0f} MB", flush=True)
+class Peak(threading.Thread):
+    """Anonymous memory in megabytes, looked at again and again: of this process, and of the largest of its children."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.start_at = self.own = anonymous(os.getpid())
+        self.child, self.over = 0.0, False
+
+    def run(self) -> None:
+        while not self.over:
+            self.own = max(self.own, anonymous(os.getpid()))
+            for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+                self.child = max(self.child, anonymous(int(child)))
+            time.sleep(0.02)
+
+    def __enter__(self) -> "Peak":
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.over = True
+        self.join()
 
 
-def peak(who: int) -> float:
-    return resource.getrusage(who).ru_maxrss / 1024
+def anonymous(process: int) -> float:
+    try:
+        found = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+    except OSError:
+        return 0
+    return int(found[1]) / 1024 if found else 0
 
 
 def picture() -> bytes:

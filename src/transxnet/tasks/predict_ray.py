@@ -1,5 +1,6 @@
 """Predicting on a cluster: Ray Data hands the pieces of the work to actors, and starts anew those that die."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -33,8 +34,9 @@ def predict_on_ray(model: str | Path, file: str | Path | None, work: Work, worke
     own = not _is_connected()
     if own:
         _connect()
-    import ray
+    import ray.data
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # below that it speaks of its own progress, and ours is shown
     try:
         gpus = ray.cluster_resources().get("GPU", 0) >= 1
         needs = {"num_cpus": 1 + workers, "num_gpus": 1 if gpus else 0}

@@ -39,7 +39,7 @@ def predict_on_ray(model: str | Path, file: str | Path | None, work: Work, worke
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # below that it speaks of its own progress, and ours is shown
     try:
         gpus = ray.cluster_resources().get("GPU", 0) >= 1
-        needs = {"num_cpus": 1 + workers, "num_gpus": 1 if gpus else 0}
+        num_cpus, num_gpus = 1 + workers, 1 if gpus else 0
         data = ray.data.from_items(
             [{"piece": piece} for piece in pieces], override_num_blocks=min(len(pieces), MAX_BLOCKS)
         )
@@ -49,9 +49,10 @@ def predict_on_ray(model: str | Path, file: str | Path | None, work: Work, worke
         done = data.map_batches(
             _Actor,
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(len(pieces), _room(**needs))),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(len(pieces), _room(num_cpus, num_gpus))),
             fn_constructor_args=(_everywhere(model), None if file is None else _everywhere(file), work, workers),
-            **needs,
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
         )
         for row in done.iter_rows():
             yield int(row["images"])

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +47,7 @@ def classifier_predictor(trained: TrainedClassifier) -> Predictor:
     """The predictor of a run's classifier, or of a published one; on the GPU where there is one."""
     device = default_device()
     fingerprint = fingerprint_of(trained.model)
-    model = placed(trained.model, device)
+    model: Any = placed(trained.model, device)  # timm's networks have methods that modules do not
 
     @torch.inference_mode()
     def answer(images: Tensor, embed: bool) -> Answer:

@@ -116,7 +116,8 @@ class Work:
         return [Source(*json.loads(line)) for line in lines]
 
     def discard(self) -> None:
-        """Remove the folder."""
+        """Remove the folder; what says that there is something to go on with is the first to go."""
+        (self.folder / "manifest.json").unlink()
         shutil.rmtree(self.folder)
 
 

@@ -57,7 +57,7 @@ def predict_parquet(
     for package, extra in [("pyarrow", "parquet"), *([("ray", "ray")] if ray else [])]:
         if find_spec(package) is None:
             raise UserError(f"this needs the package {package}: pip install 'transxnet[{extra}]'")
-    folder = out.absolute().with_name(out.name + ".part")
+    folder = out.absolute().with_name(out.absolute().name + ".part")
     _check_out(out, rows_per_file, overwrite or (folder / "manifest.json").exists())
     predictor = load_predictor(model, file)
     if embed and not predictor.embeds:

@@ -74,7 +74,7 @@ def read_class_folders(root: Path, minimum: int = 1) -> ImageSet:
 def list_images(folder: Path) -> list[Path]:
     """Image files below a folder by their ending, sorted; links to folders are not followed, hidden files left out."""
     found = []
-    for directory, folders, files in os.walk(folder, onerror=refuse_folder):
+    for directory, folders, files in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         found += [Path(directory, f) for f in sorted(files) if is_image(f)]
     return found
@@ -85,12 +85,11 @@ def _folders(root: Path) -> list[str]:
     try:
         names = os.listdir(root)
     except OSError as error:
-        refuse_folder(error)
+        _refuse(error)
     return sorted(name for name in names if not name.startswith(".") and (root / name).is_dir())
 
 
-def refuse_folder(error: OSError) -> NoReturn:
-    """What ``os.walk`` is to do with a folder that can't be read, of which it would otherwise say nothing."""
+def _refuse(error: OSError) -> NoReturn:
     raise UserError(f"the folder {error.filename} can't be read: {error.strerror}. Check its permissions.") from error
 
 

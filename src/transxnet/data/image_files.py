@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from transxnet.data.folders import is_image, refuse_folder
+from transxnet.data.folders import _refuse as refuse_folder
+from transxnet.data.folders import is_image
 from transxnet.data.images import UnreadableImage, open_image
 from transxnet.data.shards import Source, expand_braces, is_shard, shard_images
 from transxnet.errors import UserError

@@ -14,7 +14,7 @@ from transxnet.data.image_files import find_images
 from transxnet.errors import UserError
 from transxnet.tasks.predict import predict
 from transxnet.tasks.predict_classes import predict_images
-from transxnet.tasks.trained import load_trained
+from transxnet.tasks.predictor import load_predictor
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -90,7 +90,7 @@ def test_images_are_read_as_they_are_asked_for(photos_run, pictures, monkeypatch
     opened = []
     module = "transxnet.data.image_files.open_image"
     monkeypatch.setattr(module, lambda path: opened.append(path) or Image.new("RGB", (32, 32)))
-    answers = predict_images(load_trained(photos_run.path), [pictures], batch_size=2)
+    answers = predict_images(load_predictor(photos_run.path), [pictures], batch_size=2)
     next(answers)
     assert len(opened) == 2
 

@@ -1,8 +1,9 @@
 """The commands that use what was trained: ``eval``, ``predict`` and ``app``."""
 
 from collections.abc import Sequence
+from typing import get_args
 
-from transxnet.cli.parser import MODEL, Parser
+from transxnet.cli.parser import MODEL, SWITCH, Parser
 
 
 def eval_parser() -> Parser:
@@ -32,16 +33,21 @@ def run_eval(words: Sequence[str]) -> None:
 def predict_parser() -> Parser:
     """The options of ``predict``."""
     from transxnet.tasks.predict import predict
+    from transxnet.tasks.predict_parquet import Embed
 
     parser = Parser(
         "predict",
         "RUN IMAGE... [options]",
-        "What a trained model says about images: classes as CSV and JSON lines; boxes and masks in COCO's format of "
-        "results, and drawn; label maps as indexed PNG, and drawn.",
+        "What a trained model says about images: classes as CSV and JSON lines, or as Parquet for millions; boxes "
+        "and masks in COCO's format of results, and drawn; label maps as indexed PNG, and drawn.",
     )
     parser.add_argument("model", metavar="RUN", help=MODEL)
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders and globs, any number")
+    parser.add_argument(
+        "images", metavar="IMAGE", nargs="+", help="files, folders, globs and WebDataset shards (.tar), any number"
+    )
     parser.add_options(predict, ("out", "top_k", "batch_size", "workers", "file", "overwrite"))
+    parser.flags["embed"] = (*SWITCH, *get_args(Embed))
+    parser.add_options(predict, ("embed", "rows_per_file", "ray"), "Parquet: --out NAME.parquet, or --rows_per_file")
     return parser
 
 

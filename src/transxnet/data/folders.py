@@ -87,7 +87,7 @@ def list_images(folder: Path) -> list[Path]:
 
 def _walk_images(folder: Path) -> Iterator[str]:
     """The paths of :func:`list_images` one by one: a million of them would take half a gigabyte."""
-    for directory, folders, files in os.walk(folder, onerror=_refuse):
+    for directory, folders, files in os.walk(folder, onerror=refuse_folder):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         yield from (os.path.join(directory, name) for name in sorted(files) if is_image(name))
 
@@ -97,7 +97,7 @@ def _folders(root: Path) -> list[str]:
     try:
         names = os.listdir(root)
     except OSError as error:
-        _refuse(error)
+        refuse_folder(error)
     return sorted(name for name in names if not name.startswith(".") and (root / name).is_dir())
 
 
@@ -106,7 +106,7 @@ def entries(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError as error:
-        _refuse(error)
+        refuse_folder(error)
 
 
 def glob_files(pattern: str) -> Iterator[str]:
@@ -127,7 +127,8 @@ def glob_files(pattern: str) -> Iterator[str]:
             yield from glob_files(os.path.join(*names, after.rstrip("/") or "*"))
 
 
-def _refuse(error: OSError) -> NoReturn:
+def refuse_folder(error: OSError) -> NoReturn:
+    """Raise the UserError of a folder that can't be read."""
     raise UserError(f"the folder {error.filename} can't be read: {error.strerror}. Check its permissions.") from error
 
 

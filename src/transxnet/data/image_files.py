@@ -1,17 +1,25 @@
-"""Image files without labels, any number of them, for prediction."""
+"""Image files without labels, and images in WebDataset shards, any number of them, for prediction."""
 
 import glob
+import heapq
+import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from transxnet.data.folders import glob_files, is_image
+from transxnet.data.folders import glob_files, is_image, refuse_folder
 from transxnet.data.images import UnreadableImage, open_image
+from transxnet.data.shard_files import Source, expand_braces, is_shard, shard_images
 from transxnet.errors import UserError
+
+ACCEPTED = "Accepted: image files, folders, globs, and WebDataset shards (.tar, shard-{0000..0009}.tar)."
 
 
 def find_images(inputs: Sequence[str | Path]) -> Iterator[str]:
@@ -19,36 +27,65 @@ def find_images(inputs: Sequence[str | Path]) -> Iterator[str]:
 
     Args:
         inputs: a file is taken as it is; of a folder, the image files at any depth in order; of a glob, what it finds,
-            in order.
+            in order; of names in braces, each as one of these.
 
     Raises:
-        UserError: an input that is none of these.
+        UserError: an input that is none of these, or a folder that can't be read.
     """
     for text in map(str, inputs):
         if os.path.isfile(text):
             yield text
         elif os.path.isdir(text):
             yield from _walk(text)
+        elif (names := expand_braces(text)) and (first := next(names)) != text:
+            yield from find_images([first])
+            for name in names:
+                yield from find_images([name])
         elif glob.has_magic(text):
             found = False
-            for name in sorted(glob_files(text)):
+            for name in sorted_on_disk(glob_files(text)):
                 if os.path.isfile(name):
                     found = True
                     yield name
             if not found:
-                raise UserError(f"nothing matches {text!r}. Accepted: image files, folders and globs.")
+                raise UserError(f"nothing matches {text!r}. {ACCEPTED}")
         else:
-            raise UserError(f"there is no file or folder {text!r}. Accepted: image files, folders and globs.")
+            raise UserError(f"there is no file or folder {text!r}. {ACCEPTED}")
+
+
+def find_sources(inputs: Sequence[str | Path]) -> Iterator[Source]:
+    """The images that inputs stand for: those of :func:`find_images`, and of a shard the images within.
+
+    Raises:
+        UserError: what :func:`find_images` refuses, and a shard that cannot be read to its end.
+    """
+    for path in find_images(inputs):
+        if is_shard(path):
+            yield from shard_images(path)
+        else:
+            yield Source(path, path)
+
+
+def sorted_on_disk(names: Iterable[str], in_memory: int = 100_000) -> Iterator[str]:
+    """``sorted(names)``, with no more than some of them in memory."""
+    names, runs = iter(names), []
+    with ExitStack() as files:
+        while part := sorted(islice(names, in_memory)):
+            run = files.enter_context(tempfile.TemporaryFile("w+", encoding="ascii"))
+            run.writelines(json.dumps(name) + "\n" for name in part)
+            run.seek(0)
+            runs.append(map(json.loads, run))
+        yield from heapq.merge(*runs)
 
 
 def _walk(folder: str) -> Iterator[str]:
-    for directory, folders, files in os.walk(folder):
+    for directory, folders, files in os.walk(folder, onerror=refuse_folder):
         folders.sort()
         yield from (os.path.join(directory, name) for name in sorted(files) if is_image(name))
 
 
 class FilesDataset(IterableDataset):
-    """(path, tensor or None, error or None) of each file.
+    """(path, tensor or None, error or None) of each image.
 
     Args:
         inputs: as :func:`find_images` takes them.
@@ -64,10 +101,16 @@ class FilesDataset(IterableDataset):
     def __iter__(self) -> Iterator[tuple[str, Tensor | None, str | None]]:
         worker = get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        for i, path in enumerate(find_images(self.inputs)):
-            if i // self.batch_size % workers != number:
-                continue
-            try:
-                yield path, self.transform(open_image(path)), None
-            except UnreadableImage as error:
-                yield path, None, str(error)
+        for i, source in enumerate(find_sources(self.inputs)):
+            if i // self.batch_size % workers == number:
+                yield source.name, *decoded(source, self.transform)
+
+
+def decoded(
+    source: Source, transform: Callable[[Image.Image], Tensor], root: str = ""
+) -> tuple[Tensor | None, str | None]:
+    """The tensor that a transform makes of an image below the root, or None and why it could not be read."""
+    try:
+        return transform(open_image(source.read(root))), None
+    except UnreadableImage as error:
+        return None, str(error)

@@ -13,8 +13,7 @@ from torch.utils.data import DataLoader
 
 from transxnet.data.image_files import FilesDataset
 from transxnet.files import ANY_TEXT
-from transxnet.tasks.inference import default_device, placed, probabilities
-from transxnet.tasks.trained import TrainedClassifier
+from transxnet.tasks.predictor import Predictor
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Prediction:
     """What was said of one image.
 
     Attributes:
-        path: of the file.
+        path: of the file, or ``SHARD!MEMBER``.
         classes: the k likeliest, the likeliest first.
         probabilities: theirs, 0 to 1.
         error: why the image could not be read, or None.
@@ -35,21 +34,20 @@ class Prediction:
 
 
 def predict_images(
-    trained: TrainedClassifier, inputs: Sequence[str | Path], top_k: int = 5, batch_size: int = 32, workers: int = 0
+    predictor: Predictor, inputs: Sequence[str | Path], top_k: int = 5, batch_size: int = 32, workers: int = 0
 ) -> Iterator[Prediction]:
-    """Predictions for the images that files, folders and globs stand for, in order, in constant memory."""
-    device = default_device()
-    model, k = placed(trained.model, device), min(top_k, len(trained.class_names))
-    dataset = FilesDataset([str(i) for i in inputs], trained.preprocessing.transform(), batch_size)
+    """Predictions for the images that files, folders, globs and shards stand for, in order, in constant memory."""
+    k = min(top_k, len(predictor.class_names))
+    dataset = FilesDataset([str(i) for i in inputs], predictor.preprocessing.transform(), batch_size)
     for names, errors, tensors in DataLoader(dataset, batch_size, num_workers=workers, collate_fn=_collate):
-        values, indices = probabilities(model, tensors, device).topk(k, dim=1) if len(tensors) else ((), ())
+        values, indices = predictor.probabilities(tensors).topk(k, dim=1) if len(tensors) else ((), ())
         rows = iter(zip(values, indices, strict=True))
         for name, error in zip(names, errors, strict=True):
             if error is not None:
                 yield Prediction(name, [], [], error)
                 continue
             likeliest, which = next(rows)
-            yield Prediction(name, [trained.class_names[i] for i in which], [float(p) for p in likeliest])
+            yield Prediction(name, [predictor.class_names[i] for i in which], [float(p) for p in likeliest])
 
 
 def write_classes(predictions: Iterator[Prediction], folder: Path, k: int) -> Iterator[str | None]:

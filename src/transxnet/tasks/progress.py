@@ -1,10 +1,25 @@
-"""Progress for people: a bar on a terminal, nothing in a file."""
+"""Progress for people: a bar on a terminal; in a file nothing, or of long work a line a minute."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+class _Rate(ProgressColumn):
+    """Items a second."""
+
+    def __init__(self, unit: str):
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.1f} {self.unit}/s")
 
 
 @contextmanager
@@ -18,3 +33,40 @@ def progress_bar(console: Console, text: str, total: int | None) -> Iterator[Cal
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(text, total=total)
         yield lambda done: progress.update(task, completed=done)
+
+
+@contextmanager
+def long_progress(
+    console: Console, text: str, total: int, done: int, unit: str, seconds: float = 60
+) -> Iterator[Callable[[int], None]]:
+    """Show a bar with the rate, or where there is no terminal a line now and then, for work of hours.
+
+    Args:
+        console: where to.
+        text: what is going on.
+        total: items in all.
+        done: items that were done before.
+        unit: what the items are, in the plural.
+        seconds: between lines.
+
+    Yields:
+        A function that takes the number of items done so far, those of before among them.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn())
+    start = said = time.monotonic()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(text, total=total, completed=done)
+
+        def advance(now_done: int) -> None:
+            nonlocal said
+            progress.update(task, completed=now_done)
+            now = time.monotonic()
+            if console.is_terminal or now - said < seconds or now_done == done:
+                return
+            said, rate = now, (now_done - done) / max(now - start, 1e-9)
+            left = timedelta(seconds=round((total - now_done) / rate))
+            console.print(
+                f"{text}: {now_done:,} of {total:,} {unit}, {rate:,.1f} {unit}/s, {left} left", highlight=False
+            )
+
+        yield advance

@@ -1,0 +1,127 @@
+"""How much memory predicting takes by the number of images. Run: python benchmarks/predict_memory.py 2000 20000
+
+Each number is measured in a process of its own, on pictures of 8x8 pixels that it makes: as files in one folder, or as
+members of one shard (--shard). --find stops when the images are found, where a prediction starts to compute. What
+counts is anonymous memory, which /proc of Linux tells: pages of libraries come and go as they are touched.
+"""
+
+import argparse
+import io
+import os
+import re
+import tarfile
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import timm
+from PIL import Image
+from rich.console import Console
+
+from transxnet.tasks.pieces import Job, held, open_work
+from transxnet.tasks.predict import predict
+from transxnet.tasks.run import Run
+from transxnet.tasks.trained import save_model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("counts", type=int, nargs="+")
+    parser.add_argument("--shard", action="store_true")
+    parser.add_argument("--find", action="store_true")
+    parser.add_argument("--workers", type=int, default=1)
+    options = parser.parse_args()
+    print("images      at the start    peak    peak of a worker that decodes")
+    for count in options.counts:
+        if (child := os.fork()) == 0:
+            measure(count, options.shard, options.find, options.workers)
+            os._exit(0)
+        if os.waitpid(child, 0)[1]:
+            raise SystemExit(f"{count} images: failed")
+
+
+def measure(count: int, shard: bool, find: bool, workers: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        images = make_shard(root / "a.tar", count) if shard else make_files(root / "images", count)
+        run = make_run(root / "run")
+        with Peak() as peak:
+            if find:
+                job = Job(str(run), "", [str(images)], "", 3, 32, None, None, "")
+                with held(root / "work"):
+                    open_work(root / "work", job, False, lambda found: None)
+            else:
+                predict(run, images, out=root / "out.parquet", workers=workers, console=Console(file=io.StringIO()))
+        print(f"{count:<11,}{peak.start_at:>10.0f} MB{peak.own:>6.0f} MB{peak.child:>18.0f} MB", flush=True)
+
+
+class Peak(threading.Thread):
+    """Anonymous memory in megabytes, looked at again and again: of this process, and of the largest of its children."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.start_at = self.own = anonymous(os.getpid())
+        self.child, self.over = 0.0, False
+
+    def run(self) -> None:
+        while not self.over:
+            self.own = max(self.own, anonymous(os.getpid()))
+            for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+                self.child = max(self.child, anonymous(int(child)))
+            time.sleep(0.02)
+
+    def __enter__(self) -> "Peak":
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.over = True
+        self.join()
+
+
+def anonymous(process: int) -> float:
+    try:
+        found = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+    except OSError:
+        return 0
+    return int(found[1]) / 1024 if found else 0
+
+
+def picture() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), (200, 30, 90)).save(file, "PNG")
+    return file.getvalue()
+
+
+def make_files(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    content = picture()
+    for i in range(count):
+        (folder / f"photograph-{i:08d}.png").write_bytes(content)
+    return folder
+
+
+def make_shard(path: Path, count: int) -> Path:
+    content = picture()
+    with tarfile.open(path, "w") as shard:
+        for i in range(count):
+            header = tarfile.TarInfo(f"photograph-{i:08d}.png")
+            header.size = len(content)
+            shard.addfile(header, io.BytesIO(content))
+            shard.members.clear()
+    return path
+
+
+def make_run(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "config.yaml").touch()
+    preprocessing = dict(img_size=32, crop_pct=1.0, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
+    description = dict(task="classify", architecture="test_resnet", model_args={}, class_names=["a", "b", "c"])
+    network = timm.create_model("test_resnet", num_classes=3)
+    save_model(Run(folder), network.state_dict(), {**description, "preprocessing": preprocessing})
+    return folder
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""What predicting classes needs of a model, wherever that runs."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from transxnet.data.transforms import Preprocessing
+from transxnet.errors import UserError
+from transxnet.tasks.inference import default_device, placed
+from transxnet.tasks.trained import TrainedClassifier, TrainedDetector, TrainedSegmenter, load_trained
+
+Answer = tuple[Tensor, Tensor | None]
+"""Logits (B, C), and pooled features (B, F) where they were asked for, both float32 on the CPU."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A classifier that is ready to be asked.
+
+    Attributes:
+        name: for the user.
+        class_names: C names by class index.
+        preprocessing: from a picture to its input.
+        fingerprint: the same for the same weights, and for no others.
+        answer: from images (B, 3, S, S) float32 on the CPU, and whether features are wanted too, to its answer.
+        embeds: whether it can give features.
+    """
+
+    name: str
+    class_names: list[str]
+    preprocessing: Preprocessing
+    fingerprint: str
+    answer: Callable[[Tensor, bool], Answer]
+    embeds: bool = True
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """(B, C) float32 on the CPU, of images (B, 3, S, S) float32."""
+        return self.answer(images, False)[0].softmax(dim=1)
+
+
+def classifier_predictor(trained: TrainedClassifier) -> Predictor:
+    """The predictor of a run's classifier, or of a published one; on the GPU where there is one."""
+    device = default_device()
+    fingerprint = fingerprint_of(trained.model)
+    model: Any = placed(trained.model, device)  # timm's networks have methods that modules do not
+
+    @torch.inference_mode()
+    def answer(images: Tensor, embed: bool) -> Answer:
+        images = images.to(device, memory_format=torch.channels_last)
+        if not embed:
+            return model(images).float().cpu(), None
+        features = model.forward_features(images)
+        logits, pooled = model.forward_head(features), model.forward_head(features, pre_logits=True)
+        return logits.float().cpu(), pooled.float().cpu()
+
+    return Predictor(trained.name, trained.class_names, trained.preprocessing, fingerprint, answer)
+
+
+class Exported(Protocol):
+    """What is asked of an exported file that is open in its runtime."""
+
+    @property
+    def name(self) -> str:
+        """For the user."""
+
+    @property
+    def task(self) -> str:
+        """What it gives."""
+
+    @property
+    def class_names(self) -> list[str]:
+        """C names by class index."""
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """From a picture to its input."""
+
+    def __call__(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Logits (B, C) of images (B, 3, S, S) float32 on the CPU."""
+
+
+def exported_predictor(exported: Exported, path: str | Path) -> Predictor:
+    """The predictor of an exported file, which gives no features.
+
+    Raises:
+        UserError: it is no classifier's.
+    """
+    if exported.task != "classify" or exported.preprocessing is None:
+        raise UserError(f"{path} was exported to {exported.task}. Accepted: a run, or an exported classifier.")
+
+    def answer(images: Tensor, embed: bool) -> Answer:
+        assert not embed
+        logits = exported(images)
+        assert isinstance(logits, Tensor)
+        return logits.float().cpu(), None
+
+    fingerprint = fingerprint_of_file(Path(path))
+    return Predictor(exported.name, exported.class_names, exported.preprocessing, fingerprint, answer, embeds=False)
+
+
+def load_any(model: str | Path, file: str | Path | None = None) -> Predictor | TrainedDetector | TrainedSegmenter:
+    """What :func:`load_trained` gives, a classifier ready to be asked.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    trained = load_trained(model, file)
+    if isinstance(trained, TrainedClassifier):
+        return classifier_predictor(trained)
+    assert isinstance(trained, TrainedDetector | TrainedSegmenter)
+    return trained
+
+
+def load_predictor(model: str | Path, file: str | Path | None = None) -> Predictor:
+    """The same, of a classifier.
+
+    Raises:
+        UserError: it cannot be loaded, or is no classifier.
+    """
+    loaded = load_any(model, file)
+    if not isinstance(loaded, Predictor):
+        raise UserError(
+            f"{model} is no classifier, and its results are no table: give a folder as --out, without --rows_per_file, "
+            "--embed and --ray."
+        )
+    return loaded
+
+
+def fingerprint_of(model: nn.Module) -> str:
+    """SHA-256 over the names and values of a network's tensors."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def fingerprint_of_file(path: Path) -> str:
+    """SHA-256 over a file, and over the one that has the weights of an OpenVINO model."""
+    digest = hashlib.sha256()
+    for part in (path, path.with_suffix(".bin")):
+        if part.is_file():
+            with part.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

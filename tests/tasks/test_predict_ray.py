@@ -1,0 +1,109 @@
+"""Predicting on a cluster of Ray's: what its processes do, and in the long tests a cluster of this machine."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import psutil
+import pytest
+from tables import pieces_of, write_pictures, write_run
+
+from transxnet.errors import UserError
+from transxnet.tasks import pieces
+from transxnet.tasks.pieces import Job, held, open_work
+from transxnet.tasks.predict import predict
+from transxnet.tasks.predict_ray import _Actor
+from transxnet.tasks.predict_table import predict_pieces
+from transxnet.tasks.predictor import load_predictor
+from transxnet.version import __version__
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A run, and pictures in pieces of four; paths from the folder that the tests are in."""
+    monkeypatch.setattr(pieces, "PIECE_IMAGES", 4)
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "run", "test_resnet")
+    write_pictures(tmp_path / "images", 60)
+    (tmp_path / "images" / "broken.png").write_bytes(b"no image")
+
+
+def actors() -> list[psutil.Process]:
+    """Processes below this one that Ray Data has started to predict."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if "ray::" in " ".join(process.cmdline()) and "_Actor" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            pass
+    return found
+
+
+def listening() -> set[str]:
+    """Addresses that the processes below this one listen at."""
+    addresses = set()
+    for process in psutil.Process().children(recursive=True):
+        try:
+            connections = process.net_connections("inet")
+        except psutil.Error:
+            continue
+        addresses |= {connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN}
+    return addresses
+
+
+def test_an_actor_does_the_pieces_that_are_not_done_and_no_others(small, tmp_path, quiet):
+    predictor = load_predictor("run")
+    inputs = [str(tmp_path / "images")]
+    job = Job(predictor.name, predictor.fingerprint, inputs, "", 3, 2, None, None, __version__)
+    with held(tmp_path / "work"):
+        work = open_work(tmp_path / "work", job, False, lambda found: None)
+    assert [rows for _, rows in work.pieces] == [4] * 15 + [1]
+    assert list(predict_pieces(predictor, work, [1], 0)) == [2, 2]
+    before = work.piece_file(1).stat()
+    actor = _Actor("run", None, work, 0)
+    assert actor({"piece": np.array([15, 1])}) == {"images": [1, 4]}
+    assert work.to_do() == [0, *range(2, 15)]
+    assert work.piece_file(1).stat() == before
+    write_run(tmp_path / "other", "test_resnet", seed=1)
+    with pytest.raises(UserError, match=r"other on .* has other weights than where the prediction was started"):
+        _Actor("other", None, work, 0)
+
+
+@pytest.mark.long
+def test_results_are_those_of_one_process_though_a_worker_is_killed(small, tmp_path, quiet):
+    options = dict(batch_size=2, workers=0, embed=True, console=quiet)
+    alone = predict("run", "images", out="alone.parquet", **options)
+    seen: dict[str, set] = {"killed": set(), "pids": set(), "addresses": set()}
+    over = threading.Event()
+
+    def kill_one() -> None:
+        while not over.is_set():
+            there, done = actors(), pieces_of(tmp_path / "ray.parquet")
+            seen["pids"] |= {process.pid for process in there}
+            if there and done and not seen["killed"] and len(done) < 14:
+                seen["addresses"] |= listening()
+                os.kill(there[0].pid, signal.SIGKILL)
+                seen["killed"] = {there[0].pid, len(done)}
+            time.sleep(0.002)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    try:
+        predict("run", "images", out="ray.parquet", ray=True, **options)
+    finally:
+        over.set()
+        killer.join()
+    assert seen["killed"]
+    assert len(seen["pids"]) > 1  # another took its place
+    assert seen["addresses"] <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    assert (tmp_path / "ray.parquet").read_bytes() == alone.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.parquet", "images", "ray.parquet", "run"]
+
+
+@pytest.mark.long
+def test_an_actor_that_no_machine_has_room_for_is_said(small, quiet):
+    with pytest.raises(UserError, match=r"an actor asks for 10001 CPUs .* Give a smaller --workers"):
+        predict("run", "images", out="ray.parquet", ray=True, workers=10_000, batch_size=2, console=quiet)

@@ -54,7 +54,7 @@ def predict(
     reported in the results.
 
     Args:
-        model: a run folder, or the name of a model with published weights.
+        model: a run folder, an exported classifier, or the name of a model with published weights.
         images: files, folders (searched to any depth), globs and WebDataset shards (``.tar``), any number.
         out: folder for the results, or a classifier's Parquet file.
         top_k: classes to give for each image; of a classifier.

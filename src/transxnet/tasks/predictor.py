@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from transxnet.data.transforms import Preprocessing
+from transxnet.deploy.exported import load_exported
+from transxnet.deploy.metadata import is_exported
 from transxnet.errors import UserError
 from transxnet.tasks.inference import default_device, placed
 from transxnet.tasks.trained import TrainedClassifier, TrainedDetector, TrainedSegmenter, load_trained
@@ -104,11 +106,15 @@ def exported_predictor(exported: Exported, path: str | Path) -> Predictor:
 
 
 def load_any(model: str | Path, file: str | Path | None = None) -> Predictor | TrainedDetector | TrainedSegmenter:
-    """What :func:`load_trained` gives, a classifier ready to be asked.
+    """What :func:`load_trained` gives, a classifier ready to be asked; and an exported classifier too.
 
     Raises:
         UserError: it cannot be loaded.
     """
+    if is_exported(model):
+        if file is not None:
+            raise UserError(f"{model} is an exported file with weights of its own: --file is for a model by name.")
+        return exported_predictor(load_exported(model), model)
     trained = load_trained(model, file)
     if isinstance(trained, TrainedClassifier):
         return classifier_predictor(trained)

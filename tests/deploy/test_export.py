@@ -353,3 +353,17 @@ def test_int8_needs_labelled_images(tmp_path, console):
     with pytest.raises(UserError, match=r"needs labelled images to calibrate on .*: give --data"):
         export("test_resnet@untrained", int8=True, size=64, out=tmp_path / "net.xml", console=console)
     assert not list(tmp_path.iterdir())
+
+
+def test_predict_takes_an_exported_classifier_as_it_takes_the_run(ours, photos, tmp_path, console):
+    file = export(ours.path, format="onnx", out=tmp_path / "ours.onnx", console=console)
+    tables = []
+    for name, model in (("run", ours.path), ("file", file)):
+        out = transxnet.predict(model, photos, out=tmp_path / name, workers=0, console=console)
+        tables.append([json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()])
+    for by_run, by_file in zip(*tables, strict=True):
+        shares = [{top["class"]: top["probability"] for top in line["top"]} for line in (by_run, by_file)]
+        assert by_run["path"] == by_file["path"]
+        assert shares[0] == pytest.approx(shares[1], abs=1e-5)
+    with pytest.raises(UserError, match="weights of its own"):
+        transxnet.predict(file, photos, out=tmp_path / "no", file="weights.pth", console=console)

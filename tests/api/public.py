@@ -14,7 +14,7 @@ from typing import Any
 import timm
 
 import transxnet
-from transxnet.cli import analyses, measuring, training, using
+from transxnet.cli import analyses, deploying, measuring, training, using
 from transxnet.cli.entry import COMMANDS
 from transxnet.tasks import run
 from transxnet.tasks.task_configs import CONFIGS, recipe_names
@@ -72,7 +72,7 @@ def _options(command: str) -> list[str]:
     """The words that a command takes: options as they are, places for others in capitals."""
     make: Callable = next(
         getattr(module, f"{command}_parser")
-        for module in (analyses, measuring, training, using)
+        for module in (analyses, deploying, measuring, training, using)
         if hasattr(module, f"{command}_parser")
     )
     words = [action.option_strings or [str(action.metavar or action.dest)] for action in make()._actions]

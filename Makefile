@@ -22,10 +22,10 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 
 ## The tests that take minutes at most; test-all adds the long ones.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-all: setup
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest -n auto --dist loadfile -m ''
 
 ## The tests of what depends most on other packages, with the oldest of them that are supported.
 test-oldest: $(VENV)-oldest/.installed

@@ -60,7 +60,7 @@ def _wait(child: int, job: dict, started: float) -> int:
             if done:
                 return os.waitstatus_to_exitcode(status)
             time.sleep(0.002)
-        os.kill(child, signal.Signals[job["signal"]])
+        os.kill(child, signal.Signals[f"SIG{job['signal']}"])
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 

@@ -51,13 +51,18 @@ def test_a_run_that_is_interrupted_again_and_again_is_bitwise_the_same(server, w
 
 
 def test_a_kill_at_any_time_is_survived(server, whole, out, tried):
-    of, dice = whole("classify"), random.Random(0)
-    for _ in range(2):
-        after = dice.uniform(of.begins, of.seconds)
+    of, dice, killed = whole("classify"), random.Random(0), 0
+    for share in (0.9, 0.6, 0.4, 0.2):  # the machine may be faster than it was
+        after = of.begins + share * dice.random() * (of.seconds - of.begins)
         ended = server.train(of.data, out, KINDS[of.kind], signal="KILL", after=after)
         assert ended.status in (-9, 0)
-        assert outcome(server, of, out, tried, "KILL at a random time") == []
+        if ended.status == -9:
+            assert outcome(server, of, out, tried, "KILL at a random time") == []
+            killed += 1
         forget(out)
+        if killed == 2:
+            break
+    assert killed
 
 
 @pytest.mark.long
@@ -90,14 +95,16 @@ def test_every_point_of_a_training(server, whole, out, tried, kind, point, what)
 @pytest.mark.parametrize("kind", KINDS)
 def test_kills_at_random_times(server, whole, out, tried, kind):
     """Up to three kills in a row, at times drawn from a seed."""
-    of, wrong, dice = whole(kind), {}, random.Random(kind)
+    of, wrong, dice, stopped = whole(kind), {}, random.Random(kind), 0
     for case in range(10):
         for _ in range(dice.randint(1, 3)):
             begun, after = (out / "config.yaml").is_file(), dice.uniform(of.begins * 0.8, of.seconds * 1.1)
             more = {"signal": dice.choice(["KILL", "KILL", "TERM"]), "after": after}
             ended = server.resume(out, **more) if begun else server.train(of.data, out, KINDS[kind], **more)
             assert ended.status in (-9, -15, 130, 0), ended.said[-3000:]
+            stopped += ended.status != 0
         if found := outcome(server, of, out, tried, "KILL or TERM at random times, up to 3 in a row"):
             wrong[case] = found
         forget(out)
     assert wrong == {}
+    assert stopped >= 5

@@ -14,7 +14,7 @@ from transxnet.errors import UserError
 from transxnet.tasks import pieces
 from transxnet.tasks.pieces import Job, held, open_work
 from transxnet.tasks.predict import predict
-from transxnet.tasks.predict_ray import _Actor
+from transxnet.tasks.predict_ray import _Actor, _room
 from transxnet.tasks.predict_table import predict_pieces
 from transxnet.tasks.predictor import load_predictor
 from transxnet.version import __version__
@@ -103,7 +103,14 @@ def test_results_are_those_of_one_process_though_a_worker_is_killed(small, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.parquet", "images", "ray.parquet", "run"]
 
 
-@pytest.mark.long
-def test_an_actor_that_no_machine_has_room_for_is_said(small, quiet):
-    with pytest.raises(UserError, match=r"an actor asks for 10001 CPUs .* Give a smaller --workers"):
-        predict("run", "images", out="ray.parquet", ray=True, workers=10_000, batch_size=2, console=quiet)
+def test_actors_are_as_many_as_the_machines_have_room_for(monkeypatch):
+    ray = pytest.importorskip("ray")
+    machines = [({"CPU": 16.0, "GPU": 2.0}, True), ({"CPU": 7.0, "memory": 1e9}, True), ({"CPU": 99.0}, False)]
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Resources": has, "Alive": alive} for has, alive in machines])
+    assert _room(3, 0) == 5 + 2
+    assert _room(3, 1) == 2
+    assert _room(9, 1) == 1
+    with pytest.raises(
+        UserError, match=r"asks for 17 CPUs \(16 of them to decode\), and no .* 16. Give a smaller --work"
+    ):
+        _room(17, 0)

@@ -41,7 +41,7 @@ def predict_parser() -> Parser:
         "What a trained model says about images: classes as CSV and JSON lines, or as Parquet for millions; boxes "
         "and masks in COCO's format of results, and drawn; label maps as indexed PNG, and drawn.",
     )
-    parser.add_argument("model", metavar="RUN", help=MODEL)
+    parser.add_argument("model", metavar="RUN", help=f"{MODEL}; or an exported classifier")
     parser.add_argument(
         "images", metavar="IMAGE", nargs="+", help="files, folders, globs and WebDataset shards (.tar), any number"
     )

@@ -19,6 +19,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from tests.pages import Page
 from transxnet.errors import UserError
+from transxnet.files import CannotWrite
 from transxnet.report import Report, render, write_report
 from transxnet.tasks.evaluation import Evaluation
 
@@ -277,7 +278,7 @@ def test_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(Path, "replace", full)
     before = path.read_text(encoding="utf-8")
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(CannotWrite, match="disk full"):
         write_report(replace(report(), title="other"), path)
     assert path.read_text(encoding="utf-8") == before
     assert list(path.parent.iterdir()) == [path]

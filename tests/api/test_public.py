@@ -10,7 +10,7 @@ import torch
 from public import STORED, public
 from rich.console import Console
 
-sys.path.append(str(Path(__file__).parents[1] / "runs"))
+sys.path.append(str(Path(__file__).parents[1] / "stored"))
 
 from stored import FOLDER, stored_run
 

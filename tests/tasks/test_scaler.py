@@ -17,7 +17,7 @@ def half_precision(monkeypatch):
     trainer = training.Trainer
 
     def make(*, plugins, precision, **options):
-        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40, growth_interval=2)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**19, growth_interval=2)
         return trainer(plugins=[*plugins, MixedPrecision("16-mixed", "cpu", scaler)], **options)
 
     monkeypatch.setattr(training, "Trainer", make)
@@ -38,5 +38,5 @@ def test_the_scaler_goes_on(half_precision, photos, tmp_path, quiet, monkeypatch
     run = train(resume=tmp_path / "run", console=quiet)
     mine, theirs = (torch.load(r.last_checkpoint, weights_only=True) for r in (run, whole))
     assert mine["MixedPrecision"] == theirs["MixedPrecision"]
-    assert theirs["MixedPrecision"]["scale"] < 2.0**40
+    assert theirs["MixedPrecision"]["scale"] < 2.0**19
     assert all(torch.equal(mine["state_dict"][name], tensor) for name, tensor in theirs["state_dict"].items())

@@ -24,11 +24,11 @@ def make_run(path: Path, data: Path, **options) -> Run:
     plan = make_plan(make_config(data, **quick | options), Console(file=io.StringIO()))
     if isinstance(plan.model, RetinaNet):
         _make_sure(plan.model)
-    run = Run.create(path, overwrite=False)
-    run.write_config(plan.config)
-    if plan.source.split_made:
-        write_split(run.split_file, {"train": plan.source.train.own_names, "val": plan.source.val.own_names})
-    save_model(run, plan.model.state_dict(), plan.description())
+    with Run.create(path, overwrite=False) as run:
+        run.write_config(plan.config)
+        if plan.source.split_made:
+            write_split(run.split_file, {"train": plan.source.train.own_names, "val": plan.source.val.own_names})
+        save_model(run, plan.model.state_dict(), plan.description())
     return run
 
 

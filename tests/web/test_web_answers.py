@@ -11,6 +11,7 @@ from transxnet.analysis.explain import explain_picture
 from transxnet.errors import UserError
 from transxnet.tasks.predict_classes import predict_images
 from transxnet.tasks.predict_dense import find_objects, label_pixels
+from transxnet.tasks.predictor import classifier_predictor
 from transxnet.tasks.trained import TrainedClassifier, TrainedModel, load_trained
 from transxnet.web import answers
 from transxnet.web.answers import Answerer, percent, shares
@@ -43,7 +44,7 @@ def noise(tmp_path):
 
 
 def test_classes_are_those_of_predict(classifier, noise):
-    (expected,) = predict_images(classifier, [noise])
+    (expected,) = predict_images(classifier_predictor(classifier), [noise])
     answer = Answerer(classifier).answer(Image.open(noise).convert("RGB"))
     assert [row.name for row in answer.rows] == expected.classes
     assert [row.share for row in answer.rows] == pytest.approx(expected.probabilities, abs=1e-6)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from rich.console import Console
 from safetensors.torch import save_file
 
 from transxnet.errors import UserError
@@ -252,9 +253,9 @@ def test_a_resumed_checkpoint_that_carries_code_is_refused(interrupted, tmp_path
 @pytest.mark.parametrize("best", ["/elsewhere/..", "..", "/", "config.yaml", "../../last.ckpt/.."])
 def test_a_checkpoint_can_not_have_other_files_removed(tmp_path, quiet, best):
     """Lightning removes what was best before, and would remove the folder above the run's."""
-    saved = BestAndLast(Run(tmp_path), "val_accuracy")
+    saved = BestAndLast(Run(tmp_path), "val_accuracy", Console(quiet=True))
     state = saved.state_dict() | dict(best_model_path=best, kth_best_model_path=best, best_k_models={best: 0.1})
-    resumed = BestAndLast(Run(tmp_path), "val_accuracy")
+    resumed = BestAndLast(Run(tmp_path), "val_accuracy", Console(quiet=True))
     with pytest.raises(UserError, match="says that the best one is"):
         resumed.load_state_dict(state)
     good = str(tmp_path / "elsewhere" / "best.ckpt")
@@ -351,7 +352,7 @@ def test_results_are_written_below_the_folder_whatever_the_images_are_called(run
     for name in ("..png.png", "a\nb.png", "~.png", "-rf.png", "%2e%2e%2f.png", "C:\\x.png"):
         Image.new("RGB", (32, 32)).save(deep / name)
     predict(run.path, [deep], out=tmp_path / "out", workers=0, console=quiet)
-    assert sorted(os.listdir(tmp_path)) == ["in", "out", "photographs", "run"]
+    assert sorted(os.listdir(tmp_path)) == ["finished", "in", "out", "photographs"]
     assert sorted(os.listdir(tmp_path / "out")) == ["predictions.csv", "predictions.jsonl"]
 
 

@@ -256,10 +256,15 @@ def test_a_checkpoint_can_not_have_other_files_removed(tmp_path, quiet, best):
     saved = BestAndLast(Run(tmp_path), "val_accuracy", Console(quiet=True))
     state = saved.state_dict() | dict(best_model_path=best, kth_best_model_path=best, best_k_models={best: 0.1})
     resumed = BestAndLast(Run(tmp_path), "val_accuracy", Console(quiet=True))
+    resumed.load_state_dict(state)  # what is not there is forgotten
+    assert resumed.kth_best_model_path == ""
+    torch.save({"callbacks": {resumed.state_key: state}}, tmp_path / "best.ckpt")
     with pytest.raises(UserError, match="says that the best one is"):
         resumed.load_state_dict(state)
     good = str(tmp_path / "elsewhere" / "best.ckpt")
-    resumed.load_state_dict(state | dict(best_model_path=good, kth_best_model_path=good, best_k_models={good: 0.1}))
+    state |= dict(best_model_path=good, kth_best_model_path=good, best_k_models={good: 0.1})
+    torch.save({"callbacks": {resumed.state_key: state}}, tmp_path / "best.ckpt")
+    resumed.load_state_dict(state)
     assert resumed.kth_best_model_path == str(tmp_path / "best.ckpt")
 
 

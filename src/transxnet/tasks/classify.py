@@ -68,6 +68,6 @@ class Classifier(Training):
         images, target, _ = batch
         logits = self.best_weights(images.contiguous(memory_format=torch.channels_last)).float()
         self.val_metrics.update(logits, target)
-        self.val_loss.update(F.cross_entropy(logits, target), len(images))
+        self.val_loss.update(F.cross_entropy(logits, target, reduction="none"))  # which ignores weights here
         self.log("val_loss", self.val_loss)
         self.log_dict(self.val_metrics)

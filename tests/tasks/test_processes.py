@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import validating
@@ -15,6 +16,7 @@ from dense_data import DETECT, SEGMENT
 from photographs import QUICK
 from safetensors.torch import load_file
 
+from transxnet.tasks import processes
 from transxnet.tasks.evaluate import evaluate
 from transxnet.tasks.run import Run
 from transxnet.tasks.train import train
@@ -93,6 +95,18 @@ def test_a_process_that_is_killed_ends_the_training_with_a_word(photos, tmp_path
         assert f"process 1 of the training (PID {pids[1]}) was ended by SIGKILL, so the training ends." in text
     else:
         assert "one of the processes does not answer any more" in text
+
+
+def test_who_ended_is_said_though_the_message_to_it_fails_first(tmp_path, capsys, monkeypatch):
+    """The error would end this process between two looks."""
+    monkeypatch.setattr(processes, "LOOK_EVERY", 1.0)
+    watch = processes.ProcessWatch(tmp_path / "run")
+    with subprocess.Popen(["sleep", "600"]) as started:
+        trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=[started])))
+        watch.on_fit_start(trainer, None)
+        started.kill()
+        watch.on_exception(trainer, None, RuntimeError("gloo: Connection reset by peer"))
+        assert f"process 1 of the training (PID {started.pid}) was ended by SIGKILL" in capsys.readouterr().err
 
 
 def wait_for(condition, seconds: float) -> None:

@@ -3,16 +3,12 @@
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from lightning.pytorch.utilities.memory import is_oom_error
 
 from transxnet.errors import UserError
 from transxnet.tasks.choices import processes
 from transxnet.tasks.config import TrainConfig
-from transxnet.tasks.processes import how_to_go_on
-
-_LOST = ("gloo", "closed by peer", "reset by peer", "broken pipe", "nccl")
-"""What stands in the errors of PyTorch's message passing when a process does not answer any more."""
+from transxnet.tasks.processes import how_to_go_on, is_lost
 
 
 def explained(error: Exception, config: TrainConfig, run: Path) -> UserError | None:
@@ -33,8 +29,7 @@ def explained(error: Exception, config: TrainConfig, run: Path) -> UserError | N
             f"a BatchNorm of this model sees a single value a channel in batches of {config.batch_size}, and one value "
             f"has no variance. Give --batch_size 2 or more."
         )
-    lost = isinstance(error, dist.DistError) or any(word in text.lower() for word in _LOST)
-    if processes(config) > 1 and lost:
+    if processes(config) > 1 and is_lost(error):
         return UserError(
             "one of the processes does not answer any more; it has ended, and may have said why. "
             f"{how_to_go_on(run)}\n{_first_line(text)}"

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch.distributed as dist
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -18,6 +19,17 @@ from transxnet.tasks.config import TrainConfig
 
 LOOK_EVERY = 0.1
 """Seconds between looks at the processes that this one started."""
+
+SEEN_WITHIN = 5.0
+"""Seconds to wait for the end of a process to be seen, once a message to it has failed."""
+
+_LOST = ("gloo", "closed by peer", "reset by peer", "broken pipe", "nccl")
+"""What stands in the errors of PyTorch's message passing when a process does not answer any more."""
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that another process does not answer any more."""
+    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in _LOST)
 
 
 def check_launch(config: TrainConfig, run: str | Path | None) -> None:
@@ -53,12 +65,19 @@ class ProcessWatch(Callback):
     def __init__(self, run: Path):
         self.run = run
         self._done = threading.Event()
+        self._looking: threading.Thread | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start to look."""
         started: Sequence[subprocess.Popen] = getattr(trainer.strategy.launcher, "procs", [])
         if started:
-            threading.Thread(target=self._look, args=(started,), daemon=True).start()
+            self._looking = threading.Thread(target=self._look, args=(started,), daemon=True)
+            self._looking.start()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let the looks find who ended, where a message failed before they did and this process would end first."""
+        if self._looking is not None and is_lost(exception):
+            self._looking.join(SEEN_WITHIN)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Look no more."""

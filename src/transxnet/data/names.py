@@ -1,13 +1,33 @@
 """Millions of file names in little memory."""
 
 import os
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import overload
 
 import numpy as np
 
 
-class Names(Sequence[str]):
+class _Made(Sequence[str]):
+    """Strings that are made when asked for."""
+
+    @abstractmethod
+    def _make(self, index: int) -> str:
+        """The string of an index that is not negative."""
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self._make(i) for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return self._make(int(index) % len(self))
+
+
+class Names(_Made):
     """Strings in one block of bytes, with eight bytes for each where a list of them takes a hundred.
 
     A process that was forked shares the block: reading an element writes to none of its pages, where every string of a
@@ -28,21 +48,12 @@ class Names(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index = int(index) % len(self)
+    def _make(self, index: int) -> str:
         start = self._ends[index - 1] if index else 0
         return os.fsdecode(self._block[start : self._ends[index]])
 
 
-class Below(Sequence[str]):
+class Below(_Made):
     """The paths of names below a folder, made when asked for."""
 
     def __init__(self, root: str, names: Sequence[str]):
@@ -51,11 +62,5 @@ class Below(Sequence[str]):
     def __len__(self) -> int:
         return len(self.names)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [os.path.join(self.root, name) for name in self.names[index]]
+    def _make(self, index: int) -> str:
         return os.path.join(self.root, self.names[index])

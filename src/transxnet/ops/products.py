@@ -35,13 +35,13 @@ def dynamic_depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = No
 def adaptive_avg_pool2d(x: Tensor, size: int) -> Tensor:
     """``F.adaptive_avg_pool2d``: (B, C, H, W) -> (B, C, size, size)."""
     height, width = x.shape[2:]
-    return averaging(size, height, x) @ x @ averaging(size, width, x).transpose(0, 1)
+    return averaging(size, height, x.dtype, x.device) @ x @ averaging(size, width, x.dtype, x.device).transpose(0, 1)
 
 
-def averaging(size: int, length: int, like: Tensor) -> Tensor:
+def averaging(size: int, length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The matrix (size, length) that averages ``length`` places into ``size``, as adaptive pooling shares them out."""
-    part = torch.arange(size, device=like.device)
+    part = torch.arange(size, device=device)
     start, end = part * length // size, ((part + 1) * length + size - 1) // size
-    place = torch.arange(length, device=like.device)
+    place = torch.arange(length, device=device)
     inside = (place >= start[:, None]) & (place < end[:, None])
-    return inside.to(like.dtype) / (end - start)[:, None].to(like.dtype)
+    return inside.to(dtype) / (end - start)[:, None].to(dtype)

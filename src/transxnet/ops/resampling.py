@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from transxnet.ops.products import averaging
+
 
 def adaptive_average(x: Tensor, size: int) -> Tensor:
     """``F.adaptive_avg_pool2d(x, size)``: (B, C, H, W) -> (B, C, size, size)."""
@@ -23,15 +25,16 @@ def resize_bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 def average_by_products(x: Tensor, size: int) -> Tensor:
     """The pooling as products with the (size, H) and (size, W) matrices of its windows."""
-    rows, columns = (F.adaptive_avg_pool1d(_identity(length, x)[None], size)[0].T for length in x.shape[2:])
+    rows, columns = (averaging(size, length, _precise(x), x.device) for length in x.shape[2:])
     return _products(x, rows, columns)
 
 
 def bicubic_by_products(x: Tensor, size: tuple[int, int]) -> Tensor:
     """The resizing as products with the (H', H) and (W', W) matrices of its kernel."""
+    identities = (torch.eye(old, dtype=_precise(x), device=x.device)[None, None] for old in x.shape[2:])
     rows, columns = (
-        F.interpolate(_identity(old, x)[None, None], size=(new, old), mode="bicubic", align_corners=False)[0, 0]
-        for old, new in zip(x.shape[2:], size, strict=True)
+        F.interpolate(identity, size=(new, identity.shape[3]), mode="bicubic", align_corners=False)[0, 0]
+        for identity, new in zip(identities, size, strict=True)
     )
     return _products(x, rows, columns)
 
@@ -41,9 +44,9 @@ def _products(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         return (rows @ x.to(rows.dtype) @ columns.T).to(x.dtype)
 
 
-def _identity(length: int, like: Tensor) -> Tensor:
-    dtype = like.dtype if like.dtype == torch.float64 else torch.float32
-    return torch.eye(length, dtype=dtype, device=like.device)
+def _precise(x: Tensor) -> torch.dtype:
+    """The type of the matrices."""
+    return x.dtype if x.dtype == torch.float64 else torch.float32
 
 
 def _must_be_deterministic(x: Tensor) -> bool:

@@ -5,6 +5,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,9 @@ def mutated(seed: int) -> tuple[str, str]:
             if isinstance(entry[key], (list, dict)) and entry[key] and chance.random() < 0.5:  # within boxes and masks
                 place = entry[key]
                 name = chance.choice(list(place) if isinstance(place, dict) else range(len(place)))
-            place[name] = chance.choice(ODD)
+            place[name] = deepcopy(chance.choice(ODD))
         elif kind == "entry":
-            content[part][chance.randrange(len(content[part]))] = chance.choice(ODD)
+            content[part][chance.randrange(len(content[part]))] = deepcopy(chance.choice(ODD))
         elif kind == "missing":
             del entry[key]
         elif kind == "twice":
@@ -95,7 +96,7 @@ def mutated(seed: int) -> tuple[str, str]:
         elif kind == "nested":
             entry[key] = json.loads("[" * 300 + "]" * 300)
     if chance.random() < 0.05:
-        content[chance.choice(list(content))] = chance.choice(ODD)
+        content[chance.choice(list(content))] = deepcopy(chance.choice(ODD))
     text = json.dumps(content)
     if kind == "text":
         start = chance.randrange(len(text))

@@ -68,3 +68,10 @@ def fold_norm(layer: ConvNorm) -> nn.Conv2d:
 def fold_identity(conv: nn.Conv2d) -> nn.Conv2d:
     """``x + conv(x)`` as one convolution; for a depthwise one that keeps the size."""
     return with_weight(conv, *with_identity(conv))
+
+
+def halves_apart(conv: nn.Conv2d) -> nn.Conv2d:
+    """The first half of a convolution's outputs minus the second, as one convolution."""
+    (weight, other_weight), (bias, other_bias) = (values.chunk(2) for values in weight_and_bias(conv))
+    narrow = nn.Conv2d(conv.in_channels, conv.out_channels // 2, conv.kernel_size).to(conv.weight)
+    return with_weight(narrow, weight - other_weight, bias - other_bias)

@@ -28,8 +28,15 @@ def versions() -> dict[str, str]:
     return {"onnx": onnx.__version__, "onnxruntime": runtime.__version__, "opset": str(OPSET)}
 
 
-def to_onnx(program: ExportedProgram, outputs: Sequence[str]) -> Any:
-    """The program as ``torch.onnx.ONNXProgram``, its constants folded."""
+def to_onnx(program: ExportedProgram, outputs: Sequence[str], *, queries_last: bool = False) -> Any:
+    """The program as ``torch.onnx.ONNXProgram``, its constants folded.
+
+    Args:
+        program: traced.
+        outputs: names of its outputs.
+        queries_last: see :func:`~transxnet.deploy.onnx_graph.translations`. ONNX Runtime transposes for a softmax over
+            another axis than the last, and OpenVINO does not.
+    """
     _packages()
     with _quiet("onnxscript"):  # it warns of every split of weights that it leaves, which tidy folds
         result = torch.onnx.export(
@@ -38,7 +45,7 @@ def to_onnx(program: ExportedProgram, outputs: Sequence[str]) -> Any:
             opset_version=OPSET,
             input_names=["images"],
             output_names=list(outputs),
-            custom_translation_table=translations(),
+            custom_translation_table=translations(queries_last),
             verbose=False,
         )
     assert result is not None

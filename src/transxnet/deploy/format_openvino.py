@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 
 from transxnet.deploy import format_onnx
 from transxnet.deploy.metadata import PREFIX
+from transxnet.deploy.openvino_graph import normalise_in_layout
 from transxnet.errors import UserError
 from transxnet.files import write_whole
 
@@ -33,8 +34,10 @@ def convert(program: ExportedProgram, outputs: Sequence[str]) -> Any:
     openvino = _package()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        format_onnx.to_onnx(program, outputs).save(file, external_data=False)
-        return openvino.convert_model(str(file), share_weights=False)
+        format_onnx.to_onnx(program, outputs, queries_last=True).save(file, external_data=False)
+        model = openvino.convert_model(str(file), share_weights=False)
+    normalise_in_layout(model)
+    return model
 
 
 def write(program: ExportedProgram, outputs: Sequence[str], texts: Mapping[str, str], dtype: str, path: Path) -> None:

@@ -15,6 +15,7 @@ from transxnet.deploy.folding import (
     exact,
     fold_identity,
     fold_norm,
+    halves_apart,
     scale_and_shift,
     scale_input,
     scale_output,
@@ -95,23 +96,35 @@ class Affine(nn.Module):
 
 
 class InferenceIDConv(nn.Module):
-    """:class:`IDConv` with one projection for kernel and bias. Shapes: (B, C, H, W) -> the same."""
+    """:class:`IDConv` with one projection for kernel and bias. Shapes: (B, C, H, W) -> the same.
+
+    Of two kernels to mix, the softmax is the sigmoid of what one's logits are above the other's, which half the
+    projection gives, and the mixture a step from one towards the other.
+    """
 
     def __init__(self, idconv: IDConv):
         super().__init__()
         self.kernel_size = idconv.kernel_size
         # The bias is mixed from its bank as a kernel's position from its own: it is one position more.
-        self.bank = nn.Parameter(torch.cat([idconv.weight.flatten(2), idconv.bias[:, :, None]], dim=2).detach())
+        bank = torch.cat([exact(idconv.weight).flatten(2), exact(idconv.bias)[:, :, None]], dim=2)
         self.squeeze = fold_norm(idconv.squeeze)
         self.expand = idconv.expand
+        if idconv.num_groups == 2:
+            first, second = bank
+            bank = torch.stack([second, first - second])
+            self.expand = halves_apart(idconv.expand)
+        self.bank = nn.Parameter(bank.to(idconv.weight))
 
     def kernels(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The kernels and biases that this input calls for: (B, C, H, W) -> (B, C, K, K) and (B, C)."""
         K = self.kernel_size
         pooled = torch.cat([adaptive_avg_pool2d(x, K).flatten(2), x.mean((2, 3))[:, :, None]], dim=2)
         logits = self.expand(F.gelu(self.squeeze(pooled[..., None])))[..., 0]
-        shares = logits.unflatten(1, self.bank.shape[:2]).softmax(dim=1)
-        mixed = (shares * self.bank).sum(dim=1)
+        if len(self.bank) == 2:
+            mixed = torch.addcmul(self.bank[0], logits.sigmoid(), self.bank[1])
+        else:
+            shares = logits.unflatten(1, self.bank.shape[:2]).softmax(dim=1)
+            mixed = (shares * self.bank).sum(dim=1)
         return mixed[..., :-1].unflatten(2, (K, K)), mixed[..., -1]
 
     def forward(self, x: Tensor) -> Tensor:

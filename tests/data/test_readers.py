@@ -13,10 +13,11 @@ from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
-from transxnet.data import readers, sampler, sources
+from transxnet.data import readers, sampler, shard_files, sources
 from transxnet.data.images import UnreadableImage
 from transxnet.data.module import ClassificationData, evaluation_loader, make_loader
 from transxnet.data.readers import Stream, is_reader_name, open_reader
+from transxnet.data.shards import read_shards
 from transxnet.data.sources import open_evaluation, open_source
 from transxnet.errors import UserError
 
@@ -297,7 +298,9 @@ def test_a_shard_that_is_not_there_is_an_error(shards, tmp_path):
         open_reader(data, "train", 3)
 
 
-@pytest.mark.parametrize("fault", ["cut off", "compressed", "no label", "no number", "class 7", "another length"])
+@pytest.mark.parametrize(
+    "fault", ["cut off", "compressed", "no label", "no number", "class 7", "class 2^64", "another length"]
+)
 def test_a_shard_that_is_wrong_is_named(shards, tmp_path, fault):
     data = shards(train=[2, 2])
     path = tmp_path / "pets-train-0001.tar"
@@ -306,7 +309,12 @@ def test_a_shard_that_is_wrong_is_named(shards, tmp_path, fault):
         path.write_bytes(whole[:1500])
     if fault == "compressed":
         path.write_bytes(gzip.compress(whole))
-    labels = {"no label": {}, "no number": {"a.cls": b"cat"}, "class 7": {"a.cls": b"7"}}
+    labels = {
+        "no label": {},
+        "no number": {"a.cls": b"cat"},
+        "class 7": {"a.cls": b"7"},
+        "class 2^64": {"a.cls": b"%d" % 2**64},
+    }
     if fault in labels:
         write_tar(path, {"a.jpg": solid(0), **labels[fault], "b.jpg": solid(1), "b.cls": b"1"})
     if fault == "another length":
@@ -314,10 +322,32 @@ def test_a_shard_that_is_wrong_is_named(shards, tmp_path, fault):
     said = {
         "no label": "no class number a.cls beside it",
         "class 7": r"pets-train-0001/a has the class 7\. Accepted: 0 to 2",
+        "class 2^64": r"'a\.cls' has 20 bytes, and a class number takes at most 18",
         "another length": r"holds 1 images, and its _info\.json says 2",
     }
     with pytest.raises(UserError, match=said.get(fault, r"pets-train-0001\.tar")):
         open_reader(data, "train", 3)
+
+
+@pytest.mark.parametrize("fault", ["cut between files", "a damaged header"])
+def test_a_shard_that_lost_images_is_an_error_though_nobody_knows_how_many_it_had(tmp_path, fault):
+    path = tmp_path / "a.tar"
+    write_tar(path, {f"{i}.{ending}": b"1" for i in range(3) for ending in ("cls", "png")})
+    assert len(read_shards([path], ["a", "b"])) == 3
+    whole = path.read_bytes()
+    end = 4 * 1024  # of the second image: each file is a block of header and one of content
+    path.write_bytes(whole[:end] + (b"x" * 512 + whole[end + 512 :] if fault == "a damaged header" else b""))
+    with pytest.raises(UserError, match=r"a\.tar cannot be read to its end: .* byte 4,096"):
+        read_shards([path], ["a", "b"])
+
+
+def test_a_picture_in_a_shard_that_is_too_large_is_unreadable(tmp_path, monkeypatch):
+    write_tar(tmp_path / "a.tar", {"a.cls": b"1", "a.png": solid(1)})
+    images = read_shards([tmp_path / "a.tar"], ["a", "b"])
+    images.picture(0)
+    monkeypatch.setattr(shard_files, "MAX_BYTES", 4)
+    with pytest.raises(UnreadableImage, match="bytes are more than 4"):
+        images.picture(0)
 
 
 def test_other_files_in_shards_are_passed_over_and_keys_may_have_folders(shards, tmp_path):

@@ -281,6 +281,7 @@ def test_a_mismatch_leaves_the_file_of_before(theirs, tmp_path, console, monkeyp
         (dict(batch=0), "batch must be a whole number of at least 1, got 0"),
         (dict(out="net.bin"), "a file of the format onnx ends in .onnx, got net.bin"),
         (dict(int8=True, format="onnx"), "--int8 goes with --format openvino"),
+        (dict(int8=True, size="64x96"), "--int8 is measured on square images, as training is, got --size 64x96"),
         (dict(data="nowhere"), "there is no file or folder 'nowhere'"),
     ],
     ids=str,

@@ -19,7 +19,7 @@ from transxnet.data.label_maps import find_label_maps
 from transxnet.data.labels import align_classes
 from transxnet.data.photographs import FULL_UP_TO, look_at_each, upright_size
 from transxnet.data.recognise import ACCEPTED, Recognition, recognise
-from transxnet.data.samples import DENSE_SAMPLES
+from transxnet.data.samples import DENSE_SAMPLES, is_sample
 from transxnet.data.segmentation_set import SegmentationSet
 from transxnet.data.split import read_split, stratified_split
 from transxnet.data.voc import find_voc, read_voc
@@ -157,7 +157,7 @@ def _locate(data: str, task: str | None) -> tuple[Recognition, Path, dict[str, A
             f"{data} is for classification: {recognition.why}. Accepted for detection: {ACCEPTED['coco']}; "
             f"{ACCEPTED['voc']}. Accepted for segmentation: {ACCEPTED['label maps']}."
         )
-    if data in DENSE_SAMPLES and not Path(data).exists():
+    if is_sample(data, DENSE_SAMPLES):
         sample = DENSE_SAMPLES[data]()
         notes = [f"Licence: {sample.licence}"]
         return recognition, sample.folder, dict(notes=notes, img_size=sample.img_size, hflip=sample.hflip)

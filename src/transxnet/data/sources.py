@@ -12,7 +12,7 @@ from transxnet.data.folders import ACCEPTED, find_parts, read_class_folders
 from transxnet.data.image_set import ImageSet
 from transxnet.data.labels import align_classes
 from transxnet.data.readers import PREFIXES, Stream, is_reader_name, open_reader
-from transxnet.data.samples import SAMPLES
+from transxnet.data.samples import SAMPLES, is_sample
 from transxnet.data.split import read_split, stratified_split
 from transxnet.errors import UserError, nearest
 
@@ -74,7 +74,7 @@ def open_source(
         numbers = None if num_classes is None else [str(i) for i in range(num_classes)]
         train = open_reader(data, train_split, numbers)
         return Source(train, open_reader(data, val_split, numbers), split_made=False)
-    if data in SAMPLES and not Path(data).exists():
+    if is_sample(data, SAMPLES):
         sample = SAMPLES[data]()
         return replace(
             _split(sample.images, sample.strata, sample.val_fraction, seed, stored_split),
@@ -110,7 +110,7 @@ def open_evaluation(data: str, class_names: list[str], split: str = "validation"
         if isinstance(images, Stream):
             _check_order(data, images.class_names, class_names)
             return replace(images, class_names=class_names)
-    elif data in SAMPLES and not Path(data).exists():
+    elif is_sample(data, SAMPLES):
         held_out = open_source(data).val
         assert isinstance(held_out, ImageSet)
         images = held_out

@@ -15,7 +15,8 @@ from transxnet.deploy.check import BATCHES, cases, compare, refuse_difference
 from transxnet.deploy.exportable import MULTIPLE, Exportable, make_exportable
 from transxnet.deploy.exported import Session
 from transxnet.deploy.metadata import FORMATS, Metadata
-from transxnet.deploy.pictures import real_pictures
+from transxnet.deploy.pictures import labelled_pictures, real_pictures
+from transxnet.deploy.quantize import quantize
 from transxnet.deploy.trace import AXES, example, trace
 from transxnet.errors import UserError, check_at_least, check_one_of, nearest
 from transxnet.files import plain_name
@@ -77,6 +78,7 @@ def export(
     """
     console = console or Console()
     kind = format or ("openvino" if int8 else "onnx")
+    data = None if data is None else str(data)
     check_one_of(tuple(FORMATS), format=kind)
     module = _MODULES[kind]
     check_at_least(1, batch=batch)
@@ -94,7 +96,10 @@ def export(
         raise UserError(f"--int8 is for classifiers, whose accuracy can be held; {subject.label} is none.")
     if int8 and subject.trained.run is None and data is None:
         raise UserError("--int8 needs labelled images to calibrate on and to measure the accuracy on: give --data.")
+    if int8 and sides is not None and sides[0] != sides[1]:
+        raise UserError(f"--int8 is measured on square images, as training is, got --size {size}.")
     path = _target(out, subject, kind, features, int8, overwrite)
+    labelled = labelled_pictures(subject.trained, data) if int8 else None
     axes = _axes(dynamic, subject, features)
     sides = sides or _own_size(subject, features)
     fixed = None if {"height", "width"} & set(axes) else sides
@@ -108,18 +113,16 @@ def export(
     metadata = _metadata(subject, exportable, kind, axes, sides, batch, dtype, with_preprocessing, file)
     console.print(f"{subject.label}: {_words(metadata)}", **_PLAIN)
     count = metadata.batch or BATCHES[-1]
-    pictures, where = real_pictures(exportable.trained, None if data is None else str(data), count)
+    pictures, where = real_pictures(subject.trained, data, count) if labelled is None else labelled.pictures(count)
     traced = trace(exportable.graph, example(sides, batch, with_preprocessing, axes), axes)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         scratch = Path(folder) / path.name
         module.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)
         check(module.Session(scratch, dtype), exportable, metadata, pictures, console)
         console.print(f"  images: {where}", **_PLAIN)
-        if int8:
-            from transxnet.deploy.quantize import quantize
-
+        if labelled is not None:
             floating, scratch = scratch, scratch.with_name(f"int8-{path.name}")
-            quantize(floating, scratch, subject.trained, metadata, data, allow_accuracy_drop, console)
+            quantize(floating, scratch, labelled, metadata, allow_accuracy_drop, console)
         module.publish(scratch, path)
     size_on_disk = sum(each.stat().st_size for each in _files(path))
     console.print(f"{path}  {size_on_disk / 1e6:,.1f} MB", **_PLAIN)

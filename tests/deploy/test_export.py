@@ -1,7 +1,9 @@
 """Exported files against the PyTorch models that they were made from."""
 
+import errno
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +18,11 @@ from torch import Tensor
 
 import transxnet
 from transxnet import TransXNet, UserError, load_exported, read_metadata
-from transxnet.deploy import check
+from transxnet.deploy import check, format_onnx
+from transxnet.deploy import export as exporting
 from transxnet.deploy.export import export
 from transxnet.deploy.metadata import Metadata
+from transxnet.files import CannotWrite
 from transxnet.heads import create_detector, create_segmenter
 from transxnet.tasks.run import Run
 from transxnet.tasks.trained import load_trained
@@ -300,6 +304,27 @@ def test_nothing_is_written_over_unless_asked(theirs, tmp_path, console):
         export(theirs.path, format="openvino", out=tmp_path / "net.xml", console=console)
 
 
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_computed(theirs, tmp_path, console, monkeypatch):
+    def read_only(*args, **kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), args[0])
+
+    monkeypatch.setattr(os, "mkdir", read_only)
+    monkeypatch.setattr(exporting, "make_exportable", lambda *args, **kwargs: pytest.fail("it was computed"))
+    with pytest.raises(CannotWrite, match=r"cannot write .*net\.onnx: Read-only file system\. Make the folder"):
+        export(theirs.path, out=tmp_path / "net.onnx", console=console)
+
+
+def test_a_disk_that_is_full_is_said(theirs, tmp_path, console, monkeypatch):
+    def full(program, outputs, texts, dtype, path):
+        path.write_bytes(b"some")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(format_onnx, "write", full)
+    with pytest.raises(CannotWrite, match=r"cannot write .*net\.onnx: No space left on device\. Make room there"):
+        export(theirs.path, out=tmp_path / "net.onnx", console=console)
+    assert not list(tmp_path.iterdir())
+
+
 def test_mask_rcnn_is_refused_with_the_reason(photos, tmp_path, console):
     model = create_detector("maskrcnn", "test_resnet", 3, min_size=32, max_size=64)
     args = dict(head="maskrcnn", min_size=32, max_size=64)
@@ -368,3 +393,12 @@ def test_predict_takes_an_exported_classifier_as_it_takes_the_run(ours, photos, 
         assert shares[0] == pytest.approx(shares[1], abs=1e-5)
     with pytest.raises(UserError, match="weights of its own"):
         transxnet.predict(file, photos, out=tmp_path / "no", file="weights.pth", console=console)
+
+
+@pytest.mark.parametrize(("size", "dynamic"), [("64x96", "batch"), ("96x64", "none")])
+def test_predict_refuses_a_classifier_of_images_that_are_not_square(theirs, photos, tmp_path, console, size, dynamic):
+    file = export(theirs.path, size=size, dynamic=dynamic, out=tmp_path / "wide.onnx", console=console)
+    axis = "width" if size == "64x96" else "height"
+    said = rf"brought to 64x64 pixels, and .*wide\.onnx takes images of {axis} 96, got 64\. .* square --size"
+    with pytest.raises(UserError, match=said):
+        transxnet.predict(file, photos, out=tmp_path / "no", workers=0, console=console)

@@ -107,7 +107,12 @@ class ExportedModel:
             raise ValueError(f"images must be float (N, 3, H, W), N at least 1, got {tuple(images.shape)}.")
         if data.task == "detect" and len(images) != 1:
             raise ValueError(f"an exported detector takes one image at a time, got {len(images)}.")
-        for name, side, fixed in zip(("height", "width"), images.shape[2:], data.size, strict=True):
+        self.check_size(*images.shape[2:])
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise ValueError if the file does not take images of this size."""
+        data = self.metadata
+        for name, side, fixed in zip(("height", "width"), (height, width), data.size, strict=True):
             if name not in data.dynamic and side != fixed:
                 raise ValueError(f"{self.path} takes images of {name} {fixed}, got {side}.")
             if name in data.dynamic and side % 32:

@@ -18,7 +18,6 @@ from transxnet.files import write_whole
 OPSET = 20
 """The first with GELU as one operator."""
 
-SUFFIX = ".onnx"
 DTYPES = ("float32", "float16")
 
 

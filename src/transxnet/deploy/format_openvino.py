@@ -15,7 +15,6 @@ from transxnet.deploy.metadata import PREFIX
 from transxnet.errors import UserError
 from transxnet.files import write_whole
 
-SUFFIX = ".xml"
 DTYPES = ("float32", "bfloat16", "float16")
 _SECTION = PREFIX.rstrip(".")
 _PRECISIONS = {"float32": "f32", "float16": "f32", "bfloat16": "bf16", "int8": "f32", "int8-bfloat16": "bf16"}

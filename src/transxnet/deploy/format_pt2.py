@@ -13,7 +13,6 @@ from torch.export import ExportedProgram
 from transxnet.errors import UserError
 from transxnet.files import write_whole
 
-SUFFIX = ".pt2"
 DTYPES = ("float32", "bfloat16", "float16")
 _KEY = "transxnet"
 

@@ -135,7 +135,7 @@ def test_what_cannot_be_explained_is_said(classifier, segmenter, noise, caplog):
     if absent:
         with pytest.raises(UserError, match="gives no pixel"):
             Answerer(segmenter).explain(blank, "stage4", absent.pop())
-    with pytest.raises(UserError, match=r"Grad-CAM fails at this place: IndexError"), caplog.at_level(logging.ERROR):
+    with pytest.raises(UserError, match=r"Grad-CAM fails on this network: IndexError"), caplog.at_level(logging.ERROR):
         answerer.explain(picture, "stage4", 99)
     assert "Traceback" in caplog.text
 

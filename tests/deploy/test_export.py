@@ -4,6 +4,8 @@ import errno
 import io
 import json
 import os
+import pkgutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -231,6 +233,24 @@ def test_the_file_says_what_it_is(theirs, photos, tmp_path, console, format):
         assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["images", "logits"]
 
 
+@pytest.mark.parametrize(("format", "reader"), [("onnx", "onnxruntime.InferenceSession"), ("openvino", "read")])
+def test_a_file_is_read_once_by_its_runtime_alone(theirs, tmp_path, console, monkeypatch, format, reader):
+    file = export(theirs.path, format=format, out=tmp_path / f"net{SUFFIX[format]}", console=console)
+    said = read_metadata(file)
+    for package in ("onnx", "onnxscript"):
+        monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    target = reader if "." in reader else f"transxnet.deploy.format_{format}.{reader}"
+    read, reads = pkgutil.resolve_name(target), []
+    monkeypatch.setattr(target, lambda *args, **options: reads.append(args) or read(*args, **options))
+    exported = load_exported(file)
+    assert exported.metadata == said
+    assert exported(images(2, 64, 64)).shape == (2, 3)
+    assert len(reads) == 1
+    if format == "onnx":
+        with pytest.raises(UserError, match=r"need the package onnx: pip install 'transxnet\[export\]'"):
+            read_metadata(file)
+
+
 def test_metadata_comes_back_as_it_was():
     metadata = Metadata(
         task="detect",
@@ -357,6 +377,8 @@ def test_other_files_are_no_exports(tmp_path):
     }.items():
         with pytest.raises(UserError, match=message):
             read_metadata(tmp_path / name)
+        with pytest.raises(UserError, match="can't be read as an ONNX file" if name == "strange.onnx" else message):
+            load_exported(tmp_path / name)
 
 
 # 8-bit integers

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transxnet.data.transforms import Preprocessing
-from transxnet.deploy.metadata import Metadata, format_of, read_metadata
+from transxnet.deploy.metadata import Metadata, described, format_of
 
 
 class Session(Protocol):
@@ -139,8 +140,7 @@ def load_exported(path: str | Path, threads: int = 0) -> ExportedModel:
         UserError: no such file, one of another origin, or its runtime is not installed.
     """
     path = Path(path)
-    metadata = read_metadata(path)
-    return ExportedModel(path, metadata, format_of(path).Session(path, metadata.dtype, threads))
+    return ExportedModel(path, *format_of(path).load(path, partial(described, path), threads))
 
 
 def fit_for_detector(image: Tensor, metadata: Metadata) -> tuple[Tensor, tuple[float, float]]:

@@ -107,6 +107,11 @@ def read_metadata(path: str | Path) -> Metadata:
     """
     path = Path(path)
     texts = format_of(path).read_texts(path)
+    return described(path, texts)
+
+
+def described(path: Path, texts: Mapping[str, str]) -> Metadata:
+    """What a file says of itself in these texts; raises UserError as :func:`read_metadata`."""
     try:
         return Metadata.from_texts(texts)
     except (KeyError, ValueError, TypeError) as error:

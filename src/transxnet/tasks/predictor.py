@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from transxnet.data.transforms import Preprocessing
-from transxnet.deploy.exported import load_exported
+from transxnet.deploy.exported import ExportedModel, load_exported
 from transxnet.deploy.metadata import files_of, is_exported
 from transxnet.errors import UserError
 from transxnet.tasks.inference import default_device, placed
@@ -82,14 +82,11 @@ class Exported(Protocol):
     def preprocessing(self) -> Preprocessing | None:
         """From a picture to its input."""
 
-    def check_size(self, height: int, width: int) -> None:
-        """Raise ValueError if it does not take images of this size."""
-
     def __call__(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Logits (B, C) of images (B, 3, S, S) float32 on the CPU."""
 
 
-def exported_predictor(exported: Exported, path: str | Path) -> Predictor:
+def exported_predictor(exported: ExportedModel, path: str | Path) -> Predictor:
     """The predictor of an exported file, which gives no features.
 
     Raises:

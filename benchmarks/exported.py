@@ -21,17 +21,17 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.plain_reference import compute_plainly
-from transxnet.deploy import format_onnx, format_openvino
 from transxnet.deploy.exportable import inference_form
 from transxnet.deploy.graphs import ClassifierGraph, Entry
+from transxnet.deploy.metadata import FORMATS, format_module
 from transxnet.deploy.trace import example, trace
 from transxnet.environment import environment
 from transxnet.models.create import create_model
 
-RUNTIMES: dict[str, tuple[Any, str]] = {
-    "openvino-bf16": (format_openvino, "bfloat16"),
-    "openvino-fp32": (format_openvino, "float32"),
-    "onnxruntime-fp32": (format_onnx, "float32"),
+RUNTIMES = {
+    "openvino-bf16": ("openvino", "bfloat16"),
+    "openvino-fp32": ("openvino", "float32"),
+    "onnxruntime-fp32": ("onnx", "float32"),
 }
 MODELS = ("published", "ours", "ours-open", "swin_tiny_patch4_window7_224", "convnext_tiny")
 
@@ -56,13 +56,13 @@ def stir(model: nn.Module) -> None:
 
 def write(name: str, variant: str, runtime: str, batch: int, size: int, folder: Path) -> Path:
     """Export a network for a runtime."""
-    module, dtype = RUNTIMES[runtime]
-    path = folder / f"{name}-{runtime}-{batch}{module.SUFFIX}"
+    format, dtype = RUNTIMES[runtime]
+    path = folder / f"{name}-{runtime}-{batch}{FORMATS[format]}"
     plain = Entry((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), False, torch.float32)
     graph = ClassifierGraph(plain, network(name, variant, size)).eval()
     dynamic = ("batch",) if name.endswith("-open") else ()
     program = trace(graph, example((size, size), batch, False, dynamic), dynamic)
-    module.write(program, ["logits"], {}, dtype, path)
+    format_module(format).write(program, ["logits"], {}, dtype, path)
     return path
 
 
@@ -77,14 +77,14 @@ def rate(session: Callable[[Tensor], Any], images: Tensor, seconds: float) -> fl
 
 def measure(runtime: str, batch: int, args: argparse.Namespace) -> dict[str, list[float]]:
     """The rates of every network in every round."""
-    module, dtype = RUNTIMES[runtime]
+    format, dtype = RUNTIMES[runtime]
     images = example((args.size, args.size), batch, False)
     with tempfile.TemporaryDirectory() as folder:
         sessions = {}
         for name in args.models:
             print(f"  exporting {name}", flush=True)
             path = write(name, args.variant, runtime, batch, args.size, Path(folder))
-            sessions[name] = module.Session(path, dtype, args.threads)
+            sessions[name] = format_module(format).Session(path, dtype, args.threads)
         for session in sessions.values():
             session(images)
         rates: dict[str, list[float]] = {name: [] for name in sessions}
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="that compute; 0 for the runtime's choice")
     parser.add_argument("--out", type=Path, help="a JSON file for every round's rates")
     args = parser.parse_args()
-    facts = environment() | format_onnx.versions() | format_openvino.versions()
+    facts = environment() | format_module("onnx").versions() | format_module("openvino").versions()
     print("\n".join(f"{name:<14}{fact}" for name, fact in facts.items()), flush=True)
     results = []
     for runtime in args.runtimes:

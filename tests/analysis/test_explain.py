@@ -173,6 +173,15 @@ def test_without_the_package_it_is_said_what_to_install(classifier, monkeypatch,
     assert "transxnet[explain]" in capsys.readouterr().err
 
 
+def test_a_network_that_cannot_be_explained_is_an_error_and_no_crash(classifier, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(explaining, "grad_cam", lambda *args: 1 / 0)
+    with pytest.raises(UserError, match="Grad-CAM fails on this network: ZeroDivisionError"):
+        explain_picture(classifier, picture())
+    write_pictures(tmp_path, 1)
+    assert main(["explain", "test_resnet@untrained", str(tmp_path)]) == 2
+    assert "Grad-CAM fails on this network: ZeroDivisionError" in capsys.readouterr().err
+
+
 def test_colours_lie_half_over_the_picture():
     grey = np.full((2, 1, 3), 100, np.uint8)
     drawn = overlay(grey, np.array([[0.0], [1.0]]))

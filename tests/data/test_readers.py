@@ -13,12 +13,16 @@ from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
-from transxnet.data import readers, sampler, sources
+from transxnet.data import readers, sampler, shard_files, sources
 from transxnet.data.images import UnreadableImage
 from transxnet.data.module import ClassificationData, evaluation_loader, make_loader
 from transxnet.data.readers import Stream, is_reader_name, open_reader
+from transxnet.data.shards import read_shards
 from transxnet.data.sources import open_evaluation, open_source
 from transxnet.errors import UserError
+
+NUMBERS = ["0", "1", "2"]
+"""Names of three classes that have none."""
 
 
 def encode(image: Image.Image, form: str = "PNG", **options) -> bytes:
@@ -100,7 +104,7 @@ def write_tar(path, items: dict[str, bytes]) -> None:
 
 def stream(data: str, split: str, size: int) -> Stream:
     """Shards read from front to back, as TensorFlow's data sets are, which the tests lack."""
-    return Stream(data, split, size, ["0", "1", "2"])
+    return Stream(data, split, size, NUMBERS)
 
 
 def test_shards_are_a_set_of_the_given_number_of_classes(shards):
@@ -122,7 +126,7 @@ def test_shards_without_a_number_of_classes_are_an_error(shards):
 @pytest.mark.parametrize("streamed", [False, True])
 def test_evaluation_gives_every_sample_once(shards, lengths, workers, streamed):
     data = shards(validation=lengths)
-    images = stream(data, "validation", sum(lengths)) if streamed else open_reader(data, "validation", 3)
+    images = stream(data, "validation", sum(lengths)) if streamed else open_reader(data, "validation", NUMBERS)
     values, labels, numbers = [], [], []
     for image, label, number in evaluation_loader(images, first_value, 4, workers):
         values += image.tolist()
@@ -200,7 +204,7 @@ def test_an_epoch_of_shards_is_every_sample_once_over_all_processes_and_workers(
 
 @pytest.mark.parametrize("lengths", [[7], [1, 4, 2]])
 def test_an_evaluation_of_shards_is_every_sample_once_over_all_processes(shards, lengths, monkeypatch):
-    images = open_reader(shards(validation=lengths), "validation", 3)
+    images = open_reader(shards(validation=lengths), "validation", NUMBERS)
     together = []
     for rank in range(3):
         monkeypatch.setattr(sampler, "world", lambda rank=rank: (rank, 3))
@@ -233,8 +237,7 @@ def test_a_stream_s_shuffle_follows_from_the_seed_and_the_epoch(shards):
     assert order(1, 2) == three[1:]
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-def test_pictures_in_shards_come_out_as_those_of_files(shards, tmp_path, streamed):
+def test_pictures_in_shards_come_out_as_those_of_files(shards, tmp_path):
     data = shards(validation=[5])
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -247,24 +250,17 @@ def test_pictures_in_shards_come_out_as_those_of_files(shards, tmp_path, streame
     }
     labels = {f"{i}.cls": b"0" for i in range(5)}
     write_tar(tmp_path / "pets-validation-0000.tar", dict(sorted((items | labels).items())))
-    if streamed:
-        shown = [image for image, _, _ in stream(data, "validation", 5).evaluation_dataset(pil_to_tensor)]
-    else:
-        images = open_reader(data, "validation", 3)
-        shown = [pil_to_tensor(images.picture(i)) for i in range(5)]
+    images = open_reader(data, "validation", NUMBERS)
+    shown = [pil_to_tensor(images.picture(i)) for i in range(5)]
     assert [tuple(image.shape) for image in shown] == [(3, 4, 4), (3, 4, 4), (3, 8, 4), (3, 8, 4), (3, 8, 4)]
     assert [int(image[0, 0, 0]) for image in shown] == [128, 255, 10, 20, 30]
 
 
-def test_streams_are_evaluated_under_the_models_class_names(shards, monkeypatch):
-    data = shards(validation=[4])
-    names = ["cat", "dog", "fox"]
-    monkeypatch.setattr(sources, "open_reader", lambda data, split, count: stream(data, split, count or 4))
-    images = open_evaluation(data, names)
+def test_streams_that_do_not_know_their_classes_are_evaluated_under_the_models(monkeypatch):
+    monkeypatch.setattr(sources, "open_reader", lambda data, split, names: Stream(data, split, 4, names))
+    images = open_evaluation("tfds/pets", ["cat", "dog", "fox"])
     assert isinstance(images, Stream)
-    assert images.class_names == names
-    with pytest.raises(UserError, match="has 3 classes, the model 2"):
-        open_evaluation(data, names[:2])
+    assert images.class_names == ["cat", "dog", "fox"]
 
 
 def test_shards_are_evaluated_under_the_models_class_names(shards):
@@ -276,28 +272,30 @@ def test_shards_are_evaluated_under_the_models_class_names(shards):
 
 def test_an_unknown_split_of_shards_is_an_error(shards):
     with pytest.raises(UserError, match=r"split 'test'.*validation.*--val_split"):
-        open_reader(shards(validation=[1]), "test", 3)
+        open_reader(shards(validation=[1]), "test", NUMBERS)
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"there is no folder .*gone.*Accepted: wds/FOLDER"):
-        open_reader(f"wds/{tmp_path}/gone", "train", 3)
+        open_reader(f"wds/{tmp_path}/gone", "train", NUMBERS)
 
 
 def test_a_folder_without_a_description_is_an_error(tmp_path):
     pytest.importorskip("webdataset")
     with pytest.raises(UserError, match=r"cannot open .*split 'train'"):
-        open_reader(f"wds/{tmp_path}", "train", 3)
+        open_reader(f"wds/{tmp_path}", "train", NUMBERS)
 
 
 def test_a_shard_that_is_not_there_is_an_error(shards, tmp_path):
     data = shards(train=[2, 2, 2])
     os.remove(tmp_path / "pets-train-0001.tar")
     with pytest.raises(UserError, match=r"1 of 3 shards of .* are not there, pets-train-0001\.tar first"):
-        open_reader(data, "train", 3)
+        open_reader(data, "train", NUMBERS)
 
 
-@pytest.mark.parametrize("fault", ["cut off", "compressed", "no label", "no number", "class 7", "another length"])
+@pytest.mark.parametrize(
+    "fault", ["cut off", "compressed", "no label", "no number", "class 7", "class 2^64", "another length"]
+)
 def test_a_shard_that_is_wrong_is_named(shards, tmp_path, fault):
     data = shards(train=[2, 2])
     path = tmp_path / "pets-train-0001.tar"
@@ -306,7 +304,12 @@ def test_a_shard_that_is_wrong_is_named(shards, tmp_path, fault):
         path.write_bytes(whole[:1500])
     if fault == "compressed":
         path.write_bytes(gzip.compress(whole))
-    labels = {"no label": {}, "no number": {"a.cls": b"cat"}, "class 7": {"a.cls": b"7"}}
+    labels = {
+        "no label": {},
+        "no number": {"a.cls": b"cat"},
+        "class 7": {"a.cls": b"7"},
+        "class 2^64": {"a.cls": b"%d" % 2**64},
+    }
     if fault in labels:
         write_tar(path, {"a.jpg": solid(0), **labels[fault], "b.jpg": solid(1), "b.cls": b"1"})
     if fault == "another length":
@@ -314,10 +317,32 @@ def test_a_shard_that_is_wrong_is_named(shards, tmp_path, fault):
     said = {
         "no label": "no class number a.cls beside it",
         "class 7": r"pets-train-0001/a has the class 7\. Accepted: 0 to 2",
+        "class 2^64": r"'a\.cls' has 20 bytes, and a class number takes at most 18",
         "another length": r"holds 1 images, and its _info\.json says 2",
     }
     with pytest.raises(UserError, match=said.get(fault, r"pets-train-0001\.tar")):
-        open_reader(data, "train", 3)
+        open_reader(data, "train", NUMBERS)
+
+
+@pytest.mark.parametrize("fault", ["cut between files", "a damaged header"])
+def test_a_shard_that_lost_images_is_an_error_though_nobody_knows_how_many_it_had(tmp_path, fault):
+    path = tmp_path / "a.tar"
+    write_tar(path, {f"{i}.{ending}": b"1" for i in range(3) for ending in ("cls", "png")})
+    assert len(read_shards([path], ["a", "b"])) == 3
+    whole = path.read_bytes()
+    end = 4 * 1024  # of the second image: each file is a block of header and one of content
+    path.write_bytes(whole[:end] + (b"x" * 512 + whole[end + 512 :] if fault == "a damaged header" else b""))
+    with pytest.raises(UserError, match=r"a\.tar cannot be read to its end: .* byte 4,096"):
+        read_shards([path], ["a", "b"])
+
+
+def test_a_picture_in_a_shard_that_is_too_large_is_unreadable(tmp_path, monkeypatch):
+    write_tar(tmp_path / "a.tar", {"a.cls": b"1", "a.png": solid(1)})
+    images = read_shards([tmp_path / "a.tar"], ["a", "b"])
+    images.picture(0)
+    monkeypatch.setattr(shard_files, "MAX_BYTES", 4)
+    with pytest.raises(UnreadableImage, match="bytes are more than 4"):
+        images.picture(0)
 
 
 def test_other_files_in_shards_are_passed_over_and_keys_may_have_folders(shards, tmp_path):
@@ -327,7 +352,7 @@ def test_other_files_in_shards_are_passed_over_and_keys_may_have_folders(shards,
         "y/a.jpg": solid(2), "y/a.cls": b"1", "z.cls": b"0",
     }  # fmt: skip
     write_tar(tmp_path / "pets-train-0000.tar", items)
-    images = open_reader(data, "train", 3)
+    images = open_reader(data, "train", NUMBERS)
     assert images.own_names == ["pets-train-0000/x/a", "pets-train-0000/y/a"]
     assert images.own_labels.tolist() == [2, 1]
     assert [np.asarray(images.picture(i))[0, 0, 0] for i in range(2)] == [1, 2]
@@ -344,8 +369,10 @@ def parquet(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     datasets.disable_progress_bars()
 
-    def make(labels: dict[str, list], kind="classes", pictures=None, column="label") -> str:
-        classes = datasets.ClassLabel(names=["dog", "cat", "fox"])
+    def make(
+        labels: dict[str, list], kind="classes", pictures=None, column="label", names=("dog", "cat", "fox")
+    ) -> str:
+        classes = datasets.ClassLabel(names=list(names))
         for split, values in labels.items():
             content = pictures or [solid(10 * i) for i in range(len(values))]
             table = datasets.Dataset.from_dict(
@@ -386,6 +413,19 @@ def test_hugging_face_classes_are_matched_by_name(parquet):
     assert images.own_labels.tolist() == [1, 0, 3]
 
 
+def test_classes_that_are_digits_are_matched_by_name_as_all_others(parquet):
+    data = parquet({"validation": [0, 1, 2]}, names=["0", "1", "2"])
+    assert open_evaluation(data, ["2", "0", "1"]).own_labels.tolist() == [1, 2, 0]
+    with pytest.raises(UserError, match="do not match those of the model"):
+        open_evaluation(data, ["dog", "cat", "fox"])
+
+
+def test_hugging_face_numbers_without_names_are_the_models_classes(parquet):
+    images = open_evaluation(parquet({"validation": [0, 2, 1]}, kind="int64"), ["cat", "dog", "fox"])
+    assert images.class_names == ["cat", "dog", "fox"]
+    assert images.own_labels.tolist() == [0, 2, 1]
+
+
 def test_hugging_face_pictures_come_out_as_those_of_files(parquet):
     wide = encode(Image.fromarray(np.full((4, 4), 128 * 257, dtype=np.uint16)))
     images = open_reader(parquet({"train": [0, 1, 2]}, pictures=[wide, b"no picture", None]), "train", None)
@@ -400,9 +440,9 @@ def test_numbers_without_names_need_their_count(parquet):
     data = parquet({"train": [0, 3, 1]}, kind="int64")
     with pytest.raises(UserError, match="--num_classes"):
         open_reader(data, "train", None)
-    assert open_reader(data, "train", 4).class_names == ["0", "1", "2", "3"]
+    assert open_reader(data, "train", [*NUMBERS, "3"]).class_names == ["0", "1", "2", "3"]
     with pytest.raises(UserError, match=r"go from 0 to 3\. Accepted: 0 to 2, for 3 classes"):
-        open_reader(data, "train", 3)
+        open_reader(data, "train", NUMBERS)
 
 
 def test_a_split_without_labels_is_an_error(parquet):
@@ -412,7 +452,7 @@ def test_a_split_without_labels_is_an_error(parquet):
 
 def test_labels_that_are_text_are_an_error(parquet):
     with pytest.raises(UserError, match=r"not class numbers: \['cat', 'dog'\].*Cast the column to datasets.ClassLabel"):
-        open_reader(parquet({"train": ["cat", "dog"]}, kind="string"), "train", 2)
+        open_reader(parquet({"train": ["cat", "dog"]}, kind="string"), "train", NUMBERS[:2])
 
 
 def test_a_data_set_without_labels_is_an_error(parquet):

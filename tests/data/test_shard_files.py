@@ -1,16 +1,21 @@
 """Where the images of shards lie, against what tarfile and webdataset's package for braces say."""
 
+import gc
 import io
 import os
 import tarfile
+import tempfile
 
 import pytest
+from PIL import Image
+from torch.utils.data import DataLoader
 
-from transxnet.data import shard_files
-from transxnet.data.image_files import find_images, find_sources, sorted_on_disk
+from transxnet.data import image_files, shard_files
+from transxnet.data.image_files import FilesDataset, SourceList, find_images, find_sources, sorted_on_disk
 from transxnet.data.images import UnreadableImage
 from transxnet.data.shard_files import Source, expand_braces, shard_images
 from transxnet.errors import UserError
+from transxnet.files import CannotWrite
 
 CONTENT = {
     "a.jpg": b"first",
@@ -114,9 +119,63 @@ def test_braces_stand_for_what_webdataset_takes_them_for(text):
     assert list(expand_braces(text)) == list(braceexpand.braceexpand(text))
 
 
-def test_names_are_sorted_though_few_are_in_memory():
+def test_names_are_sorted_though_few_are_in_memory(monkeypatch):
     names = [os.fsdecode(bytes([97 + i * 7 % 26, 255 - i, 10])) for i in range(50)]
-    assert list(sorted_on_disk(names, in_memory=7)) == sorted(names)
+    for in_memory in (7, 49, 50):
+        assert list(sorted_on_disk(names, in_memory)) == sorted(names)
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda *args, **options: pytest.fail("they fit in memory"))
+    assert list(sorted_on_disk(names, 51)) == sorted(names)
+
+
+def test_hidden_files_and_folders_are_left_out_of_a_folder_unless_they_are_named(tmp_path):
+    for name in ("a.png", ".b.png", "c/d.png", ".thumbnails/e.png", "c/.trash/deep/f.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(find_images([tmp_path])) == [str(tmp_path / "a.png"), str(tmp_path / "c/d.png")]
+    assert list(find_images([f"{tmp_path}/**/*.png"])) == list(find_images([tmp_path]))
+    assert list(find_images([tmp_path / ".thumbnails"])) == [str(tmp_path / ".thumbnails/e.png")]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_images_are_searched_for_once_however_many_processes_read_them(tmp_path, monkeypatch, workers):
+    members = [(os.fsdecode(b"%d-\xff.png" % i), encoded(i)) for i in range(7)]
+    path = write(tmp_path / "a.tar", members)
+    Image.new("L", (1, 1), 7).save(tmp_path / "7.png")
+
+    def noted(path: str):
+        with (tmp_path / "searches").open("a") as file:
+            file.write("x")  # in whichever process
+        return shard_images(path)
+
+    monkeypatch.setattr(image_files, "shard_images", noted)
+    sources = SourceList([path, tmp_path / "7.png"])
+    Image.new("L", (1, 1), 8).save(tmp_path / "8.png")  # too late
+    assert len(sources) == 8
+    dataset = FilesDataset(sources, lambda picture: picture.getpixel((0, 0))[0], 2)
+    for _ in range(2):
+        found = list(DataLoader(dataset, 2, num_workers=workers, collate_fn=list))
+        names, values, errors = zip(*(item for batch in found for item in batch), strict=True)
+        assert list(names) == [f"{path}!{name}" for name, _ in members] + [str(tmp_path / "7.png")]
+        assert list(values) == list(range(8))
+        assert not any(errors)
+    assert (tmp_path / "searches").read_text() == "x"
+    kept = sources._path
+    assert os.path.exists(kept)
+    del sources, dataset
+    gc.collect()
+    assert not os.path.exists(kept)
+
+
+def encoded(value: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (1, 1), value).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_disk_without_room_for_the_list_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(CannotWrite, match=r"cannot write .*gone: No such file or directory"):
+        SourceList([tmp_path])
 
 
 def test_a_folder_that_can_not_be_read_is_not_passed_over(tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 import os
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -189,15 +188,15 @@ def stream(*classes: str) -> Stream:
 
 
 def test_a_stream_is_taken_where_its_classes_are_the_models(monkeypatch):
-    for classes in (("cat", "dog"), ("0", "1")):
-        monkeypatch.setattr(sources, "open_reader", lambda *_, c=classes: stream(*c))
-        assert open_evaluation("tfds/pets", ["cat", "dog"]) == replace(stream("cat", "dog"))
+    monkeypatch.setattr(sources, "open_reader", lambda *_: stream("cat", "dog"))
+    assert open_evaluation("tfds/pets", ["cat", "dog"]) == stream("cat", "dog")
 
 
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
         (("dog", "cat"), "has the model's classes in another order, 'dog' first"),
+        (("0", "1"), "do not match those of the model: .*'0'"),
         (("cat", "fox"), "do not match those of the model: .*'fox'"),
         (("cat", "dog", "fox"), "has 3 classes, the model 2"),
     ],

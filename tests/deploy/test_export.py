@@ -1,7 +1,11 @@
 """Exported files against the PyTorch models that they were made from."""
 
+import errno
 import io
 import json
+import os
+import pkgutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +20,11 @@ from torch import Tensor
 
 import transxnet
 from transxnet import TransXNet, UserError, load_exported, read_metadata
-from transxnet.deploy import check
+from transxnet.deploy import check, format_onnx
+from transxnet.deploy import export as exporting
 from transxnet.deploy.export import export
 from transxnet.deploy.metadata import Metadata
+from transxnet.files import CannotWrite
 from transxnet.heads import create_detector, create_segmenter
 from transxnet.tasks.run import Run
 from transxnet.tasks.trained import load_trained
@@ -227,6 +233,24 @@ def test_the_file_says_what_it_is(theirs, photos, tmp_path, console, format):
         assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["images", "logits"]
 
 
+@pytest.mark.parametrize(("format", "reader"), [("onnx", "onnxruntime.InferenceSession"), ("openvino", "read")])
+def test_a_file_is_read_once_by_its_runtime_alone(theirs, tmp_path, console, monkeypatch, format, reader):
+    file = export(theirs.path, format=format, out=tmp_path / f"net{SUFFIX[format]}", console=console)
+    said = read_metadata(file)
+    for package in ("onnx", "onnxscript"):
+        monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    target = reader if "." in reader else f"transxnet.deploy.format_{format}.{reader}"
+    read, reads = pkgutil.resolve_name(target), []
+    monkeypatch.setattr(target, lambda *args, **options: reads.append(args) or read(*args, **options))
+    exported = load_exported(file)
+    assert exported.metadata == said
+    assert exported(images(2, 64, 64)).shape == (2, 3)
+    assert len(reads) == 1
+    if format == "onnx":
+        with pytest.raises(UserError, match=r"need the package onnx: pip install 'transxnet\[export\]'"):
+            read_metadata(file)
+
+
 def test_metadata_comes_back_as_it_was():
     metadata = Metadata(
         task="detect",
@@ -281,6 +305,7 @@ def test_a_mismatch_leaves_the_file_of_before(theirs, tmp_path, console, monkeyp
         (dict(batch=0), "batch must be a whole number of at least 1, got 0"),
         (dict(out="net.bin"), "a file of the format onnx ends in .onnx, got net.bin"),
         (dict(int8=True, format="onnx"), "--int8 goes with --format openvino"),
+        (dict(int8=True, size="64x96"), "--int8 is measured on square images, as training is, got --size 64x96"),
         (dict(data="nowhere"), "there is no file or folder 'nowhere'"),
     ],
     ids=str,
@@ -297,6 +322,27 @@ def test_nothing_is_written_over_unless_asked(theirs, tmp_path, console):
     (tmp_path / "net.xml").write_text("mine")
     with pytest.raises(UserError, match=r"net.xml exists already. Write over it by --overwrite"):
         export(theirs.path, format="openvino", out=tmp_path / "net.xml", console=console)
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_computed(theirs, tmp_path, console, monkeypatch):
+    def read_only(*args, **kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), args[0])
+
+    monkeypatch.setattr(os, "mkdir", read_only)
+    monkeypatch.setattr(exporting, "make_exportable", lambda *args, **kwargs: pytest.fail("it was computed"))
+    with pytest.raises(CannotWrite, match=r"cannot write .*net\.onnx: Read-only file system\. Make the folder"):
+        export(theirs.path, out=tmp_path / "net.onnx", console=console)
+
+
+def test_a_disk_that_is_full_is_said(theirs, tmp_path, console, monkeypatch):
+    def full(program, outputs, texts, dtype, path):
+        path.write_bytes(b"some")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(format_onnx, "write", full)
+    with pytest.raises(CannotWrite, match=r"cannot write .*net\.onnx: No space left on device\. Make room there"):
+        export(theirs.path, out=tmp_path / "net.onnx", console=console)
+    assert not list(tmp_path.iterdir())
 
 
 def test_mask_rcnn_is_refused_with_the_reason(photos, tmp_path, console):
@@ -331,6 +377,8 @@ def test_other_files_are_no_exports(tmp_path):
     }.items():
         with pytest.raises(UserError, match=message):
             read_metadata(tmp_path / name)
+        with pytest.raises(UserError, match="can't be read as an ONNX file" if name == "strange.onnx" else message):
+            load_exported(tmp_path / name)
 
 
 # 8-bit integers
@@ -367,3 +415,12 @@ def test_predict_takes_an_exported_classifier_as_it_takes_the_run(ours, photos, 
         assert shares[0] == pytest.approx(shares[1], abs=1e-5)
     with pytest.raises(UserError, match="weights of its own"):
         transxnet.predict(file, photos, out=tmp_path / "no", file="weights.pth", console=console)
+
+
+@pytest.mark.parametrize(("size", "dynamic"), [("64x96", "batch"), ("96x64", "none")])
+def test_predict_refuses_a_classifier_of_images_that_are_not_square(theirs, photos, tmp_path, console, size, dynamic):
+    file = export(theirs.path, size=size, dynamic=dynamic, out=tmp_path / "wide.onnx", console=console)
+    axis = "width" if size == "64x96" else "height"
+    said = rf"brought to 64x64 pixels, and .*wide\.onnx takes images of {axis} 96, got 64\. .* square --size"
+    with pytest.raises(UserError, match=said):
+        transxnet.predict(file, photos, out=tmp_path / "no", workers=0, console=console)

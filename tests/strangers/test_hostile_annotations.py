@@ -20,7 +20,9 @@ from transxnet.data.class_names import read_class_names
 from transxnet.data.coco import read_coco
 from transxnet.data.coco_folders import find_coco
 from transxnet.data.dense_sources import open_dense_source
+from transxnet.data.detection_set import DetectionSet
 from transxnet.data.findings import Findings, Problem
+from transxnet.data.images import UnreadableImage
 from transxnet.data.masks import BadMask, check_mask, decode_mask
 from transxnet.data.split import read_split
 from transxnet.data.voc import find_voc, read_voc
@@ -366,15 +368,28 @@ def test_pipes_in_the_place_of_annotations_do_not_hang(voc):
         find_voc(voc)
 
 
-@pytest.mark.parametrize("name", ["../1.png", "/etc/hostname", "..\\1.png", "a/../../1.png"])
-def test_images_with_paths_in_their_names_are_data_and_no_more(name, pictures):
-    """Annotation files of others may say where images lay on their machines; what is found is opened as an image."""
+@pytest.mark.parametrize("name", ["../1.png", "..\\1.png", "a/../../1.png", "/home/somebody/1.png"])
+def test_of_images_with_paths_in_their_names_the_one_in_the_folder_is_meant(name, pictures):
+    """Annotation files of others may say where images lay on their machines."""
+    assert read_renamed(pictures, name).paths[0] == str(pictures / "1.png")
+
+
+def test_what_is_found_by_a_path_is_opened_as_an_image_and_no_more(pictures, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "secret"
+    elsewhere.write_text("a password")
+    images = read_renamed(pictures, str(elsewhere))
+    assert images.paths[0] == str(elsewhere)
+    with pytest.raises(UnreadableImage, match="not an image file"):
+        images.picture(0)
+
+
+def read_renamed(pictures: Path, name: str) -> DetectionSet:
+    """The annotated pictures, the first of which has this name in the annotations."""
     content = whole()
     content["images"][0]["file_name"] = name
     (pictures / "instances.json").write_text(json.dumps(content))
-    findings = Findings()
     part, _ = find_coco(pictures / "instances.json")
-    assert read_coco(part, findings, masks=False) is not None
+    return read_coco(part, Findings(), masks=False)
 
 
 def test_a_split_that_is_none_is_refused(tmp_path):
@@ -397,6 +412,6 @@ def test_a_split_that_is_none_is_refused(tmp_path):
 
 def test_a_data_set_of_annotations_is_refused_as_a_whole(pictures):
     """The way that a user takes."""
-    (pictures / "instances.json").write_text(mutated(3)[1].replace('"bbox": [', '"bbox": [1e999, '))
-    with pytest.raises(UserError):
+    (pictures / "instances.json").write_text(json.dumps(whole()).replace('"bbox": [', '"bbox": [1e999, '))
+    with pytest.raises(UserError, match=r"3 of 3 objects can't be used(.|\n)*3 boxes are not four finite numbers"):
         open_dense_source(str(pictures))

@@ -4,10 +4,12 @@ import io
 import json
 import os
 import pickle
+import re
 import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -329,14 +331,22 @@ def test_configurations_of_runs_that_are_none_are_refused_at_once(run, tmp_path,
     assert not marker.exists()
 
 
-def test_pipes_in_a_run_folder_do_not_hang(run, quiet):
-    for path in (run.config_file, run.model_file, run.environment_file):
-        path.unlink()
-        os.mkfifo(path)
-    with pytest.raises(UserError):
-        load_trained(run.path)
-    with pytest.raises(UserError):
-        train(resume=run.path, console=quiet)
+@pytest.mark.parametrize(
+    ("name", "of_loading", "of_resuming"),
+    [
+        ("config.yaml", "has no config.yaml", "has no config.yaml"),
+        ("model.json", "holds no finished model", None),
+        ("model.safetensors", "there is no checkpoint file", None),
+        ("environment.json", None, "environment.json is damaged, or not a run's: it is no regular file but a pipe"),
+    ],
+)
+def test_a_pipe_in_a_run_folder_does_not_hang(run, quiet, name, of_loading, of_resuming):
+    (run.path / name).unlink()
+    os.mkfifo(run.path / name)
+    uses = (lambda: load_trained(run.path), of_loading), (lambda: train(resume=run.path, console=quiet), of_resuming)
+    for use, said in uses:
+        with nullcontext() if said is None else pytest.raises(UserError, match=re.escape(said)):
+            use()
 
 
 @pytest.mark.parametrize("name", ["../../home", "/tmp/evil", "a/b", "..\\x", "a\nb"])

@@ -35,7 +35,7 @@ def test_whatever_goes_wrong_is_said_and_loses_no_report(failure, photos_run, mo
     if failure is None:
         monkeypatch.setattr(explaining, "find_spec", lambda name: None)
     else:
-        monkeypatch.setattr(results, "explain_picture", failure)
+        monkeypatch.setattr(explaining, "make_case", failure)
     monkeypatch.setattr(results, "_picture_by_order", lambda images: lambda i: Image.new("RGB", (24, 24)))
     said = r"transxnet\[explain\]" if failure is None else "Grad-CAM fails on this network: ZeroDivisionError"
     with pytest.raises(UserError, match=said):

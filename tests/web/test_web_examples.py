@@ -8,11 +8,13 @@ import pytest
 from tests.tasks.dense_data import write_squares
 from tests.tasks.photographs import write_photos
 from tests.web.runs import make_run
+from transxnet.data import images
 from transxnet.data.split import read_split
 from transxnet.errors import UserError
 from transxnet.tasks.trained import TrainedModel, load_trained
 from transxnet.web.about import subtitle, title
 from transxnet.web.examples import find_examples
+from transxnet.web.pictures import for_the_browser
 
 
 def test_they_are_held_out_and_of_all_classes(photos_run, photos, console):
@@ -49,6 +51,21 @@ def test_a_stored_split_of_a_detector_is_kept_to(tmp_path, console):
     names = [f"{n}.png" for n in range(6)]
     expected = {names[i] for i in read_split(run.split_file, names)["val"]}
     assert {found.name(i) for i in range(len(found))} == expected
+
+
+def test_no_more_of_a_detector_s_pictures_are_decoded_than_are_shown(boxes_run, tmp_path, console, monkeypatch):
+    data = write_squares(tmp_path / "squares", 6, 0) / "train"
+    split_run = make_run(tmp_path / "run", data, task="detect", min_size=32, val_fraction=0.5)
+    decoded = []
+    open_whole = images.opened_image
+    monkeypatch.setattr(images, "opened_image", lambda file, *more: decoded.append(file) or open_whole(file, *more))
+    for run in (boxes_run, split_run):
+        decoded.clear()
+        found, _ = find_examples(load_trained(run.path), 2, console)
+        assert len(decoded) == 2
+        assert [thumbnail.size for thumbnail in found.thumbnails] == [
+            for_the_browser(found.picture(i), 256).size for i in range(2)
+        ]
 
 
 def test_without_the_data_there_are_none_and_it_is_said(tmp_path, console):

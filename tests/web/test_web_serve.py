@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,11 +13,15 @@ from pathlib import Path
 import pytest
 
 import transxnet
+from tests.pages import Page
+from tests.web.runs import make_run
 from tests.web.test_web_pictures import png_header
 from transxnet.cli import main
 from transxnet.errors import UserError
+from transxnet.report.page import template
 from transxnet.web import serve as serving
 from transxnet.web.address import is_loopback, listen, url_of
+from transxnet.web.pictures import read_picture
 
 httpx = pytest.importorskip("httpx")
 
@@ -110,10 +115,36 @@ def test_bounds_on_what_is_sent(serve, photos_run):
     assert "Traceback" not in answer
 
 
-def test_names_of_files_and_classes_are_text_not_markup(serve, photos_run, tmp_path):
-    url = serve(photos_run).url
-    (path,) = sent(url, "<img src=x onerror=alert(1)>.png", b"no picture").json()
-    assert "<img" not in ask(url, path, "upload").replace("\\u003c", "<")
+HOSTILE = '"><img src=x onerror=alert(1)>'
+"""A name that breaks out of an attribute, and would then run."""
+
+
+def test_names_of_classes_are_text_not_markup(serve, photos, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(photos, data)
+    (data / "red").rename(data / HOSTILE)
+    served = serve(make_run(tmp_path / "run", data, img_size=64), examples=0)
+    config = httpx.get(served.url + "config").json()
+    said = [part["props"].get("value") for part in config["components"] if part["type"] == "html"]
+    (path,) = sent(served.url, "blue.png", next((data / "blue").iterdir()).read_bytes()).json()
+    answer = json.loads(ask(served.url, path, "upload")[5:])
+    said += [value for value in answer["output"]["data"] if isinstance(value, str)]
+    named = 0
+    for page in map(Page, filter(None, said)):
+        assert set(page.tags) <= {"header", "h1", "h2", "p", "div", "ul", "li", "span", "i"}
+        named += any(HOSTILE in text for text in page.text.values())
+    assert named == 2, "the class stands at the top of the page and in the answer"
+
+
+def test_names_of_files_are_text_not_markup(tmp_path):
+    pytest.importorskip("gradio")
+    (tmp_path / HOSTILE).write_bytes(b"no picture")
+    with pytest.raises(UserError) as error:
+        read_picture(tmp_path / HOSTILE)
+    assert HOSTILE in str(error.value)
+    page = Page(template("app.html.jinja").module.message(str(error.value), True))
+    assert page.tags == ["p"]
+    assert str(error.value) in page.text["p"]
 
 
 def test_nothing_comes_from_elsewhere_and_only_this_machine_is_answered(serve, photos_run):
@@ -122,7 +153,6 @@ def test_nothing_comes_from_elsewhere_and_only_this_machine_is_answered(serve, p
     policy = page.headers["content-security-policy"]
     assert "default-src 'self'" in policy
     assert "http" not in policy
-    assert httpx.get(url, headers={"Host": "evil.example"}).status_code == 400
     assert not re.findall(r"url\(['\"]?https?:", httpx.get(url + "theme.css").text)
     for tag in re.findall(r"<(?:script|link)\b[^>]*>", page.text):
         assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//(?!127\.0\.0\.1)""", tag), tag
@@ -130,6 +160,21 @@ def test_nothing_comes_from_elsewhere_and_only_this_machine_is_answered(serve, p
     assert config["analytics_enabled"] is False
     assert config["footer_links"] == []
     assert all(call["api_visibility"] == "private" for call in config["dependencies"])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_website_whose_name_was_made_to_lead_here_is_refused(serve, photos_run, host):
+    if host == "::1":
+        try:
+            socket.create_server((host, 0), family=socket.AF_INET6).close()
+        except OSError as error:
+            pytest.skip(f"this machine has no loopback of version 6: {error}")
+    url = serve(photos_run, host=host).url
+    port = httpx.URL(url).port
+    assert httpx.get(url).status_code == 200
+    assert httpx.get(url, headers={"Host": f"localhost:{port}"}).status_code == 200
+    for name in ("evil.example", f"evil.example:{port}", f"localhost.evil.example:{port}"):
+        assert httpx.get(url, headers={"Host": name}).status_code == 400
 
 
 def test_what_was_sent_is_deleted_when_the_page_ends(photos_run, photos, console):

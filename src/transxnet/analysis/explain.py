@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -27,6 +28,8 @@ from transxnet.tasks.detection_evaluation import Found
 from transxnet.tasks.inference import default_device, placed
 from transxnet.tasks.progress import progress_bar
 from transxnet.tasks.trained import TrainedModel
+
+_logger = logging.getLogger(__name__)
 
 TABLE = "explanations.csv"
 
@@ -195,29 +198,35 @@ def explain_picture(
         path: of the picture's file, if it has one.
 
     Raises:
-        UserError: the package is not installed, or a place gives no maps.
+        UserError: the package is not installed, a place gives no maps, or the network can't be explained.
         NothingFound: a detector finds no such object, or no pixel is of the class.
     """
-    network = backbone(trained)
-    places = places or named_places(network) or {"": find_place(network)}
-    device = default_device()
-    placed(trained.model, device)
-    case = make_case(trained, picture, class_index, device)
-    maps = {
-        name: case.within(grad_cam(case.model, network, case.images, place.module, [case.target])[0])
-        for name, place in places.items()
-    }
-    return Explanation(
-        path=path,
-        picture=case.picture,
-        class_name=in_words(trained.class_names[case.class_index]),
-        class_index=case.class_index,
-        score=case.score,
-        maps=maps,
-        titles={name: place.title for name, place in places.items()},
-        found=case.found,
-        labels=case.labels,
-    )
+    try:
+        network = backbone(trained)
+        places = places or named_places(network) or {"": find_place(network)}
+        device = default_device()
+        placed(trained.model, device)
+        case = make_case(trained, picture, class_index, device)
+        maps = {
+            name: case.within(grad_cam(case.model, network, case.images, place.module, [case.target])[0])
+            for name, place in places.items()
+        }
+        return Explanation(
+            path=path,
+            picture=case.picture,
+            class_name=in_words(trained.class_names[case.class_index]),
+            class_index=case.class_index,
+            score=case.score,
+            maps=maps,
+            titles={name: place.title for name, place in places.items()},
+            found=case.found,
+            labels=case.labels,
+        )
+    except UserError:
+        raise
+    except Exception as error:  # networks are of many kinds, and what is asked beside the reasons is worth having
+        _logger.exception("Grad-CAM of %s", trained.name)
+        raise UserError(f"Grad-CAM fails on this network: {type(error).__name__}: {error}") from error
 
 
 def class_index(trained: TrainedModel, name: str) -> int:

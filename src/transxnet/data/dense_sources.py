@@ -19,7 +19,7 @@ from transxnet.data.label_maps import find_label_maps
 from transxnet.data.labels import align_classes
 from transxnet.data.photographs import FULL_UP_TO, look_at_each, upright_size
 from transxnet.data.recognise import ACCEPTED, Recognition, recognise
-from transxnet.data.samples import DENSE_SAMPLES
+from transxnet.data.samples import DENSE_SAMPLES, is_sample
 from transxnet.data.segmentation_set import SegmentationSet
 from transxnet.data.split import read_split, stratified_split
 from transxnet.data.voc import find_voc, read_voc
@@ -70,6 +70,7 @@ def open_dense_source(
     val_fraction: float = 0.2,
     seed: int = 0,
     stored_split: Path | None = None,
+    look: bool = True,
     progress: Progress | None = None,
 ) -> DenseSource:
     """Open DATA to train a detector or a segmenter; all of it is checked, each file once.
@@ -82,6 +83,8 @@ def open_dense_source(
         val_fraction: share to hold out of data without a held-out part.
         seed: of that split.
         stored_split: file of an earlier split to use instead of drawing one.
+        look: decode every photograph of a detector's data; without, those that can't be read stay in. A segmenter's
+            data is looked at in any case, since its label maps say which classes there are.
         progress: shows how far the looking at the photographs has come.
 
     Raises:
@@ -91,7 +94,7 @@ def open_dense_source(
         raise UserError(f"val_fraction must lie between 0 and 1, got {val_fraction}.")
     recognition, root, about = _locate(data, task)
     findings = Findings()
-    train, val = _read(recognition, root, findings, masks, zero_is_ignored, None, progress)
+    train, val = _read(recognition, root, findings, masks, zero_is_ignored, None, look, progress)
     if train is None:
         raise UserError(
             f"{data} holds a part to evaluate on and none to train on. Accepted: {ACCEPTED[recognition.format]}."
@@ -118,6 +121,7 @@ def open_dense_evaluation(
     masks: bool = False,
     zero_is_ignored: bool | None = None,
     by_number: bool = False,
+    look: bool = True,
     progress: Progress | None = None,
 ) -> tuple[DetectionSet | SegmentationSet, list[str]]:
     """Open DATA to evaluate a model of these classes: its held-out part where it has one, else all of it.
@@ -133,7 +137,7 @@ def open_dense_evaluation(
     """
     recognition, root, about = _locate(data, task)
     findings = Findings()
-    sets = _read(recognition, root, findings, masks, zero_is_ignored, class_names, progress)
+    sets = _read(recognition, root, findings, masks, zero_is_ignored, class_names, look, progress)
     train, val = sets
     images = val if val is not None else train
     assert images is not None
@@ -157,7 +161,7 @@ def _locate(data: str, task: str | None) -> tuple[Recognition, Path, dict[str, A
             f"{data} is for classification: {recognition.why}. Accepted for detection: {ACCEPTED['coco']}; "
             f"{ACCEPTED['voc']}. Accepted for segmentation: {ACCEPTED['label maps']}."
         )
-    if data in DENSE_SAMPLES and not Path(data).exists():
+    if is_sample(data, DENSE_SAMPLES):
         sample = DENSE_SAMPLES[data]()
         notes = [f"Licence: {sample.licence}"]
         return recognition, sample.folder, dict(notes=notes, img_size=sample.img_size, hflip=sample.hflip)
@@ -171,6 +175,7 @@ def _read(
     masks: bool,
     zero_is_ignored: bool | None,
     class_names: list[str] | None,
+    look: bool,
     progress: Progress | None,
 ) -> Sequence[Any]:
     """Both parts, checked: None for what there is not, and for what the evaluation of a model's classes leaves out."""
@@ -195,6 +200,8 @@ def _read(
             None if val is None else read_coco(val, findings, masks=masks),
         )
     findings.refuse()  # before the photographs are looked at, which may take long
+    if not look:
+        return sets
     with progress(sum(len(images) for images in sets if images is not None)) as advance:
         sets = _without_unreadable(sets, findings, advance)
     findings.refuse()

@@ -69,7 +69,7 @@ def _names_in_classes(root: Path, classes: Sequence[str], counts: list[int]) -> 
     """The images' names below the root, class by class; how many each class has is added to the counts."""
     for name in classes:
         count, above = 0, len(os.path.join(root / name, ""))
-        for path in _walk_images(root / name):
+        for path in walk_images(root / name):
             count += 1
             yield f"{name}/{path[above:]}"
         if not count:
@@ -82,10 +82,10 @@ def _names_in_classes(root: Path, classes: Sequence[str], counts: list[int]) -> 
 
 def list_images(folder: Path) -> list[Path]:
     """Image files below a folder by their ending, sorted; links to folders are not followed, hidden files left out."""
-    return [Path(path) for path in _walk_images(folder)]
+    return [Path(path) for path in walk_images(folder)]
 
 
-def _walk_images(folder: Path) -> Iterator[str]:
+def walk_images(folder: str | Path) -> Iterator[str]:
     """The paths of :func:`list_images` one by one: a million of them would take half a gigabyte."""
     for directory, folders, files in os.walk(folder, onerror=refuse_folder):
         folders[:] = sorted(f for f in folders if not f.startswith("."))

@@ -88,7 +88,9 @@ def opened_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> It
             _check_bytes(len(source) if isinstance(source, bytes) else _bytes_of(source))
             file = io.BytesIO(source) if isinstance(source, bytes) else source
             with Image.open(file, formats=known_formats()) as image:
-                check_size(image, max_pixels)
+                if image.width * image.height > max_pixels:
+                    size = f"{image.width}x{image.height}"
+                    raise UnreadableImage(f"refused as a decompression bomb: {size} is over {max_pixels:,} pixels")
                 yield image
     except UnreadableImage:
         raise
@@ -100,14 +102,6 @@ def opened_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> It
         raise UnreadableImage(error.strerror or str(error)) from error
     except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
         raise UnreadableImage(str(error) or type(error).__name__) from error
-
-
-def check_size(image: Image.Image, max_pixels: int = MAX_PIXELS) -> None:
-    """Raise UnreadableImage if decoding the image would take more than ``max_pixels`` pixels."""
-    if image.width * image.height > max_pixels:
-        raise UnreadableImage(
-            f"refused as a decompression bomb: {image.width}x{image.height} is over {max_pixels:,} pixels"
-        )
 
 
 @cache

@@ -13,7 +13,7 @@ from timm.data import create_dataset
 from torch.utils.data import IterableDataset, get_worker_info
 
 from transxnet.data.image_set import ImageSet
-from transxnet.data.images import UnreadableImage, open_image, upright_rgb
+from transxnet.data.images import UnreadableImage, open_image
 from transxnet.data.shards import read_shards
 from transxnet.errors import UserError
 
@@ -89,22 +89,9 @@ class Stream:
         return _Numbered(self._open(transform))
 
     def _open(self, transform: Callable, **kwargs: Any) -> Any:
-        # timm would convert pictures to RGB, which cuts 16-bit greys off, lays transparency over black and leaves
-        # photographs on their side; of tfds, it needs the mode to make pictures at all.
-        tfds = self.name.lower().startswith("tfds/")
-        dataset = _open(self.name, self.split, input_img_mode="RGB" if tfds else "", **kwargs)
-        dataset.transform = _Upright(transform)
+        dataset = _open(self.name, self.split, **kwargs)
+        dataset.transform = transform
         return dataset
-
-
-@dataclass(frozen=True)
-class _Upright:
-    """A transform of pictures in any mode."""
-
-    transform: Callable
-
-    def __call__(self, picture: Image.Image) -> torch.Tensor:
-        return self.transform(upright_rgb(picture))
 
 
 class _Numbered(IterableDataset):
@@ -136,13 +123,13 @@ class _Epochs(_Numbered):
         return super().__iter__()
 
 
-def open_reader(data: str, split: str, num_classes: int | None) -> ImageSet | Stream:
+def open_reader(data: str, split: str, class_names: Sequence[str] | None) -> ImageSet | Stream:
     """Open one split of a data set by its timm reader name.
 
     Args:
         data: ``hfds/NAME``, ``tfds/NAME`` or ``wds/FOLDER``, the folder with an ``_info.json`` as timm writes it.
         split: the split's name.
-        num_classes: for data that does not know its classes.
+        class_names: by class index, for data that does not know its classes.
 
     Raises:
         UserError: the reader's package or a shard is missing, it cannot open the data, the classes are not known, or
@@ -151,21 +138,20 @@ def open_reader(data: str, split: str, num_classes: int | None) -> ImageSet | St
     dataset = _open(data, split)
     reader = dataset.reader
     if data.lower().startswith("hfds/"):
-        labels, class_names = _labels(data, reader), _class_names(data, reader, num_classes)
-        if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
+        labels, names = _labels(data, reader), _class_names(data, reader, class_names)
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(names):
             raise UserError(
                 f"the labels of {data}, split {split!r}, go from {labels.min()} to {labels.max()}. "
-                f"Accepted: 0 to {len(class_names) - 1}, for {len(class_names)} classes. "
+                f"Accepted: 0 to {len(names) - 1}, for {len(names)} classes. "
                 "Choose a split with labels, or another --num_classes."
             )
-        names = [f"{split}/{i}" for i in range(len(labels))]
-        return ImageSet(HfPictures(reader), names, labels, class_names)
-    class_names = _class_names(data, reader, num_classes)
+        return ImageSet(HfPictures(reader), [f"{split}/{i}" for i in range(len(labels))], labels, names)
+    names = _class_names(data, reader, class_names)
     if data.lower().startswith("wds/"):
         root, info = Path(reader.root), reader.split_info
         _check_shards(root, info.filenames)
-        return read_shards([root / name for name in info.filenames], class_names, info.shard_lengths)
-    return Stream(data, split, len(dataset), class_names)
+        return read_shards([root / name for name in info.filenames], names, info.shard_lengths)
+    return Stream(data, split, len(dataset), names)
 
 
 def _check_shards(root: Path, names: Sequence[str]) -> None:
@@ -194,13 +180,13 @@ def _labels(data: str, reader: Any) -> np.ndarray:
     return values.astype(np.int64)
 
 
-def _class_names(data: str, reader: Any, num_classes: int | None) -> list[str]:
+def _class_names(data: str, reader: Any, otherwise: Sequence[str] | None) -> list[str]:
     known = getattr(reader, "class_to_idx", None)
     if known:
         return sorted(known, key=known.get)
-    if num_classes is None:
+    if otherwise is None:
         raise UserError(f"{data} does not say which classes it has. Give their number with --num_classes.")
-    return [str(i) for i in range(num_classes)]
+    return list(otherwise)
 
 
 def _open(data: str, split: str, **kwargs: Any) -> Any:

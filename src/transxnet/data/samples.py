@@ -1,6 +1,6 @@
 """Real images that Python packages carry, so that everything can be tried without a download."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +107,11 @@ SAMPLES: dict[str, Callable[[], Sample]] = {"elpv": elpv, "digits": digits}
 
 DENSE_SAMPLES: dict[str, Callable[[], DenseSample]] = {"scenes": dense_scenes}
 """For detection and segmentation."""
+
+
+def is_sample(data: str, samples: Collection[str]) -> bool:
+    """Whether DATA names one of some samples, and no folder of that name is there."""
+    return data in samples and not Path(data).exists()
 
 
 def _missing(sample: str, package: str) -> str:

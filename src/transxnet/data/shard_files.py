@@ -65,18 +65,30 @@ def shard_images(path: str) -> Iterator[Source]:
     Raises:
         UserError: the shard cannot be read, is cut off, or is damaged.
     """
+    for _, member in members(path):
+        if is_image(os.path.basename(member.name)):
+            yield Source(f"{path}!{member.name}", path, member.offset_data, member.size)
+
+
+def members(path: str) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """The files in a shard, each with the shard as it is open, in order; only their headers are read.
+
+    Raises:
+        UserError: the shard cannot be read, is cut off, or is damaged.
+    """
     try:
         with tarfile.open(path, "r:") as shard:
             while (member := shard.next()) is not None:
                 shard.members.clear()  # type: ignore[attr-defined]  # which would hold every header of the file
-                if member.isreg() and is_image(os.path.basename(member.name)):
-                    yield Source(f"{path}!{member.name}", path, member.offset_data, member.size)
+                if member.isreg():
+                    yield shard, member
             end = shard.offset
         _check_end(path, end)
     except (OSError, tarfile.TarError) as error:
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
         raise UserError(
-            f"the shard {path} cannot be read to its end: {reason}. Fetch it again, or leave it out."
+            f"the shard {path} cannot be read to its end: {reason}. Accepted: uncompressed tar files. Fetch it again, "
+            "or leave it out."
         ) from error
 
 

@@ -16,12 +16,17 @@ import numpy as np
 from PIL import Image
 
 from transxnet.data.image_set import ImageSet
-from transxnet.data.images import EXTENSIONS, UnreadableImage, open_image
+from transxnet.data.images import EXTENSIONS, open_image
 from transxnet.data.names import Names
+from transxnet.data.shard_files import Source, members
 from transxnet.errors import UserError
 
 LABEL = "cls"
 """The ending of the files that hold a class number."""
+
+LONGEST = 18
+"""Bytes of a class number: as many digits fit into 64 bits."""
+
 READERS = 8
 """Shards that are looked through at once: it is waiting for the disk that takes the time."""
 
@@ -46,12 +51,8 @@ class ShardPictures:
         return len(self.offset)
 
     def __getitem__(self, index: int) -> Image.Image:
-        try:
-            with open(self.shards[self.shard[index]], "rb") as file:
-                file.seek(self.offset[index])
-                return open_image(file.read(int(self.size[index])))
-        except OSError as error:
-            raise UnreadableImage(error.strerror or str(error)) from error
+        shard = self.shards[self.shard[index]]
+        return open_image(Source(shard, shard, int(self.offset[index]), int(self.size[index])).read())
 
 
 def read_shards(paths: Sequence[Path], class_names: list[str], lengths: Sequence[int] = ()) -> ImageSet:
@@ -63,8 +64,8 @@ def read_shards(paths: Sequence[Path], class_names: list[str], lengths: Sequence
         lengths: how many images each shard should hold, or nothing where that is not known.
 
     Raises:
-        UserError: a shard that is damaged, compressed or of another length; an image without a label, or one that is
-            no class.
+        UserError: a shard that is cut off, damaged, compressed or of another length; an image without a label, or one
+            that is no class.
     """
     with ThreadPoolExecutor(READERS) as pool:
         parts = list(pool.map(_index, paths))
@@ -104,10 +105,10 @@ class _Index:
 def _index(path: Path) -> _Index:
     try:
         samples = list(_samples(path))
-    except (tarfile.TarError, OSError, ValueError) as error:
+    except ValueError as error:
         raise UserError(
-            f"the shard {path} can't be read: {error}. Accepted: uncompressed tar files of images (KEY.jpg, KEY.png "
-            "...) and class numbers (KEY.cls)."
+            f"the shard {path} can't be used: {error}. Accepted: images (KEY.jpg, KEY.png ...) and class numbers "
+            "(KEY.cls)."
         ) from error
     keys, offsets, sizes, labels = zip(*samples, strict=True) if samples else ((), (), (), ())
     numbers = (np.array(values, dtype=np.int64) for values in (offsets, sizes, labels))
@@ -117,26 +118,28 @@ def _index(path: Path) -> _Index:
 def _samples(path: Path) -> Iterator[tuple[str, int, int, int]]:
     """(key, offset, size, label) of each image; the files of a sample stand side by side."""
     key, image, label = "", None, None
-    with tarfile.open(path, "r:") as tar:
-        for member in tar:
-            tar.members.clear()  # type: ignore[attr-defined]  # it would remember all of them
-            if not member.isreg():
-                continue
-            folder, _, name = member.name.rpartition("/")
-            stem, _, ending = name.partition(".")
-            this = f"{folder}/{stem}" if folder else stem
-            if this != key:
-                if image is not None:
-                    yield _sample(key, image, label)
-                key, image, label = this, None, None
-            if f".{ending.lower()}" in EXTENSIONS:
-                image = member.offset_data, member.size
-            elif ending == LABEL:
-                file = tar.extractfile(member)
-                assert file is not None
-                label = int(file.read())
-        if image is not None:
-            yield _sample(key, image, label)
+    for shard, member in members(str(path)):
+        folder, _, name = member.name.rpartition("/")
+        stem, _, ending = name.partition(".")
+        this = f"{folder}/{stem}" if folder else stem
+        if this != key:
+            if image is not None:
+                yield _sample(key, image, label)
+            key, image, label = this, None, None
+        if f".{ending.lower()}" in EXTENSIONS:
+            image = member.offset_data, member.size
+        elif ending == LABEL:
+            label = _class_number(shard, member)
+    if image is not None:
+        yield _sample(key, image, label)
+
+
+def _class_number(shard: tarfile.TarFile, member: tarfile.TarInfo) -> int:
+    if member.size > LONGEST:
+        raise ValueError(f"{member.name!r} has {member.size:,} bytes, and a class number takes at most {LONGEST}")
+    file = shard.extractfile(member)
+    assert file is not None
+    return int(file.read())
 
 
 def _sample(key: str, image: tuple[int, int], label: int | None) -> tuple[str, int, int, int]:

@@ -12,7 +12,7 @@ from transxnet.data.folders import ACCEPTED, find_parts, read_class_folders
 from transxnet.data.image_set import ImageSet
 from transxnet.data.labels import align_classes
 from transxnet.data.readers import PREFIXES, Stream, is_reader_name, open_reader
-from transxnet.data.samples import SAMPLES
+from transxnet.data.samples import SAMPLES, is_sample
 from transxnet.data.split import read_split, stratified_split
 from transxnet.errors import UserError, nearest
 
@@ -71,9 +71,10 @@ def open_source(
         UserError: DATA is none of these, or is not fit to train on.
     """
     if is_reader_name(data):
-        train = open_reader(data, train_split, num_classes)
-        return Source(train, open_reader(data, val_split, num_classes), split_made=False)
-    if data in SAMPLES and not Path(data).exists():
+        numbers = None if num_classes is None else [str(i) for i in range(num_classes)]
+        train = open_reader(data, train_split, numbers)
+        return Source(train, open_reader(data, val_split, numbers), split_made=False)
+    if is_sample(data, SAMPLES):
         sample = SAMPLES[data]()
         return replace(
             _split(sample.images, sample.strata, sample.val_fraction, seed, stored_split),
@@ -96,21 +97,20 @@ def open_source(
     return Source(train, replace(val, labels=index[val.labels], class_names=train.class_names), split_made=False)
 
 
-def open_evaluation(
-    data: str, class_names: list[str], num_classes: int | None = None, split: str = "validation"
-) -> ImageSet | Stream:
+def open_evaluation(data: str, class_names: list[str], split: str = "validation") -> ImageSet | Stream:
     """Open DATA to evaluate a model of these classes: its ``val/`` where there is one, else all of it.
+
+    Of data that does not know its classes, as shards do not, the labels are taken for the model's.
 
     Raises:
         UserError: DATA cannot be opened, or its classes are not those of the model.
     """
     if is_reader_name(data):
-        images = open_reader(data, split, num_classes or len(class_names))
-        numbers = [str(i) for i in range(len(images.class_names))]
-        if isinstance(images, Stream) or images.class_names == numbers:
+        images = open_reader(data, split, class_names)
+        if isinstance(images, Stream):
             _check_order(data, images.class_names, class_names)
             return replace(images, class_names=class_names)
-    elif data in SAMPLES and not Path(data).exists():
+    elif is_sample(data, SAMPLES):
         held_out = open_source(data).val
         assert isinstance(held_out, ImageSet)
         images = held_out
@@ -181,11 +181,10 @@ def _split(images: ImageSet, strata: np.ndarray, fraction: float, seed: int, sto
 
 
 def _check_order(data: str, classes: list[str], model_classes: list[str]) -> None:
-    """Labels that are used as they come must have their classes in the model's order, if they know them."""
-    numbers = [str(i) for i in range(len(classes))]
+    """The labels of a stream are used as they come, so its classes must be the model's and in the model's order."""
     if len(classes) != len(model_classes):
         raise UserError(f"{data} has {len(classes)} classes, the model {len(model_classes)}. Train on this data.")
-    if classes != numbers and align_classes(model_classes, classes) != list(range(len(classes))):
+    if align_classes(model_classes, classes) != list(range(len(classes))):
         raise UserError(f"{data} has the model's classes in another order, {classes[0]!r} first. Train on this data.")
 
 

@@ -1,7 +1,8 @@
 """Exporting a trained model to a file that runs without this package."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,20 +11,19 @@ from PIL import Image
 from rich.console import Console
 
 from transxnet.analysis.subjects import Subject, find_subject
-from transxnet.deploy import format_onnx, format_openvino, format_pt2
 from transxnet.deploy.check import BATCHES, cases, compare, refuse_difference
 from transxnet.deploy.exportable import MULTIPLE, Exportable, make_exportable
 from transxnet.deploy.exported import Session
-from transxnet.deploy.metadata import FORMATS, Metadata
-from transxnet.deploy.pictures import real_pictures
+from transxnet.deploy.metadata import FORMATS, Metadata, files_of, format_module
+from transxnet.deploy.pictures import labelled_pictures, real_pictures
+from transxnet.deploy.quantize import quantize
 from transxnet.deploy.trace import AXES, example, trace
 from transxnet.errors import UserError, check_at_least, check_one_of, nearest
-from transxnet.files import plain_name
+from transxnet.files import CannotWrite, plain_name, why_not
 from transxnet.tasks.progress import progress_bar
 from transxnet.tasks.trained import TrainedClassifier, TrainedDetector
 from transxnet.version import __version__
 
-_MODULES: dict[str, Any] = {"onnx": format_onnx, "openvino": format_openvino, "pt2": format_pt2}
 _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
@@ -77,8 +77,9 @@ def export(
     """
     console = console or Console()
     kind = format or ("openvino" if int8 else "onnx")
+    data = None if data is None else str(data)
     check_one_of(tuple(FORMATS), format=kind)
-    module = _MODULES[kind]
+    module = format_module(kind)
     check_at_least(1, batch=batch)
     if dtype not in module.DTYPES:
         raise UserError(f"dtype must be {' or '.join(map(repr, module.DTYPES))} for --format {kind}, got {dtype!r}.")
@@ -94,34 +95,37 @@ def export(
         raise UserError(f"--int8 is for classifiers, whose accuracy can be held; {subject.label} is none.")
     if int8 and subject.trained.run is None and data is None:
         raise UserError("--int8 needs labelled images to calibrate on and to measure the accuracy on: give --data.")
+    if int8 and sides is not None and sides[0] != sides[1]:
+        raise UserError(f"--int8 is measured on square images, as training is, got --size {size}.")
     path = _target(out, subject, kind, features, int8, overwrite)
-    axes = _axes(dynamic, subject, features)
-    sides = sides or _own_size(subject, features)
-    fixed = None if {"height", "width"} & set(axes) else sides
-    computed = torch.float32 if kind == "openvino" else getattr(torch, dtype)
-    exportable = make_exportable(
-        subject, features=features, static_size=fixed, uint8=with_preprocessing, dtype=computed
-    )
-    _check_sides(sides, axes, exportable)
-    if exportable.task == "detect" and batch != 1:
-        raise UserError(f"an exported detector takes one image at a time: leave out --batch {batch}.")
-    metadata = _metadata(subject, exportable, kind, axes, sides, batch, dtype, with_preprocessing, file)
-    console.print(f"{subject.label}: {_words(metadata)}", **_PLAIN)
-    count = metadata.batch or BATCHES[-1]
-    pictures, where = real_pictures(exportable.trained, None if data is None else str(data), count)
-    traced = trace(exportable.graph, example(sides, batch, with_preprocessing, axes), axes)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
-        scratch = Path(folder) / path.name
-        module.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)
+    with _scratch(path) as scratch:
+        labelled = labelled_pictures(subject.trained, data) if int8 else None
+        axes = _axes(dynamic, subject, features)
+        sides = sides or _own_size(subject, features)
+        fixed = None if {"height", "width"} & set(axes) else sides
+        computed = torch.float32 if kind == "openvino" else getattr(torch, dtype)
+        exportable = make_exportable(
+            subject, features=features, static_size=fixed, uint8=with_preprocessing, dtype=computed
+        )
+        _check_sides(sides, axes, exportable)
+        if exportable.task == "detect" and batch != 1:
+            raise UserError(f"an exported detector takes one image at a time: leave out --batch {batch}.")
+        metadata = _metadata(subject, exportable, kind, axes, sides, batch, dtype, with_preprocessing, file)
+        console.print(f"{subject.label}: {_words(metadata)}", **_PLAIN)
+        count = metadata.batch or BATCHES[-1]
+        pictures, where = real_pictures(subject.trained, data, count) if labelled is None else labelled.pictures(count)
+        traced = trace(exportable.graph, example(sides, batch, with_preprocessing, axes), axes)
+        try:
+            module.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)
+        except OSError as error:
+            raise CannotWrite(why_not(path, error)) from error
         check(module.Session(scratch, dtype), exportable, metadata, pictures, console)
         console.print(f"  images: {where}", **_PLAIN)
-        if int8:
-            from transxnet.deploy.quantize import quantize
-
+        if labelled is not None:
             floating, scratch = scratch, scratch.with_name(f"int8-{path.name}")
-            quantize(floating, scratch, subject.trained, metadata, data, allow_accuracy_drop, console)
+            quantize(floating, scratch, labelled, metadata, allow_accuracy_drop, console)
         module.publish(scratch, path)
-    size_on_disk = sum(each.stat().st_size for each in _files(path))
+    size_on_disk = sum(each.stat().st_size for each in files_of(path))
     console.print(f"{path}  {size_on_disk / 1e6:,.1f} MB", **_PLAIN)
     return path
 
@@ -155,15 +159,21 @@ def _target(out: str | Path | None, subject: Subject, kind: str, features: bool,
         raise UserError(f"a file of the format {kind} ends in {suffix}, got {path}.")
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent}. Make it, or choose another --out.")
-    for file in _files(path):
+    for file in files_of(path):
         if file.is_dir() or (file.exists() and not overwrite):
             raise UserError(f"{file} exists already. Write over it by --overwrite, or choose another --out.")
     return path
 
 
-def _files(path: Path) -> tuple[Path, ...]:
-    """All files of an export."""
-    return (path, path.with_suffix(".bin")) if path.suffix == FORMATS["openvino"] else (path,)
+@contextmanager
+def _scratch(path: Path) -> Iterator[Path]:
+    """A file of the same name in a folder beside it, so that it can be moved; the folder ends with what uses it."""
+    try:
+        folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-")
+    except OSError as error:
+        raise CannotWrite(why_not(path, error)) from error
+    with folder:
+        yield Path(folder.name) / path.name
 
 
 def _axes(dynamic: str | None, subject: Subject, features: bool) -> tuple[str, ...]:
@@ -242,7 +252,7 @@ def _metadata(
         outputs=exportable.outputs,
         score_threshold=exportable.score_threshold,
         dtype=dtype,
-        versions={"transxnet": __version__, "torch": torch.__version__, **_MODULES[kind].versions()},
+        versions={"transxnet": __version__, "torch": torch.__version__, **format_module(kind).versions()},
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transxnet.data.transforms import Preprocessing
-from transxnet.deploy.metadata import Metadata, format_of, read_metadata
+from transxnet.deploy.metadata import Metadata, described, format_of
 
 
 class Session(Protocol):
@@ -107,7 +108,12 @@ class ExportedModel:
             raise ValueError(f"images must be float (N, 3, H, W), N at least 1, got {tuple(images.shape)}.")
         if data.task == "detect" and len(images) != 1:
             raise ValueError(f"an exported detector takes one image at a time, got {len(images)}.")
-        for name, side, fixed in zip(("height", "width"), images.shape[2:], data.size, strict=True):
+        self.check_size(*images.shape[2:])
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise ValueError if the file does not take images of this size."""
+        data = self.metadata
+        for name, side, fixed in zip(("height", "width"), (height, width), data.size, strict=True):
             if name not in data.dynamic and side != fixed:
                 raise ValueError(f"{self.path} takes images of {name} {fixed}, got {side}.")
             if name in data.dynamic and side % 32:
@@ -134,8 +140,7 @@ def load_exported(path: str | Path, threads: int = 0) -> ExportedModel:
         UserError: no such file, one of another origin, or its runtime is not installed.
     """
     path = Path(path)
-    metadata = read_metadata(path)
-    return ExportedModel(path, metadata, format_of(path).Session(path, metadata.dtype, threads))
+    return ExportedModel(path, *format_of(path).load(path, partial(described, path), threads))
 
 
 def fit_for_detector(image: Tensor, metadata: Metadata) -> tuple[Tensor, tuple[float, float]]:

@@ -1,8 +1,9 @@
 """ONNX files, run by ONNX Runtime."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from transxnet.deploy.metadata import Metadata
 from transxnet.deploy.onnx_graph import tidy, translations
 from transxnet.errors import UserError
 from transxnet.files import write_whole
@@ -18,13 +20,12 @@ from transxnet.files import write_whole
 OPSET = 20
 """The first with GELU as one operator."""
 
-SUFFIX = ".onnx"
 DTYPES = ("float32", "float16")
 
 
 def versions() -> dict[str, str]:
     """Of what a file is written and checked with."""
-    onnx, runtime = _packages()
+    onnx, _, runtime = map(_package, ("onnx", "onnxscript", "onnxruntime"))
     return {"onnx": onnx.__version__, "onnxruntime": runtime.__version__, "opset": str(OPSET)}
 
 
@@ -37,7 +38,7 @@ def to_onnx(program: ExportedProgram, outputs: Sequence[str], *, queries_last: b
         queries_last: see :func:`~transxnet.deploy.onnx_graph.translations`. ONNX Runtime transposes for a softmax over
             another axis than the last, and OpenVINO does not.
     """
-    _packages()
+    _package("onnxscript")  # torch.onnx needs it
     with _quiet("onnxscript"):  # it warns of every split of weights that it leaves, which tidy folds
         result = torch.onnx.export(
             program,
@@ -63,7 +64,7 @@ def write(program: ExportedProgram, outputs: Sequence[str], texts: Mapping[str, 
         dtype: that it computes in, as it was traced.
         path: of the file.
     """
-    onnx, _ = _packages()
+    onnx = _package("onnx")
     result = to_onnx(program, outputs)
     result.model.metadata_props.update(texts)
     result.model.producer_name = "transxnet"
@@ -78,12 +79,30 @@ def publish(scratch: Path, path: Path) -> None:
 
 def read_texts(path: Path) -> dict[str, str]:
     """A file's metadata."""
-    onnx, _ = _packages()
+    onnx = _package("onnx")
     try:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's errors have no common kind
         raise UserError(f"{path} can't be read as an ONNX file: {error}") from error
     return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def load(path: Path, describe: Callable[[Mapping[str, str]], Metadata], threads: int) -> tuple[Metadata, "Session"]:
+    """Open a file, by the runtime alone.
+
+    Args:
+        path: of the file.
+        describe: what its texts say of it.
+        threads: that compute; 0 for the runtime's own choice.
+
+    Returns:
+        What it says of itself, and the file, open for inference.
+
+    Raises:
+        UserError: another kind of file.
+    """
+    session = Session(path, threads=threads)
+    return describe(session.texts), session
 
 
 class Session:
@@ -95,12 +114,20 @@ class Session:
         threads: that compute; 0 for as many as there are cores.
     """
 
-    def __init__(self, path: Path, dtype: str, threads: int = 0):
-        _, runtime = _packages()
+    def __init__(self, path: Path, dtype: str = "", threads: int = 0):
+        runtime = _package("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # its warnings are about its own optimisations
-        self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's errors have no common kind
+            raise UserError(f"{path} can't be read as an ONNX file: {error}") from error
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The file's metadata."""
+        return self._session.get_modelmeta().custom_metadata_map
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         """The outputs, in the file's order."""
@@ -120,11 +147,8 @@ def _quiet(name: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _packages() -> tuple[Any, Any]:
+def _package(name: str) -> Any:
     try:
-        import onnx
-        import onnxruntime
-        import onnxscript  # noqa: F401  torch.onnx needs it
+        return import_module(name)
     except ImportError as error:
         raise UserError(f"ONNX files need the package {error.name}: pip install 'transxnet[export]'") from error
-    return onnx, onnxruntime

@@ -1,7 +1,7 @@
 """OpenVINO models: an .xml file of the graph and a .bin file of the weights beside it."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,11 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from transxnet.deploy import format_onnx
-from transxnet.deploy.metadata import PREFIX
+from transxnet.deploy.metadata import PREFIX, Metadata
 from transxnet.deploy.openvino_graph import normalise_in_layout
 from transxnet.errors import UserError
 from transxnet.files import write_whole
 
-SUFFIX = ".xml"
 DTYPES = ("float32", "bfloat16", "float16")
 _SECTION = PREFIX.rstrip(".")
 _PRECISIONS = {"float32": "f32", "float16": "f32", "bfloat16": "bf16", "int8": "f32", "int8-bfloat16": "bf16"}
@@ -60,27 +59,39 @@ def publish(scratch: Path, path: Path) -> None:
 
 def read_texts(path: Path) -> dict[str, str]:
     """A model's metadata."""
-    model = read(path)
+    return _texts(read(path))
+
+
+def _texts(model: Any) -> dict[str, str]:
     if not model.has_rt_info([_SECTION]):
         return {}
     values = model.get_rt_info([_SECTION]).value  # texts where they were set, wrapped where they were read
     return {PREFIX + key: value if isinstance(value, str) else value.astype(str) for key, value in values.items()}
 
 
+def load(path: Path, describe: Callable[[Mapping[str, str]], Metadata], threads: int) -> tuple[Metadata, "Session"]:
+    """Open a model. Arguments as of :func:`transxnet.deploy.format_onnx.load`."""
+    model = read(path)
+    metadata = describe(_texts(model))
+    return metadata, Session(model, metadata.dtype, threads)
+
+
 class Session:
     """A model, compiled for inference on the CPU.
 
     Args:
-        path: of the .xml file.
+        model: an ``openvino.Model``, or the path of an .xml file.
         dtype: to compute in.
         threads: that compute; 0 for as many as there are cores.
     """
 
-    def __init__(self, path: Path, dtype: str, threads: int = 0):
+    def __init__(self, model: Any, dtype: str, threads: int = 0):
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _PRECISIONS[dtype]}
+        if isinstance(model, Path):
+            model = read(model)
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
-        self._compiled = _package().Core().compile_model(read(path), "CPU", options)
+        self._compiled = _package().Core().compile_model(model, "CPU", options)
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         """The outputs, in the file's order."""

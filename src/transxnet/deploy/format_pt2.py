@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from transxnet.deploy.metadata import Metadata
 from transxnet.errors import UserError
 from transxnet.files import write_whole
 
-SUFFIX = ".pt2"
 DTYPES = ("float32", "bfloat16", "float16")
 _KEY = "transxnet"
 
@@ -60,6 +60,12 @@ def read_texts(path: Path) -> dict[str, str]:
     except (zipfile.BadZipFile, ValueError) as error:
         raise UserError(f"{path} can't be read as a .pt2 package: {error}") from error
     return {}
+
+
+def load(path: Path, describe: Callable[[Mapping[str, str]], Metadata], threads: int) -> tuple[Metadata, "Session"]:
+    """Open a package. Arguments as of :func:`transxnet.deploy.format_onnx.load`."""
+    metadata = describe(read_texts(path))
+    return metadata, Session(path, metadata.dtype, threads)
 
 
 class Session:

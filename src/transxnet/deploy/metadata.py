@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -106,6 +107,11 @@ def read_metadata(path: str | Path) -> Metadata:
     """
     path = Path(path)
     texts = format_of(path).read_texts(path)
+    return described(path, texts)
+
+
+def described(path: Path, texts: Mapping[str, str]) -> Metadata:
+    """What a file says of itself in these texts; raises UserError as :func:`read_metadata`."""
     try:
         return Metadata.from_texts(texts)
     except (KeyError, ValueError, TypeError) as error:
@@ -120,14 +126,22 @@ def format_of(path: Path) -> Any:
     Raises:
         UserError: there is no such file, or its ending is another.
     """
-    from transxnet.deploy import format_onnx, format_openvino, format_pt2
-
-    modules = {".onnx": format_onnx, ".xml": format_openvino, ".pt2": format_pt2}
-    if path.suffix not in modules:
-        raise UserError(f"{path} is no exported model. Accepted: files that end in {', '.join(modules)}.")
+    name = next((name for name, ending in FORMATS.items() if ending == path.suffix), None)
+    if name is None:
+        raise UserError(f"{path} is no exported model. Accepted: files that end in {', '.join(FORMATS.values())}.")
     if not path.is_file():
         raise UserError(f"there is no file {path}.")
-    return modules[path.suffix]
+    return format_module(name)
+
+
+def format_module(name: str) -> Any:
+    """The module that reads and writes files of a format."""
+    return import_module(f"transxnet.deploy.format_{name}")
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """All files of an export: of OpenVINO the weights lie beside the graph."""
+    return (path, path.with_suffix(".bin")) if path.suffix == FORMATS["openvino"] else (path,)
 
 
 def is_exported(target: str | Path) -> bool:

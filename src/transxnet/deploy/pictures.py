@@ -1,6 +1,7 @@
-"""Real pictures to check an exported file on."""
+"""Real pictures to check an exported file on, and labelled ones to quantise it with."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -12,10 +13,13 @@ from torch import Tensor
 from transxnet.data.image_files import find_images
 from transxnet.data.image_set import ImageSet
 from transxnet.data.images import UnreadableImage, open_image
-from transxnet.data.samples import DENSE_SAMPLES, SAMPLES
+from transxnet.data.labels import align_classes
+from transxnet.data.readers import Stream, is_reader_name, open_reader
+from transxnet.data.samples import DENSE_SAMPLES, SAMPLES, is_sample
 from transxnet.data.scenes import PHOTOGRAPHS
-from transxnet.data.sources import open_source
+from transxnet.data.sources import open_evaluation, open_source
 from transxnet.errors import UserError
+from transxnet.tasks.evaluate import trained_on
 from transxnet.tasks.plan_classify import open_data
 from transxnet.tasks.task_configs import ClassifyConfig
 from transxnet.tasks.trained import TrainedModel
@@ -30,20 +34,66 @@ def real_pictures(trained: TrainedModel, data: str | None, count: int) -> tuple[
         UserError: DATA has none, or there is neither a run's data nor scikit-image.
     """
     if data is not None:
-        return _some(_of_data(data), count, data), data
+        return _some(_of_data(data, trained.class_names), count, data), data
     if trained.run is not None:
         config = trained.run.read_config()
         try:
             if isinstance(config, ClassifyConfig):
                 held_out = open_data(config, trained.run.stored_split).val
                 if isinstance(held_out, ImageSet):
-                    pictures = _of_set(held_out)
-                    return _some(pictures, count, config.data), f"the held-out part of {config.data}"
+                    return _some(_of_set(held_out), count, config.data), f"the held-out part of {config.data}"
             else:
-                return _some(_of_data(config.data), count, config.data), config.data
+                return _some(_of_data(config.data, trained.class_names), count, config.data), config.data
         except UserError:  # the data has moved since
             pass
     return _some(_photographs(), count, "scikit-image"), "scikit-image's photographs"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labelled pictures, with the classes of a model.
+
+    Attributes:
+        train: to calibrate on.
+        held_out: to hold the accuracy on.
+        where: they are from.
+    """
+
+    train: ImageSet
+    held_out: ImageSet
+    where: str
+
+    def pictures(self, count: int) -> tuple[list[Image.Image], str]:
+        """As :func:`real_pictures`, of what is held out."""
+        return _some(_of_set(self.held_out), count, self.where), f"the held-out part of {self.where}"
+
+
+def labelled_pictures(trained: TrainedModel, data: str | None) -> Labelled:
+    """Labelled pictures of DATA, as for training, or of the model's run, whose held-out part stays held out.
+
+    Raises:
+        UserError: there are none, or their classes are not the model's.
+    """
+    config = None if trained.run is None else trained.run.read_config()
+    train: ImageSet | Stream
+    if isinstance(config, ClassifyConfig) and trained_on(config, data):
+        assert trained.run is not None
+        source, where = open_data(config, trained.run.stored_split), config.data
+        train, val = source.train, source.val
+    else:
+        assert data is not None
+        where = data
+        if is_reader_name(data):
+            train, val = (open_evaluation(data, trained.class_names, split) for split in ("train", "validation"))
+        else:
+            source = open_source(data)
+            train, val = source.train, source.val
+    index = np.array(align_classes(trained.class_names, train.class_names))
+    train, val = (
+        replace(part, labels=index[part.labels], class_names=trained.class_names)
+        for part in (_stored(train, where), _stored(val, where))
+    )
+    return Labelled(train, val, where)
 
 
 def as_bytes(pictures: Sequence[Image.Image], size: tuple[int, int], batch: int) -> Tensor:
@@ -76,13 +126,22 @@ def _some(pictures: Iterator[Image.Image], count: int, where: str) -> list[Image
     return found
 
 
-def _of_data(data: str) -> Iterator[Image.Image]:
-    if data in SAMPLES and not Path(data).exists():
-        held_out = open_source(data).val
-        assert isinstance(held_out, ImageSet)
-        return _of_set(held_out)
-    folder = DENSE_SAMPLES[data]().folder if data in DENSE_SAMPLES and not Path(data).exists() else data
+def _of_data(data: str, class_names: list[str]) -> Iterator[Image.Image]:
+    if is_reader_name(data):
+        return _of_set(_stored(open_reader(data, "validation", class_names), data))
+    if is_sample(data, SAMPLES):
+        return _of_set(_stored(open_source(data).val, data))
+    folder = DENSE_SAMPLES[data]().folder if is_sample(data, DENSE_SAMPLES) else data
     return _readable(find_images([folder]))
+
+
+def _stored(images: ImageSet | Stream, where: str) -> ImageSet:
+    if isinstance(images, Stream):
+        raise UserError(
+            f"{where} is a stream, whose pictures can't be picked. Accepted: a folder, a sample, or a timm reader name "
+            "that begins with hfds/ or wds/."
+        )
+    return images
 
 
 def _of_set(images: ImageSet) -> Iterator[Image.Image]:

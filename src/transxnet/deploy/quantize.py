@@ -12,16 +12,13 @@ from rich.console import Console
 from torch import Tensor
 
 from transxnet.data.image_set import ClassificationDataset, ImageSet
-from transxnet.data.labels import align_classes
-from transxnet.data.sources import open_source
+from transxnet.data.module import evaluation_loader
 from transxnet.deploy import format_openvino
 from transxnet.deploy.exported import ExportedModel, entry
 from transxnet.deploy.metadata import Metadata
+from transxnet.deploy.pictures import Labelled
 from transxnet.errors import UserError
-from transxnet.tasks.plan_classify import open_data
 from transxnet.tasks.progress import progress_bar
-from transxnet.tasks.task_configs import ClassifyConfig
-from transxnet.tasks.trained import TrainedModel
 
 CALIBRATION = 300
 """Images that the ranges of activations are measured on, NNCF's own number."""
@@ -35,9 +32,8 @@ _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True
 def quantize(
     floating: Path,
     path: Path,
-    trained: TrainedModel,
+    images: Labelled,
     metadata: Metadata,
-    data: str | Path | None,
     allowed: float,
     console: Console,
 ) -> None:
@@ -49,17 +45,16 @@ def quantize(
     Args:
         floating: the model.
         path: of the int8 model.
-        trained: what it was made from.
+        images: labelled.
         metadata: of the model.
-        data: labelled images; by default the run's.
         allowed: points of accuracy that may be lost on the held-out part.
         console: where to report.
 
     Raises:
-        UserError: data that does not fit the model, or more accuracy is lost.
+        UserError: NNCF is not installed, or more accuracy is lost.
     """
     nncf = _package()
-    train, held_out, where = labelled_parts(trained, data)
+    train, held_out, where = images.train, images.held_out, images.where
     before = _accuracy(floating, metadata, held_out, console)
     chosen = np.random.default_rng(0).permutation(len(train))[:CALIBRATION]
     calibration = train.subset(np.sort(chosen))
@@ -87,27 +82,6 @@ def quantize(
             f"int8 loses {100 * (before - after):.2f} points of accuracy, and {allowed:g} are allowed. Calibrate on "
             "more images, allow more by --allow_accuracy_drop, or leave --int8 out. Nothing was written."
         )
-
-
-def labelled_parts(trained: TrainedModel, data: str | Path | None) -> tuple[ImageSet, ImageSet, str]:
-    """Images to calibrate on, and images to hold the accuracy on, with the model's classes; and where they are from.
-
-    Raises:
-        UserError: there are none, or their classes are not the model's.
-    """
-    config = None if trained.run is None else trained.run.read_config()
-    if isinstance(config, ClassifyConfig) and (data is None or str(data) == config.data):
-        assert trained.run is not None
-        source, where = open_data(config, trained.run.stored_split), config.data
-    else:
-        source, where = open_source(str(data)), str(data)
-    if not isinstance(source.train, ImageSet) or not isinstance(source.val, ImageSet):
-        raise UserError(f"{where} is a stream. --int8 takes a folder of class folders, or a sample.")
-    index = np.array(align_classes(trained.class_names, source.class_names))
-    train, val = (
-        replace(part, labels=index[part.labels], class_names=trained.class_names) for part in (source.train, source.val)
-    )
-    return train, val, where
 
 
 class _Batches:
@@ -150,16 +124,16 @@ def _accuracy(path: Path, metadata: Metadata, images: ImageSet, console: Console
     preprocessing = metadata.preprocessing
     assert preprocessing is not None
     model = ExportedModel(path, metadata, format_openvino.Session(path, metadata.dtype))
-    dataset = ClassificationDataset(images, preprocessing.transform())
-    size, right = metadata.batch or BATCH, 0
-    with progress_bar(console, f"accuracy in {metadata.dtype}", len(dataset)) as advance:
-        for start in range(0, len(dataset), size):
-            batch = [dataset[i] for i in range(start, min(start + size, len(dataset)))]
-            logits = model(torch.stack([image for image, _, _ in batch]))
+    batches = evaluation_loader(images, preprocessing.transform(), metadata.batch or BATCH, workers=0)
+    right = done = 0
+    with progress_bar(console, f"accuracy in {metadata.dtype}", len(images)) as advance:
+        for batch, labels, _ in batches:
+            logits = model(batch)
             assert isinstance(logits, Tensor)
-            right += int((logits.argmax(1) == torch.tensor([label for _, label, _ in batch])).sum())
-            advance(start + len(batch))
-    return right / len(dataset)
+            right += int((logits.argmax(1) == labels).sum())
+            done += len(labels)
+            advance(done)
+    return right / len(images)
 
 
 def _quantised(model: Any) -> str:

@@ -103,7 +103,7 @@ def _labelled_images(
 ) -> tuple[ImageSet | Stream, str, list[str]]:
     """A classifier's images without those that can't be read, what they are, and sentences for the user."""
     config = _config(trained, data)
-    if isinstance(config, ClassifyConfig) and _trained_on(config, data) and split in (None, config.val_split):
+    if isinstance(config, ClassifyConfig) and trained_on(config, data) and split in (None, config.val_split):
         assert trained.run is not None
         images, what = open_data(config, trained.run.stored_split).val, f"the held-out part of {config.data}"
     else:
@@ -120,7 +120,7 @@ def _annotated_images(
     if split is not None:
         raise UserError("--split is for the timm readers of classifiers; give the folder to evaluate on as DATA.")
     config = _config(trained, data)
-    if config is not None and _trained_on(config, data):
+    if config is not None and trained_on(config, data):
         assert trained.run is not None
         source = open_dense(config, console, trained.run.stored_split)
         return source.val, f"the held-out part of {config.data}", source.notes
@@ -146,7 +146,8 @@ def _config(trained: TrainedModel, data: str | None) -> TrainConfig | None:
     return None
 
 
-def _trained_on(config: TrainConfig, data: str | None) -> bool:
+def trained_on(config: TrainConfig, data: str | None) -> bool:
+    """Whether DATA is what a run was trained on, by whatever path it is named; None stands for that."""
     return data is None or data == config.data or Path(data).resolve() == Path(config.data).resolve()
 
 

@@ -8,7 +8,7 @@ from typing import get_args
 
 from rich.console import Console
 
-from transxnet.data.image_files import ACCEPTED, find_sources
+from transxnet.data.image_files import ACCEPTED, SourceList
 from transxnet.errors import UserError, check_at_least, check_one_of
 from transxnet.tasks.predict_classes import predict_images, write_classes
 from transxnet.tasks.predict_dense import find_objects, label_pixels, write_label_maps, write_objects
@@ -110,8 +110,8 @@ def predict(
     existing = [folder / name for name in names if (folder / name).exists()]
     if existing and not overwrite:
         raise UserError(f"{existing[0]} exists already. Write over it by --overwrite, or choose another --out.")
-    total = sum(1 for _ in find_sources(inputs))
-    if not total:
+    sources = SourceList(inputs)
+    if not len(sources):
         raise UserError(f"no image found in {', '.join(map(str, inputs))}. {ACCEPTED}")
     loaded = load_any(model, file)
     made = not folder.exists()
@@ -121,9 +121,9 @@ def predict(
         raise UserError(f"cannot make the folder {folder}: {error.strerror}. Choose another with --out.") from error
     try:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            with progress_bar(console, "predicting", total) as advance:
+            with progress_bar(console, "predicting", len(sources)) as advance:
                 done = bad = 0
-                for why in _write(loaded, inputs, Path(scratch), top_k, batch_size, workers):
+                for why in _write(loaded, sources, Path(scratch), top_k, batch_size, workers):
                     done, bad, last = done + 1, bad + (why is not None), why
                     advance(done)
             if bad == done:
@@ -140,7 +140,7 @@ def predict(
 
 def _write(
     loaded: Predictor | TrainedDetector | TrainedSegmenter,
-    inputs: Sequence[str | Path],
+    sources: SourceList,
     folder: Path,
     top_k: int,
     batch_size: int,
@@ -148,11 +148,11 @@ def _write(
 ) -> Iterator[str | None]:
     """Write everything into a folder; of each image, which could not be read and why, or None."""
     if isinstance(loaded, TrainedDetector):
-        return write_objects(find_objects(loaded, inputs, workers), folder, loaded.class_names)
+        return write_objects(find_objects(loaded, sources, workers), folder, loaded.class_names)
     if isinstance(loaded, TrainedSegmenter):
-        return write_label_maps(label_pixels(loaded, inputs, workers), folder, loaded.class_names)
+        return write_label_maps(label_pixels(loaded, sources, workers), folder, loaded.class_names)
     k = min(top_k, len(loaded.class_names))
-    return write_classes(predict_images(loaded, inputs, k, batch_size, workers), folder, k)
+    return write_classes(predict_images(loaded, sources, k, batch_size, workers), folder, k)
 
 
 def _publish(scratch: Path, folder: Path, names: Sequence[str]) -> None:

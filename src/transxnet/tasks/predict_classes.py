@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from transxnet.data.image_files import FilesDataset
+from transxnet.data.image_files import FilesDataset, Inputs
 from transxnet.files import ANY_TEXT
 from transxnet.tasks.predictor import Predictor
 
@@ -34,11 +34,11 @@ class Prediction:
 
 
 def predict_images(
-    predictor: Predictor, inputs: Sequence[str | Path], top_k: int = 5, batch_size: int = 32, workers: int = 0
+    predictor: Predictor, inputs: Inputs, top_k: int = 5, batch_size: int = 32, workers: int = 0
 ) -> Iterator[Prediction]:
     """Predictions for the images that files, folders, globs and shards stand for, in order, in constant memory."""
     k = min(top_k, len(predictor.class_names))
-    dataset = FilesDataset([str(i) for i in inputs], predictor.preprocessing.transform(), batch_size)
+    dataset = FilesDataset(inputs, predictor.preprocessing.transform(), batch_size)
     for names, errors, tensors in DataLoader(dataset, batch_size, num_workers=workers, collate_fn=_collate):
         values, indices = predictor.probabilities(tensors).topk(k, dim=1) if len(tensors) else ((), ())
         rows = iter(zip(values, indices, strict=True))

@@ -15,7 +15,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from transxnet.data.dense_transforms import AlignedResize
-from transxnet.data.image_files import FilesDataset
+from transxnet.data.image_files import FilesDataset, Inputs
 from transxnet.drawing import draw_detections, draw_label_map, indexed_map
 from transxnet.files import ANY_TEXT
 from transxnet.tasks.detection_evaluation import Found, coco_results
@@ -57,7 +57,7 @@ class ImageLabels:
     error: str | None = None
 
 
-def find_objects(trained: TrainedDetector, inputs: Sequence[str | Path], workers: int = 0) -> Iterator[ImageObjects]:
+def find_objects(trained: TrainedDetector, inputs: Inputs, workers: int = 0) -> Iterator[ImageObjects]:
     """Objects in the images that files, folders and globs stand for, in order, in constant memory."""
     device = default_device()
     model = placed(trained.model, device)
@@ -69,7 +69,7 @@ def find_objects(trained: TrainedDetector, inputs: Sequence[str | Path], workers
             yield ImageObjects(path, _picture(pixels), Found.of(answer))
 
 
-def label_pixels(trained: TrainedSegmenter, inputs: Sequence[str | Path], workers: int = 0) -> Iterator[ImageLabels]:
+def label_pixels(trained: TrainedSegmenter, inputs: Inputs, workers: int = 0) -> Iterator[ImageLabels]:
     """Label maps of the images that files, folders and globs stand for, in order, in constant memory."""
     device, resize = default_device(), AlignedResize(trained.scale)
     model = placed(trained.model, device)
@@ -160,9 +160,9 @@ class _json_list:
         self._file.close()
 
 
-def _pixels(inputs: Sequence[str | Path], workers: int) -> Iterator[tuple[str, Tensor | None, str | None]]:
+def _pixels(inputs: Inputs, workers: int) -> Iterator[tuple[str, Tensor | None, str | None]]:
     """(path, (3, H, W) uint8 or None, error or None) of each file, in order."""
-    dataset = FilesDataset([str(path) for path in inputs], pil_to_tensor, 1)
+    dataset = FilesDataset(inputs, pil_to_tensor, 1)
     loader = DataLoader(dataset, 1, num_workers=workers, collate_fn=_only)
     return iter(loader)
 

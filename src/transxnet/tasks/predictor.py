@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from transxnet.data.transforms import Preprocessing
-from transxnet.deploy.exported import load_exported
-from transxnet.deploy.metadata import is_exported
+from transxnet.deploy.exported import ExportedModel, load_exported
+from transxnet.deploy.metadata import files_of, is_exported
 from transxnet.errors import UserError
 from transxnet.tasks.inference import default_device, placed
 from transxnet.tasks.trained import TrainedClassifier, TrainedDetector, TrainedSegmenter, load_trained
@@ -86,14 +86,21 @@ class Exported(Protocol):
         """Logits (B, C) of images (B, 3, S, S) float32 on the CPU."""
 
 
-def exported_predictor(exported: Exported, path: str | Path) -> Predictor:
+def exported_predictor(exported: ExportedModel, path: str | Path) -> Predictor:
     """The predictor of an exported file, which gives no features.
 
     Raises:
-        UserError: it is no classifier's.
+        UserError: it is no classifier's, or one for images that are not square.
     """
     if exported.task != "classify" or exported.preprocessing is None:
         raise UserError(f"{path} was exported to {exported.task}. Accepted: a run, or an exported classifier.")
+    side = exported.preprocessing.img_size
+    try:
+        exported.check_size(side, side)
+    except ValueError as error:
+        raise UserError(
+            f"pictures are brought to {side}x{side} pixels, and {error} Export the model with a square --size."
+        ) from error
 
     def answer(images: Tensor, embed: bool) -> Answer:
         assert not embed
@@ -149,7 +156,7 @@ def fingerprint_of(model: nn.Module) -> str:
 def fingerprint_of_file(path: Path) -> str:
     """SHA-256 over a file, and over the one that has the weights of an OpenVINO model."""
     digest = hashlib.sha256()
-    for part in (path, path.with_suffix(".bin")):
+    for part in files_of(path):
         if part.is_file():
             with part.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

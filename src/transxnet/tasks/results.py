@@ -182,13 +182,8 @@ def _reasons_by_order(trained: TrainedModel, images: Any) -> Callable[[int], Any
 
     def reasons(index: int) -> list[tuple[str, Image.Image]]:
         seen = picture(index)
-        try:
-            places = {name: place for name, place in named_places(trained.model).items() if name in MIXER_PARTS}
-            found = explain_picture(trained, seen, places={"last": find_place(trained.model), **places})
-        except UserError:
-            raise
-        except Exception as error:  # networks are of many kinds, and a report is worth more than one of its sections
-            raise UserError(f"Grad-CAM fails on this network: {type(error).__name__}: {error}") from error
+        places = {name: place for name, place in named_places(trained.model).items() if name in MIXER_PARTS}
+        found = explain_picture(trained, seen, places={"last": find_place(trained.model), **places})
         panels = [("picture", Image.fromarray(found.picture))]
         for name, heat in found.maps.items():
             caption = found.titles[name] + ("" if heat.any() else ": nothing")

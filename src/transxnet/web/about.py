@@ -1,10 +1,10 @@
 """What the page says of its model before any picture came."""
 
-import json
 from pathlib import Path
 
 from transxnet.data.labels import in_words
 from transxnet.errors import UserError
+from transxnet.reading import read_json
 from transxnet.report.figures import percent
 from transxnet.tasks.results import FIGURES
 from transxnet.tasks.trained import TrainedDetector, TrainedModel, TrainedSegmenter
@@ -37,7 +37,7 @@ def _quality(trained: TrainedModel) -> str:
     if trained.run is None or not trained.run.results_file.is_file():
         return ""
     try:
-        figures = json.loads(trained.run.results_file.read_text(encoding="utf-8"))
+        figures = read_json(trained.run.results_file)
         name = next(name for name in _MAIN_FIGURES if name in figures)
         said = FIGURES[name][:1].upper() + FIGURES[name][1:]
         return f"{said}: {percent(figures[name])} on {figures['images']:,} held-out images."

@@ -52,7 +52,12 @@ def is_loopback(listening: socket.socket) -> bool:
 
 def url_of(listening: socket.socket) -> str:
     """What to type into this machine's browser to reach a socket."""
-    host, port = listening.getsockname()[:2]
+    return f"http://{host_of(listening)}:{listening.getsockname()[1]}/"
+
+
+def host_of(listening: socket.socket) -> str:
+    """The host of that, numbers of version 6 in brackets, as browsers name it."""
+    host = listening.getsockname()[0]
     if ipaddress.ip_address(host).is_unspecified:
         host = "127.0.0.1" if listening.family == socket.AF_INET else "::1"
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    return f"[{host}]" if ":" in host else host

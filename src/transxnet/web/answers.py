@@ -1,6 +1,5 @@
 """What the page answers to a picture: classes, objects or labelled pixels, and where the reasons for a class lie."""
 
-import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +22,6 @@ from transxnet.tasks.detection_evaluation import SURE, Found
 from transxnet.tasks.inference import default_device, detect, placed, probabilities, segment
 from transxnet.tasks.trained import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.web.pictures import DENSE_PIXELS, for_the_browser, within_pixels
-
-_logger = logging.getLogger(__name__)
 
 TOP_K = 5
 MOST_ROWS = 15  # of objects, or of classes of pixels
@@ -146,14 +143,8 @@ class Answerer:
             raise UserError(f"the network has no place {place!r}. Accepted: {', '.join(self.places)}.")
         if not isinstance(self.trained, TrainedClassifier):
             picture = self._dense_picture(picture)[0]
-        try:
-            with self._lock:
-                found = explain_picture(self.trained, picture, class_index, {place: self.places[place]})
-        except UserError:
-            raise
-        except Exception as error:  # networks are of many kinds, and the answer itself is worth having
-            _logger.exception("Grad-CAM at %s", place)
-            raise UserError(f"Grad-CAM fails at this place: {type(error).__name__}: {error}") from error
+        with self._lock:
+            found = explain_picture(self.trained, picture, class_index, {place: self.places[place]})
         heat = found.maps[place]
         return Reasons(_heated(found.picture, heat), found.class_name, found.titles[place], not heat.any())
 

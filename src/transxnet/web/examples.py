@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from transxnet.data.dense_sources import open_dense_evaluation
+from transxnet.data.dense_sources import open_dense_evaluation, open_dense_source
 from transxnet.data.image_set import ImageSet
 from transxnet.data.images import UnreadableImage
 from transxnet.data.labels import in_words
@@ -16,10 +16,13 @@ from transxnet.data.photographs import Photographs
 from transxnet.data.readers import Stream
 from transxnet.errors import UserError
 from transxnet.tasks.plan_classify import open_data
-from transxnet.tasks.plan_dense import looking, open_dense
+from transxnet.tasks.plan_dense import looking
 from transxnet.tasks.run import Run
 from transxnet.tasks.task_configs import ClassifyConfig
 from transxnet.tasks.trained import TrainedDetector, TrainedModel
+from transxnet.web.pictures import for_the_browser
+
+THUMBNAIL = 256  # px
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,13 @@ class Examples:
         images: all that it held out.
         positions: of the examples among them.
         captions: for each example its true class, in words; None where pictures have no class as a whole.
+        thumbnails: of the examples.
     """
 
     images: ImageSet | Photographs
     positions: Sequence[int]
     captions: Sequence[str | None]
+    thumbnails: Sequence[Image.Image]
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -54,7 +59,7 @@ class Examples:
 def find_examples(trained: TrainedModel, count: int, console: Console) -> tuple[Examples | None, str]:
     """Examples for a model, or why there are none.
 
-    Opening a detector's or segmenter's data looks at all of its photographs, which is shown on the console.
+    Opening a segmenter's data looks at all of its label maps, which is shown on the console.
 
     Args:
         trained: from a run, or published.
@@ -71,18 +76,19 @@ def find_examples(trained: TrainedModel, count: int, console: Console) -> tuple[
         return None, f"No examples: the data of the run can't be opened. {_capitalised(str(error))}"
     if isinstance(images, Stream):
         return None, "No examples: the data of the run is a stream, which does not keep its pictures."
-    positions = []
+    positions, thumbnails = [], []
     for position in _spread(images):
         try:
-            images.picture(position)
+            picture = images.picture(position)
         except UnreadableImage:
             continue
         positions.append(position)
+        thumbnails.append(for_the_browser(picture, THUMBNAIL))
         if len(positions) == count:
             break
     if not positions:
         return None, "No examples: not one held-out picture can be read."
-    return Examples(images, positions, [_caption(images, i) for i in positions]), ""
+    return Examples(images, positions, [_caption(images, i) for i in positions], thumbnails), ""
 
 
 def _held_out(trained: TrainedModel, run: Run, console: Console) -> Any:
@@ -90,13 +96,14 @@ def _held_out(trained: TrainedModel, run: Run, console: Console) -> Any:
     config, split = run.read_config(), run.stored_split
     if isinstance(config, ClassifyConfig):
         return open_data(config, split).val
-    if split is not None:
-        return open_dense(config, console, split).val
-    # Data with a held-out part of its own: the others, COCO's 118,287, need not be looked at.
     task = "detect" if isinstance(trained, TrainedDetector) else "segment"
-    ignored = getattr(config, "zero_is_ignored", None)
-    classes = trained.class_names
-    return open_dense_evaluation(config.data, classes, task, zero_is_ignored=ignored, progress=looking(console))[0]
+    options: dict[str, Any] = dict(
+        zero_is_ignored=getattr(config, "zero_is_ignored", None), look=False, progress=looking(console)
+    )
+    if split is not None:
+        return open_dense_source(config.data, task, stored_split=split, **options).val
+    # Data with a held-out part of its own: the others, COCO's 118,287, need not be read.
+    return open_dense_evaluation(config.data, trained.class_names, task, **options)[0]
 
 
 def _spread(images: ImageSet | Photographs) -> Iterator[int]:

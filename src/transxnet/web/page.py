@@ -19,11 +19,10 @@ from transxnet.tasks.trained import TrainedClassifier, TrainedDetector
 from transxnet.web.about import subtitle, title
 from transxnet.web.answers import Answer, Answerer
 from transxnet.web.examples import Examples
-from transxnet.web.pictures import for_the_browser, more_than_one, read_picture
+from transxnet.web.pictures import more_than_one, read_picture
 
 _logger = logging.getLogger(__name__)
 
-THUMBNAIL = 256  # px
 THE_ANSWER = -1
 """Stands for the class to explain where the visitor has not chosen one."""
 
@@ -86,11 +85,10 @@ class Page:
         self._gallery = None
         if self._examples is not None:
             examples = self._examples
-            pictures = [for_the_browser(examples.picture(i), THUMBNAIL) for i in range(len(examples))]
             classes = ", with their true classes" if isinstance(self._answerer.trained, TrainedClassifier) else ""
             gr.HTML(self._html.label(f"Examples that it has not learnt from{classes}"), elem_id="examples-label")
             self._gallery = gr.Gallery(
-                list(zip(pictures, examples.captions, strict=True)),
+                list(zip(examples.thumbnails, examples.captions, strict=True)),
                 label="Examples",
                 show_label=False,
                 columns=4,

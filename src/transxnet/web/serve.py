@@ -15,7 +15,7 @@ from rich.console import Console
 
 from transxnet.errors import UserError, check_at_least
 from transxnet.tasks.trained import load_trained
-from transxnet.web.address import is_loopback, listen, url_of
+from transxnet.web.address import host_of, is_loopback, listen, url_of
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -157,9 +157,9 @@ def _server(blocks: Any, listening: socket.socket, max_size: int) -> Any:
 
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     outer.add_middleware(_Headers)
-    if is_loopback(listening) and listening.family == socket.AF_INET:
+    if is_loopback(listening):
         # A website whose name is made to lead to this machine would else be answered as if it were the page.
-        outer.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", listening.getsockname()[0]])
+        outer.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", host_of(listening)])
     system, mono = ([gr.themes.Font(f) for f in names] for names in (("system-ui", "sans-serif"), ("monospace",)))
     gr.mount_gradio_app(
         outer,

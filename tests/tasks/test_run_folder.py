@@ -1,6 +1,9 @@
 """A run folder belongs to one training, and what interrupted ones leave stands in nobody's way."""
 
+import errno
+import os
 import shutil
+import zipfile
 
 import pytest
 import torch
@@ -96,6 +99,23 @@ def test_a_bit_that_turned_in_a_weight_is_seen_though_pytorch_does_not(run, quie
     shutil.copy(run.best_checkpoint, run.previous_checkpoint)
     assert find_checkpoint(run, quiet) == run.previous_checkpoint
     assert read_whole(run.previous_checkpoint)["state_dict"]
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+def test_a_checkpoint_that_the_disk_does_not_give_is_done_without(run, console, monkeypatch, name):
+    shutil.copy(run.last_checkpoint, run.previous_checkpoint)
+    run.write_config(run.read_config().replace(select="last"))
+    plain = zipfile.ZipFile.testzip
+
+    def testzip(archive):
+        if archive.filename.endswith(name):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return plain(archive)
+
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", testzip)
+    train(resume=run.path, console=console)
+    said = "Going on from the checkpoint before" if name == "last.ckpt" else "The best of the epochs that are still to"
+    assert f"{name} can't be read: Input/output error. {said}" in console.file.getvalue()
 
 
 def test_best_weights_that_are_spoilt_are_not_used(run, console):

@@ -23,7 +23,7 @@ _NEEDED = ("state_dict", "loops", "optimizer_states", "lr_schedulers", "callback
 
 
 class Damaged(UserError):
-    """A checkpoint's bytes are not those that were written."""
+    """A checkpoint's bytes are not those that were written, or the disk does not give them."""
 
 
 class CheckpointFiles(TorchCheckpointIO):
@@ -65,21 +65,20 @@ def read_whole(path: Path) -> Mapping[str, Any]:
     """Read a checkpoint that a training of ours wrote, every byte of it checked, which PyTorch does not do.
 
     Raises:
-        Damaged: it is cut short, overwritten or changed.
-        UserError: the file can't be read at all.
+        Damaged: it is cut short, overwritten or changed, or can't be read at all.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             changed = archive.testzip()
     except OSError as error:
-        raise UserError(f"{path} can't be read: {error.strerror or error}.") from error
+        raise Damaged(f"{path} can't be read: {error.strerror or error}.") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise Damaged(f"{path} is cut short or not a checkpoint: {error}.") from error
     if changed:
         raise Damaged(f"{path} is damaged: the bytes of {changed} in it are not those that were written.")
     try:
         return read_checkpoint(path)
-    except UserError as error:
+    except (UserError, OSError) as error:
         raise Damaged(str(error)) from error
 
 

@@ -10,6 +10,7 @@ import torch
 from photographs import QUICK
 
 from transxnet.errors import UserError
+from transxnet.files import CannotWrite
 from transxnet.locks import LOCK_FILE, InUse, only_process
 from transxnet.tasks.checkpoints import find_checkpoint, read_whole
 from transxnet.tasks.run import Run
@@ -62,6 +63,15 @@ def test_what_a_killed_write_left_is_removed(run, quiet):
         path.write_bytes(b"half")
     train(resume=run.path, console=quiet)
     assert not any(path.exists() for path in left)
+
+
+def test_a_disk_that_lets_nothing_be_removed_is_said_with_the_way_on(run, quiet, monkeypatch):
+    def remove_half_written(folder, names):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder / ".last.ckpt.0f"))
+
+    monkeypatch.setattr("transxnet.tasks.run.remove_half_written", remove_half_written)
+    with pytest.raises(CannotWrite, match=r"Read-only file system\. Make the folder writable.*Then go on with: transx"):
+        train(resume=run.path, console=quiet)
 
 
 def test_a_folder_whose_making_was_killed_is_free(tmp_path):

@@ -15,7 +15,7 @@ import yaml
 from transxnet.environment import environment
 from transxnet.errors import UserError
 from transxnet.files import is_half_written, remove_half_written, write_whole
-from transxnet.locks import LOCK_FILE, only_process
+from transxnet.locks import ADVICE, LOCK_FILE, only_process
 from transxnet.reading import read_json, read_yaml
 from transxnet.tasks.config import TrainConfig
 from transxnet.tasks.task_configs import config_of
@@ -85,7 +85,7 @@ class Run:
             cls.check_free(path, overwrite)
             try:
                 path.mkdir(parents=True, exist_ok=True)
-                held.enter_context(only_process(path))
+                held.enter_context(only_process(path, f"{ADVICE} Or choose another folder with --out."))
                 cls.check_free(path, overwrite)  # another may have come in between
                 cls(path).clear()
             except OSError as error:
@@ -100,7 +100,8 @@ class Run:
         Of processes that train together the first does it for all.
 
         Raises:
-            UserError: another training is at work in it, or it can't be written.
+            UserError: another training is at work in it.
+            OSError: it can't be written.
         """
         with only_process(self.path) if is_first_process() else nullcontext():
             if is_first_process():

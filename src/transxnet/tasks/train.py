@@ -83,7 +83,8 @@ def train(
     if resume is not None:
         if data is not None or task is not None or recipe is not None or overwrite or options:
             raise UserError("--resume goes on with a run as it was started; give no other option beside it.")
-        with Run.open(resume).reopen() as run, _advice(run):
+        run = Run.open(resume)
+        with _advice(run), run.reopen():
             config = run.read_config()
             check_launch(config, run.path)
             checkpoint = find_checkpoint(run, console)

@@ -323,11 +323,61 @@ def test_two_processes_do_not_work_on_the_same_results(table, tmp_path):
             os.read(outside[0], 1)
         os._exit(0)
     os.read(inside[0], 1)
-    with pytest.raises(UserError, match=r"another process is at work in .*results.parquet.part. Wait for it"):
+    with pytest.raises(UserError, match=r"results.parquet.part is in use by process \d+ on .* Wait for it, or"):
         table()
     os.write(outside[1], b".")
     os.waitpid(child, 0)
     table()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_folder_of_somebody_else_is_left_as_it_is(table, tmp_path, overwrite, begun):
+    folder = tmp_path / "results.parquet.part"
+    (folder / "pieces").mkdir(parents=True)
+    for name in ("images.jsonl", "thesis.txt", "pieces/chess.pgn", *(["manifest.json"] if begun else [])):
+        (folder / name).write_text("mine")
+    before = {path: path.is_file() and path.read_text() for path in folder.rglob("*")}
+    with pytest.raises(UserError, match=r"results.parquet.part, .* holds thesis.txt, which no prediction writes"):
+        table(overwrite=overwrite)
+    assert {path: path.is_file() and path.read_text() for path in folder.rglob("*")} == before
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder]).returncode:
+        pytest.skip("only root can mount a file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_results_are_put_where_a_link_points(table, tmp_path, disk):
+    (disk / "there").mkdir()
+    (tmp_path / "parts").symlink_to(disk / "there")
+    (tmp_path / "results.parquet").symlink_to(disk / "results.parquet")
+    table("parts", rows_per_file=20)
+    table("results.parquet")
+    assert sorted(path.name for path in disk.rglob("*.parquet")) == [
+        "part-00000.parquet", "part-00001.parquet", "results.parquet",
+    ]  # fmt: skip
+    assert (tmp_path / "parts").is_symlink() and (tmp_path / "results.parquet").is_symlink()
+    assert not list(disk.rglob("*.part"))
+
+
+def test_results_are_put_onto_a_disk_that_is_mounted_there(table, disk, monkeypatch):
+    def stop(work):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr(pieces.Work, "discard", stop)
+        with pytest.raises(KeyboardInterrupt):
+            table("disk", rows_per_file=20)
+    assert sorted(path.name for path in disk.iterdir()) == [".part", "part-00000.parquet", "part-00001.parquet"]
+    table("disk", rows_per_file=20)  # found again
+    assert sorted(path.name for path in disk.iterdir()) == ["part-00000.parquet", "part-00001.parquet"]
 
 
 def test_where_not_one_image_can_be_read_nothing_is_left(tmp_path, table):

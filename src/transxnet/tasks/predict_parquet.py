@@ -57,7 +57,7 @@ def predict_parquet(
     for package, extra in [("pyarrow", "parquet"), *([("ray", "ray")] if ray else [])]:
         if find_spec(package) is None:
             raise UserError(f"this needs the package {package}: pip install 'transxnet[{extra}]'")
-    folder = out.absolute().with_name(out.absolute().name + ".part")
+    folder = _work_folder(out.resolve(), rows_per_file)
     _check_out(out, rows_per_file, overwrite or (folder / "manifest.json").exists())
     predictor = load_predictor(model, file)
     if embed and not predictor.embeds:
@@ -90,7 +90,7 @@ def predict_parquet(
             work.discard()
             raise UserError(f"none of the {unread:,} images could be read; the last: {last}")
         results = _put_together(work)
-        _publish(results, out, rows_per_file)
+        _publish(results, out.resolve(), rows_per_file)
         work.discard()
     console.print(
         f"{work.total - unread:,} images predicted" + (f", {unread:,} could not be read (see error)" if unread else "")
@@ -98,6 +98,13 @@ def predict_parquet(
     where = out if rows_per_file is None else out / PARTS
     console.print(f"  {where}" + (f" ({len(results)} files)" if rows_per_file else ""), **_PLAIN)
     return out
+
+
+def _work_folder(out: Path, rows_per_file: int | None) -> Path:
+    """Where the work is kept: on the file system of the results, which then only need to be renamed."""
+    if rows_per_file is not None and out.is_mount():
+        return out / ".part"
+    return out.with_name(out.name + ".part")
 
 
 def _check_out(out: Path, rows_per_file: int | None, may_exist: bool) -> None:
@@ -165,7 +172,7 @@ def _put_together(work: Work) -> list[Path]:
     """Make the files of results from the pieces, still in the folder of the work."""
     results = []
     for number, pieces in enumerate(work.files()):
-        results.append(work.folder / f"part-{number:05d}.parquet")
+        results.append(work.result_file(number))
         write_whole(results[-1], lambda path, pieces=pieces: _join(work, pieces, path))  # type: ignore[misc]
     return results
 
@@ -188,7 +195,7 @@ def _join(work: Work, pieces: Sequence[int], path: Path) -> None:
 
 
 def _publish(results: Sequence[Path], out: Path, rows_per_file: int | None) -> None:
-    """Give the files of results their names, in the place of those of before."""
+    """Give the files of results their names, in the place of those of before; ``out`` is no link, which would be too."""
     if rows_per_file is None:
         results[0].replace(out)
         return

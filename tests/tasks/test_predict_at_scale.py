@@ -1,8 +1,10 @@
 """Predicting into Parquet: what the tables say, and that they are the same whatever happens on the way."""
 
+import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,10 +23,10 @@ from transxnet.data import image_files
 from transxnet.data.images import open_image
 from transxnet.data.transforms import Preprocessing
 from transxnet.errors import Interrupted, UserError
-from transxnet.tasks import pieces, predict_parquet
+from transxnet.tasks import pieces, predict_parquet, predictor
 from transxnet.tasks.pieces import held
 from transxnet.tasks.predict import predict
-from transxnet.tasks.predictor import exported_predictor
+from transxnet.tasks.predictor import classifier_predictor, exported_predictor, load_predictor
 from transxnet.tasks.trained import load_trained
 
 COUNT = 21
@@ -278,6 +280,29 @@ def test_stopping_says_how_to_go_on_and_other_options_are_refused(
     assert len(opened) - before == COUNT - 12
 
 
+@pytest.mark.parametrize("what", ["class_names", "preprocessing"])
+def test_what_was_begun_does_not_go_on_with_other_names_or_preprocessing(
+    run, images, tmp_path, table, monkeypatch, what
+):
+    def stop(path):
+        if path.endswith("013.png"):
+            raise KeyboardInterrupt
+        return open_image(path)
+
+    same = shutil.copytree(run, tmp_path / "same")
+    with monkeypatch.context() as context:
+        context.setattr(image_files, "open_image", stop)
+        with pytest.raises(Interrupted):
+            table(model=same)
+    description = json.loads((same / "model.json").read_text())
+    other = {"class_names": CLASSES[::-1], "preprocessing": {**description["preprocessing"], "crop_pct": 0.5}}
+    (same / "model.json").write_text(json.dumps(description | {what: other[what]}))
+    with pytest.raises(UserError, match=r"or other class names or preprocessing\. Go on with it by the same options"):
+        table(model=same)
+    (same / "model.json").write_text(json.dumps(description))
+    table(model=same)
+
+
 def test_starting_over_does_all_of_it_again(table, tmp_path, monkeypatch, opened):
     table()
     with pytest.raises(UserError, match=r"results.parquet exists already. Write over it by --overwrite"):
@@ -427,6 +452,28 @@ class OpenFile:
     def __call__(self, images):
         mean = images.mean((1, 2, 3))
         return 100 * torch.stack([-mean, mean], dim=1)
+
+
+def test_a_predictor_reads_the_weights_and_moves_the_network_only_when_it_must(run, monkeypatch):
+    asked = []
+    monkeypatch.setattr(predictor, "hash_of", lambda model: asked.append("hash") or "")
+    monkeypatch.setattr(predictor, "default_device", lambda: asked.append("device") or torch.device("cpu"))
+    loaded = load_predictor(run)
+    assert asked == []
+    loaded.probabilities(torch.zeros(1, 3, 32, 32))
+    loaded.probabilities(torch.zeros(1, 3, 32, 32))
+    assert asked == ["device"]
+    assert loaded.fingerprint == loaded.fingerprint
+    assert asked == ["device", "hash"]
+
+
+def test_weights_keep_their_gradients_though_classes_were_predicted(run):
+    """Moving them in inference mode would make tensors of them that no gradient can come to."""
+    trained = load_trained(run)
+    images = torch.zeros(1, 3, 32, 32)
+    classifier_predictor(trained).probabilities(images)
+    trained.model(images).sum().backward()
+    assert all(parameter.grad is not None for parameter in trained.model.parameters())
 
 
 def test_an_exported_file_predicts_as_a_run_does(tmp_path, table, monkeypatch):

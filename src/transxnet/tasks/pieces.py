@@ -1,9 +1,8 @@
 """A long prediction as numbered pieces in a folder, so that it can stop anywhere and go on.
 
 The folder holds ``images.jsonl``, where the images lie, one a line in their order; ``manifest.json``, what is predicted
-and where in that list each piece starts; ``pieces/``, a Parquet file for each piece that is done; and in the end
-``results/``, the files that are made of them. A file gets its name when it is whole, so a piece is there, or it is still
-to be done.
+and where in that list each piece starts; ``pieces/``, a Parquet file for each piece that is done; ``results/``, what is
+made of them in the end. A file gets its name when it is whole, so a piece is there, or it is still to be done.
 """
 
 import json
@@ -235,6 +234,8 @@ def _go_on(folder: Path, job: Job) -> Work:
     for name in (field.name for field in fields(job) if field.name != "model"):
         was, now = before.get(name), getattr(job, name)
         if was != now:
-            what = f"other weights than those of {job.model}" if name == "weights" else f"{name} {was!r}, now {now!r}"
+            what = f"{name} {was!r}, now {now!r}"
+            if name == "weights":
+                what = f"other weights than those of {job.model}, or other class names or preprocessing"
             raise UserError(f"{folder} holds a prediction that was begun with {what}. {way_on}")
     return Work(folder, job, pieces)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
@@ -18,6 +18,9 @@ from transxnet.tasks.predict_table import predict_pieces, schema_of
 from transxnet.tasks.predictor import load_predictor
 from transxnet.tasks.progress import long_progress, progress_bar
 from transxnet.version import __version__
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 Embed = Literal["float32", "float16"]
 
@@ -160,12 +163,20 @@ def _unread(work: Work) -> tuple[int, str | None]:
 
     count, last = 0, None
     for piece in range(len(work.pieces)):
-        table = pq.read_table(work.piece_file(piece), columns=["path", "error"])
-        table = table.filter(pc.field("error").is_valid())
-        if table.num_rows:
-            row = table.slice(table.num_rows - 1).to_pylist()[0]
-            count, last = count + table.num_rows, f"{row['path']}: {row['error']}"
-    return count, last
+        file = work.piece_file(piece)
+        if errors := _errors(pq.read_metadata(file)):
+            count, last = count + errors, file
+    if last is None:
+        return 0, None
+    table = pq.read_table(last, columns=["path", "error"]).filter(pc.field("error").is_valid())
+    row = table.slice(table.num_rows - 1).to_pylist()[0]
+    return count, f"{row['path']}: {row['error']}"
+
+
+def _errors(metadata: "pq.FileMetaData") -> int:
+    """Rows of a piece whose last column, the error, is not null, by its statistics."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    return sum(group.num_rows - group.column(metadata.num_columns - 1).statistics.null_count for group in groups)
 
 
 def _put_together(work: Work) -> list[Path]:
@@ -195,7 +206,7 @@ def _join(work: Work, pieces: Sequence[int], path: Path) -> None:
 
 
 def _publish(results: Sequence[Path], out: Path, rows_per_file: int | None) -> None:
-    """Give the files of results their names, in the place of those of before; ``out`` is no link, which would be too."""
+    """Give the files of results their names, in the place of those of before; ``out`` is no link."""
     if rows_per_file is None:
         results[0].replace(out)
         return

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -81,6 +82,32 @@ def test_a_folder_whose_making_was_killed_is_free(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == [LOCK_FILE]
 
 
+def test_what_overwriting_leaves_that_is_killed_is_free_to_be_overwritten(run, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    plain, removed = Path.unlink, 0
+
+    def unlink(path, missing_ok=False):
+        nonlocal removed
+        if removed == of:
+            raise Killed
+        removed += 1
+        plain(path, missing_ok)
+
+    names = sorted(path.name for path in run.path.iterdir())
+    for of in range(len([path for path in run.path.iterdir() if path.is_file()])):
+        copy, removed = Run(Path(shutil.copytree(run.path, tmp_path / str(of)))), 0
+        with monkeypatch.context() as killing:
+            killing.setattr(Path, "unlink", unlink)
+            with pytest.raises(Killed):
+                copy.clear()
+        (copy.path / LOCK_FILE).write_text("x")
+        with Run.create(copy.path, overwrite=True):
+            assert [path.name for path in copy.path.iterdir()] == [LOCK_FILE]
+    assert sorted(path.name for path in run.path.iterdir()) == names
+
+
 def test_files_that_only_look_like_it_are_left_alone(tmp_path):
     (tmp_path / "environment.json").write_text("{}")
     with pytest.raises(UserError, match=r"exists already"), Run.create(tmp_path, overwrite=False):
@@ -109,6 +136,21 @@ def test_a_bit_that_turned_in_a_weight_is_seen_though_pytorch_does_not(run, quie
     shutil.copy(run.best_checkpoint, run.previous_checkpoint)
     assert find_checkpoint(run, quiet) == run.previous_checkpoint
     assert read_whole(run.previous_checkpoint)["state_dict"]
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_only_the_run_s_own_files_are_called_unwritable(run, tmp_path, quiet, monkeypatch, inside):
+    path = run.path / "tensorboard" / "events" if inside else tmp_path / "photos" / "7.png"
+
+    def write_results(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), os.fsencode(path))
+
+    monkeypatch.setattr("transxnet.tasks.train.write_results", write_results)
+    with pytest.raises(UserError) as caught:
+        train(resume=run.path, console=quiet)
+    said = f"{'cannot write ' * inside}{path}: Input/output error. The disk or its connection fails: look after it. The"
+    assert str(caught.value).startswith(said)
+    assert str(caught.value).endswith(f"Then go on with: {run.resume_command}")
 
 
 @pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])

@@ -89,7 +89,7 @@ def find_checkpoint(run: Run, console: Console) -> Path | None:
         UserError: there are some, and none of them is whole.
     """
     damaged, problems = [], []
-    for path in _there(run):
+    for path in run.checkpoints:
         try:
             epoch = read_whole(path)["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         except Damaged as error:
@@ -132,7 +132,7 @@ def check_fits(run: Run, path: Path, module: Training) -> Mapping[str, Any]:
 
 def last_good(run: Run) -> str:
     """Where a training stands that something ended, in words."""
-    there = _there(run)
+    there = run.checkpoints
     if not there:
         return "No epoch was finished before, so there is nothing to go on from."
     return (
@@ -141,22 +141,18 @@ def last_good(run: Run) -> str:
     )
 
 
-def how_to_go_on(run: Run) -> str:
+def once_mended(run: Run) -> str:
     """What to do after a training whose files could not be written, once that is mended."""
-    there = _there(run)
+    there = run.checkpoints
     state = f"The last good state is {there[0]}. " if there else "Nothing was saved before. "
     known = state if run.path.is_dir() else ""
-    return f"{known}Then go on with: transxnet train --resume {shlex.quote(str(run.path))}"
+    return f"{known}Then go on with: {run.resume_command}"
 
 
 def forget_previous(run: Run) -> None:
     """Remove the checkpoint before the last, which a finished run has no use for."""
     with suppress(OSError):
         run.previous_checkpoint.unlink(missing_ok=True)
-
-
-def _there(run: Run) -> list[Path]:
-    return [path for path in (run.last_checkpoint, run.previous_checkpoint) if path.is_file()]
 
 
 def _cannot_go_on(run: Run, paths: Sequence[Path], why: str) -> str:

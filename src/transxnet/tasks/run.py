@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -52,6 +53,16 @@ class Run:
     predictions_file = property(lambda self: self.path / "predictions.csv")
     detections_file = property(lambda self: self.path / "detections.json")
     report_file = property(lambda self: self.path / "report.html")
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """Those to go on from that are there, the last before the one before it."""
+        return [path for path in (self.last_checkpoint, self.previous_checkpoint) if path.is_file()]
+
+    @property
+    def resume_command(self) -> str:
+        """The shell command that goes on with the training."""
+        return f"transxnet train --resume {shlex.quote(str(self.path))}"
 
     @staticmethod
     def check_free(path: Path, overwrite: bool) -> None:
@@ -109,12 +120,18 @@ class Run:
             yield self
 
     def clear(self) -> None:
-        """Remove everything in the folder but the lock."""
-        for entry in list(self.path.iterdir()):
+        """Remove everything in the folder but the lock.
+
+        In an order by which :meth:`check_free` gives a new run what is left, wherever the process is killed.
+        """
+        last = [self.config_file, self.environment_file]
+        for entry in [entry for entry in self.path.iterdir() if entry not in last]:
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
             elif entry.name != LOCK_FILE:
                 entry.unlink()
+        for entry in last:
+            entry.unlink(missing_ok=True)
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":

@@ -19,12 +19,11 @@ from transxnet.deploy.pictures import real_pictures
 from transxnet.deploy.trace import AXES, example, trace
 from transxnet.errors import UserError, check_at_least, check_one_of, nearest
 from transxnet.files import plain_name
-from transxnet.tasks.progress import progress_bar
+from transxnet.tasks.progress import PLAIN, progress_bar
 from transxnet.tasks.trained import TrainedClassifier, TrainedDetector
 from transxnet.version import __version__
 
 _MODULES: dict[str, Any] = {"onnx": format_onnx, "openvino": format_openvino, "pt2": format_pt2}
-_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 def export(
@@ -106,7 +105,7 @@ def export(
     if exportable.task == "detect" and batch != 1:
         raise UserError(f"an exported detector takes one image at a time: leave out --batch {batch}.")
     metadata = _metadata(subject, exportable, kind, axes, sides, batch, dtype, with_preprocessing, file)
-    console.print(f"{subject.label}: {_words(metadata)}", **_PLAIN)
+    console.print(f"{subject.label}: {_words(metadata)}", **PLAIN)
     count = metadata.batch or BATCHES[-1]
     pictures, where = real_pictures(exportable.trained, None if data is None else str(data), count)
     traced = trace(exportable.graph, example(sides, batch, with_preprocessing, axes), axes)
@@ -114,7 +113,7 @@ def export(
         scratch = Path(folder) / path.name
         module.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)
         check(module.Session(scratch, dtype), exportable, metadata, pictures, console)
-        console.print(f"  images: {where}", **_PLAIN)
+        console.print(f"  images: {where}", **PLAIN)
         if int8:
             from transxnet.deploy.quantize import quantize
 
@@ -122,7 +121,7 @@ def export(
             quantize(floating, scratch, subject.trained, metadata, data, allow_accuracy_drop, console)
         module.publish(scratch, path)
     size_on_disk = sum(each.stat().st_size for each in _files(path))
-    console.print(f"{path}  {size_on_disk / 1e6:,.1f} MB", **_PLAIN)
+    console.print(f"{path}  {size_on_disk / 1e6:,.1f} MB", **PLAIN)
     return path
 
 
@@ -142,7 +141,7 @@ def check(
         console.print(
             f"  checked on {comparison.batch} x {height}x{width}: largest difference {comparison.absolute:.2g}, "
             f"{comparison.relative:.1g} of the largest value{same}",
-            **_PLAIN,
+            **PLAIN,
         )
     refuse_difference(comparisons, metadata.dtype)
 

@@ -19,7 +19,7 @@ from transxnet.deploy.exported import ExportedModel, entry
 from transxnet.deploy.metadata import Metadata
 from transxnet.errors import UserError
 from transxnet.tasks.plan_classify import open_data
-from transxnet.tasks.progress import progress_bar
+from transxnet.tasks.progress import PLAIN, progress_bar
 from transxnet.tasks.task_configs import ClassifyConfig
 from transxnet.tasks.trained import TrainedModel
 
@@ -28,8 +28,6 @@ CALIBRATION = 300
 
 BATCH = 16
 """Images at once where the batch is open."""
-
-_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 def quantize(
@@ -63,7 +61,7 @@ def quantize(
     before = _accuracy(floating, metadata, held_out, console)
     chosen = np.random.default_rng(0).permutation(len(train))[:CALIBRATION]
     calibration = train.subset(np.sort(chosen))
-    console.print(f"  quantising, calibrated on {len(calibration)} images of {where}", **_PLAIN)
+    console.print(f"  quantising, calibrated on {len(calibration)} images of {where}", **PLAIN)
     model = nncf.quantize_with_accuracy_control(
         format_openvino.read(floating),
         nncf.Dataset(_Batches(metadata, calibration, 1), lambda item: item[0]),
@@ -80,7 +78,7 @@ def quantize(
     console.print(
         f"  accuracy on {len(held_out):,} held-out images of {where}: {before:.2%} before, {after:.2%} in int8; "
         f"{_quantised(model)}",
-        **_PLAIN,
+        **PLAIN,
     )
     if before - after > allowed / 100 + 1e-9:
         raise UserError(

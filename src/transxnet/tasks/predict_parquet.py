@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
@@ -16,7 +16,7 @@ from transxnet.files import write_whole
 from transxnet.tasks.pieces import Job, Work, held, open_work
 from transxnet.tasks.predict_table import predict_pieces, schema_of
 from transxnet.tasks.predictor import load_predictor
-from transxnet.tasks.progress import long_progress, progress_bar
+from transxnet.tasks.progress import PLAIN, long_progress, progress_bar
 from transxnet.version import __version__
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ PARTS = "part-*.parquet"
 
 ROW_GROUP_BYTES = 64 << 20
 """Pieces are put together in memory to groups of about this size, since readers are slow on many small ones."""
-
-_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 def is_table(out: str | Path) -> bool:
@@ -99,7 +97,7 @@ def predict_parquet(
         f"{work.total - unread:,} images predicted" + (f", {unread:,} could not be read (see error)" if unread else "")
     )
     where = out if rows_per_file is None else out / PARTS
-    console.print(f"  {where}" + (f" ({len(results)} files)" if rows_per_file else ""), **_PLAIN)
+    console.print(f"  {where}" + (f" ({len(results)} files)" if rows_per_file else ""), **PLAIN)
     return out
 
 

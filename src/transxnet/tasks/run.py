@@ -175,6 +175,18 @@ class Run:
         content = {"command": command, "choices": list(choices), "environment": environment()}
         write_whole(self.environment_file, json.dumps(content, indent=2))
 
+    def read_results(self) -> dict[str, Any]:
+        """The figures of the held-out images, beside how many there are and which epoch's weights were kept.
+
+        Raises:
+            UserError: the file is damaged, or not a run's.
+        """
+        try:
+            content = read_json(self.results_file)
+            return {**content, "images": int(content["images"])}
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{self.results_file} is damaged, or not a run's: {error}") from error
+
     def read_metrics(self) -> list[dict[str, float]]:
         """The epochs' figures."""
         with self.metrics_file.open(newline="") as file:

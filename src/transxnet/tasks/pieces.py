@@ -177,7 +177,7 @@ def held(folder: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                if not (folder / _MANIFEST).exists():
+                if folder.exists() and not (folder / _MANIFEST).exists():
                     _empty(folder)
     finally:
         with suppress(OSError):  # there is something to go on with

@@ -92,7 +92,9 @@ class ProcessWatch(Callback):
         self._done.set()
 
     def _look(self, started: Sequence[subprocess.Popen]) -> None:
-        while not self._done.wait(LOOK_EVERY):
+        over = False
+        while not over:
+            over = self._done.wait(LOOK_EVERY)  # and once more at the end, which another's may have brought about
             for number, process in enumerate(started, 1):
                 if process.poll() not in (None, 0, Interrupted.exit_status):
                     print(

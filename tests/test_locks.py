@@ -37,10 +37,10 @@ def hold(folder) -> None:
 def test_a_second_is_told_who_holds_the_folder(tmp_path):
     with only_process(tmp_path):
         assert status(in_a_child(lambda: hold(tmp_path))) == 7
-        with pytest.raises(InUse) as caught, only_process(tmp_path):
+        with pytest.raises(InUse) as caught, only_process(tmp_path, "Choose another --out."):
             pass
         assert f"{tmp_path} is in use by process {os.getpid()} on {socket.gethostname()}, since 20" in str(caught.value)
-        assert "--out" in str(caught.value)
+        assert str(caught.value).endswith(". Choose another --out.")
         assert status(in_a_child(lambda: hold(tmp_path))) == 7  # the second's attempt let go of nothing
     assert list(tmp_path.iterdir()) == []
     assert status(in_a_child(lambda: hold(tmp_path))) == 0
@@ -84,6 +84,33 @@ def test_a_file_system_without_locks_goes_by_the_file(tmp_path, monkeypatch):
         only_process(tmp_path),
     ):
         pass
+    hold(tmp_path)
+
+
+def full(descriptor, line):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_keeps_nobody_out_whom_the_system_lets_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "write", full)
+    with (
+        only_process(tmp_path),
+        pytest.raises(InUse, match=r"is in use by another process\. Two trainings"),
+        only_process(tmp_path),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_without_locks_is_said(tmp_path, monkeypatch):
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", full)
+        with pytest.raises(CannotWrite, match=r"cannot write .*\.lock: No space left on device\. Make room there"):
+            hold(tmp_path)
     hold(tmp_path)
 
 

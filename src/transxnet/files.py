@@ -30,7 +30,12 @@ class CannotWrite(UserError):
 
 def why_not(path: Path, error: OSError) -> str:
     """A sentence for the user on why a file can't be written, and what to do."""
-    return f"cannot write {path}: {error.strerror or error}. {_NEXT_STEPS.get(error.errno or 0, '')}".rstrip()
+    return f"cannot write {path}: {reason(error)}"
+
+
+def reason(error: OSError) -> str:
+    """What the system says of a file, and what to do."""
+    return f"{error.strerror or error}. {_NEXT_STEPS.get(error.errno or 0, '')}".rstrip()
 
 
 def of_the_disk(error: OSError) -> bool:

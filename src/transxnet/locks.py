@@ -12,6 +12,8 @@ from transxnet.files import CannotWrite, why_not
 
 LOCK_FILE = ".lock"
 
+ADVICE = "Two trainings in one folder would destroy each other's files: wait for it to end, or stop it."
+
 _held: set[int] = set()
 
 
@@ -20,24 +22,25 @@ class InUse(UserError):
 
 
 @contextmanager
-def only_process(folder: Path) -> Iterator[None]:
+def only_process(folder: Path, advice: str = ADVICE) -> Iterator[None]:
     """Hold a folder against every other process that asks for it so.
 
     The system lets go of what a dead process held. Processes on several machines see each other where the file system
     passes locks on (NFS does, with its lock service); where it has no locks at all, a file with the holder's name is
     the only sign, and one that a dead process left must be removed by hand.
 
+    Args:
+        folder: which exists.
+        advice: a sentence for the user of the process that comes second.
+
     Raises:
         InUse: another process holds it; its number, machine and since when are said.
         CannotWrite: the folder is gone or can't be written to.
     """
     path = folder / LOCK_FILE
-    descriptor = _acquire(path)
+    descriptor = _acquire(path, advice)
     _held.add(descriptor)
     try:
-        os.ftruncate(descriptor, 0)
-        started = time.strftime("%Y-%m-%d %H:%M:%S")
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}, since {started}\n".encode())
         yield
     finally:
         with suppress(OSError):
@@ -46,14 +49,14 @@ def only_process(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(path: Path) -> int:
+def _acquire(path: Path, advice: str) -> int:
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise CannotWrite(why_not(path, error)) from error
         try:
-            _lock(path, descriptor)
+            _lock(path, descriptor, advice)
             with suppress(FileNotFoundError):
                 if os.path.samestat(path.stat(), os.fstat(descriptor)):
                     return descriptor
@@ -63,33 +66,44 @@ def _acquire(path: Path) -> int:
         os.close(descriptor)  # its last holder removed it in between
 
 
-def _lock(path: Path, descriptor: int) -> None:
+def _lock(path: Path, descriptor: int, advice: str) -> None:
     try:
         import fcntl
     except ImportError:  # Windows
-        _only_by_name(path, descriptor)
+        _only_by_name(path, descriptor, advice)
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise _in_use(path, descriptor) from error
+        raise InUse(f"{_in_use(path, descriptor)} {advice}") from error
     except OSError:  # a file system without locks
-        _only_by_name(path, descriptor)
+        _only_by_name(path, descriptor, advice)
+        return
+    with suppress(OSError):  # the disk may be full; whoever comes second is then not told who was first
+        _sign(descriptor)
 
 
-def _only_by_name(path: Path, descriptor: int) -> None:
+def _only_by_name(path: Path, descriptor: int, advice: str) -> None:
     if os.fstat(descriptor).st_size:
-        error = _in_use(path, descriptor)
-        raise InUse(f"{error} This file system has no locks: if that process is no more, remove {path}.")
+        by_hand = f"This file system has no locks: if that process is no more, remove {path}."
+        raise InUse(f"{_in_use(path, descriptor)} {advice} {by_hand}")
+    try:
+        _sign(descriptor)
+    except OSError as error:
+        raise CannotWrite(why_not(path, error)) from error
 
 
-def _in_use(path: Path, descriptor: int) -> InUse:
+def _sign(descriptor: int) -> None:
+    """Write who holds the folder into the file of the lock."""
+    os.ftruncate(descriptor, 0)
+    started = time.strftime("%Y-%m-%d %H:%M:%S")
+    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}, since {started}\n".encode())
+
+
+def _in_use(path: Path, descriptor: int) -> str:
     os.lseek(descriptor, 0, os.SEEK_SET)
     holder = os.read(descriptor, 300).decode(errors="replace").strip() or "another process"
-    return InUse(
-        f"{path.parent} is in use by {holder}. Two trainings in one folder would destroy each other's files: wait for "
-        "it to end, stop it, or give another folder with --out."
-    )
+    return f"{path.parent} is in use by {holder}."
 
 
 def _leave_to_the_parent() -> None:

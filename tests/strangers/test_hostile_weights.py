@@ -18,6 +18,8 @@ import yaml
 from rich.console import Console
 from safetensors.torch import save_file
 
+from transxnet.deploy import format_onnx
+from transxnet.deploy.metadata import Metadata, read_metadata
 from transxnet.errors import UserError
 from transxnet.models.checkpoints import read_checkpoint
 from transxnet.models.create import create_model
@@ -189,6 +191,9 @@ def test_a_model_is_never_from_elsewhere(name):
 # Run folders
 
 
+SEEN = {"img_size": 32, "crop_pct": 0.9, "interpolation": "bicubic", "mean": [0.5], "std": [0.5]}
+
+
 def tampered(run: Run, **changes) -> None:
     description = json.loads(run.model_file.read_text())
     run.model_file.write_text(json.dumps(description | changes))
@@ -215,10 +220,12 @@ def tampered(run: Run, **changes) -> None:
         ({"class_names": ["a", {"b": 1}]}, "no list of names"),
         ({"class_names": ["a", "a", "b"]}, "the same"),
         ({"task": "run"}, "."),
-        ({"preprocessing": {"img_size": 10**6}}, "1 to 16384 pixels"),
-        ({"preprocessing": {"img_size": 32, "crop_pct": 0, "mean": [0], "std": [1]}}, "divides by zero"),
-        ({"preprocessing": {"img_size": 32, "mean": ["x"]}}, "not all numbers"),
-        ({"preprocessing": {"img_size": 32, "mean": [1e999]}}, "not all numbers"),
+        ({"preprocessing": SEEN | {"img_size": 10**6}}, "1 to 16384 pixels"),
+        ({"preprocessing": SEEN | {"crop_pct": 0}}, "divides by zero"),
+        ({"preprocessing": SEEN | {"std": [0]}}, "divides by zero"),
+        ({"preprocessing": SEEN | {"mean": ["x"]}}, "not all numbers"),
+        ({"preprocessing": SEEN | {"mean": [1e999]}}, "not all numbers"),
+        ({"preprocessing": SEEN | {"command": "rm"}}, "command"),
         ({"preprocessing": None}, "damaged or not ours"),
     ],
 )
@@ -233,6 +240,44 @@ def test_a_runs_description_that_is_none_is_refused(run, text):
     run.model_file.write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match="damaged or not ours"):
         load_trained(run.path)
+
+
+EXPORTED = Metadata(
+    task="classify", model="test_resnet", source="run", class_names=["a", "b"], input="float32",
+    mean=(0.5,), std=(0.5,), size=(32, 32), batch=1, dynamic=(),
+    resize={"img_size": 32, "crop_pct": 0.9, "interpolation": "bicubic"},
+    outputs=("logits",), score_threshold=0.0, dtype="float32", versions={},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"class_names": "abc"}, "no list of names"),
+        ({"class_names": {"a": 1}}, "no list of names"),
+        ({"class_names": ["a", 1]}, "no list of names"),
+        ({"resize": EXPORTED.resize | {"img_size": 10**6}}, "1 to 16384 pixels"),
+        ({"resize": EXPORTED.resize | {"img_size": "large"}}, "1 to 16384 pixels"),
+        ({"resize": EXPORTED.resize | {"crop_pct": 0}}, "divides by zero"),
+        ({"resize": EXPORTED.resize | {"command": "rm"}}, "command"),
+        ({"resize": {"img_size": 32}}, "crop_pct"),
+        ({"resize": [1]}, "no mapping"),
+        ({"resize": {"scale": [10**6, 32], "multiple": 32}}, "1 to 16384 pixels"),
+        ({"resize": {"min_size": 10**6, "max_size": 32}}, "1 to 16384 pixels"),
+        ({"mean": [float("inf")]}, "not all numbers"),
+        ({"mean": 1}, "not iterable"),
+        ({"std": [0]}, "divides by zero"),
+        ({"size": [10**6, 32]}, "1 to 16384 pixels"),
+    ],
+)
+def test_an_exported_file_that_says_what_no_export_writes_is_refused(tmp_path, monkeypatch, changes, said):
+    (tmp_path / "net.onnx").touch()
+    texts = EXPORTED.to_texts()
+    monkeypatch.setattr(format_onnx, "read_texts", lambda path: texts)
+    assert read_metadata(tmp_path / "net.onnx") == EXPORTED
+    texts |= {f"transxnet.{name}": json.dumps(value) for name, value in changes.items()}
+    with pytest.raises(UserError, match=rf"net.onnx does not say what it is.*{said}"):
+        read_metadata(tmp_path / "net.onnx")
 
 
 def test_weights_of_a_run_that_carry_code_are_refused(run, tmp_path):

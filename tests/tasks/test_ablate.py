@@ -164,6 +164,15 @@ def test_seeds_are_added_and_a_row_whose_loss_is_no_number_stays_blank(whole, tm
     assert (blank.mean("accuracy"), blank.deviation("accuracy"), blank.parameters) == (None, None, None)
 
 
+@pytest.mark.parametrize("name", ["dwconv-seed0/results.json", "bench.json"])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", "[" * 100_000])
+def test_damaged_figures_are_said(whole, tmp_path, quiet, name, text):
+    path = shutil.copytree(whole.folder.path, tmp_path / "copy")
+    (path / name).write_text(text)
+    with pytest.raises(UserError, match=rf"{name} is damaged, or not a \w+'s: "):
+        ablate(resume=path, console=quiet)
+
+
 def test_unequal_conditions_are_said(whole, tmp_path, console, monkeypatch):
     path = tmp_path / "ablation"
     shutil.copytree(whole.folder.path, path)

@@ -1,6 +1,7 @@
 """The largest batch that fits, on GPUs that the tests make up and on this machine's CPU."""
 
 import gc
+import math
 
 import pytest
 import torch
@@ -47,6 +48,28 @@ def test_a_cpu_takes_the_usual_number_if_half_of_the_free_memory_is_enough():
     assert by_bound(image=10, free=319, most=32) == 8
     assert by_bound(image=10, free=1e6, most=12) == 8
     assert 0 < free_memory() < 1e15
+
+
+def test_a_control_group_bounds_those_within_it(tmp_path):
+    assert free_memory(tmp_path) == math.inf  # as on a system that is no Linux
+    for name, content in {
+        "proc/meminfo": "MemTotal: 9000 kB\nMemAvailable:    8000 kB\n",
+        "proc/self/cgroup": "1:name=systemd:/elsewhere\n0::/job/step\n",
+        "sys/fs/cgroup/elsewhere/memory.max": "1",
+        "sys/fs/cgroup/elsewhere/memory.current": "1",
+        "sys/fs/cgroup/job/memory.max": "5000000\n",
+        "sys/fs/cgroup/job/memory.current": "1000000\n",
+        "sys/fs/cgroup/job/step/memory.max": "max\n",
+        "sys/fs/cgroup/job/step/memory.current": "900000\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert free_memory(tmp_path) == 4_000_000
+    (tmp_path / "sys/fs/cgroup/job/step/memory.max").write_text("1000000\n")
+    assert free_memory(tmp_path) == 100_000
+    for name in ("job", "job/step"):
+        (tmp_path / f"sys/fs/cgroup/{name}/memory.max").write_text("max\n")
+    assert free_memory(tmp_path) == 8000 * 1024
 
 
 def test_what_is_kept_for_the_backward_pass_grows_with_the_images_and_shrinks_by_checkpointing(photos, quiet):

@@ -52,6 +52,23 @@ def test_an_operator_without_a_deterministic_form_is_refused_by_name(photos, tmp
     assert train(photos, out=tmp_path / "other", console=quiet, **{**QUICK, "epochs": 1}).report_file.is_file()
 
 
+def test_so_is_it_in_the_trials_of_a_batch_size(photos, tmp_path, quiet, monkeypatch):
+    """They are the first steps, by which cuBLAS learns how it is to add up."""
+    set_to = []
+
+    def losses(self, batch):
+        set_to.append(os.environ.get("CUBLAS_WORKSPACE_CONFIG"))
+        torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2))
+
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(Classifier, "losses", losses)
+    options = {**QUICK, "batch_size": "auto", "deterministic": True}
+    with pytest.raises(UserError, match=r"--deterministic, but put_ does not have a deterministic .*Leave out"):
+        train(photos, out=tmp_path / "run", console=quiet, **options)
+    assert set_to == [":4096:8"]
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_was_set_before_is_set_after(monkeypatch):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     with deterministic(False):

@@ -9,6 +9,7 @@ from transxnet.tasks.choices import processes
 from transxnet.tasks.classify import Classifier
 from transxnet.tasks.failures import explained
 from transxnet.tasks.processes import check_launch
+from transxnet.tasks.run import Run
 from transxnet.tasks.task_configs import ClassifyConfig, DetectConfig
 from transxnet.tasks.train import train
 
@@ -41,23 +42,27 @@ def test_memory_that_is_not_enough_says_what_would_help(photos, tmp_path, quiet,
 
 
 def test_what_is_in_use_already_is_not_advised(tmp_path):
+    run = Run(tmp_path)
     used = config(grad_checkpointing=True, precision="bf16-mixed", batch_size=2, accumulate=3)
-    text = str(explained(MemoryError(), used, tmp_path))
+    text = str(explained(MemoryError(), used, run))
     assert "grad_checkpointing" not in text and "precision" not in text and "--batch_size" not in text
-    assert "--batch_size 2 --accumulate 6" in str(
-        explained(MemoryError(), config(batch_size=4, accumulate=3), tmp_path)
-    )
+    assert "--batch_size 2 --accumulate 6" in str(explained(MemoryError(), config(batch_size=4, accumulate=3), run))
+    for mixed in ({"mixup": 0.2}, {"cutmix": 1.0}):  # they pair the images of a batch
+        assert "--batch_size" not in str(explained(MemoryError(), config(batch_size=50, **mixed), run))
+        assert "--batch_size 26 --acc" in str(explained(MemoryError(), config(batch_size=52, **mixed), run))
+    assert "--batch_size" not in str(explained(MemoryError(), config(batch_size=9), run))  # two fours are no nine
     detect = DetectConfig("coco", batch_size=4, precision="32-true", min_size=800)
-    assert "a smaller --min_size than 800" in str(explained(MemoryError(), detect, tmp_path))
+    assert "a smaller --min_size than 800" in str(explained(MemoryError(), detect, run))
 
 
 def test_a_process_that_is_lost_is_said_with_the_way_on(tmp_path):
     error = RuntimeError("[../gloo/transport/tcp/pair.cc:544] Connection closed by peer [127.0.0.1]:1")
-    text = str(explained(error, config(devices=2, accelerator="cpu"), tmp_path / "run"))
+    run = Run(tmp_path / "run")
+    text = str(explained(error, config(devices=2, accelerator="cpu"), run))
     assert "one of the processes does not answer any more" in text
     assert f"transxnet train --resume {tmp_path}/run" in text
-    assert explained(error, config(accelerator="cpu"), tmp_path) is None  # a single process has nobody to lose
-    assert explained(RuntimeError("mat1 and mat2 shapes"), config(devices=2, accelerator="cpu"), tmp_path) is None
+    assert explained(error, config(accelerator="cpu"), run) is None  # a single process has nobody to lose
+    assert explained(RuntimeError("mat1 and mat2 shapes"), config(devices=2, accelerator="cpu"), run) is None
 
 
 def test_a_batch_of_one_is_refused_with_a_way_on(photos, tmp_path, quiet):

@@ -1,8 +1,10 @@
 """Predicting into Parquet: what the tables say, and that they are the same whatever happens on the way."""
 
+import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,10 +23,10 @@ from transxnet.data import image_files
 from transxnet.data.images import open_image
 from transxnet.data.transforms import Preprocessing
 from transxnet.errors import Interrupted, UserError
-from transxnet.tasks import pieces, predict_parquet
+from transxnet.tasks import pieces, predict_parquet, predictor
 from transxnet.tasks.pieces import held
 from transxnet.tasks.predict import predict
-from transxnet.tasks.predictor import exported_predictor
+from transxnet.tasks.predictor import classifier_predictor, exported_predictor, load_predictor
 from transxnet.tasks.trained import load_trained
 
 COUNT = 21
@@ -278,6 +280,29 @@ def test_stopping_says_how_to_go_on_and_other_options_are_refused(
     assert len(opened) - before == COUNT - 12
 
 
+@pytest.mark.parametrize("what", ["class_names", "preprocessing"])
+def test_what_was_begun_does_not_go_on_with_other_names_or_preprocessing(
+    run, images, tmp_path, table, monkeypatch, what
+):
+    def stop(path):
+        if path.endswith("013.png"):
+            raise KeyboardInterrupt
+        return open_image(path)
+
+    same = shutil.copytree(run, tmp_path / "same")
+    with monkeypatch.context() as context:
+        context.setattr(image_files, "open_image", stop)
+        with pytest.raises(Interrupted):
+            table(model=same)
+    description = json.loads((same / "model.json").read_text())
+    other = {"class_names": CLASSES[::-1], "preprocessing": {**description["preprocessing"], "crop_pct": 0.5}}
+    (same / "model.json").write_text(json.dumps(description | {what: other[what]}))
+    with pytest.raises(UserError, match=r"or other class names or preprocessing\. Go on with it by the same options"):
+        table(model=same)
+    (same / "model.json").write_text(json.dumps(description))
+    table(model=same)
+
+
 def test_starting_over_does_all_of_it_again(table, tmp_path, monkeypatch, opened):
     table()
     with pytest.raises(UserError, match=r"results.parquet exists already. Write over it by --overwrite"):
@@ -323,11 +348,61 @@ def test_two_processes_do_not_work_on_the_same_results(table, tmp_path):
             os.read(outside[0], 1)
         os._exit(0)
     os.read(inside[0], 1)
-    with pytest.raises(UserError, match=r"another process is at work in .*results.parquet.part. Wait for it"):
+    with pytest.raises(UserError, match=r"results.parquet.part is in use by process \d+ on .* Wait for it, or"):
         table()
     os.write(outside[1], b".")
     os.waitpid(child, 0)
     table()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_folder_of_somebody_else_is_left_as_it_is(table, tmp_path, overwrite, begun):
+    folder = tmp_path / "results.parquet.part"
+    (folder / "pieces").mkdir(parents=True)
+    for name in ("images.jsonl", "thesis.txt", "pieces/chess.pgn", *(["manifest.json"] if begun else [])):
+        (folder / name).write_text("mine")
+    before = {path: path.is_file() and path.read_text() for path in folder.rglob("*")}
+    with pytest.raises(UserError, match=r"results.parquet.part, .* holds thesis.txt, which no prediction writes"):
+        table(overwrite=overwrite)
+    assert {path: path.is_file() and path.read_text() for path in folder.rglob("*")} == before
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder]).returncode:
+        pytest.skip("only root can mount a file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_results_are_put_where_a_link_points(table, tmp_path, disk):
+    (disk / "there").mkdir()
+    (tmp_path / "parts").symlink_to(disk / "there")
+    (tmp_path / "results.parquet").symlink_to(disk / "results.parquet")
+    table("parts", rows_per_file=20)
+    table("results.parquet")
+    assert sorted(path.name for path in disk.rglob("*.parquet")) == [
+        "part-00000.parquet", "part-00001.parquet", "results.parquet",
+    ]  # fmt: skip
+    assert (tmp_path / "parts").is_symlink() and (tmp_path / "results.parquet").is_symlink()
+    assert not list(disk.rglob("*.part"))
+
+
+def test_results_are_put_onto_a_disk_that_is_mounted_there(table, disk, monkeypatch):
+    def stop(work):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr(pieces.Work, "discard", stop)
+        with pytest.raises(KeyboardInterrupt):
+            table("disk", rows_per_file=20)
+    assert sorted(path.name for path in disk.iterdir()) == [".part", "part-00000.parquet", "part-00001.parquet"]
+    table("disk", rows_per_file=20)  # found again
+    assert sorted(path.name for path in disk.iterdir()) == ["part-00000.parquet", "part-00001.parquet"]
 
 
 def test_where_not_one_image_can_be_read_nothing_is_left(tmp_path, table):
@@ -378,6 +453,28 @@ class OpenFile:
     def __call__(self, images):
         mean = images.mean((1, 2, 3))
         return 100 * torch.stack([-mean, mean], dim=1)
+
+
+def test_a_predictor_reads_the_weights_and_moves_the_network_only_when_it_must(run, monkeypatch):
+    asked = []
+    monkeypatch.setattr(predictor, "hash_of", lambda model: asked.append("hash") or "")
+    monkeypatch.setattr(predictor, "default_device", lambda: asked.append("device") or torch.device("cpu"))
+    loaded = load_predictor(run)
+    assert asked == []
+    loaded.probabilities(torch.zeros(1, 3, 32, 32))
+    loaded.probabilities(torch.zeros(1, 3, 32, 32))
+    assert asked == ["device"]
+    assert loaded.fingerprint == loaded.fingerprint
+    assert asked == ["device", "hash"]
+
+
+def test_weights_keep_their_gradients_though_classes_were_predicted(run):
+    """Moving them in inference mode would make tensors of them that no gradient can come to."""
+    trained = load_trained(run)
+    images = torch.zeros(1, 3, 32, 32)
+    classifier_predictor(trained).probabilities(images)
+    trained.model(images).sum().backward()
+    assert all(parameter.grad is not None for parameter in trained.model.parameters())
 
 
 def test_an_exported_file_predicts_as_a_run_does(tmp_path, table, monkeypatch):

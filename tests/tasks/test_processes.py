@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -100,13 +101,46 @@ def test_a_process_that_is_killed_ends_the_training_with_a_word(photos, tmp_path
 def test_who_ended_is_said_though_the_message_to_it_fails_first(tmp_path, capsys, monkeypatch):
     """The error would end this process between two looks."""
     monkeypatch.setattr(processes, "LOOK_EVERY", 1.0)
-    watch = processes.ProcessWatch(tmp_path / "run")
+    watch = processes.ProcessWatch(Run(tmp_path / "run"))
     with subprocess.Popen(["sleep", "600"]) as started:
-        trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=[started])))
+        trainer = trainer_of([started])
         watch.on_fit_start(trainer, None)
         started.kill()
         watch.on_exception(trainer, None, RuntimeError("gloo: Connection reset by peer"))
         assert f"process 1 of the training (PID {started.pid}) was ended by SIGKILL" in capsys.readouterr().err
+
+
+def trainer_of(procs: list, world_size: int = 2) -> SimpleNamespace:
+    strategy = SimpleNamespace(launcher=SimpleNamespace(procs=procs))
+    return SimpleNamespace(strategy=strategy, world_size=world_size)
+
+
+def test_after_an_error_nobody_is_looked_at_any_more(tmp_path, capsys):
+    watch = processes.ProcessWatch(Run(tmp_path / "run"))
+    with subprocess.Popen(["sleep", "600"]) as started:
+        watch.on_fit_start(trainer_of([started]), None)
+        (looking,) = (thread for thread in threading.enumerate() if thread.name.endswith("(_look)"))
+        watch.on_exception(trainer_of([started]), None, ValueError("the loss is no number"))
+        looking.join(20)
+        started.kill()
+    assert not looking.is_alive()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_table_s_second_training_looks_at_the_processes_of_the_first(tmp_path, capsys):
+    with subprocess.Popen(["sleep", "600"]) as started:
+        for procs in ([started], []):  # Lightning starts none where there are some
+            watch = processes.ProcessWatch(Run(tmp_path / "run"))
+            watch.on_fit_start(trainer_of(procs), None)
+            if procs:
+                watch.teardown(trainer_of(procs), None, "fit")
+        alone = processes.ProcessWatch(Run(tmp_path / "other"))
+        alone.on_fit_start(trainer_of([], world_size=1), None)
+        started.kill()
+        watch.on_exception(trainer_of([]), None, RuntimeError("gloo: Connection reset by peer"))
+    said = capsys.readouterr().err
+    assert said.count(f"process 1 of the training (PID {started.pid}) was ended by SIGKILL") == 1
+    assert f"--resume {tmp_path}/run" in said
 
 
 def wait_for(condition, seconds: float) -> None:

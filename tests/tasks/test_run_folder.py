@@ -1,12 +1,17 @@
 """A run folder belongs to one training, and what interrupted ones leave stands in nobody's way."""
 
+import errno
+import os
 import shutil
+import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 from photographs import QUICK
 
 from transxnet.errors import UserError
+from transxnet.files import CannotWrite
 from transxnet.locks import LOCK_FILE, InUse, only_process
 from transxnet.tasks.checkpoints import find_checkpoint, read_whole
 from transxnet.tasks.run import Run
@@ -61,11 +66,46 @@ def test_what_a_killed_write_left_is_removed(run, quiet):
     assert not any(path.exists() for path in left)
 
 
+def test_a_disk_that_lets_nothing_be_removed_is_said_with_the_way_on(run, quiet, monkeypatch):
+    def remove_half_written(folder, names):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder / ".last.ckpt.0f"))
+
+    monkeypatch.setattr("transxnet.tasks.run.remove_half_written", remove_half_written)
+    with pytest.raises(CannotWrite, match=r"Read-only file system\. Make the folder writable.*Then go on with: transx"):
+        train(resume=run.path, console=quiet)
+
+
 def test_a_folder_whose_making_was_killed_is_free(tmp_path):
     for name in (LOCK_FILE, "environment.json", "split.csv", f".config.yaml.{'0f' * 16}"):
         (tmp_path / name).write_text("x")
     with Run.create(tmp_path, overwrite=False):
         assert [path.name for path in tmp_path.iterdir()] == [LOCK_FILE]
+
+
+def test_what_overwriting_leaves_that_is_killed_is_free_to_be_overwritten(run, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    plain, removed = Path.unlink, 0
+
+    def unlink(path, missing_ok=False):
+        nonlocal removed
+        if removed == of:
+            raise Killed
+        removed += 1
+        plain(path, missing_ok)
+
+    names = sorted(path.name for path in run.path.iterdir())
+    for of in range(len([path for path in run.path.iterdir() if path.is_file()])):
+        copy, removed = Run(Path(shutil.copytree(run.path, tmp_path / str(of)))), 0
+        with monkeypatch.context() as killing:
+            killing.setattr(Path, "unlink", unlink)
+            with pytest.raises(Killed):
+                copy.clear()
+        (copy.path / LOCK_FILE).write_text("x")
+        with Run.create(copy.path, overwrite=True):
+            assert [path.name for path in copy.path.iterdir()] == [LOCK_FILE]
+    assert sorted(path.name for path in run.path.iterdir()) == names
 
 
 def test_files_that_only_look_like_it_are_left_alone(tmp_path):
@@ -96,6 +136,38 @@ def test_a_bit_that_turned_in_a_weight_is_seen_though_pytorch_does_not(run, quie
     shutil.copy(run.best_checkpoint, run.previous_checkpoint)
     assert find_checkpoint(run, quiet) == run.previous_checkpoint
     assert read_whole(run.previous_checkpoint)["state_dict"]
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_only_the_run_s_own_files_are_called_unwritable(run, tmp_path, quiet, monkeypatch, inside):
+    path = run.path / "tensorboard" / "events" if inside else tmp_path / "photos" / "7.png"
+
+    def write_results(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), os.fsencode(path))
+
+    monkeypatch.setattr("transxnet.tasks.train.write_results", write_results)
+    with pytest.raises(UserError) as caught:
+        train(resume=run.path, console=quiet)
+    said = f"{'cannot write ' * inside}{path}: Input/output error. The disk or its connection fails: look after it. The"
+    assert str(caught.value).startswith(said)
+    assert str(caught.value).endswith(f"Then go on with: {run.resume_command}")
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+def test_a_checkpoint_that_the_disk_does_not_give_is_done_without(run, console, monkeypatch, name):
+    shutil.copy(run.last_checkpoint, run.previous_checkpoint)
+    run.write_config(run.read_config().replace(select="last"))
+    plain = zipfile.ZipFile.testzip
+
+    def testzip(archive):
+        if archive.filename.endswith(name):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return plain(archive)
+
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", testzip)
+    train(resume=run.path, console=console)
+    said = "Going on from the checkpoint before" if name == "last.ckpt" else "The best of the epochs that are still to"
+    assert f"{name} can't be read: Input/output error. {said}" in console.file.getvalue()
 
 
 def test_best_weights_that_are_spoilt_are_not_used(run, console):

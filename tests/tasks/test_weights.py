@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import pytest
 import timm
 import torch
@@ -6,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 import transxnet
 from transxnet.errors import UserError
+from transxnet.tasks.run import Run
 from transxnet.tasks.train import train
 from transxnet.tasks.weights import kept_weights, start_from
 
@@ -25,6 +29,16 @@ def test_so_are_its_checkpoints_and_of_these_the_network_to_use(digits_run, name
     state = torch.load(path, weights_only=True)["state_dict"]
     assert torch.equal(model.fc.weight, state["ema.module.fc.weight"])
     assert not torch.equal(model.fc.weight, state["model.fc.weight"])
+
+
+def test_so_is_the_checkpoint_before_the_last_where_nothing_else_is_there(digits_run, tmp_path):
+    run = Run(Path(shutil.copytree(digits_run.path, tmp_path / "run")))
+    run.weights_file.unlink()
+    run.last_checkpoint.rename(run.previous_checkpoint)
+    model = timm.create_model("test_resnet", num_classes=10)
+    start_from(model, str(run.path))
+    state = torch.load(run.previous_checkpoint, weights_only=True)["state_dict"]
+    assert torch.equal(model.fc.weight, state["ema.module.fc.weight"])
 
 
 def test_without_an_average_the_plain_weights_are_kept():

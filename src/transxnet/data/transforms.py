@@ -1,13 +1,25 @@
 """From a picture to the network's input, in training and in use."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
 from torch import Tensor, nn
 
 Transform = Callable[[Image.Image], Tensor]
+
+MAX_SIDE = 16384
+"""Largest side in pixels that a stored description may resize images to: memory goes by it."""
+
+
+def check_sides(sides: Iterable[Any]) -> None:
+    """Raise ValueError unless all are whole numbers of pixels that images may be resized to."""
+    sides = list(sides)
+    if not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
+        raise ValueError(f"it resizes images to {sides}; accepted are 1 to {MAX_SIDE} pixels.")
 
 
 @dataclass(frozen=True)
@@ -20,6 +32,9 @@ class Preprocessing:
         interpolation: of the resize.
         mean: of each channel, of values in 0 to 1.
         std: of each channel.
+
+    Raises:
+        ValueError: one of them can't be; somebody else may have written the file that they are from.
     """
 
     img_size: int
@@ -27,6 +42,14 @@ class Preprocessing:
     interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        check_sides([self.img_size])
+        numbers = [*self.mean, *self.std, self.crop_pct]
+        if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
+            raise ValueError(f"its preprocessing holds {numbers}, which are not all numbers.")
+        if not all(self.std) or self.crop_pct < 0.1:
+            raise ValueError("its preprocessing divides by zero, or keeps next to nothing of an image.")
 
     @classmethod
     def of_model(cls, model: nn.Module, img_size: int | None = None, crop_pct: float | None = None) -> "Preprocessing":

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from PIL import Image
@@ -20,11 +20,9 @@ from transxnet.deploy.quantize import quantize
 from transxnet.deploy.trace import AXES, example, trace
 from transxnet.errors import UserError, check_at_least, check_one_of, nearest
 from transxnet.files import CannotWrite, plain_name, why_not
-from transxnet.tasks.progress import progress_bar
+from transxnet.tasks.progress import PLAIN, progress_bar
 from transxnet.tasks.trained import TrainedClassifier, TrainedDetector
 from transxnet.version import __version__
-
-_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 def export(
@@ -111,7 +109,7 @@ def export(
         if exportable.task == "detect" and batch != 1:
             raise UserError(f"an exported detector takes one image at a time: leave out --batch {batch}.")
         metadata = _metadata(subject, exportable, kind, axes, sides, batch, dtype, with_preprocessing, file)
-        console.print(f"{subject.label}: {_words(metadata)}", **_PLAIN)
+        console.print(f"{subject.label}: {_words(metadata)}", **PLAIN)
         count = metadata.batch or BATCHES[-1]
         pictures, where = real_pictures(subject.trained, data, count) if labelled is None else labelled.pictures(count)
         traced = trace(exportable.graph, example(sides, batch, with_preprocessing, axes), axes)
@@ -120,13 +118,13 @@ def export(
         except OSError as error:
             raise CannotWrite(why_not(path, error)) from error
         check(module.Session(scratch, dtype), exportable, metadata, pictures, console)
-        console.print(f"  images: {where}", **_PLAIN)
+        console.print(f"  images: {where}", **PLAIN)
         if labelled is not None:
             floating, scratch = scratch, scratch.with_name(f"int8-{path.name}")
             quantize(floating, scratch, labelled, metadata, allow_accuracy_drop, console)
         module.publish(scratch, path)
     size_on_disk = sum(each.stat().st_size for each in files_of(path))
-    console.print(f"{path}  {size_on_disk / 1e6:,.1f} MB", **_PLAIN)
+    console.print(f"{path}  {size_on_disk / 1e6:,.1f} MB", **PLAIN)
     return path
 
 
@@ -146,7 +144,7 @@ def check(
         console.print(
             f"  checked on {comparison.batch} x {height}x{width}: largest difference {comparison.absolute:.2g}, "
             f"{comparison.relative:.1g} of the largest value{same}",
-            **_PLAIN,
+            **PLAIN,
         )
     refuse_difference(comparisons, metadata.dtype)
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from transxnet.data.transforms import Preprocessing
+from transxnet.data.transforms import Preprocessing, check_sides
 from transxnet.errors import UserError
 
 PREFIX = "transxnet."
@@ -75,7 +75,7 @@ class Metadata:
 
         Raises:
             KeyError: one is missing.
-            ValueError: one is no JSON.
+            TypeError, ValueError: one is no JSON, or not what an export writes: it may be by somebody else.
         """
         values = {}
         for field in fields(cls):
@@ -83,7 +83,18 @@ class Metadata:
             plain = field.name in ("task", "model", "source", "input", "dtype")
             value = text if plain else json.loads(text)
             values[field.name] = tuple(value) if field.name in _TUPLES else value
-        return cls(**values)
+        metadata = cls(**values)
+        metadata._check()
+        return metadata
+
+    def _check(self) -> None:
+        if not isinstance(self.class_names, list) or not all(isinstance(name, str) for name in self.class_names):
+            raise ValueError("its class_names are no list of names")
+        if not isinstance(self.resize, dict):
+            raise ValueError("its resize is no mapping")
+        sides = [*self.size, *self.resize.get("scale", ())]
+        check_sides([*sides, *(self.resize[name] for name in ("min_size", "max_size") if name in self.resize)])
+        _ = self.preprocessing  # which looks at what it is made of
 
     @property
     def preprocessing(self) -> Preprocessing | None:
@@ -114,9 +125,10 @@ def described(path: Path, texts: Mapping[str, str]) -> Metadata:
     """What a file says of itself in these texts; raises UserError as :func:`read_metadata`."""
     try:
         return Metadata.from_texts(texts)
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise UserError(
-            f"{path} does not say what it is: it was not written by transxnet export, or its metadata was taken out."
+            f"{path} does not say what it is: it was not written by transxnet export, or its metadata was taken out or "
+            f"changed: {type(error).__name__}: {error}"
         ) from error
 
 

@@ -18,15 +18,13 @@ from transxnet.deploy.exported import ExportedModel, entry
 from transxnet.deploy.metadata import Metadata
 from transxnet.deploy.pictures import Labelled
 from transxnet.errors import UserError
-from transxnet.tasks.progress import progress_bar
+from transxnet.tasks.progress import PLAIN, progress_bar
 
 CALIBRATION = 300
 """Images that the ranges of activations are measured on, NNCF's own number."""
 
 BATCH = 16
 """Images at once where the batch is open."""
-
-_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 def quantize(
@@ -58,7 +56,7 @@ def quantize(
     before = _accuracy(floating, metadata, held_out, console)
     chosen = np.random.default_rng(0).permutation(len(train))[:CALIBRATION]
     calibration = train.subset(np.sort(chosen))
-    console.print(f"  quantising, calibrated on {len(calibration)} images of {where}", **_PLAIN)
+    console.print(f"  quantising, calibrated on {len(calibration)} images of {where}", **PLAIN)
     model = nncf.quantize_with_accuracy_control(
         format_openvino.read(floating),
         nncf.Dataset(_Batches(metadata, calibration, 1), lambda item: item[0]),
@@ -75,7 +73,7 @@ def quantize(
     console.print(
         f"  accuracy on {len(held_out):,} held-out images of {where}: {before:.2%} before, {after:.2%} in int8; "
         f"{_quantised(model)}",
-        **_PLAIN,
+        **PLAIN,
     )
     if before - after > allowed / 100 + 1e-9:
         raise UserError(

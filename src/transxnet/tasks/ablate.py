@@ -22,6 +22,7 @@ from transxnet.report.ablation import show, write_tables
 from transxnet.tasks.ablation import PLAN_FILE, AblationFolder, AblationResult, read_result
 from transxnet.tasks.config import TrainConfig
 from transxnet.tasks.plan import check_names
+from transxnet.tasks.progress import PLAIN
 from transxnet.tasks.run import Run, is_first_process
 from transxnet.tasks.task_configs import ClassifyConfig, DetectConfig, SegmentConfig, make_config
 from transxnet.tasks.train import train
@@ -29,7 +30,6 @@ from transxnet.tasks.trained import load_trained
 from transxnet.tasks.training import NonFiniteLoss
 
 _OUT = "TRANSXNET_ABLATE_OUT"
-_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 def ablate(
@@ -187,20 +187,20 @@ def _try(name: str) -> None:
 def _carry_out(folder: AblationFolder, console: Console) -> AblationResult:
     variants, failures = folder.ablation.variants, {}
     seeds, first = folder.seeds, is_first_process()
-    console.print(f"{folder.ablation.title}: {len(variants)} rows, {len(seeds)} seed{'s' * (len(seeds) > 1)}", **_PLAIN)
-    console.print(f"folder {folder.path}", **_PLAIN)
+    console.print(f"{folder.ablation.title}: {len(variants)} rows, {len(seeds)} seed{'s' * (len(seeds) > 1)}", **PLAIN)
+    console.print(f"folder {folder.path}", **PLAIN)
     for i, seed in enumerate(seeds, 1):
         for j, variant in enumerate(variants, 1):
             what = f"row {j} of {len(variants)}, seed {i} of {len(seeds)}: {variant.label}, seed {seed}"
             if folder.finished(variant, seed):
-                console.print(f"\n{what}, is finished", style="dim", **_PLAIN)
+                console.print(f"\n{what}, is finished", style="dim", **PLAIN)
                 continue
-            console.print(f"\n{what}", style="bold", **_PLAIN)
+            console.print(f"\n{what}", style="bold", **PLAIN)
             try:
                 _train(folder, folder.run(variant, seed), folder.model(variant), seed, console)
             except NonFiniteLoss as error:
                 failures[folder.run(variant, seed).path.name] = str(error)
-                console.print(f"left blank: {error}", style="red", **_PLAIN)
+                console.print(f"left blank: {error}", style="red", **PLAIN)
             if first:
                 write_tables(read_result(folder, failures))
     if first and folder.rounds and _count(folder) and not (folder.path / FILES[0]).is_file():
@@ -209,7 +209,7 @@ def _carry_out(folder: AblationFolder, console: Console) -> AblationResult:
     if first:
         write_tables(result)
         console.print(show(result), highlight=False)
-        console.print(f"\ntable       {folder.path / 'table.html'}, .md, .csv and .json", **_PLAIN)
+        console.print(f"\ntable       {folder.path / 'table.html'}, .md, .csv and .json", **PLAIN)
     return result
 
 

@@ -14,7 +14,7 @@ from transxnet.analysis.tables import Ablation, Variant
 from transxnet.errors import UserError
 from transxnet.files import plain_name, write_whole
 from transxnet.models.create import with_options
-from transxnet.reading import read_yaml
+from transxnet.reading import read_json, read_yaml
 from transxnet.tasks.results import cost
 from transxnet.tasks.run import Run
 from transxnet.tasks.trained import load_trained
@@ -161,6 +161,9 @@ def read_result(folder: AblationFolder, failures: Mapping[str, str]) -> Ablation
     Args:
         folder: of the ablation.
         failures: what went wrong with a run, by the run's name.
+
+    Raises:
+        UserError: one of their files is damaged.
     """
     bench = _read_bench(folder)
     rows, size, images = [], None, None
@@ -169,7 +172,7 @@ def read_result(folder: AblationFolder, failures: Mapping[str, str]) -> Ablation
     split = False
     for i, variant in enumerate(folder.ablation.variants):
         runs = {seed: folder.run(variant, seed) for seed in folder.seeds if folder.finished(variant, seed)}
-        contents = [json.loads(run.results_file.read_text(encoding="utf-8")) for run in runs.values()]
+        contents = [run.read_results() for run in runs.values()]
         images = contents[0]["images"] if contents and images is None else images
         figures = {
             name: [content[name] for content in contents]
@@ -205,12 +208,15 @@ def read_result(folder: AblationFolder, failures: Mapping[str, str]) -> Ablation
 
 
 def _read_bench(folder: AblationFolder) -> dict[str, Any] | None:
-    """What was measured, if it was measured of these rows."""
+    """What was measured, if it was measured of these rows; raises UserError for a file that is damaged."""
     file = folder.path / FILES[0]
     if not file.is_file():
         return None
-    content = json.loads(file.read_text(encoding="utf-8"))
-    return content if len(content["models"]) == len(folder.ablation.variants) else None
+    try:
+        content = read_json(file)
+        return content if len(content["models"]) == len(folder.ablation.variants) else None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{file} is damaged, or not a benchmark's: {error}") from error
 
 
 def _shared(configs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 import copy
 import gc
+import math
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from transxnet.errors import UserError
 from transxnet.tasks.choices import on_gpu
+from transxnet.tasks.failures import explained, is_out_of_memory
 
 if TYPE_CHECKING:
     from transxnet.tasks.plan import Plan
@@ -40,14 +42,21 @@ def largest_batch(plan: "Plan", most: int, usual: int) -> tuple[int, str]:
         usual: images a step on this device.
 
     Raises:
-        UserError: not even two images fit.
+        UserError: not even two images fit, or a step fails by what the user can mend.
     """
-    if on_gpu(plan.config):
-        size = by_trying(lambda batch: _try_step(plan, batch), most)
-        return size, f"the largest that fits into {SHARE_OF_GPU:.0%} of the GPU's memory, by trying"
-    image, free = _kept_for_backward(plan, LEAST) / LEAST, free_memory()
+    try:
+        if on_gpu(plan.config):
+            size = by_trying(lambda batch: _try_step(plan, batch), most)
+            return size, f"the largest that fits into {SHARE_OF_GPU:.0%} of the GPU's memory, by trying"
+        image = _kept_for_backward(plan, LEAST) / LEAST
+    except (RuntimeError, MemoryError) as error:
+        if (why := explained(error, plan.config.replace(batch_size=LEAST))) is not None:
+            raise why from error
+        raise
+    free = free_memory()
     size = by_bound(image, free, min(most, usual))
-    return size, f"an image's activations take {image / 2**20:.0f} MiB, and {free / 2**30:.1f} GiB are free"
+    known = f"{free / 2**30:.1f} GiB are free" if math.isfinite(free) else "this system does not say what is free"
+    return size, f"an image's activations take {image / 2**20:.0f} MiB, and {known}"
 
 
 def by_trying(step: Callable[[int], bool], most: int) -> int:
@@ -60,8 +69,6 @@ def by_trying(step: Callable[[int], bool], most: int) -> int:
     Raises:
         UserError: not even two images fit.
     """
-    from transxnet.tasks.failures import is_out_of_memory
-
     size, fitting = LEAST, 0
     while size <= max(most, LEAST):
         try:
@@ -99,16 +106,25 @@ _NOTHING_FITS = (
 )
 
 
-def free_memory() -> float:
-    """Bytes that this process can still take: what is free on the machine, or in its container where that is less."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    free = int(lines["MemAvailable"].split()[0]) * 1024
-    group = Path("/sys/fs/cgroup")
+def free_memory(root: Path = Path("/")) -> float:
+    """Bytes that this process can still take: what is free on the machine, or to its control groups if that is less.
+
+    Args:
+        root: where Linux's own files are; without them, as on other systems, there is no bound that we know.
+    """
     try:
-        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        return free if limit == "max" else min(free, max(0, int(limit) - int(used)))
-    except (OSError, ValueError):
-        return free
+        lines = dict(line.split(":", 1) for line in (root / "proc/meminfo").read_text().splitlines())
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return math.inf
+    free = int(lines["MemAvailable"].split()[0]) * 1024
+    folder = root / "sys/fs/cgroup"
+    for name in ("", *next((line for line in groups if line.startswith("0::")), "").split("/")[1:]):
+        folder /= name
+        with suppress(OSError, ValueError):  # this group has no bound
+            limit, used = (int((folder / file).read_text()) for file in ("memory.max", "memory.current"))
+            free = min(free, max(0, limit - used))
+    return free
 
 
 def _try_step(plan: "Plan", size: int) -> bool:

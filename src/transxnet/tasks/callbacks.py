@@ -2,7 +2,6 @@
 
 import csv
 import io
-import shlex
 import signal
 import threading
 import time
@@ -233,7 +232,7 @@ class GracefulStop(Callback):
 
     def stop(self, what: str) -> NoReturn:
         """Say what became of the training and how to go on."""
-        raise Interrupted(f"{what} Go on with: transxnet train --resume {shlex.quote(str(self.run.path))}")
+        raise Interrupted(f"{what} Go on with: {self.run.resume_command}")
 
 
 def write_rows(path: Path, rows: list[dict[str, float]]) -> None:

@@ -23,7 +23,7 @@ _NEEDED = ("state_dict", "loops", "optimizer_states", "lr_schedulers", "callback
 
 
 class Damaged(UserError):
-    """A checkpoint's bytes are not those that were written."""
+    """A checkpoint's bytes are not those that were written, or the disk does not give them."""
 
 
 class CheckpointFiles(TorchCheckpointIO):
@@ -65,21 +65,20 @@ def read_whole(path: Path) -> Mapping[str, Any]:
     """Read a checkpoint that a training of ours wrote, every byte of it checked, which PyTorch does not do.
 
     Raises:
-        Damaged: it is cut short, overwritten or changed.
-        UserError: the file can't be read at all.
+        Damaged: it is cut short, overwritten or changed, or can't be read at all.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             changed = archive.testzip()
     except OSError as error:
-        raise UserError(f"{path} can't be read: {error.strerror or error}.") from error
+        raise Damaged(f"{path} can't be read: {error.strerror or error}.") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise Damaged(f"{path} is cut short or not a checkpoint: {error}.") from error
     if changed:
         raise Damaged(f"{path} is damaged: the bytes of {changed} in it are not those that were written.")
     try:
         return read_checkpoint(path)
-    except UserError as error:
+    except (UserError, OSError) as error:
         raise Damaged(str(error)) from error
 
 
@@ -90,7 +89,7 @@ def find_checkpoint(run: Run, console: Console) -> Path | None:
         UserError: there are some, and none of them is whole.
     """
     damaged, problems = [], []
-    for path in _there(run):
+    for path in run.checkpoints:
         try:
             epoch = read_whole(path)["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         except Damaged as error:
@@ -133,7 +132,7 @@ def check_fits(run: Run, path: Path, module: Training) -> Mapping[str, Any]:
 
 def last_good(run: Run) -> str:
     """Where a training stands that something ended, in words."""
-    there = _there(run)
+    there = run.checkpoints
     if not there:
         return "No epoch was finished before, so there is nothing to go on from."
     return (
@@ -142,22 +141,18 @@ def last_good(run: Run) -> str:
     )
 
 
-def how_to_go_on(run: Run) -> str:
+def once_mended(run: Run) -> str:
     """What to do after a training whose files could not be written, once that is mended."""
-    there = _there(run)
+    there = run.checkpoints
     state = f"The last good state is {there[0]}. " if there else "Nothing was saved before. "
     known = state if run.path.is_dir() else ""
-    return f"{known}Then go on with: transxnet train --resume {shlex.quote(str(run.path))}"
+    return f"{known}Then go on with: {run.resume_command}"
 
 
 def forget_previous(run: Run) -> None:
     """Remove the checkpoint before the last, which a finished run has no use for."""
     with suppress(OSError):
         run.previous_checkpoint.unlink(missing_ok=True)
-
-
-def _there(run: Run) -> list[Path]:
-    return [path for path in (run.last_checkpoint, run.previous_checkpoint) if path.is_file()]
 
 
 def _cannot_go_on(run: Run, paths: Sequence[Path], why: str) -> str:

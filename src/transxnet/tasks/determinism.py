@@ -11,6 +11,8 @@ import torch
 def deterministic(wanted: bool) -> Iterator[None]:
     """Inside, PyTorch refuses operators that have no deterministic form, and takes that form of the others.
 
+    The first step on a GPU must be made inside, be it a trial: what is set for cuBLAS counts from when that starts.
+
     Args:
         wanted: otherwise nothing changes.
     """

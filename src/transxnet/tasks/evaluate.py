@@ -18,7 +18,7 @@ from transxnet.tasks.config import TrainConfig
 from transxnet.tasks.inference import AnyEvaluation, judge
 from transxnet.tasks.plan_classify import open_data
 from transxnet.tasks.plan_dense import looking, open_dense
-from transxnet.tasks.progress import progress_bar
+from transxnet.tasks.progress import PLAIN, progress_bar
 from transxnet.tasks.results import show_figures
 from transxnet.tasks.task_configs import ClassifyConfig
 from transxnet.tasks.trained import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter, load_trained
@@ -73,9 +73,9 @@ def evaluate(
     else:
         images, what, notes = _annotated_images(trained, text, split, console)
         scale = _scale(trained)
-    console.print(f"{trained.name} on {what}: {len(images):,} images at {scale}", **_PLAIN)
+    console.print(f"{trained.name} on {what}: {len(images):,} images at {scale}", **PLAIN)
     for note in notes:
-        console.print(f"  {note}", **_PLAIN)
+        console.print(f"  {note}", **PLAIN)
     with progress_bar(console, "evaluating", len(images)) as advance:
         batch_size = batch_size or (64 if isinstance(trained, TrainedClassifier) else 2)
         evaluation = judge(trained, images, batch_size, workers, progress=advance)
@@ -84,11 +84,8 @@ def evaluate(
     if out is not None:
         content: dict[str, Any] = {"model": str(model), "data": what, "images": len(evaluation), **figures}
         write_whole(Path(out), json.dumps(content, indent=2))
-        console.print(f"figures     {out}", **_PLAIN)
+        console.print(f"figures     {out}", **PLAIN)
     return evaluation
-
-
-_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 def _check_out(out: Path, overwrite: bool) -> None:

@@ -1,23 +1,22 @@
 """Errors of the hardware and of PyTorch during a training, as what a user can do about them."""
 
-from pathlib import Path
-
 import torch
 from lightning.pytorch.utilities.memory import is_oom_error
 
 from transxnet.errors import UserError
 from transxnet.tasks.choices import processes
 from transxnet.tasks.config import TrainConfig
-from transxnet.tasks.processes import how_to_go_on, is_lost
+from transxnet.tasks.processes import is_lost
+from transxnet.tasks.run import Run
 
 
-def explained(error: Exception, config: TrainConfig, run: Path) -> UserError | None:
+def explained(error: Exception, config: TrainConfig, run: Run | None = None) -> UserError | None:
     """What a user can do about an error of a training, or None where we do not know.
 
     Args:
         error: what the training raised.
         config: its options, resolved.
-        run: its folder.
+        run: its folder, if it has begun.
     """
     text = str(error)
     if is_out_of_memory(error):
@@ -29,10 +28,10 @@ def explained(error: Exception, config: TrainConfig, run: Path) -> UserError | N
             f"a BatchNorm of this model sees a single value a channel in batches of {config.batch_size}, and one value "
             f"has no variance. Give --batch_size 2 or more."
         )
-    if processes(config) > 1 and is_lost(error):
+    if run is not None and processes(config) > 1 and is_lost(error):
         return UserError(
             "one of the processes does not answer any more; it has ended, and may have said why. "
-            f"{how_to_go_on(run)}\n{_first_line(text)}"
+            f"Go on with: {run.resume_command}\n{_first_line(text)}"
         )
     return None
 
@@ -49,8 +48,8 @@ def against_memory(config: TrainConfig) -> str:
         ways.append("--grad_checkpointing computes activations again instead of keeping them, and changes no result")
     assert isinstance(config.batch_size, int)
     batch = config.batch_size
-    least = 4 if getattr(config, "mixup", 0) or getattr(config, "cutmix", 0) else 2
-    if batch // 2 >= least:
+    mixed = getattr(config, "mixup", 0) or getattr(config, "cutmix", 0)  # which take even batches only
+    if batch >= 4 and batch % (4 if mixed else 2) == 0:
         ways.append(
             f"--batch_size {batch // 2} --accumulate {config.accumulate * 2} makes the same updates in smaller steps"
         )

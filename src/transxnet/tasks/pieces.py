@@ -1,17 +1,16 @@
 """A long prediction as numbered pieces in a folder, so that it can stop anywhere and go on.
 
 The folder holds ``images.jsonl``, where the images lie, one a line in their order; ``manifest.json``, what is predicted
-and where in that list each piece starts; and ``pieces/``, a Parquet file for each piece that is done. A file gets its
-name when it is whole, so a piece is there, or it is still to be done.
+and where in that list each piece starts; ``pieces/``, a Parquet file for each piece that is done; ``results/``, what is
+made of them in the end. A file gets its name when it is whole, so a piece is there, or it is still to be done.
 """
 
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
-from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,10 +18,15 @@ from typing import Any, BinaryIO
 from transxnet.data.image_files import ACCEPTED, find_sources
 from transxnet.data.shard_files import Source
 from transxnet.errors import UserError
-from transxnet.files import write_whole
+from transxnet.files import is_half_written, write_whole
+from transxnet.locks import LOCK_FILE, only_process
+from transxnet.reading import read_json
 
 FORMAT = 1
 """Layout of the folder."""
+
+_MANIFEST = "manifest.json"
+_OWN = (_MANIFEST, "images.jsonl", "pieces", "results")
 
 PIECE_IMAGES = 2048
 """Images in a piece, rounded up to whole batches: what is lost at most when a process ends."""
@@ -34,7 +38,7 @@ class Job:
 
     Attributes:
         model: its name, for the user.
-        weights: their fingerprint.
+        weights: the predictor's fingerprint.
         inputs: as they were given.
         root: the folder that relative ones start from.
         top_k: classes of each image.
@@ -92,6 +96,10 @@ class Work:
         """Where a piece's results lie when it is done."""
         return self.folder / "pieces" / f"{piece:08d}.parquet"
 
+    def result_file(self, number: int) -> Path:
+        """Where a file of results lies until it is published."""
+        return self.folder / "results" / f"part-{number:05d}.parquet"
+
     def done(self) -> int:
         """Images whose pieces are done."""
         return self.total - sum(self.pieces[piece][1] for piece in self.to_do())
@@ -116,9 +124,8 @@ class Work:
         return [Source(*json.loads(line)) for line in lines]
 
     def discard(self) -> None:
-        """Remove the folder; what says that there is something to go on with is the first to go."""
-        (self.folder / "manifest.json").unlink()
-        shutil.rmtree(self.folder)
+        """Empty the folder, which :func:`held` then removes."""
+        _empty(self.folder)
 
 
 def open_work(folder: Path, job: Job, overwrite: bool, looking: Callable[[int], Any]) -> Work:
@@ -133,13 +140,14 @@ def open_work(folder: Path, job: Job, overwrite: bool, looking: Callable[[int], 
     Raises:
         UserError: it was started with other options, or the inputs hold no image.
     """
-    manifest = folder / "manifest.json"
+    manifest = folder / _MANIFEST
     if overwrite:
         manifest.unlink(missing_ok=True)
     if manifest.exists():
         return _go_on(folder, job)
-    shutil.rmtree(folder / "pieces", ignore_errors=True)
-    (folder / "pieces").mkdir()
+    _empty(folder)
+    for name in ("pieces", "results"):
+        (folder / name).mkdir()
     with (folder / "images.jsonl").open("wb") as file:
         pieces = _list_images(file, job, looking)
         os.fsync(file.fileno())
@@ -151,33 +159,43 @@ def open_work(folder: Path, job: Job, overwrite: bool, looking: Callable[[int], 
 def held(folder: Path) -> Iterator[None]:
     """Make a folder and keep other processes from working in it; one in which nothing was started is removed.
 
-    The lock ends with this process, however that ends, and its children do not have it. Without locks (on Windows, on
-    some network file systems) two processes do each other no harm but the time: what they write is the same.
-
     Raises:
-        UserError: the folder cannot be made, or another process works in it.
+        UserError: the folder cannot be made or holds what is not ours, or another process works in it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {folder}: {error.strerror}. Choose another --out.") from error
-    with (folder / "lock").open("w") as file:
-        if find_spec("fcntl") is not None:
-            import fcntl
-
+    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name != LOCK_FILE and not _is_own(entry.name))
+    if foreign:
+        raise UserError(
+            f"{folder}, where the work would be kept until it is done, holds {', '.join(foreign[:5])}, which no "
+            "prediction writes. Move that away, or choose another --out."
+        )
+    try:
+        with only_process(folder, "Wait for it, or choose another --out."):
             try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError) as error:
-                raise UserError(
-                    f"another process is at work in {folder}. Wait for it, or choose another --out."
-                ) from error
-            except OSError:  # the file system has no locks
-                pass
-        try:
-            yield
-        finally:
-            if folder.exists() and not (folder / "manifest.json").exists():
-                shutil.rmtree(folder)
+                yield
+            finally:
+                if folder.exists() and not (folder / _MANIFEST).exists():
+                    _empty(folder)
+    finally:
+        with suppress(OSError):  # there is something to go on with
+            folder.rmdir()
+
+
+def _is_own(name: str) -> bool:
+    return name in _OWN or is_half_written(name, _OWN)
+
+
+def _empty(folder: Path) -> None:
+    """Remove what is ours but the lock; what says that there is something to go on with is the first to go."""
+    (folder / _MANIFEST).unlink(missing_ok=True)
+    for entry in [entry for entry in folder.iterdir() if _is_own(entry.name)]:
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def _list_images(file: BinaryIO, job: Job, looking: Callable[[int], Any]) -> list[tuple[int, int]]:
@@ -206,7 +224,7 @@ def _go_on(folder: Path, job: Job) -> Work:
     """The work of a folder, if its job is this one."""
     way_on = "Go on with it by the same options, start over with --overwrite, or choose another --out."
     try:
-        content = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        content = read_json(folder / _MANIFEST)
         before = content["job"] if content["format"] == FORMAT else {}
         pieces = [(offset, rows) for offset, rows in content["pieces"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -216,6 +234,8 @@ def _go_on(folder: Path, job: Job) -> Work:
     for name in (field.name for field in fields(job) if field.name != "model"):
         was, now = before.get(name), getattr(job, name)
         if was != now:
-            what = f"other weights than those of {job.model}" if name == "weights" else f"{name} {was!r}, now {now!r}"
+            what = f"{name} {was!r}, now {now!r}"
+            if name == "weights":
+                what = f"other weights than those of {job.model}, or other class names or preprocessing"
             raise UserError(f"{folder} holds a prediction that was begun with {what}. {way_on}")
     return Work(folder, job, pieces)

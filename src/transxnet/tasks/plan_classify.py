@@ -10,7 +10,7 @@ from torch import nn
 
 from transxnet.data.module import ClassificationData
 from transxnet.data.sources import Source, open_source, without_unreadable
-from transxnet.data.transforms import Preprocessing
+from transxnet.data.transforms import Preprocessing, check_sides
 from transxnet.errors import UserError
 from transxnet.models.create import create_model_with, name_options, own_size, split_tag
 from transxnet.tasks.batch_size import largest_batch
@@ -82,7 +82,10 @@ def plan_classify(config: ClassifyConfig, console: Console, stored_split: Path |
     choices = Choices(config)
     rate = granted.pop("drop_path_rate", 0.0)
     choices.choose("drop_path_rate", rate, "the default" if rate else "the model has no stochastic depth")
-    transforms = Preprocessing.of_model(model, granted.get("img_size") or _size(config, source), config.crop_pct)
+    try:
+        transforms = Preprocessing.of_model(model, granted.get("img_size") or _size(config, source), config.crop_pct)
+    except ValueError as error:
+        raise UserError(f"{error} Give another --crop_pct.") from error
     suits = "suits the sample" if source.img_size else "what the model was designed for"
     choices.choose("img_size", transforms.img_size, suits)
     choices.choose("crop_pct", transforms.crop_pct, "the model's own")
@@ -142,6 +145,7 @@ def _build(config: ClassifyConfig, source: Source, resumed: bool) -> tuple[nn.Mo
 def _try(model: nn.Module, name: str, size: int) -> None:
     """Run one image through, since many networks only then say that they do not take its size."""
     try:
+        check_sides([size])
         with torch.no_grad():
             model.eval()(torch.zeros(1, 3, size, size))
     except (AssertionError, RuntimeError, ValueError) as error:

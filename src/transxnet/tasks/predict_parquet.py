@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
@@ -16,8 +16,11 @@ from transxnet.files import write_whole
 from transxnet.tasks.pieces import Job, Work, held, open_work
 from transxnet.tasks.predict_table import predict_pieces, schema_of
 from transxnet.tasks.predictor import load_predictor
-from transxnet.tasks.progress import long_progress, progress_bar
+from transxnet.tasks.progress import PLAIN, long_progress, progress_bar
 from transxnet.version import __version__
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 Embed = Literal["float32", "float16"]
 
@@ -26,8 +29,6 @@ PARTS = "part-*.parquet"
 
 ROW_GROUP_BYTES = 64 << 20
 """Pieces are put together in memory to groups of about this size, since readers are slow on many small ones."""
-
-_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 def is_table(out: str | Path) -> bool:
@@ -57,7 +58,7 @@ def predict_parquet(
     for package, extra in [("pyarrow", "parquet"), *([("ray", "ray")] if ray else [])]:
         if find_spec(package) is None:
             raise UserError(f"this needs the package {package}: pip install 'transxnet[{extra}]'")
-    folder = out.absolute().with_name(out.absolute().name + ".part")
+    folder = _work_folder(out.resolve(), rows_per_file)
     _check_out(out, rows_per_file, overwrite or (folder / "manifest.json").exists())
     predictor = load_predictor(model, file)
     if embed and not predictor.embeds:
@@ -90,14 +91,21 @@ def predict_parquet(
             work.discard()
             raise UserError(f"none of the {unread:,} images could be read; the last: {last}")
         results = _put_together(work)
-        _publish(results, out, rows_per_file)
+        _publish(results, out.resolve(), rows_per_file)
         work.discard()
     console.print(
         f"{work.total - unread:,} images predicted" + (f", {unread:,} could not be read (see error)" if unread else "")
     )
     where = out if rows_per_file is None else out / PARTS
-    console.print(f"  {where}" + (f" ({len(results)} files)" if rows_per_file else ""), **_PLAIN)
+    console.print(f"  {where}" + (f" ({len(results)} files)" if rows_per_file else ""), **PLAIN)
     return out
+
+
+def _work_folder(out: Path, rows_per_file: int | None) -> Path:
+    """Where the work is kept: on the file system of the results, which then only need to be renamed."""
+    if rows_per_file is not None and out.is_mount():
+        return out / ".part"
+    return out.with_name(out.name + ".part")
 
 
 def _check_out(out: Path, rows_per_file: int | None, may_exist: bool) -> None:
@@ -153,19 +161,27 @@ def _unread(work: Work) -> tuple[int, str | None]:
 
     count, last = 0, None
     for piece in range(len(work.pieces)):
-        table = pq.read_table(work.piece_file(piece), columns=["path", "error"])
-        table = table.filter(pc.field("error").is_valid())
-        if table.num_rows:
-            row = table.slice(table.num_rows - 1).to_pylist()[0]
-            count, last = count + table.num_rows, f"{row['path']}: {row['error']}"
-    return count, last
+        file = work.piece_file(piece)
+        if errors := _errors(pq.read_metadata(file)):
+            count, last = count + errors, file
+    if last is None:
+        return 0, None
+    table = pq.read_table(last, columns=["path", "error"]).filter(pc.field("error").is_valid())
+    row = table.slice(table.num_rows - 1).to_pylist()[0]
+    return count, f"{row['path']}: {row['error']}"
+
+
+def _errors(metadata: "pq.FileMetaData") -> int:
+    """Rows of a piece whose last column, the error, is not null, by its statistics."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    return sum(group.num_rows - group.column(metadata.num_columns - 1).statistics.null_count for group in groups)
 
 
 def _put_together(work: Work) -> list[Path]:
     """Make the files of results from the pieces, still in the folder of the work."""
     results = []
     for number, pieces in enumerate(work.files()):
-        results.append(work.folder / f"part-{number:05d}.parquet")
+        results.append(work.result_file(number))
         write_whole(results[-1], lambda path, pieces=pieces: _join(work, pieces, path))  # type: ignore[misc]
     return results
 
@@ -188,7 +204,7 @@ def _join(work: Work, pieces: Sequence[int], path: Path) -> None:
 
 
 def _publish(results: Sequence[Path], out: Path, rows_per_file: int | None) -> None:
-    """Give the files of results their names, in the place of those of before."""
+    """Give the files of results their names, in the place of those of before; ``out`` is no link."""
     if rows_per_file is None:
         results[0].replace(out)
         return

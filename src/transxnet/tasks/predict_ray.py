@@ -68,7 +68,8 @@ class _Actor:
         self.predictor = load_predictor(model, file)
         if self.predictor.fingerprint != work.job.weights:
             raise UserError(
-                f"{model} on {os.uname().nodename} has other weights than where the prediction was started."
+                f"{model} on {os.uname().nodename} has other weights than where the prediction was started, or other "
+                "class names or preprocessing."
             )
         self.work, self.workers = work, workers
 

@@ -1,10 +1,12 @@
 """What predicting classes needs of a model, wherever that runs."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +30,7 @@ class Predictor:
         name: for the user.
         class_names: C names by class index.
         preprocessing: from a picture to its input.
-        fingerprint: the same for the same weights, and for no others.
+        weights_hash: reads all weights; the same for the same ones, and for no others.
         answer: from images (B, 3, S, S) float32 on the CPU, and whether features are wanted too, to its answer.
         embeds: whether it can give features.
     """
@@ -36,9 +38,15 @@ class Predictor:
     name: str
     class_names: list[str]
     preprocessing: Preprocessing
-    fingerprint: str
+    weights_hash: Callable[[], str]
     answer: Callable[[Tensor, bool], Answer]
     embeds: bool = True
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The same for the same weights, class names and preprocessing, and for no others."""
+        words = [self.weights_hash(), self.class_names, self.preprocessing.to_dict()]
+        return hashlib.sha256(json.dumps(words).encode()).hexdigest()
 
     def probabilities(self, images: Tensor) -> Tensor:
         """(B, C) float32 on the CPU, of images (B, 3, S, S) float32."""
@@ -46,44 +54,25 @@ class Predictor:
 
 
 def classifier_predictor(trained: TrainedClassifier) -> Predictor:
-    """The predictor of a run's classifier, or of a published one; on the GPU where there is one."""
-    device = default_device()
-    fingerprint = fingerprint_of(trained.model)
-    model: Any = placed(trained.model, device)  # timm's networks have methods that modules do not
+    """The predictor of a run's classifier, or of a published one; on the GPU, where there is one, once it is asked."""
 
-    @torch.inference_mode()
+    @cache
+    def ready() -> tuple[Any, torch.device]:  # timm's networks have methods that modules do not
+        device = default_device()
+        return placed(trained.model, device), device
+
     def answer(images: Tensor, embed: bool) -> Answer:
-        images = images.to(device, memory_format=torch.channels_last)
-        if not embed:
-            return model(images).float().cpu(), None
-        features = model.forward_features(images)
-        logits, pooled = model.forward_head(features), model.forward_head(features, pre_logits=True)
-        return logits.float().cpu(), pooled.float().cpu()
+        model, device = ready()  # outside of inference mode, in which the weights would lose their gradients for good
+        with torch.inference_mode():
+            images = images.to(device, memory_format=torch.channels_last)
+            if not embed:
+                return model(images).float().cpu(), None
+            features = model.forward_features(images)
+            logits, pooled = model.forward_head(features), model.forward_head(features, pre_logits=True)
+            return logits.float().cpu(), pooled.float().cpu()
 
-    return Predictor(trained.name, trained.class_names, trained.preprocessing, fingerprint, answer)
-
-
-class Exported(Protocol):
-    """What is asked of an exported file that is open in its runtime."""
-
-    @property
-    def name(self) -> str:
-        """For the user."""
-
-    @property
-    def task(self) -> str:
-        """What it gives."""
-
-    @property
-    def class_names(self) -> list[str]:
-        """C names by class index."""
-
-    @property
-    def preprocessing(self) -> Preprocessing | None:
-        """From a picture to its input."""
-
-    def __call__(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Logits (B, C) of images (B, 3, S, S) float32 on the CPU."""
+    weights_hash = partial(hash_of, trained.model)
+    return Predictor(trained.name, trained.class_names, trained.preprocessing, weights_hash, answer)
 
 
 def exported_predictor(exported: ExportedModel, path: str | Path) -> Predictor:
@@ -108,8 +97,8 @@ def exported_predictor(exported: ExportedModel, path: str | Path) -> Predictor:
         assert isinstance(logits, Tensor)
         return logits.float().cpu(), None
 
-    fingerprint = fingerprint_of_file(Path(path))
-    return Predictor(exported.name, exported.class_names, exported.preprocessing, fingerprint, answer, embeds=False)
+    weights_hash = partial(hash_of_file, Path(path))
+    return Predictor(exported.name, exported.class_names, exported.preprocessing, weights_hash, answer, embeds=False)
 
 
 def load_any(model: str | Path, file: str | Path | None = None) -> Predictor | TrainedDetector | TrainedSegmenter:
@@ -144,7 +133,7 @@ def load_predictor(model: str | Path, file: str | Path | None = None) -> Predict
     return loaded
 
 
-def fingerprint_of(model: nn.Module) -> str:
+def hash_of(model: nn.Module) -> str:
     """SHA-256 over the names and values of a network's tensors."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
@@ -153,7 +142,7 @@ def fingerprint_of(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def fingerprint_of_file(path: Path) -> str:
+def hash_of_file(path: Path) -> str:
     """SHA-256 over a file, and over the one that has the weights of an OpenVINO model."""
     digest = hashlib.sha256()
     for part in files_of(path):

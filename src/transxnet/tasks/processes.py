@@ -1,13 +1,13 @@
 """Several processes that train together: how many there are, and what happens when one of them ends."""
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import torch.distributed as dist
 from lightning.fabric.plugins.environments import SLURMEnvironment
@@ -16,6 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from transxnet.errors import Interrupted, UserError
 from transxnet.tasks.choices import processes
 from transxnet.tasks.config import TrainConfig
+from transxnet.tasks.run import Run
 
 LOOK_EVERY = 0.1
 """Seconds between looks at the processes that this one started."""
@@ -62,43 +63,47 @@ class ProcessWatch(Callback):
     The others end by themselves: their next message to it fails, or Lightning ends them after some seconds.
     """
 
-    def __init__(self, run: Path):
+    _launched: ClassVar[Sequence[subprocess.Popen]] = ()
+    """The processes that this one started: a table's later trainings go on in those of the first."""
+
+    def __init__(self, run: Run):
         self.run = run
         self._done = threading.Event()
         self._looking: threading.Thread | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start to look."""
-        started: Sequence[subprocess.Popen] = getattr(trainer.strategy.launcher, "procs", [])
-        if started:
-            self._looking = threading.Thread(target=self._look, args=(started,), daemon=True)
+        ProcessWatch._launched = getattr(trainer.strategy.launcher, "procs", ()) or self._launched
+        if trainer.world_size > 1 and self._launched:
+            self._looking = threading.Thread(target=self._look, args=(self._launched,), daemon=True)
             self._looking.start()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let the looks find who ended, where a message failed before they did and this process would end first."""
+        """Let the looks find who ended, where a message failed before they did and this process would end first.
+
+        They end here, since Lightning calls no teardown of callbacks after an error.
+        """
         if self._looking is not None and is_lost(exception):
             self._looking.join(SEEN_WITHIN)
+        self._done.set()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Look no more."""
         self._done.set()
 
     def _look(self, started: Sequence[subprocess.Popen]) -> None:
-        while not self._done.wait(LOOK_EVERY):
+        over = False
+        while not over:
+            over = self._done.wait(LOOK_EVERY)  # and once more at the end, which another's may have brought about
             for number, process in enumerate(started, 1):
                 if process.poll() not in (None, 0, Interrupted.exit_status):
                     print(
                         f"process {number} of the training (PID {process.pid}) {_ended(process.returncode)}, so the "
-                        f"training ends. {how_to_go_on(self.run)}",
+                        f"training ends. Go on with: {self.run.resume_command}",
                         file=sys.stderr,
                         flush=True,
                     )
                     return
-
-
-def how_to_go_on(run: Path) -> str:
-    """What to do when a training ended from outside."""
-    return f"Go on with: transxnet train --resume {shlex.quote(str(run))}"
 
 
 def _ended(status: int) -> str:

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,7 @@ def chosen_weights(run: Run, training: Training) -> dict[str, Tensor]:
     except UserError as error:
         raise UserError(
             f"the best epoch's weights are lost: {error} To take the last epoch's, set select to last in "
-            f"{run.config_file} and go on with: transxnet train --resume {shlex.quote(str(run.path))}"
+            f"{run.config_file} and go on with: {run.resume_command}"
         ) from error
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -15,7 +16,7 @@ import yaml
 from transxnet.environment import environment
 from transxnet.errors import UserError
 from transxnet.files import is_half_written, remove_half_written, write_whole
-from transxnet.locks import LOCK_FILE, only_process
+from transxnet.locks import ADVICE, LOCK_FILE, only_process
 from transxnet.reading import read_json, read_yaml
 from transxnet.tasks.config import TrainConfig
 from transxnet.tasks.task_configs import config_of
@@ -53,6 +54,16 @@ class Run:
     detections_file = property(lambda self: self.path / "detections.json")
     report_file = property(lambda self: self.path / "report.html")
 
+    @property
+    def checkpoints(self) -> list[Path]:
+        """Those to go on from that are there, the last before the one before it."""
+        return [path for path in (self.last_checkpoint, self.previous_checkpoint) if path.is_file()]
+
+    @property
+    def resume_command(self) -> str:
+        """The shell command that goes on with the training."""
+        return f"transxnet train --resume {shlex.quote(str(self.path))}"
+
     @staticmethod
     def check_free(path: Path, overwrite: bool) -> None:
         """Raise UserError if a new run in this folder would touch what is there."""
@@ -85,7 +96,7 @@ class Run:
             cls.check_free(path, overwrite)
             try:
                 path.mkdir(parents=True, exist_ok=True)
-                held.enter_context(only_process(path))
+                held.enter_context(only_process(path, f"{ADVICE} Or choose another folder with --out."))
                 cls.check_free(path, overwrite)  # another may have come in between
                 cls(path).clear()
             except OSError as error:
@@ -100,7 +111,8 @@ class Run:
         Of processes that train together the first does it for all.
 
         Raises:
-            UserError: another training is at work in it, or it can't be written.
+            UserError: another training is at work in it.
+            OSError: it can't be written.
         """
         with only_process(self.path) if is_first_process() else nullcontext():
             if is_first_process():
@@ -108,12 +120,18 @@ class Run:
             yield self
 
     def clear(self) -> None:
-        """Remove everything in the folder but the lock."""
-        for entry in list(self.path.iterdir()):
+        """Remove everything in the folder but the lock.
+
+        In an order by which :meth:`check_free` gives a new run what is left, wherever the process is killed.
+        """
+        last = [self.config_file, self.environment_file]
+        for entry in [entry for entry in self.path.iterdir() if entry not in last]:
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
             elif entry.name != LOCK_FILE:
                 entry.unlink()
+        for entry in last:
+            entry.unlink(missing_ok=True)
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
@@ -156,6 +174,18 @@ class Run:
         """Store the environment beside the command and what was chosen for the user."""
         content = {"command": command, "choices": list(choices), "environment": environment()}
         write_whole(self.environment_file, json.dumps(content, indent=2))
+
+    def read_results(self) -> dict[str, Any]:
+        """The figures of the held-out images, beside how many there are and which epoch's weights were kept.
+
+        Raises:
+            UserError: the file is damaged, or not a run's.
+        """
+        try:
+            content = read_json(self.results_file)
+            return {**content, "images": int(content["images"])}
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{self.results_file} is damaged, or not a run's: {error}") from error
 
     def read_metrics(self) -> list[dict[str, float]]:
         """The epochs' figures."""

@@ -22,15 +22,15 @@ from transxnet.data.dense_sources import DenseSource
 from transxnet.data.readers import Stream
 from transxnet.data.split import write_split
 from transxnet.errors import UserError
-from transxnet.files import CannotWrite, next_free, of_the_disk, plain_name, why_not
+from transxnet.files import CannotWrite, next_free, of_the_disk, plain_name, reason, why_not
 from transxnet.tasks.callbacks import BestAndLast, EpochLog, GracefulStop, write_rows
 from transxnet.tasks.checkpoints import (
     CheckpointFiles,
     check_fits,
     find_checkpoint,
     forget_previous,
-    how_to_go_on,
     last_good,
+    once_mended,
 )
 from transxnet.tasks.choices import on_cpu, on_gpu, processes
 from transxnet.tasks.config import TrainConfig
@@ -83,17 +83,18 @@ def train(
     if resume is not None:
         if data is not None or task is not None or recipe is not None or overwrite or options:
             raise UserError("--resume goes on with a run as it was started; give no other option beside it.")
-        with Run.open(resume).reopen() as run, _advice(run):
+        run = Run.open(resume)
+        with _advice(run), run.reopen():
             config = run.read_config()
             check_launch(config, run.path)
             checkpoint = find_checkpoint(run, console)
-            plan = make_plan(config, console, run.stored_split, resumed=checkpoint is not None)
-            training = _prepare(plan, run, console, checkpoint)
-            _say(plan, run, console)
-            if checkpoint is None:
-                what = "no checkpoint was saved before the interruption: starting from the beginning"
-                console.print(what, soft_wrap=True)
             with deterministic(config.deterministic):
+                plan = make_plan(config, console, run.stored_split, resumed=checkpoint is not None)
+                training = _prepare(plan, run, console, checkpoint)
+                _say(plan, run, console)
+                if checkpoint is None:
+                    what = "no checkpoint was saved before the interruption: starting from the beginning"
+                    console.print(what, soft_wrap=True)
                 return _fit(training, console, checkpoint)
     if data is None:
         raise UserError(
@@ -104,13 +105,13 @@ def train(
     if config.out is not None and is_first_process():
         Run.check_free(Path(config.out), overwrite)  # before the data is read, which may take long
     check_launch(config, config.out)
-    plan = make_plan(config, console)
-    with ExitStack() as held:
+    with deterministic(config.deterministic), ExitStack() as held:
+        plan = make_plan(config, console)
         path = Path(os.environ.get(_OUT) or config.out or next_free(Path("runs"), _stem(config)))
         training = _prepare(plan, Run(path), console)
         if is_first_process():
             _fill(plan, held.enter_context(Run.create(path, overwrite)))
-        with _advice(training.run), deterministic(plan.config.deterministic):
+        with _advice(training.run):
             _say(plan, training.run, console)
             return _fit(training, console)
 
@@ -121,12 +122,14 @@ def _advice(run: Run) -> Iterator[None]:
     try:
         yield
     except CannotWrite as error:
-        raise CannotWrite(f"{error} {how_to_go_on(run)}") from error
+        raise CannotWrite(f"{error} {once_mended(run)}") from error
     except OSError as error:
         if run.path.is_dir() and not of_the_disk(error):
             raise
         path = Path(os.fsdecode(error.filename)) if error.filename else run.path  # TensorBoard's is bytes
-        raise CannotWrite(f"{why_not(path, error)} {how_to_go_on(run)}") from error
+        if run.path.is_dir() and not path.absolute().is_relative_to(run.path.absolute()):  # an image, say
+            raise UserError(f"{path}: {reason(error)} {once_mended(run)}") from error
+        raise CannotWrite(f"{why_not(path, error)} {once_mended(run)}") from error
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ class _Prepared:
 def _prepare(plan: Plan, run: Run, console: Console, checkpoint: Path | None = None) -> _Prepared:
     module = plan.training()
     log, stop, files = EpochLog(run, console), GracefulStop(run), CheckpointFiles(run, checkpoint)
-    callbacks: list[Callback] = [log, stop, BestAndLast(run, module.monitor, console), ProcessWatch(run.path)]
+    callbacks: list[Callback] = [log, stop, BestAndLast(run, module.monitor, console), ProcessWatch(run)]
     try:
         trainer = _trainer(run, plan.config, console, callbacks, files)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
@@ -188,7 +191,7 @@ def _fit(training: _Prepared, console: Console, checkpoint: Path | None = None) 
     except (RuntimeError, ValueError, MemoryError) as error:
         if training.stop.asked:  # a cluster that ends a job ends the workers too, and they may be quicker
             training.stop.stop("stopped at once; what came after the last save is lost.")
-        if (known := explained(error, plan.config, run.path)) is not None:
+        if (known := explained(error, plan.config, run)) is not None:
             raise known from error
         raise
     finally:

@@ -1,7 +1,6 @@
 """Trained models: stored in a run folder, and built again from it or from published weights."""
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from transxnet.data.class_names import COCO_CLASSES
 from transxnet.data.labels import imagenet_synsets
-from transxnet.data.transforms import Preprocessing
+from transxnet.data.transforms import Preprocessing, check_sides
 from transxnet.errors import UserError
 from transxnet.files import write_whole
 from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN, create_detector, create_segmenter
@@ -29,9 +28,6 @@ from transxnet.version import __version__
 
 FORMAT = 1
 """Layout of a run folder; raised when an older version could misread it."""
-
-MAX_SIDE = 16384
-"""Largest side in pixels that a stored description may resize images to: memory goes by it."""
 
 PUBLISHED_SCALE = (2048, 512)
 """Longer and shorter side that the published segmenters' photographs are resized to fit, in pixels."""
@@ -211,13 +207,7 @@ def _check_description(description: Mapping[str, Any]) -> None:
         raise ValueError(f"its task is {description['task']!r}; accepted: {', '.join(CONFIGS)}")
     if "checkpoint" in args:
         raise ValueError("its model_args name a checkpoint, and the weights are those beside it")
-    sides = [preprocessing.get("img_size", 1), *preprocessing.get("scale", (1, 1))]
+    sides = [*preprocessing.get("scale", ())]
     for given in (args.get(name) for name in ("img_size", "min_size", "max_size")):
         sides += given if isinstance(given, list) else [] if given is None else [given]
-    if not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
-        raise ValueError(f"it resizes images to {sides}; accepted are 1 to {MAX_SIDE} pixels")
-    numbers = [*preprocessing.get("mean", ()), *preprocessing.get("std", ()), preprocessing.get("crop_pct", 1.0)]
-    if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
-        raise ValueError(f"its preprocessing holds {numbers}, which are not all numbers")
-    if not all(preprocessing.get("std", (1.0,))) or preprocessing.get("crop_pct", 1.0) < 0.1:
-        raise ValueError("its preprocessing divides by zero, or keeps next to nothing of an image")
+    check_sides(sides)

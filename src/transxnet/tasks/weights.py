@@ -64,8 +64,7 @@ def read_weights(path: Path) -> Mapping[str, Any]:
     """The tensors of a run folder, finished or not, of one of its checkpoints, or what another file holds."""
     if path.is_dir():
         run = Run.open(path)
-        finished = run.weights_file.is_file() or not run.last_checkpoint.is_file()
-        path = run.weights_file if finished else run.last_checkpoint
+        path = run.weights_file if run.weights_file.is_file() else next(iter(run.checkpoints), run.weights_file)
     content = read_checkpoint(path)
     return kept_weights(content["state_dict"]) if _LIGHTNING in content else content
 

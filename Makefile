@@ -42,7 +42,7 @@ $(VENV)-oldest/.installed: requirements-oldest.txt
 
 ## Interrupt trainings at every point and at random, and let their disks fail: up to an hour, with a table at the end.
 torture: setup
-	$(BIN)/python -m pytest -m '' tests/torture
+	$(BIN)/python -m pytest -n auto --dist worksteal -m '' tests/torture
 
 lint: setup
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ import pytest
 
 from tests.torture.runs import Server, Whole
 
+_NOTE = "tried"
 _TRIED: Counter[tuple[str, str, str]] = Counter()
 
 
@@ -33,13 +34,19 @@ def whole(server, tmp_path_factory) -> Callable[[str], Whole]:
 
 
 @pytest.fixture
-def tried() -> Callable[[str, str, str], None]:
+def tried(request) -> Callable[[str, str, str], None]:
     """Note a training, a fault and the outcome for the table."""
 
     def note(training: str, fault: str, outcome: str) -> None:
-        _TRIED[training, fault, outcome] += 1
+        request.node.user_properties.append((_NOTE, (training, fault, outcome)))  # which xdist brings from its workers
 
     return note
+
+
+def pytest_runtest_logreport(report) -> None:
+    """Gather what a test noted."""
+    if report.when == "call":
+        _TRIED.update(tuple(what) for name, what in report.user_properties if name == _NOTE)
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ class HfPictures:
 
     def __getitem__(self, index: int) -> Image.Image:
         try:
-            with self.reader[index][0] as file:
+            with self.reader[int(index)][0] as file:
                 return open_image(file.read())
         except OSError as error:
             raise UnreadableImage(error.strerror or str(error)) from error

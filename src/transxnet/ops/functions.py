@@ -9,6 +9,9 @@ from torch import Tensor
 from transxnet.ops import cpu, products, reference, resampling
 from transxnet.ops.dispatch import choose
 
+_AUTOCASTING = frozenset(filter(torch.amp.is_autocast_available, ("cpu", "cuda", "mps", "xpu")))
+"""Asked once, since the compiler of torch 2.11 can't trace the question."""
+
 
 def dynamic_depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Depthwise convolution in which every sample brings its own kernels (Sec. III-B1), stride 1, same size.
@@ -120,7 +123,7 @@ def _autocast(x: Tensor) -> Tensor:
     """The tensor in the type that autocast, if it is on, gives to convolutions and matrix products."""
     device = x.device.type
     if (
-        torch.amp.is_autocast_available(device)
+        device in _AUTOCASTING
         and torch.is_autocast_enabled(device)
         and x.dtype in (torch.float32, torch.bfloat16, torch.float16)
     ):

@@ -539,6 +539,9 @@ def test_compiling_the_whole_graph_changes_nothing(tiny, train, checkpointing):
     assert_same(trace(model, x, torch.compile(model, backend="aot_eager", fullgraph=True)), truth, atol=1e-10)
 
 
+@pytest.mark.skipif(
+    torch.__version__.startswith("2.11."), reason="on CPUs, its Inductor can't lower convolutions with computed kernels"
+)
 def test_inductor_compiles_the_token_mixer(randomize):
     torch.compiler.reset()
     mixer, x = randomize(DMixer(16, sr_ratio=2)).eval(), torch.randn(2, 16, 6, 6)

@@ -125,6 +125,7 @@ class ClassifierForm(FourStages):
         """Replace the classifier by a new one, and on request the pooling before it."""
         self.num_classes = num_classes
         self.head.reset(num_classes, global_pool)
+        self.head.to(next(self.stages.parameters()))  # timm before 1.0.29 makes it in float32 on the CPU
 
 
 class FeaturesForm(FourStages):

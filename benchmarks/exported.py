@@ -1,11 +1,12 @@
 """Exported networks in their runtimes, in turns: images a second, and how many times the first one's.
 
-    python benchmarks/exported.py --batch 16 --rounds 5 --out benchmarks/results/exported-cpu-b16.json
+    python -m benchmarks.exported --batch 16 1 --rounds 5 --out benchmarks/results/exported-cpu-224.json
 
-"published" is ``benchmarks/plain_reference.py``, the network computed as the published code computes it, exported like
-the others; "ours" what ``transxnet export`` makes of the same network with a fixed batch, and "ours-open" with an open
-one. Weights are random. Every network of a runtime is open at once; a round measures each for a while, in turns, so
-that what else the machine does falls on all of them.
+"published" is ``benchmarks/plain_reference.py``, the network computed as the published code computes it; it and timm's
+networks go the plain way, PyTorch's ONNX exporter and the runtime's own converter. "ours" is what ``transxnet export``
+makes of the same network with a fixed batch, and "ours-open" with an open one. Weights are random. Every network of a
+runtime is open at once; a round measures each for a while, in turns, so that what else the machine does falls on all of
+them.
 """
 
 import argparse
@@ -17,8 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import openvino
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from benchmarks.plain_reference import compute_plainly
 from transxnet.deploy.exportable import inference_form
@@ -62,8 +65,19 @@ def write(name: str, variant: str, runtime: str, batch: int, size: int, folder: 
     graph = ClassifierGraph(plain, network(name, variant, size)).eval()
     dynamic = ("batch",) if name.endswith("-open") else ()
     program = trace(graph, example((size, size), batch, False, dynamic), dynamic)
-    format_module(format).write(program, ["logits"], {}, dtype, path)
+    if name.startswith("ours"):
+        format_module(format).write(program, ["logits"], {}, dtype, path)
+    else:
+        write_plainly(program, format, path)
     return path
+
+
+def write_plainly(program: ExportedProgram, format: str, path: Path) -> None:
+    """Export without what this project does beyond PyTorch's exporter; that of OpenVINO goes by way of ONNX too."""
+    onnx = path.with_suffix(".onnx")
+    torch.onnx.export(program, (), onnx, dynamo=True, input_names=["images"], output_names=["logits"], verbose=False)
+    if format == "openvino":
+        openvino.save_model(openvino.convert_model(onnx), path, compress_to_fp16=False)
 
 
 def rate(session: Callable[[Tensor], Any], images: Tensor, seconds: float) -> float:

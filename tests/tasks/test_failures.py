@@ -1,5 +1,7 @@
 """Errors of the hardware during a training, as what can be done about them."""
 
+import threading
+
 import pytest
 import torch
 from photographs import QUICK
@@ -7,7 +9,7 @@ from photographs import QUICK
 from transxnet.errors import UserError
 from transxnet.tasks.choices import processes
 from transxnet.tasks.classify import Classifier
-from transxnet.tasks.failures import explained
+from transxnet.tasks.failures import explained, said_once
 from transxnet.tasks.processes import check_launch
 from transxnet.tasks.run import Run
 from transxnet.tasks.task_configs import ClassifyConfig, DetectConfig
@@ -94,3 +96,23 @@ def test_processes_that_the_options_do_not_speak_of_are_refused(torchrun, tmp_pa
 def test_alone_nothing_is_refused():
     check_launch(config(accelerator="cpu"), None)
     check_launch(config(accelerator="cpu", devices=2), None)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_error_that_a_thread_keeps_for_the_next_who_speaks_to_it_is_not_printed(monkeypatch, kept):
+    printed = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: printed.append(args.exc_value))
+
+    class Writer(threading.Thread):
+        exception = None
+
+        def run(self):
+            error = OSError("the disk is gone")
+            self.exception = error if kept else None
+            raise error
+
+    with said_once():
+        writer = Writer()
+        writer.start()
+        writer.join()
+    assert len(printed) == (0 if kept else 1)

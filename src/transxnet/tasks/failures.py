@@ -1,5 +1,9 @@
 """Errors of the hardware and of PyTorch during a training, as what a user can do about them."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from lightning.pytorch.utilities.memory import is_oom_error
 
@@ -63,3 +67,22 @@ def against_memory(config: TrainConfig) -> str:
 
 def _first_line(text: str) -> str:
     return text.strip().partition("\n")[0].partition(" This is typically")[0][:300] or "out of memory"
+
+
+@contextmanager
+def said_once() -> Iterator[None]:
+    """Keep Python from printing the errors of threads that keep them for whoever speaks to them next.
+
+    TensorBoard's writer does: an error of the disk ends the training where the next figure is written.
+    """
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is None or getattr(args.thread, "exception", None) is not args.exc_value:
+            before(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before

@@ -35,7 +35,7 @@ from transxnet.tasks.checkpoints import (
 from transxnet.tasks.choices import on_cpu, on_gpu, processes
 from transxnet.tasks.config import TrainConfig
 from transxnet.tasks.determinism import deterministic
-from transxnet.tasks.failures import explained
+from transxnet.tasks.failures import explained, said_once
 from transxnet.tasks.plan import Plan, make_plan
 from transxnet.tasks.processes import ProcessWatch, check_launch
 from transxnet.tasks.results import chosen_weights, write_results
@@ -120,7 +120,8 @@ def train(
 def _advice(run: Run) -> Iterator[None]:
     """Say with a failure of the disk how to go on."""
     try:
-        yield
+        with said_once():
+            yield
     except CannotWrite as error:
         raise CannotWrite(f"{error} {once_mended(run)}") from error
     except OSError as error:

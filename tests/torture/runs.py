@@ -174,8 +174,14 @@ _OF_THE_RUN = (
 """What of a checkpoint is of its time, its place, or of Lightning's count of steps for loggers, which it gets wrong."""
 
 
+_EVER_VALIDATED = ".val_loop.batch_progress.total"
+"""Lightning's count of all batches that it ever validated: a validation that was stopped is done again, and counted."""
+
+
 def _unlike(one: Any, other: Any, where: str = "") -> list[str]:
     """Where two checkpoints differ."""
+    if where.endswith(_EVER_VALIDATED):
+        return []
     if isinstance(other, dict) and isinstance(one, dict):
         if where.endswith("best_k_models"):
             one, other = {"": [*one.values()]}, {"": [*other.values()]}

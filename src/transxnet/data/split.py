@@ -25,6 +25,7 @@ def stratified_split(strata: Sequence | np.ndarray, fraction: float, seed: int) 
     """
     _, group = np.unique(np.asarray(strata), axis=0, return_inverse=True)
     generator = np.random.default_rng(seed)
+    group = group.ravel()  # NumPy 2.0 gives it the shape of the rows
     sizes = np.bincount(group)
     counts = np.clip((sizes * fraction).astype(int), np.minimum(1, sizes - 1), sizes - 1)
     left = max(0, round(len(group) * fraction) - counts.sum())

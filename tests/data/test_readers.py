@@ -28,7 +28,6 @@ NUMBERS = ["0", "1", "2"]
 
 OLD_READERS = version.parse(timm.__version__) < version.parse("1.0.31")
 UNNAMED = pytest.mark.skipif(OLD_READERS, reason="timm's older reader opens no Hugging Face labels without names")
-COUNTED = pytest.mark.skipif(OLD_READERS, reason="timm's older stream counts no batches without workers")
 
 
 def encode(image: Image.Image, form: str = "PNG", **options) -> bytes:
@@ -170,7 +169,7 @@ class Seen(LightningModule):
         self.values += batch[0].tolist()
 
 
-@pytest.mark.parametrize("workers", [pytest.param(0, marks=COUNTED), 1, 2])
+@pytest.mark.parametrize("workers", [0, 1, 2])
 def test_a_stream_gives_every_sample_in_whole_batches_of_another_order_each_epoch(shards, workers, recwarn):
     images = stream(shards(train=[6, 6]), "train", 12)
     loader = make_loader(images.training_dataset(first_value, 4, workers, seed=0), 4, workers, drop_last=True)

@@ -78,7 +78,7 @@ class Stream:
         It deals in whole batches for each worker, so that an epoch may repeat some items and leave others out.
         """
         dataset = self._open(transform, is_training=True, batch_size=batch_size, seed=seed)
-        dataset.set_loader_cfg(num_workers=workers)  # its length depends on them
+        dataset.set_loader_cfg(num_workers=max(1, workers))  # its length is shared out to them; this process is one
         return _Epochs(dataset, first_epoch)
 
     def evaluation_dataset(self, transform: Callable) -> IterableDataset:

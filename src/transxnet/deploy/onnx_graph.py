@@ -1,5 +1,6 @@
 """What makes an ONNX graph lean where PyTorch's exporter leaves work to the runtime."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,45 +14,57 @@ def translations(queries_last: bool) -> dict[Any, Any]:
         queries_last: lay attention's scores out as keys x queries.
     """
     return {
-        torch.ops.aten.scaled_dot_product_attention.default: attention_queries_last if queries_last else attention,
+        torch.ops.aten.scaled_dot_product_attention.default: attention(
+            _keys_by_queries if queries_last else _queries_by_keys
+        ),
         torch.ops.aten.group_norm.default: group_norm,
     }
 
 
-def attention(
-    query: Any,
-    key: Any,
-    value: Any,
-    attn_mask: Any = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Any:
-    """``F.scaled_dot_product_attention`` with a bias as two products and a softmax.
+def attention(plain: Callable[[Any, Any, Any, Any, Any], Any]) -> Callable[..., Any]:
+    """The translation of ``F.scaled_dot_product_attention``, where it has no more than a bias.
 
-    The scale goes to the keys, which are few; the exporter scales keys and queries, and reshapes the keys twice.
+    Args:
+        plain: attention of query, key, value, bias or None, and the scale, as two products and a softmax. The scale is
+            to go to the keys, which are few; the exporter scales keys and queries, and reshapes the keys twice.
     """
+
+    def translation(
+        query: Any,
+        key: Any,
+        value: Any,
+        attn_mask: Any = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Any:
+        import onnx_ir
+        from onnxscript.function_libs.torch_lib.ops.nn import aten_scaled_dot_product_attention
+
+        head_dim = query.shape[3]
+        masked = attn_mask is not None and attn_mask.dtype == onnx_ir.DataType.BOOL
+        if is_causal or enable_gqa or masked or dropout_p or not isinstance(head_dim, int):
+            return aten_scaled_dot_product_attention(
+                query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa
+            )
+        factor = _opset().CastLike(head_dim**-0.5 if scale is None else scale, query)
+        return plain(query, key, value, attn_mask, factor)
+
+    return translation
+
+
+def _queries_by_keys(query: Any, key: Any, value: Any, bias: Any, factor: Any) -> Any:
+    """Scores of queries x keys (B, h, N, M)."""
     op = _opset()
-    if not _is_plain(query, attn_mask, dropout_p, is_causal, enable_gqa):
-        return _own_attention(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
-    scores = op.MatMul(query, op.Mul(op.Transpose(key, perm=_SWAPPED), _scale(query, scale)))
-    if attn_mask is not None:
-        scores = op.Add(scores, attn_mask)
+    scores = op.MatMul(query, op.Mul(op.Transpose(key, perm=_SWAPPED), factor))
+    if bias is not None:
+        scores = op.Add(scores, bias)
     return op.MatMul(op.Softmax(scores, axis=-1), value)
 
 
-def attention_queries_last(
-    query: Any,
-    key: Any,
-    value: Any,
-    attn_mask: Any = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Any:
-    """The same with scores of keys x queries (B, h, M, N), of which the softmax goes over the keys.
+def _keys_by_queries(query: Any, key: Any, value: Any, bias: Any, factor: Any) -> Any:
+    """Scores of keys x queries (B, h, M, N), of which the softmax goes over the keys.
 
     OSRA's queries are a map's channels x positions, and so is its result: here neither is transposed. And the last
     axis is what a runtime computes in vectors: its length should be that of the many queries and not of the 49 keys.
@@ -59,43 +72,22 @@ def attention_queries_last(
     for products in bfloat16 take pairs. Together 11% of T's time in bfloat16, 3% in float32 (batch 16, an Intel Xeon).
     """
     op = _opset()
-    if not _is_plain(query, attn_mask, dropout_p, is_causal, enable_gqa):
-        return _own_attention(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
     count = key.shape[2]
-    odd = isinstance(count, int) and count % 2 == 1 and attn_mask is not None and attn_mask.shape[3] == count
-    if attn_mask is not None:
-        attn_mask = op.Transpose(attn_mask, perm=_SWAPPED)
+    odd = isinstance(count, int) and count % 2 == 1 and bias is not None and bias.shape[3] == count
+    if bias is not None:
+        bias = op.Transpose(bias, perm=_SWAPPED)
     if odd:
         one_more, axis = op.Constant(value_ints=[0, 1]), op.Constant(value_ints=[2])
         key, value = (op.Pad(x, one_more, None, axis) for x in (key, value))
-        attn_mask = op.Pad(attn_mask, one_more, op.CastLike(float("-inf"), attn_mask), axis)
-    scores = op.MatMul(op.Mul(key, _scale(query, scale)), op.Transpose(query, perm=_SWAPPED))
-    if attn_mask is not None:
-        scores = op.Add(scores, attn_mask)
+        bias = op.Pad(bias, one_more, op.CastLike(float("-inf"), bias), axis)
+    scores = op.MatMul(op.Mul(key, factor), op.Transpose(query, perm=_SWAPPED))
+    if bias is not None:
+        scores = op.Add(scores, bias)
     out = op.MatMul(op.Transpose(value, perm=_SWAPPED), op.Softmax(scores, axis=-2))
     return op.Transpose(out, perm=_SWAPPED)
 
 
 _SWAPPED = [0, 1, 3, 2]
-
-
-def _is_plain(query: Any, attn_mask: Any, dropout_p: float, is_causal: bool, enable_gqa: bool) -> bool:
-    """Whether attention is what the translations here know: with a bias that is added, or none."""
-    import onnx_ir
-
-    masked = attn_mask is not None and attn_mask.dtype == onnx_ir.DataType.BOOL
-    return isinstance(query.shape[3], int) and not (is_causal or enable_gqa or masked or dropout_p)
-
-
-def _own_attention(*arguments: Any) -> Any:
-    """The exporter's own translation."""
-    from onnxscript.function_libs.torch_lib.ops.nn import aten_scaled_dot_product_attention
-
-    return aten_scaled_dot_product_attention(*arguments)
-
-
-def _scale(query: Any, scale: float | None) -> Any:
-    return _opset().CastLike(query.shape[3] ** -0.5 if scale is None else scale, query)
 
 
 def _opset() -> Any:

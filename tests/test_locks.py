@@ -73,11 +73,12 @@ def test_a_dead_process_holds_nothing_though_its_workers_live(tmp_path):
         os.close(descriptor)
 
 
-def test_a_file_system_without_locks_goes_by_the_file(tmp_path, monkeypatch):
-    def flock(descriptor, operation):
-        raise OSError(errno.ENOLCK, "No locks available")
+def no_locks(descriptor, operation):
+    raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(fcntl, "flock", flock)
+
+def test_a_file_system_without_locks_goes_by_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     with (
         only_process(tmp_path),
         pytest.raises(InUse, match=r"if that process is no more, remove .*\.lock"),
@@ -103,10 +104,7 @@ def test_a_full_disk_keeps_nobody_out_whom_the_system_lets_in(tmp_path, monkeypa
 
 
 def test_a_full_disk_without_locks_is_said(tmp_path, monkeypatch):
-    def flock(descriptor, operation):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     with monkeypatch.context() as disk:
         disk.setattr(os, "write", full)
         with pytest.raises(CannotWrite, match=r"cannot write .*\.lock: No space left on device\. Make room there"):

@@ -103,7 +103,7 @@ class SourceList:
             weakref.finalize(self, _remove, self._path, os.getpid())
             with open(descriptor, "wb") as file:
                 for source in find_sources([str(one) for one in inputs]):
-                    file.write(json.dumps(source).encode() + b"\n")
+                    file.write(source.to_line())
                     self._count += 1
         except OSError as error:
             raise CannotWrite(why_not(Path(tempfile.gettempdir()), error)) from error
@@ -112,14 +112,9 @@ class SourceList:
         return self._count
 
     def lines(self) -> Iterator[bytes]:
-        """A line for each image; :meth:`source` reads them."""
+        """A line for each image; :meth:`Source.of_line` reads them."""
         with open(self._path, "rb") as file:
             yield from file
-
-    @staticmethod
-    def source(line: bytes) -> Source:
-        """What a line stands for."""
-        return Source(*json.loads(line))
 
 
 def _remove(path: str, maker: int) -> None:
@@ -152,7 +147,7 @@ class FilesDataset(IterableDataset):
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         for i, line in enumerate(self.sources.lines()):
             if i // self.batch_size % workers == number:
-                source = self.sources.source(line)
+                source = Source.of_line(line)
                 yield source.name, *decoded(source, self.transform)
 
 

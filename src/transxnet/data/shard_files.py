@@ -1,5 +1,6 @@
 """WebDataset shards: tar files of images, found by names in braces and read at the places where the images lie."""
 
+import json
 import os
 import re
 import tarfile
@@ -28,6 +29,15 @@ class Source(NamedTuple):
     file: str
     offset: int | None = None
     size: int | None = None
+
+    def to_line(self) -> bytes:
+        """A line of a list of images; :meth:`of_line` reads it."""
+        return json.dumps(self, separators=(",", ":")).encode() + b"\n"
+
+    @classmethod
+    def of_line(cls, line: bytes) -> "Source":
+        """What a line of :meth:`to_line` stands for."""
+        return cls(*json.loads(line))
 
     def read(self, root: str = "") -> str | bytes:
         """What ``open_image`` takes: the path of a file below the root, or the bytes of a member.

@@ -121,7 +121,7 @@ class Work:
     @staticmethod
     def sources(lines: Sequence[bytes]) -> list[Source]:
         """Where the images of some lines lie."""
-        return [Source(*json.loads(line)) for line in lines]
+        return [Source.of_line(line) for line in lines]
 
     def discard(self) -> None:
         """Empty the folder, which :func:`held` then removes."""
@@ -203,7 +203,7 @@ def _list_images(file: BinaryIO, job: Job, looking: Callable[[int], Any]) -> lis
     for size in cycle(job.piece_sizes()):
         offset, rows = file.tell(), 0
         for source in islice(sources, size):
-            file.write(json.dumps(source, separators=(",", ":")).encode() + b"\n")
+            file.write(source.to_line())
             rows += 1
         if not rows:
             break

@@ -25,8 +25,7 @@ def measure(name: str, size: int, batch: int, stages: int) -> dict[str, float]:
 
     torch.manual_seed(0)
     model = timm.create_model(name, img_size=size).train()
-    for stage in model.stages[:stages]:
-        stage.grad_checkpointing = True
+    model.set_grad_checkpointing(stages=stages)
     images, labels = torch.randn(batch, 3, size, size), torch.randint(0, 1000, (batch,))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)

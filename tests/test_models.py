@@ -525,6 +525,12 @@ def test_checkpointing_can_be_switched_off_again(tiny):
     assert not any(stage.grad_checkpointing for stage in model.stages)
 
 
+def test_the_first_stages_can_be_checkpointed_alone(tiny):
+    model = tiny()
+    model.set_grad_checkpointing(stages=2)
+    assert [stage.grad_checkpointing for stage in model.stages] == [True, True, False, False]
+
+
 @pytest.mark.parametrize(
     ("train", "checkpointing"),
     [(False, False), (True, False), (True, True)],

@@ -38,6 +38,7 @@ def test_memory_that_is_not_enough_says_what_would_help(photos, tmp_path, quiet,
         train(photos, out=tmp_path / "run", console=quiet, **QUICK)
     text = str(caught.value)
     assert "The memory is not enough for batch_size 8. What helps: --grad_checkpointing computes" in text
+    assert "(--checkpointed_stages 2 in its place" not in text  # which only our networks know
     assert "--batch_size 4 --accumulate 2 makes the same updates" in text
     assert "--precision bf16-mixed" in text
     assert "a smaller --img_size than 32" in text
@@ -49,6 +50,10 @@ def test_what_is_in_use_already_is_not_advised(tmp_path):
     text = str(explained(MemoryError(), used, run))
     assert "grad_checkpointing" not in text and "precision" not in text and "--batch_size" not in text
     assert "--batch_size 2 --accumulate 6" in str(explained(MemoryError(), config(batch_size=4, accumulate=3), run))
+    ours, some = dict(model="transxnet_n"), dict(model="transxnet_n", checkpointed_stages=2)
+    assert "(--checkpointed_stages 2 in its place" in str(explained(MemoryError(), config(**ours), run))
+    text = str(explained(MemoryError(), config(**some), run))
+    assert "--grad_checkpointing" in text and "checkpointed_stages" not in text
     for mixed in ({"mixup": 0.2}, {"cutmix": 1.0}):  # they pair the images of a batch
         assert "--batch_size" not in str(explained(MemoryError(), config(batch_size=50, **mixed), run))
         assert "--batch_size 26 --acc" in str(explained(MemoryError(), config(batch_size=52, **mixed), run))

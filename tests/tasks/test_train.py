@@ -156,6 +156,8 @@ def test_a_training_can_run_outside_of_the_main_thread(photos, tmp_path, console
         (dict(batch_size=64), "batch_size 64 is more than the 36 training images"),
         (dict(model="test_vit", img_size=33), "test_vit does not take images of 33x33: .*divisible by patch size"),
         (dict(model="vgg11", grad_checkpointing=True), "vgg11 has no gradient checkpointing"),
+        (dict(model="test_vit", checkpointed_stages=2), "test_vit is checkpointed whole or not at all. Give --grad_ch"),
+        (dict(checkpointed_stages=5), "checkpointed_stages must be a number of stages from 1 to 4, got 5"),
         (dict(img_size=20000), "accepted are 1 to 16384 pixels. Give another --img_size"),
         (dict(crop_pct=0.05), "keeps next to nothing of an image. Give another --crop_pct"),
         (dict(num_clases=3), "no option 'num_clases'. Did you mean 'num_classes'"),

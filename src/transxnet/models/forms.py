@@ -20,10 +20,15 @@ class FourStages(nn.Module):
     feature_info: Any
     num_features: int
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep only each block's input for the backward pass and compute the rest again: less memory, more time."""
-        for stage in self.stages:
-            stage.grad_checkpointing = enable
+    def set_grad_checkpointing(self, enable: bool = True, stages: int = 4) -> None:
+        """Keep only each block's input for the backward pass and compute the rest again: less memory, more time.
+
+        Args:
+            enable: or keep everything again.
+            stages: of how many stages from the first, which has the largest maps.
+        """
+        for i, stage in enumerate(self.stages):
+            stage.grad_checkpointing = enable and i < stages
 
     def group_matcher(self, coarse: bool = False) -> dict:
         """Patterns that sort the parameters into layers from the input up, for layer-wise rates."""

@@ -65,6 +65,8 @@ class TrainConfig:
         num_nodes: machines.
         strategy: Lightning's name, such as ddp or fsdp.
         grad_checkpointing: compute activations again in the backward pass: less memory, more time.
+        checkpointed_stages: of how many stages of one of our networks, from the first, whose maps are the largest; by
+            default of all if grad_checkpointing, else of none.
         compile: compile the model with torch.compile.
         deterministic: let nothing compute whose result may differ from one run to the next on the same machine.
 
@@ -88,13 +90,14 @@ class TrainConfig:
         ),
         "augmentation": ("hflip", "vflip"),
         "hardware": (
-            "workers", "precision", "accelerator", "devices", "num_nodes", "strategy", "grad_checkpointing", "compile",
-            "deterministic",
+            "workers", "precision", "accelerator", "devices", "num_nodes", "strategy", "grad_checkpointing",
+            "checkpointed_stages", "compile", "deterministic",
         ),
     }  # fmt: skip
     """Which options belong together, for the help."""
     RULES: ClassVar[dict[str, Rule]] = {
         **dict.fromkeys(("epochs", "accumulate", "num_nodes", "val_every"), COUNT),
+        "checkpointed_stages": (lambda value: 1 <= value <= 4, "must be a number of stages from 1 to 4"),
         "batch_size": (lambda value: value == "auto" or value >= 1, "must be a whole number of at least 1, or auto"),
         **dict.fromkeys(("hflip", "vflip"), SHARE),
         **dict.fromkeys(("drop_path_rate", "ema_decay"), RATE),
@@ -140,6 +143,7 @@ class TrainConfig:
     num_nodes: int = 1
     strategy: str = "auto"
     grad_checkpointing: bool = False
+    checkpointed_stages: int | None = None
     compile: bool = False
     deterministic: bool = False
 

@@ -50,6 +50,8 @@ def against_memory(config: TrainConfig) -> str:
     ways = []
     if not config.grad_checkpointing:
         ways.append("--grad_checkpointing computes activations again instead of keeping them, and changes no result")
+        if config.checkpointed_stages is None and config.model.startswith("transxnet"):
+            ways[-1] += " (--checkpointed_stages 2 in its place: only the largest of them, in less time)"
     assert isinstance(config.batch_size, int)
     batch = config.batch_size
     mixed = getattr(config, "mixup", 0) or getattr(config, "cutmix", 0)  # which take even batches only

@@ -14,6 +14,7 @@ from transxnet.data.dense_sources import DenseSource
 from transxnet.data.sources import Source
 from transxnet.errors import UserError, nearest
 from transxnet.models.create import check_name, name_options, without_tag
+from transxnet.models.forms import FourStages
 from transxnet.tasks.choices import processes
 from transxnet.tasks.config import TrainConfig
 from transxnet.tasks.training import Training
@@ -116,9 +117,22 @@ def check_names(config: TrainConfig) -> None:
         raise UserError(f"there is no checkpoint {config.checkpoint}. Accepted: a run folder or a file of weights.")
 
 
-def checkpoint_gradients(module: nn.Module, name: str) -> None:
-    """Let a network compute its activations again in the backward pass; raises UserError for one that can't."""
+def checkpoint_gradients(network: nn.Module, config: TrainConfig) -> None:
+    """Let a network compute its activations again in the backward pass, if and where the options say so.
+
+    Raises:
+        UserError: it can't.
+    """
+    stages = config.checkpointed_stages
+    if stages is not None and not isinstance(network, FourStages):
+        raise UserError(
+            f"{config.model} is checkpointed whole or not at all. Give --grad_checkpointing in the place of "
+            "--checkpointed_stages."
+        )
     try:
-        module.set_grad_checkpointing()  # type: ignore[operator]
+        if stages is not None:
+            network.set_grad_checkpointing(stages=stages)  # type: ignore[operator]
+        elif config.grad_checkpointing:
+            network.set_grad_checkpointing()  # type: ignore[operator]
     except (AssertionError, AttributeError) as error:
-        raise UserError(f"{name} has no gradient checkpointing. Leave out --grad_checkpointing.") from error
+        raise UserError(f"{config.model} has no gradient checkpointing. Leave out --grad_checkpointing.") from error

@@ -137,8 +137,7 @@ def _build(config: ClassifyConfig, source: Source, resumed: bool) -> tuple[nn.Mo
         raise UserError(f"{config.model} can't be made with {given}: {error}") from error
     _try(model, config.model, size)
     notes = start_from(model, config.checkpoint) if config.checkpoint is not None and not resumed else []
-    if config.grad_checkpointing:
-        checkpoint_gradients(model, config.model)
+    checkpoint_gradients(model, config)
     return model, granted, notes
 
 

@@ -148,7 +148,7 @@ def plan_detect(config: DetectConfig, console: Console, stored_split: Path | Non
         )
 
     model = _with_stochastic_depth(build, choices)
-    _checkpoint(model, config.grad_checkpointing, config.model)
+    checkpoint_gradients(model.backbone.body, config)  # type: ignore[union-attr, arg-type]
     args = {name: getattr(choices.config, name) for name in ("head", "min_size", "max_size", "head_norm")}
 
     def plan(config: DetectConfig) -> DetectPlan:
@@ -174,7 +174,7 @@ def plan_segment(config: SegmentConfig, console: Console, stored_split: Path | N
         return create_segmenter(config.model, len(source.class_names), drop_path_rate=rate, **start)
 
     model = _with_stochastic_depth(build, choices)
-    _checkpoint(model, config.grad_checkpointing, config.model)
+    checkpoint_gradients(model.backbone.body, config)  # type: ignore[union-attr, arg-type]
 
     def plan(config: SegmentConfig) -> SegmentPlan:
         return SegmentPlan(config, source, model, {}, choices.said, notes)
@@ -220,8 +220,3 @@ def _with_stochastic_depth(build: Callable[[float], M], choices: Choices) -> M:
         return build(0.0)
     choices.choose("drop_path_rate", DROP_PATH_RATE, "the default")
     return model
-
-
-def _checkpoint(model: nn.Module, wanted: bool, name: str) -> None:
-    if wanted:
-        checkpoint_gradients(model.backbone.body, name)  # type: ignore[union-attr, arg-type]

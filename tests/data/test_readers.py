@@ -2,10 +2,9 @@
 
 import gzip
 import io
-import json
 import os
-import tarfile
 import warnings
+from itertools import count, islice
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from packaging import version
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
+from tests.shards import write_shard, write_shards
 from transxnet.data import readers, sampler, shard_files, sources
 from transxnet.data.images import UnreadableImage
 from transxnet.data.module import ClassificationData, evaluation_loader, make_loader
@@ -78,33 +78,14 @@ def shards(tmp_path):
     pytest.importorskip("webdataset")
 
     def make(**splits: list[int]) -> str:
-        info, number = {"splits": {}}, 0
-        for split, lengths in splits.items():
-            names = [f"pets-{split}-{s:04d}.tar" for s in range(len(lengths))]
-            for name, length in zip(names, lengths, strict=True):
-                items = {}
-                for _ in range(length):
-                    items |= {f"{number:05d}.png": solid(number), f"{number:05d}.cls": str(number % 3).encode()}
-                    number += 1
-                write_tar(tmp_path / name, items)
-            info["splits"][split] = {
-                "name": split,
-                "num_samples": sum(lengths),
-                "filenames": names,
-                "shard_lengths": lengths,
-            }
-        (tmp_path / "_info.json").write_text(json.dumps(info))
-        return f"wds/{tmp_path}"
+        values = count()
+        pictures = {
+            split: [[(solid(value), value % 3) for value in islice(values, length)] for length in lengths]
+            for split, lengths in splits.items()
+        }
+        return write_shards(tmp_path, pictures)
 
     return make
-
-
-def write_tar(path, items: dict[str, bytes]) -> None:
-    with tarfile.open(path, "w") as tar:
-        for name, content in items.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
 
 
 def stream(data: str, split: str, size: int) -> Stream:
@@ -254,7 +235,7 @@ def test_pictures_in_shards_come_out_as_those_of_files(shards, tmp_path):
         "4.png": encode(Image.new("L", (8, 4), 30), exif=exif),
     }
     labels = {f"{i}.cls": b"0" for i in range(5)}
-    write_tar(tmp_path / "pets-validation-0000.tar", dict(sorted((items | labels).items())))
+    write_shard(tmp_path / "pets-validation-0000.tar", dict(sorted((items | labels).items())))
     images = open_reader(data, "validation", NUMBERS)
     shown = [pil_to_tensor(images.picture(i)) for i in range(5)]
     assert [tuple(image.shape) for image in shown] == [(3, 4, 4), (3, 4, 4), (3, 8, 4), (3, 8, 4), (3, 8, 4)]
@@ -316,9 +297,9 @@ def test_a_shard_that_is_wrong_is_named(shards, tmp_path, fault):
         "class 2^64": {"a.cls": b"%d" % 2**64},
     }
     if fault in labels:
-        write_tar(path, {"a.jpg": solid(0), **labels[fault], "b.jpg": solid(1), "b.cls": b"1"})
+        write_shard(path, {"a.jpg": solid(0), **labels[fault], "b.jpg": solid(1), "b.cls": b"1"})
     if fault == "another length":
-        write_tar(path, {"a.jpg": solid(0), "a.cls": b"0"})
+        write_shard(path, {"a.jpg": solid(0), "a.cls": b"0"})
     said = {
         "no label": "no class number a.cls beside it",
         "class 7": r"pets-train-0001/a has the class 7\. Accepted: 0 to 2",
@@ -332,7 +313,7 @@ def test_a_shard_that_is_wrong_is_named(shards, tmp_path, fault):
 @pytest.mark.parametrize("fault", ["cut between files", "a damaged header"])
 def test_a_shard_that_lost_images_is_an_error_though_nobody_knows_how_many_it_had(tmp_path, fault):
     path = tmp_path / "a.tar"
-    write_tar(path, {f"{i}.{ending}": b"1" for i in range(3) for ending in ("cls", "png")})
+    write_shard(path, {f"{i}.{ending}": b"1" for i in range(3) for ending in ("cls", "png")})
     assert len(read_shards([path], ["a", "b"])) == 3
     whole = path.read_bytes()
     end = 4 * 1024  # of the second image: each file is a block of header and one of content
@@ -342,7 +323,7 @@ def test_a_shard_that_lost_images_is_an_error_though_nobody_knows_how_many_it_ha
 
 
 def test_a_picture_in_a_shard_that_is_too_large_is_unreadable(tmp_path, monkeypatch):
-    write_tar(tmp_path / "a.tar", {"a.cls": b"1", "a.png": solid(1)})
+    write_shard(tmp_path / "a.tar", {"a.cls": b"1", "a.png": solid(1)})
     images = read_shards([tmp_path / "a.tar"], ["a", "b"])
     images.picture(0)
     monkeypatch.setattr(shard_files, "MAX_BYTES", 4)
@@ -356,7 +337,7 @@ def test_other_files_in_shards_are_passed_over_and_keys_may_have_folders(shards,
         "x/a.json": b"{}", "x/a.CLS": b"9", "x/a.cls": b"2", "x/a.seg.png": solid(3), "x/a.jpeg": solid(1),
         "y/a.jpg": solid(2), "y/a.cls": b"1", "z.cls": b"0",
     }  # fmt: skip
-    write_tar(tmp_path / "pets-train-0000.tar", items)
+    write_shard(tmp_path / "pets-train-0000.tar", items)
     images = open_reader(data, "train", NUMBERS)
     assert images.own_names == ["pets-train-0000/x/a", "pets-train-0000/y/a"]
     assert images.own_labels.tolist() == [2, 1]

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from tests.shards import write_shard
 from transxnet.data import image_files, shard_files
 from transxnet.data.image_files import FilesDataset, SourceList, find_images, find_sources, sorted_on_disk
 from transxnet.data.images import UnreadableImage
@@ -26,18 +27,9 @@ CONTENT = {
 }
 
 
-def write(path, members, **options) -> str:
-    with tarfile.open(path, "w", **options) as file:
-        for name, content in members:
-            header = tarfile.TarInfo(name)
-            header.size = len(content)
-            file.addfile(header, io.BytesIO(content))
-    return str(path)
-
-
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_the_images_of_a_shard_are_read_where_they_lie(tmp_path, form):
-    path = write(tmp_path / "a.tar", CONTENT.items(), format=form)
+    path = str(write_shard(tmp_path / "a.tar", CONTENT.items(), format=form))
     found = list(shard_images(path))
     names = [name for name in CONTENT if name.lower().endswith((".jpg", ".png", ".webp"))]
     assert [source.name for source in found] == [f"{path}!{name}" for name in names]
@@ -50,7 +42,7 @@ def test_shards_folders_and_files_go_together(tmp_path, monkeypatch):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "d.png").touch()
     for i in range(3):
-        write(tmp_path / f"s-{i}.tar", [(f"{i}.png", b"")])
+        write_shard(tmp_path / f"s-{i}.tar", [(f"{i}.png", b"")])
     found = [source.name for source in find_sources(["s-{1..2}.tar", "folder", "s-*.tar", "folder/d.png"])]
     assert found == [
         "s-1.tar!1.png", "s-2.tar!2.png", "folder/d.png", "s-0.tar!0.png", "s-1.tar!1.png", "s-2.tar!2.png",
@@ -79,7 +71,7 @@ def test_shards_folders_and_files_go_together(tmp_path, monkeypatch):
 )
 def test_a_damaged_shard_is_refused_rather_than_read_in_part(tmp_path, harm, said):
     path = tmp_path / "a.tar"
-    write(path, [("a.png", b"x" * 10), ("b.png", b"y" * 1000)])
+    write_shard(path, [("a.png", b"x" * 10), ("b.png", b"y" * 1000)])
     path.write_bytes(harm(path.read_bytes()))
     with pytest.raises(UserError, match=f"the shard .*a.tar.*{said}.*Fetch it again, or leave it out"):
         list(shard_images(str(path)))
@@ -92,7 +84,7 @@ def test_compressed_shards_are_refused_with_a_way_on(tmp_path):
 
 
 def test_a_member_that_is_no_image_by_its_size_or_is_gone_is_unreadable(tmp_path, monkeypatch):
-    source = next(shard_images(write(tmp_path / "a.tar", CONTENT.items())))
+    source = next(shard_images(str(write_shard(tmp_path / "a.tar", CONTENT.items()))))
     monkeypatch.setattr(shard_files, "MAX_BYTES", 4)
     with pytest.raises(UnreadableImage, match="5 bytes are more than 4"):
         source.read()
@@ -139,7 +131,7 @@ def test_hidden_files_and_folders_are_left_out_of_a_folder_unless_they_are_named
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_images_are_searched_for_once_however_many_processes_read_them(tmp_path, monkeypatch, workers):
     members = [(os.fsdecode(b"%d-\xff.png" % i), encoded(i)) for i in range(7)]
-    path = write(tmp_path / "a.tar", members)
+    path = str(write_shard(tmp_path / "a.tar", members))
     Image.new("L", (1, 1), 7).save(tmp_path / "7.png")
 
     def noted(path: str):

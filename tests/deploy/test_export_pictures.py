@@ -1,9 +1,7 @@
 """Which pictures an exported file is checked on, and which an int8 one is calibrated and measured on."""
 
 import io
-import json
 import os
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from PIL import Image
 from runs import preprocessing, write_run
 
 import transxnet
+from tests.shards import write_shards
 from transxnet.data.split import write_split
 from transxnet.deploy.pictures import labelled_pictures, real_pictures
 from transxnet.errors import UserError
@@ -45,18 +44,14 @@ def trained(tmp_path_factory) -> TrainedModel:
 @pytest.fixture
 def shards(tmp_path) -> str:
     """Three labelled pictures to train on and two held out, in shards, which know no names of classes."""
-    info = {}
-    for split, values in {"train": [10, 11, 12], "validation": [20, 21]}.items():
-        with tarfile.open(tmp_path / f"{split}.tar", "w") as tar:
-            for value in values:
-                for ending, content in (("png", png(value)), ("cls", str(value % 10).encode())):
-                    member = tarfile.TarInfo(f"{value}.{ending}")
-                    member.size = len(content)
-                    tar.addfile(member, io.BytesIO(content))
-        count = len(values)
-        info[split] = dict(name=split, num_samples=count, filenames=[f"{split}.tar"], shard_lengths=[count])
-    (tmp_path / "_info.json").write_text(json.dumps({"splits": info}))
-    return f"wds/{tmp_path}"
+    values = {"train": [[10, 11, 12]], "validation": [[20, 21]]}
+    return write_shards(
+        tmp_path,
+        {
+            split: [[(png(value), value % 10) for value in shard] for shard in shards]
+            for split, shards in values.items()
+        },
+    )
 
 
 def values(pictures) -> set[int]:

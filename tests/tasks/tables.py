@@ -2,8 +2,6 @@
 
 import io
 import os
-import tarfile
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -63,16 +61,6 @@ def write_pictures(root: Path, count: int) -> Path:
     for i in range(count):
         (root / f"{i:03d}.png").write_bytes(picture(i))
     return root
-
-
-def write_shard(path: Path, members: Iterable[tuple[str, bytes]], **options) -> Path:
-    """A tar file of members."""
-    with tarfile.open(path, "w", **options) as shard:
-        for name, content in members:
-            header = tarfile.TarInfo(name)
-            header.size = len(content)
-            shard.addfile(header, io.BytesIO(content))
-    return path
 
 
 def pieces_of(out: Path) -> list[str]:

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from tables import CLASSES, picture, pieces_of, write_pictures, write_run, write_shard
+from tables import CLASSES, picture, pieces_of, write_pictures, write_run
 
+from tests.shards import write_shard
 from transxnet.cli import main
 from transxnet.data import image_files
 from transxnet.data.images import open_image
@@ -224,7 +225,9 @@ def test_the_command_goes_on_after_a_kill(run, tmp_path, opened):
     images = write_pictures(tmp_path / "images", 120)
     words = ["predict", str(run), str(images), "--rows-per-file", "2", "--workers", "1", "--out"]
     assert main([*words, str(tmp_path / "whole")]) == 0
-    process = subprocess.Popen([sys.executable, "-m", "transxnet", *words, str(tmp_path / "parts")])
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # the last bits depend on them
+    command = [sys.executable, "-m", "transxnet", *words, str(tmp_path / "parts")]
+    process = subprocess.Popen(command, env=os.environ | threads)
     while len(pieces_of(tmp_path / "parts")) < 2 and process.poll() is None:
         time.sleep(0.001)
     process.kill()

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from tests.shards import write_shards
 from tests.tasks.dense_data import write_maps, write_squares
 from tests.tasks.photographs import write_photos
 from transxnet.tasks.run import Run
@@ -27,6 +28,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "classify": CLASSIFY,
     "classify, our network, no average": CLASSIFY | dict(model="transxnet_n", ema_decay=0, accumulate=2),
     "classify, two workers": CLASSIFY | dict(workers=2, val_every=2, select="last"),
+    "classify, shards": CLASSIFY | dict(num_classes=3),
     "detect": DENSE | dict(task="detect", min_size=32, drop_path_rate=0),
     "detect and mask": DENSE | dict(task="detect", min_size=32, head="maskrcnn"),
     "segment": DENSE | dict(task="segment", crop=32, accumulate=2, select="last"),
@@ -37,14 +39,24 @@ for _name in ("detect", "detect and mask", "segment"):
     KINDS[_name].pop("drop_path_rate")
 
 
-def write_data(kind: str, folder: Path) -> Path:
+def write_data(kind: str, folder: Path) -> Path | str:
     """The images of a training."""
+    if "shards" in kind:
+        return write_photo_shards(folder / "shards")
     task = kind.split(",")[0].split()[0]
     return {
         "classify": lambda: write_photos(folder / "photos", 15),
         "detect": lambda: write_squares(folder / "squares"),
         "segment": lambda: write_maps(folder / "maps"),
     }[task]()
+
+
+def write_photo_shards(folder: Path) -> str:
+    """The pictures of ``write_photos`` in shards."""
+    photos = write_photos(folder / "photos", 15)
+    classes = sorted(photos.iterdir())
+    pictures = [(file.read_bytes(), classes.index(file.parent)) for file in sorted(photos.glob("*/*.png"))]
+    return write_shards(folder, {"train": [pictures[::5], pictures[1::5]], "validation": [pictures[2::5]]})
 
 
 @dataclass(frozen=True)
@@ -82,7 +94,7 @@ class Server:
         assert answer, (self.folder / "server.log").read_text()[-3000:]
         return Ended(**json.loads(answer), said=log.read_text())
 
-    def train(self, data: Path, out: Path, options: dict[str, Any], **more: Any) -> Ended:
+    def train(self, data: Path | str, out: Path, options: dict[str, Any], **more: Any) -> Ended:
         """Train with some options into a folder."""
         given = [word for name, value in options.items() for word in (f"--{name}", value)]
         return self.run("train", data, "--out", out, *given, **more)
@@ -105,7 +117,7 @@ class Whole:
     """A training that nothing interrupted."""
 
     kind: str
-    data: Path
+    data: Path | str
     run: Run
     seconds: float
     begins: float

@@ -20,6 +20,7 @@ CHAINS = {
         ("validation", 1, "KILL"),
         ("results", 0, "KILL"),
     ],
+    "classify, shards": [("step", 1, "KILL"), ("validation", 0, "TERM"), ("moved", 0, "KILL"), ("step", 2, "TERM")],
     "detect": [("validation", 0, "KILL"), ("step", 1, "TERM"), ("half", 1, "KILL"), ("validation", 1, "TERM")],
     "segment": [("step", 1, "TERM"), ("moved", 0, "KILL"), ("epoch", 0, "KILL"), ("validation", 0, "TERM")],
 }

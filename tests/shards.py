@@ -1,0 +1,43 @@
+"""WebDataset shards: pictures and what goes with them in tar files."""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+Members = Iterable[tuple[str, bytes]]
+
+
+def write_shard(path: Path, members: Members | Mapping[str, bytes], **options) -> Path:
+    """A tar file of members."""
+    with tarfile.open(path, "w", **options) as shard:
+        for name, content in members.items() if isinstance(members, Mapping) else members:
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            shard.addfile(header, io.BytesIO(content))
+    return path
+
+
+def write_shards(folder: Path, splits: Mapping[str, Sequence[Sequence[tuple[bytes, int]]]]) -> str:
+    """Labelled PNG pictures, a sequence of them for each shard of each split, with timm's ``_info.json``.
+
+    Pictures are numbered through all shards, and the number is their name.
+
+    Returns:
+        The folder as a timm reader's name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    info, number = {}, 0
+    for split, shards in splits.items():
+        names = [f"pets-{split}-{i:04d}.tar" for i in range(len(shards))]
+        for name, pictures in zip(names, shards, strict=True):
+            members: dict[str, bytes] = {}
+            for content, label in pictures:
+                members |= {f"{number:05d}.png": content, f"{number:05d}.cls": b"%d" % label}
+                number += 1
+            write_shard(folder / name, members)
+        lengths = [len(pictures) for pictures in shards]
+        info[split] = dict(name=split, num_samples=sum(lengths), filenames=names, shard_lengths=lengths)
+    (folder / "_info.json").write_text(json.dumps({"splits": info}))
+    return f"wds/{folder}"

@@ -40,6 +40,13 @@ def boxes_run(tmp_path_factory) -> Run:
 
 
 @pytest.fixture(scope="session")
+def masks_run(tmp_path_factory) -> Run:
+    """A detector of squares that cuts them out."""
+    data = write_squares(tmp_path_factory.mktemp("data") / "squares", 2, 3)
+    return make_run(tmp_path_factory.mktemp("runs") / "masks", data, task="detect", head="maskrcnn", min_size=64)
+
+
+@pytest.fixture(scope="session")
 def maps_run(tmp_path_factory) -> Run:
     """A segmenter of squares."""
     data = write_maps(tmp_path_factory.mktemp("data") / "maps", 2, 3)

@@ -33,6 +33,11 @@ def detector(boxes_run) -> TrainedModel:
 
 
 @pytest.fixture(scope="module")
+def mask_detector(masks_run) -> TrainedModel:
+    return load_trained(masks_run.path)
+
+
+@pytest.fixture(scope="module")
 def segmenter(maps_run) -> TrainedModel:
     return load_trained(maps_run.path)
 
@@ -63,7 +68,9 @@ def test_of_many_classes_the_likeliest_are_named_in_words_and_the_rest_counted(c
     assert (len(answer.rows), answer.more) == (2, 1)
 
 
-def test_objects_are_those_of_predict_and_the_least_score_chooses_among_them(detector, noise):
+@pytest.mark.parametrize("kind", ["detector", "mask_detector"])
+def test_objects_are_those_of_predict_and_the_least_score_chooses_among_them(kind, noise, request):
+    detector = request.getfixturevalue(kind)
     (expected,) = find_objects(detector, [noise])
     assert expected.found is not None
     picture = Image.open(noise).convert("RGB")
@@ -74,6 +81,9 @@ def test_objects_are_those_of_predict_and_the_least_score_chooses_among_them(det
     answer = answerer.answer(picture, least)
     assert answer.found is not None
     np.testing.assert_allclose(answer.found.boxes, expected.found.boxes, rtol=0, atol=1e-3)
+    assert (answer.found.masks is None) == (kind == "detector")
+    if answer.found.masks is not None:
+        np.testing.assert_array_equal(answer.found.masks, expected.found.masks)
     assert answer.headline == f"{(scores >= least).sum()} objects"
     shown = min((scores >= least).sum(), answers.MOST_ROWS)
     assert [row.share for row in answer.rows] == pytest.approx(scores[:shown].tolist(), abs=1e-6)
@@ -120,7 +130,7 @@ def test_reasons_are_those_of_explain(classifier, noise, place):
     assert np.abs(np.asarray(reasons.picture).astype(int) - np.asarray(seen)).max() > 50  # there are colours over it
 
 
-@pytest.mark.parametrize("kind", ["detector", "segmenter"])
+@pytest.mark.parametrize("kind", ["detector", "mask_detector", "segmenter"])
 def test_objects_and_labelled_pixels_are_explained_too(kind, noise, request):
     answerer = Answerer(request.getfixturevalue(kind))
     reasons = answerer.explain(Image.open(noise).convert("RGB"), "stage4")

@@ -108,7 +108,7 @@ def test_a_picture_is_sent_answered_to_and_explained_and_a_bad_file_gets_a_sente
 @pytest.mark.long
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [NARROW, WIDE])
-@pytest.mark.parametrize("kind", ["photos_run", "boxes_run", "maps_run"])
+@pytest.mark.parametrize("kind", ["photos_run", "boxes_run", "masks_run", "maps_run"])
 def test_every_kind_of_model_at_every_width_in_light_and_dark(browser, serve, kind, width, dark, request):
     visit = Visit(browser, serve(request.getfixturevalue(kind)).url, width, dark)
     visit.page.locator("#examples button").first.click()

@@ -1,6 +1,6 @@
 """Exported networks in their runtimes, in turns: images a second, and how many times the first one's.
 
-    python -m benchmarks.exported --batch 16 1 --rounds 5 --out benchmarks/results/exported-cpu-224.json
+    python -m benchmarks.exported --batch 16 1 --rounds 5 --out exported.json
 
 "published" is ``benchmarks/plain_reference.py``, the network computed as the published code computes it; it and timm's
 networks go the plain way, PyTorch's ONNX exporter and the runtime's own converter. "ours" is what ``transxnet export``

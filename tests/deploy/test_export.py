@@ -158,9 +158,10 @@ def test_features_are_the_outputs_of_the_stages(ours, tmp_path, console):
         close(actual, expected)
 
 
+@pytest.mark.parametrize("format", ["onnx", pytest.param("pt2", marks=pytest.mark.long)])
 @torch.no_grad()
-def test_a_segmenter_takes_photographs_of_any_size(segmenter, tmp_path, console):
-    file = export(segmenter.path, out=tmp_path / "maps.onnx", console=console)
+def test_a_segmenter_takes_photographs_of_any_size(segmenter, tmp_path, console, format):
+    file = export(segmenter.path, format=format, out=tmp_path / f"maps{SUFFIX[format]}", console=console)
     model, exported = load_trained(segmenter.path).model, load_exported(file)
     for size in ((64, 96), (96, 64)):
         x = torch.rand(1, 3, *size)
@@ -168,11 +169,19 @@ def test_a_segmenter_takes_photographs_of_any_size(segmenter, tmp_path, console)
     assert exported.metadata.resize == {"scale": [128, 64], "multiple": 32}
 
 
-@pytest.mark.parametrize("dynamic", ["none", pytest.param("height,width", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("format", "dynamic"),
+    [
+        ("onnx", "none"),
+        pytest.param("onnx", "height,width", marks=pytest.mark.long),
+        pytest.param("pt2", "none", marks=pytest.mark.long),
+        pytest.param("pt2", "height,width", marks=pytest.mark.long),
+    ],
+)
 @torch.no_grad()
-def test_a_detector_gives_its_boxes_after_suppression(detector, tmp_path, console, dynamic):
-    options = dict(size="64x96", dynamic=dynamic, console=console)
-    exported = load_exported(export(detector.path, out=tmp_path / "boxes.onnx", **options))
+def test_a_detector_gives_its_boxes_after_suppression(detector, tmp_path, console, format, dynamic):
+    options = dict(format=format, size="64x96", dynamic=dynamic, console=console)
+    exported = load_exported(export(detector.path, out=tmp_path / f"boxes{SUFFIX[format]}", **options))
     model = load_trained(detector.path).model
     picture = torch.rand(3, 64, 96)
     (truth,) = model([picture])

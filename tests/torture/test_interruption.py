@@ -26,6 +26,7 @@ CHAINS = {
 }
 """What happens to one run after another, each time that it goes on."""
 
+PLAIN = ("classify", "detect", "segment")
 STATUS = {"KILL": -9, "TERM": 130}
 POINTS = ("half", "flushed", "moved", "written")
 
@@ -76,7 +77,7 @@ def test_every_point_of_a_training(server, whole, out, tried, kind, point, what)
     One case takes seconds, so only a kill of the plain trainings is tried at every passing.
     """
     of, wrong, number = whole(kind), {}, 0
-    every = 1 if what == "KILL" and kind in CHAINS else 4
+    every = 1 if what == "KILL" and kind in PLAIN else 4
     ended = None
     while ended is None or ended.status != 0:
         trap = {"point": point, "number": number, "what": what}

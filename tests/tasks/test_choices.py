@@ -3,7 +3,7 @@ import pytest
 from transxnet.errors import UserError
 from transxnet.tasks.choices import Choices, processes
 from transxnet.tasks.plan import make_plan
-from transxnet.tasks.task_configs import ClassifyConfig
+from transxnet.tasks.task_configs import ClassifyConfig, make_config
 
 
 def settle(size: int, **options):
@@ -76,3 +76,24 @@ def test_every_process_needs_a_batch():
 )
 def test_processes_are_counted_from_devices_and_nodes(devices, nodes, count):
     assert processes(ClassifyConfig("photos", accelerator="cpu", devices=devices, num_nodes=nodes)) == count
+
+
+@pytest.mark.parametrize(
+    ("options", "flags"),
+    [
+        ({}, [False] * 4),
+        (dict(grad_checkpointing=True), [True] * 4),
+        (dict(checkpointed_stages=1), [True] + [False] * 3),
+    ],
+)
+@pytest.mark.parametrize("task", ["classify", "detect", "segment"])
+def test_stages_are_checkpointed_as_asked(photos, squares, maps, quiet, task, options, flags):
+    data, size = {
+        "classify": (photos, dict(img_size=32)),
+        "detect": (squares, dict(min_size=32)),
+        "segment": (maps, dict(crop=32)),
+    }[task]
+    small = dict(model="transxnet_n@depths=(1,1,1,1)", batch_size=2, workers=0, accelerator="cpu")
+    network = make_plan(make_config(data, **small, **size, **options), quiet).model
+    body = network if task == "classify" else network.backbone.body
+    assert [stage.grad_checkpointing for stage in body.stages] == flags

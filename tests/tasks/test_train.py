@@ -53,7 +53,8 @@ def test_the_last_checkpoint_is_of_the_last_epoch_even_if_that_was_not_the_best(
 def test_the_stored_config_is_complete_and_every_choice_is_stored(digits_run):
     config = digits_run.read_config()
     off = {
-        "checkpoint", "out", "num_classes", "milestones", "layer_decay", "clip_grad", "auto_augment", "checkpointed_stages",
+        "checkpoint", "out", "num_classes", "milestones", "layer_decay", "clip_grad", "auto_augment",
+        "checkpointed_stages",
     }  # fmt: skip
     assert {name for name, value in config.to_dict().items() if value is None} == off
     choices = [sentence.split()[0] for sentence in digits_run.read_environment()["choices"]]

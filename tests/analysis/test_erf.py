@@ -204,6 +204,10 @@ def test_the_function_gives_fields_and_writes_nothing_unless_asked(tmp_path, mon
         (dict(images=0), "images must be a whole number of at least 1, got 0"),
         (dict(models=["test_resnet@untrained", "transxnet_n@untrained"], images=1), "160 and 224 pixels.*Give --size"),
         (dict(models=[]), "name the models"),
+        (
+            dict(models="test_vit@untrained", images=1, size=33),
+            "test_vit does not take images of 33x33: .* another --size",
+        ),
     ],
 )
 def test_options_that_do_not_fit(options, said, tmp_path):

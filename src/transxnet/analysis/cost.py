@@ -10,8 +10,15 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from transxnet.errors import UserError, check_at_least
-from transxnet.models.create import check_name, create_model_with, own_size, split_tag, without_tag
+from transxnet.errors import check_at_least
+from transxnet.models.create import (
+    check_name,
+    create_model_with,
+    one_sentence_of_sizes,
+    own_size,
+    split_tag,
+    without_tag,
+)
 
 _LINEAR = ("convolution", "mm", "addmm", "linear", "_linear")
 _ATTENTION = ("bmm", "baddbmm", "_scaled_dot_product")
@@ -101,11 +108,9 @@ def info(model: str, img_size: int | None = None) -> ModelInfo:
     check_name(model)
     size = own_size(model) if img_size is None else img_size
     check_at_least(1, img_size=size)
-    try:
+    with one_sentence_of_sizes(model, size, size, "--img_size"):
         network, _ = create_model_with(model, {"img_size": size})
         cost = count(network, size, size)
-    except (ValueError, AssertionError, RuntimeError, ZeroDivisionError) as error:  # each network has its own way
-        raise UserError(f"{model} does not take images of {size}x{size}: {error} Give another --img_size.") from error
     cfg: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
     return ModelInfo(
         name=model,

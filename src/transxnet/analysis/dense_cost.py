@@ -21,6 +21,7 @@ from transxnet.analysis.cost import count_operations
 from transxnet.errors import UserError, check_at_least, check_one_of
 from transxnet.heads import MaskRCNN, create_detector, create_segmenter
 from transxnet.heads.semantic_fpn import SIZE_DIVISOR
+from transxnet.models.create import one_sentence_of_sizes
 
 BOX_REGIONS, MASK_REGIONS = 1000, 100
 HEADS = {"retinanet": "RetinaNet", "maskrcnn": "Mask R-CNN", "semantic_fpn": "Semantic FPN"}
@@ -97,15 +98,12 @@ def dense_info(
     name = "semantic_fpn" if task == "segment" else head or "retinanet"
     padded = [-(-side // SIZE_DIVISOR) * SIZE_DIVISOR for side in (height, width)]
     network: Any
-    try:
-        with torch.device("meta"):
-            if task == "segment":
-                network = create_segmenter(model, classes)
-            else:
-                network = create_detector(name, model, classes)  # type: ignore[arg-type]
-            parts = list(_parts(network.eval(), torch.empty(1, 3, *padded)))
-    except (ValueError, AssertionError, RuntimeError, ZeroDivisionError) as error:  # each network has its own way
-        raise UserError(f"{model} does not take images of {height}x{width}: {error} Give another --size.") from error
+    with one_sentence_of_sizes(model, height, width, "--size"), torch.device("meta"):
+        if task == "segment":
+            network = create_segmenter(model, classes)
+        else:
+            network = create_detector(name, model, classes)  # type: ignore[arg-type]
+        parts = list(_parts(network.eval(), torch.empty(1, 3, *padded)))
     return DenseInfo(model, HEADS[name], (height, width), classes, parts)
 
 

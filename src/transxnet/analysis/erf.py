@@ -15,6 +15,7 @@ from transxnet.analysis.subjects import Subject, find_subject
 from transxnet.data.image_files import FilesDataset, find_images
 from transxnet.data.transforms import Preprocessing
 from transxnet.errors import UserError, check_at_least
+from transxnet.models.create import one_sentence_of_sizes
 from transxnet.tasks.inference import default_device
 from transxnet.tasks.progress import progress_bar
 
@@ -148,6 +149,10 @@ def erf(
     for subject in subjects:
         find_place(subject.network, subject.place)  # before anything is computed
     transforms = _preprocessings(subjects, size)
+    for subject, preprocessing in zip(subjects, transforms, strict=True):
+        side = preprocessing.img_size
+        with one_sentence_of_sizes(subject.label, side, side, "--size"), torch.no_grad():
+            subject.network(torch.zeros(1, 3, side, side))
     fields = []
     with progress_bar(console, "averaging", len(subjects) * len(chosen)) as advance:
         for number, (subject, preprocessing) in enumerate(zip(subjects, transforms, strict=True)):

@@ -3,7 +3,8 @@
 import ast
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import timm
@@ -184,3 +185,12 @@ def _options_of(architecture: str) -> set[str]:
     """The arguments of a model and of the classes that it is made from."""
     kinds = [kind for kind in type(timm.create_model(architecture)).__mro__ if issubclass(kind, nn.Module)]
     return {name for kind in kinds for name in inspect.signature(kind).parameters}
+
+
+@contextmanager
+def one_sentence_of_sizes(name: str, height: int, width: int, option: str) -> Iterator[None]:
+    """Turn what a network says of images that it does not take, each in its own way, into a UserError."""
+    try:
+        yield
+    except (ValueError, AssertionError, RuntimeError, ZeroDivisionError) as error:
+        raise UserError(f"{name} does not take images of {height}x{width}: {error} Give another {option}.") from error

@@ -12,7 +12,7 @@ from transxnet.data.module import ClassificationData
 from transxnet.data.sources import Source, open_source, without_unreadable
 from transxnet.data.transforms import Preprocessing, check_sides
 from transxnet.errors import UserError
-from transxnet.models.create import create_model_with, name_options, own_size, split_tag
+from transxnet.models.create import create_model_with, name_options, one_sentence_of_sizes, own_size, split_tag
 from transxnet.tasks.batch_size import largest_batch
 from transxnet.tasks.choices import Choices
 from transxnet.tasks.classify import Classifier
@@ -143,12 +143,9 @@ def _build(config: ClassifyConfig, source: Source, resumed: bool) -> tuple[nn.Mo
 
 def _try(model: nn.Module, name: str, size: int) -> None:
     """Run one image through, since many networks only then say that they do not take its size."""
-    try:
+    with one_sentence_of_sizes(name, size, size, "--img_size"), torch.no_grad():
         check_sides([size])
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, size, size))
-    except (AssertionError, RuntimeError, ValueError) as error:
-        raise UserError(f"{name} does not take images of {size}x{size}: {error} Give another --img_size.") from error
+        model.eval()(torch.zeros(1, 3, size, size))
     model.train()
 
 

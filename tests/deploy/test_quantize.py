@@ -25,7 +25,7 @@ def quantised(model: Any) -> list[tuple[str, int]]:
     return kinds
 
 
-@pytest.mark.parametrize("dynamic", [(), ("batch",)])
+@pytest.mark.parametrize("dynamic", [(), pytest.param(("batch",), marks=pytest.mark.long)])
 def test_the_dense_convolutions_outside_of_the_branches_are_quantised(dynamic):
     torch.manual_seed(0)
     depths, dims = (1, 1, 1, 1), (32, 64, 128, 256)

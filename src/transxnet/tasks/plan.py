@@ -123,16 +123,15 @@ def checkpoint_gradients(network: nn.Module, config: TrainConfig) -> None:
     Raises:
         UserError: it can't.
     """
-    stages = config.checkpointed_stages
-    if stages is not None and not isinstance(network, FourStages):
-        raise UserError(
-            f"{config.model} is checkpointed whole or not at all. Give --grad_checkpointing in the place of "
-            "--checkpointed_stages."
-        )
-    try:
-        if stages is not None:
-            network.set_grad_checkpointing(stages=stages)  # type: ignore[operator]
-        elif config.grad_checkpointing:
+    if config.checkpointed_stages is not None:
+        if not isinstance(network, FourStages):
+            raise UserError(
+                f"{config.model} is checkpointed whole or not at all. Give --grad_checkpointing in the place of "
+                "--checkpointed_stages."
+            )
+        network.set_grad_checkpointing(stages=config.checkpointed_stages)
+    elif config.grad_checkpointing:
+        try:
             network.set_grad_checkpointing()  # type: ignore[operator]
-    except (AssertionError, AttributeError) as error:
-        raise UserError(f"{config.model} has no gradient checkpointing. Leave out --grad_checkpointing.") from error
+        except (AssertionError, AttributeError) as error:
+            raise UserError(f"{config.model} has no gradient checkpointing. Leave out --grad_checkpointing.") from error

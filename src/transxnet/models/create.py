@@ -113,6 +113,11 @@ def split_tag(name: str) -> tuple[str, str]:
     return architecture, tag
 
 
+def is_ours(name: str) -> bool:
+    """Whether a name, with or without tag and options, is of one of this package's networks."""
+    return split_tag(name)[0].startswith("transxnet_")
+
+
 def without_tag(name: str) -> str:
     """``"transxnet_b.in1k@dpe=false"`` -> ``"transxnet_b@dpe=false"``."""
     _, at, suffix = name.partition("@")

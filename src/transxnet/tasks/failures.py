@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.utilities.memory import is_oom_error
 
 from transxnet.errors import UserError
+from transxnet.models.create import is_ours
 from transxnet.tasks.choices import processes
 from transxnet.tasks.config import TrainConfig
 from transxnet.tasks.processes import is_lost
@@ -50,7 +51,7 @@ def against_memory(config: TrainConfig) -> str:
     ways = []
     if not config.grad_checkpointing:
         ways.append("--grad_checkpointing computes activations again instead of keeping them, and changes no result")
-        if config.checkpointed_stages is None and config.model.startswith("transxnet"):
+        if config.checkpointed_stages is None and is_ours(config.model):
             ways[-1] += " (--checkpointed_stages 2 in its place: only the largest of them, in less time)"
     assert isinstance(config.batch_size, int)
     batch = config.batch_size

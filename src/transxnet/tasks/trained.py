@@ -20,7 +20,7 @@ from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN, create_detector, c
 from transxnet.heads.checkpoints import dense_tensors, load_checkpoint
 from transxnet.heads.create import DETECTORS
 from transxnet.models.checkpoints import convert_official_state_dict, read_checkpoint
-from transxnet.models.create import check_name, check_options, create_model, split_tag
+from transxnet.models.create import check_name, check_options, create_model, is_ours, split_tag
 from transxnet.reading import read_json
 from transxnet.tasks.run import Run
 from transxnet.tasks.task_configs import CONFIGS
@@ -117,7 +117,7 @@ def load_trained(target: str | Path, file: str | Path | None = None) -> TrainedM
         except UserError as error:
             raise UserError(f"there is no run folder {name}, and {error}") from error
     overlay: dict[str, Any] | None = None if file is None else {"file": str(file)}
-    if file is not None and split_tag(name)[0].startswith("transxnet_"):
+    if file is not None and is_ours(name):
         content = read_checkpoint(Path(file))
         tensors = dense_tensors(content)
         if tensors is not None:

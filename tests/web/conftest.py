@@ -33,17 +33,21 @@ def photos_run(photos, tmp_path_factory) -> Run:
 
 
 @pytest.fixture(scope="session")
-def boxes_run(tmp_path_factory) -> Run:
-    """A detector of squares."""
-    data = write_squares(tmp_path_factory.mktemp("data") / "squares", 2, 3)
-    return make_run(tmp_path_factory.mktemp("runs") / "boxes", data, task="detect", min_size=64)
+def squares(tmp_path_factory) -> Path:
+    """Photographs of squares, with their boxes and masks."""
+    return write_squares(tmp_path_factory.mktemp("data") / "squares", 2, 3)
 
 
 @pytest.fixture(scope="session")
-def masks_run(tmp_path_factory) -> Run:
+def boxes_run(squares, tmp_path_factory) -> Run:
+    """A detector of squares."""
+    return make_run(tmp_path_factory.mktemp("runs") / "boxes", squares, task="detect", min_size=64)
+
+
+@pytest.fixture(scope="session")
+def masks_run(squares, tmp_path_factory) -> Run:
     """A detector of squares that cuts them out."""
-    data = write_squares(tmp_path_factory.mktemp("data") / "squares", 2, 3)
-    return make_run(tmp_path_factory.mktemp("runs") / "masks", data, task="detect", head="maskrcnn", min_size=64)
+    return make_run(tmp_path_factory.mktemp("runs") / "masks", squares, task="detect", head="maskrcnn", min_size=64)
 
 
 @pytest.fixture(scope="session")

@@ -18,13 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nncf
 import openvino
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from benchmarks.plain_reference import compute_plainly
+from transxnet.deploy import format_openvino
 from transxnet.deploy.exportable import inference_form
 from transxnet.deploy.graphs import ClassifierGraph, Entry
 from transxnet.deploy.metadata import FORMATS, format_module
@@ -86,12 +86,12 @@ def write_plainly(program: ExportedProgram, format: str, path: Path) -> None:
 
 def write_int8(program: ExportedProgram, batch: int, size: int, path: Path) -> None:
     """Quantise what this project exports, calibrated on noise: here only its speed counts."""
-    floating = path.with_name(f"floating-{path.name}")
-    format_module("openvino").write(program, ["logits"], {}, "float32", floating)
-    model = openvino.Core().read_model(floating)
+    import nncf  # takes seconds, and is for this alone
+
+    model = format_openvino.convert(program, ["logits"])
     noise = nncf.Dataset([example((size, size), batch, False).numpy() for _ in range(2)])
     model = nncf.quantize(model, noise, ignored_scope=left_in_floating_point(model), subset_size=2)
-    openvino.save_model(model, path, compress_to_fp16=False)
+    format_openvino.save(model, {}, "int8", path)
 
 
 def rate(session: Callable[[Tensor], Any], images: Tensor, seconds: float) -> float:

@@ -33,7 +33,10 @@ BATCH = 16
 """Images at once where the batch is open."""
 
 _BRANCHES = (".idconv.", ".osra.")
+"""Parts of the names of the weights of D-Mixer's branches."""
+
 _LEFT = {"Add", "AvgPool", "Concat", "GroupConvolution", "MVN", "MatMul", "Multiply", "Pad", "ReduceMean", "Softmax"}
+"""What NNCF would quantise of our networks beside dense convolutions."""
 
 
 def quantize(
@@ -106,20 +109,13 @@ def left_in_floating_point(model: Any) -> Any:
     of_branches = [
         op.get_friendly_name()
         for op in model.get_ops()
-        if op.get_type_name() == "Convolution" and any(branch in _weight(op) for branch in _BRANCHES)
+        if op.get_type_name() == "Convolution"
+        and any(branch in op.input_value(1).get_node().get_friendly_name() for branch in _BRANCHES)
     ]
     if not of_branches:
         return nncf.IgnoredScope()
     kinds = {op.get_type_name() for op in model.get_ops()}
     return nncf.IgnoredScope(names=of_branches, types=sorted(kinds & _LEFT))
-
-
-def _weight(convolution: Any) -> str:
-    """The name of a convolution's weight, or nothing where that is computed."""
-    node = convolution.input_value(1).get_node()
-    while node.get_type_name() in ("Convert", "Reshape"):
-        node = node.input_value(0).get_node()
-    return node.get_friendly_name() if node.get_type_name() == "Constant" else ""
 
 
 class _Batches:

@@ -31,9 +31,9 @@ test-all: setup
 test-oldest: $(VENV)-oldest/.installed
 	PYTHONPATH=src $(VENV)-oldest/bin/python -m pytest $(OLDEST_TESTS)
 
-OLDEST_TESTS ?= tests/api tests/strangers tests/data tests/heads tests/layers tests/test_checkpoints.py \
-	tests/test_create.py tests/test_models.py tests/test_package.py tests/tasks/test_train.py \
-	tests/tasks/test_train_dense.py tests/tasks/test_resume.py tests/tasks/test_predict.py
+OLDEST_TESTS ?= tests/api tests/untrusted_files tests/data tests/heads tests/layers tests/models/test_checkpoints.py \
+	tests/models/test_create.py tests/models/test_transxnet.py tests/api/test_package.py tests/training/test_train.py \
+	tests/training/test_train_dense.py tests/training/test_resume.py tests/prediction/test_predict.py
 
 $(VENV)-oldest/.installed: requirements-oldest.txt
 	$(PYTHON) -m venv $(VENV)-oldest
@@ -42,12 +42,13 @@ $(VENV)-oldest/.installed: requirements-oldest.txt
 
 ## Interrupt trainings at every point and at random, and let their disks fail: up to an hour, with a table at the end.
 torture: setup
-	$(BIN)/python -m pytest -n auto --dist worksteal -m '' tests/torture
+	$(BIN)/python -m pytest -n auto --dist worksteal -m '' tests/fault_injection
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 ## Pin the dependencies anew (needs uv).
 lock:

@@ -21,7 +21,7 @@ def measure(name: str, size: int, batch: int, stages: int) -> dict[str, float]:
     import torch
 
     import transxnet  # noqa: F401  # registers the models
-    from transxnet.analysis.speed_memory import reset_peak, resident_memory
+    from transxnet.benchmark.memory import reset_peak, resident_memory
 
     torch.manual_seed(0)
     model = timm.create_model(name, img_size=size).train()

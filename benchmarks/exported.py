@@ -30,8 +30,8 @@ from transxnet.deploy.graphs import ClassifierGraph, Entry
 from transxnet.deploy.metadata import FORMATS, format_module
 from transxnet.deploy.quantize import left_in_floating_point
 from transxnet.deploy.trace import example, trace
-from transxnet.environment import environment
 from transxnet.models.create import create_model
+from transxnet.utils.environment import environment
 
 RUNTIMES = {
     "openvino-bf16": ("openvino", "bfloat16"),

@@ -20,8 +20,8 @@ from rates import copy_rate, in_turns
 from torch import Tensor
 
 from transxnet import create_model, ops
-from transxnet.environment import environment
 from transxnet.ops import choose, cpu, reference
+from transxnet.utils.environment import environment
 
 
 @dataclass(frozen=True)

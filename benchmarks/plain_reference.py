@@ -22,7 +22,7 @@ from transxnet.layers.conv_norm import ConvNorm
 from transxnet.layers.msffn import MultiScaleDWConv
 from transxnet.layers.osra import LocalRefinement, OverlappingSpatialReduction
 from transxnet.models.create import create_model
-from transxnet.models.recompute import checkpoint_block
+from transxnet.models.gradient_checkpointing import checkpoint_block
 from transxnet.models.transxnet import Stage
 
 

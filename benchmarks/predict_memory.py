@@ -19,10 +19,10 @@ import timm
 from PIL import Image
 from rich.console import Console
 
-from transxnet.tasks.pieces import Job, held, open_work
-from transxnet.tasks.predict import predict
-from transxnet.tasks.run import Run
-from transxnet.tasks.trained import save_model
+from transxnet.prediction.predict import predict
+from transxnet.prediction.work_folder import Job, held, open_work
+from transxnet.runs.load import save_model
+from transxnet.runs.run_folder import Run
 
 
 def main() -> None:

@@ -10,10 +10,12 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 import pytest
-from reference import fill
 from torch import Tensor, nn
 
+from tests.helpers import fill
 from transxnet import TransXNet
+
+pytest_plugins = ["tests.helpers.trained_runs"]
 
 # Tests compute little, and threads that wait for each other cost minutes when other processes hold the cores.
 torch.set_num_threads(1)

@@ -3,26 +3,26 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from transxnet.errors import UserError
 from transxnet.models import TransXNet, TransXNetFeatures, convert_official_state_dict
 from transxnet.models.create import create_model
+from transxnet.utils.errors import UserError
 from transxnet.version import __version__
 
 if TYPE_CHECKING:
+    from transxnet.ablation.ablate import ablate
     from transxnet.analysis.cost import info
     from transxnet.analysis.dynamics import dynamics
     from transxnet.analysis.erf import erf
     from transxnet.analysis.explain import explain
-    from transxnet.analysis.speed import bench
+    from transxnet.benchmark.bench import bench
     from transxnet.deploy.export import export
     from transxnet.deploy.exported import load_exported
     from transxnet.deploy.metadata import read_metadata
     from transxnet.deploy.reparameterize import reparameterize
-    from transxnet.tasks.ablate import ablate
-    from transxnet.tasks.config import TrainConfig
-    from transxnet.tasks.evaluate import evaluate as eval
-    from transxnet.tasks.predict import predict
-    from transxnet.tasks.train import train
+    from transxnet.evaluation.evaluate import evaluate as eval
+    from transxnet.prediction.predict import predict
+    from transxnet.runs.config import TrainConfig
+    from transxnet.training.train import train
     from transxnet.web.serve import app
 
 __all__ = [
@@ -51,21 +51,21 @@ __all__ = [
 
 # Imported when asked for: Lightning and matplotlib take seconds that somebody who wants the network alone is spared.
 _LAZY = {
-    "TrainConfig": ("transxnet.tasks.config", "TrainConfig"),
-    "ablate": ("transxnet.tasks.ablate", "ablate"),
+    "TrainConfig": ("transxnet.runs.config", "TrainConfig"),
+    "ablate": ("transxnet.ablation.ablate", "ablate"),
     "app": ("transxnet.web.serve", "app"),
-    "bench": ("transxnet.analysis.speed", "bench"),
+    "bench": ("transxnet.benchmark.bench", "bench"),
     "dynamics": ("transxnet.analysis.dynamics", "dynamics"),
     "erf": ("transxnet.analysis.erf", "erf"),
-    "eval": ("transxnet.tasks.evaluate", "evaluate"),
+    "eval": ("transxnet.evaluation.evaluate", "evaluate"),
     "explain": ("transxnet.analysis.explain", "explain"),
     "export": ("transxnet.deploy.export", "export"),
     "info": ("transxnet.analysis.cost", "info"),
     "load_exported": ("transxnet.deploy.exported", "load_exported"),
-    "predict": ("transxnet.tasks.predict", "predict"),
+    "predict": ("transxnet.prediction.predict", "predict"),
     "read_metadata": ("transxnet.deploy.metadata", "read_metadata"),
     "reparameterize": ("transxnet.deploy.reparameterize", "reparameterize"),
-    "train": ("transxnet.tasks.train", "train"),
+    "train": ("transxnet.training.train", "train"),
 }
 
 

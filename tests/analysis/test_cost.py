@@ -5,7 +5,7 @@ from torch import nn
 
 import transxnet
 from transxnet.analysis.cost import count, info
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ from rich.console import Console
 
 from transxnet.analysis.cost import count
 from transxnet.analysis.dense_cost import dense_info, show
-from transxnet.errors import UserError
 from transxnet.models.create import create_model
+from transxnet.utils.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from tests.analysis.pictures import write_pictures
+from tests.helpers.sample_images import write_pictures
 from transxnet import UserError, create_model
 from transxnet.analysis.dynamics import attention_variation, dynamics, kernel_variation, mixer_dynamics
-from transxnet.analysis.places import watched
+from transxnet.analysis.network_parts import watched
 from transxnet.cli import main
 
 SMALL = "transxnet_n@untrained,depths=(1,1,1,1)"

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from tests.analysis.pictures import write_pictures
+from tests.helpers.sample_images import write_pictures
 from transxnet import UserError, create_model
 from transxnet.analysis.erf import ReceptiveField, erf, receptive_field
-from transxnet.analysis.places import as_maps, find_place, named_places, watched
-from transxnet.analysis.subjects import find_subject
+from transxnet.analysis.network_parts import as_maps, find_place, named_places, watched
 from transxnet.cli import main
+from transxnet.runs.model_spec import find_subject
 
 SMALL = "transxnet_n@untrained,depths=(1,1,1,1),layer_scale_init_value=1.0"
 

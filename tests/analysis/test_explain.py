@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from tests.analysis.pictures import write_pictures
+from tests.helpers.sample_images import write_pictures
 from transxnet import TransXNetFeatures, UserError, create_model
 from transxnet.analysis import explain as explaining
 from transxnet.analysis.explain import class_index, explain, explain_picture, grad_cam
@@ -18,7 +18,7 @@ from transxnet.cli import main
 from transxnet.data.labels import imagenet_synsets
 from transxnet.data.transforms import Preprocessing
 from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN
-from transxnet.tasks.trained import TrainedClassifier, TrainedDetector, TrainedSegmenter
+from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedSegmenter
 
 pytest.importorskip("pytorch_grad_cam")
 

@@ -2,24 +2,19 @@
 
 import io
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from public import STORED, public
 from rich.console import Console
 
-sys.path.append(str(Path(__file__).parents[1] / "stored"))
-
-from stored import FOLDER, stored_run
-
-from transxnet.errors import UserError
-from transxnet.tasks.evaluate import evaluate
-from transxnet.tasks.predict import predict
-from transxnet.tasks.run import Run
-from transxnet.tasks.train import train
-from transxnet.tasks.trained import FORMAT, load_trained
+from tests.helpers.public_api import STORED, public
+from tests.helpers.stored import FOLDER, stored_run
+from transxnet.evaluation.evaluate import evaluate
+from transxnet.prediction.predict import predict
+from transxnet.runs.load import FORMAT, load_trained
+from transxnet.runs.run_folder import Run
+from transxnet.training.train import train
+from transxnet.utils.errors import UserError
 
 FORMATS = [int(folder.name.partition("-")[2]) for folder in sorted(FOLDER.glob("format-*"))]
 
@@ -31,7 +26,7 @@ def console() -> Console:
 
 @pytest.mark.parametrize("part", public())
 def test_what_users_rely_on_is_as_it_was(part):
-    """Where a change is meant: python tests/api/public.py"""
+    """Where a change is meant: python -m tests.helpers.public_api"""
     stored = json.loads(STORED.read_text(encoding="utf-8"))
     now = json.loads(json.dumps(public()))
     assert now[part] == stored[part]

@@ -1,7 +1,7 @@
 import pytest
 
 from transxnet.data.class_names import read_class_names
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 TABLE = """Idx\tRatio\tTrain\tVal\tName
 1\t0.1576\t11664\t1172\twall

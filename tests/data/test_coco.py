@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from annotated import CATEGORIES, box, image, write_coco, write_picture
 
+from tests.helpers.annotated import CATEGORIES, box, image, write_coco, write_picture
 from transxnet.data.coco import read_coco
 from transxnet.data.coco_folders import find_coco
 from transxnet.data.findings import Findings, Problem
 from transxnet.data.masks import encode_mask
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 POLYGON = [[4, 5, 14.5, 5, 14, 13.25, 4, 12], [20, 20, 30, 20, 25, 29]]
 

@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
-from annotated import image, write_coco, write_picture
 
+from tests.helpers.annotated import image, write_coco, write_picture
 from transxnet.data.coco_folders import find_coco
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 
 def write(root: Path, *names: str, pictures: str | None = None) -> None:

@@ -5,10 +5,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from annotated import box, image, write_coco, write_map
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from tests.helpers.annotated import box, image, write_coco, write_map
 from transxnet.data import aspect_sampler, sampler
 from transxnet.data.dense_module import DetectionData, SegmentationData, detection_loader, segmentation_loader
 from transxnet.data.dense_sources import open_dense_source

@@ -2,14 +2,14 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from annotated import box, image, voc_object, write_coco, write_map, write_picture, write_voc
 
+from tests.helpers.annotated import box, image, voc_object, write_coco, write_map, write_picture, write_voc
 from transxnet.data.dense_sources import open_dense_evaluation, open_dense_source
 from transxnet.data.detection_set import DetectionSet
 from transxnet.data.findings import Problem
 from transxnet.data.segmentation_set import SegmentationSet
 from transxnet.data.split import write_split
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 CATS = [dict(id=5, name="cat"), dict(id=9, name="dog")]
 SWAPPED = [dict(id=1, name="dog"), dict(id=2, name="cat")]

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from annotated import box, image, write_coco
 from torchvision import tv_tensors
 
+from tests.helpers.annotated import box, image, write_coco
 from transxnet.data.coco import read_coco
 from transxnet.data.coco_folders import find_coco
 from transxnet.data.detection_set import DetectionDataset, DetectionSet, Segmentations, collate_detection

@@ -1,7 +1,7 @@
 import pytest
 
 from transxnet.data.findings import Findings, Problem
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 
 def found(*problems: Problem, images: int = 0, objects: int = 0) -> Findings:

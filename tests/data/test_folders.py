@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from transxnet.data.folders import find_parts, is_image, list_images, read_class_folders
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 
 def fill(root, *names):

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from annotated import write_map, write_picture
 
+from tests.helpers.annotated import write_map, write_picture
 from transxnet.data.findings import Findings, Problem
 from transxnet.data.label_map_checks import read_label_maps
 from transxnet.data.label_maps import find_label_maps
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 
 def values(*numbers: int, kind=np.uint8) -> np.ndarray:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from annotated import write_map, write_picture
 
+from tests.helpers.annotated import write_map, write_picture
 from transxnet.data.findings import Findings, Problem
 from transxnet.data.label_maps import FOLDERS, find_label_maps, is_ade20k, pair_up
 

@@ -4,7 +4,7 @@ import pytest
 from torchvision.models import ResNet18_Weights
 
 from transxnet.data.labels import align_classes, class_order, imagenet_synsets, in_words
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 SYNSETS = list(imagenet_synsets())
 

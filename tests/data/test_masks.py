@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from transxnet.data.masks import BadMask, check_mask, decode_mask, encode_mask, mask_box
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 coco = pytest.importorskip("pycocotools.mask")
 

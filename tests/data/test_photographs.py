@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from annotated import write_picture
 from PIL import Image
 
+from tests.helpers.annotated import write_picture
 from transxnet.data.images import UnreadableImage, open_image
 from transxnet.data.photographs import find_file, look_at_each, upright_size
 

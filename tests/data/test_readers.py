@@ -14,14 +14,14 @@ from packaging import version
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
-from tests.shards import write_shard, write_shards
+from tests.helpers.shards import write_shard, write_shards
 from transxnet.data import readers, sampler, shard_files, sources
 from transxnet.data.images import UnreadableImage
 from transxnet.data.module import ClassificationData, evaluation_loader, make_loader
 from transxnet.data.readers import Stream, is_reader_name, open_reader
 from transxnet.data.shards import read_shards
 from transxnet.data.sources import open_evaluation, open_source
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 NUMBERS = ["0", "1", "2"]
 """Names of three classes that have none."""

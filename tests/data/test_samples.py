@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from transxnet.data.samples import SAMPLES, digits, elpv
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 
 def test_elpv_is_labelled_by_the_published_probability():

@@ -13,7 +13,7 @@ from transxnet.data.dense_sources import open_dense_source
 from transxnet.data.masks import decode_mask, mask_box
 from transxnet.data.samples import DENSE_SAMPLES
 from transxnet.data.scenes import CLASSES, LICENCE, scenes
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 pytest.importorskip("sklearn")
 pytest.importorskip("skimage")

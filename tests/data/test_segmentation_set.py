@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from annotated import write_map
 from PIL import Image
 from torchvision import tv_tensors
 
+from tests.helpers.annotated import write_map
 from transxnet.data.images import UnreadableImage
 from transxnet.data.segmentation_set import (
     IGNORE,

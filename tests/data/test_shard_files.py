@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from tests.shards import write_shard
+from tests.helpers.shards import write_shard
 from transxnet.data import image_files, shard_files
 from transxnet.data.image_files import FilesDataset, SourceList, find_images, find_sources, sorted_on_disk
 from transxnet.data.images import UnreadableImage
 from transxnet.data.shard_files import Source, expand_braces, shard_images
-from transxnet.errors import UserError
-from transxnet.files import CannotWrite
+from transxnet.utils.errors import UserError
+from transxnet.utils.files import CannotWrite
 
 CONTENT = {
     "a.jpg": b"first",

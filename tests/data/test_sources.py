@@ -12,7 +12,7 @@ from transxnet.data.labels import imagenet_synsets
 from transxnet.data.readers import Stream
 from transxnet.data.sources import open_evaluation, open_source, without_unreadable
 from transxnet.data.split import write_split
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 
 @pytest.fixture

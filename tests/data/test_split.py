@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from transxnet.data.split import read_split, stratified_split, write_split
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 
 def check_halves(strata, train, val):

@@ -1,9 +1,9 @@
 import pytest
-from annotated import voc_object, write_voc
 
+from tests.helpers.annotated import voc_object, write_voc
 from transxnet.data.findings import Findings, Problem
 from transxnet.data.voc import find_voc, read_voc
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 
 def read(root):

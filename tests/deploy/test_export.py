@@ -15,19 +15,19 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
-from runs import draw, preprocessing, write_run
 from torch import Tensor
 
 import transxnet
+from tests.helpers.classifier_runs import draw, preprocessing, write_run
 from transxnet import TransXNet, UserError, load_exported, read_metadata
-from transxnet.deploy import check, format_onnx
 from transxnet.deploy import export as exporting
+from transxnet.deploy import format_onnx, verify
 from transxnet.deploy.export import export
 from transxnet.deploy.metadata import Metadata
-from transxnet.files import CannotWrite
 from transxnet.heads import create_detector, create_segmenter
-from transxnet.tasks.run import Run
-from transxnet.tasks.trained import load_trained
+from transxnet.runs.load import load_trained
+from transxnet.runs.run_folder import Run
+from transxnet.utils.files import CannotWrite
 
 SMALL = dict(depths=(1, 1, 1, 1), embed_dims=(16, 16, 32, 32), num_heads=(1, 1, 2, 2))
 CLASSES = ["ant", "bee", "cat"]
@@ -213,7 +213,7 @@ def test_half_precision_stays_near(theirs, tmp_path, console, format, dtype):
     x = images(2, 64, 64)
     logits = load_exported(file)(x)
     assert logits.dtype == torch.float32
-    close(logits, load_trained(theirs.path).model(x), check.TOLERANCE[dtype])
+    close(logits, load_trained(theirs.path).model(x), verify.TOLERANCE[dtype])
 
 
 # What the file says of itself, and what the command says
@@ -287,8 +287,8 @@ def test_metadata_comes_back_as_it_was():
 
 
 def test_a_file_that_is_another_model_is_an_error_and_not_there(theirs, tmp_path, console, monkeypatch):
-    truth = check.Exportable.truth
-    monkeypatch.setattr(check.Exportable, "truth", lambda *args: tuple(1.001 * x for x in truth(*args)))
+    truth = verify.Exportable.truth
+    monkeypatch.setattr(verify.Exportable, "truth", lambda *args: tuple(1.001 * x for x in truth(*args)))
     with pytest.raises(UserError, match=r"is not the model: on \d x 64x64 its outputs differ .* Nothing was written"):
         export(theirs.path, out=tmp_path / "net.onnx", console=console)
     assert not list(tmp_path.iterdir())
@@ -296,7 +296,7 @@ def test_a_file_that_is_another_model_is_an_error_and_not_there(theirs, tmp_path
 
 def test_a_mismatch_leaves_the_file_of_before(theirs, tmp_path, console, monkeypatch):
     (tmp_path / "net.onnx").write_text("before")
-    monkeypatch.setattr(check.Exportable, "truth", lambda self, x: (torch.full((len(x), 3), torch.nan),))
+    monkeypatch.setattr(verify.Exportable, "truth", lambda self, x: (torch.full((len(x), 3), torch.nan),))
     with pytest.raises(UserError, match="is not the model"):
         export(theirs.path, out=tmp_path / "net.onnx", overwrite=True, console=console)
     assert (tmp_path / "net.onnx").read_text() == "before"

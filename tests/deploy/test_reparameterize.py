@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from transxnet import TransXNetFeatures, UserError, reparameterize
-from transxnet.deploy import inference
+from transxnet.deploy import inference_layers
 from transxnet.layers import PositionBias
 
 TINY = dict(depths=(1, 1, 1, 1), embed_dims=(16, 16, 32, 32), num_heads=(1, 1, 2, 2), img_size=64)
@@ -119,9 +119,9 @@ def test_chosen_outputs_give_the_same(dense, images, out_indices):
 def test_the_ways_of_compilers_and_gpus_give_the_same(trained, images, monkeypatch):
     model = trained()
     reparameterized, truth = reparameterize(model), model(images)
-    monkeypatch.setattr(inference, "may_overwrite", lambda x: False)
+    monkeypatch.setattr(inference_layers, "may_overwrite", lambda x: False)
     close(reparameterized(images), truth)
-    monkeypatch.setattr(inference, "kept_apart", lambda x: False)
+    monkeypatch.setattr(inference_layers, "kept_apart", lambda x: False)
     close(reparameterized(images), truth)
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 import pytest
-from bodies import BODIES, tiny_resnet
 from torch import nn
+
+from tests.helpers.backbones import BODIES, tiny_resnet
 
 
 @pytest.fixture(params=BODIES)

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from learning import backward, learn
-from shapes import average_precision, picture, two_pictures
 from torch import nn
 from torchvision.models.detection.image_list import ImageList
 
+from tests.helpers.learning import backward, learn
+from tests.helpers.shapes import average_precision, picture, two_pictures
 from transxnet.heads import MaskRCNN
 
 

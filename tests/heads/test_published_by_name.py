@@ -1,18 +1,18 @@
 """Published detectors and segmenters are put to use by their backbone's name and a file."""
 
 import numpy as np
-import published
 import pytest
 import torch
 from PIL import Image
 
+from tests.helpers import published
 from transxnet.data.class_names import COCO_CLASSES
-from transxnet.errors import UserError
+from transxnet.evaluation.evaluate import evaluate
 from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN, create_detector, create_segmenter
-from transxnet.tasks.evaluate import evaluate
-from transxnet.tasks.predict import predict
-from transxnet.tasks.predict_dense import label_pixels
-from transxnet.tasks.trained import TrainedDetector, TrainedSegmenter, load_trained
+from transxnet.prediction.dense import label_pixels
+from transxnet.prediction.predict import predict
+from transxnet.runs.load import TrainedDetector, TrainedSegmenter, load_trained
+from transxnet.utils.errors import UserError
 
 
 @pytest.fixture(scope="module", params=published.KINDS)

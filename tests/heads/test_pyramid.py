@@ -2,9 +2,9 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from bodies import tiny_transxnet
 from torch import nn
 
+from tests.helpers.backbones import tiny_transxnet
 from transxnet import UserError
 from transxnet.heads.pyramid import P6, P6P7, PyramidBackbone, create_body
 

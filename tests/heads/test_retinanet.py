@@ -3,9 +3,9 @@ import math
 import pytest
 import timm
 import torch
-from learning import backward, learn
-from shapes import average_precision, picture, two_pictures
 
+from tests.helpers.learning import backward, learn
+from tests.helpers.shapes import average_precision, picture, two_pictures
 from transxnet import UserError
 from transxnet.heads import RetinaNet
 

@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from shapes import two_pictures
 from torch import Tensor, nn
 
+from tests.helpers.shapes import two_pictures
 from transxnet.heads import SemanticFPN
 from transxnet.heads.semantic_fpn import SemanticFPNHead
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from calls import call
 from torch import Tensor
 
+from tests.helpers.operator_cases import call
 from transxnet import ops
 from transxnet.ops import reference
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from calls import attention, dynamic, multiscale
 
+from tests.helpers.operator_cases import attention, dynamic, multiscale
 from transxnet.ops import cpu
 
 

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from calls import attention, call, dynamic, multiscale
 from torch import Tensor, nn
 from torch.library import opcheck
+
+from tests.helpers.operator_cases import attention, call, dynamic, multiscale
 
 pytest.importorskip("triton", reason="the kernels need the package triton")
 

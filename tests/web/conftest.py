@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.tasks.dense_data import write_maps, write_squares
-from tests.tasks.photographs import write_photos
-from tests.web.runs import make_run
-from transxnet.tasks.run import Run
+from tests.helpers.class_folders import write_photos
+from tests.helpers.dense_data import write_maps, write_squares
+from tests.helpers.web_runs import make_run
+from transxnet.runs.run_folder import Run
 from transxnet.web.serve import Served, app
 
 

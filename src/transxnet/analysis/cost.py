@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from transxnet.errors import check_at_least
 from transxnet.models.create import (
     check_name,
     create_model_with,
@@ -19,6 +18,7 @@ from transxnet.models.create import (
     split_tag,
     without_tag,
 )
+from transxnet.utils.errors import check_at_least
 
 _LINEAR = ("convolution", "mm", "addmm", "linear", "_linear")
 _ATTENTION = ("bmm", "baddbmm", "_scaled_dot_product")

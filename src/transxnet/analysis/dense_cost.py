@@ -18,10 +18,10 @@ from rich.text import Text
 from torch import Tensor, nn
 
 from transxnet.analysis.cost import count_operations
-from transxnet.errors import UserError, check_at_least, check_one_of
 from transxnet.heads import MaskRCNN, create_detector, create_segmenter
 from transxnet.heads.semantic_fpn import SIZE_DIVISOR
 from transxnet.models.create import one_sentence_of_sizes
+from transxnet.utils.errors import UserError, check_at_least, check_one_of
 
 BOX_REGIONS, MASK_REGIONS = 1000, 100
 HEADS = {"retinanet": "RetinaNet", "maskrcnn": "Mask R-CNN", "semantic_fpn": "Semantic FPN"}

@@ -10,15 +10,15 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from transxnet.analysis.figure import as_bytes, check_free
-from transxnet.analysis.places import watched
-from transxnet.analysis.subjects import find_subject
+from transxnet.analysis.figure_files import as_bytes, check_free
+from transxnet.analysis.network_parts import watched
 from transxnet.data.image_files import find_images
 from transxnet.data.images import UnreadableImage, open_image
 from transxnet.data.transforms import Transform
-from transxnet.errors import UserError
 from transxnet.layers import DMixer
-from transxnet.tasks.inference import default_device
+from transxnet.runs.model_spec import find_subject
+from transxnet.utils.device import default_device
+from transxnet.utils.errors import UserError
 
 FILES = ("dynamics.png", "dynamics.csv", "dynamics.json")
 

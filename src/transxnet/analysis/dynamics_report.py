@@ -17,9 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from transxnet.analysis.dynamics import FILES, Dynamics, MixerDynamics
-from transxnet.analysis.figure import MUTED, mark_untrained, paper_look, shut, write_figure, write_text
-from transxnet.environment import environment
-from transxnet.files import write_whole
+from transxnet.analysis.figure_files import MUTED, mark_untrained, paper_look, shut, write_figure, write_text
+from transxnet.utils.environment import environment
+from transxnet.utils.files import write_whole
 
 TILES = 4  # kernels along a side of a panel
 SIDE = 1.75  # width of a panel, in inches

@@ -9,15 +9,15 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from transxnet.analysis.figure import check_free
-from transxnet.analysis.places import as_maps, find_place, watched
-from transxnet.analysis.subjects import Subject, find_subject
+from transxnet.analysis.figure_files import check_free
+from transxnet.analysis.network_parts import as_maps, find_place, watched
 from transxnet.data.image_files import FilesDataset, find_images
 from transxnet.data.transforms import Preprocessing
-from transxnet.errors import UserError, check_at_least
 from transxnet.models.create import one_sentence_of_sizes
-from transxnet.tasks.inference import default_device
-from transxnet.tasks.progress import progress_bar
+from transxnet.runs.model_spec import Subject, find_subject
+from transxnet.utils.device import default_device
+from transxnet.utils.errors import UserError, check_at_least
+from transxnet.utils.progress import progress_bar
 
 SHARES = (0.2, 0.5, 0.99)
 """Of the mass, for which radius and area are told."""
@@ -79,7 +79,8 @@ def receptive_field(network: nn.Module, images: Tensor, place: str = "") -> np.n
     Args:
         network: in evaluation mode.
         images: (B, 3, S, S), normalised, on the network's device.
-        place: of the features, as :func:`transxnet.analysis.places.find_place` knows it; by default the last stage.
+        place: name of the part to look at, see :func:`transxnet.analysis.network_parts.find_place`; by default the
+            last stage.
 
     Returns:
         (B, S, S) float64 ``sum over colours of |d (sum_c |y_c(centre)|) / d x|``.

@@ -19,9 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from transxnet.analysis.erf import FILES, SHARES, ReceptiveField
-from transxnet.analysis.figure import MUTED, mark_untrained, paper_look, shut, write_figure, write_text
-from transxnet.environment import environment
-from transxnet.files import write_whole
+from transxnet.analysis.figure_files import MUTED, mark_untrained, paper_look, shut, write_figure, write_text
+from transxnet.utils.environment import environment
+from transxnet.utils.files import write_whole
 
 COLUMNS = 4  # of the figure, at most
 PANEL = 2.5  # width of a field, in inches

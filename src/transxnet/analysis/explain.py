@@ -16,18 +16,18 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from transxnet.analysis.explain_cases import NothingFound, make_case
-from transxnet.analysis.figure import check_free, write_figure
-from transxnet.analysis.places import Place, as_maps, find_place, named_places
-from transxnet.analysis.subjects import backbone, find_subject
+from transxnet.analysis.figure_files import check_free, write_figure
+from transxnet.analysis.network_parts import Place, as_maps, find_place, named_places
 from transxnet.data.image_files import find_images
 from transxnet.data.images import UnreadableImage, open_image
 from transxnet.data.labels import in_words
-from transxnet.errors import UserError, nearest
-from transxnet.files import write_whole
-from transxnet.tasks.detection_evaluation import Found
-from transxnet.tasks.inference import default_device, placed
-from transxnet.tasks.progress import progress_bar
-from transxnet.tasks.trained import TrainedModel
+from transxnet.metrics.detection import Found
+from transxnet.runs.load import TrainedModel
+from transxnet.runs.model_spec import backbone, find_subject
+from transxnet.utils.device import default_device, placed
+from transxnet.utils.errors import UserError, nearest
+from transxnet.utils.files import write_whole
+from transxnet.utils.progress import progress_bar
 
 _logger = logging.getLogger(__name__)
 

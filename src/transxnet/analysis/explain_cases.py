@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from transxnet.analysis.figure import as_bytes
+from transxnet.analysis.figure_files import as_bytes
 from transxnet.data.dense_transforms import AlignedResize
-from transxnet.errors import UserError
-from transxnet.tasks.detect import unit_range
-from transxnet.tasks.detection_evaluation import SURE, Found
-from transxnet.tasks.trained import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
+from transxnet.heads.transform import unit_range
+from transxnet.metrics.detection import SURE, Found
+from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
+from transxnet.utils.errors import UserError
 
 
 class NothingFound(UserError):

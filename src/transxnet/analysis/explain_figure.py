@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from transxnet.analysis.explain import Explanation
-from transxnet.analysis.figure import MUTED, mark_untrained, paper_look, shut, write_text
+from transxnet.analysis.figure_files import MUTED, mark_untrained, paper_look, shut, write_text
 from transxnet.data.segmentation_set import IGNORE
-from transxnet.drawing import draw_detections, draw_label_map
+from transxnet.reports.drawing import draw_detections, draw_label_map
 
 COLOURS = "turbo"
 SHARE = 0.5  # of the colours over the picture

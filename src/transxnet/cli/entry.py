@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from transxnet.cli import analyses, deploying, measuring, training, using
-from transxnet.errors import Interrupted, UserError, nearest
+from transxnet.utils.errors import Interrupted, UserError, nearest
 from transxnet.version import __version__
 
 DESCRIPTION = """TransXNet: train, evaluate and use a vision backbone with a dual dynamic token mixer.

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from transxnet.cli.parser import SWITCH, Parser, Task
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 _BENCH_TOPICS = {
     "what": ("preset", "mode", "features", "size", "batch"),
@@ -70,8 +70,8 @@ def run_info(words: Sequence[str]) -> None:
 
 def bench_parser() -> Parser:
     """The options of ``bench``."""
-    from transxnet.analysis.speed import bench
-    from transxnet.analysis.speed_models import COMPILE_MODES, WORDS
+    from transxnet.benchmark.bench import bench
+    from transxnet.benchmark.settings import COMPILE_MODES, WORDS
 
     parser = Parser(
         "bench",
@@ -94,8 +94,8 @@ def bench_parser() -> Parser:
 
 def run_bench(words: Sequence[str]) -> None:
     """``transxnet bench``."""
-    from transxnet.analysis.speed import bench
-    from transxnet.analysis.speed_report import show
+    from transxnet.benchmark.bench import bench
+    from transxnet.benchmark.bench_report import show
 
     result = bench(**bench_parser().parse_words(words))
     Console().print(show(result), highlight=False)
@@ -105,7 +105,7 @@ def run_bench(words: Sequence[str]) -> None:
 
 def doctor_parser() -> Parser:
     """The options of ``doctor``."""
-    from transxnet.doctor import doctor
+    from transxnet.analysis.doctor import doctor
 
     parser = Parser(
         "doctor",
@@ -119,6 +119,6 @@ def doctor_parser() -> Parser:
 
 def run_doctor(words: Sequence[str]) -> None:
     """``transxnet doctor``."""
-    from transxnet.doctor import doctor, show
+    from transxnet.analysis.doctor import doctor, show
 
     Console().print(show(doctor(**doctor_parser().parse_words(words))), highlight=False)

@@ -8,7 +8,7 @@ from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-from transxnet.errors import UserError, nearest
+from transxnet.utils.errors import UserError, nearest
 
 Task = Literal["classify", "detect", "segment"]
 

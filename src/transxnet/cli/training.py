@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from transxnet.cli.parser import Parser, Task, value_of
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 
 def train_parser(recipe: str | None = None) -> Parser:
@@ -39,14 +39,14 @@ def run_train(words: Sequence[str]) -> None:
     if print_config:
         import yaml
 
-        from transxnet.tasks.task_configs import make_config
+        from transxnet.runs.task_configs import make_config
 
         values = make_config(data or "", recipe, task or ("classify" if data is None else None), **changed).to_dict()
         print(
             yaml.safe_dump({name: value for name, value in values.items() if name != "data"}, sort_keys=False), end=""
         )
         return
-    from transxnet.tasks.train import train
+    from transxnet.training.train import train
 
     if resume is None:
         train(data, task=task, recipe=recipe, overwrite=overwrite, **changed)
@@ -60,8 +60,8 @@ def run_train(words: Sequence[str]) -> None:
 
 def ablate_parser(recipe: str | None = None) -> Parser:
     """The options of ``ablate``, with a recipe's values as defaults."""
-    from transxnet.analysis.tables import TABLES
-    from transxnet.tasks.ablate import ablate
+    from transxnet.ablation.ablate import ablate
+    from transxnet.ablation.tables import TABLES
 
     parser = Parser(
         "ablate",
@@ -87,7 +87,7 @@ def ablate_parser(recipe: str | None = None) -> Parser:
 
 def run_ablate(words: Sequence[str]) -> None:
     """``transxnet ablate``."""
-    from transxnet.tasks.ablate import ablate
+    from transxnet.ablation.ablate import ablate
 
     parser = ablate_parser(value_of("--recipe", words))
     given = parser.parse_words(words)
@@ -97,8 +97,8 @@ def run_ablate(words: Sequence[str]) -> None:
 
 def _add_training(parser: Parser, recipe: str | None, without: Collection[str] = ()) -> None:
     """The task, the recipe, and the options of a training but for some, with the recipe's values as defaults."""
-    from transxnet.tasks.config import TrainConfig
-    from transxnet.tasks.task_configs import CONFIGS, read_recipe, recipe_names
+    from transxnet.runs.config import TrainConfig
+    from transxnet.runs.task_configs import CONFIGS, read_recipe, recipe_names
 
     parser.add_argument(
         "--task",

@@ -8,7 +8,7 @@ from transxnet.cli.parser import MODEL, SWITCH, Parser
 
 def eval_parser() -> Parser:
     """The options of ``eval``."""
-    from transxnet.tasks.evaluate import evaluate
+    from transxnet.evaluation.evaluate import evaluate
 
     parser = Parser("eval", "RUN [DATA] [options]", "How good is a trained model on images whose truth is known?")
     parser.add_argument("model", metavar="RUN", help=MODEL)
@@ -25,15 +25,15 @@ def eval_parser() -> Parser:
 
 def run_eval(words: Sequence[str]) -> None:
     """``transxnet eval``."""
-    from transxnet.tasks.evaluate import evaluate
+    from transxnet.evaluation.evaluate import evaluate
 
     evaluate(**eval_parser().parse_words(words))
 
 
 def predict_parser() -> Parser:
     """The options of ``predict``."""
-    from transxnet.tasks.predict import predict
-    from transxnet.tasks.predict_parquet import Embed
+    from transxnet.prediction.parquet import Embed
+    from transxnet.prediction.predict import predict
 
     parser = Parser(
         "predict",
@@ -53,7 +53,7 @@ def predict_parser() -> Parser:
 
 def run_predict(words: Sequence[str]) -> None:
     """``transxnet predict``."""
-    from transxnet.tasks.predict import predict
+    from transxnet.prediction.predict import predict
 
     predict(**predict_parser().parse_words(words))
 

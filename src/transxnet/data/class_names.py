@@ -4,8 +4,8 @@ import re
 import unicodedata
 from pathlib import Path
 
-from transxnet.errors import UserError
-from transxnet.reading import read_json, read_text
+from transxnet.utils.errors import UserError
+from transxnet.utils.text_files import read_json, read_text
 
 FILES = ("classes.txt", "labels.txt", "classes.json", "labels.json", "objectInfo150.txt")
 """Where names are looked for, in this order."""

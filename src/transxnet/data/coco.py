@@ -13,8 +13,8 @@ from transxnet.data.findings import Findings, Problem
 from transxnet.data.images import MAX_PIXELS, UnreadableImage
 from transxnet.data.object_checks import ObjectCollector, is_id
 from transxnet.data.photographs import find_file, upright_size
-from transxnet.errors import UserError
-from transxnet.reading import read_json
+from transxnet.utils.errors import UserError
+from transxnet.utils.text_files import read_json
 
 _LISTS = ("images", "annotations", "categories")
 

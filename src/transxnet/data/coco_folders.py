@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transxnet.data.folders import TRAIN_NAMES, VAL_NAMES, entries
 from transxnet.data.photographs import find_file
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 ACCEPTED = (
     "a folder in COCO's format: annotations/instances_train*.json and instances_val*.json with the images in folders "

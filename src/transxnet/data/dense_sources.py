@@ -18,12 +18,12 @@ from transxnet.data.label_map_checks import read_label_maps
 from transxnet.data.label_maps import find_label_maps
 from transxnet.data.labels import align_classes
 from transxnet.data.photographs import FULL_UP_TO, look_at_each, upright_size
-from transxnet.data.recognise import ACCEPTED, Recognition, recognise
+from transxnet.data.recognize import ACCEPTED, Recognition, recognise
 from transxnet.data.samples import DENSE_SAMPLES, is_sample
 from transxnet.data.segmentation_set import SegmentationSet
 from transxnet.data.split import read_split, stratified_split
 from transxnet.data.voc import find_voc, read_voc
-from transxnet.errors import UserError, check_one_of
+from transxnet.utils.errors import UserError, check_one_of
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], Any]]]
 """Given a number of images, shows a bar while they are looked at; gives a function that takes how many are done."""

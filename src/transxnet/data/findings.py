@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from transxnet.data.sources import MAX_UNREADABLE
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 
 class Problem(Enum):

@@ -12,7 +12,7 @@ from transxnet.data.image_set import FilePictures, ImageSet
 from transxnet.data.images import EXTENSIONS
 from transxnet.data.labels import class_order
 from transxnet.data.names import Below, Names
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 TRAIN_NAMES = ("train", "training")
 VAL_NAMES = ("val", "validation", "valid", "test")

@@ -18,8 +18,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 from transxnet.data.folders import glob_files, walk_images
 from transxnet.data.images import UnreadableImage, open_image
 from transxnet.data.shard_files import Source, expand_braces, is_shard, shard_images
-from transxnet.errors import UserError
-from transxnet.files import CannotWrite, why_not
+from transxnet.utils.errors import UserError
+from transxnet.utils.files import CannotWrite, why_not
 
 ACCEPTED = "Accepted: image files, folders, globs, and WebDataset shards (.tar, shard-{0000..0009}.tar)."
 

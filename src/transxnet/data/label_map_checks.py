@@ -13,7 +13,7 @@ from transxnet.data.images import UnreadableImage
 from transxnet.data.label_maps import MapPart, is_ade20k, pair_up
 from transxnet.data.photographs import FULL_UP_TO, look_at_each, upright_size
 from transxnet.data.segmentation_set import IGNORE, SegmentationSet, read_label_map
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 _Pairs = list[tuple[Path, Path]]
 _UNKNOWN = -1

@@ -5,7 +5,7 @@ from functools import cache
 
 from timm.data import ImageNetInfo
 
-from transxnet.errors import UserError, nearest
+from transxnet.utils.errors import UserError, nearest
 
 
 def class_order(folder_names: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 FARTHEST = 10
 """Polygons may reach this many times the image's longer side beyond it; rasterising follows their outline."""

@@ -15,7 +15,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from transxnet.data.image_set import ImageSet
 from transxnet.data.images import UnreadableImage, open_image
 from transxnet.data.shards import read_shards
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 PREFIXES = ("hfds", "wds", "tfds")
 

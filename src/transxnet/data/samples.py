@@ -8,7 +8,7 @@ import numpy as np
 
 from transxnet.data.image_set import ArrayPictures, FilePictures, ImageSet
 from transxnet.data.scenes import LICENCE, scenes
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from PIL import Image
 
 from transxnet.data.masks import encode_mask, mask_box
 from transxnet.data.scene_drawing import Digits, Scene, draw_scene
-from transxnet.errors import UserError, check_at_least
-from transxnet.files import write_whole
+from transxnet.utils.errors import UserError, check_at_least
+from transxnet.utils.files import write_whole
 
 VERSION = 1
 """Of what is drawn: another version has another folder."""

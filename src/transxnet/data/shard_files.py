@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from transxnet.data.folders import is_image
 from transxnet.data.images import MAX_BYTES, UnreadableImage
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")

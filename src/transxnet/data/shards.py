@@ -19,7 +19,7 @@ from transxnet.data.image_set import ImageSet
 from transxnet.data.images import EXTENSIONS, open_image
 from transxnet.data.names import Names
 from transxnet.data.shard_files import Source, members
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 LABEL = "cls"
 """The ending of the files that hold a class number."""

@@ -14,7 +14,7 @@ from transxnet.data.labels import align_classes
 from transxnet.data.readers import PREFIXES, Stream, is_reader_name, open_reader
 from transxnet.data.samples import SAMPLES, is_sample
 from transxnet.data.split import read_split, stratified_split
-from transxnet.errors import UserError, nearest
+from transxnet.utils.errors import UserError, nearest
 
 MAX_UNREADABLE = 0.05
 """Share of unreadable images above which a data set is refused: something is wrong with all of it."""

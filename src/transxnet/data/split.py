@@ -7,8 +7,8 @@ from typing import TextIO
 
 import numpy as np
 
-from transxnet.errors import UserError
-from transxnet.files import write_whole
+from transxnet.utils.errors import UserError
+from transxnet.utils.files import write_whole
 
 
 def stratified_split(strata: Sequence | np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

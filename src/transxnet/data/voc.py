@@ -14,8 +14,8 @@ from transxnet.data.folders import list_images
 from transxnet.data.images import MAX_PIXELS, UnreadableImage
 from transxnet.data.object_checks import ObjectCollector
 from transxnet.data.photographs import upright_size
-from transxnet.errors import UserError
-from transxnet.reading import read_text, read_xml
+from transxnet.utils.errors import UserError
+from transxnet.utils.text_files import read_text, read_xml
 
 ACCEPTED = (
     "a folder with Annotations/*.xml, JPEGImages/ and, for a split of its own, ImageSets/Main/train.txt and val.txt "

@@ -10,18 +10,18 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from transxnet.analysis.subjects import Subject, find_subject
-from transxnet.deploy.check import BATCHES, cases, compare, refuse_difference
+from transxnet.deploy.calibration_images import labelled_pictures, real_pictures
 from transxnet.deploy.exportable import MULTIPLE, Exportable, make_exportable
 from transxnet.deploy.exported import Session
 from transxnet.deploy.metadata import FORMATS, Metadata, files_of, format_module
-from transxnet.deploy.pictures import labelled_pictures, real_pictures
 from transxnet.deploy.quantize import quantize
 from transxnet.deploy.trace import AXES, example, trace
-from transxnet.errors import UserError, check_at_least, check_one_of, nearest
-from transxnet.files import CannotWrite, plain_name, why_not
-from transxnet.tasks.progress import PLAIN, progress_bar
-from transxnet.tasks.trained import TrainedClassifier, TrainedDetector
+from transxnet.deploy.verify import BATCHES, cases, compare, refuse_difference
+from transxnet.runs.load import TrainedClassifier, TrainedDetector
+from transxnet.runs.model_spec import Subject, find_subject
+from transxnet.utils.errors import UserError, check_at_least, check_one_of, nearest
+from transxnet.utils.files import CannotWrite, plain_name, why_not
+from transxnet.utils.progress import PLAIN, progress_bar
 from transxnet.version import __version__
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transxnet.analysis.subjects import Subject, backbone
 from transxnet.deploy.graphs import ClassifierGraph, DetectorGraph, Entry, FeaturesGraph, SegmenterGraph
 from transxnet.deploy.metadata import ExportTask
 from transxnet.deploy.reparameterize import reparameterize
-from transxnet.errors import UserError
 from transxnet.heads import RetinaNet
 from transxnet.models import TransXNet, TransXNetFeatures
-from transxnet.tasks.trained import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
+from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
+from transxnet.runs.model_spec import Subject, backbone
+from transxnet.utils.errors import UserError
 
 MULTIPLE = 32
 """Of which both sides of an image are where they are dynamic, and always for detectors and segmenters."""

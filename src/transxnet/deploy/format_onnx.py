@@ -14,8 +14,8 @@ from torch.export import ExportedProgram
 
 from transxnet.deploy.metadata import Metadata
 from transxnet.deploy.onnx_graph import tidy, translations
-from transxnet.errors import UserError
-from transxnet.files import write_whole
+from transxnet.utils.errors import UserError
+from transxnet.utils.files import write_whole
 
 OPSET = 20
 """The first with GELU as one operator."""

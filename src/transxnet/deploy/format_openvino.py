@@ -13,8 +13,8 @@ from torch.export import ExportedProgram
 from transxnet.deploy import format_onnx
 from transxnet.deploy.metadata import PREFIX, Metadata
 from transxnet.deploy.openvino_graph import normalise_in_layout
-from transxnet.errors import UserError
-from transxnet.files import write_whole
+from transxnet.utils.errors import UserError
+from transxnet.utils.files import write_whole
 
 DTYPES = ("float32", "bfloat16", "float16")
 _SECTION = PREFIX.rstrip(".")

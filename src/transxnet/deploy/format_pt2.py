@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from transxnet.deploy.metadata import Metadata
-from transxnet.errors import UserError
-from transxnet.files import write_whole
+from transxnet.utils.errors import UserError
+from transxnet.utils.files import write_whole
 
 DTYPES = ("float32", "bfloat16", "float16")
 _KEY = "transxnet"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from transxnet.data.transforms import Preprocessing, check_sides
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 PREFIX = "transxnet."
 """Of the keys in the file."""

@@ -20,11 +20,11 @@ from torch import Tensor
 from transxnet.data.image_set import ClassificationDataset, ImageSet
 from transxnet.data.module import evaluation_loader
 from transxnet.deploy import format_openvino
+from transxnet.deploy.calibration_images import Labelled
 from transxnet.deploy.exported import ExportedModel, entry
 from transxnet.deploy.metadata import Metadata
-from transxnet.deploy.pictures import Labelled
-from transxnet.errors import UserError
-from transxnet.tasks.progress import PLAIN, progress_bar
+from transxnet.utils.errors import UserError
+from transxnet.utils.progress import PLAIN, progress_bar
 
 CALIBRATION = 300
 """Images that the ranges of activations are measured on, NNCF's own number."""

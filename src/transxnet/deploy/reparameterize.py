@@ -5,14 +5,14 @@ from math import ceil
 
 from torch import nn
 
-from transxnet.deploy.folding import fold_norm
-from transxnet.deploy.inference import InferenceBlock
-from transxnet.deploy.position_bias import InferencePositionBias
-from transxnet.errors import UserError
+from transxnet.deploy.fold_batchnorm import fold_norm
+from transxnet.deploy.inference_layers import InferenceBlock
+from transxnet.deploy.position_bias_rows import InferencePositionBias
 from transxnet.layers import DPE, MSFFN, STE, Block, IDConv, PatchEmbed
 from transxnet.layers.checks import check_positive
 from transxnet.layers.osra import OverlappingSpatialReduction
 from transxnet.models import TransXNet, TransXNetFeatures
+from transxnet.utils.errors import UserError
 
 
 def reparameterize(model: nn.Module, img_size: int | tuple[int, int] | None = None) -> nn.Module:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 
 from transxnet.deploy.exportable import MULTIPLE
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 AXES = ("batch", "height", "width")
 

@@ -5,8 +5,8 @@ in what they are given and in what they answer, as torchvision does: 0 is the ba
 number theirs from 0 to K - 1, and 255 is a pixel that does not count.
 """
 
-from transxnet.heads.checkpoints import load_checkpoint
-from transxnet.heads.create import create_detector, create_segmenter
+from transxnet.heads.create_heads import create_detector, create_segmenter
+from transxnet.heads.dense_checkpoints import load_checkpoint
 from transxnet.heads.mask_rcnn import MaskRCNN
 from transxnet.heads.retinanet import RetinaNet
 from transxnet.heads.semantic_fpn import SemanticFPN

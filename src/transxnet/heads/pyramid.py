@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, FeaturePyramidNetwork
 
-from transxnet.errors import UserError
 from transxnet.models.create import check_name, create_model_with, without_tag
+from transxnet.utils.errors import UserError
 
 PYRAMID_CHANNELS = 256
 HEAD_NORM = partial(nn.GroupNorm, 32)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
 from transxnet.heads.pyramid import PYRAMID_CHANNELS, PyramidBackbone
-from transxnet.heads.transform import at_least_float32, mean_and_std
+from transxnet.heads.transform import at_least_float32, mean_and_std, unit_range
 
 SIZE_DIVISOR = 32
 
@@ -116,3 +116,12 @@ class SemanticFPN(nn.Module):
             return logits
         losses = F.cross_entropy(logits, targets, ignore_index=self.ignore_index, reduction="sum")
         return {"cross_entropy": losses / targets.numel()}
+
+
+def logits_at_size(model: torch.nn.Module, image: Tensor, size: tuple[int, ...]) -> Tensor:
+    """What a segmenter says of one image, in another size: (3, h, w) bytes -> (1, K, H, W) for the size (H, W).
+
+    As the published figures are measured: the logits are resized, bilinear, and not the answers.
+    """
+    logits = model(torch.stack(unit_range([image])))
+    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)

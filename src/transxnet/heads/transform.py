@@ -103,3 +103,8 @@ def mean_and_std(body: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]
 def at_least_float32(x: Tensor) -> Tensor:
     """The same in float32 if it is in half precision, where coordinates of images would be off by pixels."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def unit_range(images: list[Tensor]) -> list[Tensor]:
+    """Bytes as numbers of 0 to 1."""
+    return [image.as_subclass(Tensor).float() / 255 for image in images]

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from transxnet.errors import UserError, nearest
+from transxnet.utils.errors import UserError, nearest
 
 
 def check_positive(**sizes: int) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from transxnet.layers.checks import check_attn_ratio, check_divisible, check_positive, known_part, own_part
-from transxnet.layers.compared.depthwise import DDWConv, DWConv, DyConv
+from transxnet.layers.compared.depthwise_convs import DDWConv, DWConv, DyConv
 from transxnet.layers.compared.window import WindowAttention
 from transxnet.layers.idconv import IDConv
 from transxnet.layers.osra import OSRA

@@ -15,9 +15,9 @@ from timm.models import adapt_input_conv
 from timm.models._hub import download_cached_file, load_state_dict_from_hf
 from torch import Tensor, nn
 
-from transxnet.errors import UserError
 from transxnet.layers import resize_position_bias
-from transxnet.models.layouts import convert_published, is_ours
+from transxnet.models.published_layouts import convert_published, is_ours
+from transxnet.utils.errors import UserError
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from transxnet.errors import UserError, nearest
+from transxnet.utils.errors import UserError, nearest
 
 LOADING = frozenset(
     {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "checkpoint_path", "cache_dir"}

@@ -25,7 +25,7 @@ from transxnet.layers.compared import (
     SepConv,
     ShiftedWindowAttention,
 )
-from transxnet.models.forms import (
+from transxnet.models.timm_api import (
     ClassifierForm,
     FeaturesForm,
     FourStages,

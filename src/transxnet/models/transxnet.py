@@ -4,7 +4,7 @@ Paper: "TransXNet: Learning Both Global and Local Dynamics with a Dual Dynamic T
 Meng Lou et al., https://arxiv.org/abs/2310.19380
 
 The file reads like Fig. 3 and Table I: a stage, the network of four of them, its dense-prediction form, the variants.
-What timm asks of every network, such as intermediates and another classifier, is in :mod:`transxnet.models.forms`.
+What timm asks of every network, such as intermediates and another classifier, is in :mod:`transxnet.models.timm_api`.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from transxnet.errors import UserError
 from transxnet.layers import Block, PatchEmbed, PositionBias
 from transxnet.layers.checks import check_attn_ratio, check_positive
 from transxnet.models.checkpoints import load_pretrained
-from transxnet.models.forms import (
+from transxnet.models.gradient_checkpointing import checkpoint_block
+from transxnet.models.timm_api import (
     ClassifierForm,
     FeaturesForm,
     FourStages,
@@ -28,7 +28,7 @@ from transxnet.models.forms import (
     init_weights,
     stochastic_depths,
 )
-from transxnet.models.recompute import checkpoint_block
+from transxnet.utils.errors import UserError
 
 STEM_STRIDE = 4
 

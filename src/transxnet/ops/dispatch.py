@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 IMPLEMENTATIONS = ("triton", "cpu", "reference")
 VARIABLE = "TRANSXNET_OPS"

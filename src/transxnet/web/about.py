@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from transxnet.data.labels import in_words
-from transxnet.errors import UserError
-from transxnet.reading import read_json
-from transxnet.report.figures import percent
-from transxnet.tasks.results import FIGURES
-from transxnet.tasks.trained import TrainedDetector, TrainedModel, TrainedSegmenter
+from transxnet.metrics.display import FIGURES
+from transxnet.reports.formatting import percent
+from transxnet.runs.load import TrainedDetector, TrainedModel, TrainedSegmenter
+from transxnet.utils.errors import UserError
+from transxnet.utils.text_files import read_json
 
 NAMED = 8
 """More classes than these are counted, not named."""

@@ -4,7 +4,7 @@ import errno
 import ipaddress
 import socket
 
-from transxnet.errors import UserError
+from transxnet.utils.errors import UserError
 
 PORTS = range(7860, 7960)
 """Where a free port is looked for; the first is Gradio's own."""

@@ -11,17 +11,18 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from transxnet.analysis.explain import check_installed, explain_picture
 from transxnet.analysis.explain_figure import overlay
-from transxnet.analysis.places import Place, find_place, named_places
-from transxnet.analysis.subjects import backbone
+from transxnet.analysis.network_parts import Place, find_place, named_places
 from transxnet.data.dense_transforms import AlignedResize
 from transxnet.data.labels import in_words
-from transxnet.drawing import draw_detections, draw_label_map
-from transxnet.errors import UserError
-from transxnet.palette import Colour, palette
-from transxnet.tasks.detection_evaluation import SURE, Found
-from transxnet.tasks.inference import default_device, detect, placed, probabilities, segment
-from transxnet.tasks.trained import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
-from transxnet.web.pictures import DENSE_PIXELS, for_the_browser, within_pixels
+from transxnet.evaluation.inference import detect, probabilities, segment
+from transxnet.metrics.detection import SURE, Found
+from transxnet.reports.colors import Colour, palette
+from transxnet.reports.drawing import draw_detections, draw_label_map
+from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
+from transxnet.runs.model_spec import backbone
+from transxnet.utils.device import default_device, placed
+from transxnet.utils.errors import UserError
+from transxnet.web.uploads import DENSE_PIXELS, for_the_browser, within_pixels
 
 TOP_K = 5
 MOST_ROWS = 15  # of objects, or of classes of pixels

@@ -14,13 +14,12 @@ from transxnet.data.images import UnreadableImage
 from transxnet.data.labels import in_words
 from transxnet.data.photographs import Photographs
 from transxnet.data.readers import Stream
-from transxnet.errors import UserError
-from transxnet.tasks.plan_classify import open_data
-from transxnet.tasks.plan_dense import looking
-from transxnet.tasks.run import Run
-from transxnet.tasks.task_configs import ClassifyConfig
-from transxnet.tasks.trained import TrainedDetector, TrainedModel
-from transxnet.web.pictures import for_the_browser
+from transxnet.runs.load import TrainedDetector, TrainedModel
+from transxnet.runs.run_folder import Run
+from transxnet.runs.task_configs import ClassifyConfig
+from transxnet.runs.training_data import looking, open_data
+from transxnet.utils.errors import UserError
+from transxnet.web.uploads import for_the_browser
 
 THUMBNAIL = 256  # px
 

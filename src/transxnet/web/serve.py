@@ -13,8 +13,8 @@ from typing import Any
 
 from rich.console import Console
 
-from transxnet.errors import UserError, check_at_least
-from transxnet.tasks.trained import load_trained
+from transxnet.runs.load import load_trained
+from transxnet.utils.errors import UserError, check_at_least
 from transxnet.web.address import host_of, is_loopback, listen, url_of
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -132,8 +132,8 @@ def _prepare(
     trained = load_trained(run, file)
     os.environ.setdefault("GRADIO_TEMP_DIR", _own_folder().name)
     from transxnet.web.answers import Answerer
+    from transxnet.web.app_page import Page
     from transxnet.web.examples import find_examples
-    from transxnet.web.page import Page
 
     found, why_none = find_examples(trained, examples, console)
     if why_none:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from formulas import close, pointwise, rand, windows
 
+from tests.helpers.formulas import close, pointwise, rand, windows
 from transxnet.analysis.cost import count
 from transxnet.layers.compared import ACmix
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from formulas import close, rand
 
+from tests.helpers.formulas import close, rand
 from transxnet.layers import compared
 
 PARTS = {

@@ -3,9 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from formulas import batch_norm, close, depthwise, layer_norm, pointwise, rand, windows
 from torch import Tensor, nn
 
+from tests.helpers.formulas import batch_norm, close, depthwise, layer_norm, pointwise, rand, windows
 from transxnet.layers.compared import MixingBlock
 
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from formulas import batch_norm, close, rand
 from timm.layers import Mlp
 from timm.models.pvt_v2 import Attention
 from torch import Tensor
 
+from tests.helpers.formulas import batch_norm, close, rand
 from transxnet.layers.compared import FFN, SRA, NonOverlappingPatchEmbed, NonOverlappingSpatialReduction
 
 SIZE = pytest.mark.parametrize(("height", "width"), [(8, 12), (7, 9), (1, 1), (4, 6)])

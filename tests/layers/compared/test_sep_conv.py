@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from formulas import close, rand
 from timm.models import metaformer
 
+from tests.helpers.formulas import close, rand
 from transxnet.layers.compared import SepConv
 
 

@@ -1,0 +1,1 @@
+"""Ablation studies: many runs in one table."""

@@ -1,0 +1,265 @@
+"""Ablations: variants of a model, trained under equal conditions and put into one table."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from transxnet.ablation.ablation_folder import PLAN_FILE, AblationFolder, AblationResult, read_result
+from transxnet.ablation.ablation_report import show, write_tables
+from transxnet.ablation.tables import Ablation, find_table, split_rows
+from transxnet.benchmark.bench import bench
+from transxnet.benchmark.bench_report import FILES
+from transxnet.models.create import create_model, with_options, without_tag
+from transxnet.runs.config import TrainConfig
+from transxnet.runs.load import load_trained
+from transxnet.runs.run_folder import Run, is_first_process
+from transxnet.runs.task_configs import ClassifyConfig, DetectConfig, SegmentConfig, make_config
+from transxnet.training.lightning_module import NonFiniteLoss
+from transxnet.training.plan import check_names
+from transxnet.training.train import train
+from transxnet.utils.errors import Interrupted, UserError, check_at_least
+from transxnet.utils.files import next_free, plain_name
+from transxnet.utils.locks import LOCK_FILE, only_process
+from transxnet.utils.progress import PLAIN
+
+_OUT = "TRANSXNET_ABLATE_OUT"
+
+
+def ablate(
+    table: str | Ablation | None = None,
+    data: str | Path | None = None,
+    *,
+    rows: str | Sequence[str] | None = None,
+    seeds: str | int | Sequence[int] | None = None,
+    model: str | None = None,
+    out: str | Path | None = None,
+    rounds: int | None = None,
+    resume: str | Path | None = None,
+    task: str | None = None,
+    recipe: str | Path | None = None,
+    console: Console | None = None,
+    **options: Any,
+) -> AblationResult:
+    """Train variants of a model under equal conditions, measure them, and write one table of them.
+
+    Every row and seed is a run of :func:`~transxnet.training.train.train` in ``OUT/ROW-seedSEED``. With one seed, all
+    rows have the same images, split, order, augmentation and schedule. The table is in ``table.md``, ``table.csv``,
+    ``table.json`` and ``table.html``, rewritten after each run. A row whose loss becomes non-finite stays blank, with
+    a note. Speed and memory are measured at the end by :func:`~transxnet.benchmark.bench.bench`, which in a script
+    needs ``if __name__ == "__main__":``.
+
+    Args:
+        table: table6 to table10 of the paper, or an :class:`~transxnet.ablation.tables.Ablation` of your own.
+        data: what to train on, as for ``train``.
+        rows: some of the table's rows by name, separated by commas; a row of your own is an option of the model as
+            option=value, several joined by +. By default all.
+        seeds: whole numbers, separated by commas; each row is trained once for each. By default the recipe's, or 0.
+            With ``resume`` further ones.
+        model: whose part is exchanged; by default transxnet_t, for table6 transxnet_swin_style, whatever the recipe
+            says.
+        out: the folder of all runs and of the table; by default runs/ablate-TABLE-DATA-NUMBER.
+        rounds: how often each row's turn comes when speed and memory are measured, by default 9; 0 leaves that out,
+            for a quieter time: with ``resume`` it may be given anew.
+        resume: an ablation's folder to go on with; finished runs stay, an interrupted one is resumed.
+        task: what to train for, as for ``train``.
+        recipe: of the trainings, as for ``train``.
+        console: where to report; by default standard output.
+        **options: of the trainings, as for ``train``.
+
+    Returns:
+        The rows with their figures, cost, speed and memory.
+
+    Raises:
+        UserError: a table, row, seed, option or the data is not right, before anything is trained.
+        Interrupted: asked to stop; what was done is kept.
+    """
+    console = console or Console()
+    if resume is not None:
+        if any(given is not None for given in (table, data, rows, model, out, task, recipe)) or options:
+            raise UserError(
+                "--resume goes on with an ablation as it was started; give nothing beside it but --seeds and --rounds."
+            )
+        folder = AblationFolder.read(resume)
+        if rounds is not None:
+            check_at_least(0, rounds=rounds)
+            folder = replace(folder, rounds=rounds)
+        if seeds is not None:
+            folder = replace(folder, seeds=tuple(dict.fromkeys([*folder.seeds, *_seeds(seeds)])))
+    elif _OUT in os.environ:  # a process that Lightning started beside the first, with the same command
+        folder = AblationFolder.read(os.environ[_OUT])
+    else:
+        folder = _plan(table, data, rows, seeds, model, out, 9 if rounds is None else rounds, task, recipe, options)
+    first = is_first_process()
+    if first:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    with only_process(folder.path) if first else nullcontext():
+        if first:
+            folder.write()
+        return _carry_out_or_say(folder, console)
+
+
+def _carry_out_or_say(folder: AblationFolder, console: Console) -> AblationResult:
+    """Carry it out, and say how to go on if the user stops it."""
+    os.environ[_OUT] = str(folder.path)
+    try:
+        return _carry_out(folder, console)
+    except (Interrupted, KeyboardInterrupt) as error:
+        raise Interrupted(
+            f"stopped with {_count(folder)} of {len(folder.seeds) * len(folder.ablation.variants)} runs finished; what "
+            f"was done is kept. Go on with: transxnet ablate --resume {shlex.quote(str(folder.path))}"
+        ) from error
+    finally:
+        del os.environ[_OUT]
+
+
+def _plan(
+    table: str | Ablation | None,
+    data: str | Path | None,
+    rows: str | Sequence[str] | None,
+    seeds: str | int | Sequence[int] | None,
+    model: str | None,
+    out: str | Path | None,
+    rounds: int,
+    task: str | None,
+    recipe: str | Path | None,
+    options: dict[str, Any],
+) -> AblationFolder:
+    """What is to be trained, all of it looked at before the first training."""
+    if table is None:
+        raise UserError("name the table to make: table6, table7, table8, table9 or table10.")
+    ablation = find_table(table) if isinstance(table, str) else table
+    ablation = ablation.choose(split_rows(rows) if isinstance(rows, str) else rows)
+    if model is not None:
+        ablation = replace(ablation, model=model)
+    if data is None:
+        raise UserError("name the data to train on with --data: a folder, or a sample such as elpv or digits.")
+    if "seed" in options:
+        raise UserError("a table has seeds, not a seed. Give --seeds.")
+    check_at_least(0, rounds=rounds)
+    config = make_config(data, recipe, task, **{**options, "model": ablation.model})
+    numbers = (config.seed,) if seeds is None else _seeds(seeds)
+    names = [with_options(ablation.model, variant.options) for variant in ablation.variants]
+    for name in names:
+        check_names(config.replace(model=name))
+        _try(name)
+    where = Path(data)
+    stem = f"ablate-{ablation.name}-{where.resolve().name if where.exists() else str(data).replace('/', '-')}"
+    if out is None and not is_first_process():
+        raise UserError("several processes that are started together must agree on a folder. Give --out.")
+    path = Path(out) if out is not None else next_free(Path("runs"), plain_name(stem))
+    if is_first_process() and (path / PLAN_FILE).exists():
+        raise UserError(f"{path} holds an ablation already. Go on with it by --resume {path}, or choose another --out.")
+    if is_first_process() and path.exists() and (not path.is_dir() or set(os.listdir(path)) - {LOCK_FILE}):
+        raise UserError(f"{path} is not empty. Choose another --out.")
+    values = config.replace(data=str(where.resolve()) if where.exists() else str(data)).to_dict()
+    kept = {name: value for name, value in values.items() if name not in ("model", "seed", "out")}
+    command = _command(config, ablation, rows, numbers, rounds)
+    return AblationFolder(path, ablation, numbers, rounds, kept, command)
+
+
+def _seeds(seeds: str | int | Sequence[int]) -> tuple[int, ...]:
+    words = seeds.split(",") if isinstance(seeds, str) else [seeds] if isinstance(seeds, int) else seeds
+    try:
+        numbers = tuple(int(word) for word in words)
+    except (TypeError, ValueError):
+        numbers = ()
+    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
+        raise UserError(f"seeds must be different whole numbers from 0 up, such as 0,1,2, got {seeds!r}.")
+    return numbers
+
+
+def _try(name: str) -> None:
+    """Raise UserError unless there is such a model with such options; nothing is computed."""
+    try:
+        with torch.device("meta"):
+            create_model(without_tag(name))
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:  # each network has its own way
+        raise UserError(f"{name} can't be made: {error}") from error
+
+
+def _carry_out(folder: AblationFolder, console: Console) -> AblationResult:
+    variants, failures = folder.ablation.variants, {}
+    seeds, first = folder.seeds, is_first_process()
+    console.print(f"{folder.ablation.title}: {len(variants)} rows, {len(seeds)} seed{'s' * (len(seeds) > 1)}", **PLAIN)
+    console.print(f"folder {folder.path}", **PLAIN)
+    for i, seed in enumerate(seeds, 1):
+        for j, variant in enumerate(variants, 1):
+            what = f"row {j} of {len(variants)}, seed {i} of {len(seeds)}: {variant.label}, seed {seed}"
+            if folder.finished(variant, seed):
+                console.print(f"\n{what}, is finished", style="dim", **PLAIN)
+                continue
+            console.print(f"\n{what}", style="bold", **PLAIN)
+            try:
+                _train(folder, folder.run(variant, seed), folder.model(variant), seed, console)
+            except NonFiniteLoss as error:
+                failures[folder.run(variant, seed).path.name] = str(error)
+                console.print(f"left blank: {error}", style="red", **PLAIN)
+            if first:
+                write_tables(read_result(folder, failures))
+    if first and folder.rounds and _count(folder) and not (folder.path / FILES[0]).is_file():
+        _measure(folder)
+    result = read_result(folder, failures)
+    if first:
+        write_tables(result)
+        console.print(show(result), highlight=False)
+        console.print(f"\ntable       {folder.path / 'table.html'}, .md, .csv and .json", **PLAIN)
+    return result
+
+
+def _train(folder: AblationFolder, run: Run, model: str, seed: int, console: Console) -> None:
+    if run.config_file.is_file():
+        train(resume=run.path, console=console)
+        return
+    options = dict(folder.options)
+    data, task = options.pop("data"), options.pop("task")
+    train(data, task=task, model=model, seed=seed, out=run.path, console=console, **options)
+
+
+def _measure(folder: AblationFolder) -> None:
+    """Speed and memory of the rows' models, as they were trained, in turns."""
+    variants = folder.ablation.variants
+    run = next(folder.run(v, seed) for seed in folder.seeds for v in variants if folder.finished(v, seed))
+    config = run.read_config()
+    names: list[str] = [without_tag(folder.model(variant)) for variant in variants]
+    settings: dict[str, Any] = {"features": True, "batch": 1}
+    if isinstance(config, ClassifyConfig):
+        classes = len(load_trained(run.path).class_names)
+        names = [with_options(name, f"num_classes={classes}") for name in names]
+        settings = {"size": config.img_size}
+    elif isinstance(config, DetectConfig):
+        assert config.min_size is not None
+        settings["size"] = (config.min_size, round(1.6 * config.min_size))
+    elif isinstance(config, SegmentConfig):
+        settings["size"] = config.crop
+    device: Any = "cpu" if config.accelerator == "cpu" else "auto"
+    bench(names, device=device, rounds=folder.rounds, output=folder.path, overwrite=True, **settings)
+
+
+def _count(folder: AblationFolder) -> int:
+    return sum(folder.finished(variant, seed) for variant in folder.ablation.variants for seed in folder.seeds)
+
+
+def _command(
+    config: TrainConfig, ablation: Ablation, rows: str | Sequence[str] | None, seeds: Sequence[int], rounds: int
+) -> str:
+    """The shell command that makes this ablation again."""
+    words = ["transxnet", "ablate", ablation.name, "--data", config.data, "--model", ablation.model]
+    words += ["--seeds", ",".join(map(str, seeds))]
+    if rows is not None:
+        words += ["--rows", rows if isinstance(rows, str) else ",".join(rows)]
+    if rounds != 9:
+        words += ["--rounds", str(rounds)]
+    if config.task != "classify":
+        words += ["--task", config.task]
+    default = type(config)(config.data)
+    for name, value in config.to_dict().items():
+        if name not in ("task", "data", "out", "model", "seed") and value != getattr(default, name):
+            words += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
+    return shlex.join(words)

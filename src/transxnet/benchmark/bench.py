@@ -1,0 +1,197 @@
+"""How fast models are, and how much memory they take: measured in turns, so that a machine's moods hit all alike."""
+
+import inspect
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from rich.console import Console
+
+from transxnet.benchmark import bench_report
+from transxnet.benchmark.interleaving import Row, measure
+from transxnet.benchmark.settings import Dtype, Mode, Settings, check_compile_mode, find_preset, parse_subject
+from transxnet.utils.environment import environment, find_device
+from transxnet.utils.errors import UserError, check_at_least, check_one_of
+
+BATCH = {"cpu": 16, "cuda": 128}
+VARIABLES = ("OMP_NUM_THREADS", "GOMP_SPINCOUNT", "CUDA_VISIBLE_DEVICES", "PYTORCH_CUDA_ALLOC_CONF", "TRANSXNET_OPS")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark's outcome.
+
+    Attributes:
+        rows: one for each model, in the order given.
+        settings: what holds for the models unless their row says otherwise.
+        rounds: how often each model's turn came.
+        seconds: that a round was to take.
+        command: that gives this benchmark again.
+        environment: versions, hardware, and what else the figures depend on.
+        note: what a preset's table says and leaves open.
+    """
+
+    rows: list[Row]
+    settings: Settings
+    rounds: int
+    seconds: float
+    command: str
+    environment: dict[str, str]
+    note: str | None = None
+
+    def speeds(self, row: Row) -> list[float]:
+        """How many times as fast as the first model a model is, in each round; empty where either failed."""
+        first = self.rows[0]
+        if first.failure or row.failure:
+            return []
+        return [a / b for a, b in zip(first.milliseconds, row.milliseconds, strict=True)]
+
+
+def bench(
+    models: str | Sequence[str] = (),
+    *,
+    mode: Mode = "infer",
+    size: int | str | tuple[int, int] | None = None,
+    batch: int | None = None,
+    dtype: Dtype = "float32",
+    autocast: bool = False,
+    compile: bool | str = False,
+    channels_last: bool = False,
+    reparameterize: bool = False,
+    features: bool = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    rounds: int = 9,
+    seconds: float = 1.0,
+    preset: str | None = None,
+    profile: bool = False,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+) -> Benchmark:
+    """Measure models against the first of them, in turns.
+
+    Each model runs in a process of its own, on random images with random weights. A training step is forward,
+    cross-entropy (in the dense-prediction form the outputs' mean squares), backward and AdamW. After a warm-up come the
+    rounds; in each, every model in turn runs for some time, beginning with another one each time. The speed against
+    the first model is a ratio of two times of the same round. What goes wrong with one model is its row's ``failure``.
+
+    Memory on a GPU is what PyTorch had allocated at the peak of the rounds (with CUDA graphs, since the first step). On
+    the CPU it is the peak of the process's resident memory, of which Python and PyTorch alone take 0.3 to 0.8 GB: on
+    Linux since the warm-up, elsewhere since the process began. ``torch.backends.cudnn.benchmark`` is on; all else is as
+    PyTorch has it.
+
+    The processes are spawned: a script that calls this needs ``if __name__ == "__main__":``.
+
+    Args:
+        models: names of our models or timm's, or ``module:factory`` for one of your own (a function that gives a
+            network, with ``features_only=True`` its dense-prediction form). ``NAME@WORD,WORD,argument=value`` changes
+            settings for this model: eager, compile, compile=MODE, channels_last, contiguous, reparameterize, original
+            (that is, not reparameterized), float32, bfloat16, float16, autocast, cast, and arguments of the model.
+        mode: a forward pass, or a training step.
+        size: side of the images in pixels, or HEIGHTxWIDTH; by default 224.
+        batch: images at once; by default 16 on a CPU, 128 on a GPU.
+        dtype: bfloat16 and float16 mean autocast in training (float16 with loss scaling), and in inference that weights
+            and images are cast.
+        autocast: in inference too, autocast with weights in float32.
+        compile: with torch.compile; default, reduce-overhead, max-autotune or max-autotune-no-cudagraphs is its mode.
+        channels_last: memory layout NHWC.
+        reparameterize: the inference form of our networks.
+        features: the dense-prediction form.
+        device: where to run; by default a GPU if there is one.
+        rounds: how often each model's turn comes.
+        seconds: that a turn takes; at least one step, and on a GPU five.
+        preset: the models and the batch of one of the paper's tables, as far as its text tells: table11 or table12.
+        profile: also name the operators that take the longest.
+        output: a folder for bench.json (every round's figures, settings, environment) and bench.png.
+        overwrite: write over these files.
+
+    Returns:
+        A row for each model.
+
+    Raises:
+        UserError: a model, a setting or a preset that there is not, or files that exist already.
+    """
+    command = _command(locals())  # which are the arguments so far
+    chosen = None if preset is None else find_preset(preset)
+    names = [models] if isinstance(models, str) else list(models)
+    names = [*(chosen.models if chosen else ()), *names]
+    if not names:
+        raise UserError(
+            "name the models to measure, such as transxnet_t swin_tiny_patch4_window7_224, or give --preset table11."
+        )
+    check_at_least(1, rounds=rounds)
+    if not seconds > 0:
+        raise UserError(f"seconds must be a positive number, got {seconds}.")
+    check_one_of(get_args(Mode), mode=mode)
+    check_one_of(get_args(Dtype), dtype=dtype)
+    where = find_device(device)
+    if batch is None:
+        batch = chosen.batch if chosen else BATCH[where]
+    check_at_least(1, batch=batch)
+    settings = Settings(
+        mode=mode,
+        size=_size((chosen.size if chosen else 224) if size is None else size),
+        batch=batch,
+        dtype=dtype,
+        autocast=autocast,
+        compile=check_compile_mode(compile) if isinstance(compile, str) else "default" if compile else None,
+        channels_last=channels_last,
+        reparameterize=reparameterize,
+        features=features,
+        device=where,
+    )
+    rows = [Row(parse_subject(name, settings)) for name in names]
+    if autocast and not any(row.subject.settings.under_autocast for row in rows):
+        raise UserError("autocast changes nothing in float32. Give --dtype bfloat16 or float16 too, or leave it out.")
+    if output is not None:
+        bench_report.check_output(Path(output), overwrite)
+    with Console(stderr=True).status("starting") as status:
+        measure(rows, rounds, seconds, profile, status.update)
+    note = chosen.note if chosen else None
+    result = Benchmark(rows, settings, rounds, seconds, command, _environment(rows, where), note)
+    if output is not None:
+        bench_report.write(result, Path(output))
+    return result
+
+
+def _size(size: int | str | tuple[int, int]) -> tuple[int, int]:
+    """Height and width from ``224``, ``"800x1280"`` or ``(800, 1280)``."""
+    if isinstance(size, str):
+        match = re.fullmatch(r"(\d+)(?:x(\d+))?", size)
+        if match is None:
+            raise UserError(f"size must be a side in pixels or HEIGHTxWIDTH, such as 224 or 800x1280, got {size!r}.")
+        size = (int(match[1]), int(match[2] or match[1]))
+    height, width = (size, size) if isinstance(size, int) else size
+    check_at_least(1, height=height, width=width)
+    return height, width
+
+
+def _environment(rows: Sequence[Row], device: str) -> dict[str, str]:
+    """Versions and hardware, and the settings of PyTorch that decide what is computed, and how fast."""
+    facts = environment() | {"device": device}
+    made = next((row.facts for row in rows if row.facts), None)
+    if made:
+        facts |= {"threads": str(made.threads), "float32 products": made.matmul_precision}
+    if device == "cuda":
+        facts["cudnn"] = f"{torch.backends.cudnn.version()}, benchmark on"
+        if made:
+            facts["cudnn"] += f", TF32 in float32 convolutions {'on' if made.cudnn_tf32 else 'off'}"
+    return facts | {name: os.environ[name] for name in VARIABLES if name in os.environ}
+
+
+def _command(arguments: Mapping[str, Any]) -> str:
+    """The command line for these arguments of :func:`bench`."""
+    models = arguments["models"]
+    words = ["transxnet", "bench", *([models] if isinstance(models, str) else models)]
+    for name, parameter in inspect.signature(bench).parameters.items():
+        value = arguments[name]
+        if name == "models" or value == parameter.default:
+            continue
+        words.append("--" + name.replace("_", "-"))
+        if value is not True:
+            words.append("x".join(map(str, value)) if isinstance(value, tuple) else str(value))
+    return shlex.join(words)

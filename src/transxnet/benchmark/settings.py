@@ -1,0 +1,227 @@
+"""What a benchmark measures: models by name, each with its settings, and the paper's sets of them."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+import timm
+from torch import nn
+
+from transxnet.models.create import check_name, create_model_with, split_suffix
+from transxnet.utils.errors import UserError, nearest
+
+Mode = Literal["infer", "train"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one model is run.
+
+    Attributes:
+        mode: "infer", a forward pass, or "train", a training step.
+        size: height and width of the images in pixels.
+        batch: images at once.
+        dtype: "float32", "bfloat16" or "float16".
+        autocast: inference under autocast, as training always is, rather than with weights and images cast.
+        compile: the mode of ``torch.compile``, or None for eager execution.
+        channels_last: the memory layout NHWC for weights and images.
+        reparameterize: the inference form of our networks.
+        features: the dense-prediction form, with an output for each stage.
+        device: "cpu" or "cuda".
+    """
+
+    mode: Mode
+    size: tuple[int, int]
+    batch: int
+    dtype: Dtype
+    autocast: bool
+    compile: str | None
+    channels_last: bool
+    reparameterize: bool
+    features: bool
+    device: str
+
+    @property
+    def under_autocast(self) -> bool:
+        """Whether PyTorch's autocast decides what is computed in the dtype, rather than weights and images cast."""
+        return self.dtype != "float32" and (self.autocast or self.mode == "train")
+
+    def __str__(self) -> str:
+        """Those that may differ between the models of a benchmark."""
+        words = [self.dtype + " autocast" * self.under_autocast]
+        words.append({None: "eager", "default": "compiled"}.get(self.compile, f"compiled {self.compile}"))
+        words.append("channels_last" if self.channels_last else "contiguous")
+        return ", ".join(words + ["reparameterized"] * self.reparameterize)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model of a benchmark.
+
+    Attributes:
+        label: the name as it is shown: without the settings, with the arguments.
+        name: of one of our models or timm's, or ``module:factory``.
+        settings: how it is run.
+        arguments: further keyword arguments of the model.
+    """
+
+    label: str
+    name: str
+    settings: Settings
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def create(self) -> nn.Module:
+        """The model with random weights.
+
+        A classifier that can be made for a size is made for that of the images, as ``transxnet train`` does. The
+        dense-prediction form is made for it only where it takes no other, since detectors see images of many sizes.
+        """
+        form = {"features_only": True} if self.settings.features else {}
+        if ":" in self.name:
+            return find_factory(self.name)(**form, **self.arguments)
+        height, width = self.settings.size
+        wishes: dict[str, Any] = {"img_size": height if height == width else (height, width)}
+        config = timm.get_pretrained_cfg(self.name)
+        if "img_size" in self.arguments or (form and not (config and config.fixed_input_size)):
+            wishes = {}
+        model, _ = create_model_with(self.name, wishes, **form, **self.arguments)
+        return model
+
+
+def find_factory(name: str) -> Callable[..., nn.Module]:
+    """The function that ``module:factory`` names; modules in the current directory are found too.
+
+    Raises:
+        UserError: there is no such module, it can't be imported, or it has no such function.
+    """
+    module_name, _, factory = name.partition(":")
+    here = os.getcwd()
+    if not {"", here} & set(sys.path):
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # somebody's module: anything may go wrong in it
+        raise UserError(
+            f"the module {module_name!r} of {name!r} can't be imported: {type(error).__name__}: {error}. It must be "
+            f"installed, or lie in the current directory, {here}."
+        ) from error
+    if not callable(getattr(module, factory, None)):
+        functions = [known for known in vars(module) if callable(getattr(module, known))]
+        raise UserError(f"{module_name} has no function {factory!r}.{nearest(factory, functions)}")
+    return getattr(module, factory)
+
+
+# What may follow a model's name after "@", and what it sets.
+WORDS: dict[str, dict[str, Any]] = {
+    "eager": {"compile": None},
+    "compile": {"compile": "default"},
+    "channels_last": {"channels_last": True},
+    "contiguous": {"channels_last": False},
+    "reparameterize": {"reparameterize": True},
+    "original": {"reparameterize": False},
+    "autocast": {"autocast": True},
+    "cast": {"autocast": False},
+    **{dtype: {"dtype": dtype} for dtype in get_args(Dtype)},
+}
+
+
+def parse_subject(text: str, settings: Settings) -> Subject:
+    """Read ``NAME`` or ``NAME@WORD,WORD,argument=value``.
+
+    Args:
+        text: the name and what differs for this model: words of ``WORDS``, ``compile=MODE``, and keyword arguments of
+            the model such as ``drop_path_rate=0.1`` or ``token_mixer=sra``.
+        settings: what holds for all models.
+
+    Raises:
+        UserError: no such model, no such word, or settings that do not go together.
+    """
+    name = text.partition("@")[0]
+    arguments, words = split_suffix(text)
+    changes: dict[str, Any] = {}
+    if "compile" in arguments:
+        changes["compile"] = check_compile_mode(str(arguments.pop("compile")))
+    for word in words:
+        if (known := word.replace("-", "_")) in WORDS:
+            changes |= WORDS[known]
+        else:
+            raise UserError(
+                f"{text!r}: {word!r} is no setting.{nearest(word, WORDS)} After @ come, separated by commas, "
+                f"{', '.join(WORDS)}, compile=MODE and the model's own arguments as name=value."
+            )
+    if ":" in name:
+        find_factory(name)
+    else:
+        check_name(name)
+    shown = ", ".join(f"{key}={value}" for key, value in arguments.items())
+    label = f"{name} ({shown})" if shown else name
+    subject = Subject(label, name, replace(settings, **changes), arguments)
+    if subject.settings.mode == "train" and subject.settings.reparameterize:
+        raise UserError(
+            f"{name}: the inference form can't be trained. Leave out --reparameterize, or measure --mode infer."
+        )
+    return subject
+
+
+def check_compile_mode(mode: str) -> str:
+    """The mode, or UserError unless ``torch.compile`` knows it."""
+    if mode not in COMPILE_MODES:
+        raise UserError(
+            f"compile must be a mode of torch.compile, got {mode!r}.{nearest(mode, COMPILE_MODES)} "
+            f"Accepted: {', '.join(COMPILE_MODES)}."
+        )
+    return mode
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A table of the paper: the models, the settings that its text names, and what it leaves open."""
+
+    models: tuple[str, ...]
+    size: int
+    batch: int
+    note: str
+
+
+TOKEN_MIXERS = ("d_mixer", "sep_conv", "sra", "shifted_window", "mixing_block", "acmix")
+PRESETS = {
+    "table11": Preset(
+        models=(
+            "transxnet_t",
+            "transxnet_s",
+            "swin_tiny_patch4_window7_224",
+            "convnext_tiny",
+            "transxnet_b",
+            "swin_small_patch4_window7_224",
+            "convnext_small",
+        ),
+        size=224,
+        batch=128,
+        note="After Table XI, whose body we do not have: its text names batch 128 on an RTX 3090, and Swin, ConvNeXt, "
+        "MPViT, QuadTree and Focal Transformers, of which timm has the first two. Size 224 and the sizes of Swin and "
+        "ConvNeXt, those at the cost of S and B, are our choice. Of values the text gives: T 857 img/s and 2252 MB.",
+    ),
+    "table12": Preset(
+        models=tuple(f"transxnet_swin_style@token_mixer={mixer}" for mixer in TOKEN_MIXERS),
+        size=224,
+        batch=128,
+        note="After Table XII, whose body we do not have: its text names the six token mixers in one architecture. "
+        "Batch 128 is Table XI's, and size 224 our choice.",
+    ),
+}
+
+
+def find_preset(name: str) -> Preset:
+    """A preset by name.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    if name not in PRESETS:
+        raise UserError(f"there is no preset {name!r}.{nearest(name, PRESETS)} Accepted: {', '.join(PRESETS)}.")
+    return PRESETS[name]

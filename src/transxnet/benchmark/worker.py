@@ -1,0 +1,282 @@
+"""The process in which one model is measured: commands come in, figures go out.
+
+A process for each model, so that its peak memory is its own, and what goes wrong in it stops no other.
+"""
+
+import signal
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from textwrap import shorten
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from transxnet.analysis.cost import Cost, count
+from transxnet.benchmark.memory import peak_memory, reset_peak, resident_memory
+from transxnet.benchmark.operator_profile import Operator, longest_operators
+from transxnet.benchmark.settings import Settings, Subject
+from transxnet.models.transxnet import Backbone, Stage
+from transxnet.utils.errors import UserError
+
+WARM_UP_STEPS = {"cpu": 2, "cuda": 10}  # at least
+WARM_UP_BOUND = (50, 30.0)  # steps, seconds, at most
+STEADY = 0.05  # two steps in a row differ by less than this share when a model is warm
+ITERATIONS = {"cpu": 1, "cuda": 5}  # of a round, at least: a single step on a GPU would time its launch too
+GRAPH_MODES = ("reduce-overhead", "max-autotune")  # of torch.compile, replaying CUDA graphs
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a model could not be measured: in a line, and in full."""
+
+    reason: str
+    details: str
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a model before it runs, and of the process that it runs in.
+
+    Attributes:
+        parameters: of the network that is measured.
+        multiply_adds: of convolutions and linear layers for one image, or None where they can't be counted.
+        attention_multiply_adds: of attention's two products for one image, or None.
+        idle_memory: bytes that the process held before the network was made: Python's and PyTorch's.
+        threads: of PyTorch on the CPU.
+        matmul_precision: PyTorch's for float32 products.
+        cudnn_tf32: whether cuDNN may compute float32 convolutions in TF32.
+    """
+
+    parameters: int
+    multiply_adds: int | None
+    attention_multiply_adds: int | None
+    idle_memory: int
+    threads: int
+    matmul_precision: str
+    cudnn_tf32: bool
+
+
+def serve(connection: Connection, subject: Subject) -> None:
+    """Carry out the commands that come, until the connection closes or something goes wrong.
+
+    A command is the name of one of :class:`Measurement`'s methods with its arguments; the answer is what the method
+    returns, or a :class:`Failure`, which is the last answer.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches all processes; the one that asks will end this one
+    measurement = Measurement(subject)
+    while True:
+        try:
+            command, *arguments = connection.recv()
+        except EOFError:
+            return
+        try:
+            answer = getattr(measurement, command)(*arguments)
+        except Exception as error:
+            connection.send(failure(error))
+            return
+        connection.send(answer)
+
+
+def failure(error: Exception) -> Failure:
+    """An exception as people read it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first = lines[0] if lines else ""
+    words = ("out of memory", "can't allocate memory")  # a compiler wraps the error, and the CPU has none of its own
+    out_of_memory = isinstance(error, MemoryError) or any(some in str(error) for some in words)
+    if out_of_memory:
+        reason = "out of memory"
+    elif isinstance(error, UserError):
+        reason = str(error)
+    else:
+        reason = shorten(f"{type(error).__name__}: {first}", 200, placeholder=" ...")
+    return Failure(reason, "".join(traceback.format_exception(error)), out_of_memory)
+
+
+class Measurement:
+    """One model, ready to run: built, compiled, warmed up and timed, in this order.
+
+    Args:
+        subject: the model and how it is run.
+    """
+
+    def __init__(self, subject: Subject):
+        self.subject, self.settings = subject, subject.settings
+        self.iterations = 0
+        self.step: Callable[[], None]
+
+    def build(self) -> Facts:
+        """Make the network and its images."""
+        torch.manual_seed(0)
+        idle, settings = resident_memory(), self.settings
+        model = self.subject.create()
+        if settings.reparameterize:
+            # A compiler and a GPU want the position bias kept for the size; eager on a CPU needs less memory without.
+            kept = settings.compile is not None or settings.device != "cpu"
+            model = inference_form(model, settings.size if kept else None)
+        cost = _cost(model, settings.size)
+        facts = Facts(
+            parameters=sum(p.numel() for p in model.parameters()),
+            multiply_adds=cost.multiply_adds if cost else None,
+            attention_multiply_adds=cost.attention_multiply_adds if cost else None,
+            idle_memory=idle,
+            threads=torch.get_num_threads(),
+            matmul_precision=torch.get_float32_matmul_precision(),
+            cudnn_tf32=torch.backends.cudnn.allow_tf32,
+        )
+        self.step = make_step(model, settings)
+        return facts
+
+    def compile(self) -> None:
+        """The first step, in which a compiler works. Others may run meanwhile: nothing is chosen by timing here."""
+        self.step()
+        self._release()
+
+    def warm_up(self, seconds: float) -> int:
+        """Run until the time of a step is steady.
+
+        Args:
+            seconds: that a round is to take.
+
+        Returns:
+            The steps of a round.
+        """
+        device = self.settings.device
+        # cuDNN times its algorithms on first use, so nothing else may run on the device from here on.
+        torch.backends.cudnn.benchmark = True
+        self._timed()
+        start, times = time.perf_counter(), [self._timed(), self._timed()]
+        most, longest = WARM_UP_BOUND
+        while len(times) < most and time.perf_counter() - start < longest:
+            if len(times) >= WARM_UP_STEPS[device] and abs(times[-1] - times[-2]) < STEADY * times[-1]:
+                break
+            times.append(self._timed())
+        self.iterations = max(ITERATIONS[device], round(seconds / times[-1]))
+        if device == "cpu" or self.settings.compile not in GRAPH_MODES:  # a graph's is counted only when recorded
+            reset_peak(device)
+        self._release()
+        return self.iterations
+
+    def measure(self) -> float:
+        """Milliseconds a batch, over one round."""
+        if self.settings.device == "cpu":
+            start = time.perf_counter()
+            for _ in range(self.iterations):
+                self.step()
+            return (time.perf_counter() - start) / self.iterations * 1e3
+        self.step()  # untimed: takes its memory again
+        before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda.synchronize()
+        before.record()
+        for _ in range(self.iterations):
+            self.step()
+        after.record()
+        torch.cuda.synchronize()
+        elapsed = before.elapsed_time(after) / self.iterations
+        self._release()
+        return elapsed
+
+    def peak_memory(self) -> int:
+        """Bytes at the most since the warm-up: on the device, or the process's resident memory."""
+        return peak_memory(self.settings.device)
+
+    def profile(self) -> list[Operator]:
+        """The operators in which the time goes, longest first."""
+        return longest_operators(self.step, self.settings.device)
+
+    def _timed(self) -> float:
+        start = time.perf_counter()
+        self.step()
+        _synchronize(self.settings.device)
+        return time.perf_counter() - start
+
+    def _release(self) -> None:
+        if self.settings.device == "cuda":  # the others' turns come next, and they share the device
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()
+
+
+def make_step(model: nn.Module, settings: Settings) -> Callable[[], None]:
+    """A function that runs the model once on a batch of random images: a forward pass, or a whole training step."""
+    train, device, dtype = settings.mode == "train", settings.device, getattr(torch, settings.dtype)
+    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+    model = model.to(device, memory_format=layout).train(train)  # type: ignore[call-overload]
+    images = torch.randn(settings.batch, 3, *settings.size, device=device)
+    if not train and not settings.under_autocast:
+        model, images = model.to(dtype), images.to(dtype)
+    images = images.contiguous(memory_format=layout)
+    run: Callable[[Tensor], Any] = model
+    if settings.compile is not None:
+        run = torch.compile(model, mode=settings.compile)
+
+    def context() -> AbstractContextManager:
+        return torch.autocast(device, dtype) if settings.under_autocast else nullcontext()
+
+    def infer() -> None:
+        with torch.inference_mode(), context():
+            run(images)
+
+    if not train:
+        return infer
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=device == "cuda")
+    scaler = torch.amp.GradScaler(device, enabled=dtype == torch.float16)
+    loss = _Loss()
+
+    def update() -> None:
+        with context():
+            value = loss(run(images))
+        scaler.scale(value).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+
+    return update
+
+
+class _Loss:
+    """What is minimised of what a model answers in training.
+
+    Of (B, classes) logits their cross-entropy with labels drawn once, of a list of features their mean squares added
+    up, of losses by name, as a detector answers, their sum.
+    """
+
+    labels: Tensor | None = None
+
+    def __call__(self, answer: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Tensor:
+        if isinstance(answer, Mapping):
+            return torch.stack(list(answer.values())).sum()
+        if not isinstance(answer, Tensor):
+            return torch.stack([feature.float().square().mean() for feature in answer]).sum()
+        if self.labels is None:
+            self.labels = torch.randint(answer.shape[1], answer.shape[:1], device=answer.device)
+        return nn.functional.cross_entropy(answer, self.labels)
+
+
+def inference_form(model: nn.Module, size: tuple[int, int] | None) -> nn.Module:
+    """Our network's form for inference, its position bias kept for a size or not.
+
+    Raises:
+        UserError: another network, or ours with layers that compute in their own way.
+    """
+    if not isinstance(model, Backbone) or any(type(stage) is not Stage for stage in model.stages):
+        raise UserError("only TransXNet has an inference form")
+    import transxnet
+
+    return transxnet.reparameterize(model, size)
+
+
+def _cost(model: nn.Module, size: tuple[int, int]) -> Cost | None:
+    try:
+        return count(model, *size)
+    except Exception:  # somebody's network: it need not run without data, and its figures are wanted all the same
+        return None
+
+
+def _synchronize(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()

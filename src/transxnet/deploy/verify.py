@@ -1,0 +1,139 @@
+"""Holding an exported file to PyTorch."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from transxnet.deploy.calibration_images import as_bytes, normalised
+from transxnet.deploy.exportable import MULTIPLE, Exportable
+from transxnet.deploy.exported import Session
+from transxnet.deploy.metadata import Metadata
+from transxnet.utils.errors import UserError
+
+BATCHES = (1, 2, 7)
+"""That a file with an open batch is checked at."""
+
+TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+"""Largest difference from PyTorch in float32, of the largest value; of a file that computes in this type."""
+
+PAIRED = 0.5
+"""IoU from which a detection of the file is taken for PyTorch's."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A file beside PyTorch, on some images.
+
+    Attributes:
+        size: of the images, height and width.
+        batch: how many.
+        absolute: the largest difference of any output's value.
+        relative: the largest, of the largest value of its output.
+        agreement: share of the images, pixels or detections with the same class, or None for feature maps.
+    """
+
+    size: tuple[int, int]
+    batch: int
+    absolute: float
+    relative: float
+    agreement: float | None
+
+
+def compare(
+    session: Session,
+    exportable: Exportable,
+    metadata: Metadata,
+    pictures: Sequence[Image.Image],
+    progress: Callable[[int], object] = lambda done: None,
+) -> list[Comparison]:
+    """Run a file and the model that it was made from on real images, at several sizes and batches.
+
+    Raises:
+        UserError: the file's runtime can't run it.
+    """
+    comparisons = []
+    for done, (size, batch) in enumerate(cases(metadata), 1):
+        images = as_bytes(pictures, size, batch)
+        inputs = normalised(images, metadata.mean, metadata.std)
+        truth = exportable.truth(inputs)
+        try:
+            answer = session(images if metadata.input == "uint8" else inputs)
+        except Exception as error:  # each runtime has errors of its own
+            raise UserError(f"the exported file can't be run on {batch} x {size[0]}x{size[1]}: {error}") from error
+        differ = _detections if metadata.task == "detect" else _values
+        comparisons.append(Comparison(size, batch, *differ(answer, truth, metadata)))
+        progress(done)
+    return comparisons
+
+
+def cases(metadata: Metadata) -> Iterator[tuple[tuple[int, int], int]]:
+    """The sizes and batches that a file is checked at."""
+    batches = [metadata.batch] if metadata.batch else BATCHES
+    height, width = metadata.size
+    tall = height + MULTIPLE if "height" in metadata.dynamic else height
+    wide = width + 2 * MULTIPLE if "width" in metadata.dynamic else width
+    for size in dict.fromkeys([(height, width), (tall, width), (height, wide), (tall, wide)]):
+        for batch in batches if size == (height, width) else batches[-2:-1] or batches:
+            yield size, batch
+
+
+def refuse_difference(comparisons: Sequence[Comparison], dtype: str) -> None:
+    """Raise UserError if a file differs from PyTorch by more than its type explains."""
+    worst = max(comparisons, key=lambda comparison: _order(comparison.relative))
+    limit = TOLERANCE[dtype]
+    if not worst.relative <= limit:
+        raise UserError(
+            f"the exported file is not the model: on {worst.batch} x {worst.size[0]}x{worst.size[1]} its outputs "
+            f"differ from PyTorch's by {worst.absolute:.3g}, {worst.relative:.2g} of the largest; at most {limit:g} is "
+            f"accepted in {dtype}. Nothing was written."
+        )
+
+
+def _order(value: float) -> float:
+    return value if value == value else float("inf")
+
+
+def _values(answer: Sequence[Tensor], truth: Sequence[Tensor], metadata: Metadata) -> tuple[float, float, float | None]:
+    absolute = relative = 0.0
+    for a, t in zip(answer, truth, strict=True):
+        if a.shape != t.shape:
+            raise UserError(f"the exported file gives {tuple(a.shape)} where PyTorch gives {tuple(t.shape)}.")
+        largest = (a.double() - t.double()).abs().max().item()
+        share = largest / max(t.abs().max().item(), torch.finfo(torch.float32).tiny)
+        absolute, relative = max(absolute, _order(largest)), max(relative, _order(share))
+    if metadata.task == "features":
+        return absolute, relative, None
+    return absolute, relative, (answer[0].argmax(1) == truth[0].argmax(1)).double().mean().item()
+
+
+def _detections(
+    answer: Sequence[Tensor], truth: Sequence[Tensor], metadata: Metadata
+) -> tuple[float, float, float | None]:
+    """Scores in order, which none but equal ones can leave, and each box beside the nearest of its class.
+
+    The boxes of the last few may be missing on one side, where equal scores stand at the end of what is given.
+    """
+    boxes, labels, scores = answer
+    real = (scores > 0) & ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
+    boxes, labels, scores = boxes[real], labels[real], scores[real]
+    true_boxes, true_labels, true_scores = truth
+    if len(scores) != len(true_scores):
+        return float("inf"), float("inf"), 0.0
+    if not len(scores):
+        return 0.0, 0.0, 1.0
+    score_difference = (scores - true_scores).abs().max().item()
+    counted = true_scores > true_scores[-1] + score_difference * 2 + 1e-6
+    away = (boxes[None] - true_boxes[counted][:, None]).abs().amax(2)
+    away = away.masked_fill(labels[None] != true_labels[counted][:, None], float("inf"))
+    nearest = away.amin(1) if len(away) else away.new_zeros(0)
+    agreement = (nearest < _extent(true_boxes[counted]) * PAIRED).double().mean().item() if len(nearest) else 1.0
+    box_difference = nearest.max().item() if len(nearest) else 0.0
+    relative = max(score_difference / true_scores.max().item(), box_difference / true_boxes.abs().max().item())
+    return max(score_difference, box_difference), relative, agreement
+
+
+def _extent(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2:] - boxes[:, :2]).amin(1).clamp(min=1)

@@ -1,0 +1,151 @@
+"""Evaluating a trained model on images whose truth is known."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from transxnet.data.dense_sources import open_dense_evaluation
+from transxnet.data.detection_set import DetectionSet
+from transxnet.data.image_set import ImageSet
+from transxnet.data.readers import Stream
+from transxnet.data.segmentation_set import SegmentationSet
+from transxnet.data.sources import open_evaluation, without_unreadable
+from transxnet.evaluation.inference import AnyEvaluation, judge
+from transxnet.metrics.display import show_figures
+from transxnet.runs.config import TrainConfig
+from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter, load_trained
+from transxnet.runs.task_configs import ClassifyConfig
+from transxnet.runs.training_data import looking, open_data, open_dense, trained_on
+from transxnet.utils.errors import UserError, check_at_least
+from transxnet.utils.files import write_whole
+from transxnet.utils.progress import PLAIN, progress_bar
+
+
+def evaluate(
+    model: str | Path,
+    data: str | Path | None = None,
+    *,
+    file: str | Path | None = None,
+    split: str | None = None,
+    batch_size: int | None = None,
+    workers: int = 2,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> AnyEvaluation:
+    """Evaluate a run's model, or a published one, on images whose truth is known.
+
+    Args:
+        model: a run folder, or the name of a model with published weights.
+        data: for a classifier a folder of class folders (ImageNet's and ImageNet-V2's among them), a sample, or a timm
+            reader name; for a detector a folder with annotations; for a segmenter one with label maps. By default, and
+            where it is the data that the run was trained on, the run's own held-out images.
+        file: published weights on disk, for a model by name: a classifier's, a detector's or a segmenter's.
+        split: split of a timm reader; by default validation.
+        batch_size: images at once; by default 64, or 2 for detectors and segmenters.
+        workers: processes that decode.
+        out: a JSON file to write the figures to.
+        overwrite: write over it.
+        console: where to report; by default standard output.
+
+    Returns:
+        What the model said, and the figures that follow from it.
+
+    Raises:
+        UserError: the model or the data cannot be opened, or their classes differ.
+    """
+    console = console or Console()
+    if batch_size is not None:
+        check_at_least(1, batch_size=batch_size)
+    check_at_least(0, workers=workers)
+    if out is not None:
+        _check_out(Path(out), overwrite)
+    trained = load_trained(model, file)
+    images: Any
+    text = None if data is None else str(data)
+    if isinstance(trained, TrainedClassifier):
+        images, what, notes = _labelled_images(trained, text, split)
+        size = trained.preprocessing.img_size
+        scale = f"{size}x{size}"
+    else:
+        images, what, notes = _annotated_images(trained, text, split, console)
+        scale = _scale(trained)
+    console.print(f"{trained.name} on {what}: {len(images):,} images at {scale}", **PLAIN)
+    for note in notes:
+        console.print(f"  {note}", **PLAIN)
+    with progress_bar(console, "evaluating", len(images)) as advance:
+        batch_size = batch_size or (64 if isinstance(trained, TrainedClassifier) else 2)
+        evaluation = judge(trained, images, batch_size, workers, progress=advance)
+    figures = evaluation.metrics()
+    show_figures(console, figures, len(evaluation))
+    if out is not None:
+        content: dict[str, Any] = {"model": str(model), "data": what, "images": len(evaluation), **figures}
+        write_whole(Path(out), json.dumps(content, indent=2))
+        console.print(f"figures     {out}", **PLAIN)
+    return evaluation
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    if out.is_dir() or not out.parent.is_dir():
+        raise UserError(f"{out} can't be written: give the name of a JSON file in a folder that exists.")
+    if out.exists() and not overwrite:
+        raise UserError(f"{out} exists already. Write over it by --overwrite, or choose another --out.")
+
+
+def _labelled_images(
+    trained: TrainedClassifier, data: str | None, split: str | None
+) -> tuple[ImageSet | Stream, str, list[str]]:
+    """A classifier's images without those that can't be read, what they are, and sentences for the user."""
+    config = _config(trained, data)
+    if isinstance(config, ClassifyConfig) and trained_on(config, data) and split in (None, config.val_split):
+        assert trained.run is not None
+        images, what = open_data(config, trained.run.stored_split).val, f"the held-out part of {config.data}"
+    else:
+        what = data or (config.data if config is not None else "")
+        images = open_evaluation(what, trained.class_names, split=split or "validation")
+    (images,), notes = without_unreadable(images)
+    return images, what, notes
+
+
+def _annotated_images(
+    trained: TrainedModel, data: str | None, split: str | None, console: Console
+) -> tuple[DetectionSet | SegmentationSet, str, list[str]]:
+    """A detector's or segmenter's images, what they are, and sentences for the user."""
+    if split is not None:
+        raise UserError("--split is for the timm readers of classifiers; give the folder to evaluate on as DATA.")
+    config = _config(trained, data)
+    if config is not None and trained_on(config, data):
+        assert trained.run is not None
+        source = open_dense(config, console, trained.run.stored_split)
+        return source.val, f"the held-out part of {config.data}", source.notes
+    assert data is not None
+    images, notes = open_dense_evaluation(
+        data,
+        trained.class_names,
+        "detect" if isinstance(trained, TrainedDetector) else "segment",
+        masks=isinstance(trained, TrainedDetector) and trained.masks,
+        zero_is_ignored=getattr(config, "zero_is_ignored", None),
+        by_number=isinstance(trained, TrainedSegmenter) and trained.run is None,  # a published file has no names
+        progress=looking(console),
+    )
+    return images, data, notes
+
+
+def _config(trained: TrainedModel, data: str | None) -> TrainConfig | None:
+    """The options of the model's training; None of a published model, which needs data that is named."""
+    if trained.run is not None:
+        return trained.run.read_config()
+    if data is None:
+        raise UserError(f"name the data to evaluate {trained.name} on.")
+    return None
+
+
+def _scale(trained: TrainedModel) -> str:
+    """At what size a detector or segmenter sees images, in words."""
+    if isinstance(trained, TrainedSegmenter):
+        return f"up to {trained.scale[0]}x{trained.scale[1]}"
+    assert isinstance(trained, TrainedDetector)
+    transform = trained.model.transform
+    return f"{transform.min_size[0]} to {transform.max_size} pixels"

@@ -1,0 +1,118 @@
+"""Detectors and segmenters by name."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from transxnet.heads.dense_checkpoints import dense_tensors, load_checkpoint
+from transxnet.heads.mask_rcnn import MaskRCNN
+from transxnet.heads.pyramid import create_body
+from transxnet.heads.retinanet import RetinaNet
+from transxnet.heads.semantic_fpn import SemanticFPN
+from transxnet.utils.errors import UserError, check_at_least, check_one_of
+
+DETECTORS: dict[str, tuple[type[RetinaNet] | type[MaskRCNN], tuple[int, ...]]] = {
+    "retinanet": (RetinaNet, (8, 16, 32)),
+    "maskrcnn": (MaskRCNN, (4, 8, 16, 32)),
+}
+
+
+def create_detector(
+    head: Literal["retinanet", "maskrcnn"],
+    backbone: str | nn.Module,
+    num_classes: int,
+    pretrained: bool = False,
+    checkpoint: str | Path | Mapping[str, Any] | None = None,
+    drop_path_rate: float = 0.0,
+    min_size: int = 800,
+    max_size: int = 1333,
+    head_norm: bool = False,
+    box_batch_size_per_image: int = 512,
+) -> RetinaNet | MaskRCNN:
+    """Create a detector on one of our models, or any of timm's that has stages.
+
+    Args:
+        head: "retinanet" finds boxes, "maskrcnn" boxes and masks.
+        backbone: name of a model, or a module that gives feature maps and describes them in ``feature_info``.
+        num_classes: classes, not counting the background. Labels go from 1 to this.
+        pretrained: start the backbone from its published ImageNet weights.
+        checkpoint: start from this file, or from what it holds, instead: a whole detector, published or ours, or a
+            classifier.
+        drop_path_rate: stochastic depth; the paper's detectors have 0.1 (T), 0.2 (S) and 0.3 (B).
+        min_size: the shorter side of an image is resized to this many pixels.
+        max_size: unless the longer side would exceed this.
+        head_norm: GroupNorm in the pyramid and the heads, to train from scratch; the published detectors have none.
+        box_batch_size_per_image: regions of an image that Mask R-CNN's heads learn from.
+
+    Raises:
+        UserError: an argument outside these, a model without stages, or weights that can't be had or do not fit.
+    """
+    check_one_of(tuple(DETECTORS), head=head)
+    check_at_least(
+        1,
+        num_classes=num_classes,
+        min_size=min_size,
+        max_size=max_size,
+        box_batch_size_per_image=box_batch_size_per_image,
+    )
+    kind, strides = DETECTORS[head]
+    body, whole = _start(backbone, strides, pretrained, checkpoint, drop_path_rate)
+    options: dict[str, Any] = dict(min_size=min_size, max_size=max_size, head_norm=head_norm)
+    if head == "maskrcnn":
+        options["box_batch_size_per_image"] = box_batch_size_per_image
+    model = kind(body, num_classes, **options)
+    if whole:
+        load_checkpoint(model, checkpoint)  # type: ignore[arg-type]
+    return model
+
+
+def create_segmenter(
+    backbone: str | nn.Module,
+    num_classes: int,
+    pretrained: bool = False,
+    checkpoint: str | Path | Mapping[str, Any] | None = None,
+    drop_path_rate: float = 0.0,
+    ignore_index: int = 255,
+) -> SemanticFPN:
+    """Create Semantic FPN on one of our models, or any of timm's that has stages.
+
+    Args:
+        backbone: name of a model, or a module that gives feature maps and describes them in ``feature_info``.
+        num_classes: classes; a background is one of them. Labels go from 0 to one less than this.
+        pretrained: start the backbone from its published ImageNet weights.
+        checkpoint: start from this file, or from what it holds, instead: a whole segmenter, published or ours, or a
+            classifier.
+        drop_path_rate: stochastic depth; the paper's segmenters have 0.1 (T), 0.2 (S) and 0.3 (B).
+        ignore_index: label of pixels that do not count.
+
+    Raises:
+        UserError: an argument outside these, a model without stages, or weights that can't be had or do not fit.
+    """
+    check_at_least(1, num_classes=num_classes)
+    body, whole = _start(backbone, (4, 8, 16, 32), pretrained, checkpoint, drop_path_rate)
+    model = SemanticFPN(body, num_classes, ignore_index)
+    if whole:
+        load_checkpoint(model, checkpoint)  # type: ignore[arg-type]
+    return model
+
+
+def _start(
+    backbone: str | nn.Module,
+    strides: tuple[int, ...],
+    pretrained: bool,
+    checkpoint: str | Path | Mapping[str, Any] | None,
+    drop_path_rate: float,
+) -> tuple[nn.Module, bool]:
+    """The backbone, with its weights, and whether the checkpoint is for more than it."""
+    whole = checkpoint is not None and dense_tensors(checkpoint) is not None
+    if isinstance(backbone, nn.Module):
+        if pretrained or drop_path_rate or (checkpoint is not None and not whole):
+            raise UserError(
+                "pretrained, drop_path_rate and a classifier's checkpoint are for a backbone that is given by name; "
+                f"create the {type(backbone).__name__} with them instead."
+            )
+        return backbone, whole
+    weights = None if whole else checkpoint
+    return create_body(backbone, strides, pretrained and not whole, weights, drop_path_rate), whole

@@ -1,0 +1,73 @@
+"""Weights of whole detectors and segmenters, published or our own."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from transxnet.heads.mask_rcnn import MaskRCNN
+from transxnet.heads.retinanet import RetinaNet
+from transxnet.heads.semantic_fpn import SemanticFPN
+from transxnet.models.checkpoints import convert_official_state_dict, load_adapted, read_checkpoint, unwrap
+from transxnet.models.published_layouts import is_dense
+from transxnet.utils.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+DenseModel = RetinaNet | MaskRCNN | SemanticFPN
+
+
+def load_checkpoint(model: DenseModel, source: str | Path | Mapping[str, Any]) -> None:
+    """Load the weights of a whole detector or segmenter, every tensor accounted for.
+
+    Args:
+        model: takes them. Where it has another number of classes than the file, the layers that go by it stay as they
+            are, which is logged as a warning.
+        source: a file, or what it holds: one of the published ``retinanet_*.pth``, ``maskrcnn_*.pth`` and
+            ``sfpn_transxnet_*.pth``, or a state dict of such a model of ours.
+
+    Raises:
+        UserError: no such file, no weights of this kind of model (a backbone alone, for example), or tensors that are
+            missing, left over or of another shape; they are named.
+    """
+    named = "what is given" if isinstance(source, Mapping) else str(source)
+    tensors = dense_tensors(source)
+    if tensors is None:
+        raise UserError(
+            f"{named} does not hold a whole {type(model).__name__}. To start from a backbone's weights give them to "
+            "create_detector or create_segmenter as checkpoint."
+        )
+    try:
+        keep_own_class_layers(model, tensors)
+        load_adapted(model, tensors)
+    except UserError as error:
+        raise UserError(f"{named} is not for this {type(model).__name__}: {error}") from error
+
+
+def dense_tensors(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor] | None:
+    """The tensors of a whole detector or segmenter in our layout, or None for weights of anything else.
+
+    Raises:
+        UserError: no such file, or a published detector or segmenter that is not complete.
+    """
+    tensors = unwrap(source if isinstance(source, Mapping) else read_checkpoint(source))
+    return dict(convert_official_state_dict(tensors)) if is_dense(tensors) else None
+
+
+def keep_own_class_layers(model: DenseModel, tensors: dict[str, Tensor]) -> None:
+    """Put the model's own layers in the place of those that are for another number of classes, and log it."""
+    own = model.state_dict()
+    replaced = []
+    for layer in model.class_layers:
+        names = [f"{layer}.{leaf}" for leaf in ("weight", "bias")]
+        if all(name in tensors for name in names) and len(tensors[names[0]]) != len(own[names[0]]):
+            tensors.update({name: own[name] for name in names})
+            replaced.append(layer)
+    if replaced:
+        _log.warning(
+            "the checkpoint has other classes than the model's %d: all is kept but %s, which start new",
+            model.num_classes,
+            ", ".join(replaced),
+        )

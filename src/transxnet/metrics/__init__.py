@@ -1,0 +1,1 @@
+"""Classification, detection and segmentation metrics: arrays in, numbers out."""

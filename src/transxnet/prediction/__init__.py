@@ -1,0 +1,1 @@
+"""Prediction on files, folders, globs and shards."""

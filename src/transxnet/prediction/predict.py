@@ -1,0 +1,164 @@
+"""Predicting for any number of image files, whatever the model is for."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import get_args
+
+from rich.console import Console
+
+from transxnet.data.image_files import ACCEPTED, SourceList
+from transxnet.prediction.classes import predict_images, write_classes
+from transxnet.prediction.classifier_backends import Predictor, load_any
+from transxnet.prediction.dense import find_objects, label_pixels, write_label_maps, write_objects
+from transxnet.prediction.parquet import Embed, is_table, predict_parquet
+from transxnet.runs.load import TrainedDetector, TrainedSegmenter
+from transxnet.utils.errors import UserError, check_at_least, check_one_of
+from transxnet.utils.progress import progress_bar
+
+_RESULTS: dict[type, tuple[str, ...]] = {
+    Predictor: ("predictions.csv", "predictions.jsonl"),
+    TrainedDetector: ("images.json", "detections.json", "drawn"),
+    TrainedSegmenter: ("predictions.csv", "classes.txt", "maps", "drawn"),
+}
+"""Files and folders that hold the results."""
+
+
+def predict(
+    model: str | Path,
+    images: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path = "predictions",
+    top_k: int = 5,
+    batch_size: int = 32,
+    workers: int = 2,
+    file: str | Path | None = None,
+    embed: Embed | bool = False,
+    rows_per_file: int | None = None,
+    ray: bool = False,
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> Path:
+    """Predict for images and write what a model says of them.
+
+    Where ``out`` ends in ``.parquet`` that file, of a classifier: a row for each image with its ``path``, ``class1``,
+    ``probability1`` and so on, ``embedding`` on request, and the ``error`` of those that could not be read. With
+    ``rows_per_file`` a folder of such files. What is done is kept as it goes, and the same call goes on where one
+    before stopped, whatever stopped it: no image is lost or done twice, and the results are the same.
+
+    Elsewhere a folder. Of a classifier ``predictions.csv`` and ``predictions.jsonl``. Of a detector ``images.json`` and
+    ``detections.json`` in COCO's format of images and of results, and ``drawn/`` with boxes and masks over the
+    pictures. Of a segmenter ``maps/`` with label maps as indexed PNG files of the pictures' own size, ``classes.txt``,
+    ``drawn/``, and ``predictions.csv``. Memory does not grow with the number of images. Files that cannot be read are
+    reported in the results.
+
+    Args:
+        model: a run folder, an exported classifier, or the name of a model with published weights.
+        images: files, folders (searched to any depth), globs and WebDataset shards (``.tar``), any number.
+        out: folder for the results, or a classifier's Parquet file.
+        top_k: classes to give for each image; of a classifier.
+        batch_size: images at once; of a classifier, since others take images of any size one by one.
+        workers: processes that decode.
+        file: published weights on disk, for a model by name.
+        embed: into Parquet, the pooled features before the classifier too, as lists of float32 (also by ``True``) or
+            float16.
+        rows_per_file: write Parquet files of so many rows into the folder.
+        ray: into Parquet, predict on a cluster of Ray's: the one that RAY_ADDRESS names, else one of this machine
+            alone. Its machines must share the file systems of the model, the images and the results.
+        overwrite: write over results of before, and start over what was stopped.
+        console: where to report; by default standard output.
+
+    Returns:
+        The folder, or the Parquet file.
+
+    Raises:
+        UserError: the model can't be opened, nothing was found, not one image could be read, results exist already, or
+            what was begun there is another prediction.
+        Interrupted: the user stopped it; what is done of a Parquet file is kept.
+    """
+    console = console or Console()
+    check_at_least(1, top_k=top_k, batch_size=batch_size)
+    check_at_least(0, workers=workers)
+    if rows_per_file is not None:
+        check_at_least(1, rows_per_file=rows_per_file)
+    if isinstance(embed, str):
+        check_one_of(get_args(Embed), embed=embed)
+    inputs = [images] if isinstance(images, (str, Path)) else list(images)
+    if is_table(out) or rows_per_file is not None:
+        return predict_parquet(
+            model,
+            inputs,
+            Path(out),
+            top_k=top_k,
+            batch_size=batch_size,
+            workers=workers,
+            file=file,
+            embed=("float32" if embed is True else embed) or None,
+            rows_per_file=rows_per_file,
+            ray=ray,
+            overwrite=overwrite,
+            console=console,
+        )
+    if embed or ray:
+        raise UserError(
+            f"{'--embed' if embed else '--ray'} writes Parquet: name a file by --out NAME.parquet, or give "
+            "--rows_per_file for a folder of several."
+        )
+    folder = Path(out)
+    names = dict.fromkeys(name for results in _RESULTS.values() for name in results)
+    existing = [folder / name for name in names if (folder / name).exists()]
+    if existing and not overwrite:
+        raise UserError(f"{existing[0]} exists already. Write over it by --overwrite, or choose another --out.")
+    sources = SourceList(inputs)
+    if not len(sources):
+        raise UserError(f"no image found in {', '.join(map(str, inputs))}. {ACCEPTED}")
+    loaded = load_any(model, file)
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {folder}: {error.strerror}. Choose another with --out.") from error
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            with progress_bar(console, "predicting", len(sources)) as advance:
+                done = bad = 0
+                for why in _write(loaded, sources, Path(scratch), top_k, batch_size, workers):
+                    done, bad, last = done + 1, bad + (why is not None), why
+                    advance(done)
+            if bad == done:
+                raise UserError(f"none of the {done} images could be read; the last: {last}")
+            _publish(Path(scratch), folder, _RESULTS[type(loaded)])
+    finally:
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
+    console.print(f"{done - bad:,} images predicted" + (f", {bad:,} could not be read (see error)" if bad else ""))
+    for name in _RESULTS[type(loaded)]:
+        console.print(f"  {folder / name}", highlight=False, markup=False, soft_wrap=True)
+    return folder
+
+
+def _write(
+    loaded: Predictor | TrainedDetector | TrainedSegmenter,
+    sources: SourceList,
+    folder: Path,
+    top_k: int,
+    batch_size: int,
+    workers: int,
+) -> Iterator[str | None]:
+    """Write everything into a folder; of each image, which could not be read and why, or None."""
+    if isinstance(loaded, TrainedDetector):
+        return write_objects(find_objects(loaded, sources, workers), folder, loaded.class_names)
+    if isinstance(loaded, TrainedSegmenter):
+        return write_label_maps(label_pixels(loaded, sources, workers), folder, loaded.class_names)
+    k = min(top_k, len(loaded.class_names))
+    return write_classes(predict_images(loaded, sources, k, batch_size, workers), folder, k)
+
+
+def _publish(scratch: Path, folder: Path, names: Sequence[str]) -> None:
+    """Give whole results their names, in the place of those of before."""
+    for name in names:
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+        if (scratch / name).exists():
+            (scratch / name).replace(folder / name)

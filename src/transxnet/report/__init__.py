@@ -1,6 +1,0 @@
-"""The HTML report of a training run: one self-contained page that needs neither network nor script to be read."""
-
-from transxnet.report.contents import Report
-from transxnet.report.page import render, write_report
-
-__all__ = ["Report", "render", "write_report"]

@@ -1,0 +1,112 @@
+"""What is particular to the report of a segmenter: intersection over union, confusions of pixels, and pictures."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from transxnet.data.images import UnreadableImage
+from transxnet.data.segmentation_set import IGNORE
+from transxnet.metrics.segmentation import SegmentationEvaluation, segmentation_figures
+from transxnet.reports.charts import Line, Plot
+from transxnet.reports.contents import Particulars, Tile
+from transxnet.reports.drawing import draw_label_map, palette
+from transxnet.reports.formatting import EXAMPLES, PANEL, best_and_worst, confusion_rows, data_url, fit_size, percent
+
+LEGEND_CLASSES = 10
+LOOKED_THROUGH = 100
+
+_SCORES = (
+    Line("val_miou", "mean IoU", "blue"),
+    Line("val_pixel_accuracy", "pixel accuracy", "orange", "dashed"),
+)
+
+
+def particulars(evaluation: SegmentationEvaluation) -> Particulars:
+    """The page of a segmenter."""
+    per_class = evaluation.per_class()
+    best, worst = best_and_worst(evaluation.quality, _shows_several(evaluation), EXAMPLES)
+    return Particulars(
+        template="segmentation.html.jinja",
+        images=len(evaluation.images),
+        tiles=_tiles(evaluation, per_class["share"]),
+        scores=Plot("Scores on held-out images", _SCORES, in_percent=True),
+        sections=[("confusion", "Confusion"), ("classes", "Classes"), ("pictures", "Pictures")],
+        content=dict(
+            confusion=confusion_rows(evaluation.confusion, evaluation.class_names),
+            classes=_classes(evaluation.class_names, per_class),
+            best=[_card(evaluation, i) for i in best],
+            worst=[_card(evaluation, i) for i in worst],
+        ),
+    )
+
+
+def _tiles(evaluation: SegmentationEvaluation, share: np.ndarray) -> list[Tile]:
+    metrics, names = segmentation_figures(evaluation.confusion), evaluation.class_names
+    occurring = int((np.nan_to_num(share) > 0).sum())
+    tiles = [
+        Tile(
+            "Mean IoU",
+            percent(metrics["miou"]),
+            ["intersection over union, mean over classes", f"{occurring} of {len(names)} classes occur"],
+        ),
+        Tile("Mean accuracy", percent(metrics["mean_accuracy"]), ["pixels found, mean over classes"]),
+        Tile("Pixel accuracy", percent(metrics["pixel_accuracy"]), ["all pixels alike"]),
+    ]
+    if occurring:
+        largest = int(np.argmax(share))
+        note = f"pixel accuracy of always answering “{names[largest]}”"
+        tiles.append(Tile("Largest class", percent(share[largest]), [note]))
+    return tiles
+
+
+def _shows_several(evaluation: SegmentationEvaluation) -> np.ndarray:
+    """(N,) 1 for photographs that were given more than one class, which makes the answer worth looking at; else 0.
+
+    Only the best ones are looked through, since each map must be decoded; the others have 0 too.
+    """
+    order = np.argsort(-np.nan_to_num(evaluation.quality), kind="stable")
+    several = np.zeros(len(order), np.int64)
+    for i in order[:LOOKED_THROUGH].tolist():
+        predicted = evaluation.predicted(i)
+        several[i] = (predicted != predicted[0, 0]).any()
+    return several
+
+
+def _classes(names: list[str], per_class: Mapping[str, np.ndarray]) -> list[tuple[str, float, float, float, float]]:
+    """(name, IoU, accuracy, precision, share) of each class, the largest first."""
+    columns = [per_class[name].tolist() for name in ("iou", "accuracy", "precision", "share")]
+    return sorted(zip(names, *columns, strict=True), key=lambda row: (-np.nan_to_num(row[-1]), row[0]))
+
+
+def _card(evaluation: SegmentationEvaluation, index: int) -> dict[str, Any]:
+    """One photograph, its truth and the prediction side by side, and the classes' colours."""
+    names = evaluation.class_names
+    predicted = evaluation.predicted(index)
+    legend: list[tuple[str, str]] = []
+    panels: list[tuple[str, str | None]]
+    try:
+        picture, labels = evaluation.images.picture(index), evaluation.images.labels(index)
+    except UnreadableImage:
+        panels = [("photograph", None), ("truth", None), ("prediction", None)]
+    else:
+        shown = picture.resize(fit_size(picture.size))
+        panels = [("photograph", data_url(shown, PANEL))]
+        for caption, values in (("truth", labels), ("prediction", predicted)):
+            resized = np.asarray(Image.fromarray(values).resize(shown.size, Image.Resampling.NEAREST))
+            panels.append((caption, data_url(draw_label_map(shown, resized, names, legend=False), PANEL)))
+        legend = _legend(labels, predicted, names)
+    note = f"mean IoU {percent(evaluation.quality[index])}"
+    return {"name": evaluation.images.name(index), "note": note, "panels": panels, "legend": legend}
+
+
+def _legend(labels: np.ndarray, predicted: np.ndarray, names: list[str]) -> list[tuple[str, str]]:
+    """(colour, name) of the classes that either map shows, the largest first; at the end how many more there are."""
+    counts = np.bincount(np.concatenate([labels.ravel(), predicted.ravel()]), minlength=IGNORE + 1)[:IGNORE]
+    order = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
+    colours = palette(len(names))
+    legend = ["#{:02x}{:02x}{:02x}".format(*colours[i]) for i in order[:LEGEND_CLASSES]]
+    rows = [(colour, names[i]) for colour, i in zip(legend, order, strict=False)]
+    more = len(order) - len(rows)
+    return [*rows, ("transparent", f"and {more} more")] if more else rows

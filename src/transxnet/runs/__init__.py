@@ -1,0 +1,1 @@
+"""Run folders, configurations, recipes, and loading trained models."""

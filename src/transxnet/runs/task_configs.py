@@ -1,0 +1,267 @@
+"""The options that each task adds to those of every training, and the recipes that set them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from transxnet.runs.config import COUNT, FACTOR, POSITIVE, RATE, SHARE, Rule, TrainConfig
+from transxnet.utils.errors import UserError, check_one_of, nearest
+from transxnet.utils.text_files import read_yaml
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+@dataclass(frozen=True)
+class ClassifyConfig(TrainConfig):
+    """How to train a classifier; see :class:`TrainConfig` for what is not listed here.
+
+    Args:
+        img_size: side of the input in pixels; by default what suits the sample, or the model's own.
+        crop_pct: share of the resized picture that the centre crop keeps outside training; by default the model's own.
+        train_split: split of a timm reader to train on.
+        val_split: split of a timm reader to validate on.
+        num_classes: for timm readers that do not know their classes.
+        drop_rate: dropout before the classifier.
+        smoothing: label smoothing.
+        mixup: strength of mixup.
+        cutmix: strength of cutmix.
+        min_scale: smallest share of a picture's area that a training crop keeps.
+        color_jitter: strength of random brightness, contrast and saturation.
+        auto_augment: timm's policy, such as rand-m9-mstd0.5-inc1, in place of the colour jitter; by default none.
+        random_erasing: probability of erasing a random rectangle.
+
+    Raises:
+        UserError: a value of another type, or out of range.
+    """
+
+    task: ClassVar[str] = "classify"
+    OWN: ClassVar[tuple[str, ...]] = (
+        "img_size", "crop_pct", "train_split", "val_split", "num_classes", "drop_rate", "smoothing", "mixup", "cutmix",
+        "min_scale", "color_jitter", "auto_augment", "random_erasing",
+    )  # fmt: skip
+    RULES: ClassVar[dict[str, Rule]] = {
+        **TrainConfig.RULES,
+        "num_classes": COUNT,
+        "img_size": (lambda value: value >= 32, "must be at least 32 pixels"),
+        **dict.fromkeys(("smoothing", "random_erasing"), SHARE),
+        "drop_rate": RATE,
+        **dict.fromkeys(("crop_pct", "min_scale"), FACTOR),
+        **dict.fromkeys(("mixup", "cutmix", "color_jitter"), POSITIVE),
+    }
+
+    img_size: int | None = None
+    crop_pct: float | None = None
+    train_split: str = "train"
+    val_split: str = "validation"
+    num_classes: int | None = None
+    drop_rate: float = 0.0
+    smoothing: float = 0.1
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    min_scale: float = 0.35
+    color_jitter: float = 0.2
+    auto_augment: str | None = None
+    random_erasing: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.mixup or self.cutmix) and isinstance(self.batch_size, int) and self.batch_size % 2:
+            raise UserError(
+                f"mixup and cutmix pair the images of a batch: batch_size must be even, got {self.batch_size}."
+            )
+
+
+@dataclass(frozen=True)
+class DetectConfig(TrainConfig):
+    """How to train a detector; see :class:`TrainConfig` for what is not listed here.
+
+    Args:
+        head: retinanet finds boxes, maskrcnn boxes and masks.
+        min_size: the shorter side of an image is resized to this many pixels; by default what suits the sample, or 800.
+        max_size: unless the longer side would exceed this; by default 1333/800 of min_size.
+        head_norm: GroupNorm in the pyramid and the heads; by default when training from scratch.
+        box_batch_size_per_image: regions of an image that the heads of maskrcnn learn from.
+        photometric: change brightness, contrast, saturation and hue at random; by default when segmenting only.
+        group_by_aspect: make batches of wide or of upright images only, which need less padding.
+        skip_empty: leave out the training images without objects, as the published trainings on COCO do.
+
+    Raises:
+        UserError: a value of another type, or out of range.
+    """
+
+    task: ClassVar[str] = "detect"
+    OWN: ClassVar[tuple[str, ...]] = (
+        "head", "min_size", "max_size", "head_norm", "box_batch_size_per_image", "photometric",
+        "group_by_aspect", "skip_empty",
+    )  # fmt: skip
+    RULES: ClassVar[dict[str, Rule]] = {
+        **TrainConfig.RULES,
+        "box_batch_size_per_image": COUNT,
+        **dict.fromkeys(("min_size", "max_size"), (lambda value: value >= 32, "must be at least 32 pixels")),
+    }
+
+    head: Literal["retinanet", "maskrcnn"] = "retinanet"
+    min_size: int | None = None
+    max_size: int | None = None
+    head_norm: bool | None = None
+    box_batch_size_per_image: int = 512
+    photometric: bool | None = None
+    group_by_aspect: bool = True
+    skip_empty: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_size is not None and self.max_size is not None and self.max_size < self.min_size:
+            raise UserError(f"max_size must be at least the min_size of {self.min_size}, got {self.max_size}.")
+
+
+@dataclass(frozen=True)
+class SegmentConfig(TrainConfig):
+    """How to train a segmenter; see :class:`TrainConfig` for what is not listed here.
+
+    Args:
+        crop: side in pixels of what is trained on; whole photographs are resized to fit into 4 x 1 times that; by
+            default what suits the sample, or 512.
+        min_ratio: smallest random factor on the size of photographs in training.
+        max_ratio: largest of these.
+        photometric: change brightness, contrast, saturation and hue at random; by default when segmenting only.
+        cat_max_ratio: share of a crop's labelled pixels that one class may have, as long as another crop can be tried.
+        zero_is_ignored: whether 0 in the label maps is "ignore" and classes start at 1; by default as the folder's
+            layout says.
+
+    Raises:
+        UserError: a value of another type, or out of range.
+    """
+
+    task: ClassVar[str] = "segment"
+    OWN: ClassVar[tuple[str, ...]] = (
+        "crop", "min_ratio", "max_ratio", "photometric", "cat_max_ratio",
+        "zero_is_ignored",
+    )  # fmt: skip
+    RULES: ClassVar[dict[str, Rule]] = {
+        **TrainConfig.RULES,
+        "crop": (lambda value: value >= 32 and value % 32 == 0, "must be a multiple of 32 pixels"),
+        "cat_max_ratio": FACTOR,
+    }
+
+    crop: int | None = None
+    min_ratio: float = 0.5
+    max_ratio: float = 2.0
+    photometric: bool | None = None
+    cat_max_ratio: float = 0.75
+    zero_is_ignored: bool | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.min_ratio <= self.max_ratio:
+            raise UserError(
+                f"min_ratio must be more than 0 and at most max_ratio, got {self.min_ratio:g} and {self.max_ratio:g}."
+            )
+
+
+CONFIGS: dict[str, type[TrainConfig]] = {
+    config.task: config  # type: ignore[misc]
+    for config in (ClassifyConfig, DetectConfig, SegmentConfig)
+}
+"""The options of each task."""
+
+
+def tasks_with(option: str) -> list[str]:
+    """The tasks whose trainings have this option."""
+    return [task for task, config in CONFIGS.items() if option in {field.name for field in fields(config)}]
+
+
+def make_config(
+    data: str | Path, recipe: str | Path | None = None, task: str | None = None, **options: Any
+) -> TrainConfig:
+    """A recipe's values under the given ones.
+
+    The task is the one that is named, or the recipe's, or the one of detection and segmentation that alone has all of
+    these options; else what the data is for.
+
+    Raises:
+        UserError: an unknown recipe, task or option, one of another task, or a value out of range; or, where the data
+            is to tell the task, data that is not there.
+    """
+    values = {} if recipe is None else read_recipe(recipe)
+    recipes_task = values.pop("task", None)
+    if None not in (task, recipes_task) and task != recipes_task:
+        raise UserError(f"the recipe {recipe} is for the task {recipes_task!r}, and the task to train is {task!r}.")
+    return config_of({"task": task or recipes_task, **values, **options, "data": str(data)})
+
+
+def config_of(values: Mapping[str, Any]) -> TrainConfig:
+    """The configuration with these values, ``task`` among them or to be told from the others as above.
+
+    Raises:
+        UserError: as above.
+    """
+    values = dict(values)
+    task = values.pop("task", None)
+    if task is None:
+        task = _common_task(values)
+        if task in (None, "classify"):  # any folder of folders could be classes, also one with annotations
+            from transxnet.data.recognize import recognise
+
+            task = recognise(str(values["data"])).task
+    check_one_of(tuple(CONFIGS), task=task)
+    for name in values:
+        if task not in tasks_with(str(name)):
+            owners = " and ".join(map(repr, tasks_with(str(name))))
+            raise UserError(f"the option {name!r} is for the task {owners}, and the task is {task!r}.")
+    return CONFIGS[task](**values)
+
+
+def _common_task(values: Mapping[str, Any]) -> str | None:
+    """The only task that has all of these options, if there is one."""
+    common = set(CONFIGS)
+    for name in values:
+        owners = tasks_with(str(name))
+        if not owners:
+            known = {field.name: None for config in CONFIGS.values() for field in fields(config)}
+            raise UserError(f"there is no option {name!r}.{nearest(str(name), known)} See: transxnet train --help")
+        common &= set(owners)
+    return next(iter(common)) if len(common) == 1 else None
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def recipe_path(recipe: str | Path) -> Path:
+    """The file of a recipe: one of ours by name, or a user's by path.
+
+    Raises:
+        UserError: there is none.
+    """
+    for path in (RECIPES / f"{recipe}.yaml", Path(recipe)):
+        if path.is_file():
+            return path
+    names = recipe_names()
+    raise UserError(
+        f"there is no recipe {str(recipe)!r}.{nearest(str(recipe), names)} "
+        f"Accepted: {', '.join(names)}, or a YAML file."
+    )
+
+
+def read_recipe(recipe: str | Path) -> dict[str, Any]:
+    """The values that a recipe sets, its task among them; where none of them tells it, classification.
+
+    Raises:
+        UserError: no such recipe, not YAML, or options that do not exist.
+    """
+    path = recipe_path(recipe)
+    try:
+        values = read_yaml(path) or {}
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} is not a YAML file of options: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold lines of 'option: value', got a {type(values).__name__}.")
+    try:
+        values = {"task": _common_task({k: v for k, v in values.items() if k != "task"}) or "classify", **values}
+        config = config_of({"data": "", **values}).to_dict()
+    except UserError as error:
+        raise UserError(f"in {path}: {error}") from error
+    return {name: config[name] for name in values}

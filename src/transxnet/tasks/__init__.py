@@ -1,1 +1,0 @@
-"""What is trained, evaluated and predicted, and how."""

@@ -1,0 +1,266 @@
+"""What happens around the training steps: the log of the epochs, progress for people, and stopping in good order."""
+
+import csv
+import io
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from rich.console import Console
+
+from transxnet.runs.run_folder import Run, is_first_process
+from transxnet.training.checkpoint_files import Damaged, read_whole
+from transxnet.training.lightning_module import Training
+from transxnet.utils.errors import Interrupted, UserError
+from transxnet.utils.files import write_whole
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+ASK_EVERY = 10
+"""Updates between the times when several processes ask each other whether to stop, which takes a message."""
+
+
+class EpochLog(Callback):
+    """A line for each epoch, on the console and in ``metrics.csv``: losses, the task's figures, and the time.
+
+    The lines travel in the checkpoint, so a resumed run's file holds each epoch once, with all of its time.
+    """
+
+    def __init__(self, run: Run, console: Console):
+        self.run, self.console = run, console
+        self.rows: list[dict[str, float]] = []
+        self._started: float | None = None
+        self._before = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epochs so far, and the seconds that the running one has taken."""
+        return {"rows": self.rows, "seconds": self._seconds()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The epochs before the interruption."""
+        self.rows, self._before = state_dict["rows"], state_dict["seconds"]
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Start the clock within an epoch that was interrupted."""
+        if self._started is None:
+            self._started = time.monotonic()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock in a validation that was interrupted."""
+        if self._started is None:
+            self._started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the epoch's line."""
+        assert isinstance(pl_module, Training)
+        losses = pl_module.epoch_losses()
+        row: dict[str, float] = {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            "lr": trainer.optimizers[0].param_groups[-1]["lr"],
+            **losses,
+            "skipped": pl_module.skipped,
+        }
+        if pl_module.validated():
+            figures = trainer.callback_metrics
+            row |= {name: float(figures[name]) for name in pl_module.columns if name in figures}
+        row["seconds"] = round(self._seconds(), 2)
+        self._started, self._before = None, 0.0
+        self.rows = [old for old in self.rows if old["epoch"] < row["epoch"]] + [row]
+        if not trainer.is_global_zero:
+            return
+        write_rows(self.run.metrics_file, self.rows)
+        if trainer.logger is not None:
+            trainer.logger.log_metrics(losses, trainer.global_step)
+        left = sum(r["seconds"] for r in self.rows) / len(self.rows) * ((trainer.max_epochs or 0) - row["epoch"])
+        self.console.print(
+            f"epoch {int(row['epoch']):>3}/{trainer.max_epochs}  "
+            f"loss {row['train_loss']:.3f}  {_held_out(row, pl_module.columns)}{_skipped(pl_module.skipped)}"
+            f"[dim]{row['seconds']:.0f} s, {duration(left)} left[/dim]",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def _seconds(self) -> float:
+        return self._before + (0.0 if self._started is None else time.monotonic() - self._started)
+
+
+class BestAndLast(ModelCheckpoint):
+    """The best epoch's checkpoint and the last one's, found again in a run folder that was moved."""
+
+    def __init__(self, run: Run, monitor: str, console: Console):
+        super().__init__(
+            dirpath=run.path,
+            filename="best",
+            monitor=monitor,
+            mode="max",
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )
+        self._run, self._console = run, console
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save; Lightning's own save_last leaves out the epochs that were not the best."""
+        assert isinstance(pl_module, Training)
+        if pl_module.validated():
+            super().on_train_epoch_end(trainer, pl_module)
+        trainer.save_checkpoint(self._run.last_checkpoint)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """What was best before the interruption, as ``best.ckpt`` itself says.
+
+        It can be of an epoch that the checkpoint to go on from does not know: it is written before the last one's.
+        """
+        best = self._run.best_checkpoint
+        if best.is_file():
+            try:
+                state_dict = read_whole(best)["callbacks"][self.state_key]
+            except (Damaged, KeyError) as error:
+                self._forget(f"{best} can't be used: {error}")
+                return
+        elif state_dict["best_model_path"]:
+            self._forget(f"{best} is gone.")
+            return
+
+        def here(path: str) -> str:
+            # Lightning removes what was best before, folders too: the name must be one that it gave.
+            own = (best.name, self._run.last_checkpoint.name)
+            if path and Path(path).name not in own:
+                raise UserError(f"the checkpoint says that the best one is {path!r}; accepted: {' and '.join(own)}.")
+            return path and str(Path(str(self.dirpath), Path(path).name))
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        known = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        moved = {name: here(state_dict[name]) for name in paths} | {"best_k_models": known, "dirpath": self.dirpath}
+        super().load_state_dict(state_dict | moved)
+        self.current_score = state_dict["current_score"]  # Lightning leaves it out
+
+    def _forget(self, why: str) -> None:
+        if is_first_process():
+            text = f"warning: {why} The best of the epochs that are still to come will be kept instead."
+            self._console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
+class GracefulStop(Callback):
+    """Ctrl-C, and SIGTERM as clusters send it, end the training after the running update, saved; a second at once."""
+
+    def __init__(self, run: Run):
+        self.run = run
+        self.asked = False
+        self._validating = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take the signals inside and put back after who took them before; only a program's main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler or signal.SIG_DFL)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take SIGTERM back from Lightning, which exits without saving and with status 0."""
+        if signal.getsignal(signal.SIGINT) == self._handle:
+            signal.signal(signal.SIGTERM, self._handle)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save within the epoch and stop; between updates only, since gradients that wait for one are not saved."""
+        done, every = batch_idx + 1, trainer.accumulate_grad_batches
+        if trainer.world_size > 1:
+            every *= ASK_EVERY
+        if done < trainer.num_training_batches and done % every == 0 and self._all_asked(trainer):
+            trainer.save_checkpoint(self.run.last_checkpoint)
+            self.stop(f"stopped at step {trainer.global_step}, saved in {self.run.last_checkpoint}.")
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Save and stop within a validation, which a cluster may not wait for; it is done again from its beginning.
+
+        Several processes have unequal numbers of held-out batches, so they can't ask each other here.
+        """
+        if self.asked and trainer.world_size == 1:
+            self._validating = True
+            trainer.save_checkpoint(self.run.last_checkpoint)
+            self.stop(f"stopped at step {trainer.global_step}, saved in {self.run.last_checkpoint}.")
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Of a validation that is cut short, say that its first batch has begun and no more: Lightning repeats it."""
+        if self._validating:
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+            begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+            progress |= {"total": dict(begun), "current": dict(begun), "is_last_batch": False}
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop between epochs; the last one is saved already."""
+        if self._all_asked(trainer):
+            saved = f", saved in {self.run.last_checkpoint}" if trainer.current_epoch else ""
+            self.stop(f"stopped after epoch {trainer.current_epoch}{saved}.")
+
+    def _all_asked(self, trainer: Trainer) -> bool:
+        """Whether any process was asked: all must stop together, since they save together."""
+        return (
+            self.asked if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(self.asked, all=False)
+        )
+
+    def _handle(self, number: int, frame: Any) -> None:
+        if self.asked:
+            self.stop("stopped at once; what came after the last save is lost.")
+        self.asked = True
+
+    def stop(self, what: str) -> NoReturn:
+        """Say what became of the training and how to go on."""
+        raise Interrupted(f"{what} Go on with: {self.run.resume_command}")
+
+
+def write_rows(path: Path, rows: list[dict[str, float]]) -> None:
+    """Write the epochs' figures as CSV, whole; no file if there are none."""
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    names = list(dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue())
+
+
+def _held_out(row: Mapping[str, float], columns: Mapping[str, str]) -> str:
+    """The figures of held-out images in words, or nothing in an epoch without validation."""
+    figures = ", ".join(words.format(row[name]) for name, words in columns.items() if name in row)
+    return f"held-out: {figures}  " if figures else ""
+
+
+def _skipped(count: int) -> str:
+    """How many updates were left out, or nothing where none was."""
+    return f"[yellow]{count} updates not finite, left out[/yellow]  " if count else ""
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: ``45 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

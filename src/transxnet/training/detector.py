@@ -1,0 +1,57 @@
+"""Detection and instance segmentation as Lightning trains them."""
+
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from transxnet.data.detection_set import Target
+from transxnet.heads import MaskRCNN, RetinaNet
+from transxnet.heads.transform import unit_range
+from transxnet.metrics.detection import CocoMetric, coco_figures, comparable
+from transxnet.runs.task_configs import DetectConfig
+from transxnet.training.lightning_module import Training
+
+
+class Detector(Training):
+    """A detector in training.
+
+    Args:
+        model: see :mod:`transxnet.heads`.
+        config: the training's options, resolved.
+    """
+
+    monitor = "val_ap"
+    columns = MappingProxyType(
+        {
+            "val_ap": "AP {:.3f}",
+            "val_ap50": "AP50 {:.3f}",
+            "val_ap75": "AP75 {:.3f}",
+            "val_mask_ap": "mask AP {:.3f}",
+        }
+    )
+    config: DetectConfig
+
+    def __init__(self, model: RetinaNet | MaskRCNN, config: DetectConfig):
+        super().__init__(model, config)
+        self.masks = isinstance(model, MaskRCNN)
+        self.val_metric = CocoMetric(self.masks)
+        if config.compile:
+            model.backbone.compile()
+
+    def losses(self, batch: tuple[list[Tensor], list[Target]]) -> dict[str, Tensor]:
+        """The detector's losses of one batch."""
+        images, targets = batch
+        return self.model(unit_range(images), targets)
+
+    def validation_step(self, batch: tuple[list[Tensor], list[Target]], batch_idx: int) -> None:
+        """Take the answers for some held-out images, one by one: padding to a batch's largest would change them."""
+        images, targets = batch
+        answers = [answer for image in unit_range(images) for answer in self.best_weights([image])]
+        self.val_metric.update(*comparable(answers, targets))
+
+    def on_validation_epoch_end(self) -> None:
+        """COCO's figures of all held-out images."""
+        figures = {f"val_{name}": value for name, value in coco_figures(self.val_metric.compute(), self.masks).items()}
+        self.val_metric.reset()
+        self.log_dict({name: torch.tensor(figures[name]) for name in self.columns if name in figures}, sync_dist=True)

@@ -1,0 +1,91 @@
+"""Errors of the hardware and of PyTorch during a training, as what a user can do about them."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from lightning.pytorch.utilities.memory import is_oom_error
+
+from transxnet.models.create import is_ours
+from transxnet.runs.config import TrainConfig
+from transxnet.runs.run_folder import Run
+from transxnet.training.defaults import processes
+from transxnet.training.distributed import is_lost
+from transxnet.utils.errors import UserError
+
+
+def explained(error: Exception, config: TrainConfig, run: Run | None = None) -> UserError | None:
+    """What a user can do about an error of a training, or None where we do not know.
+
+    Args:
+        error: what the training raised.
+        config: its options, resolved.
+        run: its folder, if it has begun.
+    """
+    text = str(error)
+    if is_out_of_memory(error):
+        return UserError(f"{_first_line(text)}\n{against_memory(config)}")
+    if "deterministic implementation" in text or "deterministic behavior" in text.lower():
+        return UserError(f"--deterministic, but {_first_line(text)} Leave out --deterministic.")
+    if "more than 1 value per channel" in text:
+        return UserError(
+            f"a BatchNorm of this model sees a single value a channel in batches of {config.batch_size}, and one value "
+            f"has no variance. Give --batch_size 2 or more."
+        )
+    if run is not None and processes(config) > 1 and is_lost(error):
+        return UserError(
+            "one of the processes does not answer any more; it has ended, and may have said why. "
+            f"Go on with: {run.resume_command}\n{_first_line(text)}"
+        )
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a GPU's or the machine's memory was not enough."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or is_oom_error(error)
+
+
+def against_memory(config: TrainConfig) -> str:
+    """What would make a training take less memory, as options, the most useful first."""
+    ways = []
+    if not config.grad_checkpointing:
+        ways.append("--grad_checkpointing computes activations again instead of keeping them, and changes no result")
+        if config.checkpointed_stages is None and is_ours(config.model):
+            ways[-1] += " (--checkpointed_stages 2 in its place: only the largest of them, in less time)"
+    assert isinstance(config.batch_size, int)
+    batch = config.batch_size
+    mixed = getattr(config, "mixup", 0) or getattr(config, "cutmix", 0)  # which take even batches only
+    if batch >= 4 and batch % (4 if mixed else 2) == 0:
+        ways.append(
+            f"--batch_size {batch // 2} --accumulate {config.accumulate * 2} makes the same updates in smaller steps"
+        )
+    if config.precision == "32-true":
+        ways.append("--precision bf16-mixed keeps activations in half the bytes")
+    size = next((name for name in ("img_size", "min_size", "crop") if getattr(config, name, None)), None)
+    if size is not None:
+        ways.append(f"a smaller --{size} than {getattr(config, size)}")
+    return f"The memory is not enough for batch_size {batch}. What helps: " + "; ".join(ways) + "."
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0].partition(" This is typically")[0][:300] or "out of memory"
+
+
+@contextmanager
+def said_once() -> Iterator[None]:
+    """Keep Python from printing the errors of threads that keep them for whoever speaks to them next.
+
+    TensorBoard's writer does: an error of the disk ends the training where the next figure is written.
+    """
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is None or getattr(args.thread, "exception", None) is not args.exc_value:
+            before(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before

@@ -1,0 +1,80 @@
+"""Weights to start a training from, and those that a training keeps."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from timm.models import clean_state_dict
+from torch import Tensor, nn
+
+from transxnet.models.checkpoints import convert_official_state_dict, load_adapted, read_checkpoint
+from transxnet.models.transxnet import TransXNet
+from transxnet.runs.config import TrainConfig
+from transxnet.runs.run_folder import Run
+from transxnet.utils.errors import UserError
+
+_LIGHTNING = "pytorch-lightning_version"
+
+
+def start_from(model: nn.Module, checkpoint: str) -> list[str]:
+    """Load weights to start a training from.
+
+    Args:
+        model: takes them; where it has another number of classes it keeps its own head.
+        checkpoint: a run folder, finished or not, one of its checkpoints, a published file, or a file of tensors in
+            the model's own layout.
+
+    Returns:
+        A sentence for the user if the head is new.
+
+    Raises:
+        UserError: no such file, not a checkpoint, or one of another model.
+    """
+    tensors = dict(read_weights(Path(checkpoint)))
+    try:
+        if isinstance(model, TransXNet):
+            tensors = convert_official_state_dict(tensors)
+            notes = _keep_own_head(model, tensors)
+            load_adapted(model, tensors)
+        else:
+            tensors = clean_state_dict(tensors)
+            notes = _keep_own_head(model, tensors)
+            model.load_state_dict(tensors)
+    except (UserError, RuntimeError, AttributeError, TypeError) as error:
+        raise UserError(f"{checkpoint} does not fit the model: {error}") from error
+    return notes
+
+
+def dense_start(config: TrainConfig, resumed: bool) -> dict[str, Any]:
+    """What a detector or segmenter starts from, as :func:`~transxnet.heads.create_detector` takes it."""
+    if resumed:
+        return {}
+    if config.checkpoint is not None:
+        return {"checkpoint": read_weights(Path(config.checkpoint))}
+    return {"pretrained": config.pretrained}
+
+
+def kept_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The network to use of a training's state: the averaged one, where there is one."""
+    prefix = "ema.module." if any(name.startswith("ema.module.") for name in state_dict) else "model."
+    return {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
+
+
+def read_weights(path: Path) -> Mapping[str, Any]:
+    """The tensors of a run folder, finished or not, of one of its checkpoints, or what another file holds."""
+    if path.is_dir():
+        run = Run.open(path)
+        path = run.weights_file if run.weights_file.is_file() else next(iter(run.checkpoints), run.weights_file)
+    content = read_checkpoint(path)
+    return kept_weights(content["state_dict"]) if _LIGHTNING in content else content
+
+
+def _keep_own_head(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
+    own, names = model.state_dict(), model.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
+    for head in [names] if isinstance(names, str) else names:
+        weight = f"{head}.weight"
+        if weight in own and weight in tensors and len(own[weight]) != len(tensors[weight]):
+            theirs, ours = len(tensors[weight]), len(own[weight])
+            tensors.update({name: own[name] for name in (weight, f"{head}.bias") if name in own})
+            return [f"the checkpoint has {theirs:,} classes, the data {ours:,}: the backbone is kept, the head is new"]
+    return []

@@ -1,0 +1,168 @@
+"""What a finished training leaves: its weights, figures, predictions and report."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from rich.console import Console
+from torch import Tensor
+
+from transxnet.analysis.cost import count
+from transxnet.analysis.dense_cost import dense_info
+from transxnet.analysis.explain import explain_picture
+from transxnet.analysis.explain_figure import overlay
+from transxnet.analysis.network_parts import MIXER_PARTS, find_place, named_places
+from transxnet.data.image_set import ImageSet
+from transxnet.data.images import UnreadableImage
+from transxnet.evaluation.inference import AnyEvaluation, judge
+from transxnet.metrics.classification import Evaluation, write_evaluation
+from transxnet.metrics.detection import DetectionEvaluation, coco_results
+from transxnet.metrics.display import show_figures
+from transxnet.metrics.segmentation import SegmentationEvaluation
+from transxnet.reports import Report, write_report
+from transxnet.runs.config import TrainConfig
+from transxnet.runs.load import TrainedModel, load_trained
+from transxnet.runs.run_folder import Run
+from transxnet.runs.task_configs import ClassifyConfig, DetectConfig, SegmentConfig
+from transxnet.training.checkpoint_files import read_whole
+from transxnet.training.init_weights import kept_weights
+from transxnet.training.lightning_module import Training
+from transxnet.utils.errors import UserError
+from transxnet.utils.files import write_whole
+from transxnet.utils.progress import progress_bar
+
+
+def chosen_weights(run: Run, training: Training) -> dict[str, Tensor]:
+    """The weights of the best or the last epoch, averaged where an average was kept."""
+    if training.config.select == "last":
+        return training.best_weights.state_dict()
+    try:
+        return kept_weights(read_whole(run.best_checkpoint)["state_dict"])
+    except UserError as error:
+        raise UserError(
+            f"the best epoch's weights are lost: {error} To take the last epoch's, set select to last in "
+            f"{run.config_file} and go on with: {run.resume_command}"
+        ) from error
+
+
+def write_results(
+    run: Run, config: TrainConfig, source: Any, history: Sequence[dict[str, float]], console: Console
+) -> None:
+    """Evaluate what was kept, store the figures and write the report."""
+    trained = load_trained(run.path)
+    assert isinstance(config.batch_size, int) and config.workers is not None
+    with progress_bar(console, "evaluating", len(source.val)) as advance:
+        evaluation = judge(trained, source.val, config.batch_size, config.workers, progress=advance)
+    figures = evaluation.metrics()
+    write_whole(run.results_file, json.dumps({"images": len(evaluation), "select": config.select, **figures}, indent=2))
+    write_predictions(run, evaluation)
+    stored = run.read_environment()
+    report = Report(
+        title=f"{config.model} on {Path(config.data).name}",
+        command=stored["command"],
+        config=config.to_dict(),
+        environment=stored["environment"],
+        choices=stored["choices"],
+        history=history,
+        evaluation=evaluation,
+        image=_picture_by_order(source.val),
+        explain=_reasons_by_order(trained, source.val),
+        model={
+            "Model": config.model,
+            **_cost_in_words(*cost(config, trained.model, len(source.class_names))),
+            "Training images": f"{len(source.train):,}",
+            "Held-out images": f"{len(source.val):,}",
+            "Weights kept": f"{config.select} epoch" + (", averaged" if config.ema_decay else ""),
+        },
+    )
+    write_report(report, run.report_file)
+    show_figures(console, figures, len(evaluation))
+    console.print(
+        f"run folder  {run.path}\nreport      {run.report_file}", highlight=False, markup=False, soft_wrap=True
+    )
+
+
+def write_predictions(run: Run, evaluation: AnyEvaluation) -> None:
+    """Write what was said of each held-out image.
+
+    Of a classifier ``predictions.csv`` with label, prediction and its probability; of a detector ``detections.json`` in
+    COCO's format of results; of a segmenter ``predictions.csv`` with each photograph's mean IoU.
+    """
+    if isinstance(evaluation, Evaluation):
+        write_evaluation(run.predictions_file, evaluation)
+    elif isinstance(evaluation, DetectionEvaluation):
+        images = evaluation.images
+        known = min(images.category_ids) >= 0
+        ids = images.category_ids if known else range(1, len(images.class_names) + 1)
+        results = [
+            result
+            for i, found in enumerate(evaluation.found)
+            for result in coco_results(found, images.image_id(i), list(ids))
+        ]
+        write_whole(run.detections_file, json.dumps(results))
+    else:
+        assert isinstance(evaluation, SegmentationEvaluation)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["name", "miou"])
+        for name, quality in zip(evaluation.images.own_names, evaluation.quality, strict=True):
+            writer.writerow([name, "" if math.isnan(quality) else f"{quality:.6f}"])
+        write_whole(run.predictions_file, text.getvalue())
+
+
+def cost(config: TrainConfig, model: Any, classes: int) -> tuple[int, int, tuple[int, int]]:
+    """Parameters, multiply-adds, and the height and width that these are for: those of the task's published figures."""
+    if isinstance(config, DetectConfig):
+        assert config.min_size is not None
+        size = (config.min_size, round(1.6 * config.min_size))
+        facts: Any = dense_info(config.model, "detect", config.head, size, classes)
+    elif isinstance(config, SegmentConfig):
+        assert config.crop is not None
+        size = config.crop, 4 * config.crop
+        facts = dense_info(config.model, "segment", None, size, classes)
+    else:
+        assert isinstance(config, ClassifyConfig) and config.img_size is not None
+        size = config.img_size, config.img_size
+        facts = count(model.cpu(), *size)
+    return sum(parameter.numel() for parameter in model.parameters()), facts.multiply_adds, size
+
+
+def _cost_in_words(parameters: int, multiply_adds: int, size: tuple[int, int]) -> dict[str, str]:
+    return {
+        "Parameters": f"{parameters / 1e6:.2f} M",
+        "Multiply-adds": f"{multiply_adds / 1e9:.2f} G at {size[0]}x{size[1]}",
+    }
+
+
+def _picture_by_order(images: Any) -> Callable[[int], Any]:
+    def picture(index: int) -> Any:
+        if not isinstance(images, ImageSet):
+            raise OSError("a stream does not keep its images")
+        try:
+            return images.picture(index)
+        except UnreadableImage as error:
+            raise OSError(str(error)) from error
+
+    return picture
+
+
+def _reasons_by_order(trained: TrainedModel, images: Any) -> Callable[[int], Any]:
+    """Grad-CAM of an image's answer at the last stage and, where there are some, in the last D-Mixer's branches."""
+    picture = _picture_by_order(images)
+
+    def reasons(index: int) -> list[tuple[str, Image.Image]]:
+        seen = picture(index)
+        places = {name: place for name, place in named_places(trained.model).items() if name in MIXER_PARTS}
+        found = explain_picture(trained, seen, places={"last": find_place(trained.model), **places})
+        panels = [("picture", Image.fromarray(found.picture))]
+        for name, heat in found.maps.items():
+            caption = found.titles[name] + ("" if heat.any() else ": nothing")
+            panels.append((caption, Image.fromarray(overlay(found.picture, heat))))
+        return panels
+
+    return reasons

@@ -1,0 +1,70 @@
+"""Semantic segmentation as Lightning trains it."""
+
+from types import MappingProxyType
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from transxnet.data.segmentation_set import IGNORE
+from transxnet.heads import SemanticFPN
+from transxnet.heads.semantic_fpn import logits_at_size
+from transxnet.metrics.segmentation import segmentation_figures
+from transxnet.runs.task_configs import SegmentConfig
+from transxnet.training.lightning_module import Training
+
+
+class Segmenter(Training):
+    """A segmenter in training.
+
+    Args:
+        model: see :mod:`transxnet.heads`.
+        config: the training's options, resolved.
+    """
+
+    monitor = "val_miou"
+    columns = MappingProxyType(
+        {
+            "val_loss": "loss {:.3f}",
+            "val_miou": "mean IoU {:.1%}",
+            "val_mean_accuracy": "mean accuracy {:.1%}",
+            "val_pixel_accuracy": "pixel accuracy {:.1%}",
+        }
+    )
+    config: SegmentConfig
+
+    def __init__(self, model: SemanticFPN, config: SegmentConfig):
+        super().__init__(model, config)
+        self.val_loss = MeanMetric(nan_strategy="disable")
+        count = max(2, model.num_classes)  # torchmetrics knows no single class; one that never occurs counts nowhere
+        self.val_confusion = MulticlassConfusionMatrix(count, ignore_index=IGNORE)
+        if config.compile:
+            model.backbone.compile()
+
+    def losses(self, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
+        """Cross-entropy of one batch."""
+        images, labels, _ = batch
+        images = images.as_subclass(Tensor).float().contiguous(memory_format=torch.channels_last) / 255
+        return self.model(images, labels.as_subclass(Tensor).long())
+
+    def validation_step(self, batch: tuple[list[Tensor], list[Tensor], Tensor], batch_idx: int) -> None:
+        """Take the label maps of some held-out photographs, one by one, since each has its own size."""
+        for image, labels in zip(*batch[:2], strict=True):
+            labels = labels.as_subclass(Tensor)
+            logits = logits_at_size(self.best_weights, image, labels.shape)
+            self.val_confusion.update(logits.argmax(1), labels[None].long())
+            if (labels != IGNORE).any():
+                self.val_loss.update(F.cross_entropy(logits, labels[None].long(), ignore_index=IGNORE))
+
+    def on_validation_epoch_end(self) -> None:
+        """Mean IoU and the other figures of all held-out photographs."""
+        confusion: np.ndarray = self.val_confusion.compute().cpu().numpy()
+        self.val_confusion.reset()
+        figures = segmentation_figures(confusion)
+        if confusion.any():
+            self.log("val_loss", self.val_loss.compute())
+        self.val_loss.reset()
+        self.log_dict({f"val_{name}": torch.tensor(value) for name, value in figures.items()}, sync_dist=True)

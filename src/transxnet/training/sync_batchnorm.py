@@ -1,0 +1,174 @@
+"""BatchNorm over the batches of all processes, on GPUs as PyTorch has it and on CPUs, for which it has none."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch.plugins import LayerSync
+from timm.layers import BatchNormAct2d, convert_sync_batchnorm
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from transxnet.utils.errors import UserError
+
+
+class SyncedBatchNorm(_BatchNorm):
+    """A BatchNorm whose training statistics are those of all processes' batches together, on any device.
+
+    The state dict is that of the layer it stands for. A forward pass sends one message, a backward pass another, so all
+    processes must make the same passes.
+
+    Shapes:
+        (B, C, ...) -> the same; B may differ between processes.
+
+    Raises:
+        ValueError: one value a channel in all processes together, which has no variance.
+    """
+
+    def __init__(self, norm: _BatchNorm):
+        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        _hand_over(norm, self)
+        self.drop, self.act = getattr(norm, "drop", nn.Identity()), getattr(norm, "act", nn.Identity())
+        self.stood_for = [norm]  # in a list, so that it is no part of the module tree
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise; in evaluation as every BatchNorm does."""
+        if not self.training:
+            return self.act(self.drop(super().forward(input)))
+        mean, var, count = _pooled_moments(input)
+        if count < 2:
+            raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.shape}")
+        self._follow(mean, var * (count / (count - 1)))
+        return self.act(self.drop(_Normalise.apply(input, self.weight, self.bias, mean, var, self.eps, count)))
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, unbiased: Tensor) -> None:
+        """Let the running statistics follow those of the batch."""
+        if self.running_mean is None or self.running_var is None:
+            return
+        momentum = self.momentum
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if momentum is None:
+                momentum = 1 / int(self.num_batches_tracked)
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum or 0.0)
+        self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum or 0.0)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
+
+
+def _hand_over(norm: _BatchNorm, other: _BatchNorm) -> None:
+    """Let another BatchNorm have this one's tensors."""
+    for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+        setattr(other, name, getattr(norm, name))
+    other.train(norm.training)
+
+
+@torch.no_grad()
+def _pooled_moments(x: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Mean (C,) and biased variance (C,) over all processes, in float64, and the number of values a channel."""
+    dims = [d for d in range(x.dim()) if d != 1]
+    var, mean = (m.double() for m in torch.var_mean(_wide(x), dims, correction=0))
+    count = x.new_full((1,), x.numel() // x.shape[1], dtype=torch.float64)
+    sums = torch.cat([count, count * mean, count * (var + mean**2)])
+    if dist.is_initialized():
+        dist.all_reduce(sums)
+    mean, square = (sums[1:] / sums[0]).chunk(2)
+    return mean, (square - mean**2).clamp_(min=0), float(sums[0])
+
+
+class _Normalise(torch.autograd.Function):
+    """``(x - mean) / sqrt(var + eps) * weight + bias``, mean and var being those of all processes' x.
+
+    With u the normalised x and g the gradient of the output times the weight, the gradient of x is
+    ``(g - mean(g) - u mean(g u)) / sqrt(var + eps)``, the means over all processes.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, eps: float, n: float
+    ) -> Tensor:
+        wide = _wide(x)
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        inverse = (var + eps).rsqrt().to(wide.dtype).reshape(shape)
+        mean = mean.to(wide.dtype).reshape(shape)
+        ctx.save_for_backward(x, weight, mean, inverse)
+        ctx.n = n
+        out = (wide - mean) * inverse
+        if weight is not None and bias is not None:
+            out = out * weight.reshape(shape) + bias.reshape(shape)
+        return out.to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weight, mean, inverse = ctx.saved_tensors
+        dims = [d for d in range(x.dim()) if d != 1]
+        g = _wide(grad)
+        u = (_wide(x) - mean) * inverse
+        own = torch.cat([g.sum(dims), (g * u).sum(dims)])  # the gradients of bias and weight, which DDP averages
+        pooled = own.to(torch.float64, copy=True)
+        if dist.is_initialized():
+            dist.all_reduce(pooled)
+        g_mean, gu_mean = ((pooled / ctx.n).to(g.dtype).reshape(2, *mean.shape)).unbind()
+        dx = (g - g_mean - u * gu_mean) * inverse
+        db, dw = own.chunk(2)
+        if weight is None:
+            return dx.to(x.dtype), None, None, None, None, None, None
+        dx = dx * weight.reshape(mean.shape)
+        return dx.to(x.dtype), dw.to(weight.dtype), db.to(weight.dtype), None, None, None, None
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+class BatchNormSync(LayerSync):
+    """Lightning's plugin that makes the BatchNorms of a network take their statistics over all processes.
+
+    Args:
+        gpu: whether they will run on GPUs.
+    """
+
+    def __init__(self, gpu: bool):
+        self.gpu = gpu
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """The network with other BatchNorms, which share its tensors."""
+        if self.gpu:
+            return convert_sync_batchnorm(model)  # timm's, which knows its own BatchNorms with an activation
+        return _replaced(model, lambda m: SyncedBatchNorm(_known(m)) if isinstance(m, _BatchNorm) else m)
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Nothing on GPUs, where evaluation takes the same form; on CPUs the BatchNorms that were there before."""
+        return _replaced(model, lambda m: _plain(m) if isinstance(m, SyncedBatchNorm) else m)
+
+
+def _plain(synced: SyncedBatchNorm) -> _BatchNorm:
+    norm = synced.stood_for[0]
+    _hand_over(synced, norm)
+    return norm
+
+
+def _known(norm: _BatchNorm) -> _BatchNorm:
+    if type(norm) not in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNormAct2d):
+        raise UserError(
+            f"several processes can't share the statistics of a {type(norm).__name__}. Accepted: BatchNorm1d to 3d and "
+            "timm's BatchNormAct2d. Train in one process: --devices 1."
+        )
+    return norm
+
+
+def _replaced(module: nn.Module, other: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    """The module with what ``other`` says in place of each of its parts."""
+    made = other(module)
+    if made is not module:
+        return made
+    for name, child in list(module.named_children()):
+        new = _replaced(child, other)
+        if new is not child:
+            setattr(module, name, new)
+    return module

@@ -1,0 +1,1 @@
+"""Files, locks, errors, progress and the machine: what every package may use."""

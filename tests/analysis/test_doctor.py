@@ -1,0 +1,43 @@
+"""What doctor says of the operators and of the machine."""
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from transxnet import UserError
+from transxnet.analysis.doctor import doctor, show
+
+
+def printed(*findings) -> str:
+    console = Console(width=120, record=True, file=StringIO())
+    console.print(show(*findings))
+    return console.export_text()
+
+
+def test_every_operator_is_found_at_each_stage_with_the_shapes_of_the_network():
+    findings = doctor(device="cpu", batch=2)
+    assert len(findings) == 12
+    shapes = {(f.operator, f.stage): f.shape for f in findings}
+    assert shapes["dynamic_depthwise_conv2d", 1] == (2, 24, 56, 56)  # half of T's 48 channels
+    assert shapes["multiscale_depthwise_conv2d", 3] == (2, 896, 14, 14)  # four times its 224
+    assert shapes["biased_attention", 4] == (2, 8, 49, 28)
+
+
+def test_training_and_inference_may_take_different_implementations():
+    def taken(mode):
+        return {f.choice.implementation for f in doctor(mode=mode, device="cpu") if f.operator.endswith("conv2d")}
+
+    assert taken("train") == {"cpu"}
+    assert taken("infer") == {"reference"}
+
+
+def test_the_terminal_shows_versions_choices_and_reasons():
+    text = printed(doctor(device="cpu", size=100, dtype="bfloat16", mode="train"))
+    for part in ("torch", "biased_attention", "16 x 192 x 25 x 25", "reference", "why not the others", "float32 only"):
+        assert part in text
+
+
+def test_a_network_that_is_not_ours_is_refused():
+    with pytest.raises(UserError, match=r"resnet18 does not have\. Name one of ours"):
+        doctor("resnet18")

@@ -1,0 +1,162 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.helpers import fill
+from tests.helpers.class_folders import write_photos
+from transxnet.data.labels import imagenet_synsets
+from transxnet.evaluation.evaluate import evaluate
+from transxnet.prediction.predict import predict
+from transxnet.utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory) -> Path:
+    """A file in the published layout of the tiny model, with weights that anybody can draw again."""
+    path = tmp_path_factory.mktemp("published") / "transx-t.pth.tar"
+    tensors = {name: torch.as_tensor(value).float() for name, value in fill.checkpoint("t", "classifier").items()}
+    torch.save({"state_dict_ema": tensors}, path)
+    return path
+
+
+def test_evaluating_a_run_gives_its_results_again(digits_run, quiet, tmp_path):
+    stored = json.loads(digits_run.results_file.read_text())
+    out = tmp_path / "figures.json"
+    figures = evaluate(digits_run.path, batch_size=32, workers=0, out=out, console=quiet).metrics()
+    assert figures == {name: stored[name] for name in figures}
+    assert set(stored) == {*figures, "images", "select"}
+    written = json.loads(out.read_text())
+    assert written["images"] == stored["images"]
+    assert written["accuracy"] == stored["accuracy"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 500])
+def test_neither_batch_nor_workers_change_the_answers(photos_run, quiet, batch_size):
+    one = evaluate(photos_run.path, workers=0, console=quiet)
+    other = evaluate(photos_run.path, batch_size=batch_size, workers=2, console=quiet)
+    assert one.names == other.names
+    np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
+
+
+def test_the_data_of_the_training_stands_for_its_held_out_part_from_wherever_it_is_named(
+    photos_run, photos, quiet, monkeypatch
+):
+    held_out = evaluate(photos_run.path, workers=0, console=quiet).names
+    monkeypatch.chdir(photos.parent)
+    for data in (photos, "photos", "./photos/", f"../{photos.parent.name}/photos"):
+        assert evaluate(photos_run.path, data, workers=0, console=quiet).names == held_out
+    assert len(held_out) == 9
+
+
+def test_another_folder_is_evaluated_wholly(photos_run, tmp_path, console):
+    other = write_photos(tmp_path / "other", 5, seed=1, names=("red", "blue"))
+    evaluation = evaluate(photos_run.path, other, workers=0, console=console)
+    assert len(evaluation.labels) == 10
+    assert [evaluation.class_names[i] for i in np.unique(evaluation.labels)] == ["blue", "red"]
+    assert "on 10 images" in console.file.getvalue()
+
+
+def test_classes_that_the_model_does_not_know_are_named(photos_run, tmp_path, quiet):
+    other = write_photos(tmp_path / "other", 2)
+    (other / "red").rename(other / "read")
+    with pytest.raises(UserError, match=r"unknown to it, 'read'.*Did you mean 'red'"):
+        evaluate(photos_run.path, other, console=quiet)
+
+
+def test_figures_are_not_written_over_unless_asked(photos_run, tmp_path, quiet):
+    out = tmp_path / "figures.json"
+    out.write_text("mine")
+    with pytest.raises(UserError, match=r"figures.json exists already. Write over it by --overwrite"):
+        evaluate(photos_run.path, out=out, console=quiet)
+    assert out.read_text() == "mine"
+    evaluate(photos_run.path, out=out, overwrite=True, workers=0, console=quiet)
+    assert json.loads(out.read_text())["images"] == 9
+    for bad in (tmp_path, tmp_path / "nowhere" / "figures.json"):
+        with pytest.raises(UserError, match=r"can't be written"):
+            evaluate(photos_run.path, out=bad, overwrite=True, console=quiet)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("model.safetensors", lambda b: b[: len(b) // 2], "model.safetensors is truncated or not a checkpoint"),
+        ("model.safetensors", lambda b: b"", "model.safetensors is truncated"),
+        ("model.safetensors", None, "there is no checkpoint file .*model.safetensors"),
+        ("model.json", lambda b: b[:40], "is damaged or not ours: JSONDecodeError"),
+        ("model.json", lambda b: b"[]", "is damaged or not ours"),
+        ("model.json", lambda b: b.replace(b'"green",', b""), "is damaged or not ours: RuntimeError"),
+        ("model.json", lambda b: b.replace(b'"format": 1', b'"format": 2'), "was written by a newer transxnet"),
+        ("model.json", lambda b: b.replace(b"test_resnet", b"test_vit"), "is damaged or not ours"),
+        ("config.yaml", lambda b: b"a: b: c", "config.yaml is damaged, or not a run's"),
+        ("config.yaml", lambda b: b"epochs: 3", "config.yaml is damaged, or not a run's"),
+    ],
+)
+def test_a_damaged_run_is_said(photos_run, tmp_path, quiet, name, damage, said):
+    run = Path(shutil.copytree(photos_run.path, tmp_path / "run"))
+    content = (run / name).read_bytes()
+    (run / name).unlink()
+    if damage is not None:
+        (run / name).write_bytes(damage(content))
+    with pytest.raises(UserError, match=said):
+        evaluate(run, console=quiet)
+
+
+@pytest.mark.parametrize("naming", ["wnid", "number"])
+def test_a_published_model_is_evaluated_on_imagenet_s_folders_and_on_those_of_v2(published, tmp_path, quiet, naming):
+    classes = [0, 2, 10, 999]
+    for index in classes:
+        folder = tmp_path / "val" / (imagenet_synsets()[index] if naming == "wnid" else str(index))
+        folder.mkdir(parents=True)
+        Image.effect_noise((64, 48), 90).convert("RGB").save(folder / "a.png")
+    evaluation = evaluate("transxnet_t.in1k", tmp_path / "val", file=published, workers=0, console=quiet)
+    assert evaluation.labels.tolist() == classes
+    assert evaluation.probabilities.shape == (4, 1000)
+    assert "top5_accuracy" in evaluation.metrics()
+
+
+def test_a_published_model_predicts_wnids(published, tmp_path, quiet):
+    Image.effect_noise((64, 48), 90).convert("RGB").save(tmp_path / "a.png")
+    out = predict("transxnet_t", tmp_path / "a.png", file=published, out=tmp_path / "out", workers=0, console=quiet)
+    top = json.loads((out / "predictions.jsonl").read_text())["top"]
+    assert len(top) == 5
+    assert all(entry["class"] in imagenet_synsets() for entry in top)
+
+
+def test_a_file_for_other_classes_is_no_imagenet_model(published, tmp_path, photos, quiet):
+    content = torch.load(published, weights_only=True)
+    for name in ("classifier.2.weight", "classifier.2.bias"):
+        content["state_dict_ema"][name] = content["state_dict_ema"][name][:7]
+    torch.save(content, tmp_path / "seven.pth")
+    with pytest.raises(UserError, match=r"seven.pth has 7 classes; a model by name is for ImageNet's 1,000"):
+        evaluate("transxnet_t", photos, file=tmp_path / "seven.pth", console=quiet)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "said"),
+    [
+        ("nowhere", {}, "there is no run folder nowhere, and there is no model 'nowhere'"),
+        ("transxnet_tt", {}, "no model 'transxnet_tt'. Did you mean 'transxnet_t'"),
+        ("transxnet_t.in22k", {}, "transxnet_t has no weights 'in22k'.*in1k"),
+        ("transxnet_n", {}, "transxnet_n"),
+        ("transxnet_t", {"file": "nowhere.pth"}, "there is no checkpoint file nowhere.pth"),
+        ("transxnet_t", {"file": "notes.txt"}, "notes.txt is truncated or not a checkpoint"),
+        ("resnet18", {"file": "notes.txt"}, "weights of resnet18 can't be had"),
+        (".", {}, "is not a run folder: it has no config.yaml"),
+        ("notes.txt", {}, "notes.txt is a file. Accepted: a run folder"),
+    ],
+)
+def test_a_model_that_can_not_be_opened_is_said(photos, tmp_path, quiet, monkeypatch, model, options, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("no weights")
+    with pytest.raises(UserError, match=said):
+        evaluate(model, photos, console=quiet, **options)
+
+
+def test_a_model_by_name_needs_data(published, quiet):
+    with pytest.raises(UserError, match=r"name the data to evaluate transxnet_t on"):
+        evaluate("transxnet_t", file=published, console=quiet)

@@ -1,0 +1,68 @@
+"""What the tests of interruption share, and the table of what was tried."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fault_injection.runs import Server, Whole
+
+_NOTE = "tried"
+_TRIED: Counter[tuple[str, str, str]] = Counter()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory) -> Iterator[Server]:
+    """Starts trainings."""
+    server = Server(tmp_path_factory.mktemp("torture"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def whole(server, tmp_path_factory) -> Callable[[str], Whole]:
+    """The uninterrupted training of a kind."""
+    made: dict[str, Whole] = {}
+
+    def of(kind: str) -> Whole:
+        if kind not in made:
+            made[kind] = Whole.train(server, kind, tmp_path_factory.mktemp("whole"))
+        return made[kind]
+
+    return of
+
+
+@pytest.fixture
+def tried(request) -> Callable[[str, str, str], None]:
+    """Note a training, a fault and the outcome for the table."""
+
+    def note(training: str, fault: str, outcome: str) -> None:
+        request.node.user_properties.append((_NOTE, (training, fault, outcome)))  # which xdist brings from its workers
+
+    return note
+
+
+def pytest_runtest_logreport(report) -> None:
+    """Gather what a test noted."""
+    if report.when == "call":
+        _TRIED.update(tuple(what) for name, what in report.user_properties if name == _NOTE)
+
+
+@pytest.fixture
+def out(tmp_path) -> Path:
+    """The folder of an interrupted run."""
+    return tmp_path / "run"
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Print what was tried."""
+    if not _TRIED:
+        return
+    terminalreporter.section("faults injected")
+    rows = [(training, fault, str(count), outcome) for (training, fault, outcome), count in sorted(_TRIED.items())]
+    rows.insert(0, ("training", "fault", "cases", "outcome"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        terminalreporter.write_line("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)))
+    terminalreporter.write_line(f"{sum(_TRIED.values())} cases")

@@ -1,0 +1,83 @@
+"""What users of the package rely on, as plain data.
+
+``python -m tests.helpers.public_api`` rewrites ``public.json`` after an intended change: its diff shows a reviewer what
+users will notice.
+"""
+
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import timm
+
+import transxnet
+from transxnet.cli import analyses, deploying, measuring, training, using
+from transxnet.cli.entry import COMMANDS
+from transxnet.runs import run_folder
+from transxnet.runs.load import FORMAT
+from transxnet.runs.task_configs import CONFIGS, recipe_names
+
+STORED = Path(__file__).parents[1] / "api" / "public.json"
+
+
+def public() -> dict[str, Any]:
+    """Names, signatures, commands, options, recipes, models, and the files of a run folder."""
+    return {
+        "functions and classes": {name: _signature(getattr(transxnet, name)) for name in sorted(transxnet.__all__)},
+        "layers and heads": _all_of("layers", "heads"),
+        "models": sorted(timm.list_models("transxnet_*")),
+        "commands": {name: _options(name) for name in sorted(COMMANDS)},
+        "options of a training": {
+            task: {field.name: field.default for field in fields(config) if field.name != "data"}
+            for task, config in sorted(CONFIGS.items())
+        },
+        "recipes": recipe_names(),
+        "run folder": {"format": FORMAT, "files": sorted(run_folder._OWN)},
+    }
+
+
+def _signature(thing: Any) -> list[str] | str:
+    """Parameters with their defaults; what a value is, if it is no function."""
+    if not callable(thing):
+        return type(thing).__name__
+    if inspect.isclass(thing) and issubclass(thing, Exception):
+        return [base.__name__ for base in thing.__mro__[1:-1]]
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    told, keyword_only = [], False
+    for parameter in inspect.signature(thing).parameters.values():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not keyword_only:
+            told.append("*")
+            keyword_only = True
+        default = "" if parameter.default is parameter.empty else f" = {_shown(parameter.default)}"
+        told.append(stars.get(parameter.kind, "") + parameter.name + default)
+    return told
+
+
+def _shown(default: Any) -> str:
+    return default.__name__ if inspect.isclass(default) or inspect.isfunction(default) else repr(default)
+
+
+def _all_of(*modules: str) -> dict[str, list[str]]:
+    found = {}
+    for name in modules:
+        module = __import__(f"transxnet.{name}", fromlist=["__all__"])
+        found[name] = sorted(module.__all__)
+    return found
+
+
+def _options(command: str) -> list[str]:
+    """The words that a command takes: options as they are, places for others in capitals."""
+    make: Callable = next(
+        getattr(module, f"{command}_parser")
+        for module in (analyses, deploying, measuring, training, using)
+        if hasattr(module, f"{command}_parser")
+    )
+    words = [action.option_strings or [str(action.metavar or action.dest)] for action in make()._actions]
+    return sorted(word for group in words for word in group)
+
+
+if __name__ == "__main__":
+    STORED.write_text(json.dumps(public(), indent=1) + "\n", encoding="utf-8")

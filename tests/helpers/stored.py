@@ -1,0 +1,78 @@
+"""Run folders of earlier versions, which later ones must go on loading; this file, run, makes today's."""
+
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FOLDER = Path(__file__).parents[1] / "stored"
+MODEL = "transxnet_n@depths=(1,1,1,1),embed_dims=(16,16,32,32),num_heads=(1,1,2,2)"
+STOP = 8  # the step, in the second of four epochs
+
+
+def stored_run(number: int, kind: str, place: Path):
+    """A copy, beside its photographs, of the run of a format that is "finished" or "interrupted"."""
+    import yaml
+
+    from transxnet.runs.run_folder import Run
+
+    shutil.copytree(FOLDER / f"format-{number}" / "photographs", place / "photographs", dirs_exist_ok=True)
+    shutil.copytree(FOLDER / f"format-{number}" / kind, place / kind)
+    run = Run(place / kind)
+    config = yaml.safe_load(run.config_file.read_text())
+    run.config_file.write_text(yaml.safe_dump(config | {"data": str(place / "photographs")}, sort_keys=False))
+    return run
+
+
+def make(number: int) -> None:
+    """Train both, and keep of them what is needed to use them or to go on."""
+    from tests.helpers.class_folders import write_photos
+    from transxnet.training.callbacks import GracefulStop
+    from transxnet.training.train import train
+    from transxnet.utils.errors import Interrupted
+
+    root = FOLDER / f"format-{number}"
+    shutil.rmtree(root, ignore_errors=True)
+    write_photos(root / "photographs", 10)
+    quick = dict(model=MODEL, img_size=32, batch_size=4, epochs=4, workers=0, accelerator="cpu", ema_decay=0.5)
+    train(root / "photographs", out=root / "finished", **quick)
+
+    def ask(self, trainer, module, batch, batch_idx):
+        if trainer.fit_loop.epoch_loop.total_batch_idx == STOP:
+            self._handle(2, None)
+
+    GracefulStop.on_train_batch_start = ask  # type: ignore[method-assign]
+    with suppress(Interrupted):
+        train(root / "photographs", out=root / "interrupted", **quick)
+    for kind in ("finished", "interrupted"):
+        run = root / kind
+        config = run / "config.yaml"
+        config.write_text(config.read_text().replace(str(root / "photographs"), "photographs"))
+        environment = run / "environment.json"
+        environment.write_text(environment.read_text().replace(str(root), "."))
+        for name in ("tensorboard", "best.ckpt", "previous.ckpt", "report.html", ".lock"):
+            shutil.rmtree(run / name) if (run / name).is_dir() else (run / name).unlink(missing_ok=True)
+        if kind == "finished":
+            (run / "last.ckpt").unlink()
+            continue
+        checkpoint = torch.load(run / "last.ckpt", weights_only=True)
+        torch.save(_without(str(root), checkpoint), run / "last.ckpt")
+
+
+def _without(folder: str, value: Any) -> Any:
+    """The same with no name of this machine's folders in it."""
+    if isinstance(value, str):
+        return value.replace(folder, ".")
+    if isinstance(value, dict):
+        return type(value)((_without(folder, k), _without(folder, v)) for k, v in value.items())
+    return value
+
+
+if __name__ == "__main__":
+    sys.path.append(str(FOLDER.parents[1]))
+    from transxnet.runs.load import FORMAT
+
+    make(FORMAT)

@@ -1,0 +1,69 @@
+"""Networks that were never trained as runs, pictures and shards, for predicting."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+from torch import nn
+
+from transxnet.data.images import open_image
+from transxnet.data.transforms import Preprocessing
+from transxnet.runs.load import save_model
+from transxnet.runs.run_folder import Run
+
+CLASSES = ["ant", "bee", "cat"]
+SIZE = 32
+
+
+def write_run(root: Path, model: str, seed: int = 0, **options) -> Path:
+    """A run with a random network of three classes at 32x32 pixels."""
+    torch.manual_seed(seed)
+    network = timm.create_model(model, num_classes=len(CLASSES), **options).eval()
+    preprocessing = dict(img_size=SIZE, crop_pct=1.0, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
+    _tell_apart(network, Preprocessing(**preprocessing))
+    description = dict(
+        task="classify", architecture=model, model_args=options, class_names=CLASSES, preprocessing=preprocessing
+    )
+    root.mkdir(parents=True)
+    (root / "config.yaml").write_text("data: nowhere\n")
+    save_model(Run(root), network.state_dict(), description)
+    return root
+
+
+@torch.no_grad()
+def _tell_apart(network: nn.Module, preprocessing: Preprocessing) -> None:
+    """Give the network a classifier that says different things of different pictures."""
+    transform = preprocessing.transform()
+    inputs = torch.stack([transform(open_image(picture(1000 + i))) for i in range(8)])
+    features = network.forward_head(network.forward_features(inputs), pre_logits=True)
+    classifier = network.get_classifier()
+    classifier.weight.normal_().div_(features.std(0) + 1e-6)
+    classifier.weight.mul_(1 / (features @ classifier.weight.T).std())
+    classifier.bias.copy_(-features.mean(0) @ classifier.weight.T)
+
+
+def picture(seed: int) -> bytes:
+    """A PNG file of noise around a colour."""
+    noise = np.random.default_rng(seed)
+    pixels = noise.integers(0, 256, 3) + noise.normal(0, 30, (20, 20, 3))
+    file = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_pictures(root: Path, count: int) -> Path:
+    """A folder of them."""
+    root.mkdir(parents=True)
+    for i in range(count):
+        (root / f"{i:03d}.png").write_bytes(picture(i))
+    return root
+
+
+def pieces_of(out: Path) -> list[str]:
+    """The pieces that are done of a prediction that is not."""
+    folder = out.with_name(out.name + ".part") / "pieces"
+    return sorted(name for name in os.listdir(folder) if not name.startswith(".")) if folder.is_dir() else []

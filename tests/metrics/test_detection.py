@@ -1,0 +1,217 @@
+"""COCO's figures against pycocotools on the same files, and an image's F1 against what one counts by hand."""
+
+import contextlib
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from transxnet.data.coco import read_coco
+from transxnet.data.coco_folders import find_coco
+from transxnet.data.detection_set import DetectionSet
+from transxnet.data.findings import Findings
+from transxnet.data.masks import decode_mask, encode_mask
+from transxnet.metrics.detection import DetectionEvaluation, DetectionScore, Found, coco_results, image_f1
+
+COCO = pytest.importorskip("pycocotools.coco").COCO
+COCOeval = pytest.importorskip("pycocotools.cocoeval").COCOeval
+
+WIDTH, HEIGHT = 220, 160
+CATEGORIES = [dict(id=7, name="cat"), dict(id=3, name="dog"), dict(id=11, name="never"), dict(id=20, name="ant")]
+FIGURES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+EMPTY = (4, 9)  # images without an object; in the first something is found all the same
+
+
+def write_truth(root: Path) -> Path:
+    """Ten images with objects of every size; polygons, run lengths and crowds among them. Ids are not in order."""
+    dice = np.random.default_rng(3)
+    images = [dict(id=10 + 3 * i, file_name=f"{i}.png", width=WIDTH, height=HEIGHT) for i in range(10)]
+    annotations = []
+    for i, entry in enumerate(images):
+        Image.new("RGB", (WIDTH, HEIGHT)).save(root / entry["file_name"])
+        for n in range(0 if i in EMPTY else 6):
+            size = dice.choice([24, 60, 110])
+            w, h = size + dice.integers(0, 16, 2) / 4
+            x, y = dice.integers(0, 4 * (WIDTH - w)) / 4, dice.integers(0, 4 * (HEIGHT - h)) / 4
+            segmentation = [[x, y, x + w, y, x + 0.75 * w, y + h, x, y + h]]
+            crowd = int(n == 5 and i % 2 == 0)
+            if n % 3 == 2 or crowd:
+                segmentation = encode_mask(decode_mask(segmentation, HEIGHT, WIDTH))
+            annotations.append(
+                dict(id=len(annotations) + 1, image_id=entry["id"], category_id=int(dice.choice([3, 7, 20])),
+                     bbox=[x, y, w, h], area=0.875 * w * h, iscrowd=crowd, segmentation=segmentation)
+            )  # fmt: skip
+    file = root / "annotations.json"
+    content = dict(images=images[::-1], annotations=annotations, categories=CATEGORIES)
+    file.write_text(json.dumps(content, default=float))
+    return file
+
+
+def find(images: DetectionSet, index: int) -> dict[str, torch.Tensor]:
+    """What a middling detector finds: most objects, shifted, some twice or of another class, and more. Scores tie."""
+    number = (images.image_id(index) - 10) // 3
+    dice = np.random.default_rng(number)
+    target = images.target(index, masks=True)
+    boxes, labels, masks = [], [], []
+    for n in range(len(target["labels"])):
+        for _ in range(dice.choice([0, 1, 1, 1, 2])):
+            shift = dice.integers(0, dice.choice([3, 30]), 2)
+            boxes.append(target["boxes"][n].numpy() + np.tile(shift, 2))
+            labels.append(int(target["labels"][n]) if dice.random() < 0.8 else int(dice.integers(1, 5)))
+            masks.append(np.roll(target["masks"][n].numpy(), tuple(shift[::-1]), (0, 1)))
+    for _ in range(0 if number == EMPTY[1] else 110 if number == 2 else 3):  # COCO counts the best hundred
+        x, y = dice.integers(0, 100, 2)
+        boxes.append(np.array([x, y, x + 20, y + 15]))
+        labels.append(int(dice.integers(1, 5)))
+        masks.append(np.zeros((HEIGHT, WIDTH), np.uint8))
+        masks[-1][y : y + 15, x : x + 20] = 1
+    scores = torch.from_numpy(dice.integers(1, 64, len(boxes)) / 64).float()
+    order = scores.argsort(descending=True, stable=True)
+    return dict(
+        boxes=torch.tensor(np.array(boxes).reshape(-1, 4), dtype=torch.float32)[order],
+        labels=torch.tensor(labels, dtype=torch.int64)[order],
+        scores=scores[order],
+        masks=torch.from_numpy(np.array(masks, np.uint8).reshape(-1, HEIGHT, WIDTH)).bool()[order],
+    )
+
+
+def judged(images: DetectionSet, masks: bool) -> DetectionEvaluation:
+    score = DetectionScore(images, masks)
+    for i in range(len(images)):
+        answer = find(images, i)
+        if not masks:
+            del answer["masks"]
+        score.update([answer], [images.target(i, masks=masks)])
+    return score.result()
+
+
+def by_pycocotools(file: Path, evaluation: DetectionEvaluation, kind: str, category: int | None = None):
+    """COCO's own evaluation of the same answers, read from files in COCO's formats."""
+    images, results = evaluation.images, []
+    for i, found in enumerate(evaluation.found):
+        for result in coco_results(found, images.image_id(i), images.category_ids):
+            if kind == "segm":
+                del result["bbox"]  # or COCO's tools take the box's area for the mask's
+            results.append(result)
+    answers = file.parent / "answers.json"
+    answers.write_text(json.dumps(results))
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(file))
+        judge = COCOeval(truth, truth.loadRes(str(answers)), kind)
+        if category is not None:
+            judge.params.catIds = [category]
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    return judge
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory) -> Path:
+    return write_truth(tmp_path_factory.mktemp("coco"))
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["boxes", "boxes and masks"])
+def evaluation(request, truth) -> DetectionEvaluation:
+    part, _ = find_coco(truth.parent)
+    return judged(read_coco(part, Findings(), masks=True), request.param)
+
+
+def kinds(evaluation: DetectionEvaluation) -> dict[str, str]:
+    return {"box": "bbox", "mask": "segm"} if "mask" in evaluation.class_ap else {"box": "bbox"}
+
+
+def test_the_figures_are_those_of_pycocotools(evaluation, truth):
+    for ours, theirs in kinds(evaluation).items():
+        prefix = "" if ours == "box" else "mask_"
+        expected = by_pycocotools(truth, evaluation, theirs).stats[:6]
+        assert (expected > 0).all()  # every size occurs
+        assert [evaluation.figures[prefix + name] for name in FIGURES] == pytest.approx(expected, abs=1e-12)
+    assert evaluation.metrics() == evaluation.figures
+    assert len(evaluation.figures) == 6 * len(kinds(evaluation))
+
+
+def test_so_are_those_of_each_class_and_one_without_objects_has_none(evaluation, truth):
+    assert evaluation.class_names == ["dog", "cat", "never", "ant"]
+    assert evaluation.objects[2] == 0
+    assert any((found.labels == 3).any() for found in evaluation.found)
+    for ours, theirs in kinds(evaluation).items():
+        for i, category in enumerate(evaluation.images.category_ids):
+            judge = by_pycocotools(truth, evaluation, theirs, category)
+            if i == 2:
+                assert judge.stats[0] == -1
+                assert math.isnan(evaluation.class_ap[ours][i])
+                assert np.isnan(evaluation.precision[ours][i]).all()
+                continue
+            assert evaluation.class_ap[ours][i] == pytest.approx(judge.stats[0], abs=1e-12)
+            curve = judge.eval["precision"][0, :, 0, 0, 2]
+            np.testing.assert_allclose(evaluation.precision[ours][i], curve, atol=1e-12, rtol=0)
+
+
+def test_where_there_is_no_object_there_is_no_figure(truth):
+    part, _ = find_coco(truth.parent)
+    images = read_coco(part, Findings(), masks=True).subset(np.array(EMPTY))
+    for positions in ([0, 1], [1]):  # something is found in the first, and nothing in the second
+        result = judged(images.subset(np.array(positions)), masks=False)
+        assert result.metrics() == {}
+        assert np.isnan(result.class_ap["box"]).all()
+        assert result.precision["box"].shape == (4, 101)
+        assert len(result) == len(result.found) == len(positions)
+
+
+def answer(*objects: tuple[float, int, list[float]]) -> dict[str, torch.Tensor]:
+    scores, labels, boxes = zip(*objects, strict=True) if objects else ((), (), ())
+    return dict(
+        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.tensor(labels, dtype=torch.int64),
+        scores=torch.tensor(scores, dtype=torch.float32),
+    )
+
+
+def known(*objects: tuple[int, list[float], int]) -> dict:
+    labels, boxes, crowd = zip(*objects, strict=True) if objects else ((), (), ())
+    return dict(
+        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.tensor(labels, dtype=torch.int64),
+        iscrowd=torch.tensor(crowd, dtype=torch.int64),
+    )
+
+
+BOX, OTHER, HALF = [0, 0, 10, 10], [50, 50, 60, 60], [0, 0, 10, 5]
+
+
+@pytest.mark.parametrize(
+    ("said", "true", "f1"),
+    [
+        ([], [], 1),
+        ([(0.9, 1, BOX)], [], 0),
+        ([(0.4, 1, BOX)], [], 1),  # too unsure to count
+        ([], [(1, BOX, 0)], 0),
+        ([(0.9, 1, BOX)], [(1, BOX, 0)], 1),
+        ([(0.9, 2, BOX)], [(1, BOX, 0)], 0),
+        ([(0.9, 1, HALF)], [(1, BOX, 0)], 1),  # an IoU of exactly a half is enough
+        ([(0.9, 1, [0, 0, 10, 4])], [(1, BOX, 0)], 0),
+        ([(0.9, 1, BOX), (0.8, 1, BOX)], [(1, BOX, 0)], 2 / 3),  # the duplicate is wrong
+        ([(0.9, 1, BOX), (0.8, 1, BOX)], [(1, BOX, 0), (1, BOX, 0)], 1),
+        ([(0.9, 1, BOX)], [(1, BOX, 0), (2, OTHER, 0)], 2 / 3),
+        ([(0.8, 1, HALF), (0.9, 1, BOX)], [(1, BOX, 0), (1, HALF, 0)], 1),  # the surest chooses first
+        ([(0.9, 1, HALF)], [(1, BOX, 1)], 1),  # within a crowd nothing counts
+        ([(0.9, 1, BOX)], [(1, [0, 0, 10, 4], 1)], 0),  # less than half of it lies within
+        ([(0.9, 2, HALF)], [(1, BOX, 1)], 0),  # a crowd of another class
+        ([(0.9, 1, OTHER), (0.8, 1, HALF)], [(1, BOX, 1), (1, OTHER, 0)], 1),
+    ],
+)
+def test_an_image_s_f1_is_the_one_that_is_counted_by_hand(said, true, f1):
+    assert image_f1(answer(*said), known(*true)) == pytest.approx(f1, abs=1e-12)
+
+
+def test_only_what_is_sure_is_drawn():
+    found = Found.of(answer((0.9, 1, BOX), (0.5, 2, OTHER), (0.49, 1, HALF))).sure()
+    assert found.labels.tolist() == [1, 2]
+    assert found.boxes.tolist() == [BOX, OTHER]
+    assert found.masks is None

@@ -1,0 +1,125 @@
+import pytest
+import timm
+import torch
+
+import transxnet
+from transxnet.models.create import (
+    create_model_with,
+    name_options,
+    own_size,
+    split_suffix,
+    split_tag,
+    with_options,
+    without_tag,
+)
+from transxnet.utils.errors import UserError
+
+
+def test_our_models_and_timm_s_are_created_by_name():
+    assert isinstance(transxnet.create_model("transxnet_n", num_classes=3), transxnet.TransXNet)
+    assert transxnet.create_model("test_resnet", num_classes=3)(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("transxnett", "no model 'transxnett'. Did you mean 'transxnet_"),
+        ("", "no model ''"),
+        ("transxnet_b.in1k_385", "no weights 'in1k_385'. Did you mean 'in1k_384'"),
+        ("transxnet_n.in1k", "transxnet_n has no weights 'in1k'. Accepted: none"),
+    ],
+)
+def test_an_unknown_name_is_said_with_its_nearest(name, said):
+    with pytest.raises(UserError, match=said):
+        transxnet.create_model(name)
+
+
+def test_an_option_that_the_model_does_not_have_is_an_error():
+    with pytest.raises(TypeError, match="drop_path_rte"):
+        transxnet.create_model("test_resnet", drop_path_rte=0.1)
+
+
+def test_weights_that_can_not_be_had_are_said():
+    with pytest.raises(UserError, match="no published weights for transxnet_n"):
+        transxnet.create_model("transxnet_n", pretrained=True)
+    overlay = {"file": "nowhere.bin"}
+    with pytest.raises(UserError, match="the published weights of vit_tiny_patch16_224 can't be had"):
+        transxnet.create_model("vit_tiny_patch16_224", pretrained=True, pretrained_cfg_overlay=overlay)
+
+
+@pytest.mark.parametrize(
+    ("name", "granted"),
+    [
+        ("vgg11", {}),
+        ("test_resnet", {"drop_path_rate": 0.1}),
+        ("transxnet_n", {"img_size": 64, "drop_path_rate": 0.1}),
+        ("test_vit", {"img_size": 64, "drop_path_rate": 0.1}),
+    ],
+)
+def test_a_model_gets_the_wishes_that_it_knows(name, granted):
+    model, got = create_model_with(name, {"img_size": 64, "drop_path_rate": 0.1}, num_classes=3)
+    assert got == granted
+    assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 3)
+
+
+def test_what_a_model_must_have_is_not_dropped():
+    with pytest.raises(TypeError, match="drop_path_rate"):
+        create_model_with("vgg11", {"img_size": 64}, drop_path_rate=0.1)
+
+
+def test_the_size_is_that_of_the_weights_that_the_tag_names():
+    assert own_size("transxnet_b") == 224
+    assert own_size("transxnet_b.in1k_384") == 384
+    for name in ("resnet18", "test_vit", "inception_v3"):
+        assert own_size(name) == timm.create_model(name).pretrained_cfg["input_size"][-1]
+
+
+def test_a_tag_is_split_from_its_name():
+    assert split_tag("transxnet_b.in1k_384") == ("transxnet_b", "in1k_384")
+    assert split_tag("transxnet_b") == ("transxnet_b", "")
+    assert split_tag("transxnet_b.in1k@attn_ratio=0.25") == ("transxnet_b", "in1k")
+    assert split_tag("transxnet_b@attn_ratio=0.25") == ("transxnet_b", "")
+    assert without_tag("transxnet_b.in1k@attn_ratio=0.25") == "transxnet_b@attn_ratio=0.25"
+
+
+def test_a_name_carries_options():
+    options, words = split_suffix(
+        "transxnet_t.in1k@compile,ffn_scales=(1,3),dpe=false,attn_ratio=0.25,local_conv=dyconv"
+    )
+    assert words == ["compile"]
+    assert options == {"ffn_scales": (1, 3), "dpe": False, "attn_ratio": 0.25, "local_conv": "dyconv"}
+    assert name_options(with_options(with_options("a", "x=1"), "y=2")) == {"x": 1, "y": 2}
+    assert with_options("a", "") == "a"
+
+
+@pytest.mark.parametrize("value", ["none", "None"])
+def test_a_model_has_the_options_of_its_name(value):
+    name = f"transxnet_n@local_conv=dyconv,token_enhancer={value}"
+    model = transxnet.create_model(name, num_classes=3)
+    beside = transxnet.create_model("transxnet_n", num_classes=3, local_conv="dyconv", token_enhancer="none")
+    assert {k: v.shape for k, v in model.state_dict().items()} == {k: v.shape for k, v in beside.state_dict().items()}
+    assert sum(p.numel() for p in model.parameters()) != sum(
+        p.numel() for p in transxnet.create_model("transxnet_n", num_classes=3).parameters()
+    )
+    _, granted = create_model_with("transxnet_n@img_size=96", {"img_size": 64, "drop_path_rate": 0.1})
+    assert granted == {"drop_path_rate": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("transxnet_n@local_konv=dyconv", "transxnet_n has no option 'local_konv'. Did you mean 'local_conv'"),
+        ("test_resnet@block_sizes=3", "test_resnet has no option 'block_sizes'"),
+        ("transxnet_n@local_conv=dyconf", "got 'dyconf'. Did you mean 'dyconv'"),
+        ("transxnet_n@attn_ratio=0.3", "The nearest that work: "),
+        (
+            "transxnet_n@compile",
+            "options of the model as option=value, separated by commas, got 'compile'",
+        ),
+        ("transxnet_n@dpe=true,dpe=false", "sets dpe twice"),
+        ("transxnet_n@num_classes=4", "num_classes is set beside the name too"),
+    ],
+)
+def test_a_wrong_option_in_a_name_is_said(name, said):
+    with pytest.raises(UserError, match=said):
+        transxnet.create_model(name, num_classes=3)

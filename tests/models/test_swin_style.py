@@ -1,0 +1,252 @@
+"""The network in which the paper compares token mixers, with each of them. What it shares with the others as a network
+of timm's, test_models.py tests."""
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+import transxnet
+from tests.helpers.tracing import assert_same, trace
+from transxnet import UserError
+from transxnet.analysis.cost import Cost, count
+from transxnet.layers import DMixer, PositionBias
+from transxnet.layers.compared import (
+    FFN,
+    SRA,
+    ACmix,
+    MixingBlock,
+    NonOverlappingPatchEmbed,
+    SepConv,
+    ShiftedWindowAttention,
+)
+from transxnet.models import SwinStyle, SwinStyleFeatures
+from transxnet.models.swin_style import TOKEN_MIXERS, SwinStyleBlock
+
+MIXERS = {
+    "d_mixer": DMixer,
+    "sep_conv": SepConv,
+    "sra": SRA,
+    "shifted_window": ShiftedWindowAttention,
+    "mixing_block": MixingBlock,
+    "acmix": ACmix,
+}
+MIXER = pytest.mark.parametrize("name", MIXERS)
+TINY = dict(depths=(2, 1, 1, 1), embed_dims=(16, 16, 32, 32), head_dim=8, window_size=3, img_size=64)
+
+
+@pytest.fixture
+def small(randomize):
+    """The smallest network that has every part, in float64 and eval mode, for 64x64 images."""
+    return lambda name, **options: randomize(SwinStyle(5, token_mixer=name, **TINY, **options)).double().eval()
+
+
+def swin_style(**options) -> SwinStyle:
+    with torch.device("meta"):
+        return transxnet.create_model("transxnet_swin_style", **options)
+
+
+def test_the_mixers_are_those_of_the_paper_s_table():
+    assert set(TOKEN_MIXERS) == set(MIXERS)
+
+
+@MIXER
+def test_the_network_is_as_the_paper_describes_it(name):
+    """Depths 2-2-6-2, widths 64-128-256-512, patches that do not overlap, the plain FFN."""
+    model = swin_style(token_mixer=name)
+    assert [len(stage.blocks) for stage in model.stages] == [2, 2, 6, 2]
+    assert [stage.patch_embed.conv.kernel_size for stage in model.stages] == [(4, 4), (2, 2), (2, 2), (2, 2)]
+    for stage, dim in zip(model.stages, (64, 128, 256, 512), strict=True):
+        assert type(stage.patch_embed) is NonOverlappingPatchEmbed
+        assert stage.patch_embed.conv.stride == stage.patch_embed.conv.kernel_size
+        assert (stage.pos_bias is not None) == (name == "d_mixer")
+        for block in stage.blocks:
+            assert type(block.mixer) is MIXERS[name]
+            assert type(block.ffn) is FFN
+            assert block.ffn.expand.weight.shape == (4 * dim, dim, 1, 1)
+
+
+def test_heads_windows_and_reductions_follow_swin_and_pvt():
+    for name, dims in [("shifted_window", 1), ("acmix", 1), ("sra", 1), ("mixing_block", 2), ("d_mixer", 2)]:
+        mixers = [stage.blocks[-1].mixer for stage in swin_style(token_mixer=name).stages]
+        heads = [(mixer.osra if name == "d_mixer" else mixer).num_heads for mixer in mixers]
+        assert heads == [width // dims // 32 for width in (64, 128, 256, 512)], "32 channels a head"
+    for name in ("shifted_window", "acmix"):
+        mixers = [block.mixer for stage in swin_style(token_mixer=name).stages for block in stage.blocks]
+        assert [mixer.window_size for mixer in mixers] == [7] * 12
+        assert [mixer.shift for mixer in mixers] == [0, 3] * 6
+    assert [stage.blocks[0].mixer.sr_ratio for stage in swin_style(token_mixer="sra").stages] == [8, 4, 2, 1]
+    biases = [stage.pos_bias for stage in swin_style().stages]
+    assert all(type(bias) is PositionBias for bias in biases)
+    assert [tuple(bias.weight.shape[1:]) for bias in biases] == [(1, 3136, 49), (2, 784, 49), (4, 196, 49), (8, 49, 49)]
+
+
+def cost_by_hand(squares: int, channels: int) -> int:
+    """Multiply-adds at 224 with mixers of so many C^2 and so many C at each position."""
+    total = 512 * 1000
+    for dim, depth, positions, into in zip(
+        (64, 128, 256, 512), (2, 2, 6, 2), (56**2, 28**2, 14**2, 7**2), (3 * 16, 64 * 4, 128 * 4, 256 * 4), strict=True
+    ):
+        total += positions * (into * dim + depth * (49 * dim + 8 * dim**2))
+        total += depth * positions * (squares * dim**2 + channels * dim)
+    return total
+
+
+@pytest.mark.parametrize(
+    ("name", "squares", "channels"),
+    [
+        ("sep_conv", 4, 2 * 49),  # C to 2 C and back, 7x7 on 2 C
+        ("shifted_window", 4, 0),  # queries, keys, values, projection
+        ("acmix", 4, 27 + 81),  # the same, and the convolution path
+    ],
+)
+def test_multiply_adds_are_those_of_the_formulas(name, squares, channels):
+    assert count(swin_style(token_mixer=name), 224, 224).multiply_adds == cost_by_hand(squares, channels)
+
+
+def test_d_mixer_costs_least_and_much_less_than_acmix_as_the_paper_says():
+    costs: dict[str, Cost] = {name: count(swin_style(token_mixer=name), 224, 224) for name in MIXERS}
+    totals = {name: cost.multiply_adds + cost.attention_multiply_adds for name, cost in costs.items()}
+    assert min(totals, key=totals.get) == min(costs, key=lambda name: costs[name].parameters) == "d_mixer"
+    assert totals["d_mixer"] < 0.8 * totals["acmix"]
+
+
+def test_the_block_is_three_residuals(small):
+    block = small("d_mixer").stages[0].blocks[0]
+    x, bias = torch.randn(2, 16, 6, 6, dtype=torch.float64), torch.randn(1, 1, 36, 1, dtype=torch.float64)
+    y = block.dpe(x)
+    y = y + block.scale1(block.mixer(block.norm1(y), bias))
+    y = y + block.scale2(block.ffn(block.norm2(y)))
+    torch.testing.assert_close(block(x, bias), y, rtol=0, atol=1e-12)
+
+
+def test_without_position_encoding_there_is_none(small, images):
+    model = small("sra", dpe=False)
+    assert type(model.stages[0].blocks[0].dpe) is nn.Identity
+    assert model(images).shape == (2, 5)
+
+
+def test_acmix_s_shifts_survive_the_initialisation_of_the_network():
+    weight = SwinStyle(5, token_mixer="acmix", **TINY).stages[0].blocks[0].mixer.shift_conv.weight
+    assert torch.equal(weight.detach(), torch.eye(9).reshape(9, 3, 3).expand(16, 9, 3, 3))
+
+
+# Parts of a user's own, and what is refused
+
+
+class Mean(nn.Module):
+    def __init__(self, dim: int, num_heads: int):
+        super().__init__()
+        self.weight, self.num_heads = nn.Parameter(torch.ones(dim, 1, 1)), num_heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * x.mean((2, 3), keepdim=True).expand_as(x)
+
+
+def test_a_class_of_the_user_s_can_be_the_token_mixer(small, images):
+    model = small(Mean)
+    mixers = [stage.blocks[0].mixer for stage in model.stages]
+    assert [(type(m), len(m.weight), m.num_heads) for m in mixers] == [(Mean, d, d // 8) for d in (16, 16, 32, 32)]
+    assert model(images).shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            dict(token_mixer="dmixer"),
+            UserError,
+            "token_mixer must be 'd_mixer', .* got 'dmixer'. Did you mean 'd_mixer'",
+        ),
+        (dict(token_mixer=nn.Identity()), UserError, "called with .dim, num_heads., got .* Pass the class"),
+        (dict(dpe=1), UserError, "dpe must be True or False, got 1"),
+        (dict(depths=(2, 2)), ValueError, r"depths must hold a value for each of the four stages, got \(2, 2\)"),
+        (dict(depths=(2, 2, 0, 2)), ValueError, r"depths\[2\] must be a positive integer, got 0"),
+        (dict(head_dim=0), ValueError, "head_dim must be a positive integer, got 0"),
+        (dict(head_dim=48), ValueError, r"embed_dims\[0\]=64 must be divisible by 2 head_dim=96; .* works: 96"),
+        (dict(img_size=0), ValueError, "height must be a positive integer, got 0"),
+        (dict(local_conv="dwconv"), TypeError, "local_conv"),
+    ],
+)
+def test_a_wrong_option_is_named_with_what_is_accepted(options, error, message):
+    with pytest.raises(error, match=message):
+        timm.create_model("transxnet_swin_style", **options)
+
+
+# Ways to run: each mixer gives what plain PyTorch gives
+
+
+@MIXER
+def test_every_parameter_gets_a_gradient(small, images, name):
+    model = small(name).train()
+    model(images).square().sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@MIXER
+@pytest.mark.parametrize("size", [(33, 65), (8, 5), (96, 160)])
+@torch.no_grad()
+def test_any_size_passes(small, name, size):
+    out = small(name)(torch.randn(2, 3, *size, dtype=torch.float64))
+    assert out.shape == (2, 5)
+    assert out.isfinite().all()
+
+
+@MIXER
+def test_the_dense_form_gives_the_normalised_stages(small, images, randomize, name):
+    dense = randomize(SwinStyleFeatures((1, 3), token_mixer=name, **TINY)).double().eval()
+    stages = small(name).forward_intermediates(images, intermediates_only=True)
+    for feature, i in zip(dense(images), (1, 3), strict=True):
+        torch.testing.assert_close(feature, dense.norms[str(i)](stages[i]), rtol=0, atol=1e-12)
+
+
+@MIXER
+def test_checkpointing_changes_nothing(small, images, name):
+    truth, model = trace(small(name).train(), images), small(name).train()
+    model.set_grad_checkpointing()
+    assert_same(trace(model, images), truth, atol=0)
+
+
+@MIXER
+def test_channels_last_changes_nothing(small, images, name):
+    truth, model = trace(small(name).train(), images), small(name).train().to(memory_format=torch.channels_last)
+    actual = trace(model, images, lambda x: model(x.contiguous(memory_format=torch.channels_last)))
+    assert_same(actual, truth, atol=1e-9)
+
+
+@MIXER
+def test_autocast_to_bfloat16_stays_close(small, images, name):
+    model, x = small(name).float(), images.float()
+    truth = model(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = model(x)
+    assert actual.dtype == torch.bfloat16
+    torch.testing.assert_close(actual.float(), truth, rtol=0, atol=0.03)
+
+
+@pytest.fixture
+def block(randomize):
+    """A block with a mixer in float64, its windows shifted where they can be."""
+
+    def make(name: str) -> SwinStyleBlock:
+        mixer = SwinStyle(token_mixer=name, **TINY).stages[0].blocks[1].mixer
+        return randomize(SwinStyleBlock(16, mixer, 2, 0.0, 0.1, True)).double()
+
+    return make
+
+
+@MIXER
+def test_compiling_the_whole_graph_changes_nothing(block, name):
+    torch.compiler.reset()
+    x = torch.randn(2, 16, 8, 9, dtype=torch.float64)
+    truth, model = trace(block(name).train(), x), block(name).train()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    assert_same(trace(model, x, compiled), truth, atol=1e-10)
+
+
+@MIXER
+def test_an_exported_network_gives_the_same_for_any_batch(small, images, name):
+    model = small(name)
+    exported = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
+    x = torch.randn(5, 3, 64, 64, dtype=torch.float64)
+    torch.testing.assert_close(exported(x), model(x), rtol=0, atol=1e-10)

@@ -1,0 +1,360 @@
+"""The options that put other parts in the place of the paper's (Tables VII to X), on their own and in the network."""
+
+from functools import cache, partial
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+import transxnet
+from tests.helpers.tracing import assert_same, trace
+from transxnet import TransXNet, TransXNetFeatures, UserError
+from transxnet.analysis.cost import count
+from transxnet.layers import DPE, MSFFN, STE, Block, DMixer, IDConv
+from transxnet.layers.compared import (
+    FFN,
+    DDWConv,
+    DWConv,
+    DyConv,
+    NonOverlappingSpatialReduction,
+    WindowAttention,
+)
+from transxnet.layers.osra import OverlappingSpatialReduction
+
+LOCAL_CONVS = {"idconv": IDConv, "dwconv": DWConv, "window": WindowAttention, "dyconv": DyConv, "d_dwconv": DDWConv}
+# Every accepted value that is not the default, in few networks.
+VARIANTS = {
+    "dwconv": dict(local_conv="dwconv", ffn_scales=(), dpe=False),
+    "window": dict(local_conv="window", spatial_reduction="non_overlapping", token_enhancer="conv1x1"),
+    "dyconv": dict(local_conv="dyconv", attn_ratio=(0.25, 0.75, 0.5, 0.625), ffn_scales=(3,)),
+    "d_dwconv": dict(local_conv="d_dwconv", attn_ratio=0.25, token_enhancer=None, ffn_scales=(1, 3, 5, 7, 9)),
+}
+VARIANT = pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+
+
+def blocks(model: nn.Module) -> list[Block]:
+    return [block for stage in model.stages for block in stage.blocks]
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def t(**options) -> TransXNet:
+    with torch.device("meta"):
+        return transxnet.create_model("transxnet_t", **options)
+
+
+@cache
+def giga(**options) -> float:
+    return count(t(**options), 224, 224).multiply_adds / 1e9
+
+
+# What stands where
+
+
+def test_the_defaults_are_the_paper_s_parts():
+    named = dict(local_conv="idconv", attn_ratio=0.5, ffn_scales=(1, 3, 5, 7), dpe=True)
+    named |= dict(spatial_reduction="overlapping", token_enhancer="ste")
+    default, explicit = t(), t(**named)
+    shapes = [{name: tensor.shape for name, tensor in model.state_dict().items()} for model in (default, explicit)]
+    assert shapes[0] == shapes[1]
+    for block in blocks(default):
+        parts = block.mixer.idconv, block.mixer.ste, block.ffn, block.dpe
+        assert [type(part) for part in parts] == [IDConv, STE, MSFFN, DPE]
+    reductions = [type(block.mixer.osra.reduction) for block in blocks(default)]
+    assert reductions == [OverlappingSpatialReduction] * 15 + [nn.Identity] * 3
+
+
+@pytest.mark.parametrize("name", LOCAL_CONVS)
+def test_a_local_convolution_is_7x7_on_half_of_the_channels(name):
+    for block, dim in zip(blocks(t(local_conv=name)), [24] * 3 + [48] * 3 + [112] * 9 + [224] * 3, strict=True):
+        part = block.mixer.idconv
+        assert type(part) is LOCAL_CONVS[name]
+        if name == "window":
+            assert part.window_size == 7
+            assert part.num_heads == block.mixer.osra.num_heads
+            assert part.qkv.in_channels == dim
+        elif name == "d_dwconv":
+            assert part.expand.out_channels == dim * 49
+        elif name == "dwconv":
+            assert part.dwconv.weight.shape == (dim, 1, 7, 7)
+        else:
+            assert part.weight.shape == (2, dim, 7, 7)  # DyConv's bank is as large as IDConv's
+
+
+@pytest.mark.parametrize("scales", [(), (3,), (1, 3), (1, 3, 5), (1, 3, 5, 7, 9), [5, 1]])
+def test_the_scales_are_the_kernels_of_the_ffn(scales):
+    for block in blocks(t(ffn_scales=scales)):
+        if scales:
+            assert [conv.kernel_size for conv in block.ffn.dwconv] == [(scale, scale) for scale in scales]
+        else:
+            assert type(block.ffn) is FFN
+            assert block.ffn.expand.out_channels == 4 * block.ffn.expand.in_channels
+
+
+@pytest.mark.parametrize(
+    ("ratio", "distant"),
+    [
+        (0.25, [12, 24, 56, 112]),
+        (0.75, [36, 72, 168, 336]),
+        ((1 / 48, 0.5, 0.25, 0.75), [1, 48, 56, 336]),
+        ([0.5, 0.5, 0.5, 1 / 7], [24, 48, 112, 64]),
+    ],
+)
+def test_the_ratio_is_the_share_of_attention(ratio, distant):
+    for block, channels in zip(blocks(t(attn_ratio=ratio, depths=(1, 1, 1, 1))), distant, strict=True):
+        assert block.mixer.osra.q.in_channels == channels
+        assert block.mixer.idconv.dim == block.norm1.num_channels - channels
+
+
+def test_the_last_channels_go_to_attention_whatever_their_share(randomize):
+    mixer, x = randomize(DMixer(16, 2, 2, attn_ratio=0.25)).double().eval(), torch.randn(2, 16, 6, 6).double()
+    truth = mixer.ste(torch.cat([mixer.idconv(x[:, :12]), mixer.osra(x[:, 12:])], 1))
+    torch.testing.assert_close(mixer(x), truth, rtol=0, atol=1e-12)
+
+
+def test_table_x_changes_one_part_each():
+    assert all(type(block.dpe) is nn.Identity for block in blocks(t(dpe=False)))
+    reductions = [block.mixer.osra.reduction for block in blocks(t(spatial_reduction="non_overlapping"))]
+    assert [type(r) for r in reductions] == [NonOverlappingSpatialReduction] * 15 + [nn.Identity] * 3
+    assert reductions[0].reduce.conv.kernel_size == reductions[0].reduce.conv.stride == (8, 8)
+    assert all(type(block.mixer.ste) is nn.Conv2d for block in blocks(t(token_enhancer="conv1x1")))
+    for none in (None, "none"):
+        assert all(type(block.mixer.ste) is nn.Identity for block in blocks(t(token_enhancer=none)))
+        assert type(Block(16, token_enhancer=none).mixer.ste) is nn.Identity
+
+
+def test_timm_takes_the_options_in_both_forms():
+    model = timm.create_model("transxnet_t", local_conv="dyconv", token_enhancer="none", depths=(1, 1, 1, 1))
+    assert type(model.stages[3].blocks[0].mixer.idconv) is DyConv
+    assert type(model.stages[3].blocks[0].mixer.ste) is nn.Identity
+    dense = timm.create_model("transxnet_t", features_only=True, out_indices=(0,), attn_ratio=0.25)
+    assert isinstance(dense, TransXNetFeatures)
+    assert dense.stages[0].blocks[0].mixer.osra.q.in_channels == 12
+
+
+# What the paper says of them
+
+
+def test_parameters_are_those_of_the_paper_s_formulas():
+    """IDConv C^2/r (G + 1) + G C K^2, D-DWConv C^2/r (K^2 + 1), C being the 24 to 224 channels of the local branch.
+
+    What the formulas leave out are biases and BatchNorms: IDConv's bank of G C biases, the projection's G C and its
+    BatchNorm's 2 C/r; D-DWConv's C biases, its generator's C K^2 and 2 C/r. An ordinary convolution has C (K^2 + 1).
+    """
+    G, K, r = 2, 7, 4
+    idconv = d_dwconv = dwconv = 0
+    for C, depth in zip((24, 48, 112, 224), (3, 3, 9, 3), strict=True):
+        idconv += depth * (C**2 // r * (G + 1) + G * C * K**2 + 2 * G * C + 2 * C // r)
+        d_dwconv += depth * (C**2 // r * (K**2 + 1) + C + C * K**2 + 2 * C // r)
+        dwconv += depth * C * (K**2 + 1)
+    rest = parameters(t()) - idconv
+    assert parameters(t(local_conv="d_dwconv")) == rest + d_dwconv
+    assert parameters(t(local_conv="dwconv")) == rest + dwconv
+
+
+def test_costs_compare_as_the_paper_says_of_table_vii():
+    """IDConv: "a slight increase in Params" over DyConv, fewer than D-DWConv; windows: "higher computational cost"."""
+    sizes = {name: parameters(t(local_conv=name)) for name in LOCAL_CONVS}
+    assert sizes["dwconv"] < sizes["dyconv"] < sizes["idconv"] < 1.02 * sizes["dyconv"]
+    assert sizes["idconv"] < sizes["d_dwconv"]
+    costs = {name: giga() if name == "idconv" else giga(local_conv=name) for name in LOCAL_CONVS}
+    assert max(costs, key=costs.get) == "window"
+
+
+def test_costs_compare_as_the_paper_says_of_table_viii():
+    """{1,3} is cheaper than {3}; {1,3,5,7} a minor increase over {3}; {1,3,5,7,9} costs more of both."""
+    scales = [(), (1, 3), (3,), (1, 3, 5, 7), (1, 3, 5, 7, 9)]
+    sizes = [parameters(t(ffn_scales=s)) for s in scales]
+    costs = [giga() if s == (1, 3, 5, 7) else giga(ffn_scales=s) for s in scales]
+    assert sizes == sorted(sizes)
+    assert costs == sorted(costs)
+    assert costs[3] < 1.05 * costs[2]
+
+
+def test_parameters_grow_with_the_ratio_beyond_a_half_as_the_paper_says_of_table_ix():
+    sizes = [parameters(t(attn_ratio=ratio)) for ratio in (0.5, 0.625, 0.75)]
+    assert sizes == sorted(sizes)
+
+
+def test_costs_compare_as_the_paper_says_of_table_x():
+    """Overlap comes "without incurring additional computational costs"; STE "significantly reduces" them."""
+    assert giga() == pytest.approx(giga(spatial_reduction="non_overlapping"), rel=1e-3)
+    assert giga() < 0.95 * giga(token_enhancer="conv1x1")
+
+
+@pytest.mark.parametrize(("dim", "r"), [(128, 8), (448, 8), (448, 4)])
+def test_ste_costs_what_the_paper_counts(dim, r):
+    """Sec. III-B3: HWC (2 C/r + 9), where C/r is not below 16; a 1x1 convolution HWC^2."""
+
+    def multiply_adds(module: nn.Module) -> int:
+        return count(module, 14, 7, in_chans=dim).multiply_adds
+
+    assert multiply_adds(STE(dim, r)) == 14 * 7 * dim * (2 * dim // r + 9)
+    assert multiply_adds(DMixer(dim, token_enhancer="conv1x1").ste) == 14 * 7 * dim**2
+
+
+# Parts of a user's own
+
+
+class Shift(nn.Module):
+    def __init__(self, dim: int, kernel_size: int):
+        super().__init__()
+        self.weight, self.by = nn.Parameter(torch.ones(dim, 1, 1)), kernel_size // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * x.roll(self.by, 3)
+
+
+class Pool(nn.AvgPool2d):
+    def __init__(self, dim: int, sr_ratio: int):
+        super().__init__(sr_ratio, ceil_mode=True)
+
+
+class Gain(nn.Module):
+    def __init__(self, dim: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * x
+
+
+def test_a_class_of_the_user_s_can_stand_in_each_place(tiny, images):
+    model = tiny(local_conv=Shift, spatial_reduction=Pool, token_enhancer=Gain)
+    for block, dim in zip(blocks(model), (16, 16, 32, 32), strict=True):
+        assert type(block.mixer.idconv) is Shift
+        assert block.mixer.idconv.weight.shape == (dim // 2, 1, 1)
+        assert block.mixer.idconv.by == 3
+        assert type(block.mixer.osra.reduction) is (Pool if block is not blocks(model)[-1] else nn.Identity)
+        assert block.mixer.ste.weight.shape == (dim, 1, 1)
+    assert model(images).shape == (2, 5)
+    assert type(blocks(tiny(local_conv=partial(Shift)))[0].mixer.idconv) is Shift
+    assert type(blocks(timm.create_model("transxnet_n", local_conv=Shift))[0].mixer.idconv) is Shift
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(local_conv="idconf"), r"local_conv must be 'idconv', 'dwconv', .* got 'idconf'. Did you mean 'idconv'"),
+        (
+            dict(local_conv=None),
+            r"local_conv must be .* a class of your own, called with \(dim, kernel_size\), got None",
+        ),
+        (dict(local_conv=nn.Identity()), r"local_conv .* got Identity\(\). Pass the class, not a module made from it"),
+        (dict(spatial_reduction="overlap"), "spatial_reduction must be .* got 'overlap'. Did you mean 'overlapping'"),
+        (
+            dict(token_enhancer="conv"),
+            "token_enhancer must be 'ste', 'conv1x1', 'none', None, or .* mean 'conv1x1'",
+        ),
+        (dict(token_enhancer=False), "token_enhancer must be .* got False"),
+        (dict(dpe="no"), "dpe must be True or False, got 'no'"),
+        (dict(ffn_scales=3), r"such as \(1, 3, 5, 7\), or \(\) for the plain FFN, got 3. Did you mean \(3,\)"),
+        (dict(ffn_scales="357"), "ffn_scales must be kernel sizes .* got '357'"),
+        (dict(ffn_scales=(1, 4)), r"must be odd kernel sizes .* got 4 in \(1, 4\). The nearest: 3 or 5"),
+        (dict(ffn_scales=(0, 3)), r"got 0 in \(0, 3\). The nearest: 1\.$"),
+        (dict(ffn_scales=(3.0,)), r"must be odd kernel sizes .* got 3.0 in \(3.0,\)"),
+        (dict(attn_ratio=0.3), "between 0 and 1 that the heads divide, .* got 0.3. The nearest that work: 1/4 or 3/8"),
+        (dict(attn_ratio=1), "got 1. The nearest that work: 3/4 or 7/8"),
+        (dict(attn_ratio="half"), r"attn_ratio must be .*48 channels with 1 heads and 96 .* got 'half'\.$"),
+        (dict(attn_ratio=(0.5, 0.25)), r"a number, or one for each of the four stages, got \(0.5, 0.25\)"),
+        (dict(attn_ratio=(0.5, 0.5, 0.5, 0.3)), "for 448 channels with 8 heads, got 0.3. The nearest .* 2/7 or 17/56"),
+    ],
+)
+def test_a_wrong_value_is_said_with_what_is_accepted_and_the_nearest(options, message):
+    with pytest.raises(UserError, match=message):
+        TransXNet(**options)
+
+
+def test_weights_of_the_paper_s_network_do_not_slip_into_another():
+    model = transxnet.create_model("transxnet_n")
+    overlay = dict(state_dict=model.state_dict())
+    with pytest.raises(UserError, match=r"does not fit the model.*\n.*missing.*idconv\.dwconv\.weight"):
+        timm.create_model("transxnet_n", pretrained=True, pretrained_cfg_overlay=overlay, local_conv="dwconv")
+
+
+# Ways to run: each variant gives what plain PyTorch gives
+
+
+@VARIANT
+def test_every_parameter_gets_a_gradient(tiny, images, options):
+    model = tiny(**options).train()
+    model(images).square().sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@VARIANT
+@pytest.mark.parametrize("size", [(33, 65), (8, 5)])
+@torch.no_grad()
+def test_any_size_passes(tiny, options, size):
+    assert tiny(**options)(torch.randn(2, 3, *size, dtype=torch.float64)).isfinite().all()
+
+
+@VARIANT
+def test_the_dense_form_takes_the_options_too(tiny, images, randomize, options):
+    size = dict(depths=(1, 1, 1, 1), embed_dims=(16, 16, 32, 32), num_heads=(1, 1, 2, 2), img_size=64)
+    dense = randomize(TransXNetFeatures((0, 2), **size, **options)).double().eval()
+    stages = tiny(**options).forward_intermediates(images, intermediates_only=True)
+    for feature, i in zip(dense(images), (0, 2), strict=True):
+        torch.testing.assert_close(feature, dense.norms[str(i)](stages[i]), rtol=0, atol=1e-12)
+
+
+@VARIANT
+def test_checkpointing_changes_nothing(tiny, images, options):
+    truth = trace(tiny(**options).train(), images)
+    model = tiny(**options).train()
+    model.set_grad_checkpointing()
+    assert_same(trace(model, images), truth, atol=0)
+
+
+@pytest.fixture
+def block(randomize):
+    """One block of a variant in float64: what a compiler makes of the four stages, test_models.py holds to account."""
+
+    def make(options: dict) -> Block:
+        ratio = options.get("attn_ratio", 0.5)
+        single = {**options, "attn_ratio": ratio if isinstance(ratio, float) else ratio[1]}
+        return randomize(Block(16, 2, sr_ratio=2, **single)).double()
+
+    return make
+
+
+@VARIANT
+def test_compiling_the_whole_graph_changes_nothing(block, options):
+    torch.compiler.reset()
+    x = torch.randn(2, 16, 9, 8, dtype=torch.float64)
+    truth = trace(block(options).train(), x)
+    model = block(options).train()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    assert_same(trace(model, x, compiled), truth, atol=1e-10)
+
+
+@VARIANT
+def test_an_exported_block_gives_the_same_for_any_batch(block, options):
+    model, batch = block(options).eval(), torch.export.Dim("batch")
+    example, x = (torch.randn(n, 16, 9, 8, dtype=torch.float64) for n in (2, 5))
+    exported = torch.export.export(model, (example,), dynamic_shapes=({0: batch},)).module()
+    torch.testing.assert_close(exported(x), model(x), rtol=0, atol=1e-10)
+
+
+@VARIANT
+def test_channels_last_changes_nothing(tiny, images, options):
+    truth = trace(tiny(**options).train(), images)
+    model = tiny(**options).train().to(memory_format=torch.channels_last)
+    actual = trace(model, images, lambda x: model(x.contiguous(memory_format=torch.channels_last)))
+    assert_same(actual, truth, atol=1e-9)
+
+
+@VARIANT
+def test_autocast_to_bfloat16_stays_close(tiny, images, options):
+    model, x = tiny(**options).float(), images.float()
+    truth = model(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = model(x)
+    assert actual.dtype == torch.bfloat16
+    torch.testing.assert_close(actual.float(), truth, rtol=0, atol=0.03)

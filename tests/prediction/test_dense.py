@@ -1,0 +1,173 @@
+"""What detectors and segmenters say of image files, in the formats that other tools read."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from tests.helpers.dense_data import squares as draw
+from transxnet.data.masks import decode_mask
+from transxnet.prediction.dense import find_objects, label_pixels
+from transxnet.prediction.predict import predict
+from transxnet.runs.load import load_trained
+from transxnet.runs.run_folder import Run
+from transxnet.utils.errors import UserError
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """Pictures of several sizes, two of the same name, a file that is no image, and a truncated one."""
+    root = tmp_path / "pictures"
+    for folder in ("a", "b"):
+        (root / folder).mkdir(parents=True)
+        for number in range(2):
+            Image.fromarray(draw(number + (folder == "b"), 2)[0]).save(root / folder / f"{number}.png")
+    Image.effect_noise((150, 40), 90).convert("RGB").save(root / "b" / "thin.jpg")
+    whole = (root / "a" / "0.png").read_bytes()
+    (root / "a" / "broken.png").write_bytes(whole[: len(whole) // 2])
+    (root / "a" / "notes.txt").write_text("no image")
+    return root
+
+
+def readable(root: Path) -> list[Path]:
+    return [path for path in sorted(root.rglob("*.*")) if path.name not in ("broken.png", "notes.txt")]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pycocotools_opens_what_was_found_and_gives_the_same_boxes(finding_run, pictures, tmp_path, console, workers):
+    coco = pytest.importorskip("pycocotools.coco")
+    out = predict(finding_run.path, pictures, out=tmp_path / "out", workers=workers, console=console)
+    assert sorted(path.name for path in out.iterdir()) == ["detections.json", "drawn", "images.json"]
+    truth = coco.COCO(str(out / "images.json"))
+    results = truth.loadRes(str(out / "detections.json"))
+    assert [entry["name"] for entry in truth.loadCats([1, 2])] == ["red", "blue"]
+    trained = load_trained(finding_run.path)
+    entries = truth.loadImgs(sorted(truth.imgs))
+    assert [entry["file_name"] for entry in entries] == sorted(str(path) for path in [
+        *readable(pictures), pictures / "a" / "broken.png"
+    ])  # fmt: skip
+    for entry, answer in zip(entries, find_objects(trained, [pictures]), strict=True):
+        assert entry["file_name"] == answer.path
+        if Path(answer.path).name == "broken.png":
+            assert "error" in entry
+            assert "width" not in entry
+            continue
+        with Image.open(answer.path) as image:
+            assert (entry["width"], entry["height"]) == image.size
+        found = [results.anns[i] for i in results.getAnnIds(entry["id"])]
+        assert len(found) == len(answer.found.scores) > 10
+        corners = answer.found.boxes.copy()
+        corners[:, 2:] -= corners[:, :2]
+        np.testing.assert_allclose([result["bbox"] for result in found], corners, atol=0.0051)
+        assert [result["category_id"] for result in found] == answer.found.labels.tolist()
+        np.testing.assert_allclose([result["score"] for result in found], answer.found.scores, atol=1e-6)
+    assert "5 images predicted, 1 could not be read (see error)" in console.file.getvalue()
+
+
+def test_masks_are_those_of_the_whole_picture(masks_run, pictures, tmp_path, quiet):
+    coco = pytest.importorskip("pycocotools.coco")
+    file = pictures / "b" / "thin.jpg"
+    out = predict(masks_run.path, file, out=tmp_path / "out", workers=0, console=quiet)
+    truth = coco.COCO(str(out / "images.json"))
+    results = truth.loadRes(str(out / "detections.json"))
+    (answer,) = find_objects(load_trained(masks_run.path), [file])
+    assert len(results.anns) == len(answer.found.scores) > 0
+    for result, lengths in zip(results.anns.values(), answer.found.masks, strict=True):
+        mask = truth.annToMask(result)
+        assert mask.shape == (40, 150)
+        assert np.array_equal(mask, decode_mask(lengths, 40, 150))
+
+
+def test_label_maps_have_the_pictures_own_size_and_the_classes_for_values(maps_run, pictures, tmp_path, console):
+    out = predict(maps_run.path, pictures, out=tmp_path / "out", workers=0, console=console)
+    assert sorted(path.name for path in out.iterdir()) == ["classes.txt", "drawn", "maps", "predictions.csv"]
+    names = (out / "classes.txt").read_text().splitlines()
+    assert names == load_trained(maps_run.path).class_names
+    with (out / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    answers = list(label_pixels(load_trained(maps_run.path), [pictures]))
+    assert [row["path"] for row in rows] == [answer.path for answer in answers]
+    for row, answer in zip(rows, answers, strict=True):
+        if Path(row["path"]).name == "broken.png":
+            assert row["error"]
+            assert row["map"] == row["commonest"] == ""
+            continue
+        with Image.open(out / row["map"]) as image, Image.open(row["path"]) as picture:
+            assert image.mode == "P"
+            assert image.size == picture.size
+            values = np.asarray(image)
+        assert np.array_equal(values, answer.labels)
+        counts = np.bincount(values.ravel(), minlength=3)
+        assert row["commonest"] == names[counts.argmax()]
+        assert float(row["share"]) == pytest.approx(counts.max() / counts.sum(), abs=5e-5)
+    assert len({row["map"] for row in rows if row["map"]}) == 5
+    assert "5 images predicted, 1 could not be read" in console.file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["finding_run", "masks_run", "maps_run"])
+def test_each_picture_is_drawn_though_names_are_shared(kind, request, pictures, tmp_path, quiet):
+    run = request.getfixturevalue(kind)
+    inputs = [pictures / "a" / "0.png", pictures / "b" / "0.png", pictures / "b" / "thin.jpg"]
+    out = predict(run.path, inputs, out=tmp_path / "out", workers=0, console=quiet)
+    drawn = sorted((out / "drawn").iterdir())
+    assert [path.name for path in drawn] == ["000001-0.jpg", "000002-0.jpg", "000003-thin.jpg"]
+    for path, source in zip(drawn, inputs, strict=True):
+        with Image.open(path) as image, Image.open(source) as picture:
+            assert image.width >= picture.width
+            assert image.height >= picture.height
+    if kind == "finding_run":
+        plain = np.asarray(Image.open(inputs[2]), float)
+        assert np.abs(np.asarray(Image.open(drawn[2]), float)[:40, :150] - plain).max() > 100
+
+
+@pytest.mark.parametrize("kind", ["finding_run", "maps_run"])
+def test_nothing_is_written_over_unless_asked(kind, request, pictures, tmp_path, quiet):
+    run = request.getfixturevalue(kind)
+    options = dict(out=tmp_path / "out", workers=0, console=quiet)
+    out = predict(run.path, pictures / "b", **options)
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    assert sum(path.parent.name == "drawn" for path in before) == 3
+    with pytest.raises(UserError, match=r"exists already. Write over it by --overwrite"):
+        predict(run.path, pictures / "a" / "0.png", **options)
+    assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
+    (out / "mine.txt").write_text("mine")
+    predict(run.path, pictures / "a" / "1.png", overwrite=True, **options)
+    assert [path.name for path in (out / "drawn").iterdir()] == ["000001-1.jpg"]
+    assert (out / "mine.txt").is_file()
+
+
+@pytest.mark.parametrize("kind", ["finding_run", "maps_run"])
+def test_where_not_one_image_can_be_read_nothing_is_left(kind, request, tmp_path, quiet):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"none of the 1 images could be read; the last: .*bad.png: not an image"):
+        predict(request.getfixturevalue(kind).path, tmp_path / "bad.png", out=tmp_path / "out", console=quiet)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_detector_that_finds_nothing_says_so_in_an_empty_list(boxes_run, pictures, tmp_path, quiet):
+    blind = Run(shutil.copytree(boxes_run.path, tmp_path / "blind"))
+    tensors = load_file(blind.weights_file)
+    tensors["head.classification_head.cls_logits.bias"].fill_(-100)  # it takes every anchor for background
+    save_file(tensors, blind.weights_file)
+    out = predict(blind.path, pictures / "b", out=tmp_path / "out", workers=0, console=quiet)
+    assert json.loads((out / "detections.json").read_text()) == []
+    assert len(json.loads((out / "images.json").read_text())["images"]) == 3
+    assert len(list((out / "drawn").iterdir())) == 3
+
+
+def test_strange_names_are_kept(finding_run, maps_run, pictures, tmp_path, quiet):
+    name = 'quo"te, ümläut\n日本.png'
+    shutil.copy(pictures / "a" / "0.png", tmp_path / name)
+    out = predict(finding_run.path, tmp_path / name, out=tmp_path / "boxes", workers=0, console=quiet)
+    content = json.loads((out / "images.json").read_text(encoding="utf-8"))
+    assert content["images"][0]["file_name"] == str(tmp_path / name)
+    out = predict(maps_run.path, tmp_path / name, out=tmp_path / "labels", workers=0, console=quiet)
+    with (out / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert row["path"] == str(tmp_path / name)
+    assert (out / row["map"]).is_file()

@@ -1,0 +1,116 @@
+"""Predicting on a cluster of Ray's: what its processes do, and in the long tests a cluster of this machine."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from tests.helpers.tables import pieces_of, write_pictures, write_run
+from transxnet.prediction import work_folder
+from transxnet.prediction.classifier_backends import load_predictor
+from transxnet.prediction.parquet_rows import predict_pieces
+from transxnet.prediction.predict import predict
+from transxnet.prediction.ray_backend import _Actor, _room
+from transxnet.prediction.work_folder import Job, held, open_work
+from transxnet.utils.errors import UserError
+from transxnet.version import __version__
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A run, and pictures in pieces of four; paths from the folder that the tests are in."""
+    monkeypatch.setattr(work_folder, "PIECE_IMAGES", 4)
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "run", "test_resnet")
+    write_pictures(tmp_path / "images", 60)
+    (tmp_path / "images" / "broken.png").write_bytes(b"no image")
+
+
+def actors() -> list[psutil.Process]:
+    """Processes below this one that Ray Data has started to predict."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if "ray::" in " ".join(process.cmdline()) and "_Actor" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            pass
+    return found
+
+
+def listening() -> set[str]:
+    """Addresses that the processes below this one listen at."""
+    addresses = set()
+    for process in psutil.Process().children(recursive=True):
+        try:
+            connections = process.net_connections("inet")
+        except psutil.Error:
+            continue
+        addresses |= {connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN}
+    return addresses
+
+
+def test_an_actor_does_the_pieces_that_are_not_done_and_no_others(small, tmp_path, quiet):
+    predictor = load_predictor("run")
+    inputs = [str(tmp_path / "images")]
+    job = Job(predictor.name, predictor.fingerprint, inputs, "", 3, 2, None, None, __version__)
+    with held(tmp_path / "work"):
+        work = open_work(tmp_path / "work", job, False, lambda found: None)
+    assert [rows for _, rows in work.pieces] == [4] * 15 + [1]
+    assert list(predict_pieces(predictor, work, [1], 0)) == [2, 2]
+    before = work.piece_file(1).stat()
+    actor = _Actor("run", None, work, 0)
+    assert actor({"piece": np.array([15, 1])}) == {"images": [1, 4]}
+    assert work.to_do() == [0, *range(2, 15)]
+    assert work.piece_file(1).stat() == before
+    write_run(tmp_path / "other", "test_resnet", seed=1)
+    with pytest.raises(UserError, match=r"other on .* has other weights than where the prediction was started"):
+        _Actor("other", None, work, 0)
+
+
+@pytest.mark.long
+def test_results_are_those_of_one_process_though_a_worker_is_killed(small, tmp_path, quiet):
+    options = dict(batch_size=2, workers=0, embed=True, console=quiet)
+    alone = predict("run", "images", out="alone.parquet", **options)
+    seen: dict[str, set] = {"killed": set(), "pids": set(), "addresses": set()}
+    over = threading.Event()
+
+    def kill_one() -> None:
+        while not over.is_set():
+            there, done = actors(), pieces_of(tmp_path / "ray.parquet")
+            seen["pids"] |= {process.pid for process in there}
+            if there and done and not seen["killed"] and len(done) < 14:
+                seen["addresses"] |= listening()
+                os.kill(there[0].pid, signal.SIGKILL)
+                seen["killed"] = {there[0].pid, len(done)}
+            time.sleep(0.002)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    try:
+        predict("run", "images", out="ray.parquet", ray=True, **options)
+    finally:
+        over.set()
+        killer.join()
+    assert seen["killed"]
+    assert len(seen["pids"]) > 1  # another took its place
+    assert seen["addresses"] <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    assert (tmp_path / "ray.parquet").read_bytes() == alone.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.parquet", "images", "ray.parquet", "run"]
+
+
+def test_actors_are_as_many_as_the_machines_have_room_for(monkeypatch):
+    ray = pytest.importorskip("ray")
+    machines = [({"CPU": 16.0, "GPU": 2.0}, True), ({"CPU": 7.0, "memory": 1e9}, True), ({"CPU": 99.0}, False)]
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Resources": has, "Alive": alive} for has, alive in machines])
+    assert _room(3, 0) == 5 + 2
+    assert _room(3, 1) == 2
+    assert _room(9, 1) == 1
+    with pytest.raises(
+        UserError, match=r"asks for 17 CPUs \(16 of them to decode\), and no .* 16. Give a smaller --work"
+    ):
+        _room(17, 0)

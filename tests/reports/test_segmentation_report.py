@@ -1,0 +1,165 @@
+"""The report of a segmenter: its figures, confusions and pictures."""
+
+import base64
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers.html_page import Page
+from transxnet.data.segmentation_set import IGNORE, SegmentationSet
+from transxnet.metrics.segmentation import SegmentationEvaluation, SegmentationScore
+from transxnet.reports import Report, render
+from transxnet.reports.drawing import palette
+
+SECTIONS = ["model", "curves", "confusion", "classes", "pictures", "choices", "configuration", "environment", "command"]
+
+
+def halves(wrong: int) -> tuple[np.ndarray, np.ndarray]:
+    """Truth, class 0 above class 1 under 10 rows to ignore, and a prediction wrong in that many rows of class 1."""
+    labels = np.zeros((110, 100), np.uint8)
+    labels[:10] = IGNORE
+    labels[60:] = 1
+    predicted = np.where(labels == IGNORE, 0, labels).astype(np.uint8)
+    predicted[60 : 60 + wrong] = 0
+    return labels, predicted
+
+
+def segments(folder: Path, wrong: list[int], num_classes: int = 2) -> SegmentationEvaluation:
+    """Photographs whose predictions are wrong in so many of the 50 rows of class 1."""
+    for i, rows in enumerate(wrong):
+        Image.new("RGB", (100, 110), (200, 40, 40)).save(folder / f"{i}.png")
+        Image.fromarray(halves(rows)[0]).save(folder / f"{i}-labels.png")
+    lookup = np.full(256, IGNORE, np.uint8)
+    lookup[:num_classes] = np.arange(num_classes)
+    images = SegmentationSet(
+        paths=[str(folder / f"{i}.png") for i in range(len(wrong))],
+        map_paths=[str(folder / f"{i}-labels.png") for i in range(len(wrong))],
+        names=[f"photograph {i}" for i in range(len(wrong))],
+        class_names=[f"kind {i}" for i in range(num_classes)],
+        lookup=lookup,
+    )
+    score = SegmentationScore(images)
+    for rows in wrong:
+        labels, predicted = halves(rows)
+        score.update(predicted, labels)
+    return score.result()
+
+
+def report(evaluation: SegmentationEvaluation) -> Report:
+    return Report(
+        title="sfpn on kinds",
+        command="transxnet train --data kinds",
+        config={},
+        environment={"date": "2026-01-02"},
+        choices=[],
+        history=[
+            {"epoch": 1, "lr": 1e-4, "train_loss": 2.0, "val_loss": 2.5, "val_miou": 0.2, "val_pixel_accuracy": 0.5},
+            {"epoch": 2, "lr": 1e-5, "train_loss": 1.0, "val_loss": 1.5, "val_miou": 0.3, "val_pixel_accuracy": 0.6},
+        ],
+        evaluation=evaluation,
+        model={"Parameters": "16.6 M"},
+    )
+
+
+def test_sections_figures_and_curves(tmp_path):
+    page = Page(render(report(segments(tmp_path, [10]))))
+    assert [name for name in page.ids if name in SECTIONS] == SECTIONS
+    shown = page.text["dd"]
+    # Of 50 rows each, class 0 is found whole and given 10 rows too many; class 1 lacks them.
+    for figure in [(50 / 60 + 40 / 50) / 2, (1 + 40 / 50) / 2, 90 / 100, 50 / 100]:
+        assert f"{100 * figure:.1f}%" in shown
+    assert "always answering “kind 0”" in shown
+    assert "highest mean IoU 30.0%, epoch 2" in page.text["curves"]
+    assert "lowest held-out loss 1.5, epoch 2" in page.text["curves"]
+
+
+def test_classes_have_their_figures_and_one_without_pixels_has_none(tmp_path):
+    text = render(report(segments(tmp_path, [10], num_classes=3)))
+    rows = re.findall(r'<tr><th scope="row">(kind \d)</th>(.*?)</tr>', text, flags=re.DOTALL)
+    cells = {name: re.findall(r">([^<>\s]+)<", cells) for name, cells in rows}
+    dash = "\N{EN DASH}"
+    assert cells == {
+        "kind 0": ["83.3%", "100.0%", "83.3%", "50.00%"],
+        "kind 1": ["80.0%", "80.0%", "100.0%", "50.00%"],
+        "kind 2": [dash, dash, dash, "0.00%"],
+    }
+
+
+def test_the_confusion_matrix_holds_shares_of_the_true_class(tmp_path):
+    text = render(report(segments(tmp_path, [10])))
+    cells = re.findall(r'<td class="(none|right|wrong)"[^>]*>(?:<b>)?([\d.%]+)', text)
+    assert cells == [("right", "100.0%"), ("none", "0"), ("wrong", "20.0%"), ("right", "80.0%")]
+
+
+def test_many_classes_show_the_pixels_confused_most_often(tmp_path):
+    text = render(report(segments(tmp_path, [10], num_classes=40)))
+    section = text[text.index('<section id="confusion">') : text.index('<section id="classes">')]
+    rows = re.findall(r"<tr><td>(.*?)</td><td>(.*?)</td><td[^>]*>([\d,]+)</td>.*?>([\d.]+%)<", section)
+    assert rows == [("kind 1", "kind 0", "1,000", "20.0%")]
+
+
+def test_pictures_are_photograph_truth_and_prediction_of_the_best_and_the_worst(tmp_path):
+    wrong = [2 * i for i in range(15)]
+    text = render(report(segments(tmp_path, wrong)))
+    pictures = re.findall(r'<img src="data:image/jpeg;base64,([^"]*)" alt="([^"]*)">', text)
+    order = [*range(6), *range(14, 8, -1)]
+    sides = ("photograph", "truth", "prediction")
+    assert [alt for _, alt in pictures] == [f"photograph {i}: {side}" for i in order for side in sides]
+    last = {
+        alt.split(": ")[1]: np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(int)
+        for data, alt in pictures
+        if alt.startswith("photograph 14: ")
+    }
+    assert {side: pixels.shape for side, pixels in last.items()} == dict.fromkeys(sides, (512, 465, 3))
+    luma = 0.299 * 200 + 0.587 * 40 + 0.114 * 40
+    tinted = [0.45 * luma + 0.55 * np.array(colour) for colour in palette(2)]
+    row = round(512 * (60 + 14) / 110)  # of class 1, given to class 0
+    assert np.abs(last["photograph"][row, 200] - [200, 40, 40]).max() < 10
+    assert np.abs(last["truth"][row, 200] - tinted[1]).max() < 10
+    assert np.abs(last["prediction"][row, 200] - tinted[0]).max() < 10
+    assert np.abs(last["truth"][20, 200] - [200, 40, 40]).max() < 10  # ignored
+    assert f"mean IoU {100 * (50 / 78 + 22 / 50) / 2:.1f}%" in text
+
+
+def test_photographs_of_one_class_are_no_best_ones(tmp_path):
+    judged = segments(tmp_path, [0, 0, 5])
+    judged = replace(judged, maps=[_plain(), *judged.maps[1:]])
+    best = Page(render(report(judged))).text["pictures"].split("Worst")[0]
+    assert "photograph 1" in best and "photograph 2" in best and "photograph 0" not in best
+
+
+def _plain() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (100, 110)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_the_legend_has_the_colours_of_the_classes_that_occur(tmp_path):
+    text = render(report(segments(tmp_path, [10], num_classes=5)))
+    shown = re.findall(r'<i style="background: (\S+)"></i>(.*?)</span>', text)
+    assert shown == [("#{:02x}{:02x}{:02x}".format(*palette(2)[i]), f"kind {i}") for i in range(2)]
+
+
+def test_photographs_that_are_gone_or_all_ignored(tmp_path):
+    judged = segments(tmp_path, [0, 10])
+    judged = replace(judged, quality=np.array([np.nan, 0.8]))
+    (tmp_path / "1-labels.png").unlink()
+    text = render(report(judged))
+    assert text.count("picture not readable") == 3
+    assert "<img" not in text and "photograph 0" not in text
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", '"><b onclick="x">', "$x^2$"])
+def test_what_users_name_is_escaped(tmp_path, name):
+    judged = segments(tmp_path, [10])
+    judged = replace(judged, images=replace(judged.images, class_names=[name, "b"], names=[name]))
+    page = Page(render(report(judged)))
+    assert page.tags.count("script") == 1 and "alert" not in page.text["script"]
+    assert not [attribute for attribute, _ in page.attributes if attribute.startswith("on")]
+    for section in ("confusion", "classes", "pictures"):
+        assert name in page.text[section]

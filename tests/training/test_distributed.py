@@ -1,0 +1,191 @@
+"""Several processes train, evaluate and end together, and what they say is what one says."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.helpers import validating
+from tests.helpers.class_folders import QUICK
+from tests.helpers.dense_data import DETECT, SEGMENT
+from transxnet.evaluation.evaluate import evaluate
+from transxnet.runs.run_folder import Run
+from transxnet.training import distributed
+from transxnet.training.train import train
+
+TOGETHER = dict(
+    QUICK, model="transxnet_n", opt="sgd", lr=0.02, warmup_epochs=0, ema_decay=0.9, drop_path_rate=0.0, smoothing=0.1,
+    weight_decay=0.01, select="last",
+)  # fmt: skip
+TOGETHER["epochs"] = 1
+"""A training whose updates do not depend on how a batch is shared out; Adam would magnify rounding errors."""
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def spawn(*words: object, cwd: Path) -> None:
+    command = [sys.executable, *map(str, words)]
+    done = subprocess.run(command, env=environment(), cwd=cwd, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def as_words(**options: object) -> list[str]:
+    return [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+
+
+@pytest.fixture(scope="module")
+def alone(photos, quiet, tmp_path_factory) -> Run:
+    """What one process makes of batches of 8; a fifth of 45 photographs is held out, which is no even number."""
+    return train(photos, out=tmp_path_factory.mktemp("alone") / "run", console=quiet, **TOGETHER)
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.long)])
+@pytest.mark.parametrize("launcher", ["lightning", pytest.param("torchrun", marks=pytest.mark.long)])
+def test_a_batch_that_is_shared_out_trains_as_if_it_were_not(alone, photos, tmp_path, count, launcher):
+    options = {**TOGETHER, "batch_size": 8 // count, "devices": count, "strategy": "ddp", "out": "run"}
+    run_module = ["-m", "transxnet", "train", photos, *as_words(**options)]
+    if launcher == "torchrun":
+        run_module = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", *run_module]
+    spawn(*run_module, cwd=tmp_path)
+    run = Run(tmp_path / "run")
+    for mine, theirs in zip(run.read_metrics(), alone.read_metrics(), strict=True):
+        assert mine["step"] == theirs["step"]
+        for name in mine.keys() - {"seconds"}:
+            assert mine[name] == pytest.approx(theirs[name], abs=1e-4), name
+    mine, theirs = load_file(run.weights_file), load_file(alone.weights_file)
+    assert mine.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        assert (mine[name] - tensor).abs().max() < 1e-4, name  # the running statistics of the BatchNorms among them
+    results = json.loads(run.results_file.read_text())
+    assert results["images"] == 9
+
+
+@pytest.mark.parametrize("victim", [1, pytest.param(0, marks=pytest.mark.long)])
+def test_a_process_that_is_killed_ends_the_training_with_a_word(photos, tmp_path, victim):
+    """Bounded: the others notice when they next wait for it."""
+    options = {**TOGETHER, "batch_size": 4, "devices": 2, "strategy": "ddp", "out": "run", "epochs": 1000}
+    command = [sys.executable, "-m", "transxnet", "train", photos, *as_words(**options)]
+    with (tmp_path / "said").open("w") as said:
+        first = subprocess.Popen(command, env=environment(), cwd=tmp_path, stdout=said, stderr=said)
+        pids = [first.pid]
+        try:
+            wait_for((tmp_path / "run" / "last.ckpt").is_file, 600)
+            (second,) = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
+            pids.append(int(second))
+            os.kill(pids[victim], signal.SIGKILL)
+            wait_for(lambda: not any(map(alive, pids)), 120)
+            assert first.wait() != 0
+        finally:
+            for pid in pids:
+                if alive(pid):
+                    os.kill(pid, signal.SIGKILL)
+    text = (tmp_path / "said").read_text()
+    assert "Go on with: transxnet train --resume run" in text
+    if victim == 1:
+        assert f"process 1 of the training (PID {pids[1]}) was ended by SIGKILL, so the training ends." in text
+    else:
+        assert "one of the processes does not answer any more" in text
+
+
+def test_who_ended_is_said_though_the_message_to_it_fails_first(tmp_path, capsys, monkeypatch):
+    """The error would end this process between two looks."""
+    monkeypatch.setattr(distributed, "LOOK_EVERY", 1.0)
+    watch = distributed.ProcessWatch(Run(tmp_path / "run"))
+    with subprocess.Popen(["sleep", "600"]) as started:
+        trainer = trainer_of([started])
+        watch.on_fit_start(trainer, None)
+        started.kill()
+        watch.on_exception(trainer, None, RuntimeError("gloo: Connection reset by peer"))
+        assert f"process 1 of the training (PID {started.pid}) was ended by SIGKILL" in capsys.readouterr().err
+
+
+def trainer_of(procs: list, world_size: int = 2) -> SimpleNamespace:
+    strategy = SimpleNamespace(launcher=SimpleNamespace(procs=procs))
+    return SimpleNamespace(strategy=strategy, world_size=world_size)
+
+
+def test_after_an_error_nobody_is_looked_at_any_more(tmp_path, capsys):
+    watch = distributed.ProcessWatch(Run(tmp_path / "run"))
+    with subprocess.Popen(["sleep", "600"]) as started:
+        watch.on_fit_start(trainer_of([started]), None)
+        (looking,) = (thread for thread in threading.enumerate() if thread.name.endswith("(_look)"))
+        watch.on_exception(trainer_of([started]), None, ValueError("the loss is no number"))
+        looking.join(20)
+        started.kill()
+    assert not looking.is_alive()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_table_s_second_training_looks_at_the_processes_of_the_first(tmp_path, capsys):
+    with subprocess.Popen(["sleep", "600"]) as started:
+        for procs in ([started], []):  # Lightning starts none where there are some
+            watch = distributed.ProcessWatch(Run(tmp_path / "run"))
+            watch.on_fit_start(trainer_of(procs), None)
+            if procs:
+                watch.teardown(trainer_of(procs), None, "fit")
+        alone = distributed.ProcessWatch(Run(tmp_path / "other"))
+        alone.on_fit_start(trainer_of([], world_size=1), None)
+        started.kill()
+        watch.on_exception(trainer_of([]), None, RuntimeError("gloo: Connection reset by peer"))
+    said = capsys.readouterr().err
+    assert said.count(f"process 1 of the training (PID {started.pid}) was ended by SIGKILL") == 1
+    assert f"--resume {tmp_path}/run" in said
+
+
+def wait_for(condition, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and waits to be asked for its status does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("kind", ["finding_run", "maps_run", pytest.param("masks_run", marks=pytest.mark.long)])
+def test_the_figures_are_those_of_one_process_though_one_has_more_images(kind, request, squares, tmp_path, quiet):
+    run: Run = request.getfixturevalue(kind)
+    if kind == "masks_run":  # has but one image held out
+        run = Run(Path(shutil.copytree(run.path, tmp_path / "run")))
+        run.write_config(run.read_config().replace(data=str(squares)))
+    out = tmp_path / "figures.json"
+    spawn(validating.__file__, run.path, 2, out, cwd=tmp_path)
+    figures = json.loads(out.read_text())
+    assert figures == pytest.approx(validating.validate(run, 1), abs=1e-6)
+    evaluation = evaluate(run.path, workers=0, console=quiet)
+    assert len(evaluation) == 3
+    main = "miou" if kind == "maps_run" else "ap50"
+    assert figures[f"val_{main}"] == pytest.approx(evaluation.metrics()[main], abs=1e-6)
+    assert kind == "masks_run" or figures[f"val_{main}"] > 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("task", ["detect", "segment"])
+def test_two_processes_train_together_and_evaluate_all_of_the_held_out_images(task, squares, maps, tmp_path):
+    data, options = (squares, DETECT) if task == "detect" else (maps, SEGMENT)
+    options = {**options, "devices": 2, "strategy": "ddp", "batch_size": 1, "out": "run"}
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    spawn("-m", "transxnet", "train", data, *words, cwd=tmp_path)
+    run = Run(tmp_path / "run")
+    results = json.loads(run.results_file.read_text())
+    assert results["images"] == 3
+    rows = run.read_metrics()
+    assert [row["step"] for row in rows] == [3, 6]
+    figure = "ap" if task == "detect" else "miou"
+    assert results[figure] == pytest.approx(max(row[f"val_{figure}"] for row in rows), abs=1e-6)

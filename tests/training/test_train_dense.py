@@ -1,0 +1,236 @@
+"""Detectors and segmenters train, evaluate and leave the same run folders as classifiers."""
+
+import csv
+import json
+import re
+import shlex
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+from tests.helpers.dense_data import (
+    CATEGORIES,
+    DETECT,
+    SEGMENT,
+    write_coco_squares,
+    write_maps,
+    write_squares,
+    write_voc_squares,
+)
+from transxnet.cli import main
+from transxnet.evaluation.evaluate import evaluate
+from transxnet.runs.run_folder import Run
+from transxnet.training.results import write_predictions
+from transxnet.training.train import train
+from transxnet.utils.errors import UserError
+
+FILES = {
+    "config.yaml", "environment.json", "metrics.csv", "tensorboard", "last.ckpt", "best.ckpt", "model.safetensors",
+    "model.json", "results.json", "report.html",
+}  # fmt: skip
+BOX_FIGURES = {"ap", "ap50", "ap75", "ap_small"}
+RUNS = {
+    "boxes_run": ("detect", {"detections.json"}, BOX_FIGURES, "val_ap"),
+    "masks_run": ("detect", {"detections.json"}, BOX_FIGURES | {f"mask_{name}" for name in BOX_FIGURES}, "val_ap"),
+    "maps_run": ("segment", {"predictions.csv"}, {"miou", "mean_accuracy", "pixel_accuracy"}, "val_miou"),
+}
+
+
+@pytest.fixture(params=list(RUNS))
+def finished(request) -> tuple[Run, str, set[str], set[str], str]:
+    return request.getfixturevalue(request.param), *RUNS[request.param]
+
+
+def test_a_run_folder_holds_all_that_was_promised(finished):
+    run, task, answers, figures, _ = finished
+    assert {path.name for path in run.path.iterdir()} == FILES | answers
+    assert yaml.safe_load(run.config_file.read_text())["task"] == task
+    assert run.read_config().task == task
+    assert set(json.loads(run.results_file.read_text())) == figures | {"images", "select"}
+
+
+def test_evaluating_a_run_gives_its_results_again(finished, tmp_path, quiet):
+    run, *_ = finished
+    stored = json.loads(run.results_file.read_text())
+    out = tmp_path / "figures.json"
+    figures = evaluate(run.path, workers=0, out=out, console=quiet).metrics()
+    assert figures == {name: stored[name] for name in figures}
+    assert set(stored) == {*figures, "images", "select"}
+    written = json.loads(out.read_text())
+    assert {name: written[name] for name in figures} == figures
+    assert evaluate(run.path, run.read_config().data, batch_size=1, workers=0, console=quiet).metrics() == figures
+
+
+def test_the_results_are_those_of_the_kept_epoch(finished):
+    run, _, _, _, monitor = finished
+    values = [row[monitor] for row in run.read_metrics()]
+    kept = max(values) if run.read_config().select == "best" else values[-1]
+    assert json.loads(run.results_file.read_text())[monitor.removeprefix("val_")] == pytest.approx(kept, abs=1e-6)
+
+
+def test_every_epoch_s_losses_are_logged_by_name(boxes_run, masks_run, maps_run):
+    names = {
+        boxes_run: {"train_classification", "train_bbox_regression"},
+        masks_run: {"train_loss_classifier", "train_loss_box_reg", "train_loss_mask", "train_loss_objectness",
+                    "train_loss_rpn_box_reg"},
+        maps_run: set(),
+    }  # fmt: skip
+    for run, losses in names.items():
+        rows = run.read_metrics()
+        own = {name for name in rows[0] if name.startswith("train_")} - {"train_loss"}
+        assert own == losses
+        for row in rows if losses else ():
+            assert row["train_loss"] == pytest.approx(sum(row[name] for name in losses), abs=1e-5)
+    assert boxes_run.read_metrics()[1]["train_loss"] < boxes_run.read_metrics()[0]["train_loss"]
+
+
+@pytest.mark.parametrize("kind", ["boxes_run", "maps_run"])
+def test_the_recorded_command_trains_the_same_again(kind, request, tmp_path, capsys):
+    run: Run = request.getfixturevalue(kind)
+    words = shlex.split(run.read_environment()["command"])
+    assert words[:2] == ["transxnet", "train"]
+    assert words[3:5] == ["--task", run.read_config().task]
+    assert main([*words[1:], "--out", str(tmp_path / "again")]) == 0
+    again = Run(tmp_path / "again")
+    assert again.weights_file.read_bytes() == run.weights_file.read_bytes()
+    assert again.results_file.read_text() == run.results_file.read_text()
+
+
+def test_a_segmenter_s_predictions_name_each_photograph(maps_run):
+    with maps_run.predictions_file.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["100.jpg", "101.jpg", "102.jpg"]
+    assert all(0 <= float(row["miou"]) <= 1 for row in rows)
+
+
+def test_a_detector_s_answers_are_those_that_the_figures_are_of(finding_run, tmp_path, quiet):
+    coco, cocoeval = (pytest.importorskip(f"pycocotools.{name}") for name in ("coco", "cocoeval"))
+    evaluation = evaluate(finding_run.path, workers=0, console=quiet)
+    run = Run(tmp_path)
+    write_predictions(run, evaluation)
+    truth = coco.COCO(finding_run.read_config().data + "/val/annotations.json")
+    judge = cocoeval.COCOeval(truth, truth.loadRes(str(run.detections_file)), "bbox")
+    judge.evaluate()
+    judge.accumulate()
+    judge.summarize()
+    assert judge.stats[1] > 0
+    figures = [evaluation.figures[name] for name in ("ap", "ap50", "ap75", "ap_small")]
+    assert figures == pytest.approx(judge.stats[:4], abs=1e-4)  # boxes are written with two decimals
+
+
+def test_the_task_is_recognised_from_the_data_and_said(squares, maps, tmp_path, console):
+    options = {name: value for name, value in {**DETECT, "epochs": 1}.items() if name not in ("task", "min_size")}
+    run = train(squares, out=tmp_path / "boxes", min_size=32, console=console, **options)
+    assert run.read_config().task == "detect"
+    assert "task detect: annotations.json is an annotation file in COCO's format" in console.file.getvalue()
+    assert "6 images to train on, 3 held out, 2 classes of objects" in console.file.getvalue()
+    run = train(maps, out=tmp_path / "maps", crop=32, console=console, **options)
+    assert run.read_config().task == "segment"
+    assert "task segment: " in console.file.getvalue()
+    assert "3 classes of label maps" in console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "said"),
+    [
+        ("squares", dict(img_size=64), "the option 'img_size' is for the task 'classify', and the task is 'detect'"),
+        ("squares", dict(task="segment"), "is not for the task 'segment' but for 'detect'"),
+        ("maps", dict(head="maskrcnn"), "is not for the task 'detect' but for 'segment'"),
+        ("maps", dict(min_size=64, crop=64), "the option 'min_size' is for the task 'detect', and the task is 'segm"),
+        ("maps", dict(task="detect", crop=64), "the option 'crop' is for the task 'segment', and the task is 'detect'"),
+        ("squares", dict(task="classify", photometric=True), "'photometric' is for the task 'detect' and 'segment'"),
+        ("squares", dict(task="tetect"), "task must be .*got 'tetect'"),
+        ("squares", dict(head="fcos"), "head must be 'retinanet' or 'maskrcnn', got 'fcos'"),
+        ("squares", dict(min_sise=64), "no option 'min_sise'. Did you mean 'min_size'"),
+        ("squares", dict(min_size=64, max_size=40), "max_size must be at least the min_size of 64, got 40"),
+        ("maps", dict(crop=50), "crop must be a multiple of 32 pixels, got 50"),
+        ("maps", dict(milestones="8,4"), "milestones must be growing numbers of epochs, such as 8,11, got '8,4'"),
+        ("squares", dict(epochs=2, val_every=3), "val_every must be at most the 2 epochs, got 3"),
+        ("squares", dict(batch_size=64), "batch_size 64 is more than the 6 training images"),
+        ("squares", dict(devices=4, batch_size=1), "4 processes can't share 3 held-out images"),
+        ("squares", dict(model="test_vit"), "test_vit"),
+        ("squares", dict(drop_path_rate=0.1, model="vgg11"), "vgg11"),
+    ],
+)
+def test_a_bad_option_is_said_before_anything_is_written(data, options, said, request, tmp_path, console, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    common = dict(model="test_resnet", workers=0, accelerator="cpu")
+    with pytest.raises(UserError, match=said):
+        train(request.getfixturevalue(data), console=console, **{**common, **options})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["boxes", "ADEChallengeData2016", "zero ignored"])
+def test_other_layouts_train_as_well(kind, tmp_path, quiet):
+    if kind == "boxes":
+        data, options = write_voc_squares(tmp_path / "voc"), {**DETECT, "min_size": 32}
+    else:
+        data, options = write_maps(tmp_path / kind, zero_is_ignored=True), {**SEGMENT, "crop": 32}
+        if kind == "zero ignored":
+            options["zero_is_ignored"] = True
+    run = train(data, out=tmp_path / "run", console=quiet, **{**options, "epochs": 1})
+    assert run.split_file.is_file() == (kind == "boxes")
+    names = json.loads(run.model_file.read_text())["class_names"]
+    assert sorted(names) == ["blue", "red"] if kind == "boxes" else len(names) == 3
+    stored = json.loads(run.results_file.read_text())
+    figures = evaluate(run.path, workers=0, console=quiet).metrics()
+    assert figures == {name: stored[name] for name in figures}
+
+
+def test_voc_has_no_masks_to_learn(tmp_path, quiet):
+    with pytest.raises(UserError, match=r"has boxes and no masks of objects.*--head retinanet"):
+        train(write_voc_squares(tmp_path / "voc"), out=tmp_path / "run", head="maskrcnn", console=quiet)
+
+
+def test_one_class_trains(tmp_path, quiet):
+    data = write_squares(tmp_path / "one", 4, 2, CATEGORIES[:1])
+    options = {**DETECT, "min_size": 32, "epochs": 1}
+    run = train(data, out=tmp_path / "run", console=quiet, **options)
+    assert json.loads(run.model_file.read_text())["class_names"] == ["red"]
+    data = write_maps(tmp_path / "ground", 4, 2)
+    for path in data.glob("masks/*/*.png"):
+        Image.fromarray(np.zeros_like(np.asarray(Image.open(path)))).save(path)
+    run = train(data, out=tmp_path / "ground run", console=quiet, **{**SEGMENT, "crop": 32, "epochs": 1})
+    assert json.loads(run.results_file.read_text())["miou"] == 1
+
+
+@pytest.mark.parametrize("skip_empty", [False, True])
+def test_pictures_without_objects_train_or_are_left_out_on_request(tmp_path, console, skip_empty):
+    data = write_coco_squares(tmp_path / "part", 8)  # every fourth has none
+    options = {**DETECT, "epochs": 1, "batch_size": 1, "skip_empty": skip_empty, "val_fraction": 0.25}
+    run = train(data, out=tmp_path / "run", console=console, **options)
+    said = re.search(r"(\d) images without objects are left out of the training", console.file.getvalue())
+    assert bool(said) == skip_empty
+    with run.split_file.open(newline="") as file:
+        parts = [row["part"] for row in csv.DictReader(file)]
+    assert len(parts) == 8 - (int(said[1]) if said else 0)
+    assert run.read_metrics()[0]["step"] == parts.count("train") >= 4
+    resumed = train(resume=run.path, console=console)
+    assert resumed.read_metrics()[0]["step"] == run.read_metrics()[0]["step"]
+
+
+def test_very_thin_large_and_small_pictures_train(tmp_path, quiet):
+    data = tmp_path / "odd"
+    write_squares(data, 0, 1)
+    images, annotations = [], []
+    for i, (width, height) in enumerate([(1, 1), (3, 900), (1200, 2), (1500, 1100)], 1):
+        Image.effect_noise((width, height), 90).convert("RGB").save(data / "train" / f"{i}.png")
+        images.append(dict(id=i, file_name=f"{i}.png", width=width, height=height))
+        box = [0, 0, max(1, width // 2), max(1, height // 2)]
+        annotations.append(dict(id=i, image_id=i, category_id=4, bbox=box, area=box[2] * box[3], iscrowd=0))
+    content = dict(images=images, annotations=annotations, categories=CATEGORIES)
+    (data / "train" / "annotations.json").write_text(json.dumps(content))
+    run = train(data, out=tmp_path / "run", console=quiet, **{**DETECT, "epochs": 1})
+    weights = load_file(run.weights_file)
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+    for folder in ("images", "masks"):
+        (tmp_path / "maps" / folder).mkdir(parents=True)
+    for i, entry in enumerate(images * 2):
+        size = entry["width"], entry["height"]
+        Image.effect_noise(size, 90).convert("RGB").save(tmp_path / "maps" / "images" / f"{i}.png")
+        Image.new("L", size, i % 2).save(tmp_path / "maps" / "masks" / f"{i}.png")
+    run = train(tmp_path / "maps", out=tmp_path / "maps run", console=quiet, **{**SEGMENT, "epochs": 1})
+    assert run.report_file.is_file()

@@ -1,0 +1,27 @@
+"""Runs to be tampered with."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from tests.helpers.stored import stored_run
+from transxnet.runs.run_folder import Run
+
+
+@pytest.fixture(scope="session")
+def quiet() -> Console:
+    """A console for those who do not listen."""
+    return Console(file=io.StringIO())
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    """A finished run."""
+    return stored_run(1, "finished", tmp_path)
+
+
+@pytest.fixture
+def interrupted(tmp_path) -> Run:
+    """A run to go on with."""
+    return stored_run(1, "interrupted", tmp_path)

@@ -1,0 +1,422 @@
+"""Checkpoints and run folders of strangers: nothing in them is run, and no path of theirs is followed."""
+
+import io
+import json
+import os
+import pickle
+import re
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from rich.console import Console
+from safetensors.torch import save_file
+
+from transxnet.ablation.ablation_folder import PLAN_FILE, AblationFolder
+from transxnet.deploy import format_onnx
+from transxnet.deploy.metadata import Metadata, read_metadata
+from transxnet.evaluation.evaluate import evaluate
+from transxnet.models.checkpoints import read_checkpoint
+from transxnet.models.create import create_model
+from transxnet.prediction.predict import predict
+from transxnet.runs.load import load_trained
+from transxnet.runs.run_folder import Run
+from transxnet.training.callbacks import BestAndLast
+from transxnet.training.init_weights import read_weights
+from transxnet.training.train import train
+from transxnet.utils.errors import UserError
+
+
+class Attack:
+    """Unpickling it runs a command that makes a file."""
+
+    def __init__(self, marker: Path, by: Callable = os.system):
+        self.marker, self.by = marker, by
+
+    def __reduce__(self):
+        text = f"touch '{self.marker}'" if self.by is os.system else f"open({str(self.marker)!r}, 'w').close()"
+        return self.by, (text,)
+
+
+def zipped(content: object, path: Path) -> None:
+    torch.save(content, path)
+
+
+def legacy(content: object, path: Path) -> None:
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
+def bare(content: object, path: Path) -> None:
+    path.write_bytes(pickle.dumps(content, protocol=2))
+
+
+def tarred(content: object, path: Path) -> None:
+    """As PyTorch 0.1 wrote it."""
+    with tarfile.open(path, "w") as archive:
+        for name in ("pickle", "storages", "tensors"):
+            data = pickle.dumps(content, protocol=2)
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+
+
+def rezipped(content: object, path: Path) -> None:
+    """A compressed archive, and the pickle under another folder's name."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("../evil/data.pkl", pickle.dumps(content, protocol=2) + b" " * 5000)
+        archive.writestr("../evil/version", "3\n")
+
+
+@pytest.mark.parametrize("write", [zipped, legacy, bare, tarred, rezipped], ids=lambda write: write.__name__)
+@pytest.mark.parametrize("ending", ["pth", "ckpt", "pth.tar", "safetensors"])
+@pytest.mark.parametrize("by", [os.system, exec, eval], ids=lambda by: by.__name__)
+def test_no_form_of_checkpoint_runs_what_it_carries(tmp_path, write, ending, by):
+    path, marker = tmp_path / f"evil.{ending}", tmp_path / "marker"
+    content = {"state_dict": {"a": torch.zeros(2)}, "extra": Attack(marker, by)}
+    write(content, path)
+    for use in (
+        lambda: read_checkpoint(path),
+        lambda: read_weights(path),
+        lambda: load_trained("transxnet_n", path),
+        lambda: create_model("transxnet_n", pretrained=True, pretrained_cfg_overlay=dict(file=str(path))),
+    ):
+        with pytest.raises(UserError):
+            use()
+    assert not marker.exists()
+
+
+def test_the_attack_of_these_tests_works(tmp_path):
+    pickle.loads(pickle.dumps(Attack(tmp_path / "marker")))
+    assert (tmp_path / "marker").exists()
+
+
+def test_an_archive_that_is_larger_within_than_without_is_refused(tmp_path):
+    path = tmp_path / "bomb.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(50_000_000))
+    with pytest.raises(UserError, match="truncated or not a checkpoint"):
+        read_checkpoint(path)
+
+
+def lying_safetensors() -> dict[str, bytes]:
+    """Files whose header does not say the truth."""
+
+    def file(header: bytes, length: int | None = None, data: bytes = bytes(16)) -> bytes:
+        return struct.pack("<Q", len(header) if length is None else length) + header + data
+
+    def tensor(**changes) -> bytes:
+        return json.dumps({"a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]} | changes}).encode()
+
+    return {
+        "header longer than the file": file(tensor(), 2**40),
+        "header of 2^64": file(tensor(), 2**64 - 1),
+        "header cut": file(tensor(), 10),
+        "no header": b"\x01",
+        "offsets beyond": file(tensor(data_offsets=[0, 2**50])),
+        "offsets reversed": file(tensor(data_offsets=[16, 0])),
+        "offsets negative": file(tensor(data_offsets=[-16, 0])),
+        "shape too large": file(tensor(shape=[2**40, 2**40])),
+        "shape overflowing": file(tensor(shape=[2**32, 2**32 + 1])),
+        "shape negative": file(tensor(shape=[-2, -2])),
+        "shape of text": file(tensor(shape=["2", 2])),
+        "unknown type": file(tensor(dtype="os.system")),
+        "a gap": file(tensor(data_offsets=[8, 24]), data=bytes(24)),
+        "data missing": file(tensor(), data=bytes(4)),
+        "not JSON": file(b"{" * 50),
+        "nested": file(b'{"a":' * 5000),
+        "names repeated": file(tensor()[:-1] + b"," + tensor()[1:]),
+    }
+
+
+@pytest.mark.parametrize("kind", lying_safetensors())
+def test_safetensors_that_lie_are_refused(tmp_path, kind):
+    path = tmp_path / "lie.safetensors"
+    path.write_bytes(lying_safetensors()[kind])
+    if kind == "names repeated":  # the later counts, and it fits
+        assert list(read_checkpoint(path)) == ["a"]
+        return
+    with pytest.raises(UserError, match="truncated or not a checkpoint"):
+        read_checkpoint(path)
+
+
+def test_tensors_larger_than_their_storage_are_refused(tmp_path):
+    """A view past its storage's end would show other memory, or be written there."""
+    path = tmp_path / "view.pth"
+    torch.save({"a": torch.zeros(4)}, path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry: archive.read(entry) for entry in archive.namelist()}
+    short = next(name for name in entries if name.endswith("data/0"))
+    entries[short] = entries[short][:4]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    with pytest.raises(UserError, match="truncated or not a checkpoint"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "checkpoint_path='evil.pth'",
+        "pretrained_cfg_overlay={'file':'evil.pth'}",
+        "pretrained_cfg={'file':'evil.pth'}",
+        "pretrained=true",
+        "cache_dir=elsewhere",
+    ],
+)
+def test_a_models_name_opens_no_files(tmp_path, option):
+    """Names come from recipes and runs of others, and timm would open what these options say."""
+    for name in ("test_resnet", "transxnet_n"):
+        with pytest.raises(UserError, match="no option of a model, but says where weights come from"):
+            create_model(f"{name}@{option}")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f'model: "test_resnet@{option}"\n')
+    (tmp_path / "data").mkdir()
+    with pytest.raises(UserError, match="says where weights come from"):
+        train(tmp_path / "data", task="classify", recipe=recipe, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["hf-hub:evil/model", "local-dir:/tmp", "os:system", "transxnet.cli:main", "../x"])
+def test_a_model_is_never_from_elsewhere(name):
+    with pytest.raises(UserError, match="there is no model"):
+        create_model(name)
+
+
+# Run folders
+
+
+SEEN = {"img_size": 32, "crop_pct": 0.9, "interpolation": "bicubic", "mean": [0.5], "std": [0.5]}
+
+
+def tampered(run: Run, **changes) -> None:
+    description = json.loads(run.model_file.read_text())
+    run.model_file.write_text(json.dumps(description | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"format": 2, "transxnet": "9.0"}, r"newer transxnet \(9.0\)"),
+        ({"format": "1"}, "damaged or not ours"),
+        ({"format": None}, "damaged or not ours"),
+        ({"architecture": "os.system"}, "there is no model"),
+        ({"architecture": ["transxnet_n"]}, "no name"),
+        ({"architecture": "hf-hub:evil/model"}, "there is no model"),
+        ({"model_args": {"checkpoint_path": "/evil.pth"}}, "says where weights come from"),
+        ({"model_args": {"pretrained": True}}, "says where weights come from"),
+        ({"model_args": {"local_conv": "os.system"}}, "."),
+        ({"model_args": {"checkpoint": "/evil.pth"}}, "name a checkpoint"),
+        ({"model_args": [1]}, "no options"),
+        ({"model_args": {"img_size": 10**6}}, "1 to 16384 pixels"),
+        ({"model_args": {"img_size": "large"}}, "1 to 16384 pixels"),
+        ({"class_names": "abc"}, "no list of names"),
+        ({"class_names": []}, "no list of names"),
+        ({"class_names": ["a", {"b": 1}]}, "no list of names"),
+        ({"class_names": ["a", "a", "b"]}, "the same"),
+        ({"task": "run"}, "."),
+        ({"preprocessing": SEEN | {"img_size": 10**6}}, "1 to 16384 pixels"),
+        ({"preprocessing": SEEN | {"crop_pct": 0}}, "divides by zero"),
+        ({"preprocessing": SEEN | {"std": [0]}}, "divides by zero"),
+        ({"preprocessing": SEEN | {"mean": ["x"]}}, "not all numbers"),
+        ({"preprocessing": SEEN | {"mean": [1e999]}}, "not all numbers"),
+        ({"preprocessing": SEEN | {"command": "rm"}}, "command"),
+        ({"preprocessing": None}, "damaged or not ours"),
+    ],
+)
+def test_a_runs_description_that_no_training_wrote_is_refused(run, changes, said):
+    tampered(run, **changes)
+    with pytest.raises(UserError, match=said):
+        load_trained(run.path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 100_000, "9" * 5000, "\xff", '{"format": 1}'])
+def test_a_runs_description_that_is_none_is_refused(run, text):
+    run.model_file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match="damaged or not ours"):
+        load_trained(run.path)
+
+
+EXPORTED = Metadata(
+    task="classify", model="test_resnet", source="run", class_names=["a", "b"], input="float32",
+    mean=(0.5,), std=(0.5,), size=(32, 32), batch=1, dynamic=(),
+    resize={"img_size": 32, "crop_pct": 0.9, "interpolation": "bicubic"},
+    outputs=("logits",), score_threshold=0.0, dtype="float32", versions={},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"class_names": "abc"}, "no list of names"),
+        ({"class_names": {"a": 1}}, "no list of names"),
+        ({"class_names": ["a", 1]}, "no list of names"),
+        ({"resize": EXPORTED.resize | {"img_size": 10**6}}, "1 to 16384 pixels"),
+        ({"resize": EXPORTED.resize | {"img_size": "large"}}, "1 to 16384 pixels"),
+        ({"resize": EXPORTED.resize | {"crop_pct": 0}}, "divides by zero"),
+        ({"resize": EXPORTED.resize | {"command": "rm"}}, "command"),
+        ({"resize": {"img_size": 32}}, "crop_pct"),
+        ({"resize": [1]}, "no mapping"),
+        ({"resize": {"scale": [10**6, 32], "multiple": 32}}, "1 to 16384 pixels"),
+        ({"resize": {"min_size": 10**6, "max_size": 32}}, "1 to 16384 pixels"),
+        ({"mean": [float("inf")]}, "not all numbers"),
+        ({"mean": 1}, "not iterable"),
+        ({"std": [0]}, "divides by zero"),
+        ({"size": [10**6, 32]}, "1 to 16384 pixels"),
+    ],
+)
+def test_an_exported_file_that_says_what_no_export_writes_is_refused(tmp_path, monkeypatch, changes, said):
+    (tmp_path / "net.onnx").touch()
+    texts = EXPORTED.to_texts()
+    monkeypatch.setattr(format_onnx, "read_texts", lambda path: texts)
+    assert read_metadata(tmp_path / "net.onnx") == EXPORTED
+    texts |= {f"transxnet.{name}": json.dumps(value) for name, value in changes.items()}
+    with pytest.raises(UserError, match=rf"net.onnx does not say what it is.*{said}"):
+        read_metadata(tmp_path / "net.onnx")
+
+
+def test_weights_of_a_run_that_carry_code_are_refused(run, tmp_path):
+    """Whatever their ending says."""
+    zipped({"a": Attack(tmp_path / "marker")}, run.weights_file)
+    with pytest.raises(UserError, match="truncated or not a checkpoint"):
+        load_trained(run.path)
+    assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize("write", [zipped, legacy])
+def test_a_resumed_checkpoint_that_carries_code_is_refused(interrupted, tmp_path, quiet, write):
+    content = dict(torch.load(interrupted.last_checkpoint, weights_only=True))
+    write(content | {"extra": Attack(tmp_path / "marker")}, interrupted.last_checkpoint)
+    with pytest.raises(UserError, match="can't be gone on with"):
+        train(resume=interrupted.path, console=quiet)
+    assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize("best", ["/elsewhere/..", "..", "/", "config.yaml", "../../last.ckpt/.."])
+def test_a_checkpoint_can_not_have_other_files_removed(tmp_path, quiet, best):
+    """Lightning removes what was best before, and would remove the folder above the run's."""
+    saved = BestAndLast(Run(tmp_path), "val_accuracy", Console(quiet=True))
+    state = saved.state_dict() | dict(best_model_path=best, kth_best_model_path=best, best_k_models={best: 0.1})
+    resumed = BestAndLast(Run(tmp_path), "val_accuracy", Console(quiet=True))
+    resumed.load_state_dict(state)  # what is not there is forgotten
+    assert resumed.kth_best_model_path == ""
+    torch.save({"callbacks": {resumed.state_key: state}}, tmp_path / "best.ckpt")
+    with pytest.raises(UserError, match="says that the best one is"):
+        resumed.load_state_dict(state)
+    good = str(tmp_path / "elsewhere" / "best.ckpt")
+    state |= dict(best_model_path=good, kth_best_model_path=good, best_k_models={good: 0.1})
+    torch.save({"callbacks": {resumed.state_key: state}}, tmp_path / "best.ckpt")
+    resumed.load_state_dict(state)
+    assert resumed.kth_best_model_path == str(tmp_path / "best.ckpt")
+
+
+# Options
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{to}: &{to} [{', '.join([f'*{of}'] * 8)}]\n" for of, to in zip("abcdefghi", "bcdefghij", strict=True)
+)
+MERGED = "a: &a {epochs: 1}\n" + "".join(
+    f"{to}: &{to} {{<<: [{', '.join([f'*{of}'] * 8)}]}}\n" for of, to in zip("abcdefghi", "bcdefghij", strict=True)
+)
+BAD_YAML = {
+    "a tag that runs a command": "epochs: !!python/object/apply:os.system ['touch {marker}']",
+    "a tag that makes an object": "model: !!python/object/new:os.popen ['touch {marker}']",
+    "a tag that names a function": "opt: !!python/name:os.system",
+    "a tag that imports": "opt: !!python/module:os",
+    "a tag of its own": "opt: !evil x",
+    "aliases without end": BOMB + "epochs: *j",
+    "merged aliases without end": MERGED,
+    "an alias to itself": "epochs: &a [*a]",
+    "lists in lists": "epochs: " + "[" * 100_000,
+    "items in items": "- " * 20_000,
+    "a date that is none": "epochs: 2001-99-99",
+    "a number that is none": "epochs: !!int ''",
+    "a number without end": "epochs: " + "9" * 5000,
+    "a real that is none": "lr: !!float abc",
+    "bytes that are none": "out: !!binary '*'",
+    "keys that are lists": "? [1, 2]\n: 3",
+    "keys that are numbers": "1: 2",
+    "a list": "- epochs",
+    "text": "epochs",
+    "a null byte": "epochs: \0",
+    "no UTF-8": "epochs: \udcff",
+    "far too long": "epochs: 1 # " + "x" * 2_000_000,
+    "an option of another type": "epochs: {a: 1}",
+    "an infinite number": "lr: .inf",
+    "no option": "os.system: 1",
+    "no task": "task: evil",
+    "a task that is a list": "task: [classify]",
+    "two documents": "epochs: 1\n---\nepochs: 2",
+}
+
+
+@pytest.mark.parametrize("kind", BAD_YAML)
+def test_recipes_that_are_none_are_refused_at_once(tmp_path, kind):
+    path, marker = tmp_path / "recipe.yaml", tmp_path / "marker"
+    path.write_text(BAD_YAML[kind].replace("{marker}", str(marker)), encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(UserError, match=r"recipe\.yaml"):
+        train(tmp_path, recipe=path, out=tmp_path / "run")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("kind", BAD_YAML)
+def test_configurations_of_runs_that_are_none_are_refused_at_once(run, tmp_path, kind, quiet):
+    marker = tmp_path / "marker"
+    text = BAD_YAML[kind].replace("{marker}", str(marker))
+    run.config_file.write_text(text, encoding="utf-8", errors="surrogateescape")
+    for use in (lambda: train(resume=run.path, console=quiet), lambda: evaluate(run.path, console=quiet)):
+        with pytest.raises(UserError, match=r"config\.yaml is damaged, or not a run's"):
+            use()
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "of_loading", "of_resuming"),
+    [
+        ("config.yaml", "has no config.yaml", "has no config.yaml"),
+        ("model.json", "holds no finished model", None),
+        ("model.safetensors", "there is no checkpoint file", None),
+        ("environment.json", None, "environment.json is damaged, or not a run's: it is no regular file but a pipe"),
+    ],
+)
+def test_a_pipe_in_a_run_folder_does_not_hang(run, quiet, name, of_loading, of_resuming):
+    (run.path / name).unlink()
+    os.mkfifo(run.path / name)
+    uses = (lambda: load_trained(run.path), of_loading), (lambda: train(resume=run.path, console=quiet), of_resuming)
+    for use, said in uses:
+        with nullcontext() if said is None else pytest.raises(UserError, match=re.escape(said)):
+            use()
+
+
+@pytest.mark.parametrize("name", ["../../home", "/tmp/evil", "a/b", "..\\x", "a\nb"])
+def test_an_ablation_writes_nowhere_else(tmp_path, name):
+    row = dict(name=name, label="row", options="", quotes=[])
+    table = dict(name="t", title="t", model="test_resnet", variants=[row], note="")
+    content = dict(ablation=table, seeds=[0], rounds=0, options={}, command="x")
+    (tmp_path / PLAN_FILE).write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match="no name of a run folder"):
+        AblationFolder.read(tmp_path)
+
+
+def test_results_are_written_below_the_folder_whatever_the_images_are_called(run, tmp_path, quiet):
+    from PIL import Image
+
+    deep = tmp_path / "in" / ".." / "in"
+    (tmp_path / "in").mkdir()
+    for name in ("..png.png", "a\nb.png", "~.png", "-rf.png", "%2e%2e%2f.png", "C:\\x.png"):
+        Image.new("RGB", (32, 32)).save(deep / name)
+    predict(run.path, [deep], out=tmp_path / "out", workers=0, console=quiet)
+    assert sorted(os.listdir(tmp_path)) == ["finished", "in", "out", "photographs"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["predictions.csv", "predictions.jsonl"]
+
+
+def test_a_safetensors_file_of_another_model_is_refused(run):
+    save_file({"a": torch.zeros(2)}, run.weights_file)
+    with pytest.raises(UserError, match="damaged or not ours"):
+        load_trained(run.path)

@@ -1,0 +1,117 @@
+import errno
+import fcntl
+import os
+import signal
+import socket
+import time
+
+import pytest
+
+from transxnet.utils.files import CannotWrite
+from transxnet.utils.locks import LOCK_FILE, InUse, only_process
+
+
+def in_a_child(work) -> int:
+    """Do something in a forked process; its number."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except InUse:
+            os._exit(7)
+        finally:
+            os._exit(1)
+    return child
+
+
+def status(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def hold(folder) -> None:
+    with only_process(folder):
+        pass
+
+
+def test_a_second_is_told_who_holds_the_folder(tmp_path):
+    with only_process(tmp_path):
+        assert status(in_a_child(lambda: hold(tmp_path))) == 7
+        with pytest.raises(InUse) as caught, only_process(tmp_path, "Choose another --out."):
+            pass
+        assert f"{tmp_path} is in use by process {os.getpid()} on {socket.gethostname()}, since 20" in str(caught.value)
+        assert str(caught.value).endswith(". Choose another --out.")
+        assert status(in_a_child(lambda: hold(tmp_path))) == 7  # the second's attempt let go of nothing
+    assert list(tmp_path.iterdir()) == []
+    assert status(in_a_child(lambda: hold(tmp_path))) == 0
+
+
+def test_an_error_lets_go(tmp_path):
+    with pytest.raises(RuntimeError), only_process(tmp_path):
+        raise RuntimeError
+    hold(tmp_path)
+
+
+def test_a_dead_process_holds_nothing_though_its_workers_live(tmp_path):
+    reading, writing = os.pipe()
+
+    def work() -> None:
+        with only_process(tmp_path):
+            os.write(writing, b"%d\n" % in_a_child(lambda: time.sleep(60)))
+            time.sleep(60)
+
+    child = in_a_child(work)
+    worker = int(os.read(reading, 20))
+    assert status(in_a_child(lambda: hold(tmp_path))) == 7
+    os.kill(child, signal.SIGKILL)
+    assert status(child) == -9
+    os.kill(worker, 0)
+    assert (tmp_path / LOCK_FILE).exists()
+    hold(tmp_path)
+    os.kill(worker, signal.SIGKILL)
+    for descriptor in (reading, writing):
+        os.close(descriptor)
+
+
+def no_locks(descriptor, operation):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+
+def test_a_file_system_without_locks_goes_by_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with (
+        only_process(tmp_path),
+        pytest.raises(InUse, match=r"if that process is no more, remove .*\.lock"),
+        only_process(tmp_path),
+    ):
+        pass
+    hold(tmp_path)
+
+
+def full(descriptor, line):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_keeps_nobody_out_whom_the_system_lets_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "write", full)
+    with (
+        only_process(tmp_path),
+        pytest.raises(InUse, match=r"is in use by another process\. Two trainings"),
+        only_process(tmp_path),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_without_locks_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", full)
+        with pytest.raises(CannotWrite, match=r"cannot write .*\.lock: No space left on device\. Make room there"):
+            hold(tmp_path)
+    hold(tmp_path)
+
+
+def test_a_folder_that_is_gone_is_said(tmp_path):
+    with pytest.raises(CannotWrite, match=r"cannot write .*: No such file or directory\. Its folder is gone"):
+        hold(tmp_path / "none")

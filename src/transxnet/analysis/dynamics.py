@@ -31,9 +31,9 @@ def dynamics(
 ) -> Dynamics:
     """Show how far IDConv's kernels and OSRA's attention go by the input, for two images or more.
 
-    Written are ``dynamics.png``, the kernels and the attention of each stage's last D-Mixer for each image, and how
-    much they vary in every D-Mixer as ``dynamics.csv`` and ``dynamics.json``: :func:`~transxnet.analysis.kernel_variation.kernel_variation`
-    and :func:`~transxnet.analysis.kernel_variation.attention_variation`, both from 0 (static) to 1. Nothing is written where ``out`` is None.
+    Writes ``dynamics.png``, the kernels and attention of each stage's last D-Mixer for each image, and how much they
+    vary in every D-Mixer as ``dynamics.csv`` and ``dynamics.json``, from 0 (static) to 1: see
+    :mod:`transxnet.analysis.kernel_variation`. Writes nothing if ``out`` is None.
 
     Args:
         model: a run folder; or a model's name, after which may come, as of ``transxnet erf``, @ with settings.

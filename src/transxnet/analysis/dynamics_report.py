@@ -47,7 +47,7 @@ def write(result: Dynamics, folder: Path) -> list[Path]:
         for mixer in result.mixers
     ]
     facts = {"model": result.label, "untrained": result.untrained, "images": result.paths, "mixers": rows}
-    return write_results(folder, FILES, draw(result), rows, **facts)
+    return write_results(folder, FILES, draw(result), rows, facts)
 
 
 def draw(result: Dynamics) -> Figure:
@@ -132,5 +132,6 @@ def _attention(column: Sequence[Axes], mixer: MixerDynamics, images: np.ndarray)
         grey = image.mean(axis=-1, keepdims=True) / 255
         colours = ScalarMappable(Normalize(0, 1), ATTENTION).to_rgba(heat)[..., :3]
         axes.imshow((1 - SHARE) * grey + SHARE * colours)
-        axes.plot((middle + 0.5) * side[0] / width, (row + 0.5) * side[1] / height, "+", color="white", markersize=7)
+        center = (middle + 0.5) * side[0] / width, (row + 0.5) * side[1] / height
+        axes.plot(*center, "+", color="white", markersize=7)
     set_text(column[-1].set_xlabel(""), f"attention varies by {mixer.attention_variation:.1%}", 7.5, color=MUTED)

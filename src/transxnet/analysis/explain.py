@@ -7,7 +7,7 @@ from rich.console import Console
 
 from transxnet.analysis.explain_figure import draw
 from transxnet.analysis.explanation_targets import NothingToExplain
-from transxnet.analysis.grad_cam import Explanation, check_installed, explain_image, find_class
+from transxnet.analysis.grad_cam import Explanation, explain_image, find_class, require_grad_cam
 from transxnet.analysis.network_parts import find_part
 from transxnet.analysis.result_files import check_output_folder, write_figure, write_table
 from transxnet.data.image_files import find_images
@@ -54,7 +54,7 @@ def explain(
             could be explained; or results that exist already.
     """
     console = console or Console()
-    check_installed()
+    require_grad_cam()
     folder = None if out is None else Path(out)
     if folder is not None:
         check_output_folder(folder, (TABLE,), overwrite)

@@ -50,7 +50,7 @@ class Explanation:
     labels: np.ndarray | None = None
 
 
-def check_installed() -> None:
+def require_grad_cam() -> None:
     """Raise UserError, naming the extra, unless the Grad-CAM package is installed."""
     if find_spec("pytorch_grad_cam") is None:
         raise UserError("Grad-CAM needs the package grad-cam. Install it by: pip install 'transxnet[explain]'")
@@ -86,7 +86,7 @@ def grad_cam(
         A transformer that classifies by a class token does not use the other tokens of its last block, so their
         gradient and the map are zero there: name an earlier block.
     """
-    check_installed()
+    require_grad_cam()
     from pytorch_grad_cam import GradCAM
 
     cam = GradCAM(model, [part], reshape_transform=lambda output: to_feature_maps(network, output))

@@ -10,7 +10,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from transxnet.analysis.explain_figure import overlay
-from transxnet.analysis.grad_cam import check_installed, explain_image
+from transxnet.analysis.grad_cam import explain_image, require_grad_cam
 from transxnet.analysis.network_parts import NetworkPart, find_part, named_parts
 from transxnet.data.dense_transforms import AlignedResize
 from transxnet.data.labels import in_words
@@ -106,7 +106,7 @@ class Answerer:
         self._lock = threading.Lock()
         placed(trained.model, self._device)
         try:
-            check_installed()
+            require_grad_cam()
             network = backbone(trained)
             self.places = named_parts(network) or {"last": find_part(network)}
         except UserError as error:

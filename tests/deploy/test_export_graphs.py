@@ -47,7 +47,8 @@ def test_classifier_features_and_segmenter_give_float32(plain):
 
 @torch.no_grad()
 def test_detector_gives_a_fixed_number_of_detections(plain):
-    model = draw(create_detector("retinanet", "test_resnet", 3, min_size=64, max_size=96, score_thresh=0.0))
+    model = draw(create_detector("retinanet", "test_resnet", 3, min_size=64, max_size=96))
+    model.score_thresh = 0.0
     model.head.classification_head.cls_logits.weight.normal_(std=0.3)
     image = torch.rand(1, 3, 64, 96)
     boxes, labels, scores = DetectorGraph(plain, model).eval()(image)

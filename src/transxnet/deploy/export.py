@@ -61,7 +61,7 @@ def export(
         features: export the feature maps of the stages in the place of the model's answers.
         with_preprocessing: take bytes (N, height, width, 3), and normalise them inside.
         int8: quantise after training, calibrated on the data's training part; classifiers, as openvino.
-        data: pictures to check the file on; with int8 labeled ones, as for training. By default the run's own.
+        data: images to check the file on; with int8 labeled ones, as for training. By default the run's own.
         allow_accuracy_drop: points of accuracy on the held-out part that int8 may lose.
         out: the file; by default named after the model, in this folder.
         file: weights on disk, for a model by name.
@@ -115,7 +115,7 @@ def export(
         metadata = _metadata(subject, exportable, kind, axes, sides, batch, dtype, with_preprocessing, file)
         console.print(f"{subject.label}: {_words(metadata)}", **PLAIN)
         count = metadata.batch or BATCHES[-1]
-        pictures, where = (
+        pil_images, where = (
             real_images(subject.trained, data, count) if labeled is None else labeled.validation_images(count)
         )
         traced = trace(exportable.graph, example_images(sides, batch, with_preprocessing, axes), axes)
@@ -123,7 +123,7 @@ def export(
             file_format.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)
         except OSError as error:
             raise CannotWrite(why_not(path, error)) from error
-        check_file(file_format.open(scratch, dtype), exportable, metadata, pictures, console)
+        check_file(file_format.open(scratch, dtype), exportable, metadata, pil_images, console)
         console.print(f"  images: {where}", **PLAIN)
         if labeled is not None:
             floating, scratch = scratch, scratch.with_name(f"int8-{path.name}")
@@ -138,12 +138,12 @@ def check_file(
     session: Session,
     exportable: ExportableModel,
     metadata: Metadata,
-    pictures: Sequence[Image.Image],
+    pil_images: Sequence[Image.Image],
     console: Console,
 ) -> None:
     """Compare a file with PyTorch on real images, say how far they are apart, and refuse one that is another model."""
     with progress_bar(console, "checking", sum(1 for _ in check_cases(metadata))) as advance:
-        comparisons = compare(session, exportable, metadata, pictures, advance)
+        comparisons = compare(session, exportable, metadata, pil_images, advance)
     for comparison in comparisons:
         height, width = comparison.size
         same = "" if comparison.agreement is None else f", same class {comparison.agreement:.1%}"

@@ -1,6 +1,6 @@
-"""Post-training quantisation to 8-bit integers, by NNCF, with accuracy held to what was there before.
+"""Post-training quantization to 8-bit integers, by NNCF, with accuracy held to what was there before.
 
-Of our networks the dense convolutions outside of D-Mixer's branches are quantised: MS-FFN's and STE's projections, and
+Of our networks the dense convolutions outside of D-Mixer's branches are quantized: MS-FFN's and STE's projections, and
 the patch embeddings. A depthwise convolution or a GELU takes as long in int8, and what is small or feeds a product of
 activations, as IDConv's and OSRA's projections do, costs more in conversions than it gains. Of other networks NNCF
 chooses.
@@ -19,9 +19,10 @@ from torch import Tensor
 
 from transxnet.data.image_set import ClassificationDataset, ImageSet
 from transxnet.data.module import evaluation_loader
-from transxnet.deploy import format_openvino
-from transxnet.deploy.calibration_images import Labelled
-from transxnet.deploy.exported import ExportedModel, entry
+from transxnet.deploy.export_format import import_package
+from transxnet.deploy.export_images import LabeledImages
+from transxnet.deploy.exported_model import ExportedModel, file_input
+from transxnet.deploy.format_openvino import OpenVinoFormat, read_model, save_model
 from transxnet.deploy.metadata import Metadata
 from transxnet.utils.errors import UserError
 from transxnet.utils.progress import PLAIN, progress_bar
@@ -42,14 +43,14 @@ _LEFT = {"Add", "AvgPool", "Concat", "GroupConvolution", "MVN", "MatMul", "Multi
 def quantize(
     floating: Path,
     path: Path,
-    images: Labelled,
+    images: LabeledImages,
     metadata: Metadata,
     allowed: float,
     console: Console,
 ) -> None:
     """Make an int8 model of a classifier's OpenVINO model.
 
-    Layers go back to higher precision, those first whose quantisation costs most, until no more accuracy is lost than
+    Layers go back to higher precision, those first whose quantization costs most, until no more accuracy is lost than
     is allowed.
 
     Args:
@@ -68,13 +69,13 @@ def quantize(
     before = _accuracy(floating, metadata, held_out, console)
     chosen = np.random.default_rng(0).permutation(len(train))[:CALIBRATION]
     calibration = train.subset(np.sort(chosen))
-    console.print(f"  quantising, calibrated on {len(calibration)} images of {where}", **PLAIN)
-    model = format_openvino.read(floating)
+    console.print(f"  quantizing, calibrated on {len(calibration)} images of {where}", **PLAIN)
+    model = read_model(floating)
     model = nncf.quantize_with_accuracy_control(
         model,
         nncf.Dataset(_Batches(metadata, calibration, 1), lambda item: item[0]),
         nncf.Dataset(_Batches(metadata, held_out, 1)),
-        ignored_scope=left_in_floating_point(model),
+        ignored_scope=ignored_scope(model),
         validation_fn=_validate,
         max_drop=allowed / 100,
         drop_type=nncf.DropType.ABSOLUTE,
@@ -82,11 +83,11 @@ def quantize(
     )
     small = "int8" if metadata.dtype == "float32" else f"int8-{metadata.dtype}"
     reduced = replace(metadata, dtype=small, versions={**metadata.versions, "nncf": nncf.__version__})
-    format_openvino.save(model, reduced.to_texts(), reduced.dtype, path)
+    save_model(model, reduced.to_texts(), reduced.dtype, path)
     after = _accuracy(path, reduced, held_out, console)
     console.print(
         f"  accuracy on {len(held_out):,} held-out images of {where}: {before:.2%} before, {after:.2%} in int8; "
-        f"{_quantised(model)}",
+        f"{_describe_quantized(model)}",
         **PLAIN,
     )
     if before - after > allowed / 100 + 1e-9:
@@ -96,8 +97,8 @@ def quantize(
         )
 
 
-def left_in_floating_point(model: Any) -> Any:
-    """What is not quantised.
+def ignored_scope(model: Any) -> Any:
+    """Choose the layers that stay in floating point.
 
     Args:
         model: an ``openvino.Model``.
@@ -141,7 +142,7 @@ class _Batches:
             raise IndexError(index)
         places = [min(index * self.size + i, len(self.dataset) - 1) for i in range(self.size)]
         images, labels, _ = zip(*(self.dataset[place] for place in places), strict=True)
-        return entry(torch.stack(images), self.metadata).numpy(), np.array(labels)
+        return file_input(torch.stack(images), self.metadata).numpy(), np.array(labels)
 
 
 def _validate(compiled: Any, items: Iterable[Any]) -> tuple[float, None]:
@@ -157,7 +158,7 @@ def _accuracy(path: Path, metadata: Metadata, images: ImageSet, console: Console
     """Share of images that a written file classifies right."""
     preprocessing = metadata.preprocessing
     assert preprocessing is not None
-    model = ExportedModel(path, metadata, format_openvino.Session(path, metadata.dtype))
+    model = ExportedModel(path, metadata, OpenVinoFormat().open(path, metadata.dtype))
     batches = evaluation_loader(images, preprocessing.transform(), metadata.batch or BATCH, workers=0)
     right = done = 0
     with progress_bar(console, f"accuracy in {metadata.dtype}", len(images)) as advance:
@@ -170,23 +171,20 @@ def _accuracy(path: Path, metadata: Metadata, images: ImageSet, console: Console
     return right / len(images)
 
 
-def _quantised(model: Any) -> str:
+def _describe_quantized(model: Any) -> str:
     """How much of a model is in int8, in words."""
     kinds = ("Convolution", "GroupConvolution", "MatMul")
     layers = [op for op in model.get_ops() if op.get_type_name() in kinds]
-    count = sum(_from_quantiser(op) for op in layers)
+    count = sum(_has_quantized_input(op) for op in layers)
     return f"{count} of {len(layers)} convolutions and matrix products are in int8"
 
 
-def _from_quantiser(op: Any) -> bool:
-    """Whether a layer's input was quantised."""
+def _has_quantized_input(op: Any) -> bool:
+    """Whether a layer's input was quantized."""
     return any(value.get_source_output().get_node().get_type_name() == "FakeQuantize" for value in op.inputs())
 
 
 def _package() -> Any:
-    try:
-        import nncf
-    except ImportError as error:
-        raise UserError("--int8 needs the package nncf: pip install 'transxnet[export]'") from error
+    nncf = import_package("nncf", "--int8 needs")
     nncf.set_log_level(logging.ERROR)
     return nncf

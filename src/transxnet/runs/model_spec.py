@@ -26,7 +26,7 @@ class Subject:
     Attributes:
         label: as the user named it, with the arguments that differ.
         trained: the model, in evaluation mode, on the CPU.
-        place: name of a part of it, see :func:`transxnet.analysis.network_parts.find_place`; empty for the last stage.
+        place: name of a part of it, see :func:`transxnet.analysis.network_parts.find_part`; empty for the last stage.
         untrained: whether its weights are random, so that it must be called untrained wherever it is shown.
     """
 

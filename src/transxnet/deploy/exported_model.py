@@ -2,24 +2,16 @@
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from transxnet.data.transforms import Preprocessing
-from transxnet.deploy.metadata import Metadata, described, format_of
-
-
-class Session(Protocol):
-    """A file that is open in its runtime."""
-
-    def __call__(self, images: Tensor) -> list[Tensor]:
-        """Its outputs for its input."""
-        ...
+from transxnet.deploy.export_format import Session
+from transxnet.deploy.format_registry import find_format
+from transxnet.deploy.metadata import Metadata
 
 
 @dataclass(frozen=True)
@@ -28,7 +20,7 @@ class ExportedModel:
 
     Attributes:
         path: of the file.
-        metadata: what the file says of itself.
+        metadata: of the file.
         session: the file, open in its runtime.
     """
 
@@ -65,18 +57,14 @@ class ExportedModel:
         """
         self._check(images)
         data = self.metadata
-        count, fixed = len(images), data.batch or max(1, len(images))
+        size = data.batch or len(images)
         parts = []
-        for chunk in images.split(fixed):
-            missing = fixed - len(chunk)
+        for chunk in images.split(size):
+            missing = size - len(chunk)
             whole = torch.cat([chunk, chunk[-1:].expand(missing, -1, -1, -1)]) if missing else chunk
-            parts.append([x[: len(x) - missing] for x in self.session(entry(whole, data))])
-        if data.task == "detect":
-            (outputs,) = parts
-        else:
-            outputs = [torch.cat(each) for each in zip(*parts, strict=True)]
-        assert data.task == "detect" or len(outputs[0]) == count
-        return outputs[0] if data.task in ("classify", "segment") else tuple(outputs)
+            parts.append([x[: len(x) - missing] for x in self.session(file_input(whole, data))])
+        outputs = tuple(torch.cat(each) for each in zip(*parts, strict=True))
+        return outputs[0] if data.task in ("classify", "segment") else outputs
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Of a classifier, softmax probabilities (N, K) of images as above."""
@@ -120,8 +108,8 @@ class ExportedModel:
                 raise ValueError(f"{self.path} takes images whose {name} is a multiple of 32, got {side}.")
 
 
-def entry(images: Tensor, metadata: Metadata) -> Tensor:
-    """What a file takes of normalised images (N, 3, H, W): them, or the bytes that they were."""
+def file_input(images: Tensor, metadata: Metadata) -> Tensor:
+    """Convert normalized images (N, 3, H, W) to the input of a file: themselves, or their uint8 values."""
     if metadata.input == "float32":
         return images.contiguous()
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (metadata.mean, metadata.std))
@@ -140,7 +128,7 @@ def load_exported(path: str | Path, threads: int = 0) -> ExportedModel:
         UserError: no such file, one of another origin, or its runtime is not installed.
     """
     path = Path(path)
-    return ExportedModel(path, *format_of(path).load(path, partial(described, path), threads))
+    return ExportedModel(path, *find_format(path).load(path, threads))
 
 
 def fit_for_detector(image: Tensor, metadata: Metadata) -> tuple[Tensor, tuple[float, float]]:

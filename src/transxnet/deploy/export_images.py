@@ -1,4 +1,4 @@
-"""Real pictures to check an exported file on, and labelled ones to quantise it with."""
+"""Real images to check an exported file on, and labeled images to quantize it with."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +24,8 @@ from transxnet.runs.training_data import open_data, trained_on
 from transxnet.utils.errors import UserError
 
 
-def real_pictures(trained: TrainedModel, data: str | None, count: int) -> tuple[list[Image.Image], str]:
-    """Different pictures, as many as there are up to a count, and where they are from.
+def real_images(trained: TrainedModel, data: str | None, count: int) -> tuple[list[Image.Image], str]:
+    """Different images, as many as there are up to a count, and where they are from.
 
     Those of DATA, else those that the model's run held out, else photographs of scikit-image.
 
@@ -49,12 +49,12 @@ def real_pictures(trained: TrainedModel, data: str | None, count: int) -> tuple[
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Labelled pictures, with the classes of a model.
+class LabeledImages:
+    """Labeled images, with the classes of a model.
 
     Attributes:
         train: to calibrate on.
-        held_out: to hold the accuracy on.
+        held_out: validation images, to measure the accuracy on.
         where: they are from.
     """
 
@@ -62,12 +62,12 @@ class Labelled:
     held_out: ImageSet
     where: str
 
-    def pictures(self, count: int) -> tuple[list[Image.Image], str]:
-        """As :func:`real_pictures`, of what is held out."""
+    def validation_images(self, count: int) -> tuple[list[Image.Image], str]:
+        """As :func:`real_images`, of what is held out."""
         return _some(_of_set(self.held_out), count, self.where), f"the held-out part of {self.where}"
 
 
-def labelled_pictures(trained: TrainedModel, data: str | None) -> Labelled:
+def labeled_images(trained: TrainedModel, data: str | None) -> LabeledImages:
     """Labelled pictures of DATA, as for training, or of the model's run, whose held-out part stays held out.
 
     Raises:
@@ -92,10 +92,10 @@ def labelled_pictures(trained: TrainedModel, data: str | None) -> Labelled:
         replace(part, labels=index[part.labels], class_names=trained.class_names)
         for part in (_stored(train, where), _stored(val, where))
     )
-    return Labelled(train, val, where)
+    return LabeledImages(train, val, where)
 
 
-def as_bytes(pictures: Sequence[Image.Image], size: tuple[int, int], batch: int) -> Tensor:
+def uint8_batch(pil_images: Sequence[Image.Image], size: tuple[int, int], batch: int) -> Tensor:
     """A batch of different images: (batch, height, width, 3) uint8.
 
     Where there are fewer pictures than are asked for, they come again, mirrored and shifted.
@@ -103,23 +103,23 @@ def as_bytes(pictures: Sequence[Image.Image], size: tuple[int, int], batch: int)
     height, width = size
     images = []
     for i in range(batch):
-        pixels = np.asarray(pictures[i % len(pictures)].resize((width, height), Image.Resampling.BICUBIC))
-        turn = i // len(pictures)
+        pixels = np.asarray(pil_images[i % len(pil_images)].resize((width, height), Image.Resampling.BICUBIC))
+        turn = i // len(pil_images)
         if turn:
             pixels = np.roll(pixels[:, ::-1] if turn % 2 else pixels, turn * 7, axis=1)
         images.append(torch.from_numpy(pixels.copy()))
     return torch.stack(images)
 
 
-def normalised(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+def normalize_images(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Bytes (N, H, W, 3) as a network's input (N, 3, H, W) float32."""
     unit = images.permute(0, 3, 1, 2).double() / 255
     mean_, std_ = (torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in (mean, std))
     return ((unit - mean_) / std_).float().contiguous()
 
 
-def _some(pictures: Iterator[Image.Image], count: int, where: str) -> list[Image.Image]:
-    found = list(islice(pictures, count))
+def _some(pil_images: Iterator[Image.Image], count: int, where: str) -> list[Image.Image]:
+    found = list(islice(pil_images, count))
     if not found:
         raise UserError(f"there is no picture that can be read in {where}. Give a folder of images as --data.")
     return found
@@ -166,7 +166,7 @@ def _photographs() -> Iterator[Image.Image]:
         import skimage
     except ImportError as error:
         raise UserError(
-            "an export is checked on real pictures: give a folder of images as --data, or install scikit-image's "
+            "an export is checked on real images: give a folder of images as --data, or install scikit-image's "
             "photographs: pip install 'transxnet[samples]'"
         ) from error
     return _readable(str(Path(skimage.__file__).parent / "data" / name) for name in PHOTOGRAPHS)

@@ -15,8 +15,8 @@ from transxnet.analysis.explain import class_index, explain, explain_picture, gr
 from transxnet.analysis.explain_cases import NothingFound, make_case
 from transxnet.analysis.explain_figure import overlay
 from transxnet.cli import main
-from transxnet.data.labels import imagenet_synsets
-from transxnet.data.transforms import Preprocessing
+from transxnet.data.formats.class_alignment import imagenet_synsets
+from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedSegmenter
 

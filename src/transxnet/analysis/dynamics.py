@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from transxnet.analysis.figure_files import as_bytes, check_free
 from transxnet.analysis.network_parts import watched
-from transxnet.data.image_files import find_images
-from transxnet.data.images import UnreadableImage, open_image
-from transxnet.data.transforms import Transform
+from transxnet.data.loading.preprocessing import Transform
+from transxnet.data.reading.image_decoding import UnreadableImage, open_image
+from transxnet.data.reading.image_search import find_images
 from transxnet.layers import DMixer
 from transxnet.runs.model_spec import find_subject
 from transxnet.utils.device import default_device

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from transxnet.analysis.figure_files import check_free
 from transxnet.analysis.network_parts import as_maps, find_place, watched
-from transxnet.data.image_files import FilesDataset, find_images
-from transxnet.data.transforms import Preprocessing
+from transxnet.data.datasets.unlabeled_dataset import UnlabeledDataset
+from transxnet.data.loading.preprocessing import Preprocessing
+from transxnet.data.reading.image_search import find_images
 from transxnet.models.create import one_sentence_of_sizes
 from transxnet.runs.model_spec import Subject, find_subject
 from transxnet.utils.device import default_device
@@ -187,7 +188,7 @@ def _average(subject: Subject, batches: Iterator[Tensor], progress: Callable[[in
 def _batches(paths: Sequence[str], preprocessing: Preprocessing, batch_size: int) -> Iterator[Tensor]:
     """The images that can be read, as the network takes them."""
     batch: list[Tensor] = []
-    for _, tensor, _ in FilesDataset(paths, preprocessing.transform(), batch_size):
+    for _, tensor, _ in UnlabeledDataset(paths, preprocessing.transform(), batch_size):
         batch += [] if tensor is None else [tensor]
         if len(batch) == batch_size:
             yield torch.stack(batch)

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from transxnet.analysis.explain_cases import NothingFound, make_case
 from transxnet.analysis.figure_files import check_free, write_figure
 from transxnet.analysis.network_parts import Place, as_maps, find_place, named_places
-from transxnet.data.image_files import find_images
-from transxnet.data.images import UnreadableImage, open_image
-from transxnet.data.labels import in_words
+from transxnet.data.formats.class_alignment import in_words
+from transxnet.data.reading.image_decoding import UnreadableImage, open_image
+from transxnet.data.reading.image_search import find_images
 from transxnet.metrics.detection import Found
 from transxnet.runs.load import TrainedModel
 from transxnet.runs.model_spec import backbone, find_subject

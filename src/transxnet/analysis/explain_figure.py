@@ -11,7 +11,7 @@ from PIL import Image
 
 from transxnet.analysis.explain import Explanation
 from transxnet.analysis.figure_files import MUTED, mark_untrained, paper_look, shut, write_text
-from transxnet.data.segmentation_set import IGNORE
+from transxnet.data.datasets.segmentation_dataset import IGNORE
 from transxnet.reports.drawing import draw_detections, draw_label_map
 
 COLOURS = "turbo"

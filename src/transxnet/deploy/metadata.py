@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from transxnet.data.transforms import Preprocessing, check_sides
+from transxnet.data.loading.preprocessing import Preprocessing, check_sides
 from transxnet.utils.errors import UserError
 
 PREFIX = "transxnet."

@@ -17,8 +17,8 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from transxnet.data.image_set import ClassificationDataset, ImageSet
-from transxnet.data.module import evaluation_loader
+from transxnet.data.datasets.classification_dataset import ClassificationDataset, ClassificationSet
+from transxnet.data.loading.loaders import evaluation_loader
 from transxnet.deploy import format_openvino
 from transxnet.deploy.calibration_images import Labelled
 from transxnet.deploy.exported import ExportedModel, entry
@@ -127,7 +127,7 @@ class _Batches:
         size: of the batches otherwise.
     """
 
-    def __init__(self, metadata: Metadata, images: ImageSet, size: int):
+    def __init__(self, metadata: Metadata, images: ClassificationSet, size: int):
         preprocessing = metadata.preprocessing
         assert preprocessing is not None
         self.metadata, self.size = metadata, metadata.batch or size
@@ -153,12 +153,14 @@ def _validate(compiled: Any, items: Iterable[Any]) -> tuple[float, None]:
     return right / total, None
 
 
-def _accuracy(path: Path, metadata: Metadata, images: ImageSet, console: Console) -> float:
+def _accuracy(path: Path, metadata: Metadata, images: ClassificationSet, console: Console) -> float:
     """Share of images that a written file classifies right."""
     preprocessing = metadata.preprocessing
     assert preprocessing is not None
     model = ExportedModel(path, metadata, format_openvino.Session(path, metadata.dtype))
-    batches = evaluation_loader(images, preprocessing.transform(), metadata.batch or BATCH, workers=0)
+    batches = evaluation_loader(
+        ClassificationDataset(images, preprocessing.transform()), metadata.batch or BATCH, workers=0
+    )
     right = done = 0
     with progress_bar(console, f"accuracy in {metadata.dtype}", len(images)) as advance:
         for batch, labels, _ in batches:

@@ -110,10 +110,7 @@ def open_data(
         about = dict(img_size=sample.img_size, hflip=sample.hflip)
         notes.append(f"Licence: {sample.licence}")
     if recognition.task == "classify":
-        splits = train_split, val_split
-        train, val, strata = _read_classes(recognition, sample, splits, num_classes)
-        if isinstance(sample, Sample):
-            val_fraction = sample.val_fraction
+        train, val = _read_classes(recognition, sample, (train_split, val_split), num_classes)
     else:
         train, val = _read_annotated(
             recognition, sample, findings, masks, zero_is_ignored, None, check_images, progress
@@ -127,9 +124,10 @@ def open_data(
     if isinstance(train, DetectionSet):
         notes += _check_objects(recognition.data, train)
     made = val is None
-    if made:
-        strata = strata if recognition.task == "classify" else _strata(train)
-        train, val = split_images(train, strata, val_fraction, seed, stored_split)
+    if isinstance(sample, Sample):
+        train, val = split_images(train, sample.strata, sample.val_fraction, seed, stored_split)
+    elif made:
+        train, val = split_images(train, _strata(train), val_fraction, seed, stored_split)
     else:
         val = val.with_classes(train.class_names, align_classes(train.class_names, val.class_names))
     if recognition.task == "classify" and check_images:
@@ -166,8 +164,7 @@ def open_evaluation_data(
     recognition = data if isinstance(data, Recognition) else recognize(data, task)
     progress = progress or _no_progress
     findings = Findings()
-    sample = _sample(recognition)
-    notes = [] if sample is None or recognition.task == "classify" else [f"Licence: {sample.licence}"]
+    notes: list[str] = []
     if recognition.format == "reader":
         images: Any = open_reader(recognition.data, split, class_names)
     elif recognition.format == "sample":
@@ -176,10 +173,12 @@ def open_evaluation_data(
         train_folder, val_folder = _parts(recognition, None)
         images = read_class_folders(val_folder or train_folder)
     else:
+        sample = _sample(recognition)
         train, val = _read_annotated(
             recognition, sample, findings, masks, zero_is_ignored, class_names, check_images, progress
         )
         images = train if val is None else val
+        notes += [] if sample is None else [f"Licence: {sample.licence}"]
         notes += findings.notes()
     if (by_number or isinstance(images, Stream)) and len(images.class_names) != len(class_names):
         raise UserError(f"{recognition.data} has {len(images.class_names)} classes, and the model {len(class_names)}.")
@@ -225,14 +224,14 @@ def _parts(recognition: Recognition, sample: Sample | DenseSample | None) -> Par
 
 def _read_classes(
     recognition: Recognition, sample: Any, splits: tuple[str, str], num_classes: int | None
-) -> tuple[Any, Any, Any]:
-    """The training part, the validation part and, where there is none, the strata to split by."""
+) -> tuple[Any, Any]:
+    """The training part, and the validation part if there is one."""
     if recognition.format == "reader":
         numbers = None if num_classes is None else [str(i) for i in range(num_classes)]
         train, val = (open_reader(recognition.data, split, numbers) for split in splits)
-        return train, val, None
+        return train, val
     if recognition.format == "sample":
-        return sample.images, None, sample.strata
+        return sample.images, None
     train_folder, val_folder = _parts(recognition, None)
     if train_folder is None:
         root = val_folder.parent
@@ -241,7 +240,7 @@ def _read_classes(
             f"train/ and val/ above them. Add {root / 'train'}, or give {val_folder} to train on a part of that."
         )
     train = read_class_folders(train_folder, minimum=2)
-    return train, None if val_folder is None else read_class_folders(val_folder), train.labels
+    return train, None if val_folder is None else read_class_folders(val_folder)
 
 
 def _read_annotated(
@@ -292,8 +291,10 @@ def _check_objects(data: str, images: DetectionSet) -> list[str]:
     return [f"no object to train on is of class {', '.join(map(repr, names))}"] if names else []
 
 
-def _strata(images: DetectionSet | SegmentationSet) -> np.ndarray:
-    """Each image's rarest class of objects; label maps are not balanced."""
+def _strata(images: ClassificationSet | DetectionSet | SegmentationSet) -> np.ndarray:
+    """Each image's class, or its rarest class of objects; label maps are not balanced."""
+    if isinstance(images, ClassificationSet):
+        return images.own_labels
     if isinstance(images, SegmentationSet):
         return np.zeros(len(images), int)
     labels = images.own_labels

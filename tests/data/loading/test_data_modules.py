@@ -1,3 +1,5 @@
+"""Batches of the three tasks, and exact resumption in the middle of an epoch."""
+
 import warnings
 
 import numpy as np
@@ -67,9 +69,8 @@ def test_processes_share_the_held_out_images(monkeypatch):
     found = []
     for rank in range(3):
         monkeypatch.setattr(samplers, "world", lambda rank=rank: (rank, 3))
-        found += [
-            p for _, _, batch in evaluation_loader(numbered(8).evaluation_dataset(plain), 2, 0) for p in batch.tolist()
-        ]
+        loader = evaluation_loader(numbered(8).evaluation_dataset(plain), 2, 0)
+        found += [position for _, _, batch in loader for position in batch.tolist()]
     assert sorted(found) == list(range(8))
 
 
@@ -93,18 +94,29 @@ def test_state_without_a_trainer_is_what_was_loaded():
     assert resumed.state_dict() == {"epoch": 3, "batches_done": 1}
 
 
+def summary(batch) -> list[float]:
+    """What tells one batch from another: ids or positions, and all values."""
+    if len(batch) == 3:
+        return [*batch[2].tolist(), batch[0].sum().item(), batch[1].sum().item()]
+    images, targets = batch
+    return [
+        *(t["image_id"] for t in targets),
+        *(t["boxes"].sum().item() for t in targets),
+        *(i.sum().item() for i in images),
+    ]
+
+
 class Recorder(LightningModule):
     """Trains nothing worth having and remembers the batches."""
 
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.seen: list[tuple[int, list[int], float]] = []
+        self.seen: list[tuple[int, list[float]]] = []
 
     def training_step(self, batch, _):
-        images, _, positions = batch
-        self.seen.append((self.current_epoch, positions.tolist(), images.sum().item()))
-        return (self.weight * images.mean()).sum()
+        self.seen.append((self.current_epoch, summary(batch)))
+        return self.weight.sum()
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.1)
@@ -127,7 +139,7 @@ class StopAfter(Callback):
             raise Interruption
 
 
-def fit(workers: int, checkpoint=None, callback: Callback | None = None) -> list[tuple[int, list[int], float]]:
+def fit(data, checkpoint=None, callback: Callback | None = None) -> list[tuple[int, list[float]]]:
     recorder = Recorder()
     trainer = Trainer(
         max_epochs=3,
@@ -142,7 +154,7 @@ def fit(workers: int, checkpoint=None, callback: Callback | None = None) -> list
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice
-        trainer.fit(recorder, data(workers), ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(recorder, data, ckpt_path=checkpoint, weights_only=True)
     return recorder.seen
 
 
@@ -153,12 +165,12 @@ def fit(workers: int, checkpoint=None, callback: Callback | None = None) -> list
     + [(steps, "on_train_epoch_end") for steps in (5, 10)],
 )
 def test_an_interrupted_training_sees_what_an_uninterrupted_one_would(steps, when, workers, tmp_path):
-    whole = fit(workers)
-    assert [epoch for epoch, _, _ in whole] == [0] * 5 + [1] * 5 + [2] * 5
+    whole = fit(data(workers))
+    assert [epoch for epoch, _ in whole] == [0] * 5 + [1] * 5 + [2] * 5
     path = tmp_path / "last.ckpt"
     with pytest.raises(Interruption):
-        fit(workers, callback=StopAfter(steps, when, path))
-    assert fit(workers, checkpoint=path) == whole[steps:]
+        fit(data(workers), callback=StopAfter(steps, when, path))
+    assert fit(data(workers), checkpoint=path) == whole[steps:]
 
 
 def of_shards(source: DataSource, batch_size: int, workers: int) -> ClassificationData:
@@ -174,9 +186,7 @@ def test_an_epoch_of_shards_is_every_sample_once_over_all_processes_and_workers(
         together = []
         for rank in range(3):
             monkeypatch.setattr(samplers, "world", lambda rank=rank: (rank, 3))
-            loader = ClassificationData(
-                source.train, source.val, first_value, first_value, 2, workers, seed=0
-            ).train_dataloader()
+            loader = of_shards(source, 2, workers).train_dataloader()
             loader.sampler.set_epoch(epoch)
             together += drawn(loader)
         assert len(together) == len(set(together)) == 12  # of 13, whole batches on each process
@@ -187,9 +197,7 @@ def test_an_epoch_of_shards_is_every_sample_once_over_all_processes_and_workers(
 
 def test_an_interrupted_epoch_of_shards_goes_on_with_the_next_batch(shards):
     source = open_data(shards(train=[9, 1, 14], validation=[2]), num_classes=3)
-    whole, resumed = (
-        ClassificationData(source.train, source.val, first_value, first_value, 4, 0, seed=5) for _ in range(2)
-    )
+    whole, resumed = (of_shards(source, 4, 0) for _ in range(2))
     resumed.load_state_dict({"epoch": 1, "batches_done": 2})
     loaders = whole.train_dataloader(), resumed.train_dataloader()
     for loader in loaders:
@@ -297,53 +305,6 @@ def test_processes_train_on_different_images(coco, monkeypatch):
     assert not set(ids[0]) & set(ids[1])
 
 
-def summary(batch) -> list[float]:
-    """What tells one batch from another: ids or positions, and all values."""
-    if len(batch) == 3:
-        return [*batch[2].tolist(), batch[0].sum().item(), batch[1].sum().item()]
-    images, targets = batch
-    return [
-        *(t["image_id"] for t in targets),
-        *(t["boxes"].sum().item() for t in targets),
-        *(i.sum().item() for i in images),
-    ]
-
-
-class DenseRecorder(LightningModule):
-    """Trains nothing worth having and remembers the batches."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.seen: list[tuple[int, list[float]]] = []
-
-    def training_step(self, batch, _):
-        self.seen.append((self.current_epoch, summary(batch)))
-        return self.weight.sum()
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), 0.1)
-
-
-def fit_dense(data, checkpoint=None, callback: Callback | None = None) -> list[tuple[int, list[float]]]:
-    recorder = DenseRecorder()
-    trainer = Trainer(
-        max_epochs=3,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        limit_val_batches=0,
-        callbacks=[callback] if callback else [],
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's advice
-        trainer.fit_dense(recorder, data, ckpt_path=checkpoint, weights_only=True)
-    return recorder.seen
-
-
 @pytest.mark.parametrize("kind", ["detection", "segmentation"])
 @pytest.mark.parametrize(
     ("steps", "when", "workers"),
@@ -353,13 +314,13 @@ def test_interrupted_dense_training_sees_the_same_batches(kind, steps, when, wor
     def data():
         return detection(coco, workers, masks=True) if kind == "detection" else segmentation(maps, workers)
 
-    whole = fit_dense(data())
+    whole = fit(data())
     assert [epoch for epoch, _ in whole] == [0] * 5 + [1] * 5 + [2] * 5
     assert whole[0][1] != whole[5][1]
     path = tmp_path / "last.ckpt"
     with pytest.raises(Interruption):
-        fit_dense(data(), callback=StopAfter(steps, when, path))
-    assert fit_dense(data(), checkpoint=path) == whole[steps:]
+        fit(data(), callback=StopAfter(steps, when, path))
+    assert fit(data(), checkpoint=path) == whole[steps:]
 
 
 def test_dense_state_without_a_trainer_is_what_was_loaded(coco):

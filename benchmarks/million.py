@@ -58,22 +58,23 @@ def measure(photos: Path, count: int, workers: int, look: bool) -> dict[str, flo
     """All figures for one number of images, in this process."""
     from torchvision.transforms.functional import pil_to_tensor
 
-    from transxnet.data.module import ClassificationData
-    from transxnet.data.sources import open_source, without_unreadable
+    from transxnet.data.formats.unreadable_images import drop_unreadable
+    from transxnet.data.loading.data_modules import ClassificationData
+    from transxnet.data.open_data import open_data
     from transxnet.data.split import write_split
     from transxnet.training.plan import make_plan  # noqa: F401  # loads all that a training loads
 
     before, peak_before, start = own_mib(), peak_mib(), time.perf_counter()
-    source = open_source(str(photos))
+    source = open_data(str(photos), check_images=False)
     opened = time.perf_counter()
     after_open = own_mib()
     parts = {"train": source.train, "val": source.val}
     write_split(photos.parent / "split.csv", {name: map(p.name, range(len(p))) for name, p in parts.items()})
     written = time.perf_counter()
     if look:
-        without_unreadable(source.train, source.val)
+        drop_unreadable(source.train, source.val)
     looked = time.perf_counter()
-    data = ClassificationData(source, pil_to_tensor, pil_to_tensor, 32, workers, seed=0)
+    data = ClassificationData(source.train, source.val, pil_to_tensor, pil_to_tensor, 32, workers, seed=0)
     loader = iter(data.train_dataloader())
     next(loader)
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()

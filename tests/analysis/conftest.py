@@ -3,7 +3,7 @@
 import pytest
 
 from transxnet import TransXNetFeatures, create_model
-from transxnet.data.transforms import Preprocessing
+from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.heads import RetinaNet, SemanticFPN
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedSegmenter
 

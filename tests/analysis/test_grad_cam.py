@@ -11,7 +11,7 @@ from transxnet.analysis import grad_cam as grad_cam_module
 from transxnet.analysis.explanation_targets import NothingToExplain
 from transxnet.analysis.grad_cam import explain_image, find_class, grad_cam
 from transxnet.cli import main
-from transxnet.data.labels import imagenet_synsets
+from transxnet.data.formats.class_alignment import imagenet_synsets
 from transxnet.heads import MaskRCNN
 from transxnet.runs.load import TrainedClassifier, TrainedDetector
 

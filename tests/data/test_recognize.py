@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from tests.helpers.annotated import box, image, voc_object, write_coco, write_map, write_picture, write_voc
-from transxnet.data.recognize import recognise
+from tests.helpers.annotated import box, image, voc_object, write_coco, write_image, write_map, write_voc
+from transxnet.data.recognize import recognize
 from transxnet.utils.errors import UserError
 
 MAP = np.array([[0, 1]], np.uint8)
 
 
 def coco(root):
-    write_coco(root / "annotations/instances_train.json", [image(1)], [box(1, 1)], pictures=root / "train")
+    write_coco(root / "annotations/instances_train.json", [image(1)], [box(1, 1)], image_folder=root / "train")
 
 
 def voc(root):
@@ -17,12 +17,12 @@ def voc(root):
 
 
 def maps(root):
-    write_map(root / "masks/a.png", MAP, picture=root / "images/a.jpg")
+    write_map(root / "masks/a.png", MAP, image_path=root / "images/a.jpg")
 
 
 def classes(root):
-    write_picture(root / "cat/1.png")
-    write_picture(root / "dog/1.png")
+    write_image(root / "cat/1.png")
+    write_image(root / "dog/1.png")
 
 
 @pytest.mark.parametrize(
@@ -34,36 +34,36 @@ def classes(root):
         (classes, "class folders", "classify", "it holds folders"),
     ],
 )
-def test_data_is_recognised_and_it_is_said_by_what(write, format, task, why, tmp_path):
+def test_data_is_recognized_and_it_is_said_by_what(write, format, task, why, tmp_path):
     write(tmp_path)
-    found = recognise(str(tmp_path))
+    found = recognize(str(tmp_path))
     assert (found.format, found.task) == (format, task)
     assert why in found.why
-    assert recognise(str(tmp_path), task) == found
+    assert recognize(str(tmp_path), task) == found
 
 
 @pytest.mark.parametrize(("name", "task"), [("elpv", "classify"), ("scenes", "detect"), ("hfds/x", "classify")])
-def test_names_are_recognised_without_opening_them(name, task, monkeypatch, tmp_path):
+def test_names_are_recognized_without_opening_them(name, task, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert recognise(name).task == task
+    assert recognize(name).task == task
     assert not (tmp_path / "cache").exists()
 
 
 def test_one_folder_may_serve_several_tasks(tmp_path):
     coco(tmp_path)
     maps(tmp_path)
-    assert recognise(str(tmp_path)).task == "detect"
-    assert recognise(str(tmp_path), "detect").format == "coco"
-    assert recognise(str(tmp_path), "segment").format == "label maps"
-    assert recognise("scenes", "segment").format == "label maps"
+    assert recognize(str(tmp_path)).task == "detect"
+    assert recognize(str(tmp_path), "detect").format == "coco"
+    assert recognize(str(tmp_path), "segment").format == "label maps"
+    assert recognize("scenes", "segment").format == "label maps"
 
 
-def test_an_annotation_file_is_recognised(tmp_path):
+def test_an_annotation_file_is_recognized(tmp_path):
     coco(tmp_path)
-    assert recognise(str(tmp_path / "annotations/instances_train.json")).format == "coco"
+    assert recognize(str(tmp_path / "annotations/instances_train.json")).format == "coco"
     with pytest.raises(UserError, match=r"1\.png is a file, and no annotation file"):
-        recognise(str(tmp_path / "train/1.png"))
+        recognize(str(tmp_path / "train/1.png"))
 
 
 def test_data_for_another_task_is_an_error(tmp_path):
@@ -72,20 +72,20 @@ def test_data_for_another_task_is_an_error(tmp_path):
         UserError,
         match=r"is not for the task 'detect' but for 'segment': .*masks.* Accepted for 'detect': a folder in COCO",
     ):
-        recognise(str(tmp_path), "detect")
+        recognize(str(tmp_path), "detect")
     with pytest.raises(UserError, match="task must be 'detect' or 'segment' or 'classify', got 'count'"):
-        recognise(str(tmp_path), "count")
+        recognize(str(tmp_path), "count")
 
 
 @pytest.mark.parametrize(("name", "meant"), [("scene", "scenes"), ("elvp", "elpv"), ("", None)])
 def test_no_such_data_is_an_error_with_the_nearest(name, meant, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=f"there is no folder and no sample '{name}'") as raised:
-        recognise(name)
+        recognize(name)
     assert meant is None or f"Did you mean {meant!r}" in str(raised.value)
 
 
 def test_a_folder_wins_over_a_sample_of_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     classes(tmp_path / "scenes")
-    assert recognise("scenes").task == "classify"
+    assert recognize("scenes").task == "classify"

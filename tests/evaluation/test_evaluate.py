@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.helpers import fill
 from tests.helpers.class_folders import write_photos
-from transxnet.data.labels import imagenet_synsets
+from transxnet.data.formats.class_alignment import imagenet_synsets
 from transxnet.evaluation.evaluate import evaluate
 from transxnet.prediction.predict import predict
 from transxnet.utils.errors import UserError

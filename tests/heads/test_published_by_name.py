@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from tests.helpers import published
-from transxnet.data.class_names import COCO_CLASSES
+from transxnet.data.formats.class_names import COCO_CLASSES
 from transxnet.evaluation.evaluate import evaluate
 from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN, create_detector, create_segmenter
 from transxnet.prediction.dense import label_pixels

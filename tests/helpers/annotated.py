@@ -11,7 +11,7 @@ from PIL import Image
 CATEGORIES = [dict(id=3, name="dog"), dict(id=7, name="cat"), dict(id=1, name="ant")]
 
 
-def write_picture(path: Path, width: int = 40, height: int = 30, value: int = 100) -> Path:
+def write_image(path: Path, width: int = 40, height: int = 30, value: int = 100) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (width, height), (value, value, value)).save(path)
     return path
@@ -31,24 +31,24 @@ def write_coco(
     images: Sequence[dict],
     annotations: Sequence[dict],
     categories: Sequence[dict] = CATEGORIES,
-    pictures: Path | None = None,
+    image_folder: Path | None = None,
 ) -> Path:
-    """An annotation file and, in a folder, the pictures that it names."""
+    """An annotation file and, in a folder, the images that it names."""
     file.parent.mkdir(parents=True, exist_ok=True)
     content = dict(images=list(images), annotations=list(annotations), categories=list(categories))
     file.write_text(json.dumps(content))
-    if pictures is not None:
+    if image_folder is not None:
         for entry in images:
-            write_picture(pictures / entry["file_name"], entry.get("width", 40), entry.get("height", 30))
+            write_image(image_folder / entry["file_name"], entry.get("width", 40), entry.get("height", 30))
     return file
 
 
-def write_map(path: Path, values: np.ndarray, picture: Path | None = None) -> Path:
-    """A label map and, on request, a photograph of its size."""
+def write_map(path: Path, values: np.ndarray, image_path: Path | None = None) -> Path:
+    """A label map and, on request, an image of its size."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(values).save(path)
-    if picture is not None:
-        write_picture(picture, values.shape[1], values.shape[0])
+    if image_path is not None:
+        write_image(image_path, values.shape[1], values.shape[0])
     return path
 
 
@@ -60,8 +60,8 @@ def voc_object(name: str, corners: Sequence[Any], difficult: int = 0) -> str:
 
 
 def write_voc(root: Path, stem: str, *objects: str, width: int = 40, height: int = 30) -> None:
-    """An annotation file and its picture."""
-    write_picture(root / "JPEGImages" / f"{stem}.jpg", width, height)
+    """An annotation file and its image."""
+    write_image(root / "JPEGImages" / f"{stem}.jpg", width, height)
     (root / "Annotations").mkdir(exist_ok=True)
     size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
     (root / "Annotations" / f"{stem}.xml").write_text(f"<annotation>{size}{''.join(objects)}</annotation>")

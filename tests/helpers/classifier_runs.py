@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from transxnet.data.transforms import Preprocessing
+from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.runs.load import save_model
 from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import config_of

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, features
 
-from transxnet.data.images import EXTENSIONS
+from transxnet.data.reading.image_decoding import EXTENSIONS
 
 ENDINGS = sorted(EXTENSIONS)
 

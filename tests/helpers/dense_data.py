@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from transxnet.data.masks import encode_mask
+from transxnet.data.reading.masks import encode_mask
 
 QUICK = dict(model="test_resnet", batch_size=2, epochs=2, workers=0, accelerator="cpu")
 DETECT = QUICK | dict(task="detect", min_size=64)

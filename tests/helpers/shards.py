@@ -6,6 +6,14 @@ import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import pytest
+import timm
+from packaging import version
+from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
+
+from transxnet.data.formats.timm_readers import Stream
+
 Members = Iterable[tuple[str, bytes]]
 
 
@@ -41,3 +49,34 @@ def write_shards(folder: Path, splits: Mapping[str, Sequence[Sequence[tuple[byte
         info[split] = dict(name=split, num_samples=sum(lengths), filenames=names, shard_lengths=lengths)
     (folder / "_info.json").write_text(json.dumps({"splits": info}))
     return f"wds/{folder}"
+
+
+NUMBERS = ["0", "1", "2"]
+"""Names of three classes that have none."""
+
+OLD_READERS = version.parse(timm.__version__) < version.parse("1.0.31")
+UNNAMED = pytest.mark.skipif(OLD_READERS, reason="timm's older reader opens no Hugging Face labels without names")
+
+
+def encode(image: Image.Image, form: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def solid(value: int) -> bytes:
+    return encode(Image.new("RGB", (4, 4), (value, value, value)))
+
+
+def first_value(picture: Image.Image):
+    """A transform that keeps what tells one solid picture from another."""
+    return pil_to_tensor(picture)[0, 0, 0]
+
+
+def stream_of_shards(data: str, split: str, size: int) -> Stream:
+    """Shards read from front to back, as TensorFlow's data sets are, which the tests lack."""
+    return Stream(data, split, size, NUMBERS)
+
+
+def drawn(loader) -> list[int]:
+    return [value for image, _, _ in loader for value in image.tolist()]

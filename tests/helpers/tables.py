@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from transxnet.data.images import open_image
-from transxnet.data.transforms import Preprocessing
+from transxnet.data.loading.preprocessing import Preprocessing
+from transxnet.data.reading.image_decoding import open_image
 from transxnet.runs.load import save_model
 from transxnet.runs.run_folder import Run
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from transxnet.data.coco import read_coco
-from transxnet.data.coco_folders import find_coco
-from transxnet.data.detection_set import DetectionSet
-from transxnet.data.findings import Findings
-from transxnet.data.masks import decode_mask, encode_mask
+from transxnet.data.datasets.detection_dataset import DetectionSet
+from transxnet.data.formats.coco import read_coco
+from transxnet.data.formats.coco_folders import find_coco
+from transxnet.data.formats.findings import Findings
+from transxnet.data.reading.masks import decode_mask, encode_mask
 from transxnet.metrics.detection import DetectionEvaluation, DetectionScore, Found, coco_results, image_f1
 
 COCO = pytest.importorskip("pycocotools.coco").COCO

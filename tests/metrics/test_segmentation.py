@@ -5,7 +5,8 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from transxnet.data.segmentation_set import SegmentationSet
+from transxnet.data.datasets.image_collection import FileImages
+from transxnet.data.datasets.segmentation_dataset import SegmentationSet
 from transxnet.metrics.segmentation import SegmentationScore, class_figures, confusion, segmentation_figures
 
 NAMES = ["sky", "road", "tree", "never"]
@@ -13,7 +14,7 @@ NAMES = ["sky", "road", "tree", "never"]
 
 def score(*pairs: tuple[np.ndarray, np.ndarray], names=NAMES):
     stems = [str(i) for i in range(len(pairs))]
-    images = SegmentationSet(stems, stems, stems, list(names), np.arange(256, dtype=np.uint8))
+    images = SegmentationSet(FileImages(stems), stems, list(names), stems, np.arange(256, dtype=np.uint8))
     result = SegmentationScore(images)
     for predicted, labels in pairs:
         result.update(np.array(predicted, np.uint8), np.array(labels, np.uint8))

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tests.helpers.dense_data import squares as draw
-from transxnet.data.masks import decode_mask
+from transxnet.data.reading.masks import decode_mask
 from transxnet.prediction.dense import find_objects, label_pixels
 from transxnet.prediction.predict import predict
 from transxnet.runs.load import load_trained

@@ -20,9 +20,9 @@ from PIL import Image
 from tests.helpers.shards import write_shard
 from tests.helpers.tables import CLASSES, picture, pieces_of, write_pictures, write_run
 from transxnet.cli import main
-from transxnet.data import image_files
-from transxnet.data.images import open_image
-from transxnet.data.transforms import Preprocessing
+from transxnet.data.datasets import unlabeled_dataset
+from transxnet.data.loading.preprocessing import Preprocessing
+from transxnet.data.reading.image_decoding import open_image
 from transxnet.prediction import classifier_backends, parquet, work_folder
 from transxnet.prediction.classifier_backends import classifier_predictor, exported_predictor, load_predictor
 from transxnet.prediction.predict import predict
@@ -69,7 +69,7 @@ def opened(monkeypatch) -> list:
         paths.append(source)
         return open_image(source)
 
-    monkeypatch.setattr(image_files, "open_image", note)
+    monkeypatch.setattr(unlabeled_dataset, "open_image", note)
     return paths
 
 
@@ -185,7 +185,7 @@ def predict_slowly(run, inputs, arguments):
         time.sleep(0.05)
         return open_image(path)
 
-    image_files.open_image = slow
+    unlabeled_dataset.open_image = slow
     predict(run, inputs, **arguments)
 
 
@@ -262,7 +262,7 @@ def test_stopping_says_how_to_go_on_and_other_options_are_refused(
         return open_image(path)
 
     with monkeypatch.context() as context:
-        context.setattr(image_files, "open_image", stop)
+        context.setattr(unlabeled_dataset, "open_image", stop)
         with pytest.raises(Interrupted, match=r"stopped with 12 of 21 images done, .* Run the same command again"):
             table()
     assert pieces_of(tmp_path / "results.parquet") == ["00000000.parquet", "00000001.parquet"]
@@ -294,7 +294,7 @@ def test_what_was_begun_does_not_go_on_with_other_names_or_preprocessing(
 
     same = shutil.copytree(run, tmp_path / "same")
     with monkeypatch.context() as context:
-        context.setattr(image_files, "open_image", stop)
+        context.setattr(unlabeled_dataset, "open_image", stop)
         with pytest.raises(Interrupted):
             table(model=same)
     description = json.loads((same / "model.json").read_text())

@@ -10,7 +10,7 @@ from PIL import Image
 
 import transxnet
 from tests.helpers.class_folders import QUICK, write_photos
-from transxnet.data.image_files import find_images
+from transxnet.data.reading.image_search import find_images
 from transxnet.prediction.classes import predict_images
 from transxnet.prediction.classifier_backends import load_predictor
 from transxnet.prediction.predict import predict
@@ -88,7 +88,7 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(pictures):
 
 def test_images_are_read_as_they_are_asked_for(photos_run, pictures, monkeypatch):
     opened = []
-    module = "transxnet.data.image_files.open_image"
+    module = "transxnet.data.datasets.unlabeled_dataset.open_image"
     monkeypatch.setattr(module, lambda path: opened.append(path) or Image.new("RGB", (32, 32)))
     answers = predict_images(load_predictor(photos_run.path), [pictures], batch_size=2)
     next(answers)

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from tests.helpers.html_page import Page
-from transxnet.data.detection_set import DetectionSet, Objects, Segmentations
+from transxnet.data.datasets.detection_dataset import DetectionSet, Objects, Segmentations
+from transxnet.data.datasets.image_collection import FileImages
 from transxnet.metrics.detection import DetectionEvaluation, Found
 from transxnet.reports import Report, render
 from transxnet.reports.drawing import palette
@@ -53,7 +54,7 @@ def detections(
     boxes = np.tile(np.array([[40, 30, 100, 90]], np.float32), (num_images, 1))
     labels = np.arange(num_images) % (num_classes - 1) + 1
     images = DetectionSet(
-        paths=[str(folder / f"{i}.png") for i in range(num_images)],
+        storage=FileImages([str(folder / f"{i}.png") for i in range(num_images)]),
         names=[f"image {i:02d}" for i in range(num_images)],
         sizes=np.tile(SIZE, (num_images, 1)),
         image_ids=np.arange(num_images),

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.helpers.html_page import Page
-from transxnet.data.segmentation_set import IGNORE, SegmentationSet
+from transxnet.data.datasets.image_collection import FileImages
+from transxnet.data.datasets.segmentation_dataset import IGNORE, SegmentationSet
 from transxnet.metrics.segmentation import SegmentationEvaluation, SegmentationScore
 from transxnet.reports import Report, render
 from transxnet.reports.drawing import palette
@@ -37,7 +38,7 @@ def segments(folder: Path, wrong: list[int], num_classes: int = 2) -> Segmentati
     lookup = np.full(256, IGNORE, np.uint8)
     lookup[:num_classes] = np.arange(num_classes)
     images = SegmentationSet(
-        paths=[str(folder / f"{i}.png") for i in range(len(wrong))],
+        storage=FileImages([str(folder / f"{i}.png") for i in range(len(wrong))]),
         map_paths=[str(folder / f"{i}-labels.png") for i in range(len(wrong))],
         names=[f"photograph {i}" for i in range(len(wrong))],
         class_names=[f"kind {i}" for i in range(num_classes)],

@@ -5,11 +5,10 @@ import json
 import numpy as np
 import pytest
 
-import transxnet.data.recognize as recognise
 from tests.helpers.class_folders import QUICK as CLASSIFY
 from tests.helpers.dense_data import DETECT, QUICK, SEGMENT
-from transxnet.data import dense_sources
-from transxnet.data.samples import DenseSample
+from transxnet.data import open_data, recognize
+from transxnet.data.samples.builtin_samples import DenseSample
 from transxnet.runs.task_configs import ClassifyConfig, DetectConfig, SegmentConfig
 from transxnet.training.plan import make_plan
 from transxnet.training.train import train
@@ -70,9 +69,8 @@ def test_the_rate_drops_to_a_tenth_at_each_milestone_as_published(maps, tmp_path
 def test_a_sample_with_digits_is_not_mirrored(hflip, squares, maps, quiet, monkeypatch):
     for data, config in ((squares, DetectConfig), (maps, SegmentConfig)):
         sample = {"scenes": lambda data=data: DenseSample(data, "none", 64, hflip)}
-        monkeypatch.setattr(dense_sources, "DENSE_SAMPLES", sample)
-        monkeypatch.setattr(recognise, "DENSE_SAMPLES", sample)
-        monkeypatch.setattr(dense_sources, "recognise", recognised_as(data))
+        monkeypatch.setattr(open_data, "DENSE_SAMPLES", sample)
+        monkeypatch.setattr(recognize, "DENSE_SAMPLES", sample)
         plan = make_plan(config("scenes", model="test_resnet", accelerator="cpu"), quiet)
         assert plan.config.hflip == hflip
         assert (getattr(plan.config, "min_size", None) or plan.config.crop) == 64
@@ -81,12 +79,6 @@ def test_a_sample_with_digits_is_not_mirrored(hflip, squares, maps, quiet, monke
         assert (
             make_plan(config("scenes", model="test_resnet", accelerator="cpu", hflip=0.25), quiet).config.hflip == 0.25
         )
-
-
-def recognised_as(folder):
-    return lambda data, task=None: recognise.Recognition(
-        *{"detect": ("coco", "detect"), "segment": ("label maps", "segment")}[task], "it is a sample"
-    )
 
 
 def test_the_handwritten_digits_are_not_mirrored_either(quiet):

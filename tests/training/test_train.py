@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import transxnet
 from tests.helpers.class_folders import QUICK, write_photos
-from transxnet.data.transforms import Preprocessing
+from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.training.plan import make_plan
 from transxnet.training.train import train

@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.helpers.bounded_child import table, try_all
-from transxnet.data.class_names import read_class_names
-from transxnet.data.coco import read_coco
-from transxnet.data.coco_folders import find_coco
-from transxnet.data.dense_sources import open_dense_source
-from transxnet.data.detection_set import DetectionSet
-from transxnet.data.findings import Findings, Problem
-from transxnet.data.images import UnreadableImage
-from transxnet.data.masks import BadMask, check_mask, decode_mask
+from transxnet.data.datasets.detection_dataset import DetectionSet
+from transxnet.data.formats.class_names import read_class_names
+from transxnet.data.formats.coco import read_coco
+from transxnet.data.formats.coco_folders import find_coco
+from transxnet.data.formats.findings import Findings, Problem
+from transxnet.data.formats.voc import find_voc, read_voc
+from transxnet.data.open_data import open_data
+from transxnet.data.reading.image_decoding import UnreadableImage
+from transxnet.data.reading.masks import BadMask, check_mask, decode_mask
 from transxnet.data.split import read_split
-from transxnet.data.voc import find_voc, read_voc
 from transxnet.utils.errors import UserError
 
 SIZE = (30, 40)  # height, width
@@ -371,16 +371,16 @@ def test_pipes_in_the_place_of_annotations_do_not_hang(voc):
 @pytest.mark.parametrize("name", ["../1.png", "..\\1.png", "a/../../1.png", "/home/somebody/1.png"])
 def test_of_images_with_paths_in_their_names_the_one_in_the_folder_is_meant(name, pictures):
     """Annotation files of others may say where images lay on their machines."""
-    assert read_renamed(pictures, name).paths[0] == str(pictures / "1.png")
+    assert read_renamed(pictures, name).storage.paths[0] == str(pictures / "1.png")
 
 
 def test_what_is_found_by_a_path_is_opened_as_an_image_and_no_more(pictures, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "secret"
     elsewhere.write_text("a password")
     images = read_renamed(pictures, str(elsewhere))
-    assert images.paths[0] == str(elsewhere)
+    assert images.storage.paths[0] == str(elsewhere)
     with pytest.raises(UnreadableImage, match="not an image file"):
-        images.picture(0)
+        images.image(0)
 
 
 def read_renamed(pictures: Path, name: str) -> DetectionSet:
@@ -414,4 +414,4 @@ def test_a_data_set_of_annotations_is_refused_as_a_whole(pictures):
     """The way that a user takes."""
     (pictures / "instances.json").write_text(json.dumps(whole()).replace('"bbox": [', '"bbox": [1e999, '))
     with pytest.raises(UserError, match=r"3 of 3 objects can't be used(.|\n)*3 boxes are not four finite numbers"):
-        open_dense_source(str(pictures))
+        open_data(str(pictures))

@@ -13,12 +13,17 @@ from PIL import Image
 
 from tests.helpers.bounded_child import table, try_all
 from tests.helpers.corpus import Broken, broken_image
-from transxnet.data.folders import glob_files, read_class_folders
-from transxnet.data.image_files import find_images
-from transxnet.data.images import MAX_BYTES, UnreadableImage, check_header, open_image
-from transxnet.data.photographs import upright_size
-from transxnet.data.segmentation_set import read_label_map
-from transxnet.data.sources import without_unreadable
+from transxnet.data.formats.class_folders import read_class_folders
+from transxnet.data.formats.unreadable_images import drop_unreadable
+from transxnet.data.reading.file_search import glob_files
+from transxnet.data.reading.image_decoding import (
+    MAX_BYTES,
+    UnreadableImage,
+    open_image,
+    read_label_map,
+    upright_size,
+)
+from transxnet.data.reading.image_search import find_images
 from transxnet.utils.errors import UserError
 
 NO_MEMORY = "refused for want of memory"
@@ -41,7 +46,6 @@ def outcome_of(folder: Path, case: Broken) -> str:
         _says_why(error)
         outcome = NO_MEMORY if "MemoryError" in str(error) else "refused"
     for look in (
-        check_header,
         lambda file: upright_size(str(file), full=False),
         lambda file: read_label_map(str(file)),
     ):
@@ -114,9 +118,9 @@ def test_pipes_devices_and_links_do_not_hang_and_are_listed(tmp_path):
         for number in range(200):
             Image.new("RGB", (4, 4), (number, 0, 0)).save(tmp_path / name / f"{number:03d}.bmp")
     odd = odd_files(tmp_path / "cat")
-    (left,), notes = without_unreadable(read_class_folders(tmp_path))
+    (left,), notes = drop_unreadable(read_class_folders(tmp_path))
     assert len(left) == 400
-    assert notes[0].startswith(f"{len(odd)} unreadable images are left out")
+    assert notes[0].startswith(f"{len(odd)} images can't be read, left out")
     for name in odd:
         assert f"cat/{name}: " in notes[0]
 
@@ -172,10 +176,10 @@ def test_a_folder_that_is_very_deep_is_searched(tmp_path):
 
 @pytest.mark.parametrize("name", ["x" * 5000, "x\0y", "\ud800"])
 def test_names_that_no_file_can_have_are_said_not_to_be_there(name):
-    from transxnet.data.recognize import recognise
+    from transxnet.data.recognize import recognize
     from transxnet.runs.load import load_trained
 
-    for use in (lambda: list(find_images([name])), lambda: recognise(name), lambda: load_trained(name)):
+    for use in (lambda: list(find_images([name])), lambda: recognize(name), lambda: load_trained(name)):
         with pytest.raises(UserError, match="there is no"):
             use()
 
@@ -200,7 +204,7 @@ def test_without_permission_everything_says_so(open_folder):
         (tmp_path / locked).chmod(0)
 
     def attempt(case: str) -> str:
-        from transxnet.data.recognize import recognise
+        from transxnet.data.recognize import recognize
 
         if os.geteuid() == 0:
             os.setegid(65534)
@@ -213,7 +217,7 @@ def test_without_permission_everything_says_so(open_folder):
             elif case == "search":
                 list(find_images([tmp_path / "closed"]))
             else:
-                recognise(str(tmp_path / "json"))
+                recognize(str(tmp_path / "json"))
         except (UnreadableImage, UserError) as error:
             return "said" if "ermission" in str(error) else str(error)
         return "read"

@@ -8,7 +8,7 @@ import pytest
 from tests.helpers.class_folders import write_photos
 from tests.helpers.dense_data import write_squares
 from tests.helpers.web_runs import make_run
-from transxnet.data import images
+from transxnet.data.reading import image_decoding
 from transxnet.data.split import read_split
 from transxnet.runs.load import TrainedModel, load_trained
 from transxnet.utils.errors import UserError
@@ -57,8 +57,10 @@ def test_no_more_of_a_detector_s_pictures_are_decoded_than_are_shown(boxes_run, 
     data = write_squares(tmp_path / "squares", 6, 0) / "train"
     split_run = make_run(tmp_path / "run", data, task="detect", min_size=32, val_fraction=0.5)
     decoded = []
-    open_whole = images.opened_image
-    monkeypatch.setattr(images, "opened_image", lambda file, *more: decoded.append(file) or open_whole(file, *more))
+    open_whole = image_decoding.opened_image
+    monkeypatch.setattr(
+        image_decoding, "opened_image", lambda file, *more: decoded.append(file) or open_whole(file, *more)
+    )
     for run in (boxes_run, split_run):
         decoded.clear()
         found, _ = find_examples(load_trained(run.path), 2, console)

@@ -12,9 +12,9 @@ from transxnet.analysis.dynamics_report import FILES, table, write
 from transxnet.analysis.figure_style import denormalize
 from transxnet.analysis.kernel_variation import Dynamics, mixer_dynamics
 from transxnet.analysis.result_files import check_output_folder
-from transxnet.data.image_files import find_images
-from transxnet.data.images import UnreadableImage, open_image
-from transxnet.data.transforms import Transform
+from transxnet.data.loading.preprocessing import Transform
+from transxnet.data.reading.image_decoding import UnreadableImage, open_image
+from transxnet.data.reading.image_search import find_images
 from transxnet.runs.model_spec import find_subject
 from transxnet.utils.device import default_device
 from transxnet.utils.errors import UserError

@@ -13,8 +13,9 @@ from transxnet.analysis.erf_report import FILES, table, write
 from transxnet.analysis.network_parts import find_part
 from transxnet.analysis.receptive_field import ReceptiveField, receptive_field
 from transxnet.analysis.result_files import check_output_folder
-from transxnet.data.image_files import FilesDataset, find_images
-from transxnet.data.transforms import Preprocessing
+from transxnet.data.datasets.unlabeled_dataset import UnlabeledDataset
+from transxnet.data.loading.preprocessing import Preprocessing
+from transxnet.data.reading.image_search import find_images
 from transxnet.models.create import one_sentence_of_sizes
 from transxnet.runs.model_spec import Subject, find_subject
 from transxnet.utils.device import default_device
@@ -108,7 +109,7 @@ def _average(subject: Subject, batches: Iterator[Tensor], progress: Callable[[in
 def _batches(paths: Sequence[str], preprocessing: Preprocessing, batch_size: int) -> Iterator[Tensor]:
     """The images that can be read, as the network takes them."""
     batch: list[Tensor] = []
-    for _, tensor, _ in FilesDataset(paths, preprocessing.transform(), batch_size):
+    for _, tensor, _ in UnlabeledDataset(paths, preprocessing.transform(), batch_size):
         batch += [] if tensor is None else [tensor]
         if len(batch) == batch_size:
             yield torch.stack(batch)

@@ -10,8 +10,8 @@ from transxnet.analysis.explanation_targets import NothingToExplain
 from transxnet.analysis.grad_cam import Explanation, explain_image, find_class, require_grad_cam
 from transxnet.analysis.network_parts import find_part
 from transxnet.analysis.result_files import check_output_folder, write_figure, write_table
-from transxnet.data.image_files import find_images
-from transxnet.data.images import UnreadableImage, open_image
+from transxnet.data.reading.image_decoding import UnreadableImage, open_image
+from transxnet.data.reading.image_search import find_images
 from transxnet.runs.model_spec import find_subject
 from transxnet.utils.errors import UserError
 from transxnet.utils.progress import progress_bar

@@ -11,7 +11,7 @@ from PIL import Image
 
 from transxnet.analysis.figure_style import MUTED, figure_style, hide_axes, mark_untrained, set_text
 from transxnet.analysis.grad_cam import Explanation
-from transxnet.data.segmentation_set import IGNORE
+from transxnet.data.datasets.segmentation_dataset import IGNORE
 from transxnet.reports.drawing import draw_detections, draw_label_map
 
 COLORMAP = "turbo"

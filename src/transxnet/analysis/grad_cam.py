@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from transxnet.analysis.explanation_targets import explanation_target
 from transxnet.analysis.network_parts import NetworkPart, find_part, named_parts, to_feature_maps
-from transxnet.data.labels import in_words
+from transxnet.data.formats.class_alignment import in_words
 from transxnet.metrics.detection import Found
 from transxnet.runs.load import TrainedModel
 from transxnet.runs.model_spec import backbone

@@ -1,13 +1,14 @@
-"""What kind of data DATA on the command line is, and so which task it is for."""
+"""Recognizing the kind of data that DATA on the command line is, and so the task that it is for."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from transxnet.data import coco_folders, folders, label_maps, voc
-from transxnet.data.readers import is_reader_name
-from transxnet.data.samples import DENSE_SAMPLES, SAMPLES
+from transxnet.data.formats import class_folders, coco_folders, label_maps, voc
+from transxnet.data.formats.timm_readers import PREFIXES, is_reader_name
+from transxnet.data.samples.builtin_samples import DENSE_SAMPLES, SAMPLES
 from transxnet.utils.errors import UserError, check_one_of, nearest
 
 TASKS = {
@@ -24,9 +25,20 @@ ACCEPTED = {
     "coco": coco_folders.ACCEPTED,
     "voc": voc.ACCEPTED,
     "label maps": label_maps.ACCEPTED,
-    "class folders": folders.ACCEPTED,
+    "class folders": class_folders.ACCEPTED,
 }
 """What a folder of each format looks like."""
+
+Parts = tuple[Any, Any]
+"""Where the training part and the validation part of a folder are, as its format has them; None for a missing part."""
+
+FIND_PARTS: dict[str, Callable[[Path], Parts]] = {
+    "coco": coco_folders.find_coco,
+    "voc": voc.find_voc,
+    "label maps": label_maps.find_label_maps,
+    "class folders": class_folders.find_class_folders,
+}
+"""In the order in which formats are tried."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +46,21 @@ class Recognition:
     """What DATA is.
 
     Attributes:
+        data: as the user gave it.
         format: one of :data:`TASKS`.
         task: "classify", "detect" or "segment".
-        why: what it was recognised by.
+        why: what it was recognized by.
+        parts: of a folder; None for names of samples and timm readers, which are not opened to recognize them.
     """
 
+    data: str
     format: str
     task: str
     why: str
+    parts: Parts | None = None
 
 
-def recognise(data: str, task: str | None = None) -> Recognition:
+def recognize(data: str, task: str | None = None) -> Recognition:
     """What DATA is: for the wanted task, if it holds several things; else the first of boxes, label maps and classes.
 
     Args:
@@ -56,43 +72,59 @@ def recognise(data: str, task: str | None = None) -> Recognition:
     """
     if task is not None:
         check_one_of(tuple(dict.fromkeys(TASKS.values())), task=task)
-    found = []
-    for recognition in _recognitions(data):
-        if task in (None, recognition.task):
-            return recognition
-        found.append(recognition)
+    candidates = recognize_name(data) or _recognize_path(data, task)
+    found = next((found for found in candidates if task in (None, found.task)), None)
+    if found is not None:
+        return found
     accepted = "; or ".join(ACCEPTED[name] for name in ACCEPTED if TASKS[name] == task)
+    actual = recognize(data)
     raise UserError(
-        f"{data} is not for the task {task!r} but for {found[0].task!r}: {found[0].why}. Accepted for {task!r}: "
+        f"{data} is not for the task {task!r} but for {actual.task!r}: {actual.why}. Accepted for {task!r}: "
         f"{accepted}. Leave out the task, or give other data."
     )
 
 
-def _recognitions(data: str) -> Iterator[Recognition]:
+def recognize_name(data: str) -> list[Recognition]:
+    """What DATA is for each of its tasks, if it names a timm reader or a sample; nothing if it is a path.
+
+    A folder or file takes precedence over a sample of its name.
+    """
+    sample = "it is a built-in sample"
     if is_reader_name(data):
-        yield Recognition("reader", "classify", "it is the name of a timm reader")
-        return
+        found = {"reader": "it is the name of a timm reader"}
+    elif os.path.exists(data):  # unlike Path.exists, no error for a name that is too long for a file
+        found = {}
+    elif data in DENSE_SAMPLES:
+        found = {"coco": sample, "label maps": sample}
+    else:
+        found = {"sample": sample} if data in SAMPLES else {}
+    return [Recognition(data, name, TASKS[name], why) for name, why in found.items()]
+
+
+def _recognize_path(data: str, task: str | None) -> Iterator[Recognition]:
+    """The formats of a folder or a file, of those that are for the task."""
+    if not os.path.exists(data):
+        samples = [*SAMPLES, *DENSE_SAMPLES]
+        raise UserError(
+            f"there is no folder and no sample {data!r}.{nearest(data, samples)} Accepted: a sample "
+            f"({', '.join(samples)}); {'; '.join(ACCEPTED.values())}; or a timm reader name "
+            f"({', '.join(prefix + '/...' for prefix in PREFIXES)})."
+        )
     path = Path(data)
-    if not os.path.exists(data):  # unlike Path.exists, no error for a name that is too long for a file
-        if data in DENSE_SAMPLES:
-            yield from (Recognition(name, TASKS[name], "it is a built-in sample") for name in ("coco", "label maps"))
-        elif data in SAMPLES:
-            yield Recognition("sample", "classify", "it is a built-in sample")
-        else:
-            samples = [*SAMPLES, *DENSE_SAMPLES]
-            raise UserError(
-                f"there is no folder and no sample {data!r}.{nearest(data, samples)} Accepted: a sample "
-                f"({', '.join(samples)}); {'; '.join(ACCEPTED.values())}; or a timm reader name, such as hfds/NAME."
-            )
-        return
-    part = next((part for part in coco_folders.find_coco(path) if part is not None), None)
-    if part is not None:
-        yield Recognition("coco", "detect", f"{part.annotations.name} is an annotation file in COCO's format")
-    elif path.is_file():
+    for name, find in FIND_PARTS.items():
+        if task in (None, TASKS[name]) and (path.is_dir() or name == "coco"):
+            parts = find(path)
+            if any(parts):
+                yield Recognition(data, name, TASKS[name], _why(name, parts), parts)
+    if not path.is_dir() and task is None:
         raise UserError(f"{path} is a file, and no annotation file in COCO's format. Give a folder.")
-    if any(voc.find_voc(path)):
-        yield Recognition("voc", "detect", "it holds Annotations/*.xml beside JPEGImages/, as Pascal VOC does")
-    maps = next((part for part in label_maps.find_label_maps(path) if part is not None), None)
-    if maps is not None:
-        yield Recognition("label maps", "segment", f"{maps.maps} holds label maps of {maps.photographs}")
-    yield Recognition("class folders", "classify", "it holds folders, and neither annotations nor label maps")
+
+
+def _why(name: str, parts: Parts) -> str:
+    part = next(part for part in parts if part is not None)
+    return {
+        "coco": lambda: f"{part.annotations.name} is an annotation file in COCO's format",
+        "voc": lambda: "it holds Annotations/*.xml next to JPEGImages/, as Pascal VOC does",
+        "label maps": lambda: f"{part.maps} holds label maps of {part.images}",
+        "class folders": lambda: "it holds folders, and neither annotations nor label maps",
+    }[name]()

@@ -14,6 +14,9 @@ from transxnet.utils.files import write_whole
 def stratified_split(strata: Sequence | np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Hold out the same share of every stratum, as nearly as whole items allow.
 
+    Not scikit-learn's: it draws other images, which would change the published split of the samples, and it refuses
+    strata of one item.
+
     Args:
         strata: (N,) what each item must be balanced over: its class, or (class, type) and so on.
         fraction: share of all items to hold out, between 0 and 1; of a stratum of two or more at least one, and never

@@ -1,7 +1,7 @@
 """Real images to check an exported file on, and labeled images to quantize it with."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -10,17 +10,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from transxnet.data.image_files import find_images
-from transxnet.data.image_set import ImageSet
-from transxnet.data.images import UnreadableImage, open_image
-from transxnet.data.labels import align_classes
-from transxnet.data.readers import Stream, is_reader_name, open_reader
-from transxnet.data.samples import DENSE_SAMPLES, SAMPLES, is_sample
-from transxnet.data.scenes import PHOTOGRAPHS
-from transxnet.data.sources import open_evaluation, open_source
+from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.formats.class_alignment import align_classes
+from transxnet.data.formats.timm_readers import Stream, open_reader
+from transxnet.data.open_data import open_data, open_evaluation_data
+from transxnet.data.reading.image_decoding import UnreadableImage, open_image
+from transxnet.data.reading.image_search import find_images
+from transxnet.data.recognize import recognize, recognize_name
+from transxnet.data.samples.builtin_samples import DENSE_SAMPLES
+from transxnet.data.samples.scenes import PHOTOGRAPHS
 from transxnet.runs.load import TrainedModel
 from transxnet.runs.task_configs import ClassifyConfig
-from transxnet.runs.training_data import open_data, trained_on
+from transxnet.runs.training_data import open_run_data, trained_on
 from transxnet.utils.errors import UserError
 
 
@@ -38,8 +39,8 @@ def real_images(trained: TrainedModel, data: str | None, count: int) -> tuple[li
         config = trained.run.read_config()
         try:
             if isinstance(config, ClassifyConfig):
-                held_out = open_data(config, trained.run.stored_split).val
-                if isinstance(held_out, ImageSet):
+                held_out = open_run_data(config, None, trained.run.stored_split, check_images=False).val
+                if isinstance(held_out, ClassificationSet):
                     return _some(_of_set(held_out), count, config.data), f"the held-out part of {config.data}"
             else:
                 return _some(_of_data(config.data, trained.class_names), count, config.data), config.data
@@ -58,8 +59,8 @@ class LabeledImages:
         where: they are from.
     """
 
-    train: ImageSet
-    held_out: ImageSet
+    train: ClassificationSet
+    held_out: ClassificationSet
     where: str
 
     def validation_images(self, count: int) -> tuple[list[Image.Image], str]:
@@ -74,24 +75,25 @@ def labeled_images(trained: TrainedModel, data: str | None) -> LabeledImages:
         UserError: there are none, or their classes are not the model's.
     """
     config = None if trained.run is None else trained.run.read_config()
-    train: ImageSet | Stream
+    train: ClassificationSet | Stream
     if isinstance(config, ClassifyConfig) and trained_on(config, data):
         assert trained.run is not None
-        source, where = open_data(config, trained.run.stored_split), config.data
+        source, where = open_run_data(config, None, trained.run.stored_split, check_images=False), config.data
         train, val = source.train, source.val
     else:
         assert data is not None
         where = data
-        if is_reader_name(data):
-            train, val = (open_evaluation(data, trained.class_names, split) for split in ("train", "validation"))
+        recognition = recognize(data, "classify")
+        if recognition.format == "reader":
+            train, val = (
+                open_evaluation_data(recognition, trained.class_names, split=split, check_images=False)[0]
+                for split in ("train", "validation")
+            )
         else:
-            source = open_source(data)
+            source = open_data(recognition, check_images=False)
             train, val = source.train, source.val
-    index = np.array(align_classes(trained.class_names, train.class_names))
-    train, val = (
-        replace(part, labels=index[part.labels], class_names=trained.class_names)
-        for part in (_stored(train, where), _stored(val, where))
-    )
+    index = align_classes(trained.class_names, train.class_names)
+    train, val = (_stored(part, where).with_classes(trained.class_names, index) for part in (train, val))
     return LabeledImages(train, val, where)
 
 
@@ -126,15 +128,17 @@ def _some(pil_images: Iterator[Image.Image], count: int, where: str) -> list[Ima
 
 
 def _of_data(data: str, class_names: list[str]) -> Iterator[Image.Image]:
-    if is_reader_name(data):
+    named = next(iter(recognize_name(data)), None)
+    if named is None:
+        return _readable(find_images([data]))
+    if named.format == "reader":
         return _of_set(_stored(open_reader(data, "validation", class_names), data))
-    if is_sample(data, SAMPLES):
-        return _of_set(_stored(open_source(data).val, data))
-    folder = DENSE_SAMPLES[data]().folder if is_sample(data, DENSE_SAMPLES) else data
-    return _readable(find_images([folder]))
+    if named.task == "classify":
+        return _of_set(_stored(open_data(named, check_images=False).val, data))
+    return _readable(find_images([DENSE_SAMPLES[data]().folder]))
 
 
-def _stored(images: ImageSet | Stream, where: str) -> ImageSet:
+def _stored(images: ClassificationSet | Stream, where: str) -> ClassificationSet:
     if isinstance(images, Stream):
         raise UserError(
             f"{where} is a stream, whose pictures can't be picked. Accepted: a folder, a sample, or a timm reader name "
@@ -143,12 +147,12 @@ def _stored(images: ImageSet | Stream, where: str) -> ImageSet:
     return images
 
 
-def _of_set(images: ImageSet) -> Iterator[Image.Image]:
+def _of_set(images: ClassificationSet) -> Iterator[Image.Image]:
     """Spread over the set, whose classes may come one after the other."""
     order = np.random.default_rng(0).permutation(len(images))
     for i in order:
         try:
-            yield images.picture(i)
+            yield images.image(i)
         except UnreadableImage:
             continue
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from transxnet.data.transforms import Preprocessing
+from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.deploy.export_format import Session
 from transxnet.deploy.format_registry import find_format
 from transxnet.deploy.metadata import Metadata

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from transxnet.data.transforms import Preprocessing, check_sides
+from transxnet.data.loading.preprocessing import Preprocessing, check_sides
 from transxnet.utils.errors import UserError
 
 PREFIX = "transxnet."

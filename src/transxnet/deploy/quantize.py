@@ -17,8 +17,8 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from transxnet.data.image_set import ClassificationDataset, ImageSet
-from transxnet.data.module import evaluation_loader
+from transxnet.data.datasets.classification_dataset import ClassificationDataset, ClassificationSet
+from transxnet.data.loading.loaders import evaluation_loader
 from transxnet.deploy.export_format import import_package
 from transxnet.deploy.export_images import LabeledImages
 from transxnet.deploy.exported_model import ExportedModel, file_input
@@ -128,7 +128,7 @@ class _Batches:
         size: of the batches otherwise.
     """
 
-    def __init__(self, metadata: Metadata, images: ImageSet, size: int):
+    def __init__(self, metadata: Metadata, images: ClassificationSet, size: int):
         preprocessing = metadata.preprocessing
         assert preprocessing is not None
         self.metadata, self.size = metadata, metadata.batch or size
@@ -154,12 +154,13 @@ def _validate(compiled: Any, items: Iterable[Any]) -> tuple[float, None]:
     return right / total, None
 
 
-def _accuracy(path: Path, metadata: Metadata, images: ImageSet, console: Console) -> float:
+def _accuracy(path: Path, metadata: Metadata, images: ClassificationSet, console: Console) -> float:
     """Share of images that a written file classifies right."""
     preprocessing = metadata.preprocessing
     assert preprocessing is not None
     model = ExportedModel(path, metadata, OpenVinoFormat().open(path, metadata.dtype))
-    batches = evaluation_loader(images, preprocessing.transform(), metadata.batch or BATCH, workers=0)
+    dataset = ClassificationDataset(images, preprocessing.transform())
+    batches = evaluation_loader(dataset, metadata.batch or BATCH, workers=0)
     right = done = 0
     with progress_bar(console, f"accuracy in {metadata.dtype}", len(images)) as advance:
         for batch, labels, _ in batches:

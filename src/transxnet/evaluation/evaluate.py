@@ -6,18 +6,18 @@ from typing import Any
 
 from rich.console import Console
 
-from transxnet.data.dense_sources import open_dense_evaluation
-from transxnet.data.detection_set import DetectionSet
-from transxnet.data.image_set import ImageSet
-from transxnet.data.readers import Stream
-from transxnet.data.segmentation_set import SegmentationSet
-from transxnet.data.sources import open_evaluation, without_unreadable
+from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.detection_dataset import DetectionSet
+from transxnet.data.datasets.segmentation_dataset import SegmentationSet
+from transxnet.data.formats.timm_readers import Stream
+from transxnet.data.formats.unreadable_images import drop_unreadable
+from transxnet.data.open_data import open_evaluation_data
 from transxnet.evaluation.inference import AnyEvaluation, judge
 from transxnet.metrics.display import show_figures
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter, load_trained
 from transxnet.runs.task_configs import ClassifyConfig
-from transxnet.runs.training_data import looking, open_data, open_dense, trained_on
+from transxnet.runs.training_data import check_progress, open_run_data, trained_on
 from transxnet.utils.errors import UserError, check_at_least
 from transxnet.utils.files import write_whole
 from transxnet.utils.progress import PLAIN, progress_bar
@@ -96,16 +96,16 @@ def _check_out(out: Path, overwrite: bool) -> None:
 
 def _labelled_images(
     trained: TrainedClassifier, data: str | None, split: str | None
-) -> tuple[ImageSet | Stream, str, list[str]]:
+) -> tuple[ClassificationSet | Stream, str, list[str]]:
     """A classifier's images without those that can't be read, what they are, and sentences for the user."""
     config = _config(trained, data)
     if isinstance(config, ClassifyConfig) and trained_on(config, data) and split in (None, config.val_split):
         assert trained.run is not None
-        images, what = open_data(config, trained.run.stored_split).val, f"the held-out part of {config.data}"
-    else:
-        what = data or (config.data if config is not None else "")
-        images = open_evaluation(what, trained.class_names, split=split or "validation")
-    (images,), notes = without_unreadable(images)
+        source = open_run_data(config, None, trained.run.stored_split, check_images=False)
+        (images,), notes = drop_unreadable(source.val)
+        return images, f"the held-out part of {config.data}", notes
+    what = data or (config.data if config is not None else "")
+    images, notes = open_evaluation_data(what, trained.class_names, "classify", split=split or "validation")
     return images, what, notes
 
 
@@ -118,17 +118,17 @@ def _annotated_images(
     config = _config(trained, data)
     if config is not None and trained_on(config, data):
         assert trained.run is not None
-        source = open_dense(config, console, trained.run.stored_split)
+        source = open_run_data(config, console, trained.run.stored_split)
         return source.val, f"the held-out part of {config.data}", source.notes
     assert data is not None
-    images, notes = open_dense_evaluation(
+    images, notes = open_evaluation_data(
         data,
         trained.class_names,
         "detect" if isinstance(trained, TrainedDetector) else "segment",
         masks=isinstance(trained, TrainedDetector) and trained.masks,
         zero_is_ignored=getattr(config, "zero_is_ignored", None),
         by_number=isinstance(trained, TrainedSegmenter) and trained.run is None,  # a published file has no names
-        progress=looking(console),
+        progress=check_progress(console),
     )
     return images, data, notes
 

@@ -7,13 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from transxnet.data.dense_module import detection_loader, segmentation_loader
-from transxnet.data.dense_transforms import AlignedResize
-from transxnet.data.detection_set import DetectionSet
-from transxnet.data.image_set import ImageSet
-from transxnet.data.module import evaluation_loader
-from transxnet.data.readers import Stream
-from transxnet.data.segmentation_set import SegmentationSet
+from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.detection_dataset import DetectionDataset, DetectionSet
+from transxnet.data.datasets.segmentation_dataset import SegmentationDataset, SegmentationSet
+from transxnet.data.formats.timm_readers import Stream
+from transxnet.data.loading.dense_transforms import AlignedResize
+from transxnet.data.loading.loaders import evaluation_loader
 from transxnet.heads.semantic_fpn import logits_at_size
 from transxnet.heads.transform import unit_range
 from transxnet.metrics.classification import Evaluation
@@ -34,7 +33,7 @@ def probabilities(model: nn.Module, images: Tensor, device: torch.device) -> Ten
 
 def judge(
     trained: TrainedModel,
-    images: ImageSet | Stream | DetectionSet | SegmentationSet,
+    images: ClassificationSet | Stream | DetectionSet | SegmentationSet,
     batch_size: int,
     workers: int,
     device: torch.device | None = None,
@@ -58,7 +57,7 @@ def judge(
     if isinstance(trained, TrainedSegmenter):
         assert isinstance(images, SegmentationSet)
         return _judge_segmenter(trained, images, batch_size, workers, device, progress)
-    assert isinstance(trained, TrainedClassifier) and isinstance(images, (ImageSet, Stream))
+    assert isinstance(trained, TrainedClassifier) and isinstance(images, (ClassificationSet, Stream))
     return _judge_classifier(trained, images, batch_size, workers, device, progress)
 
 
@@ -90,7 +89,7 @@ def _judge_detector(
     progress: Callable[[int], Any],
 ) -> DetectionEvaluation:
     score, done = DetectionScore(images, trained.masks), 0
-    for batch, targets in detection_loader(images, batch_size, workers, masks=trained.masks):
+    for batch, targets in evaluation_loader(DetectionDataset(images, masks=trained.masks), batch_size, workers):
         score.update(detect(trained.model, batch, device), targets)
         done += len(batch)
         progress(done)
@@ -106,7 +105,8 @@ def _judge_segmenter(
     progress: Callable[[int], Any],
 ) -> SegmentationEvaluation:
     score, done = SegmentationScore(images), 0
-    for batch, labels, _ in segmentation_loader(images, AlignedResize(trained.scale), batch_size, workers):
+    dataset = SegmentationDataset(images, AlignedResize(trained.scale))
+    for batch, labels, _ in evaluation_loader(dataset, batch_size, workers):
         for image, truth in zip(batch, labels, strict=True):
             score.update(segment(trained.model, image, truth.shape, device), truth.numpy())
             done += 1
@@ -116,19 +116,20 @@ def _judge_segmenter(
 
 def _judge_classifier(
     trained: TrainedClassifier,
-    images: ImageSet | Stream,
+    images: ClassificationSet | Stream,
     batch_size: int,
     workers: int,
     device: torch.device,
     progress: Callable[[int], Any],
 ) -> Evaluation:
     results, done = [], 0
-    for batch, labels, positions in evaluation_loader(images, trained.preprocessing.transform(), batch_size, workers):
+    dataset = images.evaluation_dataset(trained.preprocessing.transform())
+    for batch, labels, positions in evaluation_loader(dataset, batch_size, workers):
         results.append((probabilities(trained.model, batch, device), labels, positions))
         done += len(batch)
         progress(done)
     predicted, labels, positions = (torch.cat(parts).numpy() for parts in zip(*results, strict=True))
-    if isinstance(images, ImageSet):
+    if isinstance(images, ClassificationSet):
         names, weights = [images.name(i) for i in positions], images.own_weights
     else:
         names, weights = [str(i) for i in positions], None

@@ -12,8 +12,8 @@ from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 from torchvision.ops import box_iou
 
-from transxnet.data.detection_set import DetectionSet, Target
-from transxnet.data.masks import encode_mask
+from transxnet.data.datasets.detection_dataset import DetectionSet, Target
+from transxnet.data.reading.masks import encode_mask
 
 SURE = 0.5
 """Score from which a detection counts for :func:`image_f1`, and is drawn."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from transxnet.data.segmentation_set import IGNORE, SegmentationSet
+from transxnet.data.datasets.segmentation_dataset import IGNORE, SegmentationSet
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from transxnet.data.image_files import FilesDataset, Inputs
+from transxnet.data.datasets.unlabeled_dataset import UnlabeledDataset
+from transxnet.data.reading.image_search import Inputs
 from transxnet.prediction.classifier_backends import Predictor
 from transxnet.utils.files import ANY_TEXT
 
@@ -38,7 +39,7 @@ def predict_images(
 ) -> Iterator[Prediction]:
     """Predictions for the images that files, folders, globs and shards stand for, in order, in constant memory."""
     k = min(top_k, len(predictor.class_names))
-    dataset = FilesDataset(inputs, predictor.preprocessing.transform(), batch_size)
+    dataset = UnlabeledDataset(inputs, predictor.preprocessing.transform(), batch_size)
     for names, errors, tensors in DataLoader(dataset, batch_size, num_workers=workers, collate_fn=_collate):
         values, indices = predictor.probabilities(tensors).topk(k, dim=1) if len(tensors) else ((), ())
         rows = iter(zip(values, indices, strict=True))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transxnet.data.transforms import Preprocessing
+from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.deploy.exported_model import ExportedModel, load_exported
 from transxnet.deploy.format_registry import find_format, is_exported
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedSegmenter, load_trained

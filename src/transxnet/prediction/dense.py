@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from transxnet.data.dense_transforms import AlignedResize
-from transxnet.data.image_files import FilesDataset, Inputs
+from transxnet.data.datasets.unlabeled_dataset import UnlabeledDataset
+from transxnet.data.loading.dense_transforms import AlignedResize
+from transxnet.data.reading.image_search import Inputs
 from transxnet.evaluation.inference import detect, segment
 from transxnet.metrics.detection import Found, coco_results
 from transxnet.reports.drawing import draw_detections, draw_label_map, indexed_map
@@ -163,7 +164,7 @@ class _json_list:
 
 def _pixels(inputs: Inputs, workers: int) -> Iterator[tuple[str, Tensor | None, str | None]]:
     """(path, (3, H, W) uint8 or None, error or None) of each file, in order."""
-    dataset = FilesDataset(inputs, pil_to_tensor, 1)
+    dataset = UnlabeledDataset(inputs, pil_to_tensor, 1)
     loader = DataLoader(dataset, 1, num_workers=workers, collate_fn=_only)
     return iter(loader)
 

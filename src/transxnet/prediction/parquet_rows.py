@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from transxnet.data.image_files import decoded
-from transxnet.data.transforms import Transform
+from transxnet.data.datasets.unlabeled_dataset import load_or_error
+from transxnet.data.loading.preprocessing import Transform
 from transxnet.prediction.classifier_backends import Predictor
 from transxnet.prediction.work_folder import Job, Work
 from transxnet.utils.files import write_whole
@@ -70,7 +70,7 @@ class _PiecesDataset(IterableDataset):
 
     def _batch(self, piece: int, lines: Sequence[bytes]) -> Batch:
         sources = self.work.sources(lines)
-        pairs = [decoded(source, self.transform, self.work.job.root) for source in sources]
+        pairs = [load_or_error(source, self.transform, self.work.job.root) for source in sources]
         tensors = [tensor for tensor, _ in pairs if tensor is not None]
         stacked = torch.stack(tensors) if tensors else torch.empty(0)
         return piece, [source.name for source in sources], [error for _, error in pairs], stacked

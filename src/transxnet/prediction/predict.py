@@ -8,7 +8,7 @@ from typing import get_args
 
 from rich.console import Console
 
-from transxnet.data.image_files import ACCEPTED, SourceList
+from transxnet.data.reading.image_search import ACCEPTED, ImageList
 from transxnet.prediction.classes import predict_images, write_classes
 from transxnet.prediction.classifier_backends import Predictor, load_any
 from transxnet.prediction.dense import find_objects, label_pixels, write_label_maps, write_objects
@@ -110,7 +110,7 @@ def predict(
     existing = [folder / name for name in names if (folder / name).exists()]
     if existing and not overwrite:
         raise UserError(f"{existing[0]} exists already. Write over it by --overwrite, or choose another --out.")
-    sources = SourceList(inputs)
+    sources = ImageList(inputs)
     if not len(sources):
         raise UserError(f"no image found in {', '.join(map(str, inputs))}. {ACCEPTED}")
     loaded = load_any(model, file)
@@ -140,7 +140,7 @@ def predict(
 
 def _write(
     loaded: Predictor | TrainedDetector | TrainedSegmenter,
-    sources: SourceList,
+    sources: ImageList,
     folder: Path,
     top_k: int,
     batch_size: int,

@@ -15,8 +15,8 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from transxnet.data.image_files import ACCEPTED, find_sources
-from transxnet.data.shard_files import Source
+from transxnet.data.reading.image_search import ACCEPTED, find_locations
+from transxnet.data.reading.tar_shards import ImageLocation
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import is_half_written, write_whole
 from transxnet.utils.locks import LOCK_FILE, only_process
@@ -119,9 +119,9 @@ class Work:
                 yield batch
 
     @staticmethod
-    def sources(lines: Sequence[bytes]) -> list[Source]:
+    def sources(lines: Sequence[bytes]) -> list[ImageLocation]:
         """Where the images of some lines lie."""
-        return [Source.of_line(line) for line in lines]
+        return [ImageLocation.from_line(line) for line in lines]
 
     def discard(self) -> None:
         """Empty the folder, which :func:`held` then removes."""
@@ -199,7 +199,7 @@ def _empty(folder: Path) -> None:
 
 
 def _list_images(file: BinaryIO, job: Job, looking: Callable[[int], Any]) -> list[tuple[int, int]]:
-    sources, pieces, found = find_sources(job.inputs), [], 0
+    sources, pieces, found = find_locations(job.inputs), [], 0
     for size in cycle(job.piece_sizes()):
         offset, rows = file.tell(), 0
         for source in islice(sources, size):

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from transxnet.data.images import UnreadableImage
-from transxnet.data.masks import decode_mask, encode_mask
+from transxnet.data.reading.image_decoding import UnreadableImage
+from transxnet.data.reading.masks import decode_mask, encode_mask
 from transxnet.metrics.detection import SURE, DetectionEvaluation, Found
 from transxnet.reports.charts import Chart, Line, Plot, chart_axes, figure_svg, line_style, page_look, percent_axis
 from transxnet.reports.contents import Particulars, Tile
@@ -118,7 +118,7 @@ def _card(evaluation: DetectionEvaluation, index: int) -> dict[str, Any]:
     note = f"F1 {percent(evaluation.quality[index])}: {count} object{'' if count == 1 else 's'}, {answers} found"
     panels: list[tuple[str, str | None]]
     try:
-        picture = evaluation.images.picture(index)
+        picture = evaluation.images.image(index)
     except UnreadableImage:
         panels = [("truth", None), ("found", None)]
     else:

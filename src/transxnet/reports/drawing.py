@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from transxnet.data.masks import decode_mask, mask_box
-from transxnet.data.segmentation_set import IGNORE
+from transxnet.data.datasets.segmentation_dataset import IGNORE
+from transxnet.data.reading.masks import decode_mask, mask_box
 from transxnet.reports.colors import Colour, palette, text_colour
 from transxnet.reports.fonts import font_for, one_line, shortened
 from transxnet.utils.errors import UserError

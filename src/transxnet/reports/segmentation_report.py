@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from transxnet.data.images import UnreadableImage
-from transxnet.data.segmentation_set import IGNORE
+from transxnet.data.datasets.segmentation_dataset import IGNORE
+from transxnet.data.reading.image_decoding import UnreadableImage
 from transxnet.metrics.segmentation import SegmentationEvaluation, segmentation_figures
 from transxnet.reports.charts import Line, Plot
 from transxnet.reports.contents import Particulars, Tile
@@ -87,7 +87,7 @@ def _card(evaluation: SegmentationEvaluation, index: int) -> dict[str, Any]:
     legend: list[tuple[str, str]] = []
     panels: list[tuple[str, str | None]]
     try:
-        picture, labels = evaluation.images.picture(index), evaluation.images.labels(index)
+        picture, labels = evaluation.images.image(index), evaluation.images.labels(index)
     except UnreadableImage:
         panels = [("photograph", None), ("truth", None), ("prediction", None)]
     else:

@@ -11,9 +11,9 @@ import timm
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from transxnet.data.class_names import COCO_CLASSES
-from transxnet.data.labels import imagenet_synsets
-from transxnet.data.transforms import Preprocessing, check_sides
+from transxnet.data.formats.class_alignment import imagenet_synsets
+from transxnet.data.formats.class_names import COCO_CLASSES
+from transxnet.data.loading.preprocessing import Preprocessing, check_sides
 from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN, create_detector, create_segmenter
 from transxnet.heads.create_heads import DETECTORS
 from transxnet.heads.dense_checkpoints import dense_tensors, load_checkpoint

@@ -10,8 +10,8 @@ import timm
 import torch
 from torch import nn
 
-from transxnet.data.labels import imagenet_synsets
-from transxnet.data.transforms import Preprocessing
+from transxnet.data.formats.class_alignment import imagenet_synsets
+from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.models.create import check_name, create_model_with, split_suffix, split_tag
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter, load_trained
 from transxnet.utils.errors import UserError, nearest

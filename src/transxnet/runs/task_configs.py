@@ -202,9 +202,9 @@ def config_of(values: Mapping[str, Any]) -> TrainConfig:
     if task is None:
         task = _common_task(values)
         if task in (None, "classify"):  # any folder of folders could be classes, also one with annotations
-            from transxnet.data.recognize import recognise
+            from transxnet.data.recognize import recognize
 
-            task = recognise(str(values["data"])).task
+            task = recognize(str(values["data"])).task
     check_one_of(tuple(CONFIGS), task=task)
     for name in values:
         if task not in tasks_with(str(name)):

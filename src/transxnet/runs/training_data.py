@@ -4,14 +4,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from transxnet.data.dense_sources import DenseSource, open_dense_source
-from transxnet.data.sources import Source, open_source
+from transxnet.data.open_data import DataSource, open_data
 from transxnet.runs.config import TrainConfig
-from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.utils.progress import progress_bar
 
 
@@ -20,33 +17,31 @@ def trained_on(config: TrainConfig, data: str | None) -> bool:
     return data is None or data == config.data or Path(data).resolve() == Path(config.data).resolve()
 
 
-def open_data(config: ClassifyConfig, stored_split: Path | None) -> Source:
-    """The images that a training's options name, split as a stored split says or anew."""
-    return open_source(
-        config.data,
-        val_fraction=config.val_fraction,
-        seed=config.seed,
-        stored_split=stored_split,
-        train_split=config.train_split,
-        val_split=config.val_split,
-        num_classes=config.num_classes,
-    )
+def open_run_data(
+    config: TrainConfig, console: Console | None, stored_split: Path | None, *, check_images: bool = True
+) -> DataSource:
+    """Open the images that a training's options name, split as a stored split says or anew.
 
-
-def open_dense(config: Any, console: Console, stored_split: Path | None) -> DenseSource:
-    """The photographs that a detector's or segmenter's options name, split as a stored split says or anew."""
-    return open_dense_source(
+    Args:
+        config: the options.
+        console: where to show how many images are checked, or None.
+        stored_split: file of the run's split, if it has one.
+        check_images: decode every image, and leave out those that cannot be read.
+    """
+    options = ("train_split", "val_split", "num_classes", "zero_is_ignored")
+    return open_data(
         config.data,
         config.task,
-        masks=getattr(config, "head", None) == "maskrcnn",
-        zero_is_ignored=getattr(config, "zero_is_ignored", None),
         val_fraction=config.val_fraction,
         seed=config.seed,
         stored_split=stored_split,
-        progress=looking(console),
+        masks=getattr(config, "head", None) == "maskrcnn",
+        check_images=check_images,
+        progress=None if console is None else check_progress(console),
+        **{name: getattr(config, name) for name in options if hasattr(config, name)},
     )
 
 
-def looking(console: Console) -> Callable[[int], AbstractContextManager[Callable[[int], None]]]:
-    """Shows a bar while photographs are looked at."""
-    return partial(progress_bar, console, "looking at the images")
+def check_progress(console: Console) -> Callable[[int], AbstractContextManager[Callable[[int], None]]]:
+    """Shows a bar while images are checked."""
+    return partial(progress_bar, console, "checking the images")

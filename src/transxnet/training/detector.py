@@ -5,7 +5,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from transxnet.data.detection_set import Target
+from transxnet.data.datasets.detection_dataset import Target
 from transxnet.heads import MaskRCNN, RetinaNet
 from transxnet.heads.transform import unit_range
 from transxnet.metrics.detection import CocoMetric, coco_figures, comparable

@@ -14,7 +14,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from transxnet.data.sampler import seed_step
+from transxnet.data.loading.samplers import seed_step
 from transxnet.runs.config import TrainConfig
 from transxnet.training.nonfinite import KeptBuffers, finite_step
 from transxnet.utils.errors import UserError

@@ -10,8 +10,7 @@ from rich.console import Console
 from timm.optim import list_optimizers
 from torch import nn
 
-from transxnet.data.dense_sources import DenseSource
-from transxnet.data.sources import Source
+from transxnet.data.open_data import DataSource
 from transxnet.models.create import check_name, name_options, without_tag
 from transxnet.models.timm_api import FourStages
 from transxnet.runs.config import TrainConfig
@@ -37,7 +36,7 @@ class Plan(ABC):
     """
 
     config: TrainConfig
-    source: Source | DenseSource
+    source: DataSource
     model: nn.Module
     model_args: dict[str, Any]
     choices: list[str]

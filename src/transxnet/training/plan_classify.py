@@ -1,6 +1,6 @@
 """What it takes to train a classifier."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +8,18 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from transxnet.data.module import ClassificationData
-from transxnet.data.sources import Source, without_unreadable
-from transxnet.data.transforms import Preprocessing, check_sides
+from transxnet.data.loading.data_modules import ClassificationData
+from transxnet.data.loading.preprocessing import Preprocessing, check_sides
+from transxnet.data.open_data import DataSource
 from transxnet.models.create import create_model_with, name_options, one_sentence_of_sizes, own_size, split_tag
 from transxnet.runs.task_configs import ClassifyConfig
-from transxnet.runs.training_data import open_data
+from transxnet.runs.training_data import open_run_data
 from transxnet.training.batch_size import largest_batch
 from transxnet.training.classifier import Classifier
 from transxnet.training.defaults import Choices
 from transxnet.training.init_weights import start_from
 from transxnet.training.plan import DROP_PATH_RATE, Plan, checkpoint_gradients
 from transxnet.utils.errors import UserError
-from transxnet.utils.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class ClassifyPlan(Plan):
     """
 
     config: ClassifyConfig
-    source: Source
+    source: DataSource
     transforms: Preprocessing
 
     @property
@@ -64,7 +63,13 @@ class ClassifyPlan(Plan):
             ) from error
         transform = self.transforms.transform()
         return ClassificationData(
-            self.source, train_transform, transform, config.batch_size, config.workers, config.seed
+            self.source.train,
+            self.source.val,
+            train_transform,
+            transform,
+            config.batch_size,
+            config.workers,
+            config.seed,
         )
 
     def training(self) -> Classifier:
@@ -78,7 +83,7 @@ class ClassifyPlan(Plan):
 
 def plan_classify(config: ClassifyConfig, console: Console, stored_split: Path | None, resumed: bool) -> ClassifyPlan:
     """The plan of a classifier's training; see :func:`~transxnet.training.plan.make_plan`."""
-    source, notes = _readable_data(config, stored_split, console)
+    source = open_run_data(config, console, stored_split)
     model, granted, about_weights = _build(config, source, resumed)
     choices = Choices(config)
     rate = granted.pop("drop_path_rate", 0.0)
@@ -94,22 +99,13 @@ def plan_classify(config: ClassifyConfig, console: Console, stored_split: Path |
     args = name_options(config.model) | granted
 
     def plan(config: ClassifyConfig) -> ClassifyPlan:
-        return ClassifyPlan(config, source, model, args, choices.said, notes + about_weights, transforms)
+        return ClassifyPlan(config, source, model, args, choices.said, source.notes + about_weights, transforms)
 
     choices.choose_common(len(source.train), lambda config, *sizes: largest_batch(plan(config), *sizes))
     return plan(choices.config)
 
 
-def _readable_data(config: ClassifyConfig, stored_split: Path | None, console: Console) -> tuple[Source, list[str]]:
-    source = open_data(config, stored_split)
-    total = len(source.train) + len(source.val)
-    with progress_bar(console, "looking at the images", total) as advance:
-        (train, val), unreadable = without_unreadable(source.train, source.val, progress=advance)
-    notes = source.notes + unreadable
-    return replace(source, train=train, val=val, notes=notes), notes
-
-
-def _build(config: ClassifyConfig, source: Source, resumed: bool) -> tuple[nn.Module, dict[str, Any], list[str]]:
+def _build(config: ClassifyConfig, source: DataSource, resumed: bool) -> tuple[nn.Module, dict[str, Any], list[str]]:
     pretrained = config.pretrained and not resumed
     options: dict[str, Any] = dict(num_classes=len(source.class_names), pretrained=pretrained)
     rates = {"drop_path_rate": config.drop_path_rate, "drop_rate": config.drop_rate}
@@ -137,5 +133,5 @@ def _try(model: nn.Module, name: str, size: int) -> None:
     model.train()
 
 
-def _size(config: ClassifyConfig, source: Source) -> int:
+def _size(config: ClassifyConfig, source: DataSource) -> int:
     return config.img_size or source.img_size or own_size(config.model)

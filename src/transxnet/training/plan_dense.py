@@ -8,20 +8,20 @@ from typing import Any, TypeVar
 from rich.console import Console
 from torch import nn
 
-from transxnet.data.dense_module import DetectionData, SegmentationData
-from transxnet.data.dense_sources import DenseSource
-from transxnet.data.dense_transforms import (
+from transxnet.data.datasets.detection_dataset import DetectionSet
+from transxnet.data.datasets.segmentation_dataset import SegmentationSet
+from transxnet.data.loading.data_modules import DetectionData, SegmentationData
+from transxnet.data.loading.dense_transforms import (
     AlignedResize,
     detection_training,
     evaluation_scale,
     segmentation_training,
 )
-from transxnet.data.detection_set import DetectionSet
-from transxnet.data.segmentation_set import SegmentationSet
+from transxnet.data.open_data import DataSource
 from transxnet.heads import create_detector, create_segmenter
 from transxnet.heads.pyramid import NoStochasticDepth
 from transxnet.runs.task_configs import DetectConfig, SegmentConfig
-from transxnet.runs.training_data import open_dense
+from transxnet.runs.training_data import open_run_data
 from transxnet.training.batch_size import largest_batch
 from transxnet.training.defaults import Choices
 from transxnet.training.detector import Detector
@@ -44,7 +44,7 @@ class DetectPlan(Plan):
     """A detector's training."""
 
     config: DetectConfig
-    source: DenseSource[DetectionSet]
+    source: DataSource[DetectionSet]
 
     def batches(self) -> DetectionData:
         """The images as the trainer takes them."""
@@ -75,7 +75,7 @@ class SegmentPlan(Plan):
     """A segmenter's training."""
 
     config: SegmentConfig
-    source: DenseSource[SegmentationSet]
+    source: DataSource[SegmentationSet]
 
     def batches(self) -> SegmentationData:
         """The photographs as the trainer takes them."""
@@ -112,7 +112,7 @@ class SegmentPlan(Plan):
 
 def plan_detect(config: DetectConfig, console: Console, stored_split: Path | None, resumed: bool) -> DetectPlan:
     """The plan of a detector's training; see :func:`~transxnet.training.plan.make_plan`."""
-    source: DenseSource[DetectionSet] = open_dense(config, console, stored_split)
+    source: DataSource[DetectionSet] = open_run_data(config, console, stored_split)
     notes = list(source.notes)
     train = source.train
     if config.skip_empty:
@@ -158,7 +158,7 @@ def plan_detect(config: DetectConfig, console: Console, stored_split: Path | Non
 
 def plan_segment(config: SegmentConfig, console: Console, stored_split: Path | None, resumed: bool) -> SegmentPlan:
     """The plan of a segmenter's training; see :func:`~transxnet.training.plan.make_plan`."""
-    source: DenseSource[SegmentationSet] = open_dense(config, console, stored_split)
+    source: DataSource[SegmentationSet] = open_run_data(config, console, stored_split)
     notes = list(source.notes)
     choices = Choices(config)
     suits = "suits the sample" if source.img_size else "as published on ADE20K"
@@ -181,7 +181,7 @@ def plan_segment(config: SegmentConfig, console: Console, stored_split: Path | N
     return plan(choices.config)
 
 
-def _with_train(source: DenseSource[DetectionSet], train: DetectionSet) -> DenseSource[DetectionSet]:
+def _with_train(source: DataSource[DetectionSet], train: DetectionSet) -> DataSource[DetectionSet]:
     if not len(train):
         raise UserError("no training image holds an object. Leave out --skip_empty, or check the annotations.")
     return replace(source, train=train)

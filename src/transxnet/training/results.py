@@ -17,8 +17,8 @@ from transxnet.analysis.dense_cost import dense_info
 from transxnet.analysis.explain_figure import overlay
 from transxnet.analysis.grad_cam import explain_image
 from transxnet.analysis.network_parts import MIXER_PARTS, find_part, named_parts
-from transxnet.data.image_set import ImageSet
-from transxnet.data.images import UnreadableImage
+from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.reading.image_decoding import UnreadableImage
 from transxnet.evaluation.inference import AnyEvaluation, judge
 from transxnet.metrics.classification import Evaluation, write_evaluation
 from transxnet.metrics.detection import DetectionEvaluation, coco_results
@@ -141,10 +141,10 @@ def _cost_in_words(parameters: int, multiply_adds: int, size: tuple[int, int]) -
 
 def _picture_by_order(images: Any) -> Callable[[int], Any]:
     def picture(index: int) -> Any:
-        if not isinstance(images, ImageSet):
+        if not isinstance(images, ClassificationSet):
             raise OSError("a stream does not keep its images")
         try:
-            return images.picture(index)
+            return images.image(index)
         except UnreadableImage as error:
             raise OSError(str(error)) from error
 

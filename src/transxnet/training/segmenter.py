@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from transxnet.data.segmentation_set import IGNORE
+from transxnet.data.datasets.segmentation_dataset import IGNORE
 from transxnet.heads import SemanticFPN
 from transxnet.heads.semantic_fpn import logits_at_size
 from transxnet.metrics.segmentation import segmentation_figures

@@ -18,8 +18,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import MixedPrecision
 from rich.console import Console
 
-from transxnet.data.dense_sources import DenseSource
-from transxnet.data.readers import Stream
+from transxnet.data.formats.timm_readers import Stream
 from transxnet.data.split import write_split
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import save_model
@@ -241,7 +240,7 @@ def _trainer(
 def _say(plan: Plan, run: Run, console: Console) -> None:
     config, source = plan.config, plan.source
     what = {"detect": "objects", "segment": "label maps"}.get(config.task)
-    why = [f"task {config.task}: {source.recognition.why}"] if isinstance(source, DenseSource) else []
+    why = [f"task {config.task}: {source.recognition.why}"] if config.task != "classify" else []
     lines = [
         f"{config.model} on {config.data}: {len(source.train):,} images to train on, {len(source.val):,} held out, "
         f"{len(source.class_names)} classes" + (f" of {what}" if what else ""),

@@ -8,6 +8,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 import yaml
+from defusedxml import DTDForbidden
+from defusedxml.ElementTree import DefusedXMLParser
 
 DEEPEST = 50
 """Levels that YAML and XML may be nested: recipes have one, annotations four. Reading takes quadratic time in them."""
@@ -81,12 +83,14 @@ def read_xml(path: str | Path) -> ElementTree.Element:
         OSError: as :func:`read_bytes`.
         ValueError: it is no XML, declares a document type, or is nested too deeply.
     """
-    parser = ElementTree.XMLParser(target=_PlainBuilder())
+    parser = DefusedXMLParser(target=_ShallowBuilder(), forbid_dtd=True)
     try:
         parser.feed(read_bytes(path))
         return parser.close()
     except ElementTree.ParseError as error:
         raise ValueError(str(error)) from error
+    except DTDForbidden as error:
+        raise ValueError("it declares a document type, which is not accepted; remove <!DOCTYPE ...>") from error
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -112,15 +116,12 @@ class _PlainLoader(yaml.SafeLoader):
             raise yaml.scanner.ScannerError(None, None, f"nested more than {DEEPEST} levels deep", mark)
 
 
-class _PlainBuilder(ElementTree.TreeBuilder):
-    """Makes elements, and refuses what annotations have no use for."""
+class _ShallowBuilder(ElementTree.TreeBuilder):
+    """Builds elements, with a bound on the levels, which defusedxml does not have."""
 
     def __init__(self) -> None:
         super().__init__()
         self._depth = 0
-
-    def doctype(self, name: str, public: str | None, system: str | None) -> None:
-        raise ValueError("it declares a document type, which annotations have no use for; remove <!DOCTYPE ...>")
 
     def start(self, tag: Any, attributes: Any) -> ElementTree.Element:
         self._depth += 1

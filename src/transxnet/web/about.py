@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from transxnet.data.labels import in_words
+from transxnet.data.formats.class_alignment import in_words
 from transxnet.metrics.display import FIGURES
 from transxnet.reports.formatting import percent
 from transxnet.runs.load import TrainedDetector, TrainedModel, TrainedSegmenter

@@ -12,8 +12,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from transxnet.analysis.explain_figure import overlay
 from transxnet.analysis.grad_cam import explain_image, require_grad_cam
 from transxnet.analysis.network_parts import NetworkPart, find_part, named_parts
-from transxnet.data.dense_transforms import AlignedResize
-from transxnet.data.labels import in_words
+from transxnet.data.formats.class_alignment import in_words
+from transxnet.data.loading.dense_transforms import AlignedResize
 from transxnet.evaluation.inference import detect, probabilities, segment
 from transxnet.metrics.detection import SURE, Found
 from transxnet.reports.colors import Colour, palette

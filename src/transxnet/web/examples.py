@@ -8,16 +8,16 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from transxnet.data.dense_sources import open_dense_evaluation, open_dense_source
-from transxnet.data.image_set import ImageSet
-from transxnet.data.images import UnreadableImage
-from transxnet.data.labels import in_words
-from transxnet.data.photographs import Photographs
-from transxnet.data.readers import Stream
+from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.image_collection import ImageCollection
+from transxnet.data.formats.class_alignment import in_words
+from transxnet.data.formats.timm_readers import Stream
+from transxnet.data.open_data import open_evaluation_data
+from transxnet.data.reading.image_decoding import UnreadableImage
 from transxnet.runs.load import TrainedDetector, TrainedModel
 from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import ClassifyConfig
-from transxnet.runs.training_data import looking, open_data
+from transxnet.runs.training_data import check_progress, open_run_data
 from transxnet.utils.errors import UserError
 from transxnet.web.uploads import for_the_browser
 
@@ -35,7 +35,7 @@ class Examples:
         thumbnails: of the examples.
     """
 
-    images: ImageSet | Photographs
+    images: ImageCollection
     positions: Sequence[int]
     captions: Sequence[str | None]
     thumbnails: Sequence[Image.Image]
@@ -50,7 +50,7 @@ class Examples:
     def picture(self, number: int) -> Image.Image:
         """An example in RGB; raises UserError where its file is gone or damaged."""
         try:
-            return self.images.picture(self.positions[number])
+            return self.images.image(self.positions[number])
         except UnreadableImage as error:
             raise UserError(f"the example {self.name(number)} can't be read any more: {error}") from error
 
@@ -78,7 +78,7 @@ def find_examples(trained: TrainedModel, count: int, console: Console) -> tuple[
     positions, thumbnails = [], []
     for position in _spread(images):
         try:
-            picture = images.picture(position)
+            picture = images.image(position)
         except UnreadableImage:
             continue
         positions.append(position)
@@ -93,21 +93,22 @@ def find_examples(trained: TrainedModel, count: int, console: Console) -> tuple[
 def _held_out(trained: TrainedModel, run: Run, console: Console) -> Any:
     """The images that a run did not learn from."""
     config, split = run.read_config(), run.stored_split
-    if isinstance(config, ClassifyConfig):
-        return open_data(config, split).val
-    task = "detect" if isinstance(trained, TrainedDetector) else "segment"
-    options: dict[str, Any] = dict(
-        zero_is_ignored=getattr(config, "zero_is_ignored", None), look=False, progress=looking(console)
-    )
-    if split is not None:
-        return open_dense_source(config.data, task, stored_split=split, **options).val
+    if split is not None or isinstance(config, ClassifyConfig):
+        return open_run_data(config, console, split, check_images=False).val
     # Data with a held-out part of its own: the others, COCO's 118,287, need not be read.
-    return open_dense_evaluation(config.data, trained.class_names, task, **options)[0]
+    return open_evaluation_data(
+        config.data,
+        trained.class_names,
+        "detect" if isinstance(trained, TrainedDetector) else "segment",
+        zero_is_ignored=getattr(config, "zero_is_ignored", None),
+        check_images=False,
+        progress=check_progress(console),
+    )[0]
 
 
-def _spread(images: ImageSet | Photographs) -> Iterator[int]:
+def _spread(images: ImageCollection) -> Iterator[int]:
     """Positions in an order in which the first few are as different as can be: of all classes in turn, or far apart."""
-    if isinstance(images, ImageSet):
+    if isinstance(images, ClassificationSet):
         labels = images.own_labels
         turn = np.zeros(len(labels), int)
         for label in np.unique(labels):
@@ -118,8 +119,8 @@ def _spread(images: ImageSet | Photographs) -> Iterator[int]:
         yield from np.random.default_rng(0).permutation(len(images)).tolist()
 
 
-def _caption(images: ImageSet | Photographs, position: int) -> str | None:
-    return in_words(images.class_names[images.own_labels[position]]) if isinstance(images, ImageSet) else None
+def _caption(images: ImageCollection, position: int) -> str | None:
+    return in_words(images.class_names[images.own_labels[position]]) if isinstance(images, ClassificationSet) else None
 
 
 def _capitalised(text: str) -> str:

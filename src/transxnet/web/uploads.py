@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from transxnet.data.images import UnreadableImage, known_formats, open_image, quiet_pillow
+from transxnet.data.reading.image_decoding import UnreadableImage, known_formats, open_image, quiet_pillow
 from transxnet.utils.errors import UserError
 
 MAX_PIXELS = 50_000_000

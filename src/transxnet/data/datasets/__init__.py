@@ -1,0 +1,1 @@
+"""Sets of images with their labels, and the PyTorch datasets over them."""

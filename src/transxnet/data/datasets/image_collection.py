@@ -1,0 +1,92 @@
+"""The base of all sets of images: where the images are stored, and which of them belong to the set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, Self
+
+import numpy as np
+from PIL import Image
+
+from transxnet.data.reading.image_decoding import open_image
+
+
+class ImageStorage(Protocol):
+    """A sequence of images that are decoded when accessed."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Image.Image:
+        """Image ``index`` in RGB; raises UnreadableImage."""
+        ...
+
+
+@dataclass(frozen=True)
+class FileImages:
+    """Images in files."""
+
+    paths: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return open_image(self.paths[index])
+
+
+@dataclass(frozen=True)
+class ArrayImages:
+    """Images in an array of bytes (N, H, W) or (N, H, W, 3)."""
+
+    array: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return Image.fromarray(self.array[index]).convert("RGB")
+
+
+@dataclass(frozen=True)
+class ImageCollection:
+    """N images of a larger storage; subsets share the storage and all that is known of its images.
+
+    Attributes:
+        storage: all images of the data.
+        names: a name for each image in the storage.
+        class_names: K names.
+        indices: which images of the storage belong to this set, or None for all.
+    """
+
+    storage: ImageStorage
+    names: Sequence[str]
+    class_names: list[str]
+    indices: np.ndarray = field(default=None, kw_only=True)  # type: ignore[arg-type]
+
+    def __post_init__(self) -> None:
+        if self.indices is None:
+            object.__setattr__(self, "indices", np.arange(len(self.storage)))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def own_names(self) -> list[str]:
+        """Names of this set's images, in order."""
+        return [self.names[i] for i in self.indices]
+
+    def name(self, index: int) -> str:
+        """Name of image ``index`` of this set."""
+        return self.names[self.indices[index]]
+
+    def path(self, index: int) -> str:
+        """File of image ``index`` of this set, whose storage is of files."""
+        assert isinstance(self.storage, FileImages)
+        return self.storage.paths[self.indices[index]]
+
+    def image(self, index: int) -> Image.Image:
+        """Image ``index`` of this set in RGB; raises UnreadableImage."""
+        return self.storage[self.indices[index]]
+
+    def subset(self, positions: np.ndarray) -> Self:
+        """The images at these positions of this set."""
+        return replace(self, indices=self.indices[positions])

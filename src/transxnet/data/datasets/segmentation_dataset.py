@@ -1,0 +1,98 @@
+"""Images with label maps, and the PyTorch dataset over them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from transxnet.data.datasets.image_collection import ImageCollection
+from transxnet.data.datasets.image_dataset import ImageDataset
+from transxnet.data.reading.image_decoding import UnreadableImage, read_label_map
+
+IGNORE = 255
+"""The label of pixels that are neither learnt nor counted."""
+
+Pair = tuple[tv_tensors.Image, tv_tensors.Mask]
+
+
+@dataclass(frozen=True)
+class SegmentationSet(ImageCollection):
+    """N images, in files, with label maps of K classes; label 0 is the first of the ``class_names``.
+
+    Attributes:
+        map_paths: file of each image's label map.
+        lookup: (256,) uint8, the label for each value in the files, 0 to K - 1 or ``IGNORE``.
+    """
+
+    map_paths: Sequence[str]
+    lookup: np.ndarray
+
+    def labels(self, index: int) -> np.ndarray:
+        """(H, W) uint8 labels of image ``index`` of this set, 0 to K - 1 or ``IGNORE``; raises UnreadableImage."""
+        values = read_label_map(self.map_paths[self.indices[index]])
+        if values.dtype != np.uint8 and (values.min(initial=0) < 0 or values.max(initial=0) > IGNORE):
+            raise UnreadableImage(f"the label map holds values from {values.min()} to {values.max()}")
+        return self.lookup[values]
+
+    def with_classes(self, class_names: list[str], classes: Sequence[int]) -> Self:
+        """The same images with a model's classes.
+
+        Args:
+            class_names: the model's.
+            classes: for each class of this set, in order, the index of the model's class.
+        """
+        new = np.full(256, IGNORE, np.uint8)
+        new[: len(classes)] = classes
+        return replace(self, lookup=new[self.lookup], class_names=class_names)
+
+
+def collate_pairs(items: Sequence[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Images (B, 3, H, W), labels (B, H, W) and positions (B,), all of one size."""
+    images, masks, positions = zip(*items, strict=True)
+    return torch.stack(images), torch.stack(masks), torch.tensor(positions)
+
+
+def collate_sizes(items: Sequence[tuple[Tensor, Tensor, int]]) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Lists of images and of labels, each of its own size, and positions (B,)."""
+    images, masks, positions = zip(*items, strict=True)
+    return list(images), list(masks), torch.tensor(positions)
+
+
+class SegmentationDataset(ImageDataset):
+    """Images and labels.
+
+    Args:
+        images: the set.
+        transform: of image and labels together, or None.
+        one_size: whether the transform gives all items one size, so that batches are tensors; else they are lists.
+
+    Items: Image (3, H, W) uint8, RGB; Mask (H, W) uint8, 0 to K - 1 or ``IGNORE``; position. In training both have the
+    same size; in evaluation the labels keep the image's own, at which predictions are compared.
+    """
+
+    def __init__(
+        self,
+        images: SegmentationSet,
+        transform: Callable[[tv_tensors.Image, tv_tensors.Mask], Pair] | None = None,
+        *,
+        one_size: bool = False,
+    ):
+        super().__init__(images)
+        self.transform = transform
+        self.collate = collate_pairs if one_size else collate_sizes
+
+    def load(self, position: int) -> tuple[Image.Image, np.ndarray]:
+        """Image and labels."""
+        return self.images.image(position), self.images.labels(position)
+
+    def item(self, loaded: Any, position: int) -> tuple[tv_tensors.Image, tv_tensors.Mask, int]:
+        """Image, labels and position."""
+        pair = tv_tensors.Image(pil_to_tensor(loaded[0])), tv_tensors.Mask(torch.from_numpy(loaded[1]))
+        image, mask = pair if self.transform is None else self.transform(*pair)
+        return image, mask, position

@@ -1,0 +1,45 @@
+"""The PyTorch dataset over images without labels, for prediction."""
+
+from collections.abc import Callable, Iterator
+
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from transxnet.data.reading.image_decoding import UnreadableImage, open_image
+from transxnet.data.reading.image_search import ImageList, Inputs
+from transxnet.data.reading.tar_shards import ImageLocation
+
+
+class UnlabeledDataset(IterableDataset):
+    """(path, tensor or None, error or None) of each image.
+
+    Args:
+        inputs: a list of the images, or inputs as :func:`~transxnet.data.reading.image_search.find_images` takes them.
+        transform: from an image to a tensor.
+        batch_size: of the loader.
+
+    Of n workers, each takes every n-th whole batch, so that the loader, which asks them in turn, keeps the order.
+    """
+
+    def __init__(self, inputs: Inputs, transform: Callable[[Image.Image], Tensor], batch_size: int):
+        self.locations = inputs if isinstance(inputs, ImageList) else ImageList(inputs)
+        self.transform, self.batch_size = transform, batch_size
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor | None, str | None]]:
+        worker = get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        for i, line in enumerate(self.locations.lines()):
+            if i // self.batch_size % workers == number:
+                location = ImageLocation.from_line(line)
+                yield location.name, *load_or_error(location, self.transform)
+
+
+def load_or_error(
+    location: ImageLocation, transform: Callable[[Image.Image], Tensor], root: str = ""
+) -> tuple[Tensor | None, str | None]:
+    """The tensor that a transform makes of an image below the root, or None and why it cannot be read."""
+    try:
+        return transform(open_image(location.read(root))), None
+    except UnreadableImage as error:
+        return None, str(error)

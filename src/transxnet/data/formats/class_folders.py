@@ -1,0 +1,86 @@
+"""Folders of class folders."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.image_collection import FileImages
+from transxnet.data.formats.class_alignment import class_order
+from transxnet.data.reading.file_search import list_folders, walk_images
+from transxnet.data.reading.image_decoding import EXTENSIONS
+from transxnet.data.reading.packed_strings import PackedStrings, PathsBelow
+from transxnet.utils.errors import UserError
+
+TRAIN_NAMES = ("train", "training")
+VAL_NAMES = ("val", "validation", "valid", "test")
+ACCEPTED = "a folder with a folder of images for each class, such as photos/cat/*.jpg and photos/dog/*.jpg"
+
+
+def find_parts(root: Path) -> tuple[Path | None, Path | None]:
+    """``train/`` and ``val/`` of the root by any of their usual names, upper or lower case; None for what it lacks.
+
+    Without ``train/``, a ``val/`` must hold folders to count: *valid* and *test* are names of classes too.
+
+    Raises:
+        UserError: no such folder, or not a folder.
+    """
+    if not root.exists():
+        raise UserError(f"there is no folder {root}. Accepted: {ACCEPTED}, with or without train/ and val/ above them.")
+    if not root.is_dir():
+        raise UserError(f"{root} is a file. Accepted: {ACCEPTED}.")
+    folders = {name.lower(): root / name for name in list_folders(root)}
+    train = next((folders[name] for name in TRAIN_NAMES if name in folders), None)
+    val = next((folders[name] for name in VAL_NAMES if name in folders), None)
+    if train is None and val is not None and not list_folders(val):
+        val = None
+    return train, val
+
+
+def find_class_folders(root: Path) -> tuple[Path | None, Path | None]:
+    """The folders of class folders to train on and to validate on: the root itself, where it holds no such parts."""
+    train, val = find_parts(root)
+    return (root, None) if train is None and val is None else (train, val)
+
+
+def read_class_folders(root: Path, minimum: int = 1) -> ClassificationSet:
+    """All images below the class folders of ``root``, classes and images in a fixed order.
+
+    Args:
+        root: its sub-folders are the classes; hidden ones do not count. Images may lie deeper.
+        minimum: how many classes there must be.
+
+    Raises:
+        UserError: no classes, fewer than ``minimum``, a class without image files, or a folder that can't be read.
+    """
+    classes = class_order(list_folders(root))
+    if not classes:
+        found = sum(1 for _ in root.iterdir())
+        what = "is empty" if not found else f"holds {found} files and no folder"
+        raise UserError(f"{root} {what}. Accepted: {ACCEPTED}.")
+    if len(classes) < minimum:
+        raise UserError(
+            f"{root} holds one class, {classes[0]!r}; a classifier needs at least {minimum}. Accepted: {ACCEPTED}. "
+            f"Is {root / classes[0]} the folder that you meant?"
+        )
+    counts: list[int] = []
+    names = PackedStrings(_names_in_classes(root, classes, counts))
+    labels = np.repeat(np.arange(len(classes)), counts)
+    return ClassificationSet(FileImages(PathsBelow(str(root), names)), names, list(classes), labels)
+
+
+def _names_in_classes(root: Path, classes: Sequence[str], counts: list[int]) -> Iterator[str]:
+    """The images' names below the root, class by class; how many each class has is added to the counts."""
+    for name in classes:
+        count, above = 0, len(os.path.join(root / name, ""))
+        for path in walk_images(root / name):
+            count += 1
+            yield f"{name}/{path[above:]}"
+        if not count:
+            raise UserError(
+                f"the class folder {root / name} holds no image ({', '.join(sorted(EXTENSIONS))}). "
+                "Add some, or remove the folder."
+            )
+        counts.append(count)

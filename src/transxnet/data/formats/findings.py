@@ -1,0 +1,119 @@
+"""What is wrong with annotations, where, and what becomes of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from transxnet.utils.errors import UserError
+
+MAX_UNREADABLE = 0.05
+"""Share of unusable images above which a data set is refused: something is wrong with all of it."""
+
+
+class Problem(Enum):
+    """Everything that a check of annotations tells apart, with the words for it.
+
+    There are three kinds. What is *repaired* and what is *left out* is counted and said, and the training goes on,
+    unless more than 5% of the images or of the objects would be left out; what is *refused* nobody but the data's
+    owner can put right, and all of it is told at once.
+    """
+
+    BOX_OUTSIDE = "repaired", "boxes reach beyond their image and are cut off at its edges"
+    NO_BOX = "repaired", "objects have no box and get the smallest around their mask"
+    DUPLICATE_ANNOTATION = "repaired", "annotations have the id of another, or none, and all are numbered anew"
+    FOREGROUND_255 = "repaired", "set of label maps holds 0 and 255 only, of which 255 is taken for class 1"
+
+    IMAGE_MISSING = "left out", "images are missing"
+    IMAGE_UNREADABLE = "left out", "images can't be read"
+    IMAGE_SIZE = "left out", "images are not of the size that their annotations say"
+    NO_ANNOTATION = "left out", "images have no annotation file"
+    MAP_UNREADABLE = "left out", "label maps can't be used"
+    MAP_SIZE = "left out", "label maps are not of their image's size"
+    STRAY_ANNOTATION = "left out", "annotations belong to no image of their file"
+    BOX_EMPTY = "left out", "boxes are empty"
+    BOX_BROKEN = "left out", "boxes are not four finite numbers"
+    MASK_BROKEN = "left out", "masks can't be made"
+
+    FILE_BROKEN = "refused", "annotation files can't be parsed"
+    ENTRY_BROKEN = "refused", "entries lack what they must say"
+    DUPLICATE_IMAGE = "refused", "images have the id of another"
+    DUPLICATE_CATEGORY = "refused", "categories have the id or the name of another"
+    BOXES_RELATIVE = "refused", "files hold boxes that look like shares of the image; they must be in pixels"
+    BOXES_ASTRAY = "refused", "files hold boxes most of which leave their image; COCO's are [x, y, width, height]"
+    UNKNOWN_CATEGORY = "refused", "objects are of a category that is not declared"
+    LABEL_BEYOND = "refused", "label maps hold values beyond the classes (where 0 is 'ignore', say zero_is_ignored)"
+
+    def __init__(self, treatment: str, words: str):
+        self.treatment, self.words = treatment, words
+
+
+_OF_IMAGES = frozenset(
+    {
+        Problem.IMAGE_MISSING,
+        Problem.IMAGE_UNREADABLE,
+        Problem.IMAGE_SIZE,
+        Problem.NO_ANNOTATION,
+        Problem.MAP_UNREADABLE,
+        Problem.MAP_SIZE,
+    }
+)
+
+
+@dataclass
+class Findings:
+    """The problems of a data set, each with its file and id.
+
+    Attributes:
+        places: where each problem was found, in the order of the check.
+        images: how many images were checked.
+        objects: how many objects were checked.
+    """
+
+    places: dict[Problem, list[str]] = field(default_factory=dict)
+    images: int = 0
+    objects: int = 0
+
+    def add(self, problem: Problem, place: str) -> None:
+        """Note a problem and where it is."""
+        self.places.setdefault(problem, []).append(place)
+
+    def count(self, problem: Problem) -> int:
+        """How often the problem was found."""
+        return len(self.places.get(problem, ()))
+
+    def notes(self, most: int | None = 10) -> list[str]:
+        """A sentence for each problem that was repaired or left out, with the places of so many, or of all."""
+        return [
+            f"{len(places)} {problem.words}{'' if problem.treatment == 'repaired' else ', left out'}: "
+            f"{'; '.join(_first(places, most))}"
+            for problem, places in self.places.items()
+            if problem.treatment != "refused"
+        ]
+
+    def refuse(self) -> None:
+        """Raise UserError if the data holds what can't be repaired, or if too much of it would be left out."""
+        refused = [problem for problem in self.places if problem.treatment == "refused"]
+        if refused:
+            raise UserError(f"the annotations can't be used:\n{self.listed(refused)}\nCorrect them and start again.")
+        for images, total, what in ((True, self.images, "images"), (False, self.objects, "objects")):
+            lost = [p for p in self.places if p.treatment == "left out" and (p in _OF_IMAGES) == images]
+            count = sum(self.count(problem) for problem in lost)
+            if count > MAX_UNREADABLE * total:
+                raise UserError(
+                    f"{count} of {total} {what} can't be used, more than {MAX_UNREADABLE:.0%}:\n{self.listed(lost)}\n"
+                    "Repair or remove them, or check that this is the right folder."
+                )
+
+    def listed(self, problems: Sequence[Problem] | None = None) -> str:
+        """Lines with the first places of these problems, or of all."""
+        lines = []
+        for problem in self.places if problems is None else problems:
+            places = self.places[problem]
+            lines += [f"{len(places)} {problem.words}:", *(f"  {place}" for place in _first(places))]
+        return "\n".join(lines)
+
+
+def _first(places: Sequence[str], most: int | None = 10) -> list[str]:
+    if most is None or len(places) <= most:
+        return list(places)
+    return [*places[:most], f"and {len(places) - most} more"]

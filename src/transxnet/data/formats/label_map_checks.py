@@ -1,0 +1,137 @@
+"""Images and label maps, each checked once before they are trained on."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from transxnet.data.datasets.image_collection import FileImages
+from transxnet.data.datasets.segmentation_dataset import IGNORE, SegmentationSet
+from transxnet.data.formats.class_names import read_class_names
+from transxnet.data.formats.findings import Findings, Problem
+from transxnet.data.formats.label_maps import MapPart, is_ade20k, pair_up
+from transxnet.data.formats.unreadable_images import FULL_UP_TO, check_each
+from transxnet.data.reading.image_decoding import UnreadableImage, read_label_map, upright_size
+from transxnet.utils.errors import UserError
+
+_Pairs = list[tuple[Path, Path]]
+_UNKNOWN = -1
+
+
+def read_label_maps(
+    parts: Sequence[MapPart | None],
+    findings: Findings,
+    *,
+    zero_is_ignored: bool | None = None,
+    class_names: list[str] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[SegmentationSet | None]:
+    """Check every image and label map of all parts, and keep the pairs that can be used.
+
+    The classes are those of a file of names next to the maps (see :mod:`transxnet.data.formats.class_names`); without
+    one, they are the numbers up to the largest value in the first part. Of more than ``FULL_UP_TO`` images only the
+    headers are read; label maps are always decoded.
+
+    Args:
+        parts: as :func:`~transxnet.data.formats.label_maps.find_label_maps` gives them, the one to train on first.
+        findings: where problems are noted; those that are refused are for the caller to raise.
+        zero_is_ignored: whether value 0 means "ignore" and classes start at 1, as in ADE20K; if not, 255 means "ignore"
+            and classes start at 0. None: the former where the folder has ADE20K's own name or table of classes.
+        class_names: for maps without a file of names: those of the model that is to be evaluated.
+        progress: called with the number of images checked.
+
+    Raises:
+        UserError: the names can't be read, or there are more classes than labels.
+    """
+    given = [part for part in parts if part is not None]
+    pairs = [pair_up(part, findings) for part in given]
+    values = _check_all(pairs, findings, progress)
+    folders = [folder for part in given for folder in (part.root, part.maps, part.maps.parent)]
+    names = read_class_names(*folders) or class_names
+    if zero_is_ignored is None:
+        zero_is_ignored = any(is_ade20k(part.root) for part in given)
+    meaning, names = _meaning(values, names, zero_is_ignored, findings)
+    lookup = np.where(meaning == _UNKNOWN, IGNORE, meaning).astype(np.uint8)
+    sets = {}
+    for part, found, seen in zip(given, pairs, values, strict=True):
+        for number, present in seen.items():
+            _check_values(found[number][1], present, meaning, len(names), findings)
+        kept = [found[number] for number in seen]
+        images = [image for image, _ in kept]
+        sets[part] = SegmentationSet(
+            FileImages([str(path) for path in images]),
+            [path.relative_to(part.images).as_posix() for path in images],
+            names,
+            [str(path) for _, path in kept],
+            lookup,
+        )
+    return [None if part is None else sets[part] for part in parts]
+
+
+def _check_all(
+    pairs: list[_Pairs], findings: Findings, progress: Callable[[int], None] | None
+) -> list[dict[int, np.ndarray]]:
+    """For each part, the values in each map that can be used, by the number of its pair."""
+    full, done = sum(map(len, pairs)) <= FULL_UP_TO, 0
+    values: list[dict[int, np.ndarray]] = []
+    for part in pairs:
+        values.append({})
+        for number, seen in enumerate(check_each(len(part), partial(_check_pair, part, full), progress, done)):
+            if isinstance(seen, tuple):
+                findings.add(*seen)
+            else:
+                values[-1][number] = seen
+        done += len(part)
+    return values
+
+
+def _check_pair(pairs: _Pairs, full: bool, number: int) -> np.ndarray | tuple[Problem, str]:
+    """The values of one label map, or what is wrong with the pair."""
+    image, label_map = pairs[number]
+    try:
+        size = upright_size(str(image), full)
+    except UnreadableImage as error:
+        return Problem.IMAGE_UNREADABLE, f"{image.name}: {error}"
+    try:
+        values = read_label_map(str(label_map))
+    except UnreadableImage as error:
+        return Problem.MAP_UNREADABLE, f"{label_map.name}: {error}"
+    if values.shape != size:
+        sizes = f"{values.shape[1]}x{values.shape[0]}, the image {size[1]}x{size[0]}"
+        return Problem.MAP_SIZE, f"{label_map.name}: the map is {sizes}"
+    return np.flatnonzero(np.bincount(values.ravel())) if values.dtype == np.uint8 else np.unique(values)
+
+
+def _meaning(
+    values: list[dict[int, np.ndarray]], names: list[str] | None, zero_is_ignored: bool, findings: Findings
+) -> tuple[np.ndarray, list[str]]:
+    """The label of each value (256,), ``IGNORE`` and ``_UNKNOWN`` among them, and the names of the classes."""
+    seen = {int(value) for part in values for present in part.values() for value in present}
+    meaning = np.full(256, _UNKNOWN)
+    meaning[IGNORE] = IGNORE
+    if seen <= {0, 255} and 255 in seen and not zero_is_ignored and (names is None or len(names) == 2):
+        meaning[[0, 255]] = 0, 1
+        maps = sum(len(part) for part in values)
+        findings.add(Problem.FOREGROUND_255, f"all {maps}")
+        return meaning, names or ["background", "foreground"]
+    first = int(zero_is_ignored)
+    if zero_is_ignored:
+        meaning[0] = IGNORE
+    if names is None:
+        largest = max((int(v) for present in values[0].values() for v in present if v < IGNORE), default=first)
+        names = [str(value) for value in range(first, max(largest, first) + 1)]
+    if len(names) > IGNORE - first:
+        raise UserError(f"there are {len(names)} classes. Accepted: at most {IGNORE - first}, as labels are bytes.")
+    meaning[first : first + len(names)] = np.arange(len(names))
+    return meaning, names
+
+
+def _check_values(label_map: Path, present: np.ndarray, meaning: np.ndarray, classes: int, findings: Findings) -> None:
+    """Note a map that holds values without a meaning."""
+    beyond = [int(value) for value in present if not 0 <= value <= IGNORE or meaning[value] == _UNKNOWN]
+    if beyond:
+        first = int(meaning[0] == IGNORE)
+        listed = ", ".join(map(str, beyond[:5])) + (" and more" if len(beyond) > 5 else "")
+        accepted = f"the {classes} classes are {first} to {first + classes - 1}, and {IGNORE} is 'ignore'"
+        findings.add(Problem.LABEL_BEYOND, f"{label_map.name}: value {listed}; {accepted}")

@@ -1,0 +1,157 @@
+"""Boxes and masks of objects, checked one by one as an annotation file gives them."""
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from transxnet.data.datasets.detection_dataset import Objects, Segmentations
+from transxnet.data.formats.findings import Findings, Problem
+from transxnet.data.reading.masks import BadMask, check_mask, decode_mask, mask_box
+
+TOLERANCE = 1.0
+"""Boxes that reach at most this many pixels beyond their image were rounded; they are cut off without a word."""
+
+FEW = 10
+"""So many boxes that leave their image are mistakes; more than these and than half of all mean another format."""
+
+
+class ObjectCollector:
+    """Takes objects in any order, repairs or leaves out what is wrong with them, and sorts them by image.
+
+    Args:
+        sizes: (N, 2) height and width of the images.
+        findings: where problems are noted.
+        masks: keep the objects' masks; an object without one is then left out.
+    """
+
+    def __init__(self, sizes: np.ndarray, findings: Findings, masks: bool):
+        self._sizes, self._findings, self._masks = sizes.tolist(), findings, masks
+        self._rows: list[tuple[int, tuple[float, ...], int, float, bool, Any]] = []
+        self._segmentations: list[Any] = []
+        self.seen = self._outside = 0
+        self._reach = self._largest = 0.0
+
+    def add(
+        self,
+        image: int,
+        box: Any,
+        label: int,
+        *,
+        place: str,
+        area: Any = None,
+        crowd: bool = False,
+        number: Any = None,
+        segmentation: Any = None,
+    ) -> None:
+        """Take an object.
+
+        Args:
+            image: its image's index.
+            box: x, y, width and height in pixels; None where only a mask is known.
+            label: 1 to K.
+            place: where it stands, for people.
+            area: in pixels; where it is none, that of the mask, or else of the box.
+            crowd: whether it is a region that must neither be learnt nor count.
+            number: the annotation's id.
+            segmentation: as :func:`~transxnet.data.masks.decode_mask` takes it.
+        """
+        size = self._sizes[image]
+        self._findings.objects += 1
+        self.seen += 1
+        if self._masks or box is None:
+            try:
+                check_mask(segmentation, *size)
+                if box is None:
+                    box = self._box_of(segmentation, size, place)
+            except BadMask as error:
+                self._findings.add(Problem.MASK_BROKEN, f"{place}: {error}")
+                return
+        corners = self._corners(box, size, place)
+        if corners is None:
+            return
+        if not _is_number(area) or not 0 < area <= size[0] * size[1]:
+            if self._masks:
+                area = decode_mask(segmentation, *size).sum()
+                if not area:
+                    self._findings.add(Problem.MASK_BROKEN, f"{place}: it holds no pixel")
+                    return
+            else:
+                area = (corners[2] - corners[0]) * (corners[3] - corners[1])
+        self._rows.append((image, corners, label, float(area), crowd, number))
+        if self._masks:
+            self._segmentations.append(segmentation)
+
+    def collected(self, file: str) -> tuple[Objects, np.ndarray]:
+        """All objects, and where each image's begin and the last one's end.
+
+        Args:
+            file: that they came from, for people.
+        """
+        if 0 < self._reach <= 1 and self._largest > 2:
+            self._findings.add(Problem.BOXES_RELATIVE, f"{file}: no box reaches beyond {self._reach:g}")
+        if self._outside > max(FEW, self.seen / 2):
+            self._findings.add(Problem.BOXES_ASTRAY, f"{file}: {self._outside} of {self.seen} leave their image")
+        images, boxes, labels, areas, crowd, numbers = zip(*self._rows, strict=True) if self._rows else ((),) * 6
+        order = np.argsort(np.array(images, np.int64), kind="stable")
+        objects = Objects(
+            np.array(boxes, np.float32).reshape(-1, 4)[order],
+            np.array(labels, np.int64)[order],
+            np.array(areas, np.float32)[order],
+            np.array(crowd, bool)[order],
+            self._ids(numbers, file)[order],
+            Segmentations(self._segmentations[i] for i in order) if self._masks else None,
+        )
+        counts = np.bincount(np.array(images, np.int64), minlength=len(self._sizes))
+        return objects, np.concatenate([[0], np.cumsum(counts)])
+
+    def _box_of(self, segmentation: Any, size: list[int], place: str) -> list[int]:
+        found = mask_box(decode_mask(segmentation, *size))
+        if found is None:
+            raise BadMask("it holds no pixel")
+        self._findings.add(Problem.NO_BOX, place)
+        return [found[0], found[1], found[2] - found[0], found[3] - found[1]]
+
+    def _corners(self, box: Any, size: list[int], place: str) -> tuple[float, ...] | None:
+        """The box's corners within the image, or None where there is nothing of it."""
+        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+            self._findings.add(Problem.BOX_BROKEN, f"{place}: {box}")
+            return None
+        height, width = size
+        x, y, right, bottom = box[0], box[1], box[0] + box[2], box[1] + box[3]
+        self._reach, self._largest = max(self._reach, right, bottom), max(self._largest, height, width)
+        inside = tuple(
+            float(np.float32(min(max(value, 0), limit)))
+            for value, limit in ((x, width), (y, height), (right, width), (bottom, height))
+        )
+        outside = min(x, y) < -TOLERANCE or right > width + TOLERANCE or bottom > height + TOLERANCE
+        self._outside += outside
+        if inside[2] <= inside[0] or inside[3] <= inside[1]:
+            where = f", outside of {width}x{height}" if outside and box[2] > 0 and box[3] > 0 else ""
+            self._findings.add(Problem.BOX_EMPTY, f"{place}: {box}{where}")
+            return None
+        if outside:
+            self._findings.add(Problem.BOX_OUTSIDE, f"{place}: {box} in {width}x{height}")
+        return inside
+
+    def _ids(self, numbers: tuple[Any, ...], file: str) -> np.ndarray:
+        """The annotations' ids where all differ, else numbers from 1."""
+        times = Counter(number if is_id(number) else None for number in numbers)
+        faults = [
+            f"{file}: id {number}, {count} times" for number, count in times.items() if number is not None and count > 1
+        ]
+        if times[None]:
+            faults.append(f"{file}: {times[None]} without an id that is a whole number")
+        for fault in faults:
+            self._findings.add(Problem.DUPLICATE_ANNOTATION, fault)
+        return np.arange(1, len(numbers) + 1) if faults else np.array(numbers, np.int64)
+
+
+def is_id(value: Any) -> bool:
+    """Whether it is a whole number that 64 bits hold."""
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def _is_number(value: Any) -> bool:
+    return (type(value) is float and math.isfinite(value)) or (type(value) is int and abs(value) < 2**53)

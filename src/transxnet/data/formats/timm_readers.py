@@ -1,0 +1,222 @@
+"""Data sets by timm's reader names: Hugging Face (``hfds/``), TensorFlow (``tfds/``) and WebDataset (``wds/``)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data import create_dataset
+from torch.utils.data import IterableDataset, get_worker_info
+
+from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.formats.webdataset_shards import read_shards
+from transxnet.data.reading.image_decoding import UnreadableImage, open_image
+from transxnet.utils.errors import UserError
+
+PREFIXES = ("hfds", "wds", "tfds")
+
+_PACKAGES = {
+    "hfds": ("datasets", "pip install 'transxnet[readers]'"),
+    "wds": ("webdataset", "pip install 'transxnet[readers]'"),
+    "tfds": ("tensorflow_datasets", "pip install tensorflow tensorflow-datasets"),
+}
+"""What each reader needs, and how to get it."""
+
+
+def is_reader_name(data: str) -> bool:
+    """Whether DATA is a timm reader name, such as ``hfds/timm/mini-imagenet``."""
+    return data.partition("/")[0].lower() in PREFIXES and "/" in data
+
+
+@dataclass(frozen=True)
+class HuggingFaceImages:
+    """Images of a Hugging Face data set, as timm's reader gives them."""
+
+    reader: Any
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        try:
+            with self.reader[int(index)][0] as file:
+                return open_image(file.read())
+        except OSError as error:
+            raise UnreadableImage(error.strerror or str(error)) from error
+        except (AssertionError, TypeError) as error:  # the reader found neither bytes nor a path
+            raise UnreadableImage("the data set holds no image here") from error
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A split of a data set that is read from front to back: TensorFlow data sets.
+
+    Attributes:
+        name: timm's reader name, ``tfds/NAME``.
+        split: of the data set, as its reader names it.
+        size: samples in the split.
+        class_names: C names by class index.
+    """
+
+    name: str
+    split: str
+    size: int
+    class_names: list[str]
+
+    def __len__(self) -> int:
+        return self.size
+
+    def with_classes(self, class_names: list[str], classes: Sequence[int]) -> "Stream":
+        """The same samples with a model's classes, whose order must be the stream's: labels are used as they come.
+
+        Raises:
+            UserError: the classes have another order.
+        """
+        if list(classes) != list(range(len(class_names))):
+            raise UserError(
+                f"{self.name} has the model's classes in another order, {self.class_names[0]!r} first. "
+                "Train on this data."
+            )
+        return replace(self, class_names=class_names)
+
+    def training_dataset(
+        self, transform: Callable, batch_size: int, workers: int, seed: int, first_epoch: int = 0
+    ) -> IterableDataset:
+        """Shuffled items as those of :class:`ClassificationDataset`, shared out over processes and workers by timm.
+
+        It deals in whole batches for each worker, so that an epoch may repeat some items and leave others out.
+        """
+        dataset = self._open(transform, is_training=True, batch_size=batch_size, seed=seed)
+        dataset.set_loader_cfg(num_workers=max(1, workers))  # its length is shared out to them; this process is one
+        return _Epochs(dataset, first_epoch)
+
+    def evaluation_dataset(self, transform: Callable) -> IterableDataset:
+        """Every item once, shared out over processes and workers by timm's reader.
+
+        It has no length: how many batches there are depends on how the shards fall to the workers.
+        """
+        return _Numbered(self._open(transform))
+
+    def _open(self, transform: Callable, **kwargs: Any) -> Any:
+        dataset = _open(self.name, self.split, **kwargs)
+        dataset.transform = transform
+        return dataset
+
+
+class _Numbered(IterableDataset):
+    """timm's (image, label) items with a number that no other item has as the third entry."""
+
+    def __init__(self, dataset: Any):
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, int, int]]:
+        worker = get_worker_info()
+        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        for number, (image, label) in enumerate(self.dataset):
+            yield image, int(label), first + number * step
+
+
+class _Epochs(_Numbered):
+    """Items of a new shuffle each time; Lightning tells the epoch to samplers only, and a stream has none."""
+
+    def __init__(self, dataset: Any, first_epoch: int):
+        super().__init__(dataset)
+        self.epoch = first_epoch
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, int, int]]:
+        self.dataset.set_epoch(self.epoch)
+        self.epoch += 1
+        return super().__iter__()
+
+
+def open_reader(data: str, split: str, class_names: Sequence[str] | None) -> ClassificationSet | Stream:
+    """Open one split of a data set by its timm reader name.
+
+    Args:
+        data: ``hfds/NAME``, ``tfds/NAME`` or ``wds/FOLDER``, the folder with an ``_info.json`` as timm writes it.
+        split: the split's name.
+        class_names: by class index, for data that does not know its classes.
+
+    Raises:
+        UserError: the reader's package or a shard is missing, it cannot open the data, the classes are not known, or
+            the labels are not numbers of classes.
+    """
+    dataset = _open(data, split)
+    reader = dataset.reader
+    if data.lower().startswith("hfds/"):
+        labels, names = _labels(data, reader), _class_names(data, reader, class_names)
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(names):
+            raise UserError(
+                f"the labels of {data}, split {split!r}, go from {labels.min()} to {labels.max()}. "
+                f"Accepted: 0 to {len(names) - 1}, for {len(names)} classes. "
+                "Choose a split with labels, or another --num_classes."
+            )
+        return ClassificationSet(HuggingFaceImages(reader), [f"{split}/{i}" for i in range(len(labels))], names, labels)
+    names = _class_names(data, reader, class_names)
+    if data.lower().startswith("wds/"):
+        root, info = Path(reader.root), reader.split_info
+        _check_shards(root, info.filenames)
+        return read_shards([root / name for name in info.filenames], names, info.shard_lengths)
+    return Stream(data, split, len(dataset), names)
+
+
+def _check_shards(root: Path, names: Sequence[str]) -> None:
+    """Name the shards that are not there."""
+    gone = [name for name in names if not (root / name).is_file()]
+    if gone:
+        raise UserError(
+            f"{len(gone)} of {len(names)} shards of {root} are not there, {gone[0]} first. "
+            "Put them back, or take them out of its _info.json."
+        )
+
+
+def _labels(data: str, reader: Any) -> np.ndarray:
+    columns = reader.dataset.column_names
+    if reader.label_key not in columns:
+        raise UserError(
+            f"{data} has the columns {', '.join(map(repr, columns))}. Accepted: a data set with {reader.label_key!r}. "
+            "Rename its column of labels."
+        )
+    values = np.asarray(reader.dataset[reader.label_key][:])
+    if not np.issubdtype(values.dtype, np.integer):
+        raise UserError(
+            f"the labels of {data} are not class numbers: {values[:3].tolist()}. Accepted: class numbers. "
+            "Cast the column to datasets.ClassLabel."
+        )
+    return values.astype(np.int64)
+
+
+def _class_names(data: str, reader: Any, otherwise: Sequence[str] | None) -> list[str]:
+    known = getattr(reader, "class_to_idx", None)
+    if known:
+        return sorted(known, key=known.get)
+    if otherwise is None:
+        raise UserError(f"{data} does not say which classes it has. Give their number with --num_classes.")
+    return list(otherwise)
+
+
+def _open(data: str, split: str, **kwargs: Any) -> Any:
+    prefix, _, name = data.partition("/")
+    prefix = prefix.lower()
+    root = None
+    if prefix == "wds":
+        root, name = name, ""
+        if not Path(root).is_dir():
+            raise UserError(f"there is no folder {root!r} of WebDataset shards. Accepted: wds/FOLDER.")
+    package, remedy = _PACKAGES[prefix]
+    if find_spec(package) is None:
+        raise UserError(f"{data} needs the package {package}: {remedy}")
+    try:
+        return create_dataset(f"{prefix}/{name}", root=root, split=split, **kwargs)
+    except Exception as error:  # each reader's library has errors of its own, and all mean that this can't be opened
+        raise UserError(
+            f"timm's reader cannot open {data!r}, split {split!r}: {type(error).__name__}: {error} "
+            "Give another name, or another split: --train_split and --val_split in training, --split in evaluation."
+        ) from error

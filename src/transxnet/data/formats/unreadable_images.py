@@ -1,0 +1,109 @@
+"""Checking many image files, and leaving out those that cannot be used."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+
+from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.detection_dataset import DetectionSet
+from transxnet.data.datasets.image_collection import FileImages, ImageCollection
+from transxnet.data.formats.findings import Findings, Problem
+from transxnet.data.reading.image_decoding import UnreadableImage, quiet_pillow, upright_size
+from transxnet.utils.errors import UserError
+
+FULL_UP_TO = 50_000
+"""Of more images only the headers are checked, since decoding all would take longer than a user waits. The others are
+replaced when they are met; see :class:`~transxnet.data.datasets.image_dataset.ImageDataset`."""
+
+T = TypeVar("T")
+C = TypeVar("C")
+
+
+def check_each(
+    count: int, check: Callable[[int], T], progress: Callable[[int], Any] | None = None, done: int = 0
+) -> Iterator[T]:
+    """``check(0)`` to ``check(count - 1)``, in order, by several threads: decoding releases Python's lock.
+
+    Args:
+        count: of the images.
+        check: is given an image's position.
+        progress: called with the number of images checked.
+        done: how many were checked before.
+    """
+    with quiet_pillow(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, count, 1024):  # the pool queues all that it is given: ImageNet would take 2 GB
+            chunk = range(start, min(start + 1024, count))
+            for position, result in zip(chunk, pool.map(check, chunk), strict=True):
+                yield result
+                if progress is not None:
+                    progress(done + position + 1)
+
+
+def drop_unusable(
+    parts: Sequence[C], findings: Findings, progress: Callable[[int], Any] | None = None, full_up_to: int = FULL_UP_TO
+) -> list[C]:
+    """The parts without images that cannot be read, or that have another size than their annotations say.
+
+    Args:
+        parts: sets of images; None, streams, and images that are in no files are returned as they are.
+        findings: where the images that are left out are noted; too many are for the caller to refuse.
+        progress: called with the number of images checked.
+        full_up_to: of larger sets only the headers are checked.
+    """
+    done = 0
+    kept: list[Any] = []
+    for part in parts:
+        if isinstance(part, ImageCollection) and isinstance(part.storage, FileImages):
+            check = partial(_fault, part, len(part) <= full_up_to)
+            usable = np.ones(len(part), bool)
+            for position, fault in enumerate(check_each(len(part), check, progress, done)):
+                if fault is not None:
+                    usable[position] = False
+                    findings.add(fault[0], f"{part.name(position)}: {fault[1]}")
+            done += len(part)
+            kept.append(part if usable.all() else part.subset(np.flatnonzero(usable)))
+        else:
+            kept.append(part)
+    return kept
+
+
+def drop_unreadable(*parts: C, progress: Callable[[int], Any] | None = None) -> tuple[list[C], list[str]]:
+    """The parts of a classifier's data without the images that cannot be read, and notes that name them.
+
+    Args:
+        *parts: judged together, so that one bad file in a small validation set is no error; the first is trained on.
+        progress: called with the number of images checked.
+
+    Raises:
+        UserError: more than 5% of all images, or all of a class in the first part.
+    """
+    findings = Findings(images=sum(len(part) for part in parts if isinstance(part, ClassificationSet)))
+    kept = drop_unusable(parts, findings, progress)
+    before, after = parts[0], kept[0]
+    if isinstance(before, ClassificationSet) and isinstance(after, ClassificationSet) and after is not before:
+        lost = sorted(set(before.own_labels.tolist()) - set(after.own_labels.tolist()))
+        if lost:
+            classes = ", ".join(repr(before.class_names[c]) for c in lost)
+            raise UserError(
+                f"no image can be read of the class {classes}:\n{findings.listed()}\nRepair them, or remove the class."
+            )
+    findings.refuse()
+    return kept, findings.notes(most=None)
+
+
+def _fault(images: ImageCollection, full: bool, position: int) -> tuple[Problem, str] | None:
+    try:
+        size = upright_size(images.path(position), full)
+    except UnreadableImage as error:
+        return Problem.IMAGE_UNREADABLE, str(error)
+    if not isinstance(images, DetectionSet):
+        return None
+    said = tuple(images.own_sizes[position].tolist())
+    if size == said:
+        return None
+    turned = "; are they those of the file before it is turned upright?" if size == said[::-1] else ""
+    return Problem.IMAGE_SIZE, f"the file has {size[1]}x{size[0]} pixels, its annotations {said[1]}x{said[0]}{turned}"

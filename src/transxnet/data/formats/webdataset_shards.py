@@ -1,0 +1,148 @@
+"""WebDataset shards as a set of labelled images: tar files whose images are found by an index and read in any order.
+
+A shard holds files ``KEY.jpg`` and ``KEY.cls`` side by side, the latter a class number in digits. Because the images
+have positions as those of a folder have, all that is true of folders is true of shards: every image once in an
+evaluation, whatever the processes, the workers and the sizes of the shards; a shuffle of all images that follows from
+seed and epoch; and an interrupted training that goes on with the very next batch.
+"""
+
+import tarfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.reading.image_decoding import EXTENSIONS, open_image
+from transxnet.data.reading.packed_strings import PackedStrings
+from transxnet.data.reading.tar_shards import ImageLocation, members
+from transxnet.utils.errors import UserError
+
+LABEL = "cls"
+"""The ending of the files that hold a class number."""
+
+LONGEST = 18
+"""Bytes of a class number: as many digits fit into 64 bits."""
+
+READERS = 8
+"""Shards that are looked through at once: it is waiting for the disk that takes the time."""
+
+
+@dataclass(frozen=True)
+class ShardImages:
+    """Images in tar files.
+
+    Attributes:
+        shards: the files.
+        shard: (N,) which of them each image lies in.
+        offset: (N,) where its bytes begin.
+        size: (N,) how many there are.
+    """
+
+    shards: Sequence[str]
+    shard: np.ndarray
+    offset: np.ndarray
+    size: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        shard = self.shards[self.shard[index]]
+        return open_image(ImageLocation(shard, shard, int(self.offset[index]), int(self.size[index])).read())
+
+
+def read_shards(paths: Sequence[Path], class_names: list[str], lengths: Sequence[int] = ()) -> ClassificationSet:
+    """All labelled images of some shards, in their order.
+
+    Args:
+        paths: uncompressed tar files.
+        class_names: by class number.
+        lengths: how many images each shard should hold, or nothing where that is not known.
+
+    Raises:
+        UserError: a shard that is cut off, damaged, compressed or of another length; an image without a label, or one
+            that is no class.
+    """
+    with ThreadPoolExecutor(READERS) as pool:
+        parts = list(pool.map(_index, paths))
+    for path, part, length in zip(paths, parts, lengths, strict=False):
+        if len(part.labels) != length:
+            raise UserError(
+                f"{path} holds {len(part.labels)} images, and its _info.json says {length}. Is it damaged? Copy it "
+                "again, or correct the description."
+            )
+    labels = np.concatenate([part.labels for part in parts])
+    wrong = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
+    names = PackedStrings(f"{path.stem}/{key}" for path, part in zip(paths, parts, strict=True) for key in part.keys)
+    if len(wrong):
+        raise UserError(
+            f"{names[int(wrong[0])]} has the class {labels[wrong[0]]}. Accepted: 0 to {len(class_names) - 1}, for "
+            f"{len(class_names)} classes. Give another --num_classes, or correct the labels."
+        )
+    storage = ShardImages(
+        [str(path) for path in paths],
+        np.repeat(np.arange(len(paths), dtype=np.int32), [len(part.labels) for part in parts]),
+        np.concatenate([part.offsets for part in parts]),
+        np.concatenate([part.sizes for part in parts]),
+    )
+    return ClassificationSet(storage, names, class_names, labels)
+
+
+@dataclass(frozen=True)
+class _Index:
+    """Where the images of one shard lie."""
+
+    keys: PackedStrings
+    offsets: np.ndarray
+    sizes: np.ndarray
+    labels: np.ndarray
+
+
+def _index(path: Path) -> _Index:
+    try:
+        samples = list(_samples(path))
+    except ValueError as error:
+        raise UserError(
+            f"the shard {path} can't be used: {error}. Accepted: images (KEY.jpg, KEY.png ...) and class numbers "
+            "(KEY.cls)."
+        ) from error
+    keys, offsets, sizes, labels = zip(*samples, strict=True) if samples else ((), (), (), ())
+    numbers = (np.array(values, dtype=np.int64) for values in (offsets, sizes, labels))
+    return _Index(PackedStrings(keys), *numbers)
+
+
+def _samples(path: Path) -> Iterator[tuple[str, int, int, int]]:
+    """(key, offset, size, label) of each image; the files of a sample stand side by side."""
+    key, image, label = "", None, None
+    for shard, member in members(str(path)):
+        folder, _, name = member.name.rpartition("/")
+        stem, _, ending = name.partition(".")
+        this = f"{folder}/{stem}" if folder else stem
+        if this != key:
+            if image is not None:
+                yield _sample(key, image, label)
+            key, image, label = this, None, None
+        if f".{ending.lower()}" in EXTENSIONS:
+            image = member.offset_data, member.size
+        elif ending == LABEL:
+            label = _class_number(shard, member)
+    if image is not None:
+        yield _sample(key, image, label)
+
+
+def _class_number(shard: tarfile.TarFile, member: tarfile.TarInfo) -> int:
+    if member.size > LONGEST:
+        raise ValueError(f"{member.name!r} has {member.size:,} bytes, and a class number takes at most {LONGEST}")
+    file = shard.extractfile(member)
+    assert file is not None
+    return int(file.read())
+
+
+def _sample(key: str, image: tuple[int, int], label: int | None) -> tuple[str, int, int, int]:
+    if label is None:
+        raise ValueError(f"the image {key!r} has no class number {key}.{LABEL} beside it")
+    return key, *image, label

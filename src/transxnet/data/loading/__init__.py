@@ -1,0 +1,1 @@
+"""Batches: preprocessing, augmentation, samplers, loaders and Lightning data modules."""

@@ -1,0 +1,207 @@
+"""What happens to images with boxes, masks or label maps before they are trained on, and before evaluation."""
+
+import math
+from typing import Any
+
+import torch
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from transxnet.data.datasets.segmentation_dataset import IGNORE
+
+MEAN_COLOUR = (124, 116, 104)
+"""ImageNet's mean as bytes: what is padded with it is 0 after normalisation."""
+
+CAT_MAX_RATIO = 0.75
+"""Share of a crop's labelled pixels that one class may have, as long as another crop can be tried."""
+
+
+def detection_training(*, hflip: float = 0.5, vflip: float = 0.0, photometric: bool = False) -> v2.Transform:
+    """Flips, of image, boxes and masks together; resizing is the model's.
+
+    The published trainings flip left and right, half of the time. What would become an object of less than a pixel
+    across is left out, as there.
+
+    Args:
+        hflip: probability of a left-right flip.
+        vflip: probability of an upside-down flip.
+        photometric: change brightness, contrast, saturation and hue at random.
+
+    Returns:
+        (Image uint8, target) -> the same; see :class:`~transxnet.data.detection_set.DetectionDataset`.
+    """
+    return v2.Compose(
+        [
+            v2.RandomHorizontalFlip(hflip),
+            v2.RandomVerticalFlip(vflip),
+            *([PhotometricDistortion()] if photometric else []),
+            v2.SanitizeBoundingBoxes(min_size=1, labels_getter=_per_object),
+        ]
+    )
+
+
+def segmentation_training(
+    *,
+    crop: int = 512,
+    ratio: tuple[float, float] = (0.5, 2.0),
+    hflip: float = 0.5,
+    vflip: float = 0.0,
+    photometric: bool = True,
+    cat_max_ratio: float = CAT_MAX_RATIO,
+) -> v2.Transform:
+    """Resize, crop, flip, colours and padding, in the order of the published trainings on ADE20K.
+
+    Args:
+        crop: side of what is trained on; the image is resized to fit into 4 x 1 times that, times a random factor.
+        ratio: range of that factor.
+        hflip: probability of a left-right flip.
+        vflip: probability of an upside-down flip.
+        photometric: change brightness, contrast, saturation and hue at random.
+        cat_max_ratio: share of the crop's labelled pixels that one class may have at most, if ten tries allow it.
+
+    Returns:
+        (Image uint8 of any size, Mask) -> (Image (3, crop, crop) uint8, Mask (crop, crop)).
+    """
+    return v2.Compose(
+        [
+            RandomRatioResize(evaluation_scale(crop), ratio),
+            CategoryCrop(crop, cat_max_ratio),
+            v2.RandomHorizontalFlip(hflip),
+            v2.RandomVerticalFlip(vflip),
+            *([PhotometricDistortion()] if photometric else []),
+            PadTo(crop),
+        ]
+    )
+
+
+def evaluation_scale(crop: int) -> tuple[int, int]:
+    """Longer and shorter side that an image is resized to fit: (2048, 512) for crops of 512, as published."""
+    return 4 * crop, crop
+
+
+class PhotometricDistortion(v2.RandomPhotometricDistort):
+    """Each half of the time: brightness by 1/8, contrast and saturation by 1/2, hue by 1/10 of the circle.
+
+    The published trainings leave the order of the channels as it is, unlike torchvision's transform.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(hue=(-0.1, 0.1))
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Factors of each change, or None."""
+        return super().make_params(flat_inputs) | {"channel_permutation": None}
+
+
+class RandomRatioResize(v2.Transform):
+    """Resize to fit into a scale times a random ratio, keeping the image's own ratio.
+
+    Args:
+        scale: longer and shorter side to fit into, in pixels.
+        ratio: range of the factor on both.
+    """
+
+    def __init__(self, scale: tuple[int, int], ratio: tuple[float, float]):
+        super().__init__()
+        self.scale, self.ratio = scale, ratio
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """The new size."""
+        low, high = self.ratio
+        factor = low + (high - low) * torch.rand(1).item()
+        scale = self.scale[0] * factor, self.scale[1] * factor
+        return {"size": fitted_size(v2.functional.get_size(flat_inputs[0]), scale)}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Image bilinear, labels by the nearest."""
+        return self._call_kernel(F.resize, inpt, size=params["size"], antialias=True)
+
+
+class AlignedResize(v2.Transform):
+    """Resize images to fit into a scale, each side rounded up to a multiple; label maps keep their size.
+
+    Args:
+        scale: longer and shorter side to fit into, in pixels.
+        multiple: that both sides are made to be of; 32 is the stride of the last stage.
+    """
+
+    def __init__(self, scale: tuple[int, int], multiple: int = 32):
+        super().__init__()
+        self.scale, self.multiple = scale, multiple
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Image bilinear; all else unchanged."""
+        if not isinstance(inpt, tv_tensors.Image):
+            return inpt
+        fitted = fitted_size(F.get_size(inpt), self.scale)
+        # With antialiasing, unlike the published code: it matters for images that are much larger than the scale,
+        # of which ADE20K has few.
+        return F.resize(inpt, [math.ceil(side / self.multiple) * self.multiple for side in fitted], antialias=True)
+
+
+class CategoryCrop(v2.Transform):
+    """A random crop; up to ten others are tried while one class has too large a share of it.
+
+    Args:
+        size: side of the crop; smaller images are left as they are, along the sides that are smaller.
+        cat_max_ratio: share of the labelled pixels that no class may exceed; 1 takes the first crop.
+    """
+
+    def __init__(self, size: int, cat_max_ratio: float = CAT_MAX_RATIO):
+        super().__init__()
+        self.size, self.cat_max_ratio = size, cat_max_ratio
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Where to crop."""
+        mask = next(item for item in flat_inputs if isinstance(item, tv_tensors.Mask))
+        sides = F.get_size(mask)
+        height, width = (min(self.size, side) for side in sides)
+        for _ in range(11):
+            top, left = (
+                int(torch.randint(side - kept + 1, ())) for side, kept in zip(sides, (height, width), strict=True)
+            )
+            labels = mask[..., top : top + height, left : left + width]
+            counts = torch.bincount(labels.flatten().long(), minlength=IGNORE + 1)[:IGNORE]
+            if (counts > 0).sum() > 1 and counts.max() < self.cat_max_ratio * counts.sum():
+                break
+            if self.cat_max_ratio >= 1:
+                break
+        return dict(top=top, left=left, height=height, width=width)
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Image and labels alike."""
+        return self._call_kernel(F.crop, inpt, **params)
+
+
+class PadTo(v2.Transform):
+    """Pad at the right and the bottom: images with ImageNet's mean colour, labels with "ignore".
+
+    Args:
+        size: side of the result, for what is smaller.
+    """
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size = size
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Image and labels, each with its own filling."""
+        height, width = F.get_size(inpt)
+        padding = [0, 0, max(0, self.size - width), max(0, self.size - height)]
+        if not any(padding):
+            return inpt
+        fill: Any = IGNORE if isinstance(inpt, tv_tensors.Mask) else list(MEAN_COLOUR)
+        return self._call_kernel(F.pad, inpt, padding=padding, fill=fill)
+
+
+def fitted_size(size: list[int] | tuple[int, int], scale: tuple[float, float]) -> list[int]:
+    """Height and width, in the ratio of ``size``, that just fit into a longer and a shorter side; at least 1."""
+    factor = min(max(scale) / max(size), min(scale) / min(size))
+    return [max(1, math.floor(side * factor + 0.5)) for side in size]
+
+
+def _per_object(sample: tuple[Any, dict[str, Any]]) -> tuple[Any, ...]:
+    """What has an entry an object, beside boxes and masks."""
+    target = sample[1]
+    return target["labels"], target["area"], target["iscrowd"]

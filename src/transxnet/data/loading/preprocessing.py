@@ -1,0 +1,119 @@
+"""From an image to the network's input, in training and in use."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from PIL import Image
+from timm.data import create_transform, resolve_data_config
+from torch import Tensor, nn
+
+Transform = Callable[[Image.Image], Tensor]
+
+MAX_SIDE = 16384
+"""Largest side in pixels that a stored description may resize images to: memory goes by it."""
+
+
+def check_sides(sides: Iterable[Any]) -> None:
+    """Raise ValueError unless all are whole numbers of pixels that images may be resized to."""
+    sides = list(sides)
+    if not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
+        raise ValueError(f"it resizes images to {sides}; accepted are 1 to {MAX_SIDE} pixels.")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes the network's input outside training: resize, centre crop, normalise.
+
+    Attributes:
+        img_size: side of the input in pixels.
+        crop_pct: the shorter side is resized to ``img_size / crop_pct`` before the crop.
+        interpolation: of the resize.
+        mean: of each channel, of values in 0 to 1.
+        std: of each channel.
+
+    Raises:
+        ValueError: one of them can't be; somebody else may have written the file that they are from.
+    """
+
+    img_size: int
+    crop_pct: float
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        check_sides([self.img_size])
+        numbers = [*self.mean, *self.std, self.crop_pct]
+        if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
+            raise ValueError(f"its preprocessing holds {numbers}, which are not all numbers.")
+        if not all(self.std) or self.crop_pct < 0.1:
+            raise ValueError("its preprocessing divides by zero, or keeps next to nothing of an image.")
+
+    @classmethod
+    def of_model(cls, model: nn.Module, img_size: int | None = None, crop_pct: float | None = None) -> "Preprocessing":
+        """What the model's own configuration says, with another size or crop on request."""
+        config = resolve_data_config(model=model)
+        return cls(
+            img_size or config["input_size"][-1],
+            crop_pct or config["crop_pct"],
+            config["interpolation"],
+            tuple(config["mean"]),
+            tuple(config["std"]),
+        )
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Preprocessing":
+        """The inverse of :meth:`to_dict`."""
+        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+
+    def to_dict(self) -> dict:
+        """As plain data."""
+        return asdict(self)
+
+    def transform(self) -> Transform:
+        """Image (RGB) -> (3, img_size, img_size) float32."""
+        return create_transform(
+            self.img_size,
+            is_training=False,
+            interpolation=self.interpolation,
+            mean=self.mean,
+            std=self.std,
+            crop_pct=self.crop_pct,
+        )
+
+    def training_transform(
+        self,
+        *,
+        min_scale: float,
+        hflip: float,
+        vflip: float,
+        color_jitter: float,
+        auto_augment: str | None,
+        random_erasing: float,
+    ) -> Transform:
+        """Image (RGB) -> (3, img_size, img_size) float32, augmented at random.
+
+        Args:
+            min_scale: smallest share of the image's area that a random crop keeps.
+            hflip: probability of a left-right flip.
+            vflip: probability of an upside-down flip.
+            color_jitter: strength of brightness, contrast and saturation changes; RandAugment replaces it.
+            auto_augment: timm's policy string, such as "rand-m9-mstd0.5-inc1", or None.
+            random_erasing: probability of filling a random rectangle with noise.
+        """
+        return create_transform(
+            self.img_size,
+            is_training=True,
+            scale=(min_scale, 1.0),
+            hflip=hflip,
+            vflip=vflip,
+            color_jitter=color_jitter,
+            auto_augment=auto_augment,
+            interpolation=self.interpolation,
+            mean=self.mean,
+            std=self.std,
+            re_prob=random_erasing,
+            re_mode="pixel",
+        )

@@ -1,0 +1,306 @@
+"""Opening DATA, of any format and for any task, to train or to evaluate on."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.detection_dataset import DetectionSet
+from transxnet.data.datasets.image_collection import ImageCollection
+from transxnet.data.datasets.segmentation_dataset import SegmentationSet
+from transxnet.data.formats.class_alignment import align_classes
+from transxnet.data.formats.class_folders import read_class_folders
+from transxnet.data.formats.coco import read_coco
+from transxnet.data.formats.findings import Findings
+from transxnet.data.formats.label_map_checks import read_label_maps
+from transxnet.data.formats.timm_readers import Stream, open_reader
+from transxnet.data.formats.unreadable_images import drop_unreadable, drop_unusable
+from transxnet.data.formats.voc import read_voc
+from transxnet.data.recognize import ACCEPTED, FIND_PARTS, Parts, Recognition, recognize
+from transxnet.data.samples.builtin_samples import DENSE_SAMPLES, SAMPLES, DenseSample, Sample
+from transxnet.data.split import read_split, stratified_split
+from transxnet.utils.errors import UserError
+
+Progress = Callable[[int], AbstractContextManager[Callable[[int], Any]]]
+"""Given a number of images, shows a bar while they are checked; yields a function that takes how many are done."""
+
+S = TypeVar("S", ClassificationSet | Stream, DetectionSet, SegmentationSet)
+C = TypeVar("C", bound=ImageCollection)
+
+
+@dataclass(frozen=True)
+class DataSource(Generic[S]):
+    """Images to train on and images to validate on.
+
+    Attributes:
+        train: to train on.
+        val: to validate on, with the classes of ``train``.
+        split_made: whether the split is ours, and so must be stored with the run.
+        recognition: what the data is.
+        findings: what was wrong with annotations and label maps.
+        img_size: side in pixels that suits the images (detection: the shorter side), or None for the usual one.
+        hflip: probability of a left-right flip that suits them; digits must not be mirrored.
+        notes: sentences that the user should read.
+    """
+
+    train: S
+    val: S
+    split_made: bool
+    recognition: Recognition
+    findings: Findings = field(default_factory=Findings)
+    img_size: int | None = None
+    hflip: float = 0.5
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes, the same for both parts: those of objects are labelled from 1, all others from 0."""
+        return self.train.class_names
+
+
+def open_data(
+    data: str | Recognition,
+    task: str | None = None,
+    *,
+    val_fraction: float = 0.2,
+    seed: int = 0,
+    stored_split: Path | None = None,
+    train_split: str = "train",
+    val_split: str = "validation",
+    num_classes: int | None = None,
+    masks: bool = False,
+    zero_is_ignored: bool | None = None,
+    check_images: bool = True,
+    progress: Progress | None = None,
+) -> DataSource:
+    """Open DATA to train on; its annotations are checked, and its images once each.
+
+    Args:
+        data: a sample's name, a timm reader name, or a folder in one of the layouts that :func:`recognize` knows; or
+            what it was recognized as.
+        task: "classify", "detect" or "segment"; None takes what the data is for.
+        val_fraction: share to validate on, of a folder without a validation part.
+        seed: of that split.
+        stored_split: file of an earlier split to use instead.
+        train_split: split of a timm reader to train on.
+        val_split: split of a timm reader to validate on.
+        num_classes: for timm readers that do not know their classes.
+        masks: read the objects' masks as well.
+        zero_is_ignored: of label maps; see :func:`~transxnet.data.formats.label_map_checks.read_label_maps`.
+        check_images: decode every image; without, those that cannot be read stay in. Label maps are read in any case,
+            since they say which classes there are.
+        progress: shows how many images are checked.
+
+    Raises:
+        UserError: DATA is none of these, is not fit to train on, or too much of it cannot be used.
+    """
+    if not 0 < val_fraction < 1:
+        raise UserError(f"val_fraction must lie between 0 and 1, got {val_fraction}.")
+    recognition = data if isinstance(data, Recognition) else recognize(data, task)
+    progress = progress or _no_progress
+    findings = Findings()
+    sample = _sample(recognition)
+    about: dict[str, Any] = {}
+    notes: list[str] = []
+    if sample is not None:
+        about = dict(img_size=sample.img_size, hflip=sample.hflip)
+        notes.append(f"Licence: {sample.licence}")
+    if recognition.task == "classify":
+        train, val = _read_classes(recognition, sample, (train_split, val_split), num_classes)
+    else:
+        train, val = _read_annotated(
+            recognition, sample, findings, masks, zero_is_ignored, None, check_images, progress
+        )
+        notes += findings.notes()
+    if train is None:
+        raise UserError(
+            f"{recognition.data} holds a part to evaluate on and none to train on. "
+            f"Accepted: {ACCEPTED[recognition.format]}."
+        )
+    if isinstance(train, DetectionSet):
+        notes += _check_objects(recognition.data, train)
+    made = val is None
+    if isinstance(sample, Sample):
+        train, val = split_images(train, sample.strata, sample.val_fraction, seed, stored_split)
+    elif made:
+        train, val = split_images(train, _strata(train), val_fraction, seed, stored_split)
+    else:
+        val = val.with_classes(train.class_names, align_classes(train.class_names, val.class_names))
+    if recognition.task == "classify" and check_images:
+        with progress(len(train) + len(val)) as advance:
+            (train, val), dropped = drop_unreadable(train, val, progress=advance)
+        notes += dropped
+    return DataSource(train, val, made, recognition, findings, notes=notes, **about)
+
+
+def open_evaluation_data(
+    data: str | Recognition,
+    class_names: list[str],
+    task: str | None = None,
+    *,
+    split: str = "validation",
+    masks: bool = False,
+    zero_is_ignored: bool | None = None,
+    by_number: bool = False,
+    check_images: bool = True,
+    progress: Progress | None = None,
+) -> tuple[Any, list[str]]:
+    """Open DATA to evaluate a model of these classes: its validation part where it has one, else all of it.
+
+    The other arguments are those of :func:`open_data`, and ``split`` of a timm reader. Data that does not know its
+    classes, such as label maps without names and shards, has the model's classes by number; with ``by_number`` so has
+    any data, for a model that has no names for its classes.
+
+    Returns:
+        The set, with the model's classes in their order, and sentences that the user should read.
+
+    Raises:
+        UserError: as :func:`open_data`, or the classes are not those of the model.
+    """
+    recognition = data if isinstance(data, Recognition) else recognize(data, task)
+    progress = progress or _no_progress
+    findings = Findings()
+    notes: list[str] = []
+    if recognition.format == "reader":
+        images: Any = open_reader(recognition.data, split, class_names)
+    elif recognition.format == "sample":
+        images = open_data(recognition, check_images=False).val
+    elif recognition.format == "class folders":
+        train_folder, val_folder = _parts(recognition, None)
+        images = read_class_folders(val_folder or train_folder)
+    else:
+        sample = _sample(recognition)
+        train, val = _read_annotated(
+            recognition, sample, findings, masks, zero_is_ignored, class_names, check_images, progress
+        )
+        images = train if val is None else val
+        notes += [] if sample is None else [f"Licence: {sample.licence}"]
+        notes += findings.notes()
+    if (by_number or isinstance(images, Stream)) and len(images.class_names) != len(class_names):
+        raise UserError(f"{recognition.data} has {len(images.class_names)} classes, and the model {len(class_names)}.")
+    if not by_number:
+        images = images.with_classes(class_names, align_classes(class_names, images.class_names))
+    if recognition.task == "classify" and check_images:
+        with progress(len(images)) as advance:
+            (images,), dropped = drop_unreadable(images, progress=advance)
+        notes += dropped
+    return images, notes
+
+
+def split_images(images: C, strata: np.ndarray, fraction: float, seed: int, stored: Path | None) -> tuple[C, C]:
+    """A part to train on and a part to validate on, as a stored split says, or drawn with the strata balanced."""
+    if stored is not None:
+        parts = read_split(stored, images.own_names)
+        return images.subset(parts["train"]), images.subset(parts["val"])
+    train, val = stratified_split(strata, fraction, seed)
+    if not len(val) and not isinstance(images, ClassificationSet):
+        train, val = stratified_split(np.zeros(len(images), int), fraction, seed)
+    if not len(val):
+        if isinstance(images, ClassificationSet):
+            raise UserError("every class holds a single image, so none can be held out. Accepted: two or more a class.")
+        raise UserError(f"there is {len(images)} image, so none can be held out. Accepted: two or more.")
+    return images.subset(train), images.subset(val)
+
+
+def _sample(recognition: Recognition) -> Sample | DenseSample | None:
+    """The built-in sample, made or loaded, if DATA is one."""
+    if recognition.format == "sample":
+        return SAMPLES[recognition.data]()
+    if recognition.format != "reader" and recognition.parts is None:
+        return DENSE_SAMPLES[recognition.data]()
+    return None
+
+
+def _parts(recognition: Recognition, sample: Sample | DenseSample | None) -> Parts:
+    if isinstance(sample, DenseSample):
+        return FIND_PARTS[recognition.format](sample.folder)
+    assert recognition.parts is not None
+    return recognition.parts
+
+
+def _read_classes(
+    recognition: Recognition, sample: Any, splits: tuple[str, str], num_classes: int | None
+) -> tuple[Any, Any]:
+    """The training part, and the validation part if there is one."""
+    if recognition.format == "reader":
+        numbers = None if num_classes is None else [str(i) for i in range(num_classes)]
+        train, val = (open_reader(recognition.data, split, numbers) for split in splits)
+        return train, val
+    if recognition.format == "sample":
+        return sample.images, None
+    train_folder, val_folder = _parts(recognition, None)
+    if train_folder is None:
+        root = val_folder.parent
+        raise UserError(
+            f"{root} holds {val_folder.name}/ and no train/. Accepted: {ACCEPTED['class folders']}, with or without "
+            f"train/ and val/ above them. Add {root / 'train'}, or give {val_folder} to train on a part of that."
+        )
+    train = read_class_folders(train_folder, minimum=2)
+    return train, None if val_folder is None else read_class_folders(val_folder)
+
+
+def _read_annotated(
+    recognition: Recognition,
+    sample: Sample | DenseSample | None,
+    findings: Findings,
+    masks: bool,
+    zero_is_ignored: bool | None,
+    class_names: list[str] | None,
+    check_images: bool,
+    progress: Progress,
+) -> Sequence[Any]:
+    """Both parts, checked: None for a missing part, and for the training part if a model's classes are given."""
+    parts: Sequence[Any] = _parts(recognition, sample)
+    if class_names is not None and parts[1] is not None:
+        parts = (None, parts[1])
+    if recognition.format == "label maps":
+        with progress(sum(part.count() for part in parts if part is not None)) as advance:
+            sets: Sequence[Any] = read_label_maps(
+                parts, findings, zero_is_ignored=zero_is_ignored, class_names=class_names, progress=advance
+            )
+        findings.refuse()
+        return sets
+    if recognition.format == "voc":
+        if masks:
+            raise UserError(
+                f"{recognition.data} has boxes and no masks of objects. Train a detector of boxes: --head retinanet."
+            )
+        sets = read_voc(parts, findings)
+    else:
+        sets = [None if part is None else read_coco(part, findings, masks=masks) for part in parts]
+    findings.refuse()  # before the images are checked, which may take long
+    if check_images:
+        with progress(sum(len(images) for images in sets if images is not None)) as advance:
+            sets = drop_unusable(sets, findings, advance)
+        findings.refuse()
+    return sets
+
+
+def _check_objects(data: str, images: DetectionSet) -> list[str]:
+    """A note about classes without an object to train on; raises UserError if there is no object at all."""
+    present = set(np.concatenate(images.own_labels).tolist())
+    if not present:
+        raise UserError(
+            f"{data} holds no object to train on in {len(images)} images. Is this the right annotation file?"
+        )
+    names = [name for label, name in enumerate(images.class_names, 1) if label not in present]
+    return [f"no object to train on is of class {', '.join(map(repr, names))}"] if names else []
+
+
+def _strata(images: ClassificationSet | DetectionSet | SegmentationSet) -> np.ndarray:
+    """Each image's class, or its rarest class of objects; label maps are not balanced."""
+    if isinstance(images, ClassificationSet):
+        return images.own_labels
+    if isinstance(images, SegmentationSet):
+        return np.zeros(len(images), int)
+    labels = images.own_labels
+    counts = np.bincount(np.concatenate([[0], *labels]).astype(int), minlength=len(images.class_names) + 1)
+    return np.array([int(own[counts[own].argmin()]) if len(own) else 0 for own in labels])
+
+
+def _no_progress(total: int) -> AbstractContextManager[Callable[[int], Any]]:
+    return nullcontext(lambda done: None)

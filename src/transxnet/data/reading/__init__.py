@@ -1,0 +1,1 @@
+"""Reading files: image decoding, file search, tar shards, masks, packed strings."""

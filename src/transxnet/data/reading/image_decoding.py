@@ -1,0 +1,184 @@
+"""Reading one image file so that it comes out right, or saying why it can't be read."""
+
+import errno
+import io
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+MAX_PIXELS = 178_956_970
+"""Larger images are refused as decompression bombs: half a gibibyte once decoded, and Pillow's own limit."""
+
+MAX_BYTES = 8 * MAX_PIXELS
+"""Larger files are refused, since some decoders read a file whole first: four channels of 16 bits take this much."""
+
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's names of the formats that are decoded, whatever a file's ending. It knows many more, of which some are read
+by other programs: PostScript is a language, and is run."""
+
+EXTENSIONS = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+
+
+class UnreadableImage(Exception):
+    """An image that can't be decoded; the message says why."""
+
+
+def open_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode an image file into 8-bit RGB, upright.
+
+    Grey, palette, CMYK and 16-bit images are converted (16-bit ones by their full range), transparency is laid over
+    white, and the EXIF orientation is applied. Of an animation the first frame counts.
+
+    Args:
+        source: a path, or the file's bytes.
+        max_pixels: larger images are refused before they are decoded.
+
+    Raises:
+        UnreadableImage: no such file, not an image, truncated, of an unknown sample format, or too many pixels.
+    """
+    with opened_image(source, max_pixels) as image:
+        return upright_rgb(image)
+
+
+def upright_size(source: str | Path | bytes, full: bool) -> tuple[int, int]:
+    """Height and width of an image as :func:`open_image` gives it.
+
+    Args:
+        source: a path, or the file's bytes.
+        full: decode all of it, which finds what is damaged; else its header only.
+
+    Raises:
+        UnreadableImage: as open_image; of a damaged rest only if ``full``.
+    """
+    if full:
+        decoded = open_image(source)
+        return decoded.height, decoded.width
+    with opened_image(source) as image:
+        exif = Image.Image.getexif(image)  # a PNG's own method would decode all of it
+        turned = exif.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def read_label_map(path: str) -> np.ndarray:
+    """The values of a label map (H, W): bytes or, from files of 16 or 32 bits, wider integers.
+
+    Grey and palette images are taken as they are, and colour images whose channels are the same.
+
+    Raises:
+        UnreadableImage: no such file, no image, too large, damaged, or in colours.
+    """
+    with opened_image(path) as image:
+        if image.mode == "1":
+            return np.asarray(image).astype(np.uint8)
+        if image.mode in ("L", "P") or image.mode.startswith("I"):
+            return np.asarray(image)
+        values = np.asarray(image)
+    if values.dtype == np.uint8 and values.ndim == 3:
+        colours = values[..., : 1 if values.shape[2] == 2 else 3]  # without what is transparency
+        if (colours == colours[..., :1]).all():
+            return colours[..., 0]
+    raise UnreadableImage("the label map is in colours; it must hold one class number a pixel")
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """An image as :func:`open_image` gives it, from what Pillow made of its file."""
+    return to_rgb(ImageOps.exif_transpose(image))
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Keep back what Pillow's modules warn of: damaged metadata that we don't use, and sizes that we check ourselves.
+
+    Python's warning filters belong to the process. Threads that decode do so inside one more of these, so that none of
+    them takes the filter from another.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
+@contextmanager
+def opened_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """What Pillow makes of a file, its size checked and not yet decoded.
+
+    Whatever goes wrong inside is an UnreadableImage: no such file, one that is no regular file, an unknown format, too
+    many pixels or bytes, or damage.
+    """
+    try:
+        with quiet_pillow():
+            _check_bytes(len(source) if isinstance(source, bytes) else _bytes_of(source))
+            file = io.BytesIO(source) if isinstance(source, bytes) else source
+            with Image.open(file, formats=known_formats()) as image:
+                if image.width * image.height > max_pixels:
+                    size = f"{image.width}x{image.height}"
+                    raise UnreadableImage(f"refused as a decompression bomb: {size} is over {max_pixels:,} pixels")
+                yield image
+    except UnreadableImage:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableImage("not an image file, or of an unknown format") from error
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(f"refused as a decompression bomb: {error}") from error
+    except OSError as error:
+        raise UnreadableImage(error.strerror or str(error)) from error
+    except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
+        raise UnreadableImage(str(error) or type(error).__name__) from error
+
+
+@cache
+def known_formats() -> tuple[str, ...]:
+    """Those of ``FORMATS`` that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _bytes_of(path: str | Path) -> int:
+    """Size of a regular file: reading from a pipe or a device may never end."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        folder = stat.S_ISDIR(status.st_mode)
+        raise UnreadableImage(os.strerror(errno.EISDIR) if folder else "it is no regular file but a pipe or a device")
+    return status.st_size
+
+
+def _check_bytes(size: int) -> None:
+    if not size:
+        raise UnreadableImage("the file is empty")
+    if size > MAX_BYTES:
+        raise UnreadableImage(f"the file is of {size:,} bytes, more than {MAX_BYTES:,}")
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any of Pillow's modes as 8-bit RGB."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_wide(image)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_wide(image: Image.Image) -> Image.Image:
+    """16-bit, 32-bit and floating-point greys; Pillow's own conversion would cut them off at 255."""
+    values = np.asarray(image)
+    if image.mode == "F":
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+            raise UnreadableImage("floating-point samples outside 0 to 1, whose scale is not known")
+        factor = 255.0
+    elif values.min() < 0 or values.max() > 65535:
+        raise UnreadableImage("integer samples outside 0 to 65535, whose scale is not known")
+    else:
+        factor = 1 / 257
+    grey = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), 64):  # in double precision, all of a large image would take gigabytes
+        grey[start : start + 64] = np.round(values[start : start + 64].astype(np.float64) * factor)
+    return Image.fromarray(grey).convert("RGB")

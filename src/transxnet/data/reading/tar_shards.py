@@ -1,0 +1,111 @@
+"""WebDataset shards: tar files of images, read at the places where the images lie."""
+
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from transxnet.data.reading.file_search import is_image
+from transxnet.data.reading.image_decoding import MAX_BYTES, UnreadableImage
+from transxnet.utils.errors import UserError
+
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
+
+class ImageLocation(NamedTuple):
+    """Where an image lies.
+
+    Attributes:
+        name: for people: the file's path, or ``SHARD!MEMBER``.
+        file: the path of the file, or of the shard.
+        offset: of the member's first byte within its shard; None of a file.
+        size: of the member in bytes; None of a file.
+    """
+
+    name: str
+    file: str
+    offset: int | None = None
+    size: int | None = None
+
+    def to_line(self) -> bytes:
+        """A line of a list of images; :meth:`from_line` reads it."""
+        return json.dumps(self, separators=(",", ":")).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> "ImageLocation":
+        """What a line of :meth:`to_line` stands for."""
+        return cls(*json.loads(line))
+
+    def read(self, root: str = "") -> str | bytes:
+        """What ``open_image`` takes: the path of a file below the root, or the bytes of a member.
+
+        Raises:
+            UnreadableImage: the shard cannot be read there, or the member is too large.
+        """
+        path = os.path.join(root, self.file)
+        if self.offset is None or self.size is None:
+            return path
+        if self.size > MAX_BYTES:
+            raise UnreadableImage(f"refused: {self.size:,} bytes are more than {MAX_BYTES:,}")
+        try:
+            with open(path, "rb") as shard:
+                shard.seek(self.offset)
+                return shard.read(self.size)
+        except OSError as error:
+            raise UnreadableImage(error.strerror or str(error)) from error
+
+
+def is_shard(name: str) -> bool:
+    """Whether a file is a WebDataset shard by its ending.
+
+    Raises:
+        UserError: it is a compressed one.
+    """
+    if name.lower().endswith(_COMPRESSED):
+        raise UserError(f"{name} is compressed, so its images cannot be read one by one. Unpack it to a .tar file.")
+    return name.lower().endswith(".tar")
+
+
+def shard_images(path: str) -> Iterator[ImageLocation]:
+    """The images among the members of a shard by their ending, in order; of the others only headers are read.
+
+    Raises:
+        UserError: the shard cannot be read, is cut off, or is damaged.
+    """
+    for _, member in members(path):
+        if is_image(os.path.basename(member.name)):
+            yield ImageLocation(f"{path}!{member.name}", path, member.offset_data, member.size)
+
+
+def members(path: str) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """The files in a shard, each with the shard as it is open, in order; only their headers are read.
+
+    Raises:
+        UserError: the shard cannot be read, is cut off, or is damaged.
+    """
+    try:
+        with tarfile.open(path, "r:") as shard:
+            while (member := shard.next()) is not None:
+                shard.members.clear()  # type: ignore[attr-defined]  # which would hold every header of the file
+                if member.isreg():
+                    yield shard, member
+            end = shard.offset
+        _check_end(path, end)
+    except (OSError, tarfile.TarError) as error:
+        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        raise UserError(
+            f"the shard {path} cannot be read to its end: {reason}. Accepted: uncompressed tar files. Fetch it again, "
+            "or leave it out."
+        ) from error
+
+
+def _check_end(path: str, offset: int) -> None:
+    """The reader takes a damaged header for the end; the end itself is a block of zeros, and nothing follows it."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        if not file.peek(1):
+            raise tarfile.ReadError(f"it is cut off at byte {offset:,}, without the mark of an end")
+        while block := file.read(1 << 20):
+            if block.strip(b"\0"):
+                raise tarfile.ReadError(f"what stands at byte {offset:,} is neither a file nor the end")

@@ -1,0 +1,195 @@
+"""The built-in sample of scenes: handwritten digits over photographs, as a COCO data set and as label maps."""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from transxnet.data.reading.masks import encode_mask, mask_box
+from transxnet.data.samples.scene_drawing import Digits, Scene, draw_scene
+from transxnet.utils.errors import UserError, check_at_least
+from transxnet.utils.files import write_whole
+
+VERSION = 1
+"""Of what is drawn: another version has another folder."""
+
+CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+PHOTOGRAPHS = (
+    "astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png",
+    "hubble_deep_field.jpg", "rocket.jpg",
+)  # fmt: skip
+"""Of those that scikit-image's package carries, the photographs that are free of any condition and show no digits."""
+
+LICENCE = (
+    "Handwritten digits: UCI Machine Learning Repository, Creative Commons BY 4.0 (E. Alpaydin, C. Kaynak, 1998). "
+    "Photographs of scikit-image: astronaut, hubble_deep_field (NASA) and rocket (SpaceX) are in the public domain, "
+    "brick, camera, chelsea, coffee, grass and gravel are CC0."
+)
+
+TRAIN_SHARE = 0.8
+"""Of the digits by index, and of each photograph by its longer side: the rest is for held-out scenes only."""
+
+_PARTS = {"train2017": "training", "val2017": "validation"}
+"""COCO's names of the parts, and those of ADE20K."""
+
+
+def scenes(folder: str | Path | None = None, *, train: int = 2400, val: int = 150, seed: int = 0) -> Path:
+    """Handwritten digits at many sizes, colours and angles over photographs, with exact masks.
+
+    Every scene is 192 to 320 pixels wide and high and holds up to seven digits, of which later ones cover earlier ones;
+    one in twelve holds none. The held-out scenes show other digits and other parts of the photographs. The same scenes
+    are written as a COCO data set (``train2017/``, ``val2017/``, ``annotations/instances_*.json``; the masks are what
+    can be seen of a digit) and as label maps (``images/``, ``annotations/{training,validation}/``, ``classes.txt``;
+    0 is the background). They follow from the seed to the last bit, with the same versions of NumPy and Pillow.
+
+    Args:
+        folder: where to write them; by default in the user's cache. A folder that exists is taken as it is.
+        train: scenes to train on.
+        val: scenes held out.
+        seed: of everything.
+
+    Returns:
+        The folder, whole: it gets its name when all is written.
+
+    Raises:
+        UserError: a package is missing, or the folder can't be written or holds something else.
+    """
+    check_at_least(1, train=train, val=val)
+    check_at_least(0, seed=seed)
+    root = _cache_folder(f"scenes-{VERSION}-{train}-{val}-{seed}") if folder is None else Path(folder)
+    if root.is_dir():
+        if not all((root / f"annotations/instances_{part}.json").is_file() for part in _PARTS):
+            raise UserError(f"{root} holds something else than scenes. Remove it, or name another folder.")
+        return root
+    digits, photographs = _load_digits(), _load_photographs()
+    temporary = root.with_name(f".{root.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.mkdir(parents=True)
+        for number, (part, count) in enumerate({"train2017": train, "val2017": val}.items()):
+            drawn = (
+                draw_scene(np.random.default_rng([seed, number, i]), digits[number], photographs[number], i % 12 == 5)
+                for i in range(count)
+            )
+            _write_part(temporary, part, drawn)
+        write_whole(temporary / "classes.txt", "\n".join(("background", *CLASSES)) + "\n")
+        write_whole(temporary / "LICENCE.txt", LICENCE + "\n")
+        _publish(temporary, root)
+    except OSError as error:
+        raise UserError(
+            f"the sample scenes can't be written to {root}: {error.strerror or error}. "
+            "Make room there, or name another place: XDG_CACHE_HOME=FOLDER."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return root
+
+
+def _write_part(root: Path, part: str, drawn: Iterator[Scene]) -> None:
+    """One part's pictures, label maps and annotation file."""
+    photos, maps = root / "images" / _PARTS[part], root / "annotations" / _PARTS[part]
+    for folder in (root / part, photos, maps):
+        folder.mkdir(parents=True, exist_ok=True)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, scene in enumerate(drawn, 1):
+        name = f"{number:06d}"
+        scene.image.save(photos / f"{name}.jpg", quality=92)
+        _share(photos / f"{name}.jpg", root / part / f"{name}.jpg")
+        classes = np.array([0, *(label + 1 for label in scene.labels)], np.uint8)
+        Image.fromarray(classes[scene.owner]).save(maps / f"{name}.png")
+        images.append(dict(id=number, file_name=f"{name}.jpg", width=scene.image.width, height=scene.image.height))
+        annotations += _annotations(scene, number, len(annotations) + 1)
+    categories = [dict(id=i, name=name, supercategory="digit") for i, name in enumerate(CLASSES, 1)]
+    content = dict(
+        info=dict(description="transxnet's sample scenes", version=str(VERSION)),
+        licenses=[dict(id=1, name=LICENCE)],
+        images=images,
+        annotations=annotations,
+        categories=categories,
+    )
+    write_whole(root / "annotations" / f"instances_{part}.json", json.dumps(content))
+
+
+def _annotations(scene: Scene, image_id: int, first_id: int) -> Iterator[dict[str, Any]]:
+    for number, label in enumerate(scene.labels, 1):
+        mask = scene.owner == number
+        box = mask_box(mask)
+        assert box is not None  # half of each digit can be seen
+        yield dict(
+            id=first_id + number - 1,
+            image_id=image_id,
+            category_id=label + 1,
+            bbox=[box[0], box[1], box[2] - box[0], box[3] - box[1]],
+            area=int(mask.sum()),
+            iscrowd=0,
+            segmentation=encode_mask(mask),
+        )
+
+
+def _share(file: Path, other: Path) -> None:
+    """One file under two names, or a copy where the file system has no links."""
+    try:
+        os.link(file, other)
+    except OSError:
+        shutil.copyfile(file, other)
+
+
+def _publish(temporary: Path, root: Path) -> None:
+    """Give the folder its name once all of it lies on the disk; another process may have been quicker."""
+    for file in temporary.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+    try:
+        temporary.rename(root)
+    except OSError:
+        if not root.is_dir():
+            raise
+
+
+def _cache_folder(name: str) -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transxnet" / name
+
+
+def _load_digits() -> tuple[Digits, Digits]:
+    """Digits to train on, and others, by other writers, for the scenes held out."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise UserError(_missing("scikit-learn")) from error
+    bunch = load_digits()
+    values, labels = bunch.images / 16, bunch.target
+    cut = round(TRAIN_SHARE * len(labels))
+    return Digits(values[:cut], labels[:cut]), Digits(values[cut:], labels[cut:])
+
+
+def _load_photographs() -> tuple[list[Image.Image], list[Image.Image]]:
+    """The larger part of each photograph to train on, and the rest."""
+    try:
+        import skimage
+    except ImportError as error:
+        raise UserError(_missing("scikit-image")) from error
+    train, val = [], []
+    for name in PHOTOGRAPHS:
+        photograph = Image.open(Path(skimage.__file__).parent / "data" / name).convert("RGB")
+        width, height = photograph.size
+        if width >= height:
+            cut = round(TRAIN_SHARE * width)
+            boxes = (0, 0, cut, height), (cut, 0, width, height)
+        else:
+            cut = round(TRAIN_SHARE * height)
+            boxes = (0, 0, width, cut), (0, cut, width, height)
+        train.append(photograph.crop(boxes[0]))
+        val.append(photograph.crop(boxes[1]))
+    return train, val
+
+
+def _missing(package: str) -> str:
+    return f"the sample 'scenes' needs the package {package}: pip install 'transxnet[samples,detect]'"

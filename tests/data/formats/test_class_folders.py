@@ -1,0 +1,170 @@
+import os
+
+import pytest
+from PIL import Image
+
+from transxnet.data.formats.class_folders import find_parts, read_class_folders
+from transxnet.utils.errors import UserError
+
+
+def fill(root, *names):
+    """Make empty files; their folders come with them."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def test_classes_and_images_come_in_a_fixed_order(tmp_path):
+    fill(tmp_path, "dog/b.png", "dog/a.png", "cat/z.jpg", "cat/deep/er/y.jpg", "Bird/1.gif")
+    images = read_class_folders(tmp_path)
+    assert images.class_names == ["Bird", "cat", "dog"]
+    assert images.own_names == ["Bird/1.gif", "cat/z.jpg", "cat/deep/er/y.jpg", "dog/a.png", "dog/b.png"]
+    assert images.own_labels.tolist() == [0, 1, 1, 2, 2]
+
+
+def test_the_order_does_not_depend_on_the_file_system(tmp_path, monkeypatch):
+    fill(tmp_path, *[f"{c}/{i}.png" for c in "cab" for i in range(5)], *[f"a/{d}/0.png" for d in "zyx"])
+    first = read_class_folders(tmp_path).own_names
+    scandir, listdir = os.scandir, os.listdir
+
+    class Backwards:
+        def __init__(self, path):
+            self.entries = iter(list(scandir(path))[::-1])
+
+        def __enter__(self):
+            return self.entries
+
+        def __exit__(self, *_):
+            pass
+
+        def __next__(self):
+            return next(self.entries)
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(os, "scandir", Backwards)
+    monkeypatch.setattr(os, "listdir", lambda path: listdir(path)[::-1])
+    assert read_class_folders(tmp_path).own_names == first
+
+
+def test_class_folders_named_by_numbers_are_sorted_as_numbers(tmp_path):
+    fill(tmp_path, *[f"{n}/image.png" for n in range(12)])
+    images = read_class_folders(tmp_path)
+    assert images.class_names == [str(n) for n in range(12)]
+    assert images.own_names == [f"{n}/image.png" for n in range(12)]
+
+
+def test_links_to_images_and_to_class_folders_count(tmp_path):
+    fill(tmp_path, "elsewhere/a.png", "data/cat/b.png")
+    (tmp_path / "data/dog").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data/cat/c.png").symlink_to(tmp_path / "elsewhere/a.png")
+    assert read_class_folders(tmp_path / "data").own_names == ["cat/b.png", "cat/c.png", "dog/a.png"]
+
+
+def test_links_that_go_round_in_circles_do_no_harm(tmp_path):
+    fill(tmp_path, "cat/a.png", "dog/b.png")
+    (tmp_path / "cat/again").symlink_to(tmp_path / "cat")
+    (tmp_path / "cat/up").symlink_to(tmp_path)
+    (tmp_path / "round").symlink_to("round")
+    (tmp_path / "dog/round").symlink_to("round")
+    assert read_class_folders(tmp_path).own_names == ["cat/a.png", "dog/b.png"]
+
+
+def test_hidden_files_and_folders_do_not_count(tmp_path):
+    fill(tmp_path, "cat/a.png", "cat/._a.png", "cat/.cache/b.png", ".git/c.png", "dog/d.png")
+    assert read_class_folders(tmp_path).own_names == ["cat/a.png", "dog/d.png"]
+
+
+def test_names_that_are_no_text_are_kept(tmp_path):
+    folder = os.fsencode(tmp_path) + b"/cat"
+    os.mkdir(folder)
+    Image.new("RGB", (2, 2)).save(os.fsdecode(folder + b"/\xff,\n.png"))
+    images = read_class_folders(tmp_path)
+    assert os.fsencode(images.name(0)) == b"cat/\xff,\n.png"
+    assert images.image(0).size == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [("train", "val"), ("training", "validation"), ("Train", "Val"), ("TRAIN", "test"), ("train", "valid")],
+)
+def test_train_and_val_go_by_their_usual_names(tmp_path, train, val):
+    fill(tmp_path, f"{train}/cat/a.png", f"{val}/cat/b.png")
+    assert find_parts(tmp_path) == (tmp_path / train, tmp_path / val)
+
+
+def test_val_is_preferred_to_test(tmp_path):
+    fill(tmp_path, "train/cat/a.png", "test/cat/b.png", "val/cat/c.png")
+    assert find_parts(tmp_path) == (tmp_path / "train", tmp_path / "val")
+
+
+def test_a_part_that_is_not_there_is_none(tmp_path):
+    fill(tmp_path, "cat/a.png", "train")
+    assert find_parts(tmp_path) == (None, None)
+    fill(tmp_path, "val/cat/a.png")
+    assert find_parts(tmp_path) == (None, tmp_path / "val")
+    fill(tmp_path, "training/cat/a.png")
+    assert find_parts(tmp_path) == (tmp_path / "training", tmp_path / "val")
+
+
+def test_valid_and_test_can_be_classes(tmp_path):
+    fill(tmp_path, "valid/a.png", "invalid/b.png")
+    assert find_parts(tmp_path) == (None, None)
+    assert read_class_folders(tmp_path).class_names == ["invalid", "valid"]
+
+
+def test_a_missing_folder_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"there is no folder .*gone.*Accepted: a folder with a folder of images"):
+        find_parts(tmp_path / "gone")
+
+
+def test_a_file_is_an_error(tmp_path):
+    fill(tmp_path, "photos.zip")
+    with pytest.raises(UserError, match=r"photos\.zip is a file.*Accepted"):
+        find_parts(tmp_path / "photos.zip")
+
+
+def test_an_empty_folder_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"is empty.*Accepted"):
+        read_class_folders(tmp_path)
+
+
+def test_a_folder_of_images_without_classes_is_an_error(tmp_path):
+    fill(tmp_path, "a.png", "b.png")
+    with pytest.raises(UserError, match=r"holds 2 files and no folder.*Accepted"):
+        read_class_folders(tmp_path)
+
+
+def test_one_class_is_an_error_where_two_are_needed(tmp_path):
+    fill(tmp_path, "cat/a.png")
+    with pytest.raises(UserError, match=r"holds one class, 'cat'; a classifier needs at least 2.*Is .*cat the folder"):
+        read_class_folders(tmp_path, minimum=2)
+    assert len(read_class_folders(tmp_path)) == 1
+
+
+def test_a_class_folder_without_images_is_an_error(tmp_path):
+    fill(tmp_path, "cat/a.png", "dog/notes.txt")
+    with pytest.raises(UserError, match=r"class folder .*dog holds no image \(\.bmp, .*Add some, or remove"):
+        read_class_folders(tmp_path)
+
+
+def test_a_folder_that_may_not_be_read_is_an_error(tmp_path, monkeypatch):
+    fill(tmp_path, "cat/a.png", "cat/secret/b.png", "dog/c.png")
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.path.basename(path) == "secret":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match=r"secret can't be read: Permission denied"):
+        read_class_folders(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_root_that_may_not_be_read_is_an_error(tmp_path):
+    (tmp_path / "data").mkdir(mode=0)
+    with pytest.raises(UserError, match="can't be read: Permission denied"):
+        read_class_folders(tmp_path / "data")

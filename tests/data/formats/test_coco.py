@@ -1,0 +1,214 @@
+"""Annotation files against what COCO's own tools read of them, and every way in which they can be wrong."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.helpers.annotated import CATEGORIES, box, image, write_coco, write_image
+from transxnet.data.formats.coco import read_coco
+from transxnet.data.formats.coco_folders import find_coco
+from transxnet.data.formats.findings import Findings, Problem
+from transxnet.data.reading.masks import encode_mask
+from transxnet.utils.errors import UserError
+
+POLYGON = [[4, 5, 14.5, 5, 14, 13.25, 4, 12], [20, 20, 30, 20, 25, 29]]
+
+
+def read(root, *, masks=False):
+    findings = Findings()
+    part, _ = find_coco(root)
+    return read_coco(part, findings, masks=masks), findings
+
+
+def write(root, images, annotations, categories=CATEGORIES):
+    write_coco(root / "annotations.json", images, annotations, categories, image_folder=root)
+
+
+def test_boxes_and_masks_are_those_that_cocos_tools_read(tmp_path):
+    coco = pytest.importorskip("pycocotools.coco")
+    generator = np.random.default_rng(0)
+    images = [image(number, int(w), int(h)) for number, (w, h) in enumerate(generator.integers(20, 90, (12, 2)), 5)]
+    annotations = []
+    for number in range(40):
+        where = images[generator.integers(11)]  # the last one stays empty
+        mask = np.zeros((where["height"], where["width"]), bool)
+        top, left = generator.integers(0, 15, 2)
+        mask[top : top + 8, left : left + 9] = generator.random(mask[top : top + 8, left : left + 9].shape) < 0.7
+        lengths = encode_mask(mask)
+        if number % 4 == 0:
+            segmentation = (generator.random((2, 10)) * 18).tolist()
+        elif number % 4 == 1:
+            counts = np.diff(np.flatnonzero(np.diff(np.r_[2, mask.T.ravel(), 2])), prepend=0)
+            lead = [] if not mask[0, 0] else [0]
+            segmentation = {"size": lengths["size"], "counts": [*lead, *counts[counts > 0].tolist()]}
+        else:
+            segmentation = lengths
+        values = (float(left), float(top), 5.5, 4.25)
+        category = CATEGORIES[generator.integers(3)]["id"]
+        crowd = int(number % 7 == 0)
+        annotations.append(
+            box(100 + number, where["id"], values, category, segmentation=segmentation, iscrowd=crowd, area=number + 1)
+        )
+    write(tmp_path, images, annotations)
+    found, findings = read(tmp_path, masks=True)
+    assert not findings.places
+    truth = coco.COCO(str(tmp_path / "annotations.json"))
+    assert found.class_names == ["ant", "dog", "cat"]
+    assert found.category_ids == [1, 3, 7]
+    assert [found.image_id(i) for i in range(len(found))] == [entry["id"] for entry in images]
+    for position, entry in enumerate(images):
+        expected = truth.loadAnns(truth.getAnnIds(imgIds=entry["id"]))
+        target = found.target(position, masks=True)
+        assert found.own_sizes[position].tolist() == [entry["height"], entry["width"]]
+        assert target["image_id"] == entry["id"]
+        assert len(target["boxes"]) == len(expected)
+        assert [found.category_ids[label - 1] for label in target["labels"]] == [a["category_id"] for a in expected]
+        assert target["iscrowd"].tolist() == [a["iscrowd"] for a in expected]
+        assert target["area"].tolist() == [a["area"] for a in expected]
+        for theirs, corners, mask in zip(expected, target["boxes"].tolist(), target["masks"].numpy(), strict=True):
+            x, y, width, height = theirs["bbox"]
+            assert corners == [x, y, x + width, y + height]
+            assert (mask == truth.annToMask(theirs)).all()
+    assert len(found.target(11)["boxes"]) == 0
+
+
+def test_names_with_folders_and_backslashes_are_found(tmp_path):
+    (tmp_path / "images").mkdir()
+    entries = [
+        image(1, file_name="a/1.png"),
+        image(2, file_name="b\\2.png"),
+        image(3, file_name="C:\\data\\3.png"),
+        image(4, file_name=str(tmp_path / "elsewhere" / "4.png")),
+    ]
+    write_coco(tmp_path / "annotations.json", entries, [])
+    for name in ("images/a/1.png", "images/b/2.png", "images/3.png", "elsewhere/4.png"):
+        write_image(tmp_path / name)
+    found, findings = read(tmp_path)
+    assert not findings.places
+    assert found.own_names == ["a/1.png", "b/2.png", "3.png", "4.png"]
+
+
+def test_sizes_that_are_not_given_are_looked_up(tmp_path):
+    entries = [image(1), image(2), image(3)]
+    del entries[0]["width"], entries[1]["height"]
+    entries[2]["width"] = 0
+    write_coco(tmp_path / "annotations.json", entries, [])
+    for number in (1, 2, 3):
+        write_image(tmp_path / f"{number}.png", 20 + number, 10)
+    assert read(tmp_path)[0].own_sizes.tolist() == [[10, 21], [10, 22], [10, 23]]
+
+
+def test_missing_images_and_their_objects_are_left_out(tmp_path):
+    write(tmp_path, [image(1), image(2)], [box(1, 1), box(2, 2)])
+    (tmp_path / "1.png").unlink()
+    found, findings = read(tmp_path)
+    assert found.own_names == ["2.png"]
+    assert len(found.target(0)["boxes"]) == 1
+    assert findings.places == {Problem.IMAGE_MISSING: ["annotations.json: image 1 (1.png)"]}
+    assert findings.images == 2
+
+
+def test_no_image_at_all_is_an_error_that_says_where_was_looked(tmp_path):
+    write_coco(tmp_path / "annotations.json", [image(1)], [])
+    with pytest.raises(UserError, match=r"none of the 1 images of .*annotations\.json is there, such as '1\.png'"):
+        read(tmp_path)
+
+
+def test_objects_of_no_image_are_left_out(tmp_path):
+    write(tmp_path, [image(1)], [box(1, 1), box(2, 99)])
+    found, findings = read(tmp_path)
+    assert len(found.objects.boxes) == 1
+    assert findings.places == {Problem.STRAY_ANNOTATION: ["annotations.json: annotation 2 of image 99 (not there)"]}
+
+
+def test_problems_are_told_with_file_and_ids(tmp_path):
+    write(tmp_path, [image(1)], [box(11, 1, (0, 0, -1, 5)), box(12, 1, (35, 0, 20, 5)), box(12, 1), box(13, 1, None)])
+    _, findings = read(tmp_path)
+    where = "annotations.json: annotation {} of image 1 (1.png): "
+    assert findings.places == {
+        Problem.BOX_EMPTY: [where.format(11) + "[0, 0, -1, 5]"],
+        Problem.BOX_OUTSIDE: [where.format(12) + "[35, 0, 20, 5] in 40x30"],
+        Problem.MASK_BROKEN: [where.format(13) + "there is no segmentation"],
+        Problem.DUPLICATE_ANNOTATION: ["annotations.json: id 12, 2 times"],
+    }
+    assert findings.objects == 4
+
+
+@pytest.mark.parametrize(
+    ("images", "annotations", "categories", "problem", "place"),
+    [
+        ([image(1)], [box(5, 1, category=4)], CATEGORIES, Problem.UNKNOWN_CATEGORY,
+         "annotation 5 of image 1 (1.png): category 4"),
+        ([image(1), image(1)], [], CATEGORIES, Problem.DUPLICATE_IMAGE, "image 1 (1.png)"),
+        ([image(1)], [], [*CATEGORIES, dict(id=3, name="x")], Problem.DUPLICATE_CATEGORY, "category 3 (x)"),
+        ([image(1)], [], [*CATEGORIES, dict(id=4, name="dog")], Problem.DUPLICATE_CATEGORY, "category 4 (dog)"),
+        ([image(1), dict(id=2)], [], CATEGORIES, Problem.ENTRY_BROKEN, "images[1]: there is no 'file_name'"),
+        ([image(1), image("2")], [], CATEGORIES, Problem.ENTRY_BROKEN, "images[1]: 'id' is '2'"),
+        ([image(1)], [7], CATEGORIES, Problem.ENTRY_BROKEN, "annotations[0] is 7"),
+        ([image(1)], [dict(id=1, image_id=1)], CATEGORIES, Problem.ENTRY_BROKEN,
+         "annotations[0]: there is no 'category_id'"),
+        ([image(1)], [], [dict(id=1)], Problem.ENTRY_BROKEN, "categories[0]: there is no 'name'"),
+    ],
+)  # fmt: skip
+def test_what_nobody_can_guess_is_refused(images, annotations, categories, problem, place, tmp_path):
+    write_coco(tmp_path / "annotations.json", images, annotations, categories)
+    write_image(tmp_path / "1.png")
+    _, findings = read(tmp_path)
+    assert findings.places == {problem: [f"annotations.json: {place}"]}
+    with pytest.raises(UserError, match="the annotations can't be used"):
+        findings.refuse()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"images": [],\n "annotations": [}', r"Expecting value at line 2, column 18, near '.*\"annotations\": \[\}'"),
+        ('{"images": []}', "it has no list 'annotations' and no list 'categories'"),
+        ('{"images": {}, "annotations": [], "categories": []}', "it has no list 'images'"),
+        ('{"images": [], "annotations": [], "categories": [1]}', "its list of images is empty"),
+        ('{"images": [1], "annotations": [], "categories": []}', "its list of categories is empty"),
+        ('{"images": ' + "[" * 100_000, "nested too deeply"),
+        ("", "Expecting value at line 1, column 1"),
+        ('{"images": "\udcff"}', "utf-8"),
+    ],
+)
+def test_a_file_that_is_no_annotation_file_is_refused_with_the_place(text, message, tmp_path):
+    (tmp_path / "instances.json").write_text(text, errors="surrogateescape")
+    found, findings = read(tmp_path)
+    assert found is None
+    with pytest.raises(UserError, match=rf"instances\.json: .*{message}"):
+        findings.refuse()
+
+
+def test_masks_that_are_not_there_are_an_error(tmp_path):
+    write(tmp_path, [image(1)], [box(1, 1), box(2, 1, segmentation=[])])
+    assert len(read(tmp_path)[0].objects.boxes) == 2
+    with pytest.raises(UserError, match=r"has boxes and no masks.*--head retinanet"):
+        read(tmp_path, masks=True)
+
+
+def test_masks_of_another_size_are_left_out(tmp_path):
+    wrong = encode_mask(np.ones((40, 30)))
+    write(tmp_path, [image(1)], [box(1, 1, segmentation=POLYGON), box(2, 1, segmentation=wrong)])
+    found, findings = read(tmp_path, masks=True)
+    assert len(found.objects.boxes) == 1
+    assert findings.places[Problem.MASK_BROKEN] == [
+        "annotations.json: annotation 2 of image 1 (1.png): the mask's size is [40, 30] and the image's [30, 40]"
+    ]
+
+
+def test_one_class_and_images_without_objects(tmp_path):
+    write(tmp_path, [image(1), image(2)], [box(1, 2, category=9)], [dict(id=9, name="only")])
+    found, findings = read(tmp_path)
+    assert found.class_names == ["only"]
+    assert [len(found.target(i)["boxes"]) for i in range(2)] == [0, 1]
+    assert found.target(1)["labels"].tolist() == [1]
+    assert not findings.places
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path):
+    write(tmp_path, [image(1)], [])
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(json.loads(path.read_text())), encoding="utf-8-sig")
+    assert len(read(tmp_path)[0]) == 1

@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.annotated import image, write_coco, write_image
+from transxnet.data.formats.coco_folders import find_coco
+from transxnet.utils.errors import UserError
+
+
+def write(root: Path, *names: str, pictures: str | None = None) -> None:
+    for name in names:
+        write_coco(root / name, [image(1)], [], image_folder=None if pictures is None else root / pictures)
+
+
+def found(root: Path) -> list[tuple[str, str] | None]:
+    """Annotation file and folder of images of each part, below the root."""
+    parts = find_coco(root)
+    return [
+        None
+        if part is None
+        else (
+            part.annotations.relative_to(root).as_posix(),
+            part.image_folder(["1.png"]).relative_to(root).as_posix(),
+        )
+        for part in parts
+    ]
+
+
+def test_coco_itself(tmp_path):
+    for part in ("train2017", "val2017"):
+        write(tmp_path, f"annotations/instances_{part}.json", pictures=part)
+        write(tmp_path, f"annotations/captions_{part}.json", f"annotations/person_keypoints_{part}.json")
+    assert found(tmp_path) == [
+        ("annotations/instances_train2017.json", "train2017"),
+        ("annotations/instances_val2017.json", "val2017"),
+    ]
+
+
+def test_coco_with_its_images_in_images(tmp_path):
+    write(tmp_path, "annotations/instances_train2017.json", pictures="images/train2017")
+    assert found(tmp_path) == [("annotations/instances_train2017.json", "images/train2017"), None]
+
+
+def test_of_two_years_the_one_whose_images_are_there(tmp_path):
+    write(tmp_path, "annotations/instances_train2014.json")
+    write(tmp_path, "annotations/instances_train2017.json", pictures="train2017")
+    assert found(tmp_path)[0] == ("annotations/instances_train2017.json", "train2017")
+    write_image(tmp_path / "train2014" / "1.png")
+    with pytest.raises(UserError, match=r"instances_train2014\.json, instances_train2017\.json"):
+        find_coco(tmp_path)
+
+
+@pytest.mark.parametrize(("val", "name"), [("valid", "_annotations.coco.json"), ("val", "annotations.json")])
+def test_parts_with_their_annotations_beside_the_images(val, name, tmp_path):
+    write(tmp_path, f"train/{name}", pictures="train")
+    write(tmp_path, f"{val}/{name}", pictures=val)
+    assert found(tmp_path) == [(f"train/{name}", "train"), (f"{val}/{name}", val)]
+
+
+def test_parts_with_a_folder_of_images_each(tmp_path):
+    write(tmp_path, "train/annotations.json", pictures="train/images")
+    assert found(tmp_path) == [("train/annotations.json", "train/images"), None]
+
+
+@pytest.mark.parametrize(
+    ("file", "pictures"),
+    [
+        ("annotations.json", "images"),
+        ("annotations.json", "."),
+        ("annotations/all.coco.json", "images"),
+        ("labels.json", "data"),
+        ("result.json", "images"),
+        ("instances_default.json", "images"),
+    ],
+)
+def test_one_file_for_all(file, pictures, tmp_path):
+    write(tmp_path, file, pictures=pictures)
+    assert found(tmp_path) == [(file, pictures), None]
+
+
+def test_a_file_for_each_part_over_one_folder(tmp_path):
+    write(tmp_path, "annotations_train.json", "annotations_validation.json", "annotations_test.json", pictures="images")
+    assert found(tmp_path) == [("annotations_train.json", "images"), ("annotations_validation.json", "images")]
+
+
+def test_an_annotation_file_itself(tmp_path):
+    write(tmp_path, "boxes/train.json", pictures="images")
+    part, other = find_coco(tmp_path / "boxes/train.json")
+    assert part.image_folder(["1.png"]) == tmp_path / "images"
+    assert other is None
+
+
+def test_the_held_out_part_alone(tmp_path):
+    write(tmp_path, "annotations/instances_val2017.json", pictures="val2017")
+    assert found(tmp_path) == [None, ("annotations/instances_val2017.json", "val2017")]
+
+
+def test_held_out_parts_only_leave_none_to_train_on(tmp_path):
+    write(tmp_path, "val.json", "test.json", pictures="images")
+    assert found(tmp_path) == [None, ("val.json", "images")]
+
+
+def test_several_files_without_a_part_are_an_error(tmp_path):
+    write(tmp_path, "instances_a.json", "instances_b.json")
+    with pytest.raises(UserError, match=r"several annotation files: instances_a\.json, instances_b\.json\. Accepted"):
+        find_coco(tmp_path)
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}', "[1, 2]", '{"0": "cat"}', ""])
+@pytest.mark.parametrize("name", ["labels.json", "data.json", "train.json", "annotations.json", "config.json"])
+def test_other_json_is_left_alone(name, text, tmp_path):
+    (tmp_path / name).write_text(text)
+    assert find_coco(tmp_path) == (None, None)
+    assert find_coco(tmp_path / name) == (None, None)
+
+
+def test_a_broken_annotation_file_is_still_one(tmp_path):
+    write(tmp_path, "annotations/instances_train.json")
+    (tmp_path / "annotations/instances_train.json").write_text('{"images": [')
+    assert find_coco(tmp_path)[0] is not None
+
+
+def test_no_folder_is_none(tmp_path):
+    assert find_coco(tmp_path / "nowhere") == (None, None)
+    assert find_coco(tmp_path) == (None, None)

@@ -1,0 +1,57 @@
+import pytest
+
+from transxnet.data.formats.findings import Findings, Problem
+from transxnet.utils.errors import UserError
+
+
+def found(*problems: Problem, images: int = 0, objects: int = 0) -> Findings:
+    findings = Findings(images=images, objects=objects)
+    for number, problem in enumerate(problems):
+        findings.add(problem, f"a.json: annotation {number}")
+    return findings
+
+
+def test_every_problem_says_what_becomes_of_it():
+    assert {problem.treatment for problem in Problem} == {"repaired", "left out", "refused"}
+    assert len({problem.words for problem in Problem}) == len(Problem)
+
+
+def test_what_is_repaired_or_left_out_is_counted_and_said():
+    findings = found(Problem.BOX_OUTSIDE, Problem.BOX_EMPTY, Problem.BOX_OUTSIDE, objects=100)
+    findings.refuse()
+    assert findings.count(Problem.BOX_OUTSIDE) == 2
+    assert findings.count(Problem.MASK_BROKEN) == 0
+    assert findings.notes() == [
+        "2 boxes reach beyond their image and are cut off at its edges: a.json: annotation 0; a.json: annotation 2",
+        "1 boxes are empty, left out: a.json: annotation 1",
+    ]
+
+
+def test_long_lists_are_cut():
+    findings = found(*[Problem.BOX_OUTSIDE] * 13)
+    assert findings.notes()[0].endswith("a.json: annotation 9; and 3 more")
+
+
+def test_all_that_is_refused_is_told_at_once():
+    with pytest.raises(UserError) as raised:
+        found(Problem.UNKNOWN_CATEGORY, Problem.DUPLICATE_IMAGE, Problem.BOX_EMPTY, objects=100).refuse()
+    assert str(raised.value) == (
+        "the annotations can't be used:\n"
+        "1 objects are of a category that is not declared:\n  a.json: annotation 0\n"
+        "1 images have the id of another:\n  a.json: annotation 1\n"
+        "Correct them and start again."
+    )
+
+
+@pytest.mark.parametrize(
+    ("problems", "what"),
+    [([Problem.BOX_EMPTY, Problem.MASK_BROKEN], "objects"), ([Problem.IMAGE_MISSING, Problem.IMAGE_SIZE], "images")],
+)
+def test_more_than_a_twentieth_left_out_is_an_error(problems, what):
+    found(*problems, images=40, objects=40).refuse()
+    with pytest.raises(UserError, match=f"2 of 39 {what} can't be used, more than 5%"):
+        found(*problems, images=39, objects=39).refuse()
+
+
+def test_repairs_are_no_error_however_many():
+    found(*[Problem.BOX_OUTSIDE] * 50, objects=50).refuse()

@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+
+from tests.helpers.annotated import write_image, write_map
+from transxnet.data.formats.findings import Findings, Problem
+from transxnet.data.formats.label_map_checks import read_label_maps
+from transxnet.data.formats.label_maps import find_label_maps
+from transxnet.utils.errors import UserError
+
+
+def values(*numbers: int, kind=np.uint8) -> np.ndarray:
+    """A map with one row for each number."""
+    return np.repeat(np.array(numbers, kind)[:, None], 5, axis=1)
+
+
+def write(root, maps: dict[str, np.ndarray], part: str = ""):
+    for stem, content in maps.items():
+        write_map(root / "masks" / part / f"{stem}.png", content, image_path=root / "images" / part / f"{stem}.jpg")
+    return root
+
+
+def read(root, **options):
+    findings = Findings()
+    return *read_label_maps(find_label_maps(root), findings, **options), findings
+
+
+def test_plain_maps_have_their_classes_by_number(tmp_path):
+    write(tmp_path, {"a": values(0, 2, 255), "b": values(1, 1)})
+    train, val, findings = read(tmp_path)
+    assert val is None
+    assert train.class_names == ["0", "1", "2"]
+    assert train.own_names == ["a.jpg", "b.jpg"]
+    assert train.labels(0)[:, 0].tolist() == [0, 2, 255]
+    assert train.labels(1)[:, 0].tolist() == [1, 1]
+    assert train.labels(0).dtype == np.uint8
+    assert train.image(0).size == (5, 3)
+    assert not findings.places
+
+
+def test_names_come_from_a_file(tmp_path):
+    write(tmp_path, {"a": values(0, 1)})
+    (tmp_path / "classes.txt").write_text("road\nsky\ntree")
+    train, _, findings = read(tmp_path)
+    assert train.class_names == ["road", "sky", "tree"]
+    assert not findings.places
+
+
+def test_zero_is_ignored_on_request(tmp_path):
+    write(tmp_path, {"a": values(0, 1, 3, 255)})
+    train, _, findings = read(tmp_path, zero_is_ignored=True)
+    assert train.class_names == ["1", "2", "3"]
+    assert train.labels(0)[:, 0].tolist() == [255, 0, 2, 255]
+    assert not findings.places
+
+
+def test_zero_is_ignored_in_ade20k(tmp_path):
+    table = "Idx\tRatio\tTrain\tVal\tName\n" + "".join(f"{i}\t0.1\t1\t1\tclass{i}, other\n" for i in range(1, 151))
+    (tmp_path / "objectInfo150.txt").write_text(table)
+    for part in ("training", "validation"):
+        for kind in ("images", "annotations"):
+            (tmp_path / kind / part).mkdir(parents=True)
+        write_map(
+            tmp_path / f"annotations/{part}/a.png", values(0, 1, 150), image_path=tmp_path / f"images/{part}/a.jpg"
+        )
+    train, val, findings = read(tmp_path)
+    assert len(train.class_names) == 150
+    assert train.class_names[-1] == "class150"
+    assert val.labels(0)[:, 0].tolist() == [255, 0, 149]
+    assert not findings.places
+    train, _, findings = read(tmp_path, zero_is_ignored=False)
+    assert findings.count(Problem.LABEL_BEYOND) == 2
+
+
+def test_values_beyond_the_classes_are_refused_with_file_and_value(tmp_path):
+    write(tmp_path, {"a": values(0, 1), "b": values(0, 2, 7, 255)})
+    (tmp_path / "classes.txt").write_text("road\nsky")
+    _, _, findings = read(tmp_path)
+    assert findings.places == {
+        Problem.LABEL_BEYOND: ["b.png: value 2, 7; the 2 classes are 0 to 1, and 255 is 'ignore'"]
+    }
+    with pytest.raises(UserError, match="say zero_is_ignored"):
+        findings.refuse()
+
+
+def test_values_that_only_the_held_out_part_has_are_beyond(tmp_path):
+    write(tmp_path, {"a": values(0, 3)}, "train")
+    write(tmp_path, {"b": values(0, 4)}, "val")
+    train, val, findings = read(tmp_path)
+    assert train.class_names == val.class_names == ["0", "1", "2", "3"]
+    assert findings.places[Problem.LABEL_BEYOND] == ["b.png: value 4; the 4 classes are 0 to 3, and 255 is 'ignore'"]
+
+
+def test_values_wider_than_bytes_are_beyond(tmp_path):
+    write(tmp_path, {"a": values(0, 1, kind=np.uint16), "b": values(0, 300, kind=np.uint16)})
+    train, _, findings = read(tmp_path)
+    assert train.labels(0)[:, 0].tolist() == [0, 1]
+    assert findings.places[Problem.LABEL_BEYOND][0].startswith("b.png: value 300;")
+
+
+def test_black_and_white_masks_are_taken_for_two_classes(tmp_path):
+    write(tmp_path, {"a": values(0, 255), "b": values(0, 0)})
+    train, _, findings = read(tmp_path)
+    assert train.class_names == ["background", "foreground"]
+    assert train.labels(0)[:, 0].tolist() == [0, 1]
+    assert findings.places == {Problem.FOREGROUND_255: ["all 2"]}
+    findings.refuse()
+    (tmp_path / "classes.txt").write_text("sky\ncloud")
+    assert read(tmp_path)[0].class_names == ["sky", "cloud"]
+    (tmp_path / "classes.txt").write_text("sky\ncloud\nroad")
+    assert read(tmp_path)[0].labels(0)[:, 0].tolist() == [0, 255]
+
+
+def test_one_class_with_the_rest_ignored(tmp_path):
+    write(tmp_path, {"a": values(0, 1)})
+    train, _, findings = read(tmp_path, zero_is_ignored=True)
+    assert train.class_names == ["1"]
+    assert train.labels(0)[:, 0].tolist() == [255, 0]
+    assert not findings.places
+
+
+def test_pairs_that_do_not_fit_are_left_out(tmp_path):
+    write(tmp_path, {"a": values(0, 1), "b": values(0, 1), "c": values(0, 1), "d": values(0, 1)})
+    write_image(tmp_path / "images/b.jpg", 6, 2)
+    (tmp_path / "images/c.jpg").write_text("no picture")
+    (tmp_path / "masks/d.png").write_bytes((tmp_path / "masks/d.png").read_bytes()[:40])
+    done = []
+    train, _, findings = read(tmp_path, progress=done.append)
+    assert train.own_names == ["a.jpg"]
+    assert findings.places == {
+        Problem.MAP_SIZE: ["b.png: the map is 5x2, the image 6x2"],
+        Problem.IMAGE_UNREADABLE: ["c.jpg: not an image file, or of an unknown format"],
+        Problem.MAP_UNREADABLE: findings.places[Problem.MAP_UNREADABLE],
+    }
+    assert findings.places[Problem.MAP_UNREADABLE][0].startswith("d.png: ")
+    assert done == [1, 2, 3, 4]
+
+
+def test_more_classes_than_labels_are_an_error(tmp_path):
+    write(tmp_path, {"a": values(0, 1)})
+    (tmp_path / "classes.txt").write_text("\n".join(f"class {i}" for i in range(256)))
+    with pytest.raises(UserError, match=r"there are 256 classes\. Accepted: at most 255"):
+        read(tmp_path)
+
+
+def test_the_models_classes_serve_maps_without_names(tmp_path):
+    write(tmp_path, {"a": values(0, 1)})
+    assert read(tmp_path, class_names=["road", "sky", "tree"])[0].class_names == ["road", "sky", "tree"]

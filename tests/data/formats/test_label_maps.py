@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+
+from tests.helpers.annotated import write_image, write_map
+from transxnet.data.formats.findings import Findings, Problem
+from transxnet.data.formats.label_maps import FOLDERS, find_label_maps, is_ade20k, pair_up
+
+MAP = np.zeros((3, 4), np.uint8)
+
+
+def write(root, photographs: str, maps: str, *stems: str) -> None:
+    for stem in stems:
+        write_map(root / maps / f"{stem}.png", MAP, image_path=root / photographs / f"{stem}.jpg")
+
+
+def found(root):
+    """Names of the photographs and of the maps of each part."""
+    parts = []
+    for part in find_label_maps(root):
+        pairs = None if part is None else pair_up(part, Findings())
+        parts.append(pairs and [(a.relative_to(root).as_posix(), b.relative_to(root).as_posix()) for a, b in pairs])
+        assert part is None or part.count() == len(pairs)
+    return parts
+
+
+@pytest.mark.parametrize(
+    ("photographs", "maps"),
+    [(photographs, maps) for photographs, maps in FOLDERS if photographs != "JPEGImages"],
+)
+@pytest.mark.parametrize(("train", "val"), [("training", "validation"), ("train", "val")])
+def test_parts_below_the_folders(photographs, maps, train, val, tmp_path):
+    write(tmp_path, f"{photographs}/{train}", f"{maps}/{train}", "a", "deep/b")
+    write(tmp_path, f"{photographs}/{val}", f"{maps}/{val}", "c")
+    assert found(tmp_path) == [
+        [
+            (f"{photographs}/{train}/a.jpg", f"{maps}/{train}/a.png"),
+            (f"{photographs}/{train}/deep/b.jpg", f"{maps}/{train}/deep/b.png"),
+        ],
+        [(f"{photographs}/{val}/c.jpg", f"{maps}/{val}/c.png")],
+    ]
+
+
+def test_parts_above_the_folders(tmp_path):
+    write(tmp_path, "train/images", "train/masks", "a")
+    write(tmp_path, "valid/images", "valid/masks", "b")
+    assert found(tmp_path) == [
+        [("train/images/a.jpg", "train/masks/a.png")],
+        [("valid/images/b.jpg", "valid/masks/b.png")],
+    ]
+    assert {part.root for part in find_label_maps(tmp_path)} == {tmp_path}
+
+
+def test_no_parts(tmp_path):
+    write(tmp_path, "images", "masks", "a", "b")
+    assert found(tmp_path) == [[("images/a.jpg", "masks/a.png"), ("images/b.jpg", "masks/b.png")], None]
+
+
+def test_the_lists_of_pascal_voc(tmp_path):
+    write(tmp_path, "VOC2012/JPEGImages", "VOC2012/SegmentationClass", "a", "b")
+    write_image(tmp_path / "VOC2012/JPEGImages/unlabelled.jpg")
+    assert [names and len(names) for names in found(tmp_path)] == [2, None]
+    lists = tmp_path / "VOC2012/ImageSets/Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("b\n")
+    (lists / "val.txt").write_text("a\n")
+    assert found(tmp_path) == [
+        [("VOC2012/JPEGImages/b.jpg", "VOC2012/SegmentationClass/b.png")],
+        [("VOC2012/JPEGImages/a.jpg", "VOC2012/SegmentationClass/a.png")],
+    ]
+
+
+@pytest.mark.parametrize("ending", ["_mask", "_label"])
+def test_maps_may_say_in_their_names_what_they_are(ending, tmp_path):
+    write_map(tmp_path / f"masks/a{ending}.png", MAP, image_path=tmp_path / "images/a.jpg")
+    assert found(tmp_path)[0] == [("images/a.jpg", f"masks/a{ending}.png")]
+
+
+def test_photographs_without_a_map_and_lossy_maps_are_noted(tmp_path):
+    write(tmp_path, "images", "masks", "a")
+    write_image(tmp_path / "images/b.png")
+    write_image(tmp_path / "images/c.png")
+    write_image(tmp_path / "masks/c.jpg")
+    write_map(tmp_path / "masks/nobodys.png", MAP)
+    findings = Findings()
+    pairs = pair_up(find_label_maps(tmp_path)[0], findings)
+    assert [photograph.name for photograph, _ in pairs] == ["a.jpg"]
+    assert findings.places == {
+        Problem.NO_ANNOTATION: ["b.png: there is no b.png in masks/"],
+        Problem.MAP_UNREADABLE: [
+            "c.jpg: a label map must be of .png, .bmp, .tif, .tiff, since others change its values"
+        ],
+    }
+    assert findings.images == 3
+
+
+def test_listed_photographs_that_are_missing_are_noted(tmp_path):
+    write(tmp_path, "JPEGImages", "SegmentationClass", "a")
+    (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets/Segmentation/train.txt").write_text("a\nb")
+    findings = Findings()
+    assert len(pair_up(find_label_maps(tmp_path)[0], findings)) == 1
+    assert findings.places == {Problem.IMAGE_MISSING: ["b: it is listed and not in JPEGImages/"]}
+
+
+def test_boxes_as_text_are_no_label_maps(tmp_path):
+    write_image(tmp_path / "images/a.jpg")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.txt").write_text("0 0.5 0.5 0.1 0.1")
+    assert find_label_maps(tmp_path) == (None, None)
+    assert find_label_maps(tmp_path / "nowhere") == (None, None)
+
+
+def test_ade20k_is_known_by_its_name_and_its_table(tmp_path):
+    assert not is_ade20k(tmp_path)
+    (tmp_path / "ADEChallengeData2016").mkdir()
+    assert is_ade20k(tmp_path / "ADEChallengeData2016")
+    (tmp_path / "objectInfo150.txt").touch()
+    assert is_ade20k(tmp_path)

@@ -1,0 +1,127 @@
+"""Data sets by timm's reader names, on shards and parquet files that the tests make."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers.shards import NUMBERS, UNNAMED, encode, first_value, stream_of_shards
+from transxnet.data.formats import timm_readers
+from transxnet.data.formats.timm_readers import is_reader_name, open_reader
+from transxnet.data.reading.image_decoding import UnreadableImage
+from transxnet.utils.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("hfds/timm/mini-imagenet", True),
+        ("wds//shards", True),
+        ("TFDS/mnist", True),
+        ("hfds", False),
+        ("photos/hfds", False),
+        ("wdsx/a", False),
+        ("", False),
+    ],
+)
+def test_a_reader_name_is_known_by_its_prefix(data, expected):
+    assert is_reader_name(data) is expected
+
+
+@pytest.mark.parametrize("data", ["hfds/a/b", "wds/{folder}", "tfds/a"])
+def test_a_missing_package_is_named_with_the_way_to_get_it(data, tmp_path, monkeypatch):
+    prefix = data.partition("/")[0]
+    package, remedy = timm_readers._PACKAGES[prefix]
+    monkeypatch.setattr(timm_readers, "find_spec", lambda name: None if name == package else object())
+    with pytest.raises(UserError) as raised:
+        open_reader(data.format(folder=tmp_path), "train", None)
+    assert f"needs the package {package}: {remedy}" in str(raised.value)
+    assert ("transxnet[readers]" in remedy) == (prefix != "tfds")  # the extra does not bring TensorFlow
+
+
+def test_a_stream_s_shuffle_follows_from_the_seed_and_the_epoch(shards):
+    """The shards' order is timm's seeded shuffle; samples are shuffled within a buffer, here of one."""
+    images = stream_of_shards(shards(train=[1] * 40), "train", 40)
+
+    def order(first_epoch: int, epochs: int) -> list[list[int]]:
+        dataset = images.training_dataset(first_value, 4, 0, seed=5, first_epoch=first_epoch)
+        dataset.dataset.reader.sample_shuffle_size = dataset.dataset.reader.sample_initial_size = 1
+        return [[int(value) for value, _, _ in dataset] for _ in range(epochs)]
+
+    three = order(0, 3)
+    assert all(sorted(epoch) == list(range(40)) for epoch in three)
+    assert three[0] != three[1] != three[2] != three[0]
+    assert order(1, 2) == three[1:]
+
+
+def test_an_unknown_split_of_shards_is_an_error(shards):
+    with pytest.raises(UserError, match=r"split 'test'.*validation.*--val_split"):
+        open_reader(shards(validation=[1]), "test", NUMBERS)
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"there is no folder .*gone.*Accepted: wds/FOLDER"):
+        open_reader(f"wds/{tmp_path}/gone", "train", NUMBERS)
+
+
+def test_a_folder_without_a_description_is_an_error(tmp_path):
+    pytest.importorskip("webdataset")
+    with pytest.raises(UserError, match=r"cannot open .*split 'train'"):
+        open_reader(f"wds/{tmp_path}", "train", NUMBERS)
+
+
+def test_a_shard_that_is_not_there_is_an_error(shards, tmp_path):
+    data = shards(train=[2, 2, 2])
+    os.remove(tmp_path / "pets-train-0001.tar")
+    with pytest.raises(UserError, match=r"1 of 3 shards of .* are not there, pets-train-0001\.tar first"):
+        open_reader(data, "train", NUMBERS)
+
+
+def test_hugging_face_pictures_come_out_as_those_of_files(parquet):
+    wide = encode(Image.fromarray(np.full((4, 4), 128 * 257, dtype=np.uint16)))
+    images = open_reader(parquet({"train": [0, 1, 2]}, pictures=[wide, b"no picture", None]), "train", None)
+    assert np.asarray(images.image(0))[0, 0].tolist() == [128] * 3
+    with pytest.raises(UnreadableImage, match="not an image file"):
+        images.image(1)
+    with pytest.raises(UnreadableImage, match="holds no image here"):
+        images.image(2)
+
+
+@UNNAMED
+def test_numbers_without_names_need_their_count(parquet):
+    data = parquet({"train": [0, 3, 1]}, kind="int64")
+    with pytest.raises(UserError, match="--num_classes"):
+        open_reader(data, "train", None)
+    assert open_reader(data, "train", [*NUMBERS, "3"]).class_names == ["0", "1", "2", "3"]
+    with pytest.raises(UserError, match=r"go from 0 to 3\. Accepted: 0 to 2, for 3 classes"):
+        open_reader(data, "train", NUMBERS)
+
+
+def test_a_split_without_labels_is_an_error(parquet):
+    with pytest.raises(UserError, match=r"'test', go from -1 to -1\. Accepted: 0 to 2.*Choose a split with labels"):
+        open_reader(parquet({"test": [-1, -1]}), "test", None)
+
+
+@UNNAMED
+def test_labels_that_are_text_are_an_error(parquet):
+    with pytest.raises(UserError, match=r"not class numbers: \['cat', 'dog'\].*Cast the column to datasets.ClassLabel"):
+        open_reader(parquet({"train": ["cat", "dog"]}, kind="string"), "train", NUMBERS[:2])
+
+
+def test_a_data_set_without_labels_is_an_error(parquet):
+    with pytest.raises(UserError, match=r"has the columns 'image', 'kind'\. Accepted: a data set with 'label'"):
+        open_reader(parquet({"train": [0, 1]}, column="kind"), "train", None)
+
+
+def test_a_data_set_that_is_not_there_is_an_error(parquet, tmp_path):
+    with pytest.raises(UserError, match=r"timm's reader cannot open 'hfds/.*nothing'"):
+        open_reader(f"hfds/{tmp_path}/nothing", "train", None)
+
+
+@pytest.mark.skipif(
+    timm_readers.find_spec("tensorflow_datasets") is not None, reason="TensorFlow Datasets is installed"
+)
+def test_tensorflow_data_needs_tensorflow():
+    with pytest.raises(UserError, match="tfds/mnist needs the package tensorflow_datasets: pip install tensorflow "):
+        open_reader("tfds/mnist", "train", None)

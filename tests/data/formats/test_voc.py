@@ -1,0 +1,150 @@
+import pytest
+
+from tests.helpers.annotated import voc_object, write_voc
+from transxnet.data.formats.findings import Findings, Problem
+from transxnet.data.formats.voc import find_voc, read_voc
+from transxnet.utils.errors import UserError
+
+
+def read(root):
+    findings = Findings()
+    return *read_voc(find_voc(root), findings), findings
+
+
+def lists(root, **stems: str) -> None:
+    folder = root / "ImageSets" / "Main"
+    folder.mkdir(parents=True)
+    for name, text in stems.items():
+        (folder / f"{name}.txt").write_text(text)
+
+
+def test_pixels_count_from_one_with_both_ends(tmp_path):
+    write_voc(tmp_path, "b", voc_object("cat", (1, 1, 40, 30)), voc_object("ant", (5, 6, 5, 8), difficult=1))
+    write_voc(tmp_path, "a")
+    train, val, findings = read(tmp_path)
+    assert val is None
+    assert train.own_names == ["a.jpg", "b.jpg"]
+    assert train.class_names == ["ant", "cat"]
+    assert train.category_ids == [1, 2]
+    target = train.target(1)
+    assert target["boxes"].tolist() == [[0, 0, 40, 30], [4, 5, 5, 8]]
+    assert target["labels"].tolist() == [2, 1]
+    assert target["iscrowd"].tolist() == [0, 1]
+    assert target["area"].tolist() == [1200, 3]
+    assert target["image_id"] == 2
+    assert train.target(1, crowds=False)["labels"].tolist() == [2]
+    assert len(train.target(0)["boxes"]) == 0
+    assert not findings.places
+
+
+def test_zero_as_the_first_pixel_is_no_fault(tmp_path):
+    write_voc(tmp_path, "a", voc_object("cat", (0, 0, 39.5, 29)))
+    train, _, findings = read(tmp_path)
+    assert train.target(0)["boxes"].tolist() == [[0, 0, 39.5, 29]]
+    assert not findings.places
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        (dict(train="a\nb\n", val="c\n", trainval="a\nb\nc"), (["a", "b"], ["c"])),
+        (dict(trainval="a\nb", test="c"), (["a", "b"], ["c"])),
+        (dict(trainval="a\nb\nc"), (["a", "b", "c"], None)),
+        (dict(val="b"), (None, ["b"])),
+        (dict(train="a  1\nb -1\n\na 1", val="c 1"), (["a", "b"], ["c"])),
+        ({}, (["a", "b", "c"], None)),
+    ],
+)
+def test_lists_are_the_parts(names, parts, tmp_path):
+    for stem in "abc":
+        write_voc(tmp_path, stem, voc_object("cat", (1, 1, 4, 3)))
+    lists(tmp_path, **names)
+    assert tuple(None if part is None else part.stems for part in find_voc(tmp_path)) == parts
+
+
+@pytest.mark.parametrize("folder", ["VOC2007", "VOCdevkit/VOC2012"])
+def test_a_year_below_the_root(folder, tmp_path):
+    (tmp_path / folder).mkdir(parents=True)
+    write_voc(tmp_path / folder, "a")
+    assert find_voc(tmp_path)[0].root == tmp_path / folder
+    (tmp_path / "VOCdevkit/VOC2042").mkdir(parents=True)
+    write_voc(tmp_path / "VOCdevkit/VOC2042", "a")
+    with pytest.raises(UserError, match=r"several years: .*VOC2042"):
+        find_voc(tmp_path)
+
+
+def test_both_parts_have_the_same_classes(tmp_path):
+    write_voc(tmp_path, "a", voc_object("dog", (1, 1, 4, 3)))
+    write_voc(tmp_path, "b", voc_object("cat", (1, 1, 4, 3)))
+    lists(tmp_path, train="a", val="b")
+    train, val, _ = read(tmp_path)
+    assert train.class_names == val.class_names == ["cat", "dog"]
+    assert (train.target(0)["labels"].tolist(), val.target(0)["labels"].tolist()) == ([2], [1])
+
+
+def test_a_list_of_classes_is_binding(tmp_path):
+    write_voc(tmp_path, "a", voc_object("dog", (1, 1, 4, 3)), voc_object("dgo", (1, 1, 4, 3)))
+    (tmp_path / "classes.txt").write_text("person\ndog")
+    train, _, findings = read(tmp_path)
+    assert train.class_names == ["person", "dog"]
+    assert train.target(0)["labels"].tolist() == [2]
+    assert findings.places == {Problem.UNKNOWN_CATEGORY: ["a.xml: object 2: category 'dgo'"]}
+
+
+def test_problems_are_told_with_the_file(tmp_path):
+    write_voc(
+        tmp_path,
+        "a",
+        voc_object("cat", (5, 5, 4, 9)),
+        voc_object("cat", (5, 5, 60, 9)),
+        voc_object("cat", (5, "x", 6, 9)),
+        voc_object("", (5, 5, 6, 9)),
+        "<object><name>cat</name></object>",
+    )
+    write_voc(tmp_path, "b")
+    (tmp_path / "JPEGImages/b.jpg").unlink()
+    lists(tmp_path, train="a\nb\nc")
+    train, _, findings = read(tmp_path)
+    assert train.own_names == ["a.jpg"]
+    assert train.target(0)["boxes"].tolist() == [[4, 4, 40, 9]]
+    assert findings.places == {
+        Problem.NO_ANNOTATION: ["c: there is no c.xml"],
+        Problem.IMAGE_MISSING: ["b.xml: there is no b.* in JPEGImages"],
+        Problem.BOX_EMPTY: ["a.xml: object 1: [4.0, 4.0, 0.0, 5.0]"],
+        Problem.BOX_OUTSIDE: ["a.xml: object 2: [4.0, 4.0, 56.0, 5.0] in 40x30"],
+        Problem.BOX_BROKEN: [
+            "a.xml: object 3: [5.0, None, 6.0, 9.0]",
+            "a.xml: object 5: [None, None, None, None]",
+        ],
+        Problem.ENTRY_BROKEN: ["a.xml: object 4: there is no <name>"],
+    }
+    assert findings.images == 3
+
+
+def test_a_file_that_is_no_xml_is_refused(tmp_path):
+    write_voc(tmp_path, "a")
+    (tmp_path / "Annotations/a.xml").write_text("<annotation><object></annotation>")
+    _, _, findings = read(tmp_path)
+    with pytest.raises(UserError, match=r"a\.xml: mismatched tag: line 1, column 22"):
+        findings.refuse()
+
+
+def test_images_that_are_all_missing_are_an_error(tmp_path):
+    write_voc(tmp_path, "a")
+    (tmp_path / "JPEGImages/a.jpg").unlink()
+    with pytest.raises(UserError, match="none of the images"):
+        read(tmp_path)
+
+
+def test_a_size_that_is_not_given_is_looked_up(tmp_path):
+    write_voc(tmp_path, "a")
+    path = tmp_path / "Annotations/a.xml"
+    path.write_text(path.read_text().replace("<width>40</width>", "<width>0</width>"))
+    assert read(tmp_path)[0].own_sizes.tolist() == [[30, 40]]
+
+
+def test_no_such_layout_is_none(tmp_path):
+    assert find_voc(tmp_path) == (None, None)
+    write_voc(tmp_path, "a")
+    (tmp_path / "Annotations/a.xml").unlink()
+    assert find_voc(tmp_path) == (None, None)

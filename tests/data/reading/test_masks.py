@@ -1,0 +1,134 @@
+"""Masks against those of COCO's own tools."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from transxnet.data.reading.masks import BadMask, check_mask, decode_mask, encode_mask, mask_box
+from transxnet.utils.errors import UserError
+
+coco = pytest.importorskip("pycocotools.mask")
+
+
+def random_masks(count: int = 60):
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        height, width = generator.integers(1, 70, 2)
+        mask = np.zeros((height, width), bool)
+        if number % 3 == 0:
+            mask = generator.random((height, width)) < generator.random()
+        elif number % 3 == 1:
+            top, left = generator.integers(0, height), generator.integers(0, width)
+            mask[top : top + generator.integers(1, 40), left : left + generator.integers(1, 40)] = True
+        elif number % 2:
+            mask[:] = True
+        yield mask
+
+
+def uncompressed(mask: np.ndarray) -> dict:
+    pixels = mask.T.ravel()
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], pixels]).astype(int)))
+    return {"size": list(mask.shape), "counts": np.diff([0, *edges, len(pixels)]).tolist()}
+
+
+@pytest.mark.parametrize("form", [uncompressed, encode_mask])
+def test_run_lengths_are_those_of_coco(form):
+    for mask in random_masks():
+        encoded = form(mask)
+        assert (decode_mask(encoded, *mask.shape) == mask).all()
+        theirs = encoded if form is encode_mask else coco.frPyObjects(encoded, *mask.shape)
+        assert (coco.decode(theirs) == mask).all()
+        check_mask(encoded, *mask.shape)
+
+
+def test_compressed_text_is_cocos():
+    for mask in random_masks():
+        assert encode_mask(mask)["counts"] == coco.encode(np.asfortranarray(mask, np.uint8))["counts"].decode()
+
+
+def test_run_lengths_go_down_the_columns():
+    mask = decode_mask({"size": [2, 3], "counts": [1, 3, 2]}, 2, 3)
+    assert mask.tolist() == [[False, True, False], [True, True, False]]
+
+
+def test_long_runs_take_many_characters():
+    mask = np.zeros((3000, 4000), bool)
+    mask[17, 3999] = True
+    assert (decode_mask(encode_mask(mask), 3000, 4000) == mask).all()
+
+
+def test_polygons_are_rasterised_as_coco_does():
+    generator = np.random.default_rng(1)
+    for number in range(100):
+        height, width = (int(side) for side in generator.integers(3, 80, 2))
+        reach = 1.5 if number % 4 == 0 else 1.0  # some leave the image
+        polygons = [
+            (generator.random(2 * generator.integers(3, 12)) * reach * max(height, width) - (reach - 1) * 20).tolist()
+            for _ in range(generator.integers(1, 4))
+        ]
+        theirs = coco.decode(coco.merge(coco.frPyObjects(polygons, height, width)))
+        assert (decode_mask(polygons, height, width) == theirs).all()
+
+
+def test_a_polygon_of_a_square_is_its_pixels():
+    mask = decode_mask([[2, 1, 5, 1, 5, 4, 2, 4]], 6, 8)
+    truth = np.zeros((6, 8), bool)
+    truth[1:4, 2:5] = True
+    assert (mask == truth).all()
+
+
+def test_a_part_of_two_corners_does_not_count():
+    """COCO's tools would take it for a box."""
+    square = [2, 1, 5, 1, 5, 4, 2, 4]
+    assert (decode_mask([[0, 0, 7, 5], square], 6, 8) == decode_mask([square], 6, 8)).all()
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        (None, "there is no segmentation"),
+        ([], "there is no segmentation"),
+        ("abc", "neither a list of polygons nor run lengths"),
+        ([1, 2, 3, 4, 5, 6], "neither a list of polygons nor run lengths"),
+        ([[1, 2, 3, 4]], "no polygon has three corners"),
+        ([[1, 2, 3, 4, 5, 6, 7]], "a polygon holds 7 numbers"),
+        ([[1, 2, 3, 4, 5, "x"]], "no number"),
+        ([[1, 2, 3, 4, 5, float("nan")]], "beyond 80 pixels"),
+        ([[1, 2, 3, 4, 5, 1e9]], "beyond 80 pixels"),
+        ({}, "size is None and the image's"),
+        ({"size": [8, 6], "counts": [48]}, r"size is \[8, 6\] and the image's \[6, 8\]"),
+        ({"size": [6, 8], "counts": [40]}, "make 40 pixels and the image has 48"),
+        ({"size": [6, 8], "counts": [50]}, "and the image has 48"),
+        ({"size": [6, 8], "counts": [50, -2]}, "and the image has 48"),
+        ({"size": [6, 8], "counts": [10**30]}, "and the image has 48"),
+        ({"size": [6, 8], "counts": [4.5]}, "neither text nor whole numbers"),
+        ({"size": [6, 8], "counts": None}, "neither text nor whole numbers"),
+        ({"size": [6, 8], "counts": ""}, "not COCO's compressed run lengths"),
+        ({"size": [6, 8], "counts": "é"}, "not COCO's compressed run lengths"),
+        ({"size": [6, 8], "counts": "P"}, "not COCO's compressed run lengths"),
+        ({"size": [6, 8], "counts": "o" * 20 + "0"}, "not COCO's compressed run lengths"),
+        ({"size": [6, 8], "counts": "5"}, "make 5 pixels and the image has 48"),
+    ],
+)
+def test_what_is_no_mask_is_refused_with_the_reason(segmentation, message):
+    for function in (check_mask, decode_mask):
+        with pytest.raises(BadMask, match=message):
+            function(segmentation, 6, 8)
+
+
+def test_the_box_of_a_mask():
+    mask = np.zeros((6, 8), bool)
+    assert mask_box(mask) is None
+    mask[2, 3] = True
+    assert mask_box(mask) == (3, 2, 4, 3)
+    mask[5, 0] = True
+    assert mask_box(mask) == (0, 2, 4, 6)
+
+
+def test_without_pycocotools_polygons_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    with pytest.raises(UserError, match=r"pip install 'transxnet\[detect\]'"):
+        decode_mask([[2, 1, 5, 1, 5, 4]], 6, 8)
+    with pytest.raises(UserError, match="pycocotools"):
+        encode_mask(np.zeros((2, 2)))

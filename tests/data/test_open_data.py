@@ -1,0 +1,528 @@
+import os
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers.annotated import box, image, voc_object, write_coco, write_image, write_map, write_voc
+from tests.helpers.shards import (
+    UNNAMED,
+)
+from transxnet.data import open_data as module
+from transxnet.data.datasets.detection_dataset import DetectionSet
+from transxnet.data.datasets.segmentation_dataset import SegmentationSet
+from transxnet.data.formats.class_alignment import imagenet_synsets
+from transxnet.data.formats.findings import Problem
+from transxnet.data.formats.timm_readers import Stream
+from transxnet.data.open_data import open_data, open_evaluation_data
+from transxnet.data.recognize import recognize
+from transxnet.data.split import write_split
+from transxnet.utils.errors import UserError
+
+
+def evaluated(data: str, class_names: list[str]):
+    """The images alone, as they are."""
+    return open_evaluation_data(data, class_names, "classify", check_images=False)[0]
+
+
+def test_elpv_holds_a_quarter_out_by_type_and_probability():
+    pytest.importorskip("elpv_dataset")
+    source = open_data("elpv")
+    assert (len(source.train), len(source.val), source.img_size) == (1968, 656, 112)
+    assert source.class_names == ["functional", "defective"]
+    assert np.mean(source.val.own_labels == 0) == pytest.approx(0.69, abs=0.005)
+    assert not set(source.train.own_names) & set(source.val.own_names)
+    assert source.split_made
+    assert any("licence" in note.lower() and "BY-NC-SA" in note for note in source.notes)
+    _, counts = np.unique(module.SAMPLES["elpv"]().strata[source.val.indices], axis=0, return_counts=True)
+    assert abs(counts - np.array([588, 117, 56, 313, 920, 178, 50, 402]) / 4).max() < 1
+
+
+def test_digits_hold_a_quarter_of_each_digit_out():
+    pytest.importorskip("sklearn")
+    source = open_data("digits")
+    assert len(source.train) + len(source.val) == 1797
+    assert len(source.val) == round(1797 / 4)
+    counts = np.bincount(source.val.own_labels)
+    assert (abs(counts - np.bincount(source.train.labels) / 4) < 1).all()
+
+
+def test_a_folder_is_split_by_class_and_seed(folder):
+    data = folder(cat=20, dog=10)
+    source = open_data(data, val_fraction=0.3, seed=1)
+    assert source.split_made
+    assert source.class_names == ["cat", "dog"]
+    assert Counter(source.val.own_labels.tolist()) == {0: 6, 1: 3}
+    assert sorted(source.train.own_names + source.val.own_names) == sorted(source.train.names)
+    assert open_data(data, val_fraction=0.3, seed=1).val.own_names == source.val.own_names
+    assert open_data(data, val_fraction=0.3, seed=2).val.own_names != source.val.own_names
+
+
+def test_a_stored_split_is_used_again(folder, tmp_path):
+    data = folder(cat=5, dog=5)
+    source = open_data(data, seed=3)
+    write_split(tmp_path / "split.csv", {"train": source.train.own_names, "val": source.val.own_names})
+    Image.new("L", (4, 4)).save(Path(data, "cat/new.png"))
+    again = open_data(data, seed=4, val_fraction=0.5, stored_split=tmp_path / "split.csv")
+    assert again.split_made
+    assert again.train.own_names == source.train.own_names
+    assert again.val.own_names == source.val.own_names
+    assert again.val.own_labels.tolist() == source.val.own_labels.tolist()
+
+
+def test_train_and_val_folders_are_the_split(folder):
+    source = open_data(folder(train__cat=3, train__dog=4, train__fox=2, val__dog=2, val__fox=1))
+    assert not source.split_made
+    assert source.train.own_names[0] == "cat/000.png"
+    assert len(source.train) == 9
+    assert source.val.class_names == source.class_names == ["cat", "dog", "fox"]
+    assert source.val.own_labels.tolist() == [1, 1, 2]
+
+
+def test_classes_of_val_that_train_lacks_are_an_error(folder):
+    with pytest.raises(UserError, match=r"'catt'.*Did you mean 'cat'\?"):
+        open_data(folder(train__cat=1, train__dog=1, val__catt=1))
+
+
+def test_train_alone_is_split(folder):
+    source = open_data(folder(train__cat=5, train__dog=5))
+    assert source.split_made
+    assert (len(source.train), len(source.val)) == (8, 2)
+
+
+def test_val_alone_is_an_error_in_training(folder):
+    with pytest.raises(UserError, match=r"holds val/ and no train/\. Accepted: .* Add .*train, or give .*val"):
+        open_data(folder(val__cat=5, val__dog=5))
+
+
+def test_one_class_is_an_error_in_training(folder):
+    with pytest.raises(UserError, match="holds one class, 'cat'"):
+        open_data(folder(cat=5))
+
+
+def test_classes_of_one_image_are_an_error(folder):
+    with pytest.raises(UserError, match="none can be held out"):
+        open_data(folder(cat=1, dog=1))
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.1, 2])
+def test_a_fraction_that_is_none_is_an_error(folder, fraction):
+    with pytest.raises(UserError, match=f"between 0 and 1, got {fraction}"):
+        open_data(folder(cat=5, dog=5), val_fraction=fraction)
+
+
+@pytest.mark.parametrize(("name", "meant"), [("epvl", "elpv"), ("ELPV", ""), ("digit", "digits"), ("", "")])
+def test_a_name_that_is_nothing_is_an_error_with_the_nearest(name, meant, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as raised:
+        open_data(name)
+    message = str(raised.value)
+    assert message.startswith(f"there is no folder and no sample {name!r}.")
+    assert f"Did you mean {meant!r}?" in message if meant else "Did you mean" not in message
+    assert all(word in message for word in ("Accepted", "elpv", "digits", "hfds/..."))
+
+
+def test_a_file_instead_of_a_folder_is_an_error(tmp_path):
+    (tmp_path / "photos.zip").touch()
+    with pytest.raises(UserError, match=r"photos\.zip is a file"):
+        open_data(str(tmp_path / "photos.zip"))
+
+
+def test_a_folder_wins_over_a_sample_of_its_name(tmp_path, monkeypatch):
+    for name in ("cat", "dog"):
+        (tmp_path / "elpv" / name).mkdir(parents=True)
+        for i in range(2):
+            Image.new("L", (4, 4)).save(tmp_path / "elpv" / name / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    assert open_data("elpv").class_names == ["cat", "dog"]
+    assert len(evaluated("elpv", ["cat", "dog"])) == 4
+
+
+def test_evaluation_prefers_val_to_train_to_all(folder, tmp_path):
+    data = folder(train__cat=3, train__dog=1, val__dog=2)
+    assert evaluated(data, ["cat", "dog"]).own_names == ["dog/000.png", "dog/001.png"]
+    assert evaluated(data, ["cat", "dog"]).own_labels.tolist() == [1, 1]
+    assert len(evaluated(f"{data}/train", ["cat", "dog"])) == 4
+    os.rename(f"{data}/val", tmp_path / "val")
+    assert len(evaluated(data, ["cat", "dog"])) == 4
+    assert len(evaluated(str(tmp_path), ["data", "train", "val", "dog"])) == 2
+
+
+def test_evaluation_takes_the_models_classes(folder):
+    images = evaluated(folder(fox=1, cat=2), ["ant", "fox", "cat"])
+    assert images.class_names == ["ant", "fox", "cat"]
+    assert images.own_names == ["cat/000.png", "cat/001.png", "fox/000.png"]
+    assert images.own_labels.tolist() == [2, 2, 1]
+
+
+def test_imagenet_v2_gets_the_right_labels(tmp_path):
+    for number in (0, 1, 2, 9, 10, 11, 100, 281, 999):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "picture.png").touch()
+    images = evaluated(str(tmp_path), list(imagenet_synsets()))
+    assert {Path(n).parent.name: str(label) for n, label in zip(images.own_names, images.own_labels, strict=True)} == {
+        str(number): str(number) for number in (0, 1, 2, 9, 10, 11, 100, 281, 999)
+    }
+
+
+def test_evaluation_on_a_sample_takes_its_held_out_images():
+    pytest.importorskip("sklearn")
+    images = evaluated("digits", list("0123456789"))
+    assert images.own_names == open_data("digits").val.own_names
+    with pytest.raises(UserError, match="labels of the data do not match"):
+        evaluated("digits", ["cat", "dog"])
+
+
+def stream(*classes: str) -> Stream:
+    return Stream("tfds/pets", "validation", 10, list(classes))
+
+
+def test_a_stream_is_taken_where_its_classes_are_the_models(monkeypatch):
+    monkeypatch.setattr(module, "open_reader", lambda *_: stream("cat", "dog"))
+    assert evaluated("tfds/pets", ["cat", "dog"]) == stream("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (("dog", "cat"), "has the model's classes in another order, 'dog' first"),
+        (("0", "1"), "do not match those of the model: .*'0'"),
+        (("cat", "fox"), "do not match those of the model: .*'fox'"),
+        (("cat", "dog", "fox"), "has 3 classes, and the model 2"),
+    ],
+)
+def test_a_stream_of_other_classes_is_an_error(classes, message, monkeypatch):
+    monkeypatch.setattr(module, "open_reader", lambda *_: stream(*classes))
+    with pytest.raises(UserError, match=message):
+        evaluated("tfds/pets", ["cat", "dog"])
+
+
+def test_shards_are_a_set_of_the_given_number_of_classes(shards):
+    source = open_data(shards(train=[5, 4], validation=[3]), num_classes=3)
+    assert not source.split_made
+    assert (len(source.train), len(source.val)) == (9, 3)
+    assert source.train.own_names[4:6] == ["pets-train-0000/00004", "pets-train-0001/00005"]
+    assert source.val.own_labels.tolist() == [0, 1, 2]
+    assert source.class_names == ["0", "1", "2"]
+
+
+def test_shards_without_a_number_of_classes_are_an_error(shards):
+    with pytest.raises(UserError, match=r"does not say which classes it has\. Give their number with --num_classes"):
+        open_data(shards(train=[5], validation=[3]))
+
+
+def test_streams_that_do_not_know_their_classes_are_evaluated_under_the_models(monkeypatch):
+    monkeypatch.setattr(module, "open_reader", lambda data, split, names: Stream(data, split, 4, names))
+    images = evaluated("tfds/pets", ["cat", "dog", "fox"])
+    assert isinstance(images, Stream)
+    assert images.class_names == ["cat", "dog", "fox"]
+
+
+def test_shards_are_evaluated_under_the_models_class_names(shards):
+    data = shards(validation=[4])
+    images = evaluated(data, ["cat", "dog", "fox"])
+    assert images.class_names == ["cat", "dog", "fox"]
+    assert images.own_labels.tolist() == [0, 1, 2, 0]
+
+
+def test_hugging_face_data_is_a_set_in_its_own_order_of_classes(parquet):
+    source = open_data(parquet({"train": [0, 1, 2, 1], "validation": [2, 0]}))
+    assert source.class_names == ["dog", "cat", "fox"]
+    assert source.train.own_labels.tolist() == [0, 1, 2, 1]
+    assert source.val.own_labels.tolist() == [2, 0]
+    assert source.val.own_names == ["validation/0", "validation/1"]
+    assert [np.asarray(source.train.image(i))[0, 0].tolist() for i in (3, 1)] == [[30] * 3, [10] * 3]
+    assert not source.split_made
+
+
+def test_hugging_face_classes_are_matched_by_name(parquet):
+    images = evaluated(parquet({"validation": [0, 1, 2]}), ["cat", "dog", "emu", "fox"])
+    assert images.class_names == ["cat", "dog", "emu", "fox"]
+    assert images.own_labels.tolist() == [1, 0, 3]
+
+
+def test_classes_that_are_digits_are_matched_by_name_as_all_others(parquet):
+    data = parquet({"validation": [0, 1, 2]}, names=["0", "1", "2"])
+    assert evaluated(data, ["2", "0", "1"]).own_labels.tolist() == [1, 2, 0]
+    with pytest.raises(UserError, match="do not match those of the model"):
+        evaluated(data, ["dog", "cat", "fox"])
+
+
+@UNNAMED
+def test_hugging_face_numbers_without_names_are_the_models_classes(parquet):
+    images = evaluated(parquet({"validation": [0, 2, 1]}, kind="int64"), ["cat", "dog", "fox"])
+    assert images.class_names == ["cat", "dog", "fox"]
+    assert images.own_labels.tolist() == [0, 2, 1]
+
+
+def test_an_unknown_split_is_an_error_with_those_that_exist(parquet):
+    with pytest.raises(UserError, match=r"split 'validation'.*\['train'\].*--val_split"):
+        open_data(parquet({"train": [0, 1, 2]}))
+
+
+CATS = [dict(id=5, name="cat"), dict(id=9, name="dog")]
+
+
+SWAPPED = [dict(id=1, name="dog"), dict(id=2, name="cat")]
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """Make train/ and val/ in COCO's format, with an object on each image."""
+
+    def make(train: int = 4, val: int = 2, val_categories=SWAPPED, **change) -> str:
+        for part, count, categories in (("train", train, CATS), ("val", val, val_categories)):
+            if count:
+                images = [image(i) for i in range(1, count + 1)]
+                labels = [box(i, i, category=categories[i % 2 % len(categories)]["id"]) for i in range(1, count + 1)]
+                write_coco(
+                    tmp_path / part / "annotations.json", images, labels, categories, image_folder=tmp_path / part
+                )
+        return str(tmp_path)
+
+    return make
+
+
+@pytest.fixture
+def maps(tmp_path):
+    def make(**parts: list[list[int]]) -> str:
+        for part, rows in parts.items():
+            for i, values in enumerate(rows):
+                where = "" if part == "whole" else part
+                name = tmp_path / "masks" / where / f"{i}.png"
+                write_map(name, np.array([values], np.uint8), image_path=tmp_path / "images" / where / f"{i}.jpg")
+        return str(tmp_path)
+
+    return make
+
+
+def test_both_parts_have_the_classes_of_the_first(coco):
+    source = open_data(coco())
+    assert isinstance(source.train, DetectionSet)
+    assert (len(source.train), len(source.val), source.split_made) == (4, 2, False)
+    assert source.class_names == source.val.class_names == ["cat", "dog"]
+    assert [labels.tolist() for labels in source.train.own_labels] == [[2], [1], [2], [1]]
+    assert [labels.tolist() for labels in source.val.own_labels] == [[1], [2]]
+    assert source.val.category_ids == [2, 1]
+    assert source.recognition.task == "detect"
+    assert source.notes == []
+    assert (source.img_size, source.hflip) == (None, 0.5)
+
+
+def test_classes_that_the_first_part_lacks_are_an_error(coco):
+    with pytest.raises(UserError, match=r"'catt'.*Did you mean 'cat'"):
+        open_data(coco(val_categories=[dict(id=1, name="catt")]))
+
+
+def test_without_a_held_out_part_a_fifth_is_held_out(coco, tmp_path):
+    data = coco(train=20, val=0)
+    source = open_data(data, seed=3)
+    assert source.split_made
+    assert (len(source.train), len(source.val)) == (16, 4)
+    assert sorted(label for labels in source.val.own_labels for label in labels) == [1, 1, 2, 2]
+    assert open_data(data, seed=3).val.own_names == source.val.own_names
+    assert open_data(data, seed=4).val.own_names != source.val.own_names
+    write_split(tmp_path / "split.csv", {"train": source.train.own_names, "val": source.val.own_names})
+    again = open_data(data, seed=4, stored_split=tmp_path / "split.csv")
+    assert again.val.own_names == source.val.own_names
+
+
+def test_a_few_images_of_different_classes_are_split_all_the_same(coco):
+    source = open_data(coco(train=2, val=0))
+    assert (len(source.train), len(source.val)) == (1, 1)
+    with pytest.raises(UserError, match="val_fraction must lie between 0 and 1, got 1"):
+        open_data(coco(), val_fraction=1)
+
+
+def test_one_image_can_not_be_split(coco):
+    with pytest.raises(UserError, match="there is 1 image, so none can be held out"):
+        open_data(coco(train=1, val=0))
+
+
+def test_a_held_out_part_alone_is_for_evaluation(coco):
+    data = coco(train=0)
+    with pytest.raises(UserError, match="a part to evaluate on and none to train on"):
+        open_data(data)
+    images, notes = open_evaluation_data(data, ["dog", "cat", "fox"])
+    assert [labels.tolist() for labels in images.own_labels] == [[2], [1]]
+    assert images.category_ids == [1, 2, -1]
+    assert notes == []
+
+
+def test_evaluation_leaves_the_part_to_train_on_alone(coco, maps, tmp_path, seen):
+    data = coco()
+    (tmp_path / "train/1.png").write_text("no picture")
+    calls, progress = seen
+    images, notes = open_evaluation_data(data, ["cat", "dog"], progress=progress)
+    assert (len(images), notes, calls) == (2, [], [2, 1, 2])
+    calls.clear()
+    images, _ = open_evaluation_data(maps(train=[[0, 9]], val=[[0, 1]]), ["sky", "road"], "segment", progress=progress)
+    assert (images.labels(0).tolist(), calls) == ([[0, 1]], [1, 1])
+
+
+def test_no_object_at_all_is_an_error(tmp_path):
+    write_coco(tmp_path / "annotations.json", [image(1)], [], CATS, image_folder=tmp_path)
+    with pytest.raises(UserError, match="no object to train on in 1 images"):
+        open_data(str(tmp_path))
+
+
+def test_classes_without_an_object_are_said(coco, tmp_path):
+    data = coco()
+    file = tmp_path / "train/annotations.json"
+    file.write_text(file.read_text().replace('"category_id": 9', '"category_id": 5'))
+    assert open_data(data).notes == ["no object to train on is of class 'dog'"]
+
+
+@pytest.fixture
+def seen():
+    """A progress that remembers."""
+    calls = []
+
+    @contextmanager
+    def progress(total):
+        calls.append(total)
+        yield calls.append
+
+    return calls, progress
+
+
+def test_photographs_are_looked_at_once(coco, tmp_path, seen):
+    data = coco(train=60, val=0)
+    (tmp_path / "train/3.png").write_text("no picture")
+    write_image(tmp_path / "train/5.png", 30, 40)
+    calls, progress = seen
+    source = open_data(data, progress=progress)
+    assert calls == [60, *range(1, 61)]
+    assert len(source.train) + len(source.val) == 58
+    assert source.findings.places == {
+        Problem.IMAGE_UNREADABLE: ["3.png: not an image file, or of an unknown format"],
+        Problem.IMAGE_SIZE: [
+            "5.png: the file has 30x40 pixels, its annotations 40x30; "
+            "are they those of the file before it is turned upright?"
+        ],
+    }
+    assert source.notes == [
+        "1 images can't be read, left out: 3.png: not an image file, or of an unknown format",
+        source.notes[1],
+    ]
+
+
+def test_too_many_bad_photographs_are_an_error(coco, tmp_path):
+    data = coco(train=20, val=0)
+    for number in (3, 5):
+        (tmp_path / f"train/{number}.png").write_text("no picture")
+    with pytest.raises(UserError, match="2 of 20 images can't be used, more than 5%"):
+        open_data(data)
+
+
+def test_all_that_is_refused_in_both_parts_is_told_at_once(coco, tmp_path):
+    data = coco()
+    for part in ("train", "val"):
+        file = tmp_path / part / "annotations.json"
+        file.write_text(file.read_text().replace('"category_id": ', '"category_id": 10'))
+    (tmp_path / "val/annotations.json").write_text('{"images": [')
+    with pytest.raises(UserError, match=r"(?s)4 objects are of a category.*1 annotation files can't be parsed:\n.*val"):
+        open_data(data)
+
+
+def test_pascal_voc_has_boxes_only(tmp_path):
+    for stem in "abcd":
+        write_voc(tmp_path, stem, voc_object("cat", (1, 1, 4, 3)))
+    source = open_data(str(tmp_path), "detect")
+    assert (len(source.train), len(source.val), source.class_names) == (3, 1, ["cat"])
+    with pytest.raises(UserError, match="has boxes and no masks"):
+        open_data(str(tmp_path), masks=True)
+
+
+def test_label_maps_are_for_segmentation(maps, seen):
+    calls, progress = seen
+    source = open_data(maps(training=[[0, 1], [2, 255]], validation=[[1, 1]]), progress=progress)
+    assert isinstance(source.train, SegmentationSet)
+    assert (len(source.train), len(source.val), source.split_made) == (2, 1, False)
+    assert source.recognition.task == "segment"
+    assert source.val.labels(0).tolist() == [[1, 1]]
+    assert calls == [3, 1, 2, 3]
+
+
+def test_label_maps_without_parts_are_split(maps):
+    source = open_data(maps(whole=[[0, 1]] * 10))
+    assert (len(source.train), len(source.val), source.split_made) == (8, 2, True)
+
+
+def test_label_maps_without_names_are_evaluated_by_number(maps):
+    data = maps(whole=[[0, 1]])
+    images, _ = open_evaluation_data(data, ["road", "sky", "tree"])
+    assert images.class_names == ["road", "sky", "tree"]
+    assert images.labels(0).tolist() == [[0, 1]]
+    with pytest.raises(UserError, match="value 1; the 1 classes are 0 to 0"):
+        open_evaluation_data(data, ["road"])
+
+
+def test_label_maps_with_names_are_evaluated_by_name(maps, tmp_path):
+    data = maps(whole=[[0, 1]])
+    (tmp_path / "classes.txt").write_text("sky\nroad")
+    images, _ = open_evaluation_data(data, ["road", "sky", "tree"])
+    assert images.labels(0).tolist() == [[1, 0]]
+    with pytest.raises(UserError, match="labels of the data do not match"):
+        open_evaluation_data(data, ["road", "cloud"])
+
+
+def test_for_a_model_without_names_the_data_s_own_count_by_their_order(maps, tmp_path):
+    data = maps(whole=[[0, 1]])
+    (tmp_path / "classes.txt").write_text("sky\nroad")
+    images, _ = open_evaluation_data(data, ["0", "1"], by_number=True)
+    assert images.class_names == ["sky", "road"]
+    assert images.labels(0).tolist() == [[0, 1]]
+    with pytest.raises(UserError, match="has 2 classes, and the model 3"):
+        open_evaluation_data(data, ["0", "1", "2"], by_number=True)
+
+
+def test_class_folders_are_for_another_task(tmp_path):
+    write_image(tmp_path / "cat/1.png")
+    with pytest.raises(UserError, match=r"not for the task 'detect' but for 'classify': .* a folder in COCO's format"):
+        open_data(str(tmp_path), "detect")
+    with pytest.raises(UserError, match=r"not for the task 'segment' but for 'classify': .* images and label maps"):
+        open_data(str(tmp_path), "segment")
+    with pytest.raises(UserError, match="task must be 'detect' or 'segment' or 'classify', got 'count'"):
+        open_data(str(tmp_path), "count")
+
+
+def test_what_was_recognized_is_opened_without_another_search(coco, monkeypatch):
+    recognition = recognize(coco())
+    monkeypatch.setattr(module, "recognize", lambda *_: pytest.fail("it is recognized already"))
+    source = open_data(recognition)
+    assert source.recognition is recognition
+    assert (len(source.train), len(source.val)) == (4, 2)
+    images, _ = open_evaluation_data(recognition, ["cat", "dog"])
+    assert images.own_names == source.val.own_names
+
+
+def test_unreadable_images_of_classes_are_dropped(folder, seen):
+    data = folder(train__cat=15, train__dog=15, val__cat=5, val__dog=5)
+    for name in ("train/cat/003.png", "val/dog/001.png"):
+        Path(data, name).write_text("no image")
+    calls, progress = seen
+    source = open_data(data, progress=progress)
+    assert calls == [40, *range(1, 41)]
+    assert (len(source.train), len(source.val)) == (29, 9)
+    assert source.notes == [
+        "2 images can't be read, left out: cat/003.png: not an image file, or of an unknown format; "
+        "dog/001.png: not an image file, or of an unknown format"
+    ]
+    assert len(open_data(data, check_images=False).train) == 30
+    with pytest.raises(UserError, match="1 of 10 images can't be used, more than 5%"):
+        open_evaluation_data(data, ["cat", "dog"])
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 400), (400, 1), (5000, 3)])
+def test_extreme_images_are_opened(width, height, tmp_path):
+    values = (0, 0, width, height)
+    write_coco(
+        tmp_path / "annotations.json", [image(i, width, height) for i in (1, 2)], [box(1, 1, values, 5)], CATS, tmp_path
+    )
+    source = open_data(str(tmp_path))
+    boxes = [images.target(0)["boxes"].tolist() for images in (source.train, source.val)]
+    assert sorted(boxes) == [[], [[0, 0, width, height]]]

@@ -61,7 +61,7 @@ def measure(photos: Path, count: int, workers: int, look: bool) -> dict[str, flo
     from transxnet.data.module import ClassificationData
     from transxnet.data.sources import open_source, without_unreadable
     from transxnet.data.split import write_split
-    from transxnet.training.plan import make_plan  # noqa: F401  # loads all that a training loads
+    from transxnet.training.make_plan import make_plan  # noqa: F401  # loads all that a training loads
 
     before, peak_before, start = own_mib(), peak_mib(), time.perf_counter()
     source = open_source(str(photos))

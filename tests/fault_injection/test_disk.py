@@ -7,7 +7,7 @@ import pytest
 
 from tests.fault_injection.runs import KINDS, differences, finish
 from transxnet.runs.run_folder import Run
-from transxnet.training.checkpoint_files import read_whole
+from transxnet.training.checkpoint_files import read_verified
 
 SAID = {
     "full": "No space left on device. Make room there.",
@@ -54,7 +54,9 @@ def test_a_disk_that_fails_leaves_the_last_good_checkpoint(server, whole, reques
     assert not [path for path in out.iterdir() if path.name.startswith(".last") or path.name.startswith(".best")]
     if number:
         assert f"The last good state is {run.last_checkpoint}." in error
-        assert read_whole(run.last_checkpoint)["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == number
+        assert (
+            read_verified(run.last_checkpoint)["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == number
+        )
     else:
         assert "Nothing was saved before." in error
         assert not run.last_checkpoint.exists()
@@ -102,10 +104,10 @@ def test_a_spoilt_last_checkpoint_is_seen_and_the_one_before_taken(server, whole
     assert "Going on from the checkpoint before, after epoch 1; what came later is trained again." in said
     assert ended.status == -9
     assert [row["epoch"] for row in run.read_metrics()] == [1]
-    assert read_whole(run.previous_checkpoint)  # still the good one, until there is a new one
+    assert read_verified(run.previous_checkpoint)  # still the good one, until there is a new one
     ended = server.resume(out, trap={"point": "moved", "number": 0, "what": "KILL"})
     assert ended.status == -9
-    assert read_whole(run.previous_checkpoint)  # the spoilt one has not taken its place
+    assert read_verified(run.previous_checkpoint)  # the spoilt one has not taken its place
     assert finish(server, of, out).status == 0
     wrong = differences(run, of.run)
     tried(KIND, f"last.ckpt: {damage}", "a warning; then the same, bitwise" if not wrong else "NOT THE SAME")

@@ -75,9 +75,9 @@ def _after_validation(pass_by: Callable[[], None]) -> None:
 
 
 def _after_epoch(pass_by: Callable[[], None]) -> None:
-    from transxnet.training.lightning_module import Training
+    from transxnet.training.lightning_module import TrainingModule
 
-    _before(Training, "on_train_epoch_end", pass_by)
+    _before(TrainingModule, "on_train_epoch_end", pass_by)
 
 
 def _before_results(pass_by: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from tests.helpers.class_folders import QUICK
 from transxnet.runs.run_folder import Run
-from transxnet.training.checkpoint_files import find_checkpoint, read_whole
+from transxnet.training.checkpoint_files import find_checkpoint, read_verified
 from transxnet.training.train import train
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import WriteError
@@ -137,7 +137,7 @@ def test_a_bit_that_turned_in_a_weight_is_seen_though_pytorch_does_not(run, quie
         find_checkpoint(run, quiet)
     shutil.copy(run.best_checkpoint, run.previous_checkpoint)
     assert find_checkpoint(run, quiet) == run.previous_checkpoint
-    assert read_whole(run.previous_checkpoint)["state_dict"]
+    assert read_verified(run.previous_checkpoint)["state_dict"]
 
 
 @pytest.mark.parametrize("inside", [True, False])

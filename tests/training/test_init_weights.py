@@ -9,14 +9,14 @@ from safetensors.torch import load_file, save_file
 import transxnet
 from tests.helpers.class_folders import QUICK, write_photos
 from transxnet.runs.run_folder import Run
-from transxnet.training.init_weights import kept_weights, start_from
+from transxnet.training.init_weights import load_initial_weights, model_weights
 from transxnet.training.train import train
 from transxnet.utils.errors import UserError
 
 
 def test_a_run_s_weights_are_the_start_of_another(photos_run):
     model = timm.create_model("test_resnet", num_classes=3)
-    assert start_from(model, str(photos_run.path)) == []
+    assert load_initial_weights(model, str(photos_run.path)) == []
     kept = load_file(photos_run.weights_file)
     assert all(torch.equal(tensor, kept[name]) for name, tensor in model.state_dict().items())
 
@@ -25,7 +25,7 @@ def test_a_run_s_weights_are_the_start_of_another(photos_run):
 def test_so_are_its_checkpoints_and_of_these_the_network_to_use(digits_run, name):
     path = getattr(digits_run, name)
     model = timm.create_model("test_resnet", num_classes=10)
-    start_from(model, str(path))
+    load_initial_weights(model, str(path))
     state = torch.load(path, weights_only=True)["state_dict"]
     assert torch.equal(model.fc.weight, state["ema.module.fc.weight"])
     assert not torch.equal(model.fc.weight, state["model.fc.weight"])
@@ -36,13 +36,13 @@ def test_so_is_the_checkpoint_before_the_last_where_nothing_else_is_there(digits
     run.weights_file.unlink()
     run.last_checkpoint.rename(run.previous_checkpoint)
     model = timm.create_model("test_resnet", num_classes=10)
-    start_from(model, str(run.path))
+    load_initial_weights(model, str(run.path))
     state = torch.load(run.previous_checkpoint, weights_only=True)["state_dict"]
     assert torch.equal(model.fc.weight, state["ema.module.fc.weight"])
 
 
 def test_without_an_average_the_plain_weights_are_kept():
-    assert kept_weights({"model.a": torch.ones(1), "val_metrics.x": torch.zeros(1)}) == {"a": torch.ones(1)}
+    assert model_weights({"model.a": torch.ones(1), "val_metrics.x": torch.zeros(1)}) == {"a": torch.ones(1)}
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "transxnet_n"])
@@ -52,7 +52,7 @@ def test_with_other_classes_the_backbone_is_kept_and_the_head_is_new_and_that_is
     save_file(source.state_dict(), tmp_path / "seven.safetensors")
     model = timm.create_model(name, num_classes=3, **options)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    notes = start_from(model, str(tmp_path / "seven.safetensors"))
+    notes = load_initial_weights(model, str(tmp_path / "seven.safetensors"))
     assert notes == ["the checkpoint has 7 classes, the data 3: the backbone is kept, the head is new"]
     head = model.pretrained_cfg["classifier"]
     for key, tensor in model.state_dict().items():
@@ -79,9 +79,9 @@ def test_a_foreign_file_is_said(name, content, tmp_path):
     if content == "text":
         path.write_text("no weights")
     with pytest.raises(UserError, match=r"start.pth"):
-        start_from(transxnet.create_model(name, num_classes=3), str(path))
+        load_initial_weights(transxnet.create_model(name, num_classes=3), str(path))
 
 
 def test_a_run_of_another_model_is_said(photos_run):
     with pytest.raises(UserError, match=r"does not fit the model"):
-        start_from(transxnet.create_model("test_vit", num_classes=3), str(photos_run.path))
+        load_initial_weights(transxnet.create_model("test_vit", num_classes=3), str(photos_run.path))

@@ -10,7 +10,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from tests.helpers.class_folders import QUICK
 from transxnet.training.classifier import Classifier
 from transxnet.training.lightning_module import NonFiniteLoss
-from transxnet.training.nonfinite import KeptBuffers, finite_step
+from transxnet.training.nonfinite import BufferSnapshot, is_finite_update
 from transxnet.training.train import train
 
 STEPS = 4
@@ -128,23 +128,23 @@ def test_an_epoch_without_any_update_stops(photos, tmp_path, quiet, poison):
 def test_any_value_that_is_no_number_makes_an_update_a_bad_one():
     weights = [torch.ones(3, requires_grad=True), torch.ones(2, requires_grad=True), torch.ones(1, requires_grad=True)]
     optimizer = torch.optim.SGD(weights, 0.1)
-    assert finite_step(optimizer, [torch.zeros(())])  # no gradient at all
+    assert is_finite_update(optimizer, [torch.zeros(())])  # no gradient at all
     weights[0].grad, weights[1].grad = torch.full((3,), 1e15), torch.tensor([0.0, -1.0])
-    assert finite_step(optimizer, [torch.zeros(()), torch.ones(())])
-    assert not finite_step(optimizer, [torch.zeros(()), torch.tensor(float("nan"))])
+    assert is_finite_update(optimizer, [torch.zeros(()), torch.ones(())])
+    assert not is_finite_update(optimizer, [torch.zeros(()), torch.tensor(float("nan"))])
     for bad in ("nan", "inf", "-inf"):
         weights[1].grad = torch.tensor([0.0, float(bad)])
-        assert not finite_step(optimizer, [torch.zeros(())])
+        assert not is_finite_update(optimizer, [torch.zeros(())])
 
 
 def test_buffers_are_put_back_in_place():
     norm = torch.nn.BatchNorm1d(2)
-    kept = KeptBuffers(norm)
+    kept = BufferSnapshot(norm)
     norm(torch.randn(4, 2))
-    kept.keep()
+    kept.save()
     good = {name: buffer.clone() for name, buffer in norm.named_buffers()}
     norm(torch.full((4, 2), float("inf")))
     assert norm.running_mean.isinf().all()
-    kept.put_back()
+    kept.restore()
     assert all(torch.equal(buffer, good[name]) for name, buffer in norm.named_buffers())
-    KeptBuffers(torch.nn.Linear(2, 2)).put_back()
+    BufferSnapshot(torch.nn.Linear(2, 2)).restore()

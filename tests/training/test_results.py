@@ -36,7 +36,7 @@ def test_whatever_goes_wrong_is_said_and_loses_no_report(failure, photos_run, mo
         monkeypatch.setattr(explaining, "find_spec", lambda name: None)
     else:
         monkeypatch.setattr(explaining, "make_case", failure)
-    monkeypatch.setattr(results, "_picture_by_order", lambda images: lambda i: Image.new("RGB", (24, 24)))
+    monkeypatch.setattr(results, "_image_getter", lambda images: lambda i: Image.new("RGB", (24, 24)))
     said = r"transxnet\[explain\]" if failure is None else "Grad-CAM fails on this network: ZeroDivisionError"
     with pytest.raises(UserError, match=said):
-        results._reasons_by_order(trained, None)(0)
+        results._gradcam_getter(trained, None)(0)

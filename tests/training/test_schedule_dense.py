@@ -2,16 +2,10 @@
 
 import json
 
-import numpy as np
 import pytest
 
-import transxnet.data.recognize as recognise
 from tests.helpers.class_folders import QUICK as CLASSIFY
-from tests.helpers.dense_data import DETECT, QUICK, SEGMENT
-from transxnet.data import dense_sources
-from transxnet.data.samples import DenseSample
-from transxnet.runs.task_configs import ClassifyConfig, DetectConfig, SegmentConfig
-from transxnet.training.plan import make_plan
+from tests.helpers.dense_data import DETECT, SEGMENT
 from transxnet.training.train import train
 
 
@@ -64,56 +58,3 @@ def test_the_rate_drops_to_a_tenth_at_each_milestone_as_published(maps, tmp_path
     assert rates[:3] == pytest.approx([1e-3, 4e-3, 7e-3], abs=1e-9)
     assert rates[3:] == pytest.approx([1e-2] * 21 + [1e-3] * 9 + [1e-4] * 3, abs=1e-9)
     assert run.read_config().milestones == "8,11"
-
-
-@pytest.mark.parametrize("hflip", [0.0, 0.5])
-def test_a_sample_with_digits_is_not_mirrored(hflip, squares, maps, quiet, monkeypatch):
-    for data, config in ((squares, DetectConfig), (maps, SegmentConfig)):
-        sample = {"scenes": lambda data=data: DenseSample(data, "none", 64, hflip)}
-        monkeypatch.setattr(dense_sources, "DENSE_SAMPLES", sample)
-        monkeypatch.setattr(recognise, "DENSE_SAMPLES", sample)
-        monkeypatch.setattr(dense_sources, "recognise", recognised_as(data))
-        plan = make_plan(config("scenes", model="test_resnet", accelerator="cpu"), quiet)
-        assert plan.config.hflip == hflip
-        assert (getattr(plan.config, "min_size", None) or plan.config.crop) == 64
-        said = [sentence for sentence in plan.choices if sentence.startswith("hflip")]
-        assert said == ["hflip 0: the sample must not be mirrored" if hflip == 0 else "hflip 0.5: suits the data"]
-        assert (
-            make_plan(config("scenes", model="test_resnet", accelerator="cpu", hflip=0.25), quiet).config.hflip == 0.25
-        )
-
-
-def recognised_as(folder):
-    return lambda data, task=None: recognise.Recognition(
-        *{"detect": ("coco", "detect"), "segment": ("label maps", "segment")}[task], "it is a sample"
-    )
-
-
-def test_the_handwritten_digits_are_not_mirrored_either(quiet):
-    pytest.importorskip("sklearn")
-    plan = make_plan(ClassifyConfig("digits", model="test_resnet", accelerator="cpu"), quiet)
-    assert plan.config.hflip == 0
-    assert "hflip 0: the sample must not be mirrored" in plan.choices
-
-
-def test_a_mirrored_picture_has_mirrored_truth(squares, maps, quiet):
-    for data, config in ((squares, DetectConfig), (maps, SegmentConfig)):
-        pictures = []
-        for hflip in (0.0, 1.0):
-            options = {"min_size": 64} if config is DetectConfig else {"crop": 64, "photometric": False}
-            settled = config(str(data), hflip=hflip, **{k: v for k, v in QUICK.items() if k != "epochs"}, **options)
-            plan = make_plan(settled, quiet)
-            loader = plan.batches().train_dataloader()
-            pictures.append(next(iter(loader)))
-        plain, flipped = pictures
-        if config is DetectConfig:
-            for image, mirror, target, mirrored in zip(*plain[:1], *flipped[:1], plain[1], flipped[1], strict=True):
-                width = image.shape[2]
-                assert np.array_equal(image.flip(2), mirror)
-                boxes = target["boxes"].clone()
-                boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
-                assert np.array_equal(boxes, mirrored["boxes"])
-        else:
-            for image, mirror, labels, mirrored in zip(plain[0], flipped[0], plain[1], flipped[1], strict=True):
-                assert np.array_equal(image.flip(2), mirror)
-                assert np.array_equal(labels.flip(1), mirrored)

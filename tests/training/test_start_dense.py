@@ -11,7 +11,7 @@ from tests.helpers.dense_data import CATEGORIES, DETECT, SEGMENT, write_maps, wr
 from transxnet.heads import RetinaNet
 from transxnet.runs.recipes import make_config
 from transxnet.runs.run_folder import Run
-from transxnet.training.plan import make_plan
+from transxnet.training.make_plan import make_plan
 from transxnet.training.train import train
 from transxnet.utils.errors import UserError
 

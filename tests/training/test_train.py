@@ -14,8 +14,6 @@ from safetensors.torch import load_file
 import transxnet
 from tests.helpers.class_folders import QUICK, write_photos
 from transxnet.data.transforms import Preprocessing
-from transxnet.runs.task_configs import ClassifyConfig
-from transxnet.training.plan import make_plan
 from transxnet.training.train import train
 from transxnet.utils.errors import UserError
 
@@ -114,15 +112,6 @@ def test_the_last_epoch_is_kept_on_request_and_the_plain_weights_without_averagi
     kept = load_file(run.weights_file)
     assert not any(name.startswith("ema.") for name in state)
     assert all(torch.equal(kept[name], state[f"model.{name}"]) for name in kept)
-
-
-def test_a_model_without_stochastic_depth_is_made_without_it_by_default(photos, tmp_path, console):
-    plan = make_plan(ClassifyConfig(str(photos), model="vgg11", img_size=32), console)
-    assert plan.config.drop_path_rate == 0
-    assert plan.model_args == {}
-    assert "drop_path_rate 0: the model has no stochastic depth" in plan.choices
-    with pytest.raises(UserError, match=r"vgg11 can't be made with .*drop_path_rate 0.2"):
-        make_plan(ClassifyConfig(str(photos), model="vgg11", drop_path_rate=0.2), console)
 
 
 def test_every_option_of_the_optimisation_can_be_used_together(photos, tmp_path, console):

@@ -23,7 +23,7 @@ from transxnet.runs.recipes import make_config
 from transxnet.runs.run_folder import Run, is_first_process
 from transxnet.runs.task_configs import ClassifyConfig, DetectConfig, SegmentConfig
 from transxnet.training.lightning_module import NonFiniteLoss
-from transxnet.training.plan import check_names
+from transxnet.training.make_plan import check_names
 from transxnet.training.train import train
 from transxnet.utils.errors import Interrupted, UserError, check_at_least
 from transxnet.utils.files import next_free_path, safe_file_name

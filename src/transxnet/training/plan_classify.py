@@ -1,4 +1,4 @@
-"""What it takes to train a classifier."""
+"""The plan of a classifier's training."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +14,10 @@ from transxnet.data.transforms import Preprocessing, check_sides
 from transxnet.models.create import create_model_with, name_options, one_sentence_of_sizes, own_size, split_tag
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.runs.training_data import open_data
-from transxnet.training.batch_size import largest_batch
 from transxnet.training.classifier import Classifier
-from transxnet.training.defaults import Choices
-from transxnet.training.init_weights import start_from
+from transxnet.training.defaults import DefaultsResolver
+from transxnet.training.distributed import Hardware
+from transxnet.training.init_weights import load_initial_weights
 from transxnet.training.plan import DROP_PATH_RATE, Plan, checkpoint_gradients
 from transxnet.utils.errors import UserError
 from transxnet.utils.progress import progress_bar
@@ -28,7 +28,7 @@ class ClassifyPlan(Plan):
     """A classifier's training.
 
     Attributes:
-        transforms: of images.
+        transforms: preprocessing of images.
     """
 
     config: ClassifyConfig
@@ -40,8 +40,8 @@ class ClassifyPlan(Plan):
         """The model's name alone."""
         return split_tag(self.config.model)[0]
 
-    def batches(self) -> ClassificationData:
-        """The images as the trainer takes them.
+    def data_module(self) -> ClassificationData:
+        """Create the data loaders.
 
         Raises:
             UserError: an augmentation policy that timm does not know.
@@ -67,8 +67,8 @@ class ClassifyPlan(Plan):
             self.source, train_transform, transform, config.batch_size, config.workers, config.seed
         )
 
-    def training(self) -> Classifier:
-        """The classifier as the trainer takes it."""
+    def training_module(self) -> Classifier:
+        """Create the Lightning module."""
         return Classifier(self.model, len(self.source.class_names), self.config)
 
     def preprocessing(self) -> dict[str, Any]:
@@ -76,28 +76,30 @@ class ClassifyPlan(Plan):
         return self.transforms.to_dict()
 
 
-def plan_classify(config: ClassifyConfig, console: Console, stored_split: Path | None, resumed: bool) -> ClassifyPlan:
-    """The plan of a classifier's training; see :func:`~transxnet.training.plan.make_plan`."""
+def plan_classify(
+    defaults: DefaultsResolver[ClassifyConfig],
+    hardware: Hardware,
+    console: Console,
+    stored_split: Path | None,
+    resumed: bool,
+) -> ClassifyPlan:
+    """Plan the training of a classifier; see :func:`~transxnet.training.make_plan.make_plan`."""
+    config = defaults.config
     source, notes = _readable_data(config, stored_split, console)
     model, granted, about_weights = _build(config, source, resumed)
-    choices = Choices(config)
     rate = granted.pop("drop_path_rate", 0.0)
-    choices.choose("drop_path_rate", rate, "the default" if rate else "the model has no stochastic depth")
+    defaults.resolve("drop_path_rate", rate, "the default" if rate else "the model has no stochastic depth")
     try:
         transforms = Preprocessing.of_model(model, granted.get("img_size") or _size(config, source), config.crop_pct)
     except ValueError as error:
         raise UserError(f"{error} Give another --crop_pct.") from error
     suits = "suits the sample" if source.img_size else "what the model was designed for"
-    choices.choose("img_size", transforms.img_size, suits)
-    choices.choose("crop_pct", transforms.crop_pct, "the model's own")
-    choices.choose("hflip", source.hflip, "the default" if source.hflip else "the sample must not be mirrored")
+    defaults.resolve("img_size", transforms.img_size, suits)
+    defaults.resolve("crop_pct", transforms.crop_pct, "the model's own")
+    defaults.resolve("hflip", source.hflip, "the default" if source.hflip else "the sample must not be mirrored")
     args = name_options(config.model) | granted
-
-    def plan(config: ClassifyConfig) -> ClassifyPlan:
-        return ClassifyPlan(config, source, model, args, choices.said, notes + about_weights, transforms)
-
-    choices.choose_common(len(source.train), lambda config, *sizes: largest_batch(plan(config), *sizes))
-    return plan(choices.config)
+    notes += about_weights
+    return ClassifyPlan(defaults.config, hardware, source, model, args, defaults.choices, notes, transforms)
 
 
 def _readable_data(config: ClassifyConfig, stored_split: Path | None, console: Console) -> tuple[Source, list[str]]:
@@ -124,7 +126,7 @@ def _build(config: ClassifyConfig, source: Source, resumed: bool) -> tuple[nn.Mo
         given = ", ".join(f"{name} {value}" for name, value in {**options, "img_size": size}.items())
         raise UserError(f"{config.model} can't be made with {given}: {error}") from error
     _try(model, config.model, size)
-    notes = start_from(model, config.checkpoint) if config.checkpoint is not None and not resumed else []
+    notes = load_initial_weights(model, config.checkpoint) if config.checkpoint is not None and not resumed else []
     checkpoint_gradients(model, config)
     return model, granted, notes
 

@@ -110,7 +110,7 @@ def alone(photos, quiet, tmp_path_factory) -> Run:
 
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.long)])
 @pytest.mark.parametrize("launcher", ["lightning", pytest.param("torchrun", marks=pytest.mark.long)])
-def test_a_batch_that_is_shared_out_trains_as_if_it_were_not(alone, photos, tmp_path, count, launcher):
+def test_sharded_batch_trains_like_the_whole_batch(alone, photos, tmp_path, count, launcher):
     options = {**TOGETHER, "batch_size": 8 // count, "devices": count, "strategy": "ddp", "out": "run"}
     run_module = ["-m", "transxnet", "train", photos, *as_words(**options)]
     if launcher == "torchrun":
@@ -130,7 +130,7 @@ def test_a_batch_that_is_shared_out_trains_as_if_it_were_not(alone, photos, tmp_
 
 
 @pytest.mark.parametrize("victim", [1, pytest.param(0, marks=pytest.mark.long)])
-def test_a_process_that_is_killed_ends_the_training_with_a_word(photos, tmp_path, victim):
+def test_killed_process_ends_the_training_with_a_message(photos, tmp_path, victim):
     """Bounded: the others notice when they next wait for it."""
     options = {**TOGETHER, "batch_size": 4, "devices": 2, "strategy": "ddp", "out": "run", "epochs": 1000}
     command = [sys.executable, "-m", "transxnet", "train", photos, *as_words(**options)]
@@ -156,7 +156,7 @@ def test_a_process_that_is_killed_ends_the_training_with_a_word(photos, tmp_path
         assert "one of the processes does not answer any more" in text
 
 
-def test_who_ended_is_said_though_the_message_to_it_fails_first(tmp_path, capsys, monkeypatch):
+def test_ended_process_is_named_after_a_connection_error(tmp_path, capsys, monkeypatch):
     """The error would end this process between two looks."""
     monkeypatch.setattr(distributed, "POLL_INTERVAL", 1.0)
     watch = distributed.ProcessWatch(Run(tmp_path / "run"))
@@ -173,7 +173,7 @@ def trainer_of(procs: list, world_size: int = 2) -> SimpleNamespace:
     return SimpleNamespace(strategy=strategy, world_size=world_size)
 
 
-def test_after_an_error_nobody_is_looked_at_any_more(tmp_path, capsys):
+def test_watching_stops_after_an_error(tmp_path, capsys):
     watch = distributed.ProcessWatch(Run(tmp_path / "run"))
     with subprocess.Popen(["sleep", "600"]) as started:
         watch.on_fit_start(trainer_of([started]), None)
@@ -185,7 +185,7 @@ def test_after_an_error_nobody_is_looked_at_any_more(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_table_s_second_training_looks_at_the_processes_of_the_first(tmp_path, capsys):
+def test_second_training_watches_the_first_s_processes(tmp_path, capsys):
     with subprocess.Popen(["sleep", "600"]) as started:
         for procs in ([started], []):  # Lightning starts none where there are some
             watch = distributed.ProcessWatch(Run(tmp_path / "run"))
@@ -217,7 +217,7 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["finding_run", "maps_run", pytest.param("masks_run", marks=pytest.mark.long)])
-def test_the_figures_are_those_of_one_process_though_one_has_more_images(kind, request, squares, tmp_path, quiet):
+def test_two_processes_validate_like_one(kind, request, squares, tmp_path, quiet):
     run: Run = request.getfixturevalue(kind)
     if kind == "masks_run":  # has but one image held out
         run = Run(Path(shutil.copytree(run.path, tmp_path / "run")))
@@ -235,7 +235,7 @@ def test_the_figures_are_those_of_one_process_though_one_has_more_images(kind, r
 
 @pytest.mark.long
 @pytest.mark.parametrize("task", ["detect", "segment"])
-def test_two_processes_train_together_and_evaluate_all_of_the_held_out_images(task, squares, maps, tmp_path):
+def test_two_processes_evaluate_all_validation_images(task, squares, maps, tmp_path):
     data, options = (squares, DETECT) if task == "detect" else (maps, SEGMENT)
     options = {**options, "devices": 2, "strategy": "ddp", "batch_size": 1, "out": "run"}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]

@@ -25,7 +25,7 @@ def config(**options) -> ClassifyConfig:
     ],
     ids=["gpu", "cpu", "numpy"],
 )
-def test_memory_that_is_not_enough_says_what_would_help(photos, tmp_path, quiet, monkeypatch, error):
+def test_out_of_memory_error_names_remedies(photos, tmp_path, quiet, monkeypatch, error):
     def losses(self, batch):
         raise error
 
@@ -69,7 +69,7 @@ def test_lost_process_error_names_the_resume_command(tmp_path):
     assert describe_training_error(RuntimeError("mat1 and mat2 shapes"), config(), run, processes=2) is None
 
 
-def test_a_batch_of_one_is_refused_with_a_way_on(photos, tmp_path, quiet):
+def test_batch_size_one_error_names_the_remedy(photos, tmp_path, quiet):
     """IDConv normalises a 1x1 map over the batch."""
     options = {**QUICK, "model": "transxnet_n", "batch_size": 1}
     with pytest.raises(UserError, match=r"single value a channel in batches of 1.*Give --batch_size 2 or more"):
@@ -77,7 +77,7 @@ def test_a_batch_of_one_is_refused_with_a_way_on(photos, tmp_path, quiet):
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_an_error_that_a_thread_keeps_for_the_next_who_speaks_to_it_is_not_printed(monkeypatch, kept):
+def test_stored_thread_errors_are_not_printed(monkeypatch, kept):
     printed = []
     monkeypatch.setattr(threading, "excepthook", lambda args: printed.append(args.exc_value))
 

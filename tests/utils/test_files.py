@@ -6,7 +6,7 @@ import pytest
 from transxnet.utils.files import WriteError, next_free_path, remove_partial_files, write_whole
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+def test_file_is_written_completely_or_not_at_all(tmp_path):
     path = tmp_path / "a.txt"
     write_whole(path, "old")
 
@@ -22,7 +22,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_a_file_can_be_read_as_the_user_s_other_files_can(tmp_path):
+def test_file_mode_follows_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
         write_whole(tmp_path / "a.txt", "x")
@@ -31,19 +31,19 @@ def test_a_file_can_be_read_as_the_user_s_other_files_can(tmp_path):
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
 
 
-def test_names_that_are_not_text_are_written_as_they_are(tmp_path):
+def test_file_names_that_are_not_utf8_are_written(tmp_path):
     write_whole(tmp_path / "a.txt", os.fsdecode(b"a\xff\n"))
     assert (tmp_path / "a.txt").read_bytes() == b"a\xff\n"
 
 
-def test_the_first_free_number_is_taken(tmp_path):
+def test_next_free_path_has_the_first_free_number(tmp_path):
     (tmp_path / "run-1").mkdir()
     (tmp_path / "run-2").write_text("")
     (tmp_path / "run-4").mkdir()
     assert next_free_path(tmp_path, "run") == tmp_path / "run-3"
 
 
-def test_the_old_file_is_kept_where_one_says(tmp_path):
+def test_previous_file_is_kept_as_backup(tmp_path):
     path, kept = tmp_path / "last", tmp_path / "previous"
     for text in ("one", "two", "three"):
         write_whole(path, text, backup=kept)
@@ -53,7 +53,7 @@ def test_the_old_file_is_kept_where_one_says(tmp_path):
 
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.ESTALE, errno.EDQUOT])
 @pytest.mark.parametrize("when", ["write", "flush"])
-def test_a_failing_disk_is_said_and_the_old_files_stay(tmp_path, monkeypatch, fault, when):
+def test_disk_error_is_described_and_old_files_stay(tmp_path, monkeypatch, fault, when):
     path, kept = tmp_path / "last", tmp_path / "previous"
     for text in ("one", "two"):
         write_whole(path, text, backup=kept)
@@ -70,7 +70,7 @@ def test_a_failing_disk_is_said_and_the_old_files_stay(tmp_path, monkeypatch, fa
     assert sorted(os.listdir(tmp_path)) == ["last", "previous"]
 
 
-def test_the_file_and_then_its_name_are_flushed(tmp_path, monkeypatch):
+def test_file_then_folder_are_synced_to_disk(tmp_path, monkeypatch):
     flushed, fsync = [], os.fsync
 
     def note(descriptor):
@@ -85,7 +85,7 @@ def test_the_file_and_then_its_name_are_flushed(tmp_path, monkeypatch):
     assert (before, folder, after) == (False, str(tmp_path), True)
 
 
-def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+def test_only_partial_files_are_removed(tmp_path):
     left = f".last.ckpt.{'0f' * 16}"
     others = ["last.ckpt", ".last.ckpt", ".last.ckpt.0f", f".mine.{'0f' * 16}", f"last.ckpt.{'0f' * 16}"]
     for name in [left, *others]:

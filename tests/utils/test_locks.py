@@ -34,7 +34,7 @@ def hold(folder) -> None:
         pass
 
 
-def test_a_second_is_told_who_holds_the_folder(tmp_path):
+def test_error_names_the_holder_of_the_lock(tmp_path):
     with lock_folder(tmp_path):
         assert status(in_a_child(lambda: hold(tmp_path))) == 7
         with pytest.raises(FolderInUse) as caught, lock_folder(tmp_path, "Choose another --out."):
@@ -46,13 +46,13 @@ def test_a_second_is_told_who_holds_the_folder(tmp_path):
     assert status(in_a_child(lambda: hold(tmp_path))) == 0
 
 
-def test_an_error_lets_go(tmp_path):
+def test_error_releases_the_lock(tmp_path):
     with pytest.raises(RuntimeError), lock_folder(tmp_path):
         raise RuntimeError
     hold(tmp_path)
 
 
-def test_a_dead_process_holds_nothing_though_its_workers_live(tmp_path):
+def test_killed_process_releases_the_lock_despite_workers(tmp_path):
     reading, writing = os.pipe()
 
     def work() -> None:
@@ -77,7 +77,7 @@ def no_locks(descriptor, operation):
     raise OSError(errno.ENOLCK, "No locks available")
 
 
-def test_a_file_system_without_locks_goes_by_the_file(tmp_path, monkeypatch):
+def test_file_system_without_locks_uses_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with (
         lock_folder(tmp_path),
@@ -92,7 +92,7 @@ def full(descriptor, line):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_full_disk_keeps_nobody_out_whom_the_system_lets_in(tmp_path, monkeypatch):
+def test_full_disk_does_not_prevent_locking(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "write", full)
     with (
         lock_folder(tmp_path),
@@ -103,7 +103,7 @@ def test_a_full_disk_keeps_nobody_out_whom_the_system_lets_in(tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_without_locks_is_said(tmp_path, monkeypatch):
+def test_full_disk_without_locks_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with monkeypatch.context() as disk:
         disk.setattr(os, "write", full)
@@ -112,6 +112,6 @@ def test_a_full_disk_without_locks_is_said(tmp_path, monkeypatch):
     hold(tmp_path)
 
 
-def test_a_folder_that_is_gone_is_said(tmp_path):
+def test_missing_folder_is_an_error(tmp_path):
     with pytest.raises(WriteError, match=r"cannot write .*: No such file or directory\. Its folder is gone"):
         hold(tmp_path / "none")

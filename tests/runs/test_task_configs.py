@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from transxnet.runs.config import TrainConfig
-from transxnet.runs.task_configs import CONFIGS, ClassifyConfig, config_from_dict
+from transxnet.runs.task_configs import CONFIGS, ClassifyConfig, DetectConfig, config_from_dict
 from transxnet.utils.errors import UserError
 
 
@@ -22,6 +22,15 @@ def test_mixup_needs_an_even_batch_size():
 def test_unknown_option_error_suggests_the_nearest():
     with pytest.raises(UserError, match=r"no option 'epoch'.*Did you mean 'epochs'"):
         config_from_dict({"data": "photos", "epoch": 3})
+
+
+def test_arguments_are_those_of_options_that_differ():
+    config = DetectConfig("squares", out="run", model="transxnet_s", lr=0.5, pretrained=True, group_by_aspect=False)
+    assert config.to_arguments() == [
+        "--task", "detect", "--model", "transxnet_s", "--pretrained", "true", "--lr", "0.5",
+        "--group_by_aspect", "false",
+    ]  # fmt: skip
+    assert ClassifyConfig("photos", lr=0.5, seed=3).to_arguments(exclude=["seed"]) == ["--lr", "0.5"]
 
 
 @pytest.mark.parametrize("task", list(CONFIGS))

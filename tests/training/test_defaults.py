@@ -7,9 +7,8 @@ from transxnet.utils.errors import UserError
 
 
 def resolve(images: int, processes: int = 1, **options):
-    defaults = DefaultsResolver(ClassifyConfig("photos", **options))
-    hardware = Hardware("cpu", processes)
-    defaults.resolve_common(images, hardware, lambda config, limit, default: (min(limit, 64), "it fits"))
+    defaults = DefaultsResolver(ClassifyConfig("photos", **options), Hardware("cpu", processes))
+    defaults.resolve_common(images, lambda config, limit, default: (min(limit, 64), "it fits"))
     return defaults.config, defaults.choices
 
 
@@ -63,10 +62,10 @@ def test_batch_size_of_all_processes_must_fit_the_data():
 
 def test_precision_and_batch_size_follow_the_device(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: False)
-    defaults = DefaultsResolver(ClassifyConfig("photos"))
-    defaults.resolve_common(10_000, Hardware("cuda", 1), lambda config, limit, default: (0, ""))
+    defaults = DefaultsResolver(ClassifyConfig("photos"), Hardware("cuda", 1))
+    defaults.resolve_common(10_000, lambda config, limit, default: (0, ""))
     assert (defaults.config.precision, defaults.config.batch_size) == ("16-mixed", 128)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: True)
-    defaults = DefaultsResolver(ClassifyConfig("photos"))
-    defaults.resolve_common(10_000, Hardware("cuda", 1), lambda config, limit, default: (0, ""))
+    defaults = DefaultsResolver(ClassifyConfig("photos"), Hardware("cuda", 1))
+    defaults.resolve_common(10_000, lambda config, limit, default: (0, ""))
     assert defaults.config.precision == "bf16-mixed"

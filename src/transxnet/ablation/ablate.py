@@ -257,10 +257,4 @@ def _command(
         words += ["--rows", rows if isinstance(rows, str) else ",".join(rows)]
     if rounds != 9:
         words += ["--rounds", str(rounds)]
-    if config.task != "classify":
-        words += ["--task", config.task]
-    default = type(config)(config.data)
-    for name, value in config.to_dict().items():
-        if name not in ("task", "data", "out", "model", "seed") and value != getattr(default, name):
-            words += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
-    return shlex.join(words)
+    return shlex.join(words + config.to_arguments(exclude=("model", "seed")))

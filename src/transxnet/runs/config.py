@@ -1,7 +1,7 @@
 """Everything that defines a training, whatever it is for."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
@@ -182,6 +182,14 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """As plain data, the task among it."""
         return {"task": self.task, **asdict(self)}
+
+    def to_arguments(self, exclude: Collection[str] = ()) -> list[str]:
+        """Return the command-line arguments of the options that differ from their defaults, without data and out."""
+        arguments = [] if self.task == "classify" else ["--task", self.task]
+        for name, value in asdict(self).items():
+            if name not in ("data", "out", *exclude) and value != getattr(type(self), name):
+                arguments += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
+        return arguments
 
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}

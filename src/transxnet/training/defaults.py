@@ -45,14 +45,15 @@ class DefaultsResolver(Generic[C]):
 
     Args:
         config: with options that are null.
+        hardware: what the training runs on.
 
     Attributes:
         config: with the options resolved so far.
         choices: a sentence for each option that was chosen automatically.
     """
 
-    def __init__(self, config: C):
-        self.config = config
+    def __init__(self, config: C, hardware: Hardware):
+        self.config, self.hardware = config, hardware
         self.choices: list[str] = []
 
     def resolve(self, name: str, value: Any, why: str) -> Any:
@@ -65,22 +66,19 @@ class DefaultsResolver(Generic[C]):
         self.config = self.config.replace(**{name: value})  # type: ignore[assignment]
         return value
 
-    def resolve_common(
-        self, images: int, hardware: Hardware, largest_batch: Callable[[C, int, int], tuple[int, str]]
-    ) -> None:
+    def resolve_common(self, images: int, largest_batch: Callable[[C, int, int], tuple[int, str]]) -> None:
         """Resolve the options that every task has.
 
         Args:
             images: number of training images.
-            hardware: what the training runs on.
             largest_batch: the largest batch size that fits, and the reason; from the options resolved so far, the
                 largest that the data allows, and the default.
 
         Raises:
             UserError: a batch larger than the data, or none that fits into memory.
         """
-        config, defaults, gpu = self.config, TASK_DEFAULTS[self.config.task], hardware.device == "cuda"
-        count = hardware.processes
+        config, defaults, gpu = self.config, TASK_DEFAULTS[self.config.task], self.hardware.device == "cuda"
+        count = self.hardware.processes
         bf16 = gpu and torch.cuda.is_bf16_supported()
         self.resolve("precision", "bf16-mixed" if bf16 else "16-mixed" if gpu else "32-true", "for this device")
         default_batch = defaults.batch_gpu if gpu else defaults.batch_cpu

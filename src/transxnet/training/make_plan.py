@@ -20,11 +20,7 @@ from transxnet.training.plan_classify import plan_classify
 from transxnet.training.plan_dense import plan_detect, plan_segment
 from transxnet.utils.errors import UserError, nearest
 
-_PLANNERS: dict[str, Callable[..., Plan]] = {
-    "classify": plan_classify,
-    "detect": plan_detect,
-    "segment": plan_segment,
-}
+_PLANNERS: dict[str, Callable[..., Plan]] = {"classify": plan_classify, "detect": plan_detect, "segment": plan_segment}
 
 
 def make_plan(config: TrainConfig, console: Console, run: Run | None = None, resumed: bool = False) -> Plan:
@@ -44,9 +40,9 @@ def make_plan(config: TrainConfig, console: Console, run: Run | None = None, res
     if not resumed:
         check_names(config)  # before the data is read, which may take long
     seed_everything(config.seed, verbose=False)
-    defaults: DefaultsResolver[Any] = DefaultsResolver(config)
+    defaults: DefaultsResolver[Any] = DefaultsResolver(config, hardware)
     stored_split = None if run is None else run.stored_split
-    plan = _PLANNERS[config.task](defaults, hardware, console, stored_split, resumed)
+    plan = _PLANNERS[config.task](defaults, console, stored_split, resumed)
     images = len(plan.source.val)
     if images < hardware.processes:  # a process without an image to evaluate would leave the others waiting
         raise UserError(
@@ -54,7 +50,7 @@ def make_plan(config: TrainConfig, console: Console, run: Run | None = None, res
             "held-out images."
         )
     defaults.resolve_common(
-        len(plan.source.train), hardware, lambda config, *sizes: largest_batch(replace(plan, config=config), *sizes)
+        len(plan.source.train), lambda config, *sizes: largest_batch(replace(plan, config=config), *sizes)
     )
     return replace(plan, config=defaults.config)
 

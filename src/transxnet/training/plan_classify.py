@@ -16,7 +16,6 @@ from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.runs.training_data import open_data
 from transxnet.training.classifier import Classifier
 from transxnet.training.defaults import DefaultsResolver
-from transxnet.training.distributed import Hardware
 from transxnet.training.init_weights import load_initial_weights
 from transxnet.training.plan import DROP_PATH_RATE, Plan, checkpoint_gradients
 from transxnet.utils.errors import UserError
@@ -77,11 +76,7 @@ class ClassifyPlan(Plan):
 
 
 def plan_classify(
-    defaults: DefaultsResolver[ClassifyConfig],
-    hardware: Hardware,
-    console: Console,
-    stored_split: Path | None,
-    resumed: bool,
+    defaults: DefaultsResolver[ClassifyConfig], console: Console, stored_split: Path | None, resumed: bool
 ) -> ClassifyPlan:
     """Plan the training of a classifier; see :func:`~transxnet.training.make_plan.make_plan`."""
     config = defaults.config
@@ -99,7 +94,7 @@ def plan_classify(
     defaults.resolve("hflip", source.hflip, "the default" if source.hflip else "the sample must not be mirrored")
     args = name_options(config.model) | granted
     notes += about_weights
-    return ClassifyPlan(defaults.config, hardware, source, model, args, defaults.choices, notes, transforms)
+    return ClassifyPlan(defaults.config, defaults.hardware, source, model, args, defaults.choices, notes, transforms)
 
 
 def _readable_data(config: ClassifyConfig, stored_split: Path | None, console: Console) -> tuple[Source, list[str]]:

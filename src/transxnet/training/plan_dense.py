@@ -24,7 +24,6 @@ from transxnet.runs.task_configs import DetectConfig, SegmentConfig
 from transxnet.runs.training_data import open_dense
 from transxnet.training.defaults import DefaultsResolver
 from transxnet.training.detector import Detector
-from transxnet.training.distributed import Hardware
 from transxnet.training.init_weights import initial_weight_arguments
 from transxnet.training.plan import DROP_PATH_RATE, Plan, checkpoint_gradients
 from transxnet.training.segmenter import Segmenter
@@ -111,11 +110,7 @@ class SegmentPlan(Plan):
 
 
 def plan_detect(
-    defaults: DefaultsResolver[DetectConfig],
-    hardware: Hardware,
-    console: Console,
-    stored_split: Path | None,
-    resumed: bool,
+    defaults: DefaultsResolver[DetectConfig], console: Console, stored_split: Path | None, resumed: bool
 ) -> DetectPlan:
     """Plan the training of a detector; see :func:`~transxnet.training.make_plan.make_plan`."""
     config = defaults.config
@@ -154,15 +149,11 @@ def plan_detect(
     model = _with_stochastic_depth(build, defaults)
     checkpoint_gradients(model.backbone.body, config)  # type: ignore[union-attr, arg-type]
     args = {name: getattr(defaults.config, name) for name in ("head", "min_size", "max_size", "head_norm")}
-    return DetectPlan(defaults.config, hardware, source, model, args, defaults.choices, notes)
+    return DetectPlan(defaults.config, defaults.hardware, source, model, args, defaults.choices, notes)
 
 
 def plan_segment(
-    defaults: DefaultsResolver[SegmentConfig],
-    hardware: Hardware,
-    console: Console,
-    stored_split: Path | None,
-    resumed: bool,
+    defaults: DefaultsResolver[SegmentConfig], console: Console, stored_split: Path | None, resumed: bool
 ) -> SegmentPlan:
     """Plan the training of a segmenter; see :func:`~transxnet.training.make_plan.make_plan`."""
     config = defaults.config
@@ -180,7 +171,7 @@ def plan_segment(
 
     model = _with_stochastic_depth(build, defaults)
     checkpoint_gradients(model.backbone.body, config)  # type: ignore[union-attr, arg-type]
-    return SegmentPlan(defaults.config, hardware, source, model, {}, defaults.choices, notes)
+    return SegmentPlan(defaults.config, defaults.hardware, source, model, {}, defaults.choices, notes)
 
 
 def _with_train(source: DenseSource[DetectionSet], train: DetectionSet) -> DenseSource[DetectionSet]:

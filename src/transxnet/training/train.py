@@ -171,7 +171,9 @@ def _write_start(plan: Plan, run: Run) -> None:
     """Write what is known before the first step; the configuration last, which marks the run as started."""
     config, source = plan.config, plan.source
     try:
-        run.write_environment(_shell_command(config), plan.choices + plan.notes)
+        run.write_environment(
+            shlex.join(["transxnet", "train", config.data, *config.to_arguments()]), plan.choices + plan.notes
+        )
         if source.split_made:
             assert not isinstance(source.train, Stream) and not isinstance(source.val, Stream)
             parts = {"train": source.train, "val": source.val}
@@ -263,16 +265,6 @@ def _print_plan(plan: Plan, run: Run, console: Console) -> None:
     ]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True, style="dim" if "  chose" in line else None)
-
-
-def _shell_command(config: TrainConfig) -> str:
-    """Return the shell command that trains this again."""
-    default = type(config)(config.data)
-    words = ["transxnet", "train", config.data, *([] if config.task == "classify" else ["--task", config.task])]
-    for name, value in config.to_dict().items():
-        if name not in ("task", "data", "out") and value != getattr(default, name):
-            words += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
-    return shlex.join(words)
 
 
 def _run_name(config: TrainConfig) -> str:

@@ -3,21 +3,21 @@ import os
 
 import pytest
 
-from transxnet.utils.files import WriteError, next_free_path, remove_partial_files, write_whole
+from transxnet.utils.files import WriteError, next_free_path, remove_partial_files, write_atomic
 
 
 def test_file_is_written_completely_or_not_at_all(tmp_path):
     path = tmp_path / "a.txt"
-    write_whole(path, "old")
+    write_atomic(path, "old")
 
     def fail(temporary):
         temporary.write_text("half")
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        write_whole(path, fail)
+        write_atomic(path, fail)
     assert path.read_text() == "old"
-    write_whole(path, lambda temporary: temporary.write_bytes(b"new"))
+    write_atomic(path, lambda temporary: temporary.write_bytes(b"new"))
     assert path.read_text() == "new"
     assert os.listdir(tmp_path) == ["a.txt"]
 
@@ -25,14 +25,14 @@ def test_file_is_written_completely_or_not_at_all(tmp_path):
 def test_file_mode_follows_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
-        write_whole(tmp_path / "a.txt", "x")
+        write_atomic(tmp_path / "a.txt", "x")
     finally:
         os.umask(before)
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
 
 
 def test_file_names_that_are_not_utf8_are_written(tmp_path):
-    write_whole(tmp_path / "a.txt", os.fsdecode(b"a\xff\n"))
+    write_atomic(tmp_path / "a.txt", os.fsdecode(b"a\xff\n"))
     assert (tmp_path / "a.txt").read_bytes() == b"a\xff\n"
 
 
@@ -46,7 +46,7 @@ def test_next_free_path_has_the_first_free_number(tmp_path):
 def test_previous_file_is_kept_as_backup(tmp_path):
     path, kept = tmp_path / "last", tmp_path / "previous"
     for text in ("one", "two", "three"):
-        write_whole(path, text, backup=kept)
+        write_atomic(path, text, backup=kept)
     assert (path.read_text(), kept.read_text()) == ("three", "two")
     assert sorted(os.listdir(tmp_path)) == ["last", "previous"]
 
@@ -56,7 +56,7 @@ def test_previous_file_is_kept_as_backup(tmp_path):
 def test_disk_error_is_described_and_old_files_stay(tmp_path, monkeypatch, fault, when):
     path, kept = tmp_path / "last", tmp_path / "previous"
     for text in ("one", "two"):
-        write_whole(path, text, backup=kept)
+        write_atomic(path, text, backup=kept)
 
     def fail(*_):
         raise OSError(fault, os.strerror(fault))
@@ -64,7 +64,7 @@ def test_disk_error_is_described_and_old_files_stay(tmp_path, monkeypatch, fault
     if when == "flush":
         monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(WriteError) as caught:
-        write_whole(path, fail if when == "write" else "three", backup=kept)
+        write_atomic(path, fail if when == "write" else "three", backup=kept)
     assert str(caught.value).startswith(f"cannot write {path}: {os.strerror(fault)}. ")
     assert (path.read_text(), kept.read_text()) == ("two", "one")
     assert sorted(os.listdir(tmp_path)) == ["last", "previous"]
@@ -79,7 +79,7 @@ def test_file_then_folder_are_synced_to_disk(tmp_path, monkeypatch):
 
     path = tmp_path / "a.txt"
     monkeypatch.setattr(os, "fsync", note)
-    write_whole(path, "x")
+    write_atomic(path, "x")
     (temporary, before), (folder, after) = flushed
     assert temporary.startswith(f"{tmp_path}/.a.txt.")
     assert (before, folder, after) == (False, str(tmp_path), True)

@@ -21,7 +21,7 @@ from rich.text import Text
 from transxnet.analysis.erf import FILES, SHARES, ReceptiveField
 from transxnet.analysis.figure_files import MUTED, mark_untrained, paper_look, shut, write_figure, write_text
 from transxnet.utils.environment import collect_environment
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
 
 COLUMNS = 4  # of the figure, at most
 PANEL = 2.5  # width of a field, in inches
@@ -67,8 +67,8 @@ def write(fields: Sequence[ReceptiveField], folder: Path) -> list[Path]:
     writer.writeheader()
     writer.writerows(rows)
     write_figure(draw(fields), picture)
-    write_whole(sheet, text.getvalue())
-    write_whole(record, json.dumps({"fields": rows, "environment": collect_environment()}, indent=2) + "\n")
+    write_atomic(sheet, text.getvalue())
+    write_atomic(record, json.dumps({"fields": rows, "environment": collect_environment()}, indent=2) + "\n")
     return [picture, sheet, record]
 
 

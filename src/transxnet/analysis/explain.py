@@ -26,7 +26,7 @@ from transxnet.runs.load import TrainedModel
 from transxnet.runs.model_spec import backbone, find_subject
 from transxnet.utils.device import default_device, prepare_for_inference
 from transxnet.utils.errors import UserError, nearest
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
 from transxnet.utils.progress import progress_bar
 
 _logger = logging.getLogger(__name__)
@@ -248,4 +248,4 @@ def _write_table(path: Path, rows: Sequence[Sequence[str]]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "class", "score", "picture", "error"])
     writer.writerows(rows)
-    write_whole(path, text.getvalue())
+    write_atomic(path, text.getvalue())

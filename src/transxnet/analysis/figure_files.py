@@ -17,7 +17,7 @@ from torch import Tensor
 
 from transxnet.reports.fonts import font_for, one_line, shortened
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
 
 INK, MUTED, ALARM = "#1b1f24", "#5c646e", "#c4510a"
 DPI = 160
@@ -72,7 +72,7 @@ def as_bytes(image: Tensor, mean: Sequence[float] = (0.0,), std: Sequence[float]
 def write_figure(figure: Figure, path: Path) -> None:
     """Write the figure as PNG, whole or not at all."""
     look: dict[str, Any] = {"dpi": DPI, "facecolor": "white", "bbox_inches": "tight", "pad_inches": 0.08}
-    write_whole(path, lambda temporary: figure.savefig(temporary, format="png", **look))
+    write_atomic(path, lambda temporary: figure.savefig(temporary, format="png", **look))
 
 
 def check_free(folder: Path, names: Sequence[str], overwrite: bool) -> None:

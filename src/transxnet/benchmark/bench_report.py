@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
 
 if TYPE_CHECKING:
     from transxnet.benchmark.bench import Benchmark
@@ -210,5 +210,5 @@ def check_output(folder: Path, overwrite: bool) -> None:
 def write(result: "Benchmark", folder: Path) -> None:
     """Write the JSON file and the plot."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / FILES[0], json.dumps(as_json(result), indent=2) + "\n")
-    write_whole(folder / FILES[1], lambda path: plot(result, path))
+    write_atomic(folder / FILES[0], json.dumps(as_json(result), indent=2) + "\n")
+    write_atomic(folder / FILES[1], lambda path: plot(result, path))

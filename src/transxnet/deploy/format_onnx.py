@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from transxnet.deploy.metadata import Metadata
 from transxnet.deploy.onnx_graph import tidy, translations
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
 
 OPSET = 20
 """The first with GELU as one operator."""
@@ -74,7 +74,7 @@ def write(program: ExportedProgram, outputs: Sequence[str], texts: Mapping[str, 
 
 def publish(scratch: Path, path: Path) -> None:
     """Give a file that was checked its name."""
-    write_whole(path, scratch.replace)
+    write_atomic(path, scratch.replace)
 
 
 def read_texts(path: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from transxnet.deploy import format_onnx
 from transxnet.deploy.metadata import PREFIX, Metadata
 from transxnet.deploy.openvino_graph import normalise_in_layout
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
 
 DTYPES = ("float32", "bfloat16", "float16")
 _SECTION = PREFIX.rstrip(".")
@@ -53,8 +53,8 @@ def save(model: Any, texts: Mapping[str, str], dtype: str, path: Path) -> None:
 
 def publish(scratch: Path, path: Path) -> None:
     """Give files that were checked their names, that of the graph last."""
-    write_whole(path.with_suffix(".bin"), scratch.with_suffix(".bin").replace)
-    write_whole(path, scratch.replace)
+    write_atomic(path.with_suffix(".bin"), scratch.with_suffix(".bin").replace)
+    write_atomic(path, scratch.replace)
 
 
 def read_texts(path: Path) -> dict[str, str]:

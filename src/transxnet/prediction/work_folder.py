@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from transxnet.data.image_files import ACCEPTED, find_sources
 from transxnet.data.shard_files import Source
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import is_partial_file, write_whole
+from transxnet.utils.files import is_partial_file, write_atomic
 from transxnet.utils.locks import LOCK_FILE, lock_folder
 from transxnet.utils.text_files import read_json
 
@@ -151,7 +151,7 @@ def open_work(folder: Path, job: Job, overwrite: bool, looking: Callable[[int], 
     with (folder / "images.jsonl").open("wb") as file:
         pieces = _list_images(file, job, looking)
         os.fsync(file.fileno())
-    write_whole(manifest, json.dumps({"format": FORMAT, "job": asdict(job), "pieces": pieces}))
+    write_atomic(manifest, json.dumps({"format": FORMAT, "job": asdict(job), "pieces": pieces}))
     return Work(folder, job, pieces)
 
 

@@ -17,7 +17,7 @@ from transxnet.runs.config import TrainConfig
 from transxnet.runs.task_configs import config_from_dict
 from transxnet.utils.environment import collect_environment
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import is_partial_file, remove_partial_files, write_whole
+from transxnet.utils.files import is_partial_file, remove_partial_files, write_atomic
 from transxnet.utils.locks import DEFAULT_ADVICE, LOCK_FILE, lock_folder
 from transxnet.utils.text_files import read_json, read_yaml
 
@@ -154,7 +154,7 @@ class Run:
 
     def write_config(self, config: TrainConfig) -> None:
         """Store the resolved options."""
-        write_whole(self.config_file, yaml.safe_dump(config.to_dict(), sort_keys=False))
+        write_atomic(self.config_file, yaml.safe_dump(config.to_dict(), sort_keys=False))
 
     def read_environment(self) -> dict[str, Any]:
         """Environment, command and choices of the run's start.
@@ -173,7 +173,7 @@ class Run:
     def write_environment(self, command: str, choices: Sequence[str]) -> None:
         """Store the environment beside the command and what was chosen for the user."""
         content = {"command": command, "choices": list(choices), "environment": collect_environment()}
-        write_whole(self.environment_file, json.dumps(content, indent=2))
+        write_atomic(self.environment_file, json.dumps(content, indent=2))
 
     def read_results(self) -> dict[str, Any]:
         """The figures of the held-out images, beside how many there are and which epoch's weights were kept.

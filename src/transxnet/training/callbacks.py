@@ -18,7 +18,7 @@ from transxnet.runs.run_folder import Run, is_first_process
 from transxnet.training.checkpoint_files import DamagedCheckpoint, read_verified
 from transxnet.training.lightning_module import TrainingModule
 from transxnet.utils.errors import Interrupted, UserError
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
 from transxnet.utils.progress import PLAIN
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -246,7 +246,7 @@ def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(path, text.getvalue())
+    write_atomic(path, text.getvalue())
 
 
 def _format_validation(row: Mapping[str, float], columns: Mapping[str, str]) -> str:

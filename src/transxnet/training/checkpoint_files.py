@@ -18,7 +18,7 @@ from transxnet.models.checkpoints import read_checkpoint
 from transxnet.runs.run_folder import Run, is_first_process
 from transxnet.training.lightning_module import TrainingModule
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
 from transxnet.utils.progress import PLAIN
 
 _REQUIRED_KEYS = ("state_dict", "loops", "optimizer_states", "lr_schedulers", "callbacks", "train_loss")
@@ -64,7 +64,7 @@ class CheckpointFiles(TorchCheckpointIO):
         assert storage_options is None
         path, last = Path(path), self.run.last_checkpoint
         backup = self.run.previous_checkpoint if path == last and not self._last_is_damaged else None
-        write_whole(path, lambda temporary: _save(checkpoint, temporary), backup)
+        write_atomic(path, lambda temporary: _save(checkpoint, temporary), backup)
         self._last_is_damaged = self._last_is_damaged and path != last
 
 

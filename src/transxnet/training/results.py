@@ -33,7 +33,7 @@ from transxnet.training.checkpoint_files import read_verified
 from transxnet.training.init_weights import model_weights
 from transxnet.training.lightning_module import TrainingModule
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
 from transxnet.utils.progress import PLAIN, progress_bar
 
 
@@ -59,7 +59,9 @@ def write_results(
     with progress_bar(console, "evaluating", len(source.val)) as advance:
         evaluation = judge(trained, source.val, config.batch_size, config.workers, progress=advance)
     figures = evaluation.metrics()
-    write_whole(run.results_file, json.dumps({"images": len(evaluation), "select": config.select, **figures}, indent=2))
+    write_atomic(
+        run.results_file, json.dumps({"images": len(evaluation), "select": config.select, **figures}, indent=2)
+    )
     write_predictions(run, evaluation)
     stored = run.read_environment()
     report = Report(
@@ -102,7 +104,7 @@ def write_predictions(run: Run, evaluation: AnyEvaluation) -> None:
             for i, found in enumerate(evaluation.found)
             for result in coco_results(found, images.image_id(i), list(ids))
         ]
-        write_whole(run.detections_file, json.dumps(results))
+        write_atomic(run.detections_file, json.dumps(results))
     else:
         assert isinstance(evaluation, SegmentationEvaluation)
         text = io.StringIO()
@@ -110,7 +112,7 @@ def write_predictions(run: Run, evaluation: AnyEvaluation) -> None:
         writer.writerow(["name", "miou"])
         for name, quality in zip(evaluation.images.own_names, evaluation.quality, strict=True):
             writer.writerow([name, "" if math.isnan(quality) else f"{quality:.6f}"])
-        write_whole(run.predictions_file, text.getvalue())
+        write_atomic(run.predictions_file, text.getvalue())
 
 
 def cost(config: TrainConfig, model: Any, classes: int) -> tuple[int, int, tuple[int, int]]:

@@ -42,7 +42,7 @@ def is_disk_error(error: OSError) -> bool:
     return error.errno in _REMEDIES and error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM)
 
 
-def write_whole(path: Path, content: str | Callable[[Path], object], backup: Path | None = None) -> None:
+def write_atomic(path: Path, content: str | Callable[[Path], object], backup: Path | None = None) -> None:
     """Write a file atomically: at every moment, also after a power cut, it is the complete old or new one.
 
     Args:
@@ -73,7 +73,7 @@ def write_whole(path: Path, content: str | Callable[[Path], object], backup: Pat
 
 
 def is_partial_file(name: str, names: Collection[str]) -> bool:
-    """Whether :func:`write_whole`, when killed, leaves a file of this name for one of these names."""
+    """Whether :func:`write_atomic`, when killed, leaves a file of this name for one of these names."""
     match = re.fullmatch(r"\.(.+)\.[0-9a-f]{32}", name)
     return match is not None and match[1] in names
 

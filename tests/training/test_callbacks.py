@@ -5,7 +5,7 @@ import pytest
 from tests.helpers.class_folders import QUICK as CLASSIFY
 from tests.helpers.dense_data import DETECT, SEGMENT
 from transxnet.runs.run_folder import Run
-from transxnet.training.callbacks import EpochLog, GracefulStop, _format_duration, write_metrics
+from transxnet.training.callbacks import EpochLog, GracefulStop, write_metrics
 from transxnet.training.train import train
 from transxnet.utils.errors import Interrupted
 
@@ -48,13 +48,6 @@ def test_metrics_file_round_trips_epochs_without_validation(tmp_path):
     assert run.metrics_file.read_text().splitlines()[0] == "epoch,val_ap,seconds"
     write_metrics(run.metrics_file, [])
     assert not run.metrics_file.exists()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")]
-)
-def test_durations_have_a_readable_unit(seconds, text):
-    assert _format_duration(seconds) == text
 
 
 def test_second_signal_stops_at_once(tmp_path):

@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 
+from transxnet.reports.formatting import duration
 from transxnet.runs.run_folder import Run, is_first_process
 from transxnet.training.checkpoint_files import DamagedCheckpoint, read_verified
 from transxnet.training.lightning_module import TrainingModule
@@ -87,7 +88,7 @@ class EpochLog(Callback):
         self.console.print(
             f"epoch {int(row['epoch']):>3}/{trainer.max_epochs}  "
             f"loss {row['train_loss']:.3f}  {_format_validation(row, pl_module.columns)}"
-            f"{_format_skipped(pl_module.skipped)}[dim]{row['seconds']:.0f} s, {_format_duration(left)} left[/dim]",
+            f"{_format_skipped(pl_module.skipped)}[dim]{row['seconds']:.0f} s, {duration(left)} left[/dim]",
             highlight=False,
             soft_wrap=True,
         )
@@ -258,10 +259,3 @@ def _format_validation(row: Mapping[str, float], columns: Mapping[str, str]) -> 
 def _format_skipped(count: int) -> str:
     """Format the number of skipped updates, or nothing if none was."""
     return f"[yellow]{count} updates not finite, left out[/yellow]  " if count else ""
-
-
-def _format_duration(seconds: float) -> str:
-    """Format seconds as ``45 s``, ``12 min`` or ``3.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

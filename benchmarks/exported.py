@@ -31,7 +31,6 @@ from transxnet.deploy.quantize import ignored_scope
 from transxnet.deploy.reparameterize import reparameterize
 from transxnet.deploy.trace import example_images, trace
 from transxnet.models.create import create_model
-from transxnet.utils.environment import environment
 
 RUNTIMES = {
     "openvino-bf16": ("openvino", "bfloat16"),
@@ -146,7 +145,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="that compute; 0 for the runtime's choice")
     parser.add_argument("--out", type=Path, help="a JSON file for every round's rates")
     args = parser.parse_args()
-    facts = environment() | FORMATS["onnx"].versions() | FORMATS["openvino"].versions()
+    facts = collect_environment() | FORMATS["onnx"].versions() | FORMATS["openvino"].versions()
     print("\n".join(f"{name:<14}{fact}" for name, fact in facts.items()), flush=True)
     results = []
     for runtime in args.runtimes:

@@ -62,7 +62,7 @@ def measure(photos: Path, count: int, workers: int, look: bool) -> dict[str, flo
     from transxnet.data.loading.data_modules import ClassificationData
     from transxnet.data.open_data import open_data
     from transxnet.data.split import write_split
-    from transxnet.training.plan import make_plan  # noqa: F401  # loads all that a training loads
+    from transxnet.training.make_plan import make_plan  # noqa: F401  # loads all that a training loads
 
     before, peak_before, start = own_mib(), peak_mib(), time.perf_counter()
     source = open_data(str(photos), check_images=False)

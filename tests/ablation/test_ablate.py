@@ -17,7 +17,7 @@ from transxnet.cli import main
 from transxnet.models.create import create_model, with_options
 from transxnet.runs.run_folder import Run
 from transxnet.training.callbacks import GracefulStop
-from transxnet.training.lightning_module import NonFiniteLoss, Training
+from transxnet.training.lightning_module import NonFiniteLoss, TrainingModule
 from transxnet.utils.errors import Interrupted, UserError
 
 SMALL = "depths=(1,1,1,1),embed_dims=(16,16,32,32),num_heads=(1,1,2,2)"
@@ -42,7 +42,7 @@ def batches():
 @pytest.fixture(scope="module")
 def whole(data, batches, quiet, tmp_path_factory):
     """An ablation that nothing interrupted."""
-    record = Training.training_step
+    record = TrainingModule.training_step
 
     def step(self, batch, batch_idx):
         drawn = (batch[2].tolist(), batch[0].sum().item())
@@ -50,7 +50,7 @@ def whole(data, batches, quiet, tmp_path_factory):
         return record(self, batch, batch_idx)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "training_step", step)
+        patch.setattr(TrainingModule, "training_step", step)
         return ablate("table7", data, out=tmp_path_factory.mktemp("ablation") / "whole", console=quiet, **ALIKE)
 
 

@@ -16,7 +16,7 @@ from transxnet.deploy.export import export
 from transxnet.deploy.exportable_model import ExportableModel
 from transxnet.deploy.format_onnx import OnnxFormat
 from transxnet.runs.load import load_trained
-from transxnet.utils.files import CannotWrite
+from transxnet.utils.files import WriteError
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
@@ -95,7 +95,7 @@ def test_read_only_folder_is_an_error_before_computing(theirs, tmp_path, console
 
     monkeypatch.setattr(os, "mkdir", read_only)
     monkeypatch.setattr(exporting, "prepare_export", lambda *args, **kwargs: pytest.fail("it was computed"))
-    with pytest.raises(CannotWrite, match=r"cannot write .*net\.onnx: Read-only file system\. Make the folder"):
+    with pytest.raises(WriteError, match=r"cannot write .*net\.onnx: Read-only file system\. Make the folder"):
         export(theirs.path, out=tmp_path / "net.onnx", console=console)
 
 
@@ -105,6 +105,6 @@ def test_full_disk_is_an_error_and_leaves_nothing(theirs, tmp_path, console, mon
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     monkeypatch.setattr(OnnxFormat, "write", full)
-    with pytest.raises(CannotWrite, match=r"cannot write .*net\.onnx: No space left on device\. Make room there"):
+    with pytest.raises(WriteError, match=r"cannot write .*net\.onnx: No space left on device\. Make room there"):
         export(theirs.path, out=tmp_path / "net.onnx", console=console)
     assert not list(tmp_path.iterdir())

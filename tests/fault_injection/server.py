@@ -42,7 +42,7 @@ def _carry_out(job: dict, traps, cli) -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
         if "trap" in job:
-            traps.lay(**job["trap"])
+            traps.set_trap(**job["trap"])
         status = cli.main(job["words"])
         sys.stdout.flush()
     except BaseException:

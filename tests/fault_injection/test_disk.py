@@ -7,7 +7,7 @@ import pytest
 
 from tests.fault_injection.runs import KINDS, differences, finish
 from transxnet.runs.run_folder import Run
-from transxnet.training.checkpoint_files import read_whole
+from transxnet.training.checkpoint_files import read_verified
 
 SAID = {
     "full": "No space left on device. Make room there.",
@@ -44,7 +44,7 @@ def fails(server, of, out, what, point, number):
     "what", [pytest.param("full", marks=pytest.mark.long), "small", pytest.param("read-only", marks=pytest.mark.long)]
 )
 @pytest.mark.parametrize("number", [1, pytest.param(0, marks=pytest.mark.long)])
-def test_a_disk_that_fails_leaves_the_last_good_checkpoint(server, whole, request, tried, what, number):
+def test_disk_failure_leaves_the_last_good_checkpoint(server, whole, request, tried, what, number):
     if what == "read-only" and os.geteuid():
         pytest.skip("only root can make a disk read-only")
     folder = request.getfixturevalue("disk" if what == "full" else "tmp_path")
@@ -54,7 +54,9 @@ def test_a_disk_that_fails_leaves_the_last_good_checkpoint(server, whole, reques
     assert not [path for path in out.iterdir() if path.name.startswith(".last") or path.name.startswith(".best")]
     if number:
         assert f"The last good state is {run.last_checkpoint}." in error
-        assert read_whole(run.last_checkpoint)["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == number
+        assert (
+            read_verified(run.last_checkpoint)["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == number
+        )
     else:
         assert "Nothing was saved before." in error
         assert not run.last_checkpoint.exists()
@@ -67,7 +69,7 @@ def test_a_disk_that_fails_leaves_the_last_good_checkpoint(server, whole, reques
 
 @pytest.mark.long
 @pytest.mark.parametrize("point", ["epoch", "results"])
-def test_a_folder_that_vanishes_is_missed_and_not_made_anew(server, whole, out, tried, point):
+def test_vanished_folder_is_reported_and_not_recreated(server, whole, out, tried, point):
     of = whole(KIND)
     fails(server, of, out, "gone", point, 1 if point == "epoch" else 0)
     assert not out.exists()
@@ -90,7 +92,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", [name if name == "a bit turned" else pytest.param(name, marks=pytest.mark.long)
                                     for name in DAMAGES])  # fmt: skip
-def test_a_spoilt_last_checkpoint_is_seen_and_the_one_before_taken(server, whole, out, tried, damage):
+def test_damaged_last_checkpoint_falls_back_to_the_previous(server, whole, out, tried, damage):
     of, run = whole(KIND), Run(out)
     step = {"point": "step", "what": "KILL"}
     assert server.train(of.data, out, KINDS[KIND], trap=step | {"number": 9}).status == -9  # in the third epoch
@@ -102,10 +104,10 @@ def test_a_spoilt_last_checkpoint_is_seen_and_the_one_before_taken(server, whole
     assert "Going on from the checkpoint before, after epoch 1; what came later is trained again." in said
     assert ended.status == -9
     assert [row["epoch"] for row in run.read_metrics()] == [1]
-    assert read_whole(run.previous_checkpoint)  # still the good one, until there is a new one
+    assert read_verified(run.previous_checkpoint)  # still the good one, until there is a new one
     ended = server.resume(out, trap={"point": "moved", "number": 0, "what": "KILL"})
     assert ended.status == -9
-    assert read_whole(run.previous_checkpoint)  # the spoilt one has not taken its place
+    assert read_verified(run.previous_checkpoint)  # the spoilt one has not taken its place
     assert finish(server, of, out).status == 0
     wrong = differences(run, of.run)
     tried(KIND, f"last.ckpt: {damage}", "a warning; then the same, bitwise" if not wrong else "NOT THE SAME")

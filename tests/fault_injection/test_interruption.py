@@ -40,7 +40,7 @@ def outcome(server: Server, whole: Whole, out, tried, fault: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", CHAINS)
-def test_a_run_that_is_interrupted_again_and_again_is_bitwise_the_same(server, whole, out, tried, kind):
+def test_repeatedly_interrupted_run_is_bitwise_the_same(server, whole, out, tried, kind):
     of = whole(kind)
     for point, number, what in CHAINS[kind]:
         trap = {"point": point, "number": number, "what": what}
@@ -52,7 +52,7 @@ def test_a_run_that_is_interrupted_again_and_again_is_bitwise_the_same(server, w
     assert outcome(server, of, out, tried, f"{len(CHAINS[kind])} interruptions in a row") == []
 
 
-def test_a_kill_at_any_time_is_survived(server, whole, out, tried):
+def test_run_survives_a_kill_at_a_random_time(server, whole, out, tried):
     of, dice, killed = whole("classify"), random.Random(0), 0
     for share in (0.9, 0.6, 0.4, 0.2):  # the machine may be faster than it was
         after = of.begins + share * dice.random() * (of.seconds - of.begins)
@@ -71,7 +71,7 @@ def test_a_kill_at_any_time_is_survived(server, whole, out, tried):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("point", ["step", "update", "validation", "validated", "epoch", "results", *POINTS])
 @pytest.mark.parametrize("what", ["KILL", "TERM"])
-def test_every_point_of_a_training(server, whole, out, tried, kind, point, what):
+def test_run_survives_a_signal_at_every_point(server, whole, out, tried, kind, point, what):
     """A signal at the first passing of the point, at the second, and so on, until the training ends before it.
 
     One case takes seconds, so only a kill of the plain trainings is tried at every passing.
@@ -95,7 +95,7 @@ def test_every_point_of_a_training(server, whole, out, tried, kind, point, what)
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
-def test_kills_at_random_times(server, whole, out, tried, kind):
+def test_run_survives_repeated_signals_at_random_times(server, whole, out, tried, kind):
     """Up to three kills in a row, at times drawn from a seed."""
     of, wrong, dice, stopped = whole(kind), {}, random.Random(kind), 0
     for case in range(10):

@@ -16,7 +16,7 @@ line in metrics.csv and its checkpoints; of a file's writing, half-way, before i
 one's leaving and the new one's coming, and after; before the results."""
 
 
-def lay(point: str, number: int, what: str, path: str = "") -> None:
+def set_trap(point: str, number: int, what: str, path: str = "") -> None:
     """Let something happen when a point is reached for the ``number``-th time, from 0.
 
     Args:
@@ -28,7 +28,7 @@ def lay(point: str, number: int, what: str, path: str = "") -> None:
     """
     count = -1
 
-    def pass_by() -> None:
+    def trigger() -> None:
         nonlocal count
         count += 1
         if count == number:
@@ -37,89 +37,89 @@ def lay(point: str, number: int, what: str, path: str = "") -> None:
             else:
                 DISKS[what](Path(path))
 
-    _PLACES[point](pass_by)
+    _PLACES[point](trigger)
 
 
-def _before(owner: type, name: str, pass_by: Callable[[], None]) -> None:
+def _before(owner: type, name: str, trigger: Callable[[], None]) -> None:
     there = getattr(owner, name)
 
     def method(self, *args, **kwargs):
-        pass_by()
+        trigger()
         return there(self, *args, **kwargs)
 
     setattr(owner, name, method)
 
 
-def _in_step(pass_by: Callable[[], None]) -> None:
+def _in_step(trigger: Callable[[], None]) -> None:
     from transxnet.training.callbacks import EpochLog
 
-    _before(EpochLog, "on_train_batch_start", pass_by)
+    _before(EpochLog, "on_train_batch_start", trigger)
 
 
-def _in_update(pass_by: Callable[[], None]) -> None:
+def _in_update(trigger: Callable[[], None]) -> None:
     from transxnet.training.callbacks import EpochLog
 
-    EpochLog.on_before_optimizer_step = lambda *_: pass_by()
+    EpochLog.on_before_optimizer_step = lambda *_: trigger()
 
 
-def _in_validation(pass_by: Callable[[], None]) -> None:
+def _in_validation(trigger: Callable[[], None]) -> None:
     from transxnet.training.callbacks import EpochLog
 
-    EpochLog.on_validation_batch_start = lambda *_: pass_by()
+    EpochLog.on_validation_batch_start = lambda *_: trigger()
 
 
-def _after_validation(pass_by: Callable[[], None]) -> None:
+def _after_validation(trigger: Callable[[], None]) -> None:
     from transxnet.training.callbacks import EpochLog
 
-    EpochLog.on_validation_end = lambda *_: pass_by()
+    EpochLog.on_validation_end = lambda *_: trigger()
 
 
-def _after_epoch(pass_by: Callable[[], None]) -> None:
-    from transxnet.training.lightning_module import Training
+def _after_epoch(trigger: Callable[[], None]) -> None:
+    from transxnet.training.lightning_module import TrainingModule
 
-    _before(Training, "on_train_epoch_end", pass_by)
+    _before(TrainingModule, "on_train_epoch_end", trigger)
 
 
-def _before_results(pass_by: Callable[[], None]) -> None:
+def _before_results(trigger: Callable[[], None]) -> None:
     from transxnet.training import train
 
     there = train.save_model
 
     def save_model(*args):
-        pass_by()
+        trigger()
         there(*args)
 
     train.save_model = save_model
 
 
 def _in_writing(point: str) -> Callable[[Callable[[], None]], None]:
-    def place(pass_by: Callable[[], None]) -> None:
+    def place(trigger: Callable[[], None]) -> None:
         from transxnet.utils import files
 
-        flush, flush_names = files._flush, files._flush_names
+        fsync_file, fsync_folder = files._fsync_file, files._fsync_folder
         replace = Path.replace
 
         def half(path: Path) -> None:
             if point == "half":
                 size, whole = path.stat().st_size, path.read_bytes()
                 path.write_bytes(whole[: size // 2])
-                pass_by()
+                trigger()
                 path.write_bytes(whole)
-            flush(path)
+            fsync_file(path)
             if point == "flushed":
-                pass_by()
+                trigger()
 
         def moved(self: Path, target: Path) -> Path:
             if point == "moved" and _is_written(self):
-                pass_by()
+                trigger()
             return replace(self, target)
 
         def written(folder: Path) -> None:
-            flush_names(folder)
+            fsync_folder(folder)
             if point == "written":
-                pass_by()
+                trigger()
 
-        files._flush, files._flush_names, Path.replace = half, written, moved
+        files._fsync_file, files._fsync_folder, Path.replace = half, written, moved
 
     return place
 

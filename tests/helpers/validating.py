@@ -10,13 +10,13 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from transxnet.runs.run_folder import Run
-from transxnet.training.plan import make_plan
+from transxnet.training.make_plan import make_plan
 
 
 def validate(run: Run, devices: int) -> dict[str, float] | None:
     """The figures, in the first process; None in the others."""
     config = run.read_config().replace(ema_decay=0.0, batch_size=2)
-    plan = make_plan(config, Console(file=io.StringIO()), run.stored_split, resumed=True)
+    plan = make_plan(config, Console(file=io.StringIO()), run, resumed=True)
     plan.model.load_state_dict(load_file(run.weights_file))
     trainer = Trainer(
         accelerator="cpu",
@@ -27,7 +27,7 @@ def validate(run: Run, devices: int) -> dict[str, float] | None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    (figures,) = trainer.validate(plan.training(), plan.batches(), verbose=False)
+    (figures,) = trainer.validate(plan.training_module(), plan.data_module(), verbose=False)
     return dict(figures) if trainer.is_global_zero else None
 
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from transxnet.runs.task_configs import ClassifyConfig, DetectConfig, SegmentConfig
-from transxnet.training.batch_size import _kept_for_backward, by_bound, by_trying, free_memory
-from transxnet.training.plan import make_plan
+from transxnet.training.batch_size import _saved_tensor_bytes, free_memory, largest_by_memory, largest_by_trial
+from transxnet.training.make_plan import make_plan
 from transxnet.utils.errors import UserError
 
 
 @pytest.mark.parametrize(("fitting", "most", "expected"), [(100, 1000, 64), (64, 1000, 64), (1000, 40, 32), (3, 9, 2)])
 @pytest.mark.parametrize("full", ["error", "share"])
-def test_batches_are_doubled_until_one_does_not_fit(fitting, most, expected, full):
+def test_batch_size_doubles_until_it_does_not_fit(fitting, most, expected, full):
     tried = []
 
     def step(size: int) -> bool:
@@ -23,34 +23,34 @@ def test_batches_are_doubled_until_one_does_not_fit(fitting, most, expected, ful
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
         return size <= fitting
 
-    assert by_trying(step, most) == expected
+    assert largest_by_trial(step, most) == expected
     assert tried == [2**i for i in range(1, len(tried) + 1)]
 
 
-def test_other_errors_of_a_trial_are_not_about_memory():
+def test_trial_raises_other_errors():
     def step(size: int) -> bool:
         raise RuntimeError("the sizes do not match")
 
     with pytest.raises(RuntimeError, match="do not match"):
-        by_trying(step, 8)
+        largest_by_trial(step, 8)
 
 
-def test_where_not_even_two_fit_the_ways_out_are_named():
+def test_error_names_remedies_if_two_images_do_not_fit():
     with pytest.raises(UserError, match=r"2 images does not fit into memory.*--grad_checkpointing"):
-        by_trying(lambda size: False, 8)
+        largest_by_trial(lambda size: False, 8)
     with pytest.raises(UserError, match="does not fit into memory"):
-        by_bound(image=10, free=39, most=8)
+        largest_by_memory(image=10, free=39, limit=8)
 
 
-def test_a_cpu_takes_the_usual_number_if_half_of_the_free_memory_is_enough():
-    assert by_bound(image=10, free=1e6, most=32) == 32
-    assert by_bound(image=10, free=320, most=32) == 16
-    assert by_bound(image=10, free=319, most=32) == 8
-    assert by_bound(image=10, free=1e6, most=12) == 8
+def test_cpu_batch_size_takes_half_of_the_free_memory():
+    assert largest_by_memory(image=10, free=1e6, limit=32) == 32
+    assert largest_by_memory(image=10, free=320, limit=32) == 16
+    assert largest_by_memory(image=10, free=319, limit=32) == 8
+    assert largest_by_memory(image=10, free=1e6, limit=12) == 8
     assert 0 < free_memory() < 1e15
 
 
-def test_a_control_group_bounds_those_within_it(tmp_path):
+def test_control_groups_bound_the_free_memory(tmp_path):
     assert free_memory(tmp_path) == math.inf  # as on a system that is no Linux
     for name, content in {
         "proc/meminfo": "MemTotal: 9000 kB\nMemAvailable:    8000 kB\n",
@@ -72,7 +72,7 @@ def test_a_control_group_bounds_those_within_it(tmp_path):
     assert free_memory(tmp_path) == 8000 * 1024
 
 
-def test_what_is_kept_for_the_backward_pass_grows_with_the_images_and_shrinks_by_checkpointing(photos, quiet):
+def test_saved_bytes_grow_with_images_not_with_checkpointing(photos, quiet):
     kept = {}
     for checkpointing in (False, True):
         config = ClassifyConfig(
@@ -80,16 +80,16 @@ def test_what_is_kept_for_the_backward_pass_grows_with_the_images_and_shrinks_by
         )
         plan = make_plan(config, quiet)
         before = {name: tensor.clone() for name, tensor in plan.model.state_dict().items()}
-        kept[checkpointing] = _kept_for_backward(plan, 2)
+        kept[checkpointing] = _saved_tensor_bytes(plan, 2)
         assert all(torch.equal(before[name], tensor) for name, tensor in plan.model.state_dict().items())
         if not checkpointing:
-            assert _kept_for_backward(plan, 4) == pytest.approx(2 * kept[False], rel=0.2)
+            assert _saved_tensor_bytes(plan, 4) == pytest.approx(2 * kept[False], rel=0.2)
         gc.collect()
     assert kept[True] < kept[False] / 2
 
 
 @pytest.mark.parametrize("kind", [DetectConfig, SegmentConfig])
-def test_detectors_and_segmenters_find_theirs_too(kind, squares, maps, quiet):
+def test_batch_size_auto_works_for_detect_and_segment(kind, squares, maps, quiet):
     size = {"min_size": 64} if kind is DetectConfig else {"crop": 32}
     data = squares if kind is DetectConfig else maps
     config = kind(str(data), model="test_resnet", batch_size="auto", accelerator="cpu", val_fraction=0.4, **size)

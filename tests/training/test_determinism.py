@@ -23,7 +23,7 @@ OPTIONS = dict(
 )  # fmt: skip
 
 
-def test_two_real_runs_are_the_same_bit_by_bit(photos, tmp_path, quiet):
+def test_two_runs_are_bitwise_equal(photos, tmp_path, quiet):
     one = train(photos, out=tmp_path / "one", console=quiet, **OPTIONS)
     words = [str(word) for name, value in OPTIONS.items() for word in (f"--{name}", str(value).lower())]
     command = [sys.executable, "-m", "transxnet", "train", str(photos), "--out", str(tmp_path / "other"), *words]
@@ -38,7 +38,7 @@ def test_two_real_runs_are_the_same_bit_by_bit(photos, tmp_path, quiet):
     assert one.predictions_file.read_bytes() == other.predictions_file.read_bytes()
 
 
-def test_an_operator_without_a_deterministic_form_is_refused_by_name(photos, tmp_path, quiet, monkeypatch):
+def test_nondeterministic_operator_is_refused_by_name(photos, tmp_path, quiet, monkeypatch):
     plain = Classifier.losses
 
     def losses(self, batch):
@@ -52,7 +52,7 @@ def test_an_operator_without_a_deterministic_form_is_refused_by_name(photos, tmp
     assert train(photos, out=tmp_path / "other", console=quiet, **{**QUICK, "epochs": 1}).report_file.is_file()
 
 
-def test_so_is_it_in_the_trials_of_a_batch_size(photos, tmp_path, quiet, monkeypatch):
+def test_batch_size_trials_are_deterministic(photos, tmp_path, quiet, monkeypatch):
     """They are the first steps, by which cuBLAS learns how it is to add up."""
     set_to = []
 
@@ -69,7 +69,7 @@ def test_so_is_it_in_the_trials_of_a_batch_size(photos, tmp_path, quiet, monkeyp
     assert not (tmp_path / "run").exists()
 
 
-def test_what_was_set_before_is_set_after(monkeypatch):
+def test_previous_settings_are_restored(monkeypatch):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     with deterministic(False):
         assert not torch.are_deterministic_algorithms_enabled()
@@ -80,7 +80,7 @@ def test_what_was_set_before_is_set_after(monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(7, 7), (3, 5), (14, 9), (56, 56), (1, 1)])
-def test_pooling_as_products_is_pooling(size):
+def test_pooling_by_products_equals_adaptive_pooling(size):
     x = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(2, 3, 7, 7, dtype=torch.float64)
     truth, out = F.adaptive_avg_pool2d(x, 7), average_by_products(x, 7)
@@ -90,7 +90,7 @@ def test_pooling_as_products_is_pooling(size):
 
 
 @pytest.mark.parametrize("size", [(16, 4), (25, 9), (5, 2), (9, 4)])
-def test_resizing_as_products_is_bicubic_resizing(size):
+def test_resizing_by_products_equals_bicubic(size):
     x = torch.randn(1, 2, 9, 4, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(1, 2, *size, dtype=torch.float64)
     truth = F.interpolate(x, size=size, mode="bicubic", align_corners=False)

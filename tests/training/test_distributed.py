@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from tests.helpers import validating
@@ -19,8 +20,10 @@ from tests.helpers.class_folders import QUICK
 from tests.helpers.dense_data import DETECT, SEGMENT
 from transxnet.evaluation.evaluate import evaluate
 from transxnet.runs.run_folder import Run
+from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.training import distributed
 from transxnet.training.train import train
+from transxnet.utils.errors import UserError
 
 TOGETHER = dict(
     QUICK, model="transxnet_n", opt="sgd", lr=0.02, warmup_epochs=0, ema_decay=0.9, drop_path_rate=0.0, smoothing=0.1,
@@ -44,6 +47,61 @@ def as_words(**options: object) -> list[str]:
     return [str(word) for name, value in options.items() for word in (f"--{name}", value)]
 
 
+@pytest.fixture
+def torchrun(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+
+
+def test_launch_with_another_process_count_is_refused(torchrun):
+    with pytest.raises(
+        UserError, match=r"started 4 processes, and the options ask for 1\. Give --devices 2 --num_nodes 2"
+    ):
+        distributed.check_launch(1, has_folder=True)
+    distributed.check_launch(4, has_folder=True)
+    with pytest.raises(UserError, match=r"can't agree on a new folder.*Give --out FOLDER"):
+        distributed.check_launch(4, has_folder=False)
+
+
+def test_launch_is_checked_before_the_data_is_read(torchrun, tmp_path, quiet):
+    with pytest.raises(UserError, match=r"started 4 processes, and the options ask for 1\."):
+        train(tmp_path / "no such folder", out=tmp_path / "run", console=quiet, **QUICK, task="classify")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_launch_without_torchrun_is_accepted(processes):
+    distributed.check_launch(processes, has_folder=False)
+
+
+@pytest.mark.parametrize(
+    ("devices", "nodes", "count"),
+    [("auto", 1, 1), (1, 1, 1), ("2", 3, 6), ("0,1", 1, 2), ("[0, 1, 2]", 1, 3), (-1, 1, 1)],
+)
+def test_processes_are_devices_times_nodes(devices, nodes, count):
+    config = ClassifyConfig("photos", accelerator="cpu", devices=devices, num_nodes=nodes)
+    assert distributed.resolve_hardware(config) == distributed.Hardware("cpu", count)
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "cuda", "mps", "hardware"),
+    [
+        ("auto", 4, False, ("cuda", 4)),
+        ("gpu", 4, False, ("cuda", 4)),
+        ("cpu", 4, True, ("cpu", 1)),
+        ("auto", 0, True, ("other", 1)),
+        ("auto", 0, False, ("cpu", 1)),
+        ("mps", 0, True, ("other", 1)),
+    ],
+)
+def test_device_follows_accelerator_and_machine(monkeypatch, accelerator, cuda, mps, hardware):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    config = ClassifyConfig("photos", accelerator=accelerator)
+    assert distributed.resolve_hardware(config) == distributed.Hardware(*hardware)
+
+
 @pytest.fixture(scope="module")
 def alone(photos, quiet, tmp_path_factory) -> Run:
     """What one process makes of batches of 8; a fifth of 45 photographs is held out, which is no even number."""
@@ -52,7 +110,7 @@ def alone(photos, quiet, tmp_path_factory) -> Run:
 
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.long)])
 @pytest.mark.parametrize("launcher", ["lightning", pytest.param("torchrun", marks=pytest.mark.long)])
-def test_a_batch_that_is_shared_out_trains_as_if_it_were_not(alone, photos, tmp_path, count, launcher):
+def test_sharded_batch_trains_like_the_whole_batch(alone, photos, tmp_path, count, launcher):
     options = {**TOGETHER, "batch_size": 8 // count, "devices": count, "strategy": "ddp", "out": "run"}
     run_module = ["-m", "transxnet", "train", photos, *as_words(**options)]
     if launcher == "torchrun":
@@ -72,7 +130,7 @@ def test_a_batch_that_is_shared_out_trains_as_if_it_were_not(alone, photos, tmp_
 
 
 @pytest.mark.parametrize("victim", [1, pytest.param(0, marks=pytest.mark.long)])
-def test_a_process_that_is_killed_ends_the_training_with_a_word(photos, tmp_path, victim):
+def test_killed_process_ends_the_training_with_a_message(photos, tmp_path, victim):
     """Bounded: the others notice when they next wait for it."""
     options = {**TOGETHER, "batch_size": 4, "devices": 2, "strategy": "ddp", "out": "run", "epochs": 1000}
     command = [sys.executable, "-m", "transxnet", "train", photos, *as_words(**options)]
@@ -98,9 +156,9 @@ def test_a_process_that_is_killed_ends_the_training_with_a_word(photos, tmp_path
         assert "one of the processes does not answer any more" in text
 
 
-def test_who_ended_is_said_though_the_message_to_it_fails_first(tmp_path, capsys, monkeypatch):
+def test_ended_process_is_named_after_a_connection_error(tmp_path, capsys, monkeypatch):
     """The error would end this process between two looks."""
-    monkeypatch.setattr(distributed, "LOOK_EVERY", 1.0)
+    monkeypatch.setattr(distributed, "POLL_INTERVAL", 1.0)
     watch = distributed.ProcessWatch(Run(tmp_path / "run"))
     with subprocess.Popen(["sleep", "600"]) as started:
         trainer = trainer_of([started])
@@ -115,19 +173,19 @@ def trainer_of(procs: list, world_size: int = 2) -> SimpleNamespace:
     return SimpleNamespace(strategy=strategy, world_size=world_size)
 
 
-def test_after_an_error_nobody_is_looked_at_any_more(tmp_path, capsys):
+def test_watching_stops_after_an_error(tmp_path, capsys):
     watch = distributed.ProcessWatch(Run(tmp_path / "run"))
     with subprocess.Popen(["sleep", "600"]) as started:
         watch.on_fit_start(trainer_of([started]), None)
-        (looking,) = (thread for thread in threading.enumerate() if thread.name.endswith("(_look)"))
+        (watcher,) = (thread for thread in threading.enumerate() if thread.name.endswith("(_watch)"))
         watch.on_exception(trainer_of([started]), None, ValueError("the loss is no number"))
-        looking.join(20)
+        watcher.join(20)
         started.kill()
-    assert not looking.is_alive()
+    assert not watcher.is_alive()
     assert capsys.readouterr().err == ""
 
 
-def test_a_table_s_second_training_looks_at_the_processes_of_the_first(tmp_path, capsys):
+def test_second_training_watches_the_first_s_processes(tmp_path, capsys):
     with subprocess.Popen(["sleep", "600"]) as started:
         for procs in ([started], []):  # Lightning starts none where there are some
             watch = distributed.ProcessWatch(Run(tmp_path / "run"))
@@ -159,7 +217,7 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["finding_run", "maps_run", pytest.param("masks_run", marks=pytest.mark.long)])
-def test_the_figures_are_those_of_one_process_though_one_has_more_images(kind, request, squares, tmp_path, quiet):
+def test_two_processes_validate_like_one(kind, request, squares, tmp_path, quiet):
     run: Run = request.getfixturevalue(kind)
     if kind == "masks_run":  # has but one image held out
         run = Run(Path(shutil.copytree(run.path, tmp_path / "run")))
@@ -177,7 +235,7 @@ def test_the_figures_are_those_of_one_process_though_one_has_more_images(kind, r
 
 @pytest.mark.long
 @pytest.mark.parametrize("task", ["detect", "segment"])
-def test_two_processes_train_together_and_evaluate_all_of_the_held_out_images(task, squares, maps, tmp_path):
+def test_two_processes_evaluate_all_validation_images(task, squares, maps, tmp_path):
     data, options = (squares, DETECT) if task == "detect" else (maps, SEGMENT)
     options = {**options, "devices": 2, "strategy": "ddp", "batch_size": 1, "out": "run"}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]

@@ -1,5 +1,3 @@
-"""Errors of the hardware during a training, as what can be done about them."""
-
 import threading
 
 import pytest
@@ -9,9 +7,7 @@ from tests.helpers.class_folders import QUICK
 from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import ClassifyConfig, DetectConfig
 from transxnet.training.classifier import Classifier
-from transxnet.training.defaults import processes
-from transxnet.training.distributed import check_launch
-from transxnet.training.error_messages import explained, said_once
+from transxnet.training.error_messages import describe_training_error, ignore_stored_thread_errors
 from transxnet.training.train import train
 from transxnet.utils.errors import UserError
 
@@ -29,7 +25,7 @@ def config(**options) -> ClassifyConfig:
     ],
     ids=["gpu", "cpu", "numpy"],
 )
-def test_memory_that_is_not_enough_says_what_would_help(photos, tmp_path, quiet, monkeypatch, error):
+def test_out_of_memory_error_names_remedies(photos, tmp_path, quiet, monkeypatch, error):
     def losses(self, batch):
         raise error
 
@@ -44,67 +40,44 @@ def test_memory_that_is_not_enough_says_what_would_help(photos, tmp_path, quiet,
     assert "a smaller --img_size than 32" in text
 
 
-def test_what_is_in_use_already_is_not_advised(tmp_path):
-    run = Run(tmp_path)
-    used = config(grad_checkpointing=True, precision="bf16-mixed", batch_size=2, accumulate=3)
-    text = str(explained(MemoryError(), used, run))
+def advice(config: ClassifyConfig | DetectConfig) -> str:
+    return str(describe_training_error(MemoryError(), config))
+
+
+def test_memory_advice_skips_what_is_in_use():
+    text = advice(config(grad_checkpointing=True, precision="bf16-mixed", batch_size=2, accumulate=3))
     assert "grad_checkpointing" not in text and "precision" not in text and "--batch_size" not in text
-    assert "--batch_size 2 --accumulate 6" in str(explained(MemoryError(), config(batch_size=4, accumulate=3), run))
-    ours, some = dict(model="transxnet_n"), dict(model="transxnet_n", checkpointed_stages=2)
-    assert "(--checkpointed_stages 2 in its place" in str(explained(MemoryError(), config(**ours), run))
-    text = str(explained(MemoryError(), config(**some), run))
+    assert "--batch_size 2 --accumulate 6" in advice(config(batch_size=4, accumulate=3))
+    assert "(--checkpointed_stages 2 in its place" in advice(config(model="transxnet_n"))
+    text = advice(config(model="transxnet_n", checkpointed_stages=2))
     assert "--grad_checkpointing" in text and "checkpointed_stages" not in text
     for mixed in ({"mixup": 0.2}, {"cutmix": 1.0}):  # they pair the images of a batch
-        assert "--batch_size" not in str(explained(MemoryError(), config(batch_size=50, **mixed), run))
-        assert "--batch_size 26 --acc" in str(explained(MemoryError(), config(batch_size=52, **mixed), run))
-    assert "--batch_size" not in str(explained(MemoryError(), config(batch_size=9), run))  # two fours are no nine
+        assert "--batch_size" not in advice(config(batch_size=50, **mixed))
+        assert "--batch_size 26 --acc" in advice(config(batch_size=52, **mixed))
+    assert "--batch_size" not in advice(config(batch_size=9))  # two fours are no nine
     detect = DetectConfig("coco", batch_size=4, precision="32-true", min_size=800)
-    assert "a smaller --min_size than 800" in str(explained(MemoryError(), detect, run))
+    assert "a smaller --min_size than 800" in advice(detect)
 
 
-def test_a_process_that_is_lost_is_said_with_the_way_on(tmp_path):
+def test_lost_process_error_names_the_resume_command(tmp_path):
     error = RuntimeError("[../gloo/transport/tcp/pair.cc:544] Connection closed by peer [127.0.0.1]:1")
     run = Run(tmp_path / "run")
-    text = str(explained(error, config(devices=2, accelerator="cpu"), run))
+    text = str(describe_training_error(error, config(), run, processes=2))
     assert "one of the processes does not answer any more" in text
     assert f"transxnet train --resume {tmp_path}/run" in text
-    assert explained(error, config(accelerator="cpu"), run) is None  # a single process has nobody to lose
-    assert explained(RuntimeError("mat1 and mat2 shapes"), config(devices=2, accelerator="cpu"), run) is None
+    assert describe_training_error(error, config(), run, processes=1) is None
+    assert describe_training_error(RuntimeError("mat1 and mat2 shapes"), config(), run, processes=2) is None
 
 
-def test_a_batch_of_one_is_refused_with_a_way_on(photos, tmp_path, quiet):
+def test_batch_size_one_error_names_the_remedy(photos, tmp_path, quiet):
     """IDConv normalises a 1x1 map over the batch."""
     options = {**QUICK, "model": "transxnet_n", "batch_size": 1}
     with pytest.raises(UserError, match=r"single value a channel in batches of 1.*Give --batch_size 2 or more"):
         train(photos, out=tmp_path / "run", console=quiet, **options)
 
 
-@pytest.fixture
-def torchrun(monkeypatch):
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-
-
-def test_processes_that_the_options_do_not_speak_of_are_refused(torchrun, tmp_path):
-    with pytest.raises(
-        UserError, match=r"started 4 processes, and the options ask for 1\. Give --devices 2 --num_nodes 2"
-    ):
-        check_launch(config(accelerator="cpu"), tmp_path)
-    together = config(accelerator="cpu", devices=2, num_nodes=2)
-    assert processes(together) == 4
-    check_launch(together, tmp_path)
-    with pytest.raises(UserError, match=r"can't agree on a new folder.*Give --out FOLDER"):
-        check_launch(together, None)
-
-
-def test_alone_nothing_is_refused():
-    check_launch(config(accelerator="cpu"), None)
-    check_launch(config(accelerator="cpu", devices=2), None)
-
-
 @pytest.mark.parametrize("kept", [True, False])
-def test_an_error_that_a_thread_keeps_for_the_next_who_speaks_to_it_is_not_printed(monkeypatch, kept):
+def test_stored_thread_errors_are_not_printed(monkeypatch, kept):
     printed = []
     monkeypatch.setattr(threading, "excepthook", lambda args: printed.append(args.exc_value))
 
@@ -116,7 +89,7 @@ def test_an_error_that_a_thread_keeps_for_the_next_who_speaks_to_it_is_not_print
             self.exception = error if kept else None
             raise error
 
-    with said_once():
+    with ignore_stored_thread_errors():
         writer = Writer()
         writer.start()
         writer.join()

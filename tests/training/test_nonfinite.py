@@ -10,7 +10,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from tests.helpers.class_folders import QUICK
 from transxnet.training.classifier import Classifier
 from transxnet.training.lightning_module import NonFiniteLoss
-from transxnet.training.nonfinite import KeptBuffers, finite_step
+from transxnet.training.nonfinite import BufferSnapshot, is_finite_update
 from transxnet.training.train import train
 
 STEPS = 4
@@ -64,7 +64,7 @@ def states(monkeypatch) -> list[dict[str, torch.Tensor]]:
 
 
 @pytest.mark.parametrize("where", ["input", "gradient"])
-def test_a_bad_step_changes_nothing_and_is_counted(photos, tmp_path, console, poison, states, where):
+def test_nonfinite_step_is_skipped_and_counted(photos, tmp_path, console, poison, states, where):
     poison(2, where=where)
     run = train(photos, out=tmp_path / "run", lr=3e-3, ema_decay=0.9, console=console, **QUICK)
     changed = [
@@ -81,7 +81,7 @@ def test_a_bad_step_changes_nothing_and_is_counted(photos, tmp_path, console, po
     assert "1 updates not finite, left out" in console.file.getvalue()
 
 
-def test_a_step_that_is_bad_in_another_process_is_left_out_here_too(photos, tmp_path, quiet, monkeypatch, states):
+def test_nonfinite_step_of_another_process_is_skipped(photos, tmp_path, quiet, monkeypatch, states):
     asked = []
 
     def reduce(self, decision, all=True):
@@ -96,7 +96,7 @@ def test_a_step_that_is_bad_in_another_process_is_left_out_here_too(photos, tmp_
     assert run.read_metrics()[0]["skipped"] == 1
 
 
-def test_the_mean_loss_is_that_of_the_updates_that_were_made(photos, tmp_path, quiet, monkeypatch, poison):
+def test_mean_loss_excludes_skipped_updates(photos, tmp_path, quiet, monkeypatch, poison):
     poison(1)
     losses, step = [], Classifier.training_step
     monkeypatch.setattr(Classifier, "training_step", lambda s, b, i: (losses.append(step(s, b, i)), losses[-1])[1])
@@ -105,7 +105,7 @@ def test_the_mean_loss_is_that_of_the_updates_that_were_made(photos, tmp_path, q
     assert run.read_metrics()[0]["train_loss"] == pytest.approx(sum(made) / 3, abs=1e-6)
 
 
-def test_one_bad_batch_leaves_out_the_whole_update_that_it_is_part_of(photos, tmp_path, quiet, poison, states):
+def test_nonfinite_batch_skips_the_accumulated_update(photos, tmp_path, quiet, poison, states):
     poison(2)
     run = train(photos, out=tmp_path / "run", lr=3e-3, accumulate=2, console=quiet, **{**QUICK, "epochs": 1})
     assert len(states) == 2
@@ -113,38 +113,38 @@ def test_one_bad_batch_leaves_out_the_whole_update_that_it_is_part_of(photos, tm
     assert run.read_metrics()[0]["skipped"] == 1
 
 
-def test_more_bad_updates_in_a_row_than_allowed_stop(photos, tmp_path, quiet, poison):
+def test_too_many_skipped_updates_in_a_row_stop(photos, tmp_path, quiet, poison):
     poison(1, 2, 4, 5, 6, 7)
     with pytest.raises(NonFiniteLoss, match=r"step 6 \(epoch 2\)\. 3 updates in a row were not made\..*--clip_grad"):
         train(photos, out=tmp_path / "run", lr=3e-3, max_skipped=2, console=quiet, **QUICK)
 
 
-def test_an_epoch_without_any_update_stops(photos, tmp_path, quiet, poison):
+def test_epoch_without_updates_stops(photos, tmp_path, quiet, poison):
     poison(*range(STEPS, 2 * STEPS))
     with pytest.raises(NonFiniteLoss, match=r"The epoch made no update\. Nothing of this epoch is kept.*last\.ckpt"):
         train(photos, out=tmp_path / "run", lr=3e-3, console=quiet, **QUICK)
 
 
-def test_any_value_that_is_no_number_makes_an_update_a_bad_one():
+def test_any_nonfinite_value_makes_the_update_nonfinite():
     weights = [torch.ones(3, requires_grad=True), torch.ones(2, requires_grad=True), torch.ones(1, requires_grad=True)]
     optimizer = torch.optim.SGD(weights, 0.1)
-    assert finite_step(optimizer, [torch.zeros(())])  # no gradient at all
+    assert is_finite_update(optimizer, [torch.zeros(())])  # no gradient at all
     weights[0].grad, weights[1].grad = torch.full((3,), 1e15), torch.tensor([0.0, -1.0])
-    assert finite_step(optimizer, [torch.zeros(()), torch.ones(())])
-    assert not finite_step(optimizer, [torch.zeros(()), torch.tensor(float("nan"))])
+    assert is_finite_update(optimizer, [torch.zeros(()), torch.ones(())])
+    assert not is_finite_update(optimizer, [torch.zeros(()), torch.tensor(float("nan"))])
     for bad in ("nan", "inf", "-inf"):
         weights[1].grad = torch.tensor([0.0, float(bad)])
-        assert not finite_step(optimizer, [torch.zeros(())])
+        assert not is_finite_update(optimizer, [torch.zeros(())])
 
 
-def test_buffers_are_put_back_in_place():
+def test_snapshot_restores_buffers_in_place():
     norm = torch.nn.BatchNorm1d(2)
-    kept = KeptBuffers(norm)
+    kept = BufferSnapshot(norm)
     norm(torch.randn(4, 2))
-    kept.keep()
+    kept.save()
     good = {name: buffer.clone() for name, buffer in norm.named_buffers()}
     norm(torch.full((4, 2), float("inf")))
     assert norm.running_mean.isinf().all()
-    kept.put_back()
+    kept.restore()
     assert all(torch.equal(buffer, good[name]) for name, buffer in norm.named_buffers())
-    KeptBuffers(torch.nn.Linear(2, 2)).put_back()
+    BufferSnapshot(torch.nn.Linear(2, 2)).restore()

@@ -1,4 +1,4 @@
-"""Analyses of trained runs, and Grad-CAM in their reports."""
+import csv
 
 import pytest
 from PIL import Image
@@ -6,21 +6,28 @@ from PIL import Image
 from transxnet.analysis import grad_cam
 from transxnet.analysis.erf import erf
 from transxnet.analysis.explain import explain
+from transxnet.evaluation.evaluate import evaluate
 from transxnet.runs.load import load_trained
+from transxnet.runs.run_folder import Run
 from transxnet.training import results
+from transxnet.training.results import write_predictions
 from transxnet.utils.errors import UserError
 
 
-def test_the_report_shows_what_the_answers_rest_on_or_says_what_to_install(photos_run):
+def test_report_shows_grad_cam_of_each_explained_image(photos_run):
     pytest.importorskip("pytorch_grad_cam")
     page = photos_run.report_file.read_text(encoding="utf-8")
     section = page[page.index('<section id="reasons">') : page.index('<section id="calibration">')]
     assert "stage 4" in section
-    assert section.count("data:image/jpeg") % 2 == 0
+    with photos_run.predictions_file.open(newline="") as file:
+        right = [row["label"] == row["predicted"] for row in csv.DictReader(file)]
+    explained = min(3, right.count(True)) + min(3, right.count(False))
+    assert explained >= 3
+    assert section.count("data:image/jpeg") == 2 * explained  # the image and the map of the last stage
     assert "Not shown" not in section
 
 
-def test_a_run_is_explained_with_its_classes_and_its_size(photos_run, photos, quiet):
+def test_run_is_explained_with_its_classes_and_size(photos_run, photos, quiet):
     pytest.importorskip("pytorch_grad_cam")
     (found,) = explain(photos_run.path, photos / "red" / "000.png", class_name="red", out=None, console=quiet)
     assert found.class_name == "red"
@@ -30,13 +37,35 @@ def test_a_run_is_explained_with_its_classes_and_its_size(photos_run, photos, qu
 
 
 @pytest.mark.parametrize("failure", [lambda *a, **k: 1 / 0, None])
-def test_whatever_goes_wrong_is_said_and_loses_no_report(failure, photos_run, monkeypatch):
+def test_grad_cam_failure_is_a_user_error(failure, photos_run, monkeypatch):
     trained = load_trained(photos_run.path)
     if failure is None:
         monkeypatch.setattr(grad_cam, "find_spec", lambda name: None)
     else:
         monkeypatch.setattr(grad_cam, "explanation_target", failure)
-    monkeypatch.setattr(results, "_picture_by_order", lambda images: lambda i: Image.new("RGB", (24, 24)))
+    monkeypatch.setattr(results, "_image_getter", lambda images: lambda i: Image.new("RGB", (24, 24)))
     said = r"transxnet\[explain\]" if failure is None else "Grad-CAM fails on this network: ZeroDivisionError"
     with pytest.raises(UserError, match=said):
-        results._reasons_by_order(trained, None)(0)
+        results._gradcam_getter(trained, None)(0)
+
+
+def test_detections_file_gives_the_metrics_in_pycocotools(finding_run, tmp_path, quiet):
+    coco, cocoeval = (pytest.importorskip(f"pycocotools.{name}") for name in ("coco", "cocoeval"))
+    evaluation = evaluate(finding_run.path, workers=0, console=quiet)
+    run = Run(tmp_path)
+    write_predictions(run, evaluation)
+    truth = coco.COCO(finding_run.read_config().data + "/val/annotations.json")
+    judge = cocoeval.COCOeval(truth, truth.loadRes(str(run.detections_file)), "bbox")
+    judge.evaluate()
+    judge.accumulate()
+    judge.summarize()
+    assert judge.stats[1] > 0
+    figures = [evaluation.figures[name] for name in ("ap", "ap50", "ap75", "ap_small")]
+    assert figures == pytest.approx(judge.stats[:4], abs=1e-4)  # boxes are written with two decimals
+
+
+def test_segmenter_s_predictions_name_each_image(maps_run):
+    with maps_run.predictions_file.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["100.jpg", "101.jpg", "102.jpg"]
+    assert all(0 <= float(row["miou"]) <= 1 for row in rows)

@@ -60,7 +60,7 @@ def layers() -> dict[str, nn.Module]:
 
 
 @pytest.mark.parametrize("shares", SHARES, ids=["two", "four"])
-def test_outputs_gradients_and_statistics_are_those_of_the_whole_batch(shares, tmp_path):
+def test_synced_batchnorm_equals_the_whole_batch(shares, tmp_path):
     x, weight = torch.randn(5, 3, 4, 4) * 3 + 70, torch.randn(5, 3, 4, 4)
 
     def work(rank, first, last):
@@ -89,7 +89,7 @@ def same(name, mine, theirs, atol=1e-4):
     torch.testing.assert_close(mine, theirs, atol=atol, rtol=0, msg=lambda text: f"{name}: {text}")
 
 
-def test_one_image_in_each_process_is_a_batch_and_one_in_all_is_not(tmp_path):
+def test_one_image_per_process_is_a_batch(tmp_path):
     """As IDConv has it, which normalises a 1x1 map."""
     x = torch.randn(2, 3, 1, 1)
 
@@ -102,7 +102,7 @@ def test_one_image_in_each_process_is_a_batch_and_one_in_all_is_not(tmp_path):
         SyncedBatchNorm(nn.BatchNorm2d(3))(x[:1])
 
 
-def test_half_precision_is_normalised_in_single():
+def test_half_precision_is_normalized_in_single():
     torch.manual_seed(0)
     x = (torch.randn(4, 3, 8, 8) * 200 + 300).half()
     out = SyncedBatchNorm(nn.BatchNorm2d(3))(x)
@@ -110,7 +110,7 @@ def test_half_precision_is_normalised_in_single():
     same("half", out.float(), nn.BatchNorm2d(3)(x.float()), 4e-3)
 
 
-def test_a_network_is_converted_and_reverted_with_the_same_state():
+def test_network_is_converted_and_reverted_with_its_state():
     model = transxnet.create_model("transxnet_n", num_classes=3, img_size=32).double().train()
     kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     kinds = [type(module) for module in model.modules()]
@@ -134,7 +134,7 @@ def test_a_network_is_converted_and_reverted_with_the_same_state():
                            kept["stages.0.patch_embed.bn.running_mean"])  # fmt: skip
 
 
-def test_on_gpus_activations_stay_where_they_are():
+def test_conversion_for_gpus_keeps_activations():
     """PyTorch's own conversion leaves out the activation of timm's BatchNormAct2d."""
     norm = nn.Sequential(BatchNormAct2d(3))
     (converted,) = BatchNormSync(gpu=True).apply(norm)
@@ -142,7 +142,7 @@ def test_on_gpus_activations_stay_where_they_are():
     assert isinstance(converted.act, nn.ReLU)
 
 
-def test_a_batch_norm_of_another_kind_is_refused():
+def test_other_batchnorm_classes_are_refused():
     class Own(nn.BatchNorm2d):
         pass
 

@@ -14,8 +14,6 @@ from safetensors.torch import load_file
 import transxnet
 from tests.helpers.class_folders import QUICK, write_photos
 from transxnet.data.loading.preprocessing import Preprocessing
-from transxnet.runs.task_configs import ClassifyConfig
-from transxnet.training.plan import make_plan
 from transxnet.training.train import train
 from transxnet.utils.errors import UserError
 
@@ -25,12 +23,12 @@ FILES = {
 }  # fmt: skip
 
 
-def test_a_run_folder_holds_all_that_was_promised(digits_run):
+def test_run_folder_holds_the_documented_files(digits_run):
     assert {path.name for path in digits_run.path.iterdir()} == FILES
     assert any(path.name.startswith("events") for path in (digits_run.path / "tensorboard").iterdir())
 
 
-def test_it_learns(digits_run):
+def test_loss_falls_and_accuracy_beats_the_majority(digits_run):
     rows = digits_run.read_metrics()
     assert [row["epoch"] for row in rows] == [1, 2]
     assert rows[1]["train_loss"] < rows[0]["train_loss"]
@@ -38,19 +36,19 @@ def test_it_learns(digits_run):
     assert results["accuracy"] > 3 * results["majority"]
 
 
-def test_the_results_are_those_of_the_best_epoch(digits_run):
+def test_results_are_of_the_best_epoch(digits_run):
     best = max(row["val_accuracy"] for row in digits_run.read_metrics())
     assert json.loads(digits_run.results_file.read_text())["accuracy"] == pytest.approx(best, abs=1e-6)
 
 
-def test_the_last_checkpoint_is_of_the_last_epoch_even_if_that_was_not_the_best(photos, tmp_path, quiet):
+def test_last_checkpoint_is_of_the_last_epoch(photos, tmp_path, quiet):
     options = {**QUICK, "model": "test_vit", "lr": 0, "min_lr": 0, "warmup_lr": 0}
     run = train(photos, out=tmp_path / "run", console=quiet, **options)
     state = {name: torch.load(run.path / name, weights_only=True)["global_step"] for name in ("best.ckpt", "last.ckpt")}
     assert state == {"best.ckpt": 4, "last.ckpt": 8}  # nothing is learnt, so the first epoch is not surpassed
 
 
-def test_the_stored_config_is_complete_and_every_choice_is_stored(digits_run):
+def test_stored_config_is_complete_with_all_choices(digits_run):
     config = digits_run.read_config()
     off = {
         "checkpoint", "out", "num_classes", "milestones", "layer_decay", "clip_grad", "auto_augment",
@@ -61,13 +59,13 @@ def test_the_stored_config_is_complete_and_every_choice_is_stored(digits_run):
     assert {"img_size", "drop_path_rate", "ema_decay", "warmup_epochs"} <= set(choices)
 
 
-def test_the_stored_command_is_the_one_that_was_meant(digits_run):
+def test_stored_command_names_data_and_model(digits_run):
     words = shlex.split(digits_run.read_environment()["command"])
     assert words[:3] == ["transxnet", "train", "digits"]
     assert dict(zip(words[3::2], words[4::2], strict=True))["--model"] == "test_resnet"
 
 
-def test_the_model_is_rebuilt_from_its_description_alone(digits_run):
+def test_model_is_rebuilt_from_its_description(digits_run):
     description = json.loads(digits_run.model_file.read_text())
     model = timm.create_model(
         description["architecture"], num_classes=len(description["class_names"]), **description["model_args"]
@@ -82,7 +80,7 @@ def test_the_model_is_rebuilt_from_its_description_alone(digits_run):
         assert torch.equal(model.eval()(pixels), kept.eval()(pixels))
 
 
-def test_our_network_trains_and_comes_back(photos, tmp_path, console):
+def test_transxnet_trains_and_evaluates(photos, tmp_path, console):
     run = train(photos, out=tmp_path / "run", console=console, **{**QUICK, "model": "transxnet_n", "epochs": 1})
     description = json.loads(run.model_file.read_text())
     assert description["model_args"] == {"img_size": 32}
@@ -91,7 +89,7 @@ def test_our_network_trains_and_comes_back(photos, tmp_path, console):
     )
 
 
-def test_what_is_printed_has_no_control_codes_and_no_broken_path(photos, tmp_path, console):
+def test_output_has_no_control_codes_or_broken_paths(photos, tmp_path, console):
     out = tmp_path / ("a-very-long-name" * 8)
     train(photos, out=out, console=console, **{**QUICK, "epochs": 1})
     text = console.file.getvalue()
@@ -100,7 +98,7 @@ def test_what_is_printed_has_no_control_codes_and_no_broken_path(photos, tmp_pat
     assert not re.search(r"[^\n -~]", text)
 
 
-def test_a_path_with_brackets_is_printed_and_stored_as_it_is(tmp_path, console):
+def test_path_with_brackets_is_printed_and_stored(tmp_path, console):
     data = write_photos(tmp_path / "pho[bold]tos[/x]", 4)
     run = train(data, out=tmp_path / "[red]run", console=console, **{**QUICK, "batch_size": 2, "epochs": 1})
     assert f"test_resnet on {data}:" in console.file.getvalue()
@@ -108,7 +106,7 @@ def test_a_path_with_brackets_is_printed_and_stored_as_it_is(tmp_path, console):
     assert run.read_config().data == str(data)
 
 
-def test_the_last_epoch_is_kept_on_request_and_the_plain_weights_without_averaging(photos, tmp_path, console):
+def test_select_last_without_averaging_keeps_plain_weights(photos, tmp_path, console):
     run = train(photos, out=tmp_path / "run", select="last", ema_decay=0, console=console, **QUICK)
     state = torch.load(run.last_checkpoint, weights_only=True)["state_dict"]
     kept = load_file(run.weights_file)
@@ -116,16 +114,7 @@ def test_the_last_epoch_is_kept_on_request_and_the_plain_weights_without_averagi
     assert all(torch.equal(kept[name], state[f"model.{name}"]) for name in kept)
 
 
-def test_a_model_without_stochastic_depth_is_made_without_it_by_default(photos, tmp_path, console):
-    plan = make_plan(ClassifyConfig(str(photos), model="vgg11", img_size=32), console)
-    assert plan.config.drop_path_rate == 0
-    assert plan.model_args == {}
-    assert "drop_path_rate 0: the model has no stochastic depth" in plan.choices
-    with pytest.raises(UserError, match=r"vgg11 can't be made with .*drop_path_rate 0.2"):
-        make_plan(ClassifyConfig(str(photos), model="vgg11", drop_path_rate=0.2), console)
-
-
-def test_every_option_of_the_optimisation_can_be_used_together(photos, tmp_path, console):
+def test_all_optimizer_options_work_together(photos, tmp_path, console):
     options = dict(
         accumulate=2, clip_grad=1.0, layer_decay=0.8, grad_checkpointing=True, mixup=0.2, cutmix=0.5, drop_rate=0.1,
         random_erasing=0.2, auto_augment="rand-m5-n1", cooldown_epochs=1, opt="lamb",
@@ -136,7 +125,7 @@ def test_every_option_of_the_optimisation_can_be_used_together(photos, tmp_path,
     assert rows[2]["lr"] == pytest.approx(1e-6, abs=1e-12)
 
 
-def test_a_training_can_run_outside_of_the_main_thread(photos, tmp_path, console):
+def test_training_runs_outside_the_main_thread(photos, tmp_path, console):
     result = []
     options = {**QUICK, "epochs": 1, "out": tmp_path / "run", "console": console}
     thread = threading.Thread(target=lambda: result.append(train(photos, **options)))
@@ -166,7 +155,7 @@ def test_a_training_can_run_outside_of_the_main_thread(photos, tmp_path, console
         (dict(num_clases=3), "no option 'num_clases'. Did you mean 'num_classes'"),
     ],
 )
-def test_a_bad_option_is_said_before_anything_is_written(photos, tmp_path, console, monkeypatch, options, said):
+def test_bad_option_is_refused_before_anything_is_written(photos, tmp_path, console, monkeypatch, options, said):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=said):
         train(photos, console=console, **{**QUICK, **options})
@@ -193,7 +182,7 @@ def test_bad_data_leaves_no_run_folder(tmp_path, console, kind):
     assert not (tmp_path / "run").exists()
 
 
-def test_what_exists_is_written_over_only_when_asked_and_only_if_it_is_a_run(photos, tmp_path, console):
+def test_overwrite_is_only_for_runs_and_on_request(photos, tmp_path, console):
     options = {**QUICK, "epochs": 1, "console": console}
     run = train(photos, out=tmp_path / "run", **options)
     before = run.weights_file.read_bytes()
@@ -215,27 +204,27 @@ def test_what_exists_is_written_over_only_when_asked_and_only_if_it_is_a_run(pho
     assert (project / "config.yaml").read_text() == "data: x\n"
 
 
-def test_bad_data_does_not_cost_the_run_that_was_to_be_written_over(photos_run, tmp_path, console):
+def test_bad_data_does_not_overwrite_a_run(photos_run, tmp_path, console):
     with pytest.raises(UserError, match=r"no folder"):
         train(tmp_path / "nowhere", out=photos_run.path, overwrite=True, console=console, **QUICK)
     assert photos_run.report_file.is_file()
 
 
-def test_without_out_runs_are_numbered(photos, tmp_path, monkeypatch, console):
+def test_runs_are_numbered_without_out(photos, tmp_path, monkeypatch, console):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "test_resnet-photos-1").mkdir(parents=True)
     run = train(photos, console=console, **{**QUICK, "epochs": 1})
     assert str(run.path) == "runs/test_resnet-photos-2"
 
 
-def test_a_run_s_config_is_a_recipe(photos, photos_run, tmp_path, console):
+def test_stored_config_is_a_recipe(photos, photos_run, tmp_path, console):
     again = train(photos, recipe=photos_run.config_file, out=tmp_path / "again", console=console)
     assert again.weights_file.read_bytes() == photos_run.weights_file.read_bytes()
     assert yaml.safe_load(again.config_file.read_text()) == yaml.safe_load(photos_run.config_file.read_text())
 
 
 @pytest.mark.long
-def test_a_compiled_model_learns_the_same(photos, photos_run, tmp_path, quiet):
+def test_compiled_model_learns_the_same(photos, photos_run, tmp_path, quiet):
     run = train(photos, out=tmp_path / "run", compile=True, lr=3e-3, console=quiet, **QUICK)
     for row, plain in zip(run.read_metrics(), photos_run.read_metrics(), strict=True):
         assert row["train_loss"] == pytest.approx(plain["train_loss"], abs=1e-3)

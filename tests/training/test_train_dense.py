@@ -1,4 +1,4 @@
-"""Detectors and segmenters train, evaluate and leave the same run folders as classifiers."""
+"""Detectors and segmenters train, evaluate and write the same run folders as classifiers."""
 
 import csv
 import json
@@ -23,7 +23,6 @@ from tests.helpers.dense_data import (
 from transxnet.cli import main
 from transxnet.evaluation.evaluate import evaluate
 from transxnet.runs.run_folder import Run
-from transxnet.training.results import write_predictions
 from transxnet.training.train import train
 from transxnet.utils.errors import UserError
 
@@ -31,7 +30,11 @@ FILES = {
     "config.yaml", "environment.json", "metrics.csv", "tensorboard", "last.ckpt", "best.ckpt", "model.safetensors",
     "model.json", "results.json", "report.html",
 }  # fmt: skip
+
+
 BOX_FIGURES = {"ap", "ap50", "ap75", "ap_small"}
+
+
 RUNS = {
     "boxes_run": ("detect", {"detections.json"}, BOX_FIGURES, "val_ap"),
     "masks_run": ("detect", {"detections.json"}, BOX_FIGURES | {f"mask_{name}" for name in BOX_FIGURES}, "val_ap"),
@@ -44,7 +47,7 @@ def finished(request) -> tuple[Run, str, set[str], set[str], str]:
     return request.getfixturevalue(request.param), *RUNS[request.param]
 
 
-def test_a_run_folder_holds_all_that_was_promised(finished):
+def test_run_folder_holds_the_documented_files(finished):
     run, task, answers, figures, _ = finished
     assert {path.name for path in run.path.iterdir()} == FILES | answers
     assert yaml.safe_load(run.config_file.read_text())["task"] == task
@@ -52,7 +55,7 @@ def test_a_run_folder_holds_all_that_was_promised(finished):
     assert set(json.loads(run.results_file.read_text())) == figures | {"images", "select"}
 
 
-def test_evaluating_a_run_gives_its_results_again(finished, tmp_path, quiet):
+def test_evaluation_reproduces_the_results(finished, tmp_path, quiet):
     run, *_ = finished
     stored = json.loads(run.results_file.read_text())
     out = tmp_path / "figures.json"
@@ -64,14 +67,14 @@ def test_evaluating_a_run_gives_its_results_again(finished, tmp_path, quiet):
     assert evaluate(run.path, run.read_config().data, batch_size=1, workers=0, console=quiet).metrics() == figures
 
 
-def test_the_results_are_those_of_the_kept_epoch(finished):
+def test_results_are_of_the_selected_epoch(finished):
     run, _, _, _, monitor = finished
     values = [row[monitor] for row in run.read_metrics()]
     kept = max(values) if run.read_config().select == "best" else values[-1]
     assert json.loads(run.results_file.read_text())[monitor.removeprefix("val_")] == pytest.approx(kept, abs=1e-6)
 
 
-def test_every_epoch_s_losses_are_logged_by_name(boxes_run, masks_run, maps_run):
+def test_losses_are_logged_by_name(boxes_run, masks_run, maps_run):
     names = {
         boxes_run: {"train_classification", "train_bbox_regression"},
         masks_run: {"train_loss_classifier", "train_loss_box_reg", "train_loss_mask", "train_loss_objectness",
@@ -88,7 +91,7 @@ def test_every_epoch_s_losses_are_logged_by_name(boxes_run, masks_run, maps_run)
 
 
 @pytest.mark.parametrize("kind", ["boxes_run", "maps_run"])
-def test_the_recorded_command_trains_the_same_again(kind, request, tmp_path, capsys):
+def test_recorded_command_reproduces_the_run(kind, request, tmp_path, capsys):
     run: Run = request.getfixturevalue(kind)
     words = shlex.split(run.read_environment()["command"])
     assert words[:2] == ["transxnet", "train"]
@@ -99,29 +102,7 @@ def test_the_recorded_command_trains_the_same_again(kind, request, tmp_path, cap
     assert again.results_file.read_text() == run.results_file.read_text()
 
 
-def test_a_segmenter_s_predictions_name_each_photograph(maps_run):
-    with maps_run.predictions_file.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["name"] for row in rows] == ["100.jpg", "101.jpg", "102.jpg"]
-    assert all(0 <= float(row["miou"]) <= 1 for row in rows)
-
-
-def test_a_detector_s_answers_are_those_that_the_figures_are_of(finding_run, tmp_path, quiet):
-    coco, cocoeval = (pytest.importorskip(f"pycocotools.{name}") for name in ("coco", "cocoeval"))
-    evaluation = evaluate(finding_run.path, workers=0, console=quiet)
-    run = Run(tmp_path)
-    write_predictions(run, evaluation)
-    truth = coco.COCO(finding_run.read_config().data + "/val/annotations.json")
-    judge = cocoeval.COCOeval(truth, truth.loadRes(str(run.detections_file)), "bbox")
-    judge.evaluate()
-    judge.accumulate()
-    judge.summarize()
-    assert judge.stats[1] > 0
-    figures = [evaluation.figures[name] for name in ("ap", "ap50", "ap75", "ap_small")]
-    assert figures == pytest.approx(judge.stats[:4], abs=1e-4)  # boxes are written with two decimals
-
-
-def test_the_task_is_recognised_from_the_data_and_said(squares, maps, tmp_path, console):
+def test_task_is_recognized_from_the_data_and_printed(squares, maps, tmp_path, console):
     options = {name: value for name, value in {**DETECT, "epochs": 1}.items() if name not in ("task", "min_size")}
     run = train(squares, out=tmp_path / "boxes", min_size=32, console=console, **options)
     assert run.read_config().task == "detect"
@@ -155,7 +136,7 @@ def test_the_task_is_recognised_from_the_data_and_said(squares, maps, tmp_path, 
         ("squares", dict(drop_path_rate=0.1, model="vgg11"), "vgg11"),
     ],
 )
-def test_a_bad_option_is_said_before_anything_is_written(data, options, said, request, tmp_path, console, monkeypatch):
+def test_bad_option_is_refused_before_anything_is_written(data, options, said, request, tmp_path, console, monkeypatch):
     monkeypatch.chdir(tmp_path)
     common = dict(model="test_resnet", workers=0, accelerator="cpu")
     with pytest.raises(UserError, match=said):
@@ -164,7 +145,7 @@ def test_a_bad_option_is_said_before_anything_is_written(data, options, said, re
 
 
 @pytest.mark.parametrize("kind", ["boxes", "ADEChallengeData2016", "zero ignored"])
-def test_other_layouts_train_as_well(kind, tmp_path, quiet):
+def test_other_data_layouts_train(kind, tmp_path, quiet):
     if kind == "boxes":
         data, options = write_voc_squares(tmp_path / "voc"), {**DETECT, "min_size": 32}
     else:
@@ -180,12 +161,12 @@ def test_other_layouts_train_as_well(kind, tmp_path, quiet):
     assert figures == {name: stored[name] for name in figures}
 
 
-def test_voc_has_no_masks_to_learn(tmp_path, quiet):
+def test_voc_without_masks_is_refused_for_maskrcnn(tmp_path, quiet):
     with pytest.raises(UserError, match=r"has boxes and no masks of objects.*--head retinanet"):
         train(write_voc_squares(tmp_path / "voc"), out=tmp_path / "run", head="maskrcnn", console=quiet)
 
 
-def test_one_class_trains(tmp_path, quiet):
+def test_single_class_trains(tmp_path, quiet):
     data = write_squares(tmp_path / "one", 4, 2, CATEGORIES[:1])
     options = {**DETECT, "min_size": 32, "epochs": 1}
     run = train(data, out=tmp_path / "run", console=quiet, **options)
@@ -198,7 +179,7 @@ def test_one_class_trains(tmp_path, quiet):
 
 
 @pytest.mark.parametrize("skip_empty", [False, True])
-def test_pictures_without_objects_train_or_are_left_out_on_request(tmp_path, console, skip_empty):
+def test_images_without_objects_train_or_are_skipped(tmp_path, console, skip_empty):
     data = write_coco_squares(tmp_path / "part", 8)  # every fourth has none
     options = {**DETECT, "epochs": 1, "batch_size": 1, "skip_empty": skip_empty, "val_fraction": 0.25}
     run = train(data, out=tmp_path / "run", console=console, **options)
@@ -212,7 +193,7 @@ def test_pictures_without_objects_train_or_are_left_out_on_request(tmp_path, con
     assert resumed.read_metrics()[0]["step"] == run.read_metrics()[0]["step"]
 
 
-def test_very_thin_large_and_small_pictures_train(tmp_path, quiet):
+def test_images_of_extreme_sizes_train(tmp_path, quiet):
     data = tmp_path / "odd"
     write_squares(data, 0, 1)
     images, annotations = [], []

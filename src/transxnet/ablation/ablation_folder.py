@@ -16,7 +16,7 @@ from transxnet.runs.load import load_trained
 from transxnet.runs.run_folder import Run
 from transxnet.training.results import cost
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import plain_name, write_whole
+from transxnet.utils.files import safe_file_name, write_atomic
 from transxnet.utils.text_files import read_json, read_yaml
 
 PLAN_FILE = "ablation.yaml"
@@ -64,7 +64,7 @@ class AblationFolder:
         """Store what is to be trained."""
         content = {name: value for name, value in asdict(self).items() if name != "path"}
         plain = json.loads(json.dumps(content))  # tuples as lists, which YAML keeps readable
-        write_whole(self.path / PLAN_FILE, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120))
+        write_atomic(self.path / PLAN_FILE, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120))
 
     @classmethod
     def read(cls, path: str | Path) -> "AblationFolder":
@@ -83,7 +83,7 @@ class AblationFolder:
             rows = [Variant(**{**row, "quotes": tuple(row["quotes"])}) for row in table.pop("variants")]
             seeds = tuple(content.pop("seeds"))
             for name in (f"{row.name}-seed{seed}" for row in rows for seed in seeds):
-                if plain_name(name) != name:  # it is where the row's runs are written
+                if safe_file_name(name) != name:  # it is where the row's runs are written
                     raise ValueError(f"{name!r} is no name of a run folder in it")
             return cls(path=path, ablation=Ablation(**table, variants=tuple(rows)), seeds=seeds, **content)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -15,7 +15,7 @@ from transxnet.ablation.ablation_folder import AblationResult, RowResult
 from transxnet.benchmark.bench_report import format_memory
 from transxnet.reports.charts import Chart, chart_axes, figure_svg, ink, page_look
 from transxnet.reports.html_page import flat, template
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
 
 NAMES = {
     "accuracy": "accuracy",
@@ -31,10 +31,10 @@ NAMES = {
 def write_tables(result: AblationResult) -> None:
     """Write ``table.md``, ``table.csv``, ``table.json`` and ``table.html`` into the ablation's folder."""
     path = result.folder.path
-    write_whole(path / "table.md", as_markdown(result))
-    write_whole(path / "table.csv", as_csv(result))
-    write_whole(path / "table.json", json.dumps(as_json(result), indent=2, ensure_ascii=False) + "\n")
-    write_whole(path / "table.html", page(result))
+    write_atomic(path / "table.md", as_markdown(result))
+    write_atomic(path / "table.csv", as_csv(result))
+    write_atomic(path / "table.json", json.dumps(as_json(result), indent=2, ensure_ascii=False) + "\n")
+    write_atomic(path / "table.html", page(result))
 
 
 def title(result: AblationResult) -> str:

@@ -17,7 +17,7 @@ from transxnet.data.formats.class_alignment import in_words
 from transxnet.metrics.detection import Found
 from transxnet.runs.load import TrainedModel
 from transxnet.runs.model_spec import backbone
-from transxnet.utils.device import default_device, placed
+from transxnet.utils.device import default_device, prepare_for_inference
 from transxnet.utils.errors import UserError, nearest
 
 _logger = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def explain_image(
         network = backbone(trained)
         parts = parts or named_parts(network) or {"": find_part(network)}
         device = default_device()
-        placed(trained.model, device)
+        prepare_for_inference(trained.model, device)
         target = explanation_target(trained, image, class_index, device)
         maps = {
             name: target.within(grad_cam(target.model, network, target.images, part.module, [target.score_of])[0])

@@ -9,9 +9,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from transxnet.utils.environment import environment
+from transxnet.utils.environment import collect_environment
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
 
 DPI = 160
 
@@ -44,14 +44,14 @@ def write_results(
     image, table, document = (folder / name for name in names)
     write_figure(figure, image)
     write_table(table, list(rows[0]), [list(row.values()) for row in rows])
-    write_whole(document, json.dumps({**record, "environment": environment()}, indent=2) + "\n")
+    write_atomic(document, json.dumps({**record, "environment": collect_environment()}, indent=2) + "\n")
     return [image, table, document]
 
 
 def write_figure(figure: Figure, path: Path) -> None:
     """Write the figure as PNG, atomically."""
     options: dict[str, Any] = {"dpi": DPI, "facecolor": "white", "bbox_inches": "tight", "pad_inches": 0.08}
-    write_whole(path, lambda temporary: figure.savefig(temporary, format="png", **options))
+    write_atomic(path, lambda temporary: figure.savefig(temporary, format="png", **options))
 
 
 def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -60,4 +60,4 @@ def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    write_whole(path, text.getvalue())
+    write_atomic(path, text.getvalue())

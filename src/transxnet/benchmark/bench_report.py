@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from transxnet.benchmark.benchmark_result import Benchmark, BenchmarkRow
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
 
 FILES = ("bench.json", "bench.png")
 LABEL = 50  # characters in a line of the plot's labels
@@ -199,5 +199,5 @@ def plot(result: Benchmark, path: Path) -> None:
 def write(result: Benchmark, folder: Path) -> None:
     """Write the JSON file and the plot."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / FILES[0], json.dumps(as_json(result), indent=2) + "\n")
-    write_whole(folder / FILES[1], lambda path: plot(result, path))
+    write_atomic(folder / FILES[0], json.dumps(as_json(result), indent=2) + "\n")
+    write_atomic(folder / FILES[1], lambda path: plot(result, path))

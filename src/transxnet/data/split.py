@@ -8,7 +8,7 @@ from typing import TextIO
 import numpy as np
 
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
 
 
 def stratified_split(strata: Sequence | np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -50,7 +50,7 @@ def write_split(path: Path, parts: Mapping[str, Iterable[str]]) -> None:
             for part, names in parts.items():
                 writer.writerows((name, part) for name in names)
 
-    write_whole(path, write)
+    write_atomic(path, write)
 
 
 def _rows(file: TextIO, path: Path) -> Iterator[dict[str, str]]:

@@ -21,7 +21,7 @@ from transxnet.deploy.verify import BATCHES, check_cases, check_tolerance, compa
 from transxnet.runs.load import TrainedClassifier, TrainedDetector
 from transxnet.runs.model_spec import Subject, find_subject
 from transxnet.utils.errors import UserError, check_at_least, check_one_of, nearest
-from transxnet.utils.files import CannotWrite, plain_name, why_not
+from transxnet.utils.files import WriteError, describe_write_error, safe_file_name
 from transxnet.utils.image_size import parse_image_size
 from transxnet.utils.progress import PLAIN, progress_bar
 from transxnet.version import __version__
@@ -122,7 +122,7 @@ def export(
         try:
             file_format.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)
         except OSError as error:
-            raise CannotWrite(why_not(path, error)) from error
+            raise WriteError(describe_write_error(path, error)) from error
         check_file(file_format.open(scratch, dtype), exportable, metadata, pil_images, console)
         console.print(f"  images: {where}", **PLAIN)
         if labeled is not None:
@@ -157,7 +157,7 @@ def check_file(
 
 def _target(out: str | Path | None, subject: Subject, kind: str, features: bool, int8: bool, overwrite: bool) -> Path:
     suffix = FORMATS[kind].suffix
-    name = plain_name(Path(subject.label).name) + ("-features" if features else "") + ("-int8" if int8 else "")
+    name = safe_file_name(Path(subject.label).name) + ("-features" if features else "") + ("-int8" if int8 else "")
     path = Path(out) if out is not None else Path(name + suffix)
     if path.suffix != suffix:
         raise UserError(f"a file of the format {kind} ends in {suffix}, got {path}.")
@@ -175,7 +175,7 @@ def _scratch(path: Path) -> Iterator[Path]:
     try:
         folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-")
     except OSError as error:
-        raise CannotWrite(why_not(path, error)) from error
+        raise WriteError(describe_write_error(path, error)) from error
     with folder:
         yield Path(folder.name) / path.name
 

@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 
 from transxnet.deploy.metadata import Metadata, parse_metadata
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
 
 
 class Session(Protocol):
@@ -77,7 +77,7 @@ class ExportFormat(ABC):
     def publish(self, temporary: Path, path: Path) -> None:
         """Move checked files to their final names, the one that names the export last."""
         for source, target in reversed(list(zip(self.files(temporary), self.files(path), strict=True))):
-            write_whole(target, source.replace)
+            write_atomic(target, source.replace)
 
 
 def import_package(name: str, use: str) -> Any:

@@ -19,7 +19,7 @@ from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.runs.training_data import check_progress, open_run_data, trained_on
 from transxnet.utils.errors import UserError, check_at_least
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
 from transxnet.utils.progress import PLAIN, progress_bar
 
 
@@ -82,7 +82,7 @@ def evaluate(
     show_figures(console, figures, len(evaluation))
     if out is not None:
         content: dict[str, Any] = {"model": str(model), "data": what, "images": len(evaluation), **figures}
-        write_whole(Path(out), json.dumps(content, indent=2))
+        write_atomic(Path(out), json.dumps(content, indent=2))
         console.print(f"figures     {out}", **PLAIN)
     return evaluation
 

@@ -15,7 +15,7 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
 
 
 @dataclass(frozen=True)
@@ -108,4 +108,4 @@ def write_evaluation(path: Path, evaluation: Evaluation) -> None:
         evaluation.names, evaluation.labels, evaluation.predictions, evaluation.probabilities, strict=True
     ):
         writer.writerow([name, names[label], names[predicted], f"{row[predicted]:.6f}"])
-    write_whole(path, text.getvalue())
+    write_atomic(path, text.getvalue())

@@ -15,7 +15,7 @@ from transxnet.prediction.classifier_backends import load_predictor
 from transxnet.prediction.parquet_rows import predict_pieces, schema_of
 from transxnet.prediction.work_folder import Job, Work, held, open_work
 from transxnet.utils.errors import Interrupted, UserError
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
 from transxnet.utils.progress import PLAIN, long_progress, progress_bar
 from transxnet.version import __version__
 
@@ -182,7 +182,7 @@ def _put_together(work: Work) -> list[Path]:
     results = []
     for number, pieces in enumerate(work.files()):
         results.append(work.result_file(number))
-        write_whole(results[-1], lambda path, pieces=pieces: _join(work, pieces, path))  # type: ignore[misc]
+        write_atomic(results[-1], lambda path, pieces=pieces: _join(work, pieces, path))  # type: ignore[misc]
     return results
 
 

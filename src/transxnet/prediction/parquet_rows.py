@@ -12,7 +12,7 @@ from transxnet.data.datasets.unlabeled_dataset import load_or_error
 from transxnet.data.loading.preprocessing import Transform
 from transxnet.prediction.classifier_backends import Predictor
 from transxnet.prediction.work_folder import Job, Work
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,7 +49,7 @@ def predict_pieces(predictor: Predictor, work: Work, pieces: Sequence[int], work
         tables.append(_table(predictor, work.job, names, errors, tensors))
         if sum(map(len, tables)) == work.pieces[piece][1]:
             whole = pa.concat_tables(tables)
-            write_whole(work.piece_file(piece), lambda path, whole=whole: pq.write_table(whole, path))  # type: ignore[misc]
+            write_atomic(work.piece_file(piece), lambda path, whole=whole: pq.write_table(whole, path))  # type: ignore[misc]
             tables = []
         yield len(names)
 

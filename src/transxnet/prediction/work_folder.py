@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 from transxnet.data.reading.image_search import ACCEPTED, find_locations
 from transxnet.data.reading.tar_shards import ImageLocation
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import is_half_written, write_whole
-from transxnet.utils.locks import LOCK_FILE, only_process
+from transxnet.utils.files import is_partial_file, write_atomic
+from transxnet.utils.locks import LOCK_FILE, lock_folder
 from transxnet.utils.text_files import read_json
 
 FORMAT = 1
@@ -151,7 +151,7 @@ def open_work(folder: Path, job: Job, overwrite: bool, looking: Callable[[int], 
     with (folder / "images.jsonl").open("wb") as file:
         pieces = _list_images(file, job, looking)
         os.fsync(file.fileno())
-    write_whole(manifest, json.dumps({"format": FORMAT, "job": asdict(job), "pieces": pieces}))
+    write_atomic(manifest, json.dumps({"format": FORMAT, "job": asdict(job), "pieces": pieces}))
     return Work(folder, job, pieces)
 
 
@@ -173,7 +173,7 @@ def held(folder: Path) -> Iterator[None]:
             "prediction writes. Move that away, or choose another --out."
         )
     try:
-        with only_process(folder, "Wait for it, or choose another --out."):
+        with lock_folder(folder, "Wait for it, or choose another --out."):
             try:
                 yield
             finally:
@@ -185,7 +185,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def _is_own(name: str) -> bool:
-    return name in _OWN or is_half_written(name, _OWN)
+    return name in _OWN or is_partial_file(name, _OWN)
 
 
 def _empty(folder: Path) -> None:

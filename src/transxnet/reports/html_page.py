@@ -13,7 +13,7 @@ from transxnet.reports import classification_report, detection_report, segmentat
 from transxnet.reports.charts import DASHES, Line, Plot, column, curves
 from transxnet.reports.contents import Particulars, Report, Tile
 from transxnet.reports.formatting import duration, percent
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
 
 _LOSS = Plot("Loss", (Line("val_loss", "held-out", "blue"), Line("train_loss", "training", "orange", "dashed")))
 _RATE = Plot("Learning rate", (Line("lr", "learning rate", "blue"),))
@@ -52,7 +52,7 @@ def write_report(report: Report, path: Path) -> Path:
     """Write the page to ``path``, whole or not at all, and return the path."""
     page = render(report)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, page)
+    write_atomic(path, page)
     return path
 
 

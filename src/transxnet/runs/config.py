@@ -1,7 +1,7 @@
 """Everything that defines a training, whatever it is for."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
@@ -24,7 +24,7 @@ class TrainConfig:
     """How to train, whatever the task. What is left at null is chosen from the data and the hardware, and said.
 
     The tasks' own options are in :class:`~transxnet.runs.task_configs.ClassifyConfig`, ``DetectConfig`` and
-    ``SegmentConfig``; :func:`~transxnet.runs.task_configs.make_config` makes the right one.
+    ``SegmentConfig``; :func:`~transxnet.runs.recipes.make_config` makes the right one.
 
     Args:
         data: a folder, a built-in sample (elpv, digits, scenes) or a timm reader name (hfds/..., wds/..., tfds/...).
@@ -150,7 +150,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
             if get_origin(hint) is not ClassVar:
-                object.__setattr__(self, name, _typed(name, getattr(self, name), hint))
+                object.__setattr__(self, name, _convert(name, getattr(self, name), hint))
         for name, (fits, words) in self.RULES.items():
             value = getattr(self, name)
             if value is not None and not fits(value):
@@ -183,12 +183,20 @@ class TrainConfig:
         """As plain data, the task among it."""
         return {"task": self.task, **asdict(self)}
 
+    def to_arguments(self, exclude: Collection[str] = ()) -> list[str]:
+        """Return the command-line arguments of the options that differ from their defaults, without data and out."""
+        arguments = [] if self.task == "classify" else ["--task", self.task]
+        for name, value in asdict(self).items():
+            if name not in ("data", "out", *exclude) and value != getattr(type(self), name):
+                arguments += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
+        return arguments
+
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
-def _typed(name: str, value: Any, hint: Any) -> Any:
-    """The value as the option's type. Text that says a number is one: YAML 1.1 takes 1e-3 for text."""
+def _convert(name: str, value: Any, hint: Any) -> Any:
+    """Convert a value to the option's type. Text may hold a number: YAML 1.1 reads 1e-3 as text."""
     kinds = get_args(hint) if not isinstance(hint, type) else (hint,)
     if value is None and type(None) in kinds:
         return None

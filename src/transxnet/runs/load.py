@@ -22,7 +22,7 @@ from transxnet.models.create import check_name, check_options, create_model, is_
 from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import CONFIGS
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
 from transxnet.utils.text_files import read_json
 from transxnet.version import __version__
 
@@ -89,8 +89,8 @@ def save_model(run: Run, state_dict: Mapping[str, Tensor], description: Mapping[
     """Write the weights, and what is needed to build the network around them (a plan's description)."""
     content = {"format": FORMAT, **description, "transxnet": __version__}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
-    write_whole(run.weights_file, lambda path: path.write_bytes(save(tensors)))
-    write_whole(run.model_file, json.dumps(content, indent=2))
+    write_atomic(run.weights_file, lambda path: path.write_bytes(save(tensors)))
+    write_atomic(run.model_file, json.dumps(content, indent=2))
 
 
 def load_trained(target: str | Path, file: str | Path | None = None) -> TrainedModel:

@@ -7,21 +7,18 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from timm.optim import create_optimizer_v2
 from torch import Tensor
 
-from transxnet.training.defaults import on_gpu
-from transxnet.training.error_messages import explained, is_out_of_memory
+from transxnet.training.error_messages import describe_training_error, is_out_of_memory
+from transxnet.training.plan import Plan
 from transxnet.utils.errors import UserError
 
-if TYPE_CHECKING:
-    from transxnet.training.plan import Plan
-
-LEAST = 2
+MIN_BATCH_SIZE = 2
 """Images that a batch must have: a BatchNorm at 1x1 needs two values."""
 SHARE_OF_GPU = 0.9
 """Of a GPU's memory that a step may take: pictures of other sizes, and the allocator's gaps, need the rest."""
@@ -29,7 +26,7 @@ SHARE_OF_RAM = 0.5
 """Of the free memory that a step's activations may take: their gradients, the decoding workers and others need it."""
 
 
-def largest_batch(plan: "Plan", most: int, usual: int) -> tuple[int, str]:
+def largest_batch(plan: Plan, limit: int, default: int) -> tuple[int, str]:
     """The number of images a step, and why.
 
     On a GPU by trying real training steps, doubling until one does not fit. On a CPU, where larger batches bring no
@@ -38,39 +35,39 @@ def largest_batch(plan: "Plan", most: int, usual: int) -> tuple[int, str]:
 
     Args:
         plan: of the training, with any batch size.
-        most: images a step that the data allows.
-        usual: images a step on this device.
+        limit: the largest that the data allows.
+        default: the default on this device.
 
     Raises:
         UserError: not even two images fit, or a step fails by what the user can mend.
     """
     try:
-        if on_gpu(plan.config):
-            size = by_trying(lambda batch: _try_step(plan, batch), most)
+        if plan.hardware.device == "cuda":
+            size = largest_by_trial(lambda batch: _try_step(plan, batch), limit)
             return size, f"the largest that fits into {SHARE_OF_GPU:.0%} of the GPU's memory, by trying"
-        image = _kept_for_backward(plan, LEAST) / LEAST
+        image = _saved_tensor_bytes(plan, MIN_BATCH_SIZE) / MIN_BATCH_SIZE
     except (RuntimeError, MemoryError) as error:
-        if (why := explained(error, plan.config.replace(batch_size=LEAST))) is not None:
+        if (why := describe_training_error(error, plan.config.replace(batch_size=MIN_BATCH_SIZE))) is not None:
             raise why from error
         raise
     free = free_memory()
-    size = by_bound(image, free, min(most, usual))
+    size = largest_by_memory(image, free, min(limit, default))
     known = f"{free / 2**30:.1f} GiB are free" if math.isfinite(free) else "this system does not say what is free"
     return size, f"an image's activations take {image / 2**20:.0f} MiB, and {known}"
 
 
-def by_trying(step: Callable[[int], bool], most: int) -> int:
-    """The largest of 2, 4, 8, ... up to ``most`` for which ``step`` says that it fits.
+def largest_by_trial(step: Callable[[int], bool], limit: int) -> int:
+    """The largest of 2, 4, 8, ... up to ``limit`` for which ``step`` says that it fits.
 
     Args:
         step: makes a step with so many images; says False, or raises an error of memory, where it does not fit.
-        most: no more is tried.
+        limit: no more is tried.
 
     Raises:
         UserError: not even two images fit.
     """
-    size, fitting = LEAST, 0
-    while size <= max(most, LEAST):
+    size, fitting = MIN_BATCH_SIZE, 0
+    while size <= max(limit, MIN_BATCH_SIZE):
         try:
             fits = step(size)
         except RuntimeError as error:
@@ -88,8 +85,8 @@ def by_trying(step: Callable[[int], bool], most: int) -> int:
     return fitting
 
 
-def by_bound(image: float, free: float, most: int) -> int:
-    """The largest of 2, 4, 8, ... up to ``most`` images of so many bytes that fit into their share of the free ones.
+def largest_by_memory(image: float, free: float, limit: int) -> int:
+    """The largest of 2, 4, 8, ... up to ``limit`` images of so many bytes that fit into their share of the free ones.
 
     Raises:
         UserError: not even two images fit.
@@ -97,12 +94,12 @@ def by_bound(image: float, free: float, most: int) -> int:
     fitting = [size for size in (2**power for power in range(1, 20)) if size * image <= SHARE_OF_RAM * free]
     if not fitting:
         raise UserError(_NOTHING_FITS)
-    return max([size for size in fitting if size <= most], default=LEAST)
+    return max([size for size in fitting if size <= limit], default=MIN_BATCH_SIZE)
 
 
 _NOTHING_FITS = (
-    f"a training step of {LEAST} images does not fit into memory. What helps: --grad_checkpointing, a smaller size of "
-    "the images (--img_size, --min_size or --crop), a smaller model."
+    f"a training step of {MIN_BATCH_SIZE} images does not fit into memory. What helps: --grad_checkpointing, a smaller "
+    "size of the images (--img_size, --min_size or --crop), a smaller model."
 )
 
 
@@ -127,7 +124,7 @@ def free_memory(root: Path = Path("/")) -> float:
     return free
 
 
-def _try_step(plan: "Plan", size: int) -> bool:
+def _try_step(plan: Plan, size: int) -> bool:
     """Make two steps on the GPU with so many images; whether they stayed within its share of the memory."""
     device = torch.device("cuda")
     torch.cuda.reset_peak_memory_stats(device)
@@ -137,7 +134,7 @@ def _try_step(plan: "Plan", size: int) -> bool:
     )
 
 
-def _kept_for_backward(plan: "Plan", size: int) -> int:
+def _saved_tensor_bytes(plan: Plan, size: int) -> int:
     """Bytes of the tensors that a step of so many images keeps for its backward pass, the weights left out."""
     sizes: dict[int, int] = {}
 
@@ -152,12 +149,12 @@ def _kept_for_backward(plan: "Plan", size: int) -> int:
     return sum(sizes.values())
 
 
-def _steps(plan: "Plan", size: int, device: torch.device, count: int) -> None:
+def _steps(plan: Plan, size: int, device: torch.device, count: int) -> None:
     """Training steps as the trainer makes them, on a copy of the model."""
     config = plan.config.replace(batch_size=size, workers=0, ema_decay=0.5, compile=False)
     trial = replace(plan, config=config, model=copy.deepcopy(plan.model))
-    batch: Any = move_data_to_device(next(iter(trial.batches().train_dataloader())), device)
-    module = trial.training().to(device).train()
+    batch: Any = move_data_to_device(next(iter(trial.data_module().train_dataloader())), device)
+    module = trial.training_module().to(device).train()
     optimizer = create_optimizer_v2(module.model, config.opt, lr=1e-6, weight_decay=config.weight_decay)
     narrow = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(str(config.precision))
     for _ in range(count):

@@ -1,4 +1,4 @@
-"""What happens around the training steps: the log of the epochs, progress for people, and stopping in good order."""
+"""Callbacks around the training steps: epoch log, checkpoints, and stopping on a signal."""
 
 import csv
 import io
@@ -14,16 +14,18 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 
+from transxnet.reports.formatting import duration
 from transxnet.runs.run_folder import Run, is_first_process
-from transxnet.training.checkpoint_files import Damaged, read_whole
-from transxnet.training.lightning_module import Training
+from transxnet.training.checkpoint_files import DamagedCheckpoint, read_verified
+from transxnet.training.lightning_module import TrainingModule
 from transxnet.utils.errors import Interrupted, UserError
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
+from transxnet.utils.progress import PLAIN
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-ASK_EVERY = 10
-"""Updates between the times when several processes ask each other whether to stop, which takes a message."""
+STOP_CHECK_INTERVAL = 10
+"""Updates from one check to the next whether any process was asked to stop, which takes a message."""
 
 
 class EpochLog(Callback):
@@ -62,7 +64,7 @@ class EpochLog(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch's line."""
-        assert isinstance(pl_module, Training)
+        assert isinstance(pl_module, TrainingModule)
         losses = pl_module.epoch_losses()
         row: dict[str, float] = {
             "epoch": trainer.current_epoch + 1,
@@ -79,14 +81,14 @@ class EpochLog(Callback):
         self.rows = [old for old in self.rows if old["epoch"] < row["epoch"]] + [row]
         if not trainer.is_global_zero:
             return
-        write_rows(self.run.metrics_file, self.rows)
+        write_metrics(self.run.metrics_file, self.rows)
         if trainer.logger is not None:
             trainer.logger.log_metrics(losses, trainer.global_step)
         left = sum(r["seconds"] for r in self.rows) / len(self.rows) * ((trainer.max_epochs or 0) - row["epoch"])
         self.console.print(
             f"epoch {int(row['epoch']):>3}/{trainer.max_epochs}  "
-            f"loss {row['train_loss']:.3f}  {_held_out(row, pl_module.columns)}{_skipped(pl_module.skipped)}"
-            f"[dim]{row['seconds']:.0f} s, {duration(left)} left[/dim]",
+            f"loss {row['train_loss']:.3f}  {_format_validation(row, pl_module.columns)}"
+            f"{_format_skipped(pl_module.skipped)}[dim]{row['seconds']:.0f} s, {duration(left)} left[/dim]",
             highlight=False,
             soft_wrap=True,
         )
@@ -111,7 +113,7 @@ class BestAndLast(ModelCheckpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save; Lightning's own save_last leaves out the epochs that were not the best."""
-        assert isinstance(pl_module, Training)
+        assert isinstance(pl_module, TrainingModule)
         if pl_module.validated():
             super().on_train_epoch_end(trainer, pl_module)
         trainer.save_checkpoint(self._run.last_checkpoint)
@@ -124,12 +126,12 @@ class BestAndLast(ModelCheckpoint):
         best = self._run.best_checkpoint
         if best.is_file():
             try:
-                state_dict = read_whole(best)["callbacks"][self.state_key]
-            except (Damaged, KeyError) as error:
-                self._forget(f"{best} can't be used: {error}")
+                state_dict = read_verified(best)["callbacks"][self.state_key]
+            except (DamagedCheckpoint, KeyError) as error:
+                self._warn_of_lost_best(f"{best} can't be used: {error}")
                 return
         elif state_dict["best_model_path"]:
-            self._forget(f"{best} is gone.")
+            self._warn_of_lost_best(f"{best} is gone.")
             return
 
         def here(path: str) -> str:
@@ -145,10 +147,10 @@ class BestAndLast(ModelCheckpoint):
         super().load_state_dict(state_dict | moved)
         self.current_score = state_dict["current_score"]  # Lightning leaves it out
 
-    def _forget(self, why: str) -> None:
+    def _warn_of_lost_best(self, why: str) -> None:
         if is_first_process():
             text = f"warning: {why} The best of the epochs that are still to come will be kept instead."
-            self._console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+            self._console.print(text, style="yellow", **PLAIN)
 
 
 class GracefulStop(Callback):
@@ -156,12 +158,12 @@ class GracefulStop(Callback):
 
     def __init__(self, run: Run):
         self.run = run
-        self.asked = False
+        self.requested = False
         self._validating = False
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take the signals inside and put back after who took them before; only a program's main thread can."""
+    def handle_signals(self) -> Iterator[None]:
+        """Handle the signals within the context, and restore the previous handlers; only the main thread can."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -183,10 +185,10 @@ class GracefulStop(Callback):
         """Save within the epoch and stop; between updates only, since gradients that wait for one are not saved."""
         done, every = batch_idx + 1, trainer.accumulate_grad_batches
         if trainer.world_size > 1:
-            every *= ASK_EVERY
-        if done < trainer.num_training_batches and done % every == 0 and self._all_asked(trainer):
+            every *= STOP_CHECK_INTERVAL
+        if done < trainer.num_training_batches and done % every == 0 and self._any_requested(trainer):
             trainer.save_checkpoint(self.run.last_checkpoint)
-            self.stop(f"stopped at step {trainer.global_step}, saved in {self.run.last_checkpoint}.")
+            self.interrupt(f"stopped at step {trainer.global_step}, saved in {self.run.last_checkpoint}.")
 
     def on_validation_batch_end(
         self,
@@ -201,10 +203,10 @@ class GracefulStop(Callback):
 
         Several processes have unequal numbers of held-out batches, so they can't ask each other here.
         """
-        if self.asked and trainer.world_size == 1:
+        if self.requested and trainer.world_size == 1:
             self._validating = True
             trainer.save_checkpoint(self.run.last_checkpoint)
-            self.stop(f"stopped at step {trainer.global_step}, saved in {self.run.last_checkpoint}.")
+            self.interrupt(f"stopped at step {trainer.global_step}, saved in {self.run.last_checkpoint}.")
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Of a validation that is cut short, say that its first batch has begun and no more: Lightning repeats it."""
@@ -215,28 +217,28 @@ class GracefulStop(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop between epochs; the last one is saved already."""
-        if self._all_asked(trainer):
+        if self._any_requested(trainer):
             saved = f", saved in {self.run.last_checkpoint}" if trainer.current_epoch else ""
-            self.stop(f"stopped after epoch {trainer.current_epoch}{saved}.")
+            self.interrupt(f"stopped after epoch {trainer.current_epoch}{saved}.")
 
-    def _all_asked(self, trainer: Trainer) -> bool:
-        """Whether any process was asked: all must stop together, since they save together."""
-        return (
-            self.asked if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(self.asked, all=False)
-        )
+    def _any_requested(self, trainer: Trainer) -> bool:
+        """Whether any process was asked to stop: all stop together, since they save together."""
+        if trainer.world_size == 1:
+            return self.requested
+        return trainer.strategy.reduce_boolean_decision(self.requested, all=False)
 
     def _handle(self, number: int, frame: Any) -> None:
-        if self.asked:
-            self.stop("stopped at once; what came after the last save is lost.")
-        self.asked = True
+        if self.requested:
+            self.interrupt("stopped at once; what came after the last save is lost.")
+        self.requested = True
 
-    def stop(self, what: str) -> NoReturn:
-        """Say what became of the training and how to go on."""
-        raise Interrupted(f"{what} Go on with: {self.run.resume_command}")
+    def interrupt(self, message: str) -> NoReturn:
+        """Raise Interrupted with the command that resumes."""
+        raise Interrupted(f"{message} Go on with: {self.run.resume_command}")
 
 
-def write_rows(path: Path, rows: list[dict[str, float]]) -> None:
-    """Write the epochs' figures as CSV, whole; no file if there are none."""
+def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
+    """Write the metrics of the epochs as CSV, atomically; no file if there are none."""
     if not rows:
         path.unlink(missing_ok=True)
         return
@@ -245,22 +247,15 @@ def write_rows(path: Path, rows: list[dict[str, float]]) -> None:
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(path, text.getvalue())
+    write_atomic(path, text.getvalue())
 
 
-def _held_out(row: Mapping[str, float], columns: Mapping[str, str]) -> str:
-    """The figures of held-out images in words, or nothing in an epoch without validation."""
+def _format_validation(row: Mapping[str, float], columns: Mapping[str, str]) -> str:
+    """Format the validation metrics, or nothing in an epoch without validation."""
     figures = ", ".join(words.format(row[name]) for name, words in columns.items() if name in row)
     return f"held-out: {figures}  " if figures else ""
 
 
-def _skipped(count: int) -> str:
-    """How many updates were left out, or nothing where none was."""
+def _format_skipped(count: int) -> str:
+    """Format the number of skipped updates, or nothing if none was."""
     return f"[yellow]{count} updates not finite, left out[/yellow]  " if count else ""
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: ``45 s``, ``12 min``, ``3.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -11,10 +11,10 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from transxnet.runs.task_configs import ClassifyConfig
-from transxnet.training.lightning_module import Training
+from transxnet.training.lightning_module import TrainingModule
 
 
-class Classifier(Training):
+class Classifier(TrainingModule):
     """A classifying network in training.
 
     Args:

@@ -1,4 +1,4 @@
-"""Choosing what the user left open, from the data and the hardware, and saying why."""
+"""Defaults that depend on the data, the model and the hardware, each recorded with its reason."""
 
 import os
 from collections.abc import Callable
@@ -8,14 +8,15 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from transxnet.runs.config import TrainConfig
+from transxnet.training.distributed import Hardware
 from transxnet.utils.errors import UserError
 
 C = TypeVar("C", bound=TrainConfig)
 
 
 @dataclass(frozen=True)
-class Usual:
-    """What suits a task where the user does not say.
+class TaskDefaults:
+    """Defaults of a task.
 
     Attributes:
         batch_gpu: images a step on a GPU.
@@ -32,50 +33,55 @@ class Usual:
     rate_images: int
 
 
-USUAL = {
-    "classify": Usual(128, 32, 100, 1e-3, 256),
-    "detect": Usual(8, 4, 50, 1e-3, 16),
-    "segment": Usual(16, 8, 50, 1e-3, 16),
+TASK_DEFAULTS = {
+    "classify": TaskDefaults(128, 32, 100, 1e-3, 256),
+    "detect": TaskDefaults(8, 4, 50, 1e-3, 16),
+    "segment": TaskDefaults(16, 8, 50, 1e-3, 16),
 }
 
 
-class Choices(Generic[C]):
-    """A configuration that is being completed, and a sentence for each choice.
+class DefaultsResolver(Generic[C]):
+    """Fills in the options that are null.
 
     Args:
         config: with options that are null.
+        hardware: what the training runs on.
+
+    Attributes:
+        config: with the options resolved so far.
+        choices: a sentence for each option that was chosen automatically.
     """
 
-    def __init__(self, config: C):
-        self.config = config
-        self.said: list[str] = []
+    def __init__(self, config: C, hardware: Hardware):
+        self.config, self.hardware = config, hardware
+        self.choices: list[str] = []
 
-    def choose(self, name: str, value: Any, why: str) -> Any:
-        """Set an option that is null, say why, and give its value; one that was given stays."""
+    def resolve(self, name: str, value: Any, why: str) -> Any:
+        """Set an option that is null, record the reason, and return its value; an option that was given stays."""
         given = getattr(self.config, name)
         if given is not None:
             return given
         words = str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else value
-        self.said.append(f"{name} {words}: {why}")
+        self.choices.append(f"{name} {words}: {why}")
         self.config = self.config.replace(**{name: value})  # type: ignore[assignment]
         return value
 
-    def choose_common(self, images: int, largest: Callable[[C, int, int], tuple[int, str]]) -> None:
-        """The options that every task has.
+    def resolve_common(self, images: int, largest_batch: Callable[[C, int, int], tuple[int, str]]) -> None:
+        """Resolve the options that every task has.
 
         Args:
-            images: how many there are to train on.
-            largest: the largest batch that fits, and why, from options that are complete but for the schedule, the
-                most images that the data allows, and the usual number.
+            images: number of training images.
+            largest_batch: the largest batch size that fits, and the reason; from the options resolved so far, the
+                largest that the data allows, and the default.
 
         Raises:
-            UserError: a batch that is larger than the data, or none that fits.
+            UserError: a batch larger than the data, or none that fits into memory.
         """
-        config, usual, gpu = self.config, USUAL[self.config.task], on_gpu(self.config)
-        count = processes(config)
+        config, defaults, gpu = self.config, TASK_DEFAULTS[self.config.task], self.hardware.device == "cuda"
+        count = self.hardware.processes
         bf16 = gpu and torch.cuda.is_bf16_supported()
-        self.choose("precision", "bf16-mixed" if bf16 else "16-mixed" if gpu else "32-true", "for this device")
-        usual_batch = usual.batch_gpu if gpu else usual.batch_cpu
+        self.resolve("precision", "bf16-mixed" if bf16 else "16-mixed" if gpu else "32-true", "for this device")
+        default_batch = defaults.batch_gpu if gpu else defaults.batch_cpu
         if config.batch_size == "auto":
             if count > 1:
                 raise UserError(
@@ -83,48 +89,27 @@ class Choices(Generic[C]):
                     "and give the size that it says to all of them."
                 )
             self.config = self.config.replace(batch_size=None)  # type: ignore[assignment]
-            fitting, why = largest(self.config, max(2, images // 8), usual_batch)
+            fitting, why = largest_batch(self.config, max(2, images // 8), default_batch)
         else:
-            fitting, why = usual_batch, "for a GPU" if gpu else "for a CPU, or few images"
+            fitting, why = default_batch, "for a GPU" if gpu else "for a CPU, or few images"
             while fitting > 2 and fitting * 8 > images:
                 fitting //= 2
-        batch = self.choose("batch_size", fitting, why)
+        batch = self.resolve("batch_size", fitting, why)
         if batch * count > images:
             together = f" on each of {count} processes" if count > 1 else ""
             raise UserError(
                 f"batch_size {batch}{together} is more than the {images} training images. "
                 f"Give --batch_size {min(fitting, images // count) or 1}."
             )
-        epochs = self.choose("epochs", usual.epochs, "the default")
+        epochs = self.resolve("epochs", defaults.epochs, "the default")
         total, tuning = batch * config.accumulate * count, config.pretrained or config.checkpoint is not None
-        peak = float(f"{usual.rate * (total / usual.rate_images) ** 0.5 * (0.1 if tuning else 1):.2g}")
-        why = f"{usual.rate:g} at {usual.rate_images} images an update, by the square root for {total}"
-        self.choose("lr", peak, why + (", a tenth to fine-tune" if tuning else ""))
-        self.choose("warmup_epochs", round(min(5, epochs / 10), 2), "a tenth of the epochs, at most 5")
+        peak = float(f"{defaults.rate * (total / defaults.rate_images) ** 0.5 * (0.1 if tuning else 1):.2g}")
+        why = f"{defaults.rate:g} at {defaults.rate_images} images an update, by the square root for {total}"
+        self.resolve("lr", peak, why + (", a tenth to fine-tune" if tuning else ""))
+        self.resolve("warmup_epochs", round(min(5, epochs / 10), 2), "a tenth of the epochs, at most 5")
         updates = max(1, images // total) * epochs
         decay = round(max(0.0, min(0.9998, 1 - 20 / updates)), 5)
         span = f"the last twentieth of {updates} updates"
-        self.choose("ema_decay", decay, f"an average over {span}" if decay else f"no average over {span}")
+        self.resolve("ema_decay", decay, f"an average over {span}" if decay else f"no average over {span}")
         workers = min(8, max(1, (os.cpu_count() or 1) // 2))
-        self.choose("workers", workers, "for this machine's processors")
-
-
-def processes(config: TrainConfig) -> int:
-    """How many processes will train together."""
-    devices = str(config.devices)
-    if devices in ("auto", "-1"):
-        count = torch.cuda.device_count() if on_gpu(config) else 1
-    else:
-        count = int(devices) if devices.isdigit() else len(devices.strip(" ,[]").split(","))
-    return max(1, count) * config.num_nodes
-
-
-def on_gpu(config: TrainConfig) -> bool:
-    """Whether the training will run on CUDA devices."""
-    return torch.cuda.is_available() and config.accelerator in ("auto", "gpu", "cuda")
-
-
-def on_cpu(config: TrainConfig) -> bool:
-    """Whether the training will run on the CPU."""
-    others = torch.cuda.is_available() or torch.backends.mps.is_available()
-    return config.accelerator == "cpu" or (config.accelerator == "auto" and not others)
+        self.resolve("workers", workers, "for this machine's processors")

@@ -10,10 +10,10 @@ from transxnet.heads import MaskRCNN, RetinaNet
 from transxnet.heads.transform import unit_range
 from transxnet.metrics.detection import CocoMetric, coco_figures, comparable
 from transxnet.runs.task_configs import DetectConfig
-from transxnet.training.lightning_module import Training
+from transxnet.training.lightning_module import TrainingModule
 
 
-class Detector(Training):
+class Detector(TrainingModule):
     """A detector in training.
 
     Args:

@@ -1,4 +1,4 @@
-"""Errors of the hardware and of PyTorch during a training, as what a user can do about them."""
+"""Messages that explain errors of the hardware and of PyTorch during a training."""
 
 import threading
 from collections.abc import Iterator
@@ -10,22 +10,24 @@ from lightning.pytorch.utilities.memory import is_oom_error
 from transxnet.models.create import is_ours
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.run_folder import Run
-from transxnet.training.defaults import processes
-from transxnet.training.distributed import is_lost
+from transxnet.training.distributed import is_lost_connection
 from transxnet.utils.errors import UserError
 
 
-def explained(error: Exception, config: TrainConfig, run: Run | None = None) -> UserError | None:
-    """What a user can do about an error of a training, or None where we do not know.
+def describe_training_error(
+    error: Exception, config: TrainConfig, run: Run | None = None, processes: int = 1
+) -> UserError | None:
+    """Describe an error of a training and its remedy, or return None for an unknown error.
 
     Args:
         error: what the training raised.
         config: its options, resolved.
         run: its folder, if it has begun.
+        processes: how many train together.
     """
     text = str(error)
     if is_out_of_memory(error):
-        return UserError(f"{_first_line(text)}\n{against_memory(config)}")
+        return UserError(f"{_first_line(text)}\n{_memory_advice(config)}")
     if "deterministic implementation" in text or "deterministic behavior" in text.lower():
         return UserError(f"--deterministic, but {_first_line(text)} Leave out --deterministic.")
     if "more than 1 value per channel" in text:
@@ -33,7 +35,7 @@ def explained(error: Exception, config: TrainConfig, run: Run | None = None) -> 
             f"a BatchNorm of this model sees a single value a channel in batches of {config.batch_size}, and one value "
             f"has no variance. Give --batch_size 2 or more."
         )
-    if run is not None and processes(config) > 1 and is_lost(error):
+    if run is not None and processes > 1 and is_lost_connection(error):
         return UserError(
             "one of the processes does not answer any more; it has ended, and may have said why. "
             f"Go on with: {run.resume_command}\n{_first_line(text)}"
@@ -42,12 +44,12 @@ def explained(error: Exception, config: TrainConfig, run: Run | None = None) -> 
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a GPU's or the machine's memory was not enough."""
+    """Whether the memory of a GPU or of the machine was not enough."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or is_oom_error(error)
 
 
-def against_memory(config: TrainConfig) -> str:
-    """What would make a training take less memory, as options, the most useful first."""
+def _memory_advice(config: TrainConfig) -> str:
+    """List the options that reduce a training's memory, the most useful first."""
     ways = []
     if not config.grad_checkpointing:
         ways.append("--grad_checkpointing computes activations again instead of keeping them, and changes no result")
@@ -73,10 +75,10 @@ def _first_line(text: str) -> str:
 
 
 @contextmanager
-def said_once() -> Iterator[None]:
-    """Keep Python from printing the errors of threads that keep them for whoever speaks to them next.
+def ignore_stored_thread_errors() -> Iterator[None]:
+    """Do not print errors of threads that store them to raise them later.
 
-    TensorBoard's writer does: an error of the disk ends the training where the next figure is written.
+    TensorBoard's writer does: a disk error ends the training at the next figure that is written.
     """
     before = threading.excepthook
 

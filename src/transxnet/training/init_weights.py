@@ -1,4 +1,4 @@
-"""Weights to start a training from, and those that a training keeps."""
+"""Initial weights of a training, from published files, runs and checkpoints."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +16,8 @@ from transxnet.utils.errors import UserError
 _LIGHTNING = "pytorch-lightning_version"
 
 
-def start_from(model: nn.Module, checkpoint: str) -> list[str]:
-    """Load weights to start a training from.
+def load_initial_weights(model: nn.Module, checkpoint: str) -> list[str]:
+    """Load initial weights into a model.
 
     Args:
         model: takes them; where it has another number of classes it keeps its own head.
@@ -45,8 +45,8 @@ def start_from(model: nn.Module, checkpoint: str) -> list[str]:
     return notes
 
 
-def dense_start(config: TrainConfig, resumed: bool) -> dict[str, Any]:
-    """What a detector or segmenter starts from, as :func:`~transxnet.heads.create_detector` takes it."""
+def initial_weight_arguments(config: TrainConfig, resumed: bool) -> dict[str, Any]:
+    """The initial weights as arguments of :func:`~transxnet.heads.create_detector` and ``create_segmenter``."""
     if resumed:
         return {}
     if config.checkpoint is not None:
@@ -54,8 +54,8 @@ def dense_start(config: TrainConfig, resumed: bool) -> dict[str, Any]:
     return {"pretrained": config.pretrained}
 
 
-def kept_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The network to use of a training's state: the averaged one, where there is one."""
+def model_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Select the network's weights from a training's state dict: the averaged ones if there are any."""
     prefix = "ema.module." if any(name.startswith("ema.module.") for name in state_dict) else "model."
     return {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
 
@@ -66,7 +66,7 @@ def read_weights(path: Path) -> Mapping[str, Any]:
         run = Run.open(path)
         path = run.weights_file if run.weights_file.is_file() else next(iter(run.checkpoints), run.weights_file)
     content = read_checkpoint(path)
-    return kept_weights(content["state_dict"]) if _LIGHTNING in content else content
+    return model_weights(content["state_dict"]) if _LIGHTNING in content else content
 
 
 def _keep_own_head(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:

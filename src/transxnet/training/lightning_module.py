@@ -1,4 +1,4 @@
-"""What the trainings of all tasks have in common, as Lightning runs it."""
+"""The Lightning module that all tasks share: losses, optimizer, schedule, averaged weights, non-finite updates."""
 
 import logging
 import math
@@ -16,17 +16,17 @@ from torch.optim import Optimizer
 
 from transxnet.data.loading.samplers import seed_step
 from transxnet.runs.config import TrainConfig
-from transxnet.training.nonfinite import KeptBuffers, finite_step
+from transxnet.training.nonfinite import BufferSnapshot, is_finite_update
 from transxnet.utils.errors import UserError
 
 _logger = logging.getLogger(__name__)
 
 
 class NonFiniteLoss(UserError):
-    """The loss is no number any more."""
+    """The loss is NaN or Inf."""
 
 
-class Training(LightningModule, ABC):
+class TrainingModule(LightningModule, ABC):
     """A network, its losses, its optimiser and the average of its weights.
 
     All randomness of a step (mixup, stochastic depth, dropout, sampling) follows from the run's seed and the step's
@@ -52,10 +52,10 @@ class Training(LightningModule, ABC):
         self.skipped = 0
         """Updates of the running epoch that were left out."""
         self._skipped_in_row = 0
-        self._waiting: list[dict[str, Tensor]] = []  # the losses since the last update
+        self._pending: list[dict[str, Tensor]] = []  # the losses since the last update
         self._sums: dict[str, Tensor] = {}
         self._count = 0
-        self._statistics: KeptBuffers | None = None
+        self._snapshot: BufferSnapshot | None = None
 
     @property
     def best_weights(self) -> nn.Module:
@@ -72,7 +72,7 @@ class Training(LightningModule, ABC):
         losses = self.losses(batch)
         loss = torch.stack(list(losses.values())).sum()
         named = {"train_loss": loss, **({f"train_{k}": v for k, v in losses.items()} if len(losses) > 1 else {})}
-        self._waiting.append({name: value.detach() for name, value in named.items()})
+        self._pending.append({name: value.detach() for name, value in named.items()})
         return loss
 
     def epoch_losses(self) -> dict[str, float]:
@@ -95,7 +95,7 @@ class Training(LightningModule, ABC):
 
     def on_train_start(self) -> None:
         """Remember the running statistics before the first update, which may be a bad one."""
-        self._statistics = KeptBuffers(self.model)
+        self._snapshot = BufferSnapshot(self.model)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The running epoch's losses so far, and what was left out of them."""
@@ -156,12 +156,12 @@ class Training(LightningModule, ABC):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Count the losses of an update, or leave it out where something of it is not finite, in all processes."""
-        waiting, self._waiting = self._waiting, []
-        finite = finite_step(optimizer, [losses["train_loss"] for losses in waiting])
+        pending, self._pending = self._pending, []
+        finite = is_finite_update(optimizer, [losses["train_loss"] for losses in pending])
         if self.trainer.strategy.reduce_boolean_decision(finite):
             self._skipped_in_row = 0
-            self._count += len(waiting)
-            for losses in waiting:
+            self._count += len(pending)
+            for losses in pending:
                 for name, loss in losses.items():
                     self._sums[name] = self._sums.get(name, torch.zeros(())).to(loss.device) + loss
         else:
@@ -172,13 +172,13 @@ class Training(LightningModule, ABC):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """An update of the weights, then of their average; or neither."""
         super().optimizer_step(*args, **kwargs)
-        assert self._statistics is not None
+        assert self._snapshot is not None
         if not self._skipped_in_row:
-            self._statistics.keep()
+            self._snapshot.save()
             if self.ema is not None:
                 self.ema.update(self.model, step=self.trainer.global_step)
             return
-        self._statistics.put_back()
+        self._snapshot.restore()
         in_row = f"{self._skipped_in_row} in a row; more than --max_skipped {self.config.max_skipped} stop"
         _logger.warning("step %d made no update: its loss or gradient is not finite (%s)", self._step_number(), in_row)
         if self._skipped_in_row > self.config.max_skipped:

@@ -1,4 +1,4 @@
-"""Which updates of the weights are made of numbers, and what the others leave behind."""
+"""Detecting updates with NaN or Inf, and restoring the buffers that they change."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 
-def finite_step(optimizer: Optimizer, losses: Sequence[Tensor]) -> bool:
-    """Whether the losses of an update and the gradients that wait for the optimiser are finite.
+def is_finite_update(optimizer: Optimizer, losses: Sequence[Tensor]) -> bool:
+    """Whether the losses and the gradients of an update are finite.
 
     One pass over the gradients; on a GPU it waits for the device.
     """
@@ -18,26 +18,26 @@ def finite_step(optimizer: Optimizer, losses: Sequence[Tensor]) -> bool:
     return bool(values.isfinite().all())
 
 
-class KeptBuffers:
-    """The buffers of a network after its last good update, to be put back after a bad one.
+class BufferSnapshot:
+    """A copy of a network's buffers after its last finite update, to restore after a non-finite one.
 
-    An activation that is no number stays in a BatchNorm's running statistics for ever, though the weights are spared.
+    NaN in a BatchNorm's running statistics would stay forever, although the update of the weights is skipped.
 
     Args:
         module: on its device; its buffers must stay the same tensors.
     """
 
     def __init__(self, module: nn.Module):
-        self._live = list(module.buffers())
-        self._kept = [buffer.clone() for buffer in self._live]
+        self._buffers = list(module.buffers())
+        self._copies = [buffer.clone() for buffer in self._buffers]
 
-    def keep(self) -> None:
-        """Remember the buffers as they are."""
-        self._copy(self._live, self._kept)
+    def save(self) -> None:
+        """Copy the buffers."""
+        self._copy(self._buffers, self._copies)
 
-    def put_back(self) -> None:
-        """Make the buffers what they were."""
-        self._copy(self._kept, self._live)
+    def restore(self) -> None:
+        """Set the buffers to the copies."""
+        self._copy(self._copies, self._buffers)
 
     @staticmethod
     def _copy(source: list[Tensor], target: list[Tensor]) -> None:

@@ -1,41 +1,40 @@
-"""From a training's options to all that takes part in it, whatever the task."""
+"""The plan of a training, whatever the task: data, model and all options resolved."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from lightning.pytorch import LightningDataModule, seed_everything
-from rich.console import Console
-from timm.optim import list_optimizers
+from lightning.pytorch import LightningDataModule
 from torch import nn
 
 from transxnet.data.open_data import DataSource
-from transxnet.models.create import check_name, name_options, without_tag
+from transxnet.models.create import without_tag
 from transxnet.models.timm_api import FourStages
 from transxnet.runs.config import TrainConfig
-from transxnet.training.defaults import processes
-from transxnet.training.lightning_module import Training
-from transxnet.utils.errors import UserError, nearest
+from transxnet.training.distributed import Hardware
+from transxnet.training.lightning_module import TrainingModule
+from transxnet.utils.errors import UserError
 
 DROP_PATH_RATE = 0.1
-"""Stochastic depth where the user does not say, for the models that have it."""
+"""Default stochastic depth of models that have it."""
 
 
 @dataclass(frozen=True)
 class Plan(ABC):
-    """What is to be trained on what, all options settled.
+    """A training that is ready to start.
 
     Attributes:
-        config: complete.
+        config: with all options resolved.
+        hardware: what it runs on.
         source: the images.
-        model: with its first weights.
-        model_args: what it takes beyond the number of classes to build the model again.
-        choices: a sentence for each option that was chosen for the user.
-        notes: sentences that the user should read.
+        model: with its initial weights.
+        model_args: arguments, besides the number of classes, to build the model again.
+        choices: a sentence for each option that was chosen automatically.
+        notes: further messages for the user.
     """
 
     config: TrainConfig
+    hardware: Hardware
     source: DataSource
     model: nn.Module
     model_args: dict[str, Any]
@@ -44,23 +43,23 @@ class Plan(ABC):
 
     @property
     def architecture(self) -> str:
-        """The model's name without its tag; its options stay with it where they are not among the ``model_args``."""
+        """The model's name without its tag, with its options unless ``model_args`` has them."""
         return without_tag(self.config.model)
 
     @abstractmethod
-    def batches(self) -> LightningDataModule:
-        """The images as the trainer takes them; raises UserError for augmentations that there are not."""
+    def data_module(self) -> LightningDataModule:
+        """Create the data loaders; raises UserError for unknown augmentations."""
 
     @abstractmethod
-    def training(self) -> Training:
-        """The model as the trainer takes it."""
+    def training_module(self) -> TrainingModule:
+        """Create the Lightning module."""
 
     @abstractmethod
     def preprocessing(self) -> dict[str, Any]:
-        """What is done to images before the model sees them, as plain data."""
+        """Return the preprocessing of images as plain data."""
 
     def description(self) -> dict[str, Any]:
-        """What is stored beside the weights to build the model again."""
+        """Return what is stored with the weights to build the model again."""
         return {
             "task": self.config.task,
             "architecture": self.architecture,
@@ -70,57 +69,11 @@ class Plan(ABC):
         }
 
 
-def make_plan(config: TrainConfig, console: Console, stored_split: Path | None = None, resumed: bool = False) -> Plan:
-    """Open the data, build the model and choose what the user left open.
-
-    Args:
-        config: the options.
-        console: where to show progress.
-        stored_split: file of an earlier split to use instead of drawing one.
-        resumed: whether a training's own checkpoint will fill in the weights.
-
-    Raises:
-        UserError: data, model or weights that can't be opened or do not go together.
-    """
-    from transxnet.training.plan_classify import plan_classify
-    from transxnet.training.plan_dense import plan_detect, plan_segment
-
-    if not resumed:
-        check_names(config)  # before the data is read, which may take long
-    seed_everything(config.seed, verbose=False)
-    make: Any = {"classify": plan_classify, "detect": plan_detect, "segment": plan_segment}[config.task]
-    plan: Plan = make(config, console, stored_split, resumed)
-    held_out, count = len(plan.source.val), processes(config)
-    if held_out < count:  # a process without an image to evaluate would leave the others waiting
-        raise UserError(
-            f"{count} processes can't share {held_out} held-out images. Give fewer --devices or more held-out images."
-        )
-    return plan
-
-
-def check_names(config: TrainConfig) -> None:
-    """Raise UserError for a model, an optimiser or a checkpoint that there is not."""
-    check_name(config.model)
-    if own := name_options(config.model).keys() & {field.name for field in fields(config)}:
-        option = sorted(own)[0]
-        raise UserError(f"{config.model}: {option} is an option of the training. Give --{option} beside the name.")
-    optimizer, known = config.opt.lower().removeprefix("lookahead_"), [str(name) for name in list_optimizers()]
-    if optimizer not in known:
-        raise UserError(
-            f"timm has no optimiser {config.opt!r}.{nearest(optimizer, known)} "
-            "Accepted: adamw, sgd, lamb and others, all by timm.optim.list_optimizers()."
-        )
-    if config.checkpoint is not None and config.pretrained:
-        raise UserError("pretrained and checkpoint are both weights to start from; give one of them.")
-    if config.checkpoint is not None and not Path(config.checkpoint).exists():
-        raise UserError(f"there is no checkpoint {config.checkpoint}. Accepted: a run folder or a file of weights.")
-
-
 def checkpoint_gradients(network: nn.Module, config: TrainConfig) -> None:
-    """Let a network compute its activations again in the backward pass, if and where the options say so.
+    """Switch on gradient checkpointing as the options ask.
 
     Raises:
-        UserError: it can't.
+        UserError: the network does not support it.
     """
     if config.checkpointed_stages is not None:
         if not isinstance(network, FourStages):

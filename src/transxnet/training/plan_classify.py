@@ -1,4 +1,4 @@
-"""What it takes to train a classifier."""
+"""The plan of a classifier's training."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,9 @@ from transxnet.data.open_data import DataSource
 from transxnet.models.create import create_model_with, name_options, one_sentence_of_sizes, own_size, split_tag
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.runs.training_data import open_run_data
-from transxnet.training.batch_size import largest_batch
 from transxnet.training.classifier import Classifier
-from transxnet.training.defaults import Choices
-from transxnet.training.init_weights import start_from
+from transxnet.training.defaults import DefaultsResolver
+from transxnet.training.init_weights import load_initial_weights
 from transxnet.training.plan import DROP_PATH_RATE, Plan, checkpoint_gradients
 from transxnet.utils.errors import UserError
 
@@ -27,7 +26,7 @@ class ClassifyPlan(Plan):
     """A classifier's training.
 
     Attributes:
-        transforms: of images.
+        transforms: preprocessing of images.
     """
 
     config: ClassifyConfig
@@ -39,8 +38,8 @@ class ClassifyPlan(Plan):
         """The model's name alone."""
         return split_tag(self.config.model)[0]
 
-    def batches(self) -> ClassificationData:
-        """The images as the trainer takes them.
+    def data_module(self) -> ClassificationData:
+        """Create the data loaders.
 
         Raises:
             UserError: an augmentation policy that timm does not know.
@@ -72,8 +71,8 @@ class ClassifyPlan(Plan):
             config.seed,
         )
 
-    def training(self) -> Classifier:
-        """The classifier as the trainer takes it."""
+    def training_module(self) -> Classifier:
+        """Create the Lightning module."""
         return Classifier(self.model, len(self.source.class_names), self.config)
 
     def preprocessing(self) -> dict[str, Any]:
@@ -81,28 +80,26 @@ class ClassifyPlan(Plan):
         return self.transforms.to_dict()
 
 
-def plan_classify(config: ClassifyConfig, console: Console, stored_split: Path | None, resumed: bool) -> ClassifyPlan:
-    """The plan of a classifier's training; see :func:`~transxnet.training.plan.make_plan`."""
+def plan_classify(
+    defaults: DefaultsResolver[ClassifyConfig], console: Console, stored_split: Path | None, resumed: bool
+) -> ClassifyPlan:
+    """Plan the training of a classifier; see :func:`~transxnet.training.make_plan.make_plan`."""
+    config = defaults.config
     source = open_run_data(config, console, stored_split)
     model, granted, about_weights = _build(config, source, resumed)
-    choices = Choices(config)
     rate = granted.pop("drop_path_rate", 0.0)
-    choices.choose("drop_path_rate", rate, "the default" if rate else "the model has no stochastic depth")
+    defaults.resolve("drop_path_rate", rate, "the default" if rate else "the model has no stochastic depth")
     try:
         transforms = Preprocessing.of_model(model, granted.get("img_size") or _size(config, source), config.crop_pct)
     except ValueError as error:
         raise UserError(f"{error} Give another --crop_pct.") from error
     suits = "suits the sample" if source.img_size else "what the model was designed for"
-    choices.choose("img_size", transforms.img_size, suits)
-    choices.choose("crop_pct", transforms.crop_pct, "the model's own")
-    choices.choose("hflip", source.hflip, "the default" if source.hflip else "the sample must not be mirrored")
+    defaults.resolve("img_size", transforms.img_size, suits)
+    defaults.resolve("crop_pct", transforms.crop_pct, "the model's own")
+    defaults.resolve("hflip", source.hflip, "the default" if source.hflip else "the sample must not be mirrored")
     args = name_options(config.model) | granted
-
-    def plan(config: ClassifyConfig) -> ClassifyPlan:
-        return ClassifyPlan(config, source, model, args, choices.said, source.notes + about_weights, transforms)
-
-    choices.choose_common(len(source.train), lambda config, *sizes: largest_batch(plan(config), *sizes))
-    return plan(choices.config)
+    notes = source.notes + about_weights
+    return ClassifyPlan(defaults.config, defaults.hardware, source, model, args, defaults.choices, notes, transforms)
 
 
 def _build(config: ClassifyConfig, source: DataSource, resumed: bool) -> tuple[nn.Module, dict[str, Any], list[str]]:
@@ -120,7 +117,7 @@ def _build(config: ClassifyConfig, source: DataSource, resumed: bool) -> tuple[n
         given = ", ".join(f"{name} {value}" for name, value in {**options, "img_size": size}.items())
         raise UserError(f"{config.model} can't be made with {given}: {error}") from error
     _try(model, config.model, size)
-    notes = start_from(model, config.checkpoint) if config.checkpoint is not None and not resumed else []
+    notes = load_initial_weights(model, config.checkpoint) if config.checkpoint is not None and not resumed else []
     checkpoint_gradients(model, config)
     return model, granted, notes
 

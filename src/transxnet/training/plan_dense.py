@@ -1,4 +1,4 @@
-"""What it takes to train a detector or a segmenter."""
+"""The plans of a detector's and a segmenter's training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,10 +22,9 @@ from transxnet.heads import create_detector, create_segmenter
 from transxnet.heads.pyramid import NoStochasticDepth
 from transxnet.runs.task_configs import DetectConfig, SegmentConfig
 from transxnet.runs.training_data import open_run_data
-from transxnet.training.batch_size import largest_batch
-from transxnet.training.defaults import Choices
+from transxnet.training.defaults import DefaultsResolver
 from transxnet.training.detector import Detector
-from transxnet.training.init_weights import dense_start
+from transxnet.training.init_weights import initial_weight_arguments
 from transxnet.training.plan import DROP_PATH_RATE, Plan, checkpoint_gradients
 from transxnet.training.segmenter import Segmenter
 from transxnet.utils.errors import UserError
@@ -46,8 +45,8 @@ class DetectPlan(Plan):
     config: DetectConfig
     source: DataSource[DetectionSet]
 
-    def batches(self) -> DetectionData:
-        """The images as the trainer takes them."""
+    def data_module(self) -> DetectionData:
+        """Create the data loaders."""
         config, source = self.config, self.source
         assert isinstance(config.batch_size, int) and config.workers is not None and config.hflip is not None
         return DetectionData(
@@ -61,8 +60,8 @@ class DetectPlan(Plan):
             group_by_aspect=config.group_by_aspect,
         )
 
-    def training(self) -> Detector:
-        """The detector as the trainer takes it."""
+    def training_module(self) -> Detector:
+        """Create the Lightning module."""
         return Detector(self.model, self.config)  # type: ignore[arg-type]
 
     def preprocessing(self) -> dict[str, Any]:
@@ -77,8 +76,8 @@ class SegmentPlan(Plan):
     config: SegmentConfig
     source: DataSource[SegmentationSet]
 
-    def batches(self) -> SegmentationData:
-        """The photographs as the trainer takes them."""
+    def data_module(self) -> SegmentationData:
+        """Create the data loaders."""
         config = self.config
         assert isinstance(config.batch_size, int) and config.workers is not None
         assert config.crop is not None and config.hflip is not None and config.photometric is not None
@@ -100,8 +99,8 @@ class SegmentPlan(Plan):
             config.seed,
         )
 
-    def training(self) -> Segmenter:
-        """The segmenter as the trainer takes it."""
+    def training_module(self) -> Segmenter:
+        """Create the Lightning module."""
         return Segmenter(self.model, self.config)  # type: ignore[arg-type]
 
     def preprocessing(self) -> dict[str, Any]:
@@ -110,8 +109,11 @@ class SegmentPlan(Plan):
         return {"scale": list(evaluation_scale(self.config.crop))}
 
 
-def plan_detect(config: DetectConfig, console: Console, stored_split: Path | None, resumed: bool) -> DetectPlan:
-    """The plan of a detector's training; see :func:`~transxnet.training.plan.make_plan`."""
+def plan_detect(
+    defaults: DefaultsResolver[DetectConfig], console: Console, stored_split: Path | None, resumed: bool
+) -> DetectPlan:
+    """Plan the training of a detector; see :func:`~transxnet.training.make_plan.make_plan`."""
+    config = defaults.config
     source: DataSource[DetectionSet] = open_run_data(config, console, stored_split)
     notes = list(source.notes)
     train = source.train
@@ -119,18 +121,17 @@ def plan_detect(config: DetectConfig, console: Console, stored_split: Path | Non
         train = train.with_objects()
         notes.append(f"{len(source.train) - len(train):,} images without objects are left out of the training")
         source = _with_train(source, train)
-    choices = Choices(config)
     suits = "suits the sample" if source.img_size else "as published on COCO"
-    short = choices.choose("min_size", source.img_size or MIN_SIZE, suits)
-    choices.choose("max_size", round(short * MAX_SIZE / MIN_SIZE), "1333/800 of min_size, as published")
-    start = dense_start(config, resumed)
+    short = defaults.resolve("min_size", source.img_size or MIN_SIZE, suits)
+    defaults.resolve("max_size", round(short * MAX_SIZE / MIN_SIZE), "1333/800 of min_size, as published")
+    weights = initial_weight_arguments(config, resumed)
     if config.checkpoint is not None or config.pretrained:
-        normed = any(name.startswith(_NORM) for name in start.get("checkpoint", ()))
-        choices.choose("head_norm", normed, "as the checkpoint has it" if normed else "as published")
+        normed = any(name.startswith(_NORM) for name in weights.get("checkpoint", ()))
+        defaults.resolve("head_norm", normed, "as the checkpoint has it" if normed else "as published")
     else:
-        choices.choose("head_norm", True, "helps from scratch")
-    choices.choose("photometric", False, "as published on COCO")
-    choices.choose("hflip", source.hflip, "suits the data" if source.hflip else "the sample must not be mirrored")
+        defaults.resolve("head_norm", True, "helps from scratch")
+    defaults.resolve("photometric", False, "as published on COCO")
+    defaults.resolve("hflip", source.hflip, "suits the data" if source.hflip else "the sample must not be mirrored")
 
     def build(rate: float) -> nn.Module:
         return create_detector(
@@ -138,47 +139,39 @@ def plan_detect(config: DetectConfig, console: Console, stored_split: Path | Non
             config.model,
             len(source.class_names),
             drop_path_rate=rate,
-            min_size=choices.config.min_size or 0,
-            max_size=choices.config.max_size or 0,
-            head_norm=bool(choices.config.head_norm),
+            min_size=defaults.config.min_size or 0,
+            max_size=defaults.config.max_size or 0,
+            head_norm=bool(defaults.config.head_norm),
             box_batch_size_per_image=config.box_batch_size_per_image,
-            **start,
+            **weights,
         )
 
-    model = _with_stochastic_depth(build, choices)
+    model = _with_stochastic_depth(build, defaults)
     checkpoint_gradients(model.backbone.body, config)  # type: ignore[union-attr, arg-type]
-    args = {name: getattr(choices.config, name) for name in ("head", "min_size", "max_size", "head_norm")}
-
-    def plan(config: DetectConfig) -> DetectPlan:
-        return DetectPlan(config, source, model, args, choices.said, notes)
-
-    choices.choose_common(len(train), lambda config, *sizes: largest_batch(plan(config), *sizes))
-    return plan(choices.config)
+    args = {name: getattr(defaults.config, name) for name in ("head", "min_size", "max_size", "head_norm")}
+    return DetectPlan(defaults.config, defaults.hardware, source, model, args, defaults.choices, notes)
 
 
-def plan_segment(config: SegmentConfig, console: Console, stored_split: Path | None, resumed: bool) -> SegmentPlan:
-    """The plan of a segmenter's training; see :func:`~transxnet.training.plan.make_plan`."""
+def plan_segment(
+    defaults: DefaultsResolver[SegmentConfig], console: Console, stored_split: Path | None, resumed: bool
+) -> SegmentPlan:
+    """Plan the training of a segmenter; see :func:`~transxnet.training.make_plan.make_plan`."""
+    config = defaults.config
     source: DataSource[SegmentationSet] = open_run_data(config, console, stored_split)
     notes = list(source.notes)
-    choices = Choices(config)
     suits = "suits the sample" if source.img_size else "as published on ADE20K"
-    choices.choose("crop", source.img_size or CROP, suits)
-    choices.choose("photometric", True, "as published on ADE20K")
-    choices.choose("hflip", source.hflip, "suits the data" if source.hflip else "the sample must not be mirrored")
+    defaults.resolve("crop", source.img_size or CROP, suits)
+    defaults.resolve("photometric", True, "as published on ADE20K")
+    defaults.resolve("hflip", source.hflip, "suits the data" if source.hflip else "the sample must not be mirrored")
 
-    start = dense_start(config, resumed)
+    weights = initial_weight_arguments(config, resumed)
 
     def build(rate: float) -> nn.Module:
-        return create_segmenter(config.model, len(source.class_names), drop_path_rate=rate, **start)
+        return create_segmenter(config.model, len(source.class_names), drop_path_rate=rate, **weights)
 
-    model = _with_stochastic_depth(build, choices)
+    model = _with_stochastic_depth(build, defaults)
     checkpoint_gradients(model.backbone.body, config)  # type: ignore[union-attr, arg-type]
-
-    def plan(config: SegmentConfig) -> SegmentPlan:
-        return SegmentPlan(config, source, model, {}, choices.said, notes)
-
-    choices.choose_common(len(source.train), lambda config, *sizes: largest_batch(plan(config), *sizes))
-    return plan(choices.config)
+    return SegmentPlan(defaults.config, defaults.hardware, source, model, {}, defaults.choices, notes)
 
 
 def _with_train(source: DataSource[DetectionSet], train: DetectionSet) -> DataSource[DetectionSet]:
@@ -187,15 +180,15 @@ def _with_train(source: DataSource[DetectionSet], train: DetectionSet) -> DataSo
     return replace(source, train=train)
 
 
-def _with_stochastic_depth(build: Callable[[float], M], choices: Choices) -> M:
-    """The model with the rate that was asked for, or with the usual one if it has stochastic depth at all."""
-    given = choices.config.drop_path_rate
+def _with_stochastic_depth(build: Callable[[float], M], defaults: DefaultsResolver[Any]) -> M:
+    """Build the model with the given rate, or with the default if it has stochastic depth."""
+    given = defaults.config.drop_path_rate
     if given is not None:
         return build(given)
     try:
         model = build(DROP_PATH_RATE)
     except NoStochasticDepth:
-        choices.choose("drop_path_rate", 0.0, "the model has no stochastic depth")
+        defaults.resolve("drop_path_rate", 0.0, "the model has no stochastic depth")
         return build(0.0)
-    choices.choose("drop_path_rate", DROP_PATH_RATE, "the default")
+    defaults.resolve("drop_path_rate", DROP_PATH_RATE, "the default")
     return model

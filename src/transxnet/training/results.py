@@ -1,4 +1,4 @@
-"""What a finished training leaves: its weights, figures, predictions and report."""
+"""The results of a finished training: weights, metrics, predictions and report."""
 
 import csv
 import io
@@ -29,20 +29,20 @@ from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import TrainedModel, load_trained
 from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import ClassifyConfig, DetectConfig, SegmentConfig
-from transxnet.training.checkpoint_files import read_whole
-from transxnet.training.init_weights import kept_weights
-from transxnet.training.lightning_module import Training
+from transxnet.training.checkpoint_files import read_verified
+from transxnet.training.init_weights import model_weights
+from transxnet.training.lightning_module import TrainingModule
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import write_whole
-from transxnet.utils.progress import progress_bar
+from transxnet.utils.files import write_atomic
+from transxnet.utils.progress import PLAIN, progress_bar
 
 
-def chosen_weights(run: Run, training: Training) -> dict[str, Tensor]:
-    """The weights of the best or the last epoch, averaged where an average was kept."""
-    if training.config.select == "last":
-        return training.best_weights.state_dict()
+def select_weights(run: Run, module: TrainingModule) -> dict[str, Tensor]:
+    """Select the weights of the best or the last epoch, averaged if an average is kept."""
+    if module.config.select == "last":
+        return module.best_weights.state_dict()
     try:
-        return kept_weights(read_whole(run.best_checkpoint)["state_dict"])
+        return model_weights(read_verified(run.best_checkpoint)["state_dict"])
     except UserError as error:
         raise UserError(
             f"the best epoch's weights are lost: {error} To take the last epoch's, set select to last in "
@@ -59,7 +59,9 @@ def write_results(
     with progress_bar(console, "evaluating", len(source.val)) as advance:
         evaluation = judge(trained, source.val, config.batch_size, config.workers, progress=advance)
     figures = evaluation.metrics()
-    write_whole(run.results_file, json.dumps({"images": len(evaluation), "select": config.select, **figures}, indent=2))
+    write_atomic(
+        run.results_file, json.dumps({"images": len(evaluation), "select": config.select, **figures}, indent=2)
+    )
     write_predictions(run, evaluation)
     stored = run.read_environment()
     report = Report(
@@ -70,11 +72,11 @@ def write_results(
         choices=stored["choices"],
         history=history,
         evaluation=evaluation,
-        image=_picture_by_order(source.val),
-        explain=_reasons_by_order(trained, source.val),
+        image=_image_getter(source.val),
+        explain=_gradcam_getter(trained, source.val),
         model={
             "Model": config.model,
-            **_cost_in_words(*cost(config, trained.model, len(source.class_names))),
+            **_format_cost(*cost(config, trained.model, len(source.class_names))),
             "Training images": f"{len(source.train):,}",
             "Held-out images": f"{len(source.val):,}",
             "Weights kept": f"{config.select} epoch" + (", averaged" if config.ema_decay else ""),
@@ -82,9 +84,7 @@ def write_results(
     )
     write_report(report, run.report_file)
     show_figures(console, figures, len(evaluation))
-    console.print(
-        f"run folder  {run.path}\nreport      {run.report_file}", highlight=False, markup=False, soft_wrap=True
-    )
+    console.print(f"run folder  {run.path}\nreport      {run.report_file}", **PLAIN)
 
 
 def write_predictions(run: Run, evaluation: AnyEvaluation) -> None:
@@ -104,7 +104,7 @@ def write_predictions(run: Run, evaluation: AnyEvaluation) -> None:
             for i, found in enumerate(evaluation.found)
             for result in coco_results(found, images.image_id(i), list(ids))
         ]
-        write_whole(run.detections_file, json.dumps(results))
+        write_atomic(run.detections_file, json.dumps(results))
     else:
         assert isinstance(evaluation, SegmentationEvaluation)
         text = io.StringIO()
@@ -112,7 +112,7 @@ def write_predictions(run: Run, evaluation: AnyEvaluation) -> None:
         writer.writerow(["name", "miou"])
         for name, quality in zip(evaluation.images.own_names, evaluation.quality, strict=True):
             writer.writerow([name, "" if math.isnan(quality) else f"{quality:.6f}"])
-        write_whole(run.predictions_file, text.getvalue())
+        write_atomic(run.predictions_file, text.getvalue())
 
 
 def cost(config: TrainConfig, model: Any, classes: int) -> tuple[int, int, tuple[int, int]]:
@@ -132,15 +132,15 @@ def cost(config: TrainConfig, model: Any, classes: int) -> tuple[int, int, tuple
     return sum(parameter.numel() for parameter in model.parameters()), facts.multiply_adds, size
 
 
-def _cost_in_words(parameters: int, multiply_adds: int, size: tuple[int, int]) -> dict[str, str]:
+def _format_cost(parameters: int, multiply_adds: int, size: tuple[int, int]) -> dict[str, str]:
     return {
         "Parameters": f"{parameters / 1e6:.2f} M",
         "Multiply-adds": f"{multiply_adds / 1e9:.2f} G at {size[0]}x{size[1]}",
     }
 
 
-def _picture_by_order(images: Any) -> Callable[[int], Any]:
-    def picture(index: int) -> Any:
+def _image_getter(images: Any) -> Callable[[int], Any]:
+    def get_image(index: int) -> Any:
         if not isinstance(images, ClassificationSet):
             raise OSError("a stream does not keep its images")
         try:
@@ -148,21 +148,21 @@ def _picture_by_order(images: Any) -> Callable[[int], Any]:
         except UnreadableImage as error:
             raise OSError(str(error)) from error
 
-    return picture
+    return get_image
 
 
-def _reasons_by_order(trained: TrainedModel, images: Any) -> Callable[[int], Any]:
+def _gradcam_getter(trained: TrainedModel, images: Any) -> Callable[[int], Any]:
     """Grad-CAM of an image's answer at the last stage and, where there are some, in the last D-Mixer's branches."""
-    picture = _picture_by_order(images)
+    get_image = _image_getter(images)
 
-    def reasons(index: int) -> list[tuple[str, Image.Image]]:
-        seen = picture(index)
+    def get_panels(index: int) -> list[tuple[str, Image.Image]]:
+        image = get_image(index)
         parts = {name: part for name, part in named_parts(trained.model).items() if name in MIXER_PARTS}
-        found = explain_image(trained, seen, parts={"last": find_part(trained.model), **parts})
+        found = explain_image(trained, image, parts={"last": find_part(trained.model), **parts})
         panels = [("picture", Image.fromarray(found.image))]
         for name, heat in found.maps.items():
             caption = found.titles[name] + ("" if heat.any() else ": nothing")
             panels.append((caption, Image.fromarray(overlay(found.image, heat))))
         return panels
 
-    return reasons
+    return get_panels

@@ -14,10 +14,10 @@ from transxnet.heads import SemanticFPN
 from transxnet.heads.semantic_fpn import logits_at_size
 from transxnet.metrics.segmentation import segmentation_figures
 from transxnet.runs.task_configs import SegmentConfig
-from transxnet.training.lightning_module import Training
+from transxnet.training.lightning_module import TrainingModule
 
 
-class Segmenter(Training):
+class Segmenter(TrainingModule):
     """A segmenter in training.
 
     Args:

@@ -29,23 +29,23 @@ class SyncedBatchNorm(_BatchNorm):
 
     def __init__(self, norm: _BatchNorm):
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-        _hand_over(norm, self)
+        _share_tensors(norm, self)
         self.drop, self.act = getattr(norm, "drop", nn.Identity()), getattr(norm, "act", nn.Identity())
-        self.stood_for = [norm]  # in a list, so that it is no part of the module tree
+        self.original = [norm]  # in a list, so that it is no part of the module tree
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise; in evaluation as every BatchNorm does."""
         if not self.training:
             return self.act(self.drop(super().forward(input)))
-        mean, var, count = _pooled_moments(input)
+        mean, var, count = _global_moments(input)
         if count < 2:
             raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.shape}")
-        self._follow(mean, var * (count / (count - 1)))
-        return self.act(self.drop(_Normalise.apply(input, self.weight, self.bias, mean, var, self.eps, count)))
+        self._update_running_stats(mean, var * (count / (count - 1)))
+        return self.act(self.drop(_Normalize.apply(input, self.weight, self.bias, mean, var, self.eps, count)))
 
     @torch.no_grad()
-    def _follow(self, mean: Tensor, unbiased: Tensor) -> None:
-        """Let the running statistics follow those of the batch."""
+    def _update_running_stats(self, mean: Tensor, unbiased: Tensor) -> None:
+        """Update the running statistics with those of the batch."""
         if self.running_mean is None or self.running_var is None:
             return
         momentum = self.momentum
@@ -60,18 +60,18 @@ class SyncedBatchNorm(_BatchNorm):
         pass
 
 
-def _hand_over(norm: _BatchNorm, other: _BatchNorm) -> None:
-    """Let another BatchNorm have this one's tensors."""
+def _share_tensors(norm: _BatchNorm, other: _BatchNorm) -> None:
+    """Share parameters and buffers with another BatchNorm."""
     for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
         setattr(other, name, getattr(norm, name))
     other.train(norm.training)
 
 
 @torch.no_grad()
-def _pooled_moments(x: Tensor) -> tuple[Tensor, Tensor, float]:
+def _global_moments(x: Tensor) -> tuple[Tensor, Tensor, float]:
     """Mean (C,) and biased variance (C,) over all processes, in float64, and the number of values a channel."""
     dims = [d for d in range(x.dim()) if d != 1]
-    var, mean = (m.double() for m in torch.var_mean(_wide(x), dims, correction=0))
+    var, mean = (m.double() for m in torch.var_mean(_to_float(x), dims, correction=0))
     count = x.new_full((1,), x.numel() // x.shape[1], dtype=torch.float64)
     sums = torch.cat([count, count * mean, count * (var + mean**2)])
     if dist.is_initialized():
@@ -80,7 +80,7 @@ def _pooled_moments(x: Tensor) -> tuple[Tensor, Tensor, float]:
     return mean, (square - mean**2).clamp_(min=0), float(sums[0])
 
 
-class _Normalise(torch.autograd.Function):
+class _Normalize(torch.autograd.Function):
     """``(x - mean) / sqrt(var + eps) * weight + bias``, mean and var being those of all processes' x.
 
     With u the normalised x and g the gradient of the output times the weight, the gradient of x is
@@ -91,7 +91,7 @@ class _Normalise(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, eps: float, n: float
     ) -> Tensor:
-        wide = _wide(x)
+        wide = _to_float(x)
         shape = [1, -1] + [1] * (x.dim() - 2)
         inverse = (var + eps).rsqrt().to(wide.dtype).reshape(shape)
         mean = mean.to(wide.dtype).reshape(shape)
@@ -107,8 +107,8 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, weight, mean, inverse = ctx.saved_tensors
         dims = [d for d in range(x.dim()) if d != 1]
-        g = _wide(grad)
-        u = (_wide(x) - mean) * inverse
+        g = _to_float(grad)
+        u = (_to_float(x) - mean) * inverse
         own = torch.cat([g.sum(dims), (g * u).sum(dims)])  # the gradients of bias and weight, which DDP averages
         pooled = own.to(torch.float64, copy=True)
         if dist.is_initialized():
@@ -122,7 +122,7 @@ class _Normalise(torch.autograd.Function):
         return dx.to(x.dtype), dw.to(weight.dtype), db.to(weight.dtype), None, None, None, None
 
 
-def _wide(x: Tensor) -> Tensor:
+def _to_float(x: Tensor) -> Tensor:
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
@@ -140,20 +140,20 @@ class BatchNormSync(LayerSync):
         """The network with other BatchNorms, which share its tensors."""
         if self.gpu:
             return convert_sync_batchnorm(model)  # timm's, which knows its own BatchNorms with an activation
-        return _replaced(model, lambda m: SyncedBatchNorm(_known(m)) if isinstance(m, _BatchNorm) else m)
+        return _convert(model, lambda m: SyncedBatchNorm(_check_supported(m)) if isinstance(m, _BatchNorm) else m)
 
     def revert(self, model: nn.Module) -> nn.Module:
         """Nothing on GPUs, where evaluation takes the same form; on CPUs the BatchNorms that were there before."""
-        return _replaced(model, lambda m: _plain(m) if isinstance(m, SyncedBatchNorm) else m)
+        return _convert(model, lambda m: _restore_original(m) if isinstance(m, SyncedBatchNorm) else m)
 
 
-def _plain(synced: SyncedBatchNorm) -> _BatchNorm:
-    norm = synced.stood_for[0]
-    _hand_over(synced, norm)
+def _restore_original(synced: SyncedBatchNorm) -> _BatchNorm:
+    norm = synced.original[0]
+    _share_tensors(synced, norm)
     return norm
 
 
-def _known(norm: _BatchNorm) -> _BatchNorm:
+def _check_supported(norm: _BatchNorm) -> _BatchNorm:
     if type(norm) not in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNormAct2d):
         raise UserError(
             f"several processes can't share the statistics of a {type(norm).__name__}. Accepted: BatchNorm1d to 3d and "
@@ -162,13 +162,13 @@ def _known(norm: _BatchNorm) -> _BatchNorm:
     return norm
 
 
-def _replaced(module: nn.Module, other: Callable[[nn.Module], nn.Module]) -> nn.Module:
-    """The module with what ``other`` says in place of each of its parts."""
+def _convert(module: nn.Module, other: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    """Replace each submodule by what ``other`` returns for it."""
     made = other(module)
     if made is not module:
         return made
     for name, child in list(module.named_children()):
-        new = _replaced(child, other)
+        new = _convert(child, other)
         if new is not child:
             setattr(module, name, new)
     return module

@@ -8,7 +8,7 @@ import pytest
 from tests.helpers.shards import write_shard
 from transxnet.data.reading.image_search import ImageList, find_images, find_locations, sorted_on_disk
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import CannotWrite
+from transxnet.utils.files import WriteError
 
 
 def test_shards_folders_and_files_go_together(tmp_path, monkeypatch):
@@ -80,7 +80,7 @@ def test_hidden_files_and_folders_are_left_out_of_a_folder_unless_they_are_named
 
 def test_a_disk_without_room_for_the_list_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    with pytest.raises(CannotWrite, match=r"cannot write .*gone: No such file or directory"):
+    with pytest.raises(WriteError, match=r"cannot write .*gone: No such file or directory"):
         ImageList([tmp_path])
 
 

@@ -16,7 +16,7 @@ from braceexpand import braceexpand
 from transxnet.data.reading.file_search import glob_files, walk_images
 from transxnet.data.reading.tar_shards import ImageLocation, is_shard, shard_images
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import CannotWrite, why_not
+from transxnet.utils.files import WriteError, describe_write_error
 
 ACCEPTED = "Accepted: image files, folders, globs, and WebDataset shards (.tar, shard-{0000..0009}.tar)."
 
@@ -109,7 +109,7 @@ class ImageList:
                     file.write(location.to_line())
                     self._count += 1
         except OSError as error:
-            raise CannotWrite(why_not(Path(tempfile.gettempdir()), error)) from error
+            raise WriteError(describe_write_error(Path(tempfile.gettempdir()), error)) from error
 
     def __len__(self) -> int:
         return self._count

@@ -14,7 +14,7 @@ from PIL import Image
 from transxnet.data.reading.masks import encode_mask, mask_box
 from transxnet.data.samples.scene_drawing import Digits, Scene, draw_scene
 from transxnet.utils.errors import UserError, check_at_least
-from transxnet.utils.files import write_whole
+from transxnet.utils.files import write_atomic
 
 VERSION = 1
 """Of what is drawn: another version has another folder."""
@@ -78,8 +78,8 @@ def scenes(folder: str | Path | None = None, *, train: int = 2400, val: int = 15
                 for i in range(count)
             )
             _write_part(temporary, part, drawn)
-        write_whole(temporary / "classes.txt", "\n".join(("background", *CLASSES)) + "\n")
-        write_whole(temporary / "LICENCE.txt", LICENCE + "\n")
+        write_atomic(temporary / "classes.txt", "\n".join(("background", *CLASSES)) + "\n")
+        write_atomic(temporary / "LICENCE.txt", LICENCE + "\n")
         _publish(temporary, root)
     except OSError as error:
         raise UserError(
@@ -114,7 +114,7 @@ def _write_part(root: Path, part: str, drawn: Iterator[Scene]) -> None:
         annotations=annotations,
         categories=categories,
     )
-    write_whole(root / "annotations" / f"instances_{part}.json", json.dumps(content))
+    write_atomic(root / "annotations" / f"instances_{part}.json", json.dumps(content))
 
 
 def _annotations(scene: Scene, image_id: int, first_id: int) -> Iterator[dict[str, Any]]:

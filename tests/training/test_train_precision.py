@@ -1,4 +1,4 @@
-"""Mixed precision on the CPU: what is narrow and what stays wide."""
+"""Mixed precision on the CPU: what is computed in half precision, and what in single."""
 
 import math
 
@@ -16,11 +16,13 @@ from transxnet.training.lightning_module import NonFiniteLoss
 from transxnet.training.train import train
 
 HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+
+
 NETWORK = {**QUICK, "model": "transxnet_n", "batch_size": 16, "epochs": 1}
 
 
 @HALVES
-def test_attention_with_logits_beyond_the_type_is_that_of_the_greatest(dtype):
+def test_attention_with_overflowing_logits_takes_the_greatest(dtype):
     """Logits of +-1.4 million overflow float16; each query then sees the one key that is like it."""
     q = torch.eye(16)[None, None].to(dtype) * 60000
     v = torch.randn(1, 1, 16, 16).to(dtype)
@@ -30,7 +32,7 @@ def test_attention_with_logits_beyond_the_type_is_that_of_the_greatest(dtype):
 
 
 @HALVES
-def test_attention_of_moderate_logits_is_that_of_float64_to_the_type_s_rounding(dtype):
+def test_attention_of_moderate_logits_equals_float64(dtype):
     torch.manual_seed(0)
     q, k, v = (torch.randn(1, 2, 9, 8).to(dtype) * s for s in (8, 8, 1))
     bias = torch.randn(1, 2, 9, 9)
@@ -42,7 +44,7 @@ def test_attention_of_moderate_logits_is_that_of_float64_to_the_type_s_rounding(
 
 
 @HALVES
-def test_the_statistics_of_norms_stay_wide(dtype):
+def test_norm_statistics_are_computed_in_single_precision(dtype):
     """65,504 is the largest float16: the sums and squares of these values are far beyond it."""
     x = torch.randn(4, 8, 32, 32, dtype=torch.float64) * 200 + 300
     narrow = x.to(dtype)
@@ -56,7 +58,7 @@ def test_the_statistics_of_norms_stay_wide(dtype):
 
 
 @HALVES
-def test_the_shares_of_idconv_add_up_to_one(dtype):
+def test_idconv_attention_sums_to_one(dtype):
     conv = IDConv(16).train()
     with torch.no_grad():
         conv.expand.weight.mul_(1e4)
@@ -80,7 +82,7 @@ def backward(images: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, nn
 
 @DTYPES
 @pytest.mark.parametrize("value", [0.0, -2.1], ids=["grey", "black"])
-def test_a_constant_image_among_others_gives_numbers_and_gradients(dtype, value):
+def test_constant_image_in_a_batch_gives_finite_gradients(dtype, value):
     images = torch.randn(6, 3, 32, 32)
     images[0] = value  # of normalised values
     logits, model = backward(images, dtype)
@@ -89,7 +91,7 @@ def test_a_constant_image_among_others_gives_numbers_and_gradients(dtype, value)
     assert all(buffer.isfinite().all() for buffer in model.buffers())
 
 
-def test_a_batch_of_nothing_but_one_colour_gives_numbers_but_no_gradient():
+def test_batch_of_one_color_gives_finite_logits_only():
     """Each BatchNorm divides by the square root of its epsilon, 1/316, and a hundred of them stand in a row."""
     logits, model = backward(torch.full((6, 3, 32, 32), -2.1), torch.float32)
     assert logits.isfinite().all()
@@ -98,7 +100,7 @@ def test_a_batch_of_nothing_but_one_colour_gives_numbers_but_no_gradient():
     assert model.eval()(torch.zeros(1, 3, 32, 32)).isfinite().all()
 
 
-def test_black_photographs_are_counted_and_change_nothing(tmp_path, quiet):
+def test_black_images_make_no_update(tmp_path, quiet):
     for name in ("cat", "dog"):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for i in range(10):
@@ -108,7 +110,7 @@ def test_black_photographs_are_counted_and_change_nothing(tmp_path, quiet):
         train(tmp_path / "photos", out=tmp_path / "run", console=quiet, **options)
 
 
-def test_bfloat16_trains_without_a_scaler_on_the_cpu(photos, tmp_path, quiet):
+def test_bfloat16_trains_without_scaler_on_cpu(photos, tmp_path, quiet):
     run = train(photos, out=tmp_path / "run", precision="bf16-mixed", lr=1e-3, console=quiet, **NETWORK)
     assert run.read_metrics()[0]["skipped"] == 0
     wide_and_finite(run)
@@ -116,7 +118,7 @@ def test_bfloat16_trains_without_a_scaler_on_the_cpu(photos, tmp_path, quiet):
 
 
 @pytest.mark.parametrize("model", ["test_resnet", pytest.param("transxnet_n", marks=pytest.mark.long)])
-def test_float16_trains_with_a_scaler_on_the_cpu_which_finds_its_factor_and_keeps_it(photos, tmp_path, quiet, model):
+def test_float16_trains_with_scaler_on_cpu(photos, tmp_path, quiet, model):
     """Slow: most CPUs have no arithmetic for it."""
     options = {**NETWORK, "model": model, "epochs": 2, "batch_size": 8}
     run = train(photos, out=tmp_path / "run", precision="16-mixed", lr=1e-3, console=quiet, **options)
@@ -133,7 +135,7 @@ def wide_and_finite(run) -> None:
         assert tensor.isfinite().all()
 
 
-def test_a_batch_of_one_is_refused_where_a_norm_would_have_a_single_value():
+def test_batch_of_one_is_refused_by_batchnorm_at_1x1():
     """At 1x1 the variance over one image is zero, whatever it shows; PyTorch refuses, and so do we."""
     model = transxnet.create_model("transxnet_n", num_classes=3, img_size=32).train()
     with pytest.raises(ValueError, match="Expected more than 1 value per channel when training"):

@@ -1,12 +1,17 @@
+"""Interrupted trainings resume as if nothing had happened."""
+
 import shutil
 import signal
 
 import pytest
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
 from safetensors.torch import load_file
 
 from tests.helpers.class_folders import QUICK, write_photos
+from tests.helpers.dense_data import DETECT, SEGMENT, write_coco_squares
 from transxnet.runs.run_folder import Run
+from transxnet.training import train as training
 from transxnet.training.callbacks import GracefulStop
 from transxnet.training.train import train
 from transxnet.utils.errors import Interrupted, UserError
@@ -16,7 +21,20 @@ RANDOM = dict(
     ema_decay=0.9, select="last",
 )  # fmt: skip
 RANDOM["epochs"] = 3
+
+
 KINDS = {"plain": {}, "accumulating": {"accumulate": 2}, "without average": {"ema_decay": 0.0, "select": "best"}}
+
+
+DENSE_RANDOM = dict(lr=1e-3, ema_decay=0.9, vflip=0.5, photometric=True, epochs=3)
+
+
+DENSE_KINDS = {
+    "retinanet": {**DETECT, **DENSE_RANDOM, "min_size": 32, "drop_path_rate": 0.2, "val_every": 2},
+    "segment": {**SEGMENT, **DENSE_RANDOM, "crop": 32, "accumulate": 2, "select": "last"},
+    "our network": {**SEGMENT, **DENSE_RANDOM, "model": "transxnet_n", "crop": 32, "drop_path_rate": 0.2},
+    "maskrcnn": {**DETECT, **DENSE_RANDOM, "min_size": 32, "head": "maskrcnn"},
+}
 
 
 @pytest.fixture(scope="module", params=list(KINDS))
@@ -24,6 +42,17 @@ def whole(request, photos, tmp_path_factory, quiet) -> Run:
     """A run that nothing interrupted."""
     out = tmp_path_factory.mktemp("whole") / "run"
     return train(photos, out=out, console=quiet, **{**RANDOM, **KINDS[request.param]})
+
+
+@pytest.fixture(
+    scope="module",
+    params=["retinanet", "segment", *(pytest.param(name, marks=pytest.mark.long) for name in list(DENSE_KINDS)[2:])],
+)
+def dense_whole(request, squares, maps, tmp_path_factory, quiet) -> Run:
+    """A run that nothing interrupted."""
+    options = DENSE_KINDS[request.param]
+    data = maps if options["task"] == "segment" else squares
+    return train(data, out=tmp_path_factory.mktemp("whole") / "run", console=quiet, **options)
 
 
 @pytest.fixture
@@ -51,16 +80,20 @@ def same(one: Run, other: Run) -> None:
     mine, theirs = load_file(one.weights_file), load_file(other.weights_file)
     assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
     rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in run.read_metrics()] for run in (one, other)]
+    assert len(rows[0]) == len(rows[1])
     for mine, theirs in zip(*rows, strict=True):
-        assert mine == pytest.approx(theirs, abs=1e-6)  # the mean loss is stored in single precision
+        assert mine == pytest.approx(theirs, abs=1e-6)  # the mean losses are stored in single precision
     assert one.results_file.read_text() == other.results_file.read_text()
-    assert one.predictions_file.read_text() == other.predictions_file.read_text()
+    for name in ("detections_file", "predictions_file"):
+        mine, theirs = getattr(one, name), getattr(other, name)
+        assert mine.is_file() == theirs.is_file()
+        assert not mine.is_file() or mine.read_text() == theirs.read_text()
 
 
 @pytest.mark.parametrize(
     "where", [{"step": 0}, {"step": 4}, {"step": 5}, {"step": 7}, {"epoch": 0}, {"epoch": 1}, {"step": 11}], ids=str
 )
-def test_a_resumed_run_is_bitwise_the_uninterrupted_one(whole, photos, tmp_path, quiet, ask, where):
+def test_resumed_run_equals_the_uninterrupted_one(whole, photos, tmp_path, quiet, ask, where):
     config = whole.read_config().to_dict()
     options = {name: value for name, value in config.items() if name not in ("data", "out")}
     ask(**where)
@@ -76,7 +109,7 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(whole, photos, tmp_path,
     same(run, whole)
 
 
-def test_a_run_can_be_interrupted_again_and_again(photos, tmp_path, quiet, ask):
+def test_run_interrupted_repeatedly_equals_the_whole_one(photos, tmp_path, quiet, ask):
     whole = train(photos, out=tmp_path / "whole", console=quiet, **RANDOM)
     ask(step=1)
     with pytest.raises(Interrupted):
@@ -89,7 +122,7 @@ def test_a_run_can_be_interrupted_again_and_again(photos, tmp_path, quiet, ask):
     same(train(resume=tmp_path / "run", console=quiet), whole)
 
 
-def test_who_took_the_signals_before_takes_them_after(photos, tmp_path, quiet, ask):
+def test_signal_handlers_are_restored(photos, tmp_path, quiet, ask):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     train(photos, out=tmp_path / "whole", console=quiet, **QUICK)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
@@ -99,7 +132,7 @@ def test_who_took_the_signals_before_takes_them_after(photos, tmp_path, quiet, a
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_our_network_goes_on_as_if_nothing_had_been(photos, tmp_path, quiet, ask):
+def test_resumed_transxnet_equals_the_uninterrupted_one(photos, tmp_path, quiet, ask):
     options = {**RANDOM, "model": "transxnet_n", "epochs": 2, "batch_size": 16}
     whole = train(photos, out=tmp_path / "whole", console=quiet, **options)
     ask(step=2)
@@ -109,13 +142,13 @@ def test_our_network_goes_on_as_if_nothing_had_been(photos, tmp_path, quiet, ask
     same(train(resume=tmp_path / "run", console=quiet), whole)
 
 
-def test_the_order_of_the_images_does_not_depend_on_the_workers(photos, tmp_path, quiet):
+def test_training_does_not_depend_on_the_workers(photos, tmp_path, quiet):
     one = train(photos, out=tmp_path / "one", console=quiet, **RANDOM)
     other = train(photos, out=tmp_path / "other", console=quiet, **{**RANDOM, "workers": 2})
     same(one, other)
 
 
-def test_resuming_a_finished_run_writes_its_results_again(photos_run, tmp_path, quiet):
+def test_resuming_a_finished_run_rewrites_its_results(photos_run, tmp_path, quiet):
     run = Run(shutil.copytree(photos_run.path, tmp_path / "run"))
     for path in (run.results_file, run.report_file, run.predictions_file, run.weights_file, run.model_file):
         path.unlink()
@@ -124,7 +157,7 @@ def test_resuming_a_finished_run_writes_its_results_again(photos_run, tmp_path, 
     assert run.metrics_file.read_bytes() == photos_run.metrics_file.read_bytes()
 
 
-def test_a_run_without_a_checkpoint_starts_from_the_beginning(photos_run, tmp_path, console):
+def test_run_without_checkpoint_starts_over(photos_run, tmp_path, console):
     run = Run(shutil.copytree(photos_run.path, tmp_path / "run"))
     for path in run.path.iterdir():
         if path.name not in ("config.yaml", "environment.json", "split.csv", "tensorboard"):
@@ -134,7 +167,7 @@ def test_a_run_without_a_checkpoint_starts_from_the_beginning(photos_run, tmp_pa
 
 
 @pytest.mark.parametrize("select", ["best", "last"])
-def test_a_run_that_was_moved_or_is_resumed_from_elsewhere_goes_on(tmp_path, quiet, monkeypatch, ask, select):
+def test_moved_run_resumes(tmp_path, quiet, monkeypatch, ask, select):
     options = {**RANDOM, "select": select, "epochs": 5}
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -150,7 +183,7 @@ def test_a_run_that_was_moved_or_is_resumed_from_elsewhere_goes_on(tmp_path, qui
     assert not (tmp_path / "run").exists()
 
 
-def test_the_weights_to_start_from_are_not_needed_again(photos, photos_run, tmp_path, quiet, ask):
+def test_initial_weights_are_not_needed_to_resume(photos, photos_run, tmp_path, quiet, ask):
     shutil.copy(photos_run.weights_file, tmp_path / "start.safetensors")
     ask(step=2)
     with pytest.raises(Interrupted):
@@ -160,35 +193,81 @@ def test_the_weights_to_start_from_are_not_needed_again(photos, photos_run, tmp_
     assert train(resume=tmp_path / "run", console=quiet).report_file.is_file()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "foreign", "other classes", "no state"])
-def test_a_damaged_checkpoint_is_said(photos_run, digits_run, tmp_path, quiet, damage):
-    run = Run(shutil.copytree(photos_run.path, tmp_path / "run"))
-    whole = run.last_checkpoint.read_bytes()
-    if damage == "truncated":
-        run.last_checkpoint.write_bytes(whole[: len(whole) // 2])
-    if damage == "foreign":
-        run.last_checkpoint.write_bytes(b"GIF89a" * 100)
-    if damage == "other classes":
-        shutil.copy(digits_run.last_checkpoint, run.last_checkpoint)
-    if damage == "no state":
-        content = torch.load(run.last_checkpoint, weights_only=True)
-        del content["loops"]
-        torch.save(content, run.last_checkpoint)
-    with pytest.raises(UserError, match=r"last\.ckpt can't be gone on with.* remove it and give --resume"):
-        train(resume=run.path, console=quiet)
-    assert run.results_file.is_file()
-
-
-def test_resuming_takes_no_other_option_and_only_a_run(photos, photos_run, tmp_path, quiet):
+def test_resume_refuses_other_options_and_folders(photos, photos_run, tmp_path, quiet):
     with pytest.raises(UserError, match=r"give no other option beside it"):
         train(resume=photos_run.path, epochs=5, console=quiet)
     with pytest.raises(UserError, match=r"is not a run folder: it has no config.yaml"):
         train(resume=tmp_path, console=quiet)
 
 
-def test_images_that_are_gone_are_named(tmp_path, quiet):
+def test_missing_images_are_named(tmp_path, quiet):
     data = write_photos(tmp_path / "photos", 8)
     run = train(data, out=tmp_path / "run", console=quiet, **{**QUICK, "epochs": 1})
     (data / "red" / "003.png").unlink()
     with pytest.raises(UserError, match=r"1 images of the stored split .* are gone, red/003.png first"):
         train(resume=run.path, console=quiet)
+
+
+@pytest.mark.parametrize("where", [{"step": 1}, {"step": 4}, {"epoch": 1}], ids=str)
+def test_resumed_dense_run_equals_the_uninterrupted_one(dense_whole, tmp_path, quiet, ask, where):
+    config = dense_whole.read_config().to_dict()
+    options = {name: value for name, value in config.items() if name != "out"}
+    ask(**where)
+    with pytest.raises(Interrupted, match=r"saved in .*last.ckpt. Go on with: transxnet train --resume"):
+        train(out=tmp_path / "run", console=quiet, **options)
+    ask()
+    run = Run(tmp_path / "run")
+    assert not run.results_file.exists()
+    steps = 3 * (where["epoch"] + 1) if "epoch" in where else where["step"] + 1
+    saved = torch.load(run.last_checkpoint, weights_only=True)["global_step"]
+    assert saved == (steps if options["accumulate"] == 1 else [0, 1, 1, 2, 3, 3, 4][steps])
+    train(resume=run.path, console=quiet)
+    same(run, dense_whole)
+
+
+def test_dense_training_does_not_depend_on_the_workers(maps, tmp_path, quiet):
+    options = {**DENSE_KINDS["segment"], "epochs": 1, "accumulate": 1}
+    one = train(maps, out=tmp_path / "one", console=quiet, **options)
+    same(one, train(maps, out=tmp_path / "other", console=quiet, **{**options, "workers": 2}))
+
+
+def test_random_split_is_kept_on_resume(tmp_path, quiet, ask):
+    data = write_coco_squares(tmp_path / "data", 8)
+    options = {**DETECT, "min_size": 32, "val_fraction": 0.3}
+    whole = train(data, out=tmp_path / "whole", console=quiet, **options)
+    ask(step=1)
+    with pytest.raises(Interrupted):
+        train(data, out=tmp_path / "run", console=quiet, **options)
+    ask()
+    (data / "101.png").write_bytes((data / "1.png").read_bytes())  # no part of the data, as it has no annotation
+    same(train(resume=tmp_path / "run", console=quiet), whole)
+    assert (tmp_path / "run" / "split.csv").read_bytes() == whole.split_file.read_bytes()
+    (data / "0.png").unlink()
+    with pytest.raises(UserError, match=r"0.png"):
+        train(resume=whole.path, console=quiet)
+
+
+@pytest.fixture
+def half_precision(monkeypatch):
+    """Trainings with a scaler, which starts so high that it is lowered, and grows again soon."""
+    trainer = training.Trainer
+
+    def make(*, plugins, precision, **options):
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**19, growth_interval=2)
+        return trainer(plugins=[*plugins, MixedPrecision("16-mixed", "cpu", scaler)], **options)
+
+    monkeypatch.setattr(training, "Trainer", make)
+
+
+def test_resume_restores_the_gradient_scaler(half_precision, photos, tmp_path, quiet, ask):
+    options = {**QUICK, "select": "last"}
+    whole = train(photos, out=tmp_path / "whole", console=quiet, **options)
+    ask(step=5)
+    with pytest.raises(Interrupted):
+        train(photos, out=tmp_path / "run", console=quiet, **options)
+    ask()
+    run = train(resume=tmp_path / "run", console=quiet)
+    mine, theirs = (torch.load(r.last_checkpoint, weights_only=True) for r in (run, whole))
+    assert mine["MixedPrecision"] == theirs["MixedPrecision"]
+    assert theirs["MixedPrecision"]["scale"] < 2.0**19
+    assert all(torch.equal(mine["state_dict"][name], tensor) for name, tensor in theirs["state_dict"].items())

@@ -1,4 +1,4 @@
-"""Options in a model's name, from training to everything that a run is used for."""
+"""Options in a model's name, from training to everything that uses the run."""
 
 import csv
 import json
@@ -19,6 +19,8 @@ MODEL = (
     "transxnet_n@depths=(1,1,1,1),embed_dims=(16,16,32,32),num_heads=(1,1,2,2),local_conv=dyconv,token_enhancer=none,"
     "ffn_scales=(1,3)"
 )
+
+
 OPTIONS = {**QUICK, "model": MODEL, "epochs": 1}
 
 
@@ -27,7 +29,7 @@ def run(photos, quiet, tmp_path_factory) -> Run:
     return train(photos, out=tmp_path_factory.mktemp("runs") / "options", console=quiet, **OPTIONS)
 
 
-def test_the_options_are_stored_and_the_model_is_built_again_with_them(run):
+def test_options_are_stored_and_rebuild_the_model(run):
     description = json.loads(run.model_file.read_text())
     assert description["architecture"] == "transxnet_n"
     stored = dict(local_conv="dyconv", token_enhancer="none", ffn_scales=[1, 3], img_size=32)
@@ -37,7 +39,7 @@ def test_the_options_are_stored_and_the_model_is_built_again_with_them(run):
     assert f"--model '{MODEL}'" in run.read_environment()["command"]
 
 
-def test_it_is_evaluated_and_predicts(run, photos, console, tmp_path):
+def test_run_is_evaluated_and_predicts(run, photos, console, tmp_path):
     accuracy = json.loads(run.results_file.read_text())["accuracy"]
     assert transxnet.eval(run.path, console=console).metrics()["accuracy"] == pytest.approx(accuracy, abs=0)
     image = photos / "red" / "000.png"
@@ -46,7 +48,7 @@ def test_it_is_evaluated_and_predicts(run, photos, console, tmp_path):
     assert len(list(csv.DictReader(file.open()))) >= 1
 
 
-def test_it_is_started_from_and_resumed(run, photos, console, tmp_path):
+def test_run_is_started_from_and_resumed(run, photos, console, tmp_path):
     tuned = train(photos, out=tmp_path / "tuned", checkpoint=run.path, console=console, **{**OPTIONS, "lr": 1e-6})
     before, after = load_file(run.weights_file), load_file(tuned.weights_file)
     assert before.keys() == after.keys()

@@ -1,0 +1,73 @@
+"""From the options of a training to its plan."""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import seed_everything
+from rich.console import Console
+from timm.optim import list_optimizers
+
+from transxnet.models.create import check_name, name_options
+from transxnet.runs.config import TrainConfig
+from transxnet.runs.run_folder import Run
+from transxnet.training.batch_size import largest_batch
+from transxnet.training.defaults import DefaultsResolver
+from transxnet.training.distributed import check_launch, resolve_hardware
+from transxnet.training.plan import Plan
+from transxnet.training.plan_classify import plan_classify
+from transxnet.training.plan_dense import plan_detect, plan_segment
+from transxnet.utils.errors import UserError, nearest
+
+_PLANNERS: dict[str, Callable[..., Plan]] = {"classify": plan_classify, "detect": plan_detect, "segment": plan_segment}
+
+
+def make_plan(config: TrainConfig, console: Console, run: Run | None = None, resumed: bool = False) -> Plan:
+    """Open the data, build the model and resolve the options that are null.
+
+    Args:
+        config: the options.
+        console: where to show progress.
+        run: an earlier run to continue, whose split is used.
+        resumed: whether a checkpoint of that run will replace the weights.
+
+    Raises:
+        UserError: data, model or weights that cannot be opened or do not fit together.
+    """
+    hardware = resolve_hardware(config)
+    check_launch(hardware.processes, has_folder=run is not None or config.out is not None)
+    if not resumed:
+        check_names(config)  # before the data is read, which may take long
+    seed_everything(config.seed, verbose=False)
+    defaults: DefaultsResolver[Any] = DefaultsResolver(config, hardware)
+    stored_split = None if run is None else run.stored_split
+    plan = _PLANNERS[config.task](defaults, console, stored_split, resumed)
+    images = len(plan.source.val)
+    if images < hardware.processes:  # a process without an image to evaluate would leave the others waiting
+        raise UserError(
+            f"{hardware.processes} processes can't share {images} held-out images. Give fewer --devices or more "
+            "held-out images."
+        )
+    defaults.resolve_common(
+        len(plan.source.train), lambda config, *sizes: largest_batch(replace(plan, config=config), *sizes)
+    )
+    return replace(plan, config=defaults.config)
+
+
+def check_names(config: TrainConfig) -> None:
+    """Check that the model, the optimizer and the checkpoint exist; raises UserError."""
+    check_name(config.model)
+    if own := name_options(config.model).keys() & {field.name for field in fields(config)}:
+        option = sorted(own)[0]
+        raise UserError(f"{config.model}: {option} is an option of the training. Give --{option} beside the name.")
+    optimizer, known = config.opt.lower().removeprefix("lookahead_"), [str(name) for name in list_optimizers()]
+    if optimizer not in known:
+        raise UserError(
+            f"timm has no optimiser {config.opt!r}.{nearest(optimizer, known)} "
+            "Accepted: adamw, sgd, lamb and others, all by timm.optim.list_optimizers()."
+        )
+    if config.checkpoint is not None and config.pretrained:
+        raise UserError("pretrained and checkpoint are both weights to start from; give one of them.")
+    if config.checkpoint is not None and not Path(config.checkpoint).exists():
+        raise UserError(f"there is no checkpoint {config.checkpoint}. Accepted: a run folder or a file of weights.")

@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from tests.helpers.class_folders import QUICK, write_photos
+from transxnet.runs.run_folder import Run
+from transxnet.runs.task_configs import ClassifyConfig, DetectConfig
+from transxnet.training.distributed import Hardware
+from transxnet.training.make_plan import check_names, make_plan
+from transxnet.training.plan_classify import ClassifyPlan
+from transxnet.training.plan_dense import DetectPlan
+from transxnet.utils.errors import UserError
+
+OPTIONS = {**QUICK, "batch_size": 4}
+
+
+def test_plan_is_of_the_task_and_resolved_once(photos, squares, quiet):
+    plan = make_plan(ClassifyConfig(str(photos), **OPTIONS), quiet)
+    assert isinstance(plan, ClassifyPlan)
+    assert plan.hardware == Hardware("cpu", 1)
+    assert len({choice.split()[0] for choice in plan.choices}) == len(plan.choices)
+    assert {name for name, value in plan.config.to_dict().items() if value is None} == {
+        "checkpoint", "out", "num_classes", "milestones", "layer_decay", "clip_grad", "auto_augment",
+        "checkpointed_stages",
+    }  # fmt: skip
+    assert isinstance(make_plan(DetectConfig(str(squares), model="test_resnet", accelerator="cpu"), quiet), DetectPlan)
+
+
+def test_same_seed_gives_the_same_weights(photos, quiet):
+    one, other, third = (make_plan(ClassifyConfig(str(photos), seed=seed, **OPTIONS), quiet) for seed in (1, 1, 2))
+    weights = [plan.model.state_dict() for plan in (one, other, third)]
+    assert all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
+    assert not all(torch.equal(weights[0][name], tensor) for name, tensor in weights[2].items())
+
+
+def test_run_s_stored_split_is_used(tmp_path, quiet):
+    data = write_photos(tmp_path / "photos", 5)
+    run = Run(tmp_path)
+    names = sorted(str(path.relative_to(data)) for path in data.rglob("*.png"))
+    rows = [f"{name},{'val' if i % 5 == 0 else 'train'}" for i, name in enumerate(names)]
+    run.split_file.write_text("name,part\n" + "\n".join(rows) + "\n")
+    plan = make_plan(ClassifyConfig(str(data), **OPTIONS), quiet, run)
+    assert sorted(map(plan.source.val.name, range(len(plan.source.val)))) == names[::5]
+
+
+def test_processes_beyond_the_validation_images_are_refused(tmp_path, quiet):
+    data = write_photos(tmp_path / "photos", 3)
+    with pytest.raises(UserError, match=r"8 processes can't share \d held-out images"):
+        make_plan(ClassifyConfig(str(data), **{**OPTIONS, "devices": 8, "batch_size": 1}), quiet)
+
+
+def test_check_names_accepts_what_exists_and_names_what_does_not(tmp_path):
+    check_names(ClassifyConfig("photos", model="transxnet_n@dpe=false", opt="lookahead_adamw"))
+    with pytest.raises(UserError, match=r"drop_path_rate is an option of the training. Give --drop_path_rate"):
+        check_names(ClassifyConfig("photos", model="transxnet_n@drop_path_rate=0.1"))
+    with pytest.raises(UserError, match=r"there is no checkpoint .*start\.pth"):
+        check_names(ClassifyConfig("photos", model="test_resnet", checkpoint=str(tmp_path / "start.pth")))

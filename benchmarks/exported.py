@@ -31,6 +31,7 @@ from transxnet.deploy.quantize import ignored_scope
 from transxnet.deploy.reparameterize import reparameterize
 from transxnet.deploy.trace import example_images, trace
 from transxnet.models.create import create_model
+from transxnet.utils.environment import collect_environment
 
 RUNTIMES = {
     "openvino-bf16": ("openvino", "bfloat16"),

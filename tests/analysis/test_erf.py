@@ -14,7 +14,6 @@ from transxnet import UserError, create_model
 from transxnet.analysis.erf import ReceptiveField, erf, receptive_field
 from transxnet.analysis.network_parts import as_maps, find_place, named_places, watched
 from transxnet.cli import main
-from transxnet.runs.model_spec import find_subject
 
 SMALL = "transxnet_n@untrained,depths=(1,1,1,1),layer_scale_init_value=1.0"
 
@@ -138,34 +137,6 @@ def test_networks_without_the_place_or_without_stages_or_maps(images):
         find_place(net)
     with pytest.raises(UserError, match=r"needs feature maps .* gives \(2, 5\)"):
         receptive_field(net, images, "1")
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("transxnet_z", "no run folder transxnet_z, and there is no model.*Did you mean 'transxnet_"),
-        ("transxnet_t@untraind", "'untraind' is no setting. Did you mean 'untrained'"),
-        ("transxnet_t@untrained,local_con=dwconv", "Did you mean 'local_conv'.*Accepted: .*attn_ratio"),
-        ("transxnet_t@untrained,local_conv=dwcon", "local_conv must be.*Did you mean 'dwconv'"),
-        ("transxnet_t@local_conv=dwcon", r"local_conv must be[^@]*$"),
-        ("transxnet_n", "no published weights for transxnet_n.*transxnet_n@untrained"),
-        ("transxnet_t@untrained,file=x.pth", "Leave out untrained, or the file"),
-    ],
-)
-def test_a_subject_that_there_is_not(text, said):
-    with pytest.raises(UserError, match=said):
-        find_subject(text)
-
-
-def test_subjects_have_arguments_places_and_weights_from_disk(tmp_path):
-    subject = find_subject("transxnet_n@untrained,local_conv=dwconv,depths=(1,1,1,1):ste")
-    assert (subject.label, subject.place) == ("transxnet_n (local_conv=dwconv, depths=(1, 1, 1, 1))", "ste")
-    assert subject.untrained
-    torch.save({"state_dict": subject.network.state_dict()}, tmp_path / "weights.pth")
-    stored = find_subject(f"transxnet_n@file={tmp_path / 'weights.pth'},local_conv=dwconv,depths=(1,1,1,1)")
-    assert not stored.untrained
-    for ours, theirs in zip(stored.network.parameters(), subject.network.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
 
 
 def test_the_command_writes_a_figure_and_figures_and_refuses_to_do_so_twice(tmp_path, capsys):

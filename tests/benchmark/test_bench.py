@@ -12,7 +12,7 @@ import transxnet
 from transxnet.benchmark.bench import Benchmark, bench
 from transxnet.benchmark.bench_report import memory, show, spread
 from transxnet.benchmark.interleaving import Row, Worker, get_ready, turns
-from transxnet.benchmark.settings import PRESETS, Settings, parse_subject
+from transxnet.benchmark.settings import PRESETS, Settings, parse_benchmark_model
 from transxnet.benchmark.worker import Failure, Measurement, failure, make_step
 from transxnet.cli import main
 from transxnet.utils.errors import UserError
@@ -273,16 +273,16 @@ def test_a_missing_gpu_is_said():
 
 
 def test_a_suffix_changes_the_settings_of_one_model():
-    plain = parse_subject("transxnet_t", SETTINGS)
+    plain = parse_benchmark_model("transxnet_t", SETTINGS)
     assert (plain.label, plain.settings, plain.arguments) == ("transxnet_t", SETTINGS, {})
-    ours = parse_subject("transxnet_t@compile,reparameterize,channels-last,bfloat16,autocast", SETTINGS)
+    ours = parse_benchmark_model("transxnet_t@compile,reparameterize,channels-last,bfloat16,autocast", SETTINGS)
     assert ours.settings == settings(
         compile="default", reparameterize=True, channels_last=True, dtype="bfloat16", autocast=True
     )
-    assert parse_subject("transxnet_t@compile=max-autotune", SETTINGS).settings.compile == "max-autotune"
-    back = parse_subject("transxnet_t@eager,original,contiguous,float32,cast", ours.settings)
+    assert parse_benchmark_model("transxnet_t@compile=max-autotune", SETTINGS).settings.compile == "max-autotune"
+    back = parse_benchmark_model("transxnet_t@eager,original,contiguous,float32,cast", ours.settings)
     assert back.settings == SETTINGS
-    kept = parse_subject("transxnet_t@drop_path_rate=0.1,token_mixer=sra,depths=(1,2,3,4),eager", SETTINGS)
+    kept = parse_benchmark_model("transxnet_t@drop_path_rate=0.1,token_mixer=sra,depths=(1,2,3,4),eager", SETTINGS)
     assert kept.arguments == {"drop_path_rate": 0.1, "token_mixer": "sra", "depths": (1, 2, 3, 4)}
     assert kept.label == "transxnet_t (drop_path_rate=0.1, token_mixer=sra, depths=(1, 2, 3, 4))"
 
@@ -311,7 +311,7 @@ class Pretender(Worker):
     """A worker without a process that writes down what it is asked for."""
 
     def __init__(self, name: str, log: list[str], fails: set[str], **changes):
-        super().__init__(Row(parse_subject(name, settings(device="cuda", **changes))))
+        super().__init__(Row(parse_benchmark_model(name, settings(device="cuda", **changes))))
         self.name, self.log, self.fails = name, log, fails
 
     def start(self):
@@ -387,7 +387,7 @@ def test_a_preset_s_own_size_and_batch_are_the_defaults(preset, asked):
 
 @pytest.mark.parametrize("features", [False, True])
 def test_a_training_step_does_what_a_training_does(features, here):
-    subject = parse_subject("transxnet_n@depths=(1,1,1,1)", settings(mode="train", features=features))
+    subject = parse_benchmark_model("transxnet_n@depths=(1,1,1,1)", settings(mode="train", features=features))
     torch.manual_seed(0)
     model = subject.create()
     model.load_state_dict(twin := {k: v.clone() for k, v in model.state_dict().items()})
@@ -426,7 +426,7 @@ def test_a_training_step_does_what_a_training_does(features, here):
     ],
 )
 def test_a_dtype_means_cast_weights_in_inference_and_autocast_in_training(changes, weights, products, here):
-    model = parse_subject("mine:tiny", settings(**changes)).create()
+    model = parse_benchmark_model("mine:tiny", settings(**changes)).create()
     seen = []
     model.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0].dtype, output.dtype)))
     make_step(model, settings(**changes))()
@@ -435,7 +435,7 @@ def test_a_dtype_means_cast_weights_in_inference_and_autocast_in_training(change
 
 
 def test_channels_last_holds_for_weights_and_images(here):
-    model = parse_subject("mine:tiny", settings(channels_last=True)).create()
+    model = parse_benchmark_model("mine:tiny", settings(channels_last=True)).create()
     seen = []
     model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     make_step(model, settings(channels_last=True))()
@@ -446,21 +446,21 @@ def test_channels_last_holds_for_weights_and_images(here):
 
 def test_a_classifier_is_made_for_the_size_and_a_backbone_stays_as_it_is():
     def keys(name: str, **changes) -> int:
-        model = parse_subject(name, settings(**changes)).create()
+        model = parse_benchmark_model(name, settings(**changes)).create()
         return model.stages[0].pos_bias.weight.shape[3]
 
     assert keys("transxnet_n") == 1
     assert keys("transxnet_n", size=(32, 64)) == 2
     assert keys("transxnet_n", features=True) == 49
     assert keys("transxnet_n@img_size=64") == 4
-    swin = parse_subject("swin_tiny_patch4_window7_224", settings(features=True, size=(56, 112))).create()
+    swin = parse_benchmark_model("swin_tiny_patch4_window7_224", settings(features=True, size=(56, 112))).create()
     assert len(swin(torch.zeros(1, 3, 56, 112))) == 4
 
 
 def test_only_our_own_networks_have_an_inference_form(here):
     for name in ("mine:tiny", "test_resnet"):
         with pytest.raises(UserError, match="only TransXNet has an inference form"):
-            Measurement(parse_subject(name, settings(reparameterize=True))).build()
+            Measurement(parse_benchmark_model(name, settings(reparameterize=True))).build()
 
 
 def test_a_model_is_measured_though_its_cost_is_unknown(here, monkeypatch):
@@ -468,7 +468,7 @@ def test_a_model_is_measured_though_its_cost_is_unknown(here, monkeypatch):
         raise NotImplementedError
 
     monkeypatch.setattr("transxnet.benchmark.worker.count", refuse)
-    facts = Measurement(parse_subject("mine:tiny", SETTINGS)).build()
+    facts = Measurement(parse_benchmark_model("mine:tiny", SETTINGS)).build()
     assert facts.multiply_adds is None
     assert facts.parameters > 0
 

@@ -25,7 +25,7 @@ from transxnet.deploy import format_onnx, verify
 from transxnet.deploy.export import export
 from transxnet.deploy.metadata import Metadata
 from transxnet.heads import create_detector, create_segmenter
-from transxnet.runs.load import load_trained
+from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
 from transxnet.utils.files import CannotWrite
 
@@ -110,7 +110,7 @@ def close(actual: Tensor, truth: Tensor, rel: float = 1e-4) -> None:
 @torch.no_grad()
 def test_batches_of_different_images_are_right_at_any_number(ours, tmp_path, console, format):
     file = export(ours.path, format=format, out=tmp_path / f"net{SUFFIX[format]}", console=console)
-    model, exported = load_trained(ours.path).model, load_exported(file)
+    model, exported = load_model(ours.path).model, load_exported(file)
     for count in (1, 2, 7):
         x = images(count, 64, 64)
         close(exported(x), model(x))
@@ -123,7 +123,7 @@ def test_batches_of_different_images_are_right_at_any_number(ours, tmp_path, con
 @torch.no_grad()
 def test_any_height_and_width_in_steps_of_32(ours, tmp_path, console):
     file = export(ours.path, dynamic="batch,height,width", out=tmp_path / "net.onnx", console=console)
-    model, exported = load_trained(ours.path).model, load_exported(file)
+    model, exported = load_model(ours.path).model, load_exported(file)
     for size in ((64, 64), (32, 96), (128, 160)):
         x = images(2, *size)
         close(exported(x), model(x))
@@ -140,7 +140,7 @@ def test_a_fixed_batch_is_filled_up_and_bytes_are_normalised_inside(theirs, tmp_
     prepared = preprocessing(64)
     x = (levels / 255 - prepared["mean"]) / prepared["std"]
     x = torch.from_numpy(x).permute(0, 3, 1, 2).float()
-    model, exported = load_trained(theirs.path).model, load_exported(file)
+    model, exported = load_model(theirs.path).model, load_exported(file)
     close(torch.from_numpy(logits), model(x))
     close(exported(torch.cat([x, x[:1]])), model(torch.cat([x, x[:1]])))
     picture = Image.fromarray(levels[0])
@@ -152,7 +152,7 @@ def test_a_fixed_batch_is_filled_up_and_bytes_are_normalised_inside(theirs, tmp_
 def test_features_are_the_outputs_of_the_stages(ours, tmp_path, console):
     file = export(ours.path, features=True, format="openvino", out=tmp_path / "maps.xml", console=console)
     x = images(2, 64, 64)
-    truth = load_trained(ours.path).model.forward_intermediates(x, intermediates_only=True)
+    truth = load_model(ours.path).model.forward_intermediates(x, intermediates_only=True)
     assert read_metadata(file).outputs == ("stride4", "stride8", "stride16", "stride32")
     for actual, expected in zip(load_exported(file)(x), truth, strict=True):
         close(actual, expected)
@@ -162,7 +162,7 @@ def test_features_are_the_outputs_of_the_stages(ours, tmp_path, console):
 @torch.no_grad()
 def test_a_segmenter_takes_photographs_of_any_size(segmenter, tmp_path, console, format):
     file = export(segmenter.path, format=format, out=tmp_path / f"maps{SUFFIX[format]}", console=console)
-    model, exported = load_trained(segmenter.path).model, load_exported(file)
+    model, exported = load_model(segmenter.path).model, load_exported(file)
     for size in ((64, 96), (96, 64)):
         x = torch.rand(1, 3, *size)
         close(exported(x), model(x))
@@ -182,7 +182,7 @@ def test_a_segmenter_takes_photographs_of_any_size(segmenter, tmp_path, console,
 def test_a_detector_gives_its_boxes_after_suppression(detector, tmp_path, console, format, dynamic):
     options = dict(format=format, size="64x96", dynamic=dynamic, console=console)
     exported = load_exported(export(detector.path, out=tmp_path / f"boxes{SUFFIX[format]}", **options))
-    model = load_trained(detector.path).model
+    model = load_model(detector.path).model
     picture = torch.rand(3, 64, 96)
     (truth,) = model([picture])
     found = exported.detect(picture)
@@ -198,7 +198,7 @@ def test_a_detector_gives_its_boxes_after_suppression(detector, tmp_path, consol
 def test_a_compiled_package_gives_the_same(ours, tmp_path, console, dynamic):
     options = dict(format="pt2", dynamic=dynamic, batch=2, console=console)
     file = export(ours.path, out=tmp_path / "net.pt2", **options)
-    model, exported = load_trained(ours.path).model, load_exported(file)
+    model, exported = load_model(ours.path).model, load_exported(file)
     for count in (1, 2, 7):
         x = images(count, 64, 64)
         close(exported(x), model(x))
@@ -213,7 +213,7 @@ def test_half_precision_stays_near(theirs, tmp_path, console, format, dtype):
     x = images(2, 64, 64)
     logits = load_exported(file)(x)
     assert logits.dtype == torch.float32
-    close(logits, load_trained(theirs.path).model(x), verify.TOLERANCE[dtype])
+    close(logits, load_model(theirs.path).model(x), verify.TOLERANCE[dtype])
 
 
 # What the file says of itself, and what the command says
@@ -225,7 +225,7 @@ def test_the_file_says_what_it_is(theirs, photos, tmp_path, console, format):
     metadata, exported = read_metadata(file), load_exported(file)
     assert exported.metadata == metadata
     assert metadata.class_names == CLASSES
-    assert metadata.preprocessing == load_trained(theirs.path).preprocessing
+    assert metadata.preprocessing == load_model(theirs.path).preprocessing
     assert (metadata.task, metadata.model, metadata.source) == ("classify", "test_resnet", str(theirs.path))
     assert (metadata.size, metadata.batch, metadata.dynamic) == ((64, 64), 0, ("batch",))
     assert metadata.versions["transxnet"] == transxnet.__version__
@@ -402,7 +402,7 @@ def test_int8_keeps_the_accuracy(theirs, tmp_path, console):
     assert "convolutions and matrix products are in int8" in said
     assert " 0 of " not in said
     x = images(7, 64, 64)
-    both = torch.stack([load_exported(file)(x).flatten(), load_trained(theirs.path).model(x).detach().flatten()])
+    both = torch.stack([load_exported(file)(x).flatten(), load_model(theirs.path).model(x).detach().flatten()])
     assert torch.corrcoef(both)[0, 1] > 0.95
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 from transxnet.analysis import explain as explaining
 from transxnet.analysis.erf import erf
 from transxnet.analysis.explain import explain
-from transxnet.runs.load import load_trained
+from transxnet.runs.load import load_model
 from transxnet.training import results
 from transxnet.utils.errors import UserError
 
@@ -31,7 +31,7 @@ def test_a_run_is_explained_with_its_classes_and_its_size(photos_run, photos, qu
 
 @pytest.mark.parametrize("failure", [lambda *a, **k: 1 / 0, None])
 def test_whatever_goes_wrong_is_said_and_loses_no_report(failure, photos_run, monkeypatch):
-    trained = load_trained(photos_run.path)
+    trained = load_model(photos_run.path)
     if failure is None:
         monkeypatch.setattr(explaining, "find_spec", lambda name: None)
     else:

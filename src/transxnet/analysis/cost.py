@@ -10,14 +10,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from transxnet.models.create import (
-    check_name,
-    create_model_with,
-    one_sentence_of_sizes,
-    own_size,
-    split_tag,
-    without_tag,
-)
+from transxnet.models.create import check_name, create_model_with, default_img_size, wrong_size_as_user_error
+from transxnet.models.model_spec import ModelSpec
 from transxnet.utils.errors import check_at_least
 
 _LINEAR = ("convolution", "mm", "addmm", "linear", "_linear")
@@ -105,28 +99,28 @@ def info(model: str, img_size: int | None = None) -> ModelInfo:
     Raises:
         UserError: no such model, or a size that it does not take.
     """
-    check_name(model)
-    size = own_size(model) if img_size is None else img_size
+    spec = check_name(model)
+    size = default_img_size(spec) if img_size is None else img_size
     check_at_least(1, img_size=size)
-    with one_sentence_of_sizes(model, size, size, "--img_size"):
-        network, _ = create_model_with(model, {"img_size": size})
+    with wrong_size_as_user_error(model, size, size, "--img_size"):
+        network, _ = create_model_with(spec, {"img_size": size})
         cost = count(network, size, size)
     cfg: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
     return ModelInfo(
         name=model,
         img_size=size,
         cost=cost,
-        stages=_stages(model, size),
+        stages=_stages(spec, size),
         num_classes=network.num_classes,  # type: ignore[arg-type]
         crop_pct=cfg["crop_pct"],
         interpolation=cfg["interpolation"],
-        weights=timm.list_pretrained(f"{split_tag(model)[0]}.*"),
+        weights=timm.list_pretrained(f"{spec.architecture}.*"),
     )
 
 
-def _stages(model: str, size: int) -> list[StageInfo]:
+def _stages(spec: ModelSpec, size: int) -> list[StageInfo]:
     try:
-        network, _ = create_model_with(without_tag(model), {"img_size": size}, features_only=True)
+        network, _ = create_model_with(spec.untagged_name, {"img_size": size}, features_only=True)
     except (RuntimeError, AttributeError):  # how timm says that a network has no stages
         return []
     with torch.no_grad():

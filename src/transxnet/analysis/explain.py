@@ -22,8 +22,8 @@ from transxnet.data.image_files import find_images
 from transxnet.data.images import UnreadableImage, open_image
 from transxnet.data.labels import in_words
 from transxnet.metrics.detection import Found
-from transxnet.runs.load import TrainedModel
-from transxnet.runs.model_spec import backbone, find_subject
+from transxnet.models.model_spec import parse_model_spec
+from transxnet.runs.load import TrainedModel, load_model
 from transxnet.utils.device import default_device, placed
 from transxnet.utils.errors import UserError, nearest
 from transxnet.utils.files import write_whole
@@ -152,14 +152,15 @@ def explain(
     paths = list(find_images([images] if isinstance(images, (str, Path)) else list(images)))
     if not paths:
         raise UserError("no image found. Accepted: image files, folders and globs.")
-    subject = find_subject(model, file)
-    chosen = None if class_name is None else class_index(subject.trained, class_name)
-    places = {subject.place: find_place(subject.network, subject.place)} if subject.place else None
+    spec = parse_model_spec(model, file)
+    trained = load_model(spec, analysis=True)
+    chosen = None if class_name is None else class_index(trained, class_name)
+    places = {spec.part: find_place(trained.backbone, spec.part)} if spec.part else None
     explanations, rows = [], []
     with progress_bar(console, "explaining", len(paths)) as advance:
         for number, path in enumerate(paths, 1):
             try:
-                found = explain_picture(subject.trained, open_image(path), chosen, places, path)
+                found = explain_picture(trained, open_image(path), chosen, places, path)
             except (UnreadableImage, NothingFound) as error:
                 rows.append((path, "", "", "", str(error)))
             else:
@@ -168,7 +169,7 @@ def explain(
                 rows.append((path, found.class_name, f"{found.score:.6f}", name, ""))
                 if folder is not None:
                     folder.mkdir(parents=True, exist_ok=True)
-                    write_figure(draw(found, subject.label, subject.untrained), folder / name)
+                    write_figure(draw(found, trained.name, trained.untrained), folder / name)
             advance(number)
     if not explanations:
         raise UserError(f"none of the {len(paths)} images could be explained; the last: {rows[-1][-1]}")
@@ -202,7 +203,7 @@ def explain_picture(
         NothingFound: a detector finds no such object, or no pixel is of the class.
     """
     try:
-        network = backbone(trained)
+        network = trained.backbone
         places = places or named_places(network) or {"": find_place(network)}
         device = default_device()
         placed(trained.model, device)

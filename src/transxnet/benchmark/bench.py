@@ -14,7 +14,7 @@ from rich.console import Console
 
 from transxnet.benchmark import bench_report
 from transxnet.benchmark.interleaving import Row, measure
-from transxnet.benchmark.settings import Dtype, Mode, Settings, check_compile_mode, find_preset, parse_subject
+from transxnet.benchmark.settings import Dtype, Mode, Settings, check_compile_mode, find_preset, parse_benchmark_model
 from transxnet.utils.environment import environment, find_device
 from transxnet.utils.errors import UserError, check_at_least, check_one_of
 
@@ -144,7 +144,7 @@ def bench(
         features=features,
         device=where,
     )
-    rows = [Row(parse_subject(name, settings)) for name in names]
+    rows = [Row(parse_benchmark_model(name, settings)) for name in names]
     if autocast and not any(row.subject.settings.under_autocast for row in rows):
         raise UserError("autocast changes nothing in float32. Give --dtype bfloat16 or float16 too, or leave it out.")
     if output is not None:

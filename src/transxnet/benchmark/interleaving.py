@@ -8,7 +8,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from transxnet.benchmark.operator_profile import Operator
-from transxnet.benchmark.settings import Subject
+from transxnet.benchmark.settings import BenchmarkModel
 from transxnet.benchmark.worker import Facts, Failure, serve
 
 
@@ -26,7 +26,7 @@ class Row:
         failure: what went wrong, or None.
     """
 
-    subject: Subject
+    subject: BenchmarkModel
     facts: Facts | None = None
     iterations: int = 0
     milliseconds: list[float] = field(default_factory=list)

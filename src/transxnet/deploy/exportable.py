@@ -14,7 +14,6 @@ from transxnet.deploy.reparameterize import reparameterize
 from transxnet.heads import RetinaNet
 from transxnet.models import TransXNet, TransXNetFeatures
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
-from transxnet.runs.model_spec import Subject, backbone
 from transxnet.utils.errors import UserError
 
 MULTIPLE = 32
@@ -53,18 +52,18 @@ class Exportable:
         if self.task == "detect":
             return _found(self.trained.model, images)  # type: ignore[arg-type]
         if self.task == "features":
-            network = backbone(self.trained)
+            network = self.trained.backbone
             return FeaturesGraph(Entry(self.mean, self.std, False, torch.float32), network)(images)
         return (self.trained.model(images),)
 
 
 def make_exportable(
-    subject: Subject, *, features: bool, static_size: tuple[int, int] | None, uint8: bool, dtype: torch.dtype
+    trained: TrainedModel, *, features: bool, static_size: tuple[int, int] | None, uint8: bool, dtype: torch.dtype
 ) -> Exportable:
     """Find what to export of a model.
 
     Args:
-        subject: the model.
+        trained: the model.
         features: its backbone's feature maps in the place of its answers.
         static_size: height and width that the file will take, or None for any.
         uint8: whether the file will take bytes.
@@ -73,14 +72,13 @@ def make_exportable(
     Raises:
         UserError: a model that has no form for export.
     """
-    trained = subject.trained
     if features or isinstance(trained, TrainedClassifier):
-        prepared = subject.preprocessing
-        network = inference_form(backbone(trained), static_size).to(dtype)
+        prepared = trained.backbone_preprocessing
+        network = inference_form(trained.backbone, static_size).to(dtype)
         entry = Entry(prepared.mean, prepared.std, uint8, dtype)
         resize = dict(img_size=prepared.img_size, crop_pct=prepared.crop_pct, interpolation=prepared.interpolation)
         if features:
-            names = tuple(f"stride{stride}" for stride in _strides(network, subject.label))
+            names = tuple(f"stride{stride}" for stride in _strides(network, trained.name))
             graph: nn.Module = FeaturesGraph(entry, network)
             return Exportable(graph.eval(), trained, "features", names, prepared.mean, prepared.std, resize)
         graph = ClassifierGraph(entry, network)
@@ -95,7 +93,7 @@ def make_exportable(
     assert isinstance(trained, TrainedDetector)
     if not isinstance(trained.model, RetinaNet):
         raise UserError(
-            f"{subject.label} is a Mask R-CNN, which can't be exported: its second stage cuts out as many regions as "
+            f"{trained.name} is a Mask R-CNN, which can't be exported: its second stage cuts out as many regions as "
             "its first proposes, from levels that go by their sizes, and then makes a mask for each. Accepted: "
             "RetinaNet; or --features for the feature maps below either."
         )

@@ -12,7 +12,8 @@ from torch import nn
 
 from transxnet.data.dense_sources import DenseSource
 from transxnet.data.sources import Source
-from transxnet.models.create import check_name, name_options, without_tag
+from transxnet.models.create import check_name
+from transxnet.models.model_spec import parse_model_name
 from transxnet.models.timm_api import FourStages
 from transxnet.runs.config import TrainConfig
 from transxnet.training.defaults import processes
@@ -46,7 +47,7 @@ class Plan(ABC):
     @property
     def architecture(self) -> str:
         """The model's name without its tag; its options stay with it where they are not among the ``model_args``."""
-        return without_tag(self.config.model)
+        return parse_model_name(self.config.model).untagged_name
 
     @abstractmethod
     def batches(self) -> LightningDataModule:
@@ -101,8 +102,8 @@ def make_plan(config: TrainConfig, console: Console, stored_split: Path | None =
 
 def check_names(config: TrainConfig) -> None:
     """Raise UserError for a model, an optimiser or a checkpoint that there is not."""
-    check_name(config.model)
-    if own := name_options(config.model).keys() & {field.name for field in fields(config)}:
+    spec = check_name(config.model)
+    if own := spec.options.keys() & {field.name for field in fields(config)}:
         option = sorted(own)[0]
         raise UserError(f"{config.model}: {option} is an option of the training. Give --{option} beside the name.")
     optimizer, known = config.opt.lower().removeprefix("lookahead_"), [str(name) for name in list_optimizers()]

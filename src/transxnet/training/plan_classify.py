@@ -11,7 +11,8 @@ from torch import nn
 from transxnet.data.module import ClassificationData
 from transxnet.data.sources import Source, without_unreadable
 from transxnet.data.transforms import Preprocessing, check_sides
-from transxnet.models.create import create_model_with, name_options, one_sentence_of_sizes, own_size, split_tag
+from transxnet.models.create import create_model_with, default_img_size, wrong_size_as_user_error
+from transxnet.models.model_spec import parse_model_name
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.runs.training_data import open_data
 from transxnet.training.batch_size import largest_batch
@@ -38,7 +39,7 @@ class ClassifyPlan(Plan):
     @property
     def architecture(self) -> str:
         """The model's name alone."""
-        return split_tag(self.config.model)[0]
+        return parse_model_name(self.config.model).architecture
 
     def batches(self) -> ClassificationData:
         """The images as the trainer takes them.
@@ -91,7 +92,7 @@ def plan_classify(config: ClassifyConfig, console: Console, stored_split: Path |
     choices.choose("img_size", transforms.img_size, suits)
     choices.choose("crop_pct", transforms.crop_pct, "the model's own")
     choices.choose("hflip", source.hflip, "the default" if source.hflip else "the sample must not be mirrored")
-    args = name_options(config.model) | granted
+    args = parse_model_name(config.model).options | granted
 
     def plan(config: ClassifyConfig) -> ClassifyPlan:
         return ClassifyPlan(config, source, model, args, choices.said, notes + about_weights, transforms)
@@ -131,11 +132,11 @@ def _build(config: ClassifyConfig, source: Source, resumed: bool) -> tuple[nn.Mo
 
 def _try(model: nn.Module, name: str, size: int) -> None:
     """Run one image through, since many networks only then say that they do not take its size."""
-    with one_sentence_of_sizes(name, size, size, "--img_size"), torch.no_grad():
+    with wrong_size_as_user_error(name, size, size, "--img_size"), torch.no_grad():
         check_sides([size])
         model.eval()(torch.zeros(1, 3, size, size))
     model.train()
 
 
 def _size(config: ClassifyConfig, source: Source) -> int:
-    return config.img_size or source.img_size or own_size(config.model)
+    return config.img_size or source.img_size or default_img_size(config.model)

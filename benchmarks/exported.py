@@ -31,7 +31,7 @@ from transxnet.deploy.metadata import FORMATS, format_module
 from transxnet.deploy.quantize import left_in_floating_point
 from transxnet.deploy.trace import example, trace
 from transxnet.models.create import create_model
-from transxnet.utils.environment import environment
+from transxnet.utils.environment import collect_environment
 
 RUNTIMES = {
     "openvino-bf16": ("openvino", "bfloat16"),
@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="that compute; 0 for the runtime's choice")
     parser.add_argument("--out", type=Path, help="a JSON file for every round's rates")
     args = parser.parse_args()
-    facts = environment() | format_module("onnx").versions() | format_module("openvino").versions()
+    facts = collect_environment() | format_module("onnx").versions() | format_module("openvino").versions()
     print("\n".join(f"{name:<14}{fact}" for name, fact in facts.items()), flush=True)
     results = []
     for runtime in args.runtimes:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from transxnet import create_model, ops
 from transxnet.ops import choose, cpu, reference
-from transxnet.utils.environment import environment
+from transxnet.utils.environment import collect_environment
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,10 @@ def main() -> None:
     if given.output:
         facts = {"settings": vars(given) | {"output": None, "batch": batch}, "copy_bytes_a_second": rate}
         given.output.write_text(
-            json.dumps(facts | {"environment": environment(), "results": [asdict(r) for r in results]}, indent=1) + "\n"
+            json.dumps(
+                facts | {"environment": collect_environment(), "results": [asdict(r) for r in results]}, indent=1
+            )
+            + "\n"
         )
 
 

@@ -13,7 +13,8 @@ from PIL import Image
 
 from transxnet.cli import entry, main
 from transxnet.runs.config import TrainConfig
-from transxnet.runs.task_configs import CONFIGS, config_of, make_config
+from transxnet.runs.recipes import make_config
+from transxnet.runs.task_configs import CONFIGS, config_from_dict
 
 QUICK = ["--model", "test_resnet", "--img_size", "32", "--batch_size", "4", "--workers", "0", "--accelerator", "cpu"]
 
@@ -235,7 +236,7 @@ def test_the_printed_config_of_another_task_is_a_recipe_for_it(words, name, valu
     assert values[name] == value
     (here / "mine.yaml").write_text(first)
     assert said(capsys, "train", "--recipe", "mine.yaml", "--print_config")[:2] == (0, first)
-    assert make_config("photos", "mine.yaml") == config_of({"data": "photos", **values})
+    assert make_config("photos", "mine.yaml") == config_from_dict({"data": "photos", **values})
     status, _, err = said(capsys, "train", "photos", "--recipe", "mine.yaml", "--task", "classify")
     assert status == 2
     assert f"the recipe mine.yaml is for the task '{values['task']}', and the task to train is 'classify'" in err
@@ -263,7 +264,7 @@ def test_the_printed_config_of_another_task_is_a_recipe_for_it(words, name, valu
 def test_options_are_read_as_they_were_meant(words, name, value, here, capsys):
     status, out, _ = said(capsys, "train", "digits", *words.split(), "--print_config")
     assert status == 0
-    assert getattr(config_of({"data": "", **yaml.safe_load(out)}), name) == value
+    assert getattr(config_from_dict({"data": "", **yaml.safe_load(out)}), name) == value
 
 
 def test_a_flag_does_not_swallow_what_follows_it(run, photos, here, capsys):

@@ -16,7 +16,7 @@ from transxnet.data.image_files import FilesDataset, SourceList, find_images, fi
 from transxnet.data.images import UnreadableImage
 from transxnet.data.shard_files import Source, expand_braces, shard_images
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import CannotWrite
+from transxnet.utils.files import WriteError
 
 CONTENT = {
     "a.jpg": b"first",
@@ -166,7 +166,7 @@ def encoded(value: int) -> bytes:
 
 def test_a_disk_without_room_for_the_list_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    with pytest.raises(CannotWrite, match=r"cannot write .*gone: No such file or directory"):
+    with pytest.raises(WriteError, match=r"cannot write .*gone: No such file or directory"):
         SourceList([tmp_path])
 
 

@@ -27,7 +27,7 @@ from transxnet.deploy.metadata import Metadata
 from transxnet.heads import create_detector, create_segmenter
 from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
-from transxnet.utils.files import CannotWrite
+from transxnet.utils.files import WriteError
 
 SMALL = dict(depths=(1, 1, 1, 1), embed_dims=(16, 16, 32, 32), num_heads=(1, 1, 2, 2))
 CLASSES = ["ant", "bee", "cat"]
@@ -339,7 +339,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_computed(the
 
     monkeypatch.setattr(os, "mkdir", read_only)
     monkeypatch.setattr(exporting, "make_exportable", lambda *args, **kwargs: pytest.fail("it was computed"))
-    with pytest.raises(CannotWrite, match=r"cannot write .*net\.onnx: Read-only file system\. Make the folder"):
+    with pytest.raises(WriteError, match=r"cannot write .*net\.onnx: Read-only file system\. Make the folder"):
         export(theirs.path, out=tmp_path / "net.onnx", console=console)
 
 
@@ -349,7 +349,7 @@ def test_a_disk_that_is_full_is_said(theirs, tmp_path, console, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     monkeypatch.setattr(format_onnx, "write", full)
-    with pytest.raises(CannotWrite, match=r"cannot write .*net\.onnx: No space left on device\. Make room there"):
+    with pytest.raises(WriteError, match=r"cannot write .*net\.onnx: No space left on device\. Make room there"):
         export(theirs.path, out=tmp_path / "net.onnx", console=console)
     assert not list(tmp_path.iterdir())
 

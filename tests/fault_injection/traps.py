@@ -96,7 +96,7 @@ def _in_writing(point: str) -> Callable[[Callable[[], None]], None]:
     def place(pass_by: Callable[[], None]) -> None:
         from transxnet.utils import files
 
-        flush, flush_names = files._flush, files._flush_names
+        fsync_file, fsync_folder = files._fsync_file, files._fsync_folder
         replace = Path.replace
 
         def half(path: Path) -> None:
@@ -105,7 +105,7 @@ def _in_writing(point: str) -> Callable[[Callable[[], None]], None]:
                 path.write_bytes(whole[: size // 2])
                 pass_by()
                 path.write_bytes(whole)
-            flush(path)
+            fsync_file(path)
             if point == "flushed":
                 pass_by()
 
@@ -115,11 +115,11 @@ def _in_writing(point: str) -> Callable[[Callable[[], None]], None]:
             return replace(self, target)
 
         def written(folder: Path) -> None:
-            flush_names(folder)
+            fsync_folder(folder)
             if point == "written":
                 pass_by()
 
-        files._flush, files._flush_names, Path.replace = half, written, moved
+        files._fsync_file, files._fsync_folder, Path.replace = half, written, moved
 
     return place
 

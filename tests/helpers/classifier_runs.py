@@ -9,7 +9,7 @@ from torch import nn
 from transxnet.data.transforms import Preprocessing
 from transxnet.runs.load import save_model
 from transxnet.runs.run_folder import Run
-from transxnet.runs.task_configs import config_of
+from transxnet.runs.task_configs import config_from_dict
 
 
 def write_run(path: Path, model: nn.Module, data: Path, *, task: str = "classify", **description: Any) -> Run:
@@ -24,7 +24,7 @@ def write_run(path: Path, model: nn.Module, data: Path, *, task: str = "classify
     """
     run = Run(path)
     path.mkdir(parents=True)
-    run.write_config(config_of({"task": task, "data": str(data), "model": description["architecture"]}))
+    run.write_config(config_from_dict({"task": task, "data": str(data), "model": description["architecture"]}))
     save_model(run, model.state_dict(), {"task": task, "model_args": {}, **description})
     return run
 

@@ -18,7 +18,8 @@ from transxnet.cli import analyses, deploying, measuring, training, using
 from transxnet.cli.entry import COMMANDS
 from transxnet.runs import run_folder
 from transxnet.runs.load import FORMAT
-from transxnet.runs.task_configs import CONFIGS, recipe_names
+from transxnet.runs.recipes import recipe_names
+from transxnet.runs.task_configs import CONFIGS
 
 STORED = Path(__file__).parents[1] / "api" / "public.json"
 

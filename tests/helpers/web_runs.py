@@ -10,8 +10,8 @@ from torch import nn
 from transxnet.data.split import write_split
 from transxnet.heads import RetinaNet
 from transxnet.runs.load import save_model
+from transxnet.runs.recipes import make_config
 from transxnet.runs.run_folder import Run
-from transxnet.runs.task_configs import make_config
 from transxnet.training.plan import make_plan
 
 SMALL = "transxnet_n@depths=(1,1,1,1),layer_scale_init_value=1.0"

@@ -21,7 +21,7 @@ from tests.helpers.html_page import Page
 from transxnet.metrics.classification import Evaluation
 from transxnet.reports import Report, render, write_report
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import CannotWrite
+from transxnet.utils.files import WriteError
 
 SECTIONS = ["model", "curves", "confusion", "classes", "mistakes", "calibration", "choices"]
 SECTIONS += ["configuration", "environment", "command"]
@@ -278,7 +278,7 @@ def test_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(Path, "replace", full)
     before = path.read_text(encoding="utf-8")
-    with pytest.raises(CannotWrite, match="disk full"):
+    with pytest.raises(WriteError, match="disk full"):
         write_report(replace(report(), title="other"), path)
     assert path.read_text(encoding="utf-8") == before
     assert list(path.parent.iterdir()) == [path]

@@ -1,17 +1,8 @@
-import dataclasses
-
 import pytest
-import yaml
 
-from transxnet.runs.config import TrainConfig
-from transxnet.runs.task_configs import CONFIGS, ClassifyConfig, config_of, make_config, read_recipe, recipe_names
+from transxnet.runs.recipes import make_config
+from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.utils.errors import UserError
-
-
-def test_every_option_but_the_data_has_one_topic_or_is_its_task_s_own():
-    for config in CONFIGS.values():
-        listed = [*(name for names in TrainConfig.TOPICS.values() for name in names), *config.OWN]
-        assert sorted([*listed, "data"]) == sorted(field.name for field in dataclasses.fields(config))
 
 
 @pytest.mark.parametrize(
@@ -40,61 +31,18 @@ def test_every_option_but_the_data_has_one_topic_or_is_its_task_s_own():
         ("batch_size", 0, "batch_size must be a whole number of at least 1, or auto, got 0"),
     ],
 )
-def test_a_bad_value_is_refused_with_what_is_accepted(name, value, said):
+def test_bad_value_error_names_what_is_accepted(name, value, said):
     with pytest.raises(UserError, match=said.replace("(", r"\(")):
         make_config("photos", task="classify", **{name: value})
 
 
-def test_warm_up_must_leave_room_for_the_rest():
+def test_warmup_must_be_shorter_than_the_training():
     with pytest.raises(UserError, match=r"warmup_epochs must be less than the 3 epochs"):
         ClassifyConfig("photos", epochs=3, warmup_epochs=3)
 
 
-def test_mixup_needs_an_even_batch():
-    with pytest.raises(UserError, match=r"batch_size must be even, got 7"):
-        ClassifyConfig("photos", mixup=0.2, batch_size=7)
-
-
-def test_an_unknown_option_is_named_with_its_nearest():
-    with pytest.raises(UserError, match=r"no option 'epoch'.*Did you mean 'epochs'"):
-        make_config("photos", epoch=3)
-
-
-def test_a_recipe_lies_under_the_given_options(tmp_path):
-    recipe = tmp_path / "mine.yaml"
-    recipe.write_text("lr: 1e-3\nepochs: 7\npretrained: true\n")
-    config = make_config("photos", recipe, epochs=9)
-    assert (config.lr, config.epochs, config.pretrained) == (1e-3, 9, True)
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("epochs: ten\n", "mine.yaml: epochs must be a whole number, got 'ten'"),
-        ("epoch: 10\n", "mine.yaml: there is no option 'epoch'.*'epochs'"),
-        ("- 1\n- 2\n", "must hold lines of 'option: value', got a list"),
-        ("a: b: c\n", "is not a YAML file of options"),
-        ("5: 3\n", "no option 5"),
-    ],
-)
-def test_a_bad_recipe_is_named(tmp_path, content, said):
-    recipe = tmp_path / "mine.yaml"
-    recipe.write_text(content)
-    with pytest.raises(UserError, match=said):
-        read_recipe(recipe)
-
-
-def test_an_unknown_recipe_is_named_with_its_nearest():
-    with pytest.raises(UserError, match=r"no recipe 'demmo'. Did you mean 'demo'"):
-        read_recipe("demmo")
-
-
-@pytest.mark.parametrize("name", recipe_names())
-def test_the_recipes_that_come_with_the_package_hold_known_options_in_range(name):
-    assert make_config("photos", name).to_dict().items() >= read_recipe(name).items()
-
-
-@pytest.mark.parametrize("task", list(CONFIGS))
-def test_a_config_comes_back_from_its_yaml(task):
-    config = CONFIGS[task]("photos", lr=3e-5, select="last", devices=2)
-    assert config_of(yaml.safe_load(yaml.safe_dump(config.to_dict()))) == config
+@pytest.mark.parametrize("milestones", ["8,4", "8,8", "0,3", "8,x", "-1"])
+def test_milestones_must_grow_from_zero(milestones):
+    assert ClassifyConfig("photos", milestones="2.5,8").decay_epochs() == [2.5, 8.0]
+    with pytest.raises(UserError, match=r"milestones must be growing numbers of epochs"):
+        ClassifyConfig("photos", milestones=milestones)

@@ -14,8 +14,8 @@ from transxnet.runs.run_folder import Run
 from transxnet.training.checkpoint_files import find_checkpoint, read_whole
 from transxnet.training.train import train
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import CannotWrite
-from transxnet.utils.locks import LOCK_FILE, InUse, only_process
+from transxnet.utils.files import WriteError
+from transxnet.utils.locks import LOCK_FILE, FolderInUse, lock_folder
 
 
 @pytest.fixture
@@ -30,17 +30,19 @@ def content(run: Run) -> dict[str, bytes]:
 
 def test_a_folder_that_another_training_holds_is_neither_gone_on_with_nor_written_over(run, photos, quiet):
     before = content(run)
-    with only_process(run.path):
-        with pytest.raises(InUse, match=r"is in use by process \d+ on .*, since .*\. Two trainings in one folder"):
+    with lock_folder(run.path):
+        with pytest.raises(
+            FolderInUse, match=r"is in use by process \d+ on .*, since .*\. Two trainings in one folder"
+        ):
             train(resume=run.path, console=quiet)
-        with pytest.raises(InUse):
+        with pytest.raises(FolderInUse):
             train(photos, out=run.path, overwrite=True, console=quiet, **QUICK)
         assert content(run) == before
 
 
 def test_a_new_run_is_not_put_where_another_is_about_to_begin(photos, tmp_path, quiet):
     (tmp_path / "run").mkdir()
-    with only_process(tmp_path / "run"), pytest.raises(InUse):
+    with lock_folder(tmp_path / "run"), pytest.raises(FolderInUse):
         train(photos, out=tmp_path / "run", console=quiet, **QUICK)
 
 
@@ -48,7 +50,7 @@ def test_a_folder_is_held_while_it_is_trained_in_and_free_after(photos, tmp_path
     held = []
 
     def write_results(run, *_):
-        with pytest.raises(InUse):
+        with pytest.raises(FolderInUse):
             train(resume=run.path, console=quiet)
         held.append(run.path)
 
@@ -67,11 +69,11 @@ def test_what_a_killed_write_left_is_removed(run, quiet):
 
 
 def test_a_disk_that_lets_nothing_be_removed_is_said_with_the_way_on(run, quiet, monkeypatch):
-    def remove_half_written(folder, names):
+    def remove_partial_files(folder, names):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder / ".last.ckpt.0f"))
 
-    monkeypatch.setattr("transxnet.runs.run_folder.remove_half_written", remove_half_written)
-    with pytest.raises(CannotWrite, match=r"Read-only file system\. Make the folder writable.*Then go on with: transx"):
+    monkeypatch.setattr("transxnet.runs.run_folder.remove_partial_files", remove_partial_files)
+    with pytest.raises(WriteError, match=r"Read-only file system\. Make the folder writable.*Then go on with: transx"):
         train(resume=run.path, console=quiet)
 
 

@@ -1,6 +1,7 @@
 import pytest
 
-from transxnet.runs.task_configs import ClassifyConfig, make_config
+from transxnet.runs.recipes import make_config
+from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.training.defaults import Choices, processes
 from transxnet.training.plan import make_plan
 from transxnet.utils.errors import UserError

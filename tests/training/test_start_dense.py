@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from tests.helpers.class_folders import QUICK, write_photos
 from tests.helpers.dense_data import CATEGORIES, DETECT, SEGMENT, write_maps, write_squares
 from transxnet.heads import RetinaNet
+from transxnet.runs.recipes import make_config
 from transxnet.runs.run_folder import Run
-from transxnet.runs.task_configs import make_config
 from transxnet.training.plan import make_plan
 from transxnet.training.train import train
 from transxnet.utils.errors import UserError

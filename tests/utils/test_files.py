@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from transxnet.utils.files import CannotWrite, next_free, remove_half_written, write_whole
+from transxnet.utils.files import WriteError, next_free_path, remove_partial_files, write_whole
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
@@ -40,13 +40,13 @@ def test_the_first_free_number_is_taken(tmp_path):
     (tmp_path / "run-1").mkdir()
     (tmp_path / "run-2").write_text("")
     (tmp_path / "run-4").mkdir()
-    assert next_free(tmp_path, "run") == tmp_path / "run-3"
+    assert next_free_path(tmp_path, "run") == tmp_path / "run-3"
 
 
 def test_the_old_file_is_kept_where_one_says(tmp_path):
     path, kept = tmp_path / "last", tmp_path / "previous"
     for text in ("one", "two", "three"):
-        write_whole(path, text, keep=kept)
+        write_whole(path, text, backup=kept)
     assert (path.read_text(), kept.read_text()) == ("three", "two")
     assert sorted(os.listdir(tmp_path)) == ["last", "previous"]
 
@@ -56,15 +56,15 @@ def test_the_old_file_is_kept_where_one_says(tmp_path):
 def test_a_failing_disk_is_said_and_the_old_files_stay(tmp_path, monkeypatch, fault, when):
     path, kept = tmp_path / "last", tmp_path / "previous"
     for text in ("one", "two"):
-        write_whole(path, text, keep=kept)
+        write_whole(path, text, backup=kept)
 
     def fail(*_):
         raise OSError(fault, os.strerror(fault))
 
     if when == "flush":
         monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(CannotWrite) as caught:
-        write_whole(path, fail if when == "write" else "three", keep=kept)
+    with pytest.raises(WriteError) as caught:
+        write_whole(path, fail if when == "write" else "three", backup=kept)
     assert str(caught.value).startswith(f"cannot write {path}: {os.strerror(fault)}. ")
     assert (path.read_text(), kept.read_text()) == ("two", "one")
     assert sorted(os.listdir(tmp_path)) == ["last", "previous"]
@@ -90,5 +90,5 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     others = ["last.ckpt", ".last.ckpt", ".last.ckpt.0f", f".mine.{'0f' * 16}", f"last.ckpt.{'0f' * 16}"]
     for name in [left, *others]:
         (tmp_path / name).touch()
-    remove_half_written(tmp_path, ["last.ckpt"])
+    remove_partial_files(tmp_path, ["last.ckpt"])
     assert sorted(os.listdir(tmp_path)) == sorted(others)

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from transxnet.utils.files import CannotWrite
-from transxnet.utils.locks import LOCK_FILE, InUse, only_process
+from transxnet.utils.files import WriteError
+from transxnet.utils.locks import LOCK_FILE, FolderInUse, lock_folder
 
 
 def in_a_child(work) -> int:
@@ -18,7 +18,7 @@ def in_a_child(work) -> int:
         try:
             work()
             os._exit(0)
-        except InUse:
+        except FolderInUse:
             os._exit(7)
         finally:
             os._exit(1)
@@ -30,14 +30,14 @@ def status(child: int) -> int:
 
 
 def hold(folder) -> None:
-    with only_process(folder):
+    with lock_folder(folder):
         pass
 
 
 def test_a_second_is_told_who_holds_the_folder(tmp_path):
-    with only_process(tmp_path):
+    with lock_folder(tmp_path):
         assert status(in_a_child(lambda: hold(tmp_path))) == 7
-        with pytest.raises(InUse) as caught, only_process(tmp_path, "Choose another --out."):
+        with pytest.raises(FolderInUse) as caught, lock_folder(tmp_path, "Choose another --out."):
             pass
         assert f"{tmp_path} is in use by process {os.getpid()} on {socket.gethostname()}, since 20" in str(caught.value)
         assert str(caught.value).endswith(". Choose another --out.")
@@ -47,7 +47,7 @@ def test_a_second_is_told_who_holds_the_folder(tmp_path):
 
 
 def test_an_error_lets_go(tmp_path):
-    with pytest.raises(RuntimeError), only_process(tmp_path):
+    with pytest.raises(RuntimeError), lock_folder(tmp_path):
         raise RuntimeError
     hold(tmp_path)
 
@@ -56,7 +56,7 @@ def test_a_dead_process_holds_nothing_though_its_workers_live(tmp_path):
     reading, writing = os.pipe()
 
     def work() -> None:
-        with only_process(tmp_path):
+        with lock_folder(tmp_path):
             os.write(writing, b"%d\n" % in_a_child(lambda: time.sleep(60)))
             time.sleep(60)
 
@@ -80,9 +80,9 @@ def no_locks(descriptor, operation):
 def test_a_file_system_without_locks_goes_by_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with (
-        only_process(tmp_path),
-        pytest.raises(InUse, match=r"if that process is no more, remove .*\.lock"),
-        only_process(tmp_path),
+        lock_folder(tmp_path),
+        pytest.raises(FolderInUse, match=r"if that process is no more, remove .*\.lock"),
+        lock_folder(tmp_path),
     ):
         pass
     hold(tmp_path)
@@ -95,9 +95,9 @@ def full(descriptor, line):
 def test_a_full_disk_keeps_nobody_out_whom_the_system_lets_in(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "write", full)
     with (
-        only_process(tmp_path),
-        pytest.raises(InUse, match=r"is in use by another process\. Two trainings"),
-        only_process(tmp_path),
+        lock_folder(tmp_path),
+        pytest.raises(FolderInUse, match=r"is in use by another process\. Two trainings"),
+        lock_folder(tmp_path),
     ):
         pass
     assert list(tmp_path.iterdir()) == []
@@ -107,11 +107,11 @@ def test_a_full_disk_without_locks_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with monkeypatch.context() as disk:
         disk.setattr(os, "write", full)
-        with pytest.raises(CannotWrite, match=r"cannot write .*\.lock: No space left on device\. Make room there"):
+        with pytest.raises(WriteError, match=r"cannot write .*\.lock: No space left on device\. Make room there"):
             hold(tmp_path)
     hold(tmp_path)
 
 
 def test_a_folder_that_is_gone_is_said(tmp_path):
-    with pytest.raises(CannotWrite, match=r"cannot write .*: No such file or directory\. Its folder is gone"):
+    with pytest.raises(WriteError, match=r"cannot write .*: No such file or directory\. Its folder is gone"):
         hold(tmp_path / "none")

@@ -20,14 +20,15 @@ from transxnet.models.create import create_model
 from transxnet.models.model_spec import parse_model_name, with_options
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import load_model
+from transxnet.runs.recipes import make_config
 from transxnet.runs.run_folder import Run, is_first_process
-from transxnet.runs.task_configs import ClassifyConfig, DetectConfig, SegmentConfig, make_config
+from transxnet.runs.task_configs import ClassifyConfig, DetectConfig, SegmentConfig
 from transxnet.training.lightning_module import NonFiniteLoss
 from transxnet.training.plan import check_names
 from transxnet.training.train import train
 from transxnet.utils.errors import Interrupted, UserError, check_at_least
-from transxnet.utils.files import next_free, plain_name
-from transxnet.utils.locks import LOCK_FILE, only_process
+from transxnet.utils.files import next_free_path, safe_file_name
+from transxnet.utils.locks import LOCK_FILE, lock_folder
 from transxnet.utils.progress import PLAIN
 
 _OUT = "TRANSXNET_ABLATE_OUT"
@@ -100,7 +101,7 @@ def ablate(
     first = is_first_process()
     if first:
         folder.path.mkdir(parents=True, exist_ok=True)
-    with only_process(folder.path) if first else nullcontext():
+    with lock_folder(folder.path) if first else nullcontext():
         if first:
             folder.write()
         return _carry_out_or_say(folder, console)
@@ -154,7 +155,7 @@ def _plan(
     stem = f"ablate-{ablation.name}-{where.resolve().name if where.exists() else str(data).replace('/', '-')}"
     if out is None and not is_first_process():
         raise UserError("several processes that are started together must agree on a folder. Give --out.")
-    path = Path(out) if out is not None else next_free(Path("runs"), plain_name(stem))
+    path = Path(out) if out is not None else next_free_path(Path("runs"), safe_file_name(stem))
     if is_first_process() and (path / PLAN_FILE).exists():
         raise UserError(f"{path} holds an ablation already. Go on with it by --resume {path}, or choose another --out.")
     if is_first_process() and path.exists() and (not path.is_dir() or set(os.listdir(path)) - {LOCK_FILE}):

@@ -16,7 +16,7 @@ from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
 from transxnet.training.results import cost
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import plain_name, write_whole
+from transxnet.utils.files import safe_file_name, write_whole
 from transxnet.utils.text_files import read_json, read_yaml
 
 PLAN_FILE = "ablation.yaml"
@@ -83,7 +83,7 @@ class AblationFolder:
             rows = [Variant(**{**row, "quotes": tuple(row["quotes"])}) for row in table.pop("variants")]
             seeds = tuple(content.pop("seeds"))
             for name in (f"{row.name}-seed{seed}" for row in rows for seed in seeds):
-                if plain_name(name) != name:  # it is where the row's runs are written
+                if safe_file_name(name) != name:  # it is where the row's runs are written
                     raise ValueError(f"{name!r} is no name of a run folder in it")
             return cls(path=path, ablation=Ablation(**table, variants=tuple(rows)), seeds=seeds, **content)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

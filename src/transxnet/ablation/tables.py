@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from transxnet.utils.errors import UserError, nearest
-from transxnet.utils.files import plain_name
+from transxnet.utils.files import safe_file_name
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Ablation:
         if row in known:
             return known[row]
         if "=" in row:
-            return Variant(plain_name(row), row.replace("+", ", "), row.replace("+", ","))
+            return Variant(safe_file_name(row), row.replace("+", ", "), row.replace("+", ","))
         raise UserError(
             f"{self.name} has no row {row!r}.{nearest(row, known)} Accepted: {self._accepted}, or a row of your own, "
             "as option=value of the model."

@@ -13,7 +13,8 @@ from rich.text import Text
 from transxnet.models.create import create_model
 from transxnet.models.transxnet import TransXNet
 from transxnet.ops import Choice, choose
-from transxnet.utils.environment import environment, find_device
+from transxnet.utils.device import resolve_device
+from transxnet.utils.environment import collect_environment
 from transxnet.utils.errors import UserError
 
 
@@ -55,7 +56,7 @@ def doctor(
     Raises:
         UserError: an unknown model, one that is not ours, no such device, or TRANSXNET_OPS asks for what cannot be.
     """
-    where = find_device(device)
+    where = resolve_device(device)
     batch = batch or (128 if where == "cuda" else 16)
     with torch.device("meta"):
         network = create_model(model)
@@ -88,7 +89,7 @@ def _findings(network: TransXNet, size: int, batch: int, dtype: torch.dtype, dev
 def show(findings: list[Finding]) -> Group:
     """The environment and the findings, for a terminal."""
     facts = Table.grid(padding=(0, 2))
-    for name, value in environment().items():
+    for name, value in collect_environment().items():
         facts.add_row(name, value)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for title in ("operator", "stage", "first argument", "takes"):

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from transxnet.analysis.dynamics import FILES, Dynamics, MixerDynamics
 from transxnet.analysis.figure_files import MUTED, mark_untrained, paper_look, shut, write_figure, write_text
-from transxnet.utils.environment import environment
+from transxnet.utils.environment import collect_environment
 from transxnet.utils.files import write_whole
 
 TILES = 4  # kernels along a side of a panel
@@ -58,7 +58,7 @@ def write(result: Dynamics, folder: Path) -> list[Path]:
     facts = {"model": result.label, "untrained": result.untrained, "images": result.paths, "mixers": rows}
     write_figure(draw(result), picture)
     write_whole(sheet, text.getvalue())
-    write_whole(record, json.dumps({**facts, "environment": environment()}, indent=2) + "\n")
+    write_whole(record, json.dumps({**facts, "environment": collect_environment()}, indent=2) + "\n")
     return [picture, sheet, record]
 
 

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from transxnet.analysis.erf import FILES, SHARES, ReceptiveField
 from transxnet.analysis.figure_files import MUTED, mark_untrained, paper_look, shut, write_figure, write_text
-from transxnet.utils.environment import environment
+from transxnet.utils.environment import collect_environment
 from transxnet.utils.files import write_whole
 
 COLUMNS = 4  # of the figure, at most
@@ -68,7 +68,7 @@ def write(fields: Sequence[ReceptiveField], folder: Path) -> list[Path]:
     writer.writerows(rows)
     write_figure(draw(fields), picture)
     write_whole(sheet, text.getvalue())
-    write_whole(record, json.dumps({"fields": rows, "environment": environment()}, indent=2) + "\n")
+    write_whole(record, json.dumps({"fields": rows, "environment": collect_environment()}, indent=2) + "\n")
     return [picture, sheet, record]
 
 

@@ -24,7 +24,7 @@ from transxnet.data.labels import in_words
 from transxnet.metrics.detection import Found
 from transxnet.models.model_spec import parse_model_spec
 from transxnet.runs.load import TrainedModel, load_model
-from transxnet.utils.device import default_device, placed
+from transxnet.utils.device import default_device, prepare_for_inference
 from transxnet.utils.errors import UserError, nearest
 from transxnet.utils.files import write_whole
 from transxnet.utils.progress import progress_bar
@@ -206,7 +206,7 @@ def explain_picture(
         network = trained.backbone
         places = places or named_places(network) or {"": find_place(network)}
         device = default_device()
-        placed(trained.model, device)
+        prepare_for_inference(trained.model, device)
         case = make_case(trained, picture, class_index, device)
         maps = {
             name: case.within(grad_cam(case.model, network, case.images, place.module, [case.target])[0])

@@ -15,7 +15,8 @@ from rich.console import Console
 from transxnet.benchmark import bench_report
 from transxnet.benchmark.interleaving import Row, measure
 from transxnet.benchmark.settings import Dtype, Mode, Settings, check_compile_mode, find_preset, parse_benchmark_model
-from transxnet.utils.environment import environment, find_device
+from transxnet.utils.device import resolve_device
+from transxnet.utils.environment import collect_environment
 from transxnet.utils.errors import UserError, check_at_least, check_one_of
 
 BATCH = {"cpu": 16, "cuda": 128}
@@ -128,7 +129,7 @@ def bench(
         raise UserError(f"seconds must be a positive number, got {seconds}.")
     check_one_of(get_args(Mode), mode=mode)
     check_one_of(get_args(Dtype), dtype=dtype)
-    where = find_device(device)
+    where = resolve_device(device)
     if batch is None:
         batch = chosen.batch if chosen else BATCH[where]
     check_at_least(1, batch=batch)
@@ -172,7 +173,7 @@ def _size(size: int | str | tuple[int, int]) -> tuple[int, int]:
 
 def _environment(rows: Sequence[Row], device: str) -> dict[str, str]:
     """Versions and hardware, and the settings of PyTorch that decide what is computed, and how fast."""
-    facts = environment() | {"device": device}
+    facts = collect_environment() | {"device": device}
     made = next((row.facts for row in rows if row.facts), None)
     if made:
         facts |= {"threads": str(made.threads), "float32 products": made.matmul_precision}

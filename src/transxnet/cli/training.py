@@ -39,7 +39,7 @@ def run_train(words: Sequence[str]) -> None:
     if print_config:
         import yaml
 
-        from transxnet.runs.task_configs import make_config
+        from transxnet.runs.recipes import make_config
 
         values = make_config(data or "", recipe, task or ("classify" if data is None else None), **changed).to_dict()
         print(
@@ -98,7 +98,8 @@ def run_ablate(words: Sequence[str]) -> None:
 def _add_training(parser: Parser, recipe: str | None, without: Collection[str] = ()) -> None:
     """The task, the recipe, and the options of a training but for some, with the recipe's values as defaults."""
     from transxnet.runs.config import TrainConfig
-    from transxnet.runs.task_configs import CONFIGS, read_recipe, recipe_names
+    from transxnet.runs.recipes import read_recipe, recipe_names
+    from transxnet.runs.task_configs import CONFIGS
 
     parser.add_argument(
         "--task",
@@ -114,5 +115,5 @@ def _add_training(parser: Parser, recipe: str | None, without: Collection[str] =
         parser.add_options(config, [name for name in config.OWN if name not in added], f"only to {task}")
         added |= set(config.OWN)
     if recipe is not None:
-        values = read_recipe(recipe)
+        values = read_recipe(recipe).values
         parser.set_defaults({name: value for name, value in values.items() if name not in ("data", *without)})

@@ -19,7 +19,7 @@ from transxnet.data.folders import glob_files, walk_images
 from transxnet.data.images import UnreadableImage, open_image
 from transxnet.data.shard_files import Source, expand_braces, is_shard, shard_images
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import CannotWrite, why_not
+from transxnet.utils.files import WriteError, describe_write_error
 
 ACCEPTED = "Accepted: image files, folders, globs, and WebDataset shards (.tar, shard-{0000..0009}.tar)."
 
@@ -106,7 +106,7 @@ class SourceList:
                     file.write(source.to_line())
                     self._count += 1
         except OSError as error:
-            raise CannotWrite(why_not(Path(tempfile.gettempdir()), error)) from error
+            raise WriteError(describe_write_error(Path(tempfile.gettempdir()), error)) from error
 
     def __len__(self) -> int:
         return self._count

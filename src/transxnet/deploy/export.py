@@ -20,7 +20,7 @@ from transxnet.deploy.verify import BATCHES, cases, compare, refuse_difference
 from transxnet.models.model_spec import parse_model_spec
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, load_model
 from transxnet.utils.errors import UserError, check_at_least, check_one_of, nearest
-from transxnet.utils.files import CannotWrite, plain_name, why_not
+from transxnet.utils.files import WriteError, describe_write_error, safe_file_name
 from transxnet.utils.progress import PLAIN, progress_bar
 from transxnet.version import __version__
 
@@ -117,7 +117,7 @@ def export(
         try:
             module.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)
         except OSError as error:
-            raise CannotWrite(why_not(path, error)) from error
+            raise WriteError(describe_write_error(path, error)) from error
         check(module.Session(scratch, dtype), exportable, metadata, pictures, console)
         console.print(f"  images: {where}", **PLAIN)
         if labelled is not None:
@@ -154,7 +154,7 @@ def _target(
     out: str | Path | None, trained: TrainedModel, kind: str, features: bool, int8: bool, overwrite: bool
 ) -> Path:
     suffix = FORMATS[kind]
-    name = plain_name(Path(trained.name).name) + ("-features" if features else "") + ("-int8" if int8 else "")
+    name = safe_file_name(Path(trained.name).name) + ("-features" if features else "") + ("-int8" if int8 else "")
     path = Path(out) if out is not None else Path(name + suffix)
     if path.suffix != suffix:
         raise UserError(f"a file of the format {kind} ends in {suffix}, got {path}.")
@@ -172,7 +172,7 @@ def _scratch(path: Path) -> Iterator[Path]:
     try:
         folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-")
     except OSError as error:
-        raise CannotWrite(why_not(path, error)) from error
+        raise WriteError(describe_write_error(path, error)) from error
     with folder:
         yield Path(folder.name) / path.name
 

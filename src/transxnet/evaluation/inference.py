@@ -20,7 +20,7 @@ from transxnet.metrics.classification import Evaluation
 from transxnet.metrics.detection import DetectionEvaluation, DetectionScore
 from transxnet.metrics.segmentation import SegmentationEvaluation, SegmentationScore
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
-from transxnet.utils.device import default_device, placed
+from transxnet.utils.device import default_device, prepare_for_inference
 
 AnyEvaluation = Evaluation | DetectionEvaluation | SegmentationEvaluation
 """What :func:`judge` gives."""
@@ -51,7 +51,7 @@ def judge(
         progress: called with the number of images done.
     """
     device = device or default_device()
-    placed(trained.model, device)
+    prepare_for_inference(trained.model, device)
     if isinstance(trained, TrainedDetector):
         assert isinstance(images, DetectionSet)
         return _judge_detector(trained, images, batch_size, workers, device, progress)

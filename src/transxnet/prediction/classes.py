@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from transxnet.data.image_files import FilesDataset, Inputs
 from transxnet.prediction.classifier_backends import Predictor
-from transxnet.utils.files import ANY_TEXT
+from transxnet.utils.files import ESCAPED_UTF8
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def predict_images(
 def write_classes(predictions: Iterator[Prediction], folder: Path, k: int) -> Iterator[str | None]:
     """Write ``predictions.csv`` and ``predictions.jsonl``; of each image, which could not be read and why, or None."""
     with (
-        (folder / "predictions.csv").open("w", newline="", **ANY_TEXT) as table,
-        (folder / "predictions.jsonl").open("w", **ANY_TEXT) as lines,
+        (folder / "predictions.csv").open("w", newline="", **ESCAPED_UTF8) as table,
+        (folder / "predictions.jsonl").open("w", **ESCAPED_UTF8) as lines,
     ):
         writer = csv.writer(table, lineterminator="\n")
         columns = (f"{what}{i + 1}" for i in range(k) for what in ("class", "probability"))

@@ -15,7 +15,7 @@ from transxnet.data.transforms import Preprocessing
 from transxnet.deploy.exported import ExportedModel, load_exported
 from transxnet.deploy.metadata import files_of, is_exported
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedSegmenter, load_model
-from transxnet.utils.device import default_device, placed
+from transxnet.utils.device import default_device, prepare_for_inference
 from transxnet.utils.errors import UserError
 
 Answer = tuple[Tensor, Tensor | None]
@@ -59,7 +59,7 @@ def classifier_predictor(trained: TrainedClassifier) -> Predictor:
     @cache
     def ready() -> tuple[Any, torch.device]:  # timm's networks have methods that modules do not
         device = default_device()
-        return placed(trained.model, device), device
+        return prepare_for_inference(trained.model, device), device
 
     def answer(images: Tensor, embed: bool) -> Answer:
         model, device = ready()  # outside of inference mode, in which the weights would lose their gradients for good

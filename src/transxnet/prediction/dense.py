@@ -20,8 +20,8 @@ from transxnet.evaluation.inference import detect, segment
 from transxnet.metrics.detection import Found, coco_results
 from transxnet.reports.drawing import draw_detections, draw_label_map, indexed_map
 from transxnet.runs.load import TrainedDetector, TrainedSegmenter
-from transxnet.utils.device import default_device, placed
-from transxnet.utils.files import ANY_TEXT
+from transxnet.utils.device import default_device, prepare_for_inference
+from transxnet.utils.files import ESCAPED_UTF8
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ImageLabels:
 def find_objects(trained: TrainedDetector, inputs: Inputs, workers: int = 0) -> Iterator[ImageObjects]:
     """Objects in the images that files, folders and globs stand for, in order, in constant memory."""
     device = default_device()
-    model = placed(trained.model, device)
+    model = prepare_for_inference(trained.model, device)
     for path, pixels, error in _pixels(inputs, workers):
         if pixels is None:
             yield ImageObjects(path, None, None, error)
@@ -73,7 +73,7 @@ def find_objects(trained: TrainedDetector, inputs: Inputs, workers: int = 0) -> 
 def label_pixels(trained: TrainedSegmenter, inputs: Inputs, workers: int = 0) -> Iterator[ImageLabels]:
     """Label maps of the images that files, folders and globs stand for, in order, in constant memory."""
     device, resize = default_device(), AlignedResize(trained.scale)
-    model = placed(trained.model, device)
+    model = prepare_for_inference(trained.model, device)
     for path, pixels, error in _pixels(inputs, workers):
         if pixels is None:
             yield ImageLabels(path, None, None, error)
@@ -107,7 +107,10 @@ def write_objects(
             drawn = draw_detections(prediction.picture, prediction.found.sure(), class_names)
             drawn.save(folder / "drawn" / _name(number, prediction.path, ".jpg"), quality=92)
             yield None
-    with (folder / "images.json").open("w", **ANY_TEXT) as file, (folder / "images.part").open(**ANY_TEXT) as part:
+    with (
+        (folder / "images.json").open("w", **ESCAPED_UTF8) as file,
+        (folder / "images.part").open(**ESCAPED_UTF8) as part,
+    ):
         file.write('{"categories": ' + json.dumps(categories) + ',\n"images": ')
         file.writelines(part)
         file.write("}\n")
@@ -123,8 +126,8 @@ def write_label_maps(
     """
     for name in ("maps", "drawn"):
         (folder / name).mkdir()
-    (folder / "classes.txt").write_text("\n".join(class_names) + "\n", **ANY_TEXT)
-    with (folder / "predictions.csv").open("w", newline="", **ANY_TEXT) as table:
+    (folder / "classes.txt").write_text("\n".join(class_names) + "\n", **ESCAPED_UTF8)
+    with (folder / "predictions.csv").open("w", newline="", **ESCAPED_UTF8) as table:
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(["path", "map", "commonest", "share", "error"])
         for number, prediction in enumerate(predictions, 1):
@@ -146,7 +149,7 @@ class _json_list:
     """A JSON file of a list that is written entry by entry."""
 
     def __init__(self, path: Path):
-        self._file = path.open("w", **ANY_TEXT)
+        self._file = path.open("w", **ESCAPED_UTF8)
         self._before = "["
 
     def __enter__(self) -> "_json_list":

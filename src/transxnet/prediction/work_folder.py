@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 from transxnet.data.image_files import ACCEPTED, find_sources
 from transxnet.data.shard_files import Source
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import is_half_written, write_whole
-from transxnet.utils.locks import LOCK_FILE, only_process
+from transxnet.utils.files import is_partial_file, write_whole
+from transxnet.utils.locks import LOCK_FILE, lock_folder
 from transxnet.utils.text_files import read_json
 
 FORMAT = 1
@@ -173,7 +173,7 @@ def held(folder: Path) -> Iterator[None]:
             "prediction writes. Move that away, or choose another --out."
         )
     try:
-        with only_process(folder, "Wait for it, or choose another --out."):
+        with lock_folder(folder, "Wait for it, or choose another --out."):
             try:
                 yield
             finally:
@@ -185,7 +185,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def _is_own(name: str) -> bool:
-    return name in _OWN or is_half_written(name, _OWN)
+    return name in _OWN or is_partial_file(name, _OWN)
 
 
 def _empty(folder: Path) -> None:

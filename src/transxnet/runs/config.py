@@ -24,7 +24,7 @@ class TrainConfig:
     """How to train, whatever the task. What is left at null is chosen from the data and the hardware, and said.
 
     The tasks' own options are in :class:`~transxnet.runs.task_configs.ClassifyConfig`, ``DetectConfig`` and
-    ``SegmentConfig``; :func:`~transxnet.runs.task_configs.make_config` makes the right one.
+    ``SegmentConfig``; :func:`~transxnet.runs.recipes.make_config` makes the right one.
 
     Args:
         data: a folder, a built-in sample (elpv, digits, scenes) or a timm reader name (hfds/..., wds/..., tfds/...).
@@ -150,7 +150,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
             if get_origin(hint) is not ClassVar:
-                object.__setattr__(self, name, _typed(name, getattr(self, name), hint))
+                object.__setattr__(self, name, _convert(name, getattr(self, name), hint))
         for name, (fits, words) in self.RULES.items():
             value = getattr(self, name)
             if value is not None and not fits(value):
@@ -187,8 +187,8 @@ class TrainConfig:
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
-def _typed(name: str, value: Any, hint: Any) -> Any:
-    """The value as the option's type. Text that says a number is one: YAML 1.1 takes 1e-3 for text."""
+def _convert(name: str, value: Any, hint: Any) -> Any:
+    """Convert a value to the option's type. Text may hold a number: YAML 1.1 reads 1e-3 as text."""
     kinds = get_args(hint) if not isinstance(hint, type) else (hint,)
     if value is None and type(None) in kinds:
         return None

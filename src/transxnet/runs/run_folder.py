@@ -14,11 +14,11 @@ from typing import Any
 import yaml
 
 from transxnet.runs.config import TrainConfig
-from transxnet.runs.task_configs import config_of
-from transxnet.utils.environment import environment
+from transxnet.runs.task_configs import config_from_dict
+from transxnet.utils.environment import collect_environment
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import is_half_written, remove_half_written, write_whole
-from transxnet.utils.locks import ADVICE, LOCK_FILE, only_process
+from transxnet.utils.files import is_partial_file, remove_partial_files, write_whole
+from transxnet.utils.locks import DEFAULT_ADVICE, LOCK_FILE, lock_folder
 from transxnet.utils.text_files import read_json, read_yaml
 
 _OWN = (
@@ -96,7 +96,7 @@ class Run:
             cls.check_free(path, overwrite)
             try:
                 path.mkdir(parents=True, exist_ok=True)
-                held.enter_context(only_process(path, f"{ADVICE} Or choose another folder with --out."))
+                held.enter_context(lock_folder(path, f"{DEFAULT_ADVICE} Or choose another folder with --out."))
                 cls.check_free(path, overwrite)  # another may have come in between
                 cls(path).clear()
             except OSError as error:
@@ -114,9 +114,9 @@ class Run:
             UserError: another training is at work in it.
             OSError: it can't be written.
         """
-        with only_process(self.path) if is_first_process() else nullcontext():
+        with lock_folder(self.path) if is_first_process() else nullcontext():
             if is_first_process():
-                remove_half_written(self.path, _OWN)
+                remove_partial_files(self.path, _OWN)
             yield self
 
     def clear(self) -> None:
@@ -148,7 +148,7 @@ class Run:
     def read_config(self) -> TrainConfig:
         """The options that the run was started with, resolved."""
         try:
-            return config_of({"task": "classify", **read_yaml(self.config_file)})
+            return config_from_dict({"task": "classify", **read_yaml(self.config_file)})
         except (OSError, ValueError, TypeError, UserError) as error:
             raise UserError(f"{self.config_file} is damaged, or not a run's: {error}") from error
 
@@ -172,7 +172,7 @@ class Run:
 
     def write_environment(self, command: str, choices: Sequence[str]) -> None:
         """Store the environment beside the command and what was chosen for the user."""
-        content = {"command": command, "choices": list(choices), "environment": environment()}
+        content = {"command": command, "choices": list(choices), "environment": collect_environment()}
         write_whole(self.environment_file, json.dumps(content, indent=2))
 
     def read_results(self) -> dict[str, Any]:
@@ -195,7 +195,7 @@ class Run:
 
 def _entries(path: Path) -> list[Path]:
     """What is in a folder, but for the lock and what a killed process left half-written."""
-    return [entry for entry in path.iterdir() if entry.name != LOCK_FILE and not is_half_written(entry.name, _OWN)]
+    return [entry for entry in path.iterdir() if entry.name != LOCK_FILE and not is_partial_file(entry.name, _OWN)]
 
 
 def _begun(path: Path) -> bool:

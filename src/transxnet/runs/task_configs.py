@@ -1,15 +1,11 @@
-"""The options that each task adds to those of every training, and the recipes that set them."""
+"""The options of each task: classification, detection and segmentation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from transxnet.runs.config import COUNT, FACTOR, POSITIVE, RATE, SHARE, Rule, TrainConfig
 from transxnet.utils.errors import UserError, check_one_of, nearest
-from transxnet.utils.text_files import read_yaml
-
-RECIPES = Path(__file__).parent.parent / "recipes"
 
 
 @dataclass(frozen=True)
@@ -168,39 +164,25 @@ CONFIGS: dict[str, type[TrainConfig]] = {
 
 
 def tasks_with(option: str) -> list[str]:
-    """The tasks whose trainings have this option."""
+    """The tasks that have this option."""
     return [task for task, config in CONFIGS.items() if option in {field.name for field in fields(config)}]
 
 
-def make_config(
-    data: str | Path, recipe: str | Path | None = None, task: str | None = None, **options: Any
-) -> TrainConfig:
-    """A recipe's values under the given ones.
+def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
+    """Create the configuration of a task.
 
-    The task is the one that is named, or the recipe's, or the one of detection and segmentation that alone has all of
-    these options; else what the data is for.
-
-    Raises:
-        UserError: an unknown recipe, task or option, one of another task, or a value out of range; or, where the data
-            is to tell the task, data that is not there.
-    """
-    values = {} if recipe is None else read_recipe(recipe)
-    recipes_task = values.pop("task", None)
-    if None not in (task, recipes_task) and task != recipes_task:
-        raise UserError(f"the recipe {recipe} is for the task {recipes_task!r}, and the task to train is {task!r}.")
-    return config_of({"task": task or recipes_task, **values, **options, "data": str(data)})
-
-
-def config_of(values: Mapping[str, Any]) -> TrainConfig:
-    """The configuration with these values, ``task`` among them or to be told from the others as above.
+    Args:
+        values: options by name. Without ``task`` it is the only task that has all of them, or the one that the data is
+            for.
 
     Raises:
-        UserError: as above.
+        UserError: an unknown task or option, an option of another task, a value out of range, or data that does not
+            exist where it must tell the task.
     """
     values = dict(values)
     task = values.pop("task", None)
     if task is None:
-        task = _common_task(values)
+        task = only_task_with(values)
         if task in (None, "classify"):  # any folder of folders could be classes, also one with annotations
             from transxnet.data.recognize import recognise
 
@@ -213,8 +195,12 @@ def config_of(values: Mapping[str, Any]) -> TrainConfig:
     return CONFIGS[task](**values)
 
 
-def _common_task(values: Mapping[str, Any]) -> str | None:
-    """The only task that has all of these options, if there is one."""
+def only_task_with(values: Mapping[str, Any]) -> str | None:
+    """The only task that has all of these options, or None.
+
+    Raises:
+        UserError: an option that no task has.
+    """
     common = set(CONFIGS)
     for name in values:
         owners = tasks_with(str(name))
@@ -223,45 +209,3 @@ def _common_task(values: Mapping[str, Any]) -> str | None:
             raise UserError(f"there is no option {name!r}.{nearest(str(name), known)} See: transxnet train --help")
         common &= set(owners)
     return next(iter(common)) if len(common) == 1 else None
-
-
-def recipe_names() -> list[str]:
-    """The recipes that come with the package."""
-    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
-
-
-def recipe_path(recipe: str | Path) -> Path:
-    """The file of a recipe: one of ours by name, or a user's by path.
-
-    Raises:
-        UserError: there is none.
-    """
-    for path in (RECIPES / f"{recipe}.yaml", Path(recipe)):
-        if path.is_file():
-            return path
-    names = recipe_names()
-    raise UserError(
-        f"there is no recipe {str(recipe)!r}.{nearest(str(recipe), names)} "
-        f"Accepted: {', '.join(names)}, or a YAML file."
-    )
-
-
-def read_recipe(recipe: str | Path) -> dict[str, Any]:
-    """The values that a recipe sets, its task among them; where none of them tells it, classification.
-
-    Raises:
-        UserError: no such recipe, not YAML, or options that do not exist.
-    """
-    path = recipe_path(recipe)
-    try:
-        values = read_yaml(path) or {}
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} is not a YAML file of options: {error}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must hold lines of 'option: value', got a {type(values).__name__}.")
-    try:
-        values = {"task": _common_task({k: v for k, v in values.items() if k != "task"}) or "classify", **values}
-        config = config_of({"data": "", **values}).to_dict()
-    except UserError as error:
-        raise UserError(f"in {path}: {error}") from error
-    return {name: config[name] for name in values}

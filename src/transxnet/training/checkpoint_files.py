@@ -42,11 +42,11 @@ class CheckpointFiles(TorchCheckpointIO):
         self._last_is_damaged = resumed == run.previous_checkpoint
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint; raises CannotWrite, with the ones before in their places."""
+        """Write a checkpoint; raises WriteError, with the ones before in their places."""
         assert storage_options is None
         path, last = Path(path), self.run.last_checkpoint
-        keep = self.run.previous_checkpoint if path == last and not self._last_is_damaged else None
-        write_whole(path, lambda temporary: _save(checkpoint, temporary), keep)
+        backup = self.run.previous_checkpoint if path == last and not self._last_is_damaged else None
+        write_whole(path, lambda temporary: _save(checkpoint, temporary), backup)
         self._last_is_damaged = self._last_is_damaged and path != last
 
 

@@ -23,8 +23,8 @@ from transxnet.data.readers import Stream
 from transxnet.data.split import write_split
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import save_model
+from transxnet.runs.recipes import make_config
 from transxnet.runs.run_folder import Run, is_first_process
-from transxnet.runs.task_configs import make_config
 from transxnet.training.callbacks import BestAndLast, EpochLog, GracefulStop, write_rows
 from transxnet.training.checkpoint_files import (
     CheckpointFiles,
@@ -43,7 +43,14 @@ from transxnet.training.plan import Plan, make_plan
 from transxnet.training.results import chosen_weights, write_results
 from transxnet.training.sync_batchnorm import BatchNormSync
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import CannotWrite, next_free, of_the_disk, plain_name, reason, why_not
+from transxnet.utils.files import (
+    WriteError,
+    describe_os_error,
+    describe_write_error,
+    is_disk_error,
+    next_free_path,
+    safe_file_name,
+)
 
 _OUT = "TRANSXNET_OUT"
 
@@ -107,7 +114,7 @@ def train(
     check_launch(config, config.out)
     with deterministic(config.deterministic), ExitStack() as held:
         plan = make_plan(config, console)
-        path = Path(os.environ.get(_OUT) or config.out or next_free(Path("runs"), _stem(config)))
+        path = Path(os.environ.get(_OUT) or config.out or next_free_path(Path("runs"), _stem(config)))
         training = _prepare(plan, Run(path), console)
         if is_first_process():
             _fill(plan, held.enter_context(Run.create(path, overwrite)))
@@ -122,15 +129,15 @@ def _advice(run: Run) -> Iterator[None]:
     try:
         with said_once():
             yield
-    except CannotWrite as error:
-        raise CannotWrite(f"{error} {once_mended(run)}") from error
+    except WriteError as error:
+        raise WriteError(f"{error} {once_mended(run)}") from error
     except OSError as error:
-        if run.path.is_dir() and not of_the_disk(error):
+        if run.path.is_dir() and not is_disk_error(error):
             raise
         path = Path(os.fsdecode(error.filename)) if error.filename else run.path  # TensorBoard's is bytes
         if run.path.is_dir() and not path.absolute().is_relative_to(run.path.absolute()):  # an image, say
-            raise UserError(f"{path}: {reason(error)} {once_mended(run)}") from error
-        raise CannotWrite(f"{why_not(path, error)} {once_mended(run)}") from error
+            raise UserError(f"{path}: {describe_os_error(error)} {once_mended(run)}") from error
+        raise WriteError(f"{describe_write_error(path, error)} {once_mended(run)}") from error
 
 
 @dataclass(frozen=True)
@@ -266,7 +273,7 @@ def _command(config: TrainConfig) -> str:
 
 def _stem(config: TrainConfig) -> str:
     data = Path(config.data)
-    return f"{plain_name(config.model)}-{data.resolve().name if data.exists() else config.data.replace('/', '-')}"
+    return f"{safe_file_name(config.model)}-{data.resolve().name if data.exists() else config.data.replace('/', '-')}"
 
 
 def _quiet() -> None:

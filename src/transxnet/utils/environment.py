@@ -1,4 +1,4 @@
-"""On what a run or a benchmark was made: versions, hardware, commit."""
+"""Versions, hardware and commit, stored with each run and benchmark."""
 
 import os
 import platform
@@ -10,12 +10,11 @@ from pathlib import Path
 
 import torch
 
-from transxnet.utils.errors import UserError, check_one_of
 from transxnet.version import __version__
 
 
-def environment() -> dict[str, str]:
-    """Versions, hardware, commit and date, for people."""
+def collect_environment() -> dict[str, str]:
+    """Collect versions, hardware, commit and date as text."""
     packages = ("torch", "torchvision", "timm", "lightning", "torchmetrics", "triton")
     facts = {"date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "transxnet": __version__}
     if commit := _commit():
@@ -29,20 +28,6 @@ def environment() -> dict[str, str]:
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         facts["gpu"] = ", ".join(names) + f", CUDA {torch.version.cuda}"
     return facts
-
-
-def find_device(device: str) -> str:
-    """ "cpu" or "cuda": what was asked for, or with "auto" a GPU if there is one.
-
-    Raises:
-        UserError: another name, or there is no GPU.
-    """
-    check_one_of(("auto", "cpu", "cuda"), device=device)
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("PyTorch finds no CUDA device here. Give --device cpu, or leave it out.")
-    return device
 
 
 def _cpu_name() -> str:

@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written is ever found."""
+"""Atomic writing of files, and messages for the errors of a file system."""
 
 import errno
 import os
@@ -11,49 +11,47 @@ from typing import Any
 
 from transxnet.utils.errors import UserError
 
-ANY_TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace"}
-"""How text is written that may hold file names, whose bytes need not be text."""
+ESCAPED_UTF8: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace"}
+"""Arguments of ``open`` for text with file names, whose bytes need not be valid UTF-8."""
 
-
-_NEXT_STEPS = {
+_REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Make room there."),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "Make the folder writable."),
     **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENODEV), "Its folder is gone: bring it back."),
     **dict.fromkeys((errno.EIO, errno.EBUSY, errno.ETIMEDOUT), "The disk or its connection fails: look after it."),
 }
-"""What mends the failures of a file system."""
+"""The next step for the user, by error number."""
 
 
-class CannotWrite(UserError):
-    """A file can't be written: the disk is full, read-only or gone."""
+class WriteError(UserError):
+    """A file cannot be written: the disk is full, read-only or gone."""
 
 
-def why_not(path: Path, error: OSError) -> str:
-    """A sentence for the user on why a file can't be written, and what to do."""
-    return f"cannot write {path}: {reason(error)}"
+def describe_write_error(path: Path, error: OSError) -> str:
+    """Describe why a file cannot be written, and the next step."""
+    return f"cannot write {path}: {describe_os_error(error)}"
 
 
-def reason(error: OSError) -> str:
-    """What the system says of a file, and what to do."""
-    return f"{error.strerror or error}. {_NEXT_STEPS.get(error.errno or 0, '')}".rstrip()
+def describe_os_error(error: OSError) -> str:
+    """Describe an error of the operating system, and the next step."""
+    return f"{error.strerror or error}. {_REMEDIES.get(error.errno or 0, '')}".rstrip()
 
 
-def of_the_disk(error: OSError) -> bool:
-    """Whether an error says that a disk is full, read-only or failing, rather than that one file is missing."""
-    return error.errno in _NEXT_STEPS and error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM)
+def is_disk_error(error: OSError) -> bool:
+    """Whether a disk is full, read-only or failing, as opposed to a single file that is missing or protected."""
+    return error.errno in _REMEDIES and error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM)
 
 
-def write_whole(path: Path, content: str | Callable[[Path], object], keep: Path | None = None) -> None:
-    """Write a file so that at every moment, even of a power cut, it is either the old one or the new one, whole.
+def write_whole(path: Path, content: str | Callable[[Path], object], backup: Path | None = None) -> None:
+    """Write a file atomically: at every moment, also after a power cut, it is the complete old or new one.
 
     Args:
         path: the file.
         content: its text, or a function that writes it to the path that it is given.
-        keep: where the old file goes. It is moved there once the new one is on the disk, so for an instant there is
-            nothing at ``path``.
+        backup: where the old file is moved once the new one is on the disk; for an instant ``path`` does not exist.
 
     Raises:
-        CannotWrite: the disk is full, read-only or gone; the old file is as it was.
+        WriteError: the disk is full, read-only or gone; the old file is as it was.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -61,39 +59,39 @@ def write_whole(path: Path, content: str | Callable[[Path], object], keep: Path 
             content(temporary)
         else:
             temporary.write_text(content, encoding="utf-8", errors="surrogateescape")
-        _flush(temporary)
-        if keep is not None:
+        _fsync_file(temporary)
+        if backup is not None:
             with suppress(FileNotFoundError):
-                path.replace(keep)
+                path.replace(backup)
         temporary.replace(path)
-        _flush_names(path.parent)
+        _fsync_folder(path.parent)
     except OSError as error:
-        raise CannotWrite(why_not(path, error)) from error
+        raise WriteError(describe_write_error(path, error)) from error
     finally:
         with suppress(OSError):  # a read-only disk refuses to remove even what is not there
             temporary.unlink(missing_ok=True)
 
 
-def is_half_written(name: str, names: Collection[str]) -> bool:
-    """Whether a file of this name is what :func:`write_whole` leaves, when its process is killed, of one of these."""
+def is_partial_file(name: str, names: Collection[str]) -> bool:
+    """Whether :func:`write_whole`, when killed, leaves a file of this name for one of these names."""
     match = re.fullmatch(r"\.(.+)\.[0-9a-f]{32}", name)
     return match is not None and match[1] in names
 
 
-def remove_half_written(folder: Path, names: Collection[str]) -> None:
-    """Remove what a killed process left of files of these names."""
+def remove_partial_files(folder: Path, names: Collection[str]) -> None:
+    """Remove the partial files that a killed process left for these names."""
     for path in list(folder.iterdir()):
-        if is_half_written(path.name, names):
+        if is_partial_file(path.name, names):
             path.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
+def _fsync_file(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
-def _flush_names(folder: Path) -> None:
-    """Bring a folder's names to the disk: else a power cut can undo the renaming."""
+def _fsync_folder(folder: Path) -> None:
+    """Write a folder's entries to the disk: otherwise a power cut can undo a rename."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -106,12 +104,12 @@ def _flush_names(folder: Path) -> None:
         os.close(descriptor)
 
 
-def plain_name(text: str) -> str:
-    """A name for files that a shell takes as it is: ``"net@scales=(1,3)"`` -> ``"net-scales=1,3"``."""
+def safe_file_name(text: str) -> str:
+    """A file name that needs no quoting in a shell: ``"net@scales=(1,3)"`` -> ``"net-scales=1,3"``."""
     return re.sub(r"[^\w.,=-]+", "-", re.sub(r"[()\[\]'\" ]", "", text)).strip("-")
 
 
-def next_free(root: Path, stem: str) -> Path:
+def next_free_path(root: Path, stem: str) -> Path:
     """The first of ``root/stem-1``, ``root/stem-2`` and so on that does not exist."""
     number = 1
     while (root / f"{stem}-{number}").exists():

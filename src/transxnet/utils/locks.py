@@ -1,4 +1,8 @@
-"""A folder belongs to one process at a time."""
+"""A lock that one process holds on a folder.
+
+The filelock package is no replacement: it leaves its file in the folder, does not tell who holds the lock, and raises
+on file systems without locks unless their error is ENOSYS (NFS without a lock service gives ENOLCK).
+"""
 
 import os
 import socket
@@ -8,44 +12,45 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import CannotWrite, why_not
+from transxnet.utils.files import WriteError, describe_write_error
 
 LOCK_FILE = ".lock"
 
-ADVICE = "Two trainings in one folder would destroy each other's files: wait for it to end, or stop it."
+DEFAULT_ADVICE = "Two trainings in one folder would destroy each other's files: wait for it to end, or stop it."
 
-_held: set[int] = set()
+_descriptors: set[int] = set()
+"""Open lock files of this process, which a forked child closes."""
 
 
-class InUse(UserError):
-    """Another process has the folder."""
+class FolderInUse(UserError):
+    """Another process holds the folder."""
 
 
 @contextmanager
-def only_process(folder: Path, advice: str = ADVICE) -> Iterator[None]:
-    """Hold a folder against every other process that asks for it so.
+def lock_folder(folder: Path, advice: str = DEFAULT_ADVICE) -> Iterator[None]:
+    """Hold an exclusive lock on a folder.
 
-    The system lets go of what a dead process held. Processes on several machines see each other where the file system
-    passes locks on (NFS does, with its lock service); where it has no locks at all, a file with the holder's name is
-    the only sign, and one that a dead process left must be removed by hand.
+    The operating system releases the lock of a process that ends. Several machines see each other's locks where the
+    file system shares them (NFS with its lock service). On a file system without locks, a file with the holder's name
+    is the lock, and a user must remove the one that a dead process left.
 
     Args:
-        folder: which exists.
-        advice: a sentence for the user of the process that comes second.
+        folder: an existing folder.
+        advice: the next step for the user of the second process, as a sentence.
 
     Raises:
-        InUse: another process holds it; its number, machine and since when are said.
-        CannotWrite: the folder is gone or can't be written to.
+        FolderInUse: another process holds it; the message has its PID, host and start time.
+        WriteError: the folder does not exist or is not writable.
     """
     path = folder / LOCK_FILE
     descriptor = _acquire(path, advice)
-    _held.add(descriptor)
+    _descriptors.add(descriptor)
     try:
         yield
     finally:
         with suppress(OSError):
             path.unlink()
-        _held.discard(descriptor)
+        _descriptors.discard(descriptor)
         os.close(descriptor)
 
 
@@ -54,7 +59,7 @@ def _acquire(path: Path, advice: str) -> int:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise CannotWrite(why_not(path, error)) from error
+            raise WriteError(describe_write_error(path, error)) from error
         try:
             _lock(path, descriptor, advice)
             with suppress(FileNotFoundError):
@@ -63,55 +68,55 @@ def _acquire(path: Path, advice: str) -> int:
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # its last holder removed it in between
+        os.close(descriptor)  # its holder removed the file in between
 
 
 def _lock(path: Path, descriptor: int, advice: str) -> None:
     try:
         import fcntl
     except ImportError:  # Windows
-        _only_by_name(path, descriptor, advice)
+        _lock_by_content(path, descriptor, advice)
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise InUse(f"{_in_use(path, descriptor)} {advice}") from error
+        raise FolderInUse(f"{_describe_holder(path, descriptor)} {advice}") from error
     except OSError:  # a file system without locks
-        _only_by_name(path, descriptor, advice)
+        _lock_by_content(path, descriptor, advice)
         return
-    with suppress(OSError):  # the disk may be full; whoever comes second is then not told who was first
-        _sign(descriptor)
+    with suppress(OSError):  # on a full disk the second process is not told who holds the lock
+        _write_holder(descriptor)
 
 
-def _only_by_name(path: Path, descriptor: int, advice: str) -> None:
+def _lock_by_content(path: Path, descriptor: int, advice: str) -> None:
     if os.fstat(descriptor).st_size:
         by_hand = f"This file system has no locks: if that process is no more, remove {path}."
-        raise InUse(f"{_in_use(path, descriptor)} {advice} {by_hand}")
+        raise FolderInUse(f"{_describe_holder(path, descriptor)} {advice} {by_hand}")
     try:
-        _sign(descriptor)
+        _write_holder(descriptor)
     except OSError as error:
-        raise CannotWrite(why_not(path, error)) from error
+        raise WriteError(describe_write_error(path, error)) from error
 
 
-def _sign(descriptor: int) -> None:
-    """Write who holds the folder into the file of the lock."""
+def _write_holder(descriptor: int) -> None:
+    """Write PID, host and start time into the lock file."""
     os.ftruncate(descriptor, 0)
     started = time.strftime("%Y-%m-%d %H:%M:%S")
     os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}, since {started}\n".encode())
 
 
-def _in_use(path: Path, descriptor: int) -> str:
+def _describe_holder(path: Path, descriptor: int) -> str:
     os.lseek(descriptor, 0, os.SEEK_SET)
     holder = os.read(descriptor, 300).decode(errors="replace").strip() or "another process"
     return f"{path.parent} is in use by {holder}."
 
 
-def _leave_to_the_parent() -> None:
-    """A loader's worker can outlive the training by seconds, which must not keep the lock for so long."""
-    for descriptor in _held:
+def _close_in_child() -> None:
+    """Do not keep the lock in a data loader's worker, which can outlive the training by seconds."""
+    for descriptor in _descriptors:
         os.close(descriptor)
-    _held.clear()
+    _descriptors.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_the_parent)
+    os.register_at_fork(after_in_child=_close_in_child)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
-"""How a console prints names of files, in which nothing is markup and which a line must not break."""
+"""Arguments of ``Console.print`` for text with file names: no markup, no line breaks."""
 
 
 class _Rate(ProgressColumn):
@@ -57,17 +57,17 @@ def long_progress(
         A function that takes the number of items done so far, those of before among them.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn())
-    start = said = time.monotonic()
+    start = last_line = time.monotonic()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(text, total=total, completed=done)
 
         def advance(now_done: int) -> None:
-            nonlocal said
+            nonlocal last_line
             progress.update(task, completed=now_done)
             now = time.monotonic()
-            if console.is_terminal or now - said < seconds or now_done == done:
+            if console.is_terminal or now - last_line < seconds or now_done == done:
                 return
-            said, rate = now, (now_done - done) / max(now - start, 1e-9)
+            last_line, rate = now, (now_done - done) / max(now - start, 1e-9)
             left = timedelta(seconds=round((total - now_done) / rate))
             console.print(
                 f"{text}: {now_done:,} of {total:,} {unit}, {rate:,.1f} {unit}/s, {left} left", highlight=False

@@ -20,7 +20,7 @@ from transxnet.reports.colors import Colour, palette
 from transxnet.reports.drawing import draw_detections, draw_label_map
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.runs.model_spec import backbone
-from transxnet.utils.device import default_device, placed
+from transxnet.utils.device import default_device, prepare_for_inference
 from transxnet.utils.errors import UserError
 from transxnet.web.uploads import DENSE_PIXELS, for_the_browser, within_pixels
 
@@ -104,7 +104,7 @@ class Answerer:
         self.why_no_places = ""
         self._device = default_device()
         self._lock = threading.Lock()
-        placed(trained.model, self._device)
+        prepare_for_inference(trained.model, self._device)
         try:
             check_installed()
             network = backbone(trained)

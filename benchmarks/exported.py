@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from benchmarks.plain_reference import compute_plainly
-from transxnet.deploy import format_openvino
-from transxnet.deploy.exportable import inference_form
-from transxnet.deploy.graphs import ClassifierGraph, Entry
-from transxnet.deploy.metadata import FORMATS, format_module
-from transxnet.deploy.quantize import left_in_floating_point
-from transxnet.deploy.trace import example, trace
+from transxnet.deploy.export_graphs import ClassifierGraph, InputNormalization
+from transxnet.deploy.format_openvino import convert, save_model
+from transxnet.deploy.format_registry import FORMATS
+from transxnet.deploy.quantize import ignored_scope
+from transxnet.deploy.reparameterize import reparameterize
+from transxnet.deploy.trace import example_images, trace
 from transxnet.models.create import create_model
 from transxnet.utils.environment import collect_environment
 
@@ -49,7 +49,7 @@ def network(name: str, variant: str, size: int) -> nn.Module:
     stir(model)
     if name == "published":
         return compute_plainly(model).eval()
-    return inference_form(model, (size, size)) if ours else model
+    return reparameterize(model, (size, size)) if ours else model
 
 
 @torch.no_grad()
@@ -62,15 +62,15 @@ def stir(model: nn.Module) -> None:
 def write(name: str, variant: str, runtime: str, batch: int, size: int, folder: Path) -> Path:
     """Export a network for a runtime."""
     format, dtype = RUNTIMES[runtime]
-    path = folder / f"{name}-{runtime}-{batch}{FORMATS[format]}"
-    plain = Entry((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), False, torch.float32)
+    path = folder / f"{name}-{runtime}-{batch}{FORMATS[format].suffix}"
+    plain = InputNormalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), False, torch.float32)
     graph = ClassifierGraph(plain, network(name, variant, size)).eval()
     dynamic = ("batch",) if name.endswith("-open") else ()
-    program = trace(graph, example((size, size), batch, False, dynamic), dynamic)
+    program = trace(graph, example_images((size, size), batch, False, dynamic), dynamic)
     if name == "ours-int8":
         write_int8(program, batch, size, path)
     elif name.startswith("ours"):
-        format_module(format).write(program, ["logits"], {}, dtype, path)
+        FORMATS[format].write(program, ["logits"], {}, dtype, path)
     else:
         write_plainly(program, format, path)
     return path
@@ -88,10 +88,10 @@ def write_int8(program: ExportedProgram, batch: int, size: int, path: Path) -> N
     """Quantise what this project exports, calibrated on noise: here only its speed counts."""
     import nncf  # takes seconds, and is for this alone
 
-    model = format_openvino.convert(program, ["logits"])
-    noise = nncf.Dataset([example((size, size), batch, False).numpy() for _ in range(2)])
-    model = nncf.quantize(model, noise, ignored_scope=left_in_floating_point(model), subset_size=2)
-    format_openvino.save(model, {}, "int8", path)
+    model = convert(program, ["logits"])
+    noise = nncf.Dataset([example_images((size, size), batch, False).numpy() for _ in range(2)])
+    model = nncf.quantize(model, noise, ignored_scope=ignored_scope(model), subset_size=2)
+    save_model(model, {}, "int8", path)
 
 
 def rate(session: Callable[[Tensor], Any], images: Tensor, seconds: float) -> float:
@@ -106,13 +106,13 @@ def rate(session: Callable[[Tensor], Any], images: Tensor, seconds: float) -> fl
 def measure(runtime: str, batch: int, args: argparse.Namespace) -> dict[str, list[float]]:
     """The rates of every network in every round."""
     format, dtype = RUNTIMES[runtime]
-    images = example((args.size, args.size), batch, False)
+    images = example_images((args.size, args.size), batch, False)
     with tempfile.TemporaryDirectory() as folder:
         sessions = {}
         for name in args.models:
             print(f"  exporting {name}", flush=True)
             path = write(name, args.variant, runtime, batch, args.size, Path(folder))
-            sessions[name] = format_module(format).Session(path, dtype, args.threads)
+            sessions[name] = FORMATS[format].open(path, dtype, args.threads)
         for session in sessions.values():
             session(images)
         rates: dict[str, list[float]] = {name: [] for name in sessions}
@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="that compute; 0 for the runtime's choice")
     parser.add_argument("--out", type=Path, help="a JSON file for every round's rates")
     args = parser.parse_args()
-    facts = collect_environment() | format_module("onnx").versions() | format_module("openvino").versions()
+    facts = collect_environment() | FORMATS["onnx"].versions() | FORMATS["openvino"].versions()
     print("\n".join(f"{name:<14}{fact}" for name, fact in facts.items()), flush=True)
     results = []
     for runtime in args.runtimes:

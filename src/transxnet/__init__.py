@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from transxnet.analysis.explain import explain
     from transxnet.benchmark.bench import bench
     from transxnet.deploy.export import export
-    from transxnet.deploy.exported import load_exported
-    from transxnet.deploy.metadata import read_metadata
+    from transxnet.deploy.exported_model import load_exported
+    from transxnet.deploy.format_registry import read_metadata
     from transxnet.deploy.reparameterize import reparameterize
     from transxnet.evaluation.evaluate import evaluate as eval
     from transxnet.prediction.predict import predict
@@ -61,9 +61,9 @@ _LAZY = {
     "explain": ("transxnet.analysis.explain", "explain"),
     "export": ("transxnet.deploy.export", "export"),
     "info": ("transxnet.analysis.cost", "info"),
-    "load_exported": ("transxnet.deploy.exported", "load_exported"),
+    "load_exported": ("transxnet.deploy.exported_model", "load_exported"),
     "predict": ("transxnet.prediction.predict", "predict"),
-    "read_metadata": ("transxnet.deploy.metadata", "read_metadata"),
+    "read_metadata": ("transxnet.deploy.format_registry", "read_metadata"),
     "reparameterize": ("transxnet.deploy.reparameterize", "reparameterize"),
     "train": ("transxnet.training.train", "train"),
 }

@@ -94,7 +94,10 @@ def test_what_is_shown(capsys):
         (dict(task="classify"), "task must be 'detect' or 'segment', got 'classify'"),
         (dict(task="detect", head="fcos"), "head must be 'retinanet' or 'maskrcnn', got 'fcos'"),
         (dict(task="segment", head="maskrcnn"), "segmenters have one head, Semantic FPN"),
-        (dict(task="detect", size="800 x 1280"), "size must be HEIGHTxWIDTH in pixels, such as 800x1280, got '800 x"),
+        (
+            dict(task="detect", size="800 x 1280"),
+            "size must be a side in pixels or HEIGHTxWIDTH, such as 224 or 800x1280, got '800 x",
+        ),
         (dict(task="detect", size=0), "height must be a whole number of at least 1, got 0"),
         (dict(task="detect", num_classes=0), "num_classes must be a whole number of at least 1, got 0"),
     ],

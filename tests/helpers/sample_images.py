@@ -1,4 +1,4 @@
-"""Small pictures in files, for analyses."""
+"""Small images, in memory and in files."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 
-def write_pictures(folder: Path, count: int, size: tuple[int, int] = (40, 48)) -> list[Path]:
+def write_images(folder: Path, count: int, size: tuple[int, int] = (40, 48)) -> list[Path]:
     """Noise with a bright square, elsewhere in each; (width, height) pixels."""
     noise = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
@@ -17,3 +17,9 @@ def write_pictures(folder: Path, count: int, size: tuple[int, int] = (40, 48)) -
         paths.append(folder / f"{i:02d}.png")
         Image.fromarray(pixels.astype(np.uint8)).save(paths[-1])
     return paths
+
+
+def noise_image(width: int = 50, height: int = 70) -> Image.Image:
+    """An image of noise, always the same."""
+    pixels = np.random.default_rng(0).integers(0, 255, (height, width, 3))
+    return Image.fromarray(pixels.astype(np.uint8))

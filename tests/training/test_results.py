@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from transxnet.analysis import explain as explaining
+from transxnet.analysis import grad_cam
 from transxnet.analysis.erf import erf
 from transxnet.analysis.explain import explain
 from transxnet.runs.load import load_model
@@ -24,18 +24,18 @@ def test_a_run_is_explained_with_its_classes_and_its_size(photos_run, photos, qu
     pytest.importorskip("pytorch_grad_cam")
     (found,) = explain(photos_run.path, photos / "red" / "000.png", class_name="red", out=None, console=quiet)
     assert found.class_name == "red"
-    assert found.picture.shape == (32, 32, 3)
+    assert found.image.shape == (32, 32, 3)
     (field,) = erf(f"{photos_run.path}:layer3", photos, images=3, out=None, console=quiet)
-    assert (field.density.shape, field.place, field.untrained) == ((32, 32), "layer3", False)
+    assert (field.density.shape, field.part, field.untrained) == ((32, 32), "layer3", False)
 
 
 @pytest.mark.parametrize("failure", [lambda *a, **k: 1 / 0, None])
 def test_whatever_goes_wrong_is_said_and_loses_no_report(failure, photos_run, monkeypatch):
     trained = load_model(photos_run.path)
     if failure is None:
-        monkeypatch.setattr(explaining, "find_spec", lambda name: None)
+        monkeypatch.setattr(grad_cam, "find_spec", lambda name: None)
     else:
-        monkeypatch.setattr(explaining, "make_case", failure)
+        monkeypatch.setattr(grad_cam, "explanation_target", failure)
     monkeypatch.setattr(results, "_picture_by_order", lambda images: lambda i: Image.new("RGB", (24, 24)))
     said = r"transxnet\[explain\]" if failure is None else "Grad-CAM fails on this network: ZeroDivisionError"
     with pytest.raises(UserError, match=said):

@@ -19,8 +19,9 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from transxnet.ablation.ablation_folder import PLAN_FILE, AblationFolder
-from transxnet.deploy import format_onnx
-from transxnet.deploy.metadata import Metadata, read_metadata
+from transxnet.deploy.format_onnx import OnnxFormat
+from transxnet.deploy.format_registry import read_metadata
+from transxnet.deploy.metadata import Metadata
 from transxnet.evaluation.evaluate import evaluate
 from transxnet.models.checkpoints import read_checkpoint
 from transxnet.models.create import create_model
@@ -273,7 +274,7 @@ EXPORTED = Metadata(
 def test_an_exported_file_that_says_what_no_export_writes_is_refused(tmp_path, monkeypatch, changes, said):
     (tmp_path / "net.onnx").touch()
     texts = EXPORTED.to_texts()
-    monkeypatch.setattr(format_onnx, "read_texts", lambda path: texts)
+    monkeypatch.setattr(OnnxFormat, "read_texts", lambda self, path: texts)
     assert read_metadata(tmp_path / "net.onnx") == EXPORTED
     texts |= {f"transxnet.{name}": json.dumps(value) for name, value in changes.items()}
     with pytest.raises(UserError, match=rf"net.onnx does not say what it is.*{said}"):

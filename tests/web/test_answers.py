@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from transxnet.analysis.explain import explain_picture
+from transxnet.analysis.grad_cam import explain_image
 from transxnet.prediction.classes import predict_images
 from transxnet.prediction.classifier_backends import classifier_predictor
 from transxnet.prediction.dense import find_objects, label_pixels
@@ -122,7 +122,7 @@ def test_reasons_are_those_of_explain(classifier, noise, place):
     assert list(answerer.places) == OURS
     picture = Image.open(noise).convert("RGB")
     reasons = answerer.explain(picture, place, 1)
-    expected = explain_picture(classifier, picture, 1, {place: answerer.places[place]})
+    expected = explain_image(classifier, picture, 1, {place: answerer.places[place]})
     assert (reasons.class_name, reasons.place) == ("green", expected.titles[place])
     assert reasons.nothing == (not expected.maps[place].any())
     assert reasons.picture.size == (448, 448)  # 64, enlarged

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from transxnet.ablation.ablation_folder import AblationResult, RowResult
-from transxnet.benchmark.bench_report import memory
+from transxnet.benchmark.bench_report import format_memory
 from transxnet.reports.charts import Chart, chart_axes, figure_svg, ink, page_look
 from transxnet.reports.html_page import flat, template
 from transxnet.utils.files import write_whole
@@ -164,7 +164,7 @@ def _cells(result: AblationResult, row: RowResult) -> list[str]:
         "" if row.parameters is None else f"{row.parameters / 1e6:.2f} M",
         "" if row.multiply_adds is None else _multiply_adds(row.multiply_adds),
         "" if row.images_per_second is None else f"{row.images_per_second:,.3g}",
-        "" if row.peak_memory is None else memory(row.peak_memory),
+        "" if row.peak_memory is None else format_memory(row.peak_memory),
         *(_spread(row, name) for name in result.figures),
     ]
 

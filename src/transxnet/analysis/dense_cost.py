@@ -6,7 +6,6 @@ through the box head and 100 through the mask head, whatever it would find. mmcv
 and activations. The two nearly cancel out, and less than 0.5% of difference remains.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,7 +20,8 @@ from transxnet.analysis.cost import count_operations
 from transxnet.heads import MaskRCNN, create_detector, create_segmenter
 from transxnet.heads.semantic_fpn import SIZE_DIVISOR
 from transxnet.models.create import wrong_size_as_user_error
-from transxnet.utils.errors import UserError, check_at_least, check_one_of
+from transxnet.utils.errors import UserError, check_one_of
+from transxnet.utils.image_size import parse_image_size
 
 BOX_REGIONS, MASK_REGIONS = 1000, 100
 HEADS = {"retinanet": "RetinaNet", "maskrcnn": "Mask R-CNN", "semantic_fpn": "Semantic FPN"}
@@ -93,7 +93,7 @@ def dense_info(
     check_one_of(("detect", "segment"), task=task)
     if task == "segment" and head is not None:
         raise UserError(f"segmenters have one head, Semantic FPN; leave out head={head!r}, or give task='detect'.")
-    height, width = _image_size(("800x1280" if task == "detect" else "512x2048") if size is None else size)
+    height, width = parse_image_size(("800x1280" if task == "detect" else "512x2048") if size is None else size)
     classes = (80 if task == "detect" else 150) if num_classes is None else num_classes
     name = "semantic_fpn" if task == "segment" else head or "retinanet"
     padded = [-(-side // SIZE_DIVISOR) * SIZE_DIVISOR for side in (height, width)]
@@ -147,14 +147,3 @@ def _parts(model: Any, image: Tensor) -> Iterator[PartCost]:
 def _part(name: str, call: Callable, owner: nn.Module, *inputs: Any) -> tuple[PartCost, Any]:
     linear, attention, result = count_operations(call, *inputs)
     return PartCost(name, sum(p.numel() for p in owner.parameters()), linear, attention), result
-
-
-def _image_size(size: int | str | tuple[int, int]) -> tuple[int, int]:
-    if isinstance(size, str):
-        match = re.fullmatch(r"(\d+)(?:x(\d+))?", size)
-        if match is None:
-            raise UserError(f"size must be HEIGHTxWIDTH in pixels, such as 800x1280, got {size!r}.")
-        size = (int(match[1]), int(match[2] or match[1]))
-    height, width = (size, size) if isinstance(size, int) else size
-    check_at_least(1, height=height, width=width)
-    return height, width

@@ -1,8 +1,5 @@
-"""What is told of a network's dynamics: a table, a figure of kernels and attention, files of figures."""
+"""Report input-dependent kernels and attention: a table, a figure, a CSV and a JSON file."""
 
-import csv
-import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,15 +13,15 @@ from PIL import Image
 from rich.table import Table
 from rich.text import Text
 
-from transxnet.analysis.dynamics import FILES, Dynamics, MixerDynamics
-from transxnet.analysis.figure_files import MUTED, mark_untrained, paper_look, shut, write_figure, write_text
-from transxnet.utils.environment import collect_environment
-from transxnet.utils.files import write_whole
+from transxnet.analysis.figure_style import MUTED, figure_style, hide_axes, mark_untrained, set_text
+from transxnet.analysis.kernel_variation import Dynamics, MixerDynamics
+from transxnet.analysis.result_files import write_results
 
+FILES = ("dynamics.png", "dynamics.csv", "dynamics.json")
 TILES = 4  # kernels along a side of a panel
 SIDE = 1.75  # width of a panel, in inches
 KERNELS, ATTENTION = "RdBu_r", "inferno"
-SHARE = 0.65  # of the attention's colours over the picture
+SHARE = 0.65  # of the attention's colours over the image
 
 
 def table(result: Dynamics) -> Table:
@@ -40,9 +37,7 @@ def table(result: Dynamics) -> Table:
 
 
 def write(result: Dynamics, folder: Path) -> list[Path]:
-    """Write the figure and the files of figures; their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    picture, sheet, record = (folder / name for name in FILES)
+    """Write the figure, the CSV and the JSON file, and return their paths."""
     rows: list[dict[str, Any]] = [
         {
             "mixer": mixer.name,
@@ -51,15 +46,8 @@ def write(result: Dynamics, folder: Path) -> list[Path]:
         }
         for mixer in result.mixers
     ]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     facts = {"model": result.label, "untrained": result.untrained, "images": result.paths, "mixers": rows}
-    write_figure(draw(result), picture)
-    write_whole(sheet, text.getvalue())
-    write_whole(record, json.dumps({**facts, "environment": collect_environment()}, indent=2) + "\n")
-    return [picture, sheet, record]
+    return write_results(folder, FILES, draw(result), rows, facts)
 
 
 def draw(result: Dynamics) -> Figure:
@@ -69,26 +57,26 @@ def draw(result: Dynamics) -> Figure:
     attention what the middle of the image, marked by a cross, attends to, in the mean over the heads.
     """
     stages = {mixer.name.partition(".blocks.")[0]: mixer for mixer in result.mixers}
-    count = len(result.pictures)
+    count = len(result.images)
     above = count + (count == 2)
     rows = above + count
-    with paper_look():
+    with figure_style():
         figure = Figure(figsize=(SIDE * (len(stages) + 1) + 1, (SIDE + 0.12) * rows + 0.9), layout="constrained")
         grid = figure.subplots(rows, len(stages) + 1, squeeze=False)
         for axes in grid.flat:
-            shut(axes)
-        for row, picture in enumerate([*result.pictures, *[None] * (above - count), *result.pictures]):
-            if picture is None:
+            hide_axes(axes)
+        for row, image in enumerate([*result.images, *[None] * (above - count), *result.images]):
+            if image is None:
                 grid[row, 0].axis("off")
                 grid[row, 0].text(1, 0.5, "difference", transform=grid[row, 0].transAxes, ha="right", va="center")
             else:
-                grid[row, 0].imshow(picture)
+                grid[row, 0].imshow(image)
         for column, (stage, mixer) in enumerate(stages.items(), 1):
             number = stage.rpartition(".")[2]
             title = f"stage {int(number) + 1}" if number.isdigit() else stage
-            write_text(grid[0, column].set_title(""), title, 8.5, width=SIDE)
+            set_text(grid[0, column].set_title(""), title, 8.5, width=SIDE)
             _kernels(list(grid[:above, column]), mixer)
-            _attention(list(grid[above:, column]), mixer, result.pictures)
+            _attention(list(grid[above:, column]), mixer, result.images)
         if result.untrained:
             mark_untrained(grid[0, 0])
         for cmap, low, which, what in (
@@ -100,7 +88,7 @@ def draw(result: Dynamics) -> Figure:
             )
             bar.set_label(f"{what}\n(of the column's highest)")
             bar.set_ticks([low, (low + 1) / 2, 1])
-        write_text(figure.suptitle(""), f"Generated kernels and attention of {result.label}", 9, color=MUTED)
+        set_text(figure.suptitle(""), f"Generated kernels and attention of {result.label}", 9, color=MUTED)
     return figure
 
 
@@ -118,7 +106,7 @@ def _kernels(column: Sequence[Axes], mixer: MixerDynamics) -> None:
         column[-1].imshow(_mosaic(difference / largest), cmap=KERNELS, vmin=-1, vmax=1, interpolation="nearest")
         times = 1 / largest
         below = f"shown {times:.{0 if times >= 10 else 1}f} times as strong\n{below}"
-    write_text(column[-1].set_xlabel(""), below, 7.5, color=MUTED)
+    set_text(column[-1].set_xlabel(""), below, 7.5, color=MUTED)
 
 
 def _mosaic(kernels: np.ndarray) -> np.ndarray:
@@ -131,18 +119,19 @@ def _mosaic(kernels: np.ndarray) -> np.ndarray:
     return sheet
 
 
-def _attention(column: Sequence[Axes], mixer: MixerDynamics, pictures: np.ndarray) -> None:
+def _attention(column: Sequence[Axes], mixer: MixerDynamics, images: np.ndarray) -> None:
     height, width = mixer.size
-    row, place = height // 2, width // 2
-    maps = mixer.attention[:, :, row * width + place].mean(axis=1).reshape(-1, *mixer.key_size)
+    row, middle = height // 2, width // 2
+    maps = mixer.attention[:, :, row * width + middle].mean(axis=1).reshape(-1, *mixer.key_size)
     highest = float(maps.max())
-    for axes, picture, weights in zip(column, pictures, maps, strict=True):
-        side = picture.shape[1], picture.shape[0]
+    for axes, image, weights in zip(column, images, maps, strict=True):
+        side = image.shape[1], image.shape[0]
         heat = np.asarray(
             Image.fromarray((weights / highest).astype(np.float32)).resize(side, Image.Resampling.NEAREST)
         )
-        grey = picture.mean(axis=-1, keepdims=True) / 255
+        grey = image.mean(axis=-1, keepdims=True) / 255
         colours = ScalarMappable(Normalize(0, 1), ATTENTION).to_rgba(heat)[..., :3]
         axes.imshow((1 - SHARE) * grey + SHARE * colours)
-        axes.plot((place + 0.5) * side[0] / width, (row + 0.5) * side[1] / height, "+", color="white", markersize=7)
-    write_text(column[-1].set_xlabel(""), f"attention varies by {mixer.attention_variation:.1%}", 7.5, color=MUTED)
+        center = (middle + 0.5) * side[0] / width, (row + 0.5) * side[1] / height
+        axes.plot(*center, "+", color="white", markersize=7)
+    set_text(column[-1].set_xlabel(""), f"attention varies by {mixer.attention_variation:.1%}", 7.5, color=MUTED)

@@ -1,8 +1,5 @@
-"""What is told of effective receptive fields: a table, a figure on one scale, files of figures."""
+"""Report effective receptive fields: a table, a figure with one scale for all, a CSV and a JSON file."""
 
-import csv
-import io
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +15,13 @@ from matplotlib.patheffects import withStroke
 from rich.table import Table
 from rich.text import Text
 
-from transxnet.analysis.erf import FILES, SHARES, ReceptiveField
-from transxnet.analysis.figure_files import MUTED, mark_untrained, paper_look, shut, write_figure, write_text
-from transxnet.utils.environment import collect_environment
-from transxnet.utils.files import write_whole
+from transxnet.analysis.figure_style import MUTED, figure_style, hide_axes, mark_untrained, set_text
+from transxnet.analysis.receptive_field import ReceptiveField
+from transxnet.analysis.result_files import write_results
 
+FILES = ("erf.png", "erf.csv", "erf.json")
+SHARES = (0.2, 0.5, 0.99)
+"""Of the gradient, for which radius and area are reported."""
 COLUMNS = 4  # of the figure, at most
 PANEL = 2.5  # width of a field, in inches
 DECADES = 4  # that the colours span at most, downward from the highest density
@@ -34,21 +33,21 @@ def table(fields: Sequence[ReceptiveField]) -> Table:
     """The radii and areas for a terminal."""
     result = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     result.add_column("model", overflow="fold")
-    result.add_column("place")
+    result.add_column("part")
     for share in SHARES:
         result.add_column(f"{share:.0%} within\nradius, area", justify="right", no_wrap=True)
     for field in fields:
         cells = [f"{field.radius(share):.1f} px, {field.area(share):.1%}" for share in SHARES]
         label = Text.assemble(field.label, (", untrained" * field.untrained, "dim"))
-        result.add_row(label, Text(field.place), *cells)
+        result.add_row(label, Text(field.part), *cells)
     return result
 
 
-def figures(field: ReceptiveField) -> dict[str, Any]:
-    """What is known of a field, by name."""
+def table_row(field: ReceptiveField) -> dict[str, Any]:
+    """The row of a field in the CSV and the JSON file."""
     return {
         "model": field.label,
-        "place": field.place,
+        "place": field.part,
         "untrained": field.untrained,
         "images": field.images,
         "size": len(field.density),
@@ -58,25 +57,16 @@ def figures(field: ReceptiveField) -> dict[str, Any]:
 
 
 def write(fields: Sequence[ReceptiveField], folder: Path) -> list[Path]:
-    """Write the figure and the files of figures; their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    picture, sheet, record = (folder / name for name in FILES)
-    rows = [figures(field) for field in fields]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_figure(draw(fields), picture)
-    write_whole(sheet, text.getvalue())
-    write_whole(record, json.dumps({"fields": rows, "environment": collect_environment()}, indent=2) + "\n")
-    return [picture, sheet, record]
+    """Write the figure, the CSV and the JSON file, and return their paths."""
+    rows = [table_row(field) for field in fields]
+    return write_results(folder, FILES, draw(fields), rows, {"fields": rows})
 
 
 def draw(fields: Sequence[ReceptiveField]) -> Figure:
     """The fields side by side on one logarithmic scale, with circles around 20, 50 and 99% of their mass."""
     columns = min(COLUMNS, len(fields))
     rows = math.ceil(len(fields) / columns)
-    with paper_look():
+    with figure_style():
         figure = Figure(figsize=(PANEL * columns + 0.9, (PANEL + 0.6) * rows + 0.4), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         # Not by the very highest: a few pixels under the corners of patches would set the scale for all.
@@ -99,14 +89,14 @@ def draw(fields: Sequence[ReceptiveField]) -> Figure:
 
 def _annotate(axes: Axes, field: ReceptiveField) -> None:
     for share, dash in zip(SHARES, DASHES, strict=True):
-        centre = field.centre[1], field.centre[0]
-        circle = Circle(centre, field.radius(share), fill=False, color=CIRCLE, linewidth=1.2, linestyle=dash)
+        center = field.center[1], field.center[0]
+        circle = Circle(center, field.radius(share), fill=False, color=CIRCLE, linewidth=1.2, linestyle=dash)
         circle.set_path_effects([withStroke(linewidth=2.2, foreground="#00000080")])
         axes.add_patch(circle)
-    shut(axes)
+    hide_axes(axes)
     radii = " / ".join(f"{field.radius(share):.0f}" for share in SHARES)
-    title = [*field.label.replace(" (", "\n(").split("\n"), field.place]
-    write_text(axes.set_title(""), "\n".join(title), 8.5, width=PANEL)
-    write_text(axes.set_xlabel(""), f"radii {radii} px", 8, color=MUTED)
+    title = [*field.label.replace(" (", "\n(").split("\n"), field.part]
+    set_text(axes.set_title(""), "\n".join(title), 8.5, width=PANEL)
+    set_text(axes.set_xlabel(""), f"radii {radii} px", 8, color=MUTED)
     if field.untrained:
         mark_untrained(axes)

@@ -1,4 +1,4 @@
-"""Places in a network that analyses look at, by name: its stages, and the parts of its last D-Mixer."""
+"""Named parts of a network: its stages, and the parts of its last D-Mixer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,16 +12,16 @@ from transxnet.layers import DMixer
 from transxnet.utils.errors import UserError, nearest
 
 MIXER_PARTS = {"idconv": "local branch", "osra": "global branch", "ste": "their fusion"}
-"""The places of Fig. 8 in the last D-Mixer, and what they are."""
+"""The parts of the last D-Mixer that Fig. 8 shows, and their titles."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """A module whose output, or input, is looked at.
+class NetworkPart:
+    """A module of a network, with a title.
 
     Attributes:
-        title: for people, such as "stage 4" or "IDConv, local branch".
-        module: it.
+        title: shown in figures and tables, such as "stage 4" or "IDConv, local branch".
+        module: the module.
     """
 
     title: str
@@ -29,64 +29,65 @@ class Place:
 
 
 @dataclass
-class Calls:
-    """What a module was called with, and what it gave, one entry a call."""
+class ModuleCalls:
+    """Inputs and outputs of a module, one entry for each call."""
 
     inputs: list[tuple[Any, ...]] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
 
 
-def named_places(network: nn.Module) -> dict[str, Place]:
-    """The places that have a name, in the order in which an image passes them.
+def named_parts(network: nn.Module) -> dict[str, NetworkPart]:
+    """Return the parts that have a short name, in the order of the forward pass.
 
     Args:
-        network: one of ours or timm's, in either form.
+        network: a classifier or feature extractor, ours or timm's.
 
     Returns:
-        "stage1" and so on, the stages of stride 4 and more (a transformer of one stride has one stage), and where there
-        are D-Mixers "idconv", "osra" and "ste" of the last; what stands in a part's place has its name. Parts of the
-        last stage's last D-Mixer come before that stage's end.
+        "stage1" and so on, the stages of stride 4 and more (a transformer of one stride has one stage), and, if the
+        network has D-Mixers, "idconv", "osra" and "ste" of the last one. A part that replaces one of these keeps its
+        name. The parts of the last D-Mixer come before the last stage.
     """
     stages = _stages(network)
-    places = {f"stage{i}": Place(f"stage {i}", module) for i, module in enumerate(stages, 1)}
+    parts = {f"stage{i}": NetworkPart(f"stage {i}", module) for i, module in enumerate(stages, 1)}
     mixers = [module for module in network.modules() if isinstance(module, DMixer)]
     if not mixers:
-        return places
-    parts = {name: getattr(mixers[-1], name) for name in MIXER_PARTS}
-    parts = {name: Place(f"{type(part).__name__}, {MIXER_PARTS[name]}", part) for name, part in parts.items()}
-    last = places.popitem() if places else None
-    return {**places, **parts, **({last[0]: last[1]} if last else {})}
+        return parts
+    last = [parts.popitem()] if parts else []
+    for name, title in MIXER_PARTS.items():
+        module = getattr(mixers[-1], name)
+        parts[name] = NetworkPart(f"{type(module).__name__}, {title}", module)
+    return {**parts, **dict(last)}
 
 
-def find_place(network: nn.Module, name: str = "") -> Place:
-    """A place by name.
+def find_part(network: nn.Module, name: str = "") -> NetworkPart:
+    """Find a part of a network by name.
 
     Args:
-        network: as in :func:`named_places`.
-        name: one of :func:`named_places`; or a module's own name, such as "stages.2.blocks.0.mixer.idconv"; or nothing
-            for the last stage.
+        network: as in :func:`named_parts`.
+        name: one of :func:`named_parts`, or the name of a module, such as "stages.2.blocks.0.mixer.idconv". Empty for
+            the last stage.
 
     Raises:
-        UserError: there is none of this name, or without a name, the network has no stages.
+        UserError: no part has this name, or the name is empty and the network has no stages.
     """
-    places = named_places(network)
+    parts = named_parts(network)
     if not name:
-        stages = [key for key in places if key.startswith("stage")]
+        stages = [key for key in parts if key.startswith("stage")]
         if not stages:
             raise UserError(
                 f"{type(network).__name__} does not say what its stages are. Name one of its modules after a colon, "
                 f"such as {', '.join(key for key, _ in list(network.named_children())[-3:])}."
             )
-        return places[stages[-1]]
-    if name in places:
-        return places[name]
+        return parts[stages[-1]]
+    if name in parts:
+        return parts[name]
     modules = dict(network.named_modules())
     if name in modules:
-        return Place(name, modules[name])
+        return NetworkPart(name, modules[name])
     why = " It has no D-Mixer." if name in MIXER_PARTS else ""
     raise UserError(
-        f"{type(network).__name__} has no place {name!r}.{why}{nearest(name, [*places, *modules])} "
-        f"Accepted: {', '.join(places)}, and the names of its modules."
+        f"{type(network).__name__} has no part {name!r}.{why}{nearest(name, [*parts, *modules])} "
+        f"Accepted: {', '.join(parts)}, and the names of its modules."
     )
 
 
@@ -104,21 +105,21 @@ def _stages(network: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def watched(*modules: nn.Module) -> Iterator[list[Calls]]:
-    """Note what modules are called with and give, as long as the context lasts.
+def record_calls(*modules: nn.Module) -> Iterator[list[ModuleCalls]]:
+    """Record inputs and outputs of modules inside the context.
 
     Yields:
-        For each module its calls, in the modules' order.
+        The calls of each module, in the order of the arguments.
     """
-    records = [Calls() for _ in modules]
+    records = [ModuleCalls() for _ in modules]
     handles = []
     for module, record in zip(modules, records, strict=True):
 
-        def note(_: nn.Module, inputs: tuple[Any, ...], output: Any, record: Calls = record) -> None:
+        def hook(_: nn.Module, inputs: tuple[Any, ...], output: Any, record: ModuleCalls = record) -> None:
             record.inputs.append(inputs)
             record.outputs.append(output)
 
-        handles.append(module.register_forward_hook(note))
+        handles.append(module.register_forward_hook(hook))
     try:
         yield records
     finally:
@@ -126,15 +127,15 @@ def watched(*modules: nn.Module) -> Iterator[list[Calls]]:
             handle.remove()
 
 
-def as_maps(network: nn.Module, output: Any) -> Tensor:
-    """The output of a network's module as feature maps (B, C, H, W).
+def to_feature_maps(network: nn.Module, output: Any) -> Tensor:
+    """Convert the output of a network's module to feature maps (B, C, H, W).
 
     Args:
-        network: which says whether its maps are (B, H, W, C), and what stands before its tokens (B, N, C).
-        output: of the module.
+        network: its attributes tell whether maps are (B, H, W, C), and how many prefix tokens there are.
+        output: feature maps, or tokens (B, N, C) of a square.
 
     Raises:
-        UserError: what is neither maps nor tokens of a square.
+        UserError: the output is neither.
     """
     if isinstance(output, Tensor) and output.ndim == 4:
         own = (getattr(module, "output_fmt", None) for module in network.modules())
@@ -147,6 +148,6 @@ def as_maps(network: nn.Module, output: Any) -> Tensor:
             return tokens.unflatten(2, (side, side))
     shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     raise UserError(
-        f"an analysis of places in the image needs feature maps (B, C, H, W), and this module gives {shape}. Name "
-        f"another place."
+        f"this analysis needs feature maps (B, C, H, W), and this module gives {shape}. Name another "
+        "part of the network."
     )

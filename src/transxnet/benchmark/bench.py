@@ -1,56 +1,27 @@
-"""How fast models are, and how much memory they take: measured in turns, so that a machine's moods hit all alike."""
+"""Measure speed and memory of models, interleaved, so that machine-dependent noise affects all alike."""
 
 import inspect
 import os
-import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from rich.console import Console
 
+from transxnet.analysis.result_files import check_output_folder
 from transxnet.benchmark import bench_report
-from transxnet.benchmark.interleaving import Row, measure
+from transxnet.benchmark.benchmark_result import Benchmark, BenchmarkRow
+from transxnet.benchmark.interleaving import measure_interleaved
 from transxnet.benchmark.settings import Dtype, Mode, Settings, check_compile_mode, find_preset, parse_benchmark_model
 from transxnet.utils.device import resolve_device
 from transxnet.utils.environment import collect_environment
 from transxnet.utils.errors import UserError, check_at_least, check_one_of
+from transxnet.utils.image_size import parse_image_size
 
 BATCH = {"cpu": 16, "cuda": 128}
 VARIABLES = ("OMP_NUM_THREADS", "GOMP_SPINCOUNT", "CUDA_VISIBLE_DEVICES", "PYTORCH_CUDA_ALLOC_CONF", "TRANSXNET_OPS")
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """A benchmark's outcome.
-
-    Attributes:
-        rows: one for each model, in the order given.
-        settings: what holds for the models unless their row says otherwise.
-        rounds: how often each model's turn came.
-        seconds: that a round was to take.
-        command: that gives this benchmark again.
-        environment: versions, hardware, and what else the figures depend on.
-        note: what a preset's table says and leaves open.
-    """
-
-    rows: list[Row]
-    settings: Settings
-    rounds: int
-    seconds: float
-    command: str
-    environment: dict[str, str]
-    note: str | None = None
-
-    def speeds(self, row: Row) -> list[float]:
-        """How many times as fast as the first model a model is, in each round; empty where either failed."""
-        first = self.rows[0]
-        if first.failure or row.failure:
-            return []
-        return [a / b for a, b in zip(first.milliseconds, row.milliseconds, strict=True)]
 
 
 def bench(
@@ -135,7 +106,7 @@ def bench(
     check_at_least(1, batch=batch)
     settings = Settings(
         mode=mode,
-        size=_size((chosen.size if chosen else 224) if size is None else size),
+        size=parse_image_size((chosen.size if chosen else 224) if size is None else size),
         batch=batch,
         dtype=dtype,
         autocast=autocast,
@@ -145,13 +116,13 @@ def bench(
         features=features,
         device=where,
     )
-    rows = [Row(parse_benchmark_model(name, settings)) for name in names]
+    rows = [BenchmarkRow(parse_benchmark_model(name, settings)) for name in names]
     if autocast and not any(row.subject.settings.under_autocast for row in rows):
         raise UserError("autocast changes nothing in float32. Give --dtype bfloat16 or float16 too, or leave it out.")
     if output is not None:
-        bench_report.check_output(Path(output), overwrite)
+        check_output_folder(Path(output), bench_report.FILES, overwrite, "--output")
     with Console(stderr=True).status("starting") as status:
-        measure(rows, rounds, seconds, profile, status.update)
+        measure_interleaved(rows, rounds, seconds, profile, status.update)
     note = chosen.note if chosen else None
     result = Benchmark(rows, settings, rounds, seconds, command, _environment(rows, where), note)
     if output is not None:
@@ -159,19 +130,7 @@ def bench(
     return result
 
 
-def _size(size: int | str | tuple[int, int]) -> tuple[int, int]:
-    """Height and width from ``224``, ``"800x1280"`` or ``(800, 1280)``."""
-    if isinstance(size, str):
-        match = re.fullmatch(r"(\d+)(?:x(\d+))?", size)
-        if match is None:
-            raise UserError(f"size must be a side in pixels or HEIGHTxWIDTH, such as 224 or 800x1280, got {size!r}.")
-        size = (int(match[1]), int(match[2] or match[1]))
-    height, width = (size, size) if isinstance(size, int) else size
-    check_at_least(1, height=height, width=width)
-    return height, width
-
-
-def _environment(rows: Sequence[Row], device: str) -> dict[str, str]:
+def _environment(rows: Sequence[BenchmarkRow], device: str) -> dict[str, str]:
     """Versions and hardware, and the settings of PyTorch that decide what is computed, and how fast."""
     facts = collect_environment() | {"device": device}
     made = next((row.facts for row in rows if row.facts), None)

@@ -1,11 +1,11 @@
-"""What a benchmark says: a table for the terminal, a JSON file with every figure, a plot."""
+"""Report a benchmark: a table for the terminal, a JSON file with every measurement, a plot."""
 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib import style
@@ -15,12 +15,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from transxnet.utils.errors import UserError
+from transxnet.benchmark.benchmark_result import Benchmark, BenchmarkRow
 from transxnet.utils.files import write_whole
-
-if TYPE_CHECKING:
-    from transxnet.benchmark.bench import Benchmark
-    from transxnet.benchmark.interleaving import Row
 
 FILES = ("bench.json", "bench.png")
 LABEL = 50  # characters in a line of the plot's labels
@@ -30,14 +26,14 @@ MANY_ROUNDS = 10  # from here on the spread leaves the outermost tenths out
 _INK, _LINE, _FIRST, _OTHER = "#7a7a7a", "#7a7a7a55", "#7a7a7a", "#3b82c4"
 
 
-def spread(values: Sequence[float]) -> tuple[float, float, float]:
+def median_and_range(values: Sequence[float]) -> tuple[float, float, float]:
     """Median, and from where to where: lowest to highest, or with ten values or more the 10th to 90th percentile."""
     outside = 10 if len(values) >= MANY_ROUNDS else 0
     low, middle, high = np.percentile(values, [outside, 50, 100 - outside])
     return float(middle), float(low), float(high)
 
 
-def show(result: "Benchmark") -> Group:
+def show(result: Benchmark) -> Group:
     """The benchmark for a terminal of 100 columns or more."""
     settings = result.settings
     height, width = settings.size
@@ -51,7 +47,7 @@ def show(result: "Benchmark") -> Group:
     notes = f"median and {around} of {result.rounds} rounds; x the first: how many times as fast as the first, by round"
     idle = [row.facts.idle_memory for row in result.rows if row.facts and settings.device == "cpu"]
     if idle:
-        notes += f"\npeak memory: the process's, of which Python and PyTorch alone take {memory(max(idle))}"
+        notes += f"\npeak memory: the process's, of which Python and PyTorch alone take {format_memory(max(idle))}"
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("model", overflow="fold")
     for column in ("img/s", "ms a batch", "x the first", "peak\nmemory", "params\nmult-adds"):
@@ -75,22 +71,22 @@ def show(result: "Benchmark") -> Group:
     return Group(*parts)
 
 
-def _cells(result: "Benchmark", row: "Row") -> Iterator[Text]:
+def _cells(result: Benchmark, row: BenchmarkRow) -> Iterator[Text]:
     settings, facts = row.subject.settings, row.facts
     if row.failure:
         yield _cell(row.subject.label, f"{settings}\n").append(row.failure.reason, style="red")
         yield from [Text("-")] * 4
     else:
         yield _cell(row.subject.label, str(settings))
-        middle, low, high = spread(row.milliseconds)
+        middle, low, high = median_and_range(row.milliseconds)
         yield _cell(_number(settings.batch / middle * 1e3))
         yield _cell(_number(middle), f"{_number(low)}-{_number(high)}")
         if speeds := result.speeds(row):
-            middle, low, high = spread(speeds)
+            middle, low, high = median_and_range(speeds)
             yield _cell(f"{middle:.2f}x", "" if row is result.rows[0] else f"{low:.2f}-{high:.2f}")
         else:
             yield Text("-")
-        yield _cell(memory(row.peak_memory))
+        yield _cell(format_memory(row.peak_memory))
     parameters = f"{facts.parameters / 1e6:.1f} M" if facts else "-"
     yield _cell(parameters, f"{facts.multiply_adds / 1e9:.2f} G" if facts and facts.multiply_adds else "-")
 
@@ -99,7 +95,7 @@ def _cell(value: str, below: str = "") -> Text:
     return Text.assemble(value, (f"\n{below}" if below else "", "dim"))
 
 
-def _profile(row: "Row") -> Padding:
+def _profile(row: BenchmarkRow) -> Padding:
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
     table.add_column("operator", overflow="ellipsis", no_wrap=True, max_width=48)  # a compiled graph's has a hash
     for column in ("share", "ms a batch", "calls"):
@@ -111,8 +107,8 @@ def _profile(row: "Row") -> Padding:
     return Padding(table, (0, 0, 0, 2))
 
 
-def memory(size: int) -> str:
-    """Bytes in words: ``"2.25 GB"``, ``"85 MB"``; decimal, as in the field's papers."""
+def format_memory(size: int) -> str:
+    """Format bytes in decimal units, as papers do: ``"2.25 GB"``, ``"85 MB"``."""
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
@@ -121,8 +117,8 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def as_json(result: "Benchmark") -> dict[str, Any]:
-    """Everything that a benchmark knows, for a file."""
+def as_json(result: Benchmark) -> dict[str, Any]:
+    """All measurements and settings, for the JSON file."""
     content: dict[str, Any] = {
         "command": result.command,
         "settings": asdict(result.settings),
@@ -147,15 +143,17 @@ def as_json(result: "Benchmark") -> dict[str, Any]:
         }
         if not row.failure:
             entry["images_per_second"] = [row.subject.settings.batch / ms * 1e3 for ms in row.milliseconds]
-            entry["median"] = dict(zip(("milliseconds", "low", "high"), spread(row.milliseconds), strict=True))
+            entry["median"] = dict(
+                zip(("milliseconds", "low", "high"), median_and_range(row.milliseconds), strict=True)
+            )
         if speeds := result.speeds(row):
             entry["speeds"] = speeds
-            entry["speed"] = dict(zip(("median", "low", "high"), spread(speeds), strict=True))
+            entry["speed"] = dict(zip(("median", "low", "high"), median_and_range(speeds), strict=True))
         content["models"].append(entry)
     return content
 
 
-def plot(result: "Benchmark", path: Path) -> None:
+def plot(result: Benchmark, path: Path) -> None:
     """Images a second as bars, with the speed against the first model; models that failed are left out.
 
     Args:
@@ -163,21 +161,21 @@ def plot(result: "Benchmark", path: Path) -> None:
         path: a PNG file.
     """
     rows = [row for row in result.rows if not row.failure]
-    rates = [spread([row.subject.settings.batch / ms * 1e3 for ms in row.milliseconds]) for row in rows]
+    rates = [median_and_range([row.subject.settings.batch / ms * 1e3 for ms in row.milliseconds]) for row in rows]
     settings = result.settings
     with style.context(["default", {"text.color": _INK, "axes.edgecolor": _INK, "font.size": 10}]):
         figure = Figure(figsize=(8, 1.2 + 0.62 * max(1, len(rows))), layout="constrained")
         axes = figure.add_subplot()
         places = np.arange(len(rows))
         middles = np.array([rate[0] for rate in rates])
-        colours = [_FIRST if row is result.rows[0] else _OTHER for row in rows]
-        axes.barh(places, middles, height=0.62, color=colours)
+        colors = [_FIRST if row is result.rows[0] else _OTHER for row in rows]
+        axes.barh(places, middles, height=0.62, color=colors)
         if rows:
             around = np.abs(np.array([rate[1:] for rate in rates]).T - middles)
             axes.errorbar(middles, places, xerr=around, fmt="none", ecolor=_INK, elinewidth=1, capsize=3)
         for place, row, rate in zip(places, rows, rates, strict=True):
             speeds = result.speeds(row)
-            ratio = f"  {spread(speeds)[0]:.2f}x" if speeds else ""
+            ratio = f"  {median_and_range(speeds)[0]:.2f}x" if speeds else ""
             axes.annotate(
                 f"{_number(rate[0])}{ratio}", (rate[2], place), (6, 0), textcoords="offset points", va="center"
             )
@@ -198,16 +196,7 @@ def plot(result: "Benchmark", path: Path) -> None:
         figure.savefig(path, format="png", dpi=160, transparent=True)
 
 
-def check_output(folder: Path, overwrite: bool) -> None:
-    """Raise UserError where the files can't be written, before anything is measured."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; --output names a folder for {' and '.join(FILES)}.")
-    there = [name for name in FILES if (folder / name).exists()]
-    if there and not overwrite:
-        raise UserError(f"{folder} holds {' and '.join(there)} already. Give another --output, or --overwrite.")
-
-
-def write(result: "Benchmark", folder: Path) -> None:
+def write(result: Benchmark, folder: Path) -> None:
     """Write the JSON file and the plot."""
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / FILES[0], json.dumps(as_json(result), indent=2) + "\n")

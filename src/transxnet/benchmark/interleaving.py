@@ -1,95 +1,72 @@
-"""The models of a benchmark taking turns, each in a process of its own."""
+"""Interleaved measurement: in each round every model runs once, each in its own process."""
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from transxnet.benchmark.operator_profile import Operator
-from transxnet.benchmark.settings import BenchmarkModel
-from transxnet.benchmark.worker import Facts, Failure, serve
+from transxnet.benchmark.benchmark_result import BenchmarkRow
+from transxnet.benchmark.worker import Failure, serve
 
 
-@dataclass
-class Row:
-    """What was measured of one model.
-
-    Attributes:
-        subject: the model and its settings.
-        facts: parameters and multiply-adds, or None where the model could not be made.
-        iterations: steps in each round.
-        milliseconds: for one batch, in each round.
-        peak_memory: bytes on the GPU, or of the whole process on the CPU.
-        operators: those that take the longest, where a profile was asked for.
-        failure: what went wrong, or None.
-    """
-
-    subject: BenchmarkModel
-    facts: Facts | None = None
-    iterations: int = 0
-    milliseconds: list[float] = field(default_factory=list)
-    peak_memory: int = 0
-    operators: list[Operator] = field(default_factory=list)
-    failure: Failure | None = None
-
-
-def measure(rows: Sequence[Row], rounds: int, seconds: float, profile: bool, say: Callable[[str], Any]) -> None:
+def measure_interleaved(
+    rows: Sequence[BenchmarkRow], rounds: int, seconds: float, profile: bool, report: Callable[[str], Any]
+) -> None:
     """Fill in the rows.
 
     Args:
-        rows: with nothing but their subject.
-        rounds: how often each model's turn comes.
-        seconds: that a turn takes.
+        rows: of which only the subject is set.
+        rounds: number of rounds.
+        seconds: target length of a model's run in a round.
         profile: whether to record the operators.
-        say: takes a few words on what is being done.
+        report: takes a progress message.
     """
-    workers = [Worker(row) for row in rows]
+    workers = [WorkerProcess(row) for row in rows]
     try:
         for worker in workers:
             worker.start()
-        get_ready(workers, seconds, say)
-        for number, order in enumerate(turns(workers, rounds), 1):
+        prepare(workers, seconds, report)
+        for number, order in enumerate(rotated_orders(workers, rounds), 1):
             for worker in order:
-                say(f"round {number} of {rounds}: {worker.row.subject.label}")
+                report(f"round {number} of {rounds}: {worker.row.subject.label}")
                 if (figure := worker.ask("measure")) is not None:
                     worker.row.milliseconds.append(figure)
         for worker in workers:
             worker.row.peak_memory = worker.ask("peak_memory") or 0
         for worker in workers if profile else ():
-            say(f"profiling {worker.row.subject.label}")
+            report(f"profiling {worker.row.subject.label}")
             worker.row.operators = worker.ask("profile") or []
     finally:
         for worker in workers:
-            worker.dismiss()
+            worker.close()
         for worker in workers:
-            worker.end()
+            worker.stop()
 
 
-def turns(items: Sequence[Any], rounds: int) -> Iterator[list[Any]]:
-    """The order of each round: all of them, beginning one further than in the round before."""
+def rotated_orders(items: Sequence[Any], rounds: int) -> Iterator[list[Any]]:
+    """The order of the items in each round: it starts with the next item each time."""
     for number in range(rounds):
         first = number % len(items)
         yield [*items[first:], *items[:first]]
 
 
-def get_ready(workers: Sequence["Worker"], seconds: float, say: Callable[[str], Any]) -> None:
+def prepare(workers: Sequence["WorkerProcess"], seconds: float, report: Callable[[str], Any]) -> None:
     """Build, compile and warm up: on a GPU all at once, but one at a time where something is chosen by timing."""
     if workers[0].row.subject.settings.device == "cuda":
-        say("building and compiling")
+        report("building and compiling")
         _ask_all(workers, "build")
         _ask_all([worker for worker in workers if worker.row.subject.settings.compile == "default"], "compile")
     for worker in workers:
         if worker.row.failure and worker.row.failure.out_of_memory:
             worker.start()  # the others have given their memory back by now
-        say(f"warming up {worker.row.subject.label}")
+        report(f"warming up {worker.row.subject.label}")
         if worker.row.facts is None:
             worker.ask("build")
         worker.row.iterations = worker.ask("warm_up", seconds) or 0
 
 
-def _ask_all(workers: Sequence["Worker"], command: str) -> None:
+def _ask_all(workers: Sequence["WorkerProcess"], command: str) -> None:
     """Give all a command, and wait for all."""
     for worker in workers:
         worker.send(command)
@@ -97,10 +74,10 @@ def _ask_all(workers: Sequence["Worker"], command: str) -> None:
         worker.receive()
 
 
-class Worker:
-    """A model's process, seen from outside. After a failure, which its row then holds, it answers nothing any more."""
+class WorkerProcess:
+    """The process that measures one model. After a failure, which its row records, it answers None."""
 
-    def __init__(self, row: Row):
+    def __init__(self, row: BenchmarkRow):
         self.row = row
         self.process: SpawnProcess | None = None
         self.connection: Connection
@@ -127,7 +104,7 @@ class Worker:
             try:
                 self.connection.send((command, *arguments))
             except OSError:
-                self._lost()
+                self._record_exit()
 
     def receive(self) -> Any:
         """The answer to the command given last, or None after a failure."""
@@ -136,7 +113,7 @@ class Worker:
         try:
             answer = self.connection.recv()
         except (EOFError, OSError):
-            self._lost()
+            self._record_exit()
             return None
         asked, self._asked = self._asked, ""
         if isinstance(answer, Failure):
@@ -146,19 +123,19 @@ class Worker:
             self.row.facts = answer
         return answer
 
-    def dismiss(self) -> None:
+    def close(self) -> None:
         """Let the process end, if it is not at work."""
         if self.process is not None:
             self.connection.close()
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Wait for the process to end; one that is still at work is ended."""
         if self.process is not None:
             self.process.join(timeout=0 if self._asked else 10)
             self.process.terminate()
             self.process.join()
 
-    def _lost(self) -> None:
+    def _record_exit(self) -> None:
         assert self.process is not None
         self.process.join()
         status = self.process.exitcode

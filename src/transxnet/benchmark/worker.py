@@ -20,7 +20,7 @@ from transxnet.analysis.cost import Cost, count
 from transxnet.benchmark.memory import peak_memory, reset_peak, resident_memory
 from transxnet.benchmark.operator_profile import Operator, longest_operators
 from transxnet.benchmark.settings import BenchmarkModel, Settings
-from transxnet.models.transxnet import Backbone, Stage
+from transxnet.deploy.reparameterize import reparameterize
 from transxnet.utils.errors import UserError
 
 WARM_UP_STEPS = {"cpu": 2, "cuda": 10}  # at least
@@ -78,12 +78,12 @@ def serve(connection: Connection, subject: BenchmarkModel) -> None:
         try:
             answer = getattr(measurement, command)(*arguments)
         except Exception as error:
-            connection.send(failure(error))
+            connection.send(describe_failure(error))
             return
         connection.send(answer)
 
 
-def failure(error: Exception) -> Failure:
+def describe_failure(error: Exception) -> Failure:
     """An exception as people read it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     first = lines[0] if lines else ""
@@ -118,7 +118,7 @@ class Measurement:
         if settings.reparameterize:
             # A compiler and a GPU want the position bias kept for the size; eager on a CPU needs less memory without.
             kept = settings.compile is not None or settings.device != "cpu"
-            model = inference_form(model, settings.size if kept else None)
+            model = reparameterize(model, settings.size if kept else None)
         cost = _cost(model, settings.size)
         facts = Facts(
             parameters=sum(p.numel() for p in model.parameters()),
@@ -255,19 +255,6 @@ class _Loss:
         if self.labels is None:
             self.labels = torch.randint(answer.shape[1], answer.shape[:1], device=answer.device)
         return nn.functional.cross_entropy(answer, self.labels)
-
-
-def inference_form(model: nn.Module, size: tuple[int, int] | None) -> nn.Module:
-    """Our network's form for inference, its position bias kept for a size or not.
-
-    Raises:
-        UserError: another network, or ours with layers that compute in their own way.
-    """
-    if not isinstance(model, Backbone) or any(type(stage) is not Stage for stage in model.stages):
-        raise UserError("only TransXNet has an inference form")
-    import transxnet
-
-    return transxnet.reparameterize(model, size)
 
 
 def _cost(model: nn.Module, size: tuple[int, int]) -> Cost | None:

@@ -1,5 +1,1 @@
-"""What turns a trained network into one that serves."""
-
-from transxnet.deploy.reparameterize import reparameterize
-
-__all__ = ["reparameterize"]
+"""Inference form, export to files, and quantization of trained networks."""

@@ -10,17 +10,19 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from transxnet.deploy.calibration_images import labelled_pictures, real_pictures
-from transxnet.deploy.exportable import MULTIPLE, Exportable, make_exportable
-from transxnet.deploy.exported import Session
-from transxnet.deploy.metadata import FORMATS, Metadata, files_of, format_module
+from transxnet.deploy.export_format import ExportFormat, Session
+from transxnet.deploy.export_images import labeled_images, real_images
+from transxnet.deploy.exportable_model import MULTIPLE, ExportableModel, prepare_export
+from transxnet.deploy.format_registry import FORMATS
+from transxnet.deploy.metadata import Metadata
 from transxnet.deploy.quantize import quantize
-from transxnet.deploy.trace import AXES, example, trace
-from transxnet.deploy.verify import BATCHES, cases, compare, refuse_difference
+from transxnet.deploy.trace import AXES, example_images, trace
+from transxnet.deploy.verify import BATCHES, check_cases, check_tolerance, compare
 from transxnet.models.model_spec import parse_model_spec
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, load_model
 from transxnet.utils.errors import UserError, check_at_least, check_one_of, nearest
 from transxnet.utils.files import WriteError, describe_write_error, safe_file_name
+from transxnet.utils.image_size import parse_image_size
 from transxnet.utils.progress import PLAIN, progress_bar
 from transxnet.version import __version__
 
@@ -59,7 +61,7 @@ def export(
         features: export the feature maps of the stages in the place of the model's answers.
         with_preprocessing: take bytes (N, height, width, 3), and normalise them inside.
         int8: quantise after training, calibrated on the data's training part; classifiers, as openvino.
-        data: pictures to check the file on; with int8 labelled ones, as for training. By default the run's own.
+        data: pictures to check the file on; with int8 labeled ones, as for training. By default the run's own.
         allow_accuracy_drop: points of accuracy on the held-out part that int8 may lose.
         out: the file; by default named after the model, in this folder.
         file: weights on disk, for a model by name.
@@ -77,15 +79,17 @@ def export(
     kind = format or ("openvino" if int8 else "onnx")
     data = None if data is None else str(data)
     check_one_of(tuple(FORMATS), format=kind)
-    module = format_module(kind)
+    file_format = FORMATS[kind]
     check_at_least(1, batch=batch)
-    if dtype not in module.DTYPES:
-        raise UserError(f"dtype must be {' or '.join(map(repr, module.DTYPES))} for --format {kind}, got {dtype!r}.")
+    if dtype not in file_format.dtypes:
+        raise UserError(
+            f"dtype must be {' or '.join(map(repr, file_format.dtypes))} for --format {kind}, got {dtype!r}."
+        )
     if int8 and (kind != "openvino" or dtype == "float16" or features):
         raise UserError("--int8 goes with --format openvino, --dtype float32 or bfloat16, and without --features.")
     if not 0 <= allow_accuracy_drop <= 100:
         raise UserError(f"allow_accuracy_drop must be points of accuracy, from 0 to 100, got {allow_accuracy_drop:g}.")
-    sides = None if size is None else _sides(size)
+    sides = None if size is None else parse_image_size(size, 32)
     spec = parse_model_spec(model, file)
     if spec.part:
         raise UserError(f"{model} names a place in the network; an export is of the whole. Leave out the colon.")
@@ -93,17 +97,17 @@ def export(
     if int8 and not isinstance(trained, TrainedClassifier):
         raise UserError(f"--int8 is for classifiers, whose accuracy can be held; {trained.name} is none.")
     if int8 and trained.run is None and data is None:
-        raise UserError("--int8 needs labelled images to calibrate on and to measure the accuracy on: give --data.")
+        raise UserError("--int8 needs labeled images to calibrate on and to measure the accuracy on: give --data.")
     if int8 and sides is not None and sides[0] != sides[1]:
         raise UserError(f"--int8 is measured on square images, as training is, got --size {size}.")
-    path = _target(out, trained, kind, features, int8, overwrite)
+    path = _target(out, trained, file_format, features, int8, overwrite)
     with _scratch(path) as scratch:
-        labelled = labelled_pictures(trained, data) if int8 else None
+        labeled = labeled_images(trained, data) if int8 else None
         axes = _axes(dynamic, trained, features)
         sides = sides or _own_size(trained, features)
         fixed = None if {"height", "width"} & set(axes) else sides
         computed = torch.float32 if kind == "openvino" else getattr(torch, dtype)
-        exportable = make_exportable(
+        exportable = prepare_export(
             trained, features=features, static_size=fixed, uint8=with_preprocessing, dtype=computed
         )
         _check_sides(sides, axes, exportable)
@@ -112,32 +116,32 @@ def export(
         metadata = _metadata(trained, exportable, kind, axes, sides, batch, dtype, with_preprocessing, spec.file)
         console.print(f"{trained.name}: {_words(metadata)}", **PLAIN)
         count = metadata.batch or BATCHES[-1]
-        pictures, where = real_pictures(trained, data, count) if labelled is None else labelled.pictures(count)
-        traced = trace(exportable.graph, example(sides, batch, with_preprocessing, axes), axes)
+        pictures, where = real_images(trained, data, count) if labeled is None else labeled.validation_images(count)
+        traced = trace(exportable.graph, example_images(sides, batch, with_preprocessing, axes), axes)
         try:
-            module.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)
+            file_format.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)
         except OSError as error:
             raise WriteError(describe_write_error(path, error)) from error
-        check(module.Session(scratch, dtype), exportable, metadata, pictures, console)
+        check_file(file_format.open(scratch, dtype), exportable, metadata, pictures, console)
         console.print(f"  images: {where}", **PLAIN)
-        if labelled is not None:
+        if labeled is not None:
             floating, scratch = scratch, scratch.with_name(f"int8-{path.name}")
-            quantize(floating, scratch, labelled, metadata, allow_accuracy_drop, console)
-        module.publish(scratch, path)
-    size_on_disk = sum(each.stat().st_size for each in files_of(path))
+            quantize(floating, scratch, labeled, metadata, allow_accuracy_drop, console)
+        file_format.publish(scratch, path)
+    size_on_disk = sum(each.stat().st_size for each in file_format.files(path))
     console.print(f"{path}  {size_on_disk / 1e6:,.1f} MB", **PLAIN)
     return path
 
 
-def check(
+def check_file(
     session: Session,
-    exportable: Exportable,
+    exportable: ExportableModel,
     metadata: Metadata,
     pictures: Sequence[Image.Image],
     console: Console,
 ) -> None:
     """Compare a file with PyTorch on real images, say how far they are apart, and refuse one that is another model."""
-    with progress_bar(console, "checking", sum(1 for _ in cases(metadata))) as advance:
+    with progress_bar(console, "checking", sum(1 for _ in check_cases(metadata))) as advance:
         comparisons = compare(session, exportable, metadata, pictures, advance)
     for comparison in comparisons:
         height, width = comparison.size
@@ -147,20 +151,25 @@ def check(
             f"{comparison.relative:.1g} of the largest value{same}",
             **PLAIN,
         )
-    refuse_difference(comparisons, metadata.dtype)
+    check_tolerance(comparisons, metadata.dtype)
 
 
 def _target(
-    out: str | Path | None, trained: TrainedModel, kind: str, features: bool, int8: bool, overwrite: bool
+    out: str | Path | None,
+    trained: TrainedModel,
+    file_format: ExportFormat,
+    features: bool,
+    int8: bool,
+    overwrite: bool,
 ) -> Path:
-    suffix = FORMATS[kind]
+    suffix = file_format.suffix
     name = safe_file_name(Path(trained.name).name) + ("-features" if features else "") + ("-int8" if int8 else "")
     path = Path(out) if out is not None else Path(name + suffix)
     if path.suffix != suffix:
-        raise UserError(f"a file of the format {kind} ends in {suffix}, got {path}.")
+        raise UserError(f"a file of this format ends in {suffix}, got {path}.")
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent}. Make it, or choose another --out.")
-    for file in files_of(path):
+    for file in file_format.files(path):
         if file.is_dir() or (file.exists() and not overwrite):
             raise UserError(f"{file} exists already. Write over it by --overwrite, or choose another --out.")
     return path
@@ -191,13 +200,6 @@ def _axes(dynamic: str | None, trained: TrainedModel, features: bool) -> tuple[s
     return tuple(axis for axis in AXES if axis in words)
 
 
-def _sides(size: str | int) -> tuple[int, int]:
-    words = str(size).lower().split("x")
-    if len(words) > 2 or not all(word.isdecimal() and int(word) >= 32 for word in words):
-        raise UserError(f"size must be a side in pixels, or height x width as in 800x1088, at least 32, got {size!r}.")
-    return int(words[0]), int(words[-1])
-
-
 def _own_size(trained: TrainedModel, features: bool) -> tuple[int, int]:
     """What a model's images have by default; of dense models about a photograph of 4 x 3 at their scale."""
     if features or isinstance(trained, TrainedClassifier):
@@ -211,7 +213,7 @@ def _own_size(trained: TrainedModel, features: bool) -> tuple[int, int]:
     return short + -short % MULTIPLE, long + -long % MULTIPLE
 
 
-def _check_sides(sides: tuple[int, int], axes: Sequence[str], exportable: Exportable) -> None:
+def _check_sides(sides: tuple[int, int], axes: Sequence[str], exportable: ExportableModel) -> None:
     for axis, side in zip(("height", "width"), sides, strict=True):
         if (axis in axes or exportable.task in ("detect", "segment")) and side % MULTIPLE:
             raise UserError(f"{axis} must be a multiple of {MULTIPLE} here, got {side}. Give --size.")
@@ -219,7 +221,7 @@ def _check_sides(sides: tuple[int, int], axes: Sequence[str], exportable: Export
 
 def _metadata(
     trained: TrainedModel,
-    exportable: Exportable,
+    exportable: ExportableModel,
     kind: str,
     axes: tuple[str, ...],
     sides: tuple[int, int],
@@ -251,7 +253,7 @@ def _metadata(
         outputs=exportable.outputs,
         score_threshold=exportable.score_threshold,
         dtype=dtype,
-        versions={"transxnet": __version__, "torch": torch.__version__, **format_module(kind).versions()},
+        versions={"transxnet": __version__, "torch": torch.__version__, **FORMATS[kind].versions()},
     )
 
 

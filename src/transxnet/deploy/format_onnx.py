@@ -1,9 +1,8 @@
 """ONNX files, run by ONNX Runtime."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +11,81 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from transxnet.deploy.metadata import Metadata
+from transxnet.deploy.export_format import ExportFormat, import_package
+from transxnet.deploy.metadata import Metadata, parse_metadata
 from transxnet.deploy.onnx_graph import tidy, translations
 from transxnet.utils.errors import UserError
-from transxnet.utils.files import write_whole
 
 OPSET = 20
 """The first with GELU as one operator."""
 
-DTYPES = ("float32", "float16")
+
+class OnnxFormat(ExportFormat):
+    """ONNX files."""
+
+    suffix = ".onnx"
+    dtypes = ("float32", "float16")
+
+    def versions(self) -> dict[str, str]:
+        onnx, _, runtime = map(_package, ("onnx", "onnxscript", "onnxruntime"))
+        return {"onnx": onnx.__version__, "onnxruntime": runtime.__version__, "opset": str(OPSET)}
+
+    def write(
+        self, program: ExportedProgram, outputs: Sequence[str], texts: Mapping[str, str], dtype: str, path: Path
+    ) -> None:
+        """Write a file that passes ``onnx.checker``; it computes in the precision of the program."""
+        onnx = _package("onnx")
+        result = to_onnx(program, outputs)
+        result.model.metadata_props.update(texts)
+        result.model.producer_name = "transxnet"
+        result.save(path, external_data=False)
+        onnx.checker.check_model(str(path), full_check=True)
+
+    def read_texts(self, path: Path) -> dict[str, str]:
+        onnx = _package("onnx")
+        try:
+            model = onnx.load(str(path), load_external_data=False)
+        except Exception as error:  # protobuf's errors have no common kind
+            raise UserError(f"{path} can't be read as an ONNX file: {error}") from error
+        return {entry.key: entry.value for entry in model.metadata_props}
+
+    def open(self, path: Path, dtype: str, threads: int = 0) -> "OnnxSession":
+        """Open a file; ONNX Runtime follows the precision of the file."""
+        return OnnxSession(path, threads)
+
+    def load(self, path: Path, threads: int = 0) -> tuple[Metadata, "OnnxSession"]:
+        """Read the metadata by ONNX Runtime, so that the package onnx is not needed and the file is read once."""
+        session = OnnxSession(path, threads)
+        return parse_metadata(path, session.texts), session
 
 
-def versions() -> dict[str, str]:
-    """Of what a file is written and checked with."""
-    onnx, _, runtime = map(_package, ("onnx", "onnxscript", "onnxruntime"))
-    return {"onnx": onnx.__version__, "onnxruntime": runtime.__version__, "opset": str(OPSET)}
+class OnnxSession:
+    """An ONNX file in ONNX Runtime, on the CPU.
+
+    Args:
+        path: of the file.
+        threads: number of threads; 0 for as many as there are cores.
+    """
+
+    def __init__(self, path: Path, threads: int = 0):
+        runtime = _package("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # its warnings are about its own optimisations
+        try:
+            self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's errors have no common kind
+            raise UserError(f"{path} can't be read as an ONNX file: {error}") from error
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The file's metadata."""
+        return self._session.get_modelmeta().custom_metadata_map
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """The outputs, in the file's order."""
+        results = self._session.run(None, {"images": np.ascontiguousarray(images.numpy())})
+        return [torch.from_numpy(result) for result in results]
 
 
 def to_onnx(program: ExportedProgram, outputs: Sequence[str], *, queries_last: bool = False) -> Any:
@@ -54,87 +113,6 @@ def to_onnx(program: ExportedProgram, outputs: Sequence[str], *, queries_last: b
     return result
 
 
-def write(program: ExportedProgram, outputs: Sequence[str], texts: Mapping[str, str], dtype: str, path: Path) -> None:
-    """Write a file that ``onnx.checker`` finds in order.
-
-    Args:
-        program: traced.
-        outputs: names of its outputs.
-        texts: metadata.
-        dtype: that it computes in, as it was traced.
-        path: of the file.
-    """
-    onnx = _package("onnx")
-    result = to_onnx(program, outputs)
-    result.model.metadata_props.update(texts)
-    result.model.producer_name = "transxnet"
-    result.save(path, external_data=False)
-    onnx.checker.check_model(str(path), full_check=True)
-
-
-def publish(scratch: Path, path: Path) -> None:
-    """Give a file that was checked its name."""
-    write_whole(path, scratch.replace)
-
-
-def read_texts(path: Path) -> dict[str, str]:
-    """A file's metadata."""
-    onnx = _package("onnx")
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf's errors have no common kind
-        raise UserError(f"{path} can't be read as an ONNX file: {error}") from error
-    return {entry.key: entry.value for entry in model.metadata_props}
-
-
-def load(path: Path, describe: Callable[[Mapping[str, str]], Metadata], threads: int) -> tuple[Metadata, "Session"]:
-    """Open a file, by the runtime alone.
-
-    Args:
-        path: of the file.
-        describe: what its texts say of it.
-        threads: that compute; 0 for the runtime's own choice.
-
-    Returns:
-        What it says of itself, and the file, open for inference.
-
-    Raises:
-        UserError: another kind of file.
-    """
-    session = Session(path, threads=threads)
-    return describe(session.texts), session
-
-
-class Session:
-    """A file, open for inference.
-
-    Args:
-        path: of the file.
-        dtype: the file's, which ONNX Runtime follows by itself.
-        threads: that compute; 0 for as many as there are cores.
-    """
-
-    def __init__(self, path: Path, dtype: str = "", threads: int = 0):
-        runtime = _package("onnxruntime")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # its warnings are about its own optimisations
-        try:
-            self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the runtime's errors have no common kind
-            raise UserError(f"{path} can't be read as an ONNX file: {error}") from error
-
-    @property
-    def texts(self) -> dict[str, str]:
-        """The file's metadata."""
-        return self._session.get_modelmeta().custom_metadata_map
-
-    def __call__(self, images: Tensor) -> list[Tensor]:
-        """The outputs, in the file's order."""
-        results = self._session.run(None, {"images": np.ascontiguousarray(images.numpy())})
-        return [torch.from_numpy(result) for result in results]
-
-
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
     """Keep back a package's warnings."""
@@ -148,7 +126,4 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 def _package(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise UserError(f"ONNX files need the package {error.name}: pip install 'transxnet[export]'") from error
+    return import_package(name, "ONNX files need")

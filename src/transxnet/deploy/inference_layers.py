@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transxnet.deploy.fold_batchnorm import (
+from transxnet.deploy.conv_folding import (
     exact,
     fold_identity,
     fold_norm,
@@ -38,7 +38,7 @@ def may_overwrite(x: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
-def kept_apart(x: Tensor) -> bool:
+def runs_branch_by_branch(x: Tensor) -> bool:
     """Whether MS-FFN computes its branches one after the other, or each layer for all of them.
 
     On a CPU the time goes into new memory, of which a quarter of the hidden channels needs a quarter.
@@ -211,7 +211,7 @@ class InferenceMSFFN(nn.Module):
         self.affine = Affine(scale.to(ffn.bn1.weight), shift.to(ffn.bn1.weight))
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        if kept_apart(x):
+        if runs_branch_by_branch(x):
             return self._branch_by_branch(x, residual)
         x = self.affine(gelu(self.expand(x)))
         weights, biases = [conv.weight for conv in self.dwconv], [conv.bias for conv in self.dwconv]

@@ -1,9 +1,8 @@
-"""What an exported file says of itself, so that it can be used without the run that it came from."""
+"""The metadata of an exported file: all that is needed to use it without its run folder."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,15 +12,12 @@ from transxnet.utils.errors import UserError
 PREFIX = "transxnet."
 """Of the keys in the file."""
 
-FORMATS = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
-"""The formats by name, and what their files end in."""
-
 ExportTask = Literal["classify", "features", "detect", "segment"]
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What an exported file says of itself.
+    """The metadata of an exported file.
 
     In the file each is a text under ``transxnet.`` and its name here; what is no text is JSON.
 
@@ -63,7 +59,7 @@ class Metadata:
     versions: dict[str, str]
 
     def to_texts(self) -> dict[str, str]:
-        """As the file has it."""
+        """The texts that the file stores."""
         return {
             PREFIX + name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             for name, value in asdict(self).items()
@@ -107,22 +103,8 @@ class Metadata:
 _TUPLES = ("mean", "std", "size", "dynamic", "outputs")
 
 
-def read_metadata(path: str | Path) -> Metadata:
-    """What an exported file says of itself.
-
-    Args:
-        path: an ONNX file, an OpenVINO model's .xml, or a .pt2 package.
-
-    Raises:
-        UserError: no such file, another kind of file, or one that was not exported by this package.
-    """
-    path = Path(path)
-    texts = format_of(path).read_texts(path)
-    return described(path, texts)
-
-
-def described(path: Path, texts: Mapping[str, str]) -> Metadata:
-    """What a file says of itself in these texts; raises UserError as :func:`read_metadata`."""
+def parse_metadata(path: Path, texts: Mapping[str, str]) -> Metadata:
+    """Parse the texts of a file; raises UserError if they are not those of an export."""
     try:
         return Metadata.from_texts(texts)
     except (KeyError, ValueError, TypeError, RecursionError) as error:
@@ -130,32 +112,3 @@ def described(path: Path, texts: Mapping[str, str]) -> Metadata:
             f"{path} does not say what it is: it was not written by transxnet export, or its metadata was taken out or "
             f"changed: {type(error).__name__}: {error}"
         ) from error
-
-
-def format_of(path: Path) -> Any:
-    """The module that reads and writes files of this ending.
-
-    Raises:
-        UserError: there is no such file, or its ending is another.
-    """
-    name = next((name for name, ending in FORMATS.items() if ending == path.suffix), None)
-    if name is None:
-        raise UserError(f"{path} is no exported model. Accepted: files that end in {', '.join(FORMATS.values())}.")
-    if not path.is_file():
-        raise UserError(f"there is no file {path}.")
-    return format_module(name)
-
-
-def format_module(name: str) -> Any:
-    """The module that reads and writes files of a format."""
-    return import_module(f"transxnet.deploy.format_{name}")
-
-
-def files_of(path: Path) -> tuple[Path, ...]:
-    """All files of an export: of OpenVINO the weights lie beside the graph."""
-    return (path, path.with_suffix(".bin")) if path.suffix == FORMATS["openvino"] else (path,)
-
-
-def is_exported(target: str | Path) -> bool:
-    """Whether this names a file that ``transxnet export`` may have written."""
-    return Path(target).suffix in FORMATS.values() and Path(target).is_file()

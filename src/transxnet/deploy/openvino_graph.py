@@ -7,7 +7,7 @@ _ELEMENTWISE = {"Add", "Multiply"}
 _SPLITS = {"Split", "VariadicSplit"}
 
 
-def normalise_in_layout(model: Any) -> int:
+def normalize_in_layout(model: Any) -> int:
     """Normalise maps as they lie in memory, where a GroupNorm of one group stands before a convolution.
 
     ONNX has no norm of (channels, height, width) with a free epsilon but that of a flattened map, and flattening makes

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from transxnet.data.image_set import ClassificationDataset, ImageSet
 from transxnet.data.module import evaluation_loader
-from transxnet.deploy import format_openvino
-from transxnet.deploy.calibration_images import Labelled
-from transxnet.deploy.exported import ExportedModel, entry
+from transxnet.deploy.export_format import import_package
+from transxnet.deploy.export_images import LabeledImages
+from transxnet.deploy.exported_model import ExportedModel, file_input
+from transxnet.deploy.format_openvino import OpenVinoFormat, read_model, save_model
 from transxnet.deploy.metadata import Metadata
 from transxnet.utils.errors import UserError
 from transxnet.utils.progress import PLAIN, progress_bar
@@ -42,7 +43,7 @@ _LEFT = {"Add", "AvgPool", "Concat", "GroupConvolution", "MVN", "MatMul", "Multi
 def quantize(
     floating: Path,
     path: Path,
-    images: Labelled,
+    images: LabeledImages,
     metadata: Metadata,
     allowed: float,
     console: Console,
@@ -69,12 +70,12 @@ def quantize(
     chosen = np.random.default_rng(0).permutation(len(train))[:CALIBRATION]
     calibration = train.subset(np.sort(chosen))
     console.print(f"  quantising, calibrated on {len(calibration)} images of {where}", **PLAIN)
-    model = format_openvino.read(floating)
+    model = read_model(floating)
     model = nncf.quantize_with_accuracy_control(
         model,
         nncf.Dataset(_Batches(metadata, calibration, 1), lambda item: item[0]),
         nncf.Dataset(_Batches(metadata, held_out, 1)),
-        ignored_scope=left_in_floating_point(model),
+        ignored_scope=ignored_scope(model),
         validation_fn=_validate,
         max_drop=allowed / 100,
         drop_type=nncf.DropType.ABSOLUTE,
@@ -82,7 +83,7 @@ def quantize(
     )
     small = "int8" if metadata.dtype == "float32" else f"int8-{metadata.dtype}"
     reduced = replace(metadata, dtype=small, versions={**metadata.versions, "nncf": nncf.__version__})
-    format_openvino.save(model, reduced.to_texts(), reduced.dtype, path)
+    save_model(model, reduced.to_texts(), reduced.dtype, path)
     after = _accuracy(path, reduced, held_out, console)
     console.print(
         f"  accuracy on {len(held_out):,} held-out images of {where}: {before:.2%} before, {after:.2%} in int8; "
@@ -96,8 +97,8 @@ def quantize(
         )
 
 
-def left_in_floating_point(model: Any) -> Any:
-    """What is not quantised.
+def ignored_scope(model: Any) -> Any:
+    """Choose the layers that stay in floating point.
 
     Args:
         model: an ``openvino.Model``.
@@ -141,7 +142,7 @@ class _Batches:
             raise IndexError(index)
         places = [min(index * self.size + i, len(self.dataset) - 1) for i in range(self.size)]
         images, labels, _ = zip(*(self.dataset[place] for place in places), strict=True)
-        return entry(torch.stack(images), self.metadata).numpy(), np.array(labels)
+        return file_input(torch.stack(images), self.metadata).numpy(), np.array(labels)
 
 
 def _validate(compiled: Any, items: Iterable[Any]) -> tuple[float, None]:
@@ -157,7 +158,7 @@ def _accuracy(path: Path, metadata: Metadata, images: ImageSet, console: Console
     """Share of images that a written file classifies right."""
     preprocessing = metadata.preprocessing
     assert preprocessing is not None
-    model = ExportedModel(path, metadata, format_openvino.Session(path, metadata.dtype))
+    model = ExportedModel(path, metadata, OpenVinoFormat().open(path, metadata.dtype))
     batches = evaluation_loader(images, preprocessing.transform(), metadata.batch or BATCH, workers=0)
     right = done = 0
     with progress_bar(console, f"accuracy in {metadata.dtype}", len(images)) as advance:
@@ -184,9 +185,6 @@ def _from_quantiser(op: Any) -> bool:
 
 
 def _package() -> Any:
-    try:
-        import nncf
-    except ImportError as error:
-        raise UserError("--int8 needs the package nncf: pip install 'transxnet[export]'") from error
+    nncf = import_package("nncf", "--int8 needs")
     nncf.set_log_level(logging.ERROR)
     return nncf

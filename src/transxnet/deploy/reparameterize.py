@@ -5,7 +5,7 @@ from math import ceil
 
 from torch import nn
 
-from transxnet.deploy.fold_batchnorm import fold_norm
+from transxnet.deploy.conv_folding import fold_norm
 from transxnet.deploy.inference_layers import InferenceBlock
 from transxnet.deploy.position_bias_rows import InferencePositionBias
 from transxnet.layers import DPE, MSFFN, STE, Block, IDConv, PatchEmbed

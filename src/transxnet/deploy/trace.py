@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 
-from transxnet.deploy.exportable import MULTIPLE
+from transxnet.deploy.exportable_model import MULTIPLE
 from transxnet.utils.errors import UserError
 
 AXES = ("batch", "height", "width")
 
-_LEAST = {"batch": 2, "height": 320, "width": 448}
+_MIN_SIZES = {"batch": 2, "height": 320, "width": 448}
 """To trace open axes with, at least. A tracer takes sizes of 1, and equal ones, for what they happen to be; these are
 neither at any stride up to a detector's 128."""
 
@@ -35,7 +35,7 @@ def trace(graph: nn.Module, images: Tensor, dynamic: Sequence[str]) -> ExportedP
     }
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning, module="torchvision")  # its own to mend
+            warnings.filterwarnings("ignore", category=FutureWarning, module="torchvision")  # a fault of torchvision
             return export(graph, (images,), dynamic_shapes=(open_axes or None,), strict=False)
     except Exception as error:  # torch.export raises errors of many kinds
         what = " and ".join(dynamic)
@@ -44,11 +44,12 @@ def trace(graph: nn.Module, images: Tensor, dynamic: Sequence[str]) -> ExportedP
         raise UserError(f"PyTorch can't trace this network{hint}. {reason}") from error
 
 
-def example(size: Sequence[int], batch: int, uint8: bool, dynamic: Sequence[str] = ()) -> Tensor:
-    """Images to trace with: noise, since nothing about their content is looked at, larger where axes are open."""
+def example_images(size: Sequence[int], batch: int, uint8: bool, dynamic: Sequence[str] = ()) -> Tensor:
+    """Images of noise to trace with, larger where axes are dynamic."""
     random = torch.Generator().manual_seed(0)
     batch, *size = (
-        max(side, _LEAST[axis]) if axis in dynamic else side for axis, side in zip(AXES, (batch, *size), strict=True)
+        max(side, _MIN_SIZES[axis]) if axis in dynamic else side
+        for axis, side in zip(AXES, (batch, *size), strict=True)
     )
     if uint8:
         return torch.randint(0, 256, (batch, *size, 3), generator=random, dtype=torch.uint8)

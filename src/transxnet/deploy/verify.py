@@ -1,4 +1,4 @@
-"""Holding an exported file to PyTorch."""
+"""Compare an exported file with PyTorch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from transxnet.deploy.calibration_images import as_bytes, normalised
-from transxnet.deploy.exportable import MULTIPLE, Exportable
-from transxnet.deploy.exported import Session
+from transxnet.deploy.export_format import Session
+from transxnet.deploy.export_images import normalize_images, uint8_batch
+from transxnet.deploy.exportable_model import MULTIPLE, ExportableModel
 from transxnet.deploy.metadata import Metadata
 from transxnet.utils.errors import UserError
 
@@ -25,7 +25,7 @@ PAIRED = 0.5
 
 @dataclass(frozen=True)
 class Comparison:
-    """A file beside PyTorch, on some images.
+    """The difference between a file and PyTorch on some images.
 
     Attributes:
         size: of the images, height and width.
@@ -44,7 +44,7 @@ class Comparison:
 
 def compare(
     session: Session,
-    exportable: Exportable,
+    exportable: ExportableModel,
     metadata: Metadata,
     pictures: Sequence[Image.Image],
     progress: Callable[[int], object] = lambda done: None,
@@ -55,10 +55,10 @@ def compare(
         UserError: the file's runtime can't run it.
     """
     comparisons = []
-    for done, (size, batch) in enumerate(cases(metadata), 1):
-        images = as_bytes(pictures, size, batch)
-        inputs = normalised(images, metadata.mean, metadata.std)
-        truth = exportable.truth(inputs)
+    for done, (size, batch) in enumerate(check_cases(metadata), 1):
+        images = uint8_batch(pictures, size, batch)
+        inputs = normalize_images(images, metadata.mean, metadata.std)
+        truth = exportable.reference_outputs(inputs)
         try:
             answer = session(images if metadata.input == "uint8" else inputs)
         except Exception as error:  # each runtime has errors of its own
@@ -69,7 +69,7 @@ def compare(
     return comparisons
 
 
-def cases(metadata: Metadata) -> Iterator[tuple[tuple[int, int], int]]:
+def check_cases(metadata: Metadata) -> Iterator[tuple[tuple[int, int], int]]:
     """The sizes and batches that a file is checked at."""
     batches = [metadata.batch] if metadata.batch else BATCHES
     height, width = metadata.size
@@ -80,7 +80,7 @@ def cases(metadata: Metadata) -> Iterator[tuple[tuple[int, int], int]]:
             yield size, batch
 
 
-def refuse_difference(comparisons: Sequence[Comparison], dtype: str) -> None:
+def check_tolerance(comparisons: Sequence[Comparison], dtype: str) -> None:
     """Raise UserError if a file differs from PyTorch by more than its type explains."""
     worst = max(comparisons, key=lambda comparison: _order(comparison.relative))
     limit = TOLERANCE[dtype]

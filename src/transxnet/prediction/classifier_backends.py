@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from transxnet.data.transforms import Preprocessing
-from transxnet.deploy.exported import ExportedModel, load_exported
-from transxnet.deploy.metadata import files_of, is_exported
+from transxnet.deploy.exported_model import ExportedModel, load_exported
+from transxnet.deploy.format_registry import find_format, is_exported
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedSegmenter, load_model
 from transxnet.utils.device import default_device, prepare_for_inference
 from transxnet.utils.errors import UserError
@@ -145,7 +145,7 @@ def hash_of(model: nn.Module) -> str:
 def hash_of_file(path: Path) -> str:
     """SHA-256 over a file, and over the one that has the weights of an OpenVINO model."""
     digest = hashlib.sha256()
-    for part in files_of(path):
+    for part in find_format(path).files(path):
         if part.is_file():
             with part.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

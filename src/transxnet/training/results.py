@@ -14,9 +14,9 @@ from torch import Tensor
 
 from transxnet.analysis.cost import count
 from transxnet.analysis.dense_cost import dense_info
-from transxnet.analysis.explain import explain_picture
 from transxnet.analysis.explain_figure import overlay
-from transxnet.analysis.network_parts import MIXER_PARTS, find_place, named_places
+from transxnet.analysis.grad_cam import explain_image
+from transxnet.analysis.network_parts import MIXER_PARTS, find_part, named_parts
 from transxnet.data.image_set import ImageSet
 from transxnet.data.images import UnreadableImage
 from transxnet.evaluation.inference import AnyEvaluation, judge
@@ -157,12 +157,12 @@ def _reasons_by_order(trained: TrainedModel, images: Any) -> Callable[[int], Any
 
     def reasons(index: int) -> list[tuple[str, Image.Image]]:
         seen = picture(index)
-        places = {name: place for name, place in named_places(trained.model).items() if name in MIXER_PARTS}
-        found = explain_picture(trained, seen, places={"last": find_place(trained.model), **places})
-        panels = [("picture", Image.fromarray(found.picture))]
+        parts = {name: part for name, part in named_parts(trained.model).items() if name in MIXER_PARTS}
+        found = explain_image(trained, seen, parts={"last": find_part(trained.model), **parts})
+        panels = [("picture", Image.fromarray(found.image))]
         for name, heat in found.maps.items():
             caption = found.titles[name] + ("" if heat.any() else ": nothing")
-            panels.append((caption, Image.fromarray(overlay(found.picture, heat))))
+            panels.append((caption, Image.fromarray(overlay(found.image, heat))))
         return panels
 
     return reasons

@@ -9,9 +9,9 @@ from PIL import Image
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from transxnet.analysis.explain import check_installed, explain_picture
 from transxnet.analysis.explain_figure import overlay
-from transxnet.analysis.network_parts import Place, find_place, named_places
+from transxnet.analysis.grad_cam import explain_image, require_grad_cam
+from transxnet.analysis.network_parts import NetworkPart, find_part, named_parts
 from transxnet.data.dense_transforms import AlignedResize
 from transxnet.data.labels import in_words
 from transxnet.evaluation.inference import detect, probabilities, segment
@@ -19,7 +19,6 @@ from transxnet.metrics.detection import SURE, Found
 from transxnet.reports.colors import Colour, palette
 from transxnet.reports.drawing import draw_detections, draw_label_map
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
-from transxnet.runs.model_spec import backbone
 from transxnet.utils.device import default_device, prepare_for_inference
 from transxnet.utils.errors import UserError
 from transxnet.web.uploads import DENSE_PIXELS, for_the_browser, within_pixels
@@ -100,15 +99,15 @@ class Answerer:
     def __init__(self, trained: TrainedModel):
         self.trained = trained
         self.words = [in_words(name) for name in trained.class_names]
-        self.places: Mapping[str, Place] = {}
+        self.places: Mapping[str, NetworkPart] = {}
         self.why_no_places = ""
         self._device = default_device()
         self._lock = threading.Lock()
         prepare_for_inference(trained.model, self._device)
         try:
-            check_installed()
-            network = backbone(trained)
-            self.places = named_places(network) or {"last": find_place(network)}
+            require_grad_cam()
+            network = trained.backbone
+            self.places = named_parts(network) or {"last": find_part(network)}
         except UserError as error:
             self.why_no_places = str(error)
 
@@ -145,9 +144,9 @@ class Answerer:
         if not isinstance(self.trained, TrainedClassifier):
             picture = self._dense_picture(picture)[0]
         with self._lock:
-            found = explain_picture(self.trained, picture, class_index, {place: self.places[place]})
+            found = explain_image(self.trained, picture, class_index, {place: self.places[place]})
         heat = found.maps[place]
-        return Reasons(_heated(found.picture, heat), found.class_name, found.titles[place], not heat.any())
+        return Reasons(_heated(found.image, heat), found.class_name, found.titles[place], not heat.any())
 
     def _dense_picture(self, picture: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
         """What a detector or segmenter is given of a picture, and a note where that is less than all."""

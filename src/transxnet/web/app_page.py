@@ -11,7 +11,7 @@ import matplotlib
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from transxnet.analysis.explain_figure import COLOURS
+from transxnet.analysis.explain_figure import COLORMAP
 from transxnet.metrics.detection import SURE, Found
 from transxnet.reports.html_page import template
 from transxnet.runs.load import TrainedClassifier, TrainedDetector
@@ -226,7 +226,7 @@ class Page:
 
 def gradient() -> list[str]:
     """The colours of a map, from nothing to the most."""
-    return [to_hex(matplotlib.colormaps[COLOURS](step / 8)) for step in range(9)]
+    return [to_hex(matplotlib.colormaps[COLORMAP](step / 8)) for step in range(9)]
 
 
 def _picture(alt_text: str, elem_id: str) -> gr.Image:

@@ -1,4 +1,4 @@
-"""From a trained model to what is exported, and to the PyTorch that it is held to."""
+"""Prepare a trained model for export, with the original model as the reference."""
 
 import copy
 from collections.abc import Sequence
@@ -8,11 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transxnet.deploy.graphs import ClassifierGraph, DetectorGraph, Entry, FeaturesGraph, SegmenterGraph
+from transxnet.deploy.export_graphs import (
+    ClassifierGraph,
+    DetectorGraph,
+    FeaturesGraph,
+    InputNormalization,
+    SegmenterGraph,
+)
 from transxnet.deploy.metadata import ExportTask
 from transxnet.deploy.reparameterize import reparameterize
 from transxnet.heads import RetinaNet
-from transxnet.models import TransXNet, TransXNetFeatures
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.errors import UserError
 
@@ -23,8 +28,8 @@ Outputs = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class Exportable:
-    """What is exported.
+class ExportableModel:
+    """A model prepared for export.
 
     Attributes:
         graph: the module to trace, in evaluation mode, on the CPU.
@@ -47,20 +52,20 @@ class Exportable:
     score_threshold: float = 0.0
 
     @torch.inference_mode()
-    def truth(self, images: Tensor) -> Outputs:
-        """What the model itself, as it was trained, says of images (N, 3, H, W) normalised by mean and std."""
+    def reference_outputs(self, images: Tensor) -> Outputs:
+        """The outputs of the original model, for images (N, 3, H, W) normalized by mean and std."""
         if self.task == "detect":
             return _found(self.trained.model, images)  # type: ignore[arg-type]
         if self.task == "features":
             network = self.trained.backbone
-            return FeaturesGraph(Entry(self.mean, self.std, False, torch.float32), network)(images)
+            return FeaturesGraph(InputNormalization(self.mean, self.std, False, torch.float32), network)(images)
         return (self.trained.model(images),)
 
 
-def make_exportable(
+def prepare_export(
     trained: TrainedModel, *, features: bool, static_size: tuple[int, int] | None, uint8: bool, dtype: torch.dtype
-) -> Exportable:
-    """Find what to export of a model.
+) -> ExportableModel:
+    """Prepare a model for export.
 
     Args:
         trained: the model.
@@ -74,22 +79,22 @@ def make_exportable(
     """
     if features or isinstance(trained, TrainedClassifier):
         prepared = trained.backbone_preprocessing
-        network = inference_form(trained.backbone, static_size).to(dtype)
-        entry = Entry(prepared.mean, prepared.std, uint8, dtype)
+        network = _inference_copy(trained.backbone, static_size).to(dtype)
+        normalize = InputNormalization(prepared.mean, prepared.std, uint8, dtype)
         resize = dict(img_size=prepared.img_size, crop_pct=prepared.crop_pct, interpolation=prepared.interpolation)
         if features:
             names = tuple(f"stride{stride}" for stride in _strides(network, trained.name))
-            graph: nn.Module = FeaturesGraph(entry, network)
-            return Exportable(graph.eval(), trained, "features", names, prepared.mean, prepared.std, resize)
-        graph = ClassifierGraph(entry, network)
-        return Exportable(graph.eval(), trained, "classify", ("logits",), prepared.mean, prepared.std, resize)
+            graph: nn.Module = FeaturesGraph(normalize, network)
+            return ExportableModel(graph.eval(), trained, "features", names, prepared.mean, prepared.std, resize)
+        graph = ClassifierGraph(normalize, network)
+        return ExportableModel(graph.eval(), trained, "classify", ("logits",), prepared.mean, prepared.std, resize)
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    entry, padded = Entry(mean, std, uint8, dtype), _padded(static_size)
+    normalize, padded = InputNormalization(mean, std, uint8, dtype), _padded(static_size)
     if isinstance(trained, TrainedSegmenter):
         segmenter = _with_inference_body(trained.model, padded).to(dtype)
         resize = dict(scale=list(trained.scale), multiple=MULTIPLE)
-        graph = SegmenterGraph(entry, segmenter)  # type: ignore[arg-type]
-        return Exportable(graph.eval(), trained, "segment", ("logits",), mean, std, resize)
+        graph = SegmenterGraph(normalize, segmenter)  # type: ignore[arg-type]
+        return ExportableModel(graph.eval(), trained, "segment", ("logits",), mean, std, resize)
     assert isinstance(trained, TrainedDetector)
     if not isinstance(trained.model, RetinaNet):
         raise UserError(
@@ -102,29 +107,22 @@ def make_exportable(
     resize = dict(
         min_size=scaling.min_size[-1], max_size=scaling.max_size, multiple=MULTIPLE, fill=list(scaling.image_mean)
     )
-    graph = DetectorGraph(entry, detector)  # type: ignore[arg-type]
+    graph = DetectorGraph(normalize, detector)  # type: ignore[arg-type]
     names, threshold = ("boxes", "labels", "scores"), trained.model.score_thresh
-    return Exportable(graph.eval(), trained, "detect", names, mean, std, resize, threshold)
+    return ExportableModel(graph.eval(), trained, "detect", names, mean, std, resize, threshold)
 
 
-def inference_form(network: nn.Module, size: tuple[int, int] | None) -> nn.Module:
-    """The network for inference: folded where it is one of ours with the paper's parts, else a copy as it is.
-
-    Args:
-        network: left untouched.
-        size: height and width to keep the position bias for, or None.
-    """
-    if isinstance(network, TransXNet | TransXNetFeatures):
-        try:
-            return reparameterize(network, size)
-        except UserError:  # other parts in the place of the paper's
-            pass
-    return copy.deepcopy(network).requires_grad_(False).eval()
+def _inference_copy(network: nn.Module, size: tuple[int, int] | None) -> nn.Module:
+    """A copy for inference, reparameterized if it is one of our networks with the paper's parts."""
+    try:
+        return reparameterize(network, size)
+    except UserError:  # another network, or other parts
+        return copy.deepcopy(network).requires_grad_(False).eval()
 
 
 def _with_inference_body(model: nn.Module, size: tuple[int, int] | None) -> nn.Module:
     model = copy.deepcopy(model).requires_grad_(False).eval()
-    model.backbone.body = inference_form(model.backbone.body, size)
+    model.backbone.body = _inference_copy(model.backbone.body, size)
     return model
 
 

@@ -1,4 +1,4 @@
-"""What Grad-CAM explains in one image: the score of a classifier, of a detector's finds, of a segmenter's pixels."""
+"""The score that Grad-CAM explains: a logit, the scores of detections, or the logits of a class's pixels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from transxnet.analysis.figure_files import as_bytes
+from transxnet.analysis.figure_style import denormalize
 from transxnet.data.dense_transforms import AlignedResize
 from transxnet.heads.transform import unit_range
 from transxnet.metrics.detection import SURE, Found
@@ -19,21 +19,21 @@ from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel
 from transxnet.utils.errors import UserError
 
 
-class NothingFound(UserError):
+class NothingToExplain(UserError):
     """There is nothing of the class in the image, so nothing to explain."""
 
 
 @dataclass(frozen=True)
-class Case:
-    """A score, and the image that it comes from.
+class ExplanationTarget:
+    """The score to explain, and the image.
 
     Attributes:
         model: takes the images.
         images: (1, 3, H, W).
-        target: from the model's output for the image to the score.
+        score_of: from the model's output for the image to the score, with gradients.
         class_index: of the class that the score speaks for, from 0.
-        score: for people: a probability, the best find's score, or a share of the pixels.
-        picture: (H, W, 3) bytes, what the network saw.
+        score: to report: a probability, the best detection's score, or a share of the pixels.
+        image: (H, W, 3) uint8, the preprocessed image.
         seen: which part of the network's maps, from the upper left, the image takes: all but what was filled up.
         found: a detector's finds of the class that the score is of.
         labels: (H, W) uint8, a segmenter's classes.
@@ -41,10 +41,10 @@ class Case:
 
     model: nn.Module
     images: Tensor
-    target: Callable[[Any], Tensor]
+    score_of: Callable[[Any], Tensor]
     class_index: int
     score: float
-    picture: np.ndarray
+    image: np.ndarray
     seen: tuple[float, float] = (1.0, 1.0)
     found: Found | None = None
     labels: np.ndarray | None = None
@@ -58,45 +58,49 @@ class Case:
         return np.asarray(Image.fromarray(heat).resize((width, height), Image.Resampling.BILINEAR, box=box))
 
 
-def make_case(trained: TrainedModel, picture: Image.Image, class_index: int | None, device: torch.device) -> Case:
-    """What is explained of a picture.
+def explanation_target(
+    trained: TrainedModel, image: Image.Image, class_index: int | None, device: torch.device
+) -> ExplanationTarget:
+    """Choose the score to explain.
 
     Args:
         trained: a model that is on the device, in evaluation mode.
-        picture: in RGB.
+        image: in RGB.
         class_index: of the class, from 0; by default a classifier's answer, the class of a detector's best find, and of
             a segmenter the commonest.
         device: where to compute.
 
     Raises:
-        NothingFound: a detector finds no such object, or no pixel is of the class.
+        NothingToExplain: a detector finds no such object, or no pixel is of the class.
     """
     if isinstance(trained, TrainedDetector):
-        return _objects(trained, picture, class_index, device)
+        return _detections(trained, image, class_index, device)
     if isinstance(trained, TrainedSegmenter):
-        return _pixels(trained, picture, class_index, device)
+        return _pixels(trained, image, class_index, device)
     assert isinstance(trained, TrainedClassifier)
-    return _answer(trained, picture, class_index, device)
+    return _answer(trained, image, class_index, device)
 
 
-def _answer(trained: TrainedClassifier, picture: Image.Image, class_index: int | None, device: torch.device) -> Case:
+def _answer(
+    trained: TrainedClassifier, image: Image.Image, class_index: int | None, device: torch.device
+) -> ExplanationTarget:
     """The class's logit."""
     made = trained.preprocessing
-    images = made.transform()(picture)[None].to(device)
+    images = made.transform()(image)[None].to(device)
     with torch.inference_mode():
         probabilities = trained.model(images)[0].float().softmax(0)
     chosen = int(probabilities.argmax()) if class_index is None else class_index
-    return Case(
+    return ExplanationTarget(
         model=trained.model,
         images=images,
-        target=lambda logits: logits[chosen],
+        score_of=lambda logits: logits[chosen],
         class_index=chosen,
         score=float(probabilities[chosen]),
-        picture=as_bytes(images[0], made.mean, made.std),
+        image=denormalize(images[0], made.mean, made.std),
     )
 
 
-class _OneByOne(nn.Module):
+class _BatchedDetector(nn.Module):
     """A detector that takes a batch (B, 3, H, W) instead of a list."""
 
     def __init__(self, detector: nn.Module):
@@ -108,12 +112,14 @@ class _OneByOne(nn.Module):
         return self.detector(list(images))
 
 
-def _objects(trained: TrainedDetector, picture: Image.Image, class_index: int | None, device: torch.device) -> Case:
+def _detections(
+    trained: TrainedDetector, image: Image.Image, class_index: int | None, device: torch.device
+) -> ExplanationTarget:
     """The sum of the scores of the class's sure finds or, where none is sure, of its best."""
-    image = unit_range([pil_to_tensor(picture).to(device)])[0]
+    tensor = unit_range([pil_to_tensor(image).to(device)])[0]
     with torch.inference_mode():
-        (answer,) = trained.model([image])
-        resized, _ = trained.model.transform.resize(image)
+        (answer,) = trained.model([tensor])
+        resized, _ = trained.model.transform.resize(tensor)
     labels, scores = answer["labels"], answer["scores"]
     if class_index is not None:
         kept = labels == class_index + 1
@@ -122,7 +128,7 @@ def _objects(trained: TrainedDetector, picture: Image.Image, class_index: int | 
         kept = labels == labels[scores.argmax()] if len(labels) else labels.bool()
         what = "nothing"
     if not kept.any():
-        raise NothingFound(f"the detector finds {what} in it.")
+        raise NothingToExplain(f"the detector finds {what} in it.")
     found = Found.of({name: values[kept] for name, values in answer.items()})
     count = max(1, int((found.scores >= SURE).sum()))
     label = int(found.labels[0])
@@ -130,35 +136,37 @@ def _objects(trained: TrainedDetector, picture: Image.Image, class_index: int | 
     # The network's maps are of the resized image, which is filled up to multiples of 32 at the right and the bottom.
     divisor = trained.model.transform.size_divisible
     height, width = (side / (-(-side // divisor) * divisor) for side in resized.shape[1:])
-    return Case(
-        model=_OneByOne(trained.model),
-        images=image[None],
-        target=lambda output: output["scores"][output["labels"] == label][:count].sum(),
+    return ExplanationTarget(
+        model=_BatchedDetector(trained.model),
+        images=tensor[None],
+        score_of=lambda output: output["scores"][output["labels"] == label][:count].sum(),
         class_index=label - 1,
         score=float(found.scores[0]),
-        picture=np.asarray(picture),
+        image=np.asarray(image),
         seen=(height, width),
         found=Found(found.boxes[:count], found.labels[:count], found.scores[:count], masks),
     )
 
 
-def _pixels(trained: TrainedSegmenter, picture: Image.Image, class_index: int | None, device: torch.device) -> Case:
+def _pixels(
+    trained: TrainedSegmenter, image: Image.Image, class_index: int | None, device: torch.device
+) -> ExplanationTarget:
     """The sum of the class's logits over the pixels that are given to it."""
-    resized = AlignedResize(trained.scale)(tv_tensors.Image(pil_to_tensor(picture)))
+    resized = AlignedResize(trained.scale)(tv_tensors.Image(pil_to_tensor(image)))
     images = torch.stack(unit_range([resized])).to(device)
     with torch.no_grad():
         labels = trained.model(images)[0].argmax(0)
     chosen = int(labels.flatten().bincount().argmax()) if class_index is None else class_index
     theirs = labels == chosen
     if not theirs.any():
-        raise NothingFound(f"the segmenter gives no pixel of it to {trained.class_names[chosen]!r}.")
+        raise NothingToExplain(f"the segmenter gives no pixel of it to {trained.class_names[chosen]!r}.")
     mask = theirs.float()
-    return Case(
+    return ExplanationTarget(
         model=trained.model,
         images=images,
-        target=lambda logits: (logits[chosen] * mask).sum(),
+        score_of=lambda logits: (logits[chosen] * mask).sum(),
         class_index=chosen,
         score=float(mask.mean()),
-        picture=as_bytes(images[0]),
+        image=denormalize(images[0]),
         labels=labels.to(torch.uint8).cpu().numpy(),
     )

@@ -1,4 +1,4 @@
-"""What is exported: networks with one input of images, and tensors as outputs."""
+"""Modules to trace: networks with one input of images, and tensors as outputs."""
 
 import math
 
@@ -10,8 +10,8 @@ from torchvision.ops import nms
 from transxnet.heads import RetinaNet, SemanticFPN
 
 
-class Entry(nn.Module):
-    """From the images that a file takes to those that a network takes.
+class InputNormalization(nn.Module):
+    """Convert the input of a file to the input of a network.
 
     Args:
         mean: of each channel, of values in 0 to 1.
@@ -40,29 +40,29 @@ class Entry(nn.Module):
 class ClassifierGraph(nn.Module):
     """Images -> logits (N, K) float32."""
 
-    def __init__(self, entry: Entry, network: nn.Module):
+    def __init__(self, normalize: InputNormalization, network: nn.Module):
         super().__init__()
-        self.entry, self.network = entry, network
+        self.normalize, self.network = normalize, network
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(self.entry(images)).float()
+        return self.network(self.normalize(images)).float()
 
 
 class FeaturesGraph(nn.Module):
     """Images -> the feature map (N, C, H', W') float32 of each stage.
 
     Args:
-        entry: see :class:`Entry`.
+        normalize: of the input.
         network: a classifier with timm's ``forward_intermediates``, whose stages' outputs are given, or a network that
             gives a list of maps.
     """
 
-    def __init__(self, entry: Entry, network: nn.Module):
+    def __init__(self, normalize: InputNormalization, network: nn.Module):
         super().__init__()
-        self.entry, self.network = entry, network
+        self.normalize, self.network = normalize, network
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        x = self.entry(images)
+        x = self.normalize(images)
         if hasattr(self.network, "forward_intermediates"):
             maps = self.network.forward_intermediates(x, intermediates_only=True)
         else:
@@ -73,12 +73,12 @@ class FeaturesGraph(nn.Module):
 class SegmenterGraph(nn.Module):
     """Images in 0 to 1 -> logits (N, K, H, W) float32."""
 
-    def __init__(self, entry: Entry, network: SemanticFPN):
+    def __init__(self, normalize: InputNormalization, network: SemanticFPN):
         super().__init__()
-        self.entry, self.network = entry, network
+        self.normalize, self.network = normalize, network
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(self.entry(images)).float()
+        return self.network(self.normalize(images)).float()
 
 
 class DetectorGraph(nn.Module):
@@ -89,7 +89,7 @@ class DetectorGraph(nn.Module):
     ``detections_per_img`` the rest has score 0.
 
     Args:
-        entry: see :class:`Entry`.
+        normalize: of the input.
         detector: in evaluation mode.
 
     Shapes:
@@ -97,9 +97,9 @@ class DetectorGraph(nn.Module):
         best first.
     """
 
-    def __init__(self, entry: Entry, detector: RetinaNet):
+    def __init__(self, normalize: InputNormalization, detector: RetinaNet):
         super().__init__()
-        self.entry, self.backbone, self.head = entry, detector.backbone, detector.head
+        self.normalize, self.backbone, self.head = normalize, detector.backbone, detector.head
         self.box_coder, self.strides = detector.box_coder, detector.anchor_generator.strides
         self.num_classes, self.nms_thresh = detector.num_classes, detector.nms_thresh
         self.candidates, self.count = detector.topk_candidates, detector.detections_per_img
@@ -109,7 +109,7 @@ class DetectorGraph(nn.Module):
             self.register_buffer(f"anchors{level}", anchors.float())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        images = self.entry(images)
+        images = self.normalize(images)
         height, width = images.shape[2:]
         images = F.pad((images - self.mean) / self.std, (0, -width % 32, 0, -height % 32))
         levels = [self._candidates(level, x) for level, x in enumerate(self.backbone(images).values())]

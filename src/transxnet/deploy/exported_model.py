@@ -2,24 +2,16 @@
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from transxnet.data.transforms import Preprocessing
-from transxnet.deploy.metadata import Metadata, described, format_of
-
-
-class Session(Protocol):
-    """A file that is open in its runtime."""
-
-    def __call__(self, images: Tensor) -> list[Tensor]:
-        """Its outputs for its input."""
-        ...
+from transxnet.deploy.export_format import Session
+from transxnet.deploy.format_registry import find_format
+from transxnet.deploy.metadata import Metadata
 
 
 @dataclass(frozen=True)
@@ -28,7 +20,7 @@ class ExportedModel:
 
     Attributes:
         path: of the file.
-        metadata: what the file says of itself.
+        metadata: of the file.
         session: the file, open in its runtime.
     """
 
@@ -70,7 +62,7 @@ class ExportedModel:
         for chunk in images.split(fixed):
             missing = fixed - len(chunk)
             whole = torch.cat([chunk, chunk[-1:].expand(missing, -1, -1, -1)]) if missing else chunk
-            parts.append([x[: len(x) - missing] for x in self.session(entry(whole, data))])
+            parts.append([x[: len(x) - missing] for x in self.session(file_input(whole, data))])
         if data.task == "detect":
             (outputs,) = parts
         else:
@@ -120,8 +112,8 @@ class ExportedModel:
                 raise ValueError(f"{self.path} takes images whose {name} is a multiple of 32, got {side}.")
 
 
-def entry(images: Tensor, metadata: Metadata) -> Tensor:
-    """What a file takes of normalised images (N, 3, H, W): them, or the bytes that they were."""
+def file_input(images: Tensor, metadata: Metadata) -> Tensor:
+    """Convert normalized images (N, 3, H, W) to the input of a file: themselves, or their uint8 values."""
     if metadata.input == "float32":
         return images.contiguous()
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (metadata.mean, metadata.std))
@@ -140,7 +132,7 @@ def load_exported(path: str | Path, threads: int = 0) -> ExportedModel:
         UserError: no such file, one of another origin, or its runtime is not installed.
     """
     path = Path(path)
-    return ExportedModel(path, *format_of(path).load(path, partial(described, path), threads))
+    return ExportedModel(path, *find_format(path).load(path, threads))
 
 
 def fit_for_detector(image: Tensor, metadata: Metadata) -> tuple[Tensor, tuple[float, float]]:

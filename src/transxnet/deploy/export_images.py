@@ -1,4 +1,4 @@
-"""Real pictures to check an exported file on, and labelled ones to quantise it with."""
+"""Real images to check an exported file on, and labeled images to quantize it with."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from transxnet.runs.training_data import open_data, trained_on
 from transxnet.utils.errors import UserError
 
 
-def real_pictures(trained: TrainedModel, data: str | None, count: int) -> tuple[list[Image.Image], str]:
+def real_images(trained: TrainedModel, data: str | None, count: int) -> tuple[list[Image.Image], str]:
     """Different pictures, as many as there are up to a count, and where they are from.
 
     Those of DATA, else those that the model's run held out, else photographs of scikit-image.
@@ -49,12 +49,12 @@ def real_pictures(trained: TrainedModel, data: str | None, count: int) -> tuple[
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Labelled pictures, with the classes of a model.
+class LabeledImages:
+    """Labeled images, with the classes of a model.
 
     Attributes:
         train: to calibrate on.
-        held_out: to hold the accuracy on.
+        held_out: validation images, to measure the accuracy on.
         where: they are from.
     """
 
@@ -62,12 +62,12 @@ class Labelled:
     held_out: ImageSet
     where: str
 
-    def pictures(self, count: int) -> tuple[list[Image.Image], str]:
-        """As :func:`real_pictures`, of what is held out."""
+    def validation_images(self, count: int) -> tuple[list[Image.Image], str]:
+        """As :func:`real_images`, of what is held out."""
         return _some(_of_set(self.held_out), count, self.where), f"the held-out part of {self.where}"
 
 
-def labelled_pictures(trained: TrainedModel, data: str | None) -> Labelled:
+def labeled_images(trained: TrainedModel, data: str | None) -> LabeledImages:
     """Labelled pictures of DATA, as for training, or of the model's run, whose held-out part stays held out.
 
     Raises:
@@ -92,10 +92,10 @@ def labelled_pictures(trained: TrainedModel, data: str | None) -> Labelled:
         replace(part, labels=index[part.labels], class_names=trained.class_names)
         for part in (_stored(train, where), _stored(val, where))
     )
-    return Labelled(train, val, where)
+    return LabeledImages(train, val, where)
 
 
-def as_bytes(pictures: Sequence[Image.Image], size: tuple[int, int], batch: int) -> Tensor:
+def uint8_batch(pictures: Sequence[Image.Image], size: tuple[int, int], batch: int) -> Tensor:
     """A batch of different images: (batch, height, width, 3) uint8.
 
     Where there are fewer pictures than are asked for, they come again, mirrored and shifted.
@@ -111,7 +111,7 @@ def as_bytes(pictures: Sequence[Image.Image], size: tuple[int, int], batch: int)
     return torch.stack(images)
 
 
-def normalised(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+def normalize_images(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Bytes (N, H, W, 3) as a network's input (N, 3, H, W) float32."""
     unit = images.permute(0, 3, 1, 2).double() / 255
     mean_, std_ = (torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in (mean, std))

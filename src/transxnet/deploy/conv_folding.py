@@ -1,4 +1,4 @@
-"""Arithmetic on the weights of convolutions, so that one does the work of several layers.
+"""Fold norms, scales and identities into the weights of convolutions.
 
 In float64, and rounded once, when the result is cast back to the convolution's precision.
 """

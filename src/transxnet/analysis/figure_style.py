@@ -1,0 +1,64 @@
+"""The style of all analysis figures: matplotlib settings, labels in any script, image conversion."""
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties
+from matplotlib.text import Text
+from torch import Tensor
+
+from transxnet.reports.fonts import font_for, one_line, shortened
+
+INK, MUTED, WARNING = "#1b1f24", "#5c646e", "#c4510a"
+
+
+def figure_style() -> AbstractContextManager[None]:
+    """Use the style of figures in a paper, whatever the user's own matplotlib settings are."""
+    settings = {
+        "font.size": 9, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "axes.linewidth": 0.6,
+        "xtick.color": INK, "ytick.color": INK, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
+    }  # fmt: skip
+    return style.context(["default", settings])
+
+
+def set_text(text: Text, content: str, size: float, width: float = math.inf, **properties: Any) -> None:
+    """Set a text that may contain user input: without formulas, in a font that has its characters.
+
+    Args:
+        text: the matplotlib text.
+        content: the new text; line breaks inside a user's words are removed by the caller.
+        size: font size in points.
+        width: largest width of a line in inches; longer lines are shortened.
+        **properties: further properties of the text.
+    """
+    lines = [one_line(line) for line in content.split("\n")]
+    lines = [shortened(line, font_for(line, 100), width * 72 / size * 100) for line in lines]
+    text.set(text="\n".join(lines), parse_math=False, **properties)
+    text.set_fontproperties(FontProperties(fname=str(font_for("".join(lines), 100).path), size=size))
+
+
+def hide_axes(axes: Axes) -> None:
+    """Remove the ticks and the frame of the axes, keeping the image."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def mark_untrained(axes: Axes) -> None:
+    """Print "untrained" on the image, so that random weights are not mistaken for a result."""
+    box = {"facecolor": WARNING, "edgecolor": "none", "boxstyle": "round,pad=0.25"}
+    axes.text(0.04, 0.95, "untrained", transform=axes.transAxes, va="top", fontsize=8, color="white", bbox=box)
+
+
+def denormalize(image: Tensor, mean: Sequence[float] = (0.0,), std: Sequence[float] = (1.0,)) -> np.ndarray:
+    """Undo the normalization of an image: (3, H, W) float -> (H, W, 3) uint8."""
+    shift, scale = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
+    plain = (image.detach().cpu() * scale + shift).clamp(0, 1)
+    return (plain * 255).round().byte().permute(1, 2, 0).numpy()

@@ -1,0 +1,84 @@
+"""Effective receptive fields: the gradient at the center of the feature map with respect to the input pixels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from transxnet.analysis.network_parts import find_part, record_calls, to_feature_maps
+from transxnet.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """An effective receptive field.
+
+    Attributes:
+        label: the network, as the user named it.
+        part: title of the part whose receptive field it is.
+        untrained: whether the network's weights are random.
+        density: (S, S) float64, each pixel's share of the whole gradient, adding up to 1.
+        images: how many were averaged.
+    """
+
+    label: str
+    part: str
+    untrained: bool
+    density: np.ndarray
+    images: int
+
+    @property
+    def center(self) -> tuple[int, int]:
+        """Row and column of the field's middle, on either side of which there is half of the mass.
+
+        It need not be the image's: convolutions of stride 2 see the image half a pixel further up and left than patches
+        do that do not overlap, which adds up to 16 pixels over a stride of 32.
+        """
+        row, column = (int(np.searchsorted(self.density.sum(axis=axis).cumsum(), 0.5)) for axis in (1, 0))
+        return row, column
+
+    def radius(self, share: float) -> float:
+        """Distance from the center, in pixels, within which there is this share (0 to 1) of the mass."""
+        distance = self._distance().ravel()
+        order = np.argsort(distance, kind="stable")
+        held = np.cumsum(self.density.ravel()[order])
+        return float(distance[order][min(np.searchsorted(held, share * held[-1] * (1 - 1e-12)), len(held) - 1)])
+
+    def area(self, share: float) -> float:
+        """Share of the image's pixels (0 to 1) that lie within :meth:`radius` of the center."""
+        return float((self._distance() <= self.radius(share)).mean())
+
+    def _distance(self) -> np.ndarray:
+        rows, columns = np.indices(self.density.shape)
+        return np.hypot(rows - self.center[0], columns - self.center[1])
+
+
+def receptive_field(network: nn.Module, images: Tensor, part: str = "") -> np.ndarray:
+    """The gradient of the features at the center of the image with respect to its pixels.
+
+    Luo et al. 2016 take the gradient of one unit. Here it is that of the sum of the absolute values of all channels
+    ``y_c`` at the center (of an even number of positions, the one after the middle), so that channels of opposite sign
+    do not cancel, nor those of a norm over channels, whose plain sum is constant. Of each pixel the gradient's absolute
+    values are added up over the colours.
+
+    Args:
+        network: in evaluation mode.
+        images: (B, 3, S, S), normalised, on the network's device.
+        part: name of a part, see :func:`transxnet.analysis.network_parts.find_part`; by default the last stage.
+
+    Returns:
+        (B, S, S) float64 ``sum over colours of |d (sum_c |y_c(center)|) / d x|``.
+
+    Raises:
+        UserError: no such part, or it has no feature maps.
+    """
+    pixels = images.detach().clone().requires_grad_()
+    with torch.enable_grad(), record_calls(find_part(network, part).module) as (calls,):
+        network(pixels)
+        if not calls.outputs:
+            raise UserError(f"no image passes {part!r} in {type(network).__name__}. Name another part.")
+        features = to_feature_maps(network, calls.outputs[-1])
+        center = features[:, :, features.shape[2] // 2, features.shape[3] // 2]
+        (gradient,) = torch.autograd.grad(center.abs().sum(), pixels)
+    return gradient.abs().sum(dim=1).cpu().double().numpy()

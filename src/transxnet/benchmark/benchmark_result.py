@@ -1,0 +1,60 @@
+"""The result of a benchmark: one row for each model."""
+
+from dataclasses import dataclass, field
+
+from transxnet.benchmark.operator_profile import Operator
+from transxnet.benchmark.settings import BenchmarkModel, Settings
+from transxnet.benchmark.worker import Facts, Failure
+
+
+@dataclass
+class BenchmarkRow:
+    """The measurements of one model.
+
+    Attributes:
+        subject: the model and its settings.
+        facts: parameters and multiply-adds, or None where the model could not be made.
+        iterations: steps in each round.
+        milliseconds: for one batch, in each round.
+        peak_memory: bytes on the GPU, or of the whole process on the CPU.
+        operators: those that take the longest, where a profile was asked for.
+        failure: what went wrong, or None.
+    """
+
+    subject: BenchmarkModel
+    facts: Facts | None = None
+    iterations: int = 0
+    milliseconds: list[float] = field(default_factory=list)
+    peak_memory: int = 0
+    operators: list[Operator] = field(default_factory=list)
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The result of a benchmark.
+
+    Attributes:
+        rows: one for each model, in the order given.
+        settings: the settings of all models; a row may change some.
+        rounds: number of rounds; in each, every model runs once.
+        seconds: target length of a round.
+        command: the command line of this benchmark.
+        environment: versions, hardware, and settings that change the results.
+        note: source and limits of a preset.
+    """
+
+    rows: list[BenchmarkRow]
+    settings: Settings
+    rounds: int
+    seconds: float
+    command: str
+    environment: dict[str, str]
+    note: str | None = None
+
+    def speeds(self, row: BenchmarkRow) -> list[float]:
+        """The speed relative to the first model, in each round; empty if either failed."""
+        first = self.rows[0]
+        if first.failure or row.failure:
+            return []
+        return [a / b for a, b in zip(first.milliseconds, row.milliseconds, strict=True)]

@@ -1,0 +1,93 @@
+"""The interface of the file formats that models are exported to."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from transxnet.deploy.metadata import Metadata, parse_metadata
+from transxnet.utils.errors import UserError
+from transxnet.utils.files import write_whole
+
+
+class Session(Protocol):
+    """An exported file that is open in its runtime."""
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """Run the file; its outputs in the file's order."""
+        ...
+
+
+class ExportFormat(ABC):
+    """Writes, describes and opens the files of one format."""
+
+    suffix: ClassVar[str]
+    dtypes: ClassVar[tuple[str, ...]]
+    """Precisions that a file can compute in."""
+
+    @abstractmethod
+    def versions(self) -> dict[str, str]:
+        """Versions of the packages that write and check a file, in addition to PyTorch's."""
+
+    @abstractmethod
+    def write(
+        self, program: ExportedProgram, outputs: Sequence[str], texts: Mapping[str, str], dtype: str, path: Path
+    ) -> None:
+        """Write a file.
+
+        Args:
+            program: the traced network.
+            outputs: names of its outputs.
+            texts: metadata.
+            dtype: precision that the file computes in.
+            path: of the file.
+        """
+
+    @abstractmethod
+    def read_texts(self, path: Path) -> dict[str, str]:
+        """Read a file's metadata without running it."""
+
+    @abstractmethod
+    def open(self, path: Path, dtype: str, threads: int = 0) -> Session:
+        """Open a file for inference.
+
+        Args:
+            path: of the file.
+            dtype: precision to compute in, as in the metadata.
+            threads: number of threads; 0 for the runtime's default.
+        """
+
+    def load(self, path: Path, threads: int = 0) -> tuple[Metadata, Session]:
+        """Read a file's metadata and open it.
+
+        Raises:
+            UserError: the file is not an export, or its runtime is not installed.
+        """
+        metadata = parse_metadata(path, self.read_texts(path))
+        return metadata, self.open(path, metadata.dtype, threads)
+
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """All files of an export, the one that names it first."""
+        return (path,)
+
+    def publish(self, temporary: Path, path: Path) -> None:
+        """Move checked files to their final names, the one that names the export last."""
+        for source, target in reversed(list(zip(self.files(temporary), self.files(path), strict=True))):
+            write_whole(target, source.replace)
+
+
+def import_package(name: str, use: str) -> Any:
+    """Import an optional package, or raise UserError that names the extra.
+
+    Args:
+        name: of the package.
+        use: what needs it, with the verb, such as "ONNX files need".
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise UserError(f"{use} the package {error.name}: pip install 'transxnet[export]'") from error

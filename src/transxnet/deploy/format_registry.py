@@ -1,0 +1,46 @@
+"""The export formats by name and by file ending, and the metadata of any exported file."""
+
+from pathlib import Path
+
+from transxnet.deploy.export_format import ExportFormat
+from transxnet.deploy.format_onnx import OnnxFormat
+from transxnet.deploy.format_openvino import OpenVinoFormat
+from transxnet.deploy.format_pt2 import Pt2Format
+from transxnet.deploy.metadata import Metadata, parse_metadata
+from transxnet.utils.errors import UserError
+
+FORMATS: dict[str, ExportFormat] = {"onnx": OnnxFormat(), "openvino": OpenVinoFormat(), "pt2": Pt2Format()}
+
+
+def read_metadata(path: str | Path) -> Metadata:
+    """Read the metadata of an exported file.
+
+    Args:
+        path: an ONNX file, an OpenVINO model's .xml, or a .pt2 package.
+
+    Raises:
+        UserError: no such file, another kind of file, or one that was not exported by this package.
+    """
+    path = Path(path)
+    return parse_metadata(path, find_format(path).read_texts(path))
+
+
+def find_format(path: Path) -> ExportFormat:
+    """Find the format of a file by its ending.
+
+    Raises:
+        UserError: no such file, or another ending.
+    """
+    found = next((each for each in FORMATS.values() if each.suffix == path.suffix), None)
+    if found is None:
+        endings = ", ".join(each.suffix for each in FORMATS.values())
+        raise UserError(f"{path} is no exported model. Accepted: files that end in {endings}.")
+    if not path.is_file():
+        raise UserError(f"there is no file {path}.")
+    return found
+
+
+def is_exported(target: str | Path) -> bool:
+    """Whether this is an existing file with the ending of an export format."""
+    path = Path(target)
+    return path.is_file() and any(each.suffix == path.suffix for each in FORMATS.values())

@@ -1,0 +1,40 @@
+"""The files of an analysis: written whole, read back, and not overwritten by accident."""
+
+import csv
+import json
+
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from transxnet.analysis.result_files import check_output_folder, write_results
+from transxnet.utils.errors import UserError
+
+NAMES = ("a.png", "a.csv", "a.json")
+
+
+def test_results_come_back_as_they_were(tmp_path):
+    rows = [{"name": 'x, "y"', "value": 1.5}, {"name": "ü", "value": 2}]
+    paths = write_results(tmp_path / "new" / "out", NAMES, Figure(figsize=(1, 1)), rows, {"label": "net"})
+    assert [path.name for path in paths] == list(NAMES)
+    assert sorted(path.name for path in (tmp_path / "new" / "out").iterdir()) == sorted(NAMES)
+    assert Image.open(paths[0]).format == "PNG"
+    read = list(csv.DictReader(paths[1].open(encoding="utf-8")))
+    assert [(row["name"], float(row["value"])) for row in read] == [('x, "y"', 1.5), ("ü", 2)]
+    record = json.loads(paths[2].read_text())
+    assert record["label"] == "net"
+    assert "torch" in record["environment"]
+
+
+def test_existing_files_are_refused_unless_overwrite(tmp_path):
+    check_output_folder(tmp_path / "new", NAMES, False)
+    (tmp_path / "a.csv").touch()
+    with pytest.raises(UserError, match=r"holds a\.csv already\. Give another --to, or --overwrite"):
+        check_output_folder(tmp_path, NAMES, False, "--to")
+    check_output_folder(tmp_path, NAMES, True)
+
+
+def test_a_file_is_no_output_folder(tmp_path):
+    (tmp_path / "a.csv").touch()
+    with pytest.raises(UserError, match=r"is a file; --out names a folder for a\.png and a\.csv and a\.json"):
+        check_output_folder(tmp_path / "a.csv", NAMES, True)

@@ -7,6 +7,9 @@ from typing import Any
 
 import timm
 import torch
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -116,6 +119,24 @@ def info(model: str, img_size: int | None = None) -> ModelInfo:
         interpolation=cfg["interpolation"],
         weights=timm.list_pretrained(f"{spec.architecture}.*"),
     )
+
+
+def show(facts: ModelInfo) -> Group:
+    """The facts for a terminal."""
+    size = f"{facts.img_size}x{facts.img_size}"
+    lines = {
+        "parameters": f"{facts.cost.parameters:,}",
+        f"multiply-adds at {size}": f"{facts.cost.multiply_adds / 1e9:.2f} G in convolutions and linear layers",
+        "": f"{facts.cost.attention_multiply_adds / 1e9:.2f} G more in attention products",
+        "classes": f"{facts.num_classes:,}",
+        "preprocessing": f"{facts.interpolation}, crop {facts.crop_pct:g}",
+        "published weights": ", ".join(facts.weights) or "none",
+    }
+    table = Table("stage", "channels", "reduction", f"output at {size}", box=None, pad_edge=False, padding=(0, 3, 0, 2))
+    for stage in facts.stages:
+        table.add_row(stage.name, str(stage.channels), str(stage.reduction), f"{stage.size[0]}x{stage.size[1]}")
+    title = Text(facts.name, style="bold")
+    return Group(title, *(f"  {name:<28}{value}" for name, value in lines.items()), *([table] if facts.stages else []))
 
 
 def _stages(spec: ModelSpec, size: int) -> list[StageInfo]:

@@ -16,7 +16,7 @@ from math import ceil
 from pathlib import Path
 
 import torch
-from rates import copy_rate, in_turns
+from rates import copy_rate, interleaved_medians
 from torch import Tensor
 
 from transxnet import create_model, ops
@@ -123,7 +123,7 @@ def measure(case: Case, copy_bytes: float, device: str) -> Iterator[Result]:
 
     # A backward pass reads the input and the gradient and writes the input's gradient: 2.5 copies with the forward.
     for mode, step, taken, work in (("infer", infer, inferred, 1.0), ("train", train, learned, 2.5)):
-        seconds = in_turns([partial(step, module) for module in modules.values()], device)
+        seconds = interleaved_medians([partial(step, module) for module in modules.values()], device)
         for name, took in zip(modules, seconds, strict=True):
             label = f"auto: {taken}" if name == "auto" else name
             yield Result(case.operator, case.stage, tuple(x.shape), mode, label, took * 1e3, work * floor / took)

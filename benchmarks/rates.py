@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 
-def in_turns(steps: Sequence[Callable[[], object]], device: str, rounds: int = 15) -> list[float]:
+def interleaved_medians(steps: Sequence[Callable[[], object]], device: str, rounds: int = 15) -> list[float]:
     """The median seconds of each step, warmed up, one after the other in every round."""
     seconds: list[list[float]] = [[] for _ in steps]
     for i in range(rounds + 3):
@@ -29,14 +29,14 @@ def copy_rate(device: str, megabytes: int = 512) -> float:
     """Bytes a second, read and written, of a large copy."""
     source = torch.randn(megabytes * 2**18, device=device)
     target = torch.empty_like(source)
-    return 2 * source.nbytes / in_turns([lambda: target.copy_(source)], device)[0]
+    return 2 * source.nbytes / interleaved_medians([lambda: target.copy_(source)], device)[0]
 
 
 def product_rate(device: str, dtype: torch.dtype) -> float:
     """Multiply-adds a second of a square matrix product."""
     side = 8192 if device == "cuda" else 2048
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    return side**3 / in_turns([lambda: a @ b], device)[0]
+    return side**3 / interleaved_medians([lambda: a @ b], device)[0]
 
 
 def main() -> None:

@@ -107,7 +107,7 @@ def test_what_cannot_be_counted_is_said(options, message):
         dense_info("resnet10t", **options)
 
 
-def test_networks_that_cannot_carry_a_head_or_take_the_size_say_so():
+def test_unsuitable_networks_and_sizes_are_refused():
     with pytest.raises(UserError, match="the head needs feature maps of strides 8, 16, 32, and test_vit gives"):
         dense_info("test_vit", "detect")
     with pytest.raises(UserError, match=r"maxvit_tiny_tf_224 does not take images of 96x160: .* Give another --size\."):

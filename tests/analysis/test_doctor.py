@@ -15,7 +15,7 @@ def printed(*findings) -> str:
     return console.export_text()
 
 
-def test_every_operator_is_found_at_each_stage_with_the_shapes_of_the_network():
+def test_doctor_lists_each_operator_at_each_stage():
     findings = doctor(device="cpu", batch=2)
     assert len(findings) == 12
     shapes = {(f.operator, f.stage): f.shape for f in findings}
@@ -24,7 +24,7 @@ def test_every_operator_is_found_at_each_stage_with_the_shapes_of_the_network():
     assert shapes["biased_attention", 4] == (2, 8, 49, 28)
 
 
-def test_training_and_inference_may_take_different_implementations():
+def test_training_and_inference_choose_separately():
     def taken(mode):
         return {f.choice.implementation for f in doctor(mode=mode, device="cpu") if f.operator.endswith("conv2d")}
 

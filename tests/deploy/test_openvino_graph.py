@@ -1,4 +1,4 @@
-"""OpenVINO graphs made lean give what PyTorch gives."""
+"""Rewritten OpenVINO graphs give the outputs of PyTorch."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transxnet.deploy import format_openvino
+from transxnet.deploy.format_openvino import OpenVinoFormat, save_model
+from transxnet.deploy.format_openvino import convert as to_openvino
 from transxnet.deploy.trace import trace
 
 pytest.importorskip("openvino")
@@ -47,12 +48,12 @@ class Attention(nn.Module):
 
 def convert(module: nn.Module, x: Tensor, folder: Path) -> tuple[dict[str, list[list[int]]], Tensor]:
     """The shapes that each kind of operator in a module's graph gives, and what the graph makes of x."""
-    model = format_openvino.convert(trace(module.eval(), x, ()), ["y"])
+    model = to_openvino(trace(module.eval(), x, ()), ["y"])
     shapes = defaultdict(list)
     for op in model.get_ordered_ops():
         shapes[op.get_type_name()].append(next(list(output.shape) for output in op.outputs()))
-    format_openvino.save(model, {}, "float32", folder / "graph.xml")
-    (out,) = format_openvino.Session(folder / "graph.xml", "float32")(x)
+    save_model(model, {}, "float32", folder / "graph.xml")
+    (out,) = OpenVinoFormat().open(folder / "graph.xml", "float32")(x)
     return shapes, out
 
 

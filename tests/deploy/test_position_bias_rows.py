@@ -51,7 +51,7 @@ def close(actual: Tensor, truth: Tensor, rel: float = 1e-9) -> None:
 
 @pytest.mark.parametrize(("num_heads", "size", "wanted"), SIZES)
 @torch.no_grad()
-def test_the_pieces_are_the_rows_of_the_resized_matrix(by_rows, num_heads, size, wanted):
+def test_pieces_are_the_rows_of_the_resized_bias(by_rows, num_heads, size, wanted):
     weight = torch.randn(1, num_heads, *size, dtype=torch.float64)
     pieces = list(rows_of(weight, wanted).pieces())
     truth = whole(weight, wanted)
@@ -62,7 +62,7 @@ def test_the_pieces_are_the_rows_of_the_resized_matrix(by_rows, num_heads, size,
 
 
 @torch.no_grad()
-def test_in_float32_thousands_of_rows_are_where_pytorch_has_them():
+def test_float32_positions_match_pytorch_for_many_rows():
     weight = torch.randn(1, 1, 3136, 4)
     pieces = [piece for _, piece in rows_of(weight, (64000, 4)).pieces()]
     # Positions of another rounding would be 1e-4 of a row off. A CPU without fused multiply-add has one.
@@ -80,7 +80,7 @@ def test_half_precision_is_summed_in_float32(dtype):
 
 @pytest.mark.parametrize(("num_heads", "size", "wanted"), SIZES)
 @torch.no_grad()
-def test_attention_by_rows_is_that_with_the_matrix(by_rows, num_heads, size, wanted):
+def test_attention_by_rows_equals_attention_with_the_bias(by_rows, num_heads, size, wanted):
     weight = torch.randn(1, num_heads, *size, dtype=torch.float64)
     q, k, v = (torch.randn(2, num_heads, n, 8, dtype=torch.float64) for n in (wanted[0], wanted[1], wanted[1]))
     truth = ((q @ k.transpose(2, 3)) / 8**0.5 + whole(weight, wanted)).softmax(dim=-1) @ v
@@ -90,7 +90,7 @@ def test_attention_by_rows_is_that_with_the_matrix(by_rows, num_heads, size, wan
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("size", [(96, 160), (72, 88), (33, 65), (8, 5), (64, 64)])
 @torch.no_grad()
-def test_the_network_gives_the_same(tiny, by_rows, size, channels_last):
+def test_network_by_rows_gives_the_same(tiny, by_rows, size, channels_last):
     model, x = tiny(), torch.randn(2, 3, *size, dtype=torch.float64)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = reparameterize(model).to(memory_format=layout)
@@ -101,7 +101,7 @@ def test_the_network_gives_the_same(tiny, by_rows, size, channels_last):
 
 
 @torch.no_grad()
-def test_autocast_and_an_empty_batch_pass(tiny, by_rows):
+def test_autocast_and_empty_batch(tiny, by_rows):
     model, x = tiny(), torch.randn(2, 3, 96, 96)
     truth = model(x.double())
     network = reparameterize(model.float())
@@ -111,21 +111,21 @@ def test_autocast_and_an_empty_batch_pass(tiny, by_rows):
 
 
 @torch.no_grad()
-def test_only_a_large_matrix_is_made_by_rows():
+def test_only_a_large_bias_is_made_by_rows():
     bias = stored(2, (64, 4))
     assert isinstance(bias(4096, 1024), Tensor)
     assert isinstance(bias(4097, 2048), PositionBiasRows)
 
 
 @torch.no_grad()
-def test_fewer_rows_than_are_stored_and_a_kept_size_stay_whole(by_rows):
+def test_fewer_rows_and_a_kept_size_stay_whole(by_rows):
     bias = stored(2, (64, 4))
     assert isinstance(bias(64, 9), Tensor)
     assert isinstance(bias(30, 9), Tensor)
     assert isinstance(InferencePositionBias(bias, (100, 9))(100, 9), Tensor)
 
 
-def test_gradients_compilers_and_other_devices_get_the_whole(tiny, by_rows):
+def test_gradients_compilers_and_devices_get_the_whole_bias(tiny, by_rows):
     model = tiny()
     network, x = reparameterize(model), torch.randn(1, 3, 96, 96, dtype=torch.float64)
     bias = network.stages[0].pos_bias
@@ -143,7 +143,7 @@ def test_gradients_compilers_and_other_devices_get_the_whole(tiny, by_rows):
 
 
 @torch.no_grad()
-def test_resized_along_the_keys_it_is_kept_until_the_weight_changes(by_rows):
+def test_partly_resized_bias_is_cached_until_weights_change(by_rows):
     bias = stored(1, (16, 4))
     first = bias(100, 9).stored_rows
     assert bias(100, 9).stored_rows.data_ptr() == first.data_ptr()

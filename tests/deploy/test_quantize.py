@@ -1,4 +1,4 @@
-"""What of a network becomes 8-bit integers."""
+"""The layers that become int8, and the accuracy that remains."""
 
 from typing import Any
 
@@ -6,16 +6,20 @@ import pytest
 import timm
 import torch
 
-from transxnet.deploy import format_openvino
-from transxnet.deploy.exportable import inference_form
-from transxnet.deploy.quantize import left_in_floating_point
+from tests.helpers.exports import random_images
+from transxnet import UserError, load_exported, read_metadata
+from transxnet.deploy.export import export
+from transxnet.deploy.format_openvino import convert
+from transxnet.deploy.quantize import ignored_scope
+from transxnet.deploy.reparameterize import reparameterize
 from transxnet.deploy.trace import trace
+from transxnet.runs.load import load_model
 
 nncf = pytest.importorskip("nncf")
 SIZE = (64, 64)
 
 
-def quantised(model: Any) -> list[tuple[str, int]]:
+def quantized_layers(model: Any) -> list[tuple[str, int]]:
     """The kind of each operator that has quantised inputs, and how many channels its output has."""
     kinds = []
     for op in model.get_ordered_ops():
@@ -26,25 +30,44 @@ def quantised(model: Any) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("dynamic", [(), pytest.param(("batch",), marks=pytest.mark.long)])
-def test_the_dense_convolutions_outside_of_the_branches_are_quantised(dynamic):
+def test_dense_convolutions_outside_the_branches_are_quantized(dynamic):
     torch.manual_seed(0)
     depths, dims = (1, 1, 1, 1), (32, 64, 128, 256)
     network = timm.create_model("transxnet_n", depths=depths, embed_dims=dims, img_size=SIZE[0]).eval()
     images = torch.randn(2, 3, *SIZE)
-    model = format_openvino.convert(trace(inference_form(network, SIZE), images, dynamic), ["logits"])
-    left = left_in_floating_point(model)
-    assert len(left.names) == 4 * sum(depths)  # IDConv's squeeze and expand, OSRA's q and kv
-    small = nncf.quantize(model, nncf.Dataset([images.numpy()]), ignored_scope=left, subset_size=1)
-    kinds = quantised(small)
+    model = convert(trace(reparameterize(network, SIZE), images, dynamic), ["logits"])
+    ignored = ignored_scope(model)
+    assert len(ignored.names) == 4 * sum(depths)  # IDConv's squeeze and expand, OSRA's q and kv
+    small = nncf.quantize(model, nncf.Dataset([images.numpy()]), ignored_scope=ignored, subset_size=1)
+    kinds = quantized_layers(small)
     assert {kind for kind, _ in kinds} == {"Convolution"}
     # A block: STE's two, MS-FFN's four branches in and out; before each stage its patch embedding.
     assert len(kinds) == (2 + 4 + 4) * sum(depths) + len(depths)
     assert {channels for _, channels in kinds} >= set(dims)
 
 
-def test_of_other_networks_the_package_chooses():
+def test_nncf_chooses_the_layers_of_other_networks():
     network = timm.create_model("test_resnet", num_classes=5).eval()
-    model = format_openvino.convert(trace(network, torch.randn(1, 3, *SIZE), ()), ["logits"])
-    left = left_in_floating_point(model)
-    assert not left.names
-    assert not left.types
+    model = convert(trace(network, torch.randn(1, 3, *SIZE), ()), ["logits"])
+    ignored = ignored_scope(model)
+    assert not ignored.names
+    assert not ignored.types
+
+
+@pytest.mark.long
+def test_int8_keeps_the_accuracy(theirs, tmp_path, console):
+    file = export(theirs.path, int8=True, allow_accuracy_drop=100, out=tmp_path / "net.xml", console=console)
+    assert read_metadata(file).dtype == "int8"
+    said = console.file.getvalue()
+    assert "held-out images" in said
+    assert "convolutions and matrix products are in int8" in said
+    assert " 0 of " not in said
+    x = random_images(7, 64, 64)
+    both = torch.stack([load_exported(file)(x).flatten(), load_model(theirs.path).model(x).detach().flatten()])
+    assert torch.corrcoef(both)[0, 1] > 0.95
+
+
+def test_int8_needs_labeled_images(tmp_path, console):
+    with pytest.raises(UserError, match=r"needs labeled images to calibrate on .*: give --data"):
+        export("test_resnet@untrained", int8=True, size=64, out=tmp_path / "net.xml", console=console)
+    assert not list(tmp_path.iterdir())

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from transxnet import TransXNetFeatures, UserError, reparameterize
-from transxnet.deploy import inference_layers
 from transxnet.layers import PositionBias
 
 TINY = dict(depths=(1, 1, 1, 1), embed_dims=(16, 16, 32, 32), num_heads=(1, 1, 2, 2), img_size=64)
@@ -66,7 +65,7 @@ def close(actual: Tensor | list[Tensor], truth: Tensor | list[Tensor], rel: floa
     ],
 )
 @torch.no_grad()
-def test_every_variant_gives_the_same(randomize, name, form, size, kept):
+def test_all_variants_give_the_same(randomize, name, form, size, kept):
     model = with_zeros(randomize(timm.create_model(name, features_only=form == "features"))).double().eval()
     x = torch.randn(2, 3, *size, dtype=torch.float64)
     close(reparameterize(model, size if kept else None)(x), model(x))
@@ -75,7 +74,7 @@ def test_every_variant_gives_the_same(randomize, name, form, size, kept):
 @pytest.mark.parametrize("size", [(64, 64), (33, 65), (8, 5), (96, 160)])
 @pytest.mark.parametrize("img_size", [None, 64, (33, 65)])
 @torch.no_grad()
-def test_any_size_gives_the_same_whichever_the_bias_is_kept_for(trained, dense, size, img_size):
+def test_any_size_gives_the_same_with_any_kept_bias(trained, dense, size, img_size):
     x = torch.randn(2, 3, *size, dtype=torch.float64)
     for model in (trained(), dense()):
         close(reparameterize(model, img_size)(x), model(x))
@@ -103,7 +102,7 @@ def test_any_size_gives_the_same_whichever_the_bias_is_kept_for(trained, dense, 
     ids=str,
 )
 @torch.no_grad()
-def test_every_option_gives_the_same(trained, kwargs):
+def test_all_options_give_the_same(trained, kwargs):
     model, x = trained(**kwargs), torch.randn(2, kwargs.get("in_chans", 3), 64, 64, dtype=torch.float64)
     close(reparameterize(model)(x), model(x))
 
@@ -116,24 +115,14 @@ def test_chosen_outputs_give_the_same(dense, images, out_indices):
 
 
 @torch.no_grad()
-def test_the_ways_of_compilers_and_gpus_give_the_same(trained, images, monkeypatch):
-    model = trained()
-    reparameterized, truth = reparameterize(model), model(images)
-    monkeypatch.setattr(inference_layers, "may_overwrite", lambda x: False)
-    close(reparameterized(images), truth)
-    monkeypatch.setattr(inference_layers, "kept_apart", lambda x: False)
-    close(reparameterized(images), truth)
-
-
-@torch.no_grad()
-def test_in_float32_the_distance_is_that_of_rounding(trained, dense, images):
+def test_float32_differs_by_rounding_only(trained, dense, images):
     for model in (trained().float(), dense().float()):
         close(reparameterize(model)(images.float()), model(images.float()), rel=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @torch.no_grad()
-def test_half_precision_weights_stay_half_and_close(trained, images, dtype):
+def test_half_precision_weights_stay_half_precision(trained, images, dtype):
     model = trained()
     half = reparameterize(copy.deepcopy(model).to(dtype), 64)
     assert {t.dtype for t in (*half.parameters(), *half.buffers())} == {dtype}
@@ -143,7 +132,7 @@ def test_half_precision_weights_stay_half_and_close(trained, images, dtype):
 
 
 @torch.no_grad()
-def test_an_empty_batch_passes(trained):
+def test_empty_batch(trained):
     assert reparameterize(trained())(torch.empty(0, 3, 64, 64, dtype=torch.float64)).shape == (0, 5)
 
 
@@ -151,7 +140,7 @@ def test_an_empty_batch_passes(trained):
 
 
 @torch.no_grad()
-def test_no_batchnorm_is_left_and_no_parameter_learns(trained, dense):
+def test_no_batchnorm_and_no_trainable_parameter_remain(trained, dense):
     for model in (trained(drop_rate=0.5, drop_path_rate=0.5), dense()):
         reparameterized = reparameterize(model.train())
         assert type(reparameterized) is type(model)
@@ -161,13 +150,13 @@ def test_no_batchnorm_is_left_and_no_parameter_learns(trained, dense):
 
 
 @torch.no_grad()
-def test_the_mode_changes_nothing(trained, images):
+def test_train_mode_changes_nothing(trained, images):
     model = reparameterize(trained(drop_rate=0.5, drop_path_rate=0.5))
     truth = model(images)
     assert torch.equal(model.train()(images), truth)
 
 
-def test_the_model_is_left_as_it_was(trained, images):
+def test_original_model_is_unchanged(trained, images):
     model = trained(drop_path_rate=0.5).train()
     model.set_grad_checkpointing()
     model(images).sum().backward()
@@ -186,7 +175,7 @@ def test_the_model_is_left_as_it_was(trained, images):
 
 
 @torch.no_grad()
-def test_the_interface_is_kept(trained, dense, images):
+def test_methods_and_attributes_are_kept(trained, dense, images):
     model = trained()
     reparameterized = reparameterize(model)
     assert reparameterized.num_classes == 5
@@ -200,7 +189,7 @@ def test_the_interface_is_kept(trained, dense, images):
 
 
 @torch.no_grad()
-def test_nothing_that_is_handed_out_or_in_is_overwritten(trained, images):
+def test_inputs_and_intermediates_are_not_overwritten(trained, images):
     model, x = trained(), images.clone()
     reparameterized = reparameterize(model)
     _, intermediates = reparameterized.forward_intermediates(x)
@@ -210,7 +199,7 @@ def test_nothing_that_is_handed_out_or_in_is_overwritten(trained, images):
 
 @pytest.mark.parametrize("img_size", [None, (40, 72)])
 @torch.no_grad()
-def test_one_that_was_made_before_comes_back_as_a_copy(trained, img_size):
+def test_reparameterizing_twice_gives_a_copy(trained, img_size):
     model, x = trained(), torch.randn(2, 3, 40, 72, dtype=torch.float64)
     once = reparameterize(model)
     twice = reparameterize(once, img_size)
@@ -229,7 +218,7 @@ def test_one_that_was_made_before_comes_back_as_a_copy(trained, img_size):
         (lambda tiny: torch.compile(tiny()), "OptimizedModule"),
     ],
 )
-def test_another_network_is_refused_by_name(tiny, make, name):
+def test_other_networks_are_refused_by_name(tiny, make, name):
     with pytest.raises(UserError, match=f"takes a TransXNet or a TransXNetFeatures, got {name}"):
         reparameterize(make(tiny))
 
@@ -244,18 +233,18 @@ def test_another_network_is_refused_by_name(tiny, make, name):
         (dict(spatial_reduction="non_overlapping"), "NonOverlappingSpatialReduction", "'overlapping'"),
     ],
 )
-def test_other_parts_than_the_paper_s_are_refused_by_their_option(tiny, option, part, wanted):
+def test_compared_parts_are_refused_by_their_option(tiny, option, part, wanted):
     (name,) = option
     with pytest.raises(UserError, match=f"has {part} by its option {name}, which would have to be {wanted}"):
         reparameterize(tiny(**option))
 
 
-def test_the_swin_like_network_is_refused():
+def test_swin_style_network_is_refused():
     with pytest.raises(UserError, match="got SwinStyle"):
         reparameterize(timm.create_model("transxnet_swin_style"))
 
 
-def test_a_size_that_is_not_positive_is_refused(tiny):
+def test_size_must_be_positive(tiny):
     with pytest.raises(ValueError, match="width must be a positive integer, got 0"):
         reparameterize(tiny(), (64, 0))
 
@@ -265,7 +254,7 @@ def test_a_size_that_is_not_positive_is_refused(tiny):
 
 @pytest.mark.parametrize("img_size", [64, (48, 80)])
 @torch.no_grad()
-def test_at_the_kept_size_nothing_is_resized(trained, monkeypatch, img_size):
+def test_no_resizing_at_the_kept_size(trained, monkeypatch, img_size):
     model = trained()
     reparameterized = reparameterize(model, img_size)
     x = torch.randn(1, 3, *((img_size, img_size) if isinstance(img_size, int) else img_size), dtype=torch.float64)
@@ -275,7 +264,7 @@ def test_at_the_kept_size_nothing_is_resized(trained, monkeypatch, img_size):
 
 
 @torch.no_grad()
-def test_the_bias_is_read_in_order_in_channels_last_too(trained):
+def test_position_bias_is_contiguous_in_channels_last(trained):
     model = reparameterize(trained(), (48, 80)).to(memory_format=torch.channels_last)
     for size in [(240, 4), (200, 5)]:
         assert model.stages[0].pos_bias(*size).is_contiguous()
@@ -283,7 +272,7 @@ def test_the_bias_is_read_in_order_in_channels_last_too(trained):
 
 
 @torch.no_grad()
-def test_a_state_dict_carries_everything_and_the_kept_bias_follows(trained, randomize):
+def test_state_dict_updates_the_kept_position_bias(trained, randomize):
     model, x = trained(), torch.randn(2, 3, 48, 80, dtype=torch.float64)
     other = copy.deepcopy(model)
     for tensor in other.state_dict().values():
@@ -324,7 +313,7 @@ def test_inference_mode_and_gradients_give_the_same(trained, images):
 
 @pytest.mark.parametrize("img_size", [None, (48, 64)])
 @torch.no_grad()
-def test_compiling_the_whole_graph_changes_nothing(trained, img_size):
+def test_full_graph_compiles(trained, img_size):
     torch.compiler.reset()
     model, x = trained(), torch.randn(2, 3, 48, 64, dtype=torch.float64)
     compiled = torch.compile(reparameterize(model, img_size), backend="aot_eager", fullgraph=True)
@@ -340,7 +329,7 @@ def test_inductor_compiles_the_network(trained, images):
 
 
 @pytest.mark.parametrize(("form", "gradients"), [("classifier", False), ("features", True)])
-def test_an_exported_network_gives_the_same_for_any_batch(trained, dense, images, form, gradients):
+def test_torch_export_with_dynamic_batch(trained, dense, images, form, gradients):
     model = trained() if form == "classifier" else dense()
     shapes = ({0: torch.export.Dim("batch")},)
     with torch.set_grad_enabled(gradients):
@@ -350,7 +339,7 @@ def test_an_exported_network_gives_the_same_for_any_batch(trained, dense, images
 
 
 @torch.no_grad()
-def test_channels_last_changes_nothing_and_lasts(trained, dense, images):
+def test_channels_last_is_kept(trained, dense, images):
     x = images.contiguous(memory_format=torch.channels_last)
     model = trained()
     close(reparameterize(model).to(memory_format=torch.channels_last)(x), model(images))

@@ -62,7 +62,7 @@ def test_only_an_analysis_takes_classes_without_names(tmp_path):
     assert load_model(text, analysis=True).class_names == list("0123456")
     with pytest.raises(UserError, match="transxnet_n has 7 classes and no names for them"):
         load_model(text)
-    with pytest.raises(UserError, match=r"seven\.pth has 7 classes; the model is for ImageNet's 1,000"):
+    with pytest.raises(UserError, match=r"seven\.pth has 7 classes; a model by name is for ImageNet's 1,000"):
         load_model("transxnet_n", tmp_path / "seven.pth")
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor, nn
 
-from transxnet.analysis.cost import count_operations
+from transxnet.analysis.cost import Cost, count_operations
 from transxnet.heads import MaskRCNN, create_detector, create_segmenter
 from transxnet.heads.semantic_fpn import SIZE_DIVISOR
 from transxnet.models.create import wrong_size_as_user_error
@@ -28,20 +28,10 @@ HEADS = {"retinanet": "RetinaNet", "maskrcnn": "Mask R-CNN", "semantic_fpn": "Se
 
 
 @dataclass(frozen=True)
-class PartCost:
-    """What one part of a detector or segmenter takes.
-
-    Attributes:
-        name: of the part.
-        parameters: number of them.
-        multiply_adds: of convolutions and linear layers for one image.
-        attention_multiply_adds: of attention's two products for one image, which the literature leaves out.
-    """
+class PartCost(Cost):
+    """The cost of one named part of a detector or segmenter."""
 
     name: str
-    parameters: int
-    multiply_adds: int
-    attention_multiply_adds: int
 
 
 @dataclass(frozen=True)
@@ -146,4 +136,4 @@ def _parts(model: Any, image: Tensor) -> Iterator[PartCost]:
 
 def _part(name: str, call: Callable, owner: nn.Module, *inputs: Any) -> tuple[PartCost, Any]:
     linear, attention, result = count_operations(call, *inputs)
-    return PartCost(name, sum(p.numel() for p in owner.parameters()), linear, attention), result
+    return PartCost(sum(p.numel() for p in owner.parameters()), linear, attention, name), result

@@ -21,7 +21,7 @@ FILES = ("dynamics.png", "dynamics.csv", "dynamics.json")
 TILES = 4  # kernels along a side of a panel
 SIDE = 1.75  # width of a panel, in inches
 KERNELS, ATTENTION = "RdBu_r", "inferno"
-SHARE = 0.65  # of the attention's colours over the image
+SHARE = 0.65  # of the attention's colors over the image
 
 
 def table(result: Dynamics) -> Table:
@@ -129,9 +129,9 @@ def _attention(column: Sequence[Axes], mixer: MixerDynamics, images: np.ndarray)
         heat = np.asarray(
             Image.fromarray((weights / highest).astype(np.float32)).resize(side, Image.Resampling.NEAREST)
         )
-        grey = image.mean(axis=-1, keepdims=True) / 255
-        colours = ScalarMappable(Normalize(0, 1), ATTENTION).to_rgba(heat)[..., :3]
-        axes.imshow((1 - SHARE) * grey + SHARE * colours)
+        gray = image.mean(axis=-1, keepdims=True) / 255
+        colors = ScalarMappable(Normalize(0, 1), ATTENTION).to_rgba(heat)[..., :3]
+        axes.imshow((1 - SHARE) * gray + SHARE * colors)
         center = (middle + 0.5) * side[0] / width, (row + 0.5) * side[1] / height
         axes.plot(*center, "+", color="white", markersize=7)
     set_text(column[-1].set_xlabel(""), f"attention varies by {mixer.attention_variation:.1%}", 7.5, color=MUTED)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from transxnet.deploy.export_format import ExportFormat, Session
+from transxnet.deploy.export_format import Session
 from transxnet.deploy.export_images import labeled_images, real_images
 from transxnet.deploy.exportable_model import MULTIPLE, ExportableModel, prepare_export
 from transxnet.deploy.format_registry import FORMATS
@@ -61,7 +61,7 @@ def export(
         features: export the feature maps of the stages in the place of the model's answers.
         with_preprocessing: take bytes (N, height, width, 3), and normalise them inside.
         int8: quantise after training, calibrated on the data's training part; classifiers, as openvino.
-        data: pictures to check the file on; with int8 labeled ones, as for training. By default the run's own.
+        data: images to check the file on; with int8 labeled ones, as for training. By default the run's own.
         allow_accuracy_drop: points of accuracy on the held-out part that int8 may lose.
         out: the file; by default named after the model, in this folder.
         file: weights on disk, for a model by name.
@@ -100,7 +100,7 @@ def export(
         raise UserError("--int8 needs labeled images to calibrate on and to measure the accuracy on: give --data.")
     if int8 and sides is not None and sides[0] != sides[1]:
         raise UserError(f"--int8 is measured on square images, as training is, got --size {size}.")
-    path = _target(out, trained, file_format, features, int8, overwrite)
+    path = _target(out, trained, kind, features, int8, overwrite)
     with _scratch(path) as scratch:
         labeled = labeled_images(trained, data) if int8 else None
         axes = _axes(dynamic, trained, features)
@@ -116,13 +116,13 @@ def export(
         metadata = _metadata(trained, exportable, kind, axes, sides, batch, dtype, with_preprocessing, spec.file)
         console.print(f"{trained.name}: {_words(metadata)}", **PLAIN)
         count = metadata.batch or BATCHES[-1]
-        pictures, where = real_images(trained, data, count) if labeled is None else labeled.validation_images(count)
+        pil_images, where = real_images(trained, data, count) if labeled is None else labeled.validation_images(count)
         traced = trace(exportable.graph, example_images(sides, batch, with_preprocessing, axes), axes)
         try:
             file_format.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)
         except OSError as error:
             raise WriteError(describe_write_error(path, error)) from error
-        check_file(file_format.open(scratch, dtype), exportable, metadata, pictures, console)
+        check_file(file_format.open(scratch, dtype), exportable, metadata, pil_images, console)
         console.print(f"  images: {where}", **PLAIN)
         if labeled is not None:
             floating, scratch = scratch, scratch.with_name(f"int8-{path.name}")
@@ -137,12 +137,12 @@ def check_file(
     session: Session,
     exportable: ExportableModel,
     metadata: Metadata,
-    pictures: Sequence[Image.Image],
+    pil_images: Sequence[Image.Image],
     console: Console,
 ) -> None:
     """Compare a file with PyTorch on real images, say how far they are apart, and refuse one that is another model."""
     with progress_bar(console, "checking", sum(1 for _ in check_cases(metadata))) as advance:
-        comparisons = compare(session, exportable, metadata, pictures, advance)
+        comparisons = compare(session, exportable, metadata, pil_images, advance)
     for comparison in comparisons:
         height, width = comparison.size
         same = "" if comparison.agreement is None else f", same class {comparison.agreement:.1%}"
@@ -155,21 +155,16 @@ def check_file(
 
 
 def _target(
-    out: str | Path | None,
-    trained: TrainedModel,
-    file_format: ExportFormat,
-    features: bool,
-    int8: bool,
-    overwrite: bool,
+    out: str | Path | None, trained: TrainedModel, kind: str, features: bool, int8: bool, overwrite: bool
 ) -> Path:
-    suffix = file_format.suffix
+    suffix = FORMATS[kind].suffix
     name = safe_file_name(Path(trained.name).name) + ("-features" if features else "") + ("-int8" if int8 else "")
     path = Path(out) if out is not None else Path(name + suffix)
     if path.suffix != suffix:
-        raise UserError(f"a file of this format ends in {suffix}, got {path}.")
+        raise UserError(f"a file of the format {kind} ends in {suffix}, got {path}.")
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent}. Make it, or choose another --out.")
-    for file in file_format.files(path):
+    for file in FORMATS[kind].files(path):
         if file.is_dir() or (file.exists() and not overwrite):
             raise UserError(f"{file} exists already. Write over it by --overwrite, or choose another --out.")
     return path

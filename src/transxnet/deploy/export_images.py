@@ -25,7 +25,7 @@ from transxnet.utils.errors import UserError
 
 
 def real_images(trained: TrainedModel, data: str | None, count: int) -> tuple[list[Image.Image], str]:
-    """Different pictures, as many as there are up to a count, and where they are from.
+    """Different images, as many as there are up to a count, and where they are from.
 
     Those of DATA, else those that the model's run held out, else photographs of scikit-image.
 
@@ -95,7 +95,7 @@ def labeled_images(trained: TrainedModel, data: str | None) -> LabeledImages:
     return LabeledImages(train, val, where)
 
 
-def uint8_batch(pictures: Sequence[Image.Image], size: tuple[int, int], batch: int) -> Tensor:
+def uint8_batch(pil_images: Sequence[Image.Image], size: tuple[int, int], batch: int) -> Tensor:
     """A batch of different images: (batch, height, width, 3) uint8.
 
     Where there are fewer pictures than are asked for, they come again, mirrored and shifted.
@@ -103,8 +103,8 @@ def uint8_batch(pictures: Sequence[Image.Image], size: tuple[int, int], batch: i
     height, width = size
     images = []
     for i in range(batch):
-        pixels = np.asarray(pictures[i % len(pictures)].resize((width, height), Image.Resampling.BICUBIC))
-        turn = i // len(pictures)
+        pixels = np.asarray(pil_images[i % len(pil_images)].resize((width, height), Image.Resampling.BICUBIC))
+        turn = i // len(pil_images)
         if turn:
             pixels = np.roll(pixels[:, ::-1] if turn % 2 else pixels, turn * 7, axis=1)
         images.append(torch.from_numpy(pixels.copy()))
@@ -118,8 +118,8 @@ def normalize_images(images: Tensor, mean: tuple[float, ...], std: tuple[float, 
     return ((unit - mean_) / std_).float().contiguous()
 
 
-def _some(pictures: Iterator[Image.Image], count: int, where: str) -> list[Image.Image]:
-    found = list(islice(pictures, count))
+def _some(pil_images: Iterator[Image.Image], count: int, where: str) -> list[Image.Image]:
+    found = list(islice(pil_images, count))
     if not found:
         raise UserError(f"there is no picture that can be read in {where}. Give a folder of images as --data.")
     return found
@@ -166,7 +166,7 @@ def _photographs() -> Iterator[Image.Image]:
         import skimage
     except ImportError as error:
         raise UserError(
-            "an export is checked on real pictures: give a folder of images as --data, or install scikit-image's "
+            "an export is checked on real images: give a folder of images as --data, or install scikit-image's "
             "photographs: pip install 'transxnet[samples]'"
         ) from error
     return _readable(str(Path(skimage.__file__).parent / "data" / name) for name in PHOTOGRAPHS)

@@ -57,18 +57,14 @@ class ExportedModel:
         """
         self._check(images)
         data = self.metadata
-        count, fixed = len(images), data.batch or max(1, len(images))
+        size = data.batch or len(images)
         parts = []
-        for chunk in images.split(fixed):
-            missing = fixed - len(chunk)
+        for chunk in images.split(size):
+            missing = size - len(chunk)
             whole = torch.cat([chunk, chunk[-1:].expand(missing, -1, -1, -1)]) if missing else chunk
             parts.append([x[: len(x) - missing] for x in self.session(file_input(whole, data))])
-        if data.task == "detect":
-            (outputs,) = parts
-        else:
-            outputs = [torch.cat(each) for each in zip(*parts, strict=True)]
-        assert data.task == "detect" or len(outputs[0]) == count
-        return outputs[0] if data.task in ("classify", "segment") else tuple(outputs)
+        outputs = tuple(torch.cat(each) for each in zip(*parts, strict=True))
+        return outputs[0] if data.task in ("classify", "segment") else outputs
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Of a classifier, softmax probabilities (N, K) of images as above."""

@@ -1,6 +1,6 @@
-"""Post-training quantisation to 8-bit integers, by NNCF, with accuracy held to what was there before.
+"""Post-training quantization to 8-bit integers, by NNCF, with accuracy held to what was there before.
 
-Of our networks the dense convolutions outside of D-Mixer's branches are quantised: MS-FFN's and STE's projections, and
+Of our networks the dense convolutions outside of D-Mixer's branches are quantized: MS-FFN's and STE's projections, and
 the patch embeddings. A depthwise convolution or a GELU takes as long in int8, and what is small or feeds a product of
 activations, as IDConv's and OSRA's projections do, costs more in conversions than it gains. Of other networks NNCF
 chooses.
@@ -50,7 +50,7 @@ def quantize(
 ) -> None:
     """Make an int8 model of a classifier's OpenVINO model.
 
-    Layers go back to higher precision, those first whose quantisation costs most, until no more accuracy is lost than
+    Layers go back to higher precision, those first whose quantization costs most, until no more accuracy is lost than
     is allowed.
 
     Args:
@@ -69,7 +69,7 @@ def quantize(
     before = _accuracy(floating, metadata, held_out, console)
     chosen = np.random.default_rng(0).permutation(len(train))[:CALIBRATION]
     calibration = train.subset(np.sort(chosen))
-    console.print(f"  quantising, calibrated on {len(calibration)} images of {where}", **PLAIN)
+    console.print(f"  quantizing, calibrated on {len(calibration)} images of {where}", **PLAIN)
     model = read_model(floating)
     model = nncf.quantize_with_accuracy_control(
         model,
@@ -87,7 +87,7 @@ def quantize(
     after = _accuracy(path, reduced, held_out, console)
     console.print(
         f"  accuracy on {len(held_out):,} held-out images of {where}: {before:.2%} before, {after:.2%} in int8; "
-        f"{_quantised(model)}",
+        f"{_describe_quantized(model)}",
         **PLAIN,
     )
     if before - after > allowed / 100 + 1e-9:
@@ -171,16 +171,16 @@ def _accuracy(path: Path, metadata: Metadata, images: ImageSet, console: Console
     return right / len(images)
 
 
-def _quantised(model: Any) -> str:
+def _describe_quantized(model: Any) -> str:
     """How much of a model is in int8, in words."""
     kinds = ("Convolution", "GroupConvolution", "MatMul")
     layers = [op for op in model.get_ops() if op.get_type_name() in kinds]
-    count = sum(_from_quantiser(op) for op in layers)
+    count = sum(_has_quantized_input(op) for op in layers)
     return f"{count} of {len(layers)} convolutions and matrix products are in int8"
 
 
-def _from_quantiser(op: Any) -> bool:
-    """Whether a layer's input was quantised."""
+def _has_quantized_input(op: Any) -> bool:
+    """Whether a layer's input was quantized."""
     return any(value.get_source_output().get_node().get_type_name() == "FakeQuantize" for value in op.inputs())
 
 

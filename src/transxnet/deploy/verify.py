@@ -46,7 +46,7 @@ def compare(
     session: Session,
     exportable: ExportableModel,
     metadata: Metadata,
-    pictures: Sequence[Image.Image],
+    pil_images: Sequence[Image.Image],
     progress: Callable[[int], object] = lambda done: None,
 ) -> list[Comparison]:
     """Run a file and the model that it was made from on real images, at several sizes and batches.
@@ -56,7 +56,7 @@ def compare(
     """
     comparisons = []
     for done, (size, batch) in enumerate(check_cases(metadata), 1):
-        images = uint8_batch(pictures, size, batch)
+        images = uint8_batch(pil_images, size, batch)
         inputs = normalize_images(images, metadata.mean, metadata.std)
         truth = exportable.reference_outputs(inputs)
         try:

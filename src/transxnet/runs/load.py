@@ -206,7 +206,9 @@ def _classifier_weights(spec: ModelSpec, content: Mapping[str, Any]) -> dict[str
     if head is None or len(head) != count:
         what = "no classifier" if head is None else f"{len(head)} classes"
         expected = "ImageNet's 1,000" if count == 1000 else f"{count} classes"
-        raise UserError(f"{spec.file} has {what}; the model is for {expected}. Train with --checkpoint {spec.file}.")
+        raise UserError(
+            f"{spec.file} has {what}; a model by name is for {expected}. Train with --checkpoint {spec.file}."
+        )
     return tensors
 
 

@@ -1,4 +1,4 @@
-"""Which pictures an exported file is checked on, and which an int8 one is calibrated and measured on."""
+"""The images that an exported file is checked on, and those that an int8 file is calibrated and measured on."""
 
 import io
 import os
@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torchvision.transforms.v2.functional import normalize, to_dtype
 
 import transxnet
 from tests.helpers.classifier_runs import preprocessing, write_run
 from tests.helpers.shards import write_shards
 from transxnet.data.split import write_split
-from transxnet.deploy.calibration_images import labelled_pictures, real_pictures
+from transxnet.deploy.export_images import labeled_images, normalize_images, real_images, uint8_batch
 from transxnet.runs.load import TrainedModel, load_model
 from transxnet.utils.errors import UserError
 
@@ -58,37 +60,53 @@ def values(pictures) -> set[int]:
     return {int(np.asarray(picture)[0, 0, 0]) for picture in pictures}
 
 
-def test_a_run_s_own_data_keeps_its_held_out_part_by_whatever_path_it_is_named(trained, monkeypatch):
+def test_validation_images_of_a_run_are_kept_for_any_path(trained, monkeypatch):
     root = Path(trained.run.read_config().data)
     monkeypatch.chdir(root.parent)
     for data in (None, str(root), f"{root}/", root.name, f"./{root.name}", os.path.join(root, "ant", "..")):
-        images = labelled_pictures(trained, data)
+        images = labeled_images(trained, data)
         assert images.held_out.own_names == ["ant/0.png", "bee/0.png", "cat/0.png"], data
         assert not set(images.train.own_names) & set(images.held_out.own_names)
         assert images.held_out.own_labels.tolist() == [0, 1, 2]
-    assert values(images.pictures(9)[0]) == {0, 4, 8}
-    assert values(real_pictures(trained, None, 9)[0]) == {0, 4, 8}
+    assert values(images.validation_images(9)[0]) == {0, 4, 8}
+    assert values(real_images(trained, None, 9)[0]) == {0, 4, 8}
 
 
-def test_shards_are_taken_for_the_model_s_classes(trained, shards):
+def test_shards_get_the_classes_of_the_model(trained, shards):
     pytest.importorskip("webdataset")
-    images = labelled_pictures(trained, shards)
+    images = labeled_images(trained, shards)
     assert images.train.class_names == images.held_out.class_names == CLASSES
     assert images.train.own_labels.tolist() == [0, 1, 2]
     assert values(images.train.picture(i) for i in range(3)) == {10, 11, 12}
     assert images.held_out.own_labels.tolist() == [0, 1]
-    assert values(images.pictures(9)[0]) == values(real_pictures(trained, shards, 9)[0]) == {20, 21}
+    assert values(images.validation_images(9)[0]) == values(real_images(trained, shards, 9)[0]) == {20, 21}
 
 
-def test_other_data_is_split_as_for_a_training(trained, tmp_path):
+def test_other_data_is_split_as_in_training(trained, tmp_path):
     for label, name in enumerate(("cat", "ant")):
         (tmp_path / name).mkdir()
         for i in range(5):
             (tmp_path / name / f"{i}.png").write_bytes(png(10 * label + i))
-    images = labelled_pictures(trained, str(tmp_path))
+    images = labeled_images(trained, str(tmp_path))
     assert (len(images.train), len(images.held_out)) == (8, 2)
     assert sorted(images.held_out.own_labels.tolist()) == [0, 2]
     (tmp_path / "fox").mkdir()
     (tmp_path / "fox" / "0.png").write_bytes(png(0))
     with pytest.raises(UserError, match=r"do not match those of the model: .*'fox'"):
-        labelled_pictures(trained, str(tmp_path))
+        labeled_images(trained, str(tmp_path))
+
+
+def test_uint8_batch_has_no_image_twice():
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    batch = uint8_batch([Image.fromarray(pixels)], (20, 30), 5)
+    assert (batch.shape, batch.dtype) == ((5, 20, 30, 3), torch.uint8)
+    np.testing.assert_array_equal(batch[0], pixels)
+    np.testing.assert_array_equal(batch[1], np.roll(pixels[:, ::-1], 7, axis=1))
+    assert len({image.numpy().tobytes() for image in batch}) == 5
+
+
+def test_normalize_images_matches_torchvision():
+    images = torch.randint(0, 256, (2, 4, 5, 3), dtype=torch.uint8)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    truth = normalize(to_dtype(images.permute(0, 3, 1, 2), torch.float32, scale=True), mean, std)
+    torch.testing.assert_close(normalize_images(images, mean, std), truth, rtol=0, atol=1e-6)

@@ -1,0 +1,126 @@
+"""Exported files against the PyTorch models that they were made from."""
+
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+import transxnet
+from tests.helpers.classifier_runs import preprocessing
+from tests.helpers.exports import SUFFIX, assert_near, random_images
+from transxnet import UserError, load_exported
+from transxnet.deploy.export import export
+from transxnet.deploy.verify import TOLERANCE
+from transxnet.runs.load import load_model
+
+
+@pytest.mark.parametrize("format", ["onnx", pytest.param("openvino", marks=pytest.mark.long)])
+@torch.no_grad()
+def test_any_batch_size_gives_the_outputs_of_the_model(ours, tmp_path, console, format):
+    file = export(ours.path, format=format, out=tmp_path / f"net{SUFFIX[format]}", console=console)
+    model, exported = load_model(ours.path).model, load_exported(file)
+    for count in (1, 2, 7):
+        x = random_images(count, 64, 64)
+        assert_near(exported(x), model(x))
+    each = torch.cat([exported(x[i : i + 1]) for i in range(len(x))])
+    assert_near(exported(x), each)
+    assert not torch.allassert_near(each[0], each[1], atol=1e-3 * each.abs().max().item())
+
+
+@pytest.mark.long
+@torch.no_grad()
+def test_dynamic_height_and_width_in_steps_of_32(ours, tmp_path, console):
+    file = export(ours.path, dynamic="batch,height,width", out=tmp_path / "net.onnx", console=console)
+    model, exported = load_model(ours.path).model, load_exported(file)
+    for size in ((64, 64), (32, 96), (128, 160)):
+        x = random_images(2, *size)
+        assert_near(exported(x), model(x))
+    with pytest.raises(ValueError, match="height is a multiple of 32, got 65"):
+        exported(random_images(1, 65, 64))
+
+
+@torch.no_grad()
+def test_fixed_batch_is_padded_and_uint8_is_normalized(theirs, tmp_path, console):
+    options = dict(dynamic="none", batch=2, size=96, with_preprocessing=True, console=console)
+    file = export(theirs.path, out=tmp_path / "net.onnx", **options)
+    levels = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
+    (logits,) = onnxruntime.InferenceSession(str(file)).run(["logits"], {"images": levels})
+    prepared = preprocessing(64)
+    x = (levels / 255 - prepared["mean"]) / prepared["std"]
+    x = torch.from_numpy(x).permute(0, 3, 1, 2).float()
+    model, exported = load_model(theirs.path).model, load_exported(file)
+    assert_near(torch.from_numpy(logits), model(x))
+    assert_near(exported(torch.cat([x, x[:1]])), model(torch.cat([x, x[:1]])))
+    picture = Image.fromarray(levels[0])
+    assert exported.preprocessing.transform()(picture).shape == (3, 96, 96)
+
+
+@pytest.mark.parametrize("format", ["onnx", pytest.param("pt2", marks=pytest.mark.long)])
+@torch.no_grad()
+def test_segmenter_takes_images_of_any_size(segmenter, tmp_path, console, format):
+    file = export(segmenter.path, format=format, out=tmp_path / f"maps{SUFFIX[format]}", console=console)
+    model, exported = load_model(segmenter.path).model, load_exported(file)
+    for size in ((64, 96), (96, 64)):
+        x = torch.rand(1, 3, *size)
+        assert_near(exported(x), model(x))
+    assert exported.metadata.resize == {"scale": [128, 64], "multiple": 32}
+
+
+@pytest.mark.parametrize(
+    ("format", "dynamic"),
+    [
+        ("onnx", "none"),
+        pytest.param("onnx", "height,width", marks=pytest.mark.long),
+        pytest.param("pt2", "none", marks=pytest.mark.long),
+        pytest.param("pt2", "height,width", marks=pytest.mark.long),
+    ],
+)
+@torch.no_grad()
+def test_detector_gives_boxes_after_nms(detector, tmp_path, console, format, dynamic):
+    options = dict(format=format, size="64x96", dynamic=dynamic, console=console)
+    exported = load_exported(export(detector.path, out=tmp_path / f"boxes{SUFFIX[format]}", **options))
+    model = load_model(detector.path).model
+    picture = torch.rand(3, 64, 96)
+    (truth,) = model([picture])
+    found = exported.detect(picture)
+    assert len(truth["scores"]) > 10
+    assert_near(found["scores"], truth["scores"])
+    assert_near(found["boxes"], truth["boxes"])
+    assert found["labels"].tolist() == truth["labels"].tolist()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("format", "dtype"), [("onnx", "float16"), ("openvino", "float16"), ("openvino", "bfloat16")])
+@torch.no_grad()
+def test_half_precision_stays_within_tolerance(theirs, tmp_path, console, format, dtype):
+    file = export(theirs.path, format=format, dtype=dtype, out=tmp_path / f"net{SUFFIX[format]}", console=console)
+    x = random_images(2, 64, 64)
+    logits = load_exported(file)(x)
+    assert logits.dtype == torch.float32
+    assert_near(logits, load_model(theirs.path).model(x), TOLERANCE[dtype])
+
+
+def test_predict_takes_exported_classifiers(ours, photos, tmp_path, console):
+    file = export(ours.path, format="onnx", out=tmp_path / "ours.onnx", console=console)
+    tables = []
+    for name, model in (("run", ours.path), ("file", file)):
+        out = transxnet.predict(model, photos, out=tmp_path / name, workers=0, console=console)
+        tables.append([json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()])
+    for by_run, by_file in zip(*tables, strict=True):
+        shares = [{top["class"]: top["probability"] for top in line["top"]} for line in (by_run, by_file)]
+        assert by_run["path"] == by_file["path"]
+        assert shares[0] == pytest.approx(shares[1], abs=1e-5)
+    with pytest.raises(UserError, match="weights of its own"):
+        transxnet.predict(file, photos, out=tmp_path / "no", file="weights.pth", console=console)
+
+
+@pytest.mark.parametrize(("size", "dynamic"), [("64x96", "batch"), ("96x64", "none")])
+def test_predict_refuses_classifiers_of_other_than_squares(theirs, photos, tmp_path, console, size, dynamic):
+    file = export(theirs.path, size=size, dynamic=dynamic, out=tmp_path / "wide.onnx", console=console)
+    axis = "width" if size == "64x96" else "height"
+    said = rf"brought to 64x64 pixels, and .*wide\.onnx takes images of {axis} 96, got 64\. .* square --size"
+    with pytest.raises(UserError, match=said):
+        transxnet.predict(file, photos, out=tmp_path / "no", workers=0, console=console)

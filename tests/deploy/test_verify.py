@@ -1,0 +1,88 @@
+"""Differences between a file and PyTorch: known values, and files that are refused."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from transxnet.deploy.metadata import Metadata
+from transxnet.deploy.verify import BATCHES, Comparison, check_cases, check_tolerance, compare
+from transxnet.utils.errors import UserError
+
+CLASSIFIER = Metadata(
+    task="classify", model="net", source="run", class_names=["a", "b"], input="float32",
+    mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), size=(32, 32), batch=2, dynamic=(),
+    resize={"img_size": 32, "crop_pct": 1.0, "interpolation": "bicubic"},
+    outputs=("logits",), score_threshold=0.0, dtype="float32", versions={},
+)  # fmt: skip
+DETECTOR = replace(CLASSIFIER, task="detect", batch=1, resize={}, outputs=("boxes", "labels", "scores"))
+PICTURES = [Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))]
+
+
+@dataclass
+class Model:
+    """A model that gives the same outputs for any images."""
+
+    outputs: tuple[Tensor, ...]
+
+    def reference_outputs(self, images: Tensor) -> tuple[Tensor, ...]:
+        assert images.shape[1:] == (3, 32, 32)
+        return self.outputs
+
+
+def compared(metadata: Metadata, truth: tuple[Tensor, ...], answer: tuple[Tensor, ...]) -> Comparison:
+    (comparison,) = compare(lambda images: list(answer), Model(truth), metadata, PICTURES)
+    return comparison
+
+
+def test_difference_and_agreement_of_logits():
+    truth, answer = torch.tensor([[1.0, -4.0], [2.0, 0.0]]), torch.tensor([[1.0, -4.0], [2.0, 3.0]])
+    assert compared(CLASSIFIER, (truth,), (answer,)) == Comparison((32, 32), 2, 3.0, 0.75, 0.5)
+    assert compared(CLASSIFIER, (truth,), (truth,)) == Comparison((32, 32), 2, 0.0, 0.0, 1.0)
+
+
+def test_another_shape_is_refused():
+    with pytest.raises(UserError, match=r"gives \(2, 3\) where PyTorch gives \(2, 2\)"):
+        compared(CLASSIFIER, (torch.zeros(2, 2),), (torch.zeros(2, 3),))
+
+
+def test_detections_are_compared_by_box_and_score():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [5, 5, 20, 20]])
+    labels, scores = torch.tensor([1, 2, 1]), torch.tensor([0.8, 0.5, 0.1])
+    truth = (boxes, labels, scores)
+    assert compared(DETECTOR, truth, truth).absolute == 0
+    moved = boxes.clone()
+    moved[0, 2] += 2
+    found = compared(DETECTOR, truth, (moved, labels, scores))
+    assert (found.absolute, found.agreement) == (2.0, 1.0)
+    assert found.relative == pytest.approx(0.1)
+    other = compared(DETECTOR, truth, (boxes, torch.tensor([2, 2, 1]), scores))
+    assert other.agreement == 0.5
+    missing = compared(DETECTOR, truth, (boxes[:2], labels[:2], scores[:2]))
+    assert missing.relative == float("inf")
+
+
+def test_sizes_and_batches_to_check():
+    assert list(check_cases(CLASSIFIER)) == [((32, 32), 2)]
+    assert list(check_cases(replace(CLASSIFIER, batch=0))) == [((32, 32), batch) for batch in BATCHES]
+    sizes = {size for size, _ in check_cases(replace(CLASSIFIER, dynamic=("height", "width")))}
+    assert sizes == {(32, 32), (64, 32), (32, 96), (64, 96)}
+
+
+@pytest.mark.parametrize("relative", [2e-4, float("inf"), float("nan")])
+def test_a_difference_above_the_tolerance_is_refused(relative):
+    good = Comparison((32, 32), 1, 0.0, 1e-5, 1.0)
+    check_tolerance([good], "float32")
+    with pytest.raises(UserError, match=r"is not the model: on 2 x 32x32 .* at most 0.0001 is accepted in float32"):
+        check_tolerance([good, replace(good, batch=2, relative=relative)], "float32")
+
+
+def test_a_file_that_cannot_be_run_is_refused():
+    def fails(images: Tensor) -> list[Tensor]:
+        raise RuntimeError("no memory")
+
+    with pytest.raises(UserError, match="can't be run on 2 x 32x32: no memory"):
+        compare(fails, Model((torch.zeros(2, 2),)), CLASSIFIER, PICTURES)

@@ -14,7 +14,8 @@ from transxnet.ablation import ablate as module
 from transxnet.ablation.ablate import ablate
 from transxnet.ablation.tables import TABLES, Ablation, Variant
 from transxnet.cli import main
-from transxnet.models.create import create_model, with_options
+from transxnet.models.create import create_model
+from transxnet.models.model_spec import with_options
 from transxnet.runs.run_folder import Run
 from transxnet.training.callbacks import GracefulStop
 from transxnet.training.lightning_module import NonFiniteLoss, TrainingModule

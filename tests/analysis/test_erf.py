@@ -4,44 +4,14 @@ import csv
 import json
 
 import pytest
-import torch
 from PIL import Image
 
 from tests.helpers.sample_images import write_images
 from transxnet import UserError
 from transxnet.analysis.erf import erf
 from transxnet.cli import main
-from transxnet.runs.model_spec import find_subject
 
 SMALL = "transxnet_n@untrained,depths=(1,1,1,1),layer_scale_init_value=1.0"
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("transxnet_z", "no run folder transxnet_z, and there is no model.*Did you mean 'transxnet_"),
-        ("transxnet_t@untraind", "'untraind' is no setting. Did you mean 'untrained'"),
-        ("transxnet_t@untrained,local_con=dwconv", "Did you mean 'local_conv'.*Accepted: .*attn_ratio"),
-        ("transxnet_t@untrained,local_conv=dwcon", "local_conv must be.*Did you mean 'dwconv'"),
-        ("transxnet_t@local_conv=dwcon", r"local_conv must be[^@]*$"),
-        ("transxnet_n", "no published weights for transxnet_n.*transxnet_n@untrained"),
-        ("transxnet_t@untrained,file=x.pth", "Leave out untrained, or the file"),
-    ],
-)
-def test_a_subject_that_there_is_not(text, said):
-    with pytest.raises(UserError, match=said):
-        find_subject(text)
-
-
-def test_subjects_have_arguments_places_and_weights_from_disk(tmp_path):
-    subject = find_subject("transxnet_n@untrained,local_conv=dwconv,depths=(1,1,1,1):ste")
-    assert (subject.label, subject.place) == ("transxnet_n (local_conv=dwconv, depths=(1, 1, 1, 1))", "ste")
-    assert subject.untrained
-    torch.save({"state_dict": subject.network.state_dict()}, tmp_path / "weights.pth")
-    stored = find_subject(f"transxnet_n@file={tmp_path / 'weights.pth'},local_conv=dwconv,depths=(1,1,1,1)")
-    assert not stored.untrained
-    for ours, theirs in zip(stored.network.parameters(), subject.network.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
 
 
 def test_erf_command_writes_files_and_does_not_overwrite(tmp_path, capsys):

@@ -11,7 +11,7 @@ from tests.helpers.public_api import STORED, public
 from tests.helpers.stored import FOLDER, stored_run
 from transxnet.evaluation.evaluate import evaluate
 from transxnet.prediction.predict import predict
-from transxnet.runs.load import FORMAT, load_trained
+from transxnet.runs.load import FORMAT, load_model
 from transxnet.runs.run_folder import Run
 from transxnet.training.train import train
 from transxnet.utils.errors import UserError
@@ -82,7 +82,7 @@ def test_a_stored_run_is_started_from(finished, console, tmp_path):
         epochs=1, lr=1e-9, warmup_lr=1e-9, min_lr=1e-9, ema_decay=0.0, workers=0, accelerator="cpu", console=console,
         out=tmp_path / "new",
     )  # fmt: skip
-    old, new = (load_trained(folder).model for folder in (finished.path, run.path))
+    old, new = (load_model(folder).model for folder in (finished.path, run.path))
     for (name, one), other in zip(old.named_parameters(), new.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-6), name
 

@@ -9,7 +9,7 @@ import torch
 import transxnet
 from tests.helpers.benchmark_settings import SETTINGS, settings, shown_by
 from transxnet.benchmark.bench import bench
-from transxnet.benchmark.settings import PRESETS, parse_subject
+from transxnet.benchmark.settings import PRESETS, parse_benchmark_model
 from transxnet.cli import main
 from transxnet.utils.errors import UserError
 
@@ -112,16 +112,16 @@ def test_missing_gpu_is_an_error():
 
 
 def test_a_suffix_changes_the_settings_of_one_model():
-    plain = parse_subject("transxnet_t", SETTINGS)
+    plain = parse_benchmark_model("transxnet_t", SETTINGS)
     assert (plain.label, plain.settings, plain.arguments) == ("transxnet_t", SETTINGS, {})
-    ours = parse_subject("transxnet_t@compile,reparameterize,channels-last,bfloat16,autocast", SETTINGS)
+    ours = parse_benchmark_model("transxnet_t@compile,reparameterize,channels-last,bfloat16,autocast", SETTINGS)
     assert ours.settings == settings(
         compile="default", reparameterize=True, channels_last=True, dtype="bfloat16", autocast=True
     )
-    assert parse_subject("transxnet_t@compile=max-autotune", SETTINGS).settings.compile == "max-autotune"
-    back = parse_subject("transxnet_t@eager,original,contiguous,float32,cast", ours.settings)
+    assert parse_benchmark_model("transxnet_t@compile=max-autotune", SETTINGS).settings.compile == "max-autotune"
+    back = parse_benchmark_model("transxnet_t@eager,original,contiguous,float32,cast", ours.settings)
     assert back.settings == SETTINGS
-    kept = parse_subject("transxnet_t@drop_path_rate=0.1,token_mixer=sra,depths=(1,2,3,4),eager", SETTINGS)
+    kept = parse_benchmark_model("transxnet_t@drop_path_rate=0.1,token_mixer=sra,depths=(1,2,3,4),eager", SETTINGS)
     assert kept.arguments == {"drop_path_rate": 0.1, "token_mixer": "sra", "depths": (1, 2, 3, 4)}
     assert kept.label == "transxnet_t (drop_path_rate=0.1, token_mixer=sra, depths=(1, 2, 3, 4))"
 
@@ -179,14 +179,14 @@ def test_preset_size_and_batch_are_the_defaults(preset, asked):
 
 def test_a_classifier_is_made_for_the_size_and_a_backbone_stays_as_it_is():
     def keys(name: str, **changes) -> int:
-        model = parse_subject(name, settings(**changes)).create()
+        model = parse_benchmark_model(name, settings(**changes)).create()
         return model.stages[0].pos_bias.weight.shape[3]
 
     assert keys("transxnet_n") == 1
     assert keys("transxnet_n", size=(32, 64)) == 2
     assert keys("transxnet_n", features=True) == 49
     assert keys("transxnet_n@img_size=64") == 4
-    swin = parse_subject("swin_tiny_patch4_window7_224", settings(features=True, size=(56, 112))).create()
+    swin = parse_benchmark_model("swin_tiny_patch4_window7_224", settings(features=True, size=(56, 112))).create()
     assert len(swin(torch.zeros(1, 3, 56, 112))) == 4
 
 

@@ -2,7 +2,7 @@
 
 from tests.helpers.benchmark_settings import SETTINGS
 from transxnet.benchmark.benchmark_result import Benchmark, BenchmarkRow
-from transxnet.benchmark.settings import parse_subject
+from transxnet.benchmark.settings import parse_benchmark_model
 from transxnet.benchmark.worker import Failure
 
 
@@ -11,7 +11,7 @@ def benchmark(*rows: BenchmarkRow) -> Benchmark:
 
 
 def row(*milliseconds: float, failure: Failure | None = None) -> BenchmarkRow:
-    return BenchmarkRow(parse_subject("resnet18", SETTINGS), milliseconds=list(milliseconds), failure=failure)
+    return BenchmarkRow(parse_benchmark_model("resnet18", SETTINGS), milliseconds=list(milliseconds), failure=failure)
 
 
 def test_speed_is_the_ratio_of_times_in_the_same_round():

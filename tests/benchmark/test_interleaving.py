@@ -3,7 +3,7 @@
 from tests.helpers.benchmark_settings import settings
 from transxnet.benchmark.benchmark_result import BenchmarkRow
 from transxnet.benchmark.interleaving import WorkerProcess, prepare, rotated_orders
-from transxnet.benchmark.settings import parse_subject
+from transxnet.benchmark.settings import parse_benchmark_model
 from transxnet.benchmark.worker import Failure
 
 
@@ -15,7 +15,7 @@ class FakeProcess(WorkerProcess):
     """No process; it records what it is asked for."""
 
     def __init__(self, name: str, log: list[str], fails: set[str], **changes):
-        super().__init__(BenchmarkRow(parse_subject(name, settings(device="cuda", **changes))))
+        super().__init__(BenchmarkRow(parse_benchmark_model(name, settings(device="cuda", **changes))))
         self.name, self.log, self.fails = name, log, fails
 
     def start(self):

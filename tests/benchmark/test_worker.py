@@ -5,14 +5,14 @@ import torch
 from torch import nn
 
 from tests.helpers.benchmark_settings import SETTINGS, settings
-from transxnet.benchmark.settings import parse_subject
+from transxnet.benchmark.settings import parse_benchmark_model
 from transxnet.benchmark.worker import Measurement, describe_failure, make_step
 from transxnet.utils.errors import UserError
 
 
 @pytest.mark.parametrize("features", [False, True])
 def test_training_step_matches_a_plain_training_loop(features, here):
-    subject = parse_subject("transxnet_n@depths=(1,1,1,1)", settings(mode="train", features=features))
+    subject = parse_benchmark_model("transxnet_n@depths=(1,1,1,1)", settings(mode="train", features=features))
     torch.manual_seed(0)
     model = subject.create()
     model.load_state_dict(twin := {k: v.clone() for k, v in model.state_dict().items()})
@@ -51,7 +51,7 @@ def test_training_step_matches_a_plain_training_loop(features, here):
     ],
 )
 def test_dtype_casts_in_inference_and_autocasts_in_training(changes, weights, products, here):
-    model = parse_subject("mine:tiny", settings(**changes)).create()
+    model = parse_benchmark_model("mine:tiny", settings(**changes)).create()
     seen = []
     model.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0].dtype, output.dtype)))
     make_step(model, settings(**changes))()
@@ -60,7 +60,7 @@ def test_dtype_casts_in_inference_and_autocasts_in_training(changes, weights, pr
 
 
 def test_channels_last_applies_to_weights_and_images(here):
-    model = parse_subject("mine:tiny", settings(channels_last=True)).create()
+    model = parse_benchmark_model("mine:tiny", settings(channels_last=True)).create()
     seen = []
     model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     make_step(model, settings(channels_last=True))()
@@ -72,7 +72,7 @@ def test_channels_last_applies_to_weights_and_images(here):
 def test_other_networks_cannot_be_reparameterized(here):
     for name in ("mine:tiny", "test_resnet"):
         with pytest.raises(UserError, match="reparameterize takes a TransXNet or a TransXNetFeatures, got"):
-            Measurement(parse_subject(name, settings(reparameterize=True))).build()
+            Measurement(parse_benchmark_model(name, settings(reparameterize=True))).build()
 
 
 def test_unknown_cost_does_not_prevent_measuring(here, monkeypatch):
@@ -80,7 +80,7 @@ def test_unknown_cost_does_not_prevent_measuring(here, monkeypatch):
         raise NotImplementedError
 
     monkeypatch.setattr("transxnet.benchmark.worker.count", refuse)
-    facts = Measurement(parse_subject("mine:tiny", SETTINGS)).build()
+    facts = Measurement(parse_benchmark_model("mine:tiny", SETTINGS)).build()
     assert facts.multiply_adds is None
     assert facts.parameters > 0
 

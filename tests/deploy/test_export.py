@@ -15,7 +15,7 @@ from transxnet.deploy import export as exporting
 from transxnet.deploy.export import export
 from transxnet.deploy.exportable_model import ExportableModel
 from transxnet.deploy.format_onnx import OnnxFormat
-from transxnet.runs.load import load_trained
+from transxnet.runs.load import load_model
 from transxnet.utils.files import WriteError
 
 
@@ -25,7 +25,7 @@ def test_file_has_metadata_and_the_command_reports(theirs, photos, tmp_path, con
     metadata, exported = read_metadata(file), load_exported(file)
     assert exported.metadata == metadata
     assert metadata.class_names == CLASSES
-    assert metadata.preprocessing == load_trained(theirs.path).preprocessing
+    assert metadata.preprocessing == load_model(theirs.path).preprocessing
     assert (metadata.task, metadata.model, metadata.source) == ("classify", "test_resnet", str(theirs.path))
     assert (metadata.size, metadata.batch, metadata.dynamic) == ((64, 64), 0, ("batch",))
     assert metadata.versions["transxnet"] == transxnet.__version__

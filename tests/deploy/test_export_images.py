@@ -15,7 +15,7 @@ from tests.helpers.classifier_runs import preprocessing, write_run
 from tests.helpers.shards import write_shards
 from transxnet.data.split import write_split
 from transxnet.deploy.export_images import labeled_images, normalize_images, real_images, uint8_batch
-from transxnet.runs.load import TrainedModel, load_trained
+from transxnet.runs.load import TrainedModel, load_model
 from transxnet.utils.errors import UserError
 
 CLASSES = ["ant", "bee", "cat"]
@@ -40,7 +40,7 @@ def trained(tmp_path_factory) -> TrainedModel:
     run = write_run(tmp_path_factory.mktemp("runs") / "one", model, root, **described)
     held_out = [name for name in names if name.endswith("/0.png")]
     write_split(run.split_file, {"train": [name for name in names if name not in held_out], "val": held_out})
-    return load_trained(run.path)
+    return load_model(run.path)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from tests.helpers.exports import CLASSES, assert_near, random_images
 from transxnet import UserError, load_exported, read_metadata
 from transxnet.deploy.export import export
 from transxnet.heads import create_detector
-from transxnet.runs.load import load_trained
+from transxnet.runs.load import load_model
 
 
 @pytest.mark.long
@@ -16,7 +16,7 @@ from transxnet.runs.load import load_trained
 def test_features_are_the_outputs_of_the_stages(ours, tmp_path, console):
     file = export(ours.path, features=True, format="openvino", out=tmp_path / "maps.xml", console=console)
     x = random_images(2, 64, 64)
-    truth = load_trained(ours.path).model.forward_intermediates(x, intermediates_only=True)
+    truth = load_model(ours.path).model.forward_intermediates(x, intermediates_only=True)
     assert read_metadata(file).outputs == ("stride4", "stride8", "stride16", "stride32")
     for actual, expected in zip(load_exported(file)(x), truth, strict=True):
         assert_near(actual, expected)

@@ -14,14 +14,14 @@ from tests.helpers.exports import SUFFIX, assert_near, random_images
 from transxnet import UserError, load_exported
 from transxnet.deploy.export import export
 from transxnet.deploy.verify import TOLERANCE
-from transxnet.runs.load import load_trained
+from transxnet.runs.load import load_model
 
 
 @pytest.mark.parametrize("format", ["onnx", pytest.param("openvino", marks=pytest.mark.long)])
 @torch.no_grad()
 def test_any_batch_size_gives_the_outputs_of_the_model(ours, tmp_path, console, format):
     file = export(ours.path, format=format, out=tmp_path / f"net{SUFFIX[format]}", console=console)
-    model, exported = load_trained(ours.path).model, load_exported(file)
+    model, exported = load_model(ours.path).model, load_exported(file)
     for count in (1, 2, 7):
         x = random_images(count, 64, 64)
         assert_near(exported(x), model(x))
@@ -34,7 +34,7 @@ def test_any_batch_size_gives_the_outputs_of_the_model(ours, tmp_path, console, 
 @torch.no_grad()
 def test_dynamic_height_and_width_in_steps_of_32(ours, tmp_path, console):
     file = export(ours.path, dynamic="batch,height,width", out=tmp_path / "net.onnx", console=console)
-    model, exported = load_trained(ours.path).model, load_exported(file)
+    model, exported = load_model(ours.path).model, load_exported(file)
     for size in ((64, 64), (32, 96), (128, 160)):
         x = random_images(2, *size)
         assert_near(exported(x), model(x))
@@ -51,7 +51,7 @@ def test_fixed_batch_is_padded_and_uint8_is_normalized(theirs, tmp_path, console
     prepared = preprocessing(64)
     x = (levels / 255 - prepared["mean"]) / prepared["std"]
     x = torch.from_numpy(x).permute(0, 3, 1, 2).float()
-    model, exported = load_trained(theirs.path).model, load_exported(file)
+    model, exported = load_model(theirs.path).model, load_exported(file)
     assert_near(torch.from_numpy(logits), model(x))
     assert_near(exported(torch.cat([x, x[:1]])), model(torch.cat([x, x[:1]])))
     picture = Image.fromarray(levels[0])
@@ -62,7 +62,7 @@ def test_fixed_batch_is_padded_and_uint8_is_normalized(theirs, tmp_path, console
 @torch.no_grad()
 def test_segmenter_takes_images_of_any_size(segmenter, tmp_path, console, format):
     file = export(segmenter.path, format=format, out=tmp_path / f"maps{SUFFIX[format]}", console=console)
-    model, exported = load_trained(segmenter.path).model, load_exported(file)
+    model, exported = load_model(segmenter.path).model, load_exported(file)
     for size in ((64, 96), (96, 64)):
         x = torch.rand(1, 3, *size)
         assert_near(exported(x), model(x))
@@ -82,7 +82,7 @@ def test_segmenter_takes_images_of_any_size(segmenter, tmp_path, console, format
 def test_detector_gives_boxes_after_nms(detector, tmp_path, console, format, dynamic):
     options = dict(format=format, size="64x96", dynamic=dynamic, console=console)
     exported = load_exported(export(detector.path, out=tmp_path / f"boxes{SUFFIX[format]}", **options))
-    model = load_trained(detector.path).model
+    model = load_model(detector.path).model
     picture = torch.rand(3, 64, 96)
     (truth,) = model([picture])
     found = exported.detect(picture)
@@ -100,7 +100,7 @@ def test_half_precision_stays_within_tolerance(theirs, tmp_path, console, format
     x = random_images(2, 64, 64)
     logits = load_exported(file)(x)
     assert logits.dtype == torch.float32
-    assert_near(logits, load_trained(theirs.path).model(x), TOLERANCE[dtype])
+    assert_near(logits, load_model(theirs.path).model(x), TOLERANCE[dtype])
 
 
 def test_predict_takes_exported_classifiers(ours, photos, tmp_path, console):

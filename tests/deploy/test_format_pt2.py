@@ -6,7 +6,7 @@ import torch
 from tests.helpers.exports import CLASSES, assert_near, random_images
 from transxnet import UserError, load_exported
 from transxnet.deploy.export import export
-from transxnet.runs.load import load_trained
+from transxnet.runs.load import load_model
 
 
 @pytest.mark.long
@@ -15,7 +15,7 @@ from transxnet.runs.load import load_trained
 def test_compiled_package_gives_the_outputs_of_the_model(ours, tmp_path, console, dynamic):
     options = dict(format="pt2", dynamic=dynamic, batch=2, console=console)
     file = export(ours.path, out=tmp_path / "net.pt2", **options)
-    model, exported = load_trained(ours.path).model, load_exported(file)
+    model, exported = load_model(ours.path).model, load_exported(file)
     for count in (1, 2, 7):
         x = random_images(count, 64, 64)
         assert_near(exported(x), model(x))

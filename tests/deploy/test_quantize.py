@@ -13,7 +13,7 @@ from transxnet.deploy.format_openvino import convert
 from transxnet.deploy.quantize import ignored_scope
 from transxnet.deploy.reparameterize import reparameterize
 from transxnet.deploy.trace import trace
-from transxnet.runs.load import load_trained
+from transxnet.runs.load import load_model
 
 nncf = pytest.importorskip("nncf")
 SIZE = (64, 64)
@@ -63,7 +63,7 @@ def test_int8_keeps_the_accuracy(theirs, tmp_path, console):
     assert "convolutions and matrix products are in int8" in said
     assert " 0 of " not in said
     x = random_images(7, 64, 64)
-    both = torch.stack([load_exported(file)(x).flatten(), load_trained(theirs.path).model(x).detach().flatten()])
+    both = torch.stack([load_exported(file)(x).flatten(), load_model(theirs.path).model(x).detach().flatten()])
     assert torch.corrcoef(both)[0, 1] > 0.95
 
 

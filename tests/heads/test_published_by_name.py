@@ -11,7 +11,7 @@ from transxnet.evaluation.evaluate import evaluate
 from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN, create_detector, create_segmenter
 from transxnet.prediction.dense import label_pixels
 from transxnet.prediction.predict import predict
-from transxnet.runs.load import TrainedDetector, TrainedSegmenter, load_trained
+from transxnet.runs.load import TrainedDetector, TrainedSegmenter, load_model
 from transxnet.utils.errors import UserError
 
 
@@ -29,7 +29,7 @@ def file(kind, tmp_path_factory):
 
 
 def test_a_published_model_is_loaded_by_its_backbone_s_name(kind, file):
-    trained = load_trained("transxnet_t", file)
+    trained = load_model("transxnet_t", file)
     assert trained.run is None
     assert trained.name == "transxnet_t"
     assert not trained.model.training
@@ -55,21 +55,21 @@ def test_a_detector_of_other_classes_has_no_names_for_them(kind, tmp_path):
     path = tmp_path / "seven.pth"
     torch.save(published.filled(kind, "t", num_classes=7), path)
     if kind == "sfpn":  # its classes go by their numbers
-        assert load_trained("transxnet_t", path).class_names == [str(i) for i in range(7)]
+        assert load_model("transxnet_t", path).class_names == [str(i) for i in range(7)]
         return
     with pytest.raises(UserError, match=r"seven.pth is a detector of other classes than COCO's 80.*--checkpoint"):
-        load_trained("transxnet_t", path)
+        load_model("transxnet_t", path)
 
 
 def test_a_file_of_another_size_of_network_is_said(file):
     with pytest.raises(UserError, match=r"is not for this"):
-        load_trained("transxnet_s", file)
+        load_model("transxnet_s", file)
 
 
 @pytest.mark.parametrize("kind", ["sfpn"], indirect=True)  # detectors take their 800 pixels, which is long
 def test_a_published_segmenter_labels_pictures_and_needs_data_to_be_evaluated(file, tmp_path):
     Image.effect_noise((96, 24), 90).convert("RGB").save(tmp_path / "a.png")
-    trained = load_trained("transxnet_t", file)
+    trained = load_model("transxnet_t", file)
     object.__setattr__(trained, "scale", (128, 32))
     (answer,) = label_pixels(trained, [tmp_path / "a.png"])
     assert answer.labels.shape == (24, 96)

@@ -6,7 +6,6 @@ users will notice.
 
 import inspect
 import json
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ from typing import Any
 import timm
 
 import transxnet
-from transxnet.cli import analyses, deploying, measuring, training, using
-from transxnet.cli.entry import COMMANDS
+from transxnet.cli.command_table import COMMANDS
 from transxnet.runs import run_folder
 from transxnet.runs.load import FORMAT
 from transxnet.runs.recipes import recipe_names
@@ -71,12 +69,8 @@ def _all_of(*modules: str) -> dict[str, list[str]]:
 
 def _options(command: str) -> list[str]:
     """The words that a command takes: options as they are, places for others in capitals."""
-    make: Callable = next(
-        getattr(module, f"{command}_parser")
-        for module in (analyses, deploying, measuring, training, using)
-        if hasattr(module, f"{command}_parser")
-    )
-    words = [action.option_strings or [str(action.metavar or action.dest)] for action in make()._actions]
+    actions = COMMANDS[command].parser()._actions
+    words = [action.option_strings or [str(action.metavar or action.dest)] for action in actions]
     return sorted(word for group in words for word in group)
 
 

@@ -3,15 +3,8 @@ import timm
 import torch
 
 import transxnet
-from transxnet.models.create import (
-    create_model_with,
-    name_options,
-    own_size,
-    split_suffix,
-    split_tag,
-    with_options,
-    without_tag,
-)
+from transxnet.models.create import create_model_with, default_img_size, wrong_size_as_user_error
+from transxnet.models.model_spec import parse_model_name
 from transxnet.utils.errors import UserError
 
 
@@ -68,28 +61,24 @@ def test_what_a_model_must_have_is_not_dropped():
 
 
 def test_the_size_is_that_of_the_weights_that_the_tag_names():
-    assert own_size("transxnet_b") == 224
-    assert own_size("transxnet_b.in1k_384") == 384
+    assert default_img_size("transxnet_b") == 224
+    assert default_img_size("transxnet_b.in1k_384") == 384
     for name in ("resnet18", "test_vit", "inception_v3"):
-        assert own_size(name) == timm.create_model(name).pretrained_cfg["input_size"][-1]
+        assert default_img_size(name) == timm.create_model(name).pretrained_cfg["input_size"][-1]
 
 
-def test_a_tag_is_split_from_its_name():
-    assert split_tag("transxnet_b.in1k_384") == ("transxnet_b", "in1k_384")
-    assert split_tag("transxnet_b") == ("transxnet_b", "")
-    assert split_tag("transxnet_b.in1k@attn_ratio=0.25") == ("transxnet_b", "in1k")
-    assert split_tag("transxnet_b@attn_ratio=0.25") == ("transxnet_b", "")
-    assert without_tag("transxnet_b.in1k@attn_ratio=0.25") == "transxnet_b@attn_ratio=0.25"
+def test_a_parsed_name_is_created_without_its_settings():
+    spec = parse_model_name("transxnet_n@compile,depths=(1,1,1,1):stage4")
+    assert [len(stage.blocks) for stage in transxnet.create_model(spec).stages] == [1, 1, 1, 1]
 
 
-def test_a_name_carries_options():
-    options, words = split_suffix(
-        "transxnet_t.in1k@compile,ffn_scales=(1,3),dpe=false,attn_ratio=0.25,local_conv=dyconv"
-    )
-    assert words == ["compile"]
-    assert options == {"ffn_scales": (1, 3), "dpe": False, "attn_ratio": 0.25, "local_conv": "dyconv"}
-    assert name_options(with_options(with_options("a", "x=1"), "y=2")) == {"x": 1, "y": 2}
-    assert with_options("a", "") == "a"
+def test_a_wrong_size_names_the_option():
+    model = timm.create_model("test_vit")
+    with (
+        pytest.raises(UserError, match=r"test_vit does not take images of 33x33: .* Give another --size"),
+        wrong_size_as_user_error("test_vit", 33, 33, "--size"),
+    ):
+        model(torch.zeros(1, 3, 33, 33))
 
 
 @pytest.mark.parametrize("value", ["none", "None"])
@@ -118,6 +107,9 @@ def test_a_model_has_the_options_of_its_name(value):
         ),
         ("transxnet_n@dpe=true,dpe=false", "sets dpe twice"),
         ("transxnet_n@num_classes=4", "num_classes is set beside the name too"),
+        ("transxnet_n@untrained", "got 'untrained'"),
+        ("transxnet_n@file=weights.pth", "got 'file'"),
+        ("transxnet_n:stage4", "names the part 'stage4'"),
     ],
 )
 def test_a_wrong_option_in_a_name_is_said(name, said):

@@ -14,7 +14,7 @@ from tests.helpers.dense_data import squares as draw
 from transxnet.data.reading.masks import decode_mask
 from transxnet.prediction.dense import find_objects, label_pixels
 from transxnet.prediction.predict import predict
-from transxnet.runs.load import load_trained
+from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
 from transxnet.utils.errors import UserError
 
@@ -46,7 +46,7 @@ def test_pycocotools_opens_what_was_found_and_gives_the_same_boxes(finding_run, 
     truth = coco.COCO(str(out / "images.json"))
     results = truth.loadRes(str(out / "detections.json"))
     assert [entry["name"] for entry in truth.loadCats([1, 2])] == ["red", "blue"]
-    trained = load_trained(finding_run.path)
+    trained = load_model(finding_run.path)
     entries = truth.loadImgs(sorted(truth.imgs))
     assert [entry["file_name"] for entry in entries] == sorted(str(path) for path in [
         *readable(pictures), pictures / "a" / "broken.png"
@@ -75,7 +75,7 @@ def test_masks_are_those_of_the_whole_picture(masks_run, pictures, tmp_path, qui
     out = predict(masks_run.path, file, out=tmp_path / "out", workers=0, console=quiet)
     truth = coco.COCO(str(out / "images.json"))
     results = truth.loadRes(str(out / "detections.json"))
-    (answer,) = find_objects(load_trained(masks_run.path), [file])
+    (answer,) = find_objects(load_model(masks_run.path), [file])
     assert len(results.anns) == len(answer.found.scores) > 0
     for result, lengths in zip(results.anns.values(), answer.found.masks, strict=True):
         mask = truth.annToMask(result)
@@ -87,10 +87,10 @@ def test_label_maps_have_the_pictures_own_size_and_the_classes_for_values(maps_r
     out = predict(maps_run.path, pictures, out=tmp_path / "out", workers=0, console=console)
     assert sorted(path.name for path in out.iterdir()) == ["classes.txt", "drawn", "maps", "predictions.csv"]
     names = (out / "classes.txt").read_text().splitlines()
-    assert names == load_trained(maps_run.path).class_names
+    assert names == load_model(maps_run.path).class_names
     with (out / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    answers = list(label_pixels(load_trained(maps_run.path), [pictures]))
+    answers = list(label_pixels(load_model(maps_run.path), [pictures]))
     assert [row["path"] for row in rows] == [answer.path for answer in answers]
     for row, answer in zip(rows, answers, strict=True):
         if Path(row["path"]).name == "broken.png":

@@ -27,7 +27,7 @@ from transxnet.prediction import classifier_backends, parquet, work_folder
 from transxnet.prediction.classifier_backends import classifier_predictor, exported_predictor, load_predictor
 from transxnet.prediction.predict import predict
 from transxnet.prediction.work_folder import held
-from transxnet.runs.load import load_trained
+from transxnet.runs.load import load_model
 from transxnet.utils.errors import Interrupted, UserError
 
 COUNT = 21
@@ -88,7 +88,7 @@ def test_the_table_says_what_the_network_says_of_each_image_alone(run, images, t
     rows = pq.read_table(table()).to_pylist()
     expected = sorted(str(path) for path in images.glob("*.png")) + sorted(map(str, images.glob("deeper/*")))
     assert [row["path"] for row in rows] == expected
-    trained = load_trained(run)
+    trained = load_model(run)
     transform, model = trained.preprocessing.transform(), trained.model
     for row in rows:
         if row["path"].endswith("broken.png"):
@@ -145,7 +145,7 @@ def test_features_are_what_goes_into_the_classifier(tmp_path, images, table, emb
     run = write_run(tmp_path / "run", "transxnet_n", **nano)
     rows = pq.read_table(table(model=run, inputs=images / "deeper", embed=embed)).to_pylist()
     assert [row["embedding"] is None for row in rows] == [False, True]
-    trained = load_trained(run)
+    trained = load_model(run)
     pixels = trained.preprocessing.transform()(open_image(rows[0]["path"]))[None]
     pooled = trained.model.forward_features(pixels).mean((2, 3))[0].tolist()
     np.testing.assert_allclose(rows[0]["embedding"], pooled, rtol=tolerance, atol=tolerance)
@@ -473,7 +473,7 @@ def test_a_predictor_reads_the_weights_and_moves_the_network_only_when_it_must(r
 
 def test_weights_keep_their_gradients_though_classes_were_predicted(run):
     """Moving them in inference mode would make tensors of them that no gradient can come to."""
-    trained = load_trained(run)
+    trained = load_model(run)
     images = torch.zeros(1, 3, 32, 32)
     classifier_predictor(trained).probabilities(images)
     trained.model(images).sum().backward()

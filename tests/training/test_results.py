@@ -7,7 +7,7 @@ from transxnet.analysis import grad_cam
 from transxnet.analysis.erf import erf
 from transxnet.analysis.explain import explain
 from transxnet.evaluation.evaluate import evaluate
-from transxnet.runs.load import load_trained
+from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
 from transxnet.training import results
 from transxnet.training.results import write_predictions
@@ -38,7 +38,7 @@ def test_run_is_explained_with_its_classes_and_size(photos_run, photos, quiet):
 
 @pytest.mark.parametrize("failure", [lambda *a, **k: 1 / 0, None])
 def test_grad_cam_failure_is_a_user_error(failure, photos_run, monkeypatch):
-    trained = load_trained(photos_run.path)
+    trained = load_model(photos_run.path)
     if failure is None:
         monkeypatch.setattr(grad_cam, "find_spec", lambda name: None)
     else:

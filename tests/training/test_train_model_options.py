@@ -10,7 +10,7 @@ import transxnet
 from tests.helpers.class_folders import QUICK
 from tests.helpers.dense_data import SEGMENT
 from transxnet.cli import main
-from transxnet.runs.load import load_trained
+from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
 from transxnet.training.train import train
 from transxnet.utils.errors import UserError
@@ -34,7 +34,7 @@ def test_options_are_stored_and_rebuild_the_model(run):
     assert description["architecture"] == "transxnet_n"
     stored = dict(local_conv="dyconv", token_enhancer="none", ffn_scales=[1, 3], img_size=32)
     assert stored.items() <= description["model_args"].items()
-    model = load_trained(run.path).model
+    model = load_model(run.path).model
     assert type(model.stages[0].blocks[0].mixer.idconv).__name__ == "DyConv"
     assert f"--model '{MODEL}'" in run.read_environment()["command"]
 

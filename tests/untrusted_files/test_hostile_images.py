@@ -177,9 +177,9 @@ def test_a_folder_that_is_very_deep_is_searched(tmp_path):
 @pytest.mark.parametrize("name", ["x" * 5000, "x\0y", "\ud800"])
 def test_names_that_no_file_can_have_are_said_not_to_be_there(name):
     from transxnet.data.recognize import recognize
-    from transxnet.runs.load import load_trained
+    from transxnet.runs.load import load_model
 
-    for use in (lambda: list(find_images([name])), lambda: recognize(name), lambda: load_trained(name)):
+    for use in (lambda: list(find_images([name])), lambda: recognize(name), lambda: load_model(name)):
         with pytest.raises(UserError, match="there is no"):
             use()
 

@@ -26,7 +26,7 @@ from transxnet.evaluation.evaluate import evaluate
 from transxnet.models.checkpoints import read_checkpoint
 from transxnet.models.create import create_model
 from transxnet.prediction.predict import predict
-from transxnet.runs.load import load_trained
+from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
 from transxnet.training.callbacks import BestAndLast
 from transxnet.training.init_weights import read_weights
@@ -84,7 +84,7 @@ def test_no_form_of_checkpoint_runs_what_it_carries(tmp_path, write, ending, by)
     for use in (
         lambda: read_checkpoint(path),
         lambda: read_weights(path),
-        lambda: load_trained("transxnet_n", path),
+        lambda: load_model("transxnet_n", path),
         lambda: create_model("transxnet_n", pretrained=True, pretrained_cfg_overlay=dict(file=str(path))),
     ):
         with pytest.raises(UserError):
@@ -233,14 +233,14 @@ def tampered(run: Run, **changes) -> None:
 def test_a_runs_description_that_no_training_wrote_is_refused(run, changes, said):
     tampered(run, **changes)
     with pytest.raises(UserError, match=said):
-        load_trained(run.path)
+        load_model(run.path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 100_000, "9" * 5000, "\xff", '{"format": 1}'])
 def test_a_runs_description_that_is_none_is_refused(run, text):
     run.model_file.write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match="damaged or not ours"):
-        load_trained(run.path)
+        load_model(run.path)
 
 
 EXPORTED = Metadata(
@@ -285,7 +285,7 @@ def test_weights_of_a_run_that_carry_code_are_refused(run, tmp_path):
     """Whatever their ending says."""
     zipped({"a": Attack(tmp_path / "marker")}, run.weights_file)
     with pytest.raises(UserError, match="truncated or not a checkpoint"):
-        load_trained(run.path)
+        load_model(run.path)
     assert not (tmp_path / "marker").exists()
 
 
@@ -389,7 +389,7 @@ def test_configurations_of_runs_that_are_none_are_refused_at_once(run, tmp_path,
 def test_a_pipe_in_a_run_folder_does_not_hang(run, quiet, name, of_loading, of_resuming):
     (run.path / name).unlink()
     os.mkfifo(run.path / name)
-    uses = (lambda: load_trained(run.path), of_loading), (lambda: train(resume=run.path, console=quiet), of_resuming)
+    uses = (lambda: load_model(run.path), of_loading), (lambda: train(resume=run.path, console=quiet), of_resuming)
     for use, said in uses:
         with nullcontext() if said is None else pytest.raises(UserError, match=re.escape(said)):
             use()
@@ -420,4 +420,4 @@ def test_results_are_written_below_the_folder_whatever_the_images_are_called(run
 def test_a_safetensors_file_of_another_model_is_refused(run):
     save_file({"a": torch.zeros(2)}, run.weights_file)
     with pytest.raises(UserError, match="damaged or not ours"):
-        load_trained(run.path)
+        load_model(run.path)

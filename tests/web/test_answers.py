@@ -13,7 +13,7 @@ from transxnet.analysis.grad_cam import explain_image
 from transxnet.prediction.classes import predict_images
 from transxnet.prediction.classifier_backends import classifier_predictor
 from transxnet.prediction.dense import find_objects, label_pixels
-from transxnet.runs.load import TrainedClassifier, TrainedModel, load_trained
+from transxnet.runs.load import TrainedClassifier, TrainedModel, load_model
 from transxnet.utils.errors import UserError
 from transxnet.web import answers
 from transxnet.web.answers import Answerer, percent, shares
@@ -24,22 +24,22 @@ OURS = ["stage1", "stage2", "stage3", "idconv", "osra", "ste", "stage4"]
 
 @pytest.fixture(scope="module")
 def classifier(photos_run) -> TrainedModel:
-    return load_trained(photos_run.path)
+    return load_model(photos_run.path)
 
 
 @pytest.fixture(scope="module")
 def detector(boxes_run) -> TrainedModel:
-    return load_trained(boxes_run.path)
+    return load_model(boxes_run.path)
 
 
 @pytest.fixture(scope="module")
 def mask_detector(masks_run) -> TrainedModel:
-    return load_trained(masks_run.path)
+    return load_model(masks_run.path)
 
 
 @pytest.fixture(scope="module")
 def segmenter(maps_run) -> TrainedModel:
-    return load_trained(maps_run.path)
+    return load_model(maps_run.path)
 
 
 @pytest.fixture

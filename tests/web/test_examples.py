@@ -10,7 +10,7 @@ from tests.helpers.dense_data import write_squares
 from tests.helpers.web_runs import make_run
 from transxnet.data.reading import image_decoding
 from transxnet.data.split import read_split
-from transxnet.runs.load import TrainedModel, load_trained
+from transxnet.runs.load import TrainedModel, load_model
 from transxnet.utils.errors import UserError
 from transxnet.web.about import subtitle, title
 from transxnet.web.examples import find_examples
@@ -18,7 +18,7 @@ from transxnet.web.uploads import for_the_browser
 
 
 def test_they_are_held_out_and_of_all_classes(photos_run, photos, console):
-    trained = load_trained(photos_run.path)
+    trained = load_model(photos_run.path)
     found, why = find_examples(trained, 8, console)
     assert found is not None
     assert why == ""
@@ -38,7 +38,7 @@ def test_they_are_held_out_and_of_all_classes(photos_run, photos, console):
 
 def test_of_data_with_a_held_out_part_only_that_is_looked_at(boxes_run, maps_run, console):
     for run, ending in ((boxes_run, ".png"), (maps_run, "")):
-        found, _ = find_examples(load_trained(run.path), 8, console)
+        found, _ = find_examples(load_model(run.path), 8, console)
         names = {found.name(i) for i in range(len(found))}
         assert {name.rpartition("/")[2] for name in names} == {f"{n}{ending or '.jpg'}" for n in (100, 101, 102)}
         assert found.picture(0).mode == "RGB"
@@ -47,7 +47,7 @@ def test_of_data_with_a_held_out_part_only_that_is_looked_at(boxes_run, maps_run
 def test_a_stored_split_of_a_detector_is_kept_to(tmp_path, console):
     data = write_squares(tmp_path / "squares", 6, 0) / "train"
     run = make_run(tmp_path / "run", data, task="detect", min_size=32, val_fraction=0.34)
-    found, _ = find_examples(load_trained(run.path), 8, console)
+    found, _ = find_examples(load_model(run.path), 8, console)
     names = [f"{n}.png" for n in range(6)]
     expected = {names[i] for i in read_split(run.split_file, names)["val"]}
     assert {found.name(i) for i in range(len(found))} == expected
@@ -63,7 +63,7 @@ def test_no_more_of_a_detector_s_pictures_are_decoded_than_are_shown(boxes_run, 
     )
     for run in (boxes_run, split_run):
         decoded.clear()
-        found, _ = find_examples(load_trained(run.path), 2, console)
+        found, _ = find_examples(load_model(run.path), 2, console)
         assert len(decoded) == 2
         assert [thumbnail.size for thumbnail in found.thumbnails] == [
             for_the_browser(found.picture(i), 256).size for i in range(2)
@@ -72,7 +72,7 @@ def test_no_more_of_a_detector_s_pictures_are_decoded_than_are_shown(boxes_run, 
 
 def test_without_the_data_there_are_none_and_it_is_said(tmp_path, console):
     data = write_photos(tmp_path / "photos", 3)
-    trained = load_trained(make_run(tmp_path / "run", data, img_size=32, model="test_resnet").path)
+    trained = load_model(make_run(tmp_path / "run", data, img_size=32, model="test_resnet").path)
     found, _ = find_examples(trained, 8, console)
     shutil.rmtree(data)
     with pytest.raises(UserError, match="can't be read any more"):
@@ -90,15 +90,15 @@ def test_damaged_pictures_are_no_examples(tmp_path, console):
     run = make_run(tmp_path / "run", data, img_size=32, model="test_resnet")
     held_out = [line.partition(",")[0] for line in run.split_file.read_text().splitlines() if line.endswith("val")]
     (data / held_out[0]).write_text("no picture")
-    found, _ = find_examples(load_trained(run.path), 8, console)
+    found, _ = find_examples(load_model(run.path), 8, console)
     assert {found.name(i) for i in range(len(found))} == set(held_out[1:])
 
 
 def test_what_is_said_of_a_model(photos_run, boxes_run):
-    trained = load_trained(photos_run.path)
+    trained = load_model(photos_run.path)
     assert title(trained).endswith(" on photos")
     assert subtitle(trained) == "Classifier of 3 classes: blue, green, red."
-    assert subtitle(load_trained(boxes_run.path)) == "Detector of 2 classes: red, blue."
+    assert subtitle(load_model(boxes_run.path)) == "Detector of 2 classes: red, blue."
     photos_run.results_file.write_text('{"images": 3, "accuracy": 0.6667}')
     try:
         assert subtitle(trained).endswith("Accuracy: 66.7% on 3 held-out images.")

@@ -16,9 +16,10 @@ from transxnet.ablation.ablation_report import show, write_tables
 from transxnet.ablation.tables import Ablation, find_table, split_rows
 from transxnet.benchmark.bench import bench
 from transxnet.benchmark.bench_report import FILES
-from transxnet.models.create import create_model, with_options, without_tag
+from transxnet.models.create import create_model
+from transxnet.models.model_spec import parse_model_name, with_options
 from transxnet.runs.config import TrainConfig
-from transxnet.runs.load import load_trained
+from transxnet.runs.load import load_model
 from transxnet.runs.recipes import make_config
 from transxnet.runs.run_folder import Run, is_first_process
 from transxnet.runs.task_configs import ClassifyConfig, DetectConfig, SegmentConfig
@@ -180,7 +181,7 @@ def _try(name: str) -> None:
     """Raise UserError unless there is such a model with such options; nothing is computed."""
     try:
         with torch.device("meta"):
-            create_model(without_tag(name))
+            create_model(parse_model_name(name).untagged_name)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:  # each network has its own way
         raise UserError(f"{name} can't be made: {error}") from error
 
@@ -228,10 +229,10 @@ def _measure(folder: AblationFolder) -> None:
     variants = folder.ablation.variants
     run = next(folder.run(v, seed) for seed in folder.seeds for v in variants if folder.finished(v, seed))
     config = run.read_config()
-    names: list[str] = [without_tag(folder.model(variant)) for variant in variants]
+    names: list[str] = [parse_model_name(folder.model(variant)).untagged_name for variant in variants]
     settings: dict[str, Any] = {"features": True, "batch": 1}
     if isinstance(config, ClassifyConfig):
-        classes = len(load_trained(run.path).class_names)
+        classes = len(load_model(run.path).class_names)
         names = [with_options(name, f"num_classes={classes}") for name in names]
         settings = {"size": config.img_size}
     elif isinstance(config, DetectConfig):

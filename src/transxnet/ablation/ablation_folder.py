@@ -11,8 +11,8 @@ import yaml
 
 from transxnet.ablation.tables import Ablation, Variant
 from transxnet.benchmark.bench_report import FILES
-from transxnet.models.create import with_options
-from transxnet.runs.load import load_trained
+from transxnet.models.model_spec import with_options
+from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
 from transxnet.training.results import cost
 from transxnet.utils.errors import UserError
@@ -186,7 +186,7 @@ def read_result(folder: AblationFolder, failures: Mapping[str, str]) -> Ablation
             split |= run.split_file.is_file()
         if runs:
             first = next(iter(runs.values()))
-            trained = load_trained(first.path)
+            trained = load_model(first.path)
             parameters, multiply_adds, size = cost(first.read_config(), trained.model, len(trained.class_names))
             row = replace(row, parameters=parameters, multiply_adds=multiply_adds)
         if bench and not bench["models"][i]["error"]:

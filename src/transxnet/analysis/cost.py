@@ -7,17 +7,14 @@ from typing import Any
 
 import timm
 import torch
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from transxnet.models.create import (
-    check_name,
-    create_model_with,
-    one_sentence_of_sizes,
-    own_size,
-    split_tag,
-    without_tag,
-)
+from transxnet.models.create import check_name, create_model_with, default_img_size, wrong_size_as_user_error
+from transxnet.models.model_spec import ModelSpec
 from transxnet.utils.errors import check_at_least
 
 _LINEAR = ("convolution", "mm", "addmm", "linear", "_linear")
@@ -105,28 +102,46 @@ def info(model: str, img_size: int | None = None) -> ModelInfo:
     Raises:
         UserError: no such model, or a size that it does not take.
     """
-    check_name(model)
-    size = own_size(model) if img_size is None else img_size
+    spec = check_name(model)
+    size = default_img_size(spec) if img_size is None else img_size
     check_at_least(1, img_size=size)
-    with one_sentence_of_sizes(model, size, size, "--img_size"):
-        network, _ = create_model_with(model, {"img_size": size})
+    with wrong_size_as_user_error(model, size, size, "--img_size"):
+        network, _ = create_model_with(spec, {"img_size": size})
         cost = count(network, size, size)
     cfg: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
     return ModelInfo(
         name=model,
         img_size=size,
         cost=cost,
-        stages=_stages(model, size),
+        stages=_stages(spec, size),
         num_classes=network.num_classes,  # type: ignore[arg-type]
         crop_pct=cfg["crop_pct"],
         interpolation=cfg["interpolation"],
-        weights=timm.list_pretrained(f"{split_tag(model)[0]}.*"),
+        weights=timm.list_pretrained(f"{spec.architecture}.*"),
     )
 
 
-def _stages(model: str, size: int) -> list[StageInfo]:
+def show(facts: ModelInfo) -> Group:
+    """The facts for a terminal."""
+    size = f"{facts.img_size}x{facts.img_size}"
+    lines = {
+        "parameters": f"{facts.cost.parameters:,}",
+        f"multiply-adds at {size}": f"{facts.cost.multiply_adds / 1e9:.2f} G in convolutions and linear layers",
+        "": f"{facts.cost.attention_multiply_adds / 1e9:.2f} G more in attention products",
+        "classes": f"{facts.num_classes:,}",
+        "preprocessing": f"{facts.interpolation}, crop {facts.crop_pct:g}",
+        "published weights": ", ".join(facts.weights) or "none",
+    }
+    table = Table("stage", "channels", "reduction", f"output at {size}", box=None, pad_edge=False, padding=(0, 3, 0, 2))
+    for stage in facts.stages:
+        table.add_row(stage.name, str(stage.channels), str(stage.reduction), f"{stage.size[0]}x{stage.size[1]}")
+    title = Text(facts.name, style="bold")
+    return Group(title, *(f"  {name:<28}{value}" for name, value in lines.items()), *([table] if facts.stages else []))
+
+
+def _stages(spec: ModelSpec, size: int) -> list[StageInfo]:
     try:
-        network, _ = create_model_with(without_tag(model), {"img_size": size}, features_only=True)
+        network, _ = create_model_with(spec.untagged_name, {"img_size": size}, features_only=True)
     except (RuntimeError, AttributeError):  # how timm says that a network has no stages
         return []
     with torch.no_grad():

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transxnet.analysis.cost import Cost, count_operations
 from transxnet.heads import MaskRCNN, create_detector, create_segmenter
 from transxnet.heads.semantic_fpn import SIZE_DIVISOR
-from transxnet.models.create import one_sentence_of_sizes
+from transxnet.models.create import wrong_size_as_user_error
 from transxnet.utils.errors import UserError, check_one_of
 from transxnet.utils.image_size import parse_image_size
 
@@ -88,7 +88,7 @@ def dense_info(
     name = "semantic_fpn" if task == "segment" else head or "retinanet"
     padded = [-(-side // SIZE_DIVISOR) * SIZE_DIVISOR for side in (height, width)]
     network: Any
-    with one_sentence_of_sizes(model, height, width, "--size"), torch.device("meta"):
+    with wrong_size_as_user_error(model, height, width, "--size"), torch.device("meta"):
         if task == "segment":
             network = create_segmenter(model, classes)
         else:

@@ -15,7 +15,8 @@ from transxnet.analysis.result_files import check_output_folder
 from transxnet.data.loading.preprocessing import Transform
 from transxnet.data.reading.image_decoding import UnreadableImage, open_image
 from transxnet.data.reading.image_search import find_images
-from transxnet.runs.model_spec import find_subject
+from transxnet.models.model_spec import parse_model_spec
+from transxnet.runs.load import load_model
 from transxnet.utils.device import default_device
 from transxnet.utils.errors import UserError
 
@@ -53,14 +54,15 @@ def dynamics(
     paths = list(find_images([images] if isinstance(images, (str, Path)) else list(images)))
     if len(paths) < 2:
         raise UserError(f"what varies shows on two images or more, got {len(paths)}.")
-    subject = find_subject(model, file)
-    if subject.place:
-        raise UserError(f"all D-Mixers are looked at, so leave out the place {subject.place!r}.")
-    device, made = default_device(), subject.preprocessing
+    spec = parse_model_spec(model, file)
+    if spec.part:
+        raise UserError(f"all D-Mixers are looked at, so leave out the place {spec.part!r}.")
+    trained = load_model(spec, analysis=True)
+    device, made = default_device(), trained.backbone_preprocessing
     batch = torch.stack([_read(path, made.transform()) for path in paths]).to(device)
-    mixers = mixer_dynamics(subject.network.to(device), batch)
+    mixers = mixer_dynamics(trained.backbone.to(device), batch)
     shown = np.stack([denormalize(image, made.mean, made.std) for image in batch])
-    result = Dynamics(subject.label, subject.untrained, paths, shown, mixers)
+    result = Dynamics(trained.name, trained.untrained, paths, shown, mixers)
     console.print(table(result), highlight=False)
     if out is not None:
         for path in write(result, Path(out)):

@@ -16,8 +16,9 @@ from transxnet.analysis.result_files import check_output_folder
 from transxnet.data.datasets.unlabeled_dataset import UnlabeledDataset
 from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.data.reading.image_search import find_images
-from transxnet.models.create import one_sentence_of_sizes
-from transxnet.runs.model_spec import Subject, find_subject
+from transxnet.models.create import wrong_size_as_user_error
+from transxnet.models.model_spec import parse_model_spec
+from transxnet.runs.load import TrainedModel, load_model
 from transxnet.utils.device import default_device
 from transxnet.utils.errors import UserError, check_at_least
 from transxnet.utils.progress import progress_bar
@@ -68,19 +69,20 @@ def erf(
     if not names:
         raise UserError("name the models to compare, such as transxnet_t transxnet_t:idconv.")
     chosen = _evenly(data, images)
-    subjects = [find_subject(name, size=size) for name in names]
-    for subject in subjects:
-        find_part(subject.network, subject.place)  # before anything is computed
-    transforms = _preprocessings(subjects, size)
-    for subject, preprocessing in zip(subjects, transforms, strict=True):
+    specs = [parse_model_spec(name) for name in names]
+    loaded = [load_model(spec, analysis=True, size=size) for spec in specs]
+    for spec, trained in zip(specs, loaded, strict=True):
+        find_part(trained.backbone, spec.part)  # before anything is computed
+    transforms = _preprocessings(loaded, size)
+    for trained, preprocessing in zip(loaded, transforms, strict=True):
         side = preprocessing.img_size
-        with one_sentence_of_sizes(subject.label, side, side, "--size"), torch.no_grad():
-            subject.network(torch.zeros(1, 3, side, side))
+        with wrong_size_as_user_error(trained.name, side, side, "--size"), torch.no_grad():
+            trained.backbone(torch.zeros(1, 3, side, side))
     fields = []
-    with progress_bar(console, "averaging", len(subjects) * len(chosen)) as advance:
-        for number, (subject, preprocessing) in enumerate(zip(subjects, transforms, strict=True)):
+    with progress_bar(console, "averaging", len(loaded) * len(chosen)) as advance:
+        for number, (spec, trained, preprocessing) in enumerate(zip(specs, loaded, transforms, strict=True)):
             batches = _batches(chosen, preprocessing, batch_size)
-            fields.append(_average(subject, batches, advance, done=number * len(chosen)))
+            fields.append(_average(trained, spec.part, batches, advance, done=number * len(chosen)))
     console.print(table(fields), highlight=False)
     if out is not None:
         for path in write(fields, Path(out)):
@@ -88,22 +90,24 @@ def erf(
     return fields
 
 
-def _average(subject: Subject, batches: Iterator[Tensor], progress: Callable[[int], None], done: int) -> ReceptiveField:
+def _average(
+    trained: TrainedModel, part: str, batches: Iterator[Tensor], progress: Callable[[int], None], done: int
+) -> ReceptiveField:
     device = default_device()
-    network = subject.network.to(device)
+    network = trained.backbone.to(device)
     total: np.ndarray | None = None
     count = 0
     for batch in batches:
-        gradient = receptive_field(network, batch.to(device), subject.place).sum(axis=0)
+        gradient = receptive_field(network, batch.to(device), part).sum(axis=0)
         total = gradient if total is None else total + gradient
         count += len(batch)
         progress(done + count)
     network.cpu()
     if total is None or not np.isfinite(total).all() or not total.any():
         why = "no image could be read" if total is None else "its gradient is zero or not finite"
-        raise UserError(f"{subject.label} has no receptive field here: {why}.")
-    part = find_part(subject.network, subject.place).title
-    return ReceptiveField(subject.label, part, subject.untrained, total / total.sum(), count)
+        raise UserError(f"{trained.name} has no receptive field here: {why}.")
+    title = find_part(network, part).title
+    return ReceptiveField(trained.name, title, trained.untrained, total / total.sum(), count)
 
 
 def _batches(paths: Sequence[str], preprocessing: Preprocessing, batch_size: int) -> Iterator[Tensor]:
@@ -130,9 +134,9 @@ def _evenly(data: str | Path | Sequence[str | Path], count: int) -> list[str]:
     return [found[i * len(found) // count] for i in range(count)]
 
 
-def _preprocessings(subjects: Sequence[Subject], size: int | None) -> list[Preprocessing]:
+def _preprocessings(loaded: Sequence[TrainedModel], size: int | None) -> list[Preprocessing]:
     """How each network's images are made, all in one size."""
-    own = [subject.preprocessing for subject in subjects]
+    own = [trained.backbone_preprocessing for trained in loaded]
     if size is None and len(sizes := {p.img_size for p in own}) > 1:
         raise UserError(
             f"the models are for images of {' and '.join(map(str, sorted(sizes)))} pixels, and fields are compared at "

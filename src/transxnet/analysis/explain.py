@@ -12,7 +12,8 @@ from transxnet.analysis.network_parts import find_part
 from transxnet.analysis.result_files import check_output_folder, write_figure, write_table
 from transxnet.data.reading.image_decoding import UnreadableImage, open_image
 from transxnet.data.reading.image_search import find_images
-from transxnet.runs.model_spec import find_subject
+from transxnet.models.model_spec import parse_model_spec
+from transxnet.runs.load import load_model
 from transxnet.utils.errors import UserError
 from transxnet.utils.progress import progress_bar
 
@@ -61,14 +62,15 @@ def explain(
     paths = list(find_images([images] if isinstance(images, (str, Path)) else list(images)))
     if not paths:
         raise UserError("no image found. Accepted: image files, folders and globs.")
-    subject = find_subject(model, file)
-    chosen = None if class_name is None else find_class(subject.trained, class_name)
-    parts = {subject.place: find_part(subject.network, subject.place)} if subject.place else None
+    spec = parse_model_spec(model, file)
+    trained = load_model(spec, analysis=True)
+    chosen = None if class_name is None else find_class(trained, class_name)
+    parts = {spec.part: find_part(trained.backbone, spec.part)} if spec.part else None
     explanations, rows = [], []
     with progress_bar(console, "explaining", len(paths)) as advance:
         for number, path in enumerate(paths, 1):
             try:
-                found = explain_image(subject.trained, open_image(path), chosen, parts, path)
+                found = explain_image(trained, open_image(path), chosen, parts, path)
             except (UnreadableImage, NothingToExplain) as error:
                 rows.append((path, "", "", "", str(error)))
             else:
@@ -77,7 +79,7 @@ def explain(
                 rows.append((path, found.class_name, f"{found.score:.6f}", name, ""))
                 if folder is not None:
                     folder.mkdir(parents=True, exist_ok=True)
-                    write_figure(draw(found, subject.label, subject.untrained), folder / name)
+                    write_figure(draw(found, trained.name, trained.untrained), folder / name)
             advance(number)
     if not explanations:
         raise UserError(f"none of the {len(paths)} images could be explained; the last: {rows[-1][-1]}")

@@ -16,7 +16,6 @@ from transxnet.analysis.network_parts import NetworkPart, find_part, named_parts
 from transxnet.data.formats.class_alignment import in_words
 from transxnet.metrics.detection import Found
 from transxnet.runs.load import TrainedModel
-from transxnet.runs.model_spec import backbone
 from transxnet.utils.device import default_device, prepare_for_inference
 from transxnet.utils.errors import UserError, nearest
 
@@ -119,7 +118,7 @@ def explain_image(
         NothingToExplain: a detector finds no such object, or no pixel is of the class.
     """
     try:
-        network = backbone(trained)
+        network = trained.backbone
         parts = parts or named_parts(network) or {"": find_part(network)}
         device = default_device()
         prepare_for_inference(trained.model, device)

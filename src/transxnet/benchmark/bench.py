@@ -14,7 +14,7 @@ from transxnet.analysis.result_files import check_output_folder
 from transxnet.benchmark import bench_report
 from transxnet.benchmark.benchmark_result import Benchmark, BenchmarkRow
 from transxnet.benchmark.interleaving import measure_interleaved
-from transxnet.benchmark.settings import Dtype, Mode, Settings, check_compile_mode, find_preset, parse_subject
+from transxnet.benchmark.settings import Dtype, Mode, Settings, check_compile_mode, find_preset, parse_benchmark_model
 from transxnet.utils.device import resolve_device
 from transxnet.utils.environment import collect_environment
 from transxnet.utils.errors import UserError, check_at_least, check_one_of
@@ -116,7 +116,7 @@ def bench(
         features=features,
         device=where,
     )
-    rows = [BenchmarkRow(parse_subject(name, settings)) for name in names]
+    rows = [BenchmarkRow(parse_benchmark_model(name, settings)) for name in names]
     if autocast and not any(row.subject.settings.under_autocast for row in rows):
         raise UserError("autocast changes nothing in float32. Give --dtype bfloat16 or float16 too, or leave it out.")
     if output is not None:

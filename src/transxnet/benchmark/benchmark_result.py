@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from transxnet.benchmark.operator_profile import Operator
-from transxnet.benchmark.settings import Settings, Subject
+from transxnet.benchmark.settings import BenchmarkModel, Settings
 from transxnet.benchmark.worker import Facts, Failure
 
 
@@ -21,7 +21,7 @@ class BenchmarkRow:
         failure: what went wrong, or None.
     """
 
-    subject: Subject
+    subject: BenchmarkModel
     facts: Facts | None = None
     iterations: int = 0
     milliseconds: list[float] = field(default_factory=list)

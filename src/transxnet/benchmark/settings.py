@@ -4,13 +4,14 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import timm
 from torch import nn
 
-from transxnet.models.create import check_name, create_model_with, split_suffix
+from transxnet.models.create import check_name, create_model_with
+from transxnet.models.model_spec import ModelSpec, parse_model_name
 from transxnet.utils.errors import UserError, nearest
 
 Mode = Literal["infer", "train"]
@@ -60,20 +61,31 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Subject:
+class BenchmarkModel:
     """One model of a benchmark.
 
     Attributes:
-        label: the name as it is shown: without the settings, with the arguments.
-        name: of one of our models or timm's, or ``module:factory``.
+        spec: one of our models or timm's, or ``module:factory``, with keyword arguments of the model.
         settings: how it is run.
-        arguments: further keyword arguments of the model.
     """
 
-    label: str
-    name: str
+    spec: ModelSpec
     settings: Settings
-    arguments: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Of the model or factory, without arguments."""
+        return f"{self.spec.name}:{self.spec.part}" if self.spec.part else self.spec.name
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Further keyword arguments of the model."""
+        return self.spec.options
+
+    @property
+    def label(self) -> str:
+        """The name as it is shown: without the settings, with the arguments."""
+        return self.name + self.spec.label.removeprefix(self.spec.name)
 
     def create(self) -> nn.Module:
         """The model with random weights.
@@ -82,14 +94,14 @@ class Subject:
         dense-prediction form is made for it only where it takes no other, since detectors see images of many sizes.
         """
         form = {"features_only": True} if self.settings.features else {}
-        if ":" in self.name:
+        if self.spec.part:
             return find_factory(self.name)(**form, **self.arguments)
         height, width = self.settings.size
         wishes: dict[str, Any] = {"img_size": height if height == width else (height, width)}
         config = timm.get_pretrained_cfg(self.name)
-        if "img_size" in self.arguments or (form and not (config and config.fixed_input_size)):
+        if form and not (config and config.fixed_input_size):
             wishes = {}
-        model, _ = create_model_with(self.name, wishes, **form, **self.arguments)
+        model, _ = create_model_with(self.spec, wishes, **form)
         return model
 
 
@@ -130,7 +142,7 @@ WORDS: dict[str, dict[str, Any]] = {
 }
 
 
-def parse_subject(text: str, settings: Settings) -> Subject:
+def parse_benchmark_model(text: str, settings: Settings) -> BenchmarkModel:
     """Read ``NAME`` or ``NAME@WORD,WORD,argument=value``.
 
     Args:
@@ -141,31 +153,21 @@ def parse_subject(text: str, settings: Settings) -> Subject:
     Raises:
         UserError: no such model, no such word, or settings that do not go together.
     """
-    name = text.partition("@")[0]
-    arguments, words = split_suffix(text)
+    spec = parse_model_name(text)
+    spec.check_settings(WORDS, part=True)
     changes: dict[str, Any] = {}
-    if "compile" in arguments:
-        changes["compile"] = check_compile_mode(str(arguments.pop("compile")))
-    for word in words:
-        if (known := word.replace("-", "_")) in WORDS:
-            changes |= WORDS[known]
-        else:
-            raise UserError(
-                f"{text!r}: {word!r} is no setting.{nearest(word, WORDS)} After @ come, separated by commas, "
-                f"{', '.join(WORDS)}, compile=MODE and the model's own arguments as name=value."
-            )
-    if ":" in name:
-        find_factory(name)
+    for word, value in spec.settings.items():
+        changes |= WORDS[word] if value is None else {"compile": check_compile_mode(value)}
+    model = BenchmarkModel(spec, replace(settings, **changes))
+    if spec.part:
+        find_factory(model.name)
     else:
-        check_name(name)
-    shown = ", ".join(f"{key}={value}" for key, value in arguments.items())
-    label = f"{name} ({shown})" if shown else name
-    subject = Subject(label, name, replace(settings, **changes), arguments)
-    if subject.settings.mode == "train" and subject.settings.reparameterize:
+        check_name(spec)
+    if model.settings.mode == "train" and model.settings.reparameterize:
         raise UserError(
-            f"{name}: the inference form can't be trained. Leave out --reparameterize, or measure --mode infer."
+            f"{model.name}: the inference form can't be trained. Leave out --reparameterize, or measure --mode infer."
         )
-    return subject
+    return model
 
 
 def check_compile_mode(mode: str) -> str:

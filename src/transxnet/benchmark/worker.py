@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transxnet.analysis.cost import Cost, count
 from transxnet.benchmark.memory import peak_memory, reset_peak, resident_memory
 from transxnet.benchmark.operator_profile import Operator, longest_operators
-from transxnet.benchmark.settings import Settings, Subject
+from transxnet.benchmark.settings import BenchmarkModel, Settings
 from transxnet.deploy.reparameterize import reparameterize
 from transxnet.utils.errors import UserError
 
@@ -62,7 +62,7 @@ class Facts:
     cudnn_tf32: bool
 
 
-def serve(connection: Connection, subject: Subject) -> None:
+def serve(connection: Connection, subject: BenchmarkModel) -> None:
     """Carry out the commands that come, until the connection closes or something goes wrong.
 
     A command is the name of one of :class:`Measurement`'s methods with its arguments; the answer is what the method
@@ -105,7 +105,7 @@ class Measurement:
         subject: the model and how it is run.
     """
 
-    def __init__(self, subject: Subject):
+    def __init__(self, subject: BenchmarkModel):
         self.subject, self.settings = subject, subject.settings
         self.iterations = 0
         self.step: Callable[[], None]

@@ -4,45 +4,22 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 
-from transxnet.cli import analyses, deploying, measuring, training, using
+from transxnet.cli.command_table import COMMANDS
 from transxnet.utils.errors import Interrupted, UserError, nearest
 from transxnet.version import __version__
 
-DESCRIPTION = """TransXNet: train, evaluate and use a vision backbone with a dual dynamic token mixer.
+_LIST = "\n".join(
+    f"  transxnet {f'{command.name} {command.synopsis}':<20} {command.summary}" for command in COMMANDS.values()
+)
+DESCRIPTION = f"""TransXNet: train, evaluate and use a vision backbone with a dual dynamic token mixer.
 
-  transxnet train DATA           learn to classify images, to find objects in them, or to label their pixels
-  transxnet eval RUN [DATA]      how good is it, on held-out or other images whose truth is known
-  transxnet predict RUN IMAGE... what does it say about these images
-  transxnet app RUN              a page in the browser to try it on any picture
-  transxnet export RUN           a file that runs without this package: ONNX, OpenVINO, AOTInductor
-  transxnet info MODEL           parameters, multiply-adds, stages
-  transxnet bench MODEL...       speed and memory, measured in turns
-  transxnet erf MODEL...         effective receptive fields, side by side
-  transxnet explain RUN IMAGE... which parts of an image speak for a class, by Grad-CAM
-  transxnet dynamics RUN IMAGE... how far kernels and attention go by the input
-  transxnet ablate TABLE         variants of a model, trained alike and put into one table
-  transxnet doctor               this machine, and how fast operators are chosen on it
+{_LIST}
 
 Each has --help. Try: transxnet train elpv --recipe demo"""
-
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
-    "train": training.run_train,
-    "eval": using.run_eval,
-    "predict": using.run_predict,
-    "app": using.run_app,
-    "export": deploying.run_export,
-    "info": measuring.run_info,
-    "bench": measuring.run_bench,
-    "erf": analyses.run_erf,
-    "explain": analyses.run_explain,
-    "dynamics": analyses.run_dynamics,
-    "ablate": training.run_ablate,
-    "doctor": measuring.run_doctor,
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,7 +50,7 @@ def _run(words: Sequence[str]) -> None:
     elif words[0] == "--version":
         print(f"transxnet {__version__}")
     elif words[0] in COMMANDS:
-        COMMANDS[words[0]](words[1:])
+        COMMANDS[words[0]].run(words[1:])
     else:
         raise UserError(
             f"there is no command {words[0]!r}.{nearest(words[0], COMMANDS)} Accepted: {', '.join(COMMANDS)}."

@@ -102,10 +102,13 @@ class Parser(ArgumentParser):
 
 
 def value_of(option: str, words: Sequence[str]) -> str | None:
-    """The value given to an option, before the words are parsed."""
+    """The value given last to an option, before the words are parsed."""
+    value = None
     for i, word in enumerate(words):
+        if word == "--":
+            break
         if word == option and i + 1 < len(words):
-            return words[i + 1]
-        if word.startswith(option + "="):
-            return word.partition("=")[2]
-    return None
+            value = words[i + 1]
+        elif word.startswith(option + "="):
+            value = word.partition("=")[2]
+    return value

@@ -18,8 +18,8 @@ from transxnet.deploy.metadata import Metadata
 from transxnet.deploy.quantize import quantize
 from transxnet.deploy.trace import AXES, example_images, trace
 from transxnet.deploy.verify import BATCHES, check_cases, check_tolerance, compare
-from transxnet.runs.load import TrainedClassifier, TrainedDetector
-from transxnet.runs.model_spec import Subject, find_subject
+from transxnet.models.model_spec import parse_model_spec
+from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, load_model
 from transxnet.utils.errors import UserError, check_at_least, check_one_of, nearest
 from transxnet.utils.files import WriteError, describe_write_error, safe_file_name
 from transxnet.utils.image_size import parse_image_size
@@ -90,34 +90,33 @@ def export(
     if not 0 <= allow_accuracy_drop <= 100:
         raise UserError(f"allow_accuracy_drop must be points of accuracy, from 0 to 100, got {allow_accuracy_drop:g}.")
     sides = None if size is None else parse_image_size(size, 32)
-    subject = find_subject(model, file, None if sides is None else max(sides))
-    if subject.place:
+    spec = parse_model_spec(model, file)
+    if spec.part:
         raise UserError(f"{model} names a place in the network; an export is of the whole. Leave out the colon.")
-    if int8 and not isinstance(subject.trained, TrainedClassifier):
-        raise UserError(f"--int8 is for classifiers, whose accuracy can be held; {subject.label} is none.")
-    if int8 and subject.trained.run is None and data is None:
+    trained = load_model(spec, analysis=True, size=None if sides is None else max(sides))
+    if int8 and not isinstance(trained, TrainedClassifier):
+        raise UserError(f"--int8 is for classifiers, whose accuracy can be held; {trained.name} is none.")
+    if int8 and trained.run is None and data is None:
         raise UserError("--int8 needs labeled images to calibrate on and to measure the accuracy on: give --data.")
     if int8 and sides is not None and sides[0] != sides[1]:
         raise UserError(f"--int8 is measured on square images, as training is, got --size {size}.")
-    path = _target(out, subject, kind, features, int8, overwrite)
+    path = _target(out, trained, kind, features, int8, overwrite)
     with _scratch(path) as scratch:
-        labeled = labeled_images(subject.trained, data) if int8 else None
-        axes = _axes(dynamic, subject, features)
-        sides = sides or _own_size(subject, features)
+        labeled = labeled_images(trained, data) if int8 else None
+        axes = _axes(dynamic, trained, features)
+        sides = sides or _own_size(trained, features)
         fixed = None if {"height", "width"} & set(axes) else sides
         computed = torch.float32 if kind == "openvino" else getattr(torch, dtype)
         exportable = prepare_export(
-            subject, features=features, static_size=fixed, uint8=with_preprocessing, dtype=computed
+            trained, features=features, static_size=fixed, uint8=with_preprocessing, dtype=computed
         )
         _check_sides(sides, axes, exportable)
         if exportable.task == "detect" and batch != 1:
             raise UserError(f"an exported detector takes one image at a time: leave out --batch {batch}.")
-        metadata = _metadata(subject, exportable, kind, axes, sides, batch, dtype, with_preprocessing, file)
-        console.print(f"{subject.label}: {_words(metadata)}", **PLAIN)
+        metadata = _metadata(trained, exportable, kind, axes, sides, batch, dtype, with_preprocessing, spec.file)
+        console.print(f"{trained.name}: {_words(metadata)}", **PLAIN)
         count = metadata.batch or BATCHES[-1]
-        pil_images, where = (
-            real_images(subject.trained, data, count) if labeled is None else labeled.validation_images(count)
-        )
+        pil_images, where = real_images(trained, data, count) if labeled is None else labeled.validation_images(count)
         traced = trace(exportable.graph, example_images(sides, batch, with_preprocessing, axes), axes)
         try:
             file_format.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)
@@ -155,9 +154,11 @@ def check_file(
     check_tolerance(comparisons, metadata.dtype)
 
 
-def _target(out: str | Path | None, subject: Subject, kind: str, features: bool, int8: bool, overwrite: bool) -> Path:
+def _target(
+    out: str | Path | None, trained: TrainedModel, kind: str, features: bool, int8: bool, overwrite: bool
+) -> Path:
     suffix = FORMATS[kind].suffix
-    name = safe_file_name(Path(subject.label).name) + ("-features" if features else "") + ("-int8" if int8 else "")
+    name = safe_file_name(Path(trained.name).name) + ("-features" if features else "") + ("-int8" if int8 else "")
     path = Path(out) if out is not None else Path(name + suffix)
     if path.suffix != suffix:
         raise UserError(f"a file of the format {kind} ends in {suffix}, got {path}.")
@@ -180,11 +181,11 @@ def _scratch(path: Path) -> Iterator[Path]:
         yield Path(folder.name) / path.name
 
 
-def _axes(dynamic: str | None, subject: Subject, features: bool) -> tuple[str, ...]:
+def _axes(dynamic: str | None, trained: TrainedModel, features: bool) -> tuple[str, ...]:
     """Which axes stay open, in their order."""
-    detector = isinstance(subject.trained, TrainedDetector) and not features
+    detector = isinstance(trained, TrainedDetector) and not features
     if dynamic is None:
-        return ("batch",) if features or isinstance(subject.trained, TrainedClassifier) else ("height", "width")
+        return ("batch",) if features or isinstance(trained, TrainedClassifier) else ("height", "width")
     words = [] if dynamic in ("none", "") else dynamic.split(",")
     for word in words:
         if word not in AXES:
@@ -194,11 +195,10 @@ def _axes(dynamic: str | None, subject: Subject, features: bool) -> tuple[str, .
     return tuple(axis for axis in AXES if axis in words)
 
 
-def _own_size(subject: Subject, features: bool) -> tuple[int, int]:
+def _own_size(trained: TrainedModel, features: bool) -> tuple[int, int]:
     """What a model's images have by default; of dense models about a photograph of 4 x 3 at their scale."""
-    trained = subject.trained
     if features or isinstance(trained, TrainedClassifier):
-        side = subject.preprocessing.img_size
+        side = trained.backbone_preprocessing.img_size
         return side, side
     if isinstance(trained, TrainedDetector):
         short, limit = trained.model.transform.min_size[-1], trained.model.transform.max_size
@@ -215,7 +215,7 @@ def _check_sides(sides: tuple[int, int], axes: Sequence[str], exportable: Export
 
 
 def _metadata(
-    subject: Subject,
+    trained: TrainedModel,
     exportable: ExportableModel,
     kind: str,
     axes: tuple[str, ...],
@@ -223,20 +223,19 @@ def _metadata(
     batch: int,
     dtype: str,
     uint8: bool,
-    file: str | Path | None,
+    file: str | None,
 ) -> Metadata:
-    trained = subject.trained
     if trained.run is not None:
         source = str(trained.run.path)
     else:
-        source = "untrained" if subject.untrained else "published" if file is None else str(file)
+        source = "untrained" if trained.untrained else "published" if file is None else file
     resize = dict(exportable.resize)
     if "img_size" in resize and sides[0] == sides[1]:
         resize["img_size"] = sides[0]
     config = getattr(trained.run, "read_config", lambda: None)()
     return Metadata(
         task=exportable.task,
-        model=subject.label if config is None else config.model,
+        model=trained.name if config is None else config.model,
         source=source,
         class_names=[] if exportable.task == "features" else trained.class_names,
         input="uint8" if uint8 else "float32",

@@ -19,7 +19,6 @@ from transxnet.deploy.metadata import ExportTask
 from transxnet.deploy.reparameterize import reparameterize
 from transxnet.heads import RetinaNet
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
-from transxnet.runs.model_spec import Subject, backbone
 from transxnet.utils.errors import UserError
 
 MULTIPLE = 32
@@ -58,18 +57,18 @@ class ExportableModel:
         if self.task == "detect":
             return _found(self.trained.model, images)  # type: ignore[arg-type]
         if self.task == "features":
-            network = backbone(self.trained)
+            network = self.trained.backbone
             return FeaturesGraph(InputNormalization(self.mean, self.std, False, torch.float32), network)(images)
         return (self.trained.model(images),)
 
 
 def prepare_export(
-    subject: Subject, *, features: bool, static_size: tuple[int, int] | None, uint8: bool, dtype: torch.dtype
+    trained: TrainedModel, *, features: bool, static_size: tuple[int, int] | None, uint8: bool, dtype: torch.dtype
 ) -> ExportableModel:
     """Prepare a model for export.
 
     Args:
-        subject: the model.
+        trained: the model.
         features: its backbone's feature maps in the place of its answers.
         static_size: height and width that the file will take, or None for any.
         uint8: whether the file will take bytes.
@@ -78,14 +77,13 @@ def prepare_export(
     Raises:
         UserError: a model that has no form for export.
     """
-    trained = subject.trained
     if features or isinstance(trained, TrainedClassifier):
-        prepared = subject.preprocessing
-        network = _inference_copy(backbone(trained), static_size).to(dtype)
+        prepared = trained.backbone_preprocessing
+        network = _inference_copy(trained.backbone, static_size).to(dtype)
         normalize = InputNormalization(prepared.mean, prepared.std, uint8, dtype)
         resize = dict(img_size=prepared.img_size, crop_pct=prepared.crop_pct, interpolation=prepared.interpolation)
         if features:
-            names = tuple(f"stride{stride}" for stride in _strides(network, subject.label))
+            names = tuple(f"stride{stride}" for stride in _strides(network, trained.name))
             graph: nn.Module = FeaturesGraph(normalize, network)
             return ExportableModel(graph.eval(), trained, "features", names, prepared.mean, prepared.std, resize)
         graph = ClassifierGraph(normalize, network)
@@ -100,7 +98,7 @@ def prepare_export(
     assert isinstance(trained, TrainedDetector)
     if not isinstance(trained.model, RetinaNet):
         raise UserError(
-            f"{subject.label} is a Mask R-CNN, which can't be exported: its second stage cuts out as many regions as "
+            f"{trained.name} is a Mask R-CNN, which can't be exported: its second stage cuts out as many regions as "
             "its first proposes, from levels that go by their sizes, and then makes a mask for each. Accepted: "
             "RetinaNet; or --features for the feature maps below either."
         )

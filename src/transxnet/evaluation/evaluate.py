@@ -15,7 +15,7 @@ from transxnet.data.open_data import open_evaluation_data
 from transxnet.evaluation.inference import AnyEvaluation, judge
 from transxnet.metrics.display import show_figures
 from transxnet.runs.config import TrainConfig
-from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter, load_trained
+from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter, load_model
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.runs.training_data import check_progress, open_run_data, trained_on
 from transxnet.utils.errors import UserError, check_at_least
@@ -62,7 +62,7 @@ def evaluate(
     check_at_least(0, workers=workers)
     if out is not None:
         _check_out(Path(out), overwrite)
-    trained = load_trained(model, file)
+    trained = load_model(model, file)
     images: Any
     text = None if data is None else str(data)
     if isinstance(trained, TrainedClassifier):

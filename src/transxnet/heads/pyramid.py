@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, FeaturePyramidNetwork
 
-from transxnet.models.create import check_name, create_model_with, without_tag
+from transxnet.models.create import check_name, create_model_with
 from transxnet.utils.errors import UserError
 
 PYRAMID_CHANNELS = 256
@@ -143,10 +143,10 @@ def create_body(
         UserError: no such model, weights that can't be had, a model without one of the strides, or a drop_path_rate
             for one without stochastic depth.
     """
-    check_name(name)
+    spec = check_name(name)
     try:
         with torch.device("meta"):
-            facts: Any = create_model_with(without_tag(name), {}, features_only=True)[0].feature_info
+            facts: Any = create_model_with(spec.untagged_name, {}, features_only=True)[0].feature_info
     except (RuntimeError, AttributeError) as error:  # how timm says that a network has no stages
         raise UserError(f"{name} does not give feature maps, so no head can be built on it: {error}") from error
     options: dict = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
@@ -156,7 +156,7 @@ def create_body(
         options["pretrained_cfg_overlay"] = dict(file=str(weights))
     try:
         return create_model_with(
-            name,
+            spec,
             {"strict_img_size": False},  # where windows are cut from the image, of whatever size it is
             features_only=True,
             out_indices=_positions(name, facts.reduction(), strides),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.deploy.exported_model import ExportedModel, load_exported
 from transxnet.deploy.format_registry import find_format, is_exported
-from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedSegmenter, load_trained
+from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedSegmenter, load_model
 from transxnet.utils.device import default_device, prepare_for_inference
 from transxnet.utils.errors import UserError
 
@@ -102,7 +102,7 @@ def exported_predictor(exported: ExportedModel, path: str | Path) -> Predictor:
 
 
 def load_any(model: str | Path, file: str | Path | None = None) -> Predictor | TrainedDetector | TrainedSegmenter:
-    """What :func:`load_trained` gives, a classifier ready to be asked; and an exported classifier too.
+    """What :func:`load_model` gives, a classifier ready to be asked; and an exported classifier too.
 
     Raises:
         UserError: it cannot be loaded.
@@ -111,7 +111,7 @@ def load_any(model: str | Path, file: str | Path | None = None) -> Predictor | T
         if file is not None:
             raise UserError(f"{model} is an exported file with weights of its own: --file is for a model by name.")
         return exported_predictor(load_exported(model), model)
-    trained = load_trained(model, file)
+    trained = load_model(model, file)
     if isinstance(trained, TrainedClassifier):
         return classifier_predictor(trained)
     assert isinstance(trained, TrainedDetector | TrainedSegmenter)

@@ -1,13 +1,13 @@
 """Trained models: stored in a run folder, and built again from it or from published weights."""
 
 import json
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -18,7 +18,8 @@ from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN, create_detector, c
 from transxnet.heads.create_heads import DETECTORS
 from transxnet.heads.dense_checkpoints import dense_tensors, load_checkpoint
 from transxnet.models.checkpoints import convert_official_state_dict, read_checkpoint
-from transxnet.models.create import check_name, check_options, create_model, is_ours, split_tag
+from transxnet.models.create import check_name, create_model, create_model_with
+from transxnet.models.model_spec import ModelSpec, check_options, parse_model_spec, with_options
 from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import CONFIGS
 from transxnet.utils.errors import UserError
@@ -42,12 +43,24 @@ class TrainedModel:
         name: for the user.
         class_names: K names by class index; of detectors label 1 is the first.
         run: the run it came from, or None.
+        untrained: whether its weights are random, which every result must show.
     """
 
     model: nn.Module
     name: str
     class_names: list[str]
     run: Run | None
+    untrained: bool = field(default=False, kw_only=True)
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The body below the pyramid of a detector or segmenter; a classifier itself."""
+        return self.model
+
+    @property
+    def backbone_preprocessing(self) -> Preprocessing:
+        """From a picture to the backbone's input; of a detector or segmenter, as its backbone was pretrained."""
+        return Preprocessing.of_model(self.backbone)
 
 
 @dataclass(frozen=True)
@@ -60,12 +73,22 @@ class TrainedClassifier(TrainedModel):
 
     preprocessing: Preprocessing
 
+    @property
+    def backbone_preprocessing(self) -> Preprocessing:
+        """The classifier's own."""
+        return self.preprocessing
+
 
 @dataclass(frozen=True)
 class TrainedDetector(TrainedModel):
     """A detector, which resizes and normalises what it is given."""
 
     model: RetinaNet | MaskRCNN
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The body below the pyramid."""
+        return self.model.backbone.body
 
     @property
     def masks(self) -> bool:
@@ -84,6 +107,11 @@ class TrainedSegmenter(TrainedModel):
     model: SemanticFPN
     scale: tuple[int, int]
 
+    @property
+    def backbone(self) -> nn.Module:
+        """The body below the pyramid."""
+        return self.model.backbone.body
+
 
 def save_model(run: Run, state_dict: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
     """Write the weights, and what is needed to build the network around them (a plan's description)."""
@@ -93,71 +121,115 @@ def save_model(run: Run, state_dict: Mapping[str, Tensor], description: Mapping[
     write_atomic(run.model_file, json.dumps(content, indent=2))
 
 
-def load_trained(target: str | Path, file: str | Path | None = None) -> TrainedModel:
-    """Load the model of a run folder, or one with published weights by its name.
+def load_model(
+    model: str | Path | ModelSpec,
+    file: str | Path | None = None,
+    *,
+    analysis: bool = False,
+    size: int | None = None,
+) -> TrainedModel:
+    """Load the model of a run folder, or one by its name.
 
     Args:
-        target: the folder, or the name of a backbone.
-        file: published weights on disk, for a model by name: a classifier's (ImageNet), or a whole detector's (COCO)
-            or segmenter's (ADE20K).
+        model: the folder, or a name; by default with its published weights.
+        file: weights on disk, for a model by name: a classifier's (ImageNet), or a whole detector's (COCO) or
+            segmenter's (ADE20K).
+        analysis: accept the setting ``untrained``, a part, and classifiers of any number of classes.
+        size: side of the images in pixels, for models by name that take a single size; by default their own.
 
     Raises:
-        UserError: neither, or the run holds no finished model, or its files are damaged.
+        UserError: no such folder, model or setting, weights that can't be had, or a run without a finished model or
+            with damaged files.
     """
-    if os.path.isdir(target):
-        if file is not None:
-            raise UserError(f"{target} is a run folder with weights of its own: --file is for a model by name.")
-        return _load_run(Run.open(target))
-    if os.path.exists(target):
-        raise UserError(f"{target} is a file. Accepted: a run folder, or a model's name with --file {target}.")
-    name = str(target)
-    if "/" in name or not timm.is_model(split_tag(name)[0]):
-        try:
-            check_name(name)
-        except UserError as error:
-            raise UserError(f"there is no run folder {name}, and {error}") from error
-    overlay: dict[str, Any] | None = None if file is None else {"file": str(file)}
-    if file is not None and is_ours(name):
-        content = read_checkpoint(Path(file))
-        tensors = dense_tensors(content)
-        if tensors is not None:
-            return _published_dense(name, file, tensors)
-        overlay = {"state_dict": _imagenet_weights(Path(file), content)}
-    model = create_model(name, pretrained=True, pretrained_cfg_overlay=overlay).eval()
-    if model.num_classes != 1000:
+    spec = model if isinstance(model, ModelSpec) else parse_model_spec(model, file)
+    spec.check_settings(("file", "untrained") if analysis else ("file",), part=analysis)
+    if spec.path is None:
+        return _load_by_name(spec, analysis, size)
+    if not spec.path.is_dir():
+        raise UserError(f"{spec.path} is a file. Accepted: a run folder, or a model's name with --file {spec.path}.")
+    return _load_run(Run.open(spec.path))
+
+
+def _load_by_name(spec: ModelSpec, analysis: bool, size: int | None) -> TrainedModel:
+    try:
+        check_name(spec)
+    except UserError as error:
+        if timm.is_model(spec.architecture):
+            raise
+        raise UserError(f"there is no run folder {spec.name}, and {error}") from error
+    overlay: dict[str, Any] | None = None
+    if spec.file is not None:
+        if spec.untrained:
+            raise UserError(f"{spec.text!r}: random weights or those of {spec.file}? Leave out untrained, or the file.")
+        overlay = {"file": spec.file}
+        if spec.is_transxnet:
+            content = read_checkpoint(Path(spec.file))
+            tensors = dense_tensors(content)
+            if tensors is not None:
+                return _published_dense(spec, tensors)
+            overlay = {"state_dict": _classifier_weights(spec, content)}
+    model = _create(spec, analysis, size, overlay).eval()
+    count: Any = model.num_classes
+    if count != 1000 and not analysis:
         raise UserError(
-            f"{target} has {model.num_classes} classes and no names for them. Accepted: a run folder, or a "
-            "model of ImageNet's 1,000 classes."
+            f"{spec.name} has {count} classes and no names for them. Accepted: a run folder, or a model of ImageNet's "
+            "1,000 classes."
         )
-    return TrainedClassifier(model, name, list(imagenet_synsets()), None, Preprocessing.of_model(model))
+    names = list(imagenet_synsets()) if count == 1000 else [str(i) for i in range(count)]
+    preprocessing = Preprocessing.of_model(model, size)
+    return TrainedClassifier(model, spec.label, names, None, preprocessing, untrained=spec.untrained)
 
 
-def _imagenet_weights(file: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
+def _create(spec: ModelSpec, analysis: bool, size: int | None, overlay: dict[str, Any] | None) -> nn.Module:
+    """A classifier by name, for images of the size if it takes a single one."""
+    config = timm.get_pretrained_cfg(spec.name)
+    wishes = {"img_size": size} if size is not None and config and config.fixed_input_size else {}
+    weights: dict[str, Any] = {"pretrained": not spec.untrained, "pretrained_cfg_overlay": overlay}
+    try:
+        return create_model_with(spec, wishes, **weights)[0]
+    except TypeError as error:
+        raise UserError(f"{spec.label} can't be made: {error}") from error
+    except UserError as error:
+        if spec.untrained or not analysis:
+            raise
+        with torch.device("meta"):
+            create_model_with(spec, wishes)  # raises its own error for a wrong option
+        raise UserError(
+            f"{error} Here: {spec.name}@file=PATH, the folder of a run that trained it, or {spec.name}@untrained for "
+            "random weights."
+        ) from error
+
+
+def _classifier_weights(spec: ModelSpec, content: Mapping[str, Any]) -> dict[str, Tensor]:
     tensors = convert_official_state_dict(content)
-    head = tensors.get("head.fc.weight")
-    if head is None or len(head) != 1000:
+    head, count = tensors.get("head.fc.weight"), spec.options.get("num_classes", 1000)
+    if head is None or len(head) != count:
         what = "no classifier" if head is None else f"{len(head)} classes"
-        raise UserError(f"{file} has {what}; a model by name is for ImageNet's 1,000. Train with --checkpoint {file}.")
+        expected = "ImageNet's 1,000" if count == 1000 else f"{count} classes"
+        raise UserError(
+            f"{spec.file} has {what}; a model by name is for {expected}. Train with --checkpoint {spec.file}."
+        )
     return tensors
 
 
-def _published_dense(name: str, file: str | Path, tensors: dict[str, Tensor]) -> TrainedModel:
+def _published_dense(spec: ModelSpec, tensors: dict[str, Tensor]) -> TrainedModel:
     """A published detector of COCO's classes, or segmenter, whose classes have numbers for names."""
+    backbone = with_options(spec.name, spec.options_text)
     if SemanticFPN.class_layers[0] + ".weight" in tensors:
         count = len(tensors[SemanticFPN.class_layers[0] + ".weight"])
-        segmenter = create_segmenter(name, count, checkpoint=tensors)
-        return TrainedSegmenter(segmenter.eval(), name, [str(i) for i in range(count)], None, PUBLISHED_SCALE)
+        segmenter = create_segmenter(backbone, count, checkpoint=tensors)
+        return TrainedSegmenter(segmenter.eval(), spec.label, [str(i) for i in range(count)], None, PUBLISHED_SCALE)
     head = "maskrcnn" if any(layer.startswith("roi_heads.") for layer in tensors) else "retinanet"
     classes, kind = list(COCO_CLASSES), DETECTORS[head][0]
-    detector = create_detector(head, name, len(classes))  # type: ignore[arg-type]
+    detector = create_detector(head, backbone, len(classes))  # type: ignore[arg-type]
     layer = f"{kind.class_layers[0]}.weight"
     if len(tensors[layer]) != len(detector.state_dict()[layer]):
         raise UserError(
-            f"{file} is a detector of other classes than COCO's {len(classes)}, and so without names for them. "
-            f"Train with --checkpoint {file}."
+            f"{spec.file} is a detector of other classes than COCO's {len(classes)}, and so without names for them. "
+            f"Train with --checkpoint {spec.file}."
         )
     load_checkpoint(detector, tensors)
-    return TrainedDetector(detector.eval(), name, classes, None)
+    return TrainedDetector(detector.eval(), spec.label, classes, None)
 
 
 def _load_run(run: Run) -> TrainedModel:

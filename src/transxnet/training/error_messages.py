@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from lightning.pytorch.utilities.memory import is_oom_error
 
-from transxnet.models.create import is_ours
+from transxnet.models.model_spec import parse_model_name
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.run_folder import Run
 from transxnet.training.distributed import is_lost_connection
@@ -53,7 +53,7 @@ def _memory_advice(config: TrainConfig) -> str:
     ways = []
     if not config.grad_checkpointing:
         ways.append("--grad_checkpointing computes activations again instead of keeping them, and changes no result")
-        if config.checkpointed_stages is None and is_ours(config.model):
+        if config.checkpointed_stages is None and parse_model_name(config.model).is_transxnet:
             ways[-1] += " (--checkpointed_stages 2 in its place: only the largest of them, in less time)"
     assert isinstance(config.batch_size, int)
     batch = config.batch_size

@@ -9,7 +9,7 @@ from lightning.pytorch import seed_everything
 from rich.console import Console
 from timm.optim import list_optimizers
 
-from transxnet.models.create import check_name, name_options
+from transxnet.models.create import check_name
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.run_folder import Run
 from transxnet.training.batch_size import largest_batch
@@ -57,8 +57,8 @@ def make_plan(config: TrainConfig, console: Console, run: Run | None = None, res
 
 def check_names(config: TrainConfig) -> None:
     """Check that the model, the optimizer and the checkpoint exist; raises UserError."""
-    check_name(config.model)
-    if own := name_options(config.model).keys() & {field.name for field in fields(config)}:
+    spec = check_name(config.model)
+    if own := spec.options.keys() & {field.name for field in fields(config)}:
         option = sorted(own)[0]
         raise UserError(f"{config.model}: {option} is an option of the training. Give --{option} beside the name.")
     optimizer, known = config.opt.lower().removeprefix("lookahead_"), [str(name) for name in list_optimizers()]

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningDataModule
 from torch import nn
 
 from transxnet.data.open_data import DataSource
-from transxnet.models.create import without_tag
+from transxnet.models.model_spec import parse_model_name
 from transxnet.models.timm_api import FourStages
 from transxnet.runs.config import TrainConfig
 from transxnet.training.distributed import Hardware
@@ -44,7 +44,7 @@ class Plan(ABC):
     @property
     def architecture(self) -> str:
         """The model's name without its tag, with its options unless ``model_args`` has them."""
-        return without_tag(self.config.model)
+        return parse_model_name(self.config.model).untagged_name
 
     @abstractmethod
     def data_module(self) -> LightningDataModule:

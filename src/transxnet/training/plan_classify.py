@@ -11,7 +11,8 @@ from torch import nn
 from transxnet.data.loading.data_modules import ClassificationData
 from transxnet.data.loading.preprocessing import Preprocessing, check_sides
 from transxnet.data.open_data import DataSource
-from transxnet.models.create import create_model_with, name_options, one_sentence_of_sizes, own_size, split_tag
+from transxnet.models.create import create_model_with, default_img_size, wrong_size_as_user_error
+from transxnet.models.model_spec import parse_model_name
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.runs.training_data import open_run_data
 from transxnet.training.classifier import Classifier
@@ -36,7 +37,7 @@ class ClassifyPlan(Plan):
     @property
     def architecture(self) -> str:
         """The model's name alone."""
-        return split_tag(self.config.model)[0]
+        return parse_model_name(self.config.model).architecture
 
     def data_module(self) -> ClassificationData:
         """Create the data loaders.
@@ -97,7 +98,7 @@ def plan_classify(
     defaults.resolve("img_size", transforms.img_size, suits)
     defaults.resolve("crop_pct", transforms.crop_pct, "the model's own")
     defaults.resolve("hflip", source.hflip, "the default" if source.hflip else "the sample must not be mirrored")
-    args = name_options(config.model) | granted
+    args = parse_model_name(config.model).options | granted
     notes = source.notes + about_weights
     return ClassifyPlan(defaults.config, defaults.hardware, source, model, args, defaults.choices, notes, transforms)
 
@@ -124,11 +125,11 @@ def _build(config: ClassifyConfig, source: DataSource, resumed: bool) -> tuple[n
 
 def _try(model: nn.Module, name: str, size: int) -> None:
     """Run one image through, since many networks only then say that they do not take its size."""
-    with one_sentence_of_sizes(name, size, size, "--img_size"), torch.no_grad():
+    with wrong_size_as_user_error(name, size, size, "--img_size"), torch.no_grad():
         check_sides([size])
         model.eval()(torch.zeros(1, 3, size, size))
     model.train()
 
 
 def _size(config: ClassifyConfig, source: DataSource) -> int:
-    return config.img_size or source.img_size or own_size(config.model)
+    return config.img_size or source.img_size or default_img_size(config.model)

@@ -26,7 +26,7 @@ from transxnet.metrics.display import show_figures
 from transxnet.metrics.segmentation import SegmentationEvaluation
 from transxnet.reports import Report, write_report
 from transxnet.runs.config import TrainConfig
-from transxnet.runs.load import TrainedModel, load_trained
+from transxnet.runs.load import TrainedModel, load_model
 from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import ClassifyConfig, DetectConfig, SegmentConfig
 from transxnet.training.checkpoint_files import read_verified
@@ -54,7 +54,7 @@ def write_results(
     run: Run, config: TrainConfig, source: Any, history: Sequence[dict[str, float]], console: Console
 ) -> None:
     """Evaluate what was kept, store the figures and write the report."""
-    trained = load_trained(run.path)
+    trained = load_model(run.path)
     assert isinstance(config.batch_size, int) and config.workers is not None
     with progress_bar(console, "evaluating", len(source.val)) as advance:
         evaluation = judge(trained, source.val, config.batch_size, config.workers, progress=advance)

@@ -19,7 +19,6 @@ from transxnet.metrics.detection import SURE, Found
 from transxnet.reports.colors import Colour, palette
 from transxnet.reports.drawing import draw_detections, draw_label_map
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
-from transxnet.runs.model_spec import backbone
 from transxnet.utils.device import default_device, prepare_for_inference
 from transxnet.utils.errors import UserError
 from transxnet.web.uploads import DENSE_PIXELS, for_the_browser, within_pixels
@@ -107,7 +106,7 @@ class Answerer:
         prepare_for_inference(trained.model, self._device)
         try:
             require_grad_cam()
-            network = backbone(trained)
+            network = trained.backbone
             self.places = named_parts(network) or {"last": find_part(network)}
         except UserError as error:
             self.why_no_places = str(error)

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from transxnet.runs.load import load_trained
+from transxnet.runs.load import load_model
 from transxnet.utils.errors import UserError, check_at_least
 from transxnet.web.address import host_of, is_loopback, listen, url_of
 
@@ -129,7 +129,7 @@ def _prepare(
     console: Console,
 ) -> Any:
     """Everything but the serving itself; uvicorn's server."""
-    trained = load_trained(run, file)
+    trained = load_model(run, file)
     os.environ.setdefault("GRADIO_TEMP_DIR", _own_folder().name)
     from transxnet.web.answers import Answerer
     from transxnet.web.app_page import Page

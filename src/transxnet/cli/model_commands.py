@@ -1,0 +1,40 @@
+"""The commands that describe a model and do more than call one function: ``info`` and ``bench``."""
+
+from typing import Any
+
+from rich.console import Console
+
+from transxnet.cli.command import Command, load
+from transxnet.cli.parser import Parser
+from transxnet.utils.errors import UserError
+
+
+class InfoCommand(Command):
+    """``info``, whose first options are for classification and whose second are for the other tasks."""
+
+    def call(self, parser: Parser, given: dict[str, Any]) -> None:
+        """Print the facts of a model, or of a detector or segmenter on it."""
+        task, model = given.pop("task"), given.pop("model")
+        classify, dense = self.options
+        names = (classify if task == "classify" else dense).names
+        wrong = [f"--{name}" for name, value in given.items() if name not in names and value is not None]
+        if wrong:
+            raise UserError(f"{', '.join(wrong)} does not go with --task {task}. See: {parser.prog} --help")
+        options = {name: given[name] for name in names}
+        if task == "classify":
+            Console().print(load(self.show)(load(self.function)(model, **options)), highlight=False, soft_wrap=True)
+            return
+        from transxnet.analysis.dense_cost import show
+
+        Console().print(show(load(dense.source)(model, task=task, **options)), highlight=False)
+
+
+class BenchCommand(Command):
+    """``bench``, which fails when no model could be measured."""
+
+    def call(self, parser: Parser, given: dict[str, Any]) -> None:
+        """Measure, and print the table."""
+        result = load(self.function)(**given)
+        Console().print(load(self.show)(result), highlight=False)
+        if all(row.failure for row in result.rows):
+            raise UserError("none of the models could be measured.")

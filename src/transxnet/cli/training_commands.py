@@ -1,0 +1,101 @@
+"""The commands that take the options of a training: ``train`` and ``ablate``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from transxnet.cli.command import Command, load
+from transxnet.cli.parser import Parser, Task, value_of
+from transxnet.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from transxnet.runs.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class TrainingCommand(Command):
+    """A command with the options of a training.
+
+    Attributes:
+        excluded: options of a training that it does not have.
+    """
+
+    excluded: tuple[str, ...] = ()
+
+    def parser(self, recipe: "Recipe | None" = None) -> Parser:
+        """Build the parser, with a recipe's values as defaults."""
+        from transxnet.runs.config import TrainConfig
+        from transxnet.runs.recipes import recipe_names
+        from transxnet.runs.task_configs import CONFIGS
+
+        parser = super().parser()
+        parser.add_argument(
+            "--task",
+            type=Task | None,
+            default=None,
+            help="what to learn; by default the recipe's, or what the data is for",
+        )
+        recipes = ", ".join(recipe_names())
+        parser.add_argument("--recipe", help=f"start from a recipe's values: {recipes}, or a YAML file")
+        for topic, names in TrainConfig.TOPICS.items():
+            parser.add_options(TrainConfig, [name for name in names if name not in self.excluded], topic)
+        added: set[str] = set()
+        for task, config in CONFIGS.items():
+            parser.add_options(config, [name for name in config.OWN if name not in added], f"only to {task}")
+            added |= set(config.OWN)
+        if recipe is not None:
+            skipped = ("data", *self.excluded)
+            parser.set_defaults({name: value for name, value in recipe.values.items() if name not in skipped})
+        return parser
+
+    def run(self, words: Sequence[str]) -> None:
+        """Read the recipe, if one is given, once; parse the words and call the function."""
+        from transxnet.runs.recipes import read_recipe
+
+        name = value_of("--recipe", words)
+        recipe = None if name is None else read_recipe(name)
+        parser = self.parser(recipe)
+        self.call(parser, parser.parse_words(words) | {"recipe": recipe})
+
+
+class TrainCommand(TrainingCommand):
+    """``train``, which may also print its configuration, and resumes without further options."""
+
+    def call(self, parser: Parser, given: dict[str, Any]) -> None:
+        """Train, resume, or print the configuration."""
+        data, recipe, resume, task = (given.pop(name) for name in ("data", "recipe", "resume", "task"))
+        overwrite, print_config = given.pop("overwrite"), given.pop("print_config")
+        changed = {name: value for name, value in given.items() if name in parser.given}
+        if print_config:
+            self._print_config(data, recipe, task, changed)
+            return
+        train = load(self.function)
+        if resume is None:
+            train(data, task=task, recipe=recipe, overwrite=overwrite, **changed)
+            return
+        beside = [f"--{name}" for name in changed]
+        given_too = (data, task and "--task", recipe and "--recipe", overwrite and "--overwrite")
+        beside += [text for text in given_too if text]
+        if beside:
+            raise UserError(f"--resume goes on with a run as it was started; leave out {', '.join(beside)}.")
+        train(resume=resume)
+
+    def _print_config(
+        self, data: str | None, recipe: "Recipe | None", task: str | None, changed: dict[str, Any]
+    ) -> None:
+        import yaml
+
+        from transxnet.runs.recipes import make_config
+
+        values = make_config(data or "", recipe, task or ("classify" if data is None else None), **changed).to_dict()
+        values.pop("data")
+        print(yaml.safe_dump(values, sort_keys=False), end="")
+
+
+class AblateCommand(TrainingCommand):
+    """``ablate``, which sees only the options that are given."""
+
+    def call(self, parser: Parser, given: dict[str, Any]) -> None:
+        """Train the table's rows."""
+        table, data = given.pop("table"), given.pop("data")
+        load(self.function)(table, data, **{name: value for name, value in given.items() if name in parser.given})

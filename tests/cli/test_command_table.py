@@ -1,0 +1,37 @@
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import transxnet
+from transxnet.ablation.tables import TABLES
+from transxnet.benchmark.settings import WORDS
+from transxnet.cli.command import load
+from transxnet.cli.command_table import COMMANDS
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "doctor"])
+def test_command_calls_the_function_of_its_name(name):
+    assert load(COMMANDS[name].function) is getattr(transxnet, name)
+
+
+@pytest.mark.parametrize("name", ["eval", "predict", "export", "bench", "erf", "explain", "dynamics", "doctor"])
+def test_command_has_all_parameters_of_its_function(name):
+    command = COMMANDS[name]
+    arguments = {argument.removeprefix("--") for argument in command.arguments}
+    arguments |= {option for group in command.options for option in group.names}
+    function = inspect.signature(load(command.function)).parameters
+    assert arguments == function.keys() - {"console"} | ({"data"} if name == "erf" else set())
+
+
+def test_help_lists_the_tables_and_the_settings():
+    assert ", ".join(TABLES) in COMMANDS["ablate"].arguments["table"]["help"]
+    assert f"{', '.join(WORDS)}, compile=MODE" in COMMANDS["bench"].arguments["models"]["help"]
+
+
+def test_table_imports_no_command():
+    code = "import sys, transxnet; before = {*sys.modules}; import transxnet.cli.command_table; "
+    code += "sys.exit(str([m for m in {*sys.modules} - before if m.startswith('transxnet') and '.cli' not in m]))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.stderr == "[]\n"

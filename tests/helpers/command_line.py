@@ -1,0 +1,25 @@
+"""Running commands in this process, and in one of their own."""
+
+import os
+import subprocess
+import sys
+
+QUICK = ["--model", "test_resnet", "--img_size", "32", "--batch_size", "4", "--workers", "0", "--accelerator", "cpu"]
+"""Options of a training that takes seconds."""
+
+
+def invoke(capsys, *words: object) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error."""
+    from transxnet.cli import main
+
+    status = main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def spawn(*words: object, **options) -> subprocess.Popen:
+    """Start a command in a process and session of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "transxnet", *map(str, words)]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=environment, start_new_session=True, **pipes, **options)

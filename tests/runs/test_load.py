@@ -1,0 +1,85 @@
+"""Loading a model by its name, with published weights, weights on disk or random ones, and from a run folder."""
+
+import pytest
+import torch
+
+from tests.helpers.stored import stored_run
+from transxnet.data.formats.class_alignment import imagenet_synsets
+from transxnet.models.create import create_model
+from transxnet.models.model_spec import parse_model_spec
+from transxnet.runs.load import TrainedClassifier, load_model
+from transxnet.utils.errors import UserError
+
+SMALL = "local_conv=dwconv,depths=(1,1,1,1)"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("transxnet_z", "no run folder transxnet_z, and there is no model.*Did you mean 'transxnet_"),
+        ("runs/x.1", "no run folder runs/x.1, and there is no model 'runs/x.1'"),
+        ("transxnet_t.in2k", "^transxnet_t has no weights 'in2k'"),
+        ("transxnet_t@untraind", "'untraind' is no setting. Did you mean 'untrained'"),
+        ("transxnet_t@untrained,local_con=dwconv", "Did you mean 'local_conv'.*Accepted: .*attn_ratio"),
+        ("transxnet_t@untrained,local_conv=dwcon", "local_conv must be.*Did you mean 'dwconv'"),
+        ("transxnet_t@untrained,depths=3", "can't be made"),
+        ("transxnet_t@local_conv=dwcon", r"local_conv must be[^@]*$"),
+        ("transxnet_n", "no published weights for transxnet_n.*transxnet_n@untrained"),
+        ("transxnet_t@untrained,file=x.pth", "Leave out untrained, or the file"),
+    ],
+)
+def test_missing_model_for_an_analysis_is_an_error(text, said):
+    with pytest.raises(UserError, match=said):
+        load_model(text, analysis=True)
+
+
+def test_options_parts_and_weights_on_disk(tmp_path):
+    spec = parse_model_spec(f"transxnet_n@untrained,{SMALL}:ste")
+    trained = load_model(spec, analysis=True)
+    assert (trained.name, spec.part) == ("transxnet_n (local_conv=dwconv, depths=(1, 1, 1, 1))", "ste")
+    assert trained.untrained
+    torch.save({"state_dict": trained.backbone.state_dict()}, tmp_path / "weights.pth")
+    for stored in (
+        load_model(f"transxnet_n@file={tmp_path / 'weights.pth'},{SMALL}", analysis=True),
+        load_model(f"transxnet_n@{SMALL}", tmp_path / "weights.pth"),
+    ):
+        assert not stored.untrained
+        assert stored.class_names == list(imagenet_synsets())
+        for ours, theirs in zip(stored.backbone.parameters(), trained.backbone.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_only_an_analysis_takes_random_weights_and_parts():
+    with pytest.raises(UserError, match=r"'untrained' is no setting.* file=PATH, and options"):
+        load_model("transxnet_n@untrained")
+    with pytest.raises(UserError, match="names the part 'stage4'"):
+        load_model("transxnet_n:stage4")
+
+
+def test_only_an_analysis_takes_classes_without_names(tmp_path):
+    torch.save(create_model("transxnet_n", num_classes=7).state_dict(), tmp_path / "seven.pth")
+    text = f"transxnet_n@num_classes=7,file={tmp_path / 'seven.pth'}"
+    assert load_model(text, analysis=True).class_names == list("0123456")
+    with pytest.raises(UserError, match="transxnet_n has 7 classes and no names for them"):
+        load_model(text)
+    with pytest.raises(UserError, match=r"seven\.pth has 7 classes; a model by name is for ImageNet's 1,000"):
+        load_model("transxnet_n", tmp_path / "seven.pth")
+
+
+@pytest.mark.parametrize(("size", "side"), [(None, 160), (96, 96)])
+def test_size_is_that_of_the_preprocessing(size, side):
+    trained = load_model("test_vit@untrained", analysis=True, size=size)
+    assert isinstance(trained, TrainedClassifier)
+    assert trained.backbone_preprocessing.img_size == side
+    assert trained.model(torch.zeros(1, 3, side, side)).shape == (1, 1000)
+
+
+def test_run_folder_has_its_own_weights(tmp_path):
+    run = stored_run(1, "finished", tmp_path)
+    trained = load_model(run.path)
+    assert (trained.name, trained.run.path, trained.untrained) == (str(run.path), run.path, False)
+    assert parse_model_spec(f"{run.path}:layer4").part == "layer4"
+    with pytest.raises(UserError, match="--file is for a model by name"):
+        load_model(run.path, tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=r"config\.yaml is a file. Accepted: a run folder"):
+        load_model(run.config_file)

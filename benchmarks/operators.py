@@ -20,8 +20,22 @@ from rates import copy_rate, interleaved_medians
 from torch import Tensor
 
 from transxnet import create_model, ops
-from transxnet.ops import choose, cpu, reference
+from transxnet.ops import choose
+from transxnet.ops.attention import biased_attention_cpu, biased_attention_reference
+from transxnet.ops.dynamic_conv import dynamic_depthwise_conv2d_cpu, dynamic_depthwise_conv2d_reference
+from transxnet.ops.multiscale_conv import multiscale_depthwise_conv2d_cpu, multiscale_depthwise_conv2d_reference
 from transxnet.utils.environment import collect_environment
+
+REFERENCE: dict[str, Callable[..., Tensor]] = {
+    "dynamic_depthwise_conv2d": dynamic_depthwise_conv2d_reference,
+    "multiscale_depthwise_conv2d": multiscale_depthwise_conv2d_reference,
+    "biased_attention": biased_attention_reference,
+}
+CPU: dict[str, Callable[..., Tensor]] = {
+    "dynamic_depthwise_conv2d": dynamic_depthwise_conv2d_cpu,
+    "multiscale_depthwise_conv2d": multiscale_depthwise_conv2d_cpu,
+    "biased_attention": biased_attention_cpu,
+}
 
 
 @dataclass(frozen=True)
@@ -48,12 +62,12 @@ class Result:
     of_copy: float
 
 
-def multiscale(module: object, x: Tensor, *parameters: Tensor) -> Tensor:
-    """The public function takes float32 parameters as they are, a plain one needs them in the input's type."""
-    if module is not ops:
+def multiscale(function: Callable[..., Tensor], x: Tensor, *parameters: Tensor) -> Tensor:
+    """The public function takes float32 parameters as they are, the others need them in the input's dtype."""
+    if function is not ops.multiscale_depthwise_conv2d:
         parameters = tuple(t.to(x.dtype) for t in parameters)
     half = len(parameters) // 2
-    return module.multiscale_depthwise_conv2d(x, parameters[:half], parameters[half:])
+    return function(x, parameters[:half], parameters[half:])
 
 
 def cases(model: str, size: int, batch: int, dtype: torch.dtype, device: str) -> Iterator[Case]:
@@ -79,7 +93,7 @@ def cases(model: str, size: int, batch: int, dtype: torch.dtype, device: str) ->
             "dynamic_depthwise_conv2d",
             i,
             [image(C, side), rand(batch, C, K, K), rand(batch, C)],
-            lambda module, x, w, b: module.dynamic_depthwise_conv2d(x, w, b),
+            lambda function, x, w, b: function(x, w, b),
         )
         weights = [rand(*conv.weight.shape, kind=single) for conv in branches]
         biases = [rand(*conv.bias.shape, kind=single) for conv in branches]
@@ -95,14 +109,15 @@ def cases(model: str, size: int, batch: int, dtype: torch.dtype, device: str) ->
             "biased_attention",
             i,
             [q, k, v, rand(1, heads, side * side, keys, kind=single)],
-            lambda module, q, k, v, b: module.biased_attention(*(t.transpose(1, 2) for t in (q, k, v)), b),
+            lambda function, q, k, v, b: function(*(t.transpose(1, 2) for t in (q, k, v)), b),
             keys,
         )
 
 
-def implementations(device: str) -> dict[str, object]:
+def implementations(operator: str, device: str) -> dict[str, Callable[..., Tensor]]:
     """What can be compared here, the reference first; "auto" is the public function with its choice."""
-    return {"reference": reference, **({"cpu": cpu} if device == "cpu" else {}), "auto": ops}
+    faster = {"cpu": CPU[operator]} if device == "cpu" else {}
+    return {"reference": REFERENCE[operator], **faster, "auto": getattr(ops, operator)}
 
 
 def measure(case: Case, copy_bytes: float, device: str) -> Iterator[Result]:
@@ -112,19 +127,19 @@ def measure(case: Case, copy_bytes: float, device: str) -> Iterator[Result]:
         inferred = choose(case.operator, x, keys=case.keys).implementation
     learned = choose(case.operator, x, keys=case.keys).implementation
     floor = 2 * x.nbytes / copy_bytes
-    modules = implementations(device)
+    functions = implementations(case.operator, device)
 
-    def infer(module: object) -> None:
+    def infer(function: Callable[..., Tensor]) -> None:
         with torch.no_grad():
-            case.call(module, *case.inputs)
+            case.call(function, *case.inputs)
 
-    def train(module: object) -> None:
-        torch.autograd.grad(case.call(module, *case.inputs).sum(), case.inputs)
+    def train(function: Callable[..., Tensor]) -> None:
+        torch.autograd.grad(case.call(function, *case.inputs).sum(), case.inputs)
 
     # A backward pass reads the input and the gradient and writes the input's gradient: 2.5 copies with the forward.
     for mode, step, taken, work in (("infer", infer, inferred, 1.0), ("train", train, learned, 2.5)):
-        seconds = interleaved_medians([partial(step, module) for module in modules.values()], device)
-        for name, took in zip(modules, seconds, strict=True):
+        seconds = interleaved_medians([partial(step, function) for function in functions.values()], device)
+        for name, took in zip(functions, seconds, strict=True):
             label = f"auto: {taken}" if name == "auto" else name
             yield Result(case.operator, case.stage, tuple(x.shape), mode, label, took * 1e3, work * floor / took)
 

@@ -1,4 +1,4 @@
-"""How closely a result of an operator must follow its truth."""
+"""How closely an implementation of an operator must match its reference."""
 
 from collections.abc import Callable
 
@@ -6,24 +6,26 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.helpers.operator_cases import call
+from tests.helpers.operator_cases import REFERENCES, Case, call
 from transxnet import ops
-from transxnet.ops import reference
 
 
 @pytest.fixture
-def assert_follows_the_reference() -> Callable[..., None]:
-    """Compare an operator's output and every gradient, by name, with the reference in float64.
+def assert_matches_reference() -> Callable[..., None]:
+    """Compare a function's output and every gradient, by name, with the operator's reference in float64.
 
-    ``bound`` is for ``|got - truth| / |truth|`` over a whole tensor, for everything in the type of the input;
-    ``weight_bound`` for the gradients of what is kept in float32.
+    The function is the public operator unless another is given. ``bound`` is for ``|got - truth| / |truth|`` over a
+    whole tensor, for everything in the dtype of the input; ``weight_bound`` for the gradients of float32 parameters.
     """
 
-    def check(case: tuple[str, dict[str, Tensor]], bound: float, weight_bound: float | None = None, module=ops) -> None:
+    def check(
+        case: Case, bound: float, weight_bound: float | None = None, function: Callable[..., Tensor] | None = None
+    ) -> None:
         operator, tensors = case
+        function = function or getattr(ops, operator)
         leaves = {name: t.detach().requires_grad_() for name, t in tensors.items()}
         truths = {name: t.detach().double().requires_grad_() for name, t in tensors.items()}
-        out, truth = call(module, operator, leaves), call(reference, operator, truths)
+        out, truth = call(function, leaves), call(REFERENCES[operator], truths)
         assert out.dtype == next(iter(tensors.values())).dtype
         g = torch.randn_like(truth).to(out.dtype)
         got = dict(zip(leaves, torch.autograd.grad(out, list(leaves.values()), g), strict=True))

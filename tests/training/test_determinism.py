@@ -6,11 +6,9 @@ import sys
 
 import pytest
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from tests.helpers.class_folders import QUICK
-from transxnet.ops.resampling import average_by_products, bicubic_by_products
 from transxnet.runs.run_folder import Run
 from transxnet.training.classifier import Classifier
 from transxnet.training.determinism import deterministic
@@ -77,24 +75,3 @@ def test_previous_settings_are_restored(monkeypatch):
         assert torch.are_deterministic_algorithms_enabled()
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert not torch.are_deterministic_algorithms_enabled()
-
-
-@pytest.mark.parametrize("size", [(7, 7), (3, 5), (14, 9), (56, 56), (1, 1)])
-def test_pooling_by_products_equals_adaptive_pooling(size):
-    x = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(2, 3, 7, 7, dtype=torch.float64)
-    truth, out = F.adaptive_avg_pool2d(x, 7), average_by_products(x, 7)
-    torch.testing.assert_close(out, truth, atol=1e-12, rtol=0)
-    gradients = [torch.autograd.grad((y * weight).sum(), x)[0] for y in (truth, out)]
-    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-12, rtol=0)
-
-
-@pytest.mark.parametrize("size", [(16, 4), (25, 9), (5, 2), (9, 4)])
-def test_resizing_by_products_equals_bicubic(size):
-    x = torch.randn(1, 2, 9, 4, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(1, 2, *size, dtype=torch.float64)
-    truth = F.interpolate(x, size=size, mode="bicubic", align_corners=False)
-    out = bicubic_by_products(x, size)
-    torch.testing.assert_close(out, truth, atol=1e-12, rtol=0)
-    gradients = [torch.autograd.grad((y * weight).sum(), x)[0] for y in (truth, out)]
-    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-12, rtol=0)

@@ -1,17 +1,15 @@
-"""The functions in which TransXNet spends its time. Layers hold parameters; these hold the arithmetic.
+"""The operators in which TransXNet spends its time. Layers hold parameters, operators compute.
 
-:mod:`transxnet.ops.reference` is the truth in plain PyTorch, :mod:`transxnet.ops.kernels` the fast way on CUDA,
-:mod:`transxnet.ops.products` what exported programs need, and :mod:`transxnet.ops.dispatch` chooses between them and
-can say why.
+One file for each operator: the public function, its reference in plain PyTorch (``_reference``), the faster forms for
+the CPU (``_cpu``) and for CUDA (``_triton``, a custom operator whose kernels are in :mod:`transxnet.ops.kernels`), and
+the form for exported programs (``_export``). :mod:`transxnet.ops.backend` chooses between them and gives the reasons.
 """
 
-from transxnet.ops.dispatch import Choice, choose
-from transxnet.ops.functions import (
-    adaptive_avg_pool2d,
-    biased_attention,
-    dynamic_depthwise_conv2d,
-    multiscale_depthwise_conv2d,
-)
+from transxnet.ops.attention import biased_attention
+from transxnet.ops.backend import Choice, choose
+from transxnet.ops.dynamic_conv import dynamic_depthwise_conv2d
+from transxnet.ops.multiscale_conv import multiscale_depthwise_conv2d
+from transxnet.ops.resampling import adaptive_avg_pool2d
 
 __all__ = [
     "Choice",

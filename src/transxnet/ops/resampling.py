@@ -1,51 +1,80 @@
-"""Average pooling and bicubic resizing whose gradients come out the same bit by bit on GPUs too.
+"""Adaptive average pooling and bicubic resizing, which programs can export and GPUs repeat bit by bit.
 
-PyTorch adds up the gradients of its own on CUDA in the order in which threads happen to arrive, and refuses to where
-deterministic algorithms alone are allowed. Both are linear in each direction, so there they are two matrix products.
+ONNX has adaptive pooling to one place only. And PyTorch adds up the gradients of both on CUDA in the order in which
+threads happen to arrive, and raises an error where only deterministic algorithms are allowed. Both are linear in each
+direction, so there they are computed as two matrix products.
+
+Shapes: B batch, C channels, H x W positions.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from transxnet.ops.products import averaging
+
+def adaptive_avg_pool2d(x: Tensor, size: int) -> Tensor:
+    """``F.adaptive_avg_pool2d``, in an exported program with operators that every format has.
+
+    Args:
+        x: (B, C, H, W).
+        size: of the output.
+
+    Returns:
+        (B, C, size, size).
+    """
+    if torch.compiler.is_exporting():
+        return adaptive_avg_pool2d_export(x, size)
+    return adaptive_avg_pool2d_deterministic(x, size) if _must_be_deterministic(x) else F.adaptive_avg_pool2d(x, size)
 
 
-def adaptive_average(x: Tensor, size: int) -> Tensor:
-    """``F.adaptive_avg_pool2d(x, size)``: (B, C, H, W) -> (B, C, size, size)."""
-    return average_by_products(x, size) if _must_be_deterministic(x) else F.adaptive_avg_pool2d(x, size)
+def adaptive_avg_pool2d_export(x: Tensor, size: int) -> Tensor:
+    """The form for exported programs: average pooling where all windows are equal, else two matrix products."""
+    height, width = x.shape[2:]
+    if not (isinstance(height, int) and isinstance(width, int)) or height % size or width % size:
+        rows, columns = (averaging_matrix(size, length, x.dtype, x.device) for length in (height, width))
+        return rows @ x @ columns.transpose(0, 1)
+    return x if height == width == size else F.avg_pool2d(x, (height // size, width // size))
+
+
+def adaptive_avg_pool2d_deterministic(x: Tensor, size: int) -> Tensor:
+    """The form with deterministic gradients: products with the (size, H) and (size, W) matrices of its windows."""
+    rows, columns = (averaging_matrix(size, length, _matrix_dtype(x), x.device) for length in x.shape[2:])
+    return _multiply(x, rows, columns)
+
+
+def averaging_matrix(size: int, length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The matrix (size, length) that averages ``length`` places into the ``size`` windows of adaptive pooling."""
+    window = torch.arange(size, device=device)
+    start, end = window * length // size, ((window + 1) * length + size - 1) // size
+    place = torch.arange(length, device=device)
+    inside = (place >= start[:, None]) & (place < end[:, None])
+    return inside.to(dtype) / (end - start)[:, None].to(dtype)
 
 
 def resize_bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
     """``F.interpolate(x, size, mode="bicubic", align_corners=False)``: (B, C, H, W) -> (B, C, *size)."""
-    if _must_be_deterministic(x):
-        return bicubic_by_products(x, size)
+    return resize_bicubic_deterministic(x, size) if _must_be_deterministic(x) else _interpolate(x, size)
+
+
+def resize_bicubic_deterministic(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """The form with deterministic gradients: products with the (H', H) and (W', W) matrices of its kernel."""
+    identities = (torch.eye(old, dtype=_matrix_dtype(x), device=x.device)[None, None] for old in x.shape[2:])
+    rows, columns = (
+        _interpolate(identity, (new, identity.shape[3]))[0, 0] for identity, new in zip(identities, size, strict=True)
+    )
+    return _multiply(x, rows, columns)
+
+
+def _interpolate(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size=size, mode="bicubic", align_corners=False)
 
 
-def average_by_products(x: Tensor, size: int) -> Tensor:
-    """The pooling as products with the (size, H) and (size, W) matrices of its windows."""
-    rows, columns = (averaging(size, length, _precise(x), x.device) for length in x.shape[2:])
-    return _products(x, rows, columns)
-
-
-def bicubic_by_products(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """The resizing as products with the (H', H) and (W', W) matrices of its kernel."""
-    identities = (torch.eye(old, dtype=_precise(x), device=x.device)[None, None] for old in x.shape[2:])
-    rows, columns = (
-        F.interpolate(identity, size=(new, identity.shape[3]), mode="bicubic", align_corners=False)[0, 0]
-        for identity, new in zip(identities, size, strict=True)
-    )
-    return _products(x, rows, columns)
-
-
-def _products(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def _multiply(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):  # half-precision weights would not add up to 1
         return (rows @ x.to(rows.dtype) @ columns.T).to(x.dtype)
 
 
-def _precise(x: Tensor) -> torch.dtype:
-    """The type of the matrices."""
+def _matrix_dtype(x: Tensor) -> torch.dtype:
     return x.dtype if x.dtype == torch.float64 else torch.float32
 
 

@@ -1,1 +1,1 @@
-"""Triton kernels for CUDA and the functions that launch them. Nothing but :mod:`transxnet.ops.library` calls these."""
+"""Triton kernels for CUDA and the functions that launch them. Only custom operators of ``transxnet.ops`` use them."""

@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from transxnet.ops.kernels.launch import WANTED_PROGRAMS, on_device
+from transxnet.ops.kernels.launch import TARGET_PROGRAMS, on_device
 
 
 @triton.jit
@@ -207,7 +207,7 @@ def _blocks(M: int) -> tuple[int, int, int]:
 
 def _samples_a_program(B: int, programs: int) -> int:
     """How many samples a program walks through: as many as leave the GPU filled."""
-    return max(1, min(B, B * programs // WANTED_PROGRAMS))
+    return max(1, min(B, B * programs // TARGET_PROGRAMS))
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -266,7 +266,7 @@ def attention_gradients(
             BIAS=has_bias, ONE_BLOCK=one_block, **sizes,
         )  # fmt: skip
 
-        parts = min(query_blocks, triton.cdiv(WANTED_PROGRAMS, key_blocks * B * h))
+        parts = min(query_blocks, triton.cdiv(TARGET_PROGRAMS, key_blocks * B * h))
         part_n = triton.cdiv(query_blocks, parts) * block_n
         parts = triton.cdiv(N, part_n)
         dk, dv = (torch.empty((parts, B, h, M, d), dtype=torch.float32, device=q.device) for _ in range(2))
@@ -276,7 +276,7 @@ def attention_gradients(
 
         dbias = None
         if bias is not None and want_bias:
-            parts = min(B, triton.cdiv(WANTED_PROGRAMS, query_blocks * key_blocks * h))
+            parts = min(B, triton.cdiv(TARGET_PROGRAMS, query_blocks * key_blocks * h))
             part_b = triton.cdiv(B, parts)
             parts = triton.cdiv(B, part_b)
             dbias = torch.empty((parts, h, N, M), dtype=torch.float32, device=q.device)

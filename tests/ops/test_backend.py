@@ -10,20 +10,20 @@ DYNAMIC, MULTISCALE, ATTENTION = "dynamic_depthwise_conv2d", "multiscale_depthwi
 
 
 @pytest.fixture(autouse=True)
-def _no_choice_from_outside(monkeypatch):
+def _no_requested_backend(monkeypatch):
     monkeypatch.delenv("TRANSXNET_OPS", raising=False)
 
 
-def test_a_training_on_a_cpu_takes_its_own_backward_pass():
+def test_training_on_cpu_takes_cpu_backward_pass():
     assert choose(DYNAMIC, torch.zeros(1)).implementation == "cpu"
     assert choose(MULTISCALE, torch.zeros(1)).implementation == "cpu"
 
 
-def test_attention_on_a_cpu_is_asked_for_in_the_fast_layout():
+def test_attention_on_cpu_takes_cpu_form():
     assert choose(ATTENTION, torch.zeros(1)).implementation == "cpu"
 
 
-def test_every_implementation_that_is_not_taken_has_its_reason():
+def test_every_refused_implementation_has_a_reason():
     with torch.no_grad():
         choice = choose(DYNAMIC, torch.zeros(1))
     assert choice.implementation == "reference"
@@ -34,14 +34,14 @@ def test_every_implementation_that_is_not_taken_has_its_reason():
 
 
 @pytest.mark.parametrize("name", ["reference", "cpu"])
-def test_the_variable_forces_a_choice(name, monkeypatch):
+def test_environment_variable_forces_choice(name, monkeypatch):
     monkeypatch.setenv("TRANSXNET_OPS", name)
     choice = choose(MULTISCALE, torch.zeros(1).double())
     assert choice.implementation == name
     assert all(f"TRANSXNET_OPS={name}" in reason for reason in choice.refused.values())
 
 
-def test_a_choice_that_cannot_be_is_an_error_with_the_reason(monkeypatch):
+def test_impossible_choice_raises_with_reason(monkeypatch):
     monkeypatch.setenv("TRANSXNET_OPS", "triton")
     with pytest.raises(UserError, match=r"TRANSXNET_OPS=triton, but .*not float64; unset it"):
         ops.dynamic_depthwise_conv2d(torch.zeros(1, 1, 3, 3).double(), torch.zeros(1, 1, 3, 3))
@@ -53,7 +53,7 @@ def test_a_choice_that_cannot_be_is_an_error_with_the_reason(monkeypatch):
         choose(DYNAMIC, torch.zeros(1))
 
 
-def test_kernels_without_a_gpu_are_refused(monkeypatch):
+def test_kernels_without_gpu_are_refused(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     reason = choose(DYNAMIC, torch.zeros(1)).refused["triton"]
     assert "CUDA" in reason or "not installed" in reason

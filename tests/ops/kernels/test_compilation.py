@@ -14,7 +14,7 @@ import sys
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from transxnet.ops.kernels import attention, depthwise
+from transxnet.ops.kernels import attention_kernels, depthwise_kernels
 
 capability, dtype = int(sys.argv[1]), sys.argv[2]
 single = ("w_ptr", "b_ptr", "bias_ptr", "lse_ptr", "delta_ptr", "dk_ptr", "dv_ptr", "dw_ptr", "db_ptr", "dbias_ptr")
@@ -31,14 +31,14 @@ def compile(kernel, **constants):
 
 for K in (1, 7):
     tile = dict(K=K, ROWS=7, BLOCK_W=8, BLOCK_C=32, x_c=1, g_c=1, out_c=1, w_c=1)
-    compile(depthwise._forward, FLIP=True, BIAS=True, IDENTITY=True, GELU=True, **tile)
-    compile(depthwise._weight_gradient, **tile)
+    compile(depthwise_kernels._forward, FLIP=True, BIAS=True, IDENTITY=True, GELU=True, **tile)
+    compile(depthwise_kernels._weight_gradient, **tile)
 blocks = dict(d=24, D=32, SCALE=0.2, BIAS=True, BLOCK_N=64, BLOCK_M=64, q_d=1, k_d=1, v_d=1, g_d=1, out_d=1)
 for one_block in (True, False):
-    compile(attention._forward, ONE_BLOCK=one_block, **blocks)
-    compile(attention._query_gradient, ONE_BLOCK=one_block, **blocks)
-compile(attention._key_gradient, **blocks)
-compile(attention._bias_gradient, **blocks)
+    compile(attention_kernels._forward, ONE_BLOCK=one_block, **blocks)
+    compile(attention_kernels._query_gradient, ONE_BLOCK=one_block, **blocks)
+compile(attention_kernels._key_gradient, **blocks)
+compile(attention_kernels._bias_gradient, **blocks)
 """
 
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from transxnet.utils.errors import UserError
 
 IMPLEMENTATIONS = ("triton", "cpu", "reference")
-VARIABLE = "TRANSXNET_OPS"
-HALF_AND_SINGLE = (torch.float32, torch.bfloat16, torch.float16)
-OLDEST_GPU = (8, 0)  # bf16 arithmetic
-MANY_KEYS = 512  # beyond, PyTorch's own attention, until the kernel has been timed there
+ENV_VARIABLE = "TRANSXNET_OPS"
+KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+MIN_CAPABILITY = (8, 0)  # bf16 arithmetic
+MAX_KEYS = 512  # beyond, PyTorch's own attention, until the kernel has been timed there
 
 _HAS_TRITON = find_spec("triton") is not None
 
@@ -43,26 +43,26 @@ def choose(operator: str, x: Tensor, keys: int | None = None) -> Choice:
     Raises:
         UserError: TRANSXNET_OPS names no implementation, or one that cannot take this input.
     """
-    situation = Situation(
-        wanted=os.environ.get(VARIABLE, "auto"),
+    conditions = Conditions(
+        requested=os.environ.get(ENV_VARIABLE, "auto"),
         interpreting=os.environ.get("TRITON_INTERPRET") == "1",
         operator=operator,
         device=x.device.type,
         capability=_capability(x.device.index) if x.is_cuda else None,
         dtype=x.dtype,
         empty=x.numel() == 0,
-        many_keys=keys is not None and keys > MANY_KEYS,
-        learning=torch.is_grad_enabled(),
+        many_keys=keys is not None and keys > MAX_KEYS,
+        grad_enabled=torch.is_grad_enabled(),
         compiling=torch.compiler.is_compiling(),
         exporting=torch.compiler.is_exporting(),
     )
-    return _decide(situation) if situation.compiling else _decided(situation)
+    return _decide(conditions) if conditions.compiling else _decide_cached(conditions)
 
 
-class Situation(NamedTuple):
+class Conditions(NamedTuple):
     """All that a choice depends on."""
 
-    wanted: str
+    requested: str
     interpreting: bool
     operator: str
     device: str
@@ -70,42 +70,43 @@ class Situation(NamedTuple):
     dtype: torch.dtype
     empty: bool
     many_keys: bool
-    learning: bool
+    grad_enabled: bool
     compiling: bool
     exporting: bool
 
 
-def _decide(s: Situation) -> Choice:
-    if s.wanted not in ("auto", *IMPLEMENTATIONS):
-        raise UserError(f"{VARIABLE} must be auto, {', '.join(IMPLEMENTATIONS)}, got {s.wanted!r}")
-    refused = {"triton": _why_triton_cannot(s), "cpu": _why_cpu_cannot(s), "reference": None}
-    if s.wanted != "auto":
-        if (reason := refused[s.wanted]) is not None:
-            raise UserError(f"{VARIABLE}={s.wanted}, but {s.operator} cannot take it: {reason}; unset it, or use auto")
-        return Choice(s.wanted, {name: f"{VARIABLE}={s.wanted}" for name in IMPLEMENTATIONS if name != s.wanted})
-    refused["triton"] = refused["triton"] or _why_triton_should_not(s)
-    refused["cpu"] = refused["cpu"] or _why_cpu_should_not(s)
+def _decide(s: Conditions) -> Choice:
+    if s.requested not in ("auto", *IMPLEMENTATIONS):
+        raise UserError(f"{ENV_VARIABLE} must be auto, {', '.join(IMPLEMENTATIONS)}, got {s.requested!r}")
+    refused = {"triton": _triton_unsupported(s), "cpu": _cpu_unsupported(s), "reference": None}
+    if s.requested != "auto":
+        setting = f"{ENV_VARIABLE}={s.requested}"
+        if (reason := refused[s.requested]) is not None:
+            raise UserError(f"{setting}, but {s.operator} cannot take it: {reason}; unset it, or use auto")
+        return Choice(s.requested, {name: setting for name in IMPLEMENTATIONS if name != s.requested})
+    refused["triton"] = refused["triton"] or _triton_unfavorable(s)
+    refused["cpu"] = refused["cpu"] or _cpu_unfavorable(s)
     taken = next(name for name in IMPLEMENTATIONS if refused[name] is None)
     why = {name: refused[name] or "taken where no other is" for name in IMPLEMENTATIONS}
     return Choice(taken, {name: why[name] for name in IMPLEMENTATIONS if name != taken})
 
 
-_decided = cache(_decide)  # an operator on a small map takes some 100 microseconds, and deciding 10 of them
+_decide_cached = cache(_decide)  # an operator on a small map takes some 100 microseconds, and deciding 10 of them
 
 
-def _why_triton_cannot(s: Situation) -> str | None:
+def _triton_unsupported(s: Conditions) -> str | None:
     if not _HAS_TRITON:
         return "the package triton is not installed"
-    if s.dtype not in HALF_AND_SINGLE:
-        return f"its kernels compute float32, bfloat16 and float16, not {_name(s.dtype)}"
-    if s.capability is not None and s.capability < OLDEST_GPU:
+    if s.dtype not in KERNEL_DTYPES:
+        return f"its kernels compute float32, bfloat16 and float16, not {_dtype_name(s.dtype)}"
+    if s.capability is not None and s.capability < MIN_CAPABILITY:
         return "it needs a GPU of compute capability 8.0 or later, this one has {}.{}".format(*s.capability)
     if s.capability is None and not s.interpreting:
         return f"its kernels run on CUDA, the tensor is on {s.device}"
     return None
 
 
-def _why_triton_should_not(s: Situation) -> str | None:
+def _triton_unfavorable(s: Conditions) -> str | None:
     if s.capability is None:
         return "its interpreter is for tests"
     if s.exporting:
@@ -113,27 +114,27 @@ def _why_triton_should_not(s: Situation) -> str | None:
     if s.empty:
         return "there is nothing to compute"
     if s.many_keys:
-        return f"it is made for few keys, and not measured with more than {MANY_KEYS}"
+        return f"it is made for few keys, and not measured with more than {MAX_KEYS}"
     return None
 
 
-def _why_cpu_cannot(s: Situation) -> str | None:
+def _cpu_unsupported(s: Conditions) -> str | None:
     return None if s.device == "cpu" else f"it is for the CPU, the tensor is on {s.device}"
 
 
-def _why_cpu_should_not(s: Situation) -> str | None:
+def _cpu_unfavorable(s: Conditions) -> str | None:
     if s.compiling:
         return "a compiled or exported program gets the plain operators"
     if s.operator == "biased_attention":
         return None
-    if not s.learning:
+    if not s.grad_enabled:
         return "it differs in the backward pass alone, and there is none"
     if s.dtype != torch.float32:
-        return f"measured faster in float32 only, not in {_name(s.dtype)}"
+        return f"measured faster in float32 only, not in {_dtype_name(s.dtype)}"
     return None
 
 
-def _name(dtype: torch.dtype) -> str:
+def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 

@@ -14,11 +14,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from transxnet.ops.kernels.launch import WANTED_PROGRAMS, on_device
+from transxnet.ops.kernels.launch import TARGET_PROGRAMS, empty_output, is_channels_last, on_device
 
 
 @dataclass(frozen=True)
-class Tile:
+class DepthwiseTile:
     """What a program covers: rows, columns and channels, and the warps that share the work."""
 
     rows: int
@@ -138,21 +138,11 @@ def _weight_gradient(
     tl.store(db_ptr + row_of + c, tl.sum(db, axis=0), mask=has_c)
 
 
-def _channels_fastest(x: Tensor) -> bool:
-    return x.stride(1) == 1 and x.shape[1] > 1
-
-
-def empty_like(x: Tensor) -> Tensor:
-    """Dense, with channels fastest if they are so in x."""
-    layout = torch.channels_last if _channels_fastest(x) else torch.contiguous_format
-    return torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=layout)
-
-
-def default_tile(x: Tensor, K: int) -> Tile:
+def default_tile(x: Tensor, K: int) -> DepthwiseTile:
     """Few instructions an output without spilled registers, as compiled for compute capability 9.0; not yet timed."""
-    if not _channels_fastest(x):
-        return Tile(rows=4, width=min(64, triton.next_power_of_2(x.shape[3])), channels=4, warps=4)
-    return Tile(rows=7, width=8, channels=32, warps=4 if K > 3 else 2)
+    if not is_channels_last(x):
+        return DepthwiseTile(rows=4, width=min(64, triton.next_power_of_2(x.shape[3])), channels=4, warps=4)
+    return DepthwiseTile(rows=7, width=8, channels=32, warps=4 if K > 3 else 2)
 
 
 def depthwise(
@@ -164,7 +154,7 @@ def depthwise(
     gelu: bool = False,
     flip: bool = False,
     out: Tensor | None = None,
-    tile: Tile | None = None,
+    tile: DepthwiseTile | None = None,
 ) -> Tensor:
     """``act(conv2d(x, weight) + bias + x)``, depthwise, stride 1, zero padding K // 2.
 
@@ -184,10 +174,10 @@ def depthwise(
     B, C, H, W = x.shape
     K = weight.shape[-1]
     if out is None:
-        out = empty_like(x)
+        out = empty_output(x)
     if x.numel() == 0:
         return out
-    if _channels_fastest(x) and weight.stride(1) != 1:  # neighbouring channels' taps must be neighbours in memory
+    if is_channels_last(x) and weight.stride(1) != 1:  # neighbouring channels' taps must be neighbours in memory
         weight = weight.movedim(1, -1).contiguous().movedim(-1, 1)
     tile = tile or default_tile(x, K)
     shared = weight.shape[0] == 1
@@ -207,7 +197,7 @@ def depthwise(
 
 
 def depthwise_weight_gradient(
-    x: Tensor, g: Tensor, K: int, per_sample: bool, *, tile: Tile | None = None
+    x: Tensor, g: Tensor, K: int, per_sample: bool, *, tile: DepthwiseTile | None = None
 ) -> tuple[Tensor, Tensor]:
     """The gradients of weight and bias, from the input x and the output's gradient g, both (B, C, H, W).
 
@@ -223,8 +213,8 @@ def depthwise_weight_gradient(
     tile = tile or default_tile(x, K)
     blocks = triton.cdiv(W, tile.width) * triton.cdiv(H, tile.rows)
     columns = triton.cdiv(C, tile.channels)
-    samples = B if per_sample else min(B, triton.cdiv(WANTED_PROGRAMS, columns))
-    parts = min(blocks, triton.cdiv(WANTED_PROGRAMS, columns * samples))
+    samples = B if per_sample else min(B, triton.cdiv(TARGET_PROGRAMS, columns))
+    parts = min(blocks, triton.cdiv(TARGET_PROGRAMS, columns * samples))
     part_steps = triton.cdiv(blocks, parts)
     parts = triton.cdiv(blocks, part_steps)
     dw = torch.empty((parts, samples, K * K, C), dtype=torch.float32, device=x.device)

@@ -1,0 +1,106 @@
+"""Attention of all positions to a reduced set of keys, with a position bias shared by the batch (Eq. 4).
+
+Shapes: B batch, h heads, N queries, M keys, d channels of a head. The Triton kernels are in
+:mod:`transxnet.ops.kernels.attention_kernels`.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from transxnet.ops.autocast import cast_to_autocast
+from transxnet.ops.backend import choose
+
+
+def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Attention of all positions to a reduced set of keys, with a position bias shared by the batch (Eq. 4).
+
+    Args:
+        q: (B, h, N, d), any strides.
+        k: (B, h, M, d).
+        v: (B, h, M, d).
+        bias: (1, h, N, M) or None.
+
+    Returns:
+        (B, h, N, d): ``softmax(q k^T / sqrt(d) + bias) v`` in the dtype of q, or of autocast where that is on. The
+        softmax is float32 or wider.
+
+    Raises:
+        UserError: TRANSXNET_OPS asks for an implementation that cannot take this input.
+    """
+    q, k, v = cast_to_autocast(q), cast_to_autocast(k), cast_to_autocast(v)
+    implementation = choose("biased_attention", q, keys=k.shape[2]).implementation
+    if implementation == "triton":
+        return biased_attention_triton(q, k, v, bias)[0]
+    if implementation == "cpu":
+        return biased_attention_cpu(q, k, v, bias)
+    return biased_attention_reference(q, k, v, bias)
+
+
+def biased_attention_reference(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The definition in plain PyTorch, to which every other implementation is compared."""
+    if bias is not None:
+        bias = bias.to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+def biased_attention_cpu(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The reference on tensors in the layout that PyTorch's fused CPU attention needs.
+
+    It needs the channels of a head next to each other in memory. In feature maps that are not channels_last they are
+    not, and PyTorch would compute all scores of all heads in memory instead.
+    """
+    q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
+    return biased_attention_reference(q, k, v, bias)
+
+
+@torch.library.custom_op("transxnet::biased_attention", mutates_args=())
+def biased_attention_triton(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The output, and the log-sum-exp of each row's scores, (B, h, N) in float32, for the backward pass."""
+    from transxnet.ops.kernels.attention_kernels import attention
+
+    return attention(q, k, v, bias)
+
+
+@biased_attention_triton.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    B, h, N, d = q.shape
+    return q.new_empty((B, N, h, d)).transpose(1, 2), q.new_empty((B, h, N), dtype=torch.float32)
+
+
+@torch.library.custom_op("transxnet::biased_attention_backward", mutates_args=())
+def biased_attention_triton_backward(
+    g: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, out: Tensor, lse: Tensor, want_bias: bool
+) -> list[Tensor]:
+    """The gradients of q, k, v and, if wanted, of bias."""
+    from transxnet.ops.kernels.attention_kernels import attention_gradients
+
+    return [grad for grad in attention_gradients(g, q, k, v, bias, out, lse, want_bias) if grad is not None]
+
+
+@biased_attention_triton_backward.register_fake
+def _(
+    g: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, out: Tensor, lse: Tensor, want_bias: bool
+) -> list[Tensor]:
+    grads = [torch.empty_like(out), *(t.new_empty(t.shape) for t in (k, v))]
+    return grads if bias is None or not want_bias else [*grads, torch.empty_like(bias)]
+
+
+def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs, *output)
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, g: Tensor | None, g_lse: None) -> tuple:
+    if g is None:
+        return None, None, None, None
+    q, k, v, bias, out, lse = ctx.saved_tensors
+    want_bias = bias is not None and ctx.needs_input_grad[3]
+    dq, dk, dv, *dbias = biased_attention_triton_backward(g, q, k, v, bias, out, lse, want_bias)
+    return dq, dk, dv, dbias[0] if want_bias else None
+
+
+biased_attention_triton.register_autograd(_backward, setup_context=_setup_context)

@@ -1,0 +1,80 @@
+"""A faster backward pass of depthwise convolutions on CPUs. Same results, up to rounding.
+
+For kernels of 5x5 and more oneDNN has no fast gradient of the weights: it takes 3 to 20 times as long as the forward
+pass. But that gradient is a depthwise convolution too, of the input with the output's gradient as its kernel, and those
+are fast at any size. The gradient of the input is the forward pass with the kernels rotated by 180 degrees.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+MIN_KERNEL_SIZE = 5
+# Input values that one convolution of a weight gradient takes: they, and oneDNN's copies of them, stay in cache.
+CHUNK = 1 << 18
+
+
+class DepthwiseConvFunction(torch.autograd.Function):
+    """Depthwise convolution, stride 1, same size, of x (B, C, H, W) with weight (G, C, K, K) and bias (G, C) or None.
+
+    G = 1 for kernels that the batch shares, G = B for input-dependent kernels. Neither B nor C may be 0.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
+        """The convolution: (B, C, H, W)."""
+        ctx.save_for_backward(x, weight)
+        return _convolve(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # type: ignore[override]
+        """The gradients of x, weight and bias, None for those that are not needed."""
+        x, weight = ctx.saved_tensors
+        per_sample = weight.shape[0] != 1
+        dx = _convolve(g, weight.flip(2, 3), None) if ctx.needs_input_grad[0] else None
+        dw = weight_gradient(x, g, weight.shape[-1], per_sample) if ctx.needs_input_grad[1] else None
+        db = None
+        if ctx.needs_input_grad[2]:
+            db = g.sum((2, 3))
+            db = db if per_sample else db.sum(0, keepdim=True)
+        return dx, dw, db
+
+
+def weight_gradient(x: Tensor, g: Tensor, K: int, per_sample: bool) -> Tensor:
+    """The gradient of depthwise kernels, (G, C, K, K), G = B if per_sample else 1.
+
+    Args:
+        x: the input, (B, C, H, W).
+        g: the output's gradient, (B, C, H, W).
+        K: kernel size.
+        per_sample: whether each sample has its own kernels.
+    """
+    C, H, W = x.shape[1:]
+    samples = max(1, CHUNK // (C * H * W))
+    parts = []
+    for x_part, g_part in zip(x.split(samples), g.split(samples), strict=True):
+        groups = x_part.shape[0] * C
+        part = F.conv2d(
+            x_part.reshape(1, groups, H, W), g_part.reshape(groups, 1, H, W), padding=K // 2, groups=groups
+        ).reshape(-1, C, K, K)
+        parts.append(part if per_sample else part.sum(0, keepdim=True))
+    return torch.cat(parts) if per_sample else torch.stack(parts).sum(0)
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    B, C, H, W = x.shape
+    K = weight.shape[-1]
+    if weight.shape[0] == 1 and B > 1:  # without a reshape, which may change the strides of a single channel
+        return F.conv2d(x, weight.movedim(0, 1), None if bias is None else bias[0], padding=K // 2, groups=C)
+    out = F.conv2d(
+        x.reshape(1, B * C, H, W),
+        weight.reshape(B * C, 1, K, K),
+        None if bias is None else bias.reshape(B * C),
+        padding=K // 2,
+        groups=B * C,
+    )
+    return out.reshape(B, C, H, W)

@@ -48,7 +48,7 @@ def test_published_imagenet_weights_start_the_backbone(monkeypatch):
     def load(model, cfg, cache_dir=None):
         asked.append(cfg["url"].rpartition("/")[2])
 
-    monkeypatch.setattr("transxnet.models.transxnet.load_pretrained", load)
+    monkeypatch.setattr("transxnet.models.timm_api.load_pretrained", load)
     create_detector("retinanet", "transxnet_t", 2, pretrained=True)
     create_segmenter("transxnet_b.in1k_384", 2, pretrained=True)
     assert asked == ["transx-t.pth.tar", "transx-b-384.pth.tar"]

@@ -10,7 +10,8 @@ import transxnet
 from tests.helpers.tracing import assert_same, trace
 from transxnet import UserError
 from transxnet.analysis.cost import Cost, count
-from transxnet.layers import DMixer, PositionBias
+from transxnet.layers import DPE, DMixer, PositionBias
+from transxnet.layers.block import ResidualBlock
 from transxnet.layers.compared import (
     FFN,
     SRA,
@@ -21,7 +22,7 @@ from transxnet.layers.compared import (
     ShiftedWindowAttention,
 )
 from transxnet.models import SwinStyle, SwinStyleFeatures
-from transxnet.models.swin_style import TOKEN_MIXERS, SwinStyleBlock
+from transxnet.models.swin_style import TOKEN_MIXERS
 
 MIXERS = {
     "d_mixer": DMixer,
@@ -228,9 +229,9 @@ def test_autocast_to_bfloat16_stays_close(small, images, name):
 def block(randomize):
     """A block with a mixer in float64, its windows shifted where they can be."""
 
-    def make(name: str) -> SwinStyleBlock:
+    def make(name: str) -> ResidualBlock:
         mixer = SwinStyle(token_mixer=name, **TINY).stages[0].blocks[1].mixer
-        return randomize(SwinStyleBlock(16, mixer, 2, 0.0, 0.1, True)).double()
+        return randomize(ResidualBlock(16, DPE(16), mixer, FFN(16, 2), layer_scale_init_value=0.1)).double()
 
     return make
 

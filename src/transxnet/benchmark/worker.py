@@ -20,7 +20,8 @@ from transxnet.analysis.cost import Cost, count
 from transxnet.benchmark.memory import peak_memory, reset_peak, resident_memory
 from transxnet.benchmark.operator_profile import Operator, longest_operators
 from transxnet.benchmark.settings import Settings, Subject
-from transxnet.models.transxnet import Backbone, Stage
+from transxnet.models.four_stages import Stage
+from transxnet.models.transxnet import Backbone
 from transxnet.utils.errors import UserError
 
 WARM_UP_STEPS = {"cpu": 2, "cuda": 10}  # at least

@@ -13,7 +13,7 @@ from torch import nn
 from transxnet.data.dense_sources import DenseSource
 from transxnet.data.sources import Source
 from transxnet.models.create import check_name, name_options, without_tag
-from transxnet.models.timm_api import FourStages
+from transxnet.models.four_stages import FourStages
 from transxnet.runs.config import TrainConfig
 from transxnet.training.defaults import processes
 from transxnet.training.lightning_module import Training

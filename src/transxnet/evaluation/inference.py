@@ -14,8 +14,8 @@ from transxnet.data.image_set import ImageSet
 from transxnet.data.module import evaluation_loader
 from transxnet.data.readers import Stream
 from transxnet.data.segmentation_set import SegmentationSet
+from transxnet.heads.detector_transform import unit_range
 from transxnet.heads.semantic_fpn import logits_at_size
-from transxnet.heads.transform import unit_range
 from transxnet.metrics.classification import Evaluation
 from transxnet.metrics.detection import DetectionEvaluation, DetectionScore
 from transxnet.metrics.segmentation import SegmentationEvaluation, SegmentationScore

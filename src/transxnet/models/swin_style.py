@@ -133,35 +133,11 @@ def make_mixer(token_mixer: str | Callable, args: MixerArgs) -> nn.Module:
 
 
 class SwinStyle(ClassifierForm, SwinStyleBackbone):
-    """The classification network.
-
-    Args:
-        num_classes: outputs; with 0 there is no classifier and the pooled features come out.
-        global_pool: "avg", another pooling of timm's, or "" for none (then ``num_classes`` must be 0).
-        drop_rate: dropout before the classifier.
-        **backbone: the arguments of :class:`SwinStyleBackbone`.
-
-    Shapes:
-        (B, in_chans, H, W) -> (B, num_classes), for any H and W.
-
-    Raises:
-        ValueError: what :class:`SwinStyleBackbone` refuses, as a UserError where it does.
-    """
+    """The classification network; its arguments are those of the two base classes."""
 
 
 class SwinStyleFeatures(FeaturesForm, SwinStyleBackbone):
-    """The dense-prediction form: each chosen stage's output through its own GroupNorm.
-
-    Args:
-        out_indices: the stages, 0 to 3, in ascending order; negative ones count from the end.
-        **backbone: the arguments of :class:`SwinStyleBackbone`.
-
-    Shapes:
-        (B, in_chans, H, W) -> a list of (B, embed_dims[i], ceil(H / r), ceil(W / r)), r = 4, 8, 16, 32.
-
-    Raises:
-        ValueError: stages that do not exist or are not in order, and what :class:`SwinStyleBackbone` refuses.
-    """
+    """The dense-prediction network; its arguments are those of the two base classes."""
 
 
 default_cfgs = generate_default_cfgs({"transxnet_swin_style.untrained": cfg()})

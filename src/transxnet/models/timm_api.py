@@ -23,6 +23,9 @@ class ClassifierForm(FourStages):
         global_pool: "avg", another pooling of timm's, or "" for none (then ``num_classes`` must be 0).
         drop_rate: dropout before the classifier.
         **backbone: the arguments of the stages.
+
+    Shapes:
+        (B, in_chans, H, W) -> (B, num_classes).
     """
 
     def __init__(self, num_classes: int = 1000, global_pool: str = "avg", drop_rate: float = 0.0, **backbone: Any):
@@ -114,6 +117,9 @@ class FeaturesForm(FourStages):
     Args:
         out_indices: the stages, 0 to 3, in ascending order; negative ones count from the end.
         **backbone: the arguments of the stages.
+
+    Shapes:
+        (B, in_chans, H, W) -> a list of (B, embed_dims[i], ceil(H / r), ceil(W / r)), r = 4, 8, 16, 32.
 
     Raises:
         ValueError: stages that do not exist or are not in order.

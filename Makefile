@@ -31,9 +31,9 @@ test-all: setup
 test-oldest: $(VENV)-oldest/.installed
 	PYTHONPATH=src $(VENV)-oldest/bin/python -m pytest $(OLDEST_TESTS)
 
-OLDEST_TESTS ?= tests/api tests/untrusted_files tests/data tests/heads tests/layers tests/models/test_checkpoints.py \
-	tests/models/test_create.py tests/models/test_transxnet.py tests/api/test_package.py tests/training/test_train.py \
-	tests/training/test_train_dense.py tests/training/test_train_resume.py tests/prediction/test_predict.py
+OLDEST_TESTS ?= tests/api tests/untrusted_files tests/data tests/heads tests/layers tests/models tests/contracts \
+	tests/training/test_train.py tests/training/test_train_dense.py tests/training/test_train_resume.py \
+	tests/prediction/test_predict.py
 
 $(VENV)-oldest/.installed: requirements-oldest.txt
 	$(PYTHON) -m venv $(VENV)-oldest

@@ -22,8 +22,7 @@ from transxnet.layers.conv_norm import ConvNorm
 from transxnet.layers.msffn import MultiScaleDWConv
 from transxnet.layers.osra import LocalRefinement, OverlappingSpatialReduction
 from transxnet.models.create import create_model
-from transxnet.models.gradient_checkpointing import checkpoint_block
-from transxnet.models.transxnet import Stage
+from transxnet.models.four_stages import Stage, checkpoint_block
 
 
 def transxnet_n(pretrained: bool = False, **kwargs: Any) -> nn.Module:

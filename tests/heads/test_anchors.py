@@ -5,7 +5,7 @@ import torch
 from torchvision.models.detection.image_list import ImageList
 
 from transxnet.heads import MaskRCNN, RetinaNet
-from transxnet.heads.anchors import Anchors, BestAnchors
+from transxnet.heads.anchors import AnchorMatcher, Anchors
 
 THIRD = 2 ** (1 / 3)
 
@@ -36,7 +36,7 @@ def test_places_go_by_row_in_steps_of_the_stride():
     assert torch.equal(centres[::3], centres[1::3])
 
 
-def test_coarse_levels_keep_their_stride_though_their_size_is_rounded_up():
+def test_coarse_levels_keep_their_stride_at_rounded_sizes():
     """Of 800x1344 pixels, P6 is 13x21 and P7 is 7x11: 800 / 13 is 61, the stride is 64."""
     boxes = at(Anchors([64, 128], [[256], [512]]), (13, 21), (7, 11))
     last_of_p6, last_of_p7 = boxes[13 * 21 * 3 - 2], boxes[-2]
@@ -86,4 +86,4 @@ BACKGROUND, BETWEEN = -1, -2
     ],
 )
 def test_anchors_are_matched_by_overlap(iou, min_quality, expected):
-    assert BestAnchors(0.5, 0.4, min_quality)(torch.tensor(iou)).tolist() == expected
+    assert AnchorMatcher(0.5, 0.4, min_quality)(torch.tensor(iou)).tolist() == expected

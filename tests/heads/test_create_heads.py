@@ -4,27 +4,33 @@ import torch
 from transxnet import UserError
 from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN, create_detector, create_segmenter
 
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Make no values, only shapes."""
-    with torch.device("meta"):
-        yield
+STRIDES = [4, 8, 16, 32]
 
 
 @pytest.mark.parametrize(
     "name", ["transxnet_n", "transxnet_t", "resnet50", "swin_tiny_patch4_window7_224", "pvt_v2_b0"]
 )
-def test_every_head_stands_on_our_models_and_timm_s(quick, name):
-    retinanet = create_detector("retinanet", name, 3, drop_path_rate=0.1)
-    mask_rcnn = create_detector("maskrcnn", name, 3)
-    segmenter = create_segmenter(name, 3)
+def test_every_head_stands_on_our_models_and_timm_s(name):
+    with torch.device("meta"):  # shapes without values
+        retinanet = create_detector("retinanet", name, 3, drop_path_rate=0.1)
+        mask_rcnn = create_detector("maskrcnn", name, 3)
+        segmenter = create_segmenter(name, 3)
     assert [type(model) for model in (retinanet, mask_rcnn, segmenter)] == [RetinaNet, MaskRCNN, SemanticFPN]
     assert [model.num_classes for model in (retinanet, mask_rcnn, segmenter)] == [3, 3, 3]
     assert [len(model.backbone.fpn.inner_blocks) for model in (retinanet, mask_rcnn, segmenter)] == [3, 4, 4]
-    for layer in retinanet.class_layers + mask_rcnn.class_layers:
-        (retinanet if layer.startswith("head.") else mask_rcnn).get_submodule(layer)
-    segmenter.get_submodule(*segmenter.class_layers)
+    for model, strides in ((retinanet, STRIDES[1:]), (mask_rcnn, STRIDES), (segmenter, STRIDES)):
+        body = model.backbone.body
+        assert [body.feature_info.reduction()[i] for i in model.backbone.indices] == strides
+        widths = [body.feature_info.channels()[i] for i in model.backbone.indices]
+        assert [block[0].in_channels for block in model.backbone.fpn.inner_blocks] == widths
+        assert all(parameter.is_meta for parameter in model.parameters())
+    # Boxes have 9 anchors a location in RetinaNet; Mask R-CNN's classes count the background.
+    outputs = [
+        len(model.get_submodule(layer).bias)
+        for model in (retinanet, mask_rcnn, segmenter)
+        for layer in model.class_layers
+    ]
+    assert outputs == [9 * 3, 4, 4 * 4, 4, 3]
 
 
 def test_sizes_and_what_does_not_count_are_passed_on(body):
@@ -48,7 +54,7 @@ def test_published_imagenet_weights_start_the_backbone(monkeypatch):
     def load(model, cfg, cache_dir=None):
         asked.append(cfg["url"].rpartition("/")[2])
 
-    monkeypatch.setattr("transxnet.models.transxnet.load_pretrained", load)
+    monkeypatch.setattr("transxnet.models.timm_api.load_pretrained", load)
     create_detector("retinanet", "transxnet_t", 2, pretrained=True)
     create_segmenter("transxnet_b.in1k_384", 2, pretrained=True)
     assert asked == ["transx-t.pth.tar", "transx-b-384.pth.tar"]

@@ -28,7 +28,7 @@ def test_every_parameter_learns(any_body):
     assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
 
 
-def test_without_objects_all_is_background_and_still_every_parameter_gets_a_gradient(model):
+def test_without_objects_every_parameter_still_gets_a_gradient(model):
     images, targets = zip(picture(64, 64, []), picture(50, 90, []), strict=True)
     losses = backward(model, list(images), list(targets))
     assert losses["loss_rpn_box_reg"] == losses["loss_box_reg"] == losses["loss_mask"] == 0
@@ -54,7 +54,7 @@ def test_one_class_works(body):
 
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(64, 64), (33, 95), (7, 200), (1, 1)])
-def test_images_of_any_size_give_boxes_inside_them_and_masks_of_their_size(model, size):
+def test_any_image_size_gives_boxes_inside_and_masks_of_its_size(model, size):
     model.roi_heads.score_thresh = 0.0
     height, width = size
     (found,) = model.eval()([torch.rand(3, height, width)])
@@ -94,7 +94,7 @@ def test_the_settings_are_the_published_ones(body):
     assert heads.mask_predictor(heads.mask_head(torch.zeros(1, 256, 14, 14))).shape == (1, 81, 28, 28)
 
 
-def test_the_proposal_losses_are_cross_entropy_and_l1_over_the_sample(model):
+def test_proposal_losses_are_cross_entropy_and_l1_over_a_sample(model):
     """One anchor of the object, two of the background: all are sampled."""
     labels = [torch.tensor([1.0, 0.0, 0.0, -1.0])]
     objectness, deltas = torch.tensor([[0.0], [0.0], [0.0], [9.0]]), torch.tensor([[0.1, 0, 0, 0.2]] + [[9.0] * 4] * 3)
@@ -105,7 +105,7 @@ def test_the_proposal_losses_are_cross_entropy_and_l1_over_the_sample(model):
 
 
 @torch.no_grad()
-def test_proposals_are_the_anchors_moved_by_what_the_network_says(model, monkeypatch):
+def test_proposals_are_the_anchors_moved_by_the_deltas(model, monkeypatch):
     """With answers of zero the best proposals are anchors, cut off at the image's edge; P6's stride is 64."""
 
     def answers(features):

@@ -54,7 +54,7 @@ def test_levels_are_merged_from_the_top_down_and_then_smoothed():
 
 @torch.no_grad()
 @pytest.mark.parametrize("channels", [8, 256])
-def test_p6_and_p7_stand_on_the_backbone_s_last_map_without_an_activation(channels):
+def test_p6_and_p7_come_from_the_last_map_without_an_activation(channels):
     """Also where that map has as many channels as the pyramid."""
     given = maps(4, 6, 8, channels)
     pyramid = PyramidBackbone(Given(given, [4, 8, 16, 32]), (8, 16, 32), P6P7)
@@ -114,7 +114,7 @@ def test_a_body_has_just_the_maps_that_are_needed(name):
     assert [f.shape[2] for f in body.eval()(torch.zeros(1, 3, 64, 64))] == [8, 4, 2]
 
 
-def test_stochastic_depth_reaches_the_blocks_and_a_network_without_it_says_so():
+def test_drop_path_rate_reaches_the_blocks_or_is_refused():
     body = create_body("transxnet_n", (4, 8, 16, 32), drop_path_rate=0.3)
     rates = [m.drop_prob for m in body.modules() if type(m).__name__ == "DropPath"]
     assert max(rates) == pytest.approx(0.3)

@@ -28,7 +28,7 @@ def test_every_parameter_learns(any_body):
     assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
 
 
-def test_without_objects_all_is_background_and_still_every_parameter_gets_a_gradient(model):
+def test_without_objects_every_parameter_still_gets_a_gradient(model):
     images, targets = zip(without_objects(64, 64), without_objects(50, 90), strict=True)
     losses = backward(model, list(images), list(targets))
     assert losses["bbox_regression"] == 0
@@ -94,7 +94,7 @@ def given(box: list[float], label: int) -> dict:
     return dict(boxes=torch.tensor([box]), labels=torch.tensor([label]))
 
 
-def test_the_losses_are_those_of_the_paper_over_the_anchors_that_have_an_object(model):
+def test_losses_are_the_paper_s_over_the_anchors_with_an_object(model):
     """IoU with the object: 1; 0.6; 22 / 58, background; 0. Two anchors are its own."""
     logits = torch.tensor([[0.5, -2.0], [1.0, -1.0], [0.3, -0.7], [-3.0, 2.0]])
     deltas = torch.tensor([[0.1, 0.0, 0.0, -0.2], [0.0, 0.0, 0.3, 0.0], [9.0, 9, 9, 9], [9.0, 9, 9, 9]])
@@ -122,7 +122,7 @@ def test_anchors_between_the_thresholds_do_not_count(model):
     assert losses["classification"] < 1
 
 
-def test_the_batch_shares_one_count_of_anchors_and_an_image_without_objects_counts_for_one(model):
+def test_the_batch_shares_one_count_of_positive_anchors(model):
     outputs = {"cls_logits": torch.zeros(2, 4, 2), "bbox_regression": torch.zeros(2, 4, 4)}
     empty = dict(boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
     losses = model.compute_loss([given([0.0, 0.0, 40.0, 40.0], 1), empty], outputs, [ANCHORS, ANCHORS])
@@ -146,7 +146,7 @@ def test_boxes_are_decoded_in_units_of_their_anchor(model):
     assert found["scores"].tolist() == [0.5]
 
 
-def test_overlapping_boxes_of_a_class_are_suppressed_and_those_of_another_stay(model):
+def test_only_overlapping_boxes_of_the_same_class_are_suppressed(model):
     logits = torch.full((1, 4, 2), -9.0)
     logits[0, 0, 0], logits[0, 1, 0], logits[0, 1, 1] = 2.0, 1.0, 0.0
     outputs = {"cls_logits": [logits], "bbox_regression": [torch.zeros(1, 4, 4)]}

@@ -50,7 +50,7 @@ def test_regions_are_sampled_where_they_are(box):
     torch.testing.assert_close(pooled[0, 1], ys[:, None].expand(7, 7) + 1000, rtol=0, atol=1e-3)
 
 
-def test_regions_of_several_images_and_levels_stay_in_order_and_further_levels_are_not_used():
+def test_regions_of_several_images_and_levels_stay_in_order():
     features = {**ramps(512, 640), "p6": torch.full((2, 2, 8, 10), math.nan)}
     large, small = [0.0, 0.0, 500.0, 500.0], [50.0, 60.0, 90.0, 80.0]
     means = PyramidRoIAlign(14)(features, [torch.tensor([large, small]), torch.tensor([small])]).mean((2, 3))

@@ -66,7 +66,7 @@ def test_every_pixel_of_an_image_of_any_size_has_its_logits(model, size):
 
 
 @torch.no_grad()
-def test_the_image_is_padded_with_the_mean_at_the_right_and_the_bottom(model):
+def test_the_image_is_padded_with_the_mean_at_right_and_bottom(model):
     image = torch.rand(1, 3, 40, 70)
     padded = model.mean.expand(1, 3, 64, 96).clone()
     padded[:, :, :40, :70] = image
@@ -81,7 +81,7 @@ def test_logits_are_enlarged_from_a_quarter_of_the_size(model, monkeypatch):
     torch.testing.assert_close(model.eval()(torch.rand(1, 3, 64, 96)), truth, rtol=0, atol=1e-6)
 
 
-def test_pixels_that_do_not_count_add_nothing_to_the_mean_over_all(model, monkeypatch):
+def test_ignored_pixels_add_nothing_to_the_mean_over_all(model, monkeypatch):
     """As mmsegmentation 0.x has it: they are in the denominator."""
     monkeypatch.setattr(model.head, "forward", lambda features: torch.zeros(1, 3, 8, 8, requires_grad=True))
     targets = torch.zeros(1, 32, 32, dtype=torch.int64)

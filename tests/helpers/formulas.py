@@ -1,4 +1,4 @@
-"""What the tests of the compared parts are held to, by the formulas, in float64."""
+"""The formulas that the tests of the layers compare with, in float64."""
 
 import math
 
@@ -35,11 +35,18 @@ def pointwise(x: Tensor, conv: nn.Conv2d) -> Tensor:
     return out if conv.bias is None else out + conv.bias[:, None, None]
 
 
-def depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> Tensor:
     """Channel by channel."""
     padding = weight.shape[-1] // 2
-    convolved = [F.conv2d(x[:, c : c + 1], weight[c : c + 1], padding=padding) for c in range(len(weight))]
-    return torch.cat(convolved, 1) + bias[:, None, None]
+    channels = range(len(weight))
+    convolved = [F.conv2d(x[:, c : c + 1], weight[c : c + 1], stride=stride, padding=padding) for c in channels]
+    return torch.cat(convolved, 1) + (0 if bias is None else bias[:, None, None])
+
+
+def patches(x: Tensor, step: int) -> Tensor:
+    """(B, C, H, W) -> (B, C, rows, columns, step, step), zeros where there is no image."""
+    x = F.pad(x, (0, -x.shape[3] % step, 0, -x.shape[2] % step))
+    return x.unfold(2, step, step).unfold(3, step, step)
 
 
 def windows(q: Tensor, k: Tensor, v: Tensor, heads: int, w: int, shift: int = 0, table: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Detectors and segmenters as they are published: names and shapes of mmdetection 2.x and mmsegmentation 0.x."""
+"""Published checkpoints: backbones, and detectors and segmenters of mmdetection 2.x and mmsegmentation 0.x."""
 
 import torch
 from torch import Tensor
@@ -33,6 +33,11 @@ def filled(kind: str, variant: str, num_classes: int | None = None) -> dict[str,
 def empty(kind: str, variant: str) -> dict[str, Tensor]:
     """The same with nothing in it."""
     return {name: torch.empty(shape, device="meta") for name, shape in shapes(kind, variant).items()}
+
+
+def empty_backbone(variant: str, form: str) -> dict[str, Tensor]:
+    """The tensors of a published classifier or of its dense form, with nothing in them."""
+    return {key: torch.empty(shape, device="meta") for key, shape in fill.keys(variant, form).items()}
 
 
 def _layer(name: str, *weight: int) -> dict[str, tuple[int, ...]]:

@@ -12,27 +12,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tests.helpers import fill
+from tests.helpers.networks import on_meta
+from tests.helpers.published import empty_backbone
 from transxnet import convert_official_state_dict
 from transxnet.layers import resize_position_bias
 from transxnet.models import checkpoints
 from transxnet.utils.errors import UserError
 
-VARIANT = pytest.mark.parametrize("variant", ["t", "s", "b"])
 FORM = pytest.mark.parametrize("form", ["classifier", "features"])
 
 
 def shapes(tensors: dict[str, Tensor]) -> dict[str, tuple]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-
-
-def published(variant: str, form: str) -> dict[str, Tensor]:
-    """Names and shapes of a published file, with nothing in them."""
-    return {key: torch.empty(shape, device="meta") for key, shape in fill.keys(variant, form).items()}
-
-
-def on_meta(name: str, **kwargs) -> nn.Module:
-    with torch.device("meta"):
-        return timm.create_model(name, **kwargs)
 
 
 @pytest.fixture(scope="session")
@@ -66,13 +57,6 @@ def same(model: nn.Module, filled: dict[str, Tensor], *but: str) -> bool:
 # Layouts
 
 
-@VARIANT
-@FORM
-def test_every_published_tensor_has_its_place(variant, form):
-    model = on_meta(f"transxnet_{variant}", features_only=form == "features")
-    assert shapes(convert_official_state_dict(published(variant, form))) == shapes(model.state_dict())
-
-
 def prefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {prefix + name: tensor for name, tensor in tensors.items()}
 
@@ -92,7 +76,7 @@ def test_wrappers_and_prefixes_are_taken_off(filled, form, wrapper, prefix):
 
 @pytest.mark.parametrize("other", ["state_dict", "model"])
 def test_the_average_over_the_training_is_preferred(other):
-    plain, average = published("t", "classifier"), published("t", "classifier")
+    plain, average = empty_backbone("t", "classifier"), empty_backbone("t", "classifier")
     both = {other: plain, "state_dict_ema": average}
     for order in (both, dict(reversed(both.items()))):
         assert convert_official_state_dict(order)["norm.bias"] is average["classifier.0.bias"]
@@ -106,64 +90,13 @@ def test_our_own_layout_comes_back_as_it_is():
 
 
 def test_the_mapping_given_is_left_as_it_was():
-    given = published("t", "classifier")
+    given = empty_backbone("t", "classifier")
     before = shapes(given)
     convert_official_state_dict(given)
     assert shapes(given) == before
 
 
 # What is missing or left over
-
-DROPPED = [
-    "patch_embed.proj.conv.weight",
-    "patch_embed.proj.bn.running_var",
-    "network.3.proj.bn.running_mean",
-    "relative_pos_enc.0",
-    "relative_pos_enc.3",
-    "network.0.0.token_mixer.global_unit.sr.0.bn.running_mean",
-    "network.2.2.token_mixer.local_unit.bias",
-    "network.2.1.mlp.dwconv.proj.3.weight",
-    "network.4.8.layer_scale_2.weight",
-    "network.6.0.norm1.bias",
-    "network.6.2.mlp.norm.num_batches_tracked",
-]
-
-
-@pytest.mark.parametrize("name", DROPPED)
-@FORM
-def test_a_missing_tensor_is_named(form, name):
-    tensors = published("t", form)
-    del tensors[name]
-    with pytest.raises(UserError, match="missing") as error:
-        convert_official_state_dict(prefixed(tensors, "module."))
-    assert name in str(error.value)
-    assert "left over" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("form", "name"),
-    [
-        *(("classifier", f"classifier.{layer}") for layer in ("0.weight", "0.bias", "2.weight", "2.bias")),
-        *(("features", name) for name in ("norm0.weight", "norm4.bias", "norm6.bias")),
-    ],
-)
-def test_half_of_a_head_or_of_an_output_norm_is_refused(form, name):
-    tensors = published("t", form)
-    del tensors[name]
-    with pytest.raises(UserError, match=r"missing \(1\)") as error:
-        convert_official_state_dict(tensors)
-    assert name in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "name", ["network.0.0.foo.weight", "neck.weight", "relative_pos_enc.4", "norm1.weight", "classifier.3.bias"]
-)
-@FORM
-def test_a_left_over_tensor_is_named(form, name):
-    with pytest.raises(UserError, match=r"left over \(1\)") as error:
-        convert_official_state_dict({**published("t", form), name: torch.zeros(1)})
-    assert name in str(error.value)
-    assert "missing" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -181,13 +114,6 @@ def test_what_only_the_network_shows_to_be_missing_is_named_too(filled, tmp_path
     with pytest.raises(UserError, match="missing") as error:
         create(tmp_path / "part.pth")
     assert named in str(error.value)
-
-
-@pytest.mark.parametrize("name", ["resnet18", "pvt_v2_b0"])
-def test_another_network_is_refused(name):
-    with pytest.raises(UserError, match="not a TransXNet checkpoint") as error:
-        convert_official_state_dict(on_meta(name).state_dict())
-    assert "every block" in str(error.value)
 
 
 def test_another_variant_is_refused_with_the_shapes(files):
@@ -266,7 +192,7 @@ def test_the_same_weights_and_classes_load_without_a_word(files, caplog):
     assert not caplog.records
 
 
-def test_other_classes_keep_the_backbone_and_start_a_new_head_with_a_warning(files, filled, caplog):
+def test_other_classes_start_a_new_head_with_a_warning(files, filled, caplog):
     with caplog.at_level(logging.WARNING, "transxnet"):
         model = create(files["classifier"], num_classes=7)
     assert "the checkpoint has 1000 classes, the model 7" in caplog.text
@@ -284,7 +210,7 @@ def test_without_a_classifier_the_features_are_those_of_the_file(files, filled, 
 
 
 @pytest.mark.parametrize("num_classes", [1000, 7])
-def test_a_classifier_without_its_bias_is_refused_whatever_the_classes(filled, num_classes):
+def test_a_classifier_without_its_bias_is_refused(filled, num_classes):
     ours = convert_official_state_dict(filled["classifier"])
     del ours["head.fc.bias"]
     for tensors in ({n: t for n, t in filled["classifier"].items() if n != "classifier.2.bias"}, ours):
@@ -302,7 +228,7 @@ def test_one_input_channel_gets_the_sum_of_the_three(files, filled):
 
 
 @torch.no_grad()
-def test_another_image_size_resizes_the_stored_bias_and_changes_nothing_at_that_size(files, filled):
+def test_another_image_size_resizes_the_stored_bias_exactly(files, filled):
     x = torch.randn(1, 3, 160, 160)
     model = create(files["classifier"], img_size=160)
     for i, stage in enumerate(model.stages):
@@ -338,7 +264,7 @@ def test_a_dense_file_does_not_make_a_classifier(files):
         assert name in str(error.value)
 
 
-def test_a_detector_without_a_norm_for_stage_1_gives_the_outputs_that_it_has(filled, tmp_path):
+def test_a_detector_without_a_norm_for_stage_1_loads(filled, tmp_path):
     """RetinaNet's pyramid starts from stage 2."""
     torch.save({n: t for n, t in filled["features"].items() if not n.startswith("norm0.")}, tmp_path / "retina.pth")
     assert same(create(tmp_path / "retina.pth", features_only=True, out_indices=(1, 2, 3)), filled["features"])
@@ -442,7 +368,7 @@ def test_a_truncated_file_is_said_to_be_one(tmp_path, suffix, length):
         "\x00" * 64,
     ],
 )
-def test_a_file_of_another_kind_is_shown_by_its_beginning_and_not_called_malicious(tmp_path, text, suffix):
+def test_a_file_of_another_kind_is_shown_by_its_beginning(tmp_path, text, suffix):
     path = tmp_path / f"file{suffix}"
     path.write_text(text)
     with pytest.raises(UserError, match="truncated or not a checkpoint: it begins with") as error:

@@ -1,5 +1,4 @@
-"""The network in which the paper compares token mixers, with each of them. What it shares with the others as a network
-of timm's, test_models.py tests."""
+"""The network in which the paper compares token mixers, with each of them."""
 
 import pytest
 import timm
@@ -7,38 +6,26 @@ import torch
 from torch import Tensor, nn
 
 import transxnet
-from tests.helpers.tracing import assert_same, trace
+from tests.helpers.networks import MIXERS, SWIN_STYLE_TINY
 from transxnet import UserError
 from transxnet.analysis.cost import Cost, count
-from transxnet.layers import DMixer, PositionBias
+from transxnet.layers import PositionBias
 from transxnet.layers.compared import (
     FFN,
-    SRA,
-    ACmix,
-    MixingBlock,
     NonOverlappingPatchEmbed,
-    SepConv,
-    ShiftedWindowAttention,
 )
-from transxnet.models import SwinStyle, SwinStyleFeatures
-from transxnet.models.swin_style import TOKEN_MIXERS, SwinStyleBlock
+from transxnet.models import SwinStyle
+from transxnet.models.swin_style import TOKEN_MIXERS
 
-MIXERS = {
-    "d_mixer": DMixer,
-    "sep_conv": SepConv,
-    "sra": SRA,
-    "shifted_window": ShiftedWindowAttention,
-    "mixing_block": MixingBlock,
-    "acmix": ACmix,
-}
 MIXER = pytest.mark.parametrize("name", MIXERS)
-TINY = dict(depths=(2, 1, 1, 1), embed_dims=(16, 16, 32, 32), head_dim=8, window_size=3, img_size=64)
 
 
 @pytest.fixture
 def small(randomize):
     """The smallest network that has every part, in float64 and eval mode, for 64x64 images."""
-    return lambda name, **options: randomize(SwinStyle(5, token_mixer=name, **TINY, **options)).double().eval()
+    return lambda name, **options: (
+        randomize(SwinStyle(5, token_mixer=name, **SWIN_STYLE_TINY, **options)).double().eval()
+    )
 
 
 def swin_style(**options) -> SwinStyle:
@@ -104,7 +91,7 @@ def test_multiply_adds_are_those_of_the_formulas(name, squares, channels):
     assert count(swin_style(token_mixer=name), 224, 224).multiply_adds == cost_by_hand(squares, channels)
 
 
-def test_d_mixer_costs_least_and_much_less_than_acmix_as_the_paper_says():
+def test_d_mixer_costs_least_and_much_less_than_acmix():
     costs: dict[str, Cost] = {name: count(swin_style(token_mixer=name), 224, 224) for name in MIXERS}
     totals = {name: cost.multiply_adds + cost.attention_multiply_adds for name, cost in costs.items()}
     assert min(totals, key=totals.get) == min(costs, key=lambda name: costs[name].parameters) == "d_mixer"
@@ -126,12 +113,9 @@ def test_without_position_encoding_there_is_none(small, images):
     assert model(images).shape == (2, 5)
 
 
-def test_acmix_s_shifts_survive_the_initialisation_of_the_network():
-    weight = SwinStyle(5, token_mixer="acmix", **TINY).stages[0].blocks[0].mixer.shift_conv.weight
+def test_acmix_s_shifts_survive_the_network_s_initialization():
+    weight = SwinStyle(5, token_mixer="acmix", **SWIN_STYLE_TINY).stages[0].blocks[0].mixer.shift_conv.weight
     assert torch.equal(weight.detach(), torch.eye(9).reshape(9, 3, 3).expand(16, 9, 3, 3))
-
-
-# Parts of a user's own, and what is refused
 
 
 class Mean(nn.Module):
@@ -171,82 +155,3 @@ def test_a_class_of_the_user_s_can_be_the_token_mixer(small, images):
 def test_a_wrong_option_is_named_with_what_is_accepted(options, error, message):
     with pytest.raises(error, match=message):
         timm.create_model("transxnet_swin_style", **options)
-
-
-# Ways to run: each mixer gives what plain PyTorch gives
-
-
-@MIXER
-def test_every_parameter_gets_a_gradient(small, images, name):
-    model = small(name).train()
-    model(images).square().sum().backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
-
-
-@MIXER
-@pytest.mark.parametrize("size", [(33, 65), (8, 5), (96, 160)])
-@torch.no_grad()
-def test_any_size_passes(small, name, size):
-    out = small(name)(torch.randn(2, 3, *size, dtype=torch.float64))
-    assert out.shape == (2, 5)
-    assert out.isfinite().all()
-
-
-@MIXER
-def test_the_dense_form_gives_the_normalised_stages(small, images, randomize, name):
-    dense = randomize(SwinStyleFeatures((1, 3), token_mixer=name, **TINY)).double().eval()
-    stages = small(name).forward_intermediates(images, intermediates_only=True)
-    for feature, i in zip(dense(images), (1, 3), strict=True):
-        torch.testing.assert_close(feature, dense.norms[str(i)](stages[i]), rtol=0, atol=1e-12)
-
-
-@MIXER
-def test_checkpointing_changes_nothing(small, images, name):
-    truth, model = trace(small(name).train(), images), small(name).train()
-    model.set_grad_checkpointing()
-    assert_same(trace(model, images), truth, atol=0)
-
-
-@MIXER
-def test_channels_last_changes_nothing(small, images, name):
-    truth, model = trace(small(name).train(), images), small(name).train().to(memory_format=torch.channels_last)
-    actual = trace(model, images, lambda x: model(x.contiguous(memory_format=torch.channels_last)))
-    assert_same(actual, truth, atol=1e-9)
-
-
-@MIXER
-def test_autocast_to_bfloat16_stays_close(small, images, name):
-    model, x = small(name).float(), images.float()
-    truth = model(x)
-    with torch.autocast("cpu", torch.bfloat16):
-        actual = model(x)
-    assert actual.dtype == torch.bfloat16
-    torch.testing.assert_close(actual.float(), truth, rtol=0, atol=0.03)
-
-
-@pytest.fixture
-def block(randomize):
-    """A block with a mixer in float64, its windows shifted where they can be."""
-
-    def make(name: str) -> SwinStyleBlock:
-        mixer = SwinStyle(token_mixer=name, **TINY).stages[0].blocks[1].mixer
-        return randomize(SwinStyleBlock(16, mixer, 2, 0.0, 0.1, True)).double()
-
-    return make
-
-
-@MIXER
-def test_compiling_the_whole_graph_changes_nothing(block, name):
-    torch.compiler.reset()
-    x = torch.randn(2, 16, 8, 9, dtype=torch.float64)
-    truth, model = trace(block(name).train(), x), block(name).train()
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
-    assert_same(trace(model, x, compiled), truth, atol=1e-10)
-
-
-@MIXER
-def test_an_exported_network_gives_the_same_for_any_batch(small, images, name):
-    model = small(name)
-    exported = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
-    x = torch.randn(5, 3, 64, 64, dtype=torch.float64)
-    torch.testing.assert_close(exported(x), model(x), rtol=0, atol=1e-10)

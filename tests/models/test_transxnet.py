@@ -1,57 +1,22 @@
-"""The contract that every registered network keeps: published numbers, timm's interface, and PyTorch's ways to run it.
+"""TransXNet: the published numbers, and the options that replace its parts (Tables VII to X)."""
 
-The tests that compare two ways to run a network do so in float64 on the smallest one that has every part, with all
-weights drawn at random, and compare outputs, gradients and running statistics by name.
-"""
-
-import copy
-import pickle
-from math import ceil
+from functools import cache, partial
 
 import pytest
 import timm
 import torch
-import torch.nn.functional as F
 from timm.data import resolve_data_config
-from timm.models import group_parameters
-from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import transxnet
 from tests.helpers import fill
-from tests.helpers.tracing import assert_same, trace
-from transxnet import TransXNet, TransXNetFeatures, convert_official_state_dict
-from transxnet.layers import DMixer, position_bias
-
-PARAMETERS = {
-    "transxnet_n": 3_146_000,
-    "transxnet_t": 12_834_808,
-    "transxnet_s": 26_864_068,
-    "transxnet_b": 48_009_002,
-    "transxnet_swin_style": 10_742_016,
-}
-DEPTHS = {
-    "transxnet_n": (2, 2, 4, 2),
-    "transxnet_t": (3, 3, 9, 3),
-    "transxnet_s": (4, 4, 12, 4),
-    "transxnet_b": (4, 4, 21, 4),
-    "transxnet_swin_style": (2, 2, 6, 2),
-}
-WIDTHS = {
-    "transxnet_n": [32, 64, 128, 256],
-    "transxnet_t": [48, 96, 224, 448],
-    "transxnet_s": [64, 128, 320, 512],
-    "transxnet_b": [76, 152, 336, 672],
-    "transxnet_swin_style": [64, 128, 256, 512],
-}
-EVERY = pytest.mark.parametrize("name", list(PARAMETERS))
-SMALL = pytest.mark.parametrize("name", ["transxnet_n", "transxnet_t", "transxnet_swin_style"])
-
-
-def on_meta(name: str, **kwargs) -> TransXNet:
-    """A network without memory for its weights."""
-    with torch.device("meta"):
-        return timm.create_model(name, **kwargs).eval()
+from tests.helpers.networks import on_meta
+from transxnet import TransXNet, TransXNetFeatures, UserError, convert_official_state_dict
+from transxnet.analysis.cost import count
+from transxnet.layers import DPE, MSFFN, STE, Block, IDConv
+from transxnet.layers.compared import FFN, DDWConv, DWConv, DyConv, NonOverlappingSpatialReduction, WindowAttention
+from transxnet.layers.osra import OverlappingSpatialReduction
 
 
 def published_t(form: str) -> nn.Module:
@@ -60,9 +25,6 @@ def published_t(form: str) -> nn.Module:
     state = {name: torch.from_numpy(array) for name, array in fill.checkpoint("t", form).items()}
     model.load_state_dict(convert_official_state_dict(state))
     return model
-
-
-# Published numbers
 
 
 @pytest.mark.parametrize("size", ["224x224", "200x168"])
@@ -75,7 +37,7 @@ def test_logits_are_those_of_the_published_implementation(size):
 
 
 @torch.no_grad()
-def test_dense_features_are_those_of_the_published_implementation():
+def test_features_are_those_of_the_published_implementation():
     model, x = published_t("features"), torch.from_numpy(fill.image(224, 320))
     truth = fill.vectors("t_features_224x320")
     for _ in range(2):
@@ -85,16 +47,11 @@ def test_dense_features_are_those_of_the_published_implementation():
             torch.testing.assert_close(samples, torch.from_numpy(truth[f"stage{stage}_samples"]), rtol=1e-9, atol=1e-12)
 
 
-@EVERY
-def test_parameters_are_as_many_as_published(name):
-    assert sum(p.numel() for p in on_meta(name).parameters()) == PARAMETERS[name]
-
-
 @pytest.mark.parametrize(
     ("name", "size", "published"),
     [("transxnet_t", 224, 1.8), ("transxnet_s", 224, 4.5), ("transxnet_b", 224, 8.3), ("transxnet_b", 384, 24.2)],
 )
-def test_multiply_adds_of_convolutions_and_linear_layers_are_as_published(name, size, published):
+def test_macs_of_convolutions_and_linear_layers_are_as_published(name, size, published):
     model = on_meta(name)
     with FlopCounterMode(display=False) as counter:
         model(torch.empty(1, 3, size, size, device="meta"))
@@ -102,19 +59,6 @@ def test_multiply_adds_of_convolutions_and_linear_layers_are_as_published(name, 
     aten = torch.ops.aten
     giga = sum(flops.get(op, 0) for op in (aten.convolution, aten.addmm, aten.mm)) / 2e9
     assert giga == pytest.approx(published, rel=0.03)
-
-
-# timm's contract
-
-
-def test_timm_lists_the_networks_and_their_weights():
-    assert set(timm.list_models("transxnet*")) == set(PARAMETERS)
-    assert set(timm.list_pretrained("transxnet*")) == {
-        "transxnet_t.in1k",
-        "transxnet_s.in1k",
-        "transxnet_b.in1k",
-        "transxnet_b.in1k_384",
-    }
 
 
 @pytest.mark.parametrize(
@@ -136,258 +80,6 @@ def test_preprocessing_is_as_published(name, side, crop):
     assert config["std"] == (0.229, 0.224, 0.225)
 
 
-@EVERY
-def test_the_configuration_names_the_first_convolution_and_the_classifier(name):
-    model = on_meta(name)
-    assert model.get_submodule(model.default_cfg["first_conv"]).weight.shape[1] == 3
-    assert model.get_submodule(model.default_cfg["classifier"]) is model.get_classifier()
-    assert model.get_classifier().out_features == model.num_classes == model.default_cfg["num_classes"] == 1000
-
-
-@SMALL
-@pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 65), (64, 40), (96, 160), (8, 5)])
-@torch.no_grad()
-def test_any_size_passes(name, height, width, randomize):
-    model = randomize(timm.create_model(name, num_classes=7)).eval()
-    x = torch.randn(2, 3, height, width)
-    features = model.forward_features(x)
-    assert features.shape == (2, WIDTHS[name][-1], ceil(height / 32), ceil(width / 32))
-    out = model(x)
-    assert out.shape == (2, 7)
-    assert out.isfinite().all()
-    assert torch.equal(out, model.forward_head(features))
-
-
-@torch.no_grad()
-def test_an_empty_batch_passes(tiny):
-    assert tiny()(torch.empty(0, 3, 64, 64, dtype=torch.float64)).shape == (0, 5)
-
-
-@pytest.mark.parametrize("in_chans", [1, 4])
-def test_in_chans_is_what_the_stem_takes(tiny, in_chans):
-    assert tiny(in_chans=in_chans)(torch.randn(2, in_chans, 64, 64, dtype=torch.float64)).shape == (2, 5)
-
-
-@pytest.mark.parametrize(
-    ("img_size", "tokens"), [(64, [256, 64, 16, 4]), ((64, 96), [384, 96, 24, 6]), (40, [100, 25, 9, 4])]
-)
-def test_img_size_is_what_the_position_bias_is_stored_for(tiny, img_size, tokens, monkeypatch):
-    model = tiny(img_size=img_size)
-    assert [stage.pos_bias.weight.shape[2] for stage in model.stages] == tokens
-    monkeypatch.setattr(position_bias, "resize_position_bias", None)  # not needed at this size
-    height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
-    model(torch.randn(1, 3, height, width, dtype=torch.float64))
-
-
-@torch.no_grad()
-def test_global_pool_and_num_classes_shape_the_head(tiny, images):
-    features = tiny().forward_features(images)
-    fc = tiny().head.fc
-    for model, truth in [
-        (tiny(), fc(features.mean((2, 3)))),
-        (tiny(global_pool="max"), fc(features.amax((2, 3)))),
-        (tiny(num_classes=0), features.mean((2, 3))),
-        (tiny(num_classes=0, global_pool=""), features),
-    ]:
-        torch.testing.assert_close(model(images), truth, rtol=0, atol=1e-12)
-    torch.testing.assert_close(
-        tiny().forward_head(features, pre_logits=True), features.mean((2, 3)), rtol=0, atol=1e-12
-    )
-
-
-def test_drop_rate_drops_before_the_classifier_in_training_only(tiny, images):
-    model = tiny(drop_rate=0.5)
-    features = model.forward_features(images)
-    assert torch.equal(model.forward_head(features), model.forward_head(features))
-    model.head.train()
-    pooled = model.forward_head(features, pre_logits=True)
-    assert 0 < (pooled == 0).double().mean() < 1
-
-
-@EVERY
-def test_stochastic_depth_grows_linearly_over_all_blocks(name):
-    model = on_meta(name, drop_path_rate=0.3)
-    rates = [block.drop_path.drop_prob for stage in model.stages for block in stage.blocks]
-    last = sum(DEPTHS[name]) - 1
-    assert rates == pytest.approx([0.3 * i / last for i in range(last + 1)], abs=1e-9)
-
-
-@torch.no_grad()
-def test_classifier_can_be_replaced(tiny, images):
-    model = tiny()
-    features = model.forward_features(images)
-    model.reset_classifier(3)
-    assert model.num_classes == 3
-    assert model.get_classifier().weight.shape == (3, 32)
-    assert model(images).shape == (2, 3)
-    model.reset_classifier(4, "max")
-    torch.testing.assert_close(model(images), model.get_classifier()(features.amax((2, 3))), rtol=0, atol=1e-12)
-    model.reset_classifier(0)
-    assert isinstance(model.get_classifier(), nn.Identity)
-    torch.testing.assert_close(model(images), features.amax((2, 3)), rtol=0, atol=1e-12)
-
-
-OUT_INDICES = pytest.mark.parametrize("out_indices", [(0, 1, 2, 3), (1, 2, 3), (0, 2), (1,), (3,), (-2, -1)])
-
-
-@SMALL
-@OUT_INDICES
-def test_features_have_the_declared_shapes(name, out_indices):
-    model = timm.create_model(name, features_only=True, out_indices=out_indices).eval()
-    stages = [i % 4 for i in out_indices]
-    assert model.feature_info.channels() == [WIDTHS[name][i] for i in stages]
-    assert model.feature_info.reduction() == [4 * 2**i for i in stages]
-    assert len(model.stages) == stages[-1] + 1, "stages behind the last output are left out"
-    assert [f.shape for f in model(torch.randn(2, 3, 64, 72))] == [
-        (2, WIDTHS[name][i], ceil(64 / 4 / 2**i), ceil(72 / 4 / 2**i)) for i in stages
-    ]
-
-
-@OUT_INDICES
-@torch.no_grad()
-def test_features_are_normalised_outputs_of_the_stages(tiny, images, randomize, out_indices):
-    size = dict(depths=(1, 1, 1, 1), embed_dims=(16, 16, 32, 32), num_heads=(1, 1, 2, 2), img_size=64)
-    dense = randomize(TransXNetFeatures(out_indices, **size)).double().eval()
-    intermediates = tiny().forward_intermediates(images, intermediates_only=True)
-    stages = [i % 4 for i in out_indices]
-    for i, feature in zip(stages, dense(images), strict=True):
-        norm = dense.norms[str(i)]
-        truth = F.group_norm(intermediates[i], 1, norm.weight, norm.bias)
-        torch.testing.assert_close(feature, truth, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("out_indices", [(), (4,), (-5,), (1, 0), (2, 2), (3, -1)])
-def test_outputs_that_do_not_exist_or_stand_out_of_order_are_refused(out_indices):
-    with pytest.raises(ValueError, match="out_indices must be stages from 0 to 3 in ascending order, got") as error:
-        timm.create_model("transxnet_n", features_only=True, out_indices=out_indices)
-    assert str(out_indices) in str(error.value)
-
-
-def run_stages(model: TransXNet, x: Tensor) -> list[Tensor]:
-    outputs = []
-    for stage in model.stages:
-        x = stage(x)
-        outputs.append(x)
-    return outputs
-
-
-@pytest.mark.parametrize(
-    ("indices", "taken"),
-    [(None, [0, 1, 2, 3]), (1, [3]), (3, [1, 2, 3]), ([0, 2], [0, 2]), ([-1, 1], [1, 3]), ([-3], [1])],
-)
-@torch.no_grad()
-def test_intermediates_are_the_outputs_of_the_stages(tiny, images, indices, taken):
-    model = tiny()
-    stages = run_stages(model, images)
-    final, intermediates = model.forward_intermediates(images, indices)
-    assert torch.equal(final, model.forward_features(images))
-    assert len(intermediates) == len(taken)
-    assert all(torch.equal(out, stages[i]) for out, i in zip(intermediates, taken, strict=True))
-    alone = model.forward_intermediates(images, indices, intermediates_only=True)
-    assert all(torch.equal(a, b) for a, b in zip(alone, intermediates, strict=True))
-
-
-@torch.no_grad()
-def test_norm_applies_to_the_last_intermediate_only(tiny, images):
-    model = tiny()
-    stages = run_stages(model, images)
-    *others, last = model.forward_intermediates(images, norm=True, intermediates_only=True)
-    assert all(torch.equal(a, b) for a, b in zip(others, stages[:-1], strict=True))
-    assert torch.equal(last, model.forward_features(images))
-
-
-@pytest.mark.parametrize("stop_early", [True, False])
-@torch.no_grad()
-def test_stop_early_runs_no_stage_after_the_last_that_is_asked_for(tiny, images, stop_early):
-    model, ran = tiny(), []
-    for i, stage in enumerate(model.stages):
-        stage.register_forward_hook(lambda *_, i=i: ran.append(i))
-    final, (out,) = model.forward_intermediates(images, [1], stop_early=stop_early)
-    assert ran == ([0, 1] if stop_early else [0, 1, 2, 3])
-    assert torch.equal(final, out) == stop_early
-
-
-def test_another_output_format_is_refused(tiny, images):
-    with pytest.raises(ValueError, match="must be 'NCHW', got 'NHWC'"):
-        tiny().forward_intermediates(images, output_fmt="NHWC")
-
-
-@torch.no_grad()
-def test_pruning_drops_later_stages_the_norm_and_the_head(tiny, images):
-    model = tiny()
-    stages = run_stages(model, images)
-    assert model.prune_intermediate_layers([0, 2]) == [0, 2]
-    assert len(model.stages) == 3
-    final, intermediates = model.forward_intermediates(images, [0, 2])
-    assert torch.equal(final, stages[2])
-    assert all(torch.equal(a, stages[i]) for a, i in zip(intermediates, (0, 2), strict=True))
-    assert torch.equal(model(images), stages[2])
-
-
-def layers_from_the_input_up(name: str, coarse: bool) -> dict[str, int]:
-    """The layer that each parameter belongs to, by its name."""
-    depths = DEPTHS[name]
-    layers = {}
-    for parameter, _ in on_meta(name).named_parameters():
-        match parameter.split("."):
-            case ["stages", "0", "patch_embed", *_]:
-                layers[parameter] = 0
-            case ["stages", stage, "blocks", block, *_]:
-                layers[parameter] = 1 + int(stage) if coarse else 1 + sum(depths[: int(stage)]) + int(block)
-            case ["stages", stage, "patch_embed" | "pos_bias", *_]:
-                layers[parameter] = 1 + int(stage) if coarse else 1 + sum(depths[: int(stage)])
-            case ["norm", _]:
-                layers[parameter] = 5 if coarse else sum(depths)
-            case ["head", *_]:
-                layers[parameter] = 5 if coarse else sum(depths) + 1
-    return layers
-
-
-@EVERY
-@pytest.mark.parametrize("coarse", [True, False])
-def test_parameters_are_grouped_into_layers_from_the_input_up(name, coarse):
-    model = on_meta(name)
-    assert group_parameters(model, model.group_matcher(coarse), reverse=True) == layers_from_the_input_up(name, coarse)
-
-
-def test_features_are_grouped_into_layers_too():
-    model = on_meta("transxnet_n", features_only=True, out_indices=(1, 3))
-    layers = group_parameters(model, model.group_matcher(), reverse=True)
-    assert layers.keys() == dict(model.named_parameters()).keys()
-    assert {layers[name] for name in layers if name.startswith("norms.")} == {max(layers.values())} == {10}
-
-
-@SMALL
-def test_layer_wise_rates_cover_every_parameter_and_spare_biases_from_weight_decay(name):
-    model = timm.create_model(name)
-    groups = param_groups_layer_decay(model, 0.05, model.no_weight_decay(), layer_decay=0.5)
-    decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
-    spared = {id(p) for group in groups if not group["weight_decay"] for p in group["params"]}
-    assert len(decayed) + len(spared) == sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
-    for parameter, p in model.named_parameters():
-        bank = parameter.endswith("idconv.weight")
-        bias = parameter.endswith(("pos_bias.weight", "bias"))
-        assert (id(p) in decayed) == (bank or (p.ndim > 1 and not bias)), parameter
-
-
-def test_initial_weights_are_a_truncated_normal_and_initial_biases_zero():
-    model = timm.create_model("transxnet_t", layer_scale_init_value=0.1)
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            assert module.bias is None or not module.bias.any(), name
-            assert module.weight.abs().max() <= 2
-            if module.weight.numel() > 5000:
-                assert module.weight.std().item() == pytest.approx(0.02, abs=1e-3), name
-    assert all((block.scale1.weight == 0.1).all() for stage in model.stages for block in stage.blocks)
-    assert not any(stage.pos_bias.weight.any() for stage in model.stages)
-
-
-@pytest.mark.parametrize("kwargs", [{}, {"features_only": True}])
-def test_a_misspelt_option_is_an_error(kwargs):
-    with pytest.raises(TypeError, match="drop_paht_rate"):
-        timm.create_model("transxnet_n", drop_paht_rate=0.1, **kwargs)
-
-
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
@@ -406,209 +98,220 @@ def test_a_wrong_option_is_named_with_what_is_accepted(kwargs, message):
         TransXNet(**kwargs)
 
 
-# Gradients, copies and the position bias
+LOCAL_CONVS = {"idconv": IDConv, "dwconv": DWConv, "window": WindowAttention, "dyconv": DyConv, "d_dwconv": DDWConv}
 
 
-@SMALL
-@pytest.mark.parametrize(
-    "kwargs",
-    [{}, *({"features_only": True, "out_indices": taken} for taken in [(0, 1, 2, 3), (1, 3), (0,), (2,)])],
-    ids=str,
-)
-def test_every_parameter_gets_a_gradient(name, kwargs):
-    model = timm.create_model(name, **kwargs).train()
-    out = model(torch.randn(2, 3, 64, 64))
-    sum(o.square().sum() for o in ([out] if isinstance(out, Tensor) else out)).backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+def blocks(model: nn.Module) -> list[Block]:
+    return [block for stage in model.stages for block in stage.blocks]
 
 
-@pytest.mark.parametrize(
-    "duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["copy", "pickle"]
-)
-@torch.no_grad()
-def test_copies_give_the_same_and_are_independent(tiny, duplicate):
-    model, x = tiny(), torch.randn(2, 3, 40, 72, dtype=torch.float64)
-    truth = model(x)
-    twin = duplicate(model)
-    assert torch.equal(twin(x), truth)
-    for p in twin.parameters():
-        p.add_(1)
-    assert torch.equal(model(x), truth)
-    assert not torch.equal(twin(x), truth)
+def parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
-@torch.no_grad()
-def test_a_state_dict_carries_everything(tiny, images):
-    model, other = tiny(), tiny()
-    for tensor in other.state_dict().values():
-        tensor.fill_(1)
-    assert not torch.equal(other(images), model(images))
-    other.load_state_dict(model.state_dict())
-    assert torch.equal(other(images), model(images))
+def t(**options) -> TransXNet:
+    with torch.device("meta"):
+        return transxnet.create_model("transxnet_t", **options)
 
 
-@pytest.mark.parametrize("grad", [True, False])
-def test_the_position_bias_is_resized_once_a_stage(monkeypatch, grad):
-    model, calls = timm.create_model("transxnet_n").eval(), []
-
-    def counted(bias, size, resize=position_bias.resize_position_bias):
-        calls.append(size)
-        return resize(bias, size)
-
-    monkeypatch.setattr(position_bias, "resize_position_bias", counted)
-    once = [(256, 4), (64, 4), (16, 4), (4, 4)]
-    with torch.set_grad_enabled(grad):
-        model(torch.randn(1, 3, 64, 64))
-        assert calls == once
-        model(torch.randn(1, 3, 64, 64))
-    assert calls == (once + once if grad else once)
+@cache
+def giga(**options) -> float:
+    return count(t(**options), 224, 224).multiply_adds / 1e9
 
 
-def test_after_a_step_at_another_size_the_new_position_bias_counts(tiny):
-    model, x = tiny(), torch.randn(2, 3, 48, 80, dtype=torch.float64)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
-    with torch.no_grad():
-        model(x)
-    model(x).square().sum().backward()
-    optimiser.step()
-    fresh = copy.deepcopy(model)
-    with torch.no_grad():
-        assert torch.equal(model(x), fresh(x))
+def test_the_defaults_are_the_paper_s_parts():
+    named = dict(local_conv="idconv", attn_ratio=0.5, ffn_scales=(1, 3, 5, 7), dpe=True)
+    named |= dict(spatial_reduction="overlapping", token_enhancer="ste")
+    default, explicit = t(), t(**named)
+    shapes = [{name: tensor.shape for name, tensor in model.state_dict().items()} for model in (default, explicit)]
+    assert shapes[0] == shapes[1]
+    for block in blocks(default):
+        parts = block.mixer.idconv, block.mixer.ste, block.ffn, block.dpe
+        assert [type(part) for part in parts] == [IDConv, STE, MSFFN, DPE]
+    reductions = [type(block.mixer.osra.reduction) for block in blocks(default)]
+    assert reductions == [OverlappingSpatialReduction] * 15 + [nn.Identity] * 3
 
 
-def test_inference_mode_leaves_nothing_behind_that_hurts_training(tiny):
-    model, x = tiny(), torch.randn(2, 3, 48, 80, dtype=torch.float64)
-    with torch.inference_mode():
-        before = model(x)
-    truth = trace(tiny(), x)
-    assert_same(trace(model, x), truth, atol=0)
-    torch.testing.assert_close(before.clone(), truth["output"], rtol=0, atol=1e-12)
+@pytest.mark.parametrize("name", LOCAL_CONVS)
+def test_a_local_convolution_is_7x7_on_half_of_the_channels(name):
+    for block, dim in zip(blocks(t(local_conv=name)), [24] * 3 + [48] * 3 + [112] * 9 + [224] * 3, strict=True):
+        part = block.mixer.idconv
+        assert type(part) is LOCAL_CONVS[name]
+        if name == "window":
+            assert part.window_size == 7
+            assert part.num_heads == block.mixer.osra.num_heads
+            assert part.qkv.in_channels == dim
+        elif name == "d_dwconv":
+            assert part.expand.out_channels == dim * 49
+        elif name == "dwconv":
+            assert part.dwconv.weight.shape == (dim, 1, 7, 7)
+        else:
+            assert part.weight.shape == (2, dim, 7, 7)  # DyConv's bank is as large as IDConv's
 
 
-# Ways to run: each gives what plain PyTorch gives
-
-TRAIN = pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
-
-
-@TRAIN
-@pytest.mark.parametrize("drop_path_rate", [0.0, 0.5])
-def test_checkpointing_changes_neither_gradients_nor_running_statistics(tiny, images, train, drop_path_rate):
-    traces = []
-    for checkpointing in (False, True):
-        model = tiny(drop_path_rate=drop_path_rate).train(train)
-        model.set_grad_checkpointing(checkpointing)
-        torch.manual_seed(1)
-        traces.append(trace(model, images))
-    assert_same(traces[1], traces[0], atol=0)
-    counters = {name: int(b) for name, b in traces[1].items() if name.endswith("num_batches_tracked")}
-    twice = {name for name in counters if ".idconv." in name}
-    assert counters == {name: (2 if name in twice else 1) if train else 0 for name in counters}
-
-
-def test_checkpointing_keeps_fewer_activations(tiny, images):
-    def kept(checkpointing: bool) -> int:
-        sizes = []
-        model = tiny(num_groups=(4, 4, 4, 4)).train()
-        model.set_grad_checkpointing(checkpointing)
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: (sizes.append(t.numel()), t)[1], lambda t: t):
-            model(images)
-        return sum(sizes)
-
-    assert kept(True) < kept(False) / 4
-
-
-def test_checkpointing_can_be_switched_off_again(tiny):
-    model = tiny()
-    model.set_grad_checkpointing()
-    assert all(stage.grad_checkpointing for stage in model.stages)
-    model.set_grad_checkpointing(False)
-    assert not any(stage.grad_checkpointing for stage in model.stages)
-
-
-def test_the_first_stages_can_be_checkpointed_alone(tiny):
-    model = tiny()
-    model.set_grad_checkpointing(stages=2)
-    assert [stage.grad_checkpointing for stage in model.stages] == [True, True, False, False]
+@pytest.mark.parametrize("scales", [(), (3,), (1, 3), (1, 3, 5), (1, 3, 5, 7, 9), [5, 1]])
+def test_the_scales_are_the_kernels_of_the_ffn(scales):
+    for block in blocks(t(ffn_scales=scales)):
+        if scales:
+            assert [conv.kernel_size for conv in block.ffn.dwconv] == [(scale, scale) for scale in scales]
+        else:
+            assert type(block.ffn) is FFN
+            assert block.ffn.expand.out_channels == 4 * block.ffn.expand.in_channels
 
 
 @pytest.mark.parametrize(
-    ("train", "checkpointing"),
-    [(False, False), (True, False), (True, True)],
-    ids=["eval", "train", "train checkpointed"],
+    ("ratio", "distant"),
+    [
+        (0.25, [12, 24, 56, 112]),
+        (0.75, [36, 72, 168, 336]),
+        ((1 / 48, 0.5, 0.25, 0.75), [1, 48, 56, 336]),
+        ([0.5, 0.5, 0.5, 1 / 7], [24, 48, 112, 64]),
+    ],
 )
-def test_compiling_the_whole_graph_changes_nothing(tiny, train, checkpointing):
-    torch.compiler.reset()
-    x = torch.randn(2, 3, 48, 64, dtype=torch.float64)
-    truth = trace(tiny().train(train), x)
-    model = tiny().train(train)
-    model.set_grad_checkpointing(checkpointing)
-    assert_same(trace(model, x, torch.compile(model, backend="aot_eager", fullgraph=True)), truth, atol=1e-10)
+def test_the_ratio_is_the_share_of_attention(ratio, distant):
+    for block, channels in zip(blocks(t(attn_ratio=ratio, depths=(1, 1, 1, 1))), distant, strict=True):
+        assert block.mixer.osra.q.in_channels == channels
+        assert block.mixer.idconv.dim == block.norm1.num_channels - channels
 
 
-@pytest.mark.skipif(
-    torch.__version__.startswith("2.11."), reason="on CPUs, its Inductor can't lower convolutions with computed kernels"
+def test_table_x_changes_one_part_each():
+    assert all(type(block.dpe) is nn.Identity for block in blocks(t(dpe=False)))
+    reductions = [block.mixer.osra.reduction for block in blocks(t(spatial_reduction="non_overlapping"))]
+    assert [type(r) for r in reductions] == [NonOverlappingSpatialReduction] * 15 + [nn.Identity] * 3
+    assert reductions[0].reduce.conv.kernel_size == reductions[0].reduce.conv.stride == (8, 8)
+    assert all(type(block.mixer.ste) is nn.Conv2d for block in blocks(t(token_enhancer="conv1x1")))
+    for none in (None, "none"):
+        assert all(type(block.mixer.ste) is nn.Identity for block in blocks(t(token_enhancer=none)))
+        assert type(Block(16, token_enhancer=none).mixer.ste) is nn.Identity
+
+
+def test_timm_takes_the_options_in_both_forms():
+    model = timm.create_model("transxnet_t", local_conv="dyconv", token_enhancer="none", depths=(1, 1, 1, 1))
+    assert type(model.stages[3].blocks[0].mixer.idconv) is DyConv
+    assert type(model.stages[3].blocks[0].mixer.ste) is nn.Identity
+    dense = timm.create_model("transxnet_t", features_only=True, out_indices=(0,), attn_ratio=0.25)
+    assert isinstance(dense, TransXNetFeatures)
+    assert dense.stages[0].blocks[0].mixer.osra.q.in_channels == 12
+
+
+def test_parameters_are_those_of_the_paper_s_formulas():
+    """IDConv C^2/r (G + 1) + G C K^2, D-DWConv C^2/r (K^2 + 1), C being the 24 to 224 channels of the local branch.
+
+    What the formulas leave out are biases and BatchNorms: IDConv's bank of G C biases, the projection's G C and its
+    BatchNorm's 2 C/r; D-DWConv's C biases, its generator's C K^2 and 2 C/r. An ordinary convolution has C (K^2 + 1).
+    """
+    G, K, r = 2, 7, 4
+    idconv = d_dwconv = dwconv = 0
+    for C, depth in zip((24, 48, 112, 224), (3, 3, 9, 3), strict=True):
+        idconv += depth * (C**2 // r * (G + 1) + G * C * K**2 + 2 * G * C + 2 * C // r)
+        d_dwconv += depth * (C**2 // r * (K**2 + 1) + C + C * K**2 + 2 * C // r)
+        dwconv += depth * C * (K**2 + 1)
+    rest = parameters(t()) - idconv
+    assert parameters(t(local_conv="d_dwconv")) == rest + d_dwconv
+    assert parameters(t(local_conv="dwconv")) == rest + dwconv
+
+
+def test_costs_compare_as_the_paper_says_of_table_vii():
+    """IDConv: "a slight increase in Params" over DyConv, fewer than D-DWConv; windows: "higher computational cost"."""
+    sizes = {name: parameters(t(local_conv=name)) for name in LOCAL_CONVS}
+    assert sizes["dwconv"] < sizes["dyconv"] < sizes["idconv"] < 1.02 * sizes["dyconv"]
+    assert sizes["idconv"] < sizes["d_dwconv"]
+    costs = {name: giga() if name == "idconv" else giga(local_conv=name) for name in LOCAL_CONVS}
+    assert max(costs, key=costs.get) == "window"
+
+
+def test_costs_compare_as_the_paper_says_of_table_viii():
+    """{1,3} is cheaper than {3}; {1,3,5,7} a minor increase over {3}; {1,3,5,7,9} costs more of both."""
+    scales = [(), (1, 3), (3,), (1, 3, 5, 7), (1, 3, 5, 7, 9)]
+    sizes = [parameters(t(ffn_scales=s)) for s in scales]
+    costs = [giga() if s == (1, 3, 5, 7) else giga(ffn_scales=s) for s in scales]
+    assert sizes == sorted(sizes)
+    assert costs == sorted(costs)
+    assert costs[3] < 1.05 * costs[2]
+
+
+def test_parameters_grow_with_the_ratio_as_in_table_ix():
+    sizes = [parameters(t(attn_ratio=ratio)) for ratio in (0.5, 0.625, 0.75)]
+    assert sizes == sorted(sizes)
+
+
+def test_costs_compare_as_the_paper_says_of_table_x():
+    """Overlap comes "without incurring additional computational costs"; STE "significantly reduces" them."""
+    assert giga() == pytest.approx(giga(spatial_reduction="non_overlapping"), rel=1e-3)
+    assert giga() < 0.95 * giga(token_enhancer="conv1x1")
+
+
+class Shift(nn.Module):
+    def __init__(self, dim: int, kernel_size: int):
+        super().__init__()
+        self.weight, self.by = nn.Parameter(torch.ones(dim, 1, 1)), kernel_size // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * x.roll(self.by, 3)
+
+
+class Pool(nn.AvgPool2d):
+    def __init__(self, dim: int, sr_ratio: int):
+        super().__init__(sr_ratio, ceil_mode=True)
+
+
+class Gain(nn.Module):
+    def __init__(self, dim: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * x
+
+
+def test_a_class_of_the_user_s_can_stand_in_each_place(tiny, images):
+    model = tiny(local_conv=Shift, spatial_reduction=Pool, token_enhancer=Gain)
+    for block, dim in zip(blocks(model), (16, 16, 32, 32), strict=True):
+        assert type(block.mixer.idconv) is Shift
+        assert block.mixer.idconv.weight.shape == (dim // 2, 1, 1)
+        assert block.mixer.idconv.by == 3
+        assert type(block.mixer.osra.reduction) is (Pool if block is not blocks(model)[-1] else nn.Identity)
+        assert block.mixer.ste.weight.shape == (dim, 1, 1)
+    assert model(images).shape == (2, 5)
+    assert type(blocks(tiny(local_conv=partial(Shift)))[0].mixer.idconv) is Shift
+    assert type(blocks(timm.create_model("transxnet_n", local_conv=Shift))[0].mixer.idconv) is Shift
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(local_conv="idconf"), r"local_conv must be 'idconv', 'dwconv', .* got 'idconf'. Did you mean 'idconv'"),
+        (
+            dict(local_conv=None),
+            r"local_conv must be .* a class of your own, called with \(dim, kernel_size\), got None",
+        ),
+        (dict(local_conv=nn.Identity()), r"local_conv .* got Identity\(\). Pass the class, not a module made from it"),
+        (dict(spatial_reduction="overlap"), "spatial_reduction must be .* got 'overlap'. Did you mean 'overlapping'"),
+        (
+            dict(token_enhancer="conv"),
+            "token_enhancer must be 'ste', 'conv1x1', 'none', None, or .* mean 'conv1x1'",
+        ),
+        (dict(token_enhancer=False), "token_enhancer must be .* got False"),
+        (dict(dpe="no"), "dpe must be True or False, got 'no'"),
+        (dict(ffn_scales=3), r"such as \(1, 3, 5, 7\), or \(\) for the plain FFN, got 3. Did you mean \(3,\)"),
+        (dict(ffn_scales="357"), "ffn_scales must be kernel sizes .* got '357'"),
+        (dict(ffn_scales=(1, 4)), r"must be odd kernel sizes .* got 4 in \(1, 4\). The nearest: 3 or 5"),
+        (dict(ffn_scales=(0, 3)), r"got 0 in \(0, 3\). The nearest: 1\.$"),
+        (dict(ffn_scales=(3.0,)), r"must be odd kernel sizes .* got 3.0 in \(3.0,\)"),
+        (dict(attn_ratio=0.3), "between 0 and 1 that the heads divide, .* got 0.3. The nearest that work: 1/4 or 3/8"),
+        (dict(attn_ratio=1), "got 1. The nearest that work: 3/4 or 7/8"),
+        (dict(attn_ratio="half"), r"attn_ratio must be .*48 channels with 1 heads and 96 .* got 'half'\.$"),
+        (dict(attn_ratio=(0.5, 0.25)), r"a number, or one for each of the four stages, got \(0.5, 0.25\)"),
+        (dict(attn_ratio=(0.5, 0.5, 0.5, 0.3)), "for 448 channels with 8 heads, got 0.3. The nearest .* 2/7 or 17/56"),
+    ],
 )
-def test_inductor_compiles_the_token_mixer(randomize):
-    torch.compiler.reset()
-    mixer, x = randomize(DMixer(16, sr_ratio=2)).eval(), torch.randn(2, 16, 6, 6)
-    with torch.no_grad():
-        torch.testing.assert_close(torch.compile(mixer, fullgraph=True)(x), mixer(x), rtol=0, atol=1e-5)
+def test_a_wrong_part_is_named_with_what_is_accepted(options, message):
+    with pytest.raises(UserError, match=message):
+        TransXNet(**options)
 
 
-@pytest.mark.long
-@TRAIN
-def test_inductor_compiles_the_network_with_its_backward_pass(tiny, images, train):
-    torch.compiler.reset()
-    truth = trace(tiny().train(train), images)
-    model = tiny().train(train)
-    assert_same(trace(model, images, torch.compile(model, fullgraph=True)), truth, atol=1e-8)
-
-
-@TRAIN
-@pytest.mark.parametrize("dynamic", [True, False], ids=["any batch", "one batch"])
-def test_an_exported_network_gives_the_same(tiny, images, train, dynamic):
-    shapes = ({0: torch.export.Dim("batch")},) if dynamic else None
-    exported = torch.export.export(tiny().train(train), (images,), dynamic_shapes=shapes).module()
-    x = torch.randn(5, 3, 64, 64, dtype=torch.float64) if dynamic else images
-    assert_same(trace(exported, x), trace(tiny().train(train), x), atol=1e-10)
-
-
-def test_exported_features_give_the_same():
-    model = timm.create_model("transxnet_n", features_only=True, out_indices=(1, 2)).eval()
-    x = torch.randn(2, 3, 64, 48)
-    exported = torch.export.export(model, (x,)).module()
-    for out, truth in zip(exported(x), model(x), strict=True):
-        torch.testing.assert_close(out, truth, rtol=0, atol=1e-5)
-
-
-@TRAIN
-def test_channels_last_changes_nothing(tiny, images, train):
-    truth = trace(tiny().train(train), images)
-    model = tiny().train(train).to(memory_format=torch.channels_last)
-    actual = trace(model, images, lambda x: model(x.contiguous(memory_format=torch.channels_last)))
-    assert_same(actual, truth, atol=1e-9)
-
-
-@pytest.mark.parametrize(("train", "atol", "cosine"), [(False, 0.02, 0.999), (True, 0.1, 0.98)], ids=["eval", "train"])
-def test_autocast_to_bfloat16_stays_close(tiny, train, atol, cosine):
-    x = torch.randn(8, 3, 64, 64)
-    truth = trace(tiny().float().train(train), x)
-    model = tiny().float().train(train)
-    with torch.autocast("cpu", torch.bfloat16):
-        actual = trace(model, x)
-    assert actual["output"].dtype == torch.bfloat16
-    assert all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters())
-    torch.testing.assert_close(actual["output"].float(), truth["output"], rtol=0, atol=atol)
-    # Not one by one: in training some are zero but for rounding, as that of a bias before a BatchNorm.
-    gradients = [torch.cat([t[name].flatten() for name in truth if "gradient" in name]) for t in (actual, truth)]
-    assert F.cosine_similarity(*gradients, dim=0) > cosine
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@torch.no_grad()
-def test_half_precision_weights_stay_close(tiny, dtype):
-    model, x = tiny(), torch.randn(2, 3, 48, 80, dtype=torch.float64)
-    truth = model(x)
-    out = model.to(dtype)(x.to(dtype))
-    assert out.dtype == dtype
-    torch.testing.assert_close(out.double(), truth, rtol=0, atol=0.02)
+def test_weights_of_the_paper_s_network_do_not_slip_into_another():
+    model = transxnet.create_model("transxnet_n")
+    overlay = dict(state_dict=model.state_dict())
+    with pytest.raises(UserError, match=r"does not fit the model.*\n.*missing.*idconv\.dwconv\.weight"):
+        timm.create_model("transxnet_n", pretrained=True, pretrained_cfg_overlay=overlay, local_conv="dwconv")

@@ -13,7 +13,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from transxnet.analysis.figure_style import denormalize
 from transxnet.data.loading.dense_transforms import AlignedResize
-from transxnet.heads.transform import unit_range
+from transxnet.heads.detector_transform import unit_range
 from transxnet.metrics.detection import SURE, Found
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.errors import UserError

@@ -13,8 +13,8 @@ from transxnet.data.datasets.segmentation_dataset import SegmentationDataset, Se
 from transxnet.data.formats.timm_readers import Stream
 from transxnet.data.loading.dense_transforms import AlignedResize
 from transxnet.data.loading.loaders import evaluation_loader
+from transxnet.heads.detector_transform import unit_range
 from transxnet.heads.semantic_fpn import logits_at_size
-from transxnet.heads.transform import unit_range
 from transxnet.metrics.classification import Evaluation
 from transxnet.metrics.detection import DetectionEvaluation, DetectionScore
 from transxnet.metrics.segmentation import SegmentationEvaluation, SegmentationScore

@@ -1,4 +1,4 @@
-"""Anchors, and which object each is to find."""
+"""Anchors, and the objects that they are matched to."""
 
 from collections.abc import Sequence
 
@@ -51,8 +51,8 @@ class Anchors(AnchorGenerator):
         return [anchors] * len(image_list.image_sizes)
 
 
-class BestAnchors(Matcher):
-    """Which object each anchor is to find: one that it overlaps enough, and each object has its best anchors anyway.
+class AnchorMatcher(Matcher):
+    """Match anchors to objects by IoU; each object also has its best anchors, below the threshold too.
 
     Args:
         high_threshold: IoU from which an anchor is an object's.

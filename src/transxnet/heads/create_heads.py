@@ -58,7 +58,7 @@ def create_detector(
         box_batch_size_per_image=box_batch_size_per_image,
     )
     kind, strides = DETECTORS[head]
-    body, whole = _start(backbone, strides, pretrained, checkpoint, drop_path_rate)
+    body, whole = _create_backbone(backbone, strides, pretrained, checkpoint, drop_path_rate)
     options: dict[str, Any] = dict(min_size=min_size, max_size=max_size, head_norm=head_norm)
     if head == "maskrcnn":
         options["box_batch_size_per_image"] = box_batch_size_per_image
@@ -91,14 +91,14 @@ def create_segmenter(
         UserError: an argument outside these, a model without stages, or weights that can't be had or do not fit.
     """
     check_at_least(1, num_classes=num_classes)
-    body, whole = _start(backbone, (4, 8, 16, 32), pretrained, checkpoint, drop_path_rate)
+    body, whole = _create_backbone(backbone, (4, 8, 16, 32), pretrained, checkpoint, drop_path_rate)
     model = SemanticFPN(body, num_classes, ignore_index)
     if whole:
         load_checkpoint(model, checkpoint)  # type: ignore[arg-type]
     return model
 
 
-def _start(
+def _create_backbone(
     backbone: str | nn.Module,
     strides: tuple[int, ...],
     pretrained: bool,

@@ -8,14 +8,14 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
-from transxnet.heads.anchors import Anchors, BestAnchors
+from transxnet.heads.anchors import AnchorMatcher, Anchors
+from transxnet.heads.detector_transform import DetectorTransform, at_least_float32, mean_and_std
 from transxnet.heads.pyramid import HEAD_NORM, P6, PYRAMID_CHANNELS, PyramidBackbone
 from transxnet.heads.roi_heads import PyramidRoIAlign, RoIHeads
-from transxnet.heads.targets import check_images, check_targets
-from transxnet.heads.transform import DetectorTransform, at_least_float32, mean_and_std
+from transxnet.heads.target_checks import check_images, check_targets
 
 BOX_SIZE, MASK_SIZE, HIDDEN = 7, 14, 1024
-ANCHORS_PER_PLACE = 3
+ANCHORS_PER_LOCATION = 3
 
 
 class MaskRCNN(GeneralizedRCNN):
@@ -121,7 +121,7 @@ class Proposals(RegionProposalNetwork):
     def __init__(self, anchors: Anchors):
         super().__init__(
             anchors,
-            Float32RPNHead(PYRAMID_CHANNELS, ANCHORS_PER_PLACE),
+            Float32RPNHead(PYRAMID_CHANNELS, ANCHORS_PER_LOCATION),
             fg_iou_thresh=0.7,
             bg_iou_thresh=0.3,
             batch_size_per_image=256,
@@ -130,7 +130,7 @@ class Proposals(RegionProposalNetwork):
             post_nms_top_n=dict(training=1000, testing=1000),
             nms_thresh=0.7,
         )
-        self.proposal_matcher = BestAnchors(0.7, 0.3, min_quality=0.3)
+        self.proposal_matcher = AnchorMatcher(0.7, 0.3, min_quality=0.3)
 
     def compute_loss(
         self,

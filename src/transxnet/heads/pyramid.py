@@ -56,8 +56,8 @@ class PyramidBackbone(nn.Module):
     ):
         super().__init__()
         self.body = body
-        self.taken = _positions(type(body).__name__, body.feature_info.reduction(), strides)  # type: ignore
-        channels = [body.feature_info.channels()[i] for i in self.taken]  # type: ignore
+        self.indices = _output_indices(type(body).__name__, body.feature_info.reduction(), strides)  # type: ignore
+        channels = [body.feature_info.channels()[i] for i in self.indices]  # type: ignore
         self.channels_last = getattr(body, "output_fmt", "NCHW") == "NHWC"
         self.fpn = FeaturePyramidNetwork(
             channels,
@@ -85,7 +85,7 @@ class PyramidBackbone(nn.Module):
                 f"{images.shape[2]}x{images.shape[3]} at a time, since its BatchNorms see one value a channel. Take "
                 "two images or more a batch."
             ) from error
-        features = [outputs[i] for i in self.taken]
+        features = [outputs[i] for i in self.indices]
         if self.channels_last:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
         return OrderedDict((str(i), feature) for i, feature in enumerate(features))
@@ -110,17 +110,21 @@ class P6P7(ExtraFPNBlock):
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
-        """The pyramid's levels, and their names, with the two more."""
-        p6 = self.p6(x[-1])
-        return [*results, p6, self.p7(p6)], [*names, "p6", "p7"]
+        """The pyramid's levels p3 to p7 and their names, from p3 to p5 and the body's outputs c3 to c5."""
+        c5 = x[-1]
+        p6 = self.p6(c5)
+        p7 = self.p7(p6)
+        return [*results, p6, p7], [*names, "p6", "p7"]
 
 
 class P6(ExtraFPNBlock):
     """Mask R-CNN's coarsest level: every second place of P5, for the proposals only."""
 
     def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
-        """The pyramid's levels, and their names, with the one more."""
-        return [*results, F.max_pool2d(results[-1], 1, stride=2)], [*names, "p6"]
+        """The pyramid's levels p2 to p6 and their names, from p2 to p5."""
+        p5 = results[-1]
+        p6 = F.max_pool2d(p5, 1, stride=2)
+        return [*results, p6], [*names, "p6"]
 
 
 def create_body(
@@ -159,7 +163,7 @@ def create_body(
             spec,
             {"strict_img_size": False},  # where windows are cut from the image, of whatever size it is
             features_only=True,
-            out_indices=_positions(name, facts.reduction(), strides),
+            out_indices=_output_indices(name, facts.reduction(), strides),
             pretrained=pretrained or weights is not None,
             **options,
         )[0]
@@ -171,8 +175,8 @@ def create_body(
         ) from error
 
 
-def _positions(name: str, reductions: Sequence[int], strides: Sequence[int]) -> list[int]:
-    """Where among a body's outputs those of the strides are."""
+def _output_indices(name: str, reductions: Sequence[int], strides: Sequence[int]) -> list[int]:
+    """The indices of the body's outputs that have the strides."""
     missing = [stride for stride in strides if stride not in reductions]
     if missing:
         raise UserError(

@@ -8,12 +8,12 @@ from torchvision.models.detection.retinanet import RetinaNet as TorchvisionRetin
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import box_iou, sigmoid_focal_loss
 
-from transxnet.heads.anchors import Anchors, BestAnchors
+from transxnet.heads.anchors import AnchorMatcher, Anchors
+from transxnet.heads.detector_transform import DetectorTransform, at_least_float32, mean_and_std
 from transxnet.heads.pyramid import HEAD_NORM, P6P7, PYRAMID_CHANNELS, PyramidBackbone
-from transxnet.heads.targets import check_images, check_targets
-from transxnet.heads.transform import DetectorTransform, at_least_float32, mean_and_std
+from transxnet.heads.target_checks import check_images, check_targets
 
-ANCHORS_PER_PLACE = 9
+ANCHORS_PER_LOCATION = 9
 
 
 class RetinaNet(TorchvisionRetinaNet):
@@ -73,9 +73,9 @@ class RetinaNet(TorchvisionRetinaNet):
             num_classes,
             anchor_generator=Anchors(strides, [[4 * stride * 2 ** (k / 3) for k in range(3)] for stride in strides]),
             head=RetinaNetHead(
-                PYRAMID_CHANNELS, ANCHORS_PER_PLACE, num_classes, norm_layer=HEAD_NORM if head_norm else None
+                PYRAMID_CHANNELS, ANCHORS_PER_LOCATION, num_classes, norm_layer=HEAD_NORM if head_norm else None
             ),
-            proposal_matcher=BestAnchors(0.5, 0.4, min_quality=0.0),
+            proposal_matcher=AnchorMatcher(0.5, 0.4, min_quality=0.0),
             score_thresh=score_thresh,
             nms_thresh=nms_thresh,
             detections_per_img=detections_per_img,

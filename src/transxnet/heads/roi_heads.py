@@ -9,7 +9,7 @@ from torchvision.models.detection.roi_heads import RoIHeads as TorchvisionRoIHea
 from torchvision.models.detection.roi_heads import maskrcnn_inference
 from torchvision.ops import box_area, roi_align
 
-from transxnet.heads.transform import MASK_THRESHOLD, at_least_float32
+from transxnet.heads.detector_transform import MASK_THRESHOLD, at_least_float32
 
 FINEST_SCALE = 56
 """Side in pixels of the regions from which P3 takes over from P2."""

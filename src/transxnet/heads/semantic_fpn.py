@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
+from transxnet.heads.detector_transform import at_least_float32, mean_and_std, unit_range
 from transxnet.heads.pyramid import PYRAMID_CHANNELS, PyramidBackbone
-from transxnet.heads.transform import at_least_float32, mean_and_std, unit_range
 
 SIZE_DIVISOR = 32
 
@@ -109,8 +109,8 @@ class SemanticFPN(nn.Module):
             )
         height, width = images.shape[2:]
         padding = (0, -width % SIZE_DIVISOR, 0, -height % SIZE_DIVISOR)
-        pyramid = self.backbone(F.pad((images - self.mean) / self.std, padding))
-        logits = at_least_float32(self.head(list(pyramid.values())))
+        p2, p3, p4, p5 = self.backbone(F.pad((images - self.mean) / self.std, padding)).values()
+        logits = at_least_float32(self.head([p2, p3, p4, p5]))
         logits = F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)[..., :height, :width]
         if targets is None:
             return logits

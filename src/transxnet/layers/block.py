@@ -7,9 +7,9 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from transxnet.layers.checks import check_bool, check_ffn_scales
-from transxnet.layers.compared.ffn import FFN
 from transxnet.layers.dmixer import DMixer
 from transxnet.layers.dpe import DPE
+from transxnet.layers.ffn import FFN
 from transxnet.layers.msffn import MSFFN
 
 
@@ -32,7 +32,49 @@ class LayerScale(nn.Module):
         return x * scale[:, None, None] + shift[:, None, None]
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
+    """A position encoding, and a token mixer and an FFN, each with a norm, a LayerScale and a residual (Eq. 1).
+
+    Args:
+        dim: channels C.
+        dpe: the position encoding.
+        mixer: the token mixer, called with x, and with the position bias where there is one.
+        ffn: the feed-forward network.
+        drop_path: rate at which training drops a residual branch of a sample (stochastic depth).
+        layer_scale_init_value: first value of LayerScale's weights.
+
+    Shapes:
+        x (B, C, H, W), pos_bias (1, h, N, M) or None -> (B, C, H, W).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        dpe: nn.Module,
+        mixer: nn.Module,
+        ffn: nn.Module,
+        drop_path: float = 0.0,
+        layer_scale_init_value: float = 1e-5,
+    ):
+        super().__init__()
+        self.dpe = dpe
+        self.norm1 = nn.GroupNorm(1, dim)
+        self.mixer = mixer
+        self.scale1 = LayerScale(dim, layer_scale_init_value)
+        self.norm2 = nn.GroupNorm(1, dim)
+        self.ffn = ffn
+        self.scale2 = LayerScale(dim, layer_scale_init_value)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, pos_bias: Tensor | None = None) -> Tensor:
+        x = self.dpe(x)
+        y = self.norm1(x)
+        y = self.mixer(y) if pos_bias is None else self.mixer(y, pos_bias)
+        x = x + self.drop_path(self.scale1(y))
+        return x + self.drop_path(self.scale2(self.ffn(self.norm2(x))))
+
+
+class Block(ResidualBlock):
     """Position encoding, token mixing and channel mixing, each around a residual (Eq. 1).
 
     Args:
@@ -76,29 +118,23 @@ class Block(nn.Module):
         spatial_reduction: str | Callable = "overlapping",
         token_enhancer: str | Callable | None = "ste",
     ):
-        super().__init__()
         check_bool(dpe=dpe)
         check_ffn_scales(ffn_scales)
-        self.dpe = DPE(dim) if dpe else nn.Identity()
-        self.norm1 = nn.GroupNorm(1, dim)
-        self.mixer = DMixer(
+        super().__init__(
             dim,
-            num_heads,
-            sr_ratio,
-            kernel_size,
-            num_groups,
-            local_conv=local_conv,
-            attn_ratio=attn_ratio,
-            spatial_reduction=spatial_reduction,
-            token_enhancer=token_enhancer,
+            dpe=DPE(dim) if dpe else nn.Identity(),
+            mixer=DMixer(
+                dim,
+                num_heads,
+                sr_ratio,
+                kernel_size,
+                num_groups,
+                local_conv=local_conv,
+                attn_ratio=attn_ratio,
+                spatial_reduction=spatial_reduction,
+                token_enhancer=token_enhancer,
+            ),
+            ffn=MSFFN(dim, mlp_ratio, ffn_scales) if ffn_scales else FFN(dim, mlp_ratio),
+            drop_path=drop_path,
+            layer_scale_init_value=layer_scale_init_value,
         )
-        self.scale1 = LayerScale(dim, layer_scale_init_value)
-        self.norm2 = nn.GroupNorm(1, dim)
-        self.ffn = MSFFN(dim, mlp_ratio, ffn_scales) if ffn_scales else FFN(dim, mlp_ratio)
-        self.scale2 = LayerScale(dim, layer_scale_init_value)
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor, pos_bias: Tensor | None = None) -> Tensor:
-        x = self.dpe(x)
-        x = x + self.drop_path(self.scale1(self.mixer(self.norm1(x), pos_bias)))
-        return x + self.drop_path(self.scale2(self.ffn(self.norm2(x))))

@@ -32,13 +32,25 @@ def check_odd(**sizes: int) -> None:
             raise ValueError(f"{name} must be odd, so that the kernel has a centre, got {value}")
 
 
-def own_part(value: Any) -> bool:
-    """Whether this stands for a part that a user wrote: a class, or whatever else makes a module when called."""
+def is_custom_part(value: Any) -> bool:
+    """Whether this is a user's own part: a class, or any other callable that returns a module."""
     return callable(value) and not isinstance(value, nn.Module)
 
 
-def known_part(option: str, value: Any, parts: Mapping[str | None, Callable], called_with: str) -> Callable:
-    """The part of this name, or UserError with the accepted names, the nearest, and what a class is called with."""
+def resolve_part(option: str, value: Any, parts: Mapping[str | None, Callable], called_with: str) -> Callable:
+    """Return the part that an option names; a user's own class is returned unchanged.
+
+    Args:
+        option: name of the option, for the error message.
+        value: a name in ``parts``, or a class.
+        parts: name -> the callable that makes the part.
+        called_with: the arguments of a user's class, for the error message.
+
+    Raises:
+        UserError: any other value. The message lists the accepted names, the nearest one and ``called_with``.
+    """
+    if is_custom_part(value):
+        return value
     if (value is None or isinstance(value, str)) and value in parts:
         return parts[value]
     close = nearest(value, [name for name in parts if name]) if isinstance(value, str) else ""
@@ -73,20 +85,20 @@ def check_ffn_scales(scales: Any) -> None:
             )
 
 
-def check_attn_ratio(ratio: Any, places: Collection[tuple[int, int]]) -> None:
+def check_attn_ratio(ratio: Any, dims_and_heads: Collection[tuple[int, int]]) -> None:
     """Raise UserError, naming the nearest ratios, unless attention can have this share of the channels everywhere.
 
     Args:
         ratio: the share.
-        places: channels and attention heads of each place. The heads must divide attention's channels, and the
-            convolution needs some too.
+        dims_and_heads: channels and attention heads of each block. The heads must divide attention's channels, and
+            the convolution needs some too.
     """
-    by_place = [{Fraction(heads * i, dim) for i in range(1, -(-dim // heads))} for dim, heads in places]
-    allowed = sorted(set.intersection(*by_place))
+    by_block = [{Fraction(heads * i, dim) for i in range(1, -(-dim // heads))} for dim, heads in dims_and_heads]
+    allowed = sorted(set.intersection(*by_block))
     number = isinstance(ratio, int | float) and not isinstance(ratio, bool)
     if number and any(abs(ratio - share) < 1e-9 for share in allowed):
         return
-    where = " and ".join(f"{dim} channels with {heads} heads" for dim, heads in dict.fromkeys(places))
+    where = " and ".join(f"{dim} channels with {heads} heads" for dim, heads in dict.fromkeys(dims_and_heads))
     close = sorted(sorted(allowed, key=lambda share: abs(share - ratio))[:2]) if number else []
     raise UserError(
         f"attn_ratio must be a share of the channels between 0 and 1 that the heads divide, for {where}, got {ratio!r}."

@@ -5,9 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from transxnet.layers.checks import check_attn_ratio, check_divisible, check_positive, known_part, own_part
-from transxnet.layers.compared.depthwise_convs import DDWConv, DWConv, DyConv
-from transxnet.layers.compared.window import WindowAttention
+from transxnet.layers.checks import check_attn_ratio, check_divisible, check_positive, is_custom_part, resolve_part
 from transxnet.layers.idconv import IDConv
 from transxnet.layers.osra import OSRA
 from transxnet.ops import multiscale_depthwise_conv2d
@@ -47,21 +45,17 @@ class STE(nn.Module):
         return x + self.bn3(self.expand(y))
 
 
-# What may stand in IDConv's place (Table VII).
 LOCAL_CONVS: dict[str | None, Callable[[int, int, int, int], nn.Module]] = {
     "idconv": lambda dim, kernel_size, num_groups, num_heads: IDConv(dim, kernel_size, num_groups),
-    "dwconv": lambda dim, kernel_size, num_groups, num_heads: DWConv(dim, kernel_size),
-    "window": lambda dim, kernel_size, num_groups, num_heads: WindowAttention(dim, num_heads, kernel_size),
-    "dyconv": lambda dim, kernel_size, num_groups, num_heads: DyConv(dim, kernel_size, num_groups),
-    "d_dwconv": lambda dim, kernel_size, num_groups, num_heads: DDWConv(dim, kernel_size),
 }
-# What may stand in STE's place (Table X).
+"""Values of the option ``local_conv``. :mod:`transxnet.layers.compared` adds those of Table VII."""
 TOKEN_ENHANCERS: dict[str | None, Callable[[int], nn.Module]] = {
     "ste": STE,
     "conv1x1": lambda dim: nn.Conv2d(dim, dim, 1),
     "none": lambda dim: nn.Identity(),
     None: lambda dim: nn.Identity(),
 }
+"""Values of the option ``token_enhancer`` (Table X)."""
 
 
 class DMixer(nn.Module):
@@ -114,16 +108,11 @@ class DMixer(nn.Module):
             check_attn_ratio(attn_ratio, [(dim, num_heads)])
         distant = round(dim * attn_ratio)
         self.widths = [dim - distant, distant]
-        if own_part(local_conv):
-            self.idconv = local_conv(dim - distant, kernel_size)
-        else:
-            make_conv = known_part("local_conv", local_conv, LOCAL_CONVS, "dim, kernel_size")
-            self.idconv = make_conv(dim - distant, kernel_size, num_groups, num_heads)
+        make_conv = resolve_part("local_conv", local_conv, LOCAL_CONVS, "dim, kernel_size")
+        custom = is_custom_part(local_conv)
+        self.idconv = make_conv(dim - distant, kernel_size, *(() if custom else (num_groups, num_heads)))
         self.osra = OSRA(distant, num_heads, sr_ratio, spatial_reduction)
-        make_enhancer = token_enhancer
-        if not own_part(token_enhancer):
-            make_enhancer = known_part("token_enhancer", token_enhancer, TOKEN_ENHANCERS, "dim")
-        self.ste = make_enhancer(dim)
+        self.ste = resolve_part("token_enhancer", token_enhancer, TOKEN_ENHANCERS, "dim")(dim)
 
     def forward(self, x: Tensor, pos_bias: Tensor | None = None) -> Tensor:
         local, distant = x.split(self.widths, dim=1)

@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from transxnet.layers.checks import check_divisible, check_positive, known_part, own_part
-from transxnet.layers.compared.sra import NonOverlappingSpatialReduction
+from transxnet.layers.checks import check_divisible, check_positive, resolve_part
 from transxnet.layers.conv_norm import ConvNorm
 from transxnet.ops import biased_attention, multiscale_depthwise_conv2d
 
@@ -25,7 +24,8 @@ class OverlappingSpatialReduction(nn.Sequential):
         self.scale = ConvNorm(dim, dim, groups=dim)
 
 
-SPATIAL_REDUCTIONS = {"overlapping": OverlappingSpatialReduction, "non_overlapping": NonOverlappingSpatialReduction}
+SPATIAL_REDUCTIONS: dict[str | None, Callable[[int, int], nn.Module]] = {"overlapping": OverlappingSpatialReduction}
+"""Values of the option ``spatial_reduction``. :mod:`transxnet.layers.compared` adds those of Table X."""
 
 
 class LocalRefinement(nn.Module):
@@ -65,9 +65,7 @@ class OSRA(nn.Module):
         check_divisible("dim", dim, "num_heads", num_heads)
         self.num_heads = num_heads
         self.q = nn.Conv2d(dim, dim, 1)
-        make_reduction = spatial_reduction
-        if not own_part(spatial_reduction):
-            make_reduction = known_part("spatial_reduction", spatial_reduction, SPATIAL_REDUCTIONS, "dim, sr_ratio")
+        make_reduction = resolve_part("spatial_reduction", spatial_reduction, SPATIAL_REDUCTIONS, "dim, sr_ratio")
         self.reduction = make_reduction(dim, sr_ratio) if sr_ratio > 1 else nn.Identity()
         self.refinement = LocalRefinement(dim)
         self.kv = nn.Conv2d(dim, 2 * dim, 1)

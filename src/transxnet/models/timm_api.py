@@ -1,60 +1,35 @@
-"""What timm asks of a network of four stages, whichever they are: layers, a classifier, dense features.
+"""What timm asks of a network of four stages: a classifier, intermediates, dense features, a configuration."""
 
-The networks add the stages: ``stages`` (an ``nn.ModuleList``), ``feature_info`` (a dict for each) and ``num_features``.
-"""
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import ClassifierHead
-from timm.models import FeatureInfo
+from timm.models import FeatureInfo, build_model_with_cfg
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-
-class FourStages(nn.Module):
-    """How the layers of a network are checkpointed, sorted and spared from weight decay."""
-
-    stages: nn.ModuleList
-    feature_info: Any
-    num_features: int
-
-    def set_grad_checkpointing(self, enable: bool = True, stages: int = 4) -> None:
-        """Keep only each block's input for the backward pass and compute the rest again: less memory, more time.
-
-        Args:
-            enable: or keep everything again.
-            stages: of how many stages from the first, which has the largest maps.
-        """
-        for i, stage in enumerate(self.stages):
-            stage.grad_checkpointing = enable and i < stages
-
-    def group_matcher(self, coarse: bool = False) -> dict:
-        """Patterns that sort the parameters into layers from the input up, for layer-wise rates."""
-        return dict(
-            stem=r"^stages\.0\.patch_embed",
-            blocks=r"^stages\.(\d+)"
-            if coarse
-            else [
-                (r"^stages\.(\d+)\.(?:patch_embed|pos_bias)", (0,)),
-                (r"^stages\.(\d+)\.blocks\.(\d+)", None),
-                (r"^norms?\.", (99999,)),
-            ],
-        )
-
-    def no_weight_decay(self) -> set[str]:
-        """Parameters with two or more dimensions that weight decay would pull to zero without reason: biases."""
-        return {
-            name for name, p in self.named_parameters() if p.ndim > 1 and name.endswith(("pos_bias.weight", ".bias"))
-        }
+from transxnet.models.checkpoints import load_pretrained
+from transxnet.models.four_stages import FourStages, init_weights
 
 
 class ClassifierForm(FourStages):
-    """The stages, a norm, and a head that pools and classifies."""
+    """The classification network: the stages, a norm, and a head that pools and classifies.
 
-    def add_head(self, num_classes: int, global_pool: str, drop_rate: float) -> None:
-        """Make what comes after the stages. Arguments as in :class:`~transxnet.TransXNet`."""
+    It stands before the class that builds the stages: ``class TransXNet(ClassifierForm, Backbone)``.
+
+    Args:
+        num_classes: outputs; with 0 there is no classifier and the pooled features come out.
+        global_pool: "avg", another pooling of timm's, or "" for none (then ``num_classes`` must be 0).
+        drop_rate: dropout before the classifier.
+        **backbone: the arguments of the stages.
+
+    Shapes:
+        (B, in_chans, H, W) -> (B, num_classes).
+    """
+
+    def __init__(self, num_classes: int = 1000, global_pool: str = "avg", drop_rate: float = 0.0, **backbone: Any):
+        super().__init__(**backbone)
         self.num_classes = num_classes
         self.norm = nn.GroupNorm(1, self.num_features)
         self.head = ClassifierHead(self.num_features, num_classes, pool_type=global_pool, drop_rate=drop_rate)
@@ -134,17 +109,24 @@ class ClassifierForm(FourStages):
 
 
 class FeaturesForm(FourStages):
-    """The stages, and a norm for each output that is asked for."""
+    """The dense-prediction network: each chosen stage's output through its own GroupNorm.
 
-    def add_norms(self, out_indices: Sequence[int]) -> None:
-        """Drop the stages behind the last output and make the norms.
+    It stands before the class that builds the stages, as :class:`ClassifierForm` does. Stages after the last output
+    are dropped.
 
-        Args:
-            out_indices: as in :class:`~transxnet.TransXNetFeatures`.
+    Args:
+        out_indices: the stages, 0 to 3, in ascending order; negative ones count from the end.
+        **backbone: the arguments of the stages.
 
-        Raises:
-            ValueError: stages that do not exist or are not in order.
-        """
+    Shapes:
+        (B, in_chans, H, W) -> a list of (B, embed_dims[i], ceil(H / r), ceil(W / r)), r = 4, 8, 16, 32.
+
+    Raises:
+        ValueError: stages that do not exist or are not in order.
+    """
+
+    def __init__(self, out_indices: Sequence[int] = (0, 1, 2, 3), **backbone: Any):
+        super().__init__(**backbone)
         taken = [i + 4 if i < 0 else i for i in out_indices]
         if not taken or taken != sorted(set(taken) & set(range(4))):
             raise ValueError(f"out_indices must be stages from 0 to 3 in ascending order, got {tuple(out_indices)}")
@@ -163,21 +145,54 @@ class FeaturesForm(FourStages):
         return features
 
 
-def init_weights(module: nn.Module) -> None:
-    """Weights of convolutions and linear layers from a truncated normal of std 0.02, their biases zero."""
-    if isinstance(module, (nn.Conv2d, nn.Linear)):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+def cfg(url: str = "", **kwargs: Any) -> dict:
+    """timm's pretrained configuration: that of the published networks, and what differs."""
+    return {
+        "url": url,
+        "num_classes": 1000,
+        "input_size": (3, 224, 224),
+        "pool_size": (7, 7),
+        "crop_pct": 0.9,
+        "interpolation": "bicubic",
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "first_conv": "stages.0.patch_embed.conv",
+        "classifier": "head.fc",
+        "paper_ids": "arXiv:2310.19380",
+        "paper_name": "TransXNet: Learning Both Global and Local Dynamics with a Dual Dynamic Token Mixer for Visual "
+        "Recognition",
+        "origin_url": "https://github.com/LMMMEng/TransXNet",
+        "license": "apache-2.0",
+        **kwargs,
+    }
 
 
-def check_per_stage(**values: Sequence) -> None:
-    """Raise ValueError unless each holds four values."""
-    for name, value in values.items():
-        if len(value) != 4:
-            raise ValueError(f"{name} must hold a value for each of the four stages, got {tuple(value)}")
+def create_network(
+    classifier: type[ClassifierForm],
+    features: type[FeaturesForm],
+    variant: str,
+    pretrained: bool,
+    cache_dir: str | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Create what a registered entry point returns.
 
-
-def stochastic_depths(rate: float, depths: Sequence[int]) -> Iterator[float]:
-    """Each block's rate in turn, growing linearly from 0 at the first to this at the last."""
-    return iter(torch.linspace(0, rate, sum(depths), dtype=torch.float64, device="cpu").tolist())
+    Args:
+        classifier: class of the network.
+        features: class of the network with ``features_only=True``.
+        variant: name that the network is registered by.
+        pretrained: load the published weights.
+        cache_dir: where to keep a downloaded file, instead of timm's cache.
+        **kwargs: what ``timm.create_model`` passes on, and the arguments of the class.
+    """
+    features_only = kwargs.pop("features_only", False)
+    model = build_model_with_cfg(
+        features if features_only else classifier,
+        variant,
+        pretrained=False,  # loaded below, where every tensor is accounted for
+        kwargs_filter=("num_classes", "global_pool") if features_only else None,
+        **kwargs,
+    )
+    if pretrained:
+        load_pretrained(model, model.pretrained_cfg, cache_dir)
+    return model

@@ -3,77 +3,22 @@
 Paper: "TransXNet: Learning Both Global and Local Dynamics with a Dual Dynamic Token Mixer for Visual Recognition",
 Meng Lou et al., https://arxiv.org/abs/2310.19380
 
-The file reads like Fig. 3 and Table I: a stage, the network of four of them, its dense-prediction form, the variants.
-What timm asks of every network, such as intermediates and another classifier, is in :mod:`transxnet.models.timm_api`.
+The file reads like Fig. 3 and Table I: the four stages, the classification network, its dense-prediction form, the
+variants. A stage is in :mod:`transxnet.models.four_stages`, a block in :mod:`transxnet.layers.block`; what timm asks of
+every network, such as intermediates and another classifier, is in :mod:`transxnet.models.timm_api`.
 """
 
 from collections.abc import Callable, Sequence
-from math import ceil
 from typing import Any
 
-import torch
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from torch import Tensor, nn
+from timm.models import generate_default_cfgs, register_model
+from torch import nn
 
-from transxnet.layers import Block, PatchEmbed, PositionBias
-from transxnet.layers.checks import check_attn_ratio, check_positive
-from transxnet.models.checkpoints import load_pretrained
-from transxnet.models.gradient_checkpointing import checkpoint_block
-from transxnet.models.timm_api import (
-    ClassifierForm,
-    FeaturesForm,
-    FourStages,
-    check_per_stage,
-    init_weights,
-    stochastic_depths,
-)
+from transxnet.layers import Block, PatchEmbed
+from transxnet.layers.checks import check_attn_ratio
+from transxnet.models.four_stages import STRIDES, FourStages, check_per_stage
+from transxnet.models.timm_api import ClassifierForm, FeaturesForm, cfg, create_network
 from transxnet.utils.errors import UserError
-
-STEM_STRIDE = 4
-
-
-class Stage(nn.Module):
-    """A patch embedding and the blocks that follow it, which share one position bias (Fig. 3).
-
-    Args:
-        patch_embed: what makes this stage's tokens: the stem, or the downsampling from the stage before.
-        blocks: the stage's blocks.
-        pos_bias: the position bias of all of them, or None.
-        sr_ratio: stride of their OSRA, which decides how many keys there are.
-
-    Shapes:
-        (B, C_in, H, W) -> (B, C, ceil(H / stride), ceil(W / stride)) with the embedding's stride.
-    """
-
-    def __init__(
-        self,
-        patch_embed: nn.Module,
-        blocks: Sequence[nn.Module],
-        pos_bias: PositionBias | None = None,
-        sr_ratio: int = 1,
-    ):
-        super().__init__()
-        self.patch_embed = patch_embed
-        self.pos_bias = pos_bias
-        self.blocks = nn.ModuleList(blocks)
-        self.sr_ratio = sr_ratio
-        self.grad_checkpointing = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.patch_embed(x)
-        pos_bias = None
-        if self.pos_bias is not None:
-            height, width = x.shape[2:]
-            # Rounded up in whole numbers, which an exported program of any size has no others of.
-            keys = -(-height // self.sr_ratio) * -(-width // self.sr_ratio)
-            pos_bias = self.pos_bias(height * width, keys)
-        for block in self.blocks:
-            if self.grad_checkpointing and torch.is_grad_enabled():
-                x = checkpoint_block(block, x, pos_bias)
-            else:
-                x = block(x, pos_bias)
-        return x
 
 
 class Backbone(FourStages):
@@ -138,49 +83,35 @@ class Backbone(FourStages):
             num_groups=num_groups,
             mlp_ratios=mlp_ratios,
         )
-        check_positive(in_chans=in_chans, **{f"depths[{i}]": depth for i, depth in enumerate(depths)})
-        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
-        check_positive(height=height, width=width)
-        attn_ratios = four_ratios(attn_ratio, embed_dims, num_heads)
+        attn_ratios = resolve_attn_ratios(attn_ratio, embed_dims, num_heads)
 
-        self.num_features = self.head_hidden_size = embed_dims[-1]
-        self.stages = nn.ModuleList()
-        self.feature_info = []
-        stride, in_dim = 1, in_chans
-        drop_paths = stochastic_depths(drop_path_rate, depths)
-        for i, (dim, sr_ratio) in enumerate(zip(embed_dims, sr_ratios, strict=True)):
-            if i == 0:
-                patch_embed, step = PatchEmbed(in_dim, dim, patch_size=7, stride=STEM_STRIDE), STEM_STRIDE
-            else:
-                patch_embed, step = PatchEmbed(in_dim, dim, patch_size=3, stride=2), 2
-            stride, in_dim = stride * step, dim
-            height, width = ceil(height / step), ceil(width / step)
-            blocks = [
-                Block(
-                    dim,
-                    num_heads=num_heads[i],
-                    sr_ratio=sr_ratio,
-                    kernel_size=kernel_sizes[i],
-                    num_groups=num_groups[i],
-                    mlp_ratio=mlp_ratios[i],
-                    drop_path=next(drop_paths),
-                    layer_scale_init_value=layer_scale_init_value,
-                    local_conv=local_conv,
-                    attn_ratio=attn_ratios[i],
-                    ffn_scales=ffn_scales,
-                    dpe=dpe,
-                    spatial_reduction=spatial_reduction,
-                    token_enhancer=token_enhancer,
-                )
-                for _ in range(depths[i])
-            ]
-            pos_bias = PositionBias(num_heads[i], height * width, ceil(height / sr_ratio) * ceil(width / sr_ratio))
-            self.stages.append(Stage(patch_embed, blocks, pos_bias, sr_ratio))
-            self.feature_info.append(dict(num_chs=dim, reduction=stride, module=f"stages.{i}"))
-        self.apply(init_weights)
+        def make_patch_embed(stage: int, in_dim: int) -> nn.Module:
+            return PatchEmbed(in_dim, embed_dims[stage], patch_size=7 if stage == 0 else 3, stride=STRIDES[stage])
+
+        def make_block(stage: int, index: int, drop_path: float) -> nn.Module:
+            return Block(
+                embed_dims[stage],
+                num_heads=num_heads[stage],
+                sr_ratio=sr_ratios[stage],
+                kernel_size=kernel_sizes[stage],
+                num_groups=num_groups[stage],
+                mlp_ratio=mlp_ratios[stage],
+                drop_path=drop_path,
+                layer_scale_init_value=layer_scale_init_value,
+                local_conv=local_conv,
+                attn_ratio=attn_ratios[stage],
+                ffn_scales=ffn_scales,
+                dpe=dpe,
+                spatial_reduction=spatial_reduction,
+                token_enhancer=token_enhancer,
+            )
+
+        self.add_stages(make_patch_embed, make_block, img_size, in_chans, depths, embed_dims, sr_ratios, drop_path_rate)
 
 
-def four_ratios(attn_ratio: float | Sequence[float], dims: Sequence[int], heads: Sequence[int]) -> Sequence[float]:
+def resolve_attn_ratios(
+    attn_ratio: float | Sequence[float], dims: Sequence[int], heads: Sequence[int]
+) -> Sequence[float]:
     """Each stage's share of channels for attention, checked where it is one for all of them."""
     if isinstance(attn_ratio, Sequence) and not isinstance(attn_ratio, str):
         if len(attn_ratio) != 4:
@@ -207,10 +138,6 @@ class TransXNet(ClassifierForm, Backbone):
         ValueError: what :class:`Backbone` refuses.
     """
 
-    def __init__(self, num_classes: int = 1000, global_pool: str = "avg", drop_rate: float = 0.0, **backbone: Any):
-        super().__init__(**backbone)
-        self.add_head(num_classes, global_pool, drop_rate)
-
 
 class TransXNetFeatures(FeaturesForm, Backbone):
     """The dense-prediction form: each chosen stage's output through its own GroupNorm.
@@ -225,32 +152,6 @@ class TransXNetFeatures(FeaturesForm, Backbone):
     Raises:
         ValueError: stages that do not exist or are not in order, and what :class:`Backbone` refuses.
     """
-
-    def __init__(self, out_indices: Sequence[int] = (0, 1, 2, 3), **backbone: Any):
-        super().__init__(**backbone)
-        self.add_norms(out_indices)
-
-
-def cfg(url: str = "", **kwargs: Any) -> dict:
-    """timm's configuration of a network, where it is not another one's."""
-    return {
-        "url": url,
-        "num_classes": 1000,
-        "input_size": (3, 224, 224),
-        "pool_size": (7, 7),
-        "crop_pct": 0.9,
-        "interpolation": "bicubic",
-        "mean": IMAGENET_DEFAULT_MEAN,
-        "std": IMAGENET_DEFAULT_STD,
-        "first_conv": "stages.0.patch_embed.conv",
-        "classifier": "head.fc",
-        "paper_ids": "arXiv:2310.19380",
-        "paper_name": "TransXNet: Learning Both Global and Local Dynamics with a Dual Dynamic Token Mixer for Visual "
-        "Recognition",
-        "origin_url": "https://github.com/LMMMEng/TransXNet",
-        "license": "apache-2.0",
-        **kwargs,
-    }
 
 
 _RELEASE = "https://github.com/LMMMEng/TransXNet/releases/download/v1.0/"
@@ -268,25 +169,8 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def create_variant(
-    variant: str,
-    pretrained: bool,
-    cache_dir: str | None = None,
-    forms: tuple[type[FourStages], type[FourStages]] = (TransXNet, TransXNetFeatures),
-    **kwargs: Any,
-) -> Any:
-    """What timm's entry points do: make a network, its classifier or its dense form, and load weights if asked to."""
-    features_only = kwargs.pop("features_only", False)
-    model = build_model_with_cfg(
-        forms[features_only],
-        variant,
-        pretrained=False,  # loaded below, where every tensor is accounted for
-        kwargs_filter=("num_classes", "global_pool") if features_only else None,
-        **kwargs,
-    )
-    if pretrained:
-        load_pretrained(model, model.pretrained_cfg, cache_dir)
-    return model
+def _create_transxnet(variant: str, pretrained: bool, **kwargs: Any) -> Any:
+    return create_network(TransXNet, TransXNetFeatures, variant, pretrained, **kwargs)
 
 
 @register_model
@@ -294,13 +178,13 @@ def transxnet_n(pretrained: bool = False, **kwargs: Any) -> Backbone:
     """Nano, ours and not the paper's: for small machines and fast demonstrations. No published weights."""
     # Short trainings have no time for branches that start from 1e-5.
     arch = dict(depths=(2, 2, 4, 2), embed_dims=(32, 64, 128, 256), num_heads=(1, 2, 4, 8), layer_scale_init_value=0.1)
-    return create_variant("transxnet_n", pretrained, **(arch | kwargs))
+    return _create_transxnet("transxnet_n", pretrained, **(arch | kwargs))
 
 
 @register_model
 def transxnet_t(pretrained: bool = False, **kwargs: Any) -> Backbone:
     """Tiny (Table I): 12.8 M parameters, 1.8 G multiply-adds at 224x224."""
-    return create_variant("transxnet_t", pretrained, **kwargs)
+    return _create_transxnet("transxnet_t", pretrained, **kwargs)
 
 
 @register_model
@@ -313,7 +197,7 @@ def transxnet_s(pretrained: bool = False, **kwargs: Any) -> Backbone:
         num_groups=(2, 2, 3, 4),
         mlp_ratios=(6, 6, 4, 4),
     )
-    return create_variant("transxnet_s", pretrained, **(arch | kwargs))
+    return _create_transxnet("transxnet_s", pretrained, **(arch | kwargs))
 
 
 @register_model
@@ -326,4 +210,4 @@ def transxnet_b(pretrained: bool = False, **kwargs: Any) -> Backbone:
         num_groups=(2, 2, 4, 4),
         mlp_ratios=(8, 8, 4, 4),
     )
-    return create_variant("transxnet_b", pretrained, **(arch | kwargs))
+    return _create_transxnet("transxnet_b", pretrained, **(arch | kwargs))

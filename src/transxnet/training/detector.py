@@ -7,7 +7,7 @@ from torch import Tensor
 
 from transxnet.data.datasets.detection_dataset import Target
 from transxnet.heads import MaskRCNN, RetinaNet
-from transxnet.heads.transform import unit_range
+from transxnet.heads.detector_transform import unit_range
 from transxnet.metrics.detection import CocoMetric, coco_figures, comparable
 from transxnet.runs.task_configs import DetectConfig
 from transxnet.training.lightning_module import TrainingModule

@@ -32,7 +32,7 @@ def test_dyconv_mixes_whole_kernels_for_each_sample(randomize, height, width, nu
         close(out, F.conv2d(sample, weight[:, None], bias, padding=3, groups=8))
 
 
-def test_dyconv_is_a_conditionally_parameterised_convolution_with_its_shares(randomize):
+def test_dyconv_is_a_conditionally_parameterized_convolution(randomize):
     conv, x = randomize(DyConv(8, 5, 3)).double(), rand(4, 8, 6, 7)
     theirs = CondConv2d(8, 8, 5, padding=2, groups=8, bias=True, num_experts=3).double()
     theirs.load_state_dict({"weight": conv.weight.flatten(1), "bias": conv.bias})
@@ -63,7 +63,7 @@ def test_d_dwconv_has_as_many_parameters_as_the_paper_counts(dim):
 
 
 @pytest.mark.parametrize("dim", [32, 96])
-def test_dyconv_has_a_bank_like_idconv_s_and_a_share_for_each_kernel(dim):
+def test_dyconv_has_idconv_s_bank_and_a_share_for_each_kernel(dim):
     """C^2/r + G C/r for the shares, G C K^2 for the bank, and biases."""
     assert parameters(DyConv(dim, 7, 4)) == dim**2 // 4 + 4 * dim // 4 + 4 * dim * 49 + 4 + 4 * dim
 

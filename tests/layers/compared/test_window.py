@@ -68,7 +68,7 @@ def test_plain_windows_are_those_of_timm_s_twins(randomize):
     close(ours(x), theirs(x.flatten(2).transpose(1, 2), (14, 21)).transpose(1, 2).reshape(x.shape))
 
 
-def test_a_shift_connects_windows_and_without_one_they_stay_apart(randomize):
+def test_only_a_shift_connects_windows(randomize):
     for shift, reached in [(0, {0, 1, 2, 3}), (2, {2, 3, 4, 5})]:
         attention = randomize(ShiftedWindowAttention(4, 1, window_size=4, shift=shift)).double()
         x = rand(1, 4, 8, 8).requires_grad_()

@@ -1,4 +1,4 @@
-"""Images of any size on their way into a detector, and what it finds on its way back."""
+"""Resizing and normalizing images for a detector, and bringing its detections back to their size."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What a detector is given to learn from, checked before anything is computed."""
+"""Checks of the images and targets that a detector is trained with."""
 
 from collections.abc import Mapping, Sequence
 

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from transxnet.heads.transform import DetectorTransform, at_least_float32, mean_and_std, paste_masks
+from transxnet.heads.detector_transform import DetectorTransform, at_least_float32, mean_and_std, paste_masks
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -24,7 +24,7 @@ def transform(min_size: int = 800, max_size: int = 1333) -> DetectorTransform:
         ((1, 4000), (1, 1333)),  # a third of a pixel
     ],
 )
-def test_images_are_resized_by_their_shorter_side_up_to_a_limit_of_the_longer(size, expected):
+def test_images_are_resized_by_their_shorter_side_up_to_a_limit(size, expected):
     images, _ = transform().eval()([torch.zeros(3, *size)])
     assert images.image_sizes == [expected]
     padded = tuple(-(-side // 32) * 32 for side in expected)
@@ -42,7 +42,7 @@ def test_a_batch_is_normalised_and_padded_with_the_mean():
     assert not batch.tensors[0, :, :, 30:].any()
 
 
-def test_boxes_and_masks_are_resized_with_their_image_and_the_targets_given_are_left_as_they_were():
+def test_resize_moves_boxes_and_masks_and_keeps_the_targets():
     masks = torch.zeros(1, 10, 20, dtype=torch.bool)
     masks[0, 2:5, 4:10] = True
     target = dict(boxes=torch.tensor([[4.0, 2.0, 10.0, 5.0]]), labels=torch.tensor([1]), masks=masks)
@@ -61,7 +61,7 @@ def test_a_target_without_objects_keeps_its_shapes():
     assert resized["masks"].shape == (0, 20, 40)
 
 
-def test_what_was_found_comes_back_in_the_image_s_own_pixels_and_boxes_without_area_are_left_out():
+def test_detections_come_back_in_the_image_s_own_pixels():
     found = dict(
         boxes=torch.tensor([[10.0, 20.0, 30.0, 60.0], [5.0, 5.0, 5.0, 9.0]]),
         scores=torch.tensor([0.9, 0.8]),
@@ -82,7 +82,7 @@ def test_a_mask_of_its_box_s_size_is_pasted_as_it_is():
     assert pasted.sum() == (mask >= 0.5).sum()
 
 
-def test_masks_are_interpolated_at_pixel_centres_as_pillow_does_it():
+def test_masks_are_interpolated_at_pixel_centers_as_in_pillow():
     values = torch.rand(28, 28)
     pasted = paste_masks(values[None], torch.tensor([[0.0, 0.0, 112.0, 84.0]]), (84, 112))[0]
     enlarged = Image.fromarray(values.numpy()).resize((112, 84), Image.Resampling.BILINEAR)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from transxnet.heads.targets import check_images, check_targets
+from transxnet.heads.target_checks import check_images, check_targets
 
 IMAGES = [torch.zeros(3, 20, 30), torch.zeros(3, 10, 10)]
 

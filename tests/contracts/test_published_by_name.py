@@ -67,7 +67,7 @@ def test_a_file_of_another_size_of_network_is_said(file):
 
 
 @pytest.mark.parametrize("kind", ["sfpn"], indirect=True)  # detectors take their 800 pixels, which is long
-def test_a_published_segmenter_labels_pictures_and_needs_data_to_be_evaluated(file, tmp_path):
+def test_a_published_segmenter_predicts_and_needs_data_for_eval(file, tmp_path):
     Image.effect_noise((96, 24), 90).convert("RGB").save(tmp_path / "a.png")
     trained = load_model("transxnet_t", file)
     object.__setattr__(trained, "scale", (128, 32))

@@ -8,7 +8,6 @@ from lightning.pytorch import LightningDataModule
 from torch import nn
 
 from transxnet.data.open_data import DataSource
-from transxnet.models.four_stages import FourStages
 from transxnet.models.model_spec import parse_model_name
 from transxnet.models.timm_api import FourStages
 from transxnet.runs.config import TrainConfig

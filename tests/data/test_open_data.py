@@ -214,7 +214,7 @@ def test_shards_without_a_number_of_classes_are_an_error(shards):
         open_data(shards(train=[5], validation=[3]))
 
 
-def test_streams_that_do_not_know_their_classes_are_evaluated_under_the_models(monkeypatch):
+def test_streams_without_classes_take_those_of_the_model(monkeypatch):
     monkeypatch.setattr(module, "open_reader", lambda data, split, names: Stream(data, split, 4, names))
     images = evaluated("tfds/pets", ["cat", "dog", "fox"])
     assert isinstance(images, Stream)
@@ -244,7 +244,7 @@ def test_hugging_face_classes_are_matched_by_name(parquet):
     assert images.own_labels.tolist() == [1, 0, 3]
 
 
-def test_classes_that_are_digits_are_matched_by_name_as_all_others(parquet):
+def test_classes_that_are_digits_are_matched_by_name(parquet):
     data = parquet({"validation": [0, 1, 2]}, names=["0", "1", "2"])
     assert evaluated(data, ["2", "0", "1"]).own_labels.tolist() == [1, 2, 0]
     with pytest.raises(UserError, match="do not match those of the model"):
@@ -252,7 +252,7 @@ def test_classes_that_are_digits_are_matched_by_name_as_all_others(parquet):
 
 
 @UNNAMED
-def test_hugging_face_numbers_without_names_are_the_models_classes(parquet):
+def test_hugging_face_labels_without_names_are_class_numbers(parquet):
     images = evaluated(parquet({"validation": [0, 2, 1]}, kind="int64"), ["cat", "dog", "fox"])
     assert images.class_names == ["cat", "dog", "fox"]
     assert images.own_labels.tolist() == [0, 2, 1]
@@ -470,7 +470,7 @@ def test_label_maps_with_names_are_evaluated_by_name(maps, tmp_path):
         open_evaluation_data(data, ["road", "cloud"])
 
 
-def test_for_a_model_without_names_the_data_s_own_count_by_their_order(maps, tmp_path):
+def test_a_model_without_names_takes_the_classes_by_order(maps, tmp_path):
     data = maps(whole=[[0, 1]])
     (tmp_path / "classes.txt").write_text("sky\nroad")
     images, _ = open_evaluation_data(data, ["0", "1"], by_number=True)

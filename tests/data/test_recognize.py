@@ -34,7 +34,7 @@ def classes(root):
         (classes, "class folders", "classify", "it holds folders"),
     ],
 )
-def test_data_is_recognized_and_it_is_said_by_what(write, format, task, why, tmp_path):
+def test_data_is_recognized_with_the_reason(write, format, task, why, tmp_path):
     write(tmp_path)
     found = recognize(str(tmp_path))
     assert (found.format, found.task) == (format, task)

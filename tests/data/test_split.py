@@ -4,7 +4,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from transxnet.data.split import read_split, stratified_split, write_split
+from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.image_collection import ArrayImages
+from transxnet.data.split import read_split, split_images, stratified_split, write_split
 from transxnet.utils.errors import UserError
 
 
@@ -60,6 +62,18 @@ def test_strata_of_two_properties_are_balanced_over_both():
     _, val = stratified_split(strata, 0.25, seed=3)
     assert set(Counter(map(tuple, strata[val])).values()) == {10}
     assert len(Counter(map(tuple, strata[val]))) == 4
+
+
+def test_images_are_split_by_class_and_as_a_stored_split_says(tmp_path):
+    names, labels = [f"{i}" for i in range(20)], np.repeat([0, 1], 10)
+    images = ClassificationSet(ArrayImages(np.zeros((20, 2, 2), np.uint8)), names, ["a", "b"], labels)
+    train, val = split_images(images, 0.3, seed=0)
+    assert sorted(train.own_names + val.own_names) == sorted(names)
+    assert val.own_labels.tolist() == [0] * 3 + [1] * 3
+    by_parity = split_images(images, 0.5, seed=0, strata=np.arange(20) % 2)[1]
+    assert Counter(by_parity.indices % 2) == {0: 5, 1: 5}
+    write_split(tmp_path / "split.csv", {"train": names[5:], "val": names[:5]})
+    assert split_images(images, 0.3, 0, tmp_path / "split.csv")[1].own_names == names[:5]
 
 
 ODD = ["plain.png", "with,comma.png", 'with"quote.png', "line\nbreak.png", "return\rhere.png", " spaces ", "ü/ö.png"]

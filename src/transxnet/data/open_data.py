@@ -10,7 +10,6 @@ import numpy as np
 
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.detection_dataset import DetectionSet
-from transxnet.data.datasets.image_collection import ImageCollection
 from transxnet.data.datasets.segmentation_dataset import SegmentationSet
 from transxnet.data.formats.class_alignment import align_classes
 from transxnet.data.formats.class_folders import read_class_folders
@@ -22,14 +21,13 @@ from transxnet.data.formats.unreadable_images import drop_unreadable, drop_unusa
 from transxnet.data.formats.voc import read_voc
 from transxnet.data.recognize import ACCEPTED, FIND_PARTS, Parts, Recognition, recognize
 from transxnet.data.samples.builtin_samples import DENSE_SAMPLES, SAMPLES, DenseSample, Sample
-from transxnet.data.split import read_split, stratified_split
+from transxnet.data.split import split_images
 from transxnet.utils.errors import UserError
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], Any]]]
 """Given a number of images, shows a bar while they are checked; yields a function that takes how many are done."""
 
 S = TypeVar("S", ClassificationSet | Stream, DetectionSet, SegmentationSet)
-C = TypeVar("C", bound=ImageCollection)
 
 
 @dataclass(frozen=True)
@@ -125,9 +123,9 @@ def open_data(
         notes += _check_objects(recognition.data, train)
     made = val is None
     if isinstance(sample, Sample):
-        train, val = split_images(train, sample.strata, sample.val_fraction, seed, stored_split)
+        train, val = split_images(train, sample.val_fraction, seed, stored_split, sample.strata)
     elif made:
-        train, val = split_images(train, _strata(train), val_fraction, seed, stored_split)
+        train, val = split_images(train, val_fraction, seed, stored_split)
     else:
         val = val.with_classes(train.class_names, align_classes(train.class_names, val.class_names))
     if recognition.task == "classify" and check_images:
@@ -189,21 +187,6 @@ def open_evaluation_data(
             (images,), dropped = drop_unreadable(images, progress=advance)
         notes += dropped
     return images, notes
-
-
-def split_images(images: C, strata: np.ndarray, fraction: float, seed: int, stored: Path | None) -> tuple[C, C]:
-    """A part to train on and a part to validate on, as a stored split says, or drawn with the strata balanced."""
-    if stored is not None:
-        parts = read_split(stored, images.own_names)
-        return images.subset(parts["train"]), images.subset(parts["val"])
-    train, val = stratified_split(strata, fraction, seed)
-    if not len(val) and not isinstance(images, ClassificationSet):
-        train, val = stratified_split(np.zeros(len(images), int), fraction, seed)
-    if not len(val):
-        if isinstance(images, ClassificationSet):
-            raise UserError("every class holds a single image, so none can be held out. Accepted: two or more a class.")
-        raise UserError(f"there is {len(images)} image, so none can be held out. Accepted: two or more.")
-    return images.subset(train), images.subset(val)
 
 
 def _sample(recognition: Recognition) -> Sample | DenseSample | None:
@@ -289,17 +272,6 @@ def _check_objects(data: str, images: DetectionSet) -> list[str]:
         )
     names = [name for label, name in enumerate(images.class_names, 1) if label not in present]
     return [f"no object to train on is of class {', '.join(map(repr, names))}"] if names else []
-
-
-def _strata(images: ClassificationSet | DetectionSet | SegmentationSet) -> np.ndarray:
-    """Each image's class, or its rarest class of objects; label maps are not balanced."""
-    if isinstance(images, ClassificationSet):
-        return images.own_labels
-    if isinstance(images, SegmentationSet):
-        return np.zeros(len(images), int)
-    labels = images.own_labels
-    counts = np.bincount(np.concatenate([[0], *labels]).astype(int), minlength=len(images.class_names) + 1)
-    return np.array([int(own[counts[own].argmin()]) if len(own) else 0 for own in labels])
 
 
 def _no_progress(total: int) -> AbstractContextManager[Callable[[int], Any]]:

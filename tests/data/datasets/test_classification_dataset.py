@@ -12,7 +12,7 @@ def test_a_set_without_weights_has_none(files):
     assert files.subset(np.array([1])).own_weights is None
 
 
-def test_an_item_is_a_transformed_image_its_label_and_its_position(files):
+def test_an_item_is_an_image_its_label_and_its_position(files):
     dataset = ClassificationDataset(files.subset(np.array([3, 8])), shade)
     assert len(dataset) == 2
     assert dataset[0] == (3, 1, 0)

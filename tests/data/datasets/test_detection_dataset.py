@@ -98,7 +98,7 @@ def test_randomness_follows_from_the_seed(images):
     assert dataset[0, 5][1] == dataset[0, 5][1] == dataset[2, 5][1] != dataset[0, 6][1]
 
 
-def test_an_image_that_turned_unreadable_is_replaced_with_its_target(images, caplog):
+def test_an_unreadable_image_is_replaced_with_its_target(images, caplog):
     with open(images.path(1), "w") as file:
         file.write("no picture")
     assert DetectionDataset(images)[1][1]["image_id"] == 3

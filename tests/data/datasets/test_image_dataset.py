@@ -74,7 +74,7 @@ def test_batches_do_not_depend_on_the_workers(files):
     assert not torch.equal(alone[0][0], alone[3][0])
 
 
-def test_a_file_that_became_unreadable_is_replaced_by_the_next_and_named(files, caplog):
+def test_an_unreadable_file_is_replaced_by_the_next_and_named(files, caplog):
     dataset = ClassificationDataset(files, shade)
     spoil(files, 4, 5, 9)
     assert dataset[4] == (6, 0, 6)

@@ -14,7 +14,7 @@ from transxnet.data.reading.tar_shards import shard_images
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
-def test_images_are_searched_for_once_however_many_processes_read_them(tmp_path, monkeypatch, workers):
+def test_images_are_searched_for_once_by_all_processes(tmp_path, monkeypatch, workers):
     members = [(os.fsdecode(b"%d-\xff.png" % i), encoded(i)) for i in range(7)]
     path = str(write_shard(tmp_path / "a.tar", members))
     Image.new("L", (1, 1), 7).save(tmp_path / "7.png")

@@ -85,7 +85,7 @@ def test_the_data_may_have_fewer_classes_in_another_order():
     assert align_classes(["bird", "cat", "dog"], ["dog", "bird"]) == [2, 0]
 
 
-def test_unknown_classes_are_named_with_what_is_known_and_the_nearest():
+def test_unknown_classes_are_named_with_the_nearest():
     with pytest.raises(UserError) as raised:
         align_classes(["bird", "cat", "dog"], ["cat", "dogs", "emu"])
     assert str(raised.value) == (
@@ -101,7 +101,7 @@ def test_long_lists_of_unknown_classes_are_cut():
         align_classes(SYNSETS, [f"x{i}" for i in range(50)])
 
 
-def test_wordnet_ids_are_told_in_words_and_other_names_as_they_are():
+def test_wordnet_ids_are_shown_as_words_other_names_unchanged():
     assert in_words("n02123045") == "tabby"
     assert in_words("n02123045x") == "n02123045x"
     assert in_words("solar cell") == "solar cell"

@@ -173,7 +173,7 @@ def test_what_nobody_can_guess_is_refused(images, annotations, categories, probl
         ('{"images": "\udcff"}', "utf-8"),
     ],
 )
-def test_a_file_that_is_no_annotation_file_is_refused_with_the_place(text, message, tmp_path):
+def test_a_file_without_annotations_is_refused_with_the_place(text, message, tmp_path):
     (tmp_path / "instances.json").write_text(text, errors="surrogateescape")
     found, findings = read(tmp_path)
     assert found is None

@@ -71,7 +71,7 @@ def test_zero_is_ignored_in_ade20k(tmp_path):
     assert findings.count(Problem.LABEL_BEYOND) == 2
 
 
-def test_values_beyond_the_classes_are_refused_with_file_and_value(tmp_path):
+def test_values_beyond_the_classes_are_refused_with_the_file(tmp_path):
     write(tmp_path, {"a": values(0, 1), "b": values(0, 2, 7, 255)})
     (tmp_path / "classes.txt").write_text("road\nsky")
     _, _, findings = read(tmp_path)

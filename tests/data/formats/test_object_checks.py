@@ -18,7 +18,7 @@ def collect(*objects: dict, masks: bool = False):
     return made, first, findings
 
 
-def test_objects_come_sorted_by_image_and_otherwise_in_their_order():
+def test_objects_are_sorted_by_image_and_keep_their_order():
     made, first, findings = collect(
         dict(image=2, box=[0, 0, 1, 1], label=3),
         dict(image=0, label=2, crowd=True, area=17.5),
@@ -98,7 +98,7 @@ def test_masks_are_kept_as_they_were_given():
 
 
 @pytest.mark.parametrize("segmentation", [None, [], [[1, 2, 3, 4]], {"size": [30, 41], "counts": [1230]}])
-def test_objects_whose_mask_is_wrong_are_left_out_where_masks_are_wanted(segmentation):
+def test_objects_with_a_wrong_mask_are_dropped_if_masks_are_read(segmentation):
     made, _, findings = collect(dict(), dict(segmentation=segmentation))
     assert len(made.boxes) == 2
     assert not findings.places

@@ -156,7 +156,7 @@ def test_long_lists_of_unreadable_images_are_cut_in_errors(folder):
         drop_unreadable(read_class_folders(Path(data)))
 
 
-def test_a_class_without_a_readable_image_is_an_error_that_names_it(folder):
+def test_a_class_without_a_readable_image_is_a_named_error(folder):
     data = folder(cat=60, dog=2)
     spoil_names(data, "dog/000.png", "dog/001.png")
     with pytest.raises(UserError, match=r"of the class 'dog':\n2 images can't be read:\n  dog/000\.png: .*"):

@@ -70,7 +70,7 @@ def test_a_shard_that_is_wrong_is_named(shards, tmp_path, fault):
 
 
 @pytest.mark.parametrize("fault", ["cut between files", "a damaged header"])
-def test_a_shard_that_lost_images_is_an_error_though_nobody_knows_how_many_it_had(tmp_path, fault):
+def test_a_cut_shard_of_unknown_length_is_an_error(tmp_path, fault):
     path = tmp_path / "a.tar"
     write_shard(path, {f"{i}.{ending}": b"1" for i in range(3) for ending in ("cls", "png")})
     assert len(read_shards([path], ["a", "b"])) == 3
@@ -90,7 +90,7 @@ def test_a_picture_in_a_shard_that_is_too_large_is_unreadable(tmp_path, monkeypa
         images.image(0)
 
 
-def test_other_files_in_shards_are_passed_over_and_keys_may_have_folders(shards, tmp_path):
+def test_shards_skip_other_files_and_keys_may_have_folders(shards, tmp_path):
     data = shards(train=[2])
     items = {
         "x/a.json": b"{}", "x/a.CLS": b"9", "x/a.cls": b"2", "x/a.seg.png": solid(3), "x/a.jpeg": solid(1),

@@ -164,7 +164,7 @@ def fit(data, checkpoint=None, callback: Callback | None = None) -> list[tuple[i
     [(steps, "on_train_batch_end") for steps in (1, 4, 5, 7, 10, 13)]
     + [(steps, "on_train_epoch_end") for steps in (5, 10)],
 )
-def test_an_interrupted_training_sees_what_an_uninterrupted_one_would(steps, when, workers, tmp_path):
+def test_interrupted_training_sees_the_same_batches(steps, when, workers, tmp_path):
     whole = fit(data(workers))
     assert [epoch for epoch, _ in whole] == [0] * 5 + [1] * 5 + [2] * 5
     path = tmp_path / "last.ckpt"
@@ -179,7 +179,7 @@ def of_shards(source: DataSource, batch_size: int, workers: int) -> Classificati
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("lengths", [[13], [1, 9, 2, 1]])
-def test_an_epoch_of_shards_is_every_sample_once_over_all_processes_and_workers(shards, lengths, workers, monkeypatch):
+def test_processes_and_workers_share_an_epoch_of_shards(shards, lengths, workers, monkeypatch):
     source = open_data(shards(train=lengths, validation=[2]), num_classes=3)
     epochs = []
     for epoch in range(4):
@@ -195,7 +195,7 @@ def test_an_epoch_of_shards_is_every_sample_once_over_all_processes_and_workers(
     assert set.union(*map(set, epochs)) == set(range(13))
 
 
-def test_an_interrupted_epoch_of_shards_goes_on_with_the_next_batch(shards):
+def test_an_interrupted_epoch_of_shards_resumes_exactly(shards):
     source = open_data(shards(train=[9, 1, 14], validation=[2]), num_classes=3)
     whole, resumed = (of_shards(source, 4, 0) for _ in range(2))
     resumed.load_state_dict({"epoch": 1, "batches_done": 2})
@@ -254,7 +254,7 @@ def test_held_out_images_come_once_in_order_with_crowds(workers, coco):
     assert all(target["masks"].shape[1:] == image.shape[1:] for b in batches for image, target in zip(*b, strict=True))
 
 
-def test_training_images_come_in_whole_batches_of_one_kind_without_crowds(coco):
+def test_training_batches_have_one_aspect_and_no_crowds(coco):
     loader = detection(coco).train_dataloader()
     batches = list(loader)
     assert len(loader) == len(batches) == 5

@@ -57,7 +57,7 @@ def test_half_of_the_images_are_flipped():
     assert 70 < flipped < 130
 
 
-def test_objects_of_less_than_a_pixel_are_left_out_with_all_that_is_theirs():
+def test_objects_below_one_pixel_are_dropped_with_their_masks():
     image, target = scene()
     target["boxes"][0] = torch.tensor([3, 2, 3.5, 8])
     _, target = detection_training()(image, target)

@@ -60,7 +60,7 @@ class Seen(LightningModule):
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_a_stream_gives_every_sample_in_whole_batches_of_another_order_each_epoch(shards, workers, recwarn):
+def test_a_stream_is_shuffled_anew_in_whole_batches_each_epoch(shards, workers, recwarn):
     images = stream_of_shards(shards(train=[6, 6]), "train", 12)
     loader = make_loader(images.training_dataset(first_value, 4, workers, seed=0), 4, workers, drop_last=True)
     epochs = []
@@ -76,7 +76,7 @@ def test_a_stream_gives_every_sample_in_whole_batches_of_another_order_each_epoc
 
 
 @pytest.mark.parametrize("lengths", [[7], [1, 4, 2]])
-def test_an_evaluation_of_shards_is_every_sample_once_over_all_processes(shards, lengths, monkeypatch):
+def test_processes_share_the_evaluation_of_shards(shards, lengths, monkeypatch):
     images = open_reader(shards(validation=lengths), "validation", NUMBERS)
     together = []
     for rank in range(3):

@@ -110,7 +110,7 @@ def test_a_palette_with_one_transparent_colour_shows_white_there():
     assert (pixels(encode(image, "GIF", transparency=2)) == truth).all()
 
 
-def test_a_palette_with_degrees_of_transparency_is_laid_over_white():
+def test_a_translucent_palette_is_laid_over_white():
     index = GREY % 4
     palette = np.array([[255, 0, 0], [0, 200, 0], [1, 2, 3], [90, 90, 250]], dtype=np.uint8)
     alpha = np.array([0, 80, 160, 255], dtype=np.uint8)
@@ -396,7 +396,7 @@ def test_memory_that_runs_out_is_said(monkeypatch):
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_sizes_are_those_of_the_upright_photograph(orientation, full, tmp_path):
+def test_sizes_are_those_of_the_upright_image(orientation, full, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg", exif=exif)

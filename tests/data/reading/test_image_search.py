@@ -69,7 +69,7 @@ def test_names_are_sorted_though_few_are_in_memory(monkeypatch):
     assert list(sorted_on_disk(names, 51)) == sorted(names)
 
 
-def test_hidden_files_and_folders_are_left_out_of_a_folder_unless_they_are_named(tmp_path):
+def test_hidden_files_and_folders_are_skipped_unless_named(tmp_path):
     for name in ("a.png", ".b.png", "c/d.png", ".thumbnails/e.png", "c/.trash/deep/f.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

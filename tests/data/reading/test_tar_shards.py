@@ -50,7 +50,7 @@ def test_a_damaged_shard_is_refused_rather_than_read_in_part(tmp_path, harm, sai
         list(shard_images(str(path)))
 
 
-def test_a_member_that_is_no_image_by_its_size_or_is_gone_is_unreadable(tmp_path, monkeypatch):
+def test_a_member_too_large_or_gone_is_unreadable(tmp_path, monkeypatch):
     source = next(shard_images(str(write_shard(tmp_path / "a.tar", CONTENT.items()))))
     monkeypatch.setattr(tar_shards, "MAX_BYTES", 4)
     with pytest.raises(UnreadableImage, match="5 bytes are more than 4"):

@@ -143,7 +143,7 @@ def test_another_process_may_be_quicker(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [first]
 
 
-def test_a_folder_that_can_not_be_written_is_an_error_with_a_way_out(tmp_path):
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"can't be written to .*XDG_CACHE_HOME=FOLDER"):
         scenes(tmp_path / "file" / "scenes", train=1, val=1)

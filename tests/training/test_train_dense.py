@@ -117,7 +117,7 @@ def test_a_detector_s_answers_are_those_that_the_figures_are_of(finding_run, tmp
     judge.accumulate()
     judge.summarize()
     assert judge.stats[1] > 0
-    figures = [evaluation.figures[name] for name in ("ap", "ap50", "ap75", "ap_small")]
+    figures = [evaluation.all_metrics[name] for name in ("ap", "ap50", "ap75", "ap_small")]
     assert figures == pytest.approx(judge.stats[:4], abs=1e-4)  # boxes are written with two decimals
 
 

@@ -21,7 +21,7 @@ from transxnet.analysis.network_parts import Place, as_maps, find_place, named_p
 from transxnet.data.image_files import find_images
 from transxnet.data.images import UnreadableImage, open_image
 from transxnet.data.labels import in_words
-from transxnet.metrics.detection import Found
+from transxnet.metrics.detection import Detections
 from transxnet.runs.load import TrainedModel
 from transxnet.runs.model_spec import backbone, find_subject
 from transxnet.utils.device import default_device, placed
@@ -57,7 +57,7 @@ class Explanation:
     score: float
     maps: dict[str, np.ndarray]
     titles: dict[str, str]
-    found: Found | None = None
+    found: Detections | None = None
     labels: np.ndarray | None = None
 
 

@@ -14,7 +14,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from transxnet.analysis.figure_files import as_bytes
 from transxnet.data.dense_transforms import AlignedResize
 from transxnet.heads.transform import unit_range
-from transxnet.metrics.detection import SURE, Found
+from transxnet.metrics.detection import SCORE_THRESHOLD, Detections
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.errors import UserError
 
@@ -46,7 +46,7 @@ class Case:
     score: float
     picture: np.ndarray
     seen: tuple[float, float] = (1.0, 1.0)
-    found: Found | None = None
+    found: Detections | None = None
     labels: np.ndarray | None = None
 
     def within(self, heat: np.ndarray) -> np.ndarray:
@@ -123,8 +123,8 @@ def _objects(trained: TrainedDetector, picture: Image.Image, class_index: int | 
         what = "nothing"
     if not kept.any():
         raise NothingFound(f"the detector finds {what} in it.")
-    found = Found.of({name: values[kept] for name, values in answer.items()})
-    count = max(1, int((found.scores >= SURE).sum()))
+    found = Detections.from_output({name: values[kept] for name, values in answer.items()})
+    count = max(1, int((found.scores >= SCORE_THRESHOLD).sum()))
     label = int(found.labels[0])
     masks = None if found.masks is None else found.masks[:count]
     # The network's maps are of the resized image, which is filled up to multiples of 32 at the right and the bottom.
@@ -138,7 +138,7 @@ def _objects(trained: TrainedDetector, picture: Image.Image, class_index: int | 
         score=float(found.scores[0]),
         picture=np.asarray(picture),
         seen=(height, width),
-        found=Found(found.boxes[:count], found.labels[:count], found.scores[:count], masks),
+        found=Detections(found.boxes[:count], found.labels[:count], found.scores[:count], masks),
     )
 
 

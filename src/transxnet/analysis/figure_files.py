@@ -15,7 +15,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 from torch import Tensor
 
-from transxnet.reports.fonts import font_for, one_line, shortened
+from transxnet.reports.fonts import font_for, one_line, truncate
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_whole
 
@@ -43,7 +43,7 @@ def write_text(text: Text, content: str, size: float, width: float = math.inf, *
         **look: further properties of the text.
     """
     lines = [one_line(line) for line in content.split("\n")]
-    lines = [shortened(line, font_for(line, 100), width * 72 / size * 100) for line in lines]
+    lines = [truncate(line, font_for(line, 100), width * 72 / size * 100) for line in lines]
     text.set(text="\n".join(lines), parse_math=False, **look)
     text.set_fontproperties(FontProperties(fname=str(font_for("".join(lines), 100).path), size=size))
 

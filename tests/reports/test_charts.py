@@ -14,8 +14,8 @@ from transxnet.reports.charts import (
     Line,
     Plot,
     chart_axes,
-    chart_color,
     chart_style,
+    css_color,
     epoch_charts,
     figure_svg,
     history_column,
@@ -84,7 +84,7 @@ def test_baseline_is_drawn_and_in_the_legend():
 def test_svg_ids_have_the_name_of_the_chart():
     with chart_style():
         figure, axes = chart_axes()
-        axes.plot([0, 1], [0, 1], "o", color=chart_color("orange"))
+        axes.plot([0, 1], [0, 1], "o", color=css_color("orange"))
         svg = figure_svg(figure, "mine", "A label")
     ids = re.findall(r'\bid="([^"]*)"', svg)
     assert ids and all(name.startswith("mine-") for name in ids)

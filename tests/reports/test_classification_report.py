@@ -121,7 +121,7 @@ def explanations(index: int) -> list[tuple[str, Image.Image]]:
     return [("picture", sample_image(index)), ("stage 4", sample_image(index))]
 
 
-def test_reasons_are_shown_of_the_first_right_and_wrong_answers():
+def test_explanations_of_the_most_confident_predictions():
     evaluation = sample_evaluation(images=80)
     page = render(replace(sample_report(evaluation), explain=explanations))
     section = page[page.index('<section id="explanations">') : page.index('<section id="calibration">')]

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from transxnet.ablation.ablation_folder import AblationResult, RowResult
 from transxnet.benchmark.bench_report import memory
-from transxnet.reports.charts import Chart, chart_axes, chart_color, chart_style, figure_svg
+from transxnet.reports.charts import Chart, chart_axes, chart_style, css_color, figure_svg
 from transxnet.reports.html_page import flatten_config, load_template
 from transxnet.utils.files import write_whole
 
@@ -203,14 +203,10 @@ def _chart(result: AblationResult) -> Chart | None:
         drawing, axes = chart_axes(height=0.9 + 0.36 * len(rows))
         for place, row in enumerate(rows):
             values = row.figures.get(figure, [])
-            axes.scatter(
-                values, [place] * len(values), 28, color=chart_color("blue"), alpha=0.65, linewidths=0, zorder=3
-            )
+            axes.scatter(values, [place] * len(values), 28, color=css_color("blue"), alpha=0.65, linewidths=0, zorder=3)
             mean = row.mean(figure)
             if mean is not None:
-                axes.plot(
-                    [mean, mean], [place - 0.3, place + 0.3], color=chart_color("orange"), linewidth=2.5, zorder=2
-                )
+                axes.plot([mean, mean], [place - 0.3, place + 0.3], color=css_color("orange"), linewidth=2.5, zorder=2)
         axes.set_yticks(range(len(rows)), [fill(row.variant.label, 24) for row in rows], parse_math=False)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(axis="x")

@@ -14,7 +14,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from transxnet.analysis.figure_files import as_bytes
 from transxnet.data.dense_transforms import AlignedResize
 from transxnet.heads.transform import unit_range
-from transxnet.metrics.detection import SCORE_THRESHOLD, Detections
+from transxnet.metrics.detection import MIN_SCORE, Detections
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.errors import UserError
 
@@ -124,7 +124,7 @@ def _objects(trained: TrainedDetector, picture: Image.Image, class_index: int | 
     if not kept.any():
         raise NothingFound(f"the detector finds {what} in it.")
     found = Detections.from_output({name: values[kept] for name, values in answer.items()})
-    count = max(1, int((found.scores >= SCORE_THRESHOLD).sum()))
+    count = max(1, int((found.scores >= MIN_SCORE).sum()))
     label = int(found.labels[0])
     masks = None if found.masks is None else found.masks[:count]
     # The network's maps are of the resized image, which is filled up to multiples of 32 at the right and the bottom.

@@ -1,6 +1,6 @@
 """Run trained models over images and datasets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,12 +48,44 @@ def run_evaluation(
     placed(trained.model, device)
     if isinstance(trained, TrainedDetector):
         assert isinstance(images, DetectionSet)
-        return _evaluate_detector(trained, images, batch_size, workers, device, progress)
+        detection = DetectionMetric(images, trained.masks)
+        for batch, targets in _report(progress, detection_loader(images, batch_size, workers, masks=trained.masks)):
+            detection.update(detect(trained.model, batch, device), targets)
+        return detection.compute()
     if isinstance(trained, TrainedSegmenter):
         assert isinstance(images, SegmentationSet)
-        return _evaluate_segmenter(trained, images, batch_size, workers, device, progress)
+        segmentation, transform = SegmentationMetric(images), AlignedResize(trained.scale)
+        for batch, labels, _ in _report(progress, segmentation_loader(images, transform, batch_size, workers)):
+            for image, truth in zip(batch, labels, strict=True):
+                segmentation.update(segment(trained.model, image, truth.shape, device), truth.numpy())
+        return segmentation.compute()
     assert isinstance(trained, TrainedClassifier) and isinstance(images, (ImageSet, Stream))
-    return _evaluate_classifier(trained, images, batch_size, workers, device, progress)
+    loader = evaluation_loader(images, trained.preprocessing.transform(), batch_size, workers)
+    results = [
+        (classify(trained.model, batch, device), labels, positions)
+        for batch, labels, positions in _report(progress, loader)
+    ]
+    predicted, labels, positions = (torch.cat(parts).numpy() for parts in zip(*results, strict=True))
+    if isinstance(images, ImageSet):
+        names, weights = [images.name(i) for i in positions], images.own_weights
+    else:
+        names, weights = [str(i) for i in positions], None
+    return ClassificationEvaluation(
+        class_names=list(images.class_names),
+        names=names,
+        labels=labels,
+        probabilities=predicted,
+        weights=None if weights is None else weights[positions],
+    )
+
+
+def _report(progress: Callable[[int], Any], loader: Iterable[Sequence[Any]]) -> Iterator[Any]:
+    """The batches of a loader; after each calls ``progress`` with the number of images done."""
+    done = 0
+    for batch in loader:
+        yield batch
+        done += len(batch[0])
+        progress(done)
 
 
 @torch.inference_mode()
@@ -82,63 +114,3 @@ def segment(model: nn.Module, image: Tensor, size: Sequence[int], device: torch.
     The model is on the device.
     """
     return logits_at_size(model, image.to(device), tuple(size)).argmax(1)[0].to(torch.uint8).cpu().numpy()
-
-
-def _evaluate_detector(
-    trained: TrainedDetector,
-    images: DetectionSet,
-    batch_size: int,
-    workers: int,
-    device: torch.device,
-    progress: Callable[[int], Any],
-) -> DetectionEvaluation:
-    metric, done = DetectionMetric(images, trained.masks), 0
-    for batch, targets in detection_loader(images, batch_size, workers, masks=trained.masks):
-        metric.update(detect(trained.model, batch, device), targets)
-        done += len(batch)
-        progress(done)
-    return metric.compute()
-
-
-def _evaluate_segmenter(
-    trained: TrainedSegmenter,
-    images: SegmentationSet,
-    batch_size: int,
-    workers: int,
-    device: torch.device,
-    progress: Callable[[int], Any],
-) -> SegmentationEvaluation:
-    metric, done = SegmentationMetric(images), 0
-    for batch, labels, _ in segmentation_loader(images, AlignedResize(trained.scale), batch_size, workers):
-        for image, truth in zip(batch, labels, strict=True):
-            metric.update(segment(trained.model, image, truth.shape, device), truth.numpy())
-            done += 1
-            progress(done)
-    return metric.compute()
-
-
-def _evaluate_classifier(
-    trained: TrainedClassifier,
-    images: ImageSet | Stream,
-    batch_size: int,
-    workers: int,
-    device: torch.device,
-    progress: Callable[[int], Any],
-) -> ClassificationEvaluation:
-    results, done = [], 0
-    for batch, labels, positions in evaluation_loader(images, trained.preprocessing.transform(), batch_size, workers):
-        results.append((classify(trained.model, batch, device), labels, positions))
-        done += len(batch)
-        progress(done)
-    predicted, labels, positions = (torch.cat(parts).numpy() for parts in zip(*results, strict=True))
-    if isinstance(images, ImageSet):
-        names, weights = [images.name(i) for i in positions], images.own_weights
-    else:
-        names, weights = [str(i) for i in positions], None
-    return ClassificationEvaluation(
-        class_names=list(images.class_names),
-        names=names,
-        labels=labels,
-        probabilities=predicted,
-        weights=None if weights is None else weights[positions],
-    )

@@ -17,7 +17,7 @@ from transxnet.data.detection_set import DetectionSet, Target
 from transxnet.data.masks import encode_mask
 from transxnet.utils.errors import UserError
 
-SCORE_THRESHOLD = 0.5
+MIN_SCORE = 0.5
 """Detections below this score are not drawn and do not count for :func:`compute_image_f1`."""
 
 _IOUS, _RECALLS = np.linspace(0.5, 0.95, 10), np.linspace(0, 1, 101)
@@ -57,7 +57,7 @@ class Detections:
         masks = [encode_mask(mask.cpu().numpy()) for mask in output["masks"]] if "masks" in output else None
         return cls(boxes, labels, scores, masks)
 
-    def filter(self, min_score: float = SCORE_THRESHOLD) -> "Detections":
+    def filter(self, min_score: float = MIN_SCORE) -> "Detections":
         """The detections with at least this score."""
         kept = np.flatnonzero(self.scores >= min_score)
         masks = None if self.masks is None else [self.masks[i] for i in kept]
@@ -218,12 +218,12 @@ def _plain_tensors(item: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def compute_image_f1(output: dict[str, Tensor], target: Target) -> float:
-    """F1 of one image's boxes at IoU 0.5, of the detections with a score of at least ``SCORE_THRESHOLD``.
+    """F1 of one image's boxes at IoU 0.5, of the detections with a score of at least ``MIN_SCORE``.
 
     An image without objects and without detections has an F1 of 1. False detections mostly inside a crowd region of
     their class do not count.
     """
-    counted = output["scores"] >= SCORE_THRESHOLD
+    counted = output["scores"] >= MIN_SCORE
     order = output["scores"][counted].argsort(descending=True)
     boxes, labels = output["boxes"][counted][order], output["labels"][counted][order]
     truth, true_labels = target["boxes"].as_subclass(Tensor), target["labels"]

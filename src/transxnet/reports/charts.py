@@ -118,9 +118,9 @@ def _curve(plot: Plot, epochs: np.ndarray, columns: Mapping[Line, np.ndarray]) -
     lowest = "loss" in first.column
     best = int(np.nanargmin(values) if lowest else np.nanargmax(values))
     (marker,) = axes.plot(
-        epochs[best], values[best], "o", markersize=8, color=chart_color("paper"), zorder=4, clip_on=False
+        epochs[best], values[best], "o", markersize=8, color=css_color("paper"), zorder=4, clip_on=False
     )
-    marker.set(markeredgecolor=chart_color(first.color), markeredgewidth=2)
+    marker.set(markeredgecolor=css_color(first.color), markeredgewidth=2)
     legend = tuple(columns) if len(columns) > 1 or plot.baseline is not None else ()
     if plot.baseline is not None:
         axes.axhline(plot.baseline[1], zorder=1, **line_style("muted", "dashed", 1))
@@ -145,7 +145,7 @@ def _curve(plot: Plot, epochs: np.ndarray, columns: Mapping[Line, np.ndarray]) -
 
 def chart_style() -> AbstractContextManager[None]:
     """Matplotlib's settings for charts, independent of the user's own."""
-    text, line = chart_color("text"), chart_color("line")
+    text, line = css_color("text"), css_color("line")
     settings = {
         "svg.fonttype": "none", "svg.hashsalt": "transxnet", "font.size": 11.5, "lines.linewidth": 1.8,
         "axes.edgecolor": text, "axes.labelcolor": text, "text.color": text, "xtick.color": text, "ytick.color": text,
@@ -161,7 +161,7 @@ def chart_axes(height: float = 3.1) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def chart_color(name: str) -> str:
+def css_color(name: str) -> str:
     """What matplotlib draws with in place of a color of the page."""
     return _COLORS[name][0]
 
@@ -169,7 +169,7 @@ def chart_color(name: str) -> str:
 def line_style(color: str, dash: str, width: float) -> dict[str, Any]:
     """Arguments of ``Axes.plot`` for a color of the page, a key of ``DASHES`` and a width in points."""
     dashes: dict[str, Any] = {"dashes": DASHES[dash]} if DASHES[dash] else {}
-    return {"color": chart_color(color), "linewidth": width, **dashes}
+    return {"color": css_color(color), "linewidth": width, **dashes}
 
 
 def percent_axis(axis: Axis) -> None:
@@ -184,7 +184,7 @@ def figure_svg(figure: Figure, name: str, label: str) -> Markup:
     It must not contain text from users: matplotlib reads text between dollar signs as a formula.
 
     Args:
-        figure: drawn under :func:`chart_style`, in colors of :func:`chart_color`.
+        figure: drawn under :func:`chart_style`, in colors of :func:`css_color`.
         name: prefix of the ids.
         label: text for screen readers.
     """

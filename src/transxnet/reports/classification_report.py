@@ -11,8 +11,8 @@ from transxnet.reports.charts import (
     Line,
     Plot,
     chart_axes,
-    chart_color,
     chart_style,
+    css_color,
     figure_svg,
     line_style,
     percent_axis,
@@ -152,7 +152,7 @@ def _calibration(calibration: Calibration, evaluation: ClassificationEvaluation)
         figure, axes = chart_axes(height=3.9)
         axes.plot([0, 1], [0, 1], **line_style("muted", "dashed", 1))
         axes.plot(confidence, accuracy, **line_style("blue", "solid", 1))
-        axes.scatter(confidence, accuracy, sizes, color=chart_color("blue"), edgecolor=chart_color("paper"), zorder=3)
+        axes.scatter(confidence, accuracy, sizes, color=css_color("blue"), edgecolor=css_color("paper"), zorder=3)
         axes.set(xlim=(0, 1.04), ylim=(-0.04, 1.04), xlabel="how sure the model was", ylabel="how often it was right")
         for axis in (axes.xaxis, axes.yaxis):
             percent_axis(axis)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from transxnet.data.images import UnreadableImage
 from transxnet.data.masks import decode_mask, encode_mask
-from transxnet.metrics.detection import SCORE_THRESHOLD, DetectionEvaluation, Detections
+from transxnet.metrics.detection import MIN_SCORE, DetectionEvaluation, Detections
 from transxnet.reports.charts import Chart, Line, Plot, chart_axes, chart_style, figure_svg, line_style, percent_axis
 from transxnet.reports.drawing import draw_detections
 from transxnet.reports.formatting import EXAMPLES, PANEL, best_and_worst, data_url, fit_size, percent
@@ -41,7 +41,7 @@ def task_page(evaluation: DetectionEvaluation) -> TaskPage:
             masks="mask" in evaluation.class_ap,
             precision=[_precision_chart(kind, evaluation) for kind in evaluation.precision if evaluation.objects.any()],
             classes=_classes(evaluation),
-            min_score=SCORE_THRESHOLD,
+            min_score=MIN_SCORE,
             best=[_card(evaluation, i) for i in best],
             worst=[_card(evaluation, i) for i in worst],
         ),

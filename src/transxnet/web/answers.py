@@ -15,7 +15,7 @@ from transxnet.analysis.network_parts import Place, find_place, named_places
 from transxnet.data.dense_transforms import AlignedResize
 from transxnet.data.labels import in_words
 from transxnet.evaluation.inference import classify, detect, segment
-from transxnet.metrics.detection import SCORE_THRESHOLD, Detections
+from transxnet.metrics.detection import MIN_SCORE, Detections
 from transxnet.reports.colors import Color, palette
 from transxnet.reports.drawing import draw_detections, draw_label_map
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
@@ -112,7 +112,7 @@ class Answerer:
         except UserError as error:
             self.why_no_places = str(error)
 
-    def answer(self, picture: Image.Image, least: float = SCORE_THRESHOLD) -> Answer:
+    def answer(self, picture: Image.Image, least: float = MIN_SCORE) -> Answer:
         """What the model says of a picture in RGB; of a detector's finds, those with at least a score."""
         with self._lock:
             if isinstance(self.trained, TrainedDetector):

@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from transxnet.analysis.explain_figure import COLOURS
-from transxnet.metrics.detection import SCORE_THRESHOLD, Detections
+from transxnet.metrics.detection import MIN_SCORE, Detections
 from transxnet.reports.html_page import load_template
 from transxnet.runs.load import TrainedClassifier, TrainedDetector
 from transxnet.utils.errors import UserError
@@ -112,13 +112,7 @@ class Page:
                 with gr.Column(scale=2, min_width=240):
                     self._answer = gr.HTML(elem_id="answer")
                     self._least = gr.Slider(
-                        0.05,
-                        0.95,
-                        SCORE_THRESHOLD,
-                        step=0.05,
-                        label="Least score",
-                        visible=self._detects,
-                        elem_id="least",
+                        0.05, 0.95, MIN_SCORE, step=0.05, label="Least score", visible=self._detects, elem_id="least"
                     )
             if self._answerer.places:
                 self._explaining()

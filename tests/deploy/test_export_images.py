@@ -77,7 +77,7 @@ def test_shards_get_the_classes_of_the_model(trained, shards):
     images = labeled_images(trained, shards)
     assert images.train.class_names == images.held_out.class_names == CLASSES
     assert images.train.own_labels.tolist() == [0, 1, 2]
-    assert values(images.train.picture(i) for i in range(3)) == {10, 11, 12}
+    assert values(images.train.image(i) for i in range(3)) == {10, 11, 12}
     assert images.held_out.own_labels.tolist() == [0, 1]
     assert values(images.validation_images(9)[0]) == values(real_images(trained, shards, 9)[0]) == {20, 21}
 

@@ -24,28 +24,26 @@ def published(tmp_path_factory) -> Path:
     return path
 
 
-def test_evaluating_a_run_gives_its_results_again(digits_run, quiet, tmp_path):
+def test_evaluate_reproduces_the_results_of_the_run(digits_run, quiet, tmp_path):
     stored = json.loads(digits_run.results_file.read_text())
     out = tmp_path / "figures.json"
-    figures = evaluate(digits_run.path, batch_size=32, workers=0, out=out, console=quiet).metrics()
-    assert figures == {name: stored[name] for name in figures}
-    assert set(stored) == {*figures, "images", "select"}
+    metrics = evaluate(digits_run.path, batch_size=32, workers=0, out=out, console=quiet).metrics()
+    assert metrics == {name: stored[name] for name in metrics}
+    assert set(stored) == {*metrics, "images", "select"}
     written = json.loads(out.read_text())
     assert written["images"] == stored["images"]
     assert written["accuracy"] == stored["accuracy"]
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 500])
-def test_neither_batch_nor_workers_change_the_answers(photos_run, quiet, batch_size):
+def test_batch_size_and_workers_do_not_change_outputs(photos_run, quiet, batch_size):
     one = evaluate(photos_run.path, workers=0, console=quiet)
     other = evaluate(photos_run.path, batch_size=batch_size, workers=2, console=quiet)
     assert one.names == other.names
     np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
 
 
-def test_the_data_of_the_training_stands_for_its_held_out_part_from_wherever_it_is_named(
-    photos_run, photos, quiet, monkeypatch
-):
+def test_training_data_stands_for_its_validation_images(photos_run, photos, quiet, monkeypatch):
     held_out = evaluate(photos_run.path, workers=0, console=quiet).names
     monkeypatch.chdir(photos.parent)
     for data in (photos, "photos", "./photos/", f"../{photos.parent.name}/photos"):
@@ -53,7 +51,7 @@ def test_the_data_of_the_training_stands_for_its_held_out_part_from_wherever_it_
     assert len(held_out) == 9
 
 
-def test_another_folder_is_evaluated_wholly(photos_run, tmp_path, console):
+def test_another_folder_is_evaluated_completely(photos_run, tmp_path, console):
     other = write_photos(tmp_path / "other", 5, seed=1, names=("red", "blue"))
     evaluation = evaluate(photos_run.path, other, workers=0, console=console)
     assert len(evaluation.labels) == 10
@@ -61,14 +59,14 @@ def test_another_folder_is_evaluated_wholly(photos_run, tmp_path, console):
     assert "on 10 images" in console.file.getvalue()
 
 
-def test_classes_that_the_model_does_not_know_are_named(photos_run, tmp_path, quiet):
+def test_unknown_classes_are_named_in_the_error(photos_run, tmp_path, quiet):
     other = write_photos(tmp_path / "other", 2)
     (other / "red").rename(other / "read")
     with pytest.raises(UserError, match=r"unknown to it, 'read'.*Did you mean 'red'"):
         evaluate(photos_run.path, other, console=quiet)
 
 
-def test_figures_are_not_written_over_unless_asked(photos_run, tmp_path, quiet):
+def test_out_is_not_overwritten_by_default(photos_run, tmp_path, quiet):
     out = tmp_path / "figures.json"
     out.write_text("mine")
     with pytest.raises(UserError, match=r"figures.json exists already. Write over it by --overwrite"):
@@ -82,7 +80,7 @@ def test_figures_are_not_written_over_unless_asked(photos_run, tmp_path, quiet):
 
 
 @pytest.mark.parametrize(
-    ("name", "damage", "said"),
+    ("name", "damage", "message"),
     [
         ("model.safetensors", lambda b: b[: len(b) // 2], "model.safetensors is truncated or not a checkpoint"),
         ("model.safetensors", lambda b: b"", "model.safetensors is truncated"),
@@ -96,18 +94,18 @@ def test_figures_are_not_written_over_unless_asked(photos_run, tmp_path, quiet):
         ("config.yaml", lambda b: b"epochs: 3", "config.yaml is damaged, or not a run's"),
     ],
 )
-def test_a_damaged_run_is_said(photos_run, tmp_path, quiet, name, damage, said):
+def test_damaged_run_raises(photos_run, tmp_path, quiet, name, damage, message):
     run = Path(shutil.copytree(photos_run.path, tmp_path / "run"))
     content = (run / name).read_bytes()
     (run / name).unlink()
     if damage is not None:
         (run / name).write_bytes(damage(content))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         evaluate(run, console=quiet)
 
 
 @pytest.mark.parametrize("naming", ["wnid", "number"])
-def test_a_published_model_is_evaluated_on_imagenet_s_folders_and_on_those_of_v2(published, tmp_path, quiet, naming):
+def test_published_model_on_imagenet_and_v2_folders(published, tmp_path, quiet, naming):
     classes = [0, 2, 10, 999]
     for index in classes:
         folder = tmp_path / "val" / (imagenet_synsets()[index] if naming == "wnid" else str(index))
@@ -119,7 +117,7 @@ def test_a_published_model_is_evaluated_on_imagenet_s_folders_and_on_those_of_v2
     assert "top5_accuracy" in evaluation.metrics()
 
 
-def test_a_published_model_predicts_wnids(published, tmp_path, quiet):
+def test_published_model_predicts_wnids(published, tmp_path, quiet):
     Image.effect_noise((64, 48), 90).convert("RGB").save(tmp_path / "a.png")
     out = predict("transxnet_t", tmp_path / "a.png", file=published, out=tmp_path / "out", workers=0, console=quiet)
     top = json.loads((out / "predictions.jsonl").read_text())["top"]
@@ -127,7 +125,7 @@ def test_a_published_model_predicts_wnids(published, tmp_path, quiet):
     assert all(entry["class"] in imagenet_synsets() for entry in top)
 
 
-def test_a_file_for_other_classes_is_no_imagenet_model(published, tmp_path, photos, quiet):
+def test_weights_of_other_classes_raise(published, tmp_path, photos, quiet):
     content = torch.load(published, weights_only=True)
     for name in ("classifier.2.weight", "classifier.2.bias"):
         content["state_dict_ema"][name] = content["state_dict_ema"][name][:7]
@@ -137,7 +135,7 @@ def test_a_file_for_other_classes_is_no_imagenet_model(published, tmp_path, phot
 
 
 @pytest.mark.parametrize(
-    ("model", "options", "said"),
+    ("model", "options", "message"),
     [
         ("nowhere", {}, "there is no run folder nowhere, and there is no model 'nowhere'"),
         ("transxnet_tt", {}, "no model 'transxnet_tt'. Did you mean 'transxnet_t'"),
@@ -150,13 +148,13 @@ def test_a_file_for_other_classes_is_no_imagenet_model(published, tmp_path, phot
         ("notes.txt", {}, "notes.txt is a file. Accepted: a run folder"),
     ],
 )
-def test_a_model_that_can_not_be_opened_is_said(photos, tmp_path, quiet, monkeypatch, model, options, said):
+def test_model_that_cannot_be_opened_raises(photos, tmp_path, quiet, monkeypatch, model, options, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.txt").write_text("no weights")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         evaluate(model, photos, console=quiet, **options)
 
 
-def test_a_model_by_name_needs_data(published, quiet):
+def test_published_model_needs_data(published, quiet):
     with pytest.raises(UserError, match=r"name the data to evaluate transxnet_t on"):
         evaluate("transxnet_t", file=published, console=quiet)

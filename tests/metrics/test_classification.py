@@ -1,55 +1,58 @@
-import csv
+import math
 
 import numpy as np
 import pytest
+import torch
 from sklearn import metrics as sk
+from sklearn.calibration import calibration_curve
+from torchmetrics.functional.classification import multiclass_calibration_error
 
-from transxnet.metrics.classification import Evaluation, write_evaluation
+from transxnet.metrics.classification import ClassificationEvaluation
 
 
-def evaluation(images: int, classes: int, seed: int = 0, labels=None, weights=None) -> Evaluation:
+def evaluation(images: int, classes: int, seed: int = 0, labels=None, weights=None) -> ClassificationEvaluation:
     generator = np.random.default_rng(seed)
     probabilities = generator.dirichlet(np.ones(classes), images).astype(np.float32)
     labels = generator.integers(0, classes, images) if labels is None else np.array(labels)
     names = [f"class {i}" for i in range(classes)]
-    return Evaluation(names, [f"{i}.png" for i in range(images)], labels, probabilities, weights)
+    return ClassificationEvaluation(names, [f"{i}.png" for i in range(images)], labels, probabilities, weights)
 
 
 @pytest.mark.parametrize(("images", "classes"), [(200, 4), (500, 12), (7, 2), (1, 3)])
-def test_the_figures_are_those_of_scikit_learn(images, classes):
+def test_metrics_match_scikit_learn(images, classes):
     e = evaluation(images, classes)
-    figures, present = e.metrics(), np.unique(e.labels)
-    assert figures["accuracy"] == pytest.approx(sk.accuracy_score(e.labels, e.predictions), abs=1e-6)
+    metrics, present = e.metrics(), np.unique(e.labels)
+    assert metrics["accuracy"] == pytest.approx(sk.accuracy_score(e.labels, e.predictions), abs=1e-6)
     recall = sk.recall_score(e.labels, e.predictions, labels=present, average="macro", zero_division=0)
-    assert figures["balanced_accuracy"] == pytest.approx(recall, abs=1e-6)
+    assert metrics["balanced_accuracy"] == pytest.approx(recall, abs=1e-6)
     f1 = sk.f1_score(e.labels, e.predictions, labels=present, average="macro", zero_division=0)
-    assert figures["f1"] == pytest.approx(f1, abs=1e-6)
+    assert metrics["f1"] == pytest.approx(f1, abs=1e-6)
     assert np.array_equal(e.confusion, sk.confusion_matrix(e.labels, e.predictions, labels=range(classes)))
-    assert figures["majority"] == pytest.approx(np.bincount(e.labels).max() / images, abs=1e-12)
+    assert metrics["majority"] == pytest.approx(np.bincount(e.labels).max() / images, abs=1e-12)
 
 
-def test_precision_recall_and_f1_of_each_class_are_those_of_scikit_learn():
+def test_per_class_metrics_match_scikit_learn():
     e = evaluation(300, 6)
     expected = sk.precision_recall_fscore_support(e.labels, e.predictions, labels=range(6), zero_division=0)
     for name, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
         np.testing.assert_allclose(e.per_class()[name], values, atol=1e-6)
 
 
-def test_classes_that_never_occur_do_not_count():
+def test_classes_without_images_do_not_count():
     e = evaluation(100, 5, labels=np.arange(100) % 3)
     expected = sk.recall_score(e.labels, e.predictions, labels=[0, 1, 2], average="macro")
     assert e.metrics()["balanced_accuracy"] == pytest.approx(expected, abs=1e-6)
     assert e.per_class()["support"].tolist() == [34, 33, 33, 0, 0]
 
 
-def test_top_5_is_said_only_where_there_are_more_classes():
+def test_top5_accuracy_only_with_more_than_five_classes():
     assert "top5_accuracy" not in evaluation(50, 5).metrics()
     e = evaluation(200, 12)
     expected = sk.top_k_accuracy_score(e.labels, e.probabilities, k=5, labels=range(12))
     assert e.metrics()["top5_accuracy"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_weights_give_a_weighted_accuracy():
+def test_weighted_accuracy_matches_scikit_learn():
     weights = np.random.default_rng(1).random(80)
     e = evaluation(80, 3, weights=weights)
     expected = sk.accuracy_score(e.labels, e.predictions, sample_weight=weights)
@@ -57,32 +60,59 @@ def test_weights_give_a_weighted_accuracy():
     assert "weighted_accuracy" not in evaluation(80, 3).metrics()
 
 
-def test_the_worst_mistakes_are_the_most_certain_wrong_answers():
+def test_most_confident_mistakes_are_wrong_and_sorted():
     e = evaluation(100, 4)
-    worst = e.worst_mistakes(10)
-    certainty = e.probabilities.max(axis=1)
+    worst = e.most_confident(10, correct=False)
+    confidence = e.probabilities.max(axis=1)
     wrong = e.predictions != e.labels
     assert wrong[worst].all()
-    assert (np.diff(certainty[worst]) <= 0).all()
-    assert certainty[worst[-1]] >= np.sort(certainty[wrong])[-10]
+    assert (np.diff(confidence[worst]) <= 0).all()
+    assert confidence[worst[-1]] >= np.sort(confidence[wrong])[-10]
 
 
-def test_the_csv_holds_what_was_said_of_each_image(tmp_path):
-    e = evaluation(5, 3)
-    e = Evaluation(e.class_names, ['a "b", c\nd.png', *e.names[1:]], e.labels, e.probabilities)
-    write_evaluation(tmp_path / "predictions.csv", e)
-    with (tmp_path / "predictions.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["name"] for row in rows] == e.names
-    assert [row["predicted"] for row in rows] == [f"class {i}" for i in e.predictions]
-    assert [row["label"] for row in rows] == [f"class {i}" for i in e.labels]
-    np.testing.assert_allclose([float(row["probability"]) for row in rows], e.probabilities.max(axis=1), atol=1e-6)
-
-
-def test_the_surest_right_answers_are_right_and_in_order():
+def test_most_confident_correct_are_correct_and_sorted():
     e = evaluation(60, 3)
-    surest = e.surest_right(5)
-    assert len(surest) == 5
-    assert (e.predictions[surest] == e.labels[surest]).all()
-    sure = e.probabilities.max(axis=1)
-    assert sure[surest].tolist() == sorted(sure[e.predictions == e.labels], reverse=True)[:5]
+    first = e.most_confident(5, correct=True)
+    assert len(first) == 5
+    assert (e.predictions[first] == e.labels[first]).all()
+    confidence = e.probabilities.max(axis=1)
+    assert confidence[first].tolist() == sorted(confidence[e.predictions == e.labels], reverse=True)[:5]
+
+
+@pytest.mark.parametrize("correct", [0, 7, 50])
+def test_accuracy_interval_solves_the_score_equation(correct):
+    """Wilson 1927: at each end the distance to the measured accuracy is 1.96 standard deviations of that end."""
+    probabilities = np.zeros((50, 2), np.float32)
+    probabilities[:correct, 0] = probabilities[correct:, 1] = 1
+    e = ClassificationEvaluation(["a", "b"], [""] * 50, np.zeros(50, int), probabilities)
+    low, high = e.accuracy_interval()
+    assert (low == 0) == (correct == 0) and (high == 1) == (correct == 50)
+    for end in (low, high):
+        if 0 < end < 1:
+            assert abs(correct / 50 - end) / math.sqrt(end * (1 - end) / 50) == pytest.approx(1.959964, abs=1e-5)
+
+
+def test_calibration_bins_match_scikit_learn():
+    e = evaluation(300, 5)
+    calibration = e.calibration()
+    correct, confidence = e.predictions == e.labels, e.probabilities.max(axis=1)
+    accuracy, mean_confidence = calibration_curve(correct, confidence, n_bins=10)
+    np.testing.assert_allclose(calibration.accuracy, accuracy, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(calibration.confidence, mean_confidence, rtol=0, atol=1e-6)
+    assert calibration.share.sum() == pytest.approx(1, abs=1e-12)
+
+
+def test_calibration_error_matches_torchmetrics():
+    e = evaluation(300, 5)
+    tensors = torch.from_numpy(e.probabilities), torch.from_numpy(e.labels)
+    expected = multiclass_calibration_error(*tensors, num_classes=5, n_bins=10, norm="l1")
+    assert e.calibration().error == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_calibration_counts_confidence_one_in_the_last_bin():
+    probabilities = np.array([[1, 0], [0.95, 0.05], [0.92, 0.08], [np.nextafter(np.float32(1), 2), 0]], np.float32)
+    calibration = ClassificationEvaluation(
+        ["a", "b"], list("wxyz"), np.array([1, 0, 0, 0]), probabilities
+    ).calibration()
+    assert calibration.share.tolist() == [1]
+    assert calibration.error == pytest.approx((1 + 0.95 + 0.92 + 1) / 4 - 3 / 4, abs=1e-6)

@@ -1,4 +1,4 @@
-"""COCO's figures against pycocotools on the same files, and an image's F1 against what one counts by hand."""
+"""COCO's metrics against pycocotools on the same files, and an image's F1 against values counted by hand."""
 
 import contextlib
 import io
@@ -16,14 +16,23 @@ from transxnet.data.formats.coco import read_coco
 from transxnet.data.formats.coco_folders import find_coco
 from transxnet.data.formats.findings import Findings
 from transxnet.data.reading.masks import decode_mask, encode_mask
-from transxnet.metrics.detection import DetectionEvaluation, DetectionScore, Found, coco_results, image_f1
+from transxnet.metrics.detection import (
+    CocoMetric,
+    DetectionEvaluation,
+    DetectionMetric,
+    Detections,
+    coco_metrics,
+    coco_results,
+    compute_image_f1,
+)
+from transxnet.utils.errors import UserError
 
 COCO = pytest.importorskip("pycocotools.coco").COCO
 COCOeval = pytest.importorskip("pycocotools.cocoeval").COCOeval
 
 WIDTH, HEIGHT = 220, 160
 CATEGORIES = [dict(id=7, name="cat"), dict(id=3, name="dog"), dict(id=11, name="never"), dict(id=20, name="ant")]
-FIGURES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+METRICS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 EMPTY = (4, 9)  # images without an object; in the first something is found all the same
 
 
@@ -80,21 +89,21 @@ def find(images: DetectionSet, index: int) -> dict[str, torch.Tensor]:
     )
 
 
-def judged(images: DetectionSet, masks: bool) -> DetectionEvaluation:
-    score = DetectionScore(images, masks)
+def evaluate(images: DetectionSet, masks: bool) -> DetectionEvaluation:
+    metric = DetectionMetric(images, masks)
     for i in range(len(images)):
         answer = find(images, i)
         if not masks:
             del answer["masks"]
-        score.update([answer], [images.target(i, masks=masks)])
-    return score.result()
+        metric.update([answer], [images.target(i, masks=masks)])
+    return metric.compute()
 
 
 def by_pycocotools(file: Path, evaluation: DetectionEvaluation, kind: str, category: int | None = None):
     """COCO's own evaluation of the same answers, read from files in COCO's formats."""
     images, results = evaluation.images, []
-    for i, found in enumerate(evaluation.found):
-        for result in coco_results(found, images.image_id(i), images.category_ids):
+    for i, detections in enumerate(evaluation.detections):
+        for result in coco_results(detections, images.image_id(i), images.category_ids):
             if kind == "segm":
                 del result["bbox"]  # or COCO's tools take the box's area for the mask's
             results.append(result)
@@ -102,13 +111,13 @@ def by_pycocotools(file: Path, evaluation: DetectionEvaluation, kind: str, categ
     answers.write_text(json.dumps(results))
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(file))
-        judge = COCOeval(truth, truth.loadRes(str(answers)), kind)
+        expected = COCOeval(truth, truth.loadRes(str(answers)), kind)
         if category is not None:
-            judge.params.catIds = [category]
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    return judge
+            expected.params.catIds = [category]
+        expected.evaluate()
+        expected.accumulate()
+        expected.summarize()
+    return expected
 
 
 @pytest.fixture(scope="module")
@@ -119,49 +128,49 @@ def truth(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module", params=[False, True], ids=["boxes", "boxes and masks"])
 def evaluation(request, truth) -> DetectionEvaluation:
     part, _ = find_coco(truth.parent)
-    return judged(read_coco(part, Findings(), masks=True), request.param)
+    return evaluate(read_coco(part, Findings(), masks=True), request.param)
 
 
 def kinds(evaluation: DetectionEvaluation) -> dict[str, str]:
     return {"box": "bbox", "mask": "segm"} if "mask" in evaluation.class_ap else {"box": "bbox"}
 
 
-def test_the_figures_are_those_of_pycocotools(evaluation, truth):
+def test_metrics_match_pycocotools(evaluation, truth):
     for ours, theirs in kinds(evaluation).items():
         prefix = "" if ours == "box" else "mask_"
         expected = by_pycocotools(truth, evaluation, theirs).stats[:6]
         assert (expected > 0).all()  # every size occurs
-        assert [evaluation.figures[prefix + name] for name in FIGURES] == pytest.approx(expected, abs=1e-12)
-    assert evaluation.metrics() == evaluation.figures
-    assert len(evaluation.figures) == 6 * len(kinds(evaluation))
+        assert [evaluation.all_metrics[prefix + name] for name in METRICS] == pytest.approx(expected, abs=1e-12)
+    assert evaluation.metrics() == evaluation.all_metrics
+    assert len(evaluation.all_metrics) == 6 * len(kinds(evaluation))
 
 
-def test_so_are_those_of_each_class_and_one_without_objects_has_none(evaluation, truth):
+def test_per_class_ap_and_precision_match_pycocotools(evaluation, truth):
     assert evaluation.class_names == ["dog", "cat", "never", "ant"]
     assert evaluation.objects[2] == 0
-    assert any((found.labels == 3).any() for found in evaluation.found)
+    assert any((detections.labels == 3).any() for detections in evaluation.detections)
     for ours, theirs in kinds(evaluation).items():
         for i, category in enumerate(evaluation.images.category_ids):
-            judge = by_pycocotools(truth, evaluation, theirs, category)
+            expected = by_pycocotools(truth, evaluation, theirs, category)
             if i == 2:
-                assert judge.stats[0] == -1
+                assert expected.stats[0] == -1
                 assert math.isnan(evaluation.class_ap[ours][i])
                 assert np.isnan(evaluation.precision[ours][i]).all()
                 continue
-            assert evaluation.class_ap[ours][i] == pytest.approx(judge.stats[0], abs=1e-12)
-            curve = judge.eval["precision"][0, :, 0, 0, 2]
+            assert evaluation.class_ap[ours][i] == pytest.approx(expected.stats[0], abs=1e-12)
+            curve = expected.eval["precision"][0, :, 0, 0, 2]
             np.testing.assert_allclose(evaluation.precision[ours][i], curve, atol=1e-12, rtol=0)
 
 
-def test_where_there_is_no_object_there_is_no_figure(truth):
+def test_images_without_objects_have_no_metrics(truth):
     part, _ = find_coco(truth.parent)
     images = read_coco(part, Findings(), masks=True).subset(np.array(EMPTY))
     for positions in ([0, 1], [1]):  # something is found in the first, and nothing in the second
-        result = judged(images.subset(np.array(positions)), masks=False)
+        result = evaluate(images.subset(np.array(positions)), masks=False)
         assert result.metrics() == {}
         assert np.isnan(result.class_ap["box"]).all()
         assert result.precision["box"].shape == (4, 101)
-        assert len(result) == len(result.found) == len(positions)
+        assert len(result) == len(result.detections) == len(positions)
 
 
 def answer(*objects: tuple[float, int, list[float]]) -> dict[str, torch.Tensor]:
@@ -186,7 +195,7 @@ BOX, OTHER, HALF = [0, 0, 10, 10], [50, 50, 60, 60], [0, 0, 10, 5]
 
 
 @pytest.mark.parametrize(
-    ("said", "true", "f1"),
+    ("predicted", "true", "f1"),
     [
         ([], [], 1),
         ([(0.9, 1, BOX)], [], 0),
@@ -206,12 +215,29 @@ BOX, OTHER, HALF = [0, 0, 10, 10], [50, 50, 60, 60], [0, 0, 10, 5]
         ([(0.9, 1, OTHER), (0.8, 1, HALF)], [(1, BOX, 1), (1, OTHER, 0)], 1),
     ],
 )
-def test_an_image_s_f1_is_the_one_that_is_counted_by_hand(said, true, f1):
-    assert image_f1(answer(*said), known(*true)) == pytest.approx(f1, abs=1e-12)
+def test_image_f1_matches_values_counted_by_hand(predicted, true, f1):
+    assert compute_image_f1(answer(*predicted), known(*true)) == pytest.approx(f1, abs=1e-12)
 
 
-def test_only_what_is_sure_is_drawn():
-    found = Found.of(answer((0.9, 1, BOX), (0.5, 2, OTHER), (0.49, 1, HALF))).sure()
+def test_filter_keeps_detections_from_the_threshold():
+    found = Detections.from_output(answer((0.9, 1, BOX), (0.5, 2, OTHER), (0.49, 1, HALF))).filter()
     assert found.labels.tolist() == [1, 2]
     assert found.boxes.tolist() == [BOX, OTHER]
     assert found.masks is None
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_metric_in_batches_matches_image_by_image(truth, masks):
+    part, _ = find_coco(truth.parent)
+    images = read_coco(part, Findings(), masks=True)
+    outputs, targets = [find(images, i) for i in range(10)], [images.target(i, masks=masks) for i in range(10)]
+    metric = CocoMetric(masks)
+    for start in range(0, 10, 4):
+        metric.update(outputs[start : start + 4], targets[start : start + 4])
+    assert coco_metrics(metric.compute(), masks) == pytest.approx(evaluate(images, masks).all_metrics, abs=1e-12)
+
+
+def test_without_faster_coco_eval_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setattr("transxnet.metrics.detection.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"faster-coco-eval: pip install 'transxnet\[detect\]'"):
+        CocoMetric(masks=False)

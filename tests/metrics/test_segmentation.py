@@ -1,13 +1,19 @@
-"""A segmenter's figures against torchmetrics, and against what one counts by hand."""
+"""Segmentation metrics against torchmetrics, and against values counted by hand."""
 
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from transxnet.data.datasets.image_collection import FileImages
 from transxnet.data.datasets.segmentation_dataset import SegmentationSet
-from transxnet.metrics.segmentation import SegmentationScore, class_figures, confusion, segmentation_figures
+from transxnet.metrics.segmentation import (
+    SegmentationMetric,
+    class_metrics,
+    confusion_matrix,
+    segmentation_metrics,
+)
 
 NAMES = ["sky", "road", "tree", "never"]
 
@@ -15,13 +21,13 @@ NAMES = ["sky", "road", "tree", "never"]
 def score(*pairs: tuple[np.ndarray, np.ndarray], names=NAMES):
     stems = [str(i) for i in range(len(pairs))]
     images = SegmentationSet(FileImages(stems), stems, list(names), stems, np.arange(256, dtype=np.uint8))
-    result = SegmentationScore(images)
+    metric = SegmentationMetric(images)
     for predicted, labels in pairs:
-        result.update(np.array(predicted, np.uint8), np.array(labels, np.uint8))
-    return result.result()
+        metric.update(np.array(predicted, np.uint8), np.array(labels, np.uint8))
+    return metric.compute()
 
 
-def test_the_figures_are_those_that_are_counted_by_hand():
+def test_metrics_match_values_counted_by_hand():
     labels = [[0, 0, 0, 1, 255], [1, 1, 2, 2, 255]]
     predicted = [[0, 0, 1, 1, 0], [1, 2, 2, 2, 3]]
     evaluation = score((predicted, labels))
@@ -32,22 +38,22 @@ def test_the_figures_are_those_that_are_counted_by_hand():
         "pixel_accuracy": 6 / 8,
     }
     assert evaluation.metrics() == pytest.approx(expected, abs=1e-12)
-    figures = evaluation.per_class()
-    np.testing.assert_allclose(figures["iou"], [2 / 3, 1 / 2, 2 / 3, np.nan], atol=1e-12, rtol=0)
-    np.testing.assert_allclose(figures["accuracy"], [2 / 3, 2 / 3, 1, np.nan], atol=1e-12, rtol=0)
-    np.testing.assert_allclose(figures["precision"], [1, 2 / 3, 2 / 3, np.nan], atol=1e-12, rtol=0)
-    np.testing.assert_allclose(figures["share"], [3 / 8, 3 / 8, 2 / 8, 0], atol=1e-12, rtol=0)
+    per_class = evaluation.per_class()
+    np.testing.assert_allclose(per_class["iou"], [2 / 3, 1 / 2, 2 / 3, np.nan], atol=1e-12, rtol=0)
+    np.testing.assert_allclose(per_class["accuracy"], [2 / 3, 2 / 3, 1, np.nan], atol=1e-12, rtol=0)
+    np.testing.assert_allclose(per_class["precision"], [1, 2 / 3, 2 / 3, np.nan], atol=1e-12, rtol=0)
+    np.testing.assert_allclose(per_class["share"], [3 / 8, 3 / 8, 2 / 8, 0], atol=1e-12, rtol=0)
 
 
-def test_a_class_that_is_only_predicted_counts_as_missed_wholly():
+def test_class_that_is_only_predicted_has_an_iou_of_zero():
     """As in mmsegmentation: its IoU is 0, and it has no accuracy."""
-    figures = score(([[0, 3, 1]], [[0, 0, 1]])).metrics()
-    assert figures["miou"] == pytest.approx((1 / 2 + 1 + 0) / 3, abs=1e-12)
-    assert figures["mean_accuracy"] == pytest.approx((1 / 2 + 1) / 2, abs=1e-12)
+    metrics = score(([[0, 3, 1]], [[0, 0, 1]])).metrics()
+    assert metrics["miou"] == pytest.approx((1 / 2 + 1 + 0) / 3, abs=1e-12)
+    assert metrics["mean_accuracy"] == pytest.approx((1 / 2 + 1) / 2, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_figures_are_those_of_torchmetrics(seed):
+def test_metrics_match_torchmetrics(seed):
     dice = np.random.default_rng(seed)
     pairs = []
     for _ in range(5):
@@ -67,25 +73,33 @@ def test_the_figures_are_those_of_torchmetrics(seed):
     np.testing.assert_allclose(evaluation.per_class()["iou"], iou, atol=1e-6, rtol=0)
 
 
-def test_photographs_add_up_by_their_pixels_and_each_has_its_own_quality():
+def test_images_add_up_by_pixels_and_have_their_own_miou():
     large, small = (np.zeros((20, 20)), np.zeros((20, 20))), ([[1, 0]], [[1, 1]])
     evaluation = score(large, small)
     assert evaluation.metrics()["pixel_accuracy"] == pytest.approx(401 / 402, abs=1e-12)
-    np.testing.assert_allclose(evaluation.quality, [1, (0 + 1 / 2) / 2], atol=1e-12, rtol=0)
+    np.testing.assert_allclose(evaluation.image_miou, [1, (0 + 1 / 2) / 2], atol=1e-12, rtol=0)
     assert evaluation.predicted(1).tolist() == [[1, 0]]
     assert evaluation.predicted(0).shape == (20, 20)
 
 
-def test_where_every_pixel_is_ignored_there_is_no_figure():
+def test_without_labeled_pixels_there_are_no_metrics():
     evaluation = score(([[0, 1]], [[255, 255]]))
     assert evaluation.metrics() == {}
-    assert np.isnan(evaluation.quality).all()
-    assert all(np.isnan(value) for value in segmentation_figures(evaluation.confusion).values())
+    assert np.isnan(evaluation.image_miou).all()
+    assert all(np.isnan(value) for value in segmentation_metrics(evaluation.confusion).values())
     both = score(([[0, 1]], [[255, 255]]), ([[0, 1]], [[0, 0]]))
     assert both.metrics()["pixel_accuracy"] == pytest.approx(0.5, abs=1e-12)
 
 
-def test_one_class_is_always_right():
+def test_single_class_is_always_correct():
     evaluation = score((np.zeros((3, 4)), np.zeros((3, 4))), names=["all"])
     assert evaluation.metrics() == {"miou": 1, "mean_accuracy": 1, "pixel_accuracy": 1}
-    assert class_figures(confusion(np.zeros(4, np.uint8), np.zeros(4, np.uint8), 1))["iou"].tolist() == [1]
+    assert class_metrics(confusion_matrix(np.zeros(4, np.uint8), np.zeros(4, np.uint8), 1))["iou"].tolist() == [1]
+
+
+def test_confusion_matrix_matches_scikit_learn():
+    dice = np.random.default_rng(0)
+    labels, predicted = (dice.integers(0, 5, (30, 40)).astype(np.uint8) for _ in range(2))
+    labels[:3] = 255
+    expected = sklearn_confusion_matrix(labels[3:].ravel(), predicted[3:].ravel(), labels=range(5))
+    np.testing.assert_array_equal(confusion_matrix(predicted, labels, 5), expected)

@@ -15,11 +15,11 @@ from PIL import Image
 from tests.helpers.html_page import Page
 from transxnet.data.datasets.detection_dataset import DetectionSet, Objects, Segmentations
 from transxnet.data.datasets.image_collection import FileImages
-from transxnet.metrics.detection import DetectionEvaluation, Found
+from transxnet.metrics.detection import DetectionEvaluation, Detections
 from transxnet.reports import Report, render
-from transxnet.reports.drawing import palette
+from transxnet.reports.colors import palette
 
-SECTIONS = ["model", "curves", "precision", "classes", "pictures", "choices", "configuration", "environment", "command"]
+SECTIONS = ["model", "curves", "precision", "classes", "pictures", "notes", "configuration", "environment", "command"]
 SIZE = (120, 160)  # height, width
 HISTORY = [
     {"epoch": 1, "lr": 1e-4, "train_loss": 2.0, "val_ap": 0.1, "val_ap50": 0.3, "seconds": 30.0},
@@ -72,7 +72,7 @@ def detections(
     )
     doubtful = np.array([[0, 0, 20, 20]], np.float32)
     found = [
-        Found(
+        Detections(
             np.concatenate([boxes[i : i + 1], doubtful]),
             np.array([labels[i], labels[i]]),
             np.array([0.9, 0.1], np.float32),
@@ -82,15 +82,15 @@ def detections(
     ]
     ap = np.array([*np.linspace(0.2, 0.8, num_classes - 1), np.nan])
     precision = np.clip(ap[:, None] * 2 - np.linspace(0, 1, 101), 0, 1)
-    figures = dict(ap=0.512, ap50=0.723, ap75=0.434, ap_small=math.nan, ap_medium=0.312, ap_large=0.645)
+    metrics = dict(ap=0.512, ap50=0.723, ap75=0.434, ap_small=math.nan, ap_medium=0.312, ap_large=0.645)
     kinds = ["box", "mask"] if masks else ["box"]
     return DetectionEvaluation(
         images=images,
-        found=found,
-        figures=figures | ({f"mask_{name}": value - 0.01 for name, value in figures.items()} if masks else {}),
+        detections=found,
+        all_metrics=metrics | ({f"mask_{name}": value - 0.01 for name, value in metrics.items()} if masks else {}),
         class_ap={kind: ap - 0.01 * n for n, kind in enumerate(kinds)},
         precision=dict.fromkeys(kinds, precision),
-        quality=np.linspace(0, 1, num_images),
+        image_f1=np.linspace(0, 1, num_images),
     )
 
 
@@ -100,7 +100,7 @@ def report(evaluation: DetectionEvaluation) -> Report:
         command="transxnet train --data kinds",
         config={"epochs": 3},
         environment={"date": "2026-01-02"},
-        choices=["Longer sides are at most 533 pixels."],
+        notes=["Longer sides are at most 533 pixels."],
         history=HISTORY,
         evaluation=evaluation,
         model={"Parameters": "22.4 M"},
@@ -108,7 +108,7 @@ def report(evaluation: DetectionEvaluation) -> Report:
 
 
 @pytest.mark.parametrize("masks", [False, True])
-def test_sections_figures_and_curves(tmp_path, masks):
+def test_sections_metrics_and_curves(tmp_path, masks):
     text = render(report(detections(tmp_path, masks=masks)))
     page = Page(text)
     assert [name for name in page.ids if name in SECTIONS] == SECTIONS
@@ -124,11 +124,11 @@ def test_sections_figures_and_curves(tmp_path, masks):
     assert "mask AP" in page.text["curves"]
     assert ("Masks" in page.text["precision"]) == masks
     loads = [value for name, value in page.attributes if name in {"src", "href", "xlink:href"}]
-    assert all(value.startswith(("data:image/jpeg;base64,", "#")) for value in loads)
+    assert loads and all(value.startswith(("data:image/jpeg;base64,", "#")) for value in loads)
     assert not re.findall(r"(?:stroke|fill): #", text)
 
 
-def test_classes_are_listed_commonest_first_and_one_without_objects_has_no_figure(tmp_path):
+def test_classes_are_sorted_by_number_of_objects(tmp_path):
     text = render(report(detections(tmp_path, num_images=20)))
     rows = re.findall(r'<tr><th scope="row">(kind \d)</th>(.*?)</tr>', text, flags=re.DOTALL)
     cells = [(name, *re.findall(r">([\d.%–]+)<", cells)) for name, cells in rows]  # noqa: RUF001
@@ -144,13 +144,13 @@ def test_classes_are_listed_commonest_first_and_one_without_objects_has_no_figur
 @pytest.mark.parametrize(
     ("num_classes", "best", "worst"), [(4, "kind 2", "kind 0"), (31, "kind 29, kind 28", "kind 0, kind 1, kind 2")]
 )
-def test_best_and_worst_classes_are_named_beside_the_mean(tmp_path, num_classes, best, worst):
+def test_best_and_worst_classes_are_named(tmp_path, num_classes, best, worst):
     section = Page(render(report(detections(tmp_path, 60, num_classes)))).text["precision"]
     assert f"best: {best}" in section and f"worst: {worst}" in section
     assert ("other classes" in section) == (num_classes <= 12)
 
 
-def test_pictures_show_truth_and_what_was_found_of_the_best_and_the_worst(tmp_path):
+def test_examples_show_annotations_and_detections(tmp_path):
     text = render(report(detections(tmp_path, num_images=20)))
     pictures = re.findall(r'<img src="data:image/jpeg;base64,([^"]*)" alt="([^"]*)">', text)
     order = [*range(19, 13, -1), *range(6)]
@@ -166,61 +166,63 @@ def test_pictures_show_truth_and_what_was_found_of_the_best_and_the_worst(tmp_pa
         assert np.abs(pixels[30, 60] - pixels[30, 120]).max() < 20  # what is doubtful is not drawn
 
 
-def test_masks_are_drawn_within_their_outline(tmp_path):
+def test_masks_are_tinted(tmp_path):
     text = render(report(detections(tmp_path, num_images=1, masks=True)))
-    for data in re.findall(r"data:image/jpeg;base64,([^\"]*)", text):
+    images = re.findall(r"data:image/jpeg;base64,([^\"]*)", text)
+    assert len(images) == 2
+    for data in images:
         pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(int)
         expected = 0.6 * np.array([0, 90, 120]) + 0.4 * np.array(palette(1)[0])
         assert np.abs(pixels[200, 220] - expected).max() < 12
 
 
-def test_what_does_not_count_is_not_drawn_as_truth(tmp_path):
-    judged = detections(tmp_path, num_images=1, masks=True)
+def test_crowds_are_not_drawn(tmp_path):
+    evaluation = detections(tmp_path, num_images=1, masks=True)
     objects = replace(
-        judged.images.objects, crowd=np.ones(1, bool), segmentations=None
+        evaluation.images.objects, crowd=np.ones(1, bool), segmentations=None
     )  # found with masks all the same
-    text = render(report(replace(judged, images=replace(judged.images, objects=objects))))
+    text = render(report(replace(evaluation, images=replace(evaluation.images, objects=objects))))
     truth = re.findall(r'base64,([^"]*)" alt="image 00: truth"', text)[0]
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(truth)))).astype(int)
     assert np.abs(pixels - [0, 90, 120]).max() < 10
     assert "F1 0.0%: 0 objects, 1 found" in text
 
 
-def test_fewer_images_than_cards_are_shown_once(tmp_path):
+def test_few_images_are_shown_once(tmp_path):
     text = render(report(detections(tmp_path, num_images=4)))
     assert len(re.findall("<img", text)) == 2 * 4
     assert "Worst" not in Page(text).text["pictures"]
 
 
-def test_images_that_are_gone_become_placeholders(tmp_path):
-    judged = detections(tmp_path, num_images=2)
+def test_missing_images_become_placeholders(tmp_path):
+    evaluation = detections(tmp_path, num_images=2)
     (tmp_path / "0.png").unlink()
-    text = render(report(judged))
+    text = render(report(evaluation))
     assert text.count("picture not readable") == 2
     assert len(re.findall("<img", text)) == 2
 
 
-def test_without_objects_there_is_a_page_all_the_same(tmp_path):
-    judged = detections(tmp_path, num_images=2)
+def test_page_without_objects(tmp_path):
+    evaluation = detections(tmp_path, num_images=2)
     empty = Objects(np.zeros((0, 4), np.float32), *(np.zeros(0, kind) for kind in (int, float, bool, int)))
-    judged = replace(
-        judged,
-        images=replace(judged.images, objects=empty, first=np.zeros(3, int)),
-        figures=dict.fromkeys(judged.figures, math.nan),
+    evaluation = replace(
+        evaluation,
+        images=replace(evaluation.images, objects=empty, first=np.zeros(3, int)),
+        all_metrics=dict.fromkeys(evaluation.all_metrics, math.nan),
         class_ap={"box": np.full(4, np.nan)},
         precision={"box": np.full((4, 101), np.nan)},
     )
-    page = Page(render(report(judged)))
+    page = Page(render(report(evaluation)))
     assert "There are no objects" in page.text["precision"]
     assert "Best" not in page.text["pictures"] and "Worst" in page.text["pictures"]
 
 
-def test_what_users_name_is_escaped_and_no_formula(tmp_path):
+def test_names_are_escaped_and_not_read_as_formulas(tmp_path):
     attack = "<script>alert(1)</script>"
     names = ["$x^2$ & $\\frac{", attack, '"><b onclick="x">', "\udcff"]
-    judged = detections(tmp_path, names=names, masks=True)
-    judged = replace(judged, images=replace(judged.images, names=[f"{attack} {i}" for i in range(20)]))
-    page = Page(render(report(judged)))
+    evaluation = detections(tmp_path, names=names, masks=True)
+    evaluation = replace(evaluation, images=replace(evaluation.images, names=[f"{attack} {i}" for i in range(20)]))
+    page = Page(render(report(evaluation)))
     assert page.tags.count("script") == 1 and "alert" not in page.text["script"]
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert "worst: $x^2$ & $\\frac{" in page.text["precision"]

@@ -13,11 +13,11 @@ from PIL import Image
 from tests.helpers.html_page import Page
 from transxnet.data.datasets.image_collection import FileImages
 from transxnet.data.datasets.segmentation_dataset import IGNORE, SegmentationSet
-from transxnet.metrics.segmentation import SegmentationEvaluation, SegmentationScore
+from transxnet.metrics.segmentation import SegmentationEvaluation, SegmentationMetric
 from transxnet.reports import Report, render
-from transxnet.reports.drawing import palette
+from transxnet.reports.colors import palette
 
-SECTIONS = ["model", "curves", "confusion", "classes", "pictures", "choices", "configuration", "environment", "command"]
+SECTIONS = ["model", "curves", "confusion", "classes", "pictures", "notes", "configuration", "environment", "command"]
 
 
 def halves(wrong: int) -> tuple[np.ndarray, np.ndarray]:
@@ -44,11 +44,11 @@ def segments(folder: Path, wrong: list[int], num_classes: int = 2) -> Segmentati
         class_names=[f"kind {i}" for i in range(num_classes)],
         lookup=lookup,
     )
-    score = SegmentationScore(images)
+    metric = SegmentationMetric(images)
     for rows in wrong:
         labels, predicted = halves(rows)
-        score.update(predicted, labels)
-    return score.result()
+        metric.update(predicted, labels)
+    return metric.compute()
 
 
 def report(evaluation: SegmentationEvaluation) -> Report:
@@ -57,7 +57,7 @@ def report(evaluation: SegmentationEvaluation) -> Report:
         command="transxnet train --data kinds",
         config={},
         environment={"date": "2026-01-02"},
-        choices=[],
+        notes=[],
         history=[
             {"epoch": 1, "lr": 1e-4, "train_loss": 2.0, "val_loss": 2.5, "val_miou": 0.2, "val_pixel_accuracy": 0.5},
             {"epoch": 2, "lr": 1e-5, "train_loss": 1.0, "val_loss": 1.5, "val_miou": 0.3, "val_pixel_accuracy": 0.6},
@@ -67,7 +67,7 @@ def report(evaluation: SegmentationEvaluation) -> Report:
     )
 
 
-def test_sections_figures_and_curves(tmp_path):
+def test_sections_metrics_and_curves(tmp_path):
     page = Page(render(report(segments(tmp_path, [10]))))
     assert [name for name in page.ids if name in SECTIONS] == SECTIONS
     shown = page.text["dd"]
@@ -79,7 +79,7 @@ def test_sections_figures_and_curves(tmp_path):
     assert "lowest held-out loss 1.5, epoch 2" in page.text["curves"]
 
 
-def test_classes_have_their_figures_and_one_without_pixels_has_none(tmp_path):
+def test_classes_without_pixels_have_dashes(tmp_path):
     text = render(report(segments(tmp_path, [10], num_classes=3)))
     rows = re.findall(r'<tr><th scope="row">(kind \d)</th>(.*?)</tr>', text, flags=re.DOTALL)
     cells = {name: re.findall(r">([^<>\s]+)<", cells) for name, cells in rows}
@@ -91,20 +91,20 @@ def test_classes_have_their_figures_and_one_without_pixels_has_none(tmp_path):
     }
 
 
-def test_the_confusion_matrix_holds_shares_of_the_true_class(tmp_path):
+def test_confusion_matrix_holds_shares_of_true_classes(tmp_path):
     text = render(report(segments(tmp_path, [10])))
     cells = re.findall(r'<td class="(none|right|wrong)"[^>]*>(?:<b>)?([\d.%]+)', text)
     assert cells == [("right", "100.0%"), ("none", "0"), ("wrong", "20.0%"), ("right", "80.0%")]
 
 
-def test_many_classes_show_the_pixels_confused_most_often(tmp_path):
+def test_many_classes_show_the_most_confused_pairs(tmp_path):
     text = render(report(segments(tmp_path, [10], num_classes=40)))
     section = text[text.index('<section id="confusion">') : text.index('<section id="classes">')]
     rows = re.findall(r"<tr><td>(.*?)</td><td>(.*?)</td><td[^>]*>([\d,]+)</td>.*?>([\d.]+%)<", section)
     assert rows == [("kind 1", "kind 0", "1,000", "20.0%")]
 
 
-def test_pictures_are_photograph_truth_and_prediction_of_the_best_and_the_worst(tmp_path):
+def test_examples_show_image_truth_and_prediction(tmp_path):
     wrong = [2 * i for i in range(15)]
     text = render(report(segments(tmp_path, wrong)))
     pictures = re.findall(r'<img src="data:image/jpeg;base64,([^"]*)" alt="([^"]*)">', text)
@@ -127,10 +127,10 @@ def test_pictures_are_photograph_truth_and_prediction_of_the_best_and_the_worst(
     assert f"mean IoU {100 * (50 / 78 + 22 / 50) / 2:.1f}%" in text
 
 
-def test_photographs_of_one_class_are_no_best_ones(tmp_path):
-    judged = segments(tmp_path, [0, 0, 5])
-    judged = replace(judged, maps=[_plain(), *judged.maps[1:]])
-    best = Page(render(report(judged))).text["pictures"].split("Worst")[0]
+def test_images_of_one_class_are_not_among_the_best(tmp_path):
+    evaluation = segments(tmp_path, [0, 0, 5])
+    evaluation = replace(evaluation, maps=[_plain(), *evaluation.maps[1:]])
+    best = Page(render(report(evaluation))).text["pictures"].split("Worst")[0]
     assert "photograph 1" in best and "photograph 2" in best and "photograph 0" not in best
 
 
@@ -140,26 +140,26 @@ def _plain() -> bytes:
     return buffer.getvalue()
 
 
-def test_the_legend_has_the_colours_of_the_classes_that_occur(tmp_path):
+def test_legend_has_the_colors_of_occurring_classes(tmp_path):
     text = render(report(segments(tmp_path, [10], num_classes=5)))
     shown = re.findall(r'<i style="background: (\S+)"></i>(.*?)</span>', text)
     assert shown == [("#{:02x}{:02x}{:02x}".format(*palette(2)[i]), f"kind {i}") for i in range(2)]
 
 
-def test_photographs_that_are_gone_or_all_ignored(tmp_path):
-    judged = segments(tmp_path, [0, 10])
-    judged = replace(judged, quality=np.array([np.nan, 0.8]))
+def test_missing_images_and_images_without_labels(tmp_path):
+    evaluation = segments(tmp_path, [0, 10])
+    evaluation = replace(evaluation, image_miou=np.array([np.nan, 0.8]))
     (tmp_path / "1-labels.png").unlink()
-    text = render(report(judged))
+    text = render(report(evaluation))
     assert text.count("picture not readable") == 3
     assert "<img" not in text and "photograph 0" not in text
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", '"><b onclick="x">', "$x^2$"])
-def test_what_users_name_is_escaped(tmp_path, name):
-    judged = segments(tmp_path, [10])
-    judged = replace(judged, images=replace(judged.images, class_names=[name, "b"], names=[name]))
-    page = Page(render(report(judged)))
+def test_names_are_escaped(tmp_path, name):
+    evaluation = segments(tmp_path, [10])
+    evaluation = replace(evaluation, images=replace(evaluation.images, class_names=[name, "b"], names=[name]))
+    page = Page(render(report(evaluation)))
     assert page.tags.count("script") == 1 and "alert" not in page.text["script"]
     assert not [attribute for attribute, _ in page.attributes if attribute.startswith("on")]
     for section in ("confusion", "classes", "pictures"):

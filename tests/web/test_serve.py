@@ -17,7 +17,7 @@ from tests.helpers.html_page import Page
 from tests.helpers.web_runs import make_run
 from tests.web.test_uploads import png_header
 from transxnet.cli import main
-from transxnet.reports.html_page import template
+from transxnet.reports.html_page import load_template
 from transxnet.utils.errors import UserError
 from transxnet.web import serve as serving
 from transxnet.web.address import is_loopback, listen, url_of
@@ -142,7 +142,7 @@ def test_names_of_files_are_text_not_markup(tmp_path):
     with pytest.raises(UserError) as error:
         read_picture(tmp_path / HOSTILE)
     assert HOSTILE in str(error.value)
-    page = Page(template("app.html.jinja").module.message(str(error.value), True))
+    page = Page(load_template("app.html.jinja").module.message(str(error.value), True))
     assert page.tags == ["p"]
     assert str(error.value) in page.text["p"]
 

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from transxnet.ablation.ablation_folder import AblationResult, RowResult
 from transxnet.benchmark.bench_report import format_memory
-from transxnet.reports.charts import Chart, chart_axes, figure_svg, ink, page_look
-from transxnet.reports.html_page import flat, template
+from transxnet.reports.charts import Chart, chart_axes, chart_style, css_color, figure_svg
+from transxnet.reports.html_page import flatten_config, load_template
 from transxnet.utils.files import write_atomic
 
 NAMES = {
@@ -139,7 +139,7 @@ def show(result: AblationResult) -> Group:
 
 def page(result: AblationResult) -> str:
     """The page as HTML, self-contained."""
-    return template("ablation.html.jinja").render(
+    return load_template("ablation.html.jinja").render(
         title=title(result),
         result=result,
         wanted=_wanted(result),
@@ -148,7 +148,7 @@ def page(result: AblationResult) -> str:
         chart=_chart(result),
         figure=NAMES[result.figures[0]],
         quoted=[(row.variant.label, row.variant.quotes) for row in result.rows if row.variant.quotes],
-        config=list(flat(result.config)),
+        config=list(flatten_config(result.config)),
         environment=list(result.environment.items()),
     )
 
@@ -199,14 +199,14 @@ def _chart(result: AblationResult) -> Chart | None:
     figure, rows = result.figures[0], result.rows
     if not result.finished:
         return None
-    with page_look():
+    with chart_style():
         drawing, axes = chart_axes(height=0.9 + 0.36 * len(rows))
         for place, row in enumerate(rows):
             values = row.figures.get(figure, [])
-            axes.scatter(values, [place] * len(values), 28, color=ink("blue"), alpha=0.65, linewidths=0, zorder=3)
+            axes.scatter(values, [place] * len(values), 28, color=css_color("blue"), alpha=0.65, linewidths=0, zorder=3)
             mean = row.mean(figure)
             if mean is not None:
-                axes.plot([mean, mean], [place - 0.3, place + 0.3], color=ink("orange"), linewidth=2.5, zorder=2)
+                axes.plot([mean, mean], [place - 0.3, place + 0.3], color=css_color("orange"), linewidth=2.5, zorder=2)
         axes.set_yticks(range(len(rows)), [fill(row.variant.label, 24) for row in rows], parse_math=False)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(axis="x")

@@ -14,7 +14,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from transxnet.analysis.figure_style import denormalize
 from transxnet.data.loading.dense_transforms import AlignedResize
 from transxnet.heads.detector_transform import unit_range
-from transxnet.metrics.detection import SURE, Found
+from transxnet.metrics.detection import MIN_SCORE, Detections
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.errors import UserError
 
@@ -46,7 +46,7 @@ class ExplanationTarget:
     score: float
     image: np.ndarray
     seen: tuple[float, float] = (1.0, 1.0)
-    found: Found | None = None
+    found: Detections | None = None
     labels: np.ndarray | None = None
 
     def within(self, heat: np.ndarray) -> np.ndarray:
@@ -129,8 +129,8 @@ def _detections(
         what = "nothing"
     if not kept.any():
         raise NothingToExplain(f"the detector finds {what} in it.")
-    found = Found.of({name: values[kept] for name, values in answer.items()})
-    count = max(1, int((found.scores >= SURE).sum()))
+    found = Detections.from_output({name: values[kept] for name, values in answer.items()})
+    count = max(1, int((found.scores >= MIN_SCORE).sum()))
     label = int(found.labels[0])
     masks = None if found.masks is None else found.masks[:count]
     # The network's maps are of the resized image, which is filled up to multiples of 32 at the right and the bottom.
@@ -144,7 +144,7 @@ def _detections(
         score=float(found.scores[0]),
         image=np.asarray(image),
         seen=(height, width),
-        found=Found(found.boxes[:count], found.labels[:count], found.scores[:count], masks),
+        found=Detections(found.boxes[:count], found.labels[:count], found.scores[:count], masks),
     )
 
 

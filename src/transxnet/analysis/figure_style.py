@@ -13,7 +13,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 from torch import Tensor
 
-from transxnet.reports.fonts import font_for, one_line, shortened
+from transxnet.reports.fonts import font_for, one_line, truncate
 
 INK, MUTED, WARNING = "#1b1f24", "#5c646e", "#c4510a"
 
@@ -38,7 +38,7 @@ def set_text(text: Text, content: str, size: float, width: float = math.inf, **p
         **properties: further properties of the text.
     """
     lines = [one_line(line) for line in content.split("\n")]
-    lines = [shortened(line, font_for(line, 100), width * 72 / size * 100) for line in lines]
+    lines = [truncate(line, font_for(line, 100), width * 72 / size * 100) for line in lines]
     text.set(text="\n".join(lines), parse_math=False, **properties)
     text.set_fontproperties(FontProperties(fname=str(font_for("".join(lines), 100).path), size=size))
 

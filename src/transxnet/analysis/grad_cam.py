@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transxnet.analysis.explanation_targets import explanation_target
 from transxnet.analysis.network_parts import NetworkPart, find_part, named_parts, to_feature_maps
 from transxnet.data.formats.class_alignment import in_words
-from transxnet.metrics.detection import Found
+from transxnet.metrics.detection import Detections
 from transxnet.runs.load import TrainedModel
 from transxnet.utils.device import default_device, prepare_for_inference
 from transxnet.utils.errors import UserError, nearest
@@ -45,7 +45,7 @@ class Explanation:
     score: float
     maps: dict[str, np.ndarray]
     titles: dict[str, str]
-    found: Found | None = None
+    found: Detections | None = None
     labels: np.ndarray | None = None
 
 

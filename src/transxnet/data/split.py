@@ -54,47 +54,6 @@ def _strata(images: ClassificationSet | DetectionSet | SegmentationSet) -> np.nd
     counts = np.bincount(np.concatenate([[0], *labels]).astype(int), minlength=len(images.class_names) + 1)
     return np.array([int(own[counts[own].argmin()]) if len(own) else 0 for own in labels])
 
-C = TypeVar("C", ClassificationSet, DetectionSet, SegmentationSet)
-
-
-def split_images(
-    images: C, fraction: float, seed: int, stored: Path | None = None, strata: np.ndarray | None = None
-) -> tuple[C, C]:
-    """A part to train on and a part to validate on.
-
-    Args:
-        images: all of them.
-        fraction: share to validate on.
-        seed: of the draw.
-        stored: file of an earlier split to use instead of drawing one.
-        strata: what to balance; by default each image's class, or its rarest class of objects. Label maps are not
-            balanced.
-
-    Raises:
-        UserError: no image can be held out, or images of the stored split are gone.
-    """
-    if stored is not None:
-        parts = read_split(stored, images.own_names)
-        return images.subset(parts["train"]), images.subset(parts["val"])
-    train, val = stratified_split(_strata(images) if strata is None else strata, fraction, seed)
-    if not len(val):
-        if isinstance(images, ClassificationSet):
-            raise UserError("every class holds a single image, so none can be held out. Accepted: two or more a class.")
-        train, val = stratified_split(np.zeros(len(images), int), fraction, seed)
-    if not len(val):
-        raise UserError(f"there is {len(images)} image, so none can be held out. Accepted: two or more.")
-    return images.subset(train), images.subset(val)
-
-
-def _strata(images: ClassificationSet | DetectionSet | SegmentationSet) -> np.ndarray:
-    if isinstance(images, ClassificationSet):
-        return images.own_labels
-    if isinstance(images, SegmentationSet):
-        return np.zeros(len(images), int)
-    labels = images.own_labels
-    counts = np.bincount(np.concatenate([[0], *labels]).astype(int), minlength=len(images.class_names) + 1)
-    return np.array([int(own[counts[own].argmin()]) if len(own) else 0 for own in labels])
-
 
 def stratified_split(strata: Sequence | np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Hold out the same share of every stratum, as nearly as whole items allow.

@@ -1,4 +1,4 @@
-"""Evaluating a trained model on images whose truth is known."""
+"""The command ``evaluate``: metrics of a trained model on labeled images."""
 
 import json
 from pathlib import Path
@@ -12,8 +12,8 @@ from transxnet.data.datasets.segmentation_dataset import SegmentationSet
 from transxnet.data.formats.timm_readers import Stream
 from transxnet.data.formats.unreadable_images import drop_unreadable
 from transxnet.data.open_data import open_evaluation_data
-from transxnet.evaluation.inference import AnyEvaluation, judge
-from transxnet.metrics.display import show_figures
+from transxnet.evaluation.evaluation_output import print_metrics
+from transxnet.evaluation.inference import AnyEvaluation, run_evaluation
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter, load_model
 from transxnet.runs.task_configs import ClassifyConfig
@@ -51,7 +51,7 @@ def evaluate(
         console: where to report; by default standard output.
 
     Returns:
-        What the model said, and the figures that follow from it.
+        The model's outputs and metrics.
 
     Raises:
         UserError: the model or the data cannot be opened, or their classes differ.
@@ -66,22 +66,22 @@ def evaluate(
     images: Any
     text = None if data is None else str(data)
     if isinstance(trained, TrainedClassifier):
-        images, what, notes = _labelled_images(trained, text, split)
-        size = trained.preprocessing.img_size
-        scale = f"{size}x{size}"
+        images, description, notes = _labelled_images(trained, text, split)
+        side = trained.preprocessing.img_size
+        size = f"{side}x{side}"
     else:
-        images, what, notes = _annotated_images(trained, text, split, console)
-        scale = _scale(trained)
-    console.print(f"{trained.name} on {what}: {len(images):,} images at {scale}", **PLAIN)
+        images, description, notes = _annotated_images(trained, text, split, console)
+        size = _input_size(trained)
+    console.print(f"{trained.name} on {description}: {len(images):,} images at {size}", **PLAIN)
     for note in notes:
         console.print(f"  {note}", **PLAIN)
     with progress_bar(console, "evaluating", len(images)) as advance:
         batch_size = batch_size or (64 if isinstance(trained, TrainedClassifier) else 2)
-        evaluation = judge(trained, images, batch_size, workers, progress=advance)
-    figures = evaluation.metrics()
-    show_figures(console, figures, len(evaluation))
+        evaluation = run_evaluation(trained, images, batch_size, workers, progress=advance)
+    metrics = evaluation.metrics()
+    print_metrics(console, metrics, len(evaluation))
     if out is not None:
-        content: dict[str, Any] = {"model": str(model), "data": what, "images": len(evaluation), **figures}
+        content: dict[str, Any] = {"model": str(model), "data": description, "images": len(evaluation), **metrics}
         write_atomic(Path(out), json.dumps(content, indent=2))
         console.print(f"figures     {out}", **PLAIN)
     return evaluation
@@ -97,22 +97,22 @@ def _check_out(out: Path, overwrite: bool) -> None:
 def _labelled_images(
     trained: TrainedClassifier, data: str | None, split: str | None
 ) -> tuple[ClassificationSet | Stream, str, list[str]]:
-    """A classifier's images without those that can't be read, what they are, and sentences for the user."""
+    """A classifier's readable images, a description of them, and notes for the user."""
     config = _config(trained, data)
     if isinstance(config, ClassifyConfig) and trained_on(config, data) and split in (None, config.val_split):
         assert trained.run is not None
         source = open_run_data(config, None, trained.run.stored_split, check_images=False)
         (images,), notes = drop_unreadable(source.val)
         return images, f"the held-out part of {config.data}", notes
-    what = data or (config.data if config is not None else "")
-    images, notes = open_evaluation_data(what, trained.class_names, "classify", split=split or "validation")
-    return images, what, notes
+    description = data or (config.data if config is not None else "")
+    images, notes = open_evaluation_data(description, trained.class_names, "classify", split=split or "validation")
+    return images, description, notes
 
 
 def _annotated_images(
     trained: TrainedModel, data: str | None, split: str | None, console: Console
 ) -> tuple[DetectionSet | SegmentationSet, str, list[str]]:
-    """A detector's or segmenter's images, what they are, and sentences for the user."""
+    """A detector's or segmenter's images, a description of them, and notes for the user."""
     if split is not None:
         raise UserError("--split is for the timm readers of classifiers; give the folder to evaluate on as DATA.")
     config = _config(trained, data)
@@ -134,7 +134,7 @@ def _annotated_images(
 
 
 def _config(trained: TrainedModel, data: str | None) -> TrainConfig | None:
-    """The options of the model's training; None of a published model, which needs data that is named."""
+    """The training configuration of a run; None for a published model, which needs ``data``."""
     if trained.run is not None:
         return trained.run.read_config()
     if data is None:
@@ -142,8 +142,8 @@ def _config(trained: TrainedModel, data: str | None) -> TrainConfig | None:
     return None
 
 
-def _scale(trained: TrainedModel) -> str:
-    """At what size a detector or segmenter sees images, in words."""
+def _input_size(trained: TrainedModel) -> str:
+    """The size to which a detector or segmenter resizes images, as text."""
     if isinstance(trained, TrainedSegmenter):
         return f"up to {trained.scale[0]}x{trained.scale[1]}"
     assert isinstance(trained, TrainedDetector)

@@ -1,6 +1,6 @@
-"""Running a trained model over images."""
+"""Run trained models over images and datasets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,23 +15,17 @@ from transxnet.data.loading.dense_transforms import AlignedResize
 from transxnet.data.loading.loaders import evaluation_loader
 from transxnet.heads.detector_transform import unit_range
 from transxnet.heads.semantic_fpn import logits_at_size
-from transxnet.metrics.classification import Evaluation
-from transxnet.metrics.detection import DetectionEvaluation, DetectionScore
-from transxnet.metrics.segmentation import SegmentationEvaluation, SegmentationScore
+from transxnet.metrics.classification import ClassificationEvaluation
+from transxnet.metrics.detection import DetectionEvaluation, DetectionMetric
+from transxnet.metrics.segmentation import SegmentationEvaluation, SegmentationMetric
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.device import default_device, prepare_for_inference
 
-AnyEvaluation = Evaluation | DetectionEvaluation | SegmentationEvaluation
-"""What :func:`judge` gives."""
+AnyEvaluation = ClassificationEvaluation | DetectionEvaluation | SegmentationEvaluation
+"""The results of :func:`run_evaluation`."""
 
 
-@torch.inference_mode()
-def probabilities(model: nn.Module, images: Tensor, device: torch.device) -> Tensor:
-    """Softmax probabilities (B, C) float32 on the CPU of images (B, 3, S, S), by a model that is on the device."""
-    return model(images.to(device, memory_format=torch.channels_last)).float().softmax(dim=1).cpu()
-
-
-def judge(
+def run_evaluation(
     trained: TrainedModel,
     images: ClassificationSet | Stream | DetectionSet | SegmentationSet,
     batch_size: int,
@@ -39,11 +33,11 @@ def judge(
     device: torch.device | None = None,
     progress: Callable[[int], Any] = lambda done: None,
 ) -> AnyEvaluation:
-    """What a trained model says about images whose truth is known, and how right it is.
+    """Run a trained model over labeled images and compute its metrics.
 
     Args:
         trained: a classifier, detector or segmenter; its network is moved to the device.
-        images: of the kind that it is for, with its classes.
+        images: of the model's task, with its classes.
         batch_size: images at once.
         workers: processes that decode.
         device: where to compute; by default the GPU if there is one.
@@ -53,90 +47,71 @@ def judge(
     prepare_for_inference(trained.model, device)
     if isinstance(trained, TrainedDetector):
         assert isinstance(images, DetectionSet)
-        return _judge_detector(trained, images, batch_size, workers, device, progress)
+        detection = DetectionMetric(images, trained.masks)
+        detection_data = DetectionDataset(images, masks=trained.masks)
+        for batch, targets in _report(progress, evaluation_loader(detection_data, batch_size, workers)):
+            detection.update(detect(trained.model, batch, device), targets)
+        return detection.compute()
     if isinstance(trained, TrainedSegmenter):
         assert isinstance(images, SegmentationSet)
-        return _judge_segmenter(trained, images, batch_size, workers, device, progress)
+        segmentation = SegmentationMetric(images)
+        dataset = SegmentationDataset(images, AlignedResize(trained.scale))
+        for batch, labels, _ in _report(progress, evaluation_loader(dataset, batch_size, workers)):
+            for image, truth in zip(batch, labels, strict=True):
+                segmentation.update(segment(trained.model, image, truth.shape, device), truth.numpy())
+        return segmentation.compute()
     assert isinstance(trained, TrainedClassifier) and isinstance(images, (ClassificationSet, Stream))
-    return _judge_classifier(trained, images, batch_size, workers, device, progress)
-
-
-@torch.inference_mode()
-def detect(model: nn.Module, images: Sequence[Tensor], device: torch.device) -> list[dict[str, Tensor]]:
-    """What a detector that is on the device finds in images (3, H, W) uint8; masks are on the CPU already.
-
-    Masks of large images take much memory, so those of one image are made at a time.
-    """
-    answers = []
-    for image in images:
-        (answer,) = model(unit_range([image.to(device)]))
-        answers.append({name: value.cpu() for name, value in answer.items()})
-    return answers
-
-
-@torch.inference_mode()
-def segment(model: nn.Module, image: Tensor, size: Sequence[int], device: torch.device) -> np.ndarray:
-    """The label map (H, W) uint8 of one image (3, h, w) uint8 that was resized for a segmenter on the device."""
-    return logits_at_size(model, image.to(device), tuple(size)).argmax(1)[0].to(torch.uint8).cpu().numpy()
-
-
-def _judge_detector(
-    trained: TrainedDetector,
-    images: DetectionSet,
-    batch_size: int,
-    workers: int,
-    device: torch.device,
-    progress: Callable[[int], Any],
-) -> DetectionEvaluation:
-    score, done = DetectionScore(images, trained.masks), 0
-    for batch, targets in evaluation_loader(DetectionDataset(images, masks=trained.masks), batch_size, workers):
-        score.update(detect(trained.model, batch, device), targets)
-        done += len(batch)
-        progress(done)
-    return score.result()
-
-
-def _judge_segmenter(
-    trained: TrainedSegmenter,
-    images: SegmentationSet,
-    batch_size: int,
-    workers: int,
-    device: torch.device,
-    progress: Callable[[int], Any],
-) -> SegmentationEvaluation:
-    score, done = SegmentationScore(images), 0
-    dataset = SegmentationDataset(images, AlignedResize(trained.scale))
-    for batch, labels, _ in evaluation_loader(dataset, batch_size, workers):
-        for image, truth in zip(batch, labels, strict=True):
-            score.update(segment(trained.model, image, truth.shape, device), truth.numpy())
-            done += 1
-            progress(done)
-    return score.result()
-
-
-def _judge_classifier(
-    trained: TrainedClassifier,
-    images: ClassificationSet | Stream,
-    batch_size: int,
-    workers: int,
-    device: torch.device,
-    progress: Callable[[int], Any],
-) -> Evaluation:
-    results, done = [], 0
-    dataset = images.evaluation_dataset(trained.preprocessing.transform())
-    for batch, labels, positions in evaluation_loader(dataset, batch_size, workers):
-        results.append((probabilities(trained.model, batch, device), labels, positions))
-        done += len(batch)
-        progress(done)
+    loader = evaluation_loader(images.evaluation_dataset(trained.preprocessing.transform()), batch_size, workers)
+    results = [
+        (classify(trained.model, batch, device), labels, positions)
+        for batch, labels, positions in _report(progress, loader)
+    ]
     predicted, labels, positions = (torch.cat(parts).numpy() for parts in zip(*results, strict=True))
     if isinstance(images, ClassificationSet):
         names, weights = [images.name(i) for i in positions], images.own_weights
     else:
         names, weights = [str(i) for i in positions], None
-    return Evaluation(
+    return ClassificationEvaluation(
         class_names=list(images.class_names),
         names=names,
         labels=labels,
         probabilities=predicted,
         weights=None if weights is None else weights[positions],
     )
+
+
+def _report(progress: Callable[[int], Any], loader: Iterable[Sequence[Any]]) -> Iterator[Any]:
+    """The batches of a loader; after each calls ``progress`` with the number of images done."""
+    done = 0
+    for batch in loader:
+        yield batch
+        done += len(batch[0])
+        progress(done)
+
+
+@torch.inference_mode()
+def classify(model: nn.Module, images: Tensor, device: torch.device) -> Tensor:
+    """Softmax probabilities (B, C) float32, on the CPU, of images (B, 3, S, S); the model is on the device."""
+    return model(images.to(device, memory_format=torch.channels_last)).float().softmax(dim=1).cpu()
+
+
+@torch.inference_mode()
+def detect(model: nn.Module, images: Sequence[Tensor], device: torch.device) -> list[dict[str, Tensor]]:
+    """A detector's outputs, on the CPU, for images (3, H, W) uint8; the model is on the device.
+
+    One image at a time, since the masks of large images take much memory.
+    """
+    outputs = []
+    for image in images:
+        (output,) = model(unit_range([image.to(device)]))
+        outputs.append({name: value.cpu() for name, value in output.items()})
+    return outputs
+
+
+@torch.inference_mode()
+def segment(model: nn.Module, image: Tensor, size: Sequence[int], device: torch.device) -> np.ndarray:
+    """The label map, (H, W) = ``size`` uint8, of one image (3, h, w) uint8 that is resized for the model.
+
+    The model is on the device.
+    """
+    return logits_at_size(model, image.to(device), tuple(size)).argmax(1)[0].to(torch.uint8).cpu().numpy()

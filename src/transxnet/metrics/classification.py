@@ -1,12 +1,10 @@
-"""What a classifier did on a set of images, and every figure that follows from it."""
+"""Classification metrics, from a classifier's probabilities."""
 
-import csv
-import io
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import binned_statistic, binomtest
 from torchmetrics.functional.classification import (
     multiclass_accuracy,
     multiclass_confusion_matrix,
@@ -15,19 +13,37 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
-from transxnet.utils.files import write_atomic
+
+@dataclass(frozen=True)
+class Calibration:
+    """How often a classifier is right at each level of confidence, in B bins that hold an image (Guo et al. 2017).
+
+    Attributes:
+        confidence: (B,) mean of the highest probability.
+        accuracy: (B,) share of correct predictions.
+        share: (B,) of all images.
+    """
+
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    share: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error."""
+        return float((self.share * np.abs(self.accuracy - self.confidence)).sum())
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The classifier's answers on N images of C classes.
+class ClassificationEvaluation:
+    """A classifier's results on N images of C classes.
 
     Attributes:
         class_names: C names, by class index.
-        names: N image names, as a person would look them up.
+        names: N image names.
         labels: (N,) true class indices.
         probabilities: (N, C) softmax outputs.
-        weights: (N,) how far each label can be trusted, 0 to 1, where the data says so; else None.
+        weights: (N,) confidence in each label, 0 to 1, where the data states it; else None.
     """
 
     class_names: list[str]
@@ -45,67 +61,77 @@ class Evaluation:
         return self.probabilities.argmax(axis=1)
 
     @property
+    def correct(self) -> np.ndarray:
+        """(N,) whether each prediction is the true class."""
+        return self.predictions == self.labels
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """(N,) highest probability of each image."""
+        return self.probabilities.max(axis=1)
+
+    @property
     def confusion(self) -> np.ndarray:
         """(C, C) counts, true class by row, predicted by column."""
         return multiclass_confusion_matrix(*self._tensors(), num_classes=len(self.class_names)).numpy()
 
     def metrics(self) -> dict[str, float]:
-        """Figures between 0 and 1: accuracy, top-5 where there are more than 5 classes, balanced accuracy, macro F1.
+        """Metrics between 0 and 1: accuracy, top-5 where there are more than 5 classes, balanced accuracy, macro F1.
 
         With weights also the weighted accuracy. Balanced accuracy and F1 are means over the classes that occur among
-        the labels. ``majority`` is what always saying the commonest class would give.
+        the labels. ``majority`` is the accuracy of always predicting the most frequent class.
         """
         num_classes = len(self.class_names)
         probabilities, labels = torch.from_numpy(self.probabilities), torch.from_numpy(self.labels)
-        right = self.predictions == self.labels
         counts = np.bincount(self.labels, minlength=num_classes)
         per_class = self.per_class()
         seen = counts > 0
-        figures = {
-            "accuracy": float(right.mean()),
+        metrics = {
+            "accuracy": float(self.correct.mean()),
             "balanced_accuracy": float(per_class["recall"][seen].mean()),
             "f1": float(per_class["f1"][seen].mean()),
             "majority": float(counts.max() / counts.sum()),
         }
         if num_classes > 5:
             top5 = multiclass_accuracy(probabilities, labels, num_classes=num_classes, average="micro", top_k=5)
-            figures["top5_accuracy"] = float(top5)
+            metrics["top5_accuracy"] = float(top5)
         if self.weights is not None:
-            figures["weighted_accuracy"] = float(np.average(right, weights=self.weights))
-        return figures
+            metrics["weighted_accuracy"] = float(np.average(self.correct, weights=self.weights))
+        return metrics
 
     def per_class(self) -> dict[str, np.ndarray]:
         """(C,) precision, recall, f1 and support (the number of images) of each class."""
         num_classes = len(self.class_names)
-        figures = dict(precision=multiclass_precision, recall=multiclass_recall, f1=multiclass_f1_score)
+        functions = dict(precision=multiclass_precision, recall=multiclass_recall, f1=multiclass_f1_score)
         result = {
-            name: figure(*self._tensors(), num_classes=num_classes, average=None).numpy()
-            for name, figure in figures.items()
+            name: function(*self._tensors(), num_classes=num_classes, average=None).numpy()
+            for name, function in functions.items()
         }
         return result | {"support": np.bincount(self.labels, minlength=num_classes)}
 
-    def worst_mistakes(self, count: int) -> np.ndarray:
-        """Indices of the wrong answers that were given with the greatest certainty, most certain first."""
-        wrong = np.flatnonzero(self.predictions != self.labels)
-        return wrong[np.argsort(-self.probabilities[wrong].max(axis=1), kind="stable")][:count]
+    def accuracy_interval(self) -> tuple[float, float]:
+        """95% score interval of the accuracy (Wilson 1927)."""
+        test = binomtest(int(self.correct.sum()), len(self.labels))
+        interval = test.proportion_ci(confidence_level=0.95, method="wilson")
+        return float(interval.low), float(interval.high)
 
-    def surest_right(self, count: int) -> np.ndarray:
-        """Indices of the right answers that were given with the greatest certainty, most certain first."""
-        right = np.flatnonzero(self.predictions == self.labels)
-        return right[np.argsort(-self.probabilities[right].max(axis=1), kind="stable")][:count]
+    def calibration(self, bins: int = 10) -> Calibration:
+        """Accuracy by confidence, in bins of equal width.
+
+        torchmetrics' calibration error does not give the bins, and has a bin of its own for a confidence of exactly 1.
+        """
+        confidence = self.confidence.astype(np.float64)
+        binned = np.minimum(confidence, 1)  # rounding may give a probability above 1
+        means = binned_statistic(binned, [confidence, self.correct], "mean", bins, range=(0, 1)).statistic
+        counts = binned_statistic(binned, None, "count", bins, range=(0, 1)).statistic
+        used = counts > 0
+        mean_confidence, accuracy = means[:, used]
+        return Calibration(mean_confidence, accuracy, counts[used] / counts.sum())
+
+    def most_confident(self, count: int, correct: bool) -> np.ndarray:
+        """Indices of the correct or the wrong predictions of the highest confidence, highest first."""
+        indices = np.flatnonzero(self.correct == correct)
+        return indices[np.argsort(-self.confidence[indices], kind="stable")][:count]
 
     def _tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.from_numpy(self.predictions), torch.from_numpy(self.labels)
-
-
-def write_evaluation(path: Path, evaluation: Evaluation) -> None:
-    """Write what was said of each labelled image: a CSV of name, label, prediction and its probability."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", "label", "predicted", "probability"])
-    names = evaluation.class_names
-    for name, label, predicted, row in zip(
-        evaluation.names, evaluation.labels, evaluation.predictions, evaluation.probabilities, strict=True
-    ):
-        writer.writerow([name, names[label], names[predicted], f"{row[predicted]:.6f}"])
-    write_atomic(path, text.getvalue())

@@ -1,8 +1,9 @@
-"""What a detector found in a set of images, and every figure that follows from it."""
+"""Detection metrics: COCO's average precision, and the F1 of each image."""
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,15 @@ from torchvision.ops import box_iou
 
 from transxnet.data.datasets.detection_dataset import DetectionSet, Target
 from transxnet.data.reading.masks import encode_mask
+from transxnet.utils.errors import UserError
 
-SURE = 0.5
-"""Score from which a detection counts for :func:`image_f1`, and is drawn."""
+MIN_SCORE = 0.5
+"""Detections below this score are not drawn and do not count for :func:`compute_image_f1`."""
 
 _IOUS, _RECALLS = np.linspace(0.5, 0.95, 10), np.linspace(0, 1, 101)
-"""COCO's thresholds in double precision; torchmetrics' own are rounded to single, and a recall of 0.1 misses them."""
+"""COCO's thresholds in double precision: torchmetrics rounds its own to single, which misses a recall of 0.1."""
 
-_FIGURES: dict[str, tuple[Any, int]] = {
+_METRICS: dict[str, tuple[Any, int]] = {
     "ap": (slice(None), 0),
     "ap50": (slice(0, 1), 0),
     "ap75": (slice(5, 6), 0),
@@ -29,18 +31,18 @@ _FIGURES: dict[str, tuple[Any, int]] = {
     "ap_medium": (slice(None), 2),
     "ap_large": (slice(None), 3),
 }
-"""COCO's figures: which of its IoUs and which of its ranges of area each is a mean over."""
+"""The IoU thresholds and the area range that each of COCO's metrics averages over."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a detector found in one image, best first.
+class Detections:
+    """The detections in one image, highest score first.
 
     Attributes:
         boxes: (D, 4) float32, x1, y1, x2, y2 in pixels of the image.
         labels: (D,) int64, 1 to K.
         scores: (D,) float32, 0 to 1.
-        masks: D masks in COCO's run lengths, or None of a detector of boxes.
+        masks: D masks in COCO's run lengths; None for a box detector.
     """
 
     boxes: np.ndarray
@@ -49,39 +51,39 @@ class Found:
     masks: list[dict[str, Any]] | None = None
 
     @classmethod
-    def of(cls, answer: dict[str, Tensor]) -> "Found":
-        """From what a detector answers for one image."""
-        boxes, labels, scores = (answer[name].cpu().numpy() for name in ("boxes", "labels", "scores"))
-        masks = [encode_mask(mask.cpu().numpy()) for mask in answer["masks"]] if "masks" in answer else None
+    def from_output(cls, output: dict[str, Tensor]) -> "Detections":
+        """From a detector's output for one image."""
+        boxes, labels, scores = (output[name].cpu().numpy() for name in ("boxes", "labels", "scores"))
+        masks = [encode_mask(mask.cpu().numpy()) for mask in output["masks"]] if "masks" in output else None
         return cls(boxes, labels, scores, masks)
 
-    def sure(self, score: float = SURE) -> "Found":
-        """What was found with at least this score."""
-        kept = np.flatnonzero(self.scores >= score)
+    def filter(self, min_score: float = MIN_SCORE) -> "Detections":
+        """The detections with at least this score."""
+        kept = np.flatnonzero(self.scores >= min_score)
         masks = None if self.masks is None else [self.masks[i] for i in kept]
-        return Found(self.boxes[kept], self.labels[kept], self.scores[kept], masks)
+        return Detections(self.boxes[kept], self.labels[kept], self.scores[kept], masks)
 
 
 @dataclass(frozen=True)
 class DetectionEvaluation:
-    """A detector's answers on N images with objects of K classes.
+    """A detector's results on N images with objects of K classes.
 
     Attributes:
-        images: the images with the truth.
-        found: what was found in each, in their order.
-        figures: by name, 0 to 1, NaN where there is no such object: ``ap`` (COCO's, of boxes), ``ap50``, ``ap75``,
-            ``ap_small``, ``ap_medium``, ``ap_large``, and the same with ``mask_`` before them for masks.
-        class_ap: (K,) AP of each class under "box" and, for masks, "mask"; NaN for classes that have no object.
+        images: the images with their annotations.
+        detections: of each image, in the order of ``images``.
+        all_metrics: by name, 0 to 1, NaN where no object counts: COCO's box metrics ``ap``, ``ap50``, ``ap75``,
+            ``ap_small``, ``ap_medium``, ``ap_large``, and the mask metrics of the same names with the prefix ``mask_``.
+        class_ap: (K,) AP of each class under "box" and, for masks, "mask"; NaN for classes without objects.
         precision: (K, 101) precision at IoU 0.5 at the recalls 0, 0.01 ... 1, under the same keys; NaN likewise.
-        quality: (N,) :func:`image_f1` of each image.
+        image_f1: (N,) :func:`compute_image_f1` of each image.
     """
 
     images: DetectionSet
-    found: list[Found]
-    figures: dict[str, float]
+    detections: list[Detections]
+    all_metrics: dict[str, float]
     class_ap: dict[str, np.ndarray]
     precision: dict[str, np.ndarray]
-    quality: np.ndarray
+    image_f1: np.ndarray
 
     def __len__(self) -> int:
         return len(self.images)
@@ -93,74 +95,47 @@ class DetectionEvaluation:
 
     @property
     def objects(self) -> np.ndarray:
-        """(K,) how many objects of each class there are, crowds left out."""
+        """(K,) number of objects of each class, without crowds."""
         labels = np.concatenate([np.zeros(0, np.int64), *self.images.own_labels])
         return np.bincount(labels, minlength=len(self.class_names) + 1)[1:]
 
     def metrics(self) -> dict[str, float]:
-        """The figures that are numbers."""
-        return {name: value for name, value in self.figures.items() if not math.isnan(value)}
-
-
-class DetectionScore:
-    """Adds up answers, image by image, to a :class:`DetectionEvaluation`.
-
-    Args:
-        images: all that will be answered for.
-        masks: whether masks are judged as well.
-    """
-
-    def __init__(self, images: DetectionSet, masks: bool):
-        self.images, self.masks = images, masks
-        self._metric = CocoMetric(masks)
-        self._found: list[Found] = []
-        self._quality: list[float] = []
-
-    def update(self, answers: Sequence[dict[str, Tensor]], targets: Sequence[Target]) -> None:
-        """Take the answers for the next images, and what is true of them."""
-        answers = [{name: value.cpu() for name, value in answer.items()} for answer in answers]
-        self._metric.update(*comparable(answers, targets))
-        for answer, target in zip(answers, targets, strict=True):
-            self._found.append(Found.of(answer))
-            self._quality.append(image_f1(answer, target))
-
-    def result(self) -> DetectionEvaluation:
-        """The figures of all images."""
-        result = self._metric.compute()
-        classes, count = result["classes"].reshape(-1).numpy(), len(self.images.class_names)
-        class_ap, precision = {}, {}
-        for kind, prefix in _prefixes(self.masks).items():
-            class_ap[kind] = np.full(count, np.nan)
-            precision[kind] = np.full((count, 101), np.nan)
-            whole = _precision(result, prefix)[..., 0]
-            class_ap[kind][classes - 1] = [_mean(whole[:, :, i]) for i in range(len(classes))]
-            precision[kind][classes - 1] = np.where(whole[0] < 0, np.nan, whole[0]).T
-        figures = coco_figures(result, self.masks)
-        return DetectionEvaluation(self.images, self._found, figures, class_ap, precision, np.array(self._quality))
+        """The metrics that are not NaN."""
+        return {name: value for name, value in self.all_metrics.items() if not math.isnan(value)}
 
 
 class CocoMetric(MeanAveragePrecision):
-    """COCO's metric by pycocotools.
+    """COCO's average precision by faster-coco-eval.
 
     Several processes take the images in turn, as :class:`~transxnet.data.sampler.ShareSampler` shares them out.
 
     Args:
-        masks: judge masks as well as boxes.
+        masks: evaluate masks as well as boxes.
+
+    Raises:
+        UserError: faster-coco-eval is not installed.
     """
 
     def __init__(self, masks: bool):
+        if find_spec("faster_coco_eval") is None:
+            raise UserError("average precision needs the package faster-coco-eval: pip install 'transxnet[detect]'.")
         super().__init__(
             iou_type=("bbox", "segm") if masks else "bbox",
             iou_thresholds=_IOUS.tolist(),
             rec_thresholds=_RECALLS.tolist(),
             extended_summary=True,
+            backend="faster_coco_eval",
         )
         self.warn_on_many_detections = False  # COCO counts the best 100, and so do the models
 
-    def _sync_dist(self, dist_sync_fn: Any = None, process_group: Any = None) -> None:
-        """Put the images of all processes in their order again.
+    def update(self, preds: Sequence[dict[str, Tensor]], target: Sequence[Target]) -> None:
+        """Add a batch of a detector's outputs and their annotations."""
+        super().update(list(map(_plain_tensors, preds)), list(map(_plain_tensors, target)))
 
-        torchmetrics' own way is for processes with equally many images, and waits for ever for the others.
+    def _sync_dist(self, dist_sync_fn: Any = None, process_group: Any = None) -> None:
+        """Gather the images of all processes in their original order.
+
+        torchmetrics' own method hangs where the processes have different numbers of images.
         """
         for name in self._reductions:
             own = [entry.cpu() if isinstance(entry, Tensor) else entry for entry in getattr(self, name)]
@@ -170,58 +145,97 @@ class CocoMetric(MeanAveragePrecision):
             setattr(self, name, [part[i] for i in range(longest) for part in parts if i < len(part)])
 
 
-def coco_figures(result: dict[str, Tensor], masks: bool) -> dict[str, float]:
-    """The figures of :class:`DetectionEvaluation` from what the metric computed."""
-    figures = {}
+class DetectionMetric:
+    """Accumulates a detector's outputs, image by image, to a :class:`DetectionEvaluation`.
+
+    Args:
+        images: all images that :meth:`update` will get the outputs for.
+        masks: evaluate masks as well as boxes.
+    """
+
+    def __init__(self, images: DetectionSet, masks: bool):
+        self.images, self.masks = images, masks
+        self._metric = CocoMetric(masks)
+        self._detections: list[Detections] = []
+        self._image_f1: list[float] = []
+
+    def update(self, outputs: Sequence[dict[str, Tensor]], targets: Sequence[Target]) -> None:
+        """Add the outputs for the next images, and their annotations."""
+        outputs = [{name: value.cpu() for name, value in output.items()} for output in outputs]
+        self._metric.update(outputs, targets)
+        for output, target in zip(outputs, targets, strict=True):
+            self._detections.append(Detections.from_output(output))
+            self._image_f1.append(compute_image_f1(output, target))
+
+    def compute(self) -> DetectionEvaluation:
+        """The metrics of all images."""
+        result = self._metric.compute()
+        classes, count = result["classes"].reshape(-1).numpy(), len(self.images.class_names)
+        class_ap, precision = {}, {}
+        for kind, prefix in _prefixes(self.masks).items():
+            class_ap[kind] = np.full(count, np.nan)
+            precision[kind] = np.full((count, 101), np.nan)
+            whole = _precision(result, prefix)[..., 0]
+            class_ap[kind][classes - 1] = [_mean(whole[:, :, i]) for i in range(len(classes))]
+            precision[kind][classes - 1] = np.where(whole[0] < 0, np.nan, whole[0]).T
+        metrics = coco_metrics(result, self.masks)
+        return DetectionEvaluation(
+            self.images, self._detections, metrics, class_ap, precision, np.array(self._image_f1)
+        )
+
+
+def coco_metrics(result: dict[str, Tensor], masks: bool) -> dict[str, float]:
+    """:attr:`DetectionEvaluation.all_metrics` from what :class:`CocoMetric` computed."""
+    metrics = {}
     for kind, prefix in _prefixes(masks).items():
         precision = _precision(result, prefix)
-        for name, (ious, area) in _FIGURES.items():
-            figures[name if kind == "box" else f"mask_{name}"] = _mean(precision[ious, ..., area])
-    return figures
+        for name, (ious, area) in _METRICS.items():
+            metrics[name if kind == "box" else f"mask_{name}"] = _mean(precision[ious, ..., area])
+    return metrics
 
 
 def _precision(result: dict[str, Tensor], prefix: str) -> np.ndarray:
-    """(10, 101, K, 4) precision by IoU, recall, class and range of area; -1 where there is no object."""
-    return result[f"{prefix}precision"][..., -1].numpy()  # of the best 100 detections
+    """(10, 101, K, 4) precision by IoU, recall, class and area range; -1 where there is no object."""
+    return result[f"{prefix}precision"][..., -1].numpy()  # with the best 100 detections of each image
 
 
 def _mean(precision: np.ndarray) -> float:
-    """Mean of what is known."""
+    """Mean of the known entries; NaN if there is none."""
     known = precision[precision > -1]
     return float(known.mean()) if known.size else math.nan
 
 
-def comparable(
-    answers: Sequence[dict[str, Tensor]], targets: Sequence[Target]
-) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
-    """Answers and truths as the metric takes them: plain tensors, masks bool."""
+def _prefixes(masks: bool) -> dict[str, str]:
+    """The prefixes of torchmetrics' keys for boxes and for masks."""
+    return {"box": "bbox_", "mask": "segm_"} if masks else {"box": ""}
+
+
+def _plain_tensors(item: dict[str, Any]) -> dict[str, Tensor]:
+    """An image's outputs or annotations without tensor subclasses, masks as bool."""
     names = ("boxes", "labels", "scores", "area", "iscrowd", "masks")
-
-    def plain(item: dict[str, Any]) -> dict[str, Tensor]:
-        tensors = {name: item[name].as_subclass(Tensor).detach() for name in names if name in item}
-        return tensors | ({"masks": tensors["masks"].bool()} if "masks" in tensors else {})
-
-    return list(map(plain, answers)), list(map(plain, targets))
+    tensors = {name: item[name].as_subclass(Tensor).detach() for name in names if name in item}
+    return tensors | ({"masks": tensors["masks"].bool()} if "masks" in tensors else {})
 
 
-def image_f1(answer: dict[str, Tensor], target: Target) -> float:
-    """How well one image was understood: F1 of the boxes with a score of at least ``SURE``, at IoU 0.5.
+def compute_image_f1(output: dict[str, Tensor], target: Target) -> float:
+    """F1 of one image's boxes at IoU 0.5, of the detections with a score of at least ``MIN_SCORE``.
 
-    An image without objects in which nothing was found counts 1. What was found mostly inside a crowd does not count.
+    An image without objects and without detections has an F1 of 1. False detections mostly inside a crowd region of
+    their class do not count.
     """
-    sure = answer["scores"] >= SURE
-    order = answer["scores"][sure].argsort(descending=True)
-    boxes, labels = answer["boxes"][sure][order], answer["labels"][sure][order]
+    counted = output["scores"] >= MIN_SCORE
+    order = output["scores"][counted].argsort(descending=True)
+    boxes, labels = output["boxes"][counted][order], output["labels"][counted][order]
     truth, true_labels = target["boxes"].as_subclass(Tensor), target["labels"]
     crowd = target["iscrowd"].bool() if "iscrowd" in target else torch.zeros(len(truth), dtype=torch.bool)
-    overlap = box_iou(boxes, truth) * (labels[:, None] == true_labels) if len(boxes) and len(truth) else None
-    free, hits, ignored = ~crowd, 0, 0
+    iou = box_iou(boxes, truth) * (labels[:, None] == true_labels) if len(boxes) and len(truth) else None
+    unmatched, hits, ignored = ~crowd, 0, 0
     for i in range(len(boxes)):
-        if overlap is None:
+        if iou is None:
             break
-        best = int((overlap[i] * free).argmax())
-        if overlap[i, best] * free[best] >= 0.5:
-            free[best] = False
+        best = int((iou[i] * unmatched).argmax())
+        if iou[i, best] * unmatched[best] >= 0.5:
+            unmatched[best] = False
             hits += 1
         elif crowd.any() and _share_inside(boxes[i], truth[crowd & (true_labels == labels[i])]) > 0.5:
             ignored += 1
@@ -237,14 +251,10 @@ def _share_inside(box: Tensor, regions: Tensor) -> float:
     return float((sides.clamp(min=0).prod(1) / (box[2:] - box[:2]).prod()).max())
 
 
-def _prefixes(masks: bool) -> dict[str, str]:
-    """What the metric puts before the figures of boxes and of masks."""
-    return {"box": "bbox_", "mask": "segm_"} if masks else {"box": ""}
-
-
-def coco_results(found: Found, image_id: int, category_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """What was found in an image in COCO's format of results: ``bbox`` is [x, y, width, height] in pixels."""
-    for i, (box, label, score) in enumerate(zip(found.boxes.tolist(), found.labels, found.scores, strict=True)):
+def coco_results(detections: Detections, image_id: int, category_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """One image's detections in COCO's results format: ``bbox`` is [x, y, width, height] in pixels."""
+    rows = zip(detections.boxes.tolist(), detections.labels, detections.scores, strict=True)
+    for i, (box, label, score) in enumerate(rows):
         x1, y1, x2, y2 = box
         result: dict[str, Any] = {
             "image_id": image_id,
@@ -252,6 +262,6 @@ def coco_results(found: Found, image_id: int, category_ids: Sequence[int]) -> It
             "bbox": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)],
             "score": round(float(score), 6),
         }
-        if found.masks is not None:
-            result["segmentation"] = found.masks[i]
+        if detections.masks is not None:
+            result["segmentation"] = detections.masks[i]
         yield result

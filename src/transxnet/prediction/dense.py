@@ -18,7 +18,7 @@ from transxnet.data.datasets.unlabeled_dataset import UnlabeledDataset
 from transxnet.data.loading.dense_transforms import AlignedResize
 from transxnet.data.reading.image_search import Inputs
 from transxnet.evaluation.inference import detect, segment
-from transxnet.metrics.detection import Found, coco_results
+from transxnet.metrics.detection import Detections, coco_results
 from transxnet.reports.drawing import draw_detections, draw_label_map, indexed_map
 from transxnet.runs.load import TrainedDetector, TrainedSegmenter
 from transxnet.utils.device import default_device, prepare_for_inference
@@ -38,7 +38,7 @@ class ImageObjects:
 
     path: str
     picture: Image.Image | None
-    found: Found | None
+    found: Detections | None
     error: str | None = None
 
 
@@ -68,7 +68,7 @@ def find_objects(trained: TrainedDetector, inputs: Inputs, workers: int = 0) -> 
             yield ImageObjects(path, None, None, error)
         else:
             (answer,) = detect(model, [pixels], device)
-            yield ImageObjects(path, _picture(pixels), Found.of(answer))
+            yield ImageObjects(path, _picture(pixels), Detections.from_output(answer))
 
 
 def label_pixels(trained: TrainedSegmenter, inputs: Inputs, workers: int = 0) -> Iterator[ImageLabels]:
@@ -105,7 +105,7 @@ def write_objects(
             images.add({**entry, "width": prediction.picture.width, "height": prediction.picture.height})
             for result in coco_results(prediction.found, number, category_ids):
                 results.add(result)
-            drawn = draw_detections(prediction.picture, prediction.found.sure(), class_names)
+            drawn = draw_detections(prediction.picture, prediction.found.filter(), class_names)
             drawn.save(folder / "drawn" / _name(number, prediction.path, ".jpg"), quality=92)
             yield None
     with (

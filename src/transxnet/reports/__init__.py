@@ -1,6 +1,9 @@
-"""The HTML report of a training run: one self-contained page that needs neither network nor script to be read."""
+"""HTML reports of training runs, and the charts and drawings in them.
 
-from transxnet.reports.contents import Report
+A report is one self-contained page that needs no network and no scripts.
+"""
+
 from transxnet.reports.html_page import render, write_report
+from transxnet.reports.report_data import Report
 
 __all__ = ["Report", "render", "write_report"]

@@ -1,4 +1,4 @@
-"""Charts as inline SVG in the page's own colours, in light and in dark."""
+"""Charts as inline SVG, in the colors of the page's light and dark themes."""
 
 import io
 import math
@@ -16,11 +16,11 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-LONG_RUN = 60  # epochs; dashes would drown in the noise of longer lines
+LONG_RUN = 60  # epochs; longer curves are noisy, and dashes hard to see
 
-# Matplotlib draws with these stand-ins; the page's style sheet says what they look like, in light and in dark.
-_COLOURS = {
-    "ink": ("#010101", "currentColor"),
+# Matplotlib draws with these placeholders, which are replaced by the colors of the page's style sheet.
+_COLORS = {
+    "text": ("#010101", "currentColor"),
     "paper": ("#010102", "var(--paper)"),
     "line": ("#010103", "var(--line)"),
     "muted": ("#010104", "var(--muted)"),
@@ -33,18 +33,18 @@ DASHES: dict[str, tuple[float, ...]] = {"solid": (), "dashed": (6, 2), "dotted":
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart, and its key.
+    """One line of a chart, and its legend entry.
 
     Attributes:
-        column: the history's column that it shows; nothing for a line of another origin.
-        label: the key's text.
-        colour: name of a colour of the page.
-        dash: name of an entry of ``DASHES``.
+        column: the column of the history that it shows; empty for any other line.
+        label: text of the legend entry.
+        color: name of a color of the page.
+        dash: a key of ``DASHES``.
     """
 
     column: str
     label: str
-    colour: str
+    color: str
     dash: str = "solid"
 
 
@@ -53,15 +53,15 @@ class Plot:
     """What to plot over the epochs.
 
     Attributes:
-        title: of the chart; its first word, in small letters, names the chart within the page.
-        lines: of which those are left out that were not recorded; the best point of the first is marked.
-        level: (label, value) of a horizontal line to compare with.
-        in_percent: whether the values are shares of 1.
+        title: of the chart; its first word, in lower case, is its id in the page.
+        lines: those without recorded values are skipped; the best point of the first is marked.
+        baseline: (label, value) of a horizontal line to compare with.
+        in_percent: whether the values are fractions of 1.
     """
 
     title: str
     lines: tuple[Line, ...]
-    level: tuple[str, float] | None = None
+    baseline: tuple[str, float] | None = None
     in_percent: bool = False
 
 
@@ -72,57 +72,59 @@ class Chart:
     Attributes:
         title: of the chart.
         svg: the chart.
-        keys: lines to explain.
-        colour: name of the best point's colour.
-        best: what the ring marks; nothing if there is none.
+        legend: lines to explain.
+        color: name of the best point's color.
+        best: text for the marked best point; empty if there is none.
     """
 
     title: str
     svg: Markup
-    keys: tuple[Line, ...]
-    colour: str = ""
+    legend: tuple[Line, ...]
+    color: str = ""
     best: str = ""
 
 
-def curves(history: Sequence[Mapping[str, float]], plots: Sequence[Plot]) -> list[Chart]:
-    """The plots over the epochs; what was not recorded is left out."""
-    epochs = column(history, "epoch")
+def epoch_charts(history: Sequence[Mapping[str, float]], plots: Sequence[Plot]) -> list[Chart]:
+    """The plots over the epochs, without lines that were not recorded."""
+    epochs = history_column(history, "epoch")
     epochs = np.where(np.isfinite(epochs), epochs, np.arange(1, len(epochs) + 1))
     charts = []
     for plot in plots:
-        columns = {line: column(history, line.column) for line in plot.lines}
+        columns = {line: history_column(history, line.column) for line in plot.lines}
         columns = {line: values for line, values in columns.items() if np.isfinite(values).any()}
         if columns:
-            with page_look():
+            with chart_style():
                 charts.append(_curve(plot, epochs, columns))
     return charts
 
 
-def column(history: Sequence[Mapping[str, float]], name: str) -> np.ndarray:
+def history_column(history: Sequence[Mapping[str, float]], name: str) -> np.ndarray:
     """(epochs,) values, NaN where missing or infinite."""
     values = np.array([math.nan if row.get(name) is None else row[name] for row in history], dtype=np.float64)
     return np.where(np.isfinite(values), values, np.nan)
 
 
 def _curve(plot: Plot, epochs: np.ndarray, columns: Mapping[Line, np.ndarray]) -> Chart:
-    """The lines, with a ring around the best point of the first."""
+    """The lines, with a marker around the best point of the first."""
     figure, axes = chart_axes()
     long = len(epochs) > LONG_RUN
     if long:
         columns = {replace(line, dash="solid"): values for line, values in columns.items()}
     for order, (line, values) in enumerate(columns.items()):
         known = np.isfinite(values)
-        look = line_style(line.colour, line.dash, 1.2 if long else 1.8)
+        look = line_style(line.color, line.dash, 1.2 if long else 1.8)
         axes.plot(epochs[known], values[known], zorder=3 - order / 10, marker="o" if known.sum() == 1 else "", **look)
     first, values = next(iter(columns.items()))
     lowest = "loss" in first.column
     best = int(np.nanargmin(values) if lowest else np.nanargmax(values))
-    (ring,) = axes.plot(epochs[best], values[best], "o", markersize=8, color=ink("paper"), zorder=4, clip_on=False)
-    ring.set(markeredgecolor=ink(first.colour), markeredgewidth=2)
-    keys = tuple(columns) if len(columns) > 1 or plot.level is not None else ()
-    if plot.level is not None:
-        axes.axhline(plot.level[1], zorder=1, **line_style("muted", "dashed", 1))
-        keys += (Line("", plot.level[0], "muted", "dashed"),)
+    (marker,) = axes.plot(
+        epochs[best], values[best], "o", markersize=8, color=css_color("paper"), zorder=4, clip_on=False
+    )
+    marker.set(markeredgecolor=css_color(first.color), markeredgewidth=2)
+    legend = tuple(columns) if len(columns) > 1 or plot.baseline is not None else ()
+    if plot.baseline is not None:
+        axes.axhline(plot.baseline[1], zorder=1, **line_style("muted", "dashed", 1))
+        legend += (Line("", plot.baseline[0], "muted", "dashed"),)
     if plot.in_percent:
         percent_axis(axes.yaxis)
     else:
@@ -138,12 +140,12 @@ def _curve(plot: Plot, epochs: np.ndarray, columns: Mapping[Line, np.ndarray]) -
     value = f"{100 * values[best]:.1f}%" if plot.in_percent else f"{values[best]:.3g}"
     note = f"{which} {value}, epoch {epochs[best]:g}"
     svg = figure_svg(figure, plot.title.split()[0].lower(), plot.title)
-    return Chart(plot.title, svg, keys, first.colour, note)
+    return Chart(plot.title, svg, legend, first.color, note)
 
 
-def page_look() -> AbstractContextManager[None]:
-    """The charts' style, apart from what the user's own matplotlib settings say."""
-    text, line = ink("ink"), ink("line")
+def chart_style() -> AbstractContextManager[None]:
+    """Matplotlib's settings for charts, independent of the user's own."""
+    text, line = css_color("text"), css_color("line")
     settings = {
         "svg.fonttype": "none", "svg.hashsalt": "transxnet", "font.size": 11.5, "lines.linewidth": 1.8,
         "axes.edgecolor": text, "axes.labelcolor": text, "text.color": text, "xtick.color": text, "ytick.color": text,
@@ -154,37 +156,37 @@ def page_look() -> AbstractContextManager[None]:
 
 
 def chart_axes(height: float = 3.1) -> tuple[Figure, Axes]:
-    """Axes 360 units wide, as wide as a telephone, so that their text is never much smaller than the page's."""
+    """A figure 360 units wide, the width of a phone, so that its text is never much smaller than the page's."""
     figure = Figure(figsize=(5, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
-def ink(name: str) -> str:
-    """What stands for a colour of the page while matplotlib draws."""
-    return _COLOURS[name][0]
+def css_color(name: str) -> str:
+    """What matplotlib draws with in place of a color of the page."""
+    return _COLORS[name][0]
 
 
-def line_style(colour: str, dash: str, width: float) -> dict[str, Any]:
-    """How ``Axes.plot`` draws a line: a colour of the page, an entry of ``DASHES``, a width in points."""
+def line_style(color: str, dash: str, width: float) -> dict[str, Any]:
+    """Arguments of ``Axes.plot`` for a color of the page, a key of ``DASHES`` and a width in points."""
     dashes: dict[str, Any] = {"dashes": DASHES[dash]} if DASHES[dash] else {}
-    return {"color": ink(colour), "linewidth": width, **dashes}
+    return {"color": css_color(color), "linewidth": width, **dashes}
 
 
 def percent_axis(axis: Axis) -> None:
-    """Write an axis of shares in percent, with decimals where whole ones would all be the same."""
+    """Label an axis of fractions in percent, with decimals only for narrow ranges."""
     low, high = axis.get_view_interval()
     axis.set_major_formatter(PercentFormatter(1, decimals=0 if high - low >= 0.05 else None))
 
 
 def figure_svg(figure: Figure, name: str, label: str) -> Markup:
-    """The figure as an inline element whose colours are the page's and whose ids are its own.
+    """The figure as inline SVG in the page's colors, with ids that are unique in the page.
 
-    Texts of users do not belong in it: matplotlib would take what stands between dollar signs for a formula.
+    It must not contain text from users: matplotlib reads text between dollar signs as a formula.
 
     Args:
-        figure: drawn under :func:`page_look`, in colours of :func:`ink`.
-        name: tells the figure from the others of the page.
-        label: what a screen reader says.
+        figure: drawn under :func:`chart_style`, in colors of :func:`css_color`.
+        name: prefix of the ids.
+        label: text for screen readers.
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True)
@@ -194,6 +196,6 @@ def figure_svg(figure: Figure, name: str, label: str) -> Markup:
     assert view_box is not None
     text = re.sub(r"<svg[^>]*>", f'<svg {view_box[0]} role="img" aria-label="{label}">', text, count=1)
     text = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{name}-", text)
-    for drawn, shown in _COLOURS.values():
-        text = text.replace(drawn, shown)
+    for placeholder, page_color in _COLORS.values():
+        text = text.replace(placeholder, page_color)
     return Markup(text)

@@ -1,23 +1,31 @@
-"""What is particular to the report of a classifier: accuracy, confusions, mistakes and calibration."""
+"""The report of a classifier: accuracy, confusion matrix, mistakes, explanations and calibration."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from transxnet.metrics.classification import Evaluation
-from transxnet.reports.charts import Line, Plot, chart_axes, figure_svg, ink, line_style, page_look, percent_axis
-from transxnet.reports.contents import Particulars, Tile
+from transxnet.metrics.classification import Calibration, ClassificationEvaluation
+from transxnet.reports.charts import (
+    Line,
+    Plot,
+    chart_axes,
+    chart_style,
+    css_color,
+    figure_svg,
+    line_style,
+    percent_axis,
+)
 from transxnet.reports.formatting import confusion_rows, data_url, percent
+from transxnet.reports.report_data import TaskPage, Tile
 from transxnet.utils.errors import UserError
 
 MISTAKES = 12
-EXPLAINED = 3  # answers of either kind, right and wrong
+EXPLAINED = 3  # predictions, of the correct and of the wrong ones
 THUMBNAIL = 192  # px
 
-Picture = Callable[[int], Image.Image]
+LoadImage = Callable[[int], Image.Image]
 Explain = Callable[[int], Sequence[tuple[str, Image.Image]]]
 
 _SCORES = (
@@ -27,11 +35,13 @@ _SCORES = (
 )
 
 
-def particulars(evaluation: Evaluation, picture: Picture | None, explain: Explain | None = None) -> Particulars:
-    """The page of a classifier; ``picture`` gives held-out image i, ``explain`` what its answer rests on, if at all."""
+def task_page(
+    evaluation: ClassificationEvaluation, load_image: LoadImage | None, explain: Explain | None = None
+) -> TaskPage:
+    """The page of a classifier; for ``load_image`` and ``explain`` see ``Report``."""
     metrics = evaluation.metrics()
-    reasons = None if explain is None else _reasons(evaluation, explain)
-    return Particulars(
+    explanations = None if explain is None else _explanations(evaluation, explain)
+    return TaskPage(
         template="classification.html.jinja",
         images=len(evaluation.labels),
         tiles=_tiles(evaluation, metrics),
@@ -40,25 +50,25 @@ def particulars(evaluation: Evaluation, picture: Picture | None, explain: Explai
             ("confusion", "Confusion"),
             ("classes", "Classes"),
             ("mistakes", "Mistakes"),
-            *([("reasons", "Reasons")] if reasons else []),
+            *([("explanations", "Explanations")] if explanations else []),
             ("calibration", "Calibration"),
         ],
         content=dict(
             metrics=metrics,
             confusion=confusion_rows(evaluation.confusion, evaluation.class_names),
             classes=_classes(evaluation),
-            mistakes=_mistakes(evaluation, picture),
-            reasons=reasons,
-            wrong=int((evaluation.predictions != evaluation.labels).sum()),
-            calibration=_calibration(evaluation),
+            mistakes=_mistakes(evaluation, load_image),
+            explanations=explanations,
+            wrong=int((~evaluation.correct).sum()),
+            calibration=_calibration(evaluation.calibration(), evaluation),
         ),
     )
 
 
-def _tiles(evaluation: Evaluation, metrics: Mapping[str, float]) -> list[Tile]:
+def _tiles(evaluation: ClassificationEvaluation, metrics: Mapping[str, float]) -> list[Tile]:
     labels = evaluation.labels
     commonest = evaluation.class_names[int(np.bincount(labels).argmax())]
-    low, high = _wilson(metrics["accuracy"], len(labels))
+    low, high = evaluation.accuracy_interval()
     gain = 100 * (metrics["accuracy"] - metrics["majority"])
     baseline = f"{abs(gain):.1f} points {'above' if gain >= 0 else 'below'} always answering “{commonest}”"
     notes = [f"{baseline} ({percent(metrics['majority'])})", f"95% interval {percent(low)} to {percent(high)}"]
@@ -74,86 +84,78 @@ def _tiles(evaluation: Evaluation, metrics: Mapping[str, float]) -> list[Tile]:
     return tiles
 
 
-def _classes(evaluation: Evaluation) -> list[tuple[str, float, float, float, int]]:
+def _classes(evaluation: ClassificationEvaluation) -> list[tuple[str, float, float, float, int]]:
     """(name, precision, recall, f1, support) of each class, commonest first."""
-    figures = evaluation.per_class()
-    columns = [figures[name].tolist() for name in ("precision", "recall", "f1", "support")]
+    per_class = evaluation.per_class()
+    columns = [per_class[name].tolist() for name in ("precision", "recall", "f1", "support")]
     return sorted(zip(evaluation.class_names, *columns, strict=True), key=lambda row: (-row[-1], row[0]))
 
 
-def _mistakes(evaluation: Evaluation, picture: Picture | None) -> list[dict[str, Any]]:
-    """What the cards show of the wrong answers given with the greatest certainty."""
-    labels, answers, weights = evaluation.labels, evaluation.predictions, evaluation.weights
+def _mistakes(evaluation: ClassificationEvaluation, load_image: LoadImage | None) -> list[dict[str, Any]]:
+    """The cards of the wrong predictions of the highest confidence."""
+    labels, predictions, weights = evaluation.labels, evaluation.predictions, evaluation.weights
     return [
         {
             "name": evaluation.names[i],
-            "thumbnail": _thumbnail(picture, i),
+            "thumbnail": _thumbnail(load_image, i),
             "true": evaluation.class_names[labels[i]],
             "true_probability": float(evaluation.probabilities[i, labels[i]]),
-            "said": evaluation.class_names[answers[i]],
-            "said_probability": float(evaluation.probabilities[i, answers[i]]),
+            "predicted": evaluation.class_names[predictions[i]],
+            "predicted_probability": float(evaluation.probabilities[i, predictions[i]]),
             "weight": 1.0 if weights is None else float(weights[i]),
         }
-        for i in evaluation.worst_mistakes(MISTAKES).tolist()
+        for i in evaluation.most_confident(MISTAKES, correct=False).tolist()
     ]
 
 
-def _reasons(evaluation: Evaluation, explain: Explain) -> dict[str, Any]:
-    """Of the most certain right and wrong answers, what they rest on; or why that is not shown."""
-    kinds = {"right": evaluation.surest_right(EXPLAINED), "wrong": evaluation.worst_mistakes(EXPLAINED)}
+def _explanations(evaluation: ClassificationEvaluation, explain: Explain) -> dict[str, Any]:
+    """Explanations of the correct and wrong predictions of the highest confidence; or why there are none."""
+    kinds = {"right": True, "wrong": False}
     try:
-        cards = {kind: list(_explained(evaluation, which.tolist(), explain)) for kind, which in kinds.items()}
+        cards = {
+            kind: list(_explanation_cards(evaluation, evaluation.most_confident(EXPLAINED, correct).tolist(), explain))
+            for kind, correct in kinds.items()
+        }
     except UserError as error:
-        return {"right": [], "wrong": [], "columns": 1, "why_not": str(error)}
+        return {"right": [], "wrong": [], "columns": 1, "missing": str(error)}
     columns = max((len(card["panels"]) for group in cards.values() for card in group), default=1)
-    return {**cards, "columns": columns, "why_not": "" if any(cards.values()) else "None of the pictures can be read."}
+    return {**cards, "columns": columns, "missing": "" if any(cards.values()) else "None of the images can be read."}
 
 
-def _explained(evaluation: Evaluation, which: Iterable[int], explain: Explain) -> Iterator[dict[str, Any]]:
-    for i in which:
+def _explanation_cards(
+    evaluation: ClassificationEvaluation, indices: Iterable[int], explain: Explain
+) -> Iterator[dict[str, Any]]:
+    for i in indices:
         try:
             panels = [(c, data_url(ImageOps.contain(p, (THUMBNAIL, THUMBNAIL)), THUMBNAIL)) for c, p in explain(i)]
         except OSError:
             continue
-        answer, label = evaluation.predictions[i], evaluation.labels[i]
-        said = f"{evaluation.class_names[answer]}, {percent(float(evaluation.probabilities[i, answer]))} sure"
-        truth = "" if answer == label else f"; true class {evaluation.class_names[label]}"
-        yield {"panels": panels, "legend": [], "note": said + truth, "name": evaluation.names[i]}
+        predicted, label = evaluation.predictions[i], evaluation.labels[i]
+        note = f"{evaluation.class_names[predicted]}, {percent(float(evaluation.probabilities[i, predicted]))} sure"
+        truth = "" if predicted == label else f"; true class {evaluation.class_names[label]}"
+        yield {"panels": panels, "legend": [], "note": note + truth, "name": evaluation.names[i]}
 
 
-def _thumbnail(picture: Picture | None, index: int) -> str | None:
-    """The picture as a data URL, or None where it can't be read."""
+def _thumbnail(load_image: LoadImage | None, index: int) -> str | None:
+    """The image as a data URL; None if it cannot be read."""
     try:
-        return None if picture is None else data_url(picture(index), THUMBNAIL)
+        return None if load_image is None else data_url(load_image(index), THUMBNAIL)
     except OSError:
         return None
 
 
-def _calibration(evaluation: Evaluation, bins: int = 10) -> dict[str, Any]:
-    """How often the classifier is right (y) when it is so sure (x), in bins of equal width; Guo et al. 2017."""
-    sure = evaluation.probabilities.max(axis=1).astype(np.float64)
-    right = (evaluation.predictions == evaluation.labels).astype(np.float64)
-    index = np.minimum((sure * bins).astype(int), bins - 1)
-    counts = np.bincount(index, minlength=bins)
-    used = counts > 0
-    confidence = np.bincount(index, sure, bins)[used] / counts[used]
-    accuracy = np.bincount(index, right, bins)[used] / counts[used]
-    share = counts[used] / counts.sum()
-    with page_look():
+def _calibration(calibration: Calibration, evaluation: ClassificationEvaluation) -> dict[str, Any]:
+    """The reliability diagram: accuracy (y) by confidence (x)."""
+    confidence, accuracy = calibration.confidence, calibration.accuracy
+    sizes = 12 + 350 * calibration.share
+    with chart_style():
         figure, axes = chart_axes(height=3.9)
         axes.plot([0, 1], [0, 1], **line_style("muted", "dashed", 1))
         axes.plot(confidence, accuracy, **line_style("blue", "solid", 1))
-        axes.scatter(confidence, accuracy, 12 + 350 * share, color=ink("blue"), edgecolor=ink("paper"), zorder=3)
+        axes.scatter(confidence, accuracy, sizes, color=css_color("blue"), edgecolor=css_color("paper"), zorder=3)
         axes.set(xlim=(0, 1.04), ylim=(-0.04, 1.04), xlabel="how sure the model was", ylabel="how often it was right")
         for axis in (axes.xaxis, axes.yaxis):
             percent_axis(axis)
         svg = figure_svg(figure, "calibration", "How often the model was right against how sure it was")
-    error = float((share * np.abs(accuracy - confidence)).sum())
-    return {"svg": svg, "error": error, "sure": sure.mean()}
-
-
-def _wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % score interval of a share seen among ``count`` (Wilson 1927)."""
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2) / (1 + z * z / count)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    mean = evaluation.confidence.astype(np.float64).mean()
+    return {"svg": svg, "error": calibration.error, "confidence": mean}

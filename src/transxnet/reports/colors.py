@@ -1,9 +1,9 @@
-"""A colour for every class, and for the text upon it."""
+"""A color for each class, and for text on it."""
 
 import colorsys
 from collections.abc import Iterator
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
 # The first seven are those of Okabe and Ito (2008). Each further one is, of a grid over sRGB, the one farthest in OKLab
@@ -16,32 +16,32 @@ _TONES = ((0.75, 0.85), (0.5, 1.0), (1.0, 0.6), (0.45, 0.7))
 _GOLDEN = 0.6180339887498949
 
 
-def palette(count: int) -> list[Colour]:
-    """Distinct colours of ``count`` classes; class i has the same one whatever the count.
+def palette(count: int) -> list[Color]:
+    """Distinct colors for ``count`` classes; the color of class i does not depend on the count.
 
-    The first 20 are well apart for colour-blind people too. Beyond them hues follow each other by the golden angle, in
-    turns of lightness: no two are the same, but many are alike.
+    The first 20 are easy to tell apart, also for color-blind people. Further hues follow the golden angle with
+    alternating lightness: no two are the same, but many are similar.
     """
     chosen = [(red, green, blue) for red, green, blue in map(bytes.fromhex, _CHOSEN.split())]
     return (chosen + list(_generated(count - len(chosen), set(chosen))))[:count]
 
 
-def _generated(count: int, taken: set[Colour]) -> Iterator[Colour]:
-    """That many colours which are not among those taken."""
+def _generated(count: int, taken: set[Color]) -> Iterator[Color]:
+    """``count`` colors that are not in ``taken``."""
     number = 0
     while count > 0:
         saturation, value = _TONES[number % len(_TONES)]
         red, green, blue = colorsys.hsv_to_rgb(number * _GOLDEN % 1, saturation, value)
-        colour = round(255 * red), round(255 * green), round(255 * blue)
+        color = round(255 * red), round(255 * green), round(255 * blue)
         number += 1
-        if colour not in taken:
-            taken.add(colour)
+        if color not in taken:
+            taken.add(color)
             count -= 1
-            yield colour
+            yield color
 
 
-def text_colour(fill: Colour) -> Colour:
-    """Black or white, whichever stands out more from the fill: at least 4.5 to 1 as WCAG 2 measures it."""
+def text_color(fill: Color) -> Color:
+    """Black or white, whichever has the higher contrast to the fill (at least 4.5 to 1 by WCAG 2)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in fill)]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return (0, 0, 0) if (luminance + 0.05) ** 2 > 1.05 * 0.05 else (255, 255, 255)

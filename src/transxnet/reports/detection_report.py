@@ -1,4 +1,4 @@
-"""What is particular to the report of a detector: average precision, by class and over recall, and pictures."""
+"""The report of a detector: average precision, precision over recall, classes and example images."""
 
 import math
 from collections.abc import Iterable
@@ -9,13 +9,13 @@ from PIL import Image
 
 from transxnet.data.reading.image_decoding import UnreadableImage
 from transxnet.data.reading.masks import decode_mask, encode_mask
-from transxnet.metrics.detection import SURE, DetectionEvaluation, Found
-from transxnet.reports.charts import Chart, Line, Plot, chart_axes, figure_svg, line_style, page_look, percent_axis
-from transxnet.reports.contents import Particulars, Tile
+from transxnet.metrics.detection import MIN_SCORE, DetectionEvaluation, Detections
+from transxnet.reports.charts import Chart, Line, Plot, chart_axes, chart_style, figure_svg, line_style, percent_axis
 from transxnet.reports.drawing import draw_detections
 from transxnet.reports.formatting import EXAMPLES, PANEL, best_and_worst, data_url, fit_size, percent
+from transxnet.reports.report_data import TaskPage, Tile
 
-THIN_LINES = 12  # classes; with more, only the extremes are drawn beside the mean
+THIN_LINES = 12  # classes; of more, only the best and the worst are drawn next to the mean
 EXTREMES = 3
 TEXT = 24  # px on a panel, which is shown at half its size or less
 
@@ -26,12 +26,11 @@ _SCORES = (
 )
 
 
-def particulars(evaluation: DetectionEvaluation) -> Particulars:
-    """The page of a detector of boxes or of boxes and masks."""
-    quality = evaluation.quality
+def task_page(evaluation: DetectionEvaluation) -> TaskPage:
+    """The page of a detector of boxes, or of boxes and masks."""
     objects = np.array([len(labels) for labels in evaluation.images.own_labels], dtype=np.int64)
-    best, worst = best_and_worst(quality, objects, EXAMPLES)
-    return Particulars(
+    best, worst = best_and_worst(evaluation.image_f1, objects, EXAMPLES)
+    return TaskPage(
         template="detection.html.jinja",
         images=len(evaluation.images),
         tiles=_tiles(evaluation),
@@ -42,7 +41,7 @@ def particulars(evaluation: DetectionEvaluation) -> Particulars:
             masks="mask" in evaluation.class_ap,
             precision=[_precision_chart(kind, evaluation) for kind in evaluation.precision if evaluation.objects.any()],
             classes=_classes(evaluation),
-            sure=SURE,
+            min_score=MIN_SCORE,
             best=[_card(evaluation, i) for i in best],
             worst=[_card(evaluation, i) for i in worst],
         ),
@@ -50,23 +49,23 @@ def particulars(evaluation: DetectionEvaluation) -> Particulars:
 
 
 def _tiles(evaluation: DetectionEvaluation) -> list[Tile]:
-    figures = evaluation.figures
+    metrics = evaluation.all_metrics
     sizes = [
-        f"{size} {percent(figures[name])}".replace(" ", "\u00a0")
+        f"{size} {percent(metrics[name])}".replace(" ", "\u00a0")
         for size, name in [
             ("objects below 32² pixels", "ap_small"),
             ("up to 96²", "ap_medium"),
             ("larger ones", "ap_large"),
         ]
-        if not math.isnan(figures[name])
+        if not math.isnan(metrics[name])
     ]
     notes = ["COCO's, of boxes: mean over classes and over IoU 0.50 to 0.95"]
-    tiles = [Tile("AP", percent(figures["ap"]), [*notes, ", ".join(sizes)] if sizes else notes)]
-    if "mask_ap" in figures:
-        notes = [f"AP50 {percent(figures['mask_ap50'])}", f"AP75 {percent(figures['mask_ap75'])}"]
-        tiles.append(Tile("Mask AP", percent(figures["mask_ap"]), notes))
-    tiles.append(Tile("AP50", percent(figures["ap50"]), ["of boxes, at IoU 0.50"]))
-    tiles.append(Tile("AP75", percent(figures["ap75"]), ["of boxes, at IoU 0.75"]))
+    tiles = [Tile("AP", percent(metrics["ap"]), [*notes, ", ".join(sizes)] if sizes else notes)]
+    if "mask_ap" in metrics:
+        notes = [f"AP50 {percent(metrics['mask_ap50'])}", f"AP75 {percent(metrics['mask_ap75'])}"]
+        tiles.append(Tile("Mask AP", percent(metrics["mask_ap"]), notes))
+    tiles.append(Tile("AP50", percent(metrics["ap50"]), ["of boxes, at IoU 0.50"]))
+    tiles.append(Tile("AP75", percent(metrics["ap75"]), ["of boxes, at IoU 0.75"]))
     return tiles
 
 
@@ -86,12 +85,12 @@ def _precision_chart(kind: str, evaluation: DetectionEvaluation) -> Chart:
     few = len(order) <= THIN_LINES
     extremes = min(1 if few else EXTREMES, len(order) // 2)
     best, worst = order[:extremes], order[len(order) - extremes :]
-    with page_look():
+    with chart_style():
         figure, axes = chart_axes(height=3.6)
         for i in order if few else [*best, *worst]:
-            colour = "green" if i in best else "orange" if i in worst else "muted"
+            color = "green" if i in best else "orange" if i in worst else "muted"
             dash = "dashed" if i in worst else "solid"
-            axes.plot(recall, precision[i], zorder=2, **line_style(colour, dash, 0.6 if colour == "muted" else 1.1))
+            axes.plot(recall, precision[i], zorder=2, **line_style(color, dash, 0.6 if color == "muted" else 1.1))
         axes.plot(recall, precision[known].mean(axis=0), zorder=3, **line_style("blue", "solid", 2.2))
         axes.set(xlim=(0, 1), ylim=(0, 1.04), xlabel="recall", ylabel="precision")
         for axis in (axes.xaxis, axes.yaxis):
@@ -109,46 +108,46 @@ def _precision_chart(kind: str, evaluation: DetectionEvaluation) -> Chart:
 
 
 def _card(evaluation: DetectionEvaluation, index: int) -> dict[str, Any]:
-    """One image's truth and what was found in it, side by side."""
-    found = evaluation.found[index].sure()
+    """One image's annotations and detections, side by side."""
+    found = evaluation.detections[index].filter()
     masks = found.masks is not None and evaluation.images.has_masks
     target = evaluation.images.target(index, masks=masks, crowds=False)
     boxes, labels = target["boxes"].numpy(), target["labels"].numpy()
-    count, answers = len(labels), len(found.labels)
-    note = f"F1 {percent(evaluation.quality[index])}: {count} object{'' if count == 1 else 's'}, {answers} found"
+    objects = f"{len(labels)} object{'' if len(labels) == 1 else 's'}"
+    note = f"F1 {percent(evaluation.image_f1[index])}: {objects}, {len(found.labels)} found"
     panels: list[tuple[str, str | None]]
     try:
-        picture = evaluation.images.image(index)
+        image = evaluation.images.image(index)
     except UnreadableImage:
         panels = [("truth", None), ("found", None)]
     else:
-        no_scores = np.full(count, np.nan, np.float32)
+        no_scores = np.full(len(labels), np.nan, np.float32)
         true_masks = target["masks"].numpy() if masks else None
         found_masks = (
-            None if found.masks is None else (decode_mask(mask, picture.height, picture.width) for mask in found.masks)
+            None if found.masks is None else (decode_mask(mask, image.height, image.width) for mask in found.masks)
         )
         names = evaluation.class_names
         panels = [
-            ("truth", _panel(picture, boxes, labels, no_scores, true_masks, names)),
-            ("found", _panel(picture, found.boxes, found.labels, found.scores, found_masks, names)),
+            ("truth", _panel(image, boxes, labels, no_scores, true_masks, names)),
+            ("found", _panel(image, found.boxes, found.labels, found.scores, found_masks, names)),
         ]
     return {"name": evaluation.images.name(index), "note": note, "panels": panels, "legend": []}
 
 
 def _panel(
-    picture: Image.Image,
+    image: Image.Image,
     boxes: np.ndarray,
     labels: np.ndarray,
     scores: np.ndarray,
     masks: Iterable[np.ndarray] | None,
     class_names: list[str],
 ) -> str:
-    """The picture at a panel's size, and only then drawn upon: the labels must be legible there."""
-    size = fit_size(picture.size)
-    scale = np.array(size * 2) / np.array(picture.size * 2)
+    """The detections drawn on the image at the panel's size, so that the labels are legible."""
+    size = fit_size(image.size)
+    scale = np.array(size * 2) / np.array(image.size * 2)
     runs = None
     if masks is not None:
         resized = (Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST) for mask in masks)
         runs = [encode_mask(np.asarray(mask)) for mask in resized]
-    shown = Found((boxes * scale).astype(np.float32), labels, scores, runs)
-    return data_url(draw_detections(picture.resize(size), shown, class_names, text_size=TEXT), PANEL)
+    detections = Detections((boxes * scale).astype(np.float32), labels, scores, runs)
+    return data_url(draw_detections(image.resize(size), detections, class_names, text_size=TEXT), PANEL)

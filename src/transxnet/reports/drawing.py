@@ -1,22 +1,17 @@
-"""What a model found, drawn over the picture: boxes, masks and label maps."""
+"""Boxes, masks and label maps drawn over an image."""
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from transxnet.data.datasets.segmentation_dataset import IGNORE
 from transxnet.data.reading.masks import decode_mask, mask_box
-from transxnet.reports.colors import Colour, palette, text_colour
-from transxnet.reports.fonts import font_for, one_line, shortened
+from transxnet.metrics.detection import Detections
+from transxnet.reports.colors import Color, palette, text_color
+from transxnet.reports.fonts import font_for, one_line, truncate
 from transxnet.utils.errors import UserError
-
-if TYPE_CHECKING:
-    from transxnet.metrics.detection import Found
-
-__all__ = ["draw_detections", "draw_label_map", "indexed_map", "palette"]
 
 SMALLEST_TEXT = 10  # px
 MASK_SHARE = 0.4
@@ -27,93 +22,97 @@ Rectangle = tuple[int, int, int, int]
 
 
 def draw_detections(
-    picture: Image.Image, found: "Found", class_names: Sequence[str], *, text_size: int | None = None
+    image: Image.Image, detections: Detections, class_names: Sequence[str], *, text_size: int | None = None
 ) -> Image.Image:
-    """Boxes with class and score, and the masks where there are some, over a copy of the picture.
+    """Draw boxes with class and score, and masks if any, on a copy of the image.
 
-    All that was found is drawn, the best on top; :meth:`Found.sure` leaves out what is doubtful. A score that is NaN is
-    not written: the truth has none. A picture that half a dozen lines of text would cover gets none.
+    Draws all detections, the best on top; see :meth:`Detections.filter`. A NaN score is not written, as annotations
+    have none. Images lower or narrower than six lines of text get no labels.
+
+    torchvision's ``draw_bounding_boxes`` would write the labels over each other, cut them at the image's edges, and
+    draw masks without outlines.
 
     Args:
-        picture: (W, H), RGB.
-        found: boxes in pixels of the picture, partly or wholly outside of it as they may be; masks of its size.
+        image: (W, H), RGB.
+        detections: boxes in pixels, which may be partly or wholly outside the image; masks of its size.
         class_names: K names; label 1 is the first.
-        text_size: of the labels, in pixels; by default it goes by the picture's size, as does the width of the lines.
+        text_size: of the labels, in pixels; the default depends on the image's size, as does the line width.
 
     Raises:
         UserError: a label has no class name.
-        BadMask: a mask is not of the picture's size.
+        BadMask: a mask is not of the image's size.
     """
-    if len(found.labels) and not 1 <= found.labels.min() <= found.labels.max() <= len(class_names):
+    labels = detections.labels
+    if len(labels) and not 1 <= labels.min() <= labels.max() <= len(class_names):
         raise UserError(
-            f"the labels go from {found.labels.min()} to {found.labels.max()} and the {len(class_names)} classes from "
-            f"1 to {len(class_names)}. Give the class names of the model that found them."
+            f"the labels go from {labels.min()} to {labels.max()} and the {len(class_names)} classes from "
+            f"1 to {len(class_names)}. Give the class names of the model that made them."
         )
-    size = text_size or _text_size(picture)
+    size = text_size or _text_size(image)
     line = max(1, round(size / 7))
-    colours = [palette(len(class_names))[label - 1] for label in found.labels]
-    worst_first = range(len(found.labels))[::-1]
-    if found.masks is not None:
-        pixels = np.array(picture.convert("RGB"))
+    colors = [palette(len(class_names))[label - 1] for label in labels]
+    worst_first = range(len(labels))[::-1]
+    if detections.masks is not None:
+        pixels = np.array(image.convert("RGB"))
         for i in worst_first:
-            _lay_mask(pixels, decode_mask(found.masks[i], picture.height, picture.width), colours[i], line)
+            _draw_mask(pixels, decode_mask(detections.masks[i], image.height, image.width), colors[i], line)
         drawn = Image.fromarray(pixels)
     else:
-        drawn = picture.convert("RGB")
-        drawn = drawn.copy() if drawn is picture else drawn
+        drawn = image.convert("RGB")
+        drawn = drawn.copy() if drawn is image else drawn
     draw = ImageDraw.Draw(drawn)
-    boxes = [_visible(box, drawn) for box in found.boxes.tolist()]
+    boxes = [_clip_box(box, drawn) for box in detections.boxes.tolist()]
     for i in worst_first:
         if (box := boxes[i]) is not None:
-            draw.rectangle(box, outline=colours[i], width=min(line, max(1, min(box[2] - box[0], box[3] - box[1]) // 2)))
-    texts = [_caption(class_names[label - 1], score) for label, score in zip(found.labels, found.scores, strict=True)]
-    _label_boxes(drawn, boxes, texts, colours, size)
+            draw.rectangle(box, outline=colors[i], width=min(line, max(1, min(box[2] - box[0], box[3] - box[1]) // 2)))
+    texts = [_caption(class_names[label - 1], score) for label, score in zip(labels, detections.scores, strict=True)]
+    _label_boxes(drawn, boxes, texts, colors, size)
     return drawn
 
 
 def draw_label_map(
-    picture: Image.Image,
+    image: Image.Image,
     labels: np.ndarray,
     class_names: Sequence[str],
     *,
     legend: bool = True,
     text_size: int | None = None,
 ) -> Image.Image:
-    """The picture in grey under the translucent colours of its pixels' classes, with thin lines between regions.
+    """Draw the translucent colors of the pixels' classes on a gray copy of the image, with lines between regions.
 
     Args:
-        picture: (W, H), RGB.
-        labels: (H, W) uint8, 0 to K - 1, or 255 where the picture is to be left as it is.
+        image: (W, H), RGB.
+        labels: (H, W) uint8, 0 to K - 1; pixels of 255 keep their own color.
         class_names: K names; label 0 is the first.
-        legend: add, right of the picture, the names and shares of the classes that occur, the largest first.
-        text_size: of the legend, in pixels; by default it goes by the picture's size.
+        legend: add the names and shares of the classes that occur, largest first, to the right of the image.
+        text_size: of the legend, in pixels; the default depends on the image's size.
 
     Returns:
-        An image as high as the picture, or higher where the legend needs it.
+        An image of the same height, or higher where the legend needs it.
 
     Raises:
-        UserError: the labels have another size than the picture, or one of them has no class name.
+        UserError: the labels have another size than the image, or one of them has no class name.
     """
-    if labels.shape != (picture.height, picture.width):
+    if labels.shape != (image.height, image.width):
         raise UserError(
-            f"the labels are (height, width) {labels.shape} and the picture is {(picture.height, picture.width)}. "
-            "Resize the labels to the picture, without interpolating them."
+            f"the labels are (height, width) {labels.shape} and the image is {(image.height, image.width)}. "
+            "Resize the labels to the image, without interpolating them."
         )
-    picture = picture.convert("RGB")
-    grey = picture.convert("L").convert("RGB")  # or else its hues would make the classes' colours other ones
-    drawn = Image.blend(grey, indexed_map(labels, len(class_names)).convert("RGB"), MAP_SHARE)
-    size = text_size or _text_size(picture)
+    image = image.convert("RGB")
+    gray = image.convert("L").convert("RGB")  # its own hues would change the colors of the classes
+    drawn = Image.blend(gray, indexed_map(labels, len(class_names)).convert("RGB"), MAP_SHARE)
+    size = text_size or _text_size(image)
     drawn.paste((255, 255, 255), mask=_boundaries(labels, size // 20))
-    drawn.paste(picture, mask=Image.fromarray(labels == IGNORE))
+    drawn.paste(image, mask=Image.fromarray(labels == IGNORE))
     return _with_legend(drawn, labels, class_names, size) if legend else drawn
 
 
 def indexed_map(labels: np.ndarray, count: int) -> Image.Image:
-    """The label map as a palette image: saved as PNG it keeps the values and shows the classes' colours.
+    """The label map as a palette image, which PNG stores with its values and the colors of the classes.
 
     Args:
-        labels: (H, W) uint8, 0 to ``count`` - 1, or 255 for what is to be ignored, which is shown black.
-        count: of classes, at most 255.
+        labels: (H, W) uint8, 0 to ``count`` - 1, or 255 for ignored pixels, which are black.
+        count: number of classes, at most 255.
 
     Raises:
         UserError: too many classes, or a label beyond them.
@@ -127,39 +126,39 @@ def indexed_map(labels: np.ndarray, count: int) -> Image.Image:
             "Give the class names of the model that made it."
         )
     image = Image.fromarray(labels.astype(np.uint8))
-    image.putpalette([value for colour in palette(IGNORE) for value in colour] + [0, 0, 0])
+    image.putpalette([value for color in palette(IGNORE) for value in color] + [0, 0, 0])
     return image
 
 
-def _text_size(picture: Image.Image) -> int:
-    return max(SMALLEST_TEXT, round(math.sqrt(picture.width * picture.height) / 36))
+def _text_size(image: Image.Image) -> int:
+    return max(SMALLEST_TEXT, round(math.sqrt(image.width * image.height) / 36))
 
 
-def _lay_mask(pixels: np.ndarray, mask: np.ndarray, colour: Colour, line: int) -> None:
-    """Tint the mask's pixels, in place, and draw its outline within it."""
+def _draw_mask(pixels: np.ndarray, mask: np.ndarray, color: Color, line: int) -> None:
+    """Tint the mask's pixels in place, and draw its outline inside it."""
     around = mask_box(mask)
     if around is None:
         return
     x1, y1, x2, y2 = around
     part = np.s_[max(y1 - line, 0) : y2 + line, max(x1 - line, 0) : x2 + line]
     inside, region = mask[part], pixels[part]
-    # Averages over a square are as quick for wide lines as for thin ones, and full only where no pixel is missing.
+    # A box blur is equally fast for all line widths, and 255 only where the whole square is inside the mask.
     full = np.asarray(Image.fromarray(inside.astype(np.uint8) * 255).filter(ImageFilter.BoxBlur(line))) == 255
-    region[inside] = np.round(region[inside] * (1 - MASK_SHARE) + np.array(colour) * MASK_SHARE)
-    region[inside & ~full] = colour
+    region[inside] = np.round(region[inside] * (1 - MASK_SHARE) + np.array(color) * MASK_SHARE)
+    region[inside & ~full] = color
 
 
-def _visible(box: Sequence[float], picture: Image.Image) -> Rectangle | None:
-    """The pixels, ends included, of what the picture shows of a box; None where it shows nothing."""
+def _clip_box(box: Sequence[float], image: Image.Image) -> Rectangle | None:
+    """The first and last pixels of a box inside the image; None if it is outside."""
     x1, y1, x2, y2 = box
-    if not (x1 < picture.width and y1 < picture.height and x2 > 0 and y2 > 0):
+    if not (x1 < image.width and y1 < image.height and x2 > 0 and y2 > 0):
         return None
     left, top = max(math.floor(x1), 0), max(math.floor(y1), 0)
-    return left, top, max(min(math.ceil(x2), picture.width) - 1, left), max(min(math.ceil(y2), picture.height) - 1, top)
+    return left, top, max(min(math.ceil(x2), image.width) - 1, left), max(min(math.ceil(y2), image.height) - 1, top)
 
 
 def _caption(name: str, score: float) -> tuple[str, str]:
-    """What stands at a box: the name, which may be cut, and the score, which may not."""
+    """A box's class name, which may be truncated, and score, which may not."""
     return one_line(name), "" if math.isnan(score) else f" {100 * score:.0f}%"
 
 
@@ -167,33 +166,33 @@ def _label_boxes(
     drawn: Image.Image,
     boxes: Sequence[Rectangle | None],
     texts: Sequence[tuple[str, str]],
-    colours: Sequence[Colour],
+    colors: Sequence[Color],
     size: int,
 ) -> None:
-    """Write each box's text on a filled label at its edge, clear of the better ones' labels where that can be."""
+    """Write each box's text on a filled label at its edge that covers as little as possible of better boxes' labels."""
     pad = max(2, round(size / 5))
-    labels: list[tuple[Rectangle, str, Colour]] = []
-    for box, (name, score), colour in zip(boxes, texts, colours, strict=True):
+    labels: list[tuple[Rectangle, str, Color]] = []
+    for box, (name, score), color in zip(boxes, texts, colors, strict=True):
         font = font_for(name + score, size)
         ascent, descent = font.getmetrics()
         height = ascent + descent + 2
         if box is None or 6 * height > min(drawn.size):
             continue
-        room = min(max(drawn.width / 2, 12 * size), drawn.width)  # a long name must not hide half of a small picture
-        text = shortened(name, font, room - 2 * pad, score)
+        room = min(max(drawn.width / 2, 12 * size), drawn.width)  # a long name must not hide half of a small image
+        text = truncate(name, font, room - 2 * pad, score)
         width = min(math.ceil(font.getlength(text)) + 2 * pad, drawn.width)
         places = list(_places(box, width, height, drawn.width, drawn.height))
         covered = [sum(_overlap(place, other) for other, *_ in labels) for place in places]
-        labels.append((places[covered.index(min(covered))], text, colour))
+        labels.append((places[covered.index(min(covered))], text, color))
     draw = ImageDraw.Draw(drawn)
-    for (x1, y1, x2, y2), text, colour in reversed(labels):
+    for (x1, y1, x2, y2), text, color in reversed(labels):
         font = font_for(text, size)
-        draw.rectangle((x1, y1, x2 - 1, y2 - 1), fill=colour)
-        draw.text((x1 + pad, y1 + 1 + font.getmetrics()[0]), text, fill=text_colour(colour), font=font, anchor="ls")
+        draw.rectangle((x1, y1, x2 - 1, y2 - 1), fill=color)
+        draw.text((x1 + pad, y1 + 1 + font.getmetrics()[0]), text, fill=text_color(color), font=font, anchor="ls")
 
 
 def _places(box: Rectangle, width: int, height: int, right: int, bottom: int) -> Iterator[Rectangle]:
-    """Where a label may stand, the best place first: on the box's corners, then down its left edge; in the picture."""
+    """Places for a label inside the image, best first: at the box's corners, then down its left edge."""
     x1, y1, x2, y2 = box
     corners = [(x1, y1 - height), (x1, y1), (x1, y2 + 1), (x2 + 1 - width, y1 - height), (x2 + 1 - width, y2 + 1)]
     for x, y in corners + [(x1, y1 + i * height) for i in range(1, 9)]:
@@ -202,12 +201,12 @@ def _places(box: Rectangle, width: int, height: int, right: int, bottom: int) ->
 
 
 def _overlap(a: Rectangle, b: Rectangle) -> int:
-    """Area that two rectangles share, their right and lower ends excluded."""
+    """Area of the intersection of two rectangles, whose right and lower ends are excluded."""
     return max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
 
 
 def _boundaries(labels: np.ndarray, radius: int) -> Image.Image:
-    """Where one label meets another, widened by ``radius`` pixels to either side."""
+    """The boundaries between labels, widened by ``radius`` pixels to either side."""
     edges = np.zeros(labels.shape, np.uint8)
     edges[:, 1:][labels[:, 1:] != labels[:, :-1]] = 255
     edges[1:][labels[1:] != labels[:-1]] = 255
@@ -216,19 +215,19 @@ def _boundaries(labels: np.ndarray, radius: int) -> Image.Image:
 
 
 def _with_legend(drawn: Image.Image, labels: np.ndarray, class_names: Sequence[str], size: int) -> Image.Image:
-    """The picture, and right of it a panel with the classes that occur; of the smallest only their number."""
+    """The image, and to its right a legend of the classes that occur; of the smallest only their number."""
     counts = np.bincount(labels.ravel(), minlength=IGNORE + 1)[:IGNORE]
     order = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
     row = round(1.6 * size)
     room = min(LEGEND_ROWS, max(4, drawn.height // row - 1))
     shown = order if len(order) <= room else order[: room - 1]
-    colours = palette(len(class_names))
-    rows: list[tuple[str, Colour | None]] = []
+    colors = palette(len(class_names))
+    rows: list[tuple[str, Color | None]] = []
     for i in shown:
         share = 100 * counts[i] / counts.sum()
         end = " <1%" if share < 0.5 else f" {share:.0f}%"
         name = one_line(class_names[i])
-        rows.append((shortened(name, font_for(name + end, size), 14 * size, end), colours[i]))
+        rows.append((truncate(name, font_for(name + end, size), 14 * size, end), colors[i]))
     if len(shown) < len(order):
         rows.append((f"and {len(order) - len(shown)} more", None))
     if not rows:
@@ -237,10 +236,10 @@ def _with_legend(drawn: Image.Image, labels: np.ndarray, class_names: Sequence[s
     sheet = Image.new("RGB", (drawn.width + width, max(drawn.height, row * len(rows) + size)), (255, 255, 255))
     sheet.paste(drawn)
     draw = ImageDraw.Draw(sheet)
-    for number, (text, colour) in enumerate(rows):
+    for number, (text, color) in enumerate(rows):
         x, y = drawn.width + size, size // 2 + row * number
         middle = y + row // 2
-        if colour is not None:
-            draw.rectangle((x, middle - size // 2, x + size, middle + size // 2), fill=colour)
+        if color is not None:
+            draw.rectangle((x, middle - size // 2, x + size, middle + size // 2), fill=color)
         draw.text((x + round(1.5 * size), middle), text, fill=(0, 0, 0), font=font_for(text, size), anchor="lm")
     return sheet

@@ -1,4 +1,4 @@
-"""Fonts for any text, and text that fits on one line."""
+"""Fonts that cover any text, and text cut to one line."""
 
 import bisect
 import unicodedata
@@ -9,12 +9,12 @@ from PIL import ImageFont
 
 
 def one_line(text: str) -> str:
-    """The text on one line, without what can't be drawn: control characters, halves of surrogate pairs."""
+    """The text on one line, without control characters and lone surrogates."""
     return " ".join("".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in text).split())
 
 
-def shortened(text: str, font: ImageFont.FreeTypeFont, width: float, end: str = "") -> str:
-    """The text and its end, with the text cut so that both take at most ``width`` pixels, if that can be had at all."""
+def truncate(text: str, font: ImageFont.FreeTypeFont, width: float, end: str = "") -> str:
+    """``text + end``, with the text cut so that both take at most ``width`` pixels, where that is possible."""
     if font.getlength(text + end) <= width:
         return text + end
     fits = bisect.bisect_right(range(len(text)), width, key=lambda kept: font.getlength(f"{text[:kept]}…{end}"))
@@ -23,10 +23,10 @@ def shortened(text: str, font: ImageFont.FreeTypeFont, width: float, end: str = 
 
 @lru_cache(maxsize=256)
 def font_for(text: str, size: int) -> ImageFont.FreeTypeFont:
-    """A font of ``size`` pixels for a text: DejaVu Sans or, where that lacks some of it, a font of the system's.
+    """A font of ``size`` pixels that has all characters of the text: DejaVu Sans, or else a system font.
 
-    DejaVu Sans comes with matplotlib and knows the Latin, Greek, Cyrillic, Hebrew and Arabic scripts, unlike Pillow's
-    own font. Where no font has all of the text, empty boxes stand for what is lacking.
+    DejaVu Sans comes with matplotlib and covers the Latin, Greek, Cyrillic, Hebrew and Arabic scripts, unlike Pillow's
+    own font. Where no font has all characters, the missing ones are drawn as empty boxes.
     """
     from matplotlib import get_data_path
 
@@ -40,7 +40,7 @@ def font_for(text: str, size: int) -> ImageFont.FreeTypeFont:
 
 @cache
 def _characters(file: str) -> frozenset[int]:
-    """The code points that a font file has; none where it can't be read."""
+    """The code points in a font file; none if it cannot be read."""
     from matplotlib.ft2font import FT2Font
 
     try:
@@ -54,5 +54,5 @@ def _system_fonts() -> list[str]:
     """The system's font files, upright and of normal weight first."""
     from matplotlib.font_manager import fontManager
 
-    fonts = [font for font in fontManager.ttflist if "LastResort" not in font.fname]  # which has but placeholders
+    fonts = [font for font in fontManager.ttflist if "LastResort" not in font.fname]  # has only placeholders
     return [font.fname for font in sorted(fonts, key=lambda f: (f.style != "normal", f.weight not in (400, "normal")))]

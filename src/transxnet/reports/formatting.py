@@ -1,4 +1,4 @@
-"""Figures, confusions and pictures in the form in which pages show them."""
+"""Numbers, confusion matrices and images in the form in which pages show them."""
 
 import base64
 import io
@@ -8,19 +8,19 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-MATRIX_CLASSES = 25  # with more, a confusion matrix is no longer read cell by cell
+MATRIX_CLASSES = 25  # the confusion matrix of more classes is too large to read
 CONFUSED_PAIRS = 20
-EXAMPLES = 6  # pictures of either kind, the best and the worst
-PANEL = 512  # px, longer side of a picture that stands beside another
+EXAMPLES = 6  # images, of the best and of the worst
+PANEL = 512  # px, longer side of an image next to another
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A share of 1 in percent; a dash for NaN, where there was nothing to measure."""
+    """A fraction in percent; a dash for NaN."""
     return "\u2013" if math.isnan(share) else f"{100 * share:.{digits}f}%"
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the two units that suit them."""
+    """Seconds in one or two suitable units."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -29,47 +29,46 @@ def duration(seconds: float) -> str:
 
 
 def confusion_rows(counts: np.ndarray, names: Sequence[str]) -> dict[str, list]:
-    """Rows of (class, cells of (count, share of the row)); or with many classes the pairs confused most often.
+    """Rows of (class, cells of (count, share of the row)); for many classes the pairs confused most often instead.
 
     Args:
-        counts: (C, C), true class by row, answer by column.
+        counts: (C, C), true class by row, predicted by column.
         names: of the C classes.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     if len(names) <= MATRIX_CLASSES:
         rows = zip(names, counts.tolist(), shares.tolist(), strict=True)
         return {"rows": [(name, list(zip(row, share, strict=True))) for name, row, share in rows], "pairs": []}
-    true, said = np.nonzero(counts * ~np.eye(len(names), dtype=bool))
-    order = np.lexsort((-shares[true, said], -counts[true, said]))[:CONFUSED_PAIRS]
-    pairs = [(names[i], names[j], int(counts[i, j]), float(shares[i, j])) for i, j in np.c_[true, said][order]]
+    true, predicted = np.nonzero(counts * ~np.eye(len(names), dtype=bool))
+    order = np.lexsort((-shares[true, predicted], -counts[true, predicted]))[:CONFUSED_PAIRS]
+    pairs = [(names[i], names[j], int(counts[i, j]), float(shares[i, j])) for i, j in np.c_[true, predicted][order]]
     return {"rows": [], "pairs": pairs}
 
 
-def data_url(picture: Image.Image, side: int) -> str:
-    """The picture, shrunk to ``side`` pixels where it is larger, as a JPEG within the page."""
-    picture = picture.convert("RGB")
-    picture.thumbnail((side, side))
+def data_url(image: Image.Image, side: int) -> str:
+    """The image, shrunk to at most ``side`` pixels, as a JPEG data URL."""
+    image = image.convert("RGB")
+    image.thumbnail((side, side))
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=85)
+    image.save(buffer, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def fit_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of a picture that is shrunk, or enlarged, to a panel."""
+    """Width and height of an image that is resized to a panel."""
     scale = PANEL / max(size)
     return max(1, round(scale * size[0])), max(1, round(scale * size[1]))
 
 
-def best_and_worst(quality: np.ndarray, weight: np.ndarray, count: int) -> tuple[list[int], list[int]]:
-    """Indices of the images that were answered best, best first, and of the worst of the others, worst first.
+def best_and_worst(score: np.ndarray, weight: np.ndarray, count: int) -> tuple[list[int], list[int]]:
+    """Indices of the images with the highest scores, best first, and with the lowest of the others, worst first.
 
     Args:
-        quality: (N,) of each image's answer; NaN for images that are not to be shown.
-        weight: (N,) how much there was to answer for: among equals the weightier come first, and among the best only
-            those that have any.
-        count: how many of either kind at most.
+        score: (N,) of each image; NaN for images that are not shown.
+        weight: (N,) sorts equal scores, largest first; images of weight 0 are never among the best.
+        count: maximum number of each.
     """
-    known = ~np.isnan(quality)
-    best = [int(i) for i in np.lexsort((-weight, -quality)) if known[i] and weight[i] > 0][:count]
-    worst = [int(i) for i in np.lexsort((-weight, quality)) if known[i] and i not in best][:count]
+    known = ~np.isnan(score)
+    best = [int(i) for i in np.lexsort((-weight, -score)) if known[i] and weight[i] > 0][:count]
+    worst = [int(i) for i in np.lexsort((-weight, score)) if known[i] and i not in best][:count]
     return best, worst

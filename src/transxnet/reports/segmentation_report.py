@@ -1,4 +1,4 @@
-"""What is particular to the report of a segmenter: intersection over union, confusions of pixels, and pictures."""
+"""The report of a segmenter: IoU, the confusion matrix of pixels, classes and example images."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,14 +8,15 @@ from PIL import Image
 
 from transxnet.data.datasets.segmentation_dataset import IGNORE
 from transxnet.data.reading.image_decoding import UnreadableImage
-from transxnet.metrics.segmentation import SegmentationEvaluation, segmentation_figures
+from transxnet.metrics.segmentation import SegmentationEvaluation, segmentation_metrics
 from transxnet.reports.charts import Line, Plot
-from transxnet.reports.contents import Particulars, Tile
-from transxnet.reports.drawing import draw_label_map, palette
+from transxnet.reports.colors import palette
+from transxnet.reports.drawing import draw_label_map
 from transxnet.reports.formatting import EXAMPLES, PANEL, best_and_worst, confusion_rows, data_url, fit_size, percent
+from transxnet.reports.report_data import TaskPage, Tile
 
 LEGEND_CLASSES = 10
-LOOKED_THROUGH = 100
+DECODED_MAPS = 100
 
 _SCORES = (
     Line("val_miou", "mean IoU", "blue"),
@@ -23,11 +24,11 @@ _SCORES = (
 )
 
 
-def particulars(evaluation: SegmentationEvaluation) -> Particulars:
+def task_page(evaluation: SegmentationEvaluation) -> TaskPage:
     """The page of a segmenter."""
     per_class = evaluation.per_class()
-    best, worst = best_and_worst(evaluation.quality, _shows_several(evaluation), EXAMPLES)
-    return Particulars(
+    best, worst = best_and_worst(evaluation.image_miou, _has_several_classes(evaluation), EXAMPLES)
+    return TaskPage(
         template="segmentation.html.jinja",
         images=len(evaluation.images),
         tiles=_tiles(evaluation, per_class["share"]),
@@ -43,7 +44,7 @@ def particulars(evaluation: SegmentationEvaluation) -> Particulars:
 
 
 def _tiles(evaluation: SegmentationEvaluation, share: np.ndarray) -> list[Tile]:
-    metrics, names = segmentation_figures(evaluation.confusion), evaluation.class_names
+    metrics, names = segmentation_metrics(evaluation.confusion), evaluation.class_names
     occurring = int((np.nan_to_num(share) > 0).sum())
     tiles = [
         Tile(
@@ -61,14 +62,14 @@ def _tiles(evaluation: SegmentationEvaluation, share: np.ndarray) -> list[Tile]:
     return tiles
 
 
-def _shows_several(evaluation: SegmentationEvaluation) -> np.ndarray:
-    """(N,) 1 for photographs that were given more than one class, which makes the answer worth looking at; else 0.
+def _has_several_classes(evaluation: SegmentationEvaluation) -> np.ndarray:
+    """(N,) 1 for images with several predicted classes, which are the interesting examples; else 0.
 
-    Only the best ones are looked through, since each map must be decoded; the others have 0 too.
+    Decodes only the maps of the best images; the others have 0 too.
     """
-    order = np.argsort(-np.nan_to_num(evaluation.quality), kind="stable")
+    order = np.argsort(-np.nan_to_num(evaluation.image_miou), kind="stable")
     several = np.zeros(len(order), np.int64)
-    for i in order[:LOOKED_THROUGH].tolist():
+    for i in order[:DECODED_MAPS].tolist():
         predicted = evaluation.predicted(i)
         several[i] = (predicted != predicted[0, 0]).any()
     return several
@@ -81,32 +82,32 @@ def _classes(names: list[str], per_class: Mapping[str, np.ndarray]) -> list[tupl
 
 
 def _card(evaluation: SegmentationEvaluation, index: int) -> dict[str, Any]:
-    """One photograph, its truth and the prediction side by side, and the classes' colours."""
+    """One image, its true and its predicted label map side by side, and the colors of the classes."""
     names = evaluation.class_names
     predicted = evaluation.predicted(index)
     legend: list[tuple[str, str]] = []
     panels: list[tuple[str, str | None]]
     try:
-        picture, labels = evaluation.images.image(index), evaluation.images.labels(index)
+        image, labels = evaluation.images.image(index), evaluation.images.labels(index)
     except UnreadableImage:
         panels = [("photograph", None), ("truth", None), ("prediction", None)]
     else:
-        shown = picture.resize(fit_size(picture.size))
+        shown = image.resize(fit_size(image.size))
         panels = [("photograph", data_url(shown, PANEL))]
         for caption, values in (("truth", labels), ("prediction", predicted)):
             resized = np.asarray(Image.fromarray(values).resize(shown.size, Image.Resampling.NEAREST))
             panels.append((caption, data_url(draw_label_map(shown, resized, names, legend=False), PANEL)))
         legend = _legend(labels, predicted, names)
-    note = f"mean IoU {percent(evaluation.quality[index])}"
+    note = f"mean IoU {percent(evaluation.image_miou[index])}"
     return {"name": evaluation.images.name(index), "note": note, "panels": panels, "legend": legend}
 
 
 def _legend(labels: np.ndarray, predicted: np.ndarray, names: list[str]) -> list[tuple[str, str]]:
-    """(colour, name) of the classes that either map shows, the largest first; at the end how many more there are."""
+    """(color, name) of the classes in either map, largest first; the last row counts the omitted ones."""
     counts = np.bincount(np.concatenate([labels.ravel(), predicted.ravel()]), minlength=IGNORE + 1)[:IGNORE]
     order = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
-    colours = palette(len(names))
-    legend = ["#{:02x}{:02x}{:02x}".format(*colours[i]) for i in order[:LEGEND_CLASSES]]
-    rows = [(colour, names[i]) for colour, i in zip(legend, order, strict=False)]
+    colors = palette(len(names))
+    legend = ["#{:02x}{:02x}{:02x}".format(*colors[i]) for i in order[:LEGEND_CLASSES]]
+    rows = [(color, names[i]) for color, i in zip(legend, order, strict=False)]
     more = len(order) - len(rows)
     return [*rows, ("transparent", f"and {more} more")] if more else rows

@@ -8,7 +8,7 @@ from torch import Tensor
 from transxnet.data.datasets.detection_dataset import Target
 from transxnet.heads import MaskRCNN, RetinaNet
 from transxnet.heads.detector_transform import unit_range
-from transxnet.metrics.detection import CocoMetric, coco_figures, comparable
+from transxnet.metrics.detection import CocoMetric, coco_metrics
 from transxnet.runs.task_configs import DetectConfig
 from transxnet.training.lightning_module import TrainingModule
 
@@ -48,10 +48,10 @@ class Detector(TrainingModule):
         """Take the answers for some held-out images, one by one: padding to a batch's largest would change them."""
         images, targets = batch
         answers = [answer for image in unit_range(images) for answer in self.best_weights([image])]
-        self.val_metric.update(*comparable(answers, targets))
+        self.val_metric.update(answers, targets)
 
     def on_validation_epoch_end(self) -> None:
         """COCO's figures of all held-out images."""
-        figures = {f"val_{name}": value for name, value in coco_figures(self.val_metric.compute(), self.masks).items()}
+        figures = {f"val_{name}": value for name, value in coco_metrics(self.val_metric.compute(), self.masks).items()}
         self.val_metric.reset()
         self.log_dict({name: torch.tensor(figures[name]) for name in self.columns if name in figures}, sync_dist=True)

@@ -1,9 +1,6 @@
 """The results of a finished training: weights, metrics, predictions and report."""
 
-import csv
-import io
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,11 +16,15 @@ from transxnet.analysis.grad_cam import explain_image
 from transxnet.analysis.network_parts import MIXER_PARTS, find_part, named_parts
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.reading.image_decoding import UnreadableImage
-from transxnet.evaluation.inference import AnyEvaluation, judge
-from transxnet.metrics.classification import Evaluation, write_evaluation
-from transxnet.metrics.detection import DetectionEvaluation, coco_results
-from transxnet.metrics.display import show_figures
-from transxnet.metrics.segmentation import SegmentationEvaluation
+from transxnet.evaluation.evaluation_output import (
+    print_metrics,
+    write_class_predictions,
+    write_detections,
+    write_image_miou,
+)
+from transxnet.evaluation.inference import AnyEvaluation, run_evaluation
+from transxnet.metrics.classification import ClassificationEvaluation
+from transxnet.metrics.detection import DetectionEvaluation
 from transxnet.reports import Report, write_report
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import TrainedModel, load_model
@@ -57,7 +58,7 @@ def write_results(
     trained = load_model(run.path)
     assert isinstance(config.batch_size, int) and config.workers is not None
     with progress_bar(console, "evaluating", len(source.val)) as advance:
-        evaluation = judge(trained, source.val, config.batch_size, config.workers, progress=advance)
+        evaluation = run_evaluation(trained, source.val, config.batch_size, config.workers, progress=advance)
     figures = evaluation.metrics()
     write_atomic(
         run.results_file, json.dumps({"images": len(evaluation), "select": config.select, **figures}, indent=2)
@@ -69,7 +70,7 @@ def write_results(
         command=stored["command"],
         config=config.to_dict(),
         environment=stored["environment"],
-        choices=stored["choices"],
+        notes=stored["choices"],
         history=history,
         evaluation=evaluation,
         image=_image_getter(source.val),
@@ -83,7 +84,7 @@ def write_results(
         },
     )
     write_report(report, run.report_file)
-    show_figures(console, figures, len(evaluation))
+    print_metrics(console, figures, len(evaluation))
     console.print(f"run folder  {run.path}\nreport      {run.report_file}", **PLAIN)
 
 
@@ -93,26 +94,12 @@ def write_predictions(run: Run, evaluation: AnyEvaluation) -> None:
     Of a classifier ``predictions.csv`` with label, prediction and its probability; of a detector ``detections.json`` in
     COCO's format of results; of a segmenter ``predictions.csv`` with each photograph's mean IoU.
     """
-    if isinstance(evaluation, Evaluation):
-        write_evaluation(run.predictions_file, evaluation)
+    if isinstance(evaluation, ClassificationEvaluation):
+        write_class_predictions(run.predictions_file, evaluation)
     elif isinstance(evaluation, DetectionEvaluation):
-        images = evaluation.images
-        known = min(images.category_ids) >= 0
-        ids = images.category_ids if known else range(1, len(images.class_names) + 1)
-        results = [
-            result
-            for i, found in enumerate(evaluation.found)
-            for result in coco_results(found, images.image_id(i), list(ids))
-        ]
-        write_atomic(run.detections_file, json.dumps(results))
+        write_detections(run.detections_file, evaluation)
     else:
-        assert isinstance(evaluation, SegmentationEvaluation)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["name", "miou"])
-        for name, quality in zip(evaluation.images.own_names, evaluation.quality, strict=True):
-            writer.writerow([name, "" if math.isnan(quality) else f"{quality:.6f}"])
-        write_atomic(run.predictions_file, text.getvalue())
+        write_image_miou(run.predictions_file, evaluation)
 
 
 def cost(config: TrainConfig, model: Any, classes: int) -> tuple[int, int, tuple[int, int]]:

@@ -12,7 +12,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from transxnet.data.datasets.segmentation_dataset import IGNORE
 from transxnet.heads import SemanticFPN
 from transxnet.heads.semantic_fpn import logits_at_size
-from transxnet.metrics.segmentation import segmentation_figures
+from transxnet.metrics.segmentation import segmentation_metrics
 from transxnet.runs.task_configs import SegmentConfig
 from transxnet.training.lightning_module import TrainingModule
 
@@ -63,7 +63,7 @@ class Segmenter(TrainingModule):
         """Mean IoU and the other figures of all held-out photographs."""
         confusion: np.ndarray = self.val_confusion.compute().cpu().numpy()
         self.val_confusion.reset()
-        figures = segmentation_figures(confusion)
+        figures = segmentation_metrics(confusion)
         if confusion.any():
             self.log("val_loss", self.val_loss.compute())
         self.val_loss.reset()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from transxnet.data.formats.class_alignment import in_words
-from transxnet.metrics.display import FIGURES
+from transxnet.metrics.metric_names import METRIC_NAMES
 from transxnet.reports.formatting import percent
 from transxnet.runs.load import TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.errors import UserError
@@ -39,7 +39,7 @@ def _quality(trained: TrainedModel) -> str:
     try:
         figures = read_json(trained.run.results_file)
         name = next(name for name in _MAIN_FIGURES if name in figures)
-        said = FIGURES[name][:1].upper() + FIGURES[name][1:]
+        said = METRIC_NAMES[name][:1].upper() + METRIC_NAMES[name][1:]
         return f"{said}: {percent(figures[name])} on {figures['images']:,} held-out images."
     except StopIteration:
         return ""

@@ -14,9 +14,9 @@ from transxnet.analysis.grad_cam import explain_image, require_grad_cam
 from transxnet.analysis.network_parts import NetworkPart, find_part, named_parts
 from transxnet.data.formats.class_alignment import in_words
 from transxnet.data.loading.dense_transforms import AlignedResize
-from transxnet.evaluation.inference import detect, probabilities, segment
-from transxnet.metrics.detection import SURE, Found
-from transxnet.reports.colors import Colour, palette
+from transxnet.evaluation.inference import classify, detect, segment
+from transxnet.metrics.detection import MIN_SCORE, Detections
+from transxnet.reports.colors import Color, palette
 from transxnet.reports.drawing import draw_detections, draw_label_map
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.device import default_device, prepare_for_inference
@@ -39,7 +39,7 @@ class Row:
 
     name: str
     share: float
-    colour: Colour | None = None
+    colour: Color | None = None
 
     @property
     def percentage(self) -> str:
@@ -64,7 +64,7 @@ class Answer:
     rows: list[Row]
     more: int
     picture: Image.Image
-    found: Found | None = None
+    found: Detections | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -111,19 +111,19 @@ class Answerer:
         except UserError as error:
             self.why_no_places = str(error)
 
-    def answer(self, picture: Image.Image, least: float = SURE) -> Answer:
+    def answer(self, picture: Image.Image, least: float = MIN_SCORE) -> Answer:
         """What the model says of a picture in RGB; of a detector's finds, those with at least a score."""
         with self._lock:
             if isinstance(self.trained, TrainedDetector):
                 seen, notes = self._dense_picture(picture)
                 (found,) = detect(self.trained.model, [pil_to_tensor(seen)], self._device)
-                return self._objects(seen, Found.of(found), least, notes)
+                return self._objects(seen, Detections.from_output(found), least, notes)
             if isinstance(self.trained, TrainedSegmenter):
                 return self._pixels(*self._dense_picture(picture))
             assert isinstance(self.trained, TrainedClassifier)
             return self._classes(self.trained, picture)
 
-    def with_least(self, picture: Image.Image, found: Found, least: float) -> Answer:
+    def with_least(self, picture: Image.Image, found: Detections, least: float) -> Answer:
         """The same detector's answer to the picture, of the finds with at least another score."""
         seen, notes = self._dense_picture(picture)
         return self._objects(seen, found, least, notes)
@@ -157,12 +157,12 @@ class Answerer:
 
     def _classes(self, trained: TrainedClassifier, picture: Image.Image) -> Answer:
         images = trained.preprocessing.transform()(picture)[None]
-        likeliest = probabilities(trained.model, images, self._device)[0].topk(min(TOP_K, len(self.words)))
+        likeliest = classify(trained.model, images, self._device)[0].topk(min(TOP_K, len(self.words)))
         rows = [Row(self.words[i], float(p)) for p, i in zip(*likeliest, strict=True)]
         return Answer(rows[0].name, rows, len(self.words) - len(rows), for_the_browser(picture))
 
-    def _objects(self, seen: Image.Image, found: Found, least: float, notes: tuple[str, ...]) -> Answer:
-        sure, colours = found.sure(least), palette(len(self.words))
+    def _objects(self, seen: Image.Image, found: Detections, least: float, notes: tuple[str, ...]) -> Answer:
+        sure, colours = found.filter(least), palette(len(self.words))
         count = len(sure.scores)
         rows = [
             Row(self.words[label - 1], float(score), colours[label - 1])

@@ -12,8 +12,8 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from transxnet.analysis.explain_figure import COLORMAP
-from transxnet.metrics.detection import SURE, Found
-from transxnet.reports.html_page import template
+from transxnet.metrics.detection import MIN_SCORE, Detections
+from transxnet.reports.html_page import load_template
 from transxnet.runs.load import TrainedClassifier, TrainedDetector
 from transxnet.utils.errors import UserError
 from transxnet.web.about import subtitle, title
@@ -46,7 +46,7 @@ class Shown:
     """
 
     source: str | int
-    found: Found | None
+    found: Detections | None
 
 
 class Page:
@@ -65,7 +65,7 @@ class Page:
     def __init__(self, answerer: Answerer, examples: Examples | None, why_no_examples: str, max_bytes: int):
         self._answerer, self._examples, self._why_no_examples = answerer, examples, why_no_examples
         self._max_bytes = max_bytes
-        self._html = cast(Any, template("app.html.jinja").module)
+        self._html = cast(Any, load_template("app.html.jinja").module)
         self._detects = isinstance(answerer.trained, TrainedDetector)
         about = title(answerer.trained)
         with gr.Blocks(title=about, analytics_enabled=False, delete_cache=(KEPT // 6, KEPT)) as self.blocks:
@@ -112,7 +112,7 @@ class Page:
                 with gr.Column(scale=2, min_width=240):
                     self._answer = gr.HTML(elem_id="answer")
                     self._least = gr.Slider(
-                        0.05, 0.95, SURE, step=0.05, label="Least score", visible=self._detects, elem_id="least"
+                        0.05, 0.95, MIN_SCORE, step=0.05, label="Least score", visible=self._detects, elem_id="least"
                     )
             if self._answerer.places:
                 self._explaining()

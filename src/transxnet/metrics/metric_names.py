@@ -1,8 +1,6 @@
-"""Metrics by name, and printed."""
+"""The names of all metrics."""
 
-from rich.console import Console
-
-FIGURES = {
+METRIC_NAMES = {
     "accuracy": "accuracy",
     "majority": "  always the commonest class",
     "balanced_accuracy": "balanced accuracy",
@@ -25,12 +23,4 @@ FIGURES = {
     "mean_accuracy": "mean accuracy of the classes",
     "pixel_accuracy": "pixel accuracy",
 }
-"""The figures of all tasks, in words."""
-
-
-def show_figures(console: Console, figures: dict[str, float], images: int) -> None:
-    """Print an evaluation's figures."""
-    console.print(f"\non {images:,} images", highlight=False, soft_wrap=True)
-    for name, text in FIGURES.items():
-        if name in figures:
-            console.print(f"  {text:<46}{figures[name]:>7.2%}", highlight=False, soft_wrap=True)
+"""What each metric of any task is called when it is printed; a leading space indents it below the one before."""

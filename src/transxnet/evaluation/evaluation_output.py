@@ -1,0 +1,61 @@
+"""Printing an evaluation's metrics and writing its predictions."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from transxnet.metrics.classification import ClassificationEvaluation
+from transxnet.metrics.detection import DetectionEvaluation, coco_results
+from transxnet.metrics.metric_names import METRIC_NAMES
+from transxnet.metrics.segmentation import SegmentationEvaluation
+from transxnet.utils.files import write_atomic
+
+
+def print_metrics(console: Console, metrics: Mapping[str, float], images: int) -> None:
+    """Print an evaluation's metrics and the number of its images."""
+    console.print(f"\non {images:,} images", highlight=False, soft_wrap=True)
+    for name, text in METRIC_NAMES.items():
+        if name in metrics:
+            console.print(f"  {text:<46}{metrics[name]:>7.2%}", highlight=False, soft_wrap=True)
+
+
+def write_class_predictions(path: Path, evaluation: ClassificationEvaluation) -> None:
+    """Write a CSV of each image's name, label, prediction and the prediction's probability."""
+    names = evaluation.class_names
+    rows = zip(evaluation.names, evaluation.labels, evaluation.predictions, evaluation.confidence, strict=True)
+    _write_csv(
+        path,
+        ("name", "label", "predicted", "probability"),
+        ((name, names[label], names[predicted], f"{confidence:.6f}") for name, label, predicted, confidence in rows),
+    )
+
+
+def write_detections(path: Path, evaluation: DetectionEvaluation) -> None:
+    """Write all detections in COCO's results format; labels stand for category ids where the data has none."""
+    images = evaluation.images
+    ids = images.category_ids if min(images.category_ids) >= 0 else list(range(1, len(images.class_names) + 1))
+    results = [
+        result
+        for i, detections in enumerate(evaluation.detections)
+        for result in coco_results(detections, images.image_id(i), ids)
+    ]
+    write_atomic(path, json.dumps(results))
+
+
+def write_image_miou(path: Path, evaluation: SegmentationEvaluation) -> None:
+    """Write a CSV of each image's name and mean IoU, which is empty where every pixel is ignored."""
+    rows = zip(evaluation.images.own_names, evaluation.image_miou, strict=True)
+    _write_csv(path, ("name", "miou"), ((name, "" if math.isnan(miou) else f"{miou:.6f}") for name, miou in rows))
+
+
+def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue())

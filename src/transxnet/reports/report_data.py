@@ -1,0 +1,75 @@
+"""The data that a report shows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from transxnet.metrics.classification import ClassificationEvaluation
+from transxnet.metrics.detection import DetectionEvaluation
+from transxnet.metrics.segmentation import SegmentationEvaluation
+from transxnet.reports.charts import Plot
+
+
+@dataclass(frozen=True)
+class Report:
+    """The results of a training run.
+
+    Attributes:
+        title: Model and data, such as "transxnet_n on elpv".
+        command: The shell command that reproduces the run.
+        config: The resolved options; nested mappings are shown with dotted names.
+        environment: Versions, hardware, commit; an entry "date" is also shown in the header.
+        notes: Sentences: the settings that were chosen automatically and why, and anything the reader should know.
+        history: One row per epoch; any value may be missing or NaN. Shown for all tasks: epoch, lr, train_loss,
+            val_loss and seconds (the epoch's duration); for classification: val_accuracy, val_balanced_accuracy and
+            val_f1; for detection: val_ap, val_ap50 and val_mask_ap; for segmentation: val_miou and
+            val_pixel_accuracy.
+        evaluation: The results on the validation images; its type selects the page.
+        model: Properties of the model, by name.
+        image: Loads validation image i of a classifier; an OSError, or no function, gives a placeholder. Evaluations
+            of detection and segmentation hold their images themselves.
+        explain: Makes (caption, image) pairs that explain the prediction of validation image i of a classifier. An
+            OSError skips the image; a UserError is printed on the page instead of all explanations.
+    """
+
+    title: str
+    command: str
+    config: Mapping[str, object]
+    environment: Mapping[str, str]
+    notes: Sequence[str]
+    history: Sequence[Mapping[str, float]]
+    evaluation: ClassificationEvaluation | DetectionEvaluation | SegmentationEvaluation
+    model: Mapping[str, str]
+    image: Callable[[int], Image.Image] | None = None
+    explain: Callable[[int], Sequence[tuple[str, Image.Image]]] | None = None
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A headline metric."""
+
+    label: str
+    value: str
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class TaskPage:
+    """The part of the page that depends on the task.
+
+    Attributes:
+        template: name of the page's template.
+        images: number of validation images.
+        tiles: headline metrics, of which the first is the largest on the page.
+        scores: the chart of the validation metrics over the epochs.
+        sections: (id, name) of the task's own sections, in order.
+        content: variables of the template's own sections.
+    """
+
+    template: str
+    images: int
+    tiles: Sequence[Tile]
+    scores: Plot
+    sections: Sequence[tuple[str, str]]
+    content: Mapping[str, object] = field(default_factory=dict)

@@ -1,0 +1,78 @@
+"""The printed metrics, and the files of predictions against the evaluations they hold."""
+
+import csv
+import json
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from transxnet.data.datasets.detection_dataset import DetectionSet, Objects
+from transxnet.data.datasets.segmentation_dataset import SegmentationSet
+from transxnet.evaluation.evaluation_output import (
+    print_metrics,
+    write_class_predictions,
+    write_detections,
+    write_image_miou,
+)
+from transxnet.metrics.classification import ClassificationEvaluation
+from transxnet.metrics.detection import DetectionEvaluation, Detections
+from transxnet.metrics.segmentation import SegmentationEvaluation
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_print_metrics_prints_known_metrics_in_percent():
+    console = Console(file=StringIO(), width=20)
+    print_metrics(console, {"ap50": 0.5, "accuracy": 0.98765, "unknown": 0.1}, 1234)
+    lines = console.file.getvalue().splitlines()
+    assert lines[1] == "on 1,234 images"
+    assert [line.split() for line in lines[2:]] == [["accuracy", "98.77%"], ["at", "IoU", "0.50", "50.00%"]]
+
+
+def test_class_predictions_hold_every_image(tmp_path):
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(3), 5).astype(np.float32)
+    names = ['a "b", c\nd.png', *(f"{i}.png" for i in range(4))]
+    e = ClassificationEvaluation([f"class {i}" for i in range(3)], names, np.array([0, 1, 2, 1, 0]), probabilities)
+    write_class_predictions(tmp_path / "predictions.csv", e)
+    rows = read_rows(tmp_path / "predictions.csv")
+    assert [row["name"] for row in rows] == e.names
+    assert [row["predicted"] for row in rows] == [f"class {i}" for i in e.predictions]
+    assert [row["label"] for row in rows] == [f"class {i}" for i in e.labels]
+    np.testing.assert_allclose([float(row["probability"]) for row in rows], e.probabilities.max(axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize(("category_ids", "written"), [([7, 3], 3), ([-1, -1], 2)])
+def test_detections_have_category_ids_or_labels(tmp_path, category_ids, written):
+    objects = Objects(*(np.zeros(shape, kind) for shape, kind in [((0, 4), float), *((0, k) for k in "ifbi")]))
+    images = DetectionSet(
+        paths=["a", "b"],
+        names=["a", "b"],
+        sizes=np.full((2, 2), 50),
+        image_ids=np.array([11, 12]),
+        objects=objects,
+        first=np.zeros(3, int),
+        class_names=["cat", "dog"],
+        category_ids=category_ids,
+    )
+    found = Detections(np.array([[1, 2, 4, 8]], np.float32), np.array([2]), np.array([0.25], np.float32))
+    nothing = replace(found, boxes=found.boxes[:0], labels=found.labels[:0], scores=found.scores[:0])
+    evaluation = DetectionEvaluation(images, [nothing, found], {}, {}, {}, np.zeros(2))
+    write_detections(tmp_path / "detections.json", evaluation)
+    expected = {"image_id": 12, "category_id": written, "bbox": [1, 2, 3, 6], "score": 0.25}
+    assert json.loads((tmp_path / "detections.json").read_text()) == [expected]
+
+
+def test_image_miou_is_empty_where_all_pixels_are_ignored(tmp_path):
+    stems = ["a", "b,c"]
+    images = SegmentationSet(stems, stems, stems, ["x"], np.zeros(256, np.uint8))
+    evaluation = SegmentationEvaluation(images, np.zeros((1, 1)), np.array([np.nan, 2 / 3]), [])
+    write_image_miou(tmp_path / "predictions.csv", evaluation)
+    rows = read_rows(tmp_path / "predictions.csv")
+    assert rows == [{"name": "a", "miou": ""}, {"name": "b,c", "miou": "0.666667"}]

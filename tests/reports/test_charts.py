@@ -1,0 +1,99 @@
+"""Charts show what was recorded, in the colors of the page."""
+
+import math
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.helpers.classifier_report import sample_history, sample_report
+from tests.helpers.html_page import Page
+from transxnet.reports import render
+from transxnet.reports.charts import (
+    Line,
+    Plot,
+    chart_axes,
+    chart_style,
+    css_color,
+    epoch_charts,
+    figure_svg,
+    history_column,
+    percent_axis,
+)
+
+
+def test_charts_use_the_colors_of_the_page():
+    text = render(sample_report())
+    drawn = re.findall(r"(?:stroke|fill): (#[0-9a-f]{3,6})", text)
+    assert drawn == []
+    charts = re.findall(r"<figure>.*?</figure>", text, flags=re.DOTALL)
+    assert len(charts) == 4  # three curves and the calibration
+    for chart in charts:
+        assert "stroke: var(--blue)" in chart and "currentColor" in chart
+        assert not re.search(r"#0101\d\d", chart)
+
+
+@pytest.mark.parametrize("epochs", [1, 300])
+def test_short_and_long_histories(epochs):
+    page = Page(render(sample_report(epochs=epochs)))
+    assert f"{epochs} epoch{'s' if epochs > 1 else ''}" in page.text["dd"]
+    assert page.text["curves"].count("lowest held-out loss") == 1
+
+
+def test_columns_without_values_are_skipped():
+    rows = [{"epoch": 1, "train_loss": 0.5}, {"epoch": 2, "train_loss": math.nan}, {"epoch": 3, "train_loss": 0.25}]
+    page = Page(render(replace(sample_report(), history=rows)))
+    assert "lowest training loss 0.25, epoch 3" in page.text["curves"]
+    assert "Learning rate" not in page.text["curves"]
+    assert "Training time" not in page.text["dt"]
+    page = Page(render(replace(sample_report(), history=[])))
+    assert "No epochs were recorded." in page.text["curves"]
+
+
+def test_best_epoch_ignores_nan_and_infinity():
+    rows = sample_history(4)
+    rows[0]["val_accuracy"], rows[1]["val_accuracy"], rows[2]["val_loss"] = math.inf, 0.99, math.nan
+    page = Page(render(replace(sample_report(), history=rows)))
+    assert "highest accuracy 99.0%, epoch 2" in page.text["curves"]
+    assert "lowest held-out loss 0.29, epoch 4" in page.text["curves"]
+
+
+def test_history_column_is_nan_where_missing_or_infinite():
+    values = history_column([{"a": 1.5}, {"a": math.inf}, {}, {"a": None}, {"a": -2}], "a")
+    np.testing.assert_array_equal(values, [1.5, np.nan, np.nan, np.nan, -2])
+
+
+def test_best_point_of_a_loss_is_the_lowest():
+    history = [{"epoch": 3, "val_loss": 0.5, "val_f1": 0.2}, {"epoch": 4, "val_loss": 0.25, "val_f1": 0.1}]
+    plots = [Plot("Loss", (Line("val_loss", "a", "blue"),)), Plot("F1", (Line("val_f1", "b", "green"),), None, True)]
+    loss, f1 = epoch_charts(history, plots)
+    assert (loss.best, loss.color, loss.legend) == ("lowest a loss 0.25, epoch 4", "blue", ())
+    assert (f1.best, f1.color) == ("highest b 20.0%, epoch 3", "green")
+
+
+def test_baseline_is_drawn_and_in_the_legend():
+    history = [{"epoch": 1, "val_f1": 0.5}, {"epoch": 2, "val_f1": 0.9}]
+    plot = Plot("F1", (Line("val_f1", "F1", "blue"),), ("always", 0.75), in_percent=True)
+    (chart,) = epoch_charts(history, [plot])
+    assert [line.label for line in chart.legend] == ["F1", "always"]
+    (without,) = epoch_charts(history, [replace(plot, baseline=None)])
+    assert chart.svg.count("var(--muted)") == without.svg.count("var(--muted)") + 1
+
+
+def test_svg_ids_have_the_name_of_the_chart():
+    with chart_style():
+        figure, axes = chart_axes()
+        axes.plot([0, 1], [0, 1], "o", color=css_color("orange"))
+        svg = figure_svg(figure, "mine", "A label")
+    ids = re.findall(r'\bid="([^"]*)"', svg)
+    assert ids and all(name.startswith("mine-") for name in ids)
+    assert 'aria-label="A label"' in svg and "var(--orange)" in svg and "<metadata" not in svg
+
+
+@pytest.mark.parametrize(("high", "label"), [(1.0, "50%"), (0.02, "0.50%")])
+def test_percent_axis_has_decimals_only_for_narrow_ranges(high, label):
+    _, axes = chart_axes()
+    axes.set_ylim(0, high)
+    percent_axis(axes.yaxis)
+    assert axes.yaxis.get_major_formatter()(0.5 if high == 1 else 0.005) == label

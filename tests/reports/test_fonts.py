@@ -1,0 +1,19 @@
+"""Text is cut to its width, and drawn with fonts that have its characters."""
+
+from transxnet.reports.fonts import font_for, one_line, truncate
+
+
+def test_truncate_keeps_the_end_and_the_width():
+    font = font_for("a long name", 12)
+    cut = truncate("a long name", font, 60, " 98%")
+    assert cut.endswith("… 98%") and cut.startswith("a")
+    assert font.getlength(cut) <= 60 < font.getlength("a long name 98%")
+    assert truncate("short", font, 60) == "short"
+    assert one_line(" two\n lines\x00\udcff ") == "two lines"
+
+
+def test_cyrillic_and_greek_have_their_own_glyphs():
+    empty = font_for("", 20).getmask("\uffff")
+    for letter in "жЩλΩ":
+        drawn = font_for(letter, 20).getmask(letter)
+        assert (drawn.size, bytes(drawn)) != (empty.size, bytes(empty))

@@ -1,6 +1,7 @@
 """Grad-CAM: against its closed form, of all three kinds of models, and from a command to files."""
 
 import csv
+import sys
 
 import numpy as np
 import pytest
@@ -166,7 +167,7 @@ def test_classes_are_found_by_name_and_by_word(classifier):
 
 
 def test_without_the_package_it_is_said_what_to_install(classifier, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(explaining, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)  # as if it were not installed
     with pytest.raises(UserError, match=r"pip install 'transxnet\[explain\]'"):
         explain_picture(classifier, picture())
     assert main(["explain", SMALL, str(tmp_path)]) == 2

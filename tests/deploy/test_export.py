@@ -256,7 +256,9 @@ def test_a_file_is_read_once_by_its_runtime_alone(theirs, tmp_path, console, mon
     assert exported(images(2, 64, 64)).shape == (2, 3)
     assert len(reads) == 1
     if format == "onnx":
-        with pytest.raises(UserError, match=r"need the package onnx: pip install 'transxnet\[export\]'"):
+        with pytest.raises(
+            UserError, match=r"needs the package onnx. Install it with: pip install 'transxnet\[export\]'"
+        ):
             read_metadata(file)
 
 

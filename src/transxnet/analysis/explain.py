@@ -5,7 +5,6 @@ import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from transxnet.runs.model_spec import backbone, find_subject
 from transxnet.utils.device import default_device, placed
 from transxnet.utils.errors import UserError, nearest
 from transxnet.utils.files import write_whole
+from transxnet.utils.optional_packages import require_package
 from transxnet.utils.progress import progress_bar
 
 _logger = logging.getLogger(__name__)
@@ -63,8 +63,7 @@ class Explanation:
 
 def check_installed() -> None:
     """Raise UserError, naming the extra, unless the Grad-CAM package is installed."""
-    if find_spec("pytorch_grad_cam") is None:
-        raise UserError("Grad-CAM needs the package grad-cam. Install it by: pip install 'transxnet[explain]'")
+    require_package("pytorch_grad_cam", "transxnet[explain]", "Grad-CAM")
 
 
 def grad_cam(

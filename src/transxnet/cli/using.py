@@ -32,8 +32,8 @@ def run_eval(words: Sequence[str]) -> None:
 
 def predict_parser() -> Parser:
     """The options of ``predict``."""
-    from transxnet.prediction.parquet import Embed
     from transxnet.prediction.predict import predict
+    from transxnet.prediction.predict_parquet import Embed
 
     parser = Parser(
         "predict",

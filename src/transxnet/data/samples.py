@@ -8,7 +8,7 @@ import numpy as np
 
 from transxnet.data.image_set import ArrayPictures, FilePictures, ImageSet
 from transxnet.data.scenes import LICENCE, scenes
-from transxnet.utils.errors import UserError
+from transxnet.utils.optional_packages import require_package
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,9 @@ def elpv() -> Sample:
     probability that it is right: 1 where the experts were sure, 2/3 where they were not. The published benchmark
     (Deitsch et al., Solar Energy 185, 2019) holds out a quarter, stratified by cell type and probability.
     """
-    try:
-        import elpv_dataset
-    except ImportError as error:
-        raise UserError(_missing("elpv", "elpv-dataset")) from error
+    require_package("elpv_dataset", "transxnet[samples]", "the sample 'elpv'")
+    import elpv_dataset
+
     folder = Path(elpv_dataset.__file__).parent / "data"
     with (folder / "labels.csv").open() as file:
         rows = [line.split() for line in file if line.strip()]
@@ -83,10 +82,9 @@ def elpv() -> Sample:
 
 def digits() -> Sample:
     """1,797 handwritten digits of scikit-learn, 8x8 grey: for quick tests."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise UserError(_missing("digits", "scikit-learn")) from error
+    require_package("sklearn", "transxnet[samples]", "the sample 'digits'")
+    from sklearn.datasets import load_digits
+
     bunch = load_digits()
     array = (bunch.images * (255 / 16)).round().astype(np.uint8)
     names = [f"digit{i:04d}" for i in range(len(array))]
@@ -112,7 +110,3 @@ DENSE_SAMPLES: dict[str, Callable[[], DenseSample]] = {"scenes": dense_scenes}
 def is_sample(data: str, samples: Collection[str]) -> bool:
     """Whether DATA names one of some samples, and no folder of that name is there."""
     return data in samples and not Path(data).exists()
-
-
-def _missing(sample: str, package: str) -> str:
-    return f"the sample {sample!r} needs the package {package}: pip install 'transxnet[samples]'"

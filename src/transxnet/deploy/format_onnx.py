@@ -16,6 +16,7 @@ from transxnet.deploy.metadata import Metadata
 from transxnet.deploy.onnx_graph import tidy, translations
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_whole
+from transxnet.utils.optional_packages import require_package
 
 OPSET = 20
 """The first with GELU as one operator."""
@@ -148,7 +149,5 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 def _package(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise UserError(f"ONNX files need the package {error.name}: pip install 'transxnet[export]'") from error
+    require_package(name, "transxnet[export]", "ONNX")
+    return import_module(name)

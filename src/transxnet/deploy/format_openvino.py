@@ -15,6 +15,7 @@ from transxnet.deploy.metadata import PREFIX, Metadata
 from transxnet.deploy.openvino_graph import normalise_in_layout
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_whole
+from transxnet.utils.optional_packages import require_package
 
 DTYPES = ("float32", "bfloat16", "float16")
 _SECTION = PREFIX.rstrip(".")
@@ -110,8 +111,7 @@ def read(path: Path) -> Any:
 
 
 def _package() -> Any:
-    try:
-        import openvino
-    except ImportError as error:
-        raise UserError("OpenVINO models need the package openvino: pip install 'transxnet[export]'") from error
+    require_package("openvino", "transxnet[export]", "OpenVINO")
+    import openvino
+
     return openvino

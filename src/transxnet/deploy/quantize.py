@@ -24,6 +24,7 @@ from transxnet.deploy.calibration_images import Labelled
 from transxnet.deploy.exported import ExportedModel, entry
 from transxnet.deploy.metadata import Metadata
 from transxnet.utils.errors import UserError
+from transxnet.utils.optional_packages import require_package
 from transxnet.utils.progress import PLAIN, progress_bar
 
 CALIBRATION = 300
@@ -184,9 +185,8 @@ def _from_quantiser(op: Any) -> bool:
 
 
 def _package() -> Any:
-    try:
-        import nncf
-    except ImportError as error:
-        raise UserError("--int8 needs the package nncf: pip install 'transxnet[export]'") from error
+    require_package("nncf", "transxnet[export]", "--int8")
+    import nncf
+
     nncf.set_log_level(logging.ERROR)
     return nncf

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision import tv_tensors
 
 from transxnet.data.dense_module import detection_loader, segmentation_loader
 from transxnet.data.dense_transforms import AlignedResize
@@ -17,7 +18,7 @@ from transxnet.data.segmentation_set import SegmentationSet
 from transxnet.heads.semantic_fpn import logits_at_size
 from transxnet.heads.transform import unit_range
 from transxnet.metrics.classification import Evaluation
-from transxnet.metrics.detection import DetectionEvaluation, DetectionScore
+from transxnet.metrics.detection import DetectionEvaluation, DetectionScore, Found
 from transxnet.metrics.segmentation import SegmentationEvaluation, SegmentationScore
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.device import default_device, placed
@@ -79,6 +80,17 @@ def detect(model: nn.Module, images: Sequence[Tensor], device: torch.device) -> 
 def segment(model: nn.Module, image: Tensor, size: Sequence[int], device: torch.device) -> np.ndarray:
     """The label map (H, W) uint8 of one image (3, h, w) uint8 that was resized for a segmenter on the device."""
     return logits_at_size(model, image.to(device), tuple(size)).argmax(1)[0].to(torch.uint8).cpu().numpy()
+
+
+def detect_image(trained: TrainedDetector, image: Tensor, device: torch.device) -> Found:
+    """The detections of one image (3, H, W) uint8, by a detector whose network is on the device."""
+    return Found.of(detect(trained.model, [image], device)[0])
+
+
+def segment_image(trained: TrainedSegmenter, image: Tensor, device: torch.device) -> np.ndarray:
+    """The label map (H, W) uint8 of one image (3, H, W) uint8, by a segmenter whose network is on the device."""
+    resized = AlignedResize(trained.scale)(tv_tensors.Image(image))
+    return segment(trained.model, resized, image.shape[1:], device)
 
 
 def _judge_detector(

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.helpers.bounded_child import table, try_all
+from tests.helpers.limited_process import outcome_table, run_limited
 from transxnet.data.class_names import read_class_names
 from transxnet.data.coco import read_coco
 from transxnet.data.coco_folders import find_coco
@@ -141,7 +141,7 @@ def pictures(tmp_path) -> Path:
 
 
 def check(kinds: list[str], outcomes: list[str]) -> None:
-    print(f"\n{table(kinds, outcomes)}")
+    print(f"\n{outcome_table(kinds, outcomes)}")
     accepted = {"used", "used in part", "refused"}
     assert not [outcome for outcome in outcomes if not set(outcome.split(" and ")) <= accepted]
 
@@ -151,7 +151,7 @@ def test_coco_files_are_used_or_refused_whatever_they_hold(count, pictures):
     pytest.importorskip("pycocotools")
     assert use_coco(pictures, json.dumps(whole())) == "used"
     cases = [mutated(seed) for seed in range(count)]
-    check([kind for kind, _ in cases], try_all([text for _, text in cases], lambda text: use_coco(pictures, text)))
+    check([kind for kind, _ in cases], run_limited([text for _, text in cases], lambda text: use_coco(pictures, text)))
 
 
 json_values = st.recursive(
@@ -238,7 +238,7 @@ def test_claimed_sizes_take_no_memory(side, pictures):
         dict(id=1, image_id=1, category_id=1, segmentation=[[0, 0, 50, 0, 50, 50]]),
         dict(id=2, image_id=1, category_id=1, segmentation={"size": [side, side], "counts": [side * side]}),
     ]
-    (outcome,) = try_all([json.dumps(content)], lambda text: use_coco(pictures, text), memory=200 << 20)
+    (outcome,) = run_limited([json.dumps(content)], lambda text: use_coco(pictures, text), memory=200 << 20)
     assert set(outcome.split(" and ")) <= {"used in part", "refused"}
 
 
@@ -313,7 +313,7 @@ def use_voc(root: Path, text: str) -> str:
 
 @pytest.mark.parametrize("kind", BAD_XML)
 def test_xml_that_is_more_than_annotations_is_refused(kind, voc):
-    (outcome,) = try_all([BAD_XML[kind]], lambda text: use_voc(voc, text), memory=200 << 20)
+    (outcome,) = run_limited([BAD_XML[kind]], lambda text: use_voc(voc, text), memory=200 << 20)
     assert outcome == "refused"
 
 
@@ -350,7 +350,7 @@ def test_voc_files_are_used_or_refused_whatever_they_hold(count, voc):
         return text
 
     cases = [one(seed) for seed in range(count)]
-    check(["xml"] * count, try_all(cases, lambda text: use_voc(voc, text)))
+    check(["xml"] * count, run_limited(cases, lambda text: use_voc(voc, text)))
 
 
 def test_pipes_in_the_place_of_annotations_do_not_hang(voc):

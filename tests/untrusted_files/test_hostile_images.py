@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.bounded_child import table, try_all
-from tests.helpers.corpus import Broken, broken_image
+from tests.helpers.broken_images import BrokenImage, broken_image
+from tests.helpers.limited_process import outcome_table, run_limited
 from transxnet.data.folders import glob_files, read_class_folders
 from transxnet.data.image_files import find_images
 from transxnet.data.images import MAX_BYTES, UnreadableImage, check_header, open_image
@@ -26,7 +26,7 @@ _LARGE = ("huge sides claimed", "a number made large")
 """The kinds of which libtiff may ask for a strip's whole height of the largest width at once, and is denied it."""
 
 
-def outcome_of(folder: Path, case: Broken) -> str:
+def outcome_of(folder: Path, case: BrokenImage) -> str:
     """Read a file in all ways in which images, photographs and label maps are read."""
     path = folder / case.name
     path.write_bytes(case.content)
@@ -60,8 +60,8 @@ def _says_why(error: UnreadableImage) -> None:
 @pytest.mark.parametrize("count", [270, pytest.param(11_700, marks=pytest.mark.long)])
 def test_every_broken_image_is_read_or_refused(count, tmp_path):
     cases = [broken_image(number) for number in range(count)]
-    outcomes = try_all(cases, lambda case: outcome_of(tmp_path, case))
-    print(f"\n{table([case.kind for case in cases], outcomes)}")
+    outcomes = run_limited(cases, lambda case: outcome_of(tmp_path, case))
+    print(f"\n{outcome_table([case.kind for case in cases], outcomes)}")
     wrong = {
         f"{case.name} ({case.kind}): {outcome}"
         for case, outcome in zip(cases, outcomes, strict=True)
@@ -219,14 +219,14 @@ def test_without_permission_everything_says_so(open_folder):
         return "read"
 
     try:
-        assert try_all(["image", "class folder", "json"], attempt) == ["said"] * 3
+        assert run_limited(["image", "class folder", "json"], attempt) == ["said"] * 3
     finally:
         (tmp_path / "closed/cat").chmod(0o755)
 
 
 def test_noise_that_is_read_is_the_noise_that_was_written():
     """The corpus holds what it should: its whole files can be read, and those without loss are what was drawn."""
-    from tests.helpers.corpus import whole_files
+    from tests.helpers.broken_images import whole_files
 
     noise = np.random.default_rng(0)  # draws what the corpus draws
     colour = noise.integers(0, 256, (37, 53, 3), dtype=np.uint8)

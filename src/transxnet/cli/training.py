@@ -61,7 +61,7 @@ def run_train(words: Sequence[str]) -> None:
 def ablate_parser(recipe: str | None = None) -> Parser:
     """The options of ``ablate``, with a recipe's values as defaults."""
     from transxnet.ablation.ablate import ablate
-    from transxnet.ablation.tables import TABLES
+    from transxnet.ablation.paper_tables import TABLES
 
     parser = Parser(
         "ablate",

@@ -60,7 +60,7 @@ def run_predict(words: Sequence[str]) -> None:
 
 def app_parser() -> Parser:
     """The options of ``app``."""
-    from transxnet.web.serve import app
+    from transxnet.web.app import app
 
     parser = Parser(
         "app",
@@ -75,6 +75,6 @@ def app_parser() -> Parser:
 
 def run_app(words: Sequence[str]) -> None:
     """``transxnet app``."""
-    from transxnet.web.serve import app
+    from transxnet.web.app import app
 
     app(**app_parser().parse_words(words))

@@ -1,4 +1,4 @@
-"""Images that somebody broke: each is read or named as unreadable, in bounded memory and time."""
+"""Broken image files: each is read or refused with a reason, in bounded memory and time."""
 
 import os
 import shutil
@@ -71,7 +71,7 @@ def test_every_broken_image_is_read_or_refused(count, tmp_path):
     assert 0.1 < outcomes.count("read") / count < 0.9  # or the corpus shows nothing
 
 
-def test_no_other_program_reads_an_image(tmp_path):
+def test_formats_for_other_programs_are_refused(tmp_path):
     """PostScript is a language; Pillow would hand such a file, whatever its ending, to its interpreter."""
     path = tmp_path / "photo.jpg"
     Image.new("RGB", (8, 8)).save(path, "EPS")
@@ -83,7 +83,7 @@ def test_no_other_program_reads_an_image(tmp_path):
             open_image(tmp_path / f"photo.{ending}")
 
 
-def test_a_file_that_is_far_too_large_is_not_read(tmp_path):
+def test_far_too_large_file_is_not_read(tmp_path):
     """Pillow's decoder of WebP reads all of a file first."""
     path = tmp_path / "large.webp"
     path.write_bytes(b"RIFF\xff\xff\xff\x7fWEBPVP8 ")
@@ -128,7 +128,7 @@ def test_label_maps_that_are_pipes_do_not_hang(tmp_path):
             read_label_map(str(path))
 
 
-def test_links_in_a_circle_end_a_search(tmp_path):
+def test_circular_links_end_a_search(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     for name in ("x", "y", "z"):
         (tmp_path / name).symlink_to(".")
@@ -140,7 +140,7 @@ def test_links_in_a_circle_end_a_search(tmp_path):
     "pattern",
     ["*.png", "**/*.png", "**", "a*/**/*.png", "a/**/c/*", "[ab]/**/*.png", "**/d/**/*.png", "*", "none/**/*"],
 )
-def test_a_glob_without_links_finds_what_pythons_own_finds(tmp_path, monkeypatch, pattern):
+def test_glob_without_links_equals_pythons_glob(tmp_path, monkeypatch, pattern):
     import glob
 
     for name in (
@@ -161,7 +161,7 @@ def test_a_glob_without_links_finds_what_pythons_own_finds(tmp_path, monkeypatch
         assert found == {name for name in glob.iglob(whole, recursive=True) if os.path.isfile(name)}
 
 
-def test_a_folder_that_is_very_deep_is_searched(tmp_path):
+def test_very_deep_folder_is_searched(tmp_path):
     deep = tmp_path / "/".join(["d"] * 400)
     deep.mkdir(parents=True)
     Image.new("RGB", (4, 4)).save(deep / "a.png")
@@ -171,7 +171,7 @@ def test_a_folder_that_is_very_deep_is_searched(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "x\0y", "\ud800"])
-def test_names_that_no_file_can_have_are_said_not_to_be_there(name):
+def test_impossible_file_names_are_not_found(name):
     from transxnet.data.recognize import recognise
     from transxnet.runs.load import load_trained
 
@@ -188,7 +188,7 @@ def open_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_without_permission_everything_says_so(open_folder):
+def test_missing_permission_is_reported(open_folder):
     """As another user, since root may read everything."""
     tmp_path = open_folder
     for part in ("pictures/cat", "pictures/dog", "closed/cat", "json"):
@@ -224,7 +224,7 @@ def test_without_permission_everything_says_so(open_folder):
         (tmp_path / "closed/cat").chmod(0o755)
 
 
-def test_noise_that_is_read_is_the_noise_that_was_written():
+def test_whole_files_of_the_corpus_read_as_drawn():
     """The corpus holds what it should: its whole files can be read, and those without loss are what was drawn."""
     from tests.helpers.broken_images import whole_files
 

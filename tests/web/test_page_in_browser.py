@@ -1,0 +1,219 @@
+"""The page in a browser: what a visitor sees and does, without errors in the console."""
+
+import io
+import re
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers.class_folders import write_photos
+from tests.helpers.untrained_runs import make_untrained_run
+
+playwright = pytest.importorskip("playwright.sync_api")
+expect = playwright.expect
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
+PATIENCE = 60_000  # ms; machines under test may be busy
+WIDE, NARROW = 1600, 360
+LONG_NAME = "a_class_with_a_name_that_is_far_longer_than_any_screen_of_a_phone_is_wide_and_has_no_spaces"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """A Chromium that is installed on this machine."""
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if program is None:
+        pytest.skip(f"none of these browsers is installed: {', '.join(PROGRAMS)}")
+    with playwright.sync_playwright() as tools:
+        opened = tools.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+class Visit:
+    """A page that is open, and what its browser complained of or asked other hosts for."""
+
+    def __init__(self, browser, url: str, width: int = 1280, dark: bool = False):
+        scheme = "dark" if dark else "light"
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        context.set_default_timeout(PATIENCE)
+        self.page = context.new_page()
+        self.amiss: list[str] = []
+        self.page.on("console", lambda m: self.amiss.append(m.text) if m.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.amiss.append(str(error)))
+        self.page.on("request", lambda request: self._check(request.url, url))
+        self.page.goto(url)
+        expect(self.page.locator("#upload input[type=file]")).to_be_attached(timeout=PATIENCE)
+
+    def _check(self, asked: str, own: str) -> None:
+        if not asked.startswith((own, "data:", "blob:")):
+            self.amiss.append(f"asked for {asked}")
+
+    def send(self, name: str, content: bytes, kind: str = "image/png") -> None:
+        file = {"name": name, "mimeType": kind, "buffer": content}
+        self.page.locator("#upload input[type=file]").set_input_files(file)
+
+    def see(self, place: str, text: str | re.Pattern) -> None:
+        expect(self.page.locator(place)).to_contain_text(text, timeout=PATIENCE)
+
+    def colours(self, place: str) -> np.ndarray:
+        """(N, 3) colours of a picture on the page, as it is drawn."""
+        image = self.page.locator(f"{place} img")
+        expect(image).to_be_visible(timeout=PATIENCE)
+        self.page.wait_for_function(f"document.querySelector('{place} img').naturalWidth > 0")
+        shot = Image.open(io.BytesIO(image.screenshot())).convert("RGB")
+        return np.asarray(shot).reshape(-1, 3).astype(int)
+
+    def fits(self) -> bool:
+        """Whether nothing reaches beyond the page's width, so that it need not be scrolled sideways."""
+        return self.page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+    def close(self) -> None:
+        self.page.context.close()
+
+
+def photo(colour: tuple[int, int, int]) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (48, 48), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_upload_is_predicted_and_explained_and_bad_file_refused(browser, serve, photos_run):
+    visit = Visit(browser, serve(photos_run).url)
+    visit.see("#message", "Send a picture, or choose an example.")
+    visit.send("red.png", photo((220, 50, 40)))
+    visit.see("#answer .rows", re.compile(r"%"))
+    assert visit.page.locator("#answer .rows li").count() == 3
+    shares = [float(w) for w in re.findall(r"--share: ([\d.]+)%", visit.page.locator("#answer").inner_html())]
+    assert sum(shares) == pytest.approx(100, abs=0.1)
+    assert np.abs(np.median(visit.colours("#picture"), 0) - (220, 50, 40)).max() <= 8
+    visit.see("#reasons", re.compile("at stage 4"))
+    visit.page.get_by_label("IDConv, local branch").check()
+    visit.see("#reasons", "at IDConv, local branch")
+    visit.send("words.png", b"no picture")
+    alert = visit.page.get_by_role("alert")
+    expect(alert).to_contain_text("words.png can't be used: not an image file", timeout=PATIENCE)
+    expect(visit.page.locator("#result")).to_be_hidden()
+    visit.page.locator("#examples button").first.click()
+    visit.see("#answer .rows", re.compile(r"%"))
+    expect(alert).to_be_hidden()
+    assert visit.fits()
+    assert visit.amiss == []
+    visit.close()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+@pytest.mark.parametrize("kind", ["photos_run", "boxes_run", "masks_run", "maps_run"])
+def test_every_task_at_every_width_in_light_and_dark(browser, serve, kind, width, dark, request):
+    visit = Visit(browser, serve(request.getfixturevalue(kind)).url, width, dark)
+    visit.page.locator("#examples button").first.click()
+    visit.see("#answer h2", re.compile(r"\w"))
+    visit.see("#reasons", re.compile("stage 4|No Grad-CAM"))
+    assert visit.fits()
+    paper = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    channels = [int(c) for c in re.findall(r"\d+", paper)[:3]]
+    assert (max(channels) < 64) if dark else (min(channels) > 192)
+    for place in ("h1", "#answer h2", "header .muted"):
+        assert contrast(visit, place) >= 4.5, place
+    assert visit.amiss == []
+    visit.close()
+
+
+def contrast(visit: Visit, place: str) -> float:
+    """Of a text with the page behind it, as WCAG 2 measures it."""
+    script = """place => [getComputedStyle(document.querySelector(place)).color,
+                          getComputedStyle(document.body).backgroundColor]"""
+    lights = []
+    for colour in visit.page.evaluate(script, place):
+        values = [int(c) / 255 for c in re.findall(r"\d+", colour)[:3]]
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
+        lights.append(float(np.dot((0.2126, 0.7152, 0.0722), linear)))
+    return (max(lights) + 0.05) / (min(lights) + 0.05)
+
+
+@pytest.mark.long
+def test_min_score_filters_the_shown_detections(browser, serve, boxes_run):
+    visit = Visit(browser, serve(boxes_run).url)
+    visit.page.locator("#examples button").first.click()
+    visit.see("#answer h2", re.compile("object|Nothing"))
+    slider = visit.page.locator("#least input[type=range]")
+    slider.focus()
+    counts = []
+    for key in ("End", "Home"):
+        before = visit.page.locator("#answer h2").inner_text()
+        slider.press(key)
+        expect(visit.page.locator("#answer h2")).not_to_have_text(before, timeout=PATIENCE)
+        counts.append(int("0" + "".join(re.findall(r"\d+", visit.page.locator("#answer h2").inner_text()))))
+    assert counts[0] < counts[1]
+    assert visit.amiss == []
+    visit.close()
+
+
+@pytest.mark.long
+def test_page_is_usable_by_keyboard(browser, serve, photos_run):
+    visit = Visit(browser, serve(photos_run).url)
+    expect(visit.page.get_by_label("Thumbnail 3 of 3")).to_be_visible(timeout=PATIENCE)
+    seen = []
+    for _ in range(8):
+        visit.page.keyboard.press("Tab")
+        script = "e => [e.tagName, e.getAttribute('aria-label'), getComputedStyle(e).outlineStyle]"
+        seen.append(visit.page.evaluate(f"({script})(document.activeElement)"))
+    labels = [label for _, label, _ in seen if label]
+    assert "Click to upload or drop files" in labels
+    assert "Thumbnail 1 of 3" in labels
+    assert all(outline != "none" for tag, _, outline in seen if tag == "BUTTON")
+    visit.page.get_by_label("Thumbnail 2 of 3").focus()
+    visit.page.keyboard.press("Enter")
+    visit.see("#answer .rows", re.compile("%"))
+    visit.see("#reasons", re.compile("at stage 4"))
+    visit.page.get_by_label("STE, their fusion").focus()
+    visit.page.keyboard.press("Space")
+    visit.see("#reasons", "at STE, their fusion")
+    assert visit.amiss == []
+    visit.close()
+
+
+@pytest.mark.long
+def test_long_class_names_fit_a_phone(browser, serve, tmp_path):
+    data = write_photos(tmp_path / "photos", 3, names=("red", "green"))
+    (data / "red").rename(data / LONG_NAME)
+    run = make_untrained_run(tmp_path / "run", data, img_size=64)
+    visit = Visit(browser, serve(run).url, NARROW)
+    visit.page.locator("#examples button").first.click()
+    visit.see("#answer .rows", LONG_NAME)
+    visit.see("#reasons", re.compile("stage 4"))
+    assert visit.fits()
+    visit.close()
+
+
+@pytest.mark.long
+def test_files_too_large_or_no_images_are_refused(browser, serve, photos_run):
+    visit = Visit(browser, serve(photos_run, max_size=1).url)
+    visit.send("large.png", b"\0" * 1_100_000)
+    visit.see("#refused", "large.png can't be used: it has 1.1 MB, more than 1 MB.")
+    visit.send("notes.txt", b"words", "text/plain")
+    visit.see("#refused", "notes.txt can't be used: it is not a picture.")
+    visit.send("red.png", photo((220, 50, 40)))
+    visit.see("#answer .rows", re.compile("%"))
+    expect(visit.page.locator("#refused p")).to_be_hidden()
+    assert visit.amiss == []
+    visit.close()
+
+
+@pytest.mark.long
+def test_missing_data_is_reported_on_the_page(browser, serve, tmp_path):
+    data = write_photos(tmp_path / "photos", 3)
+    run = make_untrained_run(tmp_path / "run", data, img_size=64)
+    shutil.rmtree(data)
+    visit = Visit(browser, serve(run).url, NARROW)
+    visit.see("#no-examples", "No examples: the data of the run can't be opened")
+    visit.send("red.png", photo((220, 50, 40)))
+    visit.see("#answer .rows", re.compile("%"))
+    assert visit.fits()
+    assert visit.amiss == []
+    visit.close()

@@ -20,7 +20,7 @@ from PIL import Image
 from rich.console import Console
 
 from transxnet.prediction.predict import predict
-from transxnet.prediction.work_folder import Job, held, open_work
+from transxnet.prediction.work_folder import PredictionSettings, lock_work_folder, open_work_folder
 from transxnet.runs.load import save_model
 from transxnet.runs.run_folder import Run
 
@@ -48,9 +48,9 @@ def measure(count: int, shard: bool, find: bool, workers: int) -> None:
         run = make_run(root / "run")
         with Peak() as peak:
             if find:
-                job = Job(str(run), "", [str(images)], "", 3, 32, None, None, "")
-                with held(root / "work"):
-                    open_work(root / "work", job, False, lambda found: None)
+                settings = PredictionSettings(str(run), "", [str(images)], "", 3, 32, None, None, "")
+                with lock_work_folder(root / "work"):
+                    open_work_folder(root / "work", settings, False, lambda found: None)
             else:
                 predict(run, images, out=root / "out.parquet", workers=workers, console=Console(file=io.StringIO()))
         print(f"{count:<11,}{peak.start_at:>10.0f} MB{peak.own:>6.0f} MB{peak.child:>18.0f} MB", flush=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transxnet.prediction.predict import predict
     from transxnet.runs.config import TrainConfig
     from transxnet.training.train import train
-    from transxnet.web.serve import app
+    from transxnet.web.app import app
 
 __all__ = [
     "TrainConfig",
@@ -53,7 +53,7 @@ __all__ = [
 _LAZY = {
     "TrainConfig": ("transxnet.runs.config", "TrainConfig"),
     "ablate": ("transxnet.ablation.ablate", "ablate"),
-    "app": ("transxnet.web.serve", "app"),
+    "app": ("transxnet.web.app", "app"),
     "bench": ("transxnet.benchmark.bench", "bench"),
     "dynamics": ("transxnet.analysis.dynamics", "dynamics"),
     "erf": ("transxnet.analysis.erf", "erf"),

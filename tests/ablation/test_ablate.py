@@ -1,69 +1,21 @@
-import csv
-import json
-import math
-import re
 import shutil
 
 import pytest
-import torch
 
 import transxnet
-from tests.helpers.class_folders import write_photos
-from tests.helpers.html_page import Page
-from transxnet.ablation import ablate as module
+from tests.helpers.ablation_options import OPTIONS, read_table
+from transxnet.ablation import ablate as ablate_module
 from transxnet.ablation.ablate import ablate
-from transxnet.ablation.tables import TABLES, Ablation, Variant
 from transxnet.cli import main
-from transxnet.models.create import create_model
-from transxnet.models.model_spec import with_options
 from transxnet.runs.run_folder import Run
 from transxnet.training.callbacks import GracefulStop
-from transxnet.training.lightning_module import NonFiniteLoss, TrainingModule
+from transxnet.training.lightning_module import NonFiniteLoss
 from transxnet.utils.errors import Interrupted, UserError
 
-SMALL = "depths=(1,1,1,1),embed_dims=(16,16,32,32),num_heads=(1,1,2,2)"
-ALIKE = dict(
-    model=f"transxnet_n@{SMALL}", rows="dwconv,idconv", seeds="0,3", rounds=0, img_size=32, batch_size=8, epochs=1,
-    workers=0, accelerator="cpu", lr=3e-3,
-)  # fmt: skip
 RUNS = ["dwconv-seed0", "dwconv-seed3", "idconv-seed0", "idconv-seed3"]
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_photos(tmp_path_factory.mktemp("data") / "photos", 9)
-
-
-@pytest.fixture(scope="module")
-def batches():
-    """The positions of each training batch, by the model that was trained and its seed."""
-    return {}
-
-
-@pytest.fixture(scope="module")
-def whole(data, batches, quiet, tmp_path_factory):
-    """An ablation that nothing interrupted."""
-    record = TrainingModule.training_step
-
-    def step(self, batch, batch_idx):
-        drawn = (batch[2].tolist(), batch[0].sum().item())
-        batches.setdefault((self.config.model, self.config.seed), []).append(drawn)
-        return record(self, batch, batch_idx)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainingModule, "training_step", step)
-        return ablate("table7", data, out=tmp_path_factory.mktemp("ablation") / "whole", console=quiet, **ALIKE)
-
-
-def table(path):
-    return json.loads((path / "table.json").read_text())
-
-
-def results(path, name):
-    return json.loads((path / name / "results.json").read_text())
-
-
-def test_the_folder_holds_ordinary_runs_and_the_table(whole):
+def test_folder_has_ordinary_runs_and_the_tables(whole):
     path = whole.folder.path
     assert sorted(entry.name for entry in path.iterdir() if entry.is_dir()) == RUNS
     assert {entry.name for entry in path.iterdir() if entry.is_file()} == {
@@ -71,43 +23,6 @@ def test_the_folder_holds_ordinary_runs_and_the_table(whole):
     }  # fmt: skip
     for name in RUNS:
         assert Run.open(path / name).report_file.is_file()
-
-
-def test_the_tables_agree_with_the_runs(whole):
-    path = whole.folder.path
-    for row in table(path)["rows"]:
-        contents = [results(path, row["runs"][seed]) for seed in ("0", "3")]
-        for figure, found in row["figures"].items():
-            a, b = (content[figure] for content in contents)
-            assert found["values"] == [a, b]
-            assert found["mean"] == pytest.approx((a + b) / 2, abs=1e-12)
-            assert found["std"] == pytest.approx(abs(a - b) / math.sqrt(2), abs=1e-12)  # of two, with n - 1
-        model = create_model(
-            with_options(f"transxnet_n@{SMALL}", f"local_conv={row['row']}"), num_classes=3, img_size=32
-        )
-        assert row["parameters"] == sum(p.numel() for p in model.parameters())
-        assert row["images_per_second"] is None
-    with (path / "table.csv").open() as file:
-        lines = {line["row"]: line for line in csv.DictReader(file)}
-    shown = (path / "table.md").read_text()
-    for row in table(path)["rows"]:
-        accuracy = row["figures"]["accuracy"]
-        assert float(lines[row["row"]]["accuracy_mean"]) == accuracy["mean"]
-        assert float(lines[row["row"]]["accuracy_std"]) == accuracy["std"]
-        assert (lines[row["row"]]["n"], lines[row["row"]]["images_per_second"]) == ("2", "")
-        cell = f"{100 * accuracy['mean']:.1f} ± {100 * accuracy['std']:.1f}%"
-        assert re.search(rf"\| {row['label']} .* {re.escape(cell)} \|", shown)
-    assert "standard deviation over 2 seeds, with n - 1" in shown
-    assert "Within a seed all rows have the same images, order, augmentation and schedule" in shown
-
-
-def test_the_page_shows_the_table_and_what_the_paper_says(whole):
-    text = (whole.folder.path / "table.html").read_text()
-    page = Page(text)
-    assert ("href", "idconv-seed3/report.html") in page.attributes
-    assert "IDConv exceeds DyConv by 0.2% top-1 accuracy" in page.text["paper"]
-    assert len(page.ids) == len(set(page.ids))
-    assert not re.search(r'(?:src|href)="https?:', text)
 
 
 def test_rows_get_the_same_batches_in_the_same_order(whole, batches):
@@ -119,7 +34,7 @@ def test_rows_get_the_same_batches_in_the_same_order(whole, batches):
     assert {name for name in configs[0] if configs[0][name] != configs[1][name]} == {"model"}
 
 
-def test_an_interrupted_ablation_gives_the_table_of_an_uninterrupted_one(whole, data, tmp_path, quiet, monkeypatch):
+def test_resume_gives_the_table_of_an_uninterrupted_ablation(whole, data, tmp_path, quiet, monkeypatch):
     first, started = tmp_path / "ablation", []
 
     def stop(self, trainer, training, batch, batch_idx):
@@ -129,20 +44,20 @@ def test_an_interrupted_ablation_gives_the_table_of_an_uninterrupted_one(whole, 
 
     monkeypatch.setattr(GracefulStop, "on_train_batch_start", stop)
     with pytest.raises(Interrupted, match=rf"2 of 4 runs finished.*transxnet ablate --resume {first}"):
-        ablate("table7", data, out=first, console=quiet, **ALIKE)
+        ablate("table7", data, out=first, console=quiet, **OPTIONS)
     monkeypatch.setattr(GracefulStop, "on_train_batch_start", lambda self, *step: started.append(step[1].config.seed))
     before, each = len(started), sum(seed == 0 for _, seed, _ in started) // 2
-    assert [row["n"] for row in table(first)["rows"]] == [1, 1]
-    assert table(first)["rows"][0]["figures"]["accuracy"]["std"] is None
+    assert [row["n"] for row in read_table(first)["rows"]] == [1, 1]
+    assert read_table(first)["rows"][0]["figures"]["accuracy"]["std"] is None
     ablate(resume=first, console=quiet)
     assert set(started[before:]) == {3}  # the finished runs are not trained again
     assert len(started) - before == 2 * each - 1  # and of the interrupted one only what was left
-    mine, theirs = table(first), table(whole.folder.path)
+    mine, theirs = read_table(first), read_table(whole.folder.path)
     assert mine["rows"] == theirs["rows"]
     assert mine["config"] == theirs["config"]
 
 
-def test_seeds_are_added_and_a_row_whose_loss_is_no_number_stays_blank(whole, tmp_path, console, monkeypatch):
+def test_added_seeds_are_trained_and_nonfinite_rows_stay_blank(whole, tmp_path, console, monkeypatch):
     path = tmp_path / "ablation"
     shutil.copytree(whole.folder.path, path)
     asked = []
@@ -151,7 +66,7 @@ def test_seeds_are_added_and_a_row_whose_loss_is_no_number_stays_blank(whole, tm
         asked.append((options["model"], options["seed"]))
         raise NonFiniteLoss("the loss is not finite any more.")
 
-    monkeypatch.setattr(module, "train", diverge)
+    monkeypatch.setattr(ablate_module, "train", diverge)
     result = ablate(resume=path, seeds=[3, 4], console=console)
     assert [seed for _, seed in asked] == [4, 4]
     assert result.folder.seeds == (0, 3, 4)
@@ -162,39 +77,7 @@ def test_seeds_are_added_and_a_row_whose_loss_is_no_number_stays_blank(whole, tm
     shutil.rmtree(path / "dwconv-seed0")
     shutil.rmtree(path / "dwconv-seed3")
     blank = ablate(resume=path, console=console).rows[0]
-    assert (blank.mean("accuracy"), blank.deviation("accuracy"), blank.parameters) == (None, None, None)
-
-
-@pytest.mark.parametrize("name", ["dwconv-seed0/results.json", "bench.json"])
-@pytest.mark.parametrize("text", ["{", "[]", "{}", "[" * 100_000])
-def test_damaged_figures_are_said(whole, tmp_path, quiet, name, text):
-    path = shutil.copytree(whole.folder.path, tmp_path / "copy")
-    (path / name).write_text(text)
-    with pytest.raises(UserError, match=rf"{name} is damaged, or not a \w+'s: "):
-        ablate(resume=path, console=quiet)
-
-
-def test_unequal_conditions_are_said(whole, tmp_path, console, monkeypatch):
-    path = tmp_path / "ablation"
-    shutil.copytree(whole.folder.path, path)
-    run = Run(path / "idconv-seed3")
-    run.write_config(run.read_config().replace(lr=1e-4))
-    result = ablate(resume=path, console=console)
-    assert "The conditions are not equal: the runs differ in lr." in result.notes
-
-
-def test_speed_and_memory_are_measured_in_turns(whole, tmp_path, console):
-    path = tmp_path / "ablation"
-    shutil.copytree(whole.folder.path, path)
-    result = ablate(resume=path, rounds=1, console=console)
-    measured = json.loads((path / "bench.json").read_text())
-    assert [model["arguments"]["local_conv"] for model in measured["models"]] == ["'dwconv'", "'idconv'"]
-    for row, model in zip(result.rows, measured["models"], strict=True):
-        assert row.images_per_second == pytest.approx(16e3 / model["milliseconds"][0])
-        assert row.peak_memory == model["peak_memory"]
-        assert row.parameters == model["facts"]["parameters"]
-    assert measured["settings"]["size"] == [32, 32]
-    assert any("batch 16, float32, CPU; the median of 1 round in turns" in note for note in result.notes)
+    assert (blank.mean("accuracy"), blank.std("accuracy"), blank.parameters) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -219,14 +102,14 @@ def test_speed_and_memory_are_measured_in_turns(whole, tmp_path, console):
         ("table7 --resume nowhere", "give nothing beside it but --seeds"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_trained(words, said, tmp_path, monkeypatch, capsys):
+def test_wrong_arguments_are_errors_before_any_training(words, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["ablate", *words.split()]) == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_in_use_is_left_alone(whole, data, tmp_path):
+def test_existing_ablation_or_files_are_not_overwritten(whole, data, tmp_path):
     with pytest.raises(UserError, match=r"holds an ablation already. Go on with it by --resume"):
         transxnet.ablate("table7", data, out=whole.folder.path)
     (tmp_path / "file").touch()
@@ -236,28 +119,3 @@ def test_a_folder_in_use_is_left_alone(whole, data, tmp_path):
         transxnet.ablate("table7", data, seed=1)
     with pytest.raises(UserError, match="no option 'epoch'"):
         transxnet.ablate("table7", data, epoch=1)
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_the_rows_of_the_tables_can_be_made_and_differ(name):
-    found = TABLES[name]
-    costs = set()
-    for variant in found.variants:
-        with torch.device("meta"):
-            model = create_model(with_options(found.model, variant.options))
-        costs.add(sum(p.numel() for p in model.parameters()))
-    assert len(costs) == len(found.variants)
-    if found.model == "transxnet_t":
-        assert 12_834_808 in costs  # the paper's own choice is one of the rows
-
-
-def test_rows_of_one_s_own():
-    chosen = TABLES["table9"].choose(["0.5", "attn_ratio=(0.25,0.25,0.5,0.75)+dpe=false"])
-    own = chosen.variants[1]
-    assert own == Variant(
-        "attn_ratio=0.25,0.25,0.5,0.75-dpe=false",
-        "attn_ratio=(0.25,0.25,0.5,0.75), dpe=false",
-        "attn_ratio=(0.25,0.25,0.5,0.75),dpe=false",
-    )
-    mine = Ablation("mine", "Mine", "transxnet_n", (Variant("a", "A", "dpe=false"),))
-    assert mine.choose(None) == mine

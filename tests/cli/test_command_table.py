@@ -5,7 +5,7 @@ import sys
 import pytest
 
 import transxnet
-from transxnet.ablation.tables import TABLES
+from transxnet.ablation.paper_tables import TABLES
 from transxnet.benchmark.settings import WORDS
 from transxnet.cli.command import load
 from transxnet.cli.command_table import COMMANDS

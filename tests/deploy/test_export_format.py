@@ -24,5 +24,6 @@ def test_load_reads_a_file_once_by_its_runtime_alone(theirs, tmp_path, console, 
     assert exported(random_images(2, 64, 64)).shape == (2, 3)
     assert len(reads) == 1
     if format == "onnx":
-        with pytest.raises(UserError, match=r"need the package onnx: pip install 'transxnet\[export\]'"):
+        match = r"needs the package onnx\. Install it with: pip install 'transxnet\[export\]'"
+        with pytest.raises(UserError, match=match):
             read_metadata(file)

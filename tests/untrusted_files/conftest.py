@@ -1,4 +1,4 @@
-"""Runs to be tampered with."""
+"""Stored runs for the tests to tamper with."""
 
 import io
 

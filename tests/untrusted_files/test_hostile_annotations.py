@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-
 from tests.helpers.bounded_child import table, try_all
+
 from transxnet.data.datasets.detection_dataset import DetectionSet
 from transxnet.data.formats.class_names import read_class_names
 from transxnet.data.formats.coco import read_coco

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
 from tests.helpers.bounded_child import table, try_all
 from tests.helpers.corpus import Broken, broken_image
+
 from transxnet.data.formats.class_folders import read_class_folders
 from transxnet.data.formats.unreadable_images import drop_unreadable
 from transxnet.data.reading.file_search import glob_files

@@ -1,4 +1,4 @@
-"""Checkpoints and run folders of strangers: nothing in them is run, and no path of theirs is followed."""
+"""Hostile checkpoints and run folders: no code in them runs, and no path in them is followed."""
 
 import io
 import json
@@ -77,7 +77,7 @@ def rezipped(content: object, path: Path) -> None:
 @pytest.mark.parametrize("write", [zipped, legacy, bare, tarred, rezipped], ids=lambda write: write.__name__)
 @pytest.mark.parametrize("ending", ["pth", "ckpt", "pth.tar", "safetensors"])
 @pytest.mark.parametrize("by", [os.system, exec, eval], ids=lambda by: by.__name__)
-def test_no_form_of_checkpoint_runs_what_it_carries(tmp_path, write, ending, by):
+def test_no_checkpoint_format_runs_code(tmp_path, write, ending, by):
     path, marker = tmp_path / f"evil.{ending}", tmp_path / "marker"
     content = {"state_dict": {"a": torch.zeros(2)}, "extra": Attack(marker, by)}
     write(content, path)
@@ -92,12 +92,12 @@ def test_no_form_of_checkpoint_runs_what_it_carries(tmp_path, write, ending, by)
     assert not marker.exists()
 
 
-def test_the_attack_of_these_tests_works(tmp_path):
+def test_attack_of_these_tests_works(tmp_path):
     pickle.loads(pickle.dumps(Attack(tmp_path / "marker")))
     assert (tmp_path / "marker").exists()
 
 
-def test_an_archive_that_is_larger_within_than_without_is_refused(tmp_path):
+def test_compressed_archive_bomb_is_refused(tmp_path):
     path = tmp_path / "bomb.pth"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(50_000_000))
@@ -136,7 +136,7 @@ def lying_safetensors() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", lying_safetensors())
-def test_safetensors_that_lie_are_refused(tmp_path, kind):
+def test_safetensors_with_false_headers_are_refused(tmp_path, kind):
     path = tmp_path / "lie.safetensors"
     path.write_bytes(lying_safetensors()[kind])
     if kind == "names repeated":  # the later counts, and it fits
@@ -171,7 +171,7 @@ def test_tensors_larger_than_their_storage_are_refused(tmp_path):
         "cache_dir=elsewhere",
     ],
 )
-def test_a_models_name_opens_no_files(tmp_path, option):
+def test_model_name_opens_no_files(tmp_path, option):
     """Names come from recipes and runs of others, and timm would open what these options say."""
     for name in ("test_resnet", "transxnet_n"):
         with pytest.raises(UserError, match="no option of a model, but says where weights come from"):
@@ -184,7 +184,7 @@ def test_a_models_name_opens_no_files(tmp_path, option):
 
 
 @pytest.mark.parametrize("name", ["hf-hub:evil/model", "local-dir:/tmp", "os:system", "transxnet.cli:main", "../x"])
-def test_a_model_is_never_from_elsewhere(name):
+def test_model_name_from_elsewhere_is_refused(name):
     with pytest.raises(UserError, match="there is no model"):
         create_model(name)
 
@@ -230,14 +230,14 @@ def tampered(run: Run, **changes) -> None:
         ({"preprocessing": None}, "damaged or not ours"),
     ],
 )
-def test_a_runs_description_that_no_training_wrote_is_refused(run, changes, said):
+def test_false_description_of_a_run_is_refused(run, changes, said):
     tampered(run, **changes)
     with pytest.raises(UserError, match=said):
         load_model(run.path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 100_000, "9" * 5000, "\xff", '{"format": 1}'])
-def test_a_runs_description_that_is_none_is_refused(run, text):
+def test_damaged_description_of_a_run_is_refused(run, text):
     run.model_file.write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match="damaged or not ours"):
         load_model(run.path)
@@ -271,7 +271,7 @@ EXPORTED = Metadata(
         ({"size": [10**6, 32]}, "1 to 16384 pixels"),
     ],
 )
-def test_an_exported_file_that_says_what_no_export_writes_is_refused(tmp_path, monkeypatch, changes, said):
+def test_false_metadata_of_an_exported_file_is_refused(tmp_path, monkeypatch, changes, said):
     (tmp_path / "net.onnx").touch()
     texts = EXPORTED.to_texts()
     monkeypatch.setattr(OnnxFormat, "read_texts", lambda self, path: texts)
@@ -281,7 +281,7 @@ def test_an_exported_file_that_says_what_no_export_writes_is_refused(tmp_path, m
         read_metadata(tmp_path / "net.onnx")
 
 
-def test_weights_of_a_run_that_carry_code_are_refused(run, tmp_path):
+def test_weights_of_a_run_with_code_are_refused(run, tmp_path):
     """Whatever their ending says."""
     zipped({"a": Attack(tmp_path / "marker")}, run.weights_file)
     with pytest.raises(UserError, match="truncated or not a checkpoint"):
@@ -290,7 +290,7 @@ def test_weights_of_a_run_that_carry_code_are_refused(run, tmp_path):
 
 
 @pytest.mark.parametrize("write", [zipped, legacy])
-def test_a_resumed_checkpoint_that_carries_code_is_refused(interrupted, tmp_path, quiet, write):
+def test_resumed_checkpoint_with_code_is_refused(interrupted, tmp_path, quiet, write):
     content = dict(torch.load(interrupted.last_checkpoint, weights_only=True))
     write(content | {"extra": Attack(tmp_path / "marker")}, interrupted.last_checkpoint)
     with pytest.raises(UserError, match="can't be gone on with"):
@@ -299,7 +299,7 @@ def test_a_resumed_checkpoint_that_carries_code_is_refused(interrupted, tmp_path
 
 
 @pytest.mark.parametrize("best", ["/elsewhere/..", "..", "/", "config.yaml", "../../last.ckpt/.."])
-def test_a_checkpoint_can_not_have_other_files_removed(tmp_path, quiet, best):
+def test_checkpoint_cannot_remove_other_files(tmp_path, quiet, best):
     """Lightning removes what was best before, and would remove the folder above the run's."""
     saved = BestAndLast(Run(tmp_path), "val_accuracy", Console(quiet=True))
     state = saved.state_dict() | dict(best_model_path=best, kth_best_model_path=best, best_k_models={best: 0.1})
@@ -358,7 +358,7 @@ BAD_YAML = {
 
 
 @pytest.mark.parametrize("kind", BAD_YAML)
-def test_recipes_that_are_none_are_refused_at_once(tmp_path, kind):
+def test_bad_yaml_as_a_recipe_is_refused(tmp_path, kind):
     path, marker = tmp_path / "recipe.yaml", tmp_path / "marker"
     path.write_text(BAD_YAML[kind].replace("{marker}", str(marker)), encoding="utf-8", errors="surrogateescape")
     with pytest.raises(UserError, match=r"recipe\.yaml"):
@@ -367,7 +367,7 @@ def test_recipes_that_are_none_are_refused_at_once(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", BAD_YAML)
-def test_configurations_of_runs_that_are_none_are_refused_at_once(run, tmp_path, kind, quiet):
+def test_bad_yaml_as_the_config_of_a_run_is_refused(run, tmp_path, kind, quiet):
     marker = tmp_path / "marker"
     text = BAD_YAML[kind].replace("{marker}", str(marker))
     run.config_file.write_text(text, encoding="utf-8", errors="surrogateescape")
@@ -386,7 +386,7 @@ def test_configurations_of_runs_that_are_none_are_refused_at_once(run, tmp_path,
         ("environment.json", None, "environment.json is damaged, or not a run's: it is no regular file but a pipe"),
     ],
 )
-def test_a_pipe_in_a_run_folder_does_not_hang(run, quiet, name, of_loading, of_resuming):
+def test_pipe_in_a_run_folder_does_not_hang(run, quiet, name, of_loading, of_resuming):
     (run.path / name).unlink()
     os.mkfifo(run.path / name)
     uses = (lambda: load_model(run.path), of_loading), (lambda: train(resume=run.path, console=quiet), of_resuming)
@@ -396,7 +396,7 @@ def test_a_pipe_in_a_run_folder_does_not_hang(run, quiet, name, of_loading, of_r
 
 
 @pytest.mark.parametrize("name", ["../../home", "/tmp/evil", "a/b", "..\\x", "a\nb"])
-def test_an_ablation_writes_nowhere_else(tmp_path, name):
+def test_ablation_writes_nowhere_else(tmp_path, name):
     row = dict(name=name, label="row", options="", quotes=[])
     table = dict(name="t", title="t", model="test_resnet", variants=[row], note="")
     content = dict(ablation=table, seeds=[0], rounds=0, options={}, command="x")
@@ -405,7 +405,7 @@ def test_an_ablation_writes_nowhere_else(tmp_path, name):
         AblationFolder.read(tmp_path)
 
 
-def test_results_are_written_below_the_folder_whatever_the_images_are_called(run, tmp_path, quiet):
+def test_names_of_images_write_no_file_outside_of_the_folder(run, tmp_path, quiet):
     from PIL import Image
 
     deep = tmp_path / "in" / ".." / "in"
@@ -417,7 +417,7 @@ def test_results_are_written_below_the_folder_whatever_the_images_are_called(run
     assert sorted(os.listdir(tmp_path / "out")) == ["predictions.csv", "predictions.jsonl"]
 
 
-def test_a_safetensors_file_of_another_model_is_refused(run):
+def test_weights_of_another_model_are_refused(run):
     save_file({"a": torch.zeros(2)}, run.weights_file)
     with pytest.raises(UserError, match="damaged or not ours"):
         load_model(run.path)

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from tests.helpers.class_folders import write_photos
 from tests.helpers.dense_data import write_maps, write_squares
-from tests.helpers.web_runs import make_run
+from tests.helpers.untrained_runs import make_untrained_run
 from transxnet.runs.run_folder import Run
-from transxnet.web.serve import Served, app
+from transxnet.web.app import ServedPage, app
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def photos(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def photos_run(photos, tmp_path_factory) -> Run:
     """A classifier of the photographs' colours."""
-    return make_run(tmp_path_factory.mktemp("runs") / "photos", photos, img_size=64)
+    return make_untrained_run(tmp_path_factory.mktemp("runs") / "photos", photos, img_size=64)
 
 
 @pytest.fixture(scope="session")
@@ -41,29 +41,31 @@ def squares(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def boxes_run(squares, tmp_path_factory) -> Run:
     """A detector of squares."""
-    return make_run(tmp_path_factory.mktemp("runs") / "boxes", squares, task="detect", min_size=64)
+    return make_untrained_run(tmp_path_factory.mktemp("runs") / "boxes", squares, task="detect", min_size=64)
 
 
 @pytest.fixture(scope="session")
 def masks_run(squares, tmp_path_factory) -> Run:
     """A detector of squares that cuts them out."""
-    return make_run(tmp_path_factory.mktemp("runs") / "masks", squares, task="detect", head="maskrcnn", min_size=64)
+    return make_untrained_run(
+        tmp_path_factory.mktemp("runs") / "masks", squares, task="detect", head="maskrcnn", min_size=64
+    )
 
 
 @pytest.fixture(scope="session")
 def maps_run(tmp_path_factory) -> Run:
     """A segmenter of squares."""
     data = write_maps(tmp_path_factory.mktemp("data") / "maps", 2, 3)
-    return make_run(tmp_path_factory.mktemp("runs") / "maps", data, task="segment", crop=64)
+    return make_untrained_run(tmp_path_factory.mktemp("runs") / "maps", data, task="segment", crop=64)
 
 
 @pytest.fixture(scope="session")
-def serve() -> Iterator[Callable[..., Served]]:
+def serve() -> Iterator[Callable[..., ServedPage]]:
     """Serves a run at a free port until the tests end."""
     pytest.importorskip("gradio")
-    served: dict[tuple, Served] = {}
+    served: dict[tuple, ServedPage] = {}
 
-    def start(run: Run, **options) -> Served:
+    def start(run: Run, **options) -> ServedPage:
         key = (run.path, *sorted(options.items()))
         if key not in served:
             served[key] = app(run.path, port=0, wait=False, console=Console(file=io.StringIO()), **options)

@@ -1,16 +1,13 @@
-"""What is sent to the page: every kind of file comes out right, or with a sentence that says why not."""
-
 import io
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from tests.helpers.broken_images import png_header
 from transxnet.utils.errors import UserError
-from transxnet.web.uploads import for_the_browser, more_than_one, read_picture, within_pixels
+from transxnet.web.uploads import has_several_frames, limit_pixels, read_upload, resize_for_browser
 
 ORANGE = (200, 120, 40)
 TURNED = Image.Exif()
@@ -19,14 +16,6 @@ TURNED[ExifTags.Base.Orientation] = 6
 
 def plain(mode: str = "RGB", size=(40, 30)) -> Image.Image:
     return Image.new("RGB", size, ORANGE).convert(mode)
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG file that says its size and holds hardly a pixel."""
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0"))]
-    ends = [struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks]
-    whole = [struct.pack(">I", len(data)) + kind + data + end for (kind, data), end in zip(chunks, ends, strict=True)]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(whole)
 
 
 @pytest.mark.parametrize(
@@ -41,13 +30,13 @@ def png_header(width: int, height: int) -> bytes:
         ("phone.jpg", plain(), {"quality": 95, "exif": TURNED}, ORANGE),
     ],
 )  # fmt: skip
-def test_pictures_of_all_kinds_come_out_right(tmp_path, name, image, options, colour):
+def test_images_of_all_kinds_are_read(tmp_path, name, image, options, colour):
     image.save(tmp_path / name, **options)
-    picture = read_picture(tmp_path / name)
+    picture = read_upload(tmp_path / name)
     assert picture.mode == "RGB"
     assert picture.size == ((30, 40) if name == "phone.jpg" else (40, 30))  # which is turned upright
     assert np.abs(np.asarray(picture).astype(int) - colour).max() <= 24  # GIF's palette, and Pillow's plain CMYK
-    assert more_than_one(tmp_path / name) == (name in ("animated.gif", "pages.tif"))
+    assert has_several_frames(tmp_path / name) == (name in ("animated.gif", "pages.tif"))
 
 
 @pytest.mark.parametrize(
@@ -62,49 +51,49 @@ def test_pictures_of_all_kinds_come_out_right(tmp_path, name, image, options, co
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_file_that_cannot_be_used_is_named_with_the_reason_and_what_can(tmp_path, name, content, why):
+def test_refused_file_is_named_with_reason_and_formats(tmp_path, name, content, why):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError) as error:
-        read_picture(tmp_path / name)
+        read_upload(tmp_path / name)
     for text in (f"{name} can't be used: ", why, "Accepted: JPEG, PNG"):
         assert text in str(error.value)
 
 
-def test_a_truncated_file_is_one_that_cannot_be_used(tmp_path):
+def test_truncated_file_is_refused(tmp_path):
     file = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
     Image.fromarray(noise).save(file, "PNG")
     (tmp_path / "cut.png").write_bytes(file.getvalue()[:2000])
     with pytest.raises(UserError, match=r"cut\.png can't be used: .*truncated"):
-        read_picture(tmp_path / "cut.png")
-    assert not more_than_one(tmp_path / "gone.png")
+        read_upload(tmp_path / "cut.png")
+    assert not has_several_frames(tmp_path / "gone.png")
 
 
-def test_a_phones_picture_with_a_preview_is_one_picture(tmp_path):
+def test_mpo_preview_is_not_a_further_frame(tmp_path):
     plain().save(tmp_path / "phone.mpo", save_all=True, append_images=[plain(size=(20, 15))])
     assert Image.open(tmp_path / "phone.mpo").n_frames == 2
-    assert read_picture(tmp_path / "phone.mpo").size == (40, 30)
-    assert not more_than_one(tmp_path / "phone.mpo")
+    assert read_upload(tmp_path / "phone.mpo").size == (40, 30)
+    assert not has_several_frames(tmp_path / "phone.mpo")
 
 
 @pytest.mark.parametrize("size", [(4000, 3000), (30_000, 60)])
-def test_reduced_pictures_keep_within_the_bound_and_their_proportions(size):
-    picture = within_pixels(Image.new("RGB", size), 1_500_000)
+def test_limit_pixels_keeps_the_aspect_ratio(size):
+    picture = limit_pixels(Image.new("RGB", size), 1_500_000)
     assert 1_400_000 < picture.width * picture.height <= 1_500_000
     assert picture.width / picture.height == pytest.approx(size[0] / size[1], rel=0.02)
-    assert within_pixels(picture, 1_500_000) is picture
+    assert limit_pixels(picture, 1_500_000) is picture
 
 
 @pytest.mark.parametrize(
     ("size", "shown"), [((16, 8), (480, 240)), ((300, 200), (300, 200)), ((2560, 100), (1280, 50))]
 )
-def test_what_the_browser_gets_is_neither_tiny_nor_huge(size, shown):
-    assert for_the_browser(Image.new("RGB", size)).size == shown
+def test_browser_gets_neither_tiny_nor_huge_images(size, shown):
+    assert resize_for_browser(Image.new("RGB", size)).size == shown
 
 
-def test_files_are_only_read(tmp_path):
+def test_reading_leaves_the_file_unchanged(tmp_path):
     plain().save(tmp_path / "a.png")
     before = Path(tmp_path / "a.png").read_bytes()
-    read_picture(tmp_path / "a.png")
+    read_upload(tmp_path / "a.png")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
     assert (tmp_path / "a.png").read_bytes() == before

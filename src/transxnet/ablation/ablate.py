@@ -1,4 +1,4 @@
-"""Ablations: variants of a model, trained under equal conditions and put into one table."""
+"""Train variants of a model under equal conditions, and write one table of them."""
 
 import os
 import shlex
@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from transxnet.ablation.ablation_folder import PLAN_FILE, AblationFolder, AblationResult, read_result
-from transxnet.ablation.ablation_report import show, write_tables
-from transxnet.ablation.tables import Ablation, find_table, split_rows
+from transxnet.ablation.ablation_folder import PLAN_FILE, AblationFolder
+from transxnet.ablation.ablation_report import to_rich, write_tables
+from transxnet.ablation.ablation_results import AblationResult, read_result
+from transxnet.ablation.paper_tables import Ablation, find_table, split_rows
 from transxnet.benchmark.bench import bench
 from transxnet.benchmark.bench_report import FILES
 from transxnet.models.create import create_model
@@ -58,7 +59,7 @@ def ablate(
     needs ``if __name__ == "__main__":``.
 
     Args:
-        table: table6 to table10 of the paper, or an :class:`~transxnet.ablation.tables.Ablation` of your own.
+        table: table6 to table10 of the paper, or an :class:`~transxnet.ablation.paper_tables.Ablation` of your own.
         data: what to train on, as for ``train``.
         rows: some of the table's rows by name, separated by commas; a row of your own is an option of the model as
             option=value, several joined by +. By default all.
@@ -93,8 +94,8 @@ def ablate(
             check_at_least(0, rounds=rounds)
             folder = replace(folder, rounds=rounds)
         if seeds is not None:
-            folder = replace(folder, seeds=tuple(dict.fromkeys([*folder.seeds, *_seeds(seeds)])))
-    elif _OUT in os.environ:  # a process that Lightning started beside the first, with the same command
+            folder = replace(folder, seeds=tuple(dict.fromkeys([*folder.seeds, *_parse_seeds(seeds)])))
+    elif _OUT in os.environ:  # a further process that Lightning started with the same command
         folder = AblationFolder.read(os.environ[_OUT])
     else:
         folder = _plan(table, data, rows, seeds, model, out, 9 if rounds is None else rounds, task, recipe, options)
@@ -104,18 +105,18 @@ def ablate(
     with lock_folder(folder.path) if first else nullcontext():
         if first:
             folder.write()
-        return _carry_out_or_say(folder, console)
+        return _run_or_interrupt(folder, console)
 
 
-def _carry_out_or_say(folder: AblationFolder, console: Console) -> AblationResult:
-    """Carry it out, and say how to go on if the user stops it."""
+def _run_or_interrupt(folder: AblationFolder, console: Console) -> AblationResult:
+    """Run the ablation; if the user interrupts it, the message has the command to resume."""
     os.environ[_OUT] = str(folder.path)
     try:
-        return _carry_out(folder, console)
+        return _run(folder, console)
     except (Interrupted, KeyboardInterrupt) as error:
         raise Interrupted(
-            f"stopped with {_count(folder)} of {len(folder.seeds) * len(folder.ablation.variants)} runs finished; what "
-            f"was done is kept. Go on with: transxnet ablate --resume {shlex.quote(str(folder.path))}"
+            f"stopped with {folder.num_finished()} of {folder.num_runs} runs finished, which are kept. Resume with: "
+            f"transxnet ablate --resume {shlex.quote(str(folder.path))}"
         ) from error
     finally:
         del os.environ[_OUT]
@@ -133,7 +134,7 @@ def _plan(
     recipe: str | Path | None,
     options: dict[str, Any],
 ) -> AblationFolder:
-    """What is to be trained, all of it looked at before the first training."""
+    """Check all arguments before the first training, and return the settings."""
     if table is None:
         raise UserError("name the table to make: table6, table7, table8, table9 or table10.")
     ablation = find_table(table) if isinstance(table, str) else table
@@ -146,11 +147,11 @@ def _plan(
         raise UserError("a table has seeds, not a seed. Give --seeds.")
     check_at_least(0, rounds=rounds)
     config = make_config(data, recipe, task, **{**options, "model": ablation.model})
-    numbers = (config.seed,) if seeds is None else _seeds(seeds)
+    numbers = (config.seed,) if seeds is None else _parse_seeds(seeds)
     names = [with_options(ablation.model, variant.options) for variant in ablation.variants]
     for name in names:
         check_names(config.replace(model=name))
-        _try(name)
+        _check_model(name)
     where = Path(data)
     stem = f"ablate-{ablation.name}-{where.resolve().name if where.exists() else str(data).replace('/', '-')}"
     if out is None and not is_first_process():
@@ -166,7 +167,7 @@ def _plan(
     return AblationFolder(path, ablation, numbers, rounds, kept, command)
 
 
-def _seeds(seeds: str | int | Sequence[int]) -> tuple[int, ...]:
+def _parse_seeds(seeds: str | int | Sequence[int]) -> tuple[int, ...]:
     words = seeds.split(",") if isinstance(seeds, str) else [seeds] if isinstance(seeds, int) else seeds
     try:
         numbers = tuple(int(word) for word in words)
@@ -177,16 +178,16 @@ def _seeds(seeds: str | int | Sequence[int]) -> tuple[int, ...]:
     return numbers
 
 
-def _try(name: str) -> None:
-    """Raise UserError unless there is such a model with such options; nothing is computed."""
+def _check_model(name: str) -> None:
+    """Raise UserError unless the model can be built with its options; nothing is computed."""
     try:
         with torch.device("meta"):
             create_model(parse_model_name(name).untagged_name)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:  # each network has its own way
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:  # networks raise different types
         raise UserError(f"{name} can't be made: {error}") from error
 
 
-def _carry_out(folder: AblationFolder, console: Console) -> AblationResult:
+def _run(folder: AblationFolder, console: Console) -> AblationResult:
     variants, failures = folder.ablation.variants, {}
     seeds, first = folder.seeds, is_first_process()
     console.print(f"{folder.ablation.title}: {len(variants)} rows, {len(seeds)} seed{'s' * (len(seeds) > 1)}", **PLAIN)
@@ -205,12 +206,12 @@ def _carry_out(folder: AblationFolder, console: Console) -> AblationResult:
                 console.print(f"left blank: {error}", style="red", **PLAIN)
             if first:
                 write_tables(read_result(folder, failures))
-    if first and folder.rounds and _count(folder) and not (folder.path / FILES[0]).is_file():
-        _measure(folder)
+    if first and folder.rounds and folder.num_finished() and not (folder.path / FILES[0]).is_file():
+        _benchmark(folder)
     result = read_result(folder, failures)
     if first:
         write_tables(result)
-        console.print(show(result), highlight=False)
+        console.print(to_rich(result), highlight=False)
         console.print(f"\ntable       {folder.path / 'table.html'}, .md, .csv and .json", **PLAIN)
     return result
 
@@ -224,8 +225,8 @@ def _train(folder: AblationFolder, run: Run, model: str, seed: int, console: Con
     train(data, task=task, model=model, seed=seed, out=run.path, console=console, **options)
 
 
-def _measure(folder: AblationFolder) -> None:
-    """Speed and memory of the rows' models, as they were trained, in turns."""
+def _benchmark(folder: AblationFolder) -> None:
+    """Measure speed and memory of the models of the rows, interleaved, at the settings of the training."""
     variants = folder.ablation.variants
     run = next(folder.run(v, seed) for seed in folder.seeds for v in variants if folder.finished(v, seed))
     config = run.read_config()
@@ -244,18 +245,20 @@ def _measure(folder: AblationFolder) -> None:
     bench(names, device=device, rounds=folder.rounds, output=folder.path, overwrite=True, **settings)
 
 
-def _count(folder: AblationFolder) -> int:
-    return sum(folder.finished(variant, seed) for variant in folder.ablation.variants for seed in folder.seeds)
-
-
 def _command(
     config: TrainConfig, ablation: Ablation, rows: str | Sequence[str] | None, seeds: Sequence[int], rounds: int
 ) -> str:
-    """The shell command that makes this ablation again."""
+    """The shell command that repeats this ablation."""
     words = ["transxnet", "ablate", ablation.name, "--data", config.data, "--model", ablation.model]
     words += ["--seeds", ",".join(map(str, seeds))]
     if rows is not None:
         words += ["--rows", rows if isinstance(rows, str) else ",".join(rows)]
     if rounds != 9:
         words += ["--rounds", str(rounds)]
-    return shlex.join(words + config.to_arguments(exclude=("model", "seed")))
+    if config.task != "classify":
+        words += ["--task", config.task]
+    default = type(config)(config.data)
+    for name, value in config.to_dict().items():
+        if name not in ("task", "data", "out", "model", "seed") and value != getattr(default, name):
+            words += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
+    return shlex.join(words)

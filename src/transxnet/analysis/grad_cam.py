@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from transxnet.metrics.detection import Detections
 from transxnet.runs.load import TrainedModel
 from transxnet.utils.device import default_device, prepare_for_inference
 from transxnet.utils.errors import UserError, nearest
+from transxnet.utils.optional_packages import require_package
 
 _logger = logging.getLogger(__name__)
 
@@ -51,8 +51,7 @@ class Explanation:
 
 def require_grad_cam() -> None:
     """Raise UserError, naming the extra, unless the Grad-CAM package is installed."""
-    if find_spec("pytorch_grad_cam") is None:
-        raise UserError("Grad-CAM needs the package grad-cam. Install it by: pip install 'transxnet[explain]'")
+    require_package("pytorch_grad_cam", "transxnet[explain]", "Grad-CAM")
 
 
 def grad_cam(

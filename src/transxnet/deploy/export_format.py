@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from transxnet.deploy.metadata import Metadata, parse_metadata
-from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_atomic
+from transxnet.utils.optional_packages import require_package
 
 
 class Session(Protocol):
@@ -80,14 +80,15 @@ class ExportFormat(ABC):
             write_atomic(target, source.replace)
 
 
-def import_package(name: str, use: str) -> Any:
-    """Import an optional package, or raise UserError that names the extra.
+def import_package(name: str, purpose: str) -> Any:
+    """Import an optional package of exports.
 
     Args:
         name: of the package.
-        use: what needs it, with the verb, such as "ONNX files need".
+        purpose: what needs it, such as "ONNX".
+
+    Raises:
+        UserError: it is not installed.
     """
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise UserError(f"{use} the package {error.name}: pip install 'transxnet[export]'") from error
+    require_package(name, "transxnet[export]", purpose)
+    return import_module(name)

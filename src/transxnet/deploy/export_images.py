@@ -23,6 +23,7 @@ from transxnet.runs.load import TrainedModel
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.runs.training_data import open_run_data, trained_on
 from transxnet.utils.errors import UserError
+from transxnet.utils.optional_packages import require_package
 
 
 def real_images(trained: TrainedModel, data: str | None, count: int) -> tuple[list[Image.Image], str]:
@@ -166,11 +167,7 @@ def _readable(paths: Iterator[str]) -> Iterator[Image.Image]:
 
 
 def _photographs() -> Iterator[Image.Image]:
-    try:
-        import skimage
-    except ImportError as error:
-        raise UserError(
-            "an export is checked on real images: give a folder of images as --data, or install scikit-image's "
-            "photographs: pip install 'transxnet[samples]'"
-        ) from error
+    require_package("skimage", "transxnet[samples]", "An export without --data")
+    import skimage
+
     return _readable(str(Path(skimage.__file__).parent / "data" / name) for name in PHOTOGRAPHS)

@@ -126,4 +126,4 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 def _package(name: str) -> Any:
-    return import_package(name, "ONNX files need")
+    return import_package(name, "ONNX")

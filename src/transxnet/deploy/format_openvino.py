@@ -110,4 +110,4 @@ def _texts(model: Any) -> dict[str, str]:
 
 
 def _package() -> Any:
-    return import_package("openvino", "OpenVINO models need")
+    return import_package("openvino", "OpenVINO")

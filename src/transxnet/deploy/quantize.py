@@ -186,6 +186,6 @@ def _has_quantized_input(op: Any) -> bool:
 
 
 def _package() -> Any:
-    nncf = import_package("nncf", "--int8 needs")
+    nncf = import_package("nncf", "--int8")
     nncf.set_log_level(logging.ERROR)
     return nncf

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision import tv_tensors
 
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.detection_dataset import DetectionDataset, DetectionSet
@@ -16,7 +17,7 @@ from transxnet.data.loading.loaders import evaluation_loader
 from transxnet.heads.detector_transform import unit_range
 from transxnet.heads.semantic_fpn import logits_at_size
 from transxnet.metrics.classification import ClassificationEvaluation
-from transxnet.metrics.detection import DetectionEvaluation, DetectionMetric
+from transxnet.metrics.detection import DetectionEvaluation, DetectionMetric, Detections
 from transxnet.metrics.segmentation import SegmentationEvaluation, SegmentationMetric
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.device import default_device, prepare_for_inference
@@ -106,6 +107,17 @@ def detect(model: nn.Module, images: Sequence[Tensor], device: torch.device) -> 
         (output,) = model(unit_range([image.to(device)]))
         outputs.append({name: value.cpu() for name, value in output.items()})
     return outputs
+
+
+def detect_image(trained: TrainedDetector, image: Tensor, device: torch.device) -> Detections:
+    """The detections in one image (3, H, W) uint8; the model is on the device."""
+    return Detections.from_output(detect(trained.model, [image], device)[0])
+
+
+def segment_image(trained: TrainedSegmenter, image: Tensor, device: torch.device) -> np.ndarray:
+    """The label map (H, W) uint8 of one image (3, H, W) uint8; the model is on the device."""
+    resized = AlignedResize(trained.scale)(tv_tensors.Image(image))
+    return segment(trained.model, resized, image.shape[1:], device)
 
 
 @torch.inference_mode()

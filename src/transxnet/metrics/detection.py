@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from torchvision.ops import box_iou
 
 from transxnet.data.datasets.detection_dataset import DetectionSet, Target
 from transxnet.data.reading.masks import encode_mask
-from transxnet.utils.errors import UserError
+from transxnet.utils.optional_packages import require_package
 
 MIN_SCORE = 0.5
 """Detections below this score are not drawn and do not count for :func:`compute_image_f1`."""
@@ -117,8 +116,7 @@ class CocoMetric(MeanAveragePrecision):
     """
 
     def __init__(self, masks: bool):
-        if find_spec("faster_coco_eval") is None:
-            raise UserError("average precision needs the package faster-coco-eval: pip install 'transxnet[detect]'.")
+        require_package("faster_coco_eval", "transxnet[detect]", "Average precision")
         super().__init__(
             iou_type=("bbox", "segm") if masks else "bbox",
             iou_thresholds=_IOUS.tolist(),

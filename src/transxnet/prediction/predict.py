@@ -1,4 +1,4 @@
-"""Predicting for any number of image files, whatever the model is for."""
+"""Predict for image files with a trained or exported model: classes, detections or label maps."""
 
 import shutil
 import tempfile
@@ -9,20 +9,20 @@ from typing import get_args
 from rich.console import Console
 
 from transxnet.data.reading.image_search import ACCEPTED, ImageList
-from transxnet.prediction.classes import predict_images, write_classes
-from transxnet.prediction.classifier_backends import Predictor, load_any
-from transxnet.prediction.dense import find_objects, label_pixels, write_label_maps, write_objects
-from transxnet.prediction.parquet import Embed, is_table, predict_parquet
+from transxnet.prediction.image_classifier import ImageClassifier, load_for_prediction
+from transxnet.prediction.predict_classes import classify_images, write_classes
+from transxnet.prediction.predict_dense import detect_images, segment_images, write_detections, write_label_maps
+from transxnet.prediction.predict_parquet import Embed, is_parquet, predict_parquet
 from transxnet.runs.load import TrainedDetector, TrainedSegmenter
 from transxnet.utils.errors import UserError, check_at_least, check_one_of
-from transxnet.utils.progress import progress_bar
+from transxnet.utils.progress import PLAIN, progress_bar
 
 _RESULTS: dict[type, tuple[str, ...]] = {
-    Predictor: ("predictions.csv", "predictions.jsonl"),
+    ImageClassifier: ("predictions.csv", "predictions.jsonl"),
     TrainedDetector: ("images.json", "detections.json", "drawn"),
     TrainedSegmenter: ("predictions.csv", "classes.txt", "maps", "drawn"),
 }
-"""Files and folders that hold the results."""
+"""Files and folders with the results."""
 
 
 def predict(
@@ -40,18 +40,18 @@ def predict(
     overwrite: bool = False,
     console: Console | None = None,
 ) -> Path:
-    """Predict for images and write what a model says of them.
+    """Predict for images and write the results.
 
-    Where ``out`` ends in ``.parquet`` that file, of a classifier: a row for each image with its ``path``, ``class1``,
-    ``probability1`` and so on, ``embedding`` on request, and the ``error`` of those that could not be read. With
-    ``rows_per_file`` a folder of such files. What is done is kept as it goes, and the same call goes on where one
-    before stopped, whatever stopped it: no image is lost or done twice, and the results are the same.
+    If ``out`` ends in ``.parquet``, a classifier writes that file: a row for each image with its ``path``, ``class1``,
+    ``probability1`` and so on, ``embedding`` if requested, and the ``error`` of images that could not be read. With
+    ``rows_per_file`` it writes a folder of such files. After an interruption of any kind the same call resumes: no
+    image is lost or computed twice, and the results are the same.
 
-    Elsewhere a folder. Of a classifier ``predictions.csv`` and ``predictions.jsonl``. Of a detector ``images.json`` and
-    ``detections.json`` in COCO's format of images and of results, and ``drawn/`` with boxes and masks over the
-    pictures. Of a segmenter ``maps/`` with label maps as indexed PNG files of the pictures' own size, ``classes.txt``,
-    ``drawn/``, and ``predictions.csv``. Memory does not grow with the number of images. Files that cannot be read are
-    reported in the results.
+    Otherwise ``out`` is a folder. A classifier writes ``predictions.csv`` and ``predictions.jsonl``. A detector writes
+    ``images.json`` and ``detections.json`` in COCO's format of images and of results, and ``drawn/`` with boxes and
+    masks over the images. A segmenter writes ``maps/`` with label maps as indexed PNG files at the size of the images,
+    ``classes.txt``, ``drawn/`` and ``predictions.csv``. Memory does not grow with the number of images. Files that
+    cannot be read are reported in the results.
 
     Args:
         model: a run folder, an exported classifier, or the name of a model with published weights.
@@ -85,7 +85,7 @@ def predict(
     if isinstance(embed, str):
         check_one_of(get_args(Embed), embed=embed)
     inputs = [images] if isinstance(images, (str, Path)) else list(images)
-    if is_table(out) or rows_per_file is not None:
+    if is_parquet(out) or rows_per_file is not None:
         return predict_parquet(
             model,
             inputs,
@@ -113,8 +113,8 @@ def predict(
     sources = ImageList(inputs)
     if not len(sources):
         raise UserError(f"no image found in {', '.join(map(str, inputs))}. {ACCEPTED}")
-    loaded = load_any(model, file)
-    made = not folder.exists()
+    loaded = load_for_prediction(model, file)
+    created = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -122,41 +122,42 @@ def predict(
     try:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             with progress_bar(console, "predicting", len(sources)) as advance:
-                done = bad = 0
-                for why in _write(loaded, sources, Path(scratch), top_k, batch_size, workers):
-                    done, bad, last = done + 1, bad + (why is not None), why
+                done = unreadable = 0
+                for failure in _write(loaded, sources, Path(scratch), top_k, batch_size, workers):
+                    done, unreadable = done + 1, unreadable + (failure is not None)
                     advance(done)
-            if bad == done:
-                raise UserError(f"none of the {done} images could be read; the last: {last}")
+            if unreadable == done:
+                raise UserError(f"none of the {done} images could be read; the last: {failure}")
             _publish(Path(scratch), folder, _RESULTS[type(loaded)])
     finally:
-        if made and not any(folder.iterdir()):
+        if created and not any(folder.iterdir()):
             folder.rmdir()
-    console.print(f"{done - bad:,} images predicted" + (f", {bad:,} could not be read (see error)" if bad else ""))
+    failures = f", {unreadable:,} could not be read (see error)" if unreadable else ""
+    console.print(f"{done - unreadable:,} images predicted{failures}")
     for name in _RESULTS[type(loaded)]:
-        console.print(f"  {folder / name}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  {folder / name}", **PLAIN)
     return folder
 
 
 def _write(
-    loaded: Predictor | TrainedDetector | TrainedSegmenter,
+    loaded: ImageClassifier | TrainedDetector | TrainedSegmenter,
     sources: ImageList,
     folder: Path,
     top_k: int,
     batch_size: int,
     workers: int,
 ) -> Iterator[str | None]:
-    """Write everything into a folder; of each image, which could not be read and why, or None."""
+    """Write all results into a folder; yields for each image its path and the error if it is unreadable, else None."""
     if isinstance(loaded, TrainedDetector):
-        return write_objects(find_objects(loaded, sources, workers), folder, loaded.class_names)
+        return write_detections(detect_images(loaded, sources, workers), folder, loaded.class_names)
     if isinstance(loaded, TrainedSegmenter):
-        return write_label_maps(label_pixels(loaded, sources, workers), folder, loaded.class_names)
+        return write_label_maps(segment_images(loaded, sources, workers), folder, loaded.class_names)
     k = min(top_k, len(loaded.class_names))
-    return write_classes(predict_images(loaded, sources, k, batch_size, workers), folder, k)
+    return write_classes(classify_images(loaded, sources, k, batch_size, workers), folder, k)
 
 
 def _publish(scratch: Path, folder: Path, names: Sequence[str]) -> None:
-    """Give whole results their names, in the place of those of before."""
+    """Move complete results to their final names and remove those of an earlier prediction."""
     for name in names:
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)

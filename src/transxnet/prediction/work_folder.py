@@ -1,8 +1,9 @@
-"""A long prediction as numbered pieces in a folder, so that it can stop anywhere and go on.
+"""The folder of a long prediction: its images in numbered chunks, so that it can be interrupted and resumed.
 
-The folder holds ``images.jsonl``, where the images lie, one a line in their order; ``manifest.json``, what is predicted
-and where in that list each piece starts; ``pieces/``, a Parquet file for each piece that is done; ``results/``, what is
-made of them in the end. A file gets its name when it is whole, so a piece is there, or it is still to be done.
+The folder holds ``images.jsonl``, one line for each image in order; ``manifest.json``, the settings of the prediction
+and where in that list each chunk starts; ``pieces/``, a Parquet file for each finished chunk; ``results/``, the part
+files that are put together at the end. A file gets its name when it is complete, so a chunk is finished if its file
+exists.
 """
 
 import json
@@ -16,35 +17,33 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from transxnet.data.reading.image_search import ACCEPTED, find_locations
-from transxnet.data.reading.tar_shards import ImageLocation
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import is_partial_file, write_atomic
 from transxnet.utils.locks import LOCK_FILE, lock_folder
 from transxnet.utils.text_files import read_json
 
 FORMAT = 1
-"""Layout of the folder."""
+"""Version of the folder's layout."""
 
-_MANIFEST = "manifest.json"
-_OWN = (_MANIFEST, "images.jsonl", "pieces", "results")
+_MANIFEST, _IMAGES, _CHUNKS, _PARTS = _OWN = ("manifest.json", "images.jsonl", "pieces", "results")
 
-PIECE_IMAGES = 2048
-"""Images in a piece, rounded up to whole batches: what is lost at most when a process ends."""
+CHUNK_SIZE = 2048
+"""Images in a chunk, rounded up to whole batches: the most that is lost when a process ends."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """All that the results depend on.
+class PredictionSettings:
+    """Everything that the results depend on.
 
     Attributes:
         model: its name, for the user.
-        weights: the predictor's fingerprint.
-        inputs: as they were given.
-        root: the folder that relative ones start from.
-        top_k: classes of each image.
+        weights: fingerprint of the classifier.
+        inputs: as the user gave them.
+        root: the folder that relative inputs start from.
+        top_k: classes for each image.
         batch_size: images at once.
         embed: type of the features, or None for none.
-        rows_per_file: rows in a file of results, or None for all in one.
+        rows_per_file: rows in a part file, or None for a single file.
         version: of the package.
     """
 
@@ -58,184 +57,184 @@ class Job:
     rows_per_file: int | None
     version: str
 
-    def piece_sizes(self) -> list[int]:
-        """Images in the pieces of one file of results; the next file's are the same."""
-        size = -(-PIECE_IMAGES // self.batch_size) * self.batch_size
+    def chunk_sizes(self) -> list[int]:
+        """Images in the chunks of one part file; every part file has the same."""
+        size = -(-CHUNK_SIZE // self.batch_size) * self.batch_size
         if self.rows_per_file is None:
             return [size]
         return [min(size, self.rows_per_file - start) for start in range(0, self.rows_per_file, size)]
 
 
 @dataclass(frozen=True)
-class Work:
-    """A folder of pieces.
+class WorkFolder:
+    """The chunks of a prediction on disk.
 
     Attributes:
-        folder: where.
-        job: what is predicted.
-        pieces: of each piece, where its first line starts in the list of images, in bytes, and its number of images.
+        path: of the folder.
+        settings: of the prediction.
+        chunks: for each chunk, the byte offset of its first line in the list of images, and its number of images.
     """
 
-    folder: Path
-    job: Job
-    pieces: list[tuple[int, int]]
+    path: Path
+    settings: PredictionSettings
+    chunks: list[tuple[int, int]]
 
     @property
-    def total(self) -> int:
-        """Images in all."""
-        return sum(rows for _, rows in self.pieces)
+    def num_images(self) -> int:
+        """Images in all chunks."""
+        return sum(rows for _, rows in self.chunks)
 
-    def files(self) -> list[list[int]]:
-        """The pieces of each file of results."""
-        numbers, step = list(range(len(self.pieces))), len(self.job.piece_sizes())
-        if self.job.rows_per_file is None:
-            return [numbers]
-        return [numbers[start : start + step] for start in range(0, len(numbers), step)]
+    def num_finished(self) -> int:
+        """Images in the finished chunks."""
+        return self.num_images - sum(self.chunks[chunk][1] for chunk in self.pending())
 
-    def piece_file(self, piece: int) -> Path:
-        """Where a piece's results lie when it is done."""
-        return self.folder / "pieces" / f"{piece:08d}.parquet"
+    def pending(self) -> list[int]:
+        """The chunks that are not finished, in order."""
+        finished = set(os.listdir(self.path / _CHUNKS))
+        return [chunk for chunk in range(len(self.chunks)) if self.chunk_file(chunk).name not in finished]
 
-    def result_file(self, number: int) -> Path:
-        """Where a file of results lies until it is published."""
-        return self.folder / "results" / f"part-{number:05d}.parquet"
+    def chunk_file(self, chunk: int) -> Path:
+        """The Parquet file of a chunk, once it is finished."""
+        return self.path / _CHUNKS / f"{chunk:08d}.parquet"
 
-    def done(self) -> int:
-        """Images whose pieces are done."""
-        return self.total - sum(self.pieces[piece][1] for piece in self.to_do())
+    def part_file(self, part: int) -> Path:
+        """The Parquet file of a part, until it is published."""
+        return self.path / _PARTS / f"part-{part:05d}.parquet"
 
-    def to_do(self) -> list[int]:
-        """The pieces that are not done, in order."""
-        done = set(os.listdir(self.folder / "pieces"))
-        return [piece for piece in range(len(self.pieces)) if self.piece_file(piece).name not in done]
+    def chunks_of_parts(self) -> list[list[int]]:
+        """The chunks of each part file."""
+        chunks, step = list(range(len(self.chunks))), len(self.settings.chunk_sizes())
+        if self.settings.rows_per_file is None:
+            return [chunks]
+        return [chunks[start : start + step] for start in range(0, len(chunks), step)]
 
-    def batches(self, piece: int) -> Iterator[list[bytes]]:
-        """The lines of a piece's images by batches; :meth:`sources` reads them."""
-        offset, rows = self.pieces[piece]
-        with (self.folder / "images.jsonl").open("rb") as file:
+    def batches(self, chunk: int) -> Iterator[list[bytes]]:
+        """The images of a chunk by batches, as lines that :meth:`ImageLocation.from_line` reads."""
+        offset, rows = self.chunks[chunk]
+        with (self.path / _IMAGES).open("rb") as file:
             file.seek(offset)
             lines = islice(file, rows)
-            while batch := list(islice(lines, self.job.batch_size)):
+            while batch := list(islice(lines, self.settings.batch_size)):
                 yield batch
 
-    @staticmethod
-    def sources(lines: Sequence[bytes]) -> list[ImageLocation]:
-        """Where the images of some lines lie."""
-        return [ImageLocation.from_line(line) for line in lines]
-
-    def discard(self) -> None:
-        """Empty the folder, which :func:`held` then removes."""
-        _empty(self.folder)
+    def clear(self) -> None:
+        """Delete the content; :func:`lock_work_folder` then removes the folder."""
+        _clear(self.path)
 
 
-def open_work(folder: Path, job: Job, overwrite: bool, looking: Callable[[int], Any]) -> Work:
-    """Start a prediction in a folder that is :func:`held`, or go on with the one that was started there.
+def open_work_folder(
+    path: Path, settings: PredictionSettings, overwrite: bool, progress: Callable[[int], Any]
+) -> WorkFolder:
+    """Start a prediction in a folder, or resume the one that was started there.
 
     Args:
-        folder: of the pieces.
-        job: what is predicted.
+        path: of the folder, which this process has locked by :func:`lock_work_folder`.
+        settings: of the prediction.
         overwrite: start over.
-        looking: called with the number of images found so far.
+        progress: called with the number of images found so far.
 
     Raises:
-        UserError: it was started with other options, or the inputs hold no image.
+        UserError: it was started with other settings, or the inputs hold no image.
     """
-    manifest = folder / _MANIFEST
+    manifest = path / _MANIFEST
     if overwrite:
         manifest.unlink(missing_ok=True)
     if manifest.exists():
-        return _go_on(folder, job)
-    _empty(folder)
-    for name in ("pieces", "results"):
-        (folder / name).mkdir()
-    with (folder / "images.jsonl").open("wb") as file:
-        pieces = _list_images(file, job, looking)
+        return _resume(path, settings)
+    _clear(path)
+    for name in (_CHUNKS, _PARTS):
+        (path / name).mkdir()
+    with (path / _IMAGES).open("wb") as file:
+        chunks = _list_images(file, settings, progress)
         os.fsync(file.fileno())
-    write_atomic(manifest, json.dumps({"format": FORMAT, "job": asdict(job), "pieces": pieces}))
-    return Work(folder, job, pieces)
+    write_atomic(manifest, json.dumps({"format": FORMAT, "job": asdict(settings), "pieces": chunks}))
+    return WorkFolder(path, settings, chunks)
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Make a folder and keep other processes from working in it; one in which nothing was started is removed.
+def lock_work_folder(path: Path) -> Iterator[None]:
+    """Create a folder and lock it against other processes; it is removed at the end if no prediction was started.
 
     Raises:
-        UserError: the folder cannot be made or holds what is not ours, or another process works in it.
+        UserError: the folder cannot be made, holds other files, or is in use by another process.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the folder {folder}: {error.strerror}. Choose another --out.") from error
-    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name != LOCK_FILE and not _is_own(entry.name))
+        raise UserError(f"cannot make the folder {path}: {error.strerror}. Choose another --out.") from error
+    foreign = sorted(entry.name for entry in path.iterdir() if entry.name != LOCK_FILE and not _is_own(entry.name))
     if foreign:
         raise UserError(
-            f"{folder}, where the work would be kept until it is done, holds {', '.join(foreign[:5])}, which no "
+            f"{path}, where the work would be kept until it is done, holds {', '.join(foreign[:5])}, which no "
             "prediction writes. Move that away, or choose another --out."
         )
     try:
-        with lock_folder(folder, "Wait for it, or choose another --out."):
+        with lock_folder(path, "Wait for it, or choose another --out."):
             try:
                 yield
             finally:
-                if folder.exists() and not (folder / _MANIFEST).exists():
-                    _empty(folder)
+                if path.exists() and not (path / _MANIFEST).exists():
+                    _clear(path)
     finally:
-        with suppress(OSError):  # there is something to go on with
-            folder.rmdir()
+        with suppress(OSError):  # not empty: the prediction can be resumed
+            path.rmdir()
 
 
 def _is_own(name: str) -> bool:
     return name in _OWN or is_partial_file(name, _OWN)
 
 
-def _empty(folder: Path) -> None:
-    """Remove what is ours but the lock; what says that there is something to go on with is the first to go."""
-    (folder / _MANIFEST).unlink(missing_ok=True)
-    for entry in [entry for entry in folder.iterdir() if _is_own(entry.name)]:
+def _clear(path: Path) -> None:
+    """Remove our files except the lock. The manifest goes first: without it nothing is resumed."""
+    (path / _MANIFEST).unlink(missing_ok=True)
+    for entry in [entry for entry in path.iterdir() if _is_own(entry.name)]:
         if entry.is_dir():
             shutil.rmtree(entry)
         else:
             entry.unlink()
 
 
-def _list_images(file: BinaryIO, job: Job, looking: Callable[[int], Any]) -> list[tuple[int, int]]:
-    sources, pieces, found = find_locations(job.inputs), [], 0
-    for size in cycle(job.piece_sizes()):
+def _list_images(file: BinaryIO, settings: PredictionSettings, progress: Callable[[int], Any]) -> list[tuple[int, int]]:
+    """Write the list of images, and return the chunks."""
+    sources, chunks, found = find_locations(settings.inputs), [], 0
+    for size in cycle(settings.chunk_sizes()):
         offset, rows = file.tell(), 0
         for source in islice(sources, size):
             file.write(source.to_line())
             rows += 1
         if not rows:
             break
-        pieces.append((offset, rows))
+        chunks.append((offset, rows))
         found += rows
-        looking(found)
-    if not pieces:
-        hint = " WebDataset shards are given one by one or as FOLDER/*.tar." if _hold_shards(job.inputs) else ""
-        raise UserError(f"no image found in {', '.join(job.inputs)}. {ACCEPTED}{hint}")
-    return pieces
+        progress(found)
+    if not chunks:
+        hint = " WebDataset shards are given one by one or as FOLDER/*.tar." if _hold_shards(settings.inputs) else ""
+        raise UserError(f"no image found in {', '.join(settings.inputs)}. {ACCEPTED}{hint}")
+    return chunks
 
 
 def _hold_shards(inputs: Sequence[str]) -> bool:
     return any(name.endswith(".tar") for folder in inputs if os.path.isdir(folder) for name in os.listdir(folder))
 
 
-def _go_on(folder: Path, job: Job) -> Work:
-    """The work of a folder, if its job is this one."""
-    way_on = "Go on with it by the same options, start over with --overwrite, or choose another --out."
+def _resume(path: Path, settings: PredictionSettings) -> WorkFolder:
+    """The work of a folder, if its settings are these."""
     try:
-        content = read_json(folder / _MANIFEST)
+        content = read_json(path / _MANIFEST)
         before = content["job"] if content["format"] == FORMAT else {}
-        pieces = [(offset, rows) for offset, rows in content["pieces"]]
+        chunks = [(offset, rows) for offset, rows in content["pieces"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{folder} holds no prediction of ours. Start over with --overwrite, or move it away."
+            f"{path} holds no prediction of transxnet. Start over with --overwrite, or move it away."
         ) from error
-    for name in (field.name for field in fields(job) if field.name != "model"):
-        was, now = before.get(name), getattr(job, name)
+    for name in (field.name for field in fields(settings) if field.name != "model"):
+        was, now = before.get(name), getattr(settings, name)
         if was != now:
             what = f"{name} {was!r}, now {now!r}"
             if name == "weights":
-                what = f"other weights than those of {job.model}, or other class names or preprocessing"
-            raise UserError(f"{folder} holds a prediction that was begun with {what}. {way_on}")
-    return Work(folder, job, pieces)
+                what = f"other weights than those of {settings.model}, or other class names or preprocessing"
+            raise UserError(
+                f"{path} holds a prediction that was started with {what}. Resume it with the same options, start over "
+                "with --overwrite, or choose another --out."
+            )
+    return WorkFolder(path, settings, chunks)

@@ -1,1 +1,1 @@
-"""A page in the browser to try a trained model on."""
+"""The web page for trying a trained model in the browser."""

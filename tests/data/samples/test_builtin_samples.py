@@ -49,7 +49,7 @@ def test_digits_are_scikit_learns():
     assert len(set(images.own_names)) == 1797
 
 
-@pytest.mark.parametrize(("name", "module"), [("elpv", "elpv_dataset"), ("digits", "sklearn.datasets")])
+@pytest.mark.parametrize(("name", "module"), [("elpv", "elpv_dataset"), ("digits", "sklearn")])
 def test_a_missing_package_is_named_with_its_extra(name, module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=r"needs the package .*pip install 'transxnet\[samples\]'"):

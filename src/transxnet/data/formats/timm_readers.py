@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,14 @@ from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.formats.webdataset_shards import read_shards
 from transxnet.data.reading.image_decoding import UnreadableImage, open_image
 from transxnet.utils.errors import UserError
+from transxnet.utils.optional_packages import require_package
 
 PREFIXES = ("hfds", "wds", "tfds")
 
 _PACKAGES = {
-    "hfds": ("datasets", "pip install 'transxnet[readers]'"),
-    "wds": ("webdataset", "pip install 'transxnet[readers]'"),
-    "tfds": ("tensorflow_datasets", "pip install tensorflow tensorflow-datasets"),
+    "hfds": ("datasets", "transxnet[readers]"),
+    "wds": ("webdataset", "transxnet[readers]"),
+    "tfds": ("tensorflow_datasets", "tensorflow tensorflow-datasets"),
 }
 """What each reader needs, and how to get it."""
 
@@ -210,9 +210,7 @@ def _open(data: str, split: str, **kwargs: Any) -> Any:
         root, name = name, ""
         if not Path(root).is_dir():
             raise UserError(f"there is no folder {root!r} of WebDataset shards. Accepted: wds/FOLDER.")
-    package, remedy = _PACKAGES[prefix]
-    if find_spec(package) is None:
-        raise UserError(f"{data} needs the package {package}: {remedy}")
+    require_package(*_PACKAGES[prefix], data)
     try:
         return create_dataset(f"{prefix}/{name}", root=root, split=split, **kwargs)
     except Exception as error:  # each reader's library has errors of its own, and all mean that this can't be opened

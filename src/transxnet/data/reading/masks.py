@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from transxnet.utils.errors import UserError
+from transxnet.utils.optional_packages import require_package
 
 FARTHEST = 10
 """Polygons may reach this many times the image's longer side beyond it; rasterising follows their outline."""
@@ -133,8 +133,7 @@ def _decompress(text: str) -> np.ndarray:
 
 
 def _pycocotools() -> Any:
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise UserError("masks need the package pycocotools: pip install 'transxnet[detect]'") from error
+    require_package("pycocotools", "transxnet[detect]", "reading and writing masks")
+    from pycocotools import mask
+
     return mask

@@ -9,7 +9,7 @@ import numpy as np
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.image_collection import ArrayImages, FileImages
 from transxnet.data.samples.scenes import LICENCE, scenes
-from transxnet.utils.errors import UserError
+from transxnet.utils.optional_packages import require_package
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,9 @@ def elpv() -> Sample:
     probability that it is right: 1 where the experts were sure, 2/3 where they were not. The published benchmark
     (Deitsch et al., Solar Energy 185, 2019) holds out a quarter, stratified by cell type and probability.
     """
-    try:
-        import elpv_dataset
-    except ImportError as error:
-        raise UserError(_missing("elpv", "elpv-dataset")) from error
+    require_package("elpv_dataset", "transxnet[samples]", "The sample 'elpv'")
+    import elpv_dataset
+
     folder = Path(elpv_dataset.__file__).parent / "data"
     with (folder / "labels.csv").open() as file:
         rows = [line.split() for line in file if line.strip()]
@@ -84,10 +83,9 @@ def elpv() -> Sample:
 
 def digits() -> Sample:
     """1,797 handwritten digits of scikit-learn, 8x8 grey: for quick tests."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise UserError(_missing("digits", "scikit-learn")) from error
+    require_package("sklearn", "transxnet[samples]", "The sample 'digits'")
+    from sklearn.datasets import load_digits
+
     bunch = load_digits()
     array = (bunch.images * (255 / 16)).round().astype(np.uint8)
     names = [f"digit{i:04d}" for i in range(len(array))]
@@ -108,7 +106,3 @@ SAMPLES: dict[str, Callable[[], Sample]] = {"elpv": elpv, "digits": digits}
 
 DENSE_SAMPLES: dict[str, Callable[[], DenseSample]] = {"scenes": dense_scenes}
 """For detection and segmentation."""
-
-
-def _missing(sample: str, package: str) -> str:
-    return f"the sample {sample!r} needs the package {package}: pip install 'transxnet[samples]'"

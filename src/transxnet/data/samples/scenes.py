@@ -15,6 +15,7 @@ from transxnet.data.reading.masks import encode_mask, mask_box
 from transxnet.data.samples.scene_drawing import Digits, Scene, draw_scene
 from transxnet.utils.errors import UserError, check_at_least
 from transxnet.utils.files import write_atomic
+from transxnet.utils.optional_packages import require_package
 
 VERSION = 1
 """Of what is drawn: another version has another folder."""
@@ -160,10 +161,9 @@ def _cache_folder(name: str) -> Path:
 
 def _load_digits() -> tuple[Digits, Digits]:
     """Digits to train on, and others, by other writers, for the scenes held out."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise UserError(_missing("scikit-learn")) from error
+    require_package("sklearn", "transxnet[samples,detect]", "The sample 'scenes'")
+    from sklearn.datasets import load_digits
+
     bunch = load_digits()
     values, labels = bunch.images / 16, bunch.target
     cut = round(TRAIN_SHARE * len(labels))
@@ -172,10 +172,9 @@ def _load_digits() -> tuple[Digits, Digits]:
 
 def _load_photographs() -> tuple[list[Image.Image], list[Image.Image]]:
     """The larger part of each photograph to train on, and the rest."""
-    try:
-        import skimage
-    except ImportError as error:
-        raise UserError(_missing("scikit-image")) from error
+    require_package("skimage", "transxnet[samples,detect]", "The sample 'scenes'")
+    import skimage
+
     train, val = [], []
     for name in PHOTOGRAPHS:
         photograph = Image.open(Path(skimage.__file__).parent / "data" / name).convert("RGB")
@@ -189,7 +188,3 @@ def _load_photographs() -> tuple[list[Image.Image], list[Image.Image]]:
         train.append(photograph.crop(boxes[0]))
         val.append(photograph.crop(boxes[1]))
     return train, val
-
-
-def _missing(package: str) -> str:
-    return f"the sample 'scenes' needs the package {package}: pip install 'transxnet[samples,detect]'"

@@ -1,4 +1,4 @@
-"""Broken images without end: every case follows from its number alone."""
+"""Broken image files: any number of them, each determined by its number."""
 
 import io
 import random
@@ -16,7 +16,7 @@ ENDINGS = sorted(EXTENSIONS)
 
 
 @dataclass(frozen=True)
-class Broken:
+class BrokenImage:
     """A file to be tried.
 
     Attributes:
@@ -30,14 +30,22 @@ class Broken:
     content: bytes
 
 
-def broken_image(number: int) -> Broken:
+def broken_image(number: int) -> BrokenImage:
     """The case of this number."""
     chance = random.Random(number)
     kind = list(_KINDS)[number % len(_KINDS)]
     form = chance.choice(list(whole_files()))
     content = _KINDS[kind](chance, form, whole_files()[form])
     ending = chance.choice(ENDINGS) if chance.random() < 0.2 else f".{form.split()[0]}"
-    return Broken(kind, f"{number:06d}{ending}", content)
+    return BrokenImage(kind, f"{number:06d}{ending}", content)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG file that claims a size and has almost no pixels."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0"))]
+    ends = [struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks]
+    whole = [struct.pack(">I", len(data)) + kind + data + end for (kind, data), end in zip(chunks, ends, strict=True)]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(whole)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Where a page listens: a socket of this machine, and who can reach it."""
+"""The address of the page: the listening socket, who can reach it, and its URL."""
 
 import errno
 import ipaddress
@@ -7,13 +7,13 @@ import socket
 from transxnet.utils.errors import UserError
 
 PORTS = range(7860, 7960)
-"""Where a free port is looked for; the first is Gradio's own."""
+"""Ports to try by default; the first is Gradio's."""
 
 _HOSTS = "127.0.0.1 for this machine alone, 0.0.0.0 for all that reach it, or one of its own addresses"
 
 
 def listen(host: str, port: int | None = None) -> socket.socket:
-    """A socket that listens on an address.
+    """Open a socket that listens on an address.
 
     Args:
         host: name or number, of version 4 or 6.
@@ -51,12 +51,12 @@ def is_loopback(listening: socket.socket) -> bool:
 
 
 def url_of(listening: socket.socket) -> str:
-    """What to type into this machine's browser to reach a socket."""
+    """The URL of a socket for a browser on this machine."""
     return f"http://{host_of(listening)}:{listening.getsockname()[1]}/"
 
 
 def host_of(listening: socket.socket) -> str:
-    """The host of that, numbers of version 6 in brackets, as browsers name it."""
+    """The host in that URL, IPv6 addresses in brackets."""
     host = listening.getsockname()[0]
     if ipaddress.ip_address(host).is_unspecified:
         host = "127.0.0.1" if listening.family == socket.AF_INET else "::1"

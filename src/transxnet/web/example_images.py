@@ -1,4 +1,4 @@
-"""Pictures to try a run on that it has not learnt from: its own held-out ones, as long as its data is there."""
+"""Example images for the page: validation images of the run, if its data can still be opened."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.runs.training_data import check_progress, open_run_data
 from transxnet.utils.errors import UserError
-from transxnet.web.uploads import for_the_browser
+from transxnet.web.uploads import resize_for_browser
 
-THUMBNAIL = 256  # px
+THUMBNAIL_SIDE = 256  # pixels
 
 
 @dataclass(frozen=True)
-class Examples:
-    """Some of a run's held-out pictures.
+class ExampleImages:
+    """Some of the validation images of a run.
 
     Attributes:
-        images: all that it held out.
-        positions: of the examples among them.
-        captions: for each example its true class, in words; None where pictures have no class as a whole.
+        images: all validation images.
+        positions: of the examples among these images.
+        captions: the true class of each example, in words; None for detection and segmentation.
         thumbnails: of the examples.
     """
 
@@ -47,55 +47,54 @@ class Examples:
         """Name of an example."""
         return self.images.name(self.positions[number])
 
-    def picture(self, number: int) -> Image.Image:
-        """An example in RGB; raises UserError where its file is gone or damaged."""
+    def image(self, number: int) -> Image.Image:
+        """An example in RGB; raises UserError if its file is missing or damaged."""
         try:
             return self.images.image(self.positions[number])
         except UnreadableImage as error:
             raise UserError(f"the example {self.name(number)} can't be read any more: {error}") from error
 
 
-def find_examples(trained: TrainedModel, count: int, console: Console) -> tuple[Examples | None, str]:
-    """Examples for a model, or why there are none.
+def find_examples(trained: TrainedModel, count: int, console: Console) -> tuple[ExampleImages | None, str]:
+    """Choose examples for a model, or return the reason why there are none.
 
-    Opening a segmenter's data looks at all of its label maps, which is shown on the console.
+    Opening a segmenter's data reads all of its label maps, with a progress bar on the console.
 
     Args:
         trained: from a run, or published.
-        count: of examples, at most; 0 for none.
+        count: maximum number of examples; 0 for none.
         console: where to show progress.
     """
     if count == 0:
         return None, ""
     if trained.run is None:
-        return None, "No examples: a published model holds no pictures."
+        return None, "No examples: a published model has no images."
     try:
-        images = _held_out(trained, trained.run, console)
+        images = _validation_images(trained, trained.run, console)
     except UserError as error:
-        return None, f"No examples: the data of the run can't be opened. {_capitalised(str(error))}"
+        return None, f"No examples: the data of the run can't be opened. {_capitalize(str(error))}"
     if isinstance(images, Stream):
-        return None, "No examples: the data of the run is a stream, which does not keep its pictures."
+        return None, "No examples: the data of the run is a stream, which does not keep its images."
     positions, thumbnails = [], []
-    for position in _spread(images):
+    for position in _diverse_order(images):
         try:
-            picture = images.image(position)
+            image = images.image(position)
         except UnreadableImage:
             continue
         positions.append(position)
-        thumbnails.append(for_the_browser(picture, THUMBNAIL))
+        thumbnails.append(resize_for_browser(image, THUMBNAIL_SIDE))
         if len(positions) == count:
             break
     if not positions:
-        return None, "No examples: not one held-out picture can be read."
-    return Examples(images, positions, [_caption(images, i) for i in positions], thumbnails), ""
+        return None, "No examples: none of the validation images can be read."
+    return ExampleImages(images, positions, [_caption(images, i) for i in positions], thumbnails), ""
 
 
-def _held_out(trained: TrainedModel, run: Run, console: Console) -> Any:
-    """The images that a run did not learn from."""
+def _validation_images(trained: TrainedModel, run: Run, console: Console) -> Any:
     config, split = run.read_config(), run.stored_split
     if split is not None or isinstance(config, ClassifyConfig):
         return open_run_data(config, console, split, check_images=False).val
-    # Data with a held-out part of its own: the others, COCO's 118,287, need not be read.
+    # The data has its own validation set: its training set, COCO's 118,287 images, need not be read.
     return open_evaluation_data(
         config.data,
         trained.class_names,
@@ -106,15 +105,15 @@ def _held_out(trained: TrainedModel, run: Run, console: Console) -> Any:
     )[0]
 
 
-def _spread(images: ImageCollection) -> Iterator[int]:
-    """Positions in an order in which the first few are as different as can be: of all classes in turn, or far apart."""
+def _diverse_order(images: ImageCollection) -> Iterator[int]:
+    """All positions, shuffled; of images with classes, the first few have one of each class."""
     if isinstance(images, ClassificationSet):
         labels = images.own_labels
-        turn = np.zeros(len(labels), int)
+        rank = np.zeros(len(labels), int)  # within the class
         for label in np.unique(labels):
             own = np.flatnonzero(labels == label)
-            turn[own] = np.random.default_rng(0).permutation(len(own))
-        yield from np.lexsort((labels, turn)).tolist()
+            rank[own] = np.random.default_rng(0).permutation(len(own))
+        yield from np.lexsort((labels, rank)).tolist()
     else:
         yield from np.random.default_rng(0).permutation(len(images)).tolist()
 
@@ -123,5 +122,5 @@ def _caption(images: ImageCollection, position: int) -> str | None:
     return in_words(images.class_names[images.own_labels[position]]) if isinstance(images, ClassificationSet) else None
 
 
-def _capitalised(text: str) -> str:
+def _capitalize(text: str) -> str:
     return text[:1].upper() + text[1:]

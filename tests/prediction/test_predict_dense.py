@@ -1,5 +1,3 @@
-"""What detectors and segmenters say of image files, in the formats that other tools read."""
-
 import csv
 import json
 import shutil
@@ -12,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.helpers.dense_data import squares as draw
 from transxnet.data.reading.masks import decode_mask
-from transxnet.prediction.dense import find_objects, label_pixels
 from transxnet.prediction.predict import predict
+from transxnet.prediction.predict_dense import detect_images, segment_images
 from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
 from transxnet.utils.errors import UserError
@@ -39,7 +37,7 @@ def readable(root: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_pycocotools_opens_what_was_found_and_gives_the_same_boxes(finding_run, pictures, tmp_path, console, workers):
+def test_pycocotools_reads_the_same_boxes_from_detections_json(finding_run, pictures, tmp_path, console, workers):
     coco = pytest.importorskip("pycocotools.coco")
     out = predict(finding_run.path, pictures, out=tmp_path / "out", workers=workers, console=console)
     assert sorted(path.name for path in out.iterdir()) == ["detections.json", "drawn", "images.json"]
@@ -51,7 +49,7 @@ def test_pycocotools_opens_what_was_found_and_gives_the_same_boxes(finding_run, 
     assert [entry["file_name"] for entry in entries] == sorted(str(path) for path in [
         *readable(pictures), pictures / "a" / "broken.png"
     ])  # fmt: skip
-    for entry, answer in zip(entries, find_objects(trained, [pictures]), strict=True):
+    for entry, answer in zip(entries, detect_images(trained, [pictures]), strict=True):
         assert entry["file_name"] == answer.path
         if Path(answer.path).name == "broken.png":
             assert "error" in entry
@@ -60,37 +58,37 @@ def test_pycocotools_opens_what_was_found_and_gives_the_same_boxes(finding_run, 
         with Image.open(answer.path) as image:
             assert (entry["width"], entry["height"]) == image.size
         found = [results.anns[i] for i in results.getAnnIds(entry["id"])]
-        assert len(found) == len(answer.found.scores) > 10
-        corners = answer.found.boxes.copy()
+        assert len(found) == len(answer.detections.scores) > 10
+        corners = answer.detections.boxes.copy()
         corners[:, 2:] -= corners[:, :2]
         np.testing.assert_allclose([result["bbox"] for result in found], corners, atol=0.0051)
-        assert [result["category_id"] for result in found] == answer.found.labels.tolist()
-        np.testing.assert_allclose([result["score"] for result in found], answer.found.scores, atol=1e-6)
+        assert [result["category_id"] for result in found] == answer.detections.labels.tolist()
+        np.testing.assert_allclose([result["score"] for result in found], answer.detections.scores, atol=1e-6)
     assert "5 images predicted, 1 could not be read (see error)" in console.file.getvalue()
 
 
-def test_masks_are_those_of_the_whole_picture(masks_run, pictures, tmp_path, quiet):
+def test_masks_have_the_size_of_the_image(masks_run, pictures, tmp_path, quiet):
     coco = pytest.importorskip("pycocotools.coco")
     file = pictures / "b" / "thin.jpg"
     out = predict(masks_run.path, file, out=tmp_path / "out", workers=0, console=quiet)
     truth = coco.COCO(str(out / "images.json"))
     results = truth.loadRes(str(out / "detections.json"))
-    (answer,) = find_objects(load_model(masks_run.path), [file])
-    assert len(results.anns) == len(answer.found.scores) > 0
-    for result, lengths in zip(results.anns.values(), answer.found.masks, strict=True):
+    (answer,) = detect_images(load_model(masks_run.path), [file])
+    assert len(results.anns) == len(answer.detections.scores) > 0
+    for result, lengths in zip(results.anns.values(), answer.detections.masks, strict=True):
         mask = truth.annToMask(result)
         assert mask.shape == (40, 150)
         assert np.array_equal(mask, decode_mask(lengths, 40, 150))
 
 
-def test_label_maps_have_the_pictures_own_size_and_the_classes_for_values(maps_run, pictures, tmp_path, console):
+def test_label_maps_have_the_image_size_and_class_values(maps_run, pictures, tmp_path, console):
     out = predict(maps_run.path, pictures, out=tmp_path / "out", workers=0, console=console)
     assert sorted(path.name for path in out.iterdir()) == ["classes.txt", "drawn", "maps", "predictions.csv"]
     names = (out / "classes.txt").read_text().splitlines()
     assert names == load_model(maps_run.path).class_names
     with (out / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    answers = list(label_pixels(load_model(maps_run.path), [pictures]))
+    answers = list(segment_images(load_model(maps_run.path), [pictures]))
     assert [row["path"] for row in rows] == [answer.path for answer in answers]
     for row, answer in zip(rows, answers, strict=True):
         if Path(row["path"]).name == "broken.png":
@@ -101,7 +99,7 @@ def test_label_maps_have_the_pictures_own_size_and_the_classes_for_values(maps_r
             assert image.mode == "P"
             assert image.size == picture.size
             values = np.asarray(image)
-        assert np.array_equal(values, answer.labels)
+        assert np.array_equal(values, answer.label_map)
         counts = np.bincount(values.ravel(), minlength=3)
         assert row["commonest"] == names[counts.argmax()]
         assert float(row["share"]) == pytest.approx(counts.max() / counts.sum(), abs=5e-5)
@@ -110,7 +108,7 @@ def test_label_maps_have_the_pictures_own_size_and_the_classes_for_values(maps_r
 
 
 @pytest.mark.parametrize("kind", ["finding_run", "masks_run", "maps_run"])
-def test_each_picture_is_drawn_though_names_are_shared(kind, request, pictures, tmp_path, quiet):
+def test_images_of_the_same_name_are_all_drawn(kind, request, pictures, tmp_path, quiet):
     run = request.getfixturevalue(kind)
     inputs = [pictures / "a" / "0.png", pictures / "b" / "0.png", pictures / "b" / "thin.jpg"]
     out = predict(run.path, inputs, out=tmp_path / "out", workers=0, console=quiet)
@@ -126,7 +124,7 @@ def test_each_picture_is_drawn_though_names_are_shared(kind, request, pictures, 
 
 
 @pytest.mark.parametrize("kind", ["finding_run", "maps_run"])
-def test_nothing_is_written_over_unless_asked(kind, request, pictures, tmp_path, quiet):
+def test_existing_results_are_overwritten_only_on_request(kind, request, pictures, tmp_path, quiet):
     run = request.getfixturevalue(kind)
     options = dict(out=tmp_path / "out", workers=0, console=quiet)
     out = predict(run.path, pictures / "b", **options)
@@ -142,14 +140,14 @@ def test_nothing_is_written_over_unless_asked(kind, request, pictures, tmp_path,
 
 
 @pytest.mark.parametrize("kind", ["finding_run", "maps_run"])
-def test_where_not_one_image_can_be_read_nothing_is_left(kind, request, tmp_path, quiet):
+def test_no_readable_image_is_an_error_and_leaves_no_file(kind, request, tmp_path, quiet):
     (tmp_path / "bad.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"none of the 1 images could be read; the last: .*bad.png: not an image"):
         predict(request.getfixturevalue(kind).path, tmp_path / "bad.png", out=tmp_path / "out", console=quiet)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_detector_that_finds_nothing_says_so_in_an_empty_list(boxes_run, pictures, tmp_path, quiet):
+def test_no_detections_are_an_empty_list(boxes_run, pictures, tmp_path, quiet):
     blind = Run(shutil.copytree(boxes_run.path, tmp_path / "blind"))
     tensors = load_file(blind.weights_file)
     tensors["head.classification_head.cls_logits.bias"].fill_(-100)  # it takes every anchor for background
@@ -160,7 +158,7 @@ def test_a_detector_that_finds_nothing_says_so_in_an_empty_list(boxes_run, pictu
     assert len(list((out / "drawn").iterdir())) == 3
 
 
-def test_strange_names_are_kept(finding_run, maps_run, pictures, tmp_path, quiet):
+def test_file_names_with_special_characters_are_kept(finding_run, maps_run, pictures, tmp_path, quiet):
     name = 'quo"te, ümläut\n日本.png'
     shutil.copy(pictures / "a" / "0.png", tmp_path / name)
     out = predict(finding_run.path, tmp_path / name, out=tmp_path / "boxes", workers=0, console=quiet)

@@ -1,4 +1,4 @@
-"""Networks that were never trained as runs, pictures and shards, for predicting."""
+"""Runs of classifiers with random weights, and images, for the tests of prediction."""
 
 import io
 import os
@@ -18,8 +18,11 @@ from transxnet.runs.run_folder import Run
 CLASSES = ["ant", "bee", "cat"]
 SIZE = 32
 
+IMAGE_COUNT = 21
+"""Of the folder that most tests predict for, the unreadable one included."""
 
-def write_run(root: Path, model: str, seed: int = 0, **options) -> Path:
+
+def write_classifier_run(root: Path, model: str, seed: int = 0, **options) -> Path:
     """A run with a random network of three classes at 32x32 pixels."""
     torch.manual_seed(seed)
     network = timm.create_model(model, num_classes=len(CLASSES), **options).eval()
@@ -36,9 +39,9 @@ def write_run(root: Path, model: str, seed: int = 0, **options) -> Path:
 
 @torch.no_grad()
 def _tell_apart(network: nn.Module, preprocessing: Preprocessing) -> None:
-    """Give the network a classifier that says different things of different pictures."""
+    """Give the network a last layer that classifies different images differently."""
     transform = preprocessing.transform()
-    inputs = torch.stack([transform(open_image(picture(1000 + i))) for i in range(8)])
+    inputs = torch.stack([transform(open_image(encoded_image(1000 + i))) for i in range(8)])
     features = network.forward_head(network.forward_features(inputs), pre_logits=True)
     classifier = network.get_classifier()
     classifier.weight.normal_().div_(features.std(0) + 1e-6)
@@ -46,7 +49,7 @@ def _tell_apart(network: nn.Module, preprocessing: Preprocessing) -> None:
     classifier.bias.copy_(-features.mean(0) @ classifier.weight.T)
 
 
-def picture(seed: int) -> bytes:
+def encoded_image(seed: int) -> bytes:
     """A PNG file of noise around a colour."""
     noise = np.random.default_rng(seed)
     pixels = noise.integers(0, 256, 3) + noise.normal(0, 30, (20, 20, 3))
@@ -55,15 +58,27 @@ def picture(seed: int) -> bytes:
     return file.getvalue()
 
 
-def write_pictures(root: Path, count: int) -> Path:
-    """A folder of them."""
+def write_images(root: Path, count: int) -> Path:
+    """A folder of such images."""
     root.mkdir(parents=True)
     for i in range(count):
-        (root / f"{i:03d}.png").write_bytes(picture(i))
+        (root / f"{i:03d}.png").write_bytes(encoded_image(i))
     return root
 
 
-def pieces_of(out: Path) -> list[str]:
-    """The pieces that are done of a prediction that is not."""
+def finished_chunks(out: Path) -> list[str]:
+    """The files of the finished chunks of a prediction that is not finished."""
     folder = out.with_name(out.name + ".part") / "pieces"
     return sorted(name for name in os.listdir(folder) if not name.startswith(".")) if folder.is_dir() else []
+
+
+class DarkOrLight:
+    """Stands for an opened exported classifier: of two classes, by the mean of the pixels."""
+
+    name, task, class_names = "model.onnx", "classify", ["dark", "light"]
+    preprocessing = Preprocessing(8, 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3)
+    check_size = staticmethod(lambda height, width: None)
+
+    def __call__(self, images):
+        mean = images.mean((1, 2, 3))
+        return 100 * torch.stack([-mean, mean], dim=1)

@@ -1,4 +1,4 @@
-"""Who is served, within which bounds; over HTTP, as anybody may ask."""
+"""The served page over HTTP: its limits, and what it refuses."""
 
 import json
 import os
@@ -13,50 +13,26 @@ from pathlib import Path
 import pytest
 
 import transxnet
+from tests.helpers.broken_images import png_header
 from tests.helpers.html_page import Page
-from tests.helpers.web_runs import make_run
-from tests.web.test_uploads import png_header
+from tests.helpers.untrained_runs import make_untrained_run
 from transxnet.cli import main
 from transxnet.reports.html_page import load_template
 from transxnet.utils.errors import UserError
-from transxnet.web import serve as serving
-from transxnet.web.address import is_loopback, listen, url_of
-from transxnet.web.uploads import read_picture
+from transxnet.web.app import app
+from transxnet.web.server_address import listen
+from transxnet.web.uploads import read_upload
 
 httpx = pytest.importorskip("httpx")
 
 
-def said_of_no_address(host: str, port: int | None = None) -> str:
-    with pytest.raises(UserError) as error:
-        listen(host, port)
-    return str(error.value)
-
-
-def test_this_machine_alone_is_told_from_all_others():
-    for host, alone in (("127.0.0.1", True), ("localhost", True), ("0.0.0.0", False)):
-        with listen(host, 0) as listening:
-            assert is_loopback(listening) == alone
-            port = listening.getsockname()[1]
-            assert url_of(listening) in (f"http://127.0.0.1:{port}/", f"http://[::1]:{port}/")
-
-
-def test_a_taken_port_and_a_foreign_host_are_errors_and_without_a_port_the_next_is_taken():
-    with listen("127.0.0.1") as first, listen("127.0.0.1") as second:
-        ports = [listening.getsockname()[1] for listening in (first, second)]
-        assert 7860 <= ports[0] < ports[1] < 7960
-        assert f"port {ports[0]} is taken on 127.0.0.1" in said_of_no_address("127.0.0.1", ports[0])
-    for host in ("192.0.2.1", "no such host", "300.1.1.1"):
-        assert re.search(r"'.+'.*Accepted: 127\.0\.0\.1", said_of_no_address(host))
-    assert "from 0 to 65535, got 70000" in said_of_no_address("127.0.0.1", 70000)
-
-
-def test_the_name_is_the_functions_though_there_are_modules():
-    pytest.importorskip("transxnet.web.app_page")
-    assert transxnet.app is serving.app
+def test_app_is_the_function_after_its_module_is_imported():
+    pytest.importorskip("transxnet.web.gradio_page")
+    assert transxnet.app is app
     assert "app" in transxnet.__all__
 
 
-def test_without_gradio_it_is_said_how_to_install_it(photos_run, monkeypatch, capsys):
+def test_missing_gradio_is_an_error_with_the_command(photos_run, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)  # as if it were not installed
     for name in [name for name in sys.modules if name.startswith("transxnet.web.")]:
         monkeypatch.delitem(sys.modules, name)
@@ -64,18 +40,18 @@ def test_without_gradio_it_is_said_how_to_install_it(photos_run, monkeypatch, ca
     assert "pip install 'transxnet[app]'" in capsys.readouterr().err
 
 
-def test_wrong_wishes_are_errors_and_give_the_port_back(tmp_path, photos_run, console):
+def test_wrong_arguments_are_errors_and_free_the_port(tmp_path, photos_run, console):
     pytest.importorskip("gradio")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     for run, wishes in ((tmp_path, {}), (photos_run.path, {"max_size": 0}), (photos_run.path, {"examples": -1})):
         with pytest.raises(UserError):
-            serving.app(run, port=port, console=console, wait=False, **wishes)
+            app(run, port=port, console=console, wait=False, **wishes)
         listen("127.0.0.1", port).close()
 
 
-def ask(url: str, path: str | Path, fn: str) -> str:
+def predict_over_http(url: str, path: str | Path, fn: str) -> str:
     """What a page answers to a request for a file of this machine, as the browser's script would ask."""
     config = httpx.get(url + "config").json()
     call = next(d for d in config["dependencies"] if d["targets"] and d["targets"][0][1] == fn)
@@ -89,28 +65,28 @@ def ask(url: str, path: str | Path, fn: str) -> str:
     raise AssertionError("no answer")
 
 
-def sent(url: str, name: str, content: bytes) -> httpx.Response:
+def upload(url: str, name: str, content: bytes) -> httpx.Response:
     return httpx.post(url + "gradio_api/upload", files={"files": (name, content)})
 
 
-def test_pictures_that_were_sent_are_answered_to_and_no_other_file_of_the_machine(serve, photos_run, photos):
+def test_only_uploads_are_predicted_and_no_other_file(serve, photos_run, photos):
     url = serve(photos_run).url
     own = next((photos / "red").iterdir())
-    (path,) = sent(url, "red.png", own.read_bytes()).json()
-    answer = ask(url, path, "upload")
+    (path,) = upload(url, "red.png", own.read_bytes()).json()
+    answer = predict_over_http(url, path, "upload")
     assert 'class=\\"rows\\"' in answer
     assert '"success":true' in answer.replace(" ", "")
-    refused = ask(url, own, "upload")
+    refused = predict_over_http(url, own, "upload")
     assert "rows" not in refused
     assert '"success":false' in refused.replace(" ", "")
     assert httpx.get(f"{url}gradio_api/file={own}").status_code == 403
 
 
-def test_bounds_on_what_is_sent(serve, photos_run):
+def test_uploads_over_the_limits_are_refused(serve, photos_run):
     url = serve(photos_run, max_size=1).url
-    assert sent(url, "large.png", b"\0" * 1_100_000).status_code == 413
-    (path,) = sent(url, "huge.png", png_header(9000, 9000)).json()
-    answer = ask(url, path, "upload")
+    assert upload(url, "large.png", b"\0" * 1_100_000).status_code == 413
+    (path,) = upload(url, "huge.png", png_header(9000, 9000)).json()
+    answer = predict_over_http(url, path, "upload")
     assert "9000x9000 is over 50,000,000 pixels" in answer
     assert "Traceback" not in answer
 
@@ -119,15 +95,15 @@ HOSTILE = '"><img src=x onerror=alert(1)>'
 """A name that breaks out of an attribute, and would then run."""
 
 
-def test_names_of_classes_are_text_not_markup(serve, photos, tmp_path):
+def test_class_names_are_text_not_markup(serve, photos, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(photos, data)
     (data / "red").rename(data / HOSTILE)
-    served = serve(make_run(tmp_path / "run", data, img_size=64), examples=0)
+    served = serve(make_untrained_run(tmp_path / "run", data, img_size=64), examples=0)
     config = httpx.get(served.url + "config").json()
     said = [part["props"].get("value") for part in config["components"] if part["type"] == "html"]
-    (path,) = sent(served.url, "blue.png", next((data / "blue").iterdir()).read_bytes()).json()
-    answer = json.loads(ask(served.url, path, "upload")[5:])
+    (path,) = upload(served.url, "blue.png", next((data / "blue").iterdir()).read_bytes()).json()
+    answer = json.loads(predict_over_http(served.url, path, "upload")[5:])
     said += [value for value in answer["output"]["data"] if isinstance(value, str)]
     named = 0
     for page in map(Page, filter(None, said)):
@@ -136,18 +112,18 @@ def test_names_of_classes_are_text_not_markup(serve, photos, tmp_path):
     assert named == 2, "the class stands at the top of the page and in the answer"
 
 
-def test_names_of_files_are_text_not_markup(tmp_path):
+def test_file_names_are_text_not_markup(tmp_path):
     pytest.importorskip("gradio")
     (tmp_path / HOSTILE).write_bytes(b"no picture")
     with pytest.raises(UserError) as error:
-        read_picture(tmp_path / HOSTILE)
+        read_upload(tmp_path / HOSTILE)
     assert HOSTILE in str(error.value)
     page = Page(load_template("app.html.jinja").module.message(str(error.value), True))
     assert page.tags == ["p"]
     assert str(error.value) in page.text["p"]
 
 
-def test_nothing_comes_from_elsewhere_and_only_this_machine_is_answered(serve, photos_run):
+def test_page_loads_nothing_from_other_hosts(serve, photos_run):
     url = serve(photos_run).url
     page = httpx.get(url)
     policy = page.headers["content-security-policy"]
@@ -163,7 +139,7 @@ def test_nothing_comes_from_elsewhere_and_only_this_machine_is_answered(serve, p
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_a_website_whose_name_was_made_to_lead_here_is_refused(serve, photos_run, host):
+def test_foreign_host_header_is_refused(serve, photos_run, host):
     if host == "::1":
         try:
             socket.create_server((host, 0), family=socket.AF_INET6).close()
@@ -177,11 +153,11 @@ def test_a_website_whose_name_was_made_to_lead_here_is_refused(serve, photos_run
         assert httpx.get(url, headers={"Host": name}).status_code == 400
 
 
-def test_what_was_sent_is_deleted_when_the_page_ends(photos_run, photos, console):
+def test_uploads_are_deleted_when_the_page_is_closed(photos_run, photos, console):
     pytest.importorskip("gradio")
-    served = serving.app(photos_run.path, port=0, wait=False, console=console, examples=0)
-    (path,) = sent(served.url, "red.png", next((photos / "red").iterdir()).read_bytes()).json()
-    ask(served.url, path, "upload")
+    served = app(photos_run.path, port=0, wait=False, console=console, examples=0)
+    (path,) = upload(served.url, "red.png", next((photos / "red").iterdir()).read_bytes()).json()
+    predict_over_http(served.url, path, "upload")
     assert Path(path).is_file()
     served.close()
     assert not Path(path).exists()
@@ -191,15 +167,15 @@ def test_what_was_sent_is_deleted_when_the_page_ends(photos_run, photos, console
     assert "warning" not in console.file.getvalue()
 
 
-def test_an_address_that_others_reach_is_warned_of(photos_run, console):
+def test_address_open_to_others_is_warned_of(photos_run, console):
     pytest.importorskip("gradio")
-    served = serving.app(photos_run.path, host="0.0.0.0", port=0, wait=False, console=console, examples=0)
+    served = app(photos_run.path, host="0.0.0.0", port=0, wait=False, console=console, examples=0)
     served.close()
     assert "warning: 0.0.0.0 is open to every machine that reaches this one" in console.file.getvalue()
 
 
 @pytest.mark.long
-def test_the_command_serves_until_ctrl_c(photos_run):
+def test_command_serves_until_ctrl_c(photos_run):
     pytest.importorskip("gradio")
     command = [sys.executable, "-m", "transxnet", "app", str(photos_run.path), "--port", "0", "--examples", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}

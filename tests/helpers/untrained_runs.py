@@ -1,4 +1,4 @@
-"""Run folders with weights that were not trained: what a page shows of a model does not depend on how good it is."""
+"""Run folders with random weights, for tests that do not depend on how good a model is."""
 
 import io
 from pathlib import Path
@@ -17,13 +17,13 @@ from transxnet.training.make_plan import make_plan
 SMALL = "transxnet_n@depths=(1,1,1,1),layer_scale_init_value=1.0"
 
 
-def make_run(path: Path, data: Path, **options) -> Run:
-    """A run on the data as it stands before the first step of its training, with its model saved."""
+def make_untrained_run(path: Path, data: Path, **options) -> Run:
+    """A run on the data as it is before the first step of its training, with its model saved."""
     quick = dict(model=SMALL, batch_size=2, workers=0, accelerator="cpu")
     torch.manual_seed(0)
     plan = make_plan(make_config(data, **quick | options), Console(file=io.StringIO()))
     if isinstance(plan.model, RetinaNet):
-        _make_sure(plan.model)
+        _raise_scores(plan.model)
     with Run.create(path, overwrite=False) as run:
         run.write_config(plan.config)
         if plan.source.split_made:
@@ -32,8 +32,8 @@ def make_run(path: Path, data: Path, **options) -> Run:
     return run
 
 
-def _make_sure(detector: RetinaNet) -> None:
-    """Let it find objects with all kinds of scores: at first it is sure of none."""
+def _raise_scores(detector: RetinaNet) -> None:
+    """Let the detector find objects with a range of scores: initially all scores are low."""
     last = detector.get_submodule(RetinaNet.class_layers[0])
     nn.init.normal_(last.weight, std=0.003)
     nn.init.zeros_(last.bias)

@@ -1,5 +1,3 @@
-"""Predicting on a cluster of Ray's: what its processes do, and in the long tests a cluster of this machine."""
-
 import os
 import signal
 import threading
@@ -9,13 +7,13 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.helpers.tables import pieces_of, write_pictures, write_run
+from tests.helpers.prediction_data import finished_chunks, write_classifier_run, write_images
 from transxnet.prediction import work_folder
-from transxnet.prediction.classifier_backends import load_predictor
-from transxnet.prediction.parquet_rows import predict_pieces
+from transxnet.prediction.image_classifier import load_for_prediction
+from transxnet.prediction.parquet_chunks import predict_chunks
 from transxnet.prediction.predict import predict
-from transxnet.prediction.ray_backend import _Actor, _room
-from transxnet.prediction.work_folder import Job, held, open_work
+from transxnet.prediction.predict_ray import _Actor, _max_actors
+from transxnet.prediction.work_folder import PredictionSettings, lock_work_folder, open_work_folder
 from transxnet.utils.errors import UserError
 from transxnet.version import __version__
 
@@ -23,10 +21,10 @@ from transxnet.version import __version__
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """A run, and pictures in pieces of four; paths from the folder that the tests are in."""
-    monkeypatch.setattr(work_folder, "PIECE_IMAGES", 4)
+    monkeypatch.setattr(work_folder, "CHUNK_SIZE", 4)
     monkeypatch.chdir(tmp_path)
-    write_run(tmp_path / "run", "test_resnet")
-    write_pictures(tmp_path / "images", 60)
+    write_classifier_run(tmp_path / "run", "test_resnet")
+    write_images(tmp_path / "images", 60)
     (tmp_path / "images" / "broken.png").write_bytes(b"no image")
 
 
@@ -54,26 +52,26 @@ def listening() -> set[str]:
     return addresses
 
 
-def test_an_actor_does_the_pieces_that_are_not_done_and_no_others(small, tmp_path, quiet):
-    predictor = load_predictor("run")
+def test_actor_classifies_only_the_pending_chunks(small, tmp_path, quiet):
+    predictor = load_for_prediction("run")
     inputs = [str(tmp_path / "images")]
-    job = Job(predictor.name, predictor.fingerprint, inputs, "", 3, 2, None, None, __version__)
-    with held(tmp_path / "work"):
-        work = open_work(tmp_path / "work", job, False, lambda found: None)
-    assert [rows for _, rows in work.pieces] == [4] * 15 + [1]
-    assert list(predict_pieces(predictor, work, [1], 0)) == [2, 2]
-    before = work.piece_file(1).stat()
+    job = PredictionSettings(predictor.name, predictor.fingerprint, inputs, "", 3, 2, None, None, __version__)
+    with lock_work_folder(tmp_path / "work"):
+        work = open_work_folder(tmp_path / "work", job, False, lambda found: None)
+    assert [rows for _, rows in work.chunks] == [4] * 15 + [1]
+    assert list(predict_chunks(predictor, work, [1], 0)) == [2, 2]
+    before = work.chunk_file(1).stat()
     actor = _Actor("run", None, work, 0)
-    assert actor({"piece": np.array([15, 1])}) == {"images": [1, 4]}
-    assert work.to_do() == [0, *range(2, 15)]
-    assert work.piece_file(1).stat() == before
-    write_run(tmp_path / "other", "test_resnet", seed=1)
+    assert actor({"chunk": np.array([15, 1])}) == {"images": [1, 4]}
+    assert work.pending() == [0, *range(2, 15)]
+    assert work.chunk_file(1).stat() == before
+    write_classifier_run(tmp_path / "other", "test_resnet", seed=1)
     with pytest.raises(UserError, match=r"other on .* has other weights than where the prediction was started"):
         _Actor("other", None, work, 0)
 
 
 @pytest.mark.long
-def test_results_are_those_of_one_process_though_a_worker_is_killed(small, tmp_path, quiet):
+def test_killed_actor_does_not_change_the_results(small, tmp_path, quiet):
     options = dict(batch_size=2, workers=0, embed=True, console=quiet)
     alone = predict("run", "images", out="alone.parquet", **options)
     seen: dict[str, set] = {"killed": set(), "pids": set(), "addresses": set()}
@@ -81,7 +79,7 @@ def test_results_are_those_of_one_process_though_a_worker_is_killed(small, tmp_p
 
     def kill_one() -> None:
         while not over.is_set():
-            there, done = actors(), pieces_of(tmp_path / "ray.parquet")
+            there, done = actors(), finished_chunks(tmp_path / "ray.parquet")
             seen["pids"] |= {process.pid for process in there}
             if there and done and not seen["killed"] and len(done) < 14:
                 seen["addresses"] |= listening()
@@ -103,14 +101,12 @@ def test_results_are_those_of_one_process_though_a_worker_is_killed(small, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.parquet", "images", "ray.parquet", "run"]
 
 
-def test_actors_are_as_many_as_the_machines_have_room_for(monkeypatch):
+def test_number_of_actors_follows_the_resources_of_the_machines(monkeypatch):
     ray = pytest.importorskip("ray")
     machines = [({"CPU": 16.0, "GPU": 2.0}, True), ({"CPU": 7.0, "memory": 1e9}, True), ({"CPU": 99.0}, False)]
     monkeypatch.setattr(ray, "nodes", lambda: [{"Resources": has, "Alive": alive} for has, alive in machines])
-    assert _room(3, 0) == 5 + 2
-    assert _room(3, 1) == 2
-    assert _room(9, 1) == 1
-    with pytest.raises(
-        UserError, match=r"asks for 17 CPUs \(16 of them to decode\), and no .* 16. Give a smaller --work"
-    ):
-        _room(17, 0)
+    assert _max_actors(3, 0) == 5 + 2
+    assert _max_actors(3, 1) == 2
+    assert _max_actors(9, 1) == 1
+    with pytest.raises(UserError, match=r"needs 17 CPUs \(16 of them to decode\), and no .* 16. Give a smaller --work"):
+        _max_actors(17, 0)

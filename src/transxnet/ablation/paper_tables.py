@@ -1,8 +1,8 @@
-"""The rows of the paper's ablations (Sec. IV-D, Tables VI to X), and what its text says of them.
+"""The paper's ablation tables (Sec. IV-D, Tables VI to X): their rows, and quotes of the paper's text on them.
 
-We have the paper without the bodies of these tables. So a row here is one that the text names, and of published values
-only those that the text gives are known; all are quoted. "full" and the paper's own part in each table are TransXNet
-itself, or in Table VI the network in Swin's style with the D-Mixer.
+The bodies of these tables are not available to us. The rows are those that the text names, and the only published
+values are those in the quotes. "full" and the paper's own part in each table are TransXNet itself, or in Table VI the
+network in Swin's style with the D-Mixer.
 """
 
 import re
@@ -18,10 +18,10 @@ class Variant:
     """One row of an ablation.
 
     Attributes:
-        name: of the row, on the command line and of its run folders.
+        name: of the row on the command line and in the names of its run folders.
         label: of the row, in tables.
-        options: of the model, as they follow its name: ``"local_conv=dyconv"``; nothing for the model as it is.
-        quotes: what the paper's text says of this row, word for word, each with its section.
+        options: of the model, as after its name: ``"local_conv=dyconv"``; empty for the unchanged model.
+        quotes: of the paper's text on this row, each with its section.
     """
 
     name: str
@@ -32,14 +32,14 @@ class Variant:
 
 @dataclass(frozen=True)
 class Ablation:
-    """A set of variants of one model to be trained alike.
+    """A set of variants of one model, for training under equal conditions.
 
     Attributes:
-        name: on the command line and of folders.
+        name: on the command line and in the names of folders.
         title: of the table.
-        model: whose variants these are, if the user names no other.
+        model: whose variants these are, by default.
         variants: the rows.
-        note: what is known of the published table as a whole.
+        note: on the published table as a whole.
     """
 
     name: str
@@ -49,13 +49,13 @@ class Ablation:
     note: str = ""
 
     def choose(self, rows: Sequence[str] | None) -> "Ablation":
-        """Some of the rows, in this order; by default all.
+        """Choose some of the rows, in this order; by default all.
 
         Args:
-            rows: names of rows, or rows of one's own: an option of the model as option=value, several joined by +.
+            rows: names of rows, or new rows: an option of the model as option=value, several joined by +.
 
         Raises:
-            UserError: a row that there is not, or none, or one twice.
+            UserError: a row is unknown or occurs twice, or there is none.
         """
         if rows is None:
             return self

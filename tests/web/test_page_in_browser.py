@@ -1,4 +1,4 @@
-"""The page in a browser: what a visitor sees and does, and that nothing is amiss in the console."""
+"""The page in a browser: what a visitor sees and does, without errors in the console."""
 
 import io
 import re
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.class_folders import write_photos
-from tests.helpers.web_runs import make_run
+from tests.helpers.untrained_runs import make_untrained_run
 
 playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
@@ -81,7 +81,7 @@ def photo(colour: tuple[int, int, int]) -> bytes:
     return file.getvalue()
 
 
-def test_a_picture_is_sent_answered_to_and_explained_and_a_bad_file_gets_a_sentence(browser, serve, photos_run):
+def test_upload_is_predicted_and_explained_and_bad_file_refused(browser, serve, photos_run):
     visit = Visit(browser, serve(photos_run).url)
     visit.see("#message", "Send a picture, or choose an example.")
     visit.send("red.png", photo((220, 50, 40)))
@@ -109,7 +109,7 @@ def test_a_picture_is_sent_answered_to_and_explained_and_a_bad_file_gets_a_sente
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [NARROW, WIDE])
 @pytest.mark.parametrize("kind", ["photos_run", "boxes_run", "masks_run", "maps_run"])
-def test_every_kind_of_model_at_every_width_in_light_and_dark(browser, serve, kind, width, dark, request):
+def test_every_task_at_every_width_in_light_and_dark(browser, serve, kind, width, dark, request):
     visit = Visit(browser, serve(request.getfixturevalue(kind)).url, width, dark)
     visit.page.locator("#examples button").first.click()
     visit.see("#answer h2", re.compile(r"\w"))
@@ -137,7 +137,7 @@ def contrast(visit: Visit, place: str) -> float:
 
 
 @pytest.mark.long
-def test_a_detectors_least_score_chooses_what_is_shown(browser, serve, boxes_run):
+def test_min_score_filters_the_shown_detections(browser, serve, boxes_run):
     visit = Visit(browser, serve(boxes_run).url)
     visit.page.locator("#examples button").first.click()
     visit.see("#answer h2", re.compile("object|Nothing"))
@@ -155,7 +155,7 @@ def test_a_detectors_least_score_chooses_what_is_shown(browser, serve, boxes_run
 
 
 @pytest.mark.long
-def test_the_page_can_be_used_by_keyboard(browser, serve, photos_run):
+def test_page_is_usable_by_keyboard(browser, serve, photos_run):
     visit = Visit(browser, serve(photos_run).url)
     expect(visit.page.get_by_label("Thumbnail 3 of 3")).to_be_visible(timeout=PATIENCE)
     seen = []
@@ -179,10 +179,10 @@ def test_the_page_can_be_used_by_keyboard(browser, serve, photos_run):
 
 
 @pytest.mark.long
-def test_long_names_of_classes_and_many_of_them_fit_a_phone(browser, serve, tmp_path):
+def test_long_class_names_fit_a_phone(browser, serve, tmp_path):
     data = write_photos(tmp_path / "photos", 3, names=("red", "green"))
     (data / "red").rename(data / LONG_NAME)
-    run = make_run(tmp_path / "run", data, img_size=64)
+    run = make_untrained_run(tmp_path / "run", data, img_size=64)
     visit = Visit(browser, serve(run).url, NARROW)
     visit.page.locator("#examples button").first.click()
     visit.see("#answer .rows", LONG_NAME)
@@ -192,7 +192,7 @@ def test_long_names_of_classes_and_many_of_them_fit_a_phone(browser, serve, tmp_
 
 
 @pytest.mark.long
-def test_files_that_are_too_large_or_no_pictures_are_refused_with_a_sentence(browser, serve, photos_run):
+def test_files_too_large_or_no_images_are_refused(browser, serve, photos_run):
     visit = Visit(browser, serve(photos_run, max_size=1).url)
     visit.send("large.png", b"\0" * 1_100_000)
     visit.see("#refused", "large.png can't be used: it has 1.1 MB, more than 1 MB.")
@@ -206,9 +206,9 @@ def test_files_that_are_too_large_or_no_pictures_are_refused_with_a_sentence(bro
 
 
 @pytest.mark.long
-def test_where_the_data_is_gone_the_page_says_so(browser, serve, tmp_path):
+def test_missing_data_is_reported_on_the_page(browser, serve, tmp_path):
     data = write_photos(tmp_path / "photos", 3)
-    run = make_run(tmp_path / "run", data, img_size=64)
+    run = make_untrained_run(tmp_path / "run", data, img_size=64)
     shutil.rmtree(data)
     visit = Visit(browser, serve(run).url, NARROW)
     visit.see("#no-examples", "No examples: the data of the run can't be opened")

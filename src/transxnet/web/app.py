@@ -1,4 +1,4 @@
-"""Serving the page: to whom, with which bounds, and until when."""
+"""Serve the page: the server, its limits and its security headers."""
 
 import logging
 import os
@@ -7,34 +7,35 @@ import tempfile
 import threading
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from transxnet.runs.load import load_model
-from transxnet.utils.errors import UserError, check_at_least
-from transxnet.web.address import host_of, is_loopback, listen, url_of
+from transxnet.utils.errors import check_at_least
+from transxnet.utils.optional_packages import require_package
+from transxnet.utils.progress import PLAIN
+from transxnet.web.server_address import host_of, is_loopback, listen, url_of
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 
-# Whatever Gradio or an extension of it might want, the reader's browser fetches nothing from elsewhere.
-_POLICY = (
+# Whatever Gradio or one of its extensions asks for, the browser loads nothing from other hosts.
+_CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
     "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
 )
 _HEADERS = {
-    b"content-security-policy": _POLICY.encode(),
+    b"content-security-policy": _CONTENT_SECURITY_POLICY.encode(),
     b"referrer-policy": b"no-referrer",
     b"x-content-type-options": b"nosniff",
 }
 
 
 @dataclass
-class Served:
-    """A page that is being served.
+class ServedPage:
+    """A page that is being served in the background.
 
     Attributes:
         url: for this machine's browser.
@@ -45,7 +46,7 @@ class Served:
     _thread: threading.Thread
 
     def close(self) -> None:
-        """Stop serving, and delete what was sent."""
+        """Stop serving and delete the uploads."""
         self._server.should_exit = True
         self._thread.join()
 
@@ -60,7 +61,7 @@ def app(
     max_size: int = 20,
     wait: bool = True,
     console: Console | None = None,
-) -> Served | None:
+) -> ServedPage | None:
     """Serve a page on which a trained model can be tried with any picture: answers, and what speaks for them.
 
     It is for whoever can reach the address, without a password. Everything on it comes from this machine, nothing is
@@ -82,7 +83,7 @@ def app(
     Raises:
         UserError: Gradio is not installed, the model can't be opened, or the address is not to be had.
     """
-    check_installed()
+    require_package("gradio", "transxnet[app]", "the page")
     console = console or Console()
     check_at_least(0, examples=examples)
     check_at_least(1, max_size=max_size)
@@ -97,27 +98,20 @@ def app(
             f"warning: {host} is open to every machine that reaches this one, and the page has no password. "
             "Leave out --host to keep it to this machine.",
             style="yellow",
-            highlight=False,
-            soft_wrap=True,
+            **PLAIN,
         )
     url = url_of(listening)
-    console.print(f"page        {url}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"page        {url}", **PLAIN)
     if not wait:
         thread = threading.Thread(target=_serve, args=(server, listening), name="transxnet-app", daemon=True)
         thread.start()
-        return Served(url, server, thread)
+        return ServedPage(url, server, thread)
     console.print("Ctrl-C stops it.")
     try:
         _serve(server, listening)
     except KeyboardInterrupt:  # uvicorn passes it on after it has stopped in order
         console.print("stopped")
     return None
-
-
-def check_installed() -> None:
-    """Raise UserError, naming the extra, unless Gradio is installed."""
-    if find_spec("gradio") is None:
-        raise UserError("the page needs the package gradio. Install it by: pip install 'transxnet[app]'")
 
 
 def _prepare(
@@ -128,37 +122,37 @@ def _prepare(
     max_size: int,
     console: Console,
 ) -> Any:
-    """Everything but the serving itself; uvicorn's server."""
+    """Load the model and build the page; returns uvicorn's server."""
     trained = load_model(run, file)
-    os.environ.setdefault("GRADIO_TEMP_DIR", _own_folder().name)
-    from transxnet.web.answers import Answerer
-    from transxnet.web.app_page import Page
-    from transxnet.web.examples import find_examples
+    os.environ.setdefault("GRADIO_TEMP_DIR", _upload_folder().name)
+    from transxnet.web.example_images import find_examples
+    from transxnet.web.gradio_page import GradioPage
+    from transxnet.web.page_model import PageModel
 
     found, why_none = find_examples(trained, examples, console)
     if why_none:
-        console.print(why_none, highlight=False, markup=False, soft_wrap=True)
-    page = Page(Answerer(trained), found, why_none, max_size * 10**6)
+        console.print(why_none, **PLAIN)
+    page = GradioPage(PageModel(trained), found, why_none, max_size * 10**6)
     return _server(page.blocks, listening, max_size)
 
 
 @cache
-def _own_folder() -> tempfile.TemporaryDirectory:
-    """Where what is sent lies as long as this process lives. Gradio's own would be for all users of the machine."""
+def _upload_folder() -> tempfile.TemporaryDirectory:
+    """The folder of the uploads, deleted with this process. All users of the machine share Gradio's default."""
     return tempfile.TemporaryDirectory(prefix="transxnet-app-", ignore_cleanup_errors=True)
 
 
 def _server(blocks: Any, listening: socket.socket, max_size: int) -> Any:
-    """The page as uvicorn serves it."""
+    """The uvicorn server of the page."""
     import gradio as gr
     import uvicorn
     from fastapi import FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    outer.add_middleware(_Headers)
+    outer.add_middleware(_SecurityHeaders)
     if is_loopback(listening):
-        # A website whose name is made to lead to this machine would else be answered as if it were the page.
+        # Against DNS rebinding: a website whose name resolves to this machine.
         outer.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", host_of(listening)])
     system, mono = ([gr.themes.Font(f) for f in names] for names in (("system-ui", "sans-serif"), ("monospace",)))
     gr.mount_gradio_app(
@@ -174,11 +168,11 @@ def _server(blocks: Any, listening: socket.socket, max_size: int) -> Any:
         enable_monitoring=False,
         pwa=False,
         mcp_server=False,
-        theme=gr.themes.Default(font=system, font_mono=mono),  # the reader's own fonts: Gradio's would be sent
+        theme=gr.themes.Default(font=system, font_mono=mono),  # Gradio's own fonts would be downloaded
         css=(_TEMPLATES / "app.css").read_text(encoding="utf-8"),
         head=f"<script type=module>\n{(_TEMPLATES / 'app.js').read_text(encoding='utf-8')}</script>",
     )
-    blocks.has_launched = True  # mounting forgets it, and without it Gradio takes any file of this machine for one sent
+    blocks.has_launched = True  # not set by mounting; without it any file of this machine counts as an upload
     return uvicorn.Server(uvicorn.Config(outer, log_level="warning", timeout_graceful_shutdown=1))
 
 
@@ -187,7 +181,7 @@ def _serve(server: Any, listening: socket.socket) -> None:
     log = logging.getLogger("uvicorn.error")
 
     def running(record: logging.LogRecord) -> bool:
-        return not server.should_exit  # pages that are still open then are no errors
+        return not server.should_exit  # pages that are still open at the end are no errors
 
     log.addFilter(running)
     try:
@@ -197,8 +191,8 @@ def _serve(server: Any, listening: socket.socket) -> None:
         log.removeFilter(running)
 
 
-class _Headers:
-    """Adds headers to every answer."""
+class _SecurityHeaders:
+    """Adds the security headers to every response."""
 
     def __init__(self, app: Any):
         self.app = app

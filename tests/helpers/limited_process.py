@@ -1,4 +1,4 @@
-"""Trying files of strangers in a process that may crash, hang or run out of memory without harm to the tests."""
+"""Run cases in a process with limited time and memory, which may crash or hang without harm to the tests."""
 
 import json
 import os
@@ -17,8 +17,8 @@ MEMORY = 4 << 30
 Case = TypeVar("Case")
 
 
-def try_all(cases: Sequence[Case], attempt: Callable[[Case], str], memory: int = MEMORY) -> list[str]:
-    """What came of each case: the word that ``attempt`` returns, or how its process ended.
+def run_limited(cases: Sequence[Case], attempt: Callable[[Case], str], memory: int = MEMORY) -> list[str]:
+    """The outcome of each case: what ``attempt`` returns, or how its process ended.
 
     That is "hang" after too long, "crash" with a signal's number, or "error" with the error that ``attempt`` raised.
     """
@@ -31,8 +31,8 @@ def try_all(cases: Sequence[Case], attempt: Callable[[Case], str], memory: int =
     return outcomes
 
 
-def table(kinds: Sequence[str], outcomes: Sequence[str]) -> str:
-    """How often each kind of case came out how, for people."""
+def outcome_table(kinds: Sequence[str], outcomes: Sequence[str]) -> str:
+    """The number of cases by kind and outcome, as text."""
     counts = Counter(zip(kinds, outcomes, strict=True))
     lines = [f"{kind:<28} {outcome:<40} {count:>6}" for (kind, outcome), count in sorted(counts.items())]
     return "\n".join([*lines, f"{'all':<69} {len(kinds):>6}"])

@@ -1,0 +1,183 @@
+"""The results of an ablation: metrics, cost, speed and memory of each row, read from its run folders."""
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transxnet.ablation.ablation_folder import AblationFolder
+from transxnet.ablation.paper_tables import Variant
+from transxnet.benchmark.bench_report import FILES
+from transxnet.runs.load import load_model
+from transxnet.runs.run_folder import Run
+from transxnet.training.results import cost
+from transxnet.utils.errors import UserError
+from transxnet.utils.text_files import read_json
+
+TABLE_METRICS = {
+    "classify": ("accuracy", "balanced_accuracy"),
+    "detect": ("ap", "ap50"),
+    "segment": ("miou", "pixel_accuracy"),
+}
+"""The metrics of a task in the tables; the first is the main one."""
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """The results of one row.
+
+    Attributes:
+        variant: the row.
+        model: name of the model, with its options.
+        runs: its finished runs by seed.
+        metrics: on the validation set, 0 to 1, each with one value for each of ``runs``.
+        parameters: of the model, or None before a run is finished.
+        multiply_adds: MACs of convolutions and linear layers for one image, or None.
+        images_per_second: median of the rounds, or None if not measured.
+        peak_memory: bytes, or None.
+    """
+
+    variant: Variant
+    model: str
+    runs: dict[int, Run]
+    metrics: dict[str, list[float]]
+    parameters: int | None = None
+    multiply_adds: int | None = None
+    images_per_second: float | None = None
+    peak_memory: int | None = None
+
+    def mean(self, metric: str) -> float | None:
+        """Mean over the seeds, or None without a run."""
+        values = self.metrics.get(metric)
+        return statistics.mean(values) if values else None
+
+    def std(self, metric: str) -> float | None:
+        """Standard deviation over the seeds, with n - 1 in the denominator; None for fewer than two."""
+        values = self.metrics.get(metric, [])
+        return statistics.stdev(values) if len(values) > 1 else None
+
+
+@dataclass(frozen=True)
+class AblationResult:
+    """The results of an ablation so far.
+
+    Attributes:
+        folder: of the ablation.
+        rows: one for each variant, in order.
+        metrics: names of the metrics in the tables; the first is the main one.
+        images: size of the validation set, or None before a run is finished.
+        size: height and width in pixels for MACs, speed and memory, or None.
+        notes: sentences on how the results were measured and what they can show.
+        environment: versions and hardware of the first finished run.
+        config: the options with the same value in all finished runs.
+    """
+
+    folder: AblationFolder
+    rows: list[RowResult]
+    metrics: tuple[str, ...]
+    images: int | None
+    size: tuple[int, int] | None
+    notes: list[str]
+    environment: dict[str, str]
+    config: dict[str, Any]
+
+    @property
+    def num_finished(self) -> int:
+        """Finished runs."""
+        return sum(len(row.runs) for row in self.rows)
+
+
+def read_result(folder: AblationFolder, failures: Mapping[str, str]) -> AblationResult:
+    """Read the results of the finished runs and of the benchmark.
+
+    Args:
+        folder: of the ablation.
+        failures: error messages of failed runs, by the name of the run.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    bench = _read_bench(folder)
+    rows, size, images = [], None, None
+    configs: list[dict[str, Any]] = []
+    environment: dict[str, str] = {}
+    split = False
+    for i, variant in enumerate(folder.ablation.variants):
+        runs = {seed: folder.run(variant, seed) for seed in folder.seeds if folder.finished(variant, seed)}
+        contents = [run.read_results() for run in runs.values()]
+        images = contents[0]["images"] if contents and images is None else images
+        metrics = {
+            name: [content[name] for content in contents]
+            for name in (contents[0] if contents else ())
+            if name not in ("images", "select")
+        }
+        row = RowResult(variant, folder.model(variant), runs, metrics)
+        for run in runs.values():
+            configs.append(run.read_config().to_dict())
+            environment = environment or run.read_environment()["environment"]
+            split |= run.split_file.is_file()
+        if runs:
+            first = next(iter(runs.values()))
+            trained = load_model(first.path)
+            parameters, multiply_adds, size = cost(first.read_config(), trained.model, len(trained.class_names))
+            row = replace(row, parameters=parameters, multiply_adds=multiply_adds)
+        if bench and not bench["models"][i]["error"]:
+            entry = bench["models"][i]
+            rate = bench["settings"]["batch"] / entry["median"]["milliseconds"] * 1e3
+            row = replace(row, images_per_second=rate, peak_memory=entry["peak_memory"])
+        rows.append(row)
+    metrics_shown = TABLE_METRICS[folder.options["task"]]
+    result = AblationResult(folder, rows, metrics_shown, images, size, [], environment, _shared_options(configs))
+    failed = [f"{name} came to no end: {error}" for name, error in failures.items()]
+    return replace(result, notes=[*_notes(result, configs, split, bench), *failed])
+
+
+def _read_bench(folder: AblationFolder) -> dict[str, Any] | None:
+    """The benchmark of these rows, or None; raises UserError if its file is damaged."""
+    file = folder.path / FILES[0]
+    if not file.is_file():
+        return None
+    try:
+        content = read_json(file)
+        return content if len(content["models"]) == len(folder.ablation.variants) else None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{file} is damaged, or not a benchmark's: {error}") from error
+
+
+def _shared_options(configs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The options that have the same value in all runs."""
+    first = configs[0] if configs else {}
+    return {name: value for name, value in first.items() if all(config[name] == value for config in configs)}
+
+
+def _notes(
+    result: AblationResult, configs: list[dict[str, Any]], split: bool, bench: dict[str, Any] | None
+) -> list[str]:
+    count, metric = len(result.folder.seeds), result.metrics[0]
+    draws = "first weights, order and augmentation" + (", and which images are held out" if split else "")
+    if count > 1:
+        spread = f"± is the standard deviation over {count} seeds, with n - 1 in the denominator; a seed draws {draws}."
+    else:
+        spread = f"One seed, so no spread between seeds is known; a seed draws {draws}."
+    notes = [spread]
+    means = [value for row in result.rows if (value := row.mean(metric)) is not None]
+    if metric == "accuracy" and means and result.images:
+        mean = statistics.mean(means)
+        half = 196 * (mean * (1 - mean) / result.images) ** 0.5
+        notes.append(
+            f"Apart from that, an accuracy near {mean:.1%} on {result.images:,} held-out images is uncertain by "
+            f"{half:.1f} points either way (95%): much smaller differences between rows say little."
+        )
+    conditions = "Within a seed all rows have the same images, order, augmentation and schedule."
+    other = sorted({name for config in configs for name in config} - set(result.config) - {"model", "seed"})
+    if other:
+        conditions = f"The conditions are not equal: the runs differ in {', '.join(other)}."
+    notes.append(conditions)
+    if bench:
+        settings = bench["settings"]
+        notes.append(
+            f"Speed and memory: inference, {settings['size'][0]}x{settings['size'][1]}, batch {settings['batch']}, "
+            f"{settings['dtype']}, {settings['device'].upper()}; the median of {bench['rounds']} "
+            f"round{'s' * (bench['rounds'] != 1)} in turns."
+        )
+    return [*notes, result.folder.ablation.note] if result.folder.ablation.note else notes

@@ -1,0 +1,125 @@
+"""Classify the images of a chunk and write them as a Parquet file: the columns, the tables and the loader."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from transxnet.data.datasets.unlabeled_dataset import load_or_error
+from transxnet.data.loading.preprocessing import Transform
+from transxnet.data.reading.tar_shards import ImageLocation
+from transxnet.prediction.image_classifier import ImageClassifier
+from transxnet.prediction.work_folder import PredictionSettings, WorkFolder
+from transxnet.utils.files import write_atomic
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Batch = tuple[int, list[str], list[str | None], Tensor]
+"""Number of the chunk, names of the images, why each could not be read, and tensors of the readable ones."""
+
+
+def parquet_schema(settings: PredictionSettings) -> "pa.Schema":
+    """The columns: path, class1, probability1 and so on, embedding if requested, error."""
+    import pyarrow as pa
+
+    columns = [("path", pa.string())]
+    for i in range(1, settings.top_k + 1):
+        columns += [(f"class{i}", pa.string()), (f"probability{i}", pa.float32())]
+    if settings.embed is not None:
+        columns.append(("embedding", pa.list_(pa.type_for_alias(settings.embed))))
+    return pa.schema([*columns, ("error", pa.string())])
+
+
+def predict_chunks(classifier: ImageClassifier, work: WorkFolder, chunks: Sequence[int], workers: int) -> Iterator[int]:
+    """Classify chunks in order and write each when it is complete; yields the number of images after each batch.
+
+    A chunk always has the same batches, whichever chunks come before it and however many workers decode, so that its
+    results do not depend on them.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    dataset = _ChunksDataset(work, chunks, classifier.preprocessing.transform())
+    tables: list[pa.Table] = []
+    for chunk, names, errors, images in DataLoader(dataset, batch_size=None, num_workers=workers):
+        tables.append(_batch_table(classifier, work.settings, names, errors, images))
+        if sum(map(len, tables)) == work.chunks[chunk][1]:
+            complete = pa.concat_tables(tables)
+            write_atomic(work.chunk_file(chunk), lambda path, table=complete: pq.write_table(table, path))  # type: ignore[misc]
+            tables = []
+        yield len(names)
+
+
+class _ChunksDataset(IterableDataset):
+    """Batches of chunks. Of n workers each takes every n-th; the loader asks them in turn, which keeps the order."""
+
+    def __init__(self, work: WorkFolder, chunks: Sequence[int], transform: Transform):
+        self.work, self.chunks, self.transform = work, chunks, transform
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        batches = ((chunk, lines) for chunk in self.chunks for lines in self.work.batches(chunk))
+        for chunk, lines in islice(batches, number, None, workers):
+            yield self._batch(chunk, lines)
+
+    def _batch(self, chunk: int, lines: Sequence[bytes]) -> Batch:
+        sources = [ImageLocation.from_line(line) for line in lines]
+        decoded_images = [load_or_error(source, self.transform, self.work.settings.root) for source in sources]
+        readable = [image for image, _ in decoded_images if image is not None]
+        stacked = torch.stack(readable) if readable else torch.empty(0)
+        return chunk, [source.name for source in sources], [error for _, error in decoded_images], stacked
+
+
+def _batch_table(
+    classifier: ImageClassifier,
+    settings: PredictionSettings,
+    names: Sequence[str],
+    errors: Sequence[str | None],
+    images: Tensor,
+) -> "pa.Table":
+    """The rows of a batch; those of unreadable images are null but for their error."""
+    import pyarrow as pa
+
+    unread = np.array([error is not None for error in errors])
+    columns: dict[str, Any] = {
+        "path": [_as_utf8(name) for name in names],
+        "error": [error and _as_utf8(error) for error in errors],
+    }
+    probabilities = np.zeros((len(names), settings.top_k), np.float32)
+    classes = np.zeros((len(names), settings.top_k), np.int32)
+    features: np.ndarray = np.zeros(0, np.float32)
+    if len(images):
+        logits, pooled = classifier.forward(images, settings.embed is not None)
+        values, indices = logits.softmax(dim=1).topk(settings.top_k, dim=1)
+        probabilities[~unread], classes[~unread] = values.numpy(), indices.numpy()
+        if pooled is not None:
+            features = pooled.numpy()
+    class_names = pa.array([*map(_as_utf8, classifier.class_names)], pa.string())
+    for i in range(settings.top_k):
+        columns[f"class{i + 1}"] = class_names.take(pa.array(classes[:, i], mask=unread))
+        columns[f"probability{i + 1}"] = pa.array(probabilities[:, i], mask=unread)
+    if settings.embed is not None:
+        columns["embedding"] = _list_column(features, unread, settings.embed)
+    schema = parquet_schema(settings)
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _list_column(features: np.ndarray, unread: np.ndarray, dtype: str) -> "pa.Array":
+    """A list for each readable image, null for the others."""
+    import pyarrow as pa
+
+    width = features.shape[1] if features.ndim == 2 else 0
+    offsets = np.concatenate([[0], np.cumsum(~unread) * width]).astype(np.int32)
+    values = pa.array(features.astype(dtype).ravel())
+    return pa.ListArray.from_arrays(offsets, values, mask=pa.array(unread))
+
+
+def _as_utf8(name: str) -> str:
+    """A file name, whose bytes need not be text, as Parquet can hold it."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,125 @@
+"""Classify on a Ray cluster: Ray Data distributes the chunks to actors, and restarts actors that die."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from transxnet.prediction.image_classifier import ImageClassifier, load_for_prediction
+from transxnet.prediction.parquet_chunks import predict_chunks
+from transxnet.prediction.work_folder import WorkFolder
+from transxnet.utils.errors import UserError
+
+MAX_BLOCKS = 10_000
+"""Ray Data plans block by block; with more of them the planning takes longer than they save."""
+
+
+def predict_on_ray(model: str | Path, file: str | Path | None, work: WorkFolder, workers: int) -> Iterator[int]:
+    """Classify the pending chunks; yields the number of images of each finished chunk.
+
+    Args:
+        model: as :func:`transxnet.predict` takes it.
+        file: likewise.
+        work: on a file system that all machines share, as they do the model and the images.
+        workers: processes that decode, for each actor.
+
+    Raises:
+        UserError: no machine of the cluster has the CPUs that an actor needs.
+    """
+    chunks = work.pending()
+    if not chunks:
+        return
+    own_connection = not _is_connected()
+    if own_connection:
+        _connect()
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # below that it shows its own progress next to ours
+    try:
+        gpus = ray.cluster_resources().get("GPU", 0) >= 1
+        num_cpus, num_gpus = 1 + workers, 1 if gpus else 0
+        data = ray.data.from_items(
+            [{"chunk": chunk} for chunk in chunks], override_num_blocks=min(len(chunks), MAX_BLOCKS)
+        )
+        data.context.enable_progress_bars = data.context.print_on_execution_start = False
+        if hasattr(data.context, "execution_no_progress_timeout_s"):
+            data.context.execution_no_progress_timeout_s = -1  # a chunk may take a slow machine an hour
+        done = data.map_batches(
+            _Actor,
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(len(chunks), _max_actors(num_cpus, num_gpus))),
+            fn_constructor_args=(_absolute(model), None if file is None else _absolute(file), work, workers),
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
+        )
+        for row in done.iter_rows():
+            yield int(row["images"])
+    finally:
+        if own_connection:
+            ray.shutdown()
+
+
+class _Actor:
+    """A process with the model that classifies chunks. After a restart it skips the finished ones."""
+
+    def __init__(self, model: str, file: str | None, work: WorkFolder, workers: int):
+        classifier = load_for_prediction(model, file)
+        assert isinstance(classifier, ImageClassifier)
+        if classifier.fingerprint != work.settings.weights:
+            raise UserError(
+                f"{model} on {os.uname().nodename} has other weights than where the prediction was started, or other "
+                "class names or preprocessing."
+            )
+        self.classifier, self.work, self.workers = classifier, work, workers
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        chunks = [int(chunk) for chunk in batch["chunk"]]
+        pending = [chunk for chunk in chunks if not self.work.chunk_file(chunk).exists()]
+        for _ in predict_chunks(self.classifier, self.work, pending, self.workers):
+            pass
+        return {"images": [self.work.chunks[chunk][1] for chunk in chunks]}
+
+
+def _is_connected() -> bool:
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
+
+
+def _connect() -> None:
+    """Join the cluster of RAY_ADDRESS, or else start one on this machine that listens on loopback only."""
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
+    joins = bool(os.environ.get("RAY_ADDRESS"))
+    if not joins:
+        # Read when Ray is imported. The second has it listen on loopback, as it always does on Windows and macOS.
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    import ray
+
+    if joins:
+        ray.init(**quiet)
+    else:
+        ray.init(address="local", include_dashboard=False, **quiet)
+
+
+def _max_actors(num_cpus: int, num_gpus: int) -> int:
+    """How many actors the cluster has the CPUs and GPUs for."""
+    import ray
+
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    actors = 0
+    for machine in machines:
+        by_cpu = int(machine.get("CPU", 0) // num_cpus)
+        actors += min(by_cpu, int(machine.get("GPU", 0))) if num_gpus else by_cpu
+    if not actors:
+        most = max(int(machine.get("CPU", 0)) for machine in machines)
+        raise UserError(
+            f"an actor needs {num_cpus} CPUs ({num_cpus - 1} of them to decode), and no machine of the cluster has "
+            f"more than {most}. Give a smaller --workers."
+        )
+    return actors
+
+
+def _absolute(path: str | Path) -> str:
+    """An absolute path for processes in other folders, or the name of a model unchanged."""
+    return os.path.abspath(path) if os.path.exists(path) else str(path)

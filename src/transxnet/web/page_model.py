@@ -1,0 +1,257 @@
+"""The model behind the page: its description, and predictions and Grad-CAM of one image at a time."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from transxnet.analysis.explain import explain_image, require_grad_cam
+from transxnet.analysis.explain_figure import overlay
+from transxnet.analysis.network_parts import NetworkPart, find_part, named_parts
+from transxnet.data.formats.class_alignment import in_words
+from transxnet.evaluation.inference import classify, detect_image, segment_image
+from transxnet.metrics.detection import MIN_SCORE, Detections
+from transxnet.metrics.metric_names import METRIC_NAMES
+from transxnet.reports.colors import Color, palette
+from transxnet.reports.drawing import draw_detections, draw_label_map
+from transxnet.reports.formatting import percent
+from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
+from transxnet.utils.device import default_device, prepare_for_inference
+from transxnet.utils.errors import UserError
+from transxnet.utils.text_files import read_json
+from transxnet.web.uploads import MAX_DENSE_PIXELS, limit_pixels, resize_for_browser
+
+TOP_K = 5
+MAX_ROWS = 15
+"""Of detections, or of the classes of pixels."""
+
+MAX_NAMES = 8
+"""The description lists the names of at most this many classes."""
+
+_MAIN_METRICS = ("accuracy", "ap", "miou")
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """A row of a result.
+
+    Attributes:
+        name: of a class, in words.
+        share: 0 to 1: a probability, a score, or a share of the pixels.
+        color: of the class in the image, or None.
+    """
+
+    name: str
+    share: float
+    color: Color | None = None
+
+    @property
+    def percentage(self) -> str:
+        """The share as text."""
+        return rounded_percent(self.share)
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """The prediction for one image.
+
+    Attributes:
+        headline: in a few words.
+        rows: the most important first.
+        more: number of further rows that are not shown.
+        image: for the browser, with detections or label map drawn over it.
+        detections: all of a detector, with any score; else None.
+        notes: sentences for the user.
+    """
+
+    headline: str
+    rows: list[ResultRow]
+    more: int
+    image: Image.Image
+    detections: Detections | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Grad-CAM of a class.
+
+    Attributes:
+        image: the input of the network under the colors of the map.
+        class_name: in words.
+        place: in the network, in words.
+        empty: whether the map is zero everywhere.
+    """
+
+    image: Image.Image
+    class_name: str
+    place: str
+    empty: bool
+
+
+class PageModel:
+    """A trained model for one image at a time, from any thread.
+
+    Args:
+        trained: a classifier, detector or segmenter; its network is moved to the GPU if there is one.
+
+    Attributes:
+        class_names: in words.
+        places: of the network, by name, for which :meth:`explain` works; may be empty.
+        why_no_places: the reason, a sentence for the user, if there are no places.
+    """
+
+    def __init__(self, trained: TrainedModel):
+        self.trained = trained
+        self.class_names = [in_words(name) for name in trained.class_names]
+        self.places: Mapping[str, NetworkPart] = {}
+        self.why_no_places = ""
+        self._device = default_device()
+        self._lock = threading.Lock()
+        prepare_for_inference(trained.model, self._device)
+        try:
+            require_grad_cam()
+            network = trained.backbone
+            self.places = named_parts(network) or {"last": find_part(network)}
+        except UserError as error:
+            self.why_no_places = str(error)
+
+    @property
+    def title(self) -> str:
+        """Model and data of a run, or the name of a published model."""
+        if self.trained.run is None:
+            return self.trained.name
+        config = self.trained.run.read_config()
+        return f"{config.model} on {Path(config.data).name}"
+
+    @property
+    def description(self) -> str:
+        """The task, the classes and, of a run, the main metric on the validation set."""
+        kind = "Detector" if isinstance(self.trained, TrainedDetector) else "Classifier"
+        kind = "Segmenter" if isinstance(self.trained, TrainedSegmenter) else kind
+        names = self.class_names
+        listed = f": {', '.join(names)}" if len(names) <= MAX_NAMES else ""
+        text = f"{kind} of {len(names):,} class{'' if len(names) == 1 else 'es'}{listed}. {self._main_metric()}"
+        return text.strip()
+
+    def _main_metric(self) -> str:
+        run = self.trained.run
+        if run is None or not run.results_file.is_file():
+            return ""
+        try:
+            metrics = read_json(run.results_file)
+            name = next((name for name in _MAIN_METRICS if name in metrics), None)
+            if name is None:
+                return ""
+            label = METRIC_NAMES[name][:1].upper() + METRIC_NAMES[name][1:]
+            return f"{label}: {percent(metrics[name])} on {metrics['images']:,} held-out images."
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{run.results_file} is damaged: {error}") from error
+
+    def predict(self, image: Image.Image, min_score: float = MIN_SCORE) -> ImageResult:
+        """Predict for an image in RGB; of a detector, rows and drawing have the detections of at least a score."""
+        with self._lock:
+            if isinstance(self.trained, TrainedDetector):
+                resized, notes = _resize_dense(image)
+                detections = detect_image(self.trained, pil_to_tensor(resized), self._device)
+                return self._detection_result(resized, detections, min_score, notes)
+            if isinstance(self.trained, TrainedSegmenter):
+                return self._segmentation_result(self.trained, image)
+            assert isinstance(self.trained, TrainedClassifier)
+            return self._classification_result(self.trained, image)
+
+    def filter(self, image: Image.Image, detections: Detections, min_score: float) -> ImageResult:
+        """The result of a detector for another minimum score, without running it again."""
+        resized, notes = _resize_dense(image)
+        return self._detection_result(resized, detections, min_score, notes)
+
+    def explain(self, image: Image.Image, place: str, class_index: int | None = None) -> HeatMap:
+        """Compute Grad-CAM of a class.
+
+        Args:
+            image: in RGB.
+            place: name of one of ``places``.
+            class_index: from 0; by default as of :func:`~transxnet.analysis.explain.explain`.
+
+        Raises:
+            UserError: the class does not occur in the image, or Grad-CAM fails on this network.
+        """
+        if place not in self.places:
+            raise UserError(f"the network has no place {place!r}. Accepted: {', '.join(self.places)}.")
+        if not isinstance(self.trained, TrainedClassifier):
+            image = _resize_dense(image)[0]
+        with self._lock:
+            found = explain_image(self.trained, image, class_index, {place: self.places[place]})
+        heat = found.maps[place]
+        return HeatMap(_draw_heat(found.image, heat), found.class_name, found.titles[place], not heat.any())
+
+    def _classification_result(self, trained: TrainedClassifier, image: Image.Image) -> ImageResult:
+        batch = trained.preprocessing.transform()(image)[None]
+        values, indices = classify(trained.model, batch, self._device)[0].topk(min(TOP_K, len(self.class_names)))
+        rows = [ResultRow(self.class_names[i], float(p)) for p, i in zip(values, indices, strict=True)]
+        return ImageResult(rows[0].name, rows, len(self.class_names) - len(rows), resize_for_browser(image))
+
+    def _detection_result(
+        self, image: Image.Image, detections: Detections, min_score: float, notes: tuple[str, ...]
+    ) -> ImageResult:
+        shown, colors = detections.filter(min_score), palette(len(self.class_names))
+        count = len(shown.scores)
+        rows = [
+            ResultRow(self.class_names[label - 1], float(score), colors[label - 1])
+            for label, score in zip(shown.labels[:MAX_ROWS], shown.scores[:MAX_ROWS], strict=True)
+        ]
+        headline = f"{count} object{'' if count == 1 else 's'}"
+        if not count:
+            headline = "Nothing found"
+            if len(detections.scores):
+                best = f"{self.class_names[detections.labels[0] - 1]}, {rounded_percent(float(detections.scores[0]))}"
+                notes = (f"The best that falls short of the least score: {best}.", *notes)
+        drawn = draw_detections(image, shown, self.class_names)
+        return ImageResult(headline, rows, count - len(rows), resize_for_browser(drawn), detections, notes)
+
+    def _segmentation_result(self, trained: TrainedSegmenter, image: Image.Image) -> ImageResult:
+        resized, notes = _resize_dense(image)
+        label_map = segment_image(trained, pil_to_tensor(resized), self._device)
+        rows = pixel_shares(label_map, self.class_names)
+        drawn = draw_label_map(resized, label_map, self.class_names, legend=False)
+        headline = f"{len(rows)} class{'' if len(rows) == 1 else 'es'}"
+        shown = rows[:MAX_ROWS]
+        return ImageResult(headline, shown, len(rows) - len(shown), resize_for_browser(drawn), notes=notes)
+
+
+def pixel_shares(label_map: np.ndarray, names: Sequence[str]) -> list[ResultRow]:
+    """The classes that occur in a label map (H, W), each with its share of the pixels, the largest first."""
+    counts = np.bincount(label_map.ravel(), minlength=len(names))
+    colors = palette(len(names))
+    order = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
+    return [ResultRow(names[i], counts[i] / counts.sum(), colors[i]) for i in order]
+
+
+def rounded_percent(share: float) -> str:
+    """``0.934`` as "93%"; shares that would falsely round to 0% or 100% as "under 1%" and "over 99%"."""
+    if 0 < share < 0.01:
+        return "under 1%"
+    return "over 99%" if 0.99 < share < 1 else f"{share:.0%}"
+
+
+def _resize_dense(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    """The input of a detector or segmenter, and a note for the user if it is smaller than the image."""
+    resized = limit_pixels(image, MAX_DENSE_PIXELS)
+    if resized is image:
+        return image, ()
+    return resized, (f"The image has {_size_text(image)} pixels and was processed at {_size_text(resized)}.",)
+
+
+def _draw_heat(image: np.ndarray, heat: np.ndarray) -> Image.Image:
+    """An image (H, W, 3) under the colors of a map (H, W), for the browser."""
+    large = resize_for_browser(Image.fromarray(image))
+    resized = np.asarray(Image.fromarray(heat.astype(np.float32)).resize(large.size, Image.Resampling.BICUBIC))
+    return Image.fromarray(overlay(np.asarray(large), resized.clip(0, 1)))
+
+
+def _size_text(image: Image.Image) -> str:
+    return f"{image.width}x{image.height}"

@@ -1,0 +1,40 @@
+import json
+import shutil
+
+import pytest
+
+from transxnet.ablation.ablate import ablate
+from transxnet.runs.run_folder import Run
+from transxnet.utils.errors import UserError
+
+
+@pytest.mark.parametrize("name", ["dwconv-seed0/results.json", "bench.json"])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", "[" * 100_000])
+def test_damaged_result_files_are_errors(whole, tmp_path, quiet, name, text):
+    path = shutil.copytree(whole.folder.path, tmp_path / "copy")
+    (path / name).write_text(text)
+    with pytest.raises(UserError, match=rf"{name} is damaged, or not a \w+'s: "):
+        ablate(resume=path, console=quiet)
+
+
+def test_unequal_conditions_are_noted(whole, tmp_path, console, monkeypatch):
+    path = tmp_path / "ablation"
+    shutil.copytree(whole.folder.path, path)
+    run = Run(path / "idconv-seed3")
+    run.write_config(run.read_config().replace(lr=1e-4))
+    result = ablate(resume=path, console=console)
+    assert "The conditions are not equal: the runs differ in lr." in result.notes
+
+
+def test_speed_and_memory_are_measured_and_shown(whole, tmp_path, console):
+    path = tmp_path / "ablation"
+    shutil.copytree(whole.folder.path, path)
+    result = ablate(resume=path, rounds=1, console=console)
+    measured = json.loads((path / "bench.json").read_text())
+    assert [model["arguments"]["local_conv"] for model in measured["models"]] == ["'dwconv'", "'idconv'"]
+    for row, model in zip(result.rows, measured["models"], strict=True):
+        assert row.images_per_second == pytest.approx(16e3 / model["milliseconds"][0])
+        assert row.peak_memory == model["peak_memory"]
+        assert row.parameters == model["facts"]["parameters"]
+    assert measured["settings"]["size"] == [32, 32]
+    assert any("batch 16, float32, CPU; the median of 1 round in turns" in note for note in result.notes)

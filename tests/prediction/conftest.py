@@ -1,0 +1,73 @@
+"""Classifiers with random weights, images, and predictions of few images in small chunks."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.class_folders import write_photos
+from tests.helpers.prediction_data import IMAGE_COUNT, encoded_image, write_classifier_run, write_images
+from transxnet.data.datasets import unlabeled_dataset
+from transxnet.data.reading.image_decoding import open_image
+from transxnet.prediction import work_folder
+from transxnet.prediction.predict import predict
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """A folder of pictures, one of them within a folder, with a file that is no image and a truncated one."""
+    root = write_photos(tmp_path / "pictures", 4)
+    whole = (root / "red" / "000.png").read_bytes()
+    (root / "blue" / "broken.png").write_bytes(whole[: len(whole) // 2])
+    (root / "blue" / "notes.txt").write_text("no image")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return write_classifier_run(tmp_path_factory.mktemp("runs") / "small", "test_resnet")
+
+
+@pytest.fixture(scope="module")
+def other_run(tmp_path_factory) -> Path:
+    return write_classifier_run(tmp_path_factory.mktemp("runs") / "other", "test_resnet", seed=1)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    """Pictures in two folders, one of them cut off, and a file that is none."""
+    root = write_images(tmp_path_factory.mktemp("data") / "images", IMAGE_COUNT - 2)
+    (root / "deeper").mkdir()
+    (root / "deeper" / "a.png").write_bytes(encoded_image(100))
+    (root / "deeper" / "broken.png").write_bytes(encoded_image(101)[:200])
+    (root / "notes.txt").write_text("no image")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch):
+    """Of six images, so that a few make several; a file of results has as many pieces as it needs."""
+    monkeypatch.setattr(work_folder, "CHUNK_SIZE", 6)
+
+
+@pytest.fixture
+def opened(monkeypatch) -> list:
+    """The images that were opened, in this process."""
+    paths = []
+
+    def note(source):
+        paths.append(source)
+        return open_image(source)
+
+    monkeypatch.setattr(unlabeled_dataset, "open_image", note)
+    return paths
+
+
+@pytest.fixture
+def table(run, images, tmp_path, quiet):
+    """A function that predicts for the pictures into a Parquet file by small batches."""
+
+    def make(out: str = "results.parquet", inputs=images, model=run, **options) -> Path:
+        options = {"batch_size": 3, "workers": 0, "console": quiet, **options}
+        return predict(model, inputs, out=tmp_path / out, **options)
+
+    return make

@@ -1,0 +1,184 @@
+"""The page gives the results of predict and explain, with limits on what it takes."""
+
+import logging
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from transxnet.analysis.explain import explain_image
+from transxnet.prediction.image_classifier import trained_classifier
+from transxnet.prediction.predict_classes import classify_images
+from transxnet.prediction.predict_dense import detect_images, segment_images
+from transxnet.runs.load import TrainedClassifier, TrainedModel, load_model
+from transxnet.utils.errors import UserError
+from transxnet.web import page_model
+from transxnet.web.page_model import PageModel, pixel_shares, rounded_percent
+from transxnet.web.uploads import resize_for_browser
+
+OURS = ["stage1", "stage2", "stage3", "idconv", "osra", "ste", "stage4"]
+
+
+@pytest.fixture(scope="module")
+def classifier(photos_run) -> TrainedModel:
+    return load_model(photos_run.path)
+
+
+@pytest.fixture(scope="module")
+def detector(boxes_run) -> TrainedModel:
+    return load_model(boxes_run.path)
+
+
+@pytest.fixture(scope="module")
+def mask_detector(masks_run) -> TrainedModel:
+    return load_model(masks_run.path)
+
+
+@pytest.fixture(scope="module")
+def segmenter(maps_run) -> TrainedModel:
+    return load_model(maps_run.path)
+
+
+@pytest.fixture
+def noise(tmp_path):
+    """A picture in a file, 70x50."""
+    pixels = np.random.default_rng(0).integers(0, 255, (50, 70, 3))
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "noise.png")
+    return tmp_path / "noise.png"
+
+
+def test_classes_equal_those_of_predict(classifier, noise):
+    (expected,) = classify_images(trained_classifier(classifier), [noise])
+    result = PageModel(classifier).predict(Image.open(noise).convert("RGB"))
+    assert [row.name for row in result.rows] == expected.classes
+    assert [row.share for row in result.rows] == pytest.approx(expected.probabilities, abs=1e-6)
+    assert sum(row.share for row in result.rows) == pytest.approx(1, abs=1e-5)
+    assert (result.headline, result.more, result.detections) == (expected.classes[0], 0, None)
+
+
+def test_only_the_top_classes_are_named_in_words(classifier, noise, monkeypatch):
+    names = ["n02119789", "n03709823", "n03710637"]  # kit fox, mailbag, and maillot, which ImageNet has twice
+    result = PageModel(replace(classifier, class_names=names)).predict(Image.open(noise))
+    assert {row.name for row in result.rows} == {"kit fox", "mailbag", "maillot"}
+    monkeypatch.setattr(page_model, "TOP_K", 2)
+    result = PageModel(classifier).predict(Image.open(noise))
+    assert (len(result.rows), result.more) == (2, 1)
+
+
+@pytest.mark.parametrize("kind", ["detector", "mask_detector"])
+def test_detections_equal_those_of_predict_above_the_min_score(kind, noise, request):
+    detector = request.getfixturevalue(kind)
+    (expected,) = detect_images(detector, [noise])
+    assert expected.detections is not None
+    picture = Image.open(noise).convert("RGB")
+    model = PageModel(detector)
+    scores = expected.detections.scores
+    assert len(scores) > 2
+    least = float(scores[2])
+    result = model.predict(picture, least)
+    assert result.detections is not None
+    np.testing.assert_allclose(result.detections.boxes, expected.detections.boxes, rtol=0, atol=1e-3)
+    assert (result.detections.masks is None) == (kind == "detector")
+    if result.detections.masks is not None:
+        np.testing.assert_array_equal(result.detections.masks, expected.detections.masks)
+    assert result.headline == f"{(scores >= least).sum()} objects"
+    shown = min((scores >= least).sum(), page_model.MAX_ROWS)
+    assert [row.share for row in result.rows] == pytest.approx(scores[:shown].tolist(), abs=1e-6)
+    assert len(result.rows) + result.more == (scores >= least).sum()
+    again = model.filter(picture, result.detections, 1.01)
+    assert (again.headline, again.rows, again.more) == ("Nothing found", [], 0)
+    assert "falls short" in again.notes[0]
+    assert again.detections is result.detections
+    np.testing.assert_array_equal(np.asarray(again.image), np.asarray(resize_for_browser(picture)))  # nothing is drawn
+
+
+def test_label_map_equals_that_of_predict(segmenter, noise):
+    (expected,) = segment_images(segmenter, [noise])
+    result = PageModel(segmenter).predict(Image.open(noise).convert("RGB"))
+    counts = np.bincount(expected.label_map.ravel(), minlength=3) / expected.label_map.size
+    found = {row.name: row.share for row in result.rows}
+    assert found == {name: pytest.approx(n) for name, n in zip(segmenter.class_names, counts, strict=True) if n}
+    assert all(row.color for row in result.rows)
+
+
+def test_pixel_shares_are_sorted_and_omit_absent_classes():
+    rows = pixel_shares(np.array([[2, 2, 2], [0, 2, 0]], np.uint8), ["sky", "sea", "sand"])
+    assert [(row.name, row.share) for row in rows] == [("sand", pytest.approx(4 / 6)), ("sky", pytest.approx(2 / 6))]
+
+
+@pytest.mark.parametrize("kind", ["detector", "segmenter"])
+def test_large_images_are_downsized_for_dense_models_with_a_note(kind, request, monkeypatch):
+    monkeypatch.setattr(page_model, "MAX_DENSE_PIXELS", 5000)
+    result = PageModel(request.getfixturevalue(kind)).predict(Image.new("RGB", (200, 100), "grey"))
+    assert result.notes[-1] == "The image has 200x100 pixels and was processed at 100x50."
+
+
+@pytest.mark.parametrize("place", ["idconv", "stage4"])
+def test_heat_map_equals_that_of_explain(classifier, noise, place):
+    model = PageModel(classifier)
+    assert list(model.places) == OURS
+    picture = Image.open(noise).convert("RGB")
+    heat_map = model.explain(picture, place, 1)
+    expected = explain_image(classifier, picture, 1, {place: model.places[place]})
+    assert (heat_map.class_name, heat_map.place) == ("green", expected.titles[place])
+    assert heat_map.empty == (not expected.maps[place].any())
+    assert heat_map.image.size == (448, 448)  # 64, enlarged
+    seen = Image.fromarray(expected.picture).resize((448, 448), Image.Resampling.BICUBIC)
+    assert np.abs(np.asarray(heat_map.image).astype(int) - np.asarray(seen)).max() > 50  # there are colors over it
+
+
+@pytest.mark.parametrize("kind", ["detector", "mask_detector", "segmenter"])
+def test_dense_models_are_explained(kind, noise, request):
+    model = PageModel(request.getfixturevalue(kind))
+    heat_map = model.explain(Image.open(noise).convert("RGB"), "stage4")
+    assert heat_map.class_name in model.class_names
+
+
+def test_failures_of_grad_cam_are_user_errors(classifier, segmenter, noise, caplog):
+    picture = Image.open(noise).convert("RGB")
+    model = PageModel(classifier)
+    with pytest.raises(UserError, match=r"no place 'stage9'. Accepted: stage1"):
+        model.explain(picture, "stage9")
+    sure = deepcopy(segmenter)
+    with torch.no_grad():
+        sure.model.head.classifier.bias[0] = 1e6
+    assert [row.name for row in PageModel(sure).predict(picture).rows] == segmenter.class_names[:1]
+    with pytest.raises(UserError, match="gives no pixel"):
+        PageModel(sure).explain(picture, "stage4", 1)
+    with pytest.raises(UserError, match=r"Grad-CAM fails on this network: IndexError"), caplog.at_level(logging.ERROR):
+        model.explain(picture, "stage4", 99)
+    assert "Traceback" in caplog.text
+
+
+def test_model_without_grad_cam_still_predicts(classifier, noise, monkeypatch):
+    assert isinstance(classifier, TrainedClassifier)
+    monkeypatch.setattr(page_model, "require_grad_cam", lambda: (_ for _ in ()).throw(UserError("install it")))
+    model = PageModel(classifier)
+    assert (model.places, model.why_no_places) == ({}, "install it")
+    assert model.predict(Image.open(noise)).rows
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.0, "0%"), (0.009, "under 1%"), (0.01, "1%"), (0.934, "93%"), (0.991, "over 99%"), (1.0, "100%")],
+)
+def test_percentages_never_claim_certainty(share, text):
+    assert rounded_percent(share) == text
+
+
+def test_title_and_description_name_data_classes_and_metric(photos_run, boxes_run):
+    model = PageModel(load_model(photos_run.path))
+    assert model.title.endswith(" on photos")
+    assert model.description == "Classifier of 3 classes: blue, green, red."
+    assert PageModel(load_model(boxes_run.path)).description == "Detector of 2 classes: red, blue."
+    photos_run.results_file.write_text('{"images": 3, "accuracy": 0.6667}')
+    try:
+        assert model.description.endswith("Accuracy: 66.7% on 3 held-out images.")
+        photos_run.results_file.write_text("{")
+        with pytest.raises(UserError, match=r"results\.json is damaged"):
+            _ = model.description
+    finally:
+        photos_run.results_file.unlink()

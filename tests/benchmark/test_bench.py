@@ -3,13 +3,11 @@
 import re
 
 import pytest
-import timm
 import torch
 
 import transxnet
-from tests.helpers.benchmark_settings import SETTINGS, settings, shown_by
+from tests.helpers.benchmark_settings import shown_by
 from transxnet.benchmark.bench import bench
-from transxnet.benchmark.settings import PRESETS, parse_benchmark_model
 from transxnet.cli import main
 from transxnet.utils.errors import UserError
 
@@ -111,21 +109,6 @@ def test_missing_gpu_is_an_error():
         bench("transxnet_n", device="cuda")
 
 
-def test_a_suffix_changes_the_settings_of_one_model():
-    plain = parse_benchmark_model("transxnet_t", SETTINGS)
-    assert (plain.label, plain.settings, plain.arguments) == ("transxnet_t", SETTINGS, {})
-    ours = parse_benchmark_model("transxnet_t@compile,reparameterize,channels-last,bfloat16,autocast", SETTINGS)
-    assert ours.settings == settings(
-        compile="default", reparameterize=True, channels_last=True, dtype="bfloat16", autocast=True
-    )
-    assert parse_benchmark_model("transxnet_t@compile=max-autotune", SETTINGS).settings.compile == "max-autotune"
-    back = parse_benchmark_model("transxnet_t@eager,original,contiguous,float32,cast", ours.settings)
-    assert back.settings == SETTINGS
-    kept = parse_benchmark_model("transxnet_t@drop_path_rate=0.1,token_mixer=sra,depths=(1,2,3,4),eager", SETTINGS)
-    assert kept.arguments == {"drop_path_rate": 0.1, "token_mixer": "sra", "depths": (1, 2, 3, 4)}
-    assert kept.label == "transxnet_t (drop_path_rate=0.1, token_mixer=sra, depths=(1, 2, 3, 4))"
-
-
 @pytest.mark.parametrize(
     ("words", "modes"),
     [
@@ -139,7 +122,7 @@ def test_a_suffix_changes_the_settings_of_one_model():
 )
 def test_compile_option_with_and_without_a_mode(words, modes, asked, capsys):
     assert main(["bench", *words.split(), "--device", "cpu"]) == 0
-    assert [row.subject.settings.compile for row in asked] == modes
+    assert [row.model.settings.compile for row in asked] == modes
 
 
 @pytest.mark.long
@@ -150,44 +133,6 @@ def test_compiled_models_are_measured(mode, here):
     )
     assert [row.failure for row in result.rows] == [None, None]
     assert "float32, compiled, contiguous" in shown_by(result)
-
-
-def test_table11_measures_the_models_named_in_the_text(asked):
-    result = bench("resnet18", preset="table11", device="cpu", mode="train")
-    names = [row.subject.name for row in asked]
-    assert names == [*PRESETS["table11"].models, "resnet18"]
-    assert all(timm.is_model(name) for name in names)
-    assert {row.subject.settings for row in asked} == {settings(mode="train", size=(224, 224), batch=128)}
-    assert "body" in result.note
-    assert "whose body we do not have" in shown_by(result)
-
-
-def test_table12_measures_six_token_mixers_at_any_size(asked):
-    bench(preset="table12", batch=4, size=64, device="cpu")
-    mixers = ["d_mixer", "sep_conv", "sra", "shifted_window", "mixing_block", "acmix"]
-    assert [row.subject.arguments for row in asked] == [{"token_mixer": mixer} for mixer in mixers]
-    assert {row.subject.settings for row in asked} == {settings(size=(64, 64), batch=4)}
-    for row in asked:
-        assert row.subject.create().eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_preset_size_and_batch_are_the_defaults(preset, asked):
-    bench(preset=preset, device="cpu")
-    assert {row.subject.settings for row in asked} == {settings(size=(224, 224), batch=128)}
-
-
-def test_a_classifier_is_made_for_the_size_and_a_backbone_stays_as_it_is():
-    def keys(name: str, **changes) -> int:
-        model = parse_benchmark_model(name, settings(**changes)).create()
-        return model.stages[0].pos_bias.weight.shape[3]
-
-    assert keys("transxnet_n") == 1
-    assert keys("transxnet_n", size=(32, 64)) == 2
-    assert keys("transxnet_n", features=True) == 49
-    assert keys("transxnet_n@img_size=64") == 4
-    swin = parse_benchmark_model("swin_tiny_patch4_window7_224", settings(features=True, size=(56, 112))).create()
-    assert len(swin(torch.zeros(1, 3, 56, 112))) == 4
 
 
 def test_package_exports_bench():

@@ -12,16 +12,16 @@ from transxnet.utils.errors import UserError
 
 @pytest.mark.parametrize("features", [False, True])
 def test_training_step_matches_a_plain_training_loop(features, here):
-    subject = parse_benchmark_model("transxnet_n@depths=(1,1,1,1)", settings(mode="train", features=features))
+    measured = parse_benchmark_model("transxnet_n@depths=(1,1,1,1)", settings(mode="train", features=features))
     torch.manual_seed(0)
-    model = subject.create()
+    model = measured.create()
     model.load_state_dict(twin := {k: v.clone() for k, v in model.state_dict().items()})
     torch.manual_seed(1)
-    step = make_step(model, subject.settings)
+    step = make_step(model, measured.settings)
     for _ in range(2):
         step()
 
-    other = subject.create().train()
+    other = measured.create().train()
     other.load_state_dict(twin)
     torch.manual_seed(1)
     images = torch.randn(2, 3, 32, 32)

@@ -117,7 +117,7 @@ def bench(
         device=where,
     )
     rows = [BenchmarkRow(parse_benchmark_model(name, settings)) for name in names]
-    if autocast and not any(row.subject.settings.under_autocast for row in rows):
+    if autocast and not any(row.model.settings.under_autocast for row in rows):
         raise UserError("autocast changes nothing in float32. Give --dtype bfloat16 or float16 too, or leave it out.")
     if output is not None:
         check_output_folder(Path(output), bench_report.FILES, overwrite, "--output")

@@ -65,19 +65,19 @@ def show(result: Benchmark) -> Group:
     ]
     for row in result.rows:
         if row.operators:
-            parts += [Text(f"{row.subject.label}: {row.subject.settings}", style="bold"), _profile(row), Text("")]
+            parts += [Text(f"{row.model.label}: {row.model.settings}", style="bold"), _profile(row), Text("")]
     if result.note:
         parts.append(Text(result.note, style="dim"))
     return Group(*parts)
 
 
 def _cells(result: Benchmark, row: BenchmarkRow) -> Iterator[Text]:
-    settings, facts = row.subject.settings, row.facts
+    settings, facts = row.model.settings, row.facts
     if row.failure:
-        yield _cell(row.subject.label, f"{settings}\n").append(row.failure.reason, style="red")
+        yield _cell(row.model.label, f"{settings}\n").append(row.failure.reason, style="red")
         yield from [Text("-")] * 4
     else:
-        yield _cell(row.subject.label, str(settings))
+        yield _cell(row.model.label, str(settings))
         middle, low, high = median_and_range(row.milliseconds)
         yield _cell(_number(settings.batch / middle * 1e3))
         yield _cell(_number(middle), f"{_number(low)}-{_number(high)}")
@@ -130,10 +130,10 @@ def as_json(result: Benchmark) -> dict[str, Any]:
     }
     for row in result.rows:
         entry: dict[str, Any] = {
-            "model": row.subject.label,
-            "name": row.subject.name,
-            "arguments": {name: repr(value) for name, value in row.subject.arguments.items()},
-            "settings": asdict(row.subject.settings),
+            "model": row.model.label,
+            "name": row.model.name,
+            "arguments": {name: repr(value) for name, value in row.model.arguments.items()},
+            "settings": asdict(row.model.settings),
             "error": asdict(row.failure) if row.failure else None,
             "facts": asdict(row.facts) if row.facts else None,
             "iterations": row.iterations,
@@ -142,7 +142,7 @@ def as_json(result: Benchmark) -> dict[str, Any]:
             "operators": [asdict(operator) for operator in row.operators],
         }
         if not row.failure:
-            entry["images_per_second"] = [row.subject.settings.batch / ms * 1e3 for ms in row.milliseconds]
+            entry["images_per_second"] = [row.model.settings.batch / ms * 1e3 for ms in row.milliseconds]
             entry["median"] = dict(
                 zip(("milliseconds", "low", "high"), median_and_range(row.milliseconds), strict=True)
             )
@@ -161,7 +161,7 @@ def plot(result: Benchmark, path: Path) -> None:
         path: a PNG file.
     """
     rows = [row for row in result.rows if not row.failure]
-    rates = [median_and_range([row.subject.settings.batch / ms * 1e3 for ms in row.milliseconds]) for row in rows]
+    rates = [median_and_range([row.model.settings.batch / ms * 1e3 for ms in row.milliseconds]) for row in rows]
     settings = result.settings
     with style.context(["default", {"text.color": _INK, "axes.edgecolor": _INK, "font.size": 10}]):
         figure = Figure(figsize=(8, 1.2 + 0.62 * max(1, len(rows))), layout="constrained")
@@ -179,7 +179,7 @@ def plot(result: Benchmark, path: Path) -> None:
             axes.annotate(
                 f"{_number(rate[0])}{ratio}", (rate[2], place), (6, 0), textcoords="offset points", va="center"
             )
-        labels = [f"{fill(row.subject.label, LABEL)}\n{row.subject.settings}" for row in rows]
+        labels = [f"{fill(row.model.label, LABEL)}\n{row.model.settings}" for row in rows]
         axes.set_yticks(places, labels, fontsize=8.5)
         axes.invert_yaxis()
         axes.set_xlim(0, 1.22 * max((rate[2] for rate in rates), default=1))

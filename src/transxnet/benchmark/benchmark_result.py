@@ -12,7 +12,7 @@ class BenchmarkRow:
     """The measurements of one model.
 
     Attributes:
-        subject: the model and its settings.
+        model: the model and its settings.
         facts: parameters and multiply-adds, or None where the model could not be made.
         iterations: steps in each round.
         milliseconds: for one batch, in each round.
@@ -21,7 +21,7 @@ class BenchmarkRow:
         failure: what went wrong, or None.
     """
 
-    subject: BenchmarkModel
+    model: BenchmarkModel
     facts: Facts | None = None
     iterations: int = 0
     milliseconds: list[float] = field(default_factory=list)

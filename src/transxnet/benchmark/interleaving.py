@@ -16,7 +16,7 @@ def measure_interleaved(
     """Fill in the rows.
 
     Args:
-        rows: of which only the subject is set.
+        rows: of which only the model is set.
         rounds: number of rounds.
         seconds: target length of a model's run in a round.
         profile: whether to record the operators.
@@ -29,13 +29,13 @@ def measure_interleaved(
         prepare(workers, seconds, report)
         for number, order in enumerate(rotated_orders(workers, rounds), 1):
             for worker in order:
-                report(f"round {number} of {rounds}: {worker.row.subject.label}")
+                report(f"round {number} of {rounds}: {worker.row.model.label}")
                 if (figure := worker.ask("measure")) is not None:
                     worker.row.milliseconds.append(figure)
         for worker in workers:
             worker.row.peak_memory = worker.ask("peak_memory") or 0
         for worker in workers if profile else ():
-            report(f"profiling {worker.row.subject.label}")
+            report(f"profiling {worker.row.model.label}")
             worker.row.operators = worker.ask("profile") or []
     finally:
         for worker in workers:
@@ -53,14 +53,14 @@ def rotated_orders(items: Sequence[Any], rounds: int) -> Iterator[list[Any]]:
 
 def prepare(workers: Sequence["WorkerProcess"], seconds: float, report: Callable[[str], Any]) -> None:
     """Build, compile and warm up: on a GPU all at once, but one at a time where something is chosen by timing."""
-    if workers[0].row.subject.settings.device == "cuda":
+    if workers[0].row.model.settings.device == "cuda":
         report("building and compiling")
         _ask_all(workers, "build")
-        _ask_all([worker for worker in workers if worker.row.subject.settings.compile == "default"], "compile")
+        _ask_all([worker for worker in workers if worker.row.model.settings.compile == "default"], "compile")
     for worker in workers:
         if worker.row.failure and worker.row.failure.out_of_memory:
             worker.start()  # the others have given their memory back by now
-        report(f"warming up {worker.row.subject.label}")
+        report(f"warming up {worker.row.model.label}")
         if worker.row.facts is None:
             worker.ask("build")
         worker.row.iterations = worker.ask("warm_up", seconds) or 0
@@ -88,7 +88,7 @@ class WorkerProcess:
         self.row.failure = self.row.facts = None
         context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, self.row.subject))
+        self.process = context.Process(target=serve, args=(theirs, self.row.model))
         self.process.start()
         theirs.close()
 

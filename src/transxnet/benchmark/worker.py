@@ -62,14 +62,14 @@ class Facts:
     cudnn_tf32: bool
 
 
-def serve(connection: Connection, subject: BenchmarkModel) -> None:
+def serve(connection: Connection, model: BenchmarkModel) -> None:
     """Carry out the commands that come, until the connection closes or something goes wrong.
 
     A command is the name of one of :class:`Measurement`'s methods with its arguments; the answer is what the method
     returns, or a :class:`Failure`, which is the last answer.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches all processes; the one that asks will end this one
-    measurement = Measurement(subject)
+    measurement = Measurement(model)
     while True:
         try:
             command, *arguments = connection.recv()
@@ -102,11 +102,11 @@ class Measurement:
     """One model, ready to run: built, compiled, warmed up and timed, in this order.
 
     Args:
-        subject: the model and how it is run.
+        model: the model and how it is run.
     """
 
-    def __init__(self, subject: BenchmarkModel):
-        self.subject, self.settings = subject, subject.settings
+    def __init__(self, model: BenchmarkModel):
+        self.model, self.settings = model, model.settings
         self.iterations = 0
         self.step: Callable[[], None]
 
@@ -114,7 +114,7 @@ class Measurement:
         """Make the network and its images."""
         torch.manual_seed(0)
         idle, settings = resident_memory(), self.settings
-        model = self.subject.create()
+        model = self.model.create()
         if settings.reparameterize:
             # A compiler and a GPU want the position bias kept for the size; eager on a CPU needs less memory without.
             kept = settings.compile is not None or settings.device != "cpu"

@@ -1,4 +1,4 @@
-"""Annotations that somebody made up: what can't be used is refused or left out with its place, in bounded memory."""
+"""Hostile annotation files: errors or entries that are skipped by name, in bounded memory."""
 
 import json
 import os
@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests.helpers.bounded_child import table, try_all
 
+from tests.helpers.limited_process import outcome_table, run_limited
 from transxnet.data.datasets.detection_dataset import DetectionSet
 from transxnet.data.formats.class_names import read_class_names
 from transxnet.data.formats.coco import read_coco
@@ -141,17 +141,17 @@ def pictures(tmp_path) -> Path:
 
 
 def check(kinds: list[str], outcomes: list[str]) -> None:
-    print(f"\n{table(kinds, outcomes)}")
+    print(f"\n{outcome_table(kinds, outcomes)}")
     accepted = {"used", "used in part", "refused"}
     assert not [outcome for outcome in outcomes if not set(outcome.split(" and ")) <= accepted]
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(6000, marks=pytest.mark.long)])
-def test_coco_files_are_used_or_refused_whatever_they_hold(count, pictures):
+def test_any_coco_file_is_used_or_refused(count, pictures):
     pytest.importorskip("pycocotools")
     assert use_coco(pictures, json.dumps(whole())) == "used"
     cases = [mutated(seed) for seed in range(count)]
-    check([kind for kind, _ in cases], try_all([text for _, text in cases], lambda text: use_coco(pictures, text)))
+    check([kind for kind, _ in cases], run_limited([text for _, text in cases], lambda text: use_coco(pictures, text)))
 
 
 json_values = st.recursive(
@@ -221,7 +221,7 @@ def test_sums_of_run_lengths_that_overflow_are_refused():
             check_mask({"size": [*SIZE], "counts": counts}, *SIZE)
 
 
-def test_outlines_without_end_are_refused_before_they_are_drawn():
+def test_endless_outlines_are_refused_before_drawing():
     """A megabyte of corners at opposite ends would take hours and hundreds of gigabytes."""
     zigzag = [value for number in range(100_000) for value in ((-1) ** number * 40_000, number % 5000)]
     with pytest.raises(BadMask, match="outlines"):
@@ -238,7 +238,7 @@ def test_claimed_sizes_take_no_memory(side, pictures):
         dict(id=1, image_id=1, category_id=1, segmentation=[[0, 0, 50, 0, 50, 50]]),
         dict(id=2, image_id=1, category_id=1, segmentation={"size": [side, side], "counts": [side * side]}),
     ]
-    (outcome,) = try_all([json.dumps(content)], lambda text: use_coco(pictures, text), memory=200 << 20)
+    (outcome,) = run_limited([json.dumps(content)], lambda text: use_coco(pictures, text), memory=200 << 20)
     assert set(outcome.split(" and ")) <= {"used in part", "refused"}
 
 
@@ -252,7 +252,7 @@ def test_many_categories_are_checked_in_linear_time(pictures):
 
 
 @pytest.mark.parametrize("name", ["a\nb", "\ud800", "a\x1b[31m", "\u2028"])
-def test_names_of_classes_that_fit_on_no_line_are_refused(name, pictures):
+def test_class_names_with_line_breaks_are_refused(name, pictures):
     content = whole()
     content["categories"][0]["name"] = name
     findings = Findings()
@@ -312,13 +312,13 @@ def use_voc(root: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize("kind", BAD_XML)
-def test_xml_that_is_more_than_annotations_is_refused(kind, voc):
-    (outcome,) = try_all([BAD_XML[kind]], lambda text: use_voc(voc, text), memory=200 << 20)
+def test_xml_with_entities_or_other_files_is_refused(kind, voc):
+    (outcome,) = run_limited([BAD_XML[kind]], lambda text: use_voc(voc, text), memory=200 << 20)
     assert outcome == "refused"
 
 
 @pytest.mark.parametrize("count", [150, pytest.param(3000, marks=pytest.mark.long)])
-def test_voc_files_are_used_or_refused_whatever_they_hold(count, voc):
+def test_any_voc_file_is_used_or_refused(count, voc):
     assert use_voc(voc, GOOD_XML) == "used"
     words = [
         "",
@@ -350,10 +350,10 @@ def test_voc_files_are_used_or_refused_whatever_they_hold(count, voc):
         return text
 
     cases = [one(seed) for seed in range(count)]
-    check(["xml"] * count, try_all(cases, lambda text: use_voc(voc, text)))
+    check(["xml"] * count, run_limited(cases, lambda text: use_voc(voc, text)))
 
 
-def test_pipes_in_the_place_of_annotations_do_not_hang(voc):
+def test_pipes_instead_of_annotations_do_not_hang(voc):
     os.mkfifo(voc / "Annotations" / "a.xml")
     findings = Findings()
     read_voc(find_voc(voc), findings)
@@ -369,12 +369,12 @@ def test_pipes_in_the_place_of_annotations_do_not_hang(voc):
 
 
 @pytest.mark.parametrize("name", ["../1.png", "..\\1.png", "a/../../1.png", "/home/somebody/1.png"])
-def test_of_images_with_paths_in_their_names_the_one_in_the_folder_is_meant(name, pictures):
+def test_paths_in_file_names_lead_to_the_image_in_the_folder(name, pictures):
     """Annotation files of others may say where images lay on their machines."""
     assert read_renamed(pictures, name).storage.paths[0] == str(pictures / "1.png")
 
 
-def test_what_is_found_by_a_path_is_opened_as_an_image_and_no_more(pictures, tmp_path_factory):
+def test_file_at_an_absolute_path_is_opened_as_an_image_only(pictures, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "secret"
     elsewhere.write_text("a password")
     images = read_renamed(pictures, str(elsewhere))
@@ -392,7 +392,7 @@ def read_renamed(pictures: Path, name: str) -> DetectionSet:
     return read_coco(part, Findings(), masks=False)
 
 
-def test_a_split_that_is_none_is_refused(tmp_path):
+def test_damaged_split_file_is_refused(tmp_path):
     path = tmp_path / "split.csv"
     for text in (
         "",
@@ -410,7 +410,7 @@ def test_a_split_that_is_none_is_refused(tmp_path):
             read_split(path, ["a"])
 
 
-def test_a_data_set_of_annotations_is_refused_as_a_whole(pictures):
+def test_infinite_boxes_are_refused_by_open_dense_source(pictures):
     """The way that a user takes."""
     (pictures / "instances.json").write_text(json.dumps(whole()).replace('"bbox": [', '"bbox": [1e999, '))
     with pytest.raises(UserError, match=r"3 of 3 objects can't be used(.|\n)*3 boxes are not four finite numbers"):

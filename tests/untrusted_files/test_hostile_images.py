@@ -1,4 +1,4 @@
-"""Images that somebody broke: each is read or named as unreadable, in bounded memory and time."""
+"""Broken image files: each is read or refused with a reason, in bounded memory and time."""
 
 import os
 import shutil
@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.helpers.bounded_child import table, try_all
-from tests.helpers.corpus import Broken, broken_image
 
+from tests.helpers.broken_images import BrokenImage, broken_image
+from tests.helpers.limited_process import outcome_table, run_limited
 from transxnet.data.formats.class_folders import read_class_folders
 from transxnet.data.formats.unreadable_images import drop_unreadable
 from transxnet.data.reading.file_search import glob_files
@@ -31,7 +31,7 @@ _LARGE = ("huge sides claimed", "a number made large")
 """The kinds of which libtiff may ask for a strip's whole height of the largest width at once, and is denied it."""
 
 
-def outcome_of(folder: Path, case: Broken) -> str:
+def outcome_of(folder: Path, case: BrokenImage) -> str:
     """Read a file in all ways in which images, photographs and label maps are read."""
     path = folder / case.name
     path.write_bytes(case.content)
@@ -64,8 +64,8 @@ def _says_why(error: UnreadableImage) -> None:
 @pytest.mark.parametrize("count", [270, pytest.param(11_700, marks=pytest.mark.long)])
 def test_every_broken_image_is_read_or_refused(count, tmp_path):
     cases = [broken_image(number) for number in range(count)]
-    outcomes = try_all(cases, lambda case: outcome_of(tmp_path, case))
-    print(f"\n{table([case.kind for case in cases], outcomes)}")
+    outcomes = run_limited(cases, lambda case: outcome_of(tmp_path, case))
+    print(f"\n{outcome_table([case.kind for case in cases], outcomes)}")
     wrong = {
         f"{case.name} ({case.kind}): {outcome}"
         for case, outcome in zip(cases, outcomes, strict=True)
@@ -75,7 +75,7 @@ def test_every_broken_image_is_read_or_refused(count, tmp_path):
     assert 0.1 < outcomes.count("read") / count < 0.9  # or the corpus shows nothing
 
 
-def test_no_other_program_reads_an_image(tmp_path):
+def test_formats_for_other_programs_are_refused(tmp_path):
     """PostScript is a language; Pillow would hand such a file, whatever its ending, to its interpreter."""
     path = tmp_path / "photo.jpg"
     Image.new("RGB", (8, 8)).save(path, "EPS")
@@ -87,7 +87,7 @@ def test_no_other_program_reads_an_image(tmp_path):
             open_image(tmp_path / f"photo.{ending}")
 
 
-def test_a_file_that_is_far_too_large_is_not_read(tmp_path):
+def test_far_too_large_file_is_not_read(tmp_path):
     """Pillow's decoder of WebP reads all of a file first."""
     path = tmp_path / "large.webp"
     path.write_bytes(b"RIFF\xff\xff\xff\x7fWEBPVP8 ")
@@ -132,7 +132,7 @@ def test_label_maps_that_are_pipes_do_not_hang(tmp_path):
             read_label_map(str(path))
 
 
-def test_links_in_a_circle_end_a_search(tmp_path):
+def test_circular_links_end_a_search(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     for name in ("x", "y", "z"):
         (tmp_path / name).symlink_to(".")
@@ -144,7 +144,7 @@ def test_links_in_a_circle_end_a_search(tmp_path):
     "pattern",
     ["*.png", "**/*.png", "**", "a*/**/*.png", "a/**/c/*", "[ab]/**/*.png", "**/d/**/*.png", "*", "none/**/*"],
 )
-def test_a_glob_without_links_finds_what_pythons_own_finds(tmp_path, monkeypatch, pattern):
+def test_glob_without_links_equals_pythons_glob(tmp_path, monkeypatch, pattern):
     import glob
 
     for name in (
@@ -165,7 +165,7 @@ def test_a_glob_without_links_finds_what_pythons_own_finds(tmp_path, monkeypatch
         assert found == {name for name in glob.iglob(whole, recursive=True) if os.path.isfile(name)}
 
 
-def test_a_folder_that_is_very_deep_is_searched(tmp_path):
+def test_very_deep_folder_is_searched(tmp_path):
     deep = tmp_path / "/".join(["d"] * 400)
     deep.mkdir(parents=True)
     Image.new("RGB", (4, 4)).save(deep / "a.png")
@@ -175,7 +175,7 @@ def test_a_folder_that_is_very_deep_is_searched(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "x\0y", "\ud800"])
-def test_names_that_no_file_can_have_are_said_not_to_be_there(name):
+def test_impossible_file_names_are_not_found(name):
     from transxnet.data.recognize import recognize
     from transxnet.runs.load import load_model
 
@@ -192,7 +192,7 @@ def open_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_without_permission_everything_says_so(open_folder):
+def test_missing_permission_is_reported(open_folder):
     """As another user, since root may read everything."""
     tmp_path = open_folder
     for part in ("pictures/cat", "pictures/dog", "closed/cat", "json"):
@@ -223,14 +223,14 @@ def test_without_permission_everything_says_so(open_folder):
         return "read"
 
     try:
-        assert try_all(["image", "class folder", "json"], attempt) == ["said"] * 3
+        assert run_limited(["image", "class folder", "json"], attempt) == ["said"] * 3
     finally:
         (tmp_path / "closed/cat").chmod(0o755)
 
 
-def test_noise_that_is_read_is_the_noise_that_was_written():
+def test_whole_files_of_the_corpus_read_as_drawn():
     """The corpus holds what it should: its whole files can be read, and those without loss are what was drawn."""
-    from tests.helpers.corpus import whole_files
+    from tests.helpers.broken_images import whole_files
 
     noise = np.random.default_rng(0)  # draws what the corpus draws
     colour = noise.integers(0, 256, (37, 53, 3), dtype=np.uint8)

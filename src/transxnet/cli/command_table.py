@@ -65,7 +65,7 @@ _COMMANDS = (
             Options(("out", "top_k", "batch_size", "workers", "file", "overwrite")),
             Options(("embed", "rows_per_file", "ray"), "Parquet: --out NAME.parquet, or --rows_per_file"),
         ),
-        option_words={"embed": "transxnet.prediction.parquet:Embed"},
+        option_words={"embed": "transxnet.prediction.predict_parquet:Embed"},
     ),
     Command(
         name="app",
@@ -74,7 +74,7 @@ _COMMANDS = (
         usage="RUN [options]",
         description="A page in the browser to try a trained model: send it a picture, see its answer and, by "
         "Grad-CAM, what speaks for it. It is for this machine alone, unless --host says otherwise.",
-        function="transxnet.web.serve:app",
+        function="transxnet.web.app:app",
         arguments={"run": dict(metavar="RUN", help=MODEL)},
         options=(Options(("file", "host", "port", "examples", "max_size")),),
     ),

@@ -27,7 +27,7 @@ def test_any_batch_size_gives_the_outputs_of_the_model(ours, tmp_path, console, 
         assert_near(exported(x), model(x))
     each = torch.cat([exported(x[i : i + 1]) for i in range(len(x))])
     assert_near(exported(x), each)
-    assert not torch.allassert_near(each[0], each[1], atol=1e-3 * each.abs().max().item())
+    assert not torch.allclose(each[0], each[1], atol=1e-3 * each.abs().max().item())
 
 
 @pytest.mark.long

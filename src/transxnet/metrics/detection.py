@@ -106,7 +106,7 @@ class DetectionEvaluation:
 class CocoMetric(MeanAveragePrecision):
     """COCO's average precision by faster-coco-eval.
 
-    Several processes take the images in turn, as :class:`~transxnet.data.sampler.ShareSampler` shares them out.
+    Across processes, image order is that of :class:`~transxnet.data.loading.samplers.ShareSampler`.
 
     Args:
         masks: evaluate masks as well as boxes.

@@ -55,7 +55,7 @@ class ObjectCollector:
             area: in pixels; where it is none, that of the mask, or else of the box.
             crowd: whether it is a region that must neither be learnt nor count.
             number: the annotation's id.
-            segmentation: as :func:`~transxnet.data.masks.decode_mask` takes it.
+            segmentation: as :func:`~transxnet.data.reading.masks.decode_mask` takes it.
         """
         size = self._sizes[image]
         self._findings.objects += 1

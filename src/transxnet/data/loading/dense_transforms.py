@@ -29,7 +29,7 @@ def detection_training(*, hflip: float = 0.5, vflip: float = 0.0, photometric: b
         photometric: change brightness, contrast, saturation and hue at random.
 
     Returns:
-        (Image uint8, target) -> the same; see :class:`~transxnet.data.detection_set.DetectionDataset`.
+        (Image uint8, target) -> the same; see :class:`~transxnet.data.datasets.detection_dataset.DetectionDataset`.
     """
     return v2.Compose(
         [

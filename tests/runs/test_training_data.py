@@ -1,0 +1,47 @@
+"""The data of a run is opened as the run's options and its stored split say."""
+
+import io
+import shutil
+
+import pytest
+from rich.console import Console
+
+from tests.helpers.class_folders import write_photos
+from transxnet.data.split import write_split
+from transxnet.runs.task_configs import ClassifyConfig
+from transxnet.runs.training_data import open_run_data, trained_on
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_photos(tmp_path / "photos", 5)
+
+
+def test_other_paths_to_the_same_folder_are_recognized(folder, tmp_path, monkeypatch):
+    config = ClassifyConfig(str(folder))
+    monkeypatch.chdir(tmp_path)
+    for data in (None, str(folder), "photos", f"{folder}/../photos"):
+        assert trained_on(config, data)
+    assert not trained_on(config, str(shutil.copytree(folder, tmp_path / "copy")))
+
+
+def test_stored_split_is_used(folder, tmp_path):
+    drawn = open_run_data(ClassifyConfig(str(folder)), None, None)
+    parts = {"train": drawn.val.own_names, "val": drawn.train.own_names}  # exchanged
+    write_split(tmp_path / "split.csv", parts)
+    stored = open_run_data(ClassifyConfig(str(folder)), None, tmp_path / "split.csv")
+    assert sorted(stored.train.own_names) == sorted(parts["train"])
+    assert sorted(stored.val.own_names) == sorted(parts["val"])
+
+
+@pytest.mark.parametrize("check_images", [True, False])
+def test_unreadable_images_are_dropped_on_request(check_images, folder):
+    (folder / "red" / "broken.png").write_bytes(b"\x89PNG\r\n")
+    for i in range(30):  # one in 46 images may be unreadable, one in 16 not
+        shutil.copy(folder / "blue" / "000.png", folder / "blue" / f"copy{i}.png")
+    config = ClassifyConfig(str(folder))
+    console = Console(file=io.StringIO())
+    source = open_run_data(config, console, None, check_images=check_images)
+    names = [*source.train.own_names, *source.val.own_names]
+    assert len(names) == 45 + (not check_images)
+    assert ("red/broken.png" in names) != check_images

@@ -126,7 +126,7 @@ def test_reasons_are_those_of_explain(classifier, noise, place):
     assert (reasons.class_name, reasons.place) == ("green", expected.titles[place])
     assert reasons.nothing == (not expected.maps[place].any())
     assert reasons.picture.size == (448, 448)  # 64, enlarged
-    seen = Image.fromarray(expected.picture).resize((448, 448), Image.Resampling.BICUBIC)
+    seen = Image.fromarray(expected.image).resize((448, 448), Image.Resampling.BICUBIC)
     assert np.abs(np.asarray(reasons.picture).astype(int) - np.asarray(seen)).max() > 50  # there are colours over it
 
 
@@ -155,7 +155,7 @@ def test_what_cannot_be_explained_is_said(classifier, segmenter, noise, caplog):
 
 def test_a_model_without_places_or_grad_cam_still_answers(classifier, noise, monkeypatch):
     assert isinstance(classifier, TrainedClassifier)
-    monkeypatch.setattr(answers, "check_installed", lambda: (_ for _ in ()).throw(UserError("install it")))
+    monkeypatch.setattr(answers, "require_grad_cam", lambda: (_ for _ in ()).throw(UserError("install it")))
     answerer = Answerer(classifier)
     assert (answerer.places, answerer.why_no_places) == ({}, "install it")
     assert answerer.answer(Image.open(noise)).rows

@@ -126,7 +126,7 @@ def test_heat_map_equals_that_of_explain(classifier, noise, place):
     assert (heat_map.class_name, heat_map.place) == ("green", expected.titles[place])
     assert heat_map.empty == (not expected.maps[place].any())
     assert heat_map.image.size == (448, 448)  # 64, enlarged
-    seen = Image.fromarray(expected.picture).resize((448, 448), Image.Resampling.BICUBIC)
+    seen = Image.fromarray(expected.image).resize((448, 448), Image.Resampling.BICUBIC)
     assert np.abs(np.asarray(heat_map.image).astype(int) - np.asarray(seen)).max() > 50  # there are colors over it
 
 

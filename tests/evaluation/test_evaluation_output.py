@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from transxnet.data.datasets.detection_dataset import DetectionSet, Objects
+from transxnet.data.datasets.image_collection import FileImages
 from transxnet.data.datasets.segmentation_dataset import SegmentationSet
 from transxnet.evaluation.evaluation_output import (
     print_metrics,
@@ -52,7 +53,7 @@ def test_class_predictions_hold_every_image(tmp_path):
 def test_detections_have_category_ids_or_labels(tmp_path, category_ids, written):
     objects = Objects(*(np.zeros(shape, kind) for shape, kind in [((0, 4), float), *((0, k) for k in "ifbi")]))
     images = DetectionSet(
-        paths=["a", "b"],
+        FileImages(["a", "b"]),
         names=["a", "b"],
         sizes=np.full((2, 2), 50),
         image_ids=np.array([11, 12]),

@@ -18,7 +18,7 @@ from transxnet.utils.errors import UserError
 def test_report_shows_grad_cam_of_each_explained_image(photos_run):
     pytest.importorskip("pytorch_grad_cam")
     page = photos_run.report_file.read_text(encoding="utf-8")
-    section = page[page.index('<section id="reasons">') : page.index('<section id="calibration">')]
+    section = page[page.index('<section id="explanations">') : page.index('<section id="calibration">')]
     assert "stage 4" in section
     with photos_run.predictions_file.open(newline="") as file:
         right = [row["label"] == row["predicted"] for row in csv.DictReader(file)]
@@ -61,7 +61,7 @@ def test_detections_file_gives_the_metrics_in_pycocotools(finding_run, tmp_path,
     judge.accumulate()
     judge.summarize()
     assert judge.stats[1] > 0
-    figures = [evaluation.figures[name] for name in ("ap", "ap50", "ap75", "ap_small")]
+    figures = [evaluation.all_metrics[name] for name in ("ap", "ap50", "ap75", "ap_small")]
     assert figures == pytest.approx(judge.stats[:4], abs=1e-4)  # boxes are written with two decimals
 
 

@@ -6,7 +6,7 @@ export GOMP_SPINCOUNT ?= 1000
 
 .PHONY: demo setup test test-all test-oldest torture lint lock clean
 
-## Train on images of solar cells, evaluate on the test quarter, write a report.
+## Train on images of solar cells, evaluate on the test set, write a report.
 demo: setup
 	$(BIN)/transxnet train elpv --recipe demo
 

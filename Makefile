@@ -1,16 +1,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Threads give their core away soon when they wait: on a busy machine, spinning makes training tens of times slower.
+# Make waiting threads yield soon: on a busy machine, spinning makes training tens of times slower.
 export GOMP_SPINCOUNT ?= 1000
 
 .PHONY: demo setup test test-all test-oldest torture lint lock clean
 
-## Train on photographs of solar cells, evaluate on the held-out quarter, write a report.
+## Train on images of solar cells, evaluate on the test set, write a report.
 demo: setup
 	$(BIN)/transxnet train elpv --recipe demo
 
-## Make .venv with the pinned dependencies and this package.
+## Create .venv with the pinned dependencies and this package.
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: requirements.txt pyproject.toml
@@ -20,14 +20,14 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-## The tests that take minutes at most; test-all adds the long ones.
+## Run the tests that take minutes at most; test-all adds the long ones.
 test: setup
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-all: setup
 	$(BIN)/python -m pytest -n auto --dist loadfile -m ''
 
-## The tests of what depends most on other packages, with the oldest of them that are supported.
+## Run the tests that depend most on other packages, with the oldest supported versions.
 test-oldest: $(VENV)-oldest/.installed
 	PYTHONPATH=src $(VENV)-oldest/bin/python -m pytest $(OLDEST_TESTS)
 
@@ -40,7 +40,7 @@ $(VENV)-oldest/.installed: requirements-oldest.txt
 	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-oldest.txt
 	touch $@
 
-## Interrupt trainings at every point and at random, and let their disks fail: up to an hour, with a table at the end.
+## Fault injection: kill trainings at every point and at random times, and make their disks fail. Takes up to an hour.
 torture: setup
 	$(BIN)/python -m pytest -n auto --dist worksteal -m '' tests/fault_injection
 
@@ -50,7 +50,7 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-## Pin the dependencies anew (needs uv).
+## Pin the dependencies again (needs uv).
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra samples --extra detect --extra explain --extra readers \
 		--extra export --extra parquet --extra ray --extra app --extra dev \

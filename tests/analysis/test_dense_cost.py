@@ -19,7 +19,7 @@ from transxnet.utils.errors import UserError
     ],
 )
 def test_our_detectors_cost_what_the_paper_says(model, head, parameters, flops):
-    """Table IV, in millions and in G, at 800x1280."""
+    """Table IV: parameters in millions and GMACs at 800x1280."""
     facts = dense_info(model, "detect", head)
     assert (facts.size, facts.num_classes) == ((800, 1280), 80)
     assert abs(facts.parameters / 1e6 - parameters) < 0.1

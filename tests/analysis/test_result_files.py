@@ -1,4 +1,4 @@
-"""The files of an analysis: written whole, read back, and not overwritten by accident."""
+"""Result files of an analysis: written completely, read back, never overwritten by accident."""
 
 import csv
 import json

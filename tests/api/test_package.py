@@ -36,7 +36,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
 @pytest.mark.parametrize("kind", [UserWarning, DeprecationWarning, FutureWarning, RuntimeWarning])
 @pytest.mark.parametrize("module", ["transxnet", "transxnet.training.train", "transxnet.data.reading.image_decoding"])
 def test_a_warning_of_our_own_code_or_of_what_it_calls_fails_a_test(kind, module):
-    """A warning about a call counts as the caller's, where the library says whose it is."""
+    """A warning about a call is attributed to the caller if the library sets its stack level."""
     with pytest.raises(kind, match="old"):
         warnings.warn_explicit("old", kind, "file.py", 1, module)
     with pytest.warns(kind, match="old"):

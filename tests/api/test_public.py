@@ -1,4 +1,4 @@
-"""What users rely on stays, or changes where a reviewer sees it; and the runs of earlier versions keep loading."""
+"""The public API changes only visibly to a reviewer, and runs of earlier versions still load."""
 
 import io
 import json
@@ -26,7 +26,7 @@ def console() -> Console:
 
 @pytest.mark.parametrize("part", public())
 def test_what_users_rely_on_is_as_it_was(part):
-    """Where a change is meant: python -m tests.helpers.public_api"""
+    """After an intended change, run: python -m tests.helpers.public_api"""
     stored = json.loads(STORED.read_text(encoding="utf-8"))
     now = json.loads(json.dumps(public()))
     assert now[part] == stored[part]
@@ -49,7 +49,7 @@ def test_a_stored_run_gives_the_figures_that_it_gave(finished, console):
 
 
 def test_a_stored_run_predicts_what_it_predicted(finished, console, tmp_path):
-    """The held-out images of ``predictions.csv``, to the digits that it gives."""
+    """The validation images of ``predictions.csv``, to the digits stored there."""
     import csv
 
     with finished.predictions_file.open() as file:

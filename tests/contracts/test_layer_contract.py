@@ -1,4 +1,4 @@
-"""The contract that every layer keeps: the paper's named parts, and those that it compares them with."""
+"""The contract of every layer: the paper's named parts, and the parts it compares them with."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from tests.helpers.formulas import close, rand
 from transxnet import layers
 from transxnet.layers import DPE, MSFFN, OSRA, STE, Block, DMixer, IDConv, LayerScale, PatchEmbed, compared
 
-# Channels of the input, and what makes the layer.
+# Input channels, and a constructor of the layer.
 LAYERS = {
     "DPE": (6, lambda: DPE(6)),
     "IDConv": (8, lambda: IDConv(8, kernel_size=5, num_groups=3)),
@@ -74,7 +74,7 @@ def test_autocast_computes_in_bfloat16_and_stays_close(randomize, dim, make):
     truth = layer(x)
     with torch.autocast("cpu", torch.bfloat16):
         out = layer(x)
-    # What is added to the input, or scales it, stays as precise as the input.
+    # Residual branches and scales keep the precision of the input.
     assert out.dtype == (torch.float32 if isinstance(layer, STE | LayerScale) else torch.bfloat16)
     assert (out - truth).abs().max() < 0.03 * truth.abs().max()
 

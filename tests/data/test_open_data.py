@@ -24,7 +24,7 @@ from transxnet.utils.errors import UserError
 
 
 def evaluated(data: str, class_names: list[str]):
-    """The images alone, as they are."""
+    """The evaluation images, opened without checks."""
     return open_evaluation_data(data, class_names, "classify", check_images=False)[0]
 
 
@@ -271,7 +271,7 @@ SWAPPED = [dict(id=1, name="dog"), dict(id=2, name="cat")]
 
 @pytest.fixture
 def coco(tmp_path):
-    """Make train/ and val/ in COCO's format, with an object on each image."""
+    """Make train/ and val/ in COCO format, with one object on each image."""
 
     def make(train: int = 4, val: int = 2, val_categories=SWAPPED, **change) -> str:
         for part, count, categories in (("train", train, CATS), ("val", val, val_categories)):
@@ -378,7 +378,7 @@ def test_classes_without_an_object_are_said(coco, tmp_path):
 
 @pytest.fixture
 def seen():
-    """A progress that remembers."""
+    """A progress callback that records its calls."""
     calls = []
 
     @contextmanager

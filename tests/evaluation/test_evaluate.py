@@ -17,7 +17,7 @@ from transxnet.utils.errors import UserError
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory) -> Path:
-    """A file in the published layout of the tiny model, with weights that anybody can draw again."""
+    """A file in the published layout of the tiny model, with reproducible random weights."""
     path = tmp_path_factory.mktemp("published") / "transx-t.pth.tar"
     tensors = {name: torch.as_tensor(value).float() for name, value in fill.checkpoint("t", "classifier").items()}
     torch.save({"state_dict_ema": tensors}, path)

@@ -11,7 +11,7 @@ STRIDES = [4, 8, 16, 32]
     "name", ["transxnet_n", "transxnet_t", "resnet50", "swin_tiny_patch4_window7_224", "pvt_v2_b0"]
 )
 def test_every_head_stands_on_our_models_and_timm_s(name):
-    with torch.device("meta"):  # shapes without values
+    with torch.device("meta"):  # shapes only
         retinanet = create_detector("retinanet", name, 3, drop_path_rate=0.1)
         mask_rcnn = create_detector("maskrcnn", name, 3)
         segmenter = create_segmenter(name, 3)
@@ -24,7 +24,7 @@ def test_every_head_stands_on_our_models_and_timm_s(name):
         widths = [body.feature_info.channels()[i] for i in model.backbone.indices]
         assert [block[0].in_channels for block in model.backbone.fpn.inner_blocks] == widths
         assert all(parameter.is_meta for parameter in model.parameters())
-    # Boxes have 9 anchors a location in RetinaNet; Mask R-CNN's classes count the background.
+    # Box outputs: RetinaNet has 9 anchors per location; Mask R-CNN's classes include the background.
     outputs = [
         len(model.get_submodule(layer).bias)
         for model in (retinanet, mask_rcnn, segmenter)

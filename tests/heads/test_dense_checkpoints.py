@@ -1,4 +1,4 @@
-"""Published detectors and segmenters come into our models whole, and answer there as they did where they come from."""
+"""Published detectors and segmenters load completely and give the same outputs as their original implementation."""
 
 import logging
 
@@ -30,7 +30,7 @@ def on_meta(kind: str, variant: str) -> RetinaNet | MaskRCNN | SemanticFPN:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> dict[str, str]:
-    """A file of each kind for the tiny variant, with what the training scripts write beside the weights."""
+    """A file of each kind for the tiny variant, with the extra entries that training scripts save."""
     paths = {}
     for kind in KINDS:
         meta = {"CLASSES": ("person", "bicycle"), "PALETTE": [[120, 120, 120]], "epoch": 12, "mmdet_version": "2.28.2"}
@@ -163,7 +163,7 @@ def test_the_same_classes_load_without_a_word(files, caplog):
     assert not caplog.records
 
 
-# The same answers as where the weights come from, computed here from the published tensors alone
+# The same outputs as the original implementation, computed from the published tensors alone
 
 
 def conv(tensors: dict[str, Tensor], name: str, x: Tensor, stride: int = 1) -> Tensor:
@@ -179,7 +179,7 @@ def neck(tensors: dict[str, Tensor], features: list[Tensor]) -> list[Tensor]:
 
 
 def by_place(x: Tensor, values: int) -> Tensor:
-    """(B, A * values, H, W) -> (B, H * W * A, values), as mmdetection reads its heads' answers."""
+    """(B, A * values, H, W) -> (B, H * W * A, values), the order of mmdetection's head outputs."""
     return x.permute(0, 2, 3, 1).reshape(len(x), -1, values)
 
 
@@ -223,7 +223,7 @@ def test_mask_rcnn_answers_as_published(published):
 
     heads, regions = model.roi_heads, torch.randn(2, 256, 7, 7)
     hidden = linear("shared_fcs.1", linear("shared_fcs.0", regions.flatten(1)).relu()).relu()
-    scores = linear("fc_cls", hidden).softmax(1)  # the background is the last
+    scores = linear("fc_cls", hidden).softmax(1)  # the background comes last
     classes, boxes = heads.box_predictor(heads.box_head(regions))
     torch.testing.assert_close(classes.softmax(1)[:, 1:], scores[:, :80], rtol=0, atol=1e-5)
     torch.testing.assert_close(classes.softmax(1)[:, 0], scores[:, 80], rtol=0, atol=1e-5)
@@ -269,7 +269,7 @@ def test_a_whole_checkpoint_is_a_factory_s_start(files, published, kind):
     model = (
         create_segmenter("transxnet_t", 150, checkpoint=files[kind])
         if kind == "sfpn"
-        else create_detector(kind, "transxnet_t", 80, checkpoint=files[kind], pretrained=True)  # not fetched
+        else create_detector(kind, "transxnet_t", 80, checkpoint=files[kind], pretrained=True)  # nothing is downloaded
     )
     truth = convert_official_state_dict(published[kind])
     assert all(torch.equal(tensor, truth[name]) for name, tensor in model.state_dict().items())

@@ -16,9 +16,9 @@ def transform(min_size: int = 800, max_size: int = 1333) -> DetectorTransform:
 @pytest.mark.parametrize(
     ("size", "expected"),
     [
-        ((480, 640), (800, 1067)),  # 1066.67: rounded, not cut off
+        ((480, 640), (800, 1067)),  # 1066.67 is rounded, not truncated
         ((640, 480), (1067, 800)),
-        ((500, 2000), (333, 1333)),  # the longer side decides
+        ((500, 2000), (333, 1333)),  # limited by the longer side
         ((800, 1333), (800, 1333)),
         ((3, 3), (800, 800)),
         ((1, 4000), (1, 1333)),  # a third of a pixel
@@ -87,7 +87,7 @@ def test_masks_are_interpolated_at_pixel_centers_as_in_pillow():
     pasted = paste_masks(values[None], torch.tensor([[0.0, 0.0, 112.0, 84.0]]), (84, 112))[0]
     enlarged = Image.fromarray(values.numpy()).resize((112, 84), Image.Resampling.BILINEAR)
     truth = torch.from_numpy(np.array(enlarged))
-    inside = (slice(2, -2), slice(2, -2))  # at the edge Pillow repeats the mask, where detectors let it end
+    inside = (slice(2, -2), slice(2, -2))  # at the border Pillow repeats the mask, while detectors pad with zeros
     wrong = (pasted != (truth >= 0.5))[inside] & ((truth - 0.5).abs() > 1e-4)[inside]
     assert not wrong.any()
 
@@ -97,7 +97,7 @@ def test_masks_are_interpolated_at_pixel_centers_as_in_pillow():
     [
         ((-10.0, -10.0, 10.0, 10.0), slice(0, 10), slice(0, 10)),
         ((30.0, 15.0, 60.0, 45.0), slice(15, 20), slice(30, 40)),
-        ((5.2, 5.2, 5.3, 9.0), slice(0, 0), slice(0, 0)),  # thinner than a pixel, and over no pixel's centre
+        ((5.2, 5.2, 5.3, 9.0), slice(0, 0), slice(0, 0)),  # thinner than a pixel, and containing no pixel center
         ((50.0, 5.0, 60.0, 9.0), slice(0, 0), slice(0, 0)),
     ],
 )

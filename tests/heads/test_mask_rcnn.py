@@ -9,7 +9,7 @@ from transxnet.heads import MaskRCNN
 
 
 def small(body: nn.Module, num_classes: int = 2, size: int = 64) -> MaskRCNN:
-    """A model that looks at few regions, so that the tests take little time."""
+    """A model with few regions, so that the tests are fast."""
     model = MaskRCNN(body, num_classes, min_size=size, max_size=96, detections_per_img=5)
     model.roi_heads.fg_bg_sampler.batch_size_per_image = 16
     model.rpn._post_nms_top_n = dict(training=32, testing=32)
@@ -95,7 +95,7 @@ def test_the_settings_are_the_published_ones(body):
 
 
 def test_proposal_losses_are_cross_entropy_and_l1_over_a_sample(model):
-    """One anchor of the object, two of the background: all are sampled."""
+    """One anchor of the object and two of the background: all are sampled."""
     labels = [torch.tensor([1.0, 0.0, 0.0, -1.0])]
     objectness, deltas = torch.tensor([[0.0], [0.0], [0.0], [9.0]]), torch.tensor([[0.1, 0, 0, 0.2]] + [[9.0] * 4] * 3)
     truth = [torch.tensor([[0.0, 0, 0.5, 0]] * 4)]
@@ -106,11 +106,11 @@ def test_proposal_losses_are_cross_entropy_and_l1_over_a_sample(model):
 
 @torch.no_grad()
 def test_proposals_are_the_anchors_moved_by_the_deltas(model, monkeypatch):
-    """With answers of zero the best proposals are anchors, cut off at the image's edge; P6's stride is 64."""
+    """With outputs of zero the best proposals are anchors, clipped to the image; P6 has stride 64."""
 
     def answers(features):
         logits = [torch.full((1, 3, *f.shape[2:]), -5.0) for f in features]
-        logits[4][0, 1, 0, 1] = 5.0  # the square anchor of P6's second place
+        logits[4][0, 1, 0, 1] = 5.0  # the square anchor at the second location of P6
         return logits, [torch.zeros(1, 12, *f.shape[2:]) for f in features]
 
     monkeypatch.setattr(model.rpn.head, "forward", answers)

@@ -10,7 +10,7 @@ from transxnet.heads.pyramid import P6, P6P7, PyramidBackbone, create_body
 
 
 class Given(nn.Module):
-    """A body that gives the maps it was made with."""
+    """A backbone that returns the given feature maps."""
 
     def __init__(self, maps: list[torch.Tensor], reductions: list[int], output_fmt: str = "NCHW"):
         super().__init__()
@@ -32,7 +32,7 @@ IMAGE = torch.zeros(1, 3, 64, 96)
 
 @torch.no_grad()
 def test_levels_are_merged_from_the_top_down_and_then_smoothed():
-    """Lin et al., Fig. 3: 1x1 on each map, plus the merged one above it enlarged by 2, then 3x3."""
+    """Lin et al., Fig. 3: a 1x1 convolution on each map, plus the upsampled merged map above it, then 3x3."""
     given = maps(4, 6, 8)
     pyramid = PyramidBackbone(Given(given, [4, 8, 16]), (4, 8, 16))
     state = pyramid.fpn.state_dict()
@@ -55,7 +55,7 @@ def test_levels_are_merged_from_the_top_down_and_then_smoothed():
 @torch.no_grad()
 @pytest.mark.parametrize("channels", [8, 256])
 def test_p6_and_p7_come_from_the_last_map_without_an_activation(channels):
-    """Also where that map has as many channels as the pyramid."""
+    """Also if that map has as many channels as the pyramid."""
     given = maps(4, 6, 8, channels)
     pyramid = PyramidBackbone(Given(given, [4, 8, 16, 32]), (8, 16, 32), P6P7)
     levels, block = pyramid(IMAGE), pyramid.fpn.extra_blocks
@@ -75,7 +75,7 @@ def test_mask_r_cnn_s_p6_is_every_second_place_of_p5():
 
 
 def test_maps_with_their_channels_last_are_turned():
-    """Also where a side has as many pixels as there are channels."""
+    """Also if a side has as many pixels as there are channels."""
     given = maps(24, 16)
     plain = PyramidBackbone(Given(given, [4, 8]), (4, 8))
     turned = PyramidBackbone(Given(given, [4, 8], "NHWC"), (4, 8))

@@ -25,7 +25,7 @@ def test_every_parameter_learns(any_body):
 
 @torch.no_grad()
 def test_the_head_is_that_of_the_paper():
-    """Kirillov et al., Fig. 3: a convolution, a norm, a ReLU and 2x enlargement a step, the sum classified."""
+    """Kirillov et al., Fig. 3: each step has a convolution, a norm, a ReLU and 2x upsampling; the sum is classified."""
     head = SemanticFPNHead(num_classes=5).eval()
     for module in head.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -82,7 +82,7 @@ def test_logits_are_enlarged_from_a_quarter_of_the_size(model, monkeypatch):
 
 
 def test_ignored_pixels_add_nothing_to_the_mean_over_all(model, monkeypatch):
-    """As mmsegmentation 0.x has it: they are in the denominator."""
+    """As in mmsegmentation 0.x: they count in the denominator."""
     monkeypatch.setattr(model.head, "forward", lambda features: torch.zeros(1, 3, 8, 8, requires_grad=True))
     targets = torch.zeros(1, 32, 32, dtype=torch.int64)
     targets[:, :8] = 255

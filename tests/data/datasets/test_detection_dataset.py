@@ -14,7 +14,7 @@ SQUARE = [[4, 5, 14, 5, 14, 13, 4, 13]]
 
 @pytest.fixture
 def images(tmp_path) -> DetectionSet:
-    """Three images: two objects and a crowd, none, one object."""
+    """Three images: two objects and a crowd, no object, one object."""
     crowd = {"size": [30, 40], "counts": [0, 60, 1140]}
     annotations = [
         box(1, 1, category=7, segmentation=SQUARE),

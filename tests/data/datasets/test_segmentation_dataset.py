@@ -19,7 +19,7 @@ VALUES = np.array([[0, 1, 2], [3, 4, 255]], np.uint8)
 
 @pytest.fixture
 def images(tmp_path) -> SegmentationSet:
-    """Three photographs of two sizes; the maps' values are shifted by one."""
+    """Three images of two sizes; the values of the label maps are shifted by one."""
     for i, values in enumerate((VALUES, VALUES[:, :2], VALUES[:, 1:])):
         write_map(tmp_path / f"{i}.png", values, image_path=tmp_path / f"{i}.jpg")
     lookup = np.full(256, IGNORE, np.uint8)

@@ -8,7 +8,7 @@ from transxnet.utils.errors import UserError
 
 
 def fill(root, *names):
-    """Make empty files; their folders come with them."""
+    """Make empty files and their folders."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()

@@ -1,4 +1,4 @@
-"""Annotation files against what COCO's own tools read of them, and every way in which they can be wrong."""
+"""Annotation files against pycocotools, and every kind of invalid file."""
 
 import json
 

@@ -13,7 +13,7 @@ def write(root: Path, *names: str, pictures: str | None = None) -> None:
 
 
 def found(root: Path) -> list[tuple[str, str] | None]:
-    """Annotation file and folder of images of each part, below the root."""
+    """Annotation file and image folder of each split, relative to the root."""
     parts = find_coco(root)
     return [
         None

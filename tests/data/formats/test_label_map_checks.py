@@ -9,7 +9,7 @@ from transxnet.utils.errors import UserError
 
 
 def values(*numbers: int, kind=np.uint8) -> np.ndarray:
-    """A map with one row for each number."""
+    """A label map with one row for each number."""
     return np.repeat(np.array(numbers, kind)[:, None], 5, axis=1)
 
 

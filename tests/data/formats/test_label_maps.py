@@ -14,7 +14,7 @@ def write(root, photographs: str, maps: str, *stems: str) -> None:
 
 
 def found(root):
-    """Names of the photographs and of the maps of each part."""
+    """Relative paths of the images and label maps of each split."""
     parts = []
     for part in find_label_maps(root):
         pairs = None if part is None else pair_up(part, Findings())

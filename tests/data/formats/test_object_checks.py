@@ -54,8 +54,8 @@ def test_no_objects_are_none():
         ([3, 3, 0.25, 20], [3, 3, 3.25, 23], None),  # thin
         ([3, 3, 0, 5], None, Problem.BOX_EMPTY),
         ([3, 3, 5, -2], None, Problem.BOX_EMPTY),
-        ([50, 3, 5, 5], None, Problem.BOX_EMPTY),  # all of it outside
-        ([30, 3, 1e-7, 5], None, Problem.BOX_EMPTY),  # nothing in single precision
+        ([50, 3, 5, 5], None, Problem.BOX_EMPTY),  # completely outside
+        ([30, 3, 1e-7, 5], None, Problem.BOX_EMPTY),  # empty in single precision
         ([3, 3, 5], None, Problem.BOX_BROKEN),
         ([3, 3, 5, "5"], None, Problem.BOX_BROKEN),
         ([3, 3, 5, None], None, Problem.BOX_BROKEN),

@@ -1,4 +1,4 @@
-"""Data sets by timm's reader names, on shards and parquet files that the tests make."""
+"""Data sets by timm reader name, on generated shards and Parquet files."""
 
 import os
 import sys
@@ -44,7 +44,7 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(data, tmp_path, monke
 
 
 def test_a_stream_s_shuffle_follows_from_the_seed_and_the_epoch(shards):
-    """The shards' order is timm's seeded shuffle; samples are shuffled within a buffer, here of one."""
+    """timm shuffles the shards with a seed; samples are shuffled within a buffer, here of size one."""
     images = stream_of_shards(shards(train=[1] * 40), "train", 40)
 
     def order(first_epoch: int, epochs: int) -> list[list[int]]:

@@ -69,7 +69,7 @@ def test_all_of_a_large_set_is_checked(files):
 
 
 def test_the_search_keeps_few_images_waiting(files, monkeypatch):
-    """A pool that was given all of ImageNet would need two gigabytes to remember what there is to do."""
+    """A pool with all of ImageNet queued would need two gigabytes for its tasks."""
     waiting, most = set(), [0]
     submit = ThreadPoolExecutor.submit
 

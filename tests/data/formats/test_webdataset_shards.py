@@ -75,7 +75,7 @@ def test_a_cut_shard_of_unknown_length_is_an_error(tmp_path, fault):
     write_shard(path, {f"{i}.{ending}": b"1" for i in range(3) for ending in ("cls", "png")})
     assert len(read_shards([path], ["a", "b"])) == 3
     whole = path.read_bytes()
-    end = 4 * 1024  # of the second image: each file is a block of header and one of content
+    end = 4 * 1024  # of the second image: each file is one header block and one content block
     path.write_bytes(whole[:end] + (b"x" * 512 + whole[end + 512 :] if fault == "a damaged header" else b""))
     with pytest.raises(UserError, match=r"a\.tar cannot be read to its end: .* byte 4,096"):
         read_shards([path], ["a", "b"])

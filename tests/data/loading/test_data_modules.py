@@ -1,4 +1,4 @@
-"""Batches of the three tasks, and exact resumption in the middle of an epoch."""
+"""Batches of the three tasks, and exact resumption within an epoch."""
 
 import warnings
 
@@ -26,7 +26,7 @@ from transxnet.data.open_data import DataSource, open_data
 
 
 def numbered(count: int) -> ClassificationSet:
-    """Pictures of which number i is solid in the value i and of class i % 3."""
+    """Images with constant value i and class i % 3 for image i."""
     array = np.arange(count, dtype=np.uint8)[:, None, None] * np.ones((4, 4), np.uint8)
     return ClassificationSet(ArrayImages(array), [f"{i}" for i in range(count)], ["a", "b", "c"], np.arange(count) % 3)
 
@@ -95,7 +95,7 @@ def test_state_without_a_trainer_is_what_was_loaded():
 
 
 def summary(batch) -> list[float]:
-    """What tells one batch from another: ids or positions, and all values."""
+    """What distinguishes batches: ids or indices, and all values."""
     if len(batch) == 3:
         return [*batch[2].tolist(), batch[0].sum().item(), batch[1].sum().item()]
     images, targets = batch
@@ -107,7 +107,7 @@ def summary(batch) -> list[float]:
 
 
 class Recorder(LightningModule):
-    """Trains nothing worth having and remembers the batches."""
+    """Trains a meaningless model and records the batches."""
 
     def __init__(self):
         super().__init__()
@@ -127,7 +127,7 @@ class Interruption(Exception):
 
 
 class StopAfter(Callback):
-    """Saves and stops after so many steps, at the end of the last one or of its epoch."""
+    """Save and stop after the given number of steps, at the end of the last step or of its epoch."""
 
     def __init__(self, steps: int, when: str, path):
         self.steps, self.path = steps, path
@@ -189,7 +189,7 @@ def test_processes_and_workers_share_an_epoch_of_shards(shards, lengths, workers
             loader = of_shards(source, 2, workers).train_dataloader()
             loader.sampler.set_epoch(epoch)
             together += drawn(loader)
-        assert len(together) == len(set(together)) == 12  # of 13, whole batches on each process
+        assert len(together) == len(set(together)) == 12  # of 13, full batches on each process
         epochs.append(together)
     assert len({tuple(epoch) for epoch in epochs}) == 4
     assert set.union(*map(set, epochs)) == set(range(13))
@@ -210,7 +210,7 @@ CATEGORY = [dict(id=7, name="cat")]
 
 @pytest.fixture(scope="module")
 def coco(tmp_path_factory):
-    """22 images to train on, of which each third is upright and each fifth holds a crowd, and 7 held out."""
+    """22 training images (every third upright, every fifth with a crowd) and 7 validation images."""
     root = tmp_path_factory.mktemp("coco")
     for part, count in (("train", 22), ("val", 7)):
         images = [image(i, *((20, 30) if i % 3 == 0 else (30, 20))) for i in range(1, count + 1)]

@@ -18,7 +18,7 @@ from transxnet.data.loading.dense_transforms import (
 
 
 def scene(height: int = 20, width: int = 30):
-    """An image with two objects that are as bright as their masks are set."""
+    """An image with two objects as bright as the values of their masks."""
     masks = torch.zeros(2, height, width, dtype=torch.uint8)
     masks[0, 2:8, 3:12] = 1
     masks[1, 10:11, 20:30] = 1
@@ -151,7 +151,7 @@ def test_crops_hold_image_and_labels_of_the_same_place():
 
 
 def test_crops_of_nearly_one_class_are_drawn_again():
-    """A tenth of the picture is mixed; without another try, few crops would hold it."""
+    """Only a tenth of the image has mixed classes; without another try, few crops would contain it."""
     mask = torch.zeros(20, 200, dtype=torch.uint8)
     mask[::2, :20] = 1
     mixed = {}

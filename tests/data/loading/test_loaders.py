@@ -35,7 +35,7 @@ def test_evaluation_gives_every_sample_once(shards, lengths, workers, streamed):
 
 
 def test_evaluation_does_not_claim_a_length_that_it_may_not_keep(shards):
-    """Lightning stops at the claimed length; a stream of 5 and 5 on two workers makes four batches of 4, not three."""
+    """Lightning stops at the reported length; a stream of 5 and 5 on two workers gives four batches of 4, not three."""
     images = stream_of_shards(shards(validation=[5, 5]), "validation", 10)
     loader = evaluation_loader(images.evaluation_dataset(first_value), 4, workers=2)
     with pytest.raises(TypeError):
@@ -49,7 +49,7 @@ def test_evaluation_does_not_claim_a_length_that_it_may_not_keep(shards):
 
 
 class Seen(LightningModule):
-    """Remembers what it was validated on."""
+    """Records the validation batches."""
 
     def __init__(self):
         super().__init__()

@@ -79,7 +79,7 @@ def test_each_augmentation_can_be_asked_for(change):
     plain = Preprocessing(32, 0.9, "bicubic", MEAN, STD).training_transform(**NONE)(picture(32, 32))
     transform = Preprocessing(32, 0.9, "bicubic", MEAN, STD).training_transform(**{**NONE, **change})
     changes = []
-    for seed in range(8):  # RandAugment leaves some pictures as they are
+    for seed in range(8):  # RandAugment leaves some images unchanged
         with seeded(seed):
             changes.append((transform(picture(32, 32)) - plain).abs().max())
     assert max(changes) > 0.1
@@ -93,7 +93,7 @@ def test_a_crop_keeps_at_least_the_asked_share():
     for seed in range(20):
         with seeded(seed):
             shown = transform(ramp)
-        assert shown.max() - shown.min() > 0.75  # a crop of 0.9 and 3:4 keeps 0.82 of the width
+        assert shown.max() - shown.min() > 0.75  # a crop of 0.9 with aspect ratio 3:4 keeps 0.82 of the width
 
 
 def test_preprocessing_survives_json():

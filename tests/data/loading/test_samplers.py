@@ -10,7 +10,7 @@ from transxnet.data.loading.samplers import AspectRatioSampler, EpochSampler, Sh
 
 @pytest.fixture
 def as_rank(monkeypatch):
-    """Pretend to be one of several processes."""
+    """Simulate one of several processes."""
 
     def pretend(rank: int, processes: int) -> None:
         monkeypatch.setattr(module, "world", lambda: (rank, processes))
@@ -65,7 +65,7 @@ def test_processes_share_an_epoch_in_whole_batches(size, processes, as_rank):
 
 
 def test_processes_share_the_order_of_one():
-    """Step for step, n processes train on the images that one process with n times the batch trains on."""
+    """At each step, n processes train on the images that one process with n times the batch size trains on."""
     one = epoch(EpochSampler(60, 20, seed=0), 1)
     with pytest.MonkeyPatch.context() as patch:
         shares = []
@@ -85,7 +85,7 @@ def test_a_resumed_epoch_draws_what_is_left_of_it(batches_done, processes, as_ra
     resumed = EpochSampler(60 * processes + 3, 20, seed=0)
     resumed.resume(epoch=2, batches_done=batches_done)
     whole.set_epoch(2)
-    assert list(resumed) == list(whole)[20 * batches_done :]  # also before it is told the epoch
+    assert list(resumed) == list(whole)[20 * batches_done :]  # also before set_epoch
     assert epoch(resumed, 2) == epoch(whole, 2)[20 * batches_done :]
     assert epoch(resumed, 3) == epoch(whole, 3)
     assert epoch(resumed, 1) == epoch(whole, 1)
@@ -135,7 +135,7 @@ def test_one_process_is_the_whole_world():
 
 
 def sizes(wide: int, other: int) -> np.ndarray:
-    """Mixed by chance; the square count with the upright."""
+    """Random order; square images count as upright."""
     rows = np.array([(3, 4)] * wide + [(4, 3), (3, 3)] * (other // 2) + [(4, 3)] * (other % 2))
     return np.random.default_rng(0).permutation(rows)
 
@@ -204,7 +204,7 @@ def test_a_resumed_grouped_epoch_draws_the_rest(done, processes, as_rank):
     whole, resumed = (AspectRatioSampler(given, 4, seed=0) for _ in range(2))
     resumed.resume(epoch=2, batches_done=done)
     whole.set_epoch(2)
-    assert list(resumed) == list(whole)[4 * done :]  # also before it is told the epoch
+    assert list(resumed) == list(whole)[4 * done :]  # also before set_epoch
     assert epoch(resumed, 3) == epoch(whole, 3)
 
 

@@ -16,7 +16,7 @@ def test_files_are_found_by_their_path_or_else_by_their_last_part(tmp_path):
 
 
 def fill(root, *names):
-    """Make empty files; their folders come with them."""
+    """Make empty files and their folders."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()

@@ -1,4 +1,4 @@
-"""Image files of every kind against pixel values worked out by hand."""
+"""Image files of every format against hand-computed pixel values."""
 
 import io
 import os
@@ -33,7 +33,7 @@ GREY = np.random.default_rng(1).integers(0, 256, (6, 10), dtype=np.uint8)
 
 @pytest.fixture(autouse=True)
 def _no_warnings():
-    """Nothing that Pillow warns of may reach the user: here it would be an error."""
+    """Turn Pillow's warnings into errors: none may reach the user."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
@@ -57,7 +57,7 @@ def over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def gradient(height: int, width: int) -> np.ndarray:
-    """A smooth picture, that lossy formats keep nearly as it is."""
+    """A smooth image, which lossy formats change little."""
     rows, columns = np.mgrid[0:height, 0:width]
     return np.stack([rows * 3 + 20, columns * 3 + 10, rows + columns], axis=2).astype(np.uint8)
 
@@ -227,7 +227,7 @@ def test_unusual_samples_come_out_upright(dtype):
     stored = np.zeros((2, 3), dtype=dtype)
     stored[0, 0] = 65535 if dtype is np.uint16 else 1
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise: the top left corner becomes the top right
+    exif[0x0112] = 6  # rotate clockwise: the top left corner becomes the top right
     shown = pixels(encode(Image.fromarray(stored), "TIFF", exif=exif))
     assert shown.shape == (3, 2, 3)
     assert (np.argwhere(shown[..., 0]) == [[0, 1]]).all()
@@ -267,7 +267,7 @@ def test_the_file_is_closed_again(tmp_path):
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims to be this large."""
+    """A PNG header that claims this size."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -290,7 +290,7 @@ def test_our_limit_holds_where_pillow_has_none(monkeypatch):
 
 
 def test_a_large_image_below_the_limit_is_no_cause_for_a_warning():
-    large = png_header(10_000, 10_000)  # Pillow warns from 89,478,486 pixels
+    large = png_header(10_000, 10_000)  # Pillow warns above 89,478,486 pixels
     check_header(large)
     with pytest.raises(UnreadableImage, match=r"truncated|broken|incomplete"):
         open_image(large)
@@ -381,7 +381,7 @@ def test_damage_gives_an_image_or_says_why(form, check, capfd):
             reasons.append(str(error).strip())
     assert 0 < len(reasons) < 300
     assert all(reasons)
-    if form != "TIFF":  # libtiff itself writes to stderr
+    if form != "TIFF":  # libtiff writes to stderr on its own
         assert capfd.readouterr() == ("", "")
 
 

@@ -1,4 +1,4 @@
-"""Where the images of shards lie, against what tarfile and webdataset's package for braces say."""
+"""Positions of images in shards against tarfile, and brace patterns against webdataset's package."""
 
 import os
 import tempfile

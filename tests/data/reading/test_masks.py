@@ -1,4 +1,4 @@
-"""Masks against those of COCO's own tools."""
+"""Masks against pycocotools."""
 
 import sys
 
@@ -62,7 +62,7 @@ def test_polygons_are_rasterised_as_coco_does():
     generator = np.random.default_rng(1)
     for number in range(100):
         height, width = (int(side) for side in generator.integers(3, 80, 2))
-        reach = 1.5 if number % 4 == 0 else 1.0  # some leave the image
+        reach = 1.5 if number % 4 == 0 else 1.0  # some extend beyond the image
         polygons = [
             (generator.random(2 * generator.integers(3, 12)) * reach * max(height, width) - (reach - 1) * 20).tolist()
             for _ in range(generator.integers(1, 4))
@@ -79,7 +79,7 @@ def test_a_polygon_of_a_square_is_its_pixels():
 
 
 def test_a_part_of_two_corners_does_not_count():
-    """COCO's tools would take it for a box."""
+    """pycocotools would read it as a box."""
     square = [2, 1, 5, 1, 5, 4, 2, 4]
     assert (decode_mask([[0, 0, 7, 5], square], 6, 8) == decode_mask([square], 6, 8)).all()
 

@@ -38,7 +38,7 @@ def tried(request) -> Callable[[str, str, str], None]:
     """Record a training, a fault and the outcome for the table."""
 
     def note(training: str, fault: str, outcome: str) -> None:
-        request.node.user_properties.append((_NOTE, (training, fault, outcome)))  # xdist passes these on from its workers
+        request.node.user_properties.append((_NOTE, (training, fault, outcome)))  # xdist collects it from workers
 
     return note
 

@@ -19,7 +19,7 @@ CLASSES = ["ant", "bee", "cat"]
 SIZE = 32
 
 IMAGE_COUNT = 21
-"""Names of the images in the folder that most tests use, the unreadable one included."""
+"""Number of images in the folder that most tests use, including the unreadable one."""
 
 
 def write_classifier_run(root: Path, model: str, seed: int = 0, **options) -> Path:

@@ -31,12 +31,12 @@ def filled(kind: str, variant: str, num_classes: int | None = None) -> dict[str,
 
 
 def empty(kind: str, variant: str) -> dict[str, Tensor]:
-    """Such a checkpoint with uninitialized tensors."""
+    """Such a checkpoint on the meta device, without values."""
     return {name: torch.empty(shape, device="meta") for name, shape in shapes(kind, variant).items()}
 
 
 def empty_backbone(variant: str, form: str) -> dict[str, Tensor]:
-    """Uninitialized tensors of a published classifier or dense backbone."""
+    """The tensors of a published classifier or dense backbone on the meta device, without values."""
     return {key: torch.empty(shape, device="meta") for key, shape in fill.keys(variant, form).items()}
 
 

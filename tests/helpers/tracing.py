@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 def trace(model: nn.Module, x: Tensor, run=None) -> dict[str, Tensor]:
-    """Run one forward and backward pass; returns outputs, gradients and state by name. ``run`` replaces the model call."""
+    """Outputs, gradients and state of one forward and backward pass, by name; ``run`` replaces the model call."""
     x = x.detach().clone().requires_grad_()
     model.zero_grad()
     out = (model if run is None else run)(x)

@@ -1,4 +1,4 @@
-"""What layers accept as arguments, and what an error message says."""
+"""Accepted layer arguments, and error messages for all others."""
 
 import pytest
 from torch import nn

@@ -21,7 +21,7 @@ def test_ste_squeezes_to_an_eighth_but_never_below_sixteen(randomize, dim, squee
 
 @pytest.mark.parametrize(("dim", "r"), [(128, 8), (448, 8), (448, 4)])
 def test_ste_costs_what_the_paper_counts(dim, r):
-    """Sec. III-B3: HWC (2 C/r + 9), where C/r is not below 16; a 1x1 convolution HWC^2."""
+    """Sec. III-B3: HWC (2 C/r + 9), with C/r at least 16; a 1x1 convolution costs HWC^2."""
 
     def multiply_adds(module: nn.Module) -> int:
         return count(module, 14, 7, in_chans=dim).multiply_adds

@@ -1,4 +1,4 @@
-"""The position bias, resized to another image size and kept as long as nothing changes it."""
+"""The position bias: resized to another image size and cached until its weight changes."""
 
 import copy
 import math
@@ -23,7 +23,7 @@ def test_position_bias_is_the_stored_matrix_at_its_own_size():
 
 
 def cubic(t: float, a: float = -0.75) -> float:
-    """Keys' kernel."""
+    """Keys' cubic convolution kernel."""
     t = abs(t)
     if t <= 1:
         return (a + 2) * t**3 - (a + 3) * t**2 + 1
@@ -31,7 +31,7 @@ def cubic(t: float, a: float = -0.75) -> float:
 
 
 def resize_rows(matrix: Tensor, rows: int) -> Tensor:
-    """Bicubic along the first dimension, pixel centres at half-integers, borders repeated."""
+    """Bicubic resize along the first dimension, pixel centers at half-integers, border repeated."""
     out = torch.zeros(rows, matrix.shape[1], dtype=matrix.dtype)
     for i in range(rows):
         centre = (i + 0.5) * len(matrix) / rows - 0.5
@@ -54,7 +54,7 @@ def test_position_bias_is_resized_whole_and_bicubic(randomize, size, grad):
 
 @pytest.fixture
 def resizes(monkeypatch) -> list:
-    """Every resize that happens, as the size asked for."""
+    """Record the target size of every resize."""
     calls = []
 
     def counted(bias, size, resize=position_bias.resize_position_bias):
@@ -174,7 +174,7 @@ def test_a_position_bias_made_in_inference_mode_works():
 
 
 class Interrupted(PositionBias):
-    """Another thread asks for 9x9 at the worst moment."""
+    """Another thread asks for 9x9 between caching and returning the 8x8 matrix."""
 
     def __setattr__(self, name, value):
         super().__setattr__(name, value)

@@ -1,4 +1,4 @@
-"""Published files of every layout come into our networks whole, and everything else is refused with its reason."""
+"""Published files of every layout load completely, and all other files are refused with a reason."""
 
 import argparse
 import logging
@@ -37,7 +37,7 @@ def filled() -> dict[str, dict[str, Tensor]]:
 
 @pytest.fixture(scope="session")
 def files(filled, tmp_path_factory) -> dict[str, Path]:
-    """The same as files."""
+    """The same checkpoints as files."""
     paths = {form: tmp_path_factory.mktemp("published") / f"{form}.pth" for form in filled}
     for form, path in paths.items():
         torch.save({"state_dict": filled[form]}, path)
@@ -49,7 +49,7 @@ def create(file: Path, name: str = "transxnet_t", **kwargs) -> nn.Module:
 
 
 def same(model: nn.Module, filled: dict[str, Tensor], *but: str) -> bool:
-    """Whether every tensor, but for those whose names begin so, is the file's."""
+    """Check that every tensor equals that of the file, except for names with the given prefixes."""
     truth = convert_official_state_dict(filled)
     return all(torch.equal(t, truth[n]) for n, t in model.state_dict().items() if not n.startswith(but))
 
@@ -96,7 +96,7 @@ def test_the_mapping_given_is_left_as_it_was():
     assert shapes(given) == before
 
 
-# What is missing or left over
+# Missing and unexpected tensors
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_the_mapping_given_is_left_as_it_was():
     ],
 )
 def test_what_only_the_network_shows_to_be_missing_is_named_too(filled, tmp_path, drop, named):
-    """A whole block, a counter or the whole head can be absent from a file that is consistent in itself."""
+    """A whole block, a counter or the whole head can be missing from a file that is consistent in itself."""
     torch.save({n: t for n, t in filled["classifier"].items() if not n.startswith(drop)}, tmp_path / "part.pth")
     with pytest.raises(UserError, match="missing") as error:
         create(tmp_path / "part.pth")
@@ -175,7 +175,7 @@ def test_a_training_checkpoint_with_its_options_loads(filled, tmp_path):
 
 @pytest.mark.parametrize("module", [b"numpy._core.multiarray", b"numpy.core.multiarray"])
 def test_a_score_that_is_one_of_numpy_s_numbers_is_plain_data(tmp_path, module):
-    """As mmsegmentation saves it, under the name that NumPy's module had before version 2 or since."""
+    """As saved by mmsegmentation, under the module name of NumPy before version 2 or since."""
     content = {"meta": {"best_score": np.float64(0.455), "iter": np.int64(80000)}, "state_dict": {"a": torch.ones(2)}}
     torch.save(content, tmp_path / "new.pth", _use_new_zipfile_serialization=False)
     data = (tmp_path / "new.pth").read_bytes()
@@ -313,7 +313,7 @@ def test_nano_says_that_it_has_no_published_weights():
         timm.create_model("transxnet_n", pretrained=True)
 
 
-# Files that are not what they should be
+# Invalid files
 
 
 class Malicious:

@@ -1,4 +1,4 @@
-"""The stages: their position bias, initial weights and groups of parameters, and gradient checkpointing."""
+"""The four stages: position bias, initial weights, parameter groups and gradient checkpointing."""
 
 import copy
 

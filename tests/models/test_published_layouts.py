@@ -1,4 +1,4 @@
-"""Every tensor of a published backbone has its place in our layout, and others are named."""
+"""Every tensor of a published backbone is mapped to our layout, and unknown tensors are reported."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The network in which the paper compares token mixers, with each of them."""
+"""The network with which the paper compares token mixers, for each of them."""
 
 import pytest
 import timm
@@ -22,7 +22,7 @@ MIXER = pytest.mark.parametrize("name", MIXERS)
 
 @pytest.fixture
 def small(randomize):
-    """The smallest network that has every part, in float64 and eval mode, for 64x64 images."""
+    """The smallest complete network, in float64 and eval mode, for 64x64 images."""
     return lambda name, **options: (
         randomize(SwinStyle(5, token_mixer=name, **SWIN_STYLE_TINY, **options)).double().eval()
     )
@@ -39,7 +39,7 @@ def test_the_mixers_are_those_of_the_paper_s_table():
 
 @MIXER
 def test_the_network_is_as_the_paper_describes_it(name):
-    """Depths 2-2-6-2, widths 64-128-256-512, patches that do not overlap, the plain FFN."""
+    """Depths 2-2-6-2, widths 64-128-256-512, non-overlapping patches, the plain FFN."""
     model = swin_style(token_mixer=name)
     assert [len(stage.blocks) for stage in model.stages] == [2, 2, 6, 2]
     assert [stage.patch_embed.conv.kernel_size for stage in model.stages] == [(4, 4), (2, 2), (2, 2), (2, 2)]
@@ -69,7 +69,7 @@ def test_heads_windows_and_reductions_follow_swin_and_pvt():
 
 
 def cost_by_hand(squares: int, channels: int) -> int:
-    """Multiply-adds at 224 with mixers of so many C^2 and so many C at each position."""
+    """MACs at 224x224 with mixers that cost this many C^2 and C per position."""
     total = 512 * 1000
     for dim, depth, positions, into in zip(
         (64, 128, 256, 512), (2, 2, 6, 2), (56**2, 28**2, 14**2, 7**2), (3 * 16, 64 * 4, 128 * 4, 256 * 4), strict=True
@@ -82,9 +82,9 @@ def cost_by_hand(squares: int, channels: int) -> int:
 @pytest.mark.parametrize(
     ("name", "squares", "channels"),
     [
-        ("sep_conv", 4, 2 * 49),  # C to 2 C and back, 7x7 on 2 C
+        ("sep_conv", 4, 2 * 49),  # C to 2 C and back, 7x7 on 2 C channels
         ("shifted_window", 4, 0),  # queries, keys, values, projection
-        ("acmix", 4, 27 + 81),  # the same, and the convolution path
+        ("acmix", 4, 27 + 81),  # the same plus the convolution path
     ],
 )
 def test_multiply_adds_are_those_of_the_formulas(name, squares, channels):

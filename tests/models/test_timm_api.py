@@ -1,4 +1,4 @@
-"""What timm asks of a network: a classifier, intermediates and dense features, on the smallest network."""
+"""timm's model API on the smallest network: classifier, intermediate features and dense features."""
 
 import pytest
 import timm

@@ -1,4 +1,4 @@
-"""TransXNet: the published numbers, and the options that replace its parts (Tables VII to X)."""
+"""TransXNet: the published parameter counts and costs, and the options that replace its parts (Tables VII to X)."""
 
 from functools import cache, partial
 
@@ -32,7 +32,7 @@ def published_t(form: str) -> nn.Module:
 def test_logits_are_those_of_the_published_implementation(size):
     model, x = published_t("classifier"), torch.from_numpy(fill.image(*map(int, size.split("x"))))
     truth = torch.from_numpy(fill.vectors(f"t_{size}")["logits"])
-    for _ in range(2):  # the second pass uses the position bias kept from the first
+    for _ in range(2):  # the second pass uses the cached position bias
         torch.testing.assert_close(model(x), truth, rtol=1e-9, atol=1e-12)
 
 
@@ -146,7 +146,7 @@ def test_a_local_convolution_is_7x7_on_half_of_the_channels(name):
         elif name == "dwconv":
             assert part.dwconv.weight.shape == (dim, 1, 7, 7)
         else:
-            assert part.weight.shape == (2, dim, 7, 7)  # DyConv's bank is as large as IDConv's
+            assert part.weight.shape == (2, dim, 7, 7)  # DyConv's bank has the size of IDConv's
 
 
 @pytest.mark.parametrize("scales", [(), (3,), (1, 3), (1, 3, 5), (1, 3, 5, 7, 9), [5, 1]])
@@ -195,10 +195,10 @@ def test_timm_takes_the_options_in_both_forms():
 
 
 def test_parameters_are_those_of_the_paper_s_formulas():
-    """IDConv C^2/r (G + 1) + G C K^2, D-DWConv C^2/r (K^2 + 1), C being the 24 to 224 channels of the local branch.
+    """IDConv C^2/r (G + 1) + G C K^2, D-DWConv C^2/r (K^2 + 1), with C the 24 to 224 channels of the local branch.
 
-    What the formulas leave out are biases and BatchNorms: IDConv's bank of G C biases, the projection's G C and its
-    BatchNorm's 2 C/r; D-DWConv's C biases, its generator's C K^2 and 2 C/r. An ordinary convolution has C (K^2 + 1).
+    The formulas omit biases and BatchNorms: IDConv's bank has G C biases, its projection G C and its BatchNorm 2 C/r;
+    D-DWConv has C biases, its generator C K^2 and 2 C/r. An ordinary convolution has C (K^2 + 1) parameters.
     """
     G, K, r = 2, 7, 4
     idconv = d_dwconv = dwconv = 0
@@ -221,7 +221,7 @@ def test_costs_compare_as_the_paper_says_of_table_vii():
 
 
 def test_costs_compare_as_the_paper_says_of_table_viii():
-    """{1,3} is cheaper than {3}; {1,3,5,7} a minor increase over {3}; {1,3,5,7,9} costs more of both."""
+    """{1,3} is cheaper than {3}; {1,3,5,7} costs slightly more than {3}; {1,3,5,7,9} has more parameters and MACs."""
     scales = [(), (1, 3), (3,), (1, 3, 5, 7), (1, 3, 5, 7, 9)]
     sizes = [parameters(t(ffn_scales=s)) for s in scales]
     costs = [giga() if s == (1, 3, 5, 7) else giga(ffn_scales=s) for s in scales]

@@ -1,4 +1,4 @@
-"""Options in a model's name, from training to everything that uses the run."""
+"""Options in a model name, from training to everything that uses the run."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""MixFormer's mixing block, branch by branch, by its formulas."""
+"""MixFormer's mixing block, branch by branch, against its formulas."""
 
 import pytest
 import torch

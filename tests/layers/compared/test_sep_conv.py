@@ -1,4 +1,4 @@
-"""Sep Conv against timm's with its weights."""
+"""Sep Conv against timm's implementation with the same weights."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""SRA against timm's PVT v2 with its weights, and the reduction of Table X patch by patch."""
+"""SRA against timm's PVT v2 with the same weights, and the reduction of Table X patch by patch."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def test_sra_is_that_of_pvt(randomize, height, width, sr_ratio):
     for mine, other in pairs:
         mine.weight.copy_(other.weight.reshape(mine.weight.shape))
         mine.bias.copy_(other.bias)
-    # Its keys then come from the same zeros, and its queries do not look at each other.
+    # With zero padding, timm's keys come from the same zeros; its queries do not attend to each other.
     padded = F.pad(x, (0, -width % sr_ratio, 0, -height % sr_ratio))
     truth = theirs(padded.flatten(2).transpose(1, 2), padded.shape[2:]).transpose(1, 2).reshape(padded.shape)
     close(ours(x), truth[:, :, :height, :width])

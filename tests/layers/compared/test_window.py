@@ -1,4 +1,4 @@
-"""Attention in windows against attention of all to all with a mask, and against timm's Swin and Twins."""
+"""Window attention against masked global attention, and against timm's Swin and Twins."""
 
 import pytest
 import torch

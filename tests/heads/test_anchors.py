@@ -17,7 +17,7 @@ def at(anchors: Anchors, *sizes: tuple[int, int], dtype=torch.float32) -> torch.
     return boxes
 
 
-def test_a_place_has_each_ratio_in_each_size_around_its_centre():
+def test_location_has_each_ratio_in_each_size_around_its_center():
     """Computed by hand: width size / sqrt(ratio), height size * sqrt(ratio), ratios first."""
     boxes = at(Anchors([8], [[32, 32 * THIRD, 32 * THIRD**2]]), (1, 1))
     halves = [
@@ -29,7 +29,7 @@ def test_a_place_has_each_ratio_in_each_size_around_its_centre():
     torch.testing.assert_close(boxes, truth, rtol=0, atol=1e-4)
 
 
-def test_places_go_by_row_in_steps_of_the_stride():
+def test_locations_are_ordered_by_row_in_steps_of_the_stride():
     boxes = at(Anchors([16], [[32]]), (2, 3))
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     assert centres[::3].tolist() == [[0, 0], [16, 0], [32, 0], [0, 16], [16, 16], [32, 16]]
@@ -49,7 +49,7 @@ def test_half_precision_does_not_move_anchors():
     assert torch.equal(at(anchors, (100, 160), dtype=torch.bfloat16), at(anchors, (100, 160)))
 
 
-def test_the_detectors_have_the_published_anchors(body):
+def test_detectors_have_the_published_anchors(body):
     retinanet = RetinaNet(body((1, 2, 3)), 2).anchor_generator
     assert retinanet.strides == (8, 16, 32, 64, 128)
     assert retinanet.num_anchors_per_location() == [9] * 5

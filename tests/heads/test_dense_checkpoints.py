@@ -50,14 +50,14 @@ def published(files) -> dict[str, dict[str, Tensor]]:
 
 @pytest.mark.parametrize("variant", ["t", "s", "b"])
 @KIND
-def test_every_published_tensor_has_its_place(kind, variant):
+def test_every_published_tensor_is_mapped(kind, variant):
     converted = convert_official_state_dict({"state_dict": empty(kind, variant)})
     own = on_meta(kind, variant).state_dict()
     assert {n: tuple(t.shape) for n, t in converted.items()} == {n: tuple(t.shape) for n, t in own.items()}
 
 
 @KIND
-def test_files_load_whole(files, published, kind):
+def test_files_load_completely(files, published, kind):
     model = create(kind)
     load_checkpoint(model, files[kind])
     truth = convert_official_state_dict(published[kind])
@@ -67,7 +67,7 @@ def test_files_load_whole(files, published, kind):
 
 
 @KIND
-def test_prefixes_of_several_processes_are_taken_off(kind):
+def test_distributed_training_prefixes_are_removed(kind):
     tensors = {f"module.{name}": tensor for name, tensor in empty(kind, "t").items()}
     assert convert_official_state_dict(tensors).keys() == on_meta(kind, "t").state_dict().keys()
 
@@ -106,14 +106,14 @@ def test_a_missing_tensor_is_named(kind, name):
         ("sfpn", "auxiliary_head.conv_seg.weight"),
     ],
 )
-def test_a_left_over_tensor_is_named(kind, name):
+def test_unexpected_tensor_is_named(kind, name):
     with pytest.raises(UserError, match=r"left over \(1\)") as error:
         convert_official_state_dict({**empty(kind, "t"), name: torch.empty(1, device="meta")})
     assert name in str(error.value)
     assert "missing" not in str(error.value)
 
 
-def test_what_only_the_network_shows_to_be_missing_is_named_too(published):
+def test_tensors_missing_only_in_the_network_are_named(published):
     tensors = {n: t for n, t in published["retinanet"].items() if not n.startswith("backbone.norm2.")}
     with pytest.raises(UserError, match="what is given is not for this RetinaNet") as error:
         load_checkpoint(create("retinanet"), tensors)
@@ -128,7 +128,7 @@ def test_another_head_or_variant_is_refused(files):
         load_checkpoint(on_meta("sfpn", "s"), files["sfpn"])
 
 
-def test_a_backbone_alone_is_refused_with_what_to_do(published):
+def test_backbone_without_head_is_refused_with_a_remedy(published):
     backbone = {n: t for n, t in published["sfpn"].items() if n.startswith("backbone.")}
     with pytest.raises(UserError, match=r"does not hold a whole SemanticFPN\. To start from a backbone's weights"):
         load_checkpoint(on_meta("sfpn", "t"), backbone)
@@ -145,7 +145,7 @@ def test_our_own_weights_load_again(any_body, tmp_path, kind):
 
 
 @KIND
-def test_other_classes_keep_all_but_the_layers_that_go_by_them(files, published, kind, caplog):
+def test_other_class_count_resets_only_the_class_layers(files, published, kind, caplog):
     model = create(kind, num_classes=3)
     own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with caplog.at_level(logging.WARNING, "transxnet"):
@@ -157,7 +157,7 @@ def test_other_classes_keep_all_but_the_layers_that_go_by_them(files, published,
     assert all(layer in caplog.text for layer in replaced)
 
 
-def test_the_same_classes_load_without_a_word(files, caplog):
+def test_same_classes_load_without_a_warning(files, caplog):
     with caplog.at_level(logging.WARNING, "transxnet"):
         load_checkpoint(create("sfpn"), files["sfpn"])
     assert not caplog.records
@@ -184,7 +184,7 @@ def by_place(x: Tensor, values: int) -> Tensor:
 
 
 @torch.no_grad()
-def test_retinanet_answers_as_published(published):
+def test_retinanet_outputs_match_the_published_model(published):
     tensors, model = published["retinanet"], create("retinanet").eval()
     load_checkpoint(model, tensors)
     image = torch.randn(1, 3, 64, 96)
@@ -206,7 +206,7 @@ def test_retinanet_answers_as_published(published):
 
 
 @torch.no_grad()
-def test_mask_rcnn_answers_as_published(published):
+def test_mask_rcnn_outputs_match_the_published_model(published):
     tensors, model = published["maskrcnn"], create("maskrcnn").eval()
     load_checkpoint(model, tensors)
     image = torch.randn(1, 3, 64, 96)
@@ -241,7 +241,7 @@ def test_mask_rcnn_answers_as_published(published):
 
 
 @torch.no_grad()
-def test_semantic_fpn_answers_as_published(published):
+def test_semantic_fpn_outputs_match_the_published_model(published):
     tensors, model = published["sfpn"], create("sfpn").eval()
     load_checkpoint(model, tensors)
     image = torch.rand(1, 3, 64, 96)
@@ -265,7 +265,7 @@ def test_semantic_fpn_answers_as_published(published):
 
 
 @KIND
-def test_a_whole_checkpoint_is_a_factory_s_start(files, published, kind):
+def test_factory_takes_a_complete_checkpoint(files, published, kind):
     model = (
         create_segmenter("transxnet_t", 150, checkpoint=files[kind])
         if kind == "sfpn"
@@ -276,7 +276,7 @@ def test_a_whole_checkpoint_is_a_factory_s_start(files, published, kind):
 
 
 @pytest.mark.parametrize("name", ["transxnet_n", "resnet10t"])
-def test_a_classifier_s_checkpoint_starts_the_backbone(name, tmp_path):
+def test_backbone_starts_from_a_classifier_checkpoint(name, tmp_path):
     classifier = timm.create_model(name, num_classes=7)
     torch.save(classifier.state_dict(), tmp_path / "classifier.pth")
     detector = create_detector("retinanet", name, 2, checkpoint=tmp_path / "classifier.pth")

@@ -24,7 +24,7 @@ STRIDES = (4, 8, 16, 32)
         (0, 5, 0),
     ],
 )
-def test_the_level_goes_by_the_square_root_of_the_area(width, height, level):
+def test_level_depends_on_the_square_root_of_the_area(width, height, level):
     """Lin et al., Eq. 1: 224 pixels map to P4, the third level here; each factor of two is one level."""
     assert PyramidRoIAlign(7).levels(torch.tensor([[3.0, 5.0, 3.0 + width, 5.0 + height]])).tolist() == [level]
 
@@ -39,7 +39,7 @@ def ramps(height: int, width: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("box", [(20.0, 30.0, 90.0, 79.0), (40.0, 64.5, 215.0, 190.0), (100.0, 90.0, 401.5, 400.0)])
-def test_regions_are_sampled_where_they_are(box):
+def test_regions_are_sampled_at_their_position(box):
     """On each level, the mean of a linear ramp over a cell is its value at the cell's center."""
     x1, y1, x2, y2 = box
     pooled = PyramidRoIAlign(7)(ramps(512, 640), [torch.zeros(0, 4), torch.tensor([box])])
@@ -58,7 +58,7 @@ def test_regions_of_several_images_and_levels_stay_in_order():
     torch.testing.assert_close(means, truth, rtol=0, atol=2.0)  # the first box touches the image border, where maps end
 
 
-def test_small_images_change_nothing_for_those_after_them():
+def test_small_images_do_not_affect_later_batches():
     """torchvision infers the strides of the levels from the sizes of the first batch."""
     pool, box = PyramidRoIAlign(7), torch.tensor([[20.0, 30.0, 90.0, 79.0]])
     pool({str(s): torch.zeros(1, 2, -(-40 // s), -(-40 // s)) for s in STRIDES}, [torch.tensor([[0.0, 0.0, 9.0, 9.0]])])
@@ -66,13 +66,13 @@ def test_small_images_change_nothing_for_those_after_them():
     assert torch.equal(pool(features, [box]), PyramidRoIAlign(7)(features, [box]))
 
 
-def test_regions_are_pooled_in_float32_and_none_make_none():
+def test_pooling_is_in_float32_and_takes_no_regions():
     features = {name: level.bfloat16() for name, level in ramps(64, 64).items()}
     assert PyramidRoIAlign(7)(features, [torch.tensor([[1.0, 2.0, 30.0, 40.0]])]).dtype == torch.float32
     assert PyramidRoIAlign(7)(features, [torch.zeros(0, 4)]).shape == (0, 2, 7, 7)
 
 
-def test_a_mask_of_its_box_s_size_is_its_own_target():
+def test_mask_of_the_size_of_its_box_is_its_target():
     masks = torch.rand(2, 40, 50) > 0.5
     cut = mask_targets(masks, torch.tensor([[3.0, 5.0, 31.0, 33.0]]), torch.tensor([1]), 28)
     assert torch.equal(cut[0], masks[1, 5:33, 3:31])
@@ -104,7 +104,7 @@ def test_boxes_are_decoded_in_units_of_a_tenth_and_a_fifth(heads):
     assert scores[0][0].item() == pytest.approx(math.exp(5) / (math.exp(5) + 2))
 
 
-def test_the_losses_of_answers_of_zero_are_known(heads, monkeypatch):
+def test_losses_of_zero_outputs_have_known_values(heads, monkeypatch):
     """A proposal 4 pixels next to a 40x40 box, and the box itself, which is added to the proposals."""
     monkeypatch.setattr(heads, "classify", lambda features, boxes: (torch.zeros(2, 3), torch.zeros(2, 12)))
     monkeypatch.setattr(heads, "segment", lambda features, boxes: torch.zeros(2, 3, 28, 28))

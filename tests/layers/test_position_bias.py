@@ -66,14 +66,14 @@ def resizes(monkeypatch) -> list:
 
 
 @torch.no_grad()
-def test_without_gradients_the_last_resized_matrix_is_kept(resizes):
+def test_last_resized_matrix_is_cached_without_gradients(resizes):
     bias = PositionBias(2, 6, 4)
     assert bias(8, 8) is bias(8, 8)
     bias(9, 9), bias(9, 9), bias(8, 8)
     assert resizes == [(8, 8), (9, 9), (8, 8)]
 
 
-def test_with_gradients_nothing_is_kept(resizes):
+def test_nothing_is_cached_with_gradients(resizes):
     bias = PositionBias(2, 6, 4)
     bias(8, 8), bias(8, 8)
     assert len(resizes) == 2
@@ -133,14 +133,14 @@ def optimise(bias: PositionBias, **kind: bool) -> PositionBias:
         pytest.param(lambda bias: add_in_place(copy.deepcopy(bias)), id="change a deep copy"),
     ],
 )
-def test_a_changed_weight_is_resized_anew(randomize, change):
+def test_changed_weight_is_resized_again(randomize, change):
     bias = randomize(PositionBias(2, 6, 4)).double().eval()
     with torch.no_grad():
         before = bias(8, 8)
         close(change(bias)(8, 8), before + 1)
 
 
-def test_a_kept_matrix_follows_the_precision_of_the_weight():
+def test_cached_matrix_follows_the_precision_of_the_weight():
     bias = PositionBias(2, 6, 4)
     with torch.no_grad():
         assert bias(8, 8).dtype == torch.float32
@@ -148,7 +148,7 @@ def test_a_kept_matrix_follows_the_precision_of_the_weight():
         assert bias.to("meta")(8, 8).is_meta
 
 
-def test_a_kept_matrix_is_not_pickled_copied_or_saved():
+def test_cached_matrix_is_not_pickled_copied_or_saved():
     bias = PositionBias(1, 6, 4)
     small = len(pickle.dumps(bias))
     with torch.no_grad():
@@ -158,7 +158,7 @@ def test_a_kept_matrix_is_not_pickled_copied_or_saved():
     assert list(bias.state_dict()) == ["weight"]
 
 
-def test_a_matrix_kept_in_inference_mode_is_not_used_in_training(randomize):
+def test_matrix_cached_in_inference_mode_is_not_used_in_training(randomize):
     bias = randomize(PositionBias(2, 6, 4)).double()
     with torch.inference_mode():
         kept = bias(8, 8)
@@ -183,7 +183,7 @@ class Interrupted(PositionBias):
 
 
 @torch.no_grad()
-def test_a_thread_at_another_size_does_not_get_in_between():
+def test_concurrent_thread_at_another_size_does_not_interfere():
     bias = Interrupted(1, 6, 4)
     assert bias(8, 8).shape[2:] == (8, 8)
     assert bias._kept[1].shape[2:] == (9, 9), "the interruption took place"

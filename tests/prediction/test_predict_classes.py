@@ -25,7 +25,7 @@ def lines(folder: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_images_keep_their_order_and_unreadable_ones_an_error(photos_run, pictures, tmp_path, quiet, workers):
+def test_images_keep_order_and_unreadable_ones_get_an_error(photos_run, pictures, tmp_path, quiet, workers):
     out = predict(photos_run.path, pictures, out=tmp_path / "out", batch_size=3, workers=workers, console=quiet)
     expected = sorted(str(path) for path in pictures.rglob("*.png"))
     assert [row["path"] for row in rows(out)] == [line["path"] for line in lines(out)] == expected

@@ -42,7 +42,7 @@ def test_part_files_hold_the_rows_of_one_file(table, tmp_path):
     assert [pq.read_metadata(path).num_rows for path in files] == [8, 8, IMAGE_COUNT - 16]
     parts = pq.read_table(out).to_pandas()
     assert parts["path"].tolist() == whole["path"].tolist()
-    np.testing.assert_allclose(parts["probability1"], whole["probability1"], atol=1e-6)  # rounding varies with batch size
+    np.testing.assert_allclose(parts["probability1"], whole["probability1"], atol=1e-6)  # rounding depends on batches
 
 
 def test_shard_members_are_predicted_like_files(images, tmp_path, table):

@@ -14,7 +14,7 @@ SIZE = pytest.mark.parametrize(("height", "width"), [(8, 12), (7, 9), (1, 1), (4
 @SIZE
 @pytest.mark.parametrize("sr_ratio", [1, 2, 4])
 @torch.no_grad()
-def test_sra_is_that_of_pvt(randomize, height, width, sr_ratio):
+def test_sra_matches_pvt(randomize, height, width, sr_ratio):
     theirs = randomize(Attention(8, num_heads=2, sr_ratio=sr_ratio)).double().eval()
     ours, x = SRA(8, 2, sr_ratio).double(), rand(2, 8, height, width)
     pairs = [(ours.q, theirs.q), (ours.kv, theirs.kv), (ours.proj, theirs.proj)]
@@ -31,7 +31,7 @@ def test_sra_is_that_of_pvt(randomize, height, width, sr_ratio):
 
 @SIZE
 @pytest.mark.parametrize("stride", [2, 4])
-def test_the_reduction_weighs_each_patch_by_itself(randomize, height, width, stride):
+def test_reduction_weights_each_patch_separately(randomize, height, width, stride):
     reduction = randomize(NonOverlappingSpatialReduction(6, stride)).double().eval()
     x = rand(2, 6, height, width)
     weight = reduction.reduce.conv.weight[:, 0, None, None]

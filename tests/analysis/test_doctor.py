@@ -32,7 +32,7 @@ def test_training_and_inference_choose_separately():
     assert taken("infer") == {"reference"}
 
 
-def test_the_terminal_shows_versions_choices_and_reasons():
+def test_terminal_shows_versions_choices_and_reasons():
     text = printed(doctor(device="cpu", size=100, dtype="bfloat16", mode="train"))
     for part in ("torch", "biased_attention", "16 x 192 x 25 x 25", "reference", "why not the others", "float32 only"):
         assert part in text

@@ -56,7 +56,7 @@ def test_every_parameter_and_the_input_get_a_gradient(randomize, dim, make, trai
 
 
 @LAYER
-def test_samples_of_a_batch_do_not_see_each_other_in_eval_mode(randomize, dim, make):
+def test_samples_of_a_batch_are_independent_in_eval_mode(randomize, dim, make):
     layer, x = randomize(make()).double().eval(), rand(3, dim, 6, 5)
     close(layer(x), torch.cat([layer(sample[None]) for sample in x]))
 
@@ -136,14 +136,14 @@ def test_autocast_computes_in_bfloat16_and_stays_close(randomize, dim, make):
         (lambda: compared.NonOverlappingPatchEmbed(3, 8, 0), "0", "stride must be a positive integer"),
     ],
 )
-def test_a_wrong_argument_is_named_with_what_is_accepted(make, value, accepted):
+def test_invalid_argument_error_names_the_accepted_values(make, value, accepted):
     with pytest.raises(ValueError, match=accepted) as error:
         make()
     assert value in str(error.value)
 
 
 @pytest.mark.parametrize("name", [*sorted({name.split()[0] for name in LAYERS}), *COMPARED])
-def test_a_misspelt_argument_is_an_error(name):
+def test_misspelled_argument_is_an_error(name):
     layer = getattr(layers if name in layers.__all__ else compared, name)
     with pytest.raises(TypeError, match="kernel_sise"):
         layer(16, kernel_sise=3)

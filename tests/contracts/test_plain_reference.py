@@ -41,7 +41,7 @@ def close(actual: Tensor, expected: Tensor, scale: Tensor | None = None) -> None
         (dict(num_classes=3, drop_path_rate=0.5, **SMALL), (64, 64)),
     ],
 )
-def test_outputs_and_gradients_are_those_of_our_network(pair, kwargs, size):
+def test_outputs_and_gradients_match_our_network(pair, kwargs, size):
     ours, plain = pair(**kwargs)
     x = torch.randn(3, 3, *size, dtype=torch.float64)
     for training in (False, True):
@@ -69,7 +69,7 @@ def test_outputs_and_gradients_are_those_of_our_network(pair, kwargs, size):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12, msg=name)
 
 
-def test_tiny_is_our_tiny(pair):
+def test_tiny_matches_our_tiny(pair):
     ours, plain = (model.eval() for model in pair("transxnet_t"))
     x = torch.randn(1, 3, 64, 64, dtype=torch.float64)
     with torch.no_grad():
@@ -89,7 +89,7 @@ def test_recomputing_activations_changes_nothing(pair):
 
 
 @pytest.mark.parametrize("name", ["transxnet_n", "transxnet_t", "transxnet_s", "transxnet_b"])
-def test_no_layer_and_no_operator_of_ours_computes(name):
+def test_baseline_uses_no_custom_layer_or_operator(name):
     """A new custom layer needs a plain form too, or the baseline would change with the network it is compared with."""
     for module in getattr(plain_reference, name)().modules():
         assert not type(module).forward.__module__.startswith(("transxnet.layers", "transxnet.ops")), type(module)

@@ -61,7 +61,7 @@ def test_a_detector_of_other_classes_has_no_names_for_them(kind, tmp_path):
         load_model("transxnet_t", path)
 
 
-def test_a_file_of_another_size_of_network_is_said(file):
+def test_file_of_another_variant_is_an_error(file):
     with pytest.raises(UserError, match=r"is not for this"):
         load_model("transxnet_s", file)
 

@@ -111,14 +111,14 @@ def test_autocast_and_empty_batch(tiny, by_rows):
 
 
 @torch.no_grad()
-def test_only_a_large_bias_is_made_by_rows():
+def test_only_a_large_bias_is_computed_by_rows():
     bias = stored(2, (64, 4))
     assert isinstance(bias(4096, 1024), Tensor)
     assert isinstance(bias(4097, 2048), PositionBiasRows)
 
 
 @torch.no_grad()
-def test_fewer_rows_and_a_kept_size_stay_whole(by_rows):
+def test_fewer_rows_and_prepared_size_stay_whole(by_rows):
     bias = stored(2, (64, 4))
     assert isinstance(bias(64, 9), Tensor)
     assert isinstance(bias(30, 9), Tensor)

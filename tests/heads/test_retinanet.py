@@ -155,7 +155,7 @@ def test_only_overlapping_boxes_of_the_same_class_are_suppressed(model):
     assert found["boxes"].tolist() == [[0, 0, 40, 40], [10, 0, 50, 40]]
 
 
-def test_detections_are_limited_to_1000_per_level_and_100(body):
+def test_postprocessing_settings_are_the_published_ones(body):
     model = RetinaNet(body(STAGES), num_classes=2)
     assert (model.score_thresh, model.nms_thresh, model.topk_candidates, model.detections_per_img) == (
         0.05, 0.5, 1000, 100

@@ -44,7 +44,7 @@ def data(workers: int = 0, train: int = 22, val: int = 7) -> ClassificationData:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_held_out_images_come_once_and_in_order(workers):
+def test_validation_images_come_once_in_order(workers):
     batches = list(data(workers).val_dataloader())
     assert [len(labels) for _, labels, _ in batches] == [4, 3]
     positions = torch.cat([p for _, _, p in batches])
@@ -65,7 +65,7 @@ def test_training_images_come_shuffled_in_whole_batches():
     assert torch.cat([labels for _, labels, _ in batches]).tolist() == [p % 3 for p in positions]
 
 
-def test_processes_share_the_held_out_images(monkeypatch):
+def test_processes_share_the_validation_images(monkeypatch):
     found = []
     for rank in range(3):
         monkeypatch.setattr(samplers, "world", lambda rank=rank: (rank, 3))
@@ -74,7 +74,7 @@ def test_processes_share_the_held_out_images(monkeypatch):
     assert sorted(found) == list(range(8))
 
 
-def test_state_goes_on_where_it_stood():
+def test_state_resumes_at_its_position():
     whole, resumed = data(), data()
     resumed.load_state_dict({"epoch": 1, "batches_done": 2})
     loaders = whole.train_dataloader(), resumed.train_dataloader()
@@ -86,7 +86,7 @@ def test_state_goes_on_where_it_stood():
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_state_without_a_trainer_is_what_was_loaded():
+def test_state_without_a_trainer_is_the_loaded_one():
     fresh, resumed = data(), data()
     resumed.load_state_dict(fresh.state_dict())
     assert len(list(resumed.train_dataloader())) == 5
@@ -244,7 +244,7 @@ def segmentation(source, workers: int = 0) -> SegmentationData:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_held_out_images_come_once_in_order_with_crowds(workers, coco):
+def test_validation_images_come_once_in_order_with_crowds(workers, coco):
     batches = list(detection(coco, workers, masks=True).val_dataloader())
     assert [len(images) for images, _ in batches] == [4, 3]
     targets = [target for _, batch in batches for target in batch]
@@ -323,7 +323,7 @@ def test_interrupted_dense_training_sees_the_same_batches(kind, steps, when, wor
     assert fit(data(), checkpoint=path) == whole[steps:]
 
 
-def test_dense_state_without_a_trainer_is_what_was_loaded(coco):
+def test_dense_state_without_a_trainer_is_the_loaded_one(coco):
     data = detection(coco)
     data.load_state_dict({"epoch": 1, "batches_done": 2})
     assert data.state_dict() == {"epoch": 1, "batches_done": 2}

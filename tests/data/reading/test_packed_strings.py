@@ -19,7 +19,7 @@ def test_names_round_trip():
     assert list(PackedStrings([])) == []
 
 
-def test_paths_are_relative_to_their_folder():
+def test_paths_are_joined_with_their_folder():
     paths = PathsBelow("/data/photos", PackedStrings(["cat/a.png", "dog/b.png"]))
     assert list(paths) == ["/data/photos/cat/a.png", "/data/photos/dog/b.png"]
     assert paths[-1:] == ["/data/photos/dog/b.png"]

@@ -1,11 +1,11 @@
-"""What the tests of the layers, the networks and their checkpoints share."""
+"""Fixtures for the tests of the layers, the networks and their checkpoints."""
 
 import os
 from collections.abc import Callable
 
 import torch
 
-# Before anything imports Triton, which reads it: the kernels then run on the CPU, slowly.
+# Set before Triton is imported: its interpreter runs the kernels on the CPU, slowly.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
@@ -17,7 +17,7 @@ from transxnet import TransXNet
 
 pytest_plugins = ["tests.helpers.trained_runs"]
 
-# Tests compute little, and threads that wait for each other cost minutes when other processes hold the cores.
+# Tests compute little; threads that wait for each other cost minutes on a busy machine.
 torch.set_num_threads(1)
 
 
@@ -28,10 +28,10 @@ def _seed():
 
 @pytest.fixture
 def randomize() -> Callable[[nn.Module], nn.Module]:
-    """Fill a module so that every part of it shows in the output.
+    """Draw all weights and buffers at random, so that every part affects the output.
 
-    LayerScale starts from 1e-5, the position bias and all biases from zero, running statistics from those of no
-    change: at their first values most mistakes would pass unseen.
+    LayerScale starts at 1e-5, the position bias and all biases at zero, and running statistics at identity; with
+    these values most mistakes would go unnoticed.
     """
 
     @torch.no_grad()
@@ -46,7 +46,7 @@ def randomize() -> Callable[[nn.Module], nn.Module]:
 
 @pytest.fixture
 def tiny(randomize) -> Callable[..., TransXNet]:
-    """Make the smallest network that has every part, in float64 and eval mode, for 64x64 images of 3 channels."""
+    """Make the smallest complete network, in float64 and eval mode, for 64x64 images with 3 channels."""
 
     def make(**kwargs) -> TransXNet:
         size = dict(depths=(1, 1, 1, 1), embed_dims=(16, 16, 32, 32), num_heads=(1, 1, 2, 2), img_size=64)

@@ -1,4 +1,4 @@
-"""A small ablation that the tests share."""
+"""A small ablation shared by the tests."""
 
 import pytest
 
@@ -15,13 +15,13 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def batches():
-    """The positions of each training batch, by the model that was trained and its seed."""
+    """The image indices of each training batch, by trained model and seed."""
     return {}
 
 
 @pytest.fixture(scope="session")
 def whole(data, batches, quiet, tmp_path_factory):
-    """An ablation that nothing interrupted."""
+    """An uninterrupted ablation."""
     record = TrainingModule.training_step
 
     def step(self, batch, batch_idx):

@@ -51,7 +51,7 @@ def test_resume_gives_the_table_of_an_uninterrupted_ablation(whole, data, tmp_pa
     assert read_table(first)["rows"][0]["figures"]["accuracy"]["std"] is None
     ablate(resume=first, console=quiet)
     assert set(started[before:]) == {3}  # the finished runs are not trained again
-    assert len(started) - before == 2 * each - 1  # and of the interrupted one only what was left
+    assert len(started) - before == 2 * each - 1  # the interrupted run only trains its remaining steps
     mine, theirs = read_table(first), read_table(whole.folder.path)
     assert mine["rows"] == theirs["rows"]
     assert mine["config"] == theirs["config"]

@@ -23,7 +23,7 @@ def test_tables_agree_with_the_runs(whole):
             a, b = (content[figure] for content in contents)
             assert found["values"] == [a, b]
             assert found["mean"] == pytest.approx((a + b) / 2, abs=1e-12)
-            assert found["std"] == pytest.approx(abs(a - b) / math.sqrt(2), abs=1e-12)  # of two, with n - 1
+            assert found["std"] == pytest.approx(abs(a - b) / math.sqrt(2), abs=1e-12)  # sample std of two values
         model = create_model(
             with_options(f"transxnet_n@{SMALL}", f"local_conv={row['row']}"), num_classes=3, img_size=32
         )

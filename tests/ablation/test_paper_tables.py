@@ -16,7 +16,7 @@ def test_rows_of_the_tables_are_different_models(name):
         costs.add(sum(p.numel() for p in model.parameters()))
     assert len(costs) == len(found.variants)
     if found.model == "transxnet_t":
-        assert 12_834_808 in costs  # the paper's own choice is one of the rows
+        assert 12_834_808 in costs  # the paper's final model is one of the rows
 
 
 def test_new_rows_are_options_of_the_model():

@@ -1,4 +1,4 @@
-"""Small trained models of all three kinds, for explanations."""
+"""Small trained classifier, detector and segmenter for explanations."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedSegme
 
 @pytest.fixture
 def body():
-    """Make the smallest dense backbone with these outputs."""
+    """Make the smallest dense backbone with the given outputs."""
 
     def make(*out_indices: int) -> TransXNetFeatures:
         size = dict(depths=(1, 1, 1, 1), embed_dims=(16, 16, 32, 32), num_heads=(1, 1, 2, 2), img_size=64)

@@ -12,7 +12,7 @@ from transxnet.utils.errors import UserError
     ("name", "parameters", "multiply_adds"),
     [("transxnet_t", 12_834_808, 1.8e9), ("transxnet_s", 26_864_068, 4.5e9), ("transxnet_b", 48_009_002, 8.3e9)],
 )
-def test_our_models_cost_what_the_paper_says(name, parameters, multiply_adds):
+def test_model_costs_match_the_paper(name, parameters, multiply_adds):
     cost = count(transxnet.create_model(name), 224, 224)
     assert cost.parameters == parameters
     assert abs(cost.multiply_adds - multiply_adds) < 0.03 * multiply_adds
@@ -43,7 +43,7 @@ def test_the_products_of_attention_are_counted_apart():
     assert cost.multiply_adds == cost.parameters == 0
 
 
-def test_counting_leaves_the_model_as_it_is():
+def test_counting_does_not_change_the_model():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train()
     count(model, 8, 8)
     assert model.training
@@ -67,14 +67,14 @@ def test_a_tag_and_a_size_change_the_input():
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg11", "test_vit", "swin_tiny_patch4_window7_224"])
-def test_timm_s_models_are_known_too(name):
+def test_timm_models_are_supported(name):
     facts = info(name)
     assert facts.cost.parameters == sum(p.numel() for p in timm.create_model(name).parameters())
     assert all(stage.size == (facts.img_size // stage.reduction,) * 2 for stage in facts.stages)
     assert facts.stages
 
 
-def test_a_model_without_stages_has_none(monkeypatch):
+def test_model_without_stages_has_no_stage_costs(monkeypatch):
     whole = timm.create_model
 
     def no_features(name, features_only=False, **kwargs):
@@ -86,7 +86,7 @@ def test_a_model_without_stages_has_none(monkeypatch):
     assert info("test_resnet").stages == []
 
 
-def test_an_unknown_model_is_named_with_its_nearest():
+def test_unknown_model_error_suggests_the_nearest():
     with pytest.raises(UserError, match=r"there is no model 'resnet_18'. Did you mean 'resnet"):
         info("resnet_18")
     with pytest.raises(UserError, match=r"resnet18 has no weights 'a1_in2k'. Did you mean 'a1_in1k'"):
@@ -94,6 +94,6 @@ def test_an_unknown_model_is_named_with_its_nearest():
 
 
 @pytest.mark.parametrize(("name", "size"), [("transxnet_t", 0), ("transxnet_t", -5), ("test_vit", 33), ("vgg11", 3)])
-def test_a_size_that_a_model_does_not_take_is_said(name, size):
+def test_unsupported_image_size_is_an_error(name, size):
     with pytest.raises(UserError, match=r"img_size"):
         info(name, img_size=size)

@@ -18,8 +18,8 @@ from transxnet.utils.errors import UserError
         ("transxnet_b", "maskrcnn", 67.6, 336),
     ],
 )
-def test_our_detectors_cost_what_the_paper_says(model, head, parameters, flops):
-    """Table IV, in millions and in G, at 800x1280."""
+def test_detector_costs_match_the_paper(model, head, parameters, flops):
+    """Table IV: parameters in millions and GMACs at 800x1280."""
     facts = dense_info(model, "detect", head)
     assert (facts.size, facts.num_classes) == ((800, 1280), 80)
     assert abs(facts.parameters / 1e6 - parameters) < 0.1
@@ -30,14 +30,14 @@ def test_our_detectors_cost_what_the_paper_says(model, head, parameters, flops):
     ("model", "parameters", "flops"),
     [("swin_tiny_patch4_window7_224", 48, 264), ("convnext_tiny", 48, 262)],
 )
-def test_peers_cost_what_their_papers_say(model, parameters, flops):
+def test_costs_of_other_models_match_their_papers(model, parameters, flops):
     """Mask R-CNN on Swin-T (Dong et al., "CSWin Transformer"), ConvNeXt-T (Liu et al., "A ConvNet for the 2020s")."""
     facts = dense_info(model, "detect", "maskrcnn")
     assert abs(facts.parameters / 1e6 - parameters) < 0.5
     assert abs(facts.multiply_adds / 1e9 - flops) < 0.01 * flops
 
 
-def test_semantic_fpn_on_a_resnet_50_costs_what_is_known():
+def test_semantic_fpn_with_resnet50_matches_the_published_cost():
     """Wang et al., "Pyramid Vision Transformer", Table 4: 28.5 M parameters, 45.6 G at 512x512."""
     facts = dense_info("resnet50", "segment", size=512)
     assert abs(facts.parameters / 1e6 - 28.5) < 0.1
@@ -65,7 +65,7 @@ def test_the_parts_of_mask_r_cnn_are_counted_as_by_hand():
     assert parts["proposals"].multiply_adds == places * (9 * 256**2 + 256 * (3 + 12))
 
 
-def test_the_backbone_costs_what_it_costs_alone():
+def test_backbone_cost_equals_its_cost_alone():
     part = dense_info("transxnet_n", "segment", size="64x96").parts[0]
     alone = count(create_model("transxnet_n", features_only=True), 64, 96)
     assert (part.parameters, part.multiply_adds) == (alone.parameters, alone.multiply_adds)
@@ -78,7 +78,7 @@ def test_sizes_are_given_in_any_way_and_counted_as_padded_to_32(size):
     assert facts.multiply_adds == dense_info("resnet10t", "segment", size=256, num_classes=2).multiply_adds
 
 
-def test_what_is_shown(capsys):
+def test_printed_lines(capsys):
     Console(width=80).print(show(dense_info("resnet10t", "detect", "maskrcnn", size="256x320", num_classes=1000)))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "resnet10t, Mask R-CNN, 1,000 classes"
@@ -102,7 +102,7 @@ def test_what_is_shown(capsys):
         (dict(task="detect", num_classes=0), "num_classes must be a whole number of at least 1, got 0"),
     ],
 )
-def test_what_cannot_be_counted_is_said(options, message):
+def test_uncountable_cost_is_an_error(options, message):
     with pytest.raises(UserError, match=message):
         dense_info("resnet10t", **options)
 

@@ -1,4 +1,4 @@
-"""What doctor says of the operators and of the machine."""
+"""What doctor reports about the operators and the machine."""
 
 from io import StringIO
 
@@ -20,7 +20,7 @@ def test_doctor_lists_each_operator_at_each_stage():
     assert len(findings) == 12
     shapes = {(f.operator, f.stage): f.shape for f in findings}
     assert shapes["dynamic_depthwise_conv2d", 1] == (2, 24, 56, 56)  # half of T's 48 channels
-    assert shapes["multiscale_depthwise_conv2d", 3] == (2, 896, 14, 14)  # four times its 224
+    assert shapes["multiscale_depthwise_conv2d", 3] == (2, 896, 14, 14)  # four times the 224 channels of T
     assert shapes["biased_attention", 4] == (2, 8, 49, 28)
 
 
@@ -32,7 +32,7 @@ def test_training_and_inference_choose_separately():
     assert taken("infer") == {"reference"}
 
 
-def test_the_terminal_shows_versions_choices_and_reasons():
+def test_terminal_shows_versions_choices_and_reasons():
     text = printed(doctor(device="cpu", size=100, dtype="bfloat16", mode="train"))
     for part in ("torch", "biased_attention", "16 x 192 x 25 x 25", "reference", "why not the others", "float32 only"):
         assert part in text

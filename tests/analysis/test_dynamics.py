@@ -1,4 +1,4 @@
-"""The command dynamics, from images to files."""
+"""The dynamics command, from images to result files."""
 
 import csv
 import json

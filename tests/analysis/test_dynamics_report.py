@@ -1,4 +1,4 @@
-"""The table and the figure of kernels and attention that are known."""
+"""The table and the figure of known kernels and attention maps."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from transxnet.analysis.kernel_variation import Dynamics, MixerDynamics
 
 @pytest.fixture
 def opposite() -> Dynamics:
-    """Kernels of opposite sign, and attention to other keys, for two images."""
+    """Two images with kernels of opposite sign and attention to different keys."""
     kernels = np.stack([np.ones((16, 3, 3)), -np.ones((16, 3, 3))]).astype(np.float32)
     attention = np.zeros((2, 1, 4, 4), np.float32)
     attention[0, :, :, 0] = attention[1, :, :, 3] = 1

@@ -1,4 +1,4 @@
-"""The command erf, from images to files."""
+"""The erf command, from images to result files."""
 
 import csv
 import json

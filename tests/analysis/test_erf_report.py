@@ -10,7 +10,7 @@ from transxnet.analysis.receptive_field import ReceptiveField
 
 @pytest.fixture
 def point() -> ReceptiveField:
-    """All of the gradient in one pixel of 10x10."""
+    """A receptive field of 10x10 with the whole gradient in one pixel."""
     density = np.full((10, 10), 0.0)
     density[4, 6] = 1
     return ReceptiveField("net (depth=2)", "stage 4", True, density, 7)

@@ -1,4 +1,4 @@
-"""The command explain, from images to files."""
+"""The explain command, from images to result files."""
 
 import csv
 

@@ -1,4 +1,4 @@
-"""The scores that Grad-CAM explains, and the images that they belong to."""
+"""The scores that Grad-CAM explains, and the images they belong to."""
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ def test_classifier_target_has_the_preprocessed_image(classifier):
 
 
 def test_padding_is_cropped_from_detector_maps(detector):
-    """50x70 is resized to 64x90, of which a map of 64x96 is made: the upper 90/96 of it is the image's."""
+    """50x70 is resized to 64x90 and padded to 64x96; the upper 90/96 of the map belongs to the image."""
     target = explanation_target(detector, noise_image(), None, CPU)
     assert target.seen == (90 / 96, 1.0)
     ramp = np.repeat(np.linspace(0, 1, 700, dtype=np.float32)[:, None], 50, axis=1)

@@ -1,4 +1,4 @@
-"""Texts of users in figures, and normalized images as bytes."""
+"""User-supplied text in figures, and normalized images as bytes."""
 
 import numpy as np
 import torch

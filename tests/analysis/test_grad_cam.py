@@ -1,4 +1,4 @@
-"""Grad-CAM against its closed form, and of all three kinds of models."""
+"""Grad-CAM against its closed form, and on classifiers, detectors and segmenters."""
 
 import sys
 
@@ -77,7 +77,7 @@ def test_detector_explains_the_scores_of_its_detections(detector):
     assert found.score == pytest.approx(float(answer["scores"].max()))
     assert found.class_index == int(answer["labels"][answer["scores"].argmax()]) - 1
     assert found.found is not None
-    assert len(found.found.boxes) == 1  # none is sure, so the best alone
+    assert len(found.found.boxes) == 1  # no score reaches the threshold, so only the best one
     chosen = explain_image(detector, noise_image(), 1 - found.class_index)
     assert chosen.found is not None
     assert chosen.found.labels.tolist() == [2 - found.class_index]

@@ -1,4 +1,4 @@
-"""Generated kernels and attention against loops, OSRA's own output, and known values."""
+"""Generated kernels and attention against loops, OSRA's output, and known values."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from transxnet.analysis.network_parts import record_calls
 
 
 def kernels_by_hand(conv, x):
-    """Each sample, channel and position by itself, as the paper's Eq. 3 says it."""
+    """Eq. 3 of the paper, computed sample by sample, channel by channel and position by position."""
     expected = torch.zeros(len(x), conv.dim, conv.kernel_size, conv.kernel_size, dtype=x.dtype)
     pooled = F.adaptive_avg_pool2d(x, conv.kernel_size)
     for b in range(len(x)):

@@ -1,4 +1,4 @@
-"""Named parts of our networks and timm's, and their outputs as feature maps."""
+"""Named parts of TransXNet and timm models, and their outputs as feature maps."""
 
 import pytest
 import torch

@@ -13,7 +13,7 @@ def field(density: np.ndarray) -> ReceptiveField:
 
 
 def averaging(layers: int, in_chans: int = 3) -> nn.Sequential:
-    """Convolutions of 3x3 equal weights, the first over three colours."""
+    """3x3 convolutions with equal weights; the first has three input channels."""
     convs = []
     for i in range(layers):
         convs.append(nn.Conv2d(in_chans if i == 0 else 1, 1, 3, padding=1, bias=False))
@@ -54,7 +54,7 @@ def test_radius_and_area_of_a_point_and_a_uniform_field():
 
 
 def test_center_follows_the_shift_of_strided_convolutions():
-    """Of 3x3 convolutions of stride 2 and padding 1, position i looks at pixel 2 i."""
+    """In a 3x3 convolution with stride 2 and padding 1, output i is centered at input pixel 2 i."""
     net = nn.Sequential(*[nn.Conv2d(1, 1, 3, stride=2, padding=1, bias=False) for _ in range(3)]).double()
     for conv in net:
         nn.init.constant_(conv.weight, 1.0)

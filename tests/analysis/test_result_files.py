@@ -1,4 +1,4 @@
-"""The files of an analysis: written whole, read back, and not overwritten by accident."""
+"""Result files of an analysis: written completely, read back, never overwritten by accident."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from transxnet.utils.errors import UserError
 NAMES = ("a.png", "a.csv", "a.json")
 
 
-def test_results_come_back_as_they_were(tmp_path):
+def test_results_round_trip(tmp_path):
     rows = [{"name": 'x, "y"', "value": 1.5}, {"name": "ü", "value": 2}]
     paths = write_results(tmp_path / "new" / "out", NAMES, Figure(figsize=(1, 1)), rows, {"label": "net"})
     assert [path.name for path in paths] == list(NAMES)

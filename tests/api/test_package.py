@@ -7,14 +7,14 @@ import pytest
 import transxnet
 
 
-def test_importing_is_silent_and_leaves_lightning_and_matplotlib_out():
+def test_import_is_silent_and_skips_lightning_and_matplotlib():
     slow = ("lightning", "matplotlib", "torchmetrics", "jsonargparse")
     code = f"import sys, transxnet; dir(transxnet); sys.exit([m for m in {slow} if m in sys.modules] or 0)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
 
 
-def test_the_commands_are_functions_of_the_same_names():
+def test_commands_are_functions_of_the_same_name():
     from transxnet.analysis.cost import info
     from transxnet.evaluation.evaluate import evaluate
     from transxnet.prediction.predict import predict
@@ -23,20 +23,20 @@ def test_the_commands_are_functions_of_the_same_names():
     assert (transxnet.train, transxnet.eval, transxnet.predict, transxnet.info) == (train, evaluate, predict, info)
 
 
-def test_all_that_is_offered_is_there():
+def test_public_names_exist():
     assert set(transxnet.__all__) <= set(dir(transxnet))
     assert all(getattr(transxnet, name) is not None for name in transxnet.__all__)
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error():
+def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'trian'"):
         _ = transxnet.trian
 
 
 @pytest.mark.parametrize("kind", [UserWarning, DeprecationWarning, FutureWarning, RuntimeWarning])
 @pytest.mark.parametrize("module", ["transxnet", "transxnet.training.train", "transxnet.data.reading.image_decoding"])
-def test_a_warning_of_our_own_code_or_of_what_it_calls_fails_a_test(kind, module):
-    """A warning about a call counts as the caller's, where the library says whose it is."""
+def test_warnings_caused_by_the_package_fail_a_test(kind, module):
+    """A warning about a call is attributed to the caller if the library sets its stack level."""
     with pytest.raises(kind, match="old"):
         warnings.warn_explicit("old", kind, "file.py", 1, module)
     with pytest.warns(kind, match="old"):

@@ -1,4 +1,4 @@
-"""What users rely on stays, or changes where a reviewer sees it; and the runs of earlier versions keep loading."""
+"""The public API changes only visibly to a reviewer, and runs of earlier versions still load."""
 
 import io
 import json
@@ -25,15 +25,15 @@ def console() -> Console:
 
 
 @pytest.mark.parametrize("part", public())
-def test_what_users_rely_on_is_as_it_was(part):
-    """Where a change is meant: python -m tests.helpers.public_api"""
+def test_public_api_is_unchanged(part):
+    """After an intended change, run: python -m tests.helpers.public_api"""
     stored = json.loads(STORED.read_text(encoding="utf-8"))
     now = json.loads(json.dumps(public()))
     assert now[part] == stored[part]
     assert now.keys() == stored.keys()
 
 
-def test_there_is_a_stored_run_of_each_format():
+def test_each_format_has_a_stored_run():
     assert list(range(1, FORMAT + 1)) == FORMATS
 
 
@@ -42,14 +42,14 @@ def finished(request, tmp_path) -> Run:
     return stored_run(request.param, "finished", tmp_path)
 
 
-def test_a_stored_run_gives_the_figures_that_it_gave(finished, console):
+def test_stored_run_reproduces_its_metrics(finished, console):
     figures = evaluate(finished.path, workers=0, console=console).metrics()
     stored = json.loads(finished.results_file.read_text())
     assert {name: stored[name] for name in figures} == pytest.approx(figures, abs=1e-6)
 
 
-def test_a_stored_run_predicts_what_it_predicted(finished, console, tmp_path):
-    """The held-out images of ``predictions.csv``, to the digits that it gives."""
+def test_stored_run_reproduces_its_predictions(finished, console, tmp_path):
+    """The validation images of ``predictions.csv``, to the digits stored there."""
     import csv
 
     with finished.predictions_file.open() as file:
@@ -64,7 +64,7 @@ def test_a_stored_run_predicts_what_it_predicted(finished, console, tmp_path):
 
 
 @pytest.mark.parametrize("number", FORMATS)
-def test_a_stored_run_is_gone_on_with(number, console, tmp_path):
+def test_stored_run_resumes(number, console, tmp_path):
     run = stored_run(number, "interrupted", tmp_path)
     before = run.read_metrics()
     done = train(resume=run.path, console=console)
@@ -75,7 +75,7 @@ def test_a_stored_run_is_gone_on_with(number, console, tmp_path):
     assert done.report_file.is_file()
 
 
-def test_a_stored_run_is_started_from(finished, console, tmp_path):
+def test_training_starts_from_a_stored_run(finished, console, tmp_path):
     config = finished.read_config()
     run = train(
         config.data, task="classify", model=config.model, checkpoint=str(finished.path), img_size=32, batch_size=8,
@@ -88,7 +88,7 @@ def test_a_stored_run_is_started_from(finished, console, tmp_path):
 
 
 @pytest.mark.parametrize("number", [FORMAT + 1, 1000])
-def test_a_format_of_the_future_is_refused_with_the_version_that_wrote_it(number, finished, console, tmp_path):
+def test_future_format_error_names_the_version_that_wrote_it(number, finished, console, tmp_path):
     description = json.loads(finished.model_file.read_text()) | {"format": number, "transxnet": "9.9"}
     finished.model_file.write_text(json.dumps(description))
     out = tmp_path / "out"
@@ -100,7 +100,7 @@ def test_a_format_of_the_future_is_refused_with_the_version_that_wrote_it(number
             use()
 
 
-def test_an_option_of_the_future_is_named(finished, console):
+def test_future_option_is_named(finished, console):
     finished.config_file.write_text(finished.config_file.read_text() + "teleport: true\n")
     with pytest.raises(UserError, match=r"config\.yaml is damaged, or not a run's: .*'teleport'"):
         train(resume=finished.path, console=console)

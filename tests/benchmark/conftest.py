@@ -1,4 +1,4 @@
-"""A module with a user's models, and a benchmark of three models that is run once."""
+"""A module with user models, and one benchmark of three models."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,7 +61,7 @@ def killed():
 
 @contextmanager
 def user_module(folder: Path) -> Iterator[None]:
-    """Make the folder the current directory, with a module of the user's, and use one thread in new processes."""
+    """Work in this folder, which holds a user's module, and use one thread in new processes."""
     (folder / "mine.py").write_text(MINE)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -84,7 +84,7 @@ def result_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def result(result_folder) -> Benchmark:
-    """Two models that work and one that stops working, with the files in ``result_folder / "out"``."""
+    """Two working models and one that fails; the files are in ``result_folder / "out"``."""
     names = ["mine:tiny@width=4", "transxnet_n@channels_last,reparameterize,bfloat16", "mine:forgetful"]
     with user_module(result_folder):
         output = result_folder / "out"
@@ -93,7 +93,7 @@ def result(result_folder) -> Benchmark:
 
 @pytest.fixture
 def asked(monkeypatch) -> list[BenchmarkRow]:
-    """The rows that would be measured; nothing is."""
+    """The rows that would be measured, without measuring them."""
     rows: list[BenchmarkRow] = []
 
     def pretend(given, *others):

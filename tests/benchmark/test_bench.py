@@ -1,4 +1,4 @@
-"""The command bench, from names of models to rows."""
+"""The bench command, from model names to rows."""
 
 import re
 

@@ -12,7 +12,7 @@ def test_each_round_starts_with_another_model():
 
 
 class FakeProcess(WorkerProcess):
-    """No process; it records what it is asked for."""
+    """Starts no process; records the requests."""
 
     def __init__(self, name: str, log: list[str], fails: set[str], **changes):
         super().__init__(BenchmarkRow(parse_benchmark_model(name, settings(device="cuda", **changes))))

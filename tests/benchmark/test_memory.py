@@ -1,4 +1,4 @@
-"""Resident and peak memory against an allocation of known size."""
+"""Current and peak resident memory against an allocation of known size."""
 
 import mmap
 import sys

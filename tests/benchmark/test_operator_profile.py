@@ -1,4 +1,4 @@
-"""Operators in a profile."""
+"""Operators of a profile."""
 
 import torch
 

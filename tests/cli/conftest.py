@@ -10,7 +10,7 @@ from transxnet.cli import main
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Path:
-    """Two classes of ten pictures, dark and light."""
+    """Two classes of ten images, dark and light."""
     root = tmp_path_factory.mktemp("data") / "photos"
     noise = np.random.default_rng(0)
     for name, grey in (("dark", 60), ("light", 190)):
@@ -23,7 +23,7 @@ def photos(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def run(photos, tmp_path_factory) -> Path:
-    """A run, trained from the command line."""
+    """A run trained from the command line."""
     out = tmp_path_factory.mktemp("runs") / "run"
     assert main(["train", str(photos), "--out", str(out), "--epochs", "1", *QUICK]) == 0
     return out

@@ -138,7 +138,7 @@ def test_file_name_that_is_not_text_is_printed(run, here):
 
 
 def interrupted(photos: Path, here: Path, send) -> str:
-    """What a training with a worker says when it is interrupted."""
+    """The output of an interrupted training with one loader worker."""
     words = [*QUICK, "--workers", 1, "--epochs", 1000, "--out", "my run"]
     process = spawn("train", photos, *words, cwd=here)
     for line in process.stdout:
@@ -152,7 +152,7 @@ def interrupted(photos: Path, here: Path, send) -> str:
 
 
 def to_all(number: int):
-    """As a terminal and a cluster do: the workers get the signal too."""
+    """Signal the workers too, as a terminal and a cluster do."""
     return lambda pid: os.killpg(pid, number)
 
 

@@ -1,4 +1,4 @@
-"""The contract that every layer keeps: the paper's named parts, and those that it compares them with."""
+"""The contract of every layer: the paper's named parts, and the parts it compares them with."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from tests.helpers.formulas import close, rand
 from transxnet import layers
 from transxnet.layers import DPE, MSFFN, OSRA, STE, Block, DMixer, IDConv, LayerScale, PatchEmbed, compared
 
-# Channels of the input, and what makes the layer.
+# Input channels, and a constructor of the layer.
 LAYERS = {
     "DPE": (6, lambda: DPE(6)),
     "IDConv": (8, lambda: IDConv(8, kernel_size=5, num_groups=3)),
@@ -56,7 +56,7 @@ def test_every_parameter_and_the_input_get_a_gradient(randomize, dim, make, trai
 
 
 @LAYER
-def test_samples_of_a_batch_do_not_see_each_other_in_eval_mode(randomize, dim, make):
+def test_samples_of_a_batch_are_independent_in_eval_mode(randomize, dim, make):
     layer, x = randomize(make()).double().eval(), rand(3, dim, 6, 5)
     close(layer(x), torch.cat([layer(sample[None]) for sample in x]))
 
@@ -74,7 +74,7 @@ def test_autocast_computes_in_bfloat16_and_stays_close(randomize, dim, make):
     truth = layer(x)
     with torch.autocast("cpu", torch.bfloat16):
         out = layer(x)
-    # What is added to the input, or scales it, stays as precise as the input.
+    # Residual branches and scales keep the precision of the input.
     assert out.dtype == (torch.float32 if isinstance(layer, STE | LayerScale) else torch.bfloat16)
     assert (out - truth).abs().max() < 0.03 * truth.abs().max()
 
@@ -136,14 +136,14 @@ def test_autocast_computes_in_bfloat16_and_stays_close(randomize, dim, make):
         (lambda: compared.NonOverlappingPatchEmbed(3, 8, 0), "0", "stride must be a positive integer"),
     ],
 )
-def test_a_wrong_argument_is_named_with_what_is_accepted(make, value, accepted):
+def test_invalid_argument_error_names_the_accepted_values(make, value, accepted):
     with pytest.raises(ValueError, match=accepted) as error:
         make()
     assert value in str(error.value)
 
 
 @pytest.mark.parametrize("name", [*sorted({name.split()[0] for name in LAYERS}), *COMPARED])
-def test_a_misspelt_argument_is_an_error(name):
+def test_misspelled_argument_is_an_error(name):
     layer = getattr(layers if name in layers.__all__ else compared, name)
     with pytest.raises(TypeError, match="kernel_sise"):
         layer(16, kernel_sise=3)

@@ -1,4 +1,4 @@
-"""The baseline under benchmarks/ is our network, computed in another way."""
+"""The baseline under benchmarks/ computes the same network in a different way."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ SMALL = dict(depths=(1, 2, 1, 1), embed_dims=(16, 20, 32, 48), num_heads=(1, 2, 
 
 @pytest.fixture
 def pair(randomize) -> Callable[..., tuple[nn.Module, nn.Module]]:
-    """Our network and the baseline in float64, with the same weights."""
+    """TransXNet and the baseline in float64 with the same weights."""
 
     def make(name: str = "transxnet_n", **kwargs) -> tuple[nn.Module, nn.Module]:
         ours = randomize(transxnet.create_model(name, **kwargs)).double()
@@ -26,7 +26,7 @@ def pair(randomize) -> Callable[..., tuple[nn.Module, nn.Module]]:
 
 
 def close(actual: Tensor, expected: Tensor, scale: Tensor | None = None) -> None:
-    """At most 1e-9 apart, in units of the largest value."""
+    """Check for differences of at most 1e-9 relative to the largest value."""
     largest = expected.abs().max() if scale is None else scale
     assert (actual - expected).abs().max() <= 1e-9 * largest
 
@@ -41,7 +41,7 @@ def close(actual: Tensor, expected: Tensor, scale: Tensor | None = None) -> None
         (dict(num_classes=3, drop_path_rate=0.5, **SMALL), (64, 64)),
     ],
 )
-def test_outputs_and_gradients_are_those_of_our_network(pair, kwargs, size):
+def test_outputs_and_gradients_match_our_network(pair, kwargs, size):
     ours, plain = pair(**kwargs)
     x = torch.randn(3, 3, *size, dtype=torch.float64)
     for training in (False, True):
@@ -60,7 +60,7 @@ def test_outputs_and_gradients_are_those_of_our_network(pair, kwargs, size):
         for a, b in zip(actual, expected, strict=True):
             close(a, b)
         assert mine.keys() == true.keys()
-        # Some gradients are zero but for rounding: of what a BatchNorm in training takes away again.
+        # Some gradients are zero up to rounding, because a BatchNorm in training mode cancels their effect.
         largest = torch.stack([g.abs().max() for g in true.values()]).median()
         for name in true:
             assert mine[name] is not None, name
@@ -69,7 +69,7 @@ def test_outputs_and_gradients_are_those_of_our_network(pair, kwargs, size):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12, msg=name)
 
 
-def test_tiny_is_our_tiny(pair):
+def test_tiny_matches_our_tiny(pair):
     ours, plain = (model.eval() for model in pair("transxnet_t"))
     x = torch.randn(1, 3, 64, 64, dtype=torch.float64)
     with torch.no_grad():
@@ -89,8 +89,8 @@ def test_recomputing_activations_changes_nothing(pair):
 
 
 @pytest.mark.parametrize("name", ["transxnet_n", "transxnet_t", "transxnet_s", "transxnet_b"])
-def test_no_layer_and_no_operator_of_ours_computes(name):
-    """A new layer of ours needs a plain form too, or the baseline would move with what it is to be compared with."""
+def test_baseline_uses_no_custom_layer_or_operator(name):
+    """A new custom layer needs a plain form too, or the baseline would change with the network it is compared with."""
     for module in getattr(plain_reference, name)().modules():
         assert not type(module).forward.__module__.startswith(("transxnet.layers", "transxnet.ops")), type(module)
     assert not [

@@ -1,4 +1,4 @@
-"""Published detectors and segmenters are put to use by their backbone's name and a file."""
+"""Published detectors and segmenters are used through their backbone's name and a file."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def kind(request) -> str:
 
 @pytest.fixture(scope="module")
 def file(kind, tmp_path_factory):
-    """A file in the published layout, with weights that anybody can draw again."""
+    """A file in the published layout with reproducible random weights."""
     path = tmp_path_factory.mktemp("published") / f"{kind}_transxnet_t.pth"
     torch.save({"meta": {}, "state_dict": published.filled(kind, "t")}, path)
     return path
@@ -54,19 +54,19 @@ def test_a_published_model_is_loaded_by_its_backbone_s_name(kind, file):
 def test_a_detector_of_other_classes_has_no_names_for_them(kind, tmp_path):
     path = tmp_path / "seven.pth"
     torch.save(published.filled(kind, "t", num_classes=7), path)
-    if kind == "sfpn":  # its classes go by their numbers
+    if kind == "sfpn":  # class names are numbers
         assert load_model("transxnet_t", path).class_names == [str(i) for i in range(7)]
         return
     with pytest.raises(UserError, match=r"seven.pth is a detector of other classes than COCO's 80.*--checkpoint"):
         load_model("transxnet_t", path)
 
 
-def test_a_file_of_another_size_of_network_is_said(file):
+def test_file_of_another_variant_is_an_error(file):
     with pytest.raises(UserError, match=r"is not for this"):
         load_model("transxnet_s", file)
 
 
-@pytest.mark.parametrize("kind", ["sfpn"], indirect=True)  # detectors take their 800 pixels, which is long
+@pytest.mark.parametrize("kind", ["sfpn"], indirect=True)  # detectors resize to 800 pixels, which takes long
 def test_a_published_segmenter_predicts_and_needs_data_for_eval(file, tmp_path):
     Image.effect_noise((96, 24), 90).convert("RGB").save(tmp_path / "a.png")
     trained = load_model("transxnet_t", file)

@@ -1,4 +1,4 @@
-"""The structure that docs/architecture.md describes."""
+"""The package structure that docs/architecture.md describes."""
 
 import ast
 import subprocess

@@ -79,7 +79,7 @@ def test_features_have_the_declared_shapes(name, out_indices):
 
 
 def layers_from_the_input_up(name: str, coarse: bool) -> dict[str, int]:
-    """The layer that each parameter belongs to, by its name."""
+    """The layer index of each parameter, by name."""
     depths = DEPTHS[name]
     layers = {}
     for parameter, _ in on_meta(name).named_parameters():

@@ -1,6 +1,6 @@
-"""Every way to run a network gives what plain PyTorch gives: copies, checkpointing, compiling, exporting, autocast.
+"""Copies, checkpointing, compilation, export and autocast give the results of plain PyTorch.
 
-In float64 on the smallest network that has every part, with all weights drawn at random; outputs, gradients and running
+Checked in float64 on the smallest complete network with random weights; outputs, gradients and running
 statistics are compared by name.
 """
 
@@ -113,7 +113,7 @@ def test_autocast_keeps_outputs_and_gradients_close(tiny, train, atol, cosine):
     assert actual["output"].dtype == torch.bfloat16
     assert all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters())
     torch.testing.assert_close(actual["output"].float(), truth["output"], rtol=0, atol=atol)
-    # Not one by one: in training some are zero but for rounding, as that of a bias before a BatchNorm.
+    # Not compared one by one: in training some are zero up to rounding, e.g. of a bias before a BatchNorm.
     gradients = [torch.cat([t[name].flatten() for name in truth if "gradient" in name]) for t in (actual, truth)]
     assert F.cosine_similarity(*gradients, dim=0) > cosine
 
@@ -130,7 +130,7 @@ def test_half_precision_weights_stay_close(tiny, dtype):
 
 @pytest.fixture(params=[*VARIANTS, *MIXERS])
 def network(request, tiny, randomize) -> Callable[[], nn.Module]:
-    """Make a small network in float64 and eval mode: one of each variant, and one with each token mixer."""
+    """Make a small network in float64 and eval mode: one per variant, and one per token mixer."""
     if request.param in VARIANTS:
         return lambda: tiny(**VARIANTS[request.param])
     return lambda: randomize(SwinStyle(5, token_mixer=request.param, **SWIN_STYLE_TINY)).double().eval()
@@ -138,7 +138,7 @@ def network(request, tiny, randomize) -> Callable[[], nn.Module]:
 
 @pytest.fixture(params=[*VARIANTS, *MIXERS])
 def block(request, randomize) -> tuple[Callable[[], ResidualBlock], Tensor]:
-    """Make a block in float64, its windows shifted where they can be; and an input."""
+    """Make a block in float64, with shifted windows if possible, and an input."""
     if request.param in MIXERS:
 
         def make() -> ResidualBlock:

@@ -1,4 +1,4 @@
-"""Images in files, class folders, shards and parquet files."""
+"""Images in files, class folders, shards and Parquet files."""
 
 from itertools import count, islice
 
@@ -13,7 +13,7 @@ from transxnet.data.datasets.image_collection import FileImages
 
 @pytest.fixture
 def shards(tmp_path):
-    """Make a folder of shards, picture i solid in the value i and of class i % 3, with timm's _info.json."""
+    """Make a folder of shards with timm's _info.json; image i has constant value i and class i % 3."""
     pytest.importorskip("webdataset")
 
     def make(**splits: list[int]) -> str:
@@ -29,7 +29,7 @@ def shards(tmp_path):
 
 @pytest.fixture
 def parquet(tmp_path, monkeypatch):
-    """Make a data set of parquet files that the datasets library opens without a network."""
+    """Make a Parquet data set that the datasets library opens offline."""
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
@@ -57,7 +57,7 @@ def parquet(tmp_path, monkeypatch):
 
 @pytest.fixture
 def files(tmp_path):
-    """A set of ten 8x8 images in files, image i filled with the colour (i, i, i)."""
+    """A set of ten 8x8 image files; image i has the color (i, i, i)."""
     paths = [tmp_path / f"{i}.png" for i in range(10)]
     for i, path in enumerate(paths):
         Image.new("RGB", (8, 8), (i, i, i)).save(path)
@@ -67,7 +67,7 @@ def files(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Make a folder of class folders with so many pictures each; names may hold train/ and val/."""
+    """Make class folders with the given numbers of images; names may contain train/ and val/."""
 
     def make(**classes: int) -> str:
         for name, number in classes.items():

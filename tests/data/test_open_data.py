@@ -24,11 +24,11 @@ from transxnet.utils.errors import UserError
 
 
 def evaluated(data: str, class_names: list[str]):
-    """The images alone, as they are."""
+    """The evaluation images, opened without checks."""
     return open_evaluation_data(data, class_names, "classify", check_images=False)[0]
 
 
-def test_elpv_holds_a_quarter_out_by_type_and_probability():
+def test_elpv_validates_on_a_quarter_by_type_and_probability():
     pytest.importorskip("elpv_dataset")
     source = open_data("elpv")
     assert (len(source.train), len(source.val), source.img_size) == (1968, 656, 112)
@@ -41,7 +41,7 @@ def test_elpv_holds_a_quarter_out_by_type_and_probability():
     assert abs(counts - np.array([588, 117, 56, 313, 920, 178, 50, 402]) / 4).max() < 1
 
 
-def test_digits_hold_a_quarter_of_each_digit_out():
+def test_digits_validate_on_a_quarter_of_each_digit():
     pytest.importorskip("sklearn")
     source = open_data("digits")
     assert len(source.train) + len(source.val) == 1797
@@ -109,13 +109,13 @@ def test_classes_of_one_image_are_an_error(folder):
 
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 2])
-def test_a_fraction_that_is_none_is_an_error(folder, fraction):
+def test_invalid_fraction_is_an_error(folder, fraction):
     with pytest.raises(UserError, match=f"between 0 and 1, got {fraction}"):
         open_data(folder(cat=5, dog=5), val_fraction=fraction)
 
 
 @pytest.mark.parametrize(("name", "meant"), [("epvl", "elpv"), ("ELPV", ""), ("digit", "digits"), ("", "")])
-def test_a_name_that_is_nothing_is_an_error_with_the_nearest(name, meant, monkeypatch, tmp_path):
+def test_unknown_name_error_suggests_the_nearest(name, meant, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as raised:
         open_data(name)
@@ -168,7 +168,7 @@ def test_imagenet_v2_gets_the_right_labels(tmp_path):
     }
 
 
-def test_evaluation_on_a_sample_takes_its_held_out_images():
+def test_evaluation_of_a_sample_uses_its_validation_images():
     pytest.importorskip("sklearn")
     images = evaluated("digits", list("0123456789"))
     assert images.own_names == open_data("digits").val.own_names
@@ -271,7 +271,7 @@ SWAPPED = [dict(id=1, name="dog"), dict(id=2, name="cat")]
 
 @pytest.fixture
 def coco(tmp_path):
-    """Make train/ and val/ in COCO's format, with an object on each image."""
+    """Make train/ and val/ in COCO format, with one object on each image."""
 
     def make(train: int = 4, val: int = 2, val_categories=SWAPPED, **change) -> str:
         for part, count, categories in (("train", train, CATS), ("val", val, val_categories)):
@@ -317,7 +317,7 @@ def test_classes_that_the_first_part_lacks_are_an_error(coco):
         open_data(coco(val_categories=[dict(id=1, name="catt")]))
 
 
-def test_without_a_held_out_part_a_fifth_is_held_out(coco, tmp_path):
+def test_a_fifth_is_split_off_without_a_validation_set(coco, tmp_path):
     data = coco(train=20, val=0)
     source = open_data(data, seed=3)
     assert source.split_made
@@ -330,19 +330,19 @@ def test_without_a_held_out_part_a_fifth_is_held_out(coco, tmp_path):
     assert again.val.own_names == source.val.own_names
 
 
-def test_a_few_images_of_different_classes_are_split_all_the_same(coco):
+def test_few_images_of_different_classes_are_split(coco):
     source = open_data(coco(train=2, val=0))
     assert (len(source.train), len(source.val)) == (1, 1)
     with pytest.raises(UserError, match="val_fraction must lie between 0 and 1, got 1"):
         open_data(coco(), val_fraction=1)
 
 
-def test_one_image_can_not_be_split(coco):
+def test_single_image_cannot_be_split(coco):
     with pytest.raises(UserError, match="there is 1 image, so none can be held out"):
         open_data(coco(train=1, val=0))
 
 
-def test_a_held_out_part_alone_is_for_evaluation(coco):
+def test_validation_set_alone_is_for_evaluation(coco):
     data = coco(train=0)
     with pytest.raises(UserError, match="a part to evaluate on and none to train on"):
         open_data(data)
@@ -352,7 +352,7 @@ def test_a_held_out_part_alone_is_for_evaluation(coco):
     assert notes == []
 
 
-def test_evaluation_leaves_the_part_to_train_on_alone(coco, maps, tmp_path, seen):
+def test_evaluation_does_not_open_the_training_set(coco, maps, tmp_path, seen):
     data = coco()
     (tmp_path / "train/1.png").write_text("no picture")
     calls, progress = seen
@@ -369,7 +369,7 @@ def test_no_object_at_all_is_an_error(tmp_path):
         open_data(str(tmp_path))
 
 
-def test_classes_without_an_object_are_said(coco, tmp_path):
+def test_classes_without_an_object_are_reported(coco, tmp_path):
     data = coco()
     file = tmp_path / "train/annotations.json"
     file.write_text(file.read_text().replace('"category_id": 9', '"category_id": 5'))
@@ -378,7 +378,7 @@ def test_classes_without_an_object_are_said(coco, tmp_path):
 
 @pytest.fixture
 def seen():
-    """A progress that remembers."""
+    """A progress callback that records its calls."""
     calls = []
 
     @contextmanager
@@ -389,7 +389,7 @@ def seen():
     return calls, progress
 
 
-def test_photographs_are_looked_at_once(coco, tmp_path, seen):
+def test_images_are_checked_once(coco, tmp_path, seen):
     data = coco(train=60, val=0)
     (tmp_path / "train/3.png").write_text("no picture")
     write_image(tmp_path / "train/5.png", 30, 40)
@@ -410,7 +410,7 @@ def test_photographs_are_looked_at_once(coco, tmp_path, seen):
     ]
 
 
-def test_too_many_bad_photographs_are_an_error(coco, tmp_path):
+def test_too_many_unreadable_images_are_an_error(coco, tmp_path):
     data = coco(train=20, val=0)
     for number in (3, 5):
         (tmp_path / f"train/{number}.png").write_text("no picture")
@@ -418,7 +418,7 @@ def test_too_many_bad_photographs_are_an_error(coco, tmp_path):
         open_data(data)
 
 
-def test_all_that_is_refused_in_both_parts_is_told_at_once(coco, tmp_path):
+def test_refused_entries_of_both_parts_are_reported_together(coco, tmp_path):
     data = coco()
     for part in ("train", "val"):
         file = tmp_path / part / "annotations.json"
@@ -490,7 +490,7 @@ def test_class_folders_are_for_another_task(tmp_path):
         open_data(str(tmp_path), "count")
 
 
-def test_what_was_recognized_is_opened_without_another_search(coco, monkeypatch):
+def test_recognized_data_is_opened_without_another_search(coco, monkeypatch):
     recognition = recognize(coco())
     monkeypatch.setattr(module, "recognize", lambda *_: pytest.fail("it is recognized already"))
     source = open_data(recognition)

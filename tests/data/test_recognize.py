@@ -78,7 +78,7 @@ def test_data_for_another_task_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "meant"), [("scene", "scenes"), ("elvp", "elpv"), ("", None)])
-def test_no_such_data_is_an_error_with_the_nearest(name, meant, monkeypatch, tmp_path):
+def test_unknown_data_error_suggests_the_nearest(name, meant, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=f"there is no folder and no sample '{name}'") as raised:
         recognize(name)

@@ -17,7 +17,7 @@ def check_halves(strata, train, val):
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.25, 0.5, 0.9])
-def test_every_stratum_gives_its_share(fraction):
+def test_every_stratum_contributes_its_share(fraction):
     strata = np.repeat(["a", "b", "c"], [400, 100, 20])
     np.random.default_rng(0).shuffle(strata)
     train, val = stratified_split(strata, fraction, seed=0)
@@ -26,7 +26,7 @@ def test_every_stratum_gives_its_share(fraction):
 
 
 @pytest.mark.parametrize(("classes", "size"), [(100, 6), (100, 5), (7, 30), (30, 7), (8, 101)])
-def test_rounding_does_not_add_up(classes, size):
+def test_rounding_errors_do_not_accumulate(classes, size):
     strata = np.repeat(np.arange(classes), size)
     _, val = stratified_split(strata, 0.25, seed=0)
     assert len(val) == round(classes * size / 4)
@@ -34,14 +34,14 @@ def test_rounding_does_not_add_up(classes, size):
     assert counts.max() - counts.min() <= 1
 
 
-def test_the_seed_makes_the_split():
+def test_split_depends_on_the_seed():
     strata = np.repeat([0, 1], 50)
     first, again, other = (stratified_split(strata, 0.2, seed)[1] for seed in (1, 1, 2))
     assert (first == again).all()
     assert (first != other).any()
 
 
-def test_small_strata_keep_something_on_both_sides():
+def test_small_strata_are_in_both_parts():
     strata = np.repeat([0, 1, 2], [1, 2, 3])
     for fraction in (0.01, 0.5, 0.99):
         train, val = stratified_split(strata, fraction, seed=0)
@@ -51,7 +51,7 @@ def test_small_strata_keep_something_on_both_sides():
         assert {0, 1, 2} <= set(strata[train])
 
 
-def test_nothing_is_held_out_of_strata_of_one():
+def test_strata_of_one_image_stay_in_the_training_set():
     train, val = stratified_split(np.arange(5), 0.5, seed=0)
     assert len(val) == 0
     assert len(train) == 5
@@ -64,7 +64,7 @@ def test_strata_of_two_properties_are_balanced_over_both():
     assert len(Counter(map(tuple, strata[val]))) == 4
 
 
-def test_images_are_split_by_class_and_as_a_stored_split_says(tmp_path):
+def test_images_are_split_by_class_or_as_stored(tmp_path):
     names, labels = [f"{i}" for i in range(20)], np.repeat([0, 1], 10)
     images = ClassificationSet(ArrayImages(np.zeros((20, 2, 2), np.uint8)), names, ["a", "b"], labels)
     train, val = split_images(images, 0.3, seed=0)
@@ -98,14 +98,14 @@ def test_a_split_holds_where_images_were_added(tmp_path):
     assert parts["val"].tolist() == [3]
 
 
-def test_images_that_are_gone_are_an_error(tmp_path):
+def test_removed_images_are_an_error(tmp_path):
     write_split(tmp_path / "split.csv", {"train": ["a", "b"], "val": ["c"]})
     with pytest.raises(UserError, match=r"2 images of the stored split .*split\.csv are gone, b first\. Put them back"):
         read_split(tmp_path / "split.csv", ["a"])
 
 
 @pytest.mark.parametrize("content", ["file,use\na,train\n", "name,part\na,holdout\n", "name,part\na\n"])
-def test_a_file_that_is_no_split_is_an_error(tmp_path, content):
+def test_invalid_split_file_is_an_error(tmp_path, content):
     (tmp_path / "split.csv").write_text(content)
     with pytest.raises(UserError, match=r"split\.csv is no split: .*Accepted: the columns name and part"):
         read_split(tmp_path / "split.csv", ["a"])

@@ -1,4 +1,4 @@
-"""Runs of all kinds of small models, with drawn weights."""
+"""Runs of small models of all kinds, with random weights."""
 
 import io
 from pathlib import Path
@@ -26,7 +26,7 @@ def console() -> Console:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Path:
-    """Nine noisy pictures of three classes, each with another colour."""
+    """Nine noisy images of three classes, each with its own color."""
     root, dice = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for label, name in enumerate(CLASSES):
         (root / name).mkdir()
@@ -38,7 +38,7 @@ def photos(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def ours(photos, tmp_path_factory) -> Run:
-    """A run of the smallest TransXNet, for 64x64 images."""
+    """A run of the smallest TransXNet for 64x64 images."""
     model = draw(TransXNet(num_classes=3, img_size=64, **SMALL))
     args = {**SMALL, "img_size": 64}
     described = dict(architecture="transxnet_n", class_names=CLASSES, preprocessing=preprocessing(64), model_args=args)
@@ -55,7 +55,7 @@ def theirs(photos, tmp_path_factory) -> Run:
 
 @pytest.fixture(scope="session")
 def detector(photos, tmp_path_factory) -> Run:
-    """A RetinaNet that finds something everywhere."""
+    """A RetinaNet that detects objects everywhere."""
     model = create_detector("retinanet", "test_resnet", 3, min_size=64, max_size=128)
     draw(model)
     with torch.no_grad():
@@ -71,7 +71,7 @@ def detector(photos, tmp_path_factory) -> Run:
 
 @pytest.fixture(scope="session")
 def segmenter(photos, tmp_path_factory) -> Run:
-    """A Semantic FPN for photographs that fit into 128x64."""
+    """A Semantic FPN for images of at most 128x64."""
     described = dict(architecture="test_resnet", class_names=CLASSES, preprocessing={"scale": [128, 64]})
     model = draw(create_segmenter("test_resnet", 3))
     return write_run(tmp_path_factory.mktemp("runs") / "maps", model, photos, task="segment", **described)

@@ -1,4 +1,4 @@
-"""The command export: its report, its options, and what it leaves when something fails."""
+"""The export command: its report, its options, and the files left after a failure."""
 
 import errno
 import json

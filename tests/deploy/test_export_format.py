@@ -1,4 +1,4 @@
-"""How files are read."""
+"""Reading exported files."""
 
 import pkgutil
 import sys

@@ -1,4 +1,4 @@
-"""The modules that are traced give what the models give."""
+"""Traced modules give the outputs of the models."""
 
 import pytest
 import torch

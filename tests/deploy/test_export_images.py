@@ -1,4 +1,4 @@
-"""The images that an exported file is checked on, and those that an int8 file is calibrated and measured on."""
+"""The images that verify an exported file, and those that calibrate and evaluate an int8 file."""
 
 import io
 import os
@@ -29,7 +29,7 @@ def png(value: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> TrainedModel:
-    """A classifier whose run stored which pictures it held out, by chance the first of each class."""
+    """A classifier whose run stores its validation images, here the first of each class."""
     root = tmp_path_factory.mktemp("photos")
     names = [f"{name}/{i}.png" for name in CLASSES for i in range(4)]
     for value, name in enumerate(names):
@@ -45,7 +45,7 @@ def trained(tmp_path_factory) -> TrainedModel:
 
 @pytest.fixture
 def shards(tmp_path) -> str:
-    """Three labelled pictures to train on and two held out, in shards, which know no names of classes."""
+    """Three labeled training images and two validation images, in shards without class names."""
     values = {"train": [[10, 11, 12]], "validation": [[20, 21]]}
     return write_shards(
         tmp_path,

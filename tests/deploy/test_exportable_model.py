@@ -1,4 +1,4 @@
-"""Models prepared for export, and models that cannot be."""
+"""Models prepared for export, and models that cannot be exported."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Exported files against the PyTorch models that they were made from."""
+"""Exported files against their PyTorch models."""
 
 import json
 

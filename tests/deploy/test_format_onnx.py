@@ -1,4 +1,4 @@
-"""ONNX files as other tools see them."""
+"""ONNX files as seen by other tools."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""OpenVINO models: two files that go together."""
+"""OpenVINO models, which consist of two files."""
 
 import pytest
 import torch

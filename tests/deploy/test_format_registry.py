@@ -1,4 +1,4 @@
-"""Files that are not exports."""
+"""Files that are not exported models."""
 
 import onnx
 import pytest

@@ -19,7 +19,7 @@ from transxnet.layers.osra import OverlappingSpatialReduction
 
 @pytest.fixture(params=["overwriting", "as on GPUs"])
 def x(request, monkeypatch) -> Tensor:
-    """Features of 16 channels; the layers overwrite results, or do not, as on a GPU or under a compiler."""
+    """Features with 16 channels; layers work in place or not, as on a GPU or under a compiler."""
     if request.param == "as on GPUs":
         monkeypatch.setattr(inference_layers, "may_overwrite", lambda x: False)
         monkeypatch.setattr(inference_layers, "runs_branch_by_branch", lambda x: False)

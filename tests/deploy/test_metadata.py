@@ -1,4 +1,4 @@
-"""Metadata as texts."""
+"""Metadata as text."""
 
 from transxnet.deploy.metadata import Metadata
 

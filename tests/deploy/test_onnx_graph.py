@@ -15,7 +15,7 @@ pytest.importorskip("onnxruntime")
 
 
 class Attention(nn.Module):
-    """Attention of the positions of a map, with a bias or without."""
+    """Attention over the positions of a feature map, with or without a bias."""
 
     def __init__(self, biased: bool):
         super().__init__()
@@ -27,7 +27,7 @@ class Attention(nn.Module):
 
 
 class SplitWeights(nn.Module):
-    """Split weights are constants, and a split into one part is nothing."""
+    """Split weights become constants, and a split into one part disappears."""
 
     def __init__(self):
         super().__init__()
@@ -40,7 +40,7 @@ class SplitWeights(nn.Module):
 
 
 def converted(module: nn.Module, x: Tensor, folder, **options) -> tuple[Counter, Tensor]:
-    """How often each operator is in the graph, and the output of ONNX Runtime."""
+    """The number of operators of each type in the graph, and the output of ONNX Runtime."""
     program = to_onnx(trace(module.eval(), x, ()), ["y"], **options)
     program.save(folder / "graph.onnx", external_data=False)
     (out,) = OnnxSession(folder / "graph.onnx")(x)

@@ -16,7 +16,7 @@ pytest.importorskip("openvino")
 
 
 class Normalised(nn.Module):
-    """A norm before a convolution, one with weights before a split, and one of two groups."""
+    """A norm before a convolution, one with weights before a split, and one with two groups."""
 
     def __init__(self):
         super().__init__()
@@ -33,7 +33,7 @@ class Normalised(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention with keys, values and a bias of its own."""
+    """Attention with its own keys, values and bias."""
 
     def __init__(self, keys: int, biased: bool):
         super().__init__()
@@ -47,7 +47,7 @@ class Attention(nn.Module):
 
 
 def convert(module: nn.Module, x: Tensor, folder: Path) -> tuple[dict[str, list[list[int]]], Tensor]:
-    """The shapes that each kind of operator in a module's graph gives, and what the graph makes of x."""
+    """The output shapes of each operator type in a module's graph, and the graph's output for x."""
     model = to_openvino(trace(module.eval(), x, ()), ["y"])
     shapes = defaultdict(list)
     for op in model.get_ordered_ops():
@@ -62,7 +62,7 @@ def test_norms_before_convolutions_keep_the_layout(tmp_path):
     torch.manual_seed(0)
     module, x = Normalised(), torch.randn(2, 6, 5, 7) * 3 + 1
     shapes, out = convert(module, x, tmp_path)
-    assert sorted(map(len, shapes["MVN"])) == [3, 3, 4]  # one of them stands before a convolution
+    assert sorted(map(len, shapes["MVN"])) == [3, 3, 4]  # one of them precedes a convolution
     torch.testing.assert_close(out, module(x), rtol=0, atol=2e-5)
 
 

@@ -1,4 +1,4 @@
-"""A position bias made row by row against the matrix that F.interpolate makes."""
+"""A position bias computed row by row against the matrix of F.interpolate."""
 
 import copy
 
@@ -12,7 +12,7 @@ from transxnet.deploy import position_bias_rows
 from transxnet.deploy.position_bias_rows import InferencePositionBias, PositionBiasRows, attention_by_rows
 from transxnet.layers import PositionBias
 
-# Heads, and stored and wanted size: larger, smaller, odd, and each way along its own.
+# Heads, stored size and target size: larger, smaller, odd, and different in each direction.
 SIZES = [
     (1, (16, 4), (240, 12)),
     (2, (49, 9), (221, 15)),
@@ -26,7 +26,7 @@ SIZES = [
 
 @pytest.fixture
 def by_rows(monkeypatch):
-    """Every resized bias counts as large, and is made a few rows at a time."""
+    """Treat every resized bias as large and compute a few rows at a time."""
     monkeypatch.setattr(position_bias_rows, "LARGEST_WHOLE", 0)
     monkeypatch.setattr(position_bias_rows, "AT_A_TIME", 100)
 
@@ -65,7 +65,7 @@ def test_pieces_are_the_rows_of_the_resized_bias(by_rows, num_heads, size, wante
 def test_float32_positions_match_pytorch_for_many_rows():
     weight = torch.randn(1, 1, 3136, 4)
     pieces = [piece for _, piece in rows_of(weight, (64000, 4)).pieces()]
-    # Positions of another rounding would be 1e-4 of a row off. A CPU without fused multiply-add has one.
+    # Positions with different rounding, as on a CPU without FMA, are off by 1e-4 of a row.
     close(torch.cat(pieces, dim=2), whole(weight, (64000, 4)), rel=5e-4)
 
 
@@ -111,14 +111,14 @@ def test_autocast_and_empty_batch(tiny, by_rows):
 
 
 @torch.no_grad()
-def test_only_a_large_bias_is_made_by_rows():
+def test_only_a_large_bias_is_computed_by_rows():
     bias = stored(2, (64, 4))
     assert isinstance(bias(4096, 1024), Tensor)
     assert isinstance(bias(4097, 2048), PositionBiasRows)
 
 
 @torch.no_grad()
-def test_fewer_rows_and_a_kept_size_stay_whole(by_rows):
+def test_fewer_rows_and_prepared_size_stay_whole(by_rows):
     bias = stored(2, (64, 4))
     assert isinstance(bias(64, 9), Tensor)
     assert isinstance(bias(30, 9), Tensor)

@@ -1,4 +1,4 @@
-"""The layers that become int8, and the accuracy that remains."""
+"""The layers that are quantized to int8, and the remaining accuracy."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ SIZE = (64, 64)
 
 
 def quantized_layers(model: Any) -> list[tuple[str, int]]:
-    """The kind of each operator that has quantised inputs, and how many channels its output has."""
+    """The type of each operator with quantized inputs, and its number of output channels."""
     kinds = []
     for op in model.get_ordered_ops():
         inputs = [value.get_source_output().get_node().get_type_name() for value in op.inputs()]
@@ -41,7 +41,7 @@ def test_dense_convolutions_outside_the_branches_are_quantized(dynamic):
     small = nncf.quantize(model, nncf.Dataset([images.numpy()]), ignored_scope=ignored, subset_size=1)
     kinds = quantized_layers(small)
     assert {kind for kind, _ in kinds} == {"Convolution"}
-    # A block: STE's two, MS-FFN's four branches in and out; before each stage its patch embedding.
+    # Per block: STE's two, and MS-FFN's four branches, input and output; per stage: its patch embedding.
     assert len(kinds) == (2 + 4 + 4) * sum(depths) + len(depths)
     assert {channels for _, channels in kinds} >= set(dims)
 

@@ -1,4 +1,4 @@
-"""The reparameterized network against the one that it was made from, in float64, with every weight drawn at random."""
+"""The reparameterized network against the original, in float64, with random weights."""
 
 import copy
 import pickle
@@ -16,7 +16,7 @@ TINY = dict(depths=(1, 1, 1, 1), embed_dims=(16, 16, 32, 32), num_heads=(1, 1, 2
 
 @torch.no_grad()
 def with_zeros(model: nn.Module) -> nn.Module:
-    """Some of LayerScale's weights are zero, where nothing may be divided by them."""
+    """Set some LayerScale weights to zero, where reparameterization must not divide by them."""
     for name, tensor in model.named_parameters():
         if name.endswith(("scale1.weight", "scale2.weight")):
             tensor[::3] = 0
@@ -25,13 +25,13 @@ def with_zeros(model: nn.Module) -> nn.Module:
 
 @pytest.fixture
 def trained(tiny):
-    """The smallest classifier, as after a training."""
+    """The smallest classifier with random weights, as after training."""
     return lambda **kwargs: with_zeros(tiny(**kwargs))
 
 
 @pytest.fixture
 def dense(randomize):
-    """The smallest dense form, as after a training."""
+    """The smallest dense backbone with random weights, as after training."""
 
     def make(**kwargs) -> TransXNetFeatures:
         return with_zeros(randomize(TransXNetFeatures(**{**TINY, **kwargs}))).double().eval()
@@ -40,7 +40,7 @@ def dense(randomize):
 
 
 def close(actual: Tensor | list[Tensor], truth: Tensor | list[Tensor], rel: float = 1e-9) -> None:
-    """Relative to the largest value."""
+    """Compare relative to the largest value."""
     pairs = [(actual, truth)] if isinstance(truth, Tensor) else list(zip(actual, truth, strict=True))
     for a, t in pairs:
         torch.testing.assert_close(a, t, rtol=0, atol=rel * t.abs().max().item())
@@ -136,7 +136,7 @@ def test_empty_batch(trained):
     assert reparameterize(trained())(torch.empty(0, 3, 64, 64, dtype=torch.float64)).shape == (0, 5)
 
 
-# What comes out
+# Outputs
 
 
 @torch.no_grad()
@@ -283,7 +283,7 @@ def test_state_dict_updates_the_kept_position_bias(trained, randomize):
         close(loaded(x), model(x))
 
 
-# Ways to run: each gives what plain PyTorch gives
+# Ways to run: each gives the results of plain PyTorch
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from transxnet.utils.errors import UserError
 
 
 class Shape(nn.Module):
-    """Gives the mean of each image, so that any size is possible."""
+    """Returns the mean of each image, so any size is possible."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images.float().mean((1, 2, 3))

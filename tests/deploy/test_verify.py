@@ -1,4 +1,4 @@
-"""Differences between a file and PyTorch: known values, and files that are refused."""
+"""Differences between an exported file and PyTorch: known values, and rejected files."""
 
 from dataclasses import dataclass, replace
 
@@ -24,7 +24,7 @@ PICTURES = [Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3
 
 @dataclass
 class Model:
-    """A model that gives the same outputs for any images."""
+    """A model that returns the same outputs for any images."""
 
     outputs: tuple[Tensor, ...]
 

@@ -17,7 +17,7 @@ from transxnet.utils.errors import UserError
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory) -> Path:
-    """A file in the published layout of the tiny model, with weights that anybody can draw again."""
+    """A file in the published layout of the tiny model, with reproducible random weights."""
     path = tmp_path_factory.mktemp("published") / "transx-t.pth.tar"
     tensors = {name: torch.as_tensor(value).float() for name, value in fill.checkpoint("t", "classifier").items()}
     torch.save({"state_dict_ema": tensors}, path)
@@ -43,7 +43,7 @@ def test_batch_size_and_workers_do_not_change_outputs(photos_run, quiet, batch_s
     np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
 
 
-def test_training_data_stands_for_its_validation_images(photos_run, photos, quiet, monkeypatch):
+def test_training_data_is_evaluated_on_its_validation_images(photos_run, photos, quiet, monkeypatch):
     held_out = evaluate(photos_run.path, workers=0, console=quiet).names
     monkeypatch.chdir(photos.parent)
     for data in (photos, "photos", "./photos/", f"../{photos.parent.name}/photos"):

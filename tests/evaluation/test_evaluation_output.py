@@ -1,4 +1,4 @@
-"""The printed metrics, and the files of predictions against the evaluations they hold."""
+"""The printed metrics, and the prediction files against their evaluations."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Running models over images: the same results as the network gives for each image on its own."""
+"""Batched inference gives the network's results for each image on its own."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ class ChannelMeans(nn.Module):
 
 
 class BrightPixels(nn.Module):
-    """A detector of one object: the whole image, whose score is its highest value."""
+    """A detector of one object: the whole image, scored by its highest value."""
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         assert len(images) == 1
@@ -39,7 +39,7 @@ class BrightPixels(nn.Module):
 
 
 class TwoHalves(nn.Module):
-    """A segmenter at half the resolution: class 2 where the red channel is above a half, else class 1."""
+    """A segmenter at half resolution: class 2 where the red channel is above 0.5, else class 1."""
 
     def forward(self, images: Tensor) -> Tensor:
         red = images[:, :1, ::2, ::2]

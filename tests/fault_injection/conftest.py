@@ -1,4 +1,4 @@
-"""What the tests of interruption share, and the table of what was tried."""
+"""Fixtures for the fault injection tests, and a table of the injected faults."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ _TRIED: Counter[tuple[str, str, str]] = Counter()
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory) -> Iterator[Server]:
-    """Starts trainings."""
+    """A server that starts trainings."""
     server = Server(tmp_path_factory.mktemp("torture"))
     yield server
     server.close()
@@ -22,7 +22,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def whole(server, tmp_path_factory) -> Callable[[str], Whole]:
-    """The uninterrupted training of a kind."""
+    """Return the uninterrupted training of a kind."""
     made: dict[str, Whole] = {}
 
     def of(kind: str) -> Whole:
@@ -35,16 +35,16 @@ def whole(server, tmp_path_factory) -> Callable[[str], Whole]:
 
 @pytest.fixture
 def tried(request) -> Callable[[str, str, str], None]:
-    """Note a training, a fault and the outcome for the table."""
+    """Record a training, a fault and the outcome for the table."""
 
     def note(training: str, fault: str, outcome: str) -> None:
-        request.node.user_properties.append((_NOTE, (training, fault, outcome)))  # which xdist brings from its workers
+        request.node.user_properties.append((_NOTE, (training, fault, outcome)))  # xdist collects it from workers
 
     return note
 
 
 def pytest_runtest_logreport(report) -> None:
-    """Gather what a test noted."""
+    """Collect the records of a test."""
     if report.when == "call":
         _TRIED.update(tuple(what) for name, what in report.user_properties if name == _NOTE)
 
@@ -56,7 +56,7 @@ def out(tmp_path) -> Path:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """Print what was tried."""
+    """Print the table of injected faults."""
     if not _TRIED:
         return
     terminalreporter.section("faults injected")

@@ -1,4 +1,4 @@
-"""Trainings to interrupt, and what must be the same in the end."""
+"""Trainings to interrupt, and the comparison of their results."""
 
 import json
 import math
@@ -34,13 +34,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "segment": DENSE | dict(task="segment", crop=32, accumulate=2, select="last"),
     "segment, our network": DENSE | dict(task="segment", crop=32, model="transxnet_n"),
 }
-"""Options of the trainings: all that is random is on."""
+"""Options of the trainings: all sources of randomness are enabled."""
 for _name in ("detect", "detect and mask", "segment"):
     KINDS[_name].pop("drop_path_rate")
 
 
 def write_data(kind: str, folder: Path) -> Path | str:
-    """The images of a training."""
+    """Write the training images."""
     if "shards" in kind:
         return write_photo_shards(folder / "shards")
     task = kind.split(",")[0].split()[0]
@@ -52,7 +52,7 @@ def write_data(kind: str, folder: Path) -> Path | str:
 
 
 def write_photo_shards(folder: Path) -> str:
-    """The pictures of ``write_photos`` in shards."""
+    """The images of ``write_photos`` in shards."""
     photos = write_photos(folder / "photos", 15)
     classes = sorted(photos.iterdir())
     pictures = [(file.read_bytes(), classes.index(file.parent)) for file in sorted(photos.glob("*/*.png"))]
@@ -61,7 +61,7 @@ def write_photo_shards(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: its status (negative for a signal), its seconds and what it printed."""
+    """Result of a process: exit status (negative for a signal), duration in seconds and output."""
 
     status: int
     seconds: float
@@ -69,7 +69,7 @@ class Ended:
 
 
 class Server:
-    """Starts trainings as processes of their own."""
+    """Starts each training in a process of its own."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -95,16 +95,16 @@ class Server:
         return Ended(**json.loads(answer), said=log.read_text())
 
     def train(self, data: Path | str, out: Path, options: dict[str, Any], **more: Any) -> Ended:
-        """Train with some options into a folder."""
+        """Train with the given options into a folder."""
         given = [word for name, value in options.items() for word in (f"--{name}", value)]
         return self.run("train", data, "--out", out, *given, **more)
 
     def resume(self, out: Path, **more: Any) -> Ended:
-        """Go on with a run."""
+        """Resume a run."""
         return self.run("train", "--resume", out, **more)
 
     def close(self) -> None:
-        """End the server."""
+        """Stop the server."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(30)
@@ -114,18 +114,18 @@ class Server:
 
 @dataclass(frozen=True)
 class Whole:
-    """A training that nothing interrupted."""
+    """An uninterrupted training."""
 
     kind: str
     data: Path | str
     run: Run
     seconds: float
     begins: float
-    """Seconds until its folder was made: before that there is nothing to lose."""
+    """Seconds until its run folder was created; before that there is nothing to lose."""
 
     @classmethod
     def train(cls, server: Server, kind: str, folder: Path) -> "Whole":
-        """Train it."""
+        """Run the training of this kind."""
         data = write_data(kind, folder)
         ended = server.train(data, folder / "whole", KINDS[kind])
         assert ended.status == 0, ended.said
@@ -136,7 +136,7 @@ class Whole:
 
 
 def finish(server: Server, whole: Whole, out: Path, most: int = 3) -> Ended:
-    """Go on with a run until it is done, or begin it if it had made no folder; how that ended."""
+    """Resume a run until it is finished, or start it again if there is no run folder; returns the last result."""
     for _ in range(most):
         begun = (out / "config.yaml").is_file()
         ended = server.resume(out) if begun else server.train(whole.data, out, KINDS[whole.kind])
@@ -146,7 +146,7 @@ def finish(server: Server, whole: Whole, out: Path, most: int = 3) -> Ended:
 
 
 def differences(run: Run, whole: Run) -> list[str]:
-    """What of a run is not bitwise what it is in another, but for the time that it took."""
+    """List what differs bitwise between two runs, except for durations."""
     found = []
     names = {path.name for path in whole.path.iterdir()}
     if extra := {path.name for path in run.path.iterdir()} ^ names:
@@ -169,7 +169,7 @@ def _bytes(path: Path) -> bytes | None:
 
 
 def _lines(run: Run) -> list[list[str]]:
-    """The epochs' figures as they stand in the file, without the seconds."""
+    """The rows of metrics.csv as text, without the seconds."""
     lines = [line.split(",") for line in run.metrics_file.read_text().splitlines()]
     place = lines[0].index("seconds")
     return [line[:place] + line[place + 1 :] for line in lines]
@@ -183,15 +183,15 @@ _OF_THE_RUN = (
     "last_model_path",
     "_batches_that_stepped",
 )
-"""What of a checkpoint is of its time, its place, or of Lightning's count of steps for loggers, which it gets wrong."""
+"""Checkpoint entries with times or paths, and Lightning's step count for loggers, which is not restored correctly."""
 
 
 _EVER_VALIDATED = ".val_loop.batch_progress.total"
-"""Lightning's count of all batches that it ever validated: a validation that was stopped is done again, and counted."""
+"""Lightning's count of all batches ever validated: an interrupted validation is repeated and counted twice."""
 
 
 def _unlike(one: Any, other: Any, where: str = "") -> list[str]:
-    """Where two checkpoints differ."""
+    """List where two checkpoints differ."""
     if where.endswith(_EVER_VALIDATED):
         return []
     if isinstance(other, dict) and isinstance(one, dict):
@@ -213,5 +213,5 @@ def _same(one: Any, other: Any, where: str) -> bool:
 
 
 def forget(out: Path) -> None:
-    """Remove a run."""
+    """Delete a run."""
     shutil.rmtree(out, ignore_errors=True)

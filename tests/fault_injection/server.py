@@ -1,10 +1,10 @@
-"""Trainings as processes of their own, to be killed: one import of the libraries for all of them.
+"""Trainings in forked processes that can be killed; the libraries are imported only once.
 
-Reads a job a line from standard input, as JSON, forks a process that carries it out, and writes how that ended.
+Reads one job per line from standard input as JSON, forks a process that runs it, and prints the result.
 
-A job: ``words`` of the command line, ``folder`` to work in, ``log`` for what it prints, and, each optional, ``trap``
-(what goes wrong where, see :data:`traps.POINTS`) and ``signal`` with ``after``, to be sent so many seconds after the
-training's process began. An answer: ``status`` (negative for a signal), ``seconds``.
+A job has the ``words`` of the command line, a working ``folder``, a ``log`` file for the output, and optionally a
+``trap`` (which fault to inject where, see :data:`traps.POINTS`), or a ``signal`` to be sent ``after`` so many seconds
+from the start of the process. A result has ``status`` (negative for a signal) and ``seconds``.
 """
 
 import json
@@ -35,7 +35,7 @@ def main() -> None:
 def _carry_out(job: dict, traps, cli) -> None:
     status = 1
     try:
-        os.setsid()  # loaders' workers die with it
+        os.setsid()  # loader workers are killed with it
         os.chdir(job["folder"])
         log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

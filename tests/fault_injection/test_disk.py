@@ -1,4 +1,4 @@
-"""A disk that fills, becomes read-only or vanishes within a training, and checkpoints that a disk spoils."""
+"""A disk that fills up, becomes read-only or vanishes during training, and checkpoints damaged on disk."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ KIND = "classify"
 
 @pytest.fixture
 def disk(tmp_path):
-    """A disk of 64 MB."""
+    """A file system of 64 MB."""
     if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", tmp_path]).returncode:
         pytest.skip("only root can make a small disk")
     yield tmp_path
@@ -28,7 +28,7 @@ def disk(tmp_path):
 
 
 def fails(server, of, out, what, point, number):
-    """A training whose disk fails at a point; what it says is looked at, and what it leaves."""
+    """Train until the disk fails at a point, check the error message and return it."""
     trap = {"point": point, "number": number, "what": what, "path": str(out)}
     ended = server.train(of.data, out, KINDS[KIND], trap=trap)
     assert ended.status == 2, ended.said[-3000:]
@@ -107,7 +107,7 @@ def test_damaged_last_checkpoint_falls_back_to_the_previous(server, whole, out, 
     assert read_verified(run.previous_checkpoint)  # still the good one, until there is a new one
     ended = server.resume(out, trap={"point": "moved", "number": 0, "what": "KILL"})
     assert ended.status == -9
-    assert read_verified(run.previous_checkpoint)  # the spoilt one has not taken its place
+    assert read_verified(run.previous_checkpoint)  # not replaced by the damaged one
     assert finish(server, of, out).status == 0
     wrong = differences(run, of.run)
     tried(KIND, f"last.ckpt: {damage}", "a warning; then the same, bitwise" if not wrong else "NOT THE SAME")

@@ -1,4 +1,4 @@
-"""Trainings that are killed, at points chosen and at random, end bitwise as the one that nothing interrupted."""
+"""Trainings killed at chosen and at random points end bitwise like an uninterrupted training."""
 
 import random
 
@@ -11,11 +11,11 @@ CHAINS = {
     "classify": [
         ("half", 2, "KILL"),  # config.yaml of the new run
         ("update", 2, "KILL"),  # nothing is saved yet
-        ("epoch", 0, "KILL"),  # metrics.csv has a line that no checkpoint knows
+        ("epoch", 0, "KILL"),  # metrics.csv has a row that no checkpoint has yet
         ("validation", 0, "TERM"),
-        ("moved", 0, "KILL"),  # last.ckpt has left for previous.ckpt, the new one has not come
+        ("moved", 0, "KILL"),  # last.ckpt was moved to previous.ckpt, the new one is not in place yet
         ("step", 2, "TERM"),
-        ("half", 2, "KILL"),  # best.ckpt, or last.ckpt, of the second epoch
+        ("half", 2, "KILL"),  # best.ckpt or last.ckpt of the second epoch
         ("flushed", 2, "KILL"),
         ("validation", 1, "KILL"),
         ("results", 0, "KILL"),
@@ -24,7 +24,7 @@ CHAINS = {
     "detect": [("validation", 0, "KILL"), ("step", 1, "TERM"), ("half", 1, "KILL"), ("validation", 1, "TERM")],
     "segment": [("step", 1, "TERM"), ("moved", 0, "KILL"), ("epoch", 0, "KILL"), ("validation", 0, "TERM")],
 }
-"""What happens to one run after another, each time that it goes on."""
+"""Faults injected into one run, one after each resumption."""
 
 PLAIN = ("classify", "detect", "segment")
 STATUS = {"KILL": -9, "TERM": 130}
@@ -32,7 +32,7 @@ POINTS = ("half", "flushed", "moved", "written")
 
 
 def outcome(server: Server, whole: Whole, out, tried, fault: str) -> list[str]:
-    """Go on to the end and compare; what is not as it should be."""
+    """Resume to the end and return the differences from the uninterrupted run."""
     ended = finish(server, whole, out)
     wrong = differences(Run(out), whole.run) if ended.status == 0 else [ended.said[-2000:]]
     tried(whole.kind, fault, "the same, bitwise" if not wrong else "NOT THE SAME")
@@ -54,7 +54,7 @@ def test_repeatedly_interrupted_run_is_bitwise_the_same(server, whole, out, trie
 
 def test_run_survives_a_kill_at_a_random_time(server, whole, out, tried):
     of, dice, killed = whole("classify"), random.Random(0), 0
-    for share in (0.9, 0.6, 0.4, 0.2):  # the machine may be faster than it was
+    for share in (0.9, 0.6, 0.4, 0.2):  # this training may be faster than the uninterrupted one
         after = of.begins + share * dice.random() * (of.seconds - of.begins)
         ended = server.train(of.data, out, KINDS[of.kind], signal="KILL", after=after)
         assert ended.status in (-9, 0)
@@ -72,9 +72,9 @@ def test_run_survives_a_kill_at_a_random_time(server, whole, out, tried):
 @pytest.mark.parametrize("point", ["step", "update", "validation", "validated", "epoch", "results", *POINTS])
 @pytest.mark.parametrize("what", ["KILL", "TERM"])
 def test_run_survives_a_signal_at_every_point(server, whole, out, tried, kind, point, what):
-    """A signal at the first passing of the point, at the second, and so on, until the training ends before it.
+    """Send a signal each time execution reaches the point, until a training ends before that.
 
-    One case takes seconds, so only a kill of the plain trainings is tried at every passing.
+    A case takes seconds, so every occurrence is tried only for kills of the plain trainings, else every fourth.
     """
     of, wrong, number = whole(kind), {}, 0
     every = 1 if what == "KILL" and kind in PLAIN else 4
@@ -83,7 +83,7 @@ def test_run_survives_a_signal_at_every_point(server, whole, out, tried, kind, p
         trap = {"point": point, "number": number, "what": what}
         ended = server.train(of.data, out, KINDS[kind], trap=trap)
         if ended.status == 0 and what == "KILL":
-            break  # the point is not passed so often; a training that was asked to stop can be at its end
+            break  # the point is not reached that often; a training asked to stop may have finished
         assert ended.status in (STATUS[what], -15, 0), ended.said[-3000:]
         if found := outcome(server, of, out, tried, f"{what} at: {point}"):
             wrong[number] = found
@@ -96,7 +96,7 @@ def test_run_survives_a_signal_at_every_point(server, whole, out, tried, kind, p
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_run_survives_repeated_signals_at_random_times(server, whole, out, tried, kind):
-    """Up to three kills in a row, at times drawn from a seed."""
+    """Up to three kills in a row, at random times from a fixed seed."""
     of, wrong, dice, stopped = whole(kind), {}, random.Random(kind), 0
     for case in range(10):
         for _ in range(dice.randint(1, 3)):

@@ -1,4 +1,4 @@
-"""What goes wrong in a training, at an exact point of it; laid in the training's own process."""
+"""Faults injected at an exact point of a training, set in the training's own process."""
 
 import ctypes
 import os
@@ -11,19 +11,19 @@ from pathlib import Path
 POINTS = (
     "step", "update", "validation", "validated", "epoch", "half", "flushed", "moved", "written", "results",
 )  # fmt: skip
-"""Where: before a step, between its backward pass and its update, within or after a validation, between an epoch's
-line in metrics.csv and its checkpoints; of a file's writing, half-way, before it takes its place, between the old
-one's leaving and the new one's coming, and after; before the results."""
+"""Points: before a step; between its backward pass and its update; within or after a validation; between an epoch's row
+in metrics.csv and its checkpoints; while a file is written: half-way, before it is put in place, between moving the
+old file away and the new one into place, and afterwards; before the results."""
 
 
 def set_trap(point: str, number: int, what: str, path: str = "") -> None:
-    """Let something happen when a point is reached for the ``number``-th time, from 0.
+    """Inject a fault when execution reaches a point for the ``number``-th time, counted from 0.
 
     Args:
-        point: one of :data:`POINTS`; of files, every one that the process writes is counted.
-        number: how often it is passed before.
-        what: KILL or TERM, a signal to the process itself; or what becomes of the disk that ``path`` lies on: "full",
-            "small" (no file may grow beyond 100 kB), "read-only", "gone".
+        point: one of :data:`POINTS`; for file points, every file that the process writes is counted.
+        number: how often the point is reached before.
+        what: KILL or TERM, a signal to the process itself; or a fault of the disk with ``path``: "full", "small" (no
+            file may grow beyond 100 kB), "read-only", "gone".
         path: the run folder.
     """
     count = -1
@@ -129,7 +129,7 @@ def _is_written(path: Path) -> bool:
 
 
 def _fill(run: Path) -> None:
-    """Fill the disk but for what a short text needs."""
+    """Fill the disk, except for the space of a short text."""
     size = os.statvfs(run)
     free = size.f_bavail * size.f_frsize
     with (run.parent / "filler").open("wb") as file:
@@ -141,7 +141,7 @@ def _small(run: Path) -> None:
 
 
 def _read_only(run: Path) -> None:
-    """Make the folder read-only, for this process alone."""
+    """Make the folder read-only for this process only."""
     if ctypes.CDLL(None).unshare(0x00020000):  # CLONE_NEWNS
         raise OSError("no mount namespace")
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)

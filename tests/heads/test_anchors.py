@@ -11,14 +11,14 @@ THIRD = 2 ** (1 / 3)
 
 
 def at(anchors: Anchors, *sizes: tuple[int, int], dtype=torch.float32) -> torch.Tensor:
-    """The anchors of an image whose levels have these sizes."""
+    """The anchors of an image with levels of these sizes."""
     features = [torch.zeros(1, 1, *size, dtype=dtype) for size in sizes]
     (boxes,) = anchors(ImageList(torch.zeros(1, 3, 800, 1344), [(800, 1333)]), features)
     return boxes
 
 
-def test_a_place_has_each_ratio_in_each_size_around_its_centre():
-    """By hand: a width of size / sqrt(ratio), a height of size * sqrt(ratio), ratios first."""
+def test_location_has_each_ratio_in_each_size_around_its_center():
+    """Computed by hand: width size / sqrt(ratio), height size * sqrt(ratio), ratios first."""
     boxes = at(Anchors([8], [[32, 32 * THIRD, 32 * THIRD**2]]), (1, 1))
     halves = [
         (22.6274, 11.3137), (28.5088, 14.2544), (35.9188, 17.9594),
@@ -29,7 +29,7 @@ def test_a_place_has_each_ratio_in_each_size_around_its_centre():
     torch.testing.assert_close(boxes, truth, rtol=0, atol=1e-4)
 
 
-def test_places_go_by_row_in_steps_of_the_stride():
+def test_locations_are_ordered_by_row_in_steps_of_the_stride():
     boxes = at(Anchors([16], [[32]]), (2, 3))
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     assert centres[::3].tolist() == [[0, 0], [16, 0], [32, 0], [0, 16], [16, 16], [32, 16]]
@@ -37,7 +37,7 @@ def test_places_go_by_row_in_steps_of_the_stride():
 
 
 def test_coarse_levels_keep_their_stride_at_rounded_sizes():
-    """Of 800x1344 pixels, P6 is 13x21 and P7 is 7x11: 800 / 13 is 61, the stride is 64."""
+    """At 800x1344 pixels, P6 is 13x21 and P7 is 7x11: 800 / 13 is 61, but the stride is 64."""
     boxes = at(Anchors([64, 128], [[256], [512]]), (13, 21), (7, 11))
     last_of_p6, last_of_p7 = boxes[13 * 21 * 3 - 2], boxes[-2]
     assert last_of_p6.tolist() == [20 * 64 - 128, 12 * 64 - 128, 20 * 64 + 128, 12 * 64 + 128]
@@ -49,7 +49,7 @@ def test_half_precision_does_not_move_anchors():
     assert torch.equal(at(anchors, (100, 160), dtype=torch.bfloat16), at(anchors, (100, 160)))
 
 
-def test_the_detectors_have_the_published_anchors(body):
+def test_detectors_have_the_published_anchors(body):
     retinanet = RetinaNet(body((1, 2, 3)), 2).anchor_generator
     assert retinanet.strides == (8, 16, 32, 64, 128)
     assert retinanet.num_anchors_per_location() == [9] * 5
@@ -70,18 +70,18 @@ BACKGROUND, BETWEEN = -1, -2
 @pytest.mark.parametrize(
     ("iou", "min_quality", "expected"),
     [
-        # above, between and below the thresholds; the object's best is above anyway
+        # above, between and below the thresholds; the best anchor of the object is above anyway
         ([[0.8, 0.5, 0.45, 0.39]], 0.0, [0, 0, BETWEEN, BACKGROUND]),
-        # an object without an anchor above has its best ones, all of them
+        # an object without an anchor above the threshold gets all of its best anchors
         ([[0.2, 0.3, 0.3, 0.1]], 0.0, [BACKGROUND, 0, 0, BACKGROUND]),
         ([[0.2, 0.45, 0.45, 0.1]], 0.0, [BACKGROUND, 0, 0, BACKGROUND]),
-        # unless they are worse than is asked for
+        # unless they are below the minimum quality
         ([[0.2, 0.29, 0.1, 0.1]], 0.3, [BACKGROUND] * 4),
-        # it takes them from an object that they overlap more
+        # these may overlap another object more
         ([[0.9, 0.6, 0.0], [0.1, 0.4, 0.2]], 0.0, [0, 1, BACKGROUND]),
-        # an object that no anchor touches has none
+        # an object that overlaps no anchor gets none
         ([[0.0, 0.0, 0.0], [0.0, 0.7, 0.0]], 0.0, [BACKGROUND, 1, BACKGROUND]),
-        # of two objects with the same best anchor the later has it
+        # if two objects share their best anchor, the later object gets it
         ([[0.6, 0.1], [0.6, 0.1]], 0.0, [1, BACKGROUND]),
     ],
 )

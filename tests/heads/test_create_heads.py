@@ -10,8 +10,8 @@ STRIDES = [4, 8, 16, 32]
 @pytest.mark.parametrize(
     "name", ["transxnet_n", "transxnet_t", "resnet50", "swin_tiny_patch4_window7_224", "pvt_v2_b0"]
 )
-def test_every_head_stands_on_our_models_and_timm_s(name):
-    with torch.device("meta"):  # shapes without values
+def test_every_head_takes_our_and_timm_backbones(name):
+    with torch.device("meta"):  # shapes only
         retinanet = create_detector("retinanet", name, 3, drop_path_rate=0.1)
         mask_rcnn = create_detector("maskrcnn", name, 3)
         segmenter = create_segmenter(name, 3)
@@ -24,7 +24,7 @@ def test_every_head_stands_on_our_models_and_timm_s(name):
         widths = [body.feature_info.channels()[i] for i in model.backbone.indices]
         assert [block[0].in_channels for block in model.backbone.fpn.inner_blocks] == widths
         assert all(parameter.is_meta for parameter in model.parameters())
-    # Boxes have 9 anchors a location in RetinaNet; Mask R-CNN's classes count the background.
+    # Box outputs: RetinaNet has 9 anchors per location; Mask R-CNN's classes include the background.
     outputs = [
         len(model.get_submodule(layer).bias)
         for model in (retinanet, mask_rcnn, segmenter)
@@ -33,14 +33,14 @@ def test_every_head_stands_on_our_models_and_timm_s(name):
     assert outputs == [9 * 3, 4, 4 * 4, 4, 3]
 
 
-def test_sizes_and_what_does_not_count_are_passed_on(body):
+def test_sizes_and_ignored_label_are_passed_on(body):
     detector = create_detector("retinanet", body((1, 2, 3)), 2, min_size=100, max_size=200)
     assert (detector.transform.min_size, detector.transform.max_size) == ((100,), 200)
     assert (create_detector("maskrcnn", body(), 2).transform.min_size) == (800,)
     assert create_segmenter(body(), 2, ignore_index=9).ignore_index == 9
 
 
-def test_a_module_is_taken_as_it_is(body):
+def test_module_is_used_unchanged(body):
     backbone = body()
     assert create_segmenter(backbone, 2).backbone.body is backbone
     for options in (dict(pretrained=True), dict(drop_path_rate=0.1)):
@@ -48,7 +48,7 @@ def test_a_module_is_taken_as_it_is(body):
             create_segmenter(backbone, 2, **options)
 
 
-def test_published_imagenet_weights_start_the_backbone(monkeypatch):
+def test_backbone_starts_from_published_imagenet_weights(monkeypatch):
     asked = []
 
     def load(model, cfg, cache_dir=None):
@@ -71,7 +71,7 @@ def test_published_imagenet_weights_start_the_backbone(monkeypatch):
         (dict(checkpoint="nowhere.pth"), r"there is no checkpoint file nowhere\.pth"),
     ],
 )
-def test_what_cannot_be_is_said(options, message):
+def test_impossible_combinations_are_errors(options, message):
     with pytest.raises(UserError, match=message):
         create_detector(**{**dict(head="maskrcnn", backbone="resnet10t", num_classes=2), **options})
     if "head" not in options and "min_size" not in options:

@@ -1,4 +1,4 @@
-"""Published detectors and segmenters come into our models whole, and answer there as they did where they come from."""
+"""Published detectors and segmenters load completely and give the same outputs as their original implementation."""
 
 import logging
 
@@ -30,7 +30,7 @@ def on_meta(kind: str, variant: str) -> RetinaNet | MaskRCNN | SemanticFPN:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> dict[str, str]:
-    """A file of each kind for the tiny variant, with what the training scripts write beside the weights."""
+    """A file of each kind for the tiny variant, with the extra entries that training scripts save."""
     paths = {}
     for kind in KINDS:
         meta = {"CLASSES": ("person", "bicycle"), "PALETTE": [[120, 120, 120]], "epoch": 12, "mmdet_version": "2.28.2"}
@@ -50,14 +50,14 @@ def published(files) -> dict[str, dict[str, Tensor]]:
 
 @pytest.mark.parametrize("variant", ["t", "s", "b"])
 @KIND
-def test_every_published_tensor_has_its_place(kind, variant):
+def test_every_published_tensor_is_mapped(kind, variant):
     converted = convert_official_state_dict({"state_dict": empty(kind, variant)})
     own = on_meta(kind, variant).state_dict()
     assert {n: tuple(t.shape) for n, t in converted.items()} == {n: tuple(t.shape) for n, t in own.items()}
 
 
 @KIND
-def test_files_load_whole(files, published, kind):
+def test_files_load_completely(files, published, kind):
     model = create(kind)
     load_checkpoint(model, files[kind])
     truth = convert_official_state_dict(published[kind])
@@ -67,7 +67,7 @@ def test_files_load_whole(files, published, kind):
 
 
 @KIND
-def test_prefixes_of_several_processes_are_taken_off(kind):
+def test_distributed_training_prefixes_are_removed(kind):
     tensors = {f"module.{name}": tensor for name, tensor in empty(kind, "t").items()}
     assert convert_official_state_dict(tensors).keys() == on_meta(kind, "t").state_dict().keys()
 
@@ -106,14 +106,14 @@ def test_a_missing_tensor_is_named(kind, name):
         ("sfpn", "auxiliary_head.conv_seg.weight"),
     ],
 )
-def test_a_left_over_tensor_is_named(kind, name):
+def test_unexpected_tensor_is_named(kind, name):
     with pytest.raises(UserError, match=r"left over \(1\)") as error:
         convert_official_state_dict({**empty(kind, "t"), name: torch.empty(1, device="meta")})
     assert name in str(error.value)
     assert "missing" not in str(error.value)
 
 
-def test_what_only_the_network_shows_to_be_missing_is_named_too(published):
+def test_tensors_missing_only_in_the_network_are_named(published):
     tensors = {n: t for n, t in published["retinanet"].items() if not n.startswith("backbone.norm2.")}
     with pytest.raises(UserError, match="what is given is not for this RetinaNet") as error:
         load_checkpoint(create("retinanet"), tensors)
@@ -128,7 +128,7 @@ def test_another_head_or_variant_is_refused(files):
         load_checkpoint(on_meta("sfpn", "s"), files["sfpn"])
 
 
-def test_a_backbone_alone_is_refused_with_what_to_do(published):
+def test_backbone_without_head_is_refused_with_a_remedy(published):
     backbone = {n: t for n, t in published["sfpn"].items() if n.startswith("backbone.")}
     with pytest.raises(UserError, match=r"does not hold a whole SemanticFPN\. To start from a backbone's weights"):
         load_checkpoint(on_meta("sfpn", "t"), backbone)
@@ -145,7 +145,7 @@ def test_our_own_weights_load_again(any_body, tmp_path, kind):
 
 
 @KIND
-def test_other_classes_keep_all_but_the_layers_that_go_by_them(files, published, kind, caplog):
+def test_other_class_count_resets_only_the_class_layers(files, published, kind, caplog):
     model = create(kind, num_classes=3)
     own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with caplog.at_level(logging.WARNING, "transxnet"):
@@ -157,13 +157,13 @@ def test_other_classes_keep_all_but_the_layers_that_go_by_them(files, published,
     assert all(layer in caplog.text for layer in replaced)
 
 
-def test_the_same_classes_load_without_a_word(files, caplog):
+def test_same_classes_load_without_a_warning(files, caplog):
     with caplog.at_level(logging.WARNING, "transxnet"):
         load_checkpoint(create("sfpn"), files["sfpn"])
     assert not caplog.records
 
 
-# The same answers as where the weights come from, computed here from the published tensors alone
+# The same outputs as the original implementation, computed from the published tensors alone
 
 
 def conv(tensors: dict[str, Tensor], name: str, x: Tensor, stride: int = 1) -> Tensor:
@@ -179,12 +179,12 @@ def neck(tensors: dict[str, Tensor], features: list[Tensor]) -> list[Tensor]:
 
 
 def by_place(x: Tensor, values: int) -> Tensor:
-    """(B, A * values, H, W) -> (B, H * W * A, values), as mmdetection reads its heads' answers."""
+    """(B, A * values, H, W) -> (B, H * W * A, values), the order of mmdetection's head outputs."""
     return x.permute(0, 2, 3, 1).reshape(len(x), -1, values)
 
 
 @torch.no_grad()
-def test_retinanet_answers_as_published(published):
+def test_retinanet_outputs_match_the_published_model(published):
     tensors, model = published["retinanet"], create("retinanet").eval()
     load_checkpoint(model, tensors)
     image = torch.randn(1, 3, 64, 96)
@@ -206,7 +206,7 @@ def test_retinanet_answers_as_published(published):
 
 
 @torch.no_grad()
-def test_mask_rcnn_answers_as_published(published):
+def test_mask_rcnn_outputs_match_the_published_model(published):
     tensors, model = published["maskrcnn"], create("maskrcnn").eval()
     load_checkpoint(model, tensors)
     image = torch.randn(1, 3, 64, 96)
@@ -223,7 +223,7 @@ def test_mask_rcnn_answers_as_published(published):
 
     heads, regions = model.roi_heads, torch.randn(2, 256, 7, 7)
     hidden = linear("shared_fcs.1", linear("shared_fcs.0", regions.flatten(1)).relu()).relu()
-    scores = linear("fc_cls", hidden).softmax(1)  # the background is the last
+    scores = linear("fc_cls", hidden).softmax(1)  # the background comes last
     classes, boxes = heads.box_predictor(heads.box_head(regions))
     torch.testing.assert_close(classes.softmax(1)[:, 1:], scores[:, :80], rtol=0, atol=1e-5)
     torch.testing.assert_close(classes.softmax(1)[:, 0], scores[:, 80], rtol=0, atol=1e-5)
@@ -241,7 +241,7 @@ def test_mask_rcnn_answers_as_published(published):
 
 
 @torch.no_grad()
-def test_semantic_fpn_answers_as_published(published):
+def test_semantic_fpn_outputs_match_the_published_model(published):
     tensors, model = published["sfpn"], create("sfpn").eval()
     load_checkpoint(model, tensors)
     image = torch.rand(1, 3, 64, 96)
@@ -265,18 +265,18 @@ def test_semantic_fpn_answers_as_published(published):
 
 
 @KIND
-def test_a_whole_checkpoint_is_a_factory_s_start(files, published, kind):
+def test_factory_takes_a_complete_checkpoint(files, published, kind):
     model = (
         create_segmenter("transxnet_t", 150, checkpoint=files[kind])
         if kind == "sfpn"
-        else create_detector(kind, "transxnet_t", 80, checkpoint=files[kind], pretrained=True)  # not fetched
+        else create_detector(kind, "transxnet_t", 80, checkpoint=files[kind], pretrained=True)  # nothing is downloaded
     )
     truth = convert_official_state_dict(published[kind])
     assert all(torch.equal(tensor, truth[name]) for name, tensor in model.state_dict().items())
 
 
 @pytest.mark.parametrize("name", ["transxnet_n", "resnet10t"])
-def test_a_classifier_s_checkpoint_starts_the_backbone(name, tmp_path):
+def test_backbone_starts_from_a_classifier_checkpoint(name, tmp_path):
     classifier = timm.create_model(name, num_classes=7)
     torch.save(classifier.state_dict(), tmp_path / "classifier.pth")
     detector = create_detector("retinanet", name, 2, checkpoint=tmp_path / "classifier.pth")

@@ -16,9 +16,9 @@ def transform(min_size: int = 800, max_size: int = 1333) -> DetectorTransform:
 @pytest.mark.parametrize(
     ("size", "expected"),
     [
-        ((480, 640), (800, 1067)),  # 1066.67: rounded, not cut off
+        ((480, 640), (800, 1067)),  # 1066.67 is rounded, not truncated
         ((640, 480), (1067, 800)),
-        ((500, 2000), (333, 1333)),  # the longer side decides
+        ((500, 2000), (333, 1333)),  # limited by the longer side
         ((800, 1333), (800, 1333)),
         ((3, 3), (800, 800)),
         ((1, 4000), (1, 1333)),  # a third of a pixel
@@ -31,7 +31,7 @@ def test_images_are_resized_by_their_shorter_side_up_to_a_limit(size, expected):
     assert images.tensors.shape == (1, 3, *padded)
 
 
-def test_a_batch_is_normalised_and_padded_with_the_mean():
+def test_batch_is_normalized_and_padded_with_the_mean():
     images = [torch.full((3, 20, 30), 0.5), torch.full((3, 40, 20), 0.25)]
     batch, _ = transform(20, 100)(images)
     assert batch.image_sizes == [(20, 30), (40, 20)]
@@ -61,7 +61,7 @@ def test_a_target_without_objects_keeps_its_shapes():
     assert resized["masks"].shape == (0, 20, 40)
 
 
-def test_detections_come_back_in_the_image_s_own_pixels():
+def test_detections_are_in_pixels_of_the_original_image():
     found = dict(
         boxes=torch.tensor([[10.0, 20.0, 30.0, 60.0], [5.0, 5.0, 5.0, 9.0]]),
         scores=torch.tensor([0.9, 0.8]),
@@ -75,7 +75,7 @@ def test_detections_come_back_in_the_image_s_own_pixels():
     assert result["masks"].dtype == torch.bool
 
 
-def test_a_mask_of_its_box_s_size_is_pasted_as_it_is():
+def test_mask_of_the_size_of_its_box_is_pasted_unchanged():
     mask = torch.rand(1, 28, 28)
     pasted = paste_masks(mask, torch.tensor([[3.0, 5.0, 31.0, 33.0]]), (40, 50))
     assert torch.equal(pasted[0, 5:33, 3:31], mask[0] >= 0.5)
@@ -87,7 +87,7 @@ def test_masks_are_interpolated_at_pixel_centers_as_in_pillow():
     pasted = paste_masks(values[None], torch.tensor([[0.0, 0.0, 112.0, 84.0]]), (84, 112))[0]
     enlarged = Image.fromarray(values.numpy()).resize((112, 84), Image.Resampling.BILINEAR)
     truth = torch.from_numpy(np.array(enlarged))
-    inside = (slice(2, -2), slice(2, -2))  # at the edge Pillow repeats the mask, where detectors let it end
+    inside = (slice(2, -2), slice(2, -2))  # at the border Pillow repeats the mask, while detectors pad with zeros
     wrong = (pasted != (truth >= 0.5))[inside] & ((truth - 0.5).abs() > 1e-4)[inside]
     assert not wrong.any()
 
@@ -97,7 +97,7 @@ def test_masks_are_interpolated_at_pixel_centers_as_in_pillow():
     [
         ((-10.0, -10.0, 10.0, 10.0), slice(0, 10), slice(0, 10)),
         ((30.0, 15.0, 60.0, 45.0), slice(15, 20), slice(30, 40)),
-        ((5.2, 5.2, 5.3, 9.0), slice(0, 0), slice(0, 0)),  # thinner than a pixel, and over no pixel's centre
+        ((5.2, 5.2, 5.3, 9.0), slice(0, 0), slice(0, 0)),  # thinner than a pixel, and containing no pixel center
         ((50.0, 5.0, 60.0, 9.0), slice(0, 0), slice(0, 0)),
     ],
 )
@@ -108,11 +108,11 @@ def test_boxes_may_reach_beyond_the_image_or_miss_it(box, rows, columns):
     assert torch.equal(pasted, truth)
 
 
-def test_no_masks_make_none():
+def test_paste_masks_of_no_masks_is_empty():
     assert paste_masks(torch.zeros(0, 28, 28), torch.zeros(0, 4), (20, 40)).shape == (0, 20, 40)
 
 
-def test_images_are_normalised_as_the_backbone_s_weights_expect():
+def test_images_are_normalized_as_the_backbone_expects():
     body = nn.Identity()
     assert mean_and_std(body) == (MEAN, STD)
     body.pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}

@@ -9,7 +9,7 @@ from transxnet.heads import MaskRCNN
 
 
 def small(body: nn.Module, num_classes: int = 2, size: int = 64) -> MaskRCNN:
-    """A model that looks at few regions, so that the tests take little time."""
+    """A model with few regions, so that the tests are fast."""
     model = MaskRCNN(body, num_classes, min_size=size, max_size=96, detections_per_img=5)
     model.roi_heads.fg_bg_sampler.batch_size_per_image = 16
     model.rpn._post_nms_top_n = dict(training=32, testing=32)
@@ -37,7 +37,7 @@ def test_without_objects_every_parameter_still_gets_a_gradient(model):
     assert all(p.grad is not None for p in model.parameters())
 
 
-def test_an_image_without_objects_beside_one_with_some(model):
+def test_batch_mixes_images_with_and_without_objects(model):
     images, targets = zip(picture(64, 64, []), picture(40, 90, [(1, 5, 5, 30, 30)]), strict=True)
     losses = backward(model, list(images), list(targets))
     assert all(loss > 0 and loss.isfinite() for loss in losses.values())
@@ -69,7 +69,7 @@ def test_any_image_size_gives_boxes_inside_and_masks_of_its_size(model, size):
 
 
 @torch.no_grad()
-def test_nothing_found_is_an_empty_answer(model):
+def test_no_detections_are_empty_tensors(model):
     model.roi_heads.score_thresh = 1.0
     sizes = [(64, 64), (30, 50)]
     for found, size in zip(model.eval()([torch.rand(3, *size) for size in sizes]), sizes, strict=True):
@@ -95,7 +95,7 @@ def test_the_settings_are_the_published_ones(body):
 
 
 def test_proposal_losses_are_cross_entropy_and_l1_over_a_sample(model):
-    """One anchor of the object, two of the background: all are sampled."""
+    """One anchor of the object and two of the background: all are sampled."""
     labels = [torch.tensor([1.0, 0.0, 0.0, -1.0])]
     objectness, deltas = torch.tensor([[0.0], [0.0], [0.0], [9.0]]), torch.tensor([[0.1, 0, 0, 0.2]] + [[9.0] * 4] * 3)
     truth = [torch.tensor([[0.0, 0, 0.5, 0]] * 4)]
@@ -106,11 +106,11 @@ def test_proposal_losses_are_cross_entropy_and_l1_over_a_sample(model):
 
 @torch.no_grad()
 def test_proposals_are_the_anchors_moved_by_the_deltas(model, monkeypatch):
-    """With answers of zero the best proposals are anchors, cut off at the image's edge; P6's stride is 64."""
+    """With outputs of zero the best proposals are anchors, clipped to the image; P6 has stride 64."""
 
     def answers(features):
         logits = [torch.full((1, 3, *f.shape[2:]), -5.0) for f in features]
-        logits[4][0, 1, 0, 1] = 5.0  # the square anchor of P6's second place
+        logits[4][0, 1, 0, 1] = 5.0  # the square anchor at the second location of P6
         return logits, [torch.zeros(1, 12, *f.shape[2:]) for f in features]
 
     monkeypatch.setattr(model.rpn.head, "forward", answers)
@@ -130,7 +130,7 @@ def test_half_precision_keeps_boxes_and_losses_in_float32(model):
     assert found[0]["boxes"].dtype == torch.float32
 
 
-def test_wrong_input_is_said(model):
+def test_invalid_input_is_an_error(model):
     images, targets = two_pictures()
     with pytest.raises(ValueError, match="training needs a target for each of the 2 images, got none"):
         model.train()(images)
@@ -138,7 +138,7 @@ def test_wrong_input_is_said(model):
         model.train()(images, [{n: v for n, v in t.items() if n != "masks"} for t in targets])
 
 
-def test_two_images_are_learnt_by_heart(model):
+def test_overfits_two_images(model):
     images, targets = zip(picture(64, 64, [(1, 8, 14, 40, 32)]), picture(64, 64, [(2, 20, 8, 36, 44)]), strict=True)
     found = learn(model, list(images), list(targets), steps=120)
     assert average_precision(found, list(targets), "boxes") > 0.9
@@ -146,7 +146,7 @@ def test_two_images_are_learnt_by_heart(model):
 
 
 @pytest.mark.long
-def test_two_images_of_several_objects_are_learnt_by_heart(body):
+def test_overfits_two_images_of_several_objects(body):
     model = small(body(), size=96)
     model.roi_heads.fg_bg_sampler.batch_size_per_image = 32
     images, targets = two_pictures()

@@ -10,7 +10,7 @@ from transxnet.heads.pyramid import P6, P6P7, PyramidBackbone, create_body
 
 
 class Given(nn.Module):
-    """A body that gives the maps it was made with."""
+    """A backbone that returns the given feature maps."""
 
     def __init__(self, maps: list[torch.Tensor], reductions: list[int], output_fmt: str = "NCHW"):
         super().__init__()
@@ -32,7 +32,7 @@ IMAGE = torch.zeros(1, 3, 64, 96)
 
 @torch.no_grad()
 def test_levels_are_merged_from_the_top_down_and_then_smoothed():
-    """Lin et al., Fig. 3: 1x1 on each map, plus the merged one above it enlarged by 2, then 3x3."""
+    """Lin et al., Fig. 3: a 1x1 convolution on each map, plus the upsampled merged map above it, then 3x3."""
     given = maps(4, 6, 8)
     pyramid = PyramidBackbone(Given(given, [4, 8, 16]), (4, 8, 16))
     state = pyramid.fpn.state_dict()
@@ -55,7 +55,7 @@ def test_levels_are_merged_from_the_top_down_and_then_smoothed():
 @torch.no_grad()
 @pytest.mark.parametrize("channels", [8, 256])
 def test_p6_and_p7_come_from_the_last_map_without_an_activation(channels):
-    """Also where that map has as many channels as the pyramid."""
+    """Also if that map has as many channels as the pyramid."""
     given = maps(4, 6, 8, channels)
     pyramid = PyramidBackbone(Given(given, [4, 8, 16, 32]), (8, 16, 32), P6P7)
     levels, block = pyramid(IMAGE), pyramid.fpn.extra_blocks
@@ -67,15 +67,15 @@ def test_p6_and_p7_come_from_the_last_map_without_an_activation(channels):
     assert (p6 < 0).any()
 
 
-def test_mask_r_cnn_s_p6_is_every_second_place_of_p5():
+def test_mask_rcnn_p6_subsamples_p5_by_two():
     p5 = torch.randn(1, 256, 5, 6)
     levels, names = P6()([p5], [], ["0"])
     assert names == ["0", "p6"]
     assert torch.equal(levels[1], p5[:, :, ::2, ::2])
 
 
-def test_maps_with_their_channels_last_are_turned():
-    """Also where a side has as many pixels as there are channels."""
+def test_nhwc_maps_are_permuted():
+    """Also if a side has as many pixels as there are channels."""
     given = maps(24, 16)
     plain = PyramidBackbone(Given(given, [4, 8]), (4, 8))
     turned = PyramidBackbone(Given(given, [4, 8], "NHWC"), (4, 8))
@@ -102,13 +102,13 @@ def test_a_model_without_a_stride_is_refused(name):
         create_body(name, (4, 8, 16, 32))
 
 
-def test_an_unknown_model_is_named_with_its_nearest():
+def test_unknown_model_error_suggests_the_nearest():
     with pytest.raises(UserError, match=r"there is no model 'transxnet_x'\. Did you mean 'transxnet_"):
         create_body("transxnet_x", (8, 16, 32))
 
 
 @pytest.mark.parametrize("name", ["transxnet_n", "resnet10t", "test_efficientnet"])
-def test_a_body_has_just_the_maps_that_are_needed(name):
+def test_body_returns_only_the_needed_maps(name):
     body = create_body(name, (8, 16, 32), drop_path_rate=0.1)
     assert body.feature_info.reduction() == [8, 16, 32]
     assert [f.shape[2] for f in body.eval()(torch.zeros(1, 3, 64, 64))] == [8, 4, 2]
@@ -122,7 +122,7 @@ def test_drop_path_rate_reaches_the_blocks_or_is_refused():
         create_body("vgg11", (4, 8, 16, 32), drop_path_rate=0.1)
 
 
-def test_a_batch_too_small_for_the_norms_is_explained():
+def test_batch_too_small_for_batchnorm_is_an_error():
     pyramid = PyramidBackbone(tiny_transxnet((0, 1, 2, 3)), (4, 8, 16, 32)).train()
     with pytest.raises(ValueError, match=r"cannot train on 1 image of 64x64 at a time.*Take two images or more"):
         pyramid(torch.zeros(1, 3, 64, 64))

@@ -36,7 +36,7 @@ def test_without_objects_every_parameter_still_gets_a_gradient(model):
     assert all(p.grad is not None for p in model.parameters())
 
 
-def test_an_image_without_objects_beside_one_with_some(model):
+def test_batch_mixes_images_with_and_without_objects(model):
     images, targets = zip(without_objects(64, 64), picture(40, 90, [(1, 5, 5, 30, 30)]), strict=True)
     losses = backward(model, list(images), list(targets))
     assert all(loss > 0 and loss.isfinite() for loss in losses.values())
@@ -69,7 +69,7 @@ def test_images_of_any_size_give_boxes_inside_them(model, size):
 
 
 @torch.no_grad()
-def test_nothing_found_is_an_empty_answer(model):
+def test_no_detections_are_empty_tensors(model):
     model.score_thresh = 1.0
     (first, second) = model.eval()([torch.rand(3, 64, 64), torch.rand(3, 30, 50)])
     for found in (first, second):
@@ -78,14 +78,14 @@ def test_nothing_found_is_an_empty_answer(model):
         }  # fmt: skip
 
 
-def test_the_first_scores_are_the_prior(model):
-    """Lin et al., Sec. 4.1: 0.01, so that the background does not drown the first steps."""
+def test_initial_scores_equal_the_prior(model):
+    """Lin et al., Sec. 4.1: 0.01, so that the background does not dominate the first steps."""
     with torch.no_grad():
         head = model.eval().head([torch.zeros(1, 256, 2, 2)])
     torch.testing.assert_close(head["cls_logits"].sigmoid(), torch.full((1, 36, 2), 0.01), rtol=0, atol=1e-4)
 
 
-# The losses and the decoding, by hand
+# The losses and the decoding against hand-computed values
 
 ANCHORS = torch.tensor([[0.0, 0, 40, 40], [10, 0, 50, 40], [18, 0, 58, 40], [200, 200, 240, 240]])
 
@@ -94,8 +94,8 @@ def given(box: list[float], label: int) -> dict:
     return dict(boxes=torch.tensor([box]), labels=torch.tensor([label]))
 
 
-def test_losses_are_the_paper_s_over_the_anchors_with_an_object(model):
-    """IoU with the object: 1; 0.6; 22 / 58, background; 0. Two anchors are its own."""
+def test_losses_match_the_paper_over_positive_anchors(model):
+    """IoU with the object: 1; 0.6; 22 / 58, background; 0. Two anchors are matched to it."""
     logits = torch.tensor([[0.5, -2.0], [1.0, -1.0], [0.3, -0.7], [-3.0, 2.0]])
     deltas = torch.tensor([[0.1, 0.0, 0.0, -0.2], [0.0, 0.0, 0.3, 0.0], [9.0, 9, 9, 9], [9.0, 9, 9, 9]])
     outputs = {"cls_logits": logits[None], "bbox_regression": deltas[None]}
@@ -108,13 +108,13 @@ def test_losses_are_the_paper_s_over_the_anchors_with_an_object(model):
     truth = {(0, 1), (1, 1)}  # anchor, class
     total = sum(focal(logits[a, c].item(), (a, c) in truth) for a in range(4) for c in range(2))
     assert losses["classification"].item() == pytest.approx(total / 2, abs=1e-5)
-    # The second anchor's centre is 10 to the right of the object's, a quarter of its width.
+    # The second anchor's center is 10 to the right of the object's, a quarter of its width.
     boxes = [0.1 + 0.2, 0.25 + 0.3]
     assert losses["bbox_regression"].item() == pytest.approx(sum(boxes) / 2, abs=1e-5)
 
 
-def test_anchors_between_the_thresholds_do_not_count(model):
-    """The third has an IoU of 22 / 58 with the first's box, and of 26 / 54 with one moved by 4."""
+def test_anchors_between_the_thresholds_are_ignored(model):
+    """The third anchor has an IoU of 22 / 58 with the box of the first, and 26 / 54 with that box moved by 4."""
     logits = torch.zeros(4, 2)
     logits[2] = 50  # would cost much as background
     outputs = {"cls_logits": logits[None], "bbox_regression": torch.zeros(1, 4, 4)}
@@ -133,14 +133,14 @@ def test_the_batch_shares_one_count_of_positive_anchors(model):
 
 
 def test_boxes_are_decoded_in_units_of_their_anchor(model):
-    """By hand: the anchor is 40x40 around (30, 20); labels are numbered from 1."""
+    """Computed by hand: the anchor is 40x40 around (30, 20); labels start from 1."""
     logits = torch.full((1, 4, 2), -9.0)
     logits[0, 1, 1] = 0.0
     deltas = torch.zeros(1, 4, 4)
     deltas[0, 1] = torch.tensor([0.5, 0.25, math.log(0.5), math.log(2)])
     outputs = {"cls_logits": [logits], "bbox_regression": [deltas]}
     (found,) = model.postprocess_detections(outputs, [[ANCHORS]], [(64, 64)])
-    # centre (30 + 20, 20 + 10), 20 wide, 80 high, cut off at the image's edges
+    # center (30 + 20, 20 + 10), 20 wide, 80 high, clipped to the image
     torch.testing.assert_close(found["boxes"], torch.tensor([[40.0, 0.0, 60.0, 64.0]]), rtol=0, atol=1e-4)
     assert found["labels"].tolist() == [2]
     assert found["scores"].tolist() == [0.5]
@@ -155,7 +155,7 @@ def test_only_overlapping_boxes_of_the_same_class_are_suppressed(model):
     assert found["boxes"].tolist() == [[0, 0, 40, 40], [10, 0, 50, 40]]
 
 
-def test_at_most_100_are_kept_of_1000_a_level(body):
+def test_postprocessing_settings_are_the_published_ones(body):
     model = RetinaNet(body(STAGES), num_classes=2)
     assert (model.score_thresh, model.nms_thresh, model.topk_candidates, model.detections_per_img) == (
         0.05, 0.5, 1000, 100
@@ -176,7 +176,7 @@ def test_half_precision_keeps_boxes_and_losses_in_float32(model):
     assert found[0]["boxes"].dtype == torch.float32
 
 
-def test_wrong_input_is_said(model):
+def test_invalid_input_is_an_error(model):
     images, targets = two_pictures()
     with pytest.raises(ValueError, match="training needs a target for each of the 2 images, got none"):
         model.train()(images)
@@ -187,15 +187,15 @@ def test_wrong_input_is_said(model):
         model.eval()(torch.zeros(1, 3, 64, 64))
 
 
-def test_a_body_of_one_resolution_is_refused():
+def test_body_with_a_single_resolution_is_refused():
     with pytest.raises(UserError, match="the head needs feature maps of strides 8, 16, 32"):
         RetinaNet(timm.create_model("test_vit", features_only=True), 2)
 
 
-# It learns
+# Learning
 
 
-def test_two_images_are_learnt_by_heart(body):
+def test_overfits_two_images(body):
     model = RetinaNet(body(STAGES), num_classes=2, min_size=96, max_size=96)
     images, targets = two_pictures()
     assert average_precision(learn(model, images, targets, steps=70), targets) > 0.9

@@ -15,7 +15,7 @@ STRIDES = (4, 8, 16, 32)
         (10, 10, 0),
         (111.9, 111.9, 0),
         (112, 112, 1),
-        (56, 224, 1),  # by the area
+        (56, 224, 1),  # only the area matters
         (223.9, 223.9, 1),
         (224, 224, 2),
         (447.9, 447.9, 2),
@@ -24,13 +24,13 @@ STRIDES = (4, 8, 16, 32)
         (0, 5, 0),
     ],
 )
-def test_the_level_goes_by_the_square_root_of_the_area(width, height, level):
-    """Lin et al., Eq. 1: 224 pixels on P4, the third of ours, and a level for each factor of two."""
+def test_level_depends_on_the_square_root_of_the_area(width, height, level):
+    """Lin et al., Eq. 1: 224 pixels map to P4, the third level here; each factor of two is one level."""
     assert PyramidRoIAlign(7).levels(torch.tensor([[3.0, 5.0, 3.0 + width, 5.0 + height]])).tolist() == [level]
 
 
 def ramps(height: int, width: int) -> dict[str, torch.Tensor]:
-    """Two images' features that hold where in the picture their cells' centres are, the second image's from 1000 on."""
+    """Features of two images holding the image coordinates of their cell centers, plus 1000 for the second image."""
     levels = {}
     for stride in STRIDES:
         ys, xs = torch.meshgrid(*((torch.arange(n // stride) + 0.5) * stride for n in (height, width)), indexing="ij")
@@ -39,8 +39,8 @@ def ramps(height: int, width: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("box", [(20.0, 30.0, 90.0, 79.0), (40.0, 64.5, 215.0, 190.0), (100.0, 90.0, 401.5, 400.0)])
-def test_regions_are_sampled_where_they_are(box):
-    """The mean over a cell of what rises evenly is its value at the cell's centre, on each level."""
+def test_regions_are_sampled_at_their_position(box):
+    """On each level, the mean of a linear ramp over a cell is its value at the cell's center."""
     x1, y1, x2, y2 = box
     pooled = PyramidRoIAlign(7)(ramps(512, 640), [torch.zeros(0, 4), torch.tensor([box])])
     cells = (torch.arange(7) + 0.5) / 7
@@ -55,24 +55,24 @@ def test_regions_of_several_images_and_levels_stay_in_order():
     large, small = [0.0, 0.0, 500.0, 500.0], [50.0, 60.0, 90.0, 80.0]
     means = PyramidRoIAlign(14)(features, [torch.tensor([large, small]), torch.tensor([small])]).mean((2, 3))
     truth = torch.tensor([[250.0, 250.0], [70.0, 70.0], [1070.0, 1070.0]])
-    torch.testing.assert_close(means, truth, rtol=0, atol=2.0)  # the first reaches the image's edge, where maps end
+    torch.testing.assert_close(means, truth, rtol=0, atol=2.0)  # the first box touches the image border, where maps end
 
 
-def test_small_images_change_nothing_for_those_after_them():
-    """torchvision's takes the levels' strides from the sizes of the first batch."""
+def test_small_images_do_not_affect_later_batches():
+    """torchvision infers the strides of the levels from the sizes of the first batch."""
     pool, box = PyramidRoIAlign(7), torch.tensor([[20.0, 30.0, 90.0, 79.0]])
     pool({str(s): torch.zeros(1, 2, -(-40 // s), -(-40 // s)) for s in STRIDES}, [torch.tensor([[0.0, 0.0, 9.0, 9.0]])])
     features = ramps(512, 640)
     assert torch.equal(pool(features, [box]), PyramidRoIAlign(7)(features, [box]))
 
 
-def test_regions_are_pooled_in_float32_and_none_make_none():
+def test_pooling_is_in_float32_and_takes_no_regions():
     features = {name: level.bfloat16() for name, level in ramps(64, 64).items()}
     assert PyramidRoIAlign(7)(features, [torch.tensor([[1.0, 2.0, 30.0, 40.0]])]).dtype == torch.float32
     assert PyramidRoIAlign(7)(features, [torch.zeros(0, 4)]).shape == (0, 2, 7, 7)
 
 
-def test_a_mask_of_its_box_s_size_is_its_own_target():
+def test_mask_of_the_size_of_its_box_is_its_target():
     masks = torch.rand(2, 40, 50) > 0.5
     cut = mask_targets(masks, torch.tensor([[3.0, 5.0, 31.0, 33.0]]), torch.tensor([1]), 28)
     assert torch.equal(cut[0], masks[1, 5:33, 3:31])
@@ -91,21 +91,21 @@ def heads(body):
 
 
 def test_boxes_are_decoded_in_units_of_a_tenth_and_a_fifth(heads):
-    """By hand: the proposal is 40x80 around (30, 60)."""
+    """Computed by hand: the proposal is 40x80 around (30, 60)."""
     deltas = torch.zeros(1, 3, 4)
     deltas[0, 2] = torch.tensor([1.0, -0.5, 5 * math.log(2), -5 * math.log(2)])
     logits = torch.tensor([[0.0, 0.0, 5.0]])
     boxes, scores, labels = heads.postprocess_detections(
         logits, deltas.flatten(1), [torch.tensor([[10.0, 20.0, 50.0, 100.0]])], [(200, 300)]
     )
-    # centre (30 + 0.1 * 40, 60 - 0.05 * 80), width 40 * 2, height 80 / 2; cut off at the image's edge
+    # center (30 + 0.1 * 40, 60 - 0.05 * 80), width 40 * 2, height 80 / 2; clipped to the image
     torch.testing.assert_close(boxes[0][0], torch.tensor([0.0, 36.0, 74.0, 76.0]), rtol=0, atol=1e-4)
     assert labels[0].tolist()[0] == 2
     assert scores[0][0].item() == pytest.approx(math.exp(5) / (math.exp(5) + 2))
 
 
-def test_the_losses_of_answers_of_zero_are_known(heads, monkeypatch):
-    """A proposal 4 pixels beside a box of 40x40, and the box itself, which is added to the proposals."""
+def test_losses_of_zero_outputs_have_known_values(heads, monkeypatch):
+    """A proposal 4 pixels next to a 40x40 box, and the box itself, which is added to the proposals."""
     monkeypatch.setattr(heads, "classify", lambda features, boxes: (torch.zeros(2, 3), torch.zeros(2, 12)))
     monkeypatch.setattr(heads, "segment", lambda features, boxes: torch.zeros(2, 3, 28, 28))
     box, masks = torch.tensor([[10.0, 10.0, 50.0, 50.0]]), torch.ones(1, 64, 64, dtype=torch.bool)

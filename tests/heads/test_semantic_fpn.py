@@ -24,8 +24,8 @@ def test_every_parameter_learns(any_body):
 
 
 @torch.no_grad()
-def test_the_head_is_that_of_the_paper():
-    """Kirillov et al., Fig. 3: a convolution, a norm, a ReLU and 2x enlargement a step, the sum classified."""
+def test_head_matches_the_paper():
+    """Kirillov et al., Fig. 3: each step has a convolution, a norm, a ReLU and 2x upsampling; the sum is classified."""
     head = SemanticFPNHead(num_classes=5).eval()
     for module in head.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -74,7 +74,7 @@ def test_the_image_is_padded_with_the_mean_at_right_and_bottom(model):
 
 
 @torch.no_grad()
-def test_logits_are_enlarged_from_a_quarter_of_the_size(model, monkeypatch):
+def test_logits_are_upsampled_from_a_quarter_of_the_size(model, monkeypatch):
     small = torch.randn(1, 3, 16, 24)
     monkeypatch.setattr(model.head, "forward", lambda features: small)
     truth = F.interpolate(small, (64, 96), mode="bilinear", align_corners=False)
@@ -82,7 +82,7 @@ def test_logits_are_enlarged_from_a_quarter_of_the_size(model, monkeypatch):
 
 
 def test_ignored_pixels_add_nothing_to_the_mean_over_all(model, monkeypatch):
-    """As mmsegmentation 0.x has it: they are in the denominator."""
+    """As in mmsegmentation 0.x: they count in the denominator."""
     monkeypatch.setattr(model.head, "forward", lambda features: torch.zeros(1, 3, 8, 8, requires_grad=True))
     targets = torch.zeros(1, 32, 32, dtype=torch.int64)
     targets[:, :8] = 255
@@ -93,7 +93,7 @@ def test_ignored_pixels_add_nothing_to_the_mean_over_all(model, monkeypatch):
     loss.backward()
 
 
-def test_another_label_may_mark_what_does_not_count(body, monkeypatch):
+def test_ignored_label_can_be_chosen(body, monkeypatch):
     model = SemanticFPN(body(), num_classes=3, ignore_index=2).eval()
     monkeypatch.setattr(model.head, "forward", lambda features: torch.zeros(1, 3, 8, 8))
     assert model(torch.rand(1, 3, 32, 32), torch.full((1, 32, 32), 2))["cross_entropy"] == 0
@@ -126,12 +126,12 @@ def test_half_precision_keeps_logits_and_loss_in_float32(model):
         (torch.zeros(1, 3, 8, 8), torch.zeros(1, 8, 8), r"int64 \(1, 8, 8\), a label for each pixel, got float32"),
     ],
 )
-def test_wrong_input_is_said(model, images, targets, message):
+def test_invalid_input_is_an_error(model, images, targets, message):
     with pytest.raises(ValueError, match=message):
         model(images, targets)
 
 
-def test_two_images_are_learnt_by_heart(model):
+def test_overfits_two_images(model):
     torch.manual_seed(0)
     images, targets = two_pictures()
     images = torch.stack([F.pad(image, (0, 96 - image.shape[2])) for image in images])

@@ -48,7 +48,7 @@ def test_good_targets_pass():
         ([target(boxes=torch.tensor([[1.0, 2.0, 3.0, 4.0], [0.0, float("nan"), 3.0, 4.0]])), EMPTY], "got .*nan"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_with_the_target_s_number(targets, message):
+def test_error_names_the_target_and_its_fault(targets, message):
     with pytest.raises(ValueError, match=message):
         check_targets(IMAGES, targets, 2, with_masks=True)
 

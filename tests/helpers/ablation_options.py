@@ -12,5 +12,5 @@ OPTIONS = dict(
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """The table of an ablation's folder."""
+    """Read the table in an ablation folder."""
     return json.loads((path / "table.json").read_text())

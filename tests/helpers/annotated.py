@@ -1,4 +1,4 @@
-"""Data sets of boxes, masks and label maps in the formats that the tests read, written by hand."""
+"""Hand-written data sets of boxes, masks and label maps in the annotation formats of the tests."""
 
 import json
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def write_coco(
     categories: Sequence[dict] = CATEGORIES,
     image_folder: Path | None = None,
 ) -> Path:
-    """An annotation file and, in a folder, the images that it names."""
+    """Write an annotation file and, into a folder, the images it lists."""
     file.parent.mkdir(parents=True, exist_ok=True)
     content = dict(images=list(images), annotations=list(annotations), categories=list(categories))
     file.write_text(json.dumps(content))
@@ -44,7 +44,7 @@ def write_coco(
 
 
 def write_map(path: Path, values: np.ndarray, image_path: Path | None = None) -> Path:
-    """A label map and, on request, an image of its size."""
+    """Write a label map and, on request, an image of its size."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(values).save(path)
     if image_path is not None:
@@ -60,7 +60,7 @@ def voc_object(name: str, corners: Sequence[Any], difficult: int = 0) -> str:
 
 
 def write_voc(root: Path, stem: str, *objects: str, width: int = 40, height: int = 30) -> None:
-    """An annotation file and its image."""
+    """Write an annotation file and its image."""
     write_image(root / "JPEGImages" / f"{stem}.jpg", width, height)
     (root / "Annotations").mkdir(exist_ok=True)
     size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"

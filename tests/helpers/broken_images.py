@@ -1,4 +1,4 @@
-"""Broken image files: any number of them, each determined by its number."""
+"""Broken image files: any number of cases, each determined by its number."""
 
 import io
 import random
@@ -17,11 +17,11 @@ ENDINGS = sorted(EXTENSIONS)
 
 @dataclass(frozen=True)
 class BrokenImage:
-    """A file to be tried.
+    """A broken image file.
 
     Attributes:
-        kind: what was done to it.
-        name: of the file, whose ending need not fit.
+        kind: how the file was broken.
+        name: file name; the extension may not match the content.
         content: its bytes.
     """
 
@@ -31,7 +31,7 @@ class BrokenImage:
 
 
 def broken_image(number: int) -> BrokenImage:
-    """The case of this number."""
+    """Create the case with this number."""
     chance = random.Random(number)
     kind = list(_KINDS)[number % len(_KINDS)]
     form = chance.choice(list(whole_files()))
@@ -41,7 +41,7 @@ def broken_image(number: int) -> BrokenImage:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG file that claims a size and has almost no pixels."""
+    """A PNG file that claims a size and contains almost no pixels."""
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0"))]
     ends = [struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks]
     whole = [struct.pack(">I", len(data)) + kind + data + end for (kind, data), end in zip(chunks, ends, strict=True)]
@@ -50,7 +50,7 @@ def png_header(width: int, height: int) -> bytes:
 
 @cache
 def whole_files() -> dict[str, bytes]:
-    """Files as they should be, by ending and form."""
+    """Valid files by extension and variant."""
     noise = np.random.default_rng(0)
     colour = Image.fromarray(noise.integers(0, 256, (37, 53, 3), dtype=np.uint8))
     grey, palette = colour.convert("L"), colour.convert("P")
@@ -108,7 +108,7 @@ def _encoded(picture: Image.Image, form: str, **options) -> bytes:
 
 
 def _runs_bmp() -> bytes:
-    """An 8-bit bitmap of 16x8 in run lengths, with an absolute run and ends of lines."""
+    """A run-length encoded 8-bit bitmap of 16x8, with an absolute run and ends of lines."""
     runs = b"\x05\x01\x00\x04\x01\x02\x03\x04\x07\x05\x00\x00" + b"\x10\x02\x00\x00" * 7 + b"\x00\x01"
     colours = b"".join(bytes((i, i, i, 0)) for i in range(256))
     sizes = struct.pack("<IiiHHIIiiII", 40, 16, 8, 1, 8, 1, len(runs), 0, 0, 256, 0)
@@ -120,7 +120,7 @@ def _cut(chance: random.Random, form: str, whole: bytes) -> bytes:
 
 
 def _flipped(chance: random.Random, form: str, whole: bytes) -> bytes:
-    """A few bits, most of them near the beginning, where the sizes stand."""
+    """Flip a few bits, most of them near the beginning, where the sizes are."""
     content = bytearray(whole)
     for _ in range(chance.choice((1, 1, 2, 4, 16))):
         end = len(content) if chance.random() < 0.5 else min(len(content), 300)
@@ -129,7 +129,7 @@ def _flipped(chance: random.Random, form: str, whole: bytes) -> bytes:
 
 
 def _overwritten(chance: random.Random, form: str, whole: bytes) -> bytes:
-    """A stretch of zeros, of ones, or of noise."""
+    """Overwrite a range with zeros, ones or noise."""
     start = chance.randrange(len(whole))
     length = chance.choice((1, 2, 4, 8, 100))
     filling = chance.choice((bytes(length), b"\xff" * length, chance.randbytes(length)))
@@ -142,7 +142,7 @@ def _spliced(chance: random.Random, form: str, whole: bytes) -> bytes:
 
 
 def _shifted(chance: random.Random, form: str, whole: bytes) -> bytes:
-    """Bytes put in or taken out, so that all that follows stands elsewhere."""
+    """Insert or remove bytes, so that the rest of the file is shifted."""
     start = chance.randrange(len(whole))
     if chance.random() < 0.5:
         return whole[:start] + chance.randbytes(chance.choice((1, 3, 50))) + whole[start:]
@@ -150,7 +150,7 @@ def _shifted(chance: random.Random, form: str, whole: bytes) -> bytes:
 
 
 def _beginning(chance: random.Random, form: str, whole: bytes) -> bytes:
-    """What a format begins with, and noise."""
+    """The signature of a format, followed by noise."""
     return whole[: chance.choice((2, 4, 8, 12, 16, 30))] + chance.randbytes(chance.choice((0, 10, 1000)))
 
 
@@ -161,7 +161,7 @@ def _noise(chance: random.Random, form: str, whole: bytes) -> bytes:
 
 
 def _numbers(chance: random.Random, form: str, whole: bytes) -> bytes:
-    """A two- or four-byte number, of either order, is made very large."""
+    """Set a two- or four-byte number of either byte order to a very large value."""
     width, order = chance.choice((2, 4)), chance.choice(("big", "little"))
     start = chance.randrange(min(len(whole), 400))
     large = chance.choice((0, 1, 2**15, 2**16 - 1, 10**5, 13_000, 2**24, 2**31 - 1, 2**32 - 1)) % 256**width
@@ -169,8 +169,8 @@ def _numbers(chance: random.Random, form: str, whole: bytes) -> bytes:
 
 
 def _huge(chance: random.Random, form: str, whole: bytes) -> bytes:
-    """Sides that the header claims, up to the largest that are accepted and beyond."""
-    largest = ((16_000, 11_000), (178_956_970, 1))  # which take seconds
+    """Let the header claim large sides, up to the accepted limit and beyond."""
+    largest = ((16_000, 11_000), (178_956_970, 1))  # these take seconds
     refused = ((200_000, 200_000), (1, 178_956_971), (13_377, 13_378), (65_535, 65_535))
     width, height = chance.choice(
         largest if chance.random() < 0.05 else (*refused, (2000, 1000), (1, 10**6), (10**6, 1))
@@ -199,7 +199,7 @@ def _huge(chance: random.Random, form: str, whole: bytes) -> bytes:
 
 
 def _huge_tiff(whole: bytes, width: int, height: int) -> bytes:
-    """The tags 256 and 257 of the first directory, as numbers of four bytes."""
+    """The tags 256 and 257 of the first directory, as four-byte numbers."""
     content = bytearray(whole)
     order = "<" if whole[:2] == b"II" else ">"
     (start,) = struct.unpack_from(f"{order}I", whole, 4)

@@ -1,4 +1,4 @@
-"""A data set that is learnt in seconds, and a training that takes one."""
+"""A data set that is learned in seconds, and options of a training that takes one second."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ QUICK = dict(model="test_resnet", img_size=32, batch_size=8, epochs=2, workers=0
 
 
 def write_photos(root: Path, count: int, seed: int = 0, names=tuple(COLOURS)) -> Path:
-    """A folder for each colour with noisy pictures of it."""
+    """Write one folder of noisy images for each color."""
     noise = np.random.default_rng(seed)
     for name in names:
         (root / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""A classifier's results and report, made of random numbers."""
+"""Results and report of a classifier, generated from random numbers."""
 
 from collections.abc import Callable
 

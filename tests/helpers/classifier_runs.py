@@ -1,4 +1,4 @@
-"""Run folders without a training: a config, a description and drawn weights."""
+"""Run folders without training: a config, a description and random weights."""
 
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from transxnet.runs.task_configs import config_from_dict
 
 
 def write_run(path: Path, model: nn.Module, data: Path, *, task: str = "classify", **description: Any) -> Run:
-    """A finished run of this model on this data.
+    """Write a finished run of a model on some data.
 
     Args:
-        path: the folder to make.
-        model: whose weights it holds.
-        data: of its config.
-        task: likewise.
-        **description: what rebuilds the model beside the task: architecture, class_names, model_args, preprocessing.
+        path: folder to create.
+        model: model whose weights are saved.
+        data: data set in the config.
+        task: task in the config.
+        **description: other parts of the model description: architecture, class_names, model_args, preprocessing.
     """
     run = Run(path)
     path.mkdir(parents=True)
@@ -31,7 +31,7 @@ def write_run(path: Path, model: nn.Module, data: Path, *, task: str = "classify
 
 @torch.no_grad()
 def draw(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Weights and running statistics with which every layer shows in the output."""
+    """Draw weights and running statistics, so that every layer affects the output."""
     dice = torch.Generator().manual_seed(seed)
     for name, tensor in model.state_dict().items():
         if not tensor.is_floating_point():
@@ -44,5 +44,5 @@ def draw(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def preprocessing(side: int) -> dict:
-    """Of a classifier for images of this side."""
+    """Preprocessing of a classifier for square images with this side."""
     return Preprocessing(side, 0.9, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)).to_dict()

@@ -1,4 +1,4 @@
-"""Running commands in this process, and in one of their own."""
+"""Run commands in this process or in a separate process."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ QUICK = ["--model", "test_resnet", "--img_size", "32", "--batch_size", "4", "--w
 
 
 def invoke(capsys, *words: object) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error."""
+    """Run a command; returns exit status, standard output and standard error."""
     from transxnet.cli import main
 
     status = main([str(word) for word in words])
@@ -18,7 +18,7 @@ def invoke(capsys, *words: object) -> tuple[int, str, str]:
 
 
 def spawn(*words: object, **options) -> subprocess.Popen:
-    """Start a command in a process and session of its own."""
+    """Start a command in its own process and session."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "transxnet", *map(str, words)]
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""Small data sets of boxes, masks and label maps, and trainings on them that take seconds."""
+"""Small data sets of boxes, masks and label maps, and options of trainings that take seconds."""
 
 import json
 from pathlib import Path
@@ -15,11 +15,11 @@ SEGMENT = QUICK | dict(task="segment", crop=64)
 CATEGORIES = [dict(id=4, name="red"), dict(id=9, name="blue")]
 COLOURS = [(220, 40, 40), (40, 60, 220)]
 SIZES = [(64, 64), (72, 56), (56, 72)]
-"""Width and height of the pictures, in turns."""
+"""Width and height of the images, alternating."""
 
 
 def squares(number: int, count: int) -> tuple[np.ndarray, list[tuple[int, int, int, int, int]]]:
-    """A noisy grey picture with squares in it, and for each (class, x, y, width, height); classes from 0."""
+    """A noisy gray image with squares, and (class, x, y, width, height) of each; classes start from 0."""
     dice = np.random.default_rng(number)
     width, height = SIZES[number % 3]
     pixels = 120 + dice.normal(0, 10, (height, width, 3))
@@ -33,7 +33,7 @@ def squares(number: int, count: int) -> tuple[np.ndarray, list[tuple[int, int, i
 
 
 def write_coco_squares(root: Path, count: int, categories=CATEGORIES, start: int = 0) -> Path:
-    """Pictures and an annotation file; polygons, run lengths and a crowd; every fourth picture has no object."""
+    """Write images and an annotation file with polygons, run lengths and a crowd; every fourth image has no object."""
     root.mkdir(parents=True, exist_ok=True)
     images, annotations = [], []
     for number in range(start, start + count):
@@ -63,20 +63,20 @@ def write_coco_squares(root: Path, count: int, categories=CATEGORIES, start: int
 
 
 def write_squares(root: Path, train: int = 6, val: int = 3, categories=CATEGORIES) -> Path:
-    """Parts to train on and held out in COCO's format."""
+    """Write a training set and a validation set in COCO format."""
     write_coco_squares(root / "train", train, categories)
     write_coco_squares(root / "val", val, categories, start=100)
     return root
 
 
 def write_maps(root: Path, train: int = 6, val: int = 3, zero_is_ignored: bool = False) -> Path:
-    """Photographs and label maps of a ground, red and blue; the rim of each square is not labelled.
+    """Write images and label maps with background, red and blue; the border of each square is ignored.
 
     Args:
-        root: the folder.
-        train: pictures to train on.
-        val: pictures held out.
-        zero_is_ignored: as ADE20K has it: classes from 1, and 0 for what is not labelled. Else from 0, and 255.
+        root: data folder.
+        train: number of training images.
+        val: number of validation images.
+        zero_is_ignored: number classes from 1 and ignore 0, as ADE20K does; else number from 0 and ignore 255.
     """
     maps, names = ("annotations", "validation") if zero_is_ignored else ("masks", "val")
     for part, start, count in (("training" if zero_is_ignored else "train", 0, train), (names, 100, val)):
@@ -94,7 +94,7 @@ def write_maps(root: Path, train: int = 6, val: int = 3, zero_is_ignored: bool =
 
 
 def write_voc_squares(root: Path, count: int = 6) -> Path:
-    """Pictures with boxes as Pascal VOC has them."""
+    """Write images with boxes in Pascal VOC format."""
     for name in ("JPEGImages", "Annotations"):
         (root / name).mkdir(parents=True, exist_ok=True)
     for number in range(count):

@@ -1,8 +1,8 @@
-"""Deterministic weights for the reference vectors in this folder, and the way to the vectors.
+"""Deterministic weights for the reference vectors in this folder, and access to the vectors.
 
 Every tensor of the published TransXNet checkpoint layout is drawn from a generator seeded by its own
 name, so anyone who knows the layout (the *_keys.json.gz files) can rebuild the weights bit for bit.
-The vectors are what the published implementation computes from them in float64, eval mode, on the CPU.
+The vectors are the outputs of the published implementation in float64, eval mode, on the CPU.
 """
 
 import gzip
@@ -44,12 +44,12 @@ def keys(variant: str, form: str) -> dict[str, tuple[int, ...]]:
 
 
 def checkpoint(variant: str, form: str) -> dict[str, np.ndarray]:
-    """A whole checkpoint in the published layout, name -> array."""
+    """A complete checkpoint in the published layout, name -> array."""
     return {key: np.asarray(tensor(key, shape)) for key, shape in keys(variant, form).items()}
 
 
 def vectors(name: str) -> dict[str, np.ndarray]:
-    """What the published implementation gives: t_224x224 and t_200x168 (logits), t_features_224x320 (samples)."""
+    """Outputs of the published implementation: t_224x224 and t_200x168 (logits), t_features_224x320 (samples)."""
     with np.load(HERE / f"transxnet_{name}.npz") as file:
         return dict(file)
 
@@ -60,6 +60,6 @@ def image(height: int, width: int, batch: int = 2) -> np.ndarray:
 
 
 def samples(feature: np.ndarray) -> np.ndarray:
-    """256 entries of a flattened feature map, at the positions that the vectors hold."""
+    """256 entries of a flattened feature map, at the positions stored in the vectors."""
     flat = np.asarray(feature).reshape(-1)
     return flat[np.random.RandomState(1).randint(0, flat.size, 256)]

@@ -1,4 +1,4 @@
-"""The formulas that the tests of the layers compare with, in float64."""
+"""Reference formulas for the tests of the layers, in float64."""
 
 import math
 
@@ -20,13 +20,13 @@ def affine(x: Tensor, norm: nn.Module) -> Tensor:
 
 
 def batch_norm(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-    """Eval mode."""
+    """BatchNorm in eval mode."""
     mean, var = norm.running_mean[:, None, None], norm.running_var[:, None, None]
     return affine((x - mean) / (var + norm.eps).sqrt(), norm)
 
 
 def layer_norm(x: Tensor, norm: nn.Module) -> Tensor:
-    """Over the channels of each position."""
+    """LayerNorm over the channels of each position."""
     return affine((x - x.mean(1, True)) / (x.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt(), norm)
 
 
@@ -36,7 +36,7 @@ def pointwise(x: Tensor, conv: nn.Conv2d) -> Tensor:
 
 
 def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> Tensor:
-    """Channel by channel."""
+    """Depthwise convolution, channel by channel."""
     padding = weight.shape[-1] // 2
     channels = range(len(weight))
     convolved = [F.conv2d(x[:, c : c + 1], weight[c : c + 1], stride=stride, padding=padding) for c in channels]
@@ -44,16 +44,16 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int
 
 
 def patches(x: Tensor, step: int) -> Tensor:
-    """(B, C, H, W) -> (B, C, rows, columns, step, step), zeros where there is no image."""
+    """(B, C, H, W) -> (B, C, rows, columns, step, step), zero-padded outside the image."""
     x = F.pad(x, (0, -x.shape[3] % step, 0, -x.shape[2] % step))
     return x.unfold(2, step, step).unfold(3, step, step)
 
 
 def windows(q: Tensor, k: Tensor, v: Tensor, heads: int, w: int, shift: int = 0, table: Tensor | None = None) -> Tensor:
-    """Window attention as attention of all to all, without those pairs that are not in one window.
+    """Window attention, computed as global attention masked to pairs within the same window.
 
-    Windows begin at multiples of w, moved by the shift along a side that is longer than a window. The table, one column
-    a head, has a bias for each offset between query and key, rows first, from -(w - 1) to w - 1.
+    Windows start at multiples of w, moved by the shift along sides longer than a window. The table has one column per
+    head and a bias for each offset between query and key, rows first, from -(w - 1) to w - 1.
     """
     H, W = q.shape[2:]
     rows, columns = torch.arange(H).repeat_interleave(W), torch.arange(W).repeat(H)

@@ -1,4 +1,4 @@
-"""Reading the pages that reports are."""
+"""Read HTML reports."""
 
 from html.parser import HTMLParser
 
@@ -6,7 +6,7 @@ VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """What a page holds: tags, ids, attributes, and text by section (outside of sections by tag)."""
+    """Contents of a page: tags, ids, attributes, and text by section (outside of sections by tag)."""
 
     def __init__(self, text: str):
         super().__init__()

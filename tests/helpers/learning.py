@@ -1,18 +1,18 @@
-"""Training a detector for a moment."""
+"""Short trainings of detectors."""
 
 import torch
 from torch import Tensor, nn
 
 
 def backward(model: nn.Module, images: list[Tensor], targets: list[dict]) -> dict[str, Tensor]:
-    """The losses, whose gradients the parameters then have."""
+    """Compute the losses and run the backward pass; returns the losses."""
     losses = model.train()(images, targets)
     sum(losses.values()).backward()
     return losses
 
 
 def learn(model: nn.Module, images: list[Tensor], targets: list[dict], steps: int) -> list[dict]:
-    """What the model finds in images that it was trained on."""
+    """Train for some steps; returns the detections in the training images."""
     torch.manual_seed(0)
     optimizer = torch.optim.AdamW(model.parameters(), 5e-4, betas=(0.9, 0.99), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-4, total_steps=steps, pct_start=0.1)

@@ -1,4 +1,4 @@
-"""Run cases in a process with limited time and memory, which may crash or hang without harm to the tests."""
+"""Run cases in a process with limited time and memory, which may crash or hang without affecting the tests."""
 
 import json
 import os
@@ -9,18 +9,18 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 PROCESSOR, CLOCK = 20, 600
-"""Seconds that a case may compute, and wait: a busy machine must not make a case fail that is merely slow."""
+"""CPU time and wall time limits of a case in seconds: a case must not fail because the machine is busy."""
 
 MEMORY = 4 << 30
-"""Bytes that a case may take beyond what the process has: the largest image that is accepted takes three."""
+"""Bytes a case may allocate on top of the process: the largest accepted image takes three."""
 
 Case = TypeVar("Case")
 
 
 def run_limited(cases: Sequence[Case], attempt: Callable[[Case], str], memory: int = MEMORY) -> list[str]:
-    """The outcome of each case: what ``attempt`` returns, or how its process ended.
+    """Run each case; returns what ``attempt`` returns, or how its process ended.
 
-    That is "hang" after too long, "crash" with a signal's number, or "error" with the error that ``attempt`` raised.
+    The latter is "hang" after a timeout, "crash" with the signal number, or "error" with the exception of ``attempt``.
     """
     outcomes: list[str] = []
     while len(outcomes) < len(cases):
@@ -56,7 +56,7 @@ def _work(cases: Sequence[Case], attempt: Callable[[Case], str], memory: int, wr
         limit = int(file.read().split()[0]) * resource.getpagesize() + memory
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff tells everybody
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff writes to stderr
     for number in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     for case in cases:

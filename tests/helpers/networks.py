@@ -1,4 +1,4 @@
-"""The networks that the tests of the models run through: every registered one, and small ones with every part."""
+"""Networks for the tests of the models: every registered one, and small complete ones."""
 
 import pytest
 import timm
@@ -26,7 +26,7 @@ EVERY = pytest.mark.parametrize("name", list(DEPTHS))
 SMALL = pytest.mark.parametrize("name", ["transxnet_n", "transxnet_t", "transxnet_swin_style"])
 OUT_INDICES = pytest.mark.parametrize("out_indices", [(0, 1, 2, 3), (1, 2, 3), (0, 2), (1,), (3,), (-2, -1)])
 
-# Every accepted value of TransXNet's options that is not the default, in few networks.
+# A few networks that cover every non-default value of TransXNet's options.
 VARIANTS = {
     "dwconv": dict(local_conv="dwconv", ffn_scales=(), dpe=False),
     "window": dict(local_conv="window", spatial_reduction="non_overlapping", token_enhancer="conv1x1"),
@@ -45,7 +45,7 @@ SWIN_STYLE_TINY = dict(depths=(2, 1, 1, 1), embed_dims=(16, 16, 32, 32), head_di
 
 
 def on_meta(name: str, **kwargs) -> nn.Module:
-    """A network without memory for its weights."""
+    """A network on the meta device, without memory for its weights."""
     with torch.device("meta"):
         return timm.create_model(name, **kwargs).eval()
 

@@ -1,4 +1,4 @@
-"""Cases for the operators: an operator's name and its tensors by argument name; its reference, and how to call it."""
+"""Operator test cases: the operator's name, its tensors by argument name, its reference, and how to call it."""
 
 from collections.abc import Callable
 
@@ -41,7 +41,7 @@ def attention(B: int, h: int, N: int, M: int, d: int, bias: bool = True) -> Case
 
 
 def call(function: Callable[..., Tensor], tensors: dict[str, Tensor]) -> Tensor:
-    """The function of any implementation, applied to a case's tensors."""
+    """Apply the function of any implementation to the tensors of a case."""
     if "weight0" in tensors:
         groups = range(len(tensors) // 2)
         weights, biases = [tensors[f"weight{i}"] for i in groups], [tensors[f"bias{i}"] for i in groups]
@@ -55,7 +55,7 @@ def on_device(
     channels_last: bool = False,
     parameters: tuple[str, ...] = ("weight", "bias"),
 ) -> Case:
-    """The case on the GPU, if there is one, its activations in the given dtype and layout."""
+    """Move a case to the GPU, if available, with activations in the given dtype and memory layout."""
     operator, tensors = case
     moved = {}
     for name, t in tensors.items():
@@ -65,7 +65,7 @@ def on_device(
 
 
 def correlate(image: Tensor, kernel: Tensor) -> Tensor:
-    """One channel and one kernel: ``out[i, j] = sum_uv kernel[u, v] image[i + u - K//2, j + v - K//2]``, 0 outside."""
+    """One channel and kernel: ``out[i, j] = sum_uv kernel[u, v] image[i + u - K//2, j + v - K//2]``, zero-padded."""
     (H, W), K = image.shape, kernel.shape[-1]
     out = torch.zeros(H, W, dtype=image.dtype)
     for i in range(H):

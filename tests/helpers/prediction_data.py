@@ -19,11 +19,11 @@ CLASSES = ["ant", "bee", "cat"]
 SIZE = 32
 
 IMAGE_COUNT = 21
-"""Of the folder that most tests predict for, the unreadable one included."""
+"""Number of images in the folder that most tests use, including the unreadable one."""
 
 
 def write_classifier_run(root: Path, model: str, seed: int = 0, **options) -> Path:
-    """A run with a random network of three classes at 32x32 pixels."""
+    """Write a run with a random network of three classes at 32x32 pixels."""
     torch.manual_seed(seed)
     network = timm.create_model(model, num_classes=len(CLASSES), **options).eval()
     preprocessing = dict(img_size=SIZE, crop_pct=1.0, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -39,7 +39,7 @@ def write_classifier_run(root: Path, model: str, seed: int = 0, **options) -> Pa
 
 @torch.no_grad()
 def _tell_apart(network: nn.Module, preprocessing: Preprocessing) -> None:
-    """Give the network a last layer that classifies different images differently."""
+    """Set a last layer that classifies different images differently."""
     transform = preprocessing.transform()
     inputs = torch.stack([transform(open_image(encoded_image(1000 + i))) for i in range(8)])
     features = network.forward_head(network.forward_features(inputs), pre_logits=True)
@@ -50,7 +50,7 @@ def _tell_apart(network: nn.Module, preprocessing: Preprocessing) -> None:
 
 
 def encoded_image(seed: int) -> bytes:
-    """A PNG file of noise around a colour."""
+    """A PNG file of noise around a color."""
     noise = np.random.default_rng(seed)
     pixels = noise.integers(0, 256, 3) + noise.normal(0, 30, (20, 20, 3))
     file = io.BytesIO()
@@ -59,7 +59,7 @@ def encoded_image(seed: int) -> bytes:
 
 
 def write_images(root: Path, count: int) -> Path:
-    """A folder of such images."""
+    """Write a folder of such images."""
     root.mkdir(parents=True)
     for i in range(count):
         (root / f"{i:03d}.png").write_bytes(encoded_image(i))
@@ -67,13 +67,13 @@ def write_images(root: Path, count: int) -> Path:
 
 
 def finished_chunks(out: Path) -> list[str]:
-    """The files of the finished chunks of a prediction that is not finished."""
+    """List the files of the finished chunks of an unfinished prediction."""
     folder = out.with_name(out.name + ".part") / "pieces"
     return sorted(name for name in os.listdir(folder) if not name.startswith(".")) if folder.is_dir() else []
 
 
 class DarkOrLight:
-    """Stands for an opened exported classifier: of two classes, by the mean of the pixels."""
+    """Stands in for an opened exported classifier with two classes, chosen by the mean of the pixels."""
 
     name, task, class_names = "model.onnx", "classify", ["dark", "light"]
     preprocessing = Preprocessing(8, 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3)

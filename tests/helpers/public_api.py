@@ -1,7 +1,7 @@
-"""What users of the package rely on, as plain data.
+"""The public API of the package as plain data.
 
-``python -m tests.helpers.public_api`` rewrites ``public.json`` after an intended change: its diff shows a reviewer what
-users will notice.
+After an intended change, ``python -m tests.helpers.public_api`` rewrites ``public.json``; its diff shows a reviewer
+what users will notice.
 """
 
 import inspect
@@ -39,7 +39,7 @@ def public() -> dict[str, Any]:
 
 
 def _signature(thing: Any) -> list[str] | str:
-    """Parameters with their defaults; what a value is, if it is no function."""
+    """Parameters with their defaults, or the description of a value that is not a function."""
     if not callable(thing):
         return type(thing).__name__
     if inspect.isclass(thing) and issubclass(thing, Exception):
@@ -68,7 +68,7 @@ def _all_of(*modules: str) -> dict[str, list[str]]:
 
 
 def _options(command: str) -> list[str]:
-    """The words that a command takes: options as they are, places for others in capitals."""
+    """The arguments of a command: options as they are, positional arguments in capitals."""
     actions = COMMANDS[command].parser()._actions
     words = [action.option_strings or [str(action.metavar or action.dest)] for action in actions]
     return sorted(word for group in words for word in group)

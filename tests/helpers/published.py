@@ -20,7 +20,7 @@ def shapes(kind: str, variant: str, num_classes: int | None = None) -> dict[str,
 
 
 def filled(kind: str, variant: str, num_classes: int | None = None) -> dict[str, Tensor]:
-    """The same with random values."""
+    """Such a checkpoint with random values."""
     generator = torch.Generator().manual_seed(0)
     return {
         name: torch.zeros(shape, dtype=torch.int64)
@@ -31,12 +31,12 @@ def filled(kind: str, variant: str, num_classes: int | None = None) -> dict[str,
 
 
 def empty(kind: str, variant: str) -> dict[str, Tensor]:
-    """The same with nothing in it."""
+    """Such a checkpoint on the meta device, without values."""
     return {name: torch.empty(shape, device="meta") for name, shape in shapes(kind, variant).items()}
 
 
 def empty_backbone(variant: str, form: str) -> dict[str, Tensor]:
-    """The tensors of a published classifier or of its dense form, with nothing in them."""
+    """The tensors of a published classifier or dense backbone on the meta device, without values."""
     return {key: torch.empty(shape, device="meta") for key, shape in fill.keys(variant, form).items()}
 
 

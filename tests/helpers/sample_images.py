@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def write_images(folder: Path, count: int, size: tuple[int, int] = (40, 48)) -> list[Path]:
-    """Noise with a bright square, elsewhere in each; (width, height) pixels."""
+    """Write images of noise with a bright square at varying positions; (width, height) pixels."""
     noise = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -20,6 +20,6 @@ def write_images(folder: Path, count: int, size: tuple[int, int] = (40, 48)) -> 
 
 
 def noise_image(width: int = 50, height: int = 70) -> Image.Image:
-    """An image of noise, always the same."""
+    """A noise image, always the same."""
     pixels = np.random.default_rng(0).integers(0, 255, (height, width, 3))
     return Image.fromarray(pixels.astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Pictures of simple shapes with exact truth, and COCO's average precision, for the tests of the heads."""
+"""Images of simple shapes with exact targets, and COCO's average precision, for the tests of the heads."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ SQUARE, DISC = 1, 2
 def picture(
     height: int, width: int, shapes: list[tuple[int, int, int, int, int]], seed: int = 0
 ) -> tuple[Tensor, dict]:
-    """A noisy grey picture with shapes (label, x, y, width, height) in it: squares red, discs blue; and the target."""
+    """A noisy gray image with shapes (label, x, y, width, height), squares red and discs blue, and its target."""
     pixels = 0.4 + 0.05 * torch.randn(3, height, width, generator=torch.Generator().manual_seed(seed))
     ys, xs = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     masks = torch.zeros(len(shapes), height, width, dtype=torch.bool)
@@ -27,14 +27,14 @@ def picture(
 
 
 def two_pictures() -> tuple[list[Tensor], list[dict]]:
-    """Two pictures of 96x96 and 96x80 with two and three shapes."""
+    """Two images of 96x96 and 96x80 with two and three shapes."""
     first = picture(96, 96, [(SQUARE, 8, 12, 40, 36), (DISC, 52, 44, 36, 44)], seed=1)
     second = picture(96, 80, [(DISC, 6, 8, 34, 34), (SQUARE, 44, 20, 30, 50), (DISC, 10, 54, 28, 36)], seed=2)
     return [first[0], second[0]], [first[1], second[1]]
 
 
 def average_precision(found: list[dict], truth: list[dict], what: str = "boxes") -> float:
-    """COCO's AP: over IoU 0.5, 0.55 ... 0.95, 101 recalls and the classes there are."""
+    """COCO's AP over IoU 0.5, 0.55 ... 0.95, 101 recall thresholds and the existing classes."""
     labels = sorted({int(label) for target in truth for label in target["labels"]})
     return float(np.mean([_ap(found, truth, what, n, t) for n in labels for t in np.arange(0.5, 1.0, 0.05)]))
 

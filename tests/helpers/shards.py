@@ -1,4 +1,4 @@
-"""WebDataset shards: pictures and what goes with them in tar files."""
+"""WebDataset shards: images and their metadata in tar files."""
 
 import io
 import json
@@ -18,7 +18,7 @@ Members = Iterable[tuple[str, bytes]]
 
 
 def write_shard(path: Path, members: Members | Mapping[str, bytes], **options) -> Path:
-    """A tar file of members."""
+    """Write a tar file of members."""
     with tarfile.open(path, "w", **options) as shard:
         for name, content in members.items() if isinstance(members, Mapping) else members:
             header = tarfile.TarInfo(name)
@@ -28,12 +28,12 @@ def write_shard(path: Path, members: Members | Mapping[str, bytes], **options) -
 
 
 def write_shards(folder: Path, splits: Mapping[str, Sequence[Sequence[tuple[bytes, int]]]]) -> str:
-    """Labelled PNG pictures, a sequence of them for each shard of each split, with timm's ``_info.json``.
+    """Write labeled PNG images, one sequence per shard of each split, with timm's ``_info.json``.
 
-    Pictures are numbered through all shards, and the number is their name.
+    Images are named by their number, counted over all shards.
 
     Returns:
-        The folder as a timm reader's name.
+        The folder as the name of a timm reader.
     """
     folder.mkdir(parents=True, exist_ok=True)
     info, number = {}, 0
@@ -52,7 +52,7 @@ def write_shards(folder: Path, splits: Mapping[str, Sequence[Sequence[tuple[byte
 
 
 NUMBERS = ["0", "1", "2"]
-"""Names of three classes that have none."""
+"""Names for three classes without names."""
 
 OLD_READERS = version.parse(timm.__version__) < version.parse("1.0.31")
 UNNAMED = pytest.mark.skipif(OLD_READERS, reason="timm's older reader opens no Hugging Face labels without names")
@@ -69,12 +69,12 @@ def solid(value: int) -> bytes:
 
 
 def first_value(picture: Image.Image):
-    """A transform that keeps what tells one solid picture from another."""
+    """A transform that returns the value of a constant image."""
     return pil_to_tensor(picture)[0, 0, 0]
 
 
 def stream_of_shards(data: str, split: str, size: int) -> Stream:
-    """Shards read from front to back, as TensorFlow's data sets are, which the tests lack."""
+    """Shards read sequentially, like TensorFlow data sets, which the tests do not install."""
     return Stream(data, split, size, NUMBERS)
 
 

@@ -1,4 +1,4 @@
-"""Run folders of earlier versions, which later ones must go on loading; this file, run, makes today's."""
+"""Stored run folders of earlier versions, which later versions must load; running this file makes the current one."""
 
 import shutil
 import sys
@@ -10,11 +10,11 @@ import torch
 
 FOLDER = Path(__file__).parents[1] / "stored"
 MODEL = "transxnet_n@depths=(1,1,1,1),embed_dims=(16,16,32,32),num_heads=(1,1,2,2)"
-STOP = 8  # the step, in the second of four epochs
+STOP = 8  # in the second of four epochs
 
 
 def stored_run(number: int, kind: str, place: Path):
-    """A copy, beside its photographs, of the run of a format that is "finished" or "interrupted"."""
+    """Copy a stored "finished" or "interrupted" run of a format, and its images next to it."""
     import yaml
 
     from transxnet.runs.run_folder import Run
@@ -28,7 +28,7 @@ def stored_run(number: int, kind: str, place: Path):
 
 
 def make(number: int) -> None:
-    """Train both, and keep of them what is needed to use them or to go on."""
+    """Train both runs, and keep only the files needed to use or resume them."""
     from tests.helpers.class_folders import write_photos
     from transxnet.training.callbacks import GracefulStop
     from transxnet.training.train import train
@@ -63,7 +63,7 @@ def make(number: int) -> None:
 
 
 def _without(folder: str, value: Any) -> Any:
-    """The same with no name of this machine's folders in it."""
+    """Replace the name of the local folder in all strings."""
     if isinstance(value, str):
         return value.replace(folder, ".")
     if isinstance(value, dict):

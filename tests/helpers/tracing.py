@@ -1,10 +1,10 @@
-"""Two ways to run a network compared by all that they give and leave behind."""
+"""Compare two ways to run a network by their outputs, gradients and state."""
 
 from torch import Tensor, nn
 
 
 def trace(model: nn.Module, x: Tensor, run=None) -> dict[str, Tensor]:
-    """All that one forward and backward pass gives and leaves behind, by name; ``run`` stands in for the model."""
+    """Outputs, gradients and state of one forward and backward pass, by name; ``run`` replaces the model call."""
     x = x.detach().clone().requires_grad_()
     model.zero_grad()
     out = (model if run is None else run)(x)

@@ -1,4 +1,4 @@
-"""Trained runs that the tests share."""
+"""Trained runs shared by the tests."""
 
 import io
 import shutil
@@ -17,25 +17,25 @@ from transxnet.training.train import train
 
 @pytest.fixture
 def console() -> Console:
-    """A console that is no terminal; what it was told stands in ``console.file.getvalue()``."""
+    """A console without a terminal; its output is in ``console.file.getvalue()``."""
     return Console(file=io.StringIO())
 
 
 @pytest.fixture(scope="session")
 def quiet() -> Console:
-    """A console for those who do not listen."""
+    """A console whose output is discarded."""
     return Console(file=io.StringIO())
 
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Path:
-    """Three classes of 15 photographs each."""
+    """Three classes of 15 images each."""
     return write_photos(tmp_path_factory.mktemp("data") / "photos", 15)
 
 
 @pytest.fixture(scope="session")
 def photos_run(photos, quiet, tmp_path_factory) -> Run:
-    """A run on the photographs that was trained to its end."""
+    """A finished run on these images."""
     out = tmp_path_factory.mktemp("runs") / "photos"
     return train(photos, out=out, lr=3e-3, console=quiet, **QUICK)
 
@@ -51,25 +51,25 @@ def digits_run(quiet, tmp_path_factory) -> Run:
 
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory) -> Path:
-    """Squares of two classes in COCO's format: 6 pictures to train on, 3 held out."""
+    """Squares of two classes in COCO format: 6 training images, 3 validation images."""
     return write_squares(tmp_path_factory.mktemp("data") / "squares")
 
 
 @pytest.fixture(scope="session")
 def maps(tmp_path_factory) -> Path:
-    """Label maps of the same, with the ground as a third class."""
+    """Label maps of the same squares, with the background as a third class."""
     return write_maps(tmp_path_factory.mktemp("data") / "maps")
 
 
 @pytest.fixture(scope="session")
 def boxes_run(squares, quiet, tmp_path_factory) -> Run:
-    """A RetinaNet that was trained on the squares to its end."""
+    """A finished RetinaNet run on the squares."""
     return train(squares, out=tmp_path_factory.mktemp("runs") / "boxes", lr=3e-3, console=quiet, **DETECT)
 
 
 @pytest.fixture(scope="session")
 def masks_run(quiet, tmp_path_factory) -> Run:
-    """A Mask R-CNN after one epoch, on small pictures, since it takes the most."""
+    """A Mask R-CNN after one epoch, on small images, since it is the slowest."""
     data = write_squares(tmp_path_factory.mktemp("data") / "few", 2, 1)
     options = {**DETECT, "head": "maskrcnn", "min_size": 32, "epochs": 1, "select": "last"}
     return train(data, out=tmp_path_factory.mktemp("runs") / "masks", console=quiet, **options)
@@ -77,13 +77,13 @@ def masks_run(quiet, tmp_path_factory) -> Run:
 
 @pytest.fixture(scope="session")
 def maps_run(maps, quiet, tmp_path_factory) -> Run:
-    """A Semantic FPN that was trained on the label maps to its end."""
+    """A finished Semantic FPN run on the label maps."""
     return train(maps, out=tmp_path_factory.mktemp("runs") / "maps", lr=3e-3, console=quiet, **SEGMENT)
 
 
 @pytest.fixture(scope="session")
 def finding_run(boxes_run, tmp_path_factory) -> Run:
-    """The same RetinaNet, but sure of itself: it finds a hundred objects in each picture."""
+    """The same RetinaNet with raised scores: it detects a hundred objects in each image."""
     run = Run(Path(shutil.copytree(boxes_run.path, tmp_path_factory.mktemp("runs") / "finding")))
     weights, bias = load_file(run.weights_file), f"{RetinaNet.class_layers[0]}.bias"
     weights[bias] += 5

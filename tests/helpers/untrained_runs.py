@@ -1,4 +1,4 @@
-"""Run folders with random weights, for tests that do not depend on how good a model is."""
+"""Run folders with random weights, for tests that do not need a trained model."""
 
 import io
 from pathlib import Path
@@ -18,7 +18,7 @@ SMALL = "transxnet_n@depths=(1,1,1,1),layer_scale_init_value=1.0"
 
 
 def make_untrained_run(path: Path, data: Path, **options) -> Run:
-    """A run on the data as it is before the first step of its training, with its model saved."""
+    """Make a run as it is before the first training step, with its model saved."""
     quick = dict(model=SMALL, batch_size=2, workers=0, accelerator="cpu")
     torch.manual_seed(0)
     plan = make_plan(make_config(data, **quick | options), Console(file=io.StringIO()))
@@ -33,7 +33,7 @@ def make_untrained_run(path: Path, data: Path, **options) -> Run:
 
 
 def _raise_scores(detector: RetinaNet) -> None:
-    """Let the detector find objects with a range of scores: initially all scores are low."""
+    """Let the detector return objects with a range of scores; initially all scores are low."""
     last = detector.get_submodule(RetinaNet.class_layers[0])
     nn.init.normal_(last.weight, std=0.003)
     nn.init.zeros_(last.bias)

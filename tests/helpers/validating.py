@@ -1,4 +1,4 @@
-"""Validates a run's model in so many processes: python validating.py RUN DEVICES OUT."""
+"""Validate a run's model in several processes: python validating.py RUN DEVICES OUT."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from transxnet.training.make_plan import make_plan
 
 
 def validate(run: Run, devices: int) -> dict[str, float] | None:
-    """The figures, in the first process; None in the others."""
+    """The metrics in the first process; None in the others."""
     config = run.read_config().replace(ema_decay=0.0, batch_size=2)
     plan = make_plan(config, Console(file=io.StringIO()), run, resumed=True)
     plan.model.load_state_dict(load_file(run.weights_file))

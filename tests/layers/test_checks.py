@@ -1,4 +1,4 @@
-"""What layers accept as arguments, and what an error message says."""
+"""Accepted layer arguments, and error messages for all others."""
 
 import pytest
 from torch import nn
@@ -17,7 +17,7 @@ def test_a_custom_part_is_a_class_and_not_a_module(value, custom):
 
 
 @pytest.mark.parametrize(("value", "part"), [("conv", nn.Conv2d), (None, nn.Identity), (nn.Linear, nn.Linear)])
-def test_a_part_is_resolved_by_name_or_taken_as_it_is(value, part):
+def test_part_is_resolved_by_name_or_used_unchanged(value, part):
     assert resolve_part("mixer", value, PARTS, "dim") is part
 
 

@@ -20,8 +20,8 @@ def test_ste_squeezes_to_an_eighth_but_never_below_sixteen(randomize, dim, squee
 
 
 @pytest.mark.parametrize(("dim", "r"), [(128, 8), (448, 8), (448, 4)])
-def test_ste_costs_what_the_paper_counts(dim, r):
-    """Sec. III-B3: HWC (2 C/r + 9), where C/r is not below 16; a 1x1 convolution HWC^2."""
+def test_ste_cost_matches_the_paper(dim, r):
+    """Sec. III-B3: HWC (2 C/r + 9), with C/r at least 16; a 1x1 convolution costs HWC^2."""
 
     def multiply_adds(module: nn.Module) -> int:
         return count(module, 14, 7, in_chans=dim).multiply_adds
@@ -36,7 +36,7 @@ def test_dmixer_runs_idconv_and_osra_on_halves_and_ste_on_both(randomize):
     close(mixer(x, bias), mixer.ste(torch.cat([mixer.idconv(x[:, :8]), mixer.osra(x[:, 8:], bias)], 1)))
 
 
-def test_the_last_channels_go_to_attention_whatever_their_share(randomize):
+def test_last_channels_go_to_attention_for_any_ratio(randomize):
     mixer, x = randomize(DMixer(16, 2, 2, attn_ratio=0.25)).double().eval(), torch.randn(2, 16, 6, 6).double()
     truth = mixer.ste(torch.cat([mixer.idconv(x[:, :12]), mixer.osra(x[:, 12:])], 1))
     torch.testing.assert_close(mixer(x), truth, rtol=0, atol=1e-12)

@@ -1,4 +1,4 @@
-"""The plain FFN against timm's, with its weights."""
+"""The plain FFN against timm's Mlp with the same weights."""
 
 import torch
 from timm.layers import Mlp

@@ -41,8 +41,8 @@ def test_idconv_shares_add_up_to_one_over_the_groups(randomize):
 
 
 @pytest.mark.parametrize("dim", [32, 96])
-def test_idconv_has_as_many_parameters_as_the_paper_counts(dim):
-    """Sec. III-B1: C^2/r (G + 1) + G C K^2, which is 1.25 C^2 + 196 C; the paper counts no BatchNorm and no biases."""
+def test_idconv_parameter_count_matches_the_paper(dim):
+    """Sec. III-B1: C^2/r (G + 1) + G C K^2, i.e. 1.25 C^2 + 196 C; the paper does not count BatchNorm and biases."""
     conv = IDConv(dim, kernel_size=7, num_groups=4, reduction_ratio=4)
     count = conv.weight.numel() + conv.squeeze.conv.weight.numel() + conv.expand.weight.numel()
     assert count == 1.25 * dim**2 + 196 * dim

@@ -26,7 +26,7 @@ def test_osra_attends_to_reduced_and_refined_keys(randomize, height, width, sr_r
         y = F.gelu(batch_norm(depthwise(y, reduce.conv.weight, stride=sr_ratio), reduce.bn))
         y = batch_norm(y * scale.conv.weight[:, 0], scale.bn)
     y = y + depthwise(y, osra.refinement.dwconv.weight, osra.refinement.dwconv.bias)
-    # (B, C, positions) with the heads' channels one after the other; the keys come before the values
+    # (B, C, positions) with the channels of the heads concatenated; keys come before values
     q, kv = pointwise(x, osra.q).flatten(2), pointwise(y, osra.kv).flatten(2)
     k, v = kv[:, : h * d], kv[:, h * d :]
     truth = torch.empty_like(q)

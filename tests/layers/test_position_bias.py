@@ -1,4 +1,4 @@
-"""The position bias, resized to another image size and kept as long as nothing changes it."""
+"""The position bias: resized to another image size and cached until its weight changes."""
 
 import copy
 import math
@@ -23,7 +23,7 @@ def test_position_bias_is_the_stored_matrix_at_its_own_size():
 
 
 def cubic(t: float, a: float = -0.75) -> float:
-    """Keys' kernel."""
+    """Keys' cubic convolution kernel."""
     t = abs(t)
     if t <= 1:
         return (a + 2) * t**3 - (a + 3) * t**2 + 1
@@ -31,7 +31,7 @@ def cubic(t: float, a: float = -0.75) -> float:
 
 
 def resize_rows(matrix: Tensor, rows: int) -> Tensor:
-    """Bicubic along the first dimension, pixel centres at half-integers, borders repeated."""
+    """Bicubic resize along the first dimension, pixel centers at half-integers, border repeated."""
     out = torch.zeros(rows, matrix.shape[1], dtype=matrix.dtype)
     for i in range(rows):
         centre = (i + 0.5) * len(matrix) / rows - 0.5
@@ -54,7 +54,7 @@ def test_position_bias_is_resized_whole_and_bicubic(randomize, size, grad):
 
 @pytest.fixture
 def resizes(monkeypatch) -> list:
-    """Every resize that happens, as the size asked for."""
+    """Record the target size of every resize."""
     calls = []
 
     def counted(bias, size, resize=position_bias.resize_position_bias):
@@ -66,14 +66,14 @@ def resizes(monkeypatch) -> list:
 
 
 @torch.no_grad()
-def test_without_gradients_the_last_resized_matrix_is_kept(resizes):
+def test_last_resized_matrix_is_cached_without_gradients(resizes):
     bias = PositionBias(2, 6, 4)
     assert bias(8, 8) is bias(8, 8)
     bias(9, 9), bias(9, 9), bias(8, 8)
     assert resizes == [(8, 8), (9, 9), (8, 8)]
 
 
-def test_with_gradients_nothing_is_kept(resizes):
+def test_nothing_is_cached_with_gradients(resizes):
     bias = PositionBias(2, 6, 4)
     bias(8, 8), bias(8, 8)
     assert len(resizes) == 2
@@ -133,14 +133,14 @@ def optimise(bias: PositionBias, **kind: bool) -> PositionBias:
         pytest.param(lambda bias: add_in_place(copy.deepcopy(bias)), id="change a deep copy"),
     ],
 )
-def test_a_changed_weight_is_resized_anew(randomize, change):
+def test_changed_weight_is_resized_again(randomize, change):
     bias = randomize(PositionBias(2, 6, 4)).double().eval()
     with torch.no_grad():
         before = bias(8, 8)
         close(change(bias)(8, 8), before + 1)
 
 
-def test_a_kept_matrix_follows_the_precision_of_the_weight():
+def test_cached_matrix_follows_the_precision_of_the_weight():
     bias = PositionBias(2, 6, 4)
     with torch.no_grad():
         assert bias(8, 8).dtype == torch.float32
@@ -148,7 +148,7 @@ def test_a_kept_matrix_follows_the_precision_of_the_weight():
         assert bias.to("meta")(8, 8).is_meta
 
 
-def test_a_kept_matrix_is_not_pickled_copied_or_saved():
+def test_cached_matrix_is_not_pickled_copied_or_saved():
     bias = PositionBias(1, 6, 4)
     small = len(pickle.dumps(bias))
     with torch.no_grad():
@@ -158,7 +158,7 @@ def test_a_kept_matrix_is_not_pickled_copied_or_saved():
     assert list(bias.state_dict()) == ["weight"]
 
 
-def test_a_matrix_kept_in_inference_mode_is_not_used_in_training(randomize):
+def test_matrix_cached_in_inference_mode_is_not_used_in_training(randomize):
     bias = randomize(PositionBias(2, 6, 4)).double()
     with torch.inference_mode():
         kept = bias(8, 8)
@@ -174,7 +174,7 @@ def test_a_position_bias_made_in_inference_mode_works():
 
 
 class Interrupted(PositionBias):
-    """Another thread asks for 9x9 at the worst moment."""
+    """Another thread asks for 9x9 between caching and returning the 8x8 matrix."""
 
     def __setattr__(self, name, value):
         super().__setattr__(name, value)
@@ -183,7 +183,7 @@ class Interrupted(PositionBias):
 
 
 @torch.no_grad()
-def test_a_thread_at_another_size_does_not_get_in_between():
+def test_concurrent_thread_at_another_size_does_not_interfere():
     bias = Interrupted(1, 6, 4)
     assert bias(8, 8).shape[2:] == (8, 8)
     assert bias._kept[1].shape[2:] == (9, 9), "the interruption took place"

@@ -81,7 +81,7 @@ def test_most_confident_correct_are_correct_and_sorted():
 
 @pytest.mark.parametrize("correct", [0, 7, 50])
 def test_accuracy_interval_solves_the_score_equation(correct):
-    """Wilson 1927: at each end the distance to the measured accuracy is 1.96 standard deviations of that end."""
+    """Wilson 1927: each end is 1.96 of its own standard deviations from the measured accuracy."""
     probabilities = np.zeros((50, 2), np.float32)
     probabilities[:correct, 0] = probabilities[correct:, 1] = 1
     e = ClassificationEvaluation(["a", "b"], [""] * 50, np.zeros(50, int), probabilities)

@@ -1,4 +1,4 @@
-"""COCO's metrics against pycocotools on the same files, and an image's F1 against values counted by hand."""
+"""COCO metrics against pycocotools on the same files, and per-image F1 against hand-counted values."""
 
 import contextlib
 import io
@@ -34,11 +34,11 @@ COCOeval = pytest.importorskip("pycocotools.cocoeval").COCOeval
 WIDTH, HEIGHT = 220, 160
 CATEGORIES = [dict(id=7, name="cat"), dict(id=3, name="dog"), dict(id=11, name="never"), dict(id=20, name="ant")]
 METRICS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
-EMPTY = (4, 9)  # images without an object; in the first something is found all the same
+EMPTY = (4, 9)  # images without an object; the first has detections nevertheless
 
 
 def write_truth(root: Path) -> Path:
-    """Ten images with objects of every size; polygons, run lengths and crowds among them. Ids are not in order."""
+    """Write ten images with objects of all sizes, including polygons, run lengths and crowds; ids are not in order."""
     dice = np.random.default_rng(3)
     images = [dict(id=10 + 3 * i, file_name=f"{i}.png", width=WIDTH, height=HEIGHT) for i in range(10)]
     annotations = []
@@ -63,7 +63,7 @@ def write_truth(root: Path) -> Path:
 
 
 def find(images: DetectionSet, index: int) -> dict[str, torch.Tensor]:
-    """What a middling detector finds: most objects, shifted, some twice or of another class, and more. Scores tie."""
+    """Simulate an average detector: most objects, shifted, some twice or misclassified, false alarms, tied scores."""
     number = (images.image_id(index) - 10) // 3
     dice = np.random.default_rng(number)
     target = images.target(index, masks=True)
@@ -74,7 +74,7 @@ def find(images: DetectionSet, index: int) -> dict[str, torch.Tensor]:
             boxes.append(target["boxes"][n].numpy() + np.tile(shift, 2))
             labels.append(int(target["labels"][n]) if dice.random() < 0.8 else int(dice.integers(1, 5)))
             masks.append(np.roll(target["masks"][n].numpy(), tuple(shift[::-1]), (0, 1)))
-    for _ in range(0 if number == EMPTY[1] else 110 if number == 2 else 3):  # COCO counts the best hundred
+    for _ in range(0 if number == EMPTY[1] else 110 if number == 2 else 3):  # COCO uses the 100 highest scores
         x, y = dice.integers(0, 100, 2)
         boxes.append(np.array([x, y, x + 20, y + 15]))
         labels.append(int(dice.integers(1, 5)))
@@ -101,12 +101,12 @@ def evaluate(images: DetectionSet, masks: bool) -> DetectionEvaluation:
 
 
 def by_pycocotools(file: Path, evaluation: DetectionEvaluation, kind: str, category: int | None = None):
-    """COCO's own evaluation of the same answers, read from files in COCO's formats."""
+    """Evaluate the same detections with pycocotools, from files in COCO format."""
     images, results = evaluation.images, []
     for i, detections in enumerate(evaluation.detections):
         for result in coco_results(detections, images.image_id(i), images.category_ids):
             if kind == "segm":
-                del result["bbox"]  # or COCO's tools take the box's area for the mask's
+                del result["bbox"]  # or pycocotools would use the area of the box instead of the mask
             results.append(result)
     answers = file.parent / "answers.json"
     answers.write_text(json.dumps(results))
@@ -166,7 +166,7 @@ def test_per_class_ap_and_precision_match_pycocotools(evaluation, truth):
 def test_images_without_objects_have_no_metrics(truth):
     part, _ = find_coco(truth.parent)
     images = read_coco(part, Findings(), masks=True).subset(np.array(EMPTY))
-    for positions in ([0, 1], [1]):  # something is found in the first, and nothing in the second
+    for positions in ([0, 1], [1]):  # the first has detections, the second has none
         result = evaluate(images.subset(np.array(positions)), masks=False)
         assert result.metrics() == {}
         assert np.isnan(result.class_ap["box"]).all()
@@ -200,18 +200,18 @@ BOX, OTHER, HALF = [0, 0, 10, 10], [50, 50, 60, 60], [0, 0, 10, 5]
     [
         ([], [], 1),
         ([(0.9, 1, BOX)], [], 0),
-        ([(0.4, 1, BOX)], [], 1),  # too unsure to count
+        ([(0.4, 1, BOX)], [], 1),  # below the score threshold
         ([], [(1, BOX, 0)], 0),
         ([(0.9, 1, BOX)], [(1, BOX, 0)], 1),
         ([(0.9, 2, BOX)], [(1, BOX, 0)], 0),
-        ([(0.9, 1, HALF)], [(1, BOX, 0)], 1),  # an IoU of exactly a half is enough
+        ([(0.9, 1, HALF)], [(1, BOX, 0)], 1),  # an IoU of exactly 0.5 is enough
         ([(0.9, 1, [0, 0, 10, 4])], [(1, BOX, 0)], 0),
-        ([(0.9, 1, BOX), (0.8, 1, BOX)], [(1, BOX, 0)], 2 / 3),  # the duplicate is wrong
+        ([(0.9, 1, BOX), (0.8, 1, BOX)], [(1, BOX, 0)], 2 / 3),  # the duplicate is a false positive
         ([(0.9, 1, BOX), (0.8, 1, BOX)], [(1, BOX, 0), (1, BOX, 0)], 1),
         ([(0.9, 1, BOX)], [(1, BOX, 0), (2, OTHER, 0)], 2 / 3),
-        ([(0.8, 1, HALF), (0.9, 1, BOX)], [(1, BOX, 0), (1, HALF, 0)], 1),  # the surest chooses first
-        ([(0.9, 1, HALF)], [(1, BOX, 1)], 1),  # within a crowd nothing counts
-        ([(0.9, 1, BOX)], [(1, [0, 0, 10, 4], 1)], 0),  # less than half of it lies within
+        ([(0.8, 1, HALF), (0.9, 1, BOX)], [(1, BOX, 0), (1, HALF, 0)], 1),  # the highest score is matched first
+        ([(0.9, 1, HALF)], [(1, BOX, 1)], 1),  # detections in a crowd are ignored
+        ([(0.9, 1, BOX)], [(1, [0, 0, 10, 4], 1)], 0),  # less than half of it lies in the crowd
         ([(0.9, 2, HALF)], [(1, BOX, 1)], 0),  # a crowd of another class
         ([(0.9, 1, OTHER), (0.8, 1, HALF)], [(1, BOX, 1), (1, OTHER, 0)], 1),
     ],

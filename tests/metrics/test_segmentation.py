@@ -33,7 +33,7 @@ def test_metrics_match_values_counted_by_hand():
     evaluation = score((predicted, labels))
     assert evaluation.confusion.tolist() == [[2, 1, 0, 0], [0, 2, 1, 0], [0, 0, 2, 0], [0, 0, 0, 0]]
     expected = {
-        "miou": (2 / 3 + 2 / 4 + 2 / 3) / 3,  # "never" neither occurs nor is predicted where it counts
+        "miou": (2 / 3 + 2 / 4 + 2 / 3) / 3,  # "never" neither occurs nor is predicted on valid pixels
         "mean_accuracy": (2 / 3 + 2 / 3 + 1) / 3,
         "pixel_accuracy": 6 / 8,
     }
@@ -46,7 +46,7 @@ def test_metrics_match_values_counted_by_hand():
 
 
 def test_class_that_is_only_predicted_has_an_iou_of_zero():
-    """As in mmsegmentation: its IoU is 0, and it has no accuracy."""
+    """As in mmsegmentation: its IoU is 0 and it has no accuracy."""
     metrics = score(([[0, 3, 1]], [[0, 0, 1]])).metrics()
     assert metrics["miou"] == pytest.approx((1 / 2 + 1 + 0) / 3, abs=1e-12)
     assert metrics["mean_accuracy"] == pytest.approx((1 / 2 + 1) / 2, abs=1e-12)

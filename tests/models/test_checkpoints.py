@@ -1,4 +1,4 @@
-"""Published files of every layout come into our networks whole, and everything else is refused with its reason."""
+"""Published files of every layout load completely, and all other files are refused with a reason."""
 
 import argparse
 import logging
@@ -37,7 +37,7 @@ def filled() -> dict[str, dict[str, Tensor]]:
 
 @pytest.fixture(scope="session")
 def files(filled, tmp_path_factory) -> dict[str, Path]:
-    """The same as files."""
+    """The same checkpoints as files."""
     paths = {form: tmp_path_factory.mktemp("published") / f"{form}.pth" for form in filled}
     for form, path in paths.items():
         torch.save({"state_dict": filled[form]}, path)
@@ -49,7 +49,7 @@ def create(file: Path, name: str = "transxnet_t", **kwargs) -> nn.Module:
 
 
 def same(model: nn.Module, filled: dict[str, Tensor], *but: str) -> bool:
-    """Whether every tensor, but for those whose names begin so, is the file's."""
+    """Check that every tensor equals that of the file, except for names with the given prefixes."""
     truth = convert_official_state_dict(filled)
     return all(torch.equal(t, truth[n]) for n, t in model.state_dict().items() if not n.startswith(but))
 
@@ -66,7 +66,7 @@ def prefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 )
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "state_dict_ema", "model_ema"])
 @FORM
-def test_wrappers_and_prefixes_are_taken_off(filled, form, wrapper, prefix):
+def test_wrappers_and_prefixes_are_removed(filled, form, wrapper, prefix):
     tensors = prefixed(filled[form], prefix)
     wrapped = tensors if wrapper is None else {"epoch": 300, wrapper: tensors, "optimizer": {"state": {}}}
     converted = convert_official_state_dict(wrapped)
@@ -75,7 +75,7 @@ def test_wrappers_and_prefixes_are_taken_off(filled, form, wrapper, prefix):
 
 
 @pytest.mark.parametrize("other", ["state_dict", "model"])
-def test_the_average_over_the_training_is_preferred(other):
+def test_ema_weights_are_preferred(other):
     plain, average = empty_backbone("t", "classifier"), empty_backbone("t", "classifier")
     both = {other: plain, "state_dict_ema": average}
     for order in (both, dict(reversed(both.items()))):
@@ -83,20 +83,20 @@ def test_the_average_over_the_training_is_preferred(other):
     assert convert_official_state_dict(both | {"state_dict_ema": None})["norm.bias"] is plain["classifier.0.bias"]
 
 
-def test_our_own_layout_comes_back_as_it_is():
+def test_own_layout_is_unchanged():
     ours = dict(on_meta("transxnet_n").state_dict())
     assert convert_official_state_dict(ours) == ours
     assert convert_official_state_dict({"state_dict": prefixed(ours, "module.")}) == ours
 
 
-def test_the_mapping_given_is_left_as_it_was():
+def test_given_mapping_is_not_modified():
     given = empty_backbone("t", "classifier")
     before = shapes(given)
     convert_official_state_dict(given)
     assert shapes(given) == before
 
 
-# What is missing or left over
+# Missing and unexpected tensors
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_the_mapping_given_is_left_as_it_was():
         ("classifier.2.", "head.fc.bias"),
     ],
 )
-def test_what_only_the_network_shows_to_be_missing_is_named_too(filled, tmp_path, drop, named):
-    """A whole block, a counter or the whole head can be absent from a file that is consistent in itself."""
+def test_tensors_missing_only_in_the_network_are_named(filled, tmp_path, drop, named):
+    """A whole block, a counter or the whole head can be missing from a file that is consistent in itself."""
     torch.save({n: t for n, t in filled["classifier"].items() if not n.startswith(drop)}, tmp_path / "part.pth")
     with pytest.raises(UserError, match="missing") as error:
         create(tmp_path / "part.pth")
@@ -135,7 +135,7 @@ def test_another_variant_is_refused_with_the_shapes(files):
         (None, "got a NoneType"),
     ],
 )
-def test_what_is_no_mapping_of_names_to_tensors_is_refused(given, message):
+def test_anything_but_a_state_dict_is_refused(given, message):
     with pytest.raises(UserError, match=message):
         convert_official_state_dict(given)
 
@@ -145,7 +145,7 @@ def test_what_is_no_mapping_of_names_to_tensors_is_refused(given, message):
 
 @pytest.mark.parametrize("suffix", [".pth", ".pth.tar", ".safetensors"])
 @FORM
-def test_files_load_whole(filled, tmp_path, form, suffix):
+def test_files_load_completely(filled, tmp_path, form, suffix):
     path = tmp_path / f"weights{suffix}"
     if suffix == ".safetensors":
         save_file(filled[form], path)
@@ -154,13 +154,13 @@ def test_files_load_whole(filled, tmp_path, form, suffix):
     assert same(create(path, features_only=form == "features"), filled[form])
 
 
-def test_a_file_of_our_own_layout_loads_too(filled, tmp_path):
+def test_file_in_own_layout_loads(filled, tmp_path):
     ours = convert_official_state_dict(filled["classifier"])
     save_file({name: tensor.contiguous() for name, tensor in ours.items()}, tmp_path / "ours.safetensors")
     assert same(create(tmp_path / "ours.safetensors"), filled["classifier"])
 
 
-def test_tensors_at_hand_load_too(filled):
+def test_tensors_in_memory_load(filled):
     overlay = dict(state_dict={"model": filled["classifier"]})
     assert same(timm.create_model("transxnet_t", pretrained=True, pretrained_cfg_overlay=overlay), filled["classifier"])
 
@@ -174,8 +174,8 @@ def test_a_training_checkpoint_with_its_options_loads(filled, tmp_path):
 
 
 @pytest.mark.parametrize("module", [b"numpy._core.multiarray", b"numpy.core.multiarray"])
-def test_a_score_that_is_one_of_numpy_s_numbers_is_plain_data(tmp_path, module):
-    """As mmsegmentation saves it, under the name that NumPy's module had before version 2 or since."""
+def test_numpy_scalar_as_score_is_plain_data(tmp_path, module):
+    """As saved by mmsegmentation, under the module name of NumPy before version 2 or since."""
     content = {"meta": {"best_score": np.float64(0.455), "iter": np.int64(80000)}, "state_dict": {"a": torch.ones(2)}}
     torch.save(content, tmp_path / "new.pth", _use_new_zipfile_serialization=False)
     data = (tmp_path / "new.pth").read_bytes()
@@ -186,7 +186,7 @@ def test_a_score_that_is_one_of_numpy_s_numbers_is_plain_data(tmp_path, module):
     assert torch.equal(read["state_dict"]["a"], torch.ones(2))
 
 
-def test_the_same_weights_and_classes_load_without_a_word(files, caplog):
+def test_same_weights_and_classes_load_without_a_warning(files, caplog):
     with caplog.at_level(logging.WARNING, "transxnet"):
         create(files["classifier"])
     assert not caplog.records
@@ -202,7 +202,7 @@ def test_other_classes_start_a_new_head_with_a_warning(files, filled, caplog):
     assert not model.head.fc.bias.any()
 
 
-def test_without_a_classifier_the_features_are_those_of_the_file(files, filled, caplog):
+def test_network_without_classifier_gives_the_file_s_features(files, filled, caplog):
     with caplog.at_level(logging.WARNING, "transxnet"):
         model = create(files["classifier"], num_classes=0)
     assert "the head is new" in caplog.text
@@ -299,7 +299,7 @@ def test_pretrained_weights_come_from_the_release_of_their_tag(monkeypatch, tmp_
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), truth.parameters(), strict=True))
 
 
-def test_a_failed_download_says_what_to_do(monkeypatch):
+def test_failed_download_error_names_the_next_step(monkeypatch):
     def fail(url: str, cache_dir: str | None = None) -> str:
         raise OSError("no route to host")
 
@@ -308,12 +308,12 @@ def test_a_failed_download_says_what_to_do(monkeypatch):
         timm.create_model("transxnet_t", pretrained=True)
 
 
-def test_nano_says_that_it_has_no_published_weights():
+def test_nano_without_published_weights_is_an_error():
     with pytest.raises(UserError, match=r"no published weights for transxnet_n.*pretrained_cfg_overlay=dict\(file="):
         timm.create_model("transxnet_n", pretrained=True)
 
 
-# Files that are not what they should be
+# Invalid files
 
 
 class Malicious:
@@ -327,7 +327,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_file_that_carries_code_is_refused_and_not_run(filled, tmp_path, zipped):
+def test_file_with_code_is_refused_and_not_run(filled, tmp_path, zipped):
     path, marker = tmp_path / "evil.pth", tmp_path / "marker"
     contents = {"state_dict": filled["features"], "extra": Malicious(marker)}
     torch.save(contents, path, _use_new_zipfile_serialization=zipped)
@@ -349,7 +349,7 @@ def whole(tmp_path: Path, suffix: str) -> bytes:
 
 @pytest.mark.parametrize("length", [0, 10, 30, 0.5, 0.99])
 @pytest.mark.parametrize("suffix", [".pth", ".pth.tar", ".safetensors"])
-def test_a_truncated_file_is_said_to_be_one(tmp_path, suffix, length):
+def test_truncated_file_is_reported_as_truncated(tmp_path, suffix, length):
     data = whole(tmp_path, suffix)
     path = tmp_path / f"truncated{suffix}"
     path.write_bytes(data[: int(length * len(data)) if isinstance(length, float) else length])
@@ -368,7 +368,7 @@ def test_a_truncated_file_is_said_to_be_one(tmp_path, suffix, length):
         "\x00" * 64,
     ],
 )
-def test_a_file_of_another_kind_is_shown_by_its_beginning(tmp_path, text, suffix):
+def test_error_for_other_file_types_shows_their_beginning(tmp_path, text, suffix):
     path = tmp_path / f"file{suffix}"
     path.write_text(text)
     with pytest.raises(UserError, match="truncated or not a checkpoint: it begins with") as error:
@@ -382,7 +382,7 @@ def test_a_missing_file_is_named(tmp_path, suffix):
         create(tmp_path / f"nowhere{suffix}")
 
 
-def test_a_file_that_holds_no_mapping_is_refused(tmp_path):
+def test_file_without_a_mapping_is_refused(tmp_path):
     torch.save([torch.zeros(3)], tmp_path / "list.pth")
     with pytest.raises(UserError, match="expected a mapping of names to tensors, got a list"):
         create(tmp_path / "list.pth")

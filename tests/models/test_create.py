@@ -8,7 +8,7 @@ from transxnet.models.model_spec import parse_model_name
 from transxnet.utils.errors import UserError
 
 
-def test_our_models_and_timm_s_are_created_by_name():
+def test_own_and_timm_models_are_created_by_name():
     assert isinstance(transxnet.create_model("transxnet_n", num_classes=3), transxnet.TransXNet)
     assert transxnet.create_model("test_resnet", num_classes=3)(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
 
@@ -22,7 +22,7 @@ def test_our_models_and_timm_s_are_created_by_name():
         ("transxnet_n.in1k", "transxnet_n has no weights 'in1k'. Accepted: none"),
     ],
 )
-def test_an_unknown_name_is_said_with_its_nearest(name, said):
+def test_unknown_name_error_suggests_the_nearest(name, said):
     with pytest.raises(UserError, match=said):
         transxnet.create_model(name)
 
@@ -32,7 +32,7 @@ def test_an_option_that_the_model_does_not_have_is_an_error():
         transxnet.create_model("test_resnet", drop_path_rte=0.1)
 
 
-def test_weights_that_can_not_be_had_are_said():
+def test_unavailable_weights_are_an_error():
     with pytest.raises(UserError, match="no published weights for transxnet_n"):
         transxnet.create_model("transxnet_n", pretrained=True)
     overlay = {"file": "nowhere.bin"}
@@ -49,18 +49,18 @@ def test_weights_that_can_not_be_had_are_said():
         ("test_vit", {"img_size": 64, "drop_path_rate": 0.1}),
     ],
 )
-def test_a_model_gets_the_wishes_that_it_knows(name, granted):
+def test_model_gets_only_the_preferences_it_supports(name, granted):
     model, got = create_model_with(name, {"img_size": 64, "drop_path_rate": 0.1}, num_classes=3)
     assert got == granted
     assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 3)
 
 
-def test_what_a_model_must_have_is_not_dropped():
+def test_required_options_are_not_dropped():
     with pytest.raises(TypeError, match="drop_path_rate"):
         create_model_with("vgg11", {"img_size": 64}, drop_path_rate=0.1)
 
 
-def test_the_size_is_that_of_the_weights_that_the_tag_names():
+def test_image_size_follows_the_tagged_weights():
     assert default_img_size("transxnet_b") == 224
     assert default_img_size("transxnet_b.in1k_384") == 384
     for name in ("resnet18", "test_vit", "inception_v3"):
@@ -112,6 +112,6 @@ def test_a_model_has_the_options_of_its_name(value):
         ("transxnet_n:stage4", "names the part 'stage4'"),
     ],
 )
-def test_a_wrong_option_in_a_name_is_said(name, said):
+def test_invalid_option_in_a_name_is_an_error(name, said):
     with pytest.raises(UserError, match=said):
         transxnet.create_model(name, num_classes=3)

@@ -1,4 +1,4 @@
-"""The stages: their position bias, initial weights and groups of parameters, and gradient checkpointing."""
+"""The four stages: position bias, initial weights, parameter groups and gradient checkpointing."""
 
 import copy
 
@@ -18,7 +18,7 @@ from transxnet.layers import position_bias
 @pytest.mark.parametrize(
     ("img_size", "tokens"), [(64, [256, 64, 16, 4]), ((64, 96), [384, 96, 24, 6]), (40, [100, 25, 9, 4])]
 )
-def test_img_size_is_what_the_position_bias_is_stored_for(tiny, img_size, tokens, monkeypatch):
+def test_position_bias_is_stored_for_img_size(tiny, img_size, tokens, monkeypatch):
     model = tiny(img_size=img_size)
     assert [stage.pos_bias.weight.shape[2] for stage in model.stages] == tokens
     monkeypatch.setattr(position_bias, "resize_position_bias", None)  # not needed at this size
@@ -27,7 +27,7 @@ def test_img_size_is_what_the_position_bias_is_stored_for(tiny, img_size, tokens
 
 
 @pytest.mark.parametrize("grad", [True, False])
-def test_the_position_bias_is_resized_once_a_stage(monkeypatch, grad):
+def test_position_bias_is_resized_once_per_stage(monkeypatch, grad):
     model, calls = timm.create_model("transxnet_n").eval(), []
 
     def counted(bias, size, resize=position_bias.resize_position_bias):

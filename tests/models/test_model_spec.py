@@ -1,4 +1,4 @@
-"""Parsing what users give as a model."""
+"""Parsing of model specifications."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Every tensor of a published backbone has its place in our layout, and others are named."""
+"""Every tensor of a published backbone is mapped to our layout, and unknown tensors are reported."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def shapes(tensors: dict[str, Tensor]) -> dict[str, tuple]:
 
 @VARIANT
 @FORM
-def test_every_published_tensor_has_its_place(variant, form):
+def test_every_published_tensor_is_mapped(variant, form):
     model = on_meta(f"transxnet_{variant}", features_only=form == "features")
     assert shapes(convert_official_state_dict(empty_backbone(variant, form))) == shapes(model.state_dict())
 
@@ -69,7 +69,7 @@ def test_half_of_a_head_or_of_an_output_norm_is_refused(form, name):
     "name", ["network.0.0.foo.weight", "neck.weight", "relative_pos_enc.4", "norm1.weight", "classifier.3.bias"]
 )
 @FORM
-def test_a_left_over_tensor_is_named(form, name):
+def test_unexpected_tensor_is_named(form, name):
     with pytest.raises(UserError, match=r"left over \(1\)") as error:
         convert_official_state_dict({**empty_backbone("t", form), name: torch.zeros(1)})
     assert name in str(error.value)

@@ -1,4 +1,4 @@
-"""The network in which the paper compares token mixers, with each of them."""
+"""The network with which the paper compares token mixers, for each of them."""
 
 import pytest
 import timm
@@ -22,7 +22,7 @@ MIXER = pytest.mark.parametrize("name", MIXERS)
 
 @pytest.fixture
 def small(randomize):
-    """The smallest network that has every part, in float64 and eval mode, for 64x64 images."""
+    """The smallest complete network, in float64 and eval mode, for 64x64 images."""
     return lambda name, **options: (
         randomize(SwinStyle(5, token_mixer=name, **SWIN_STYLE_TINY, **options)).double().eval()
     )
@@ -33,13 +33,13 @@ def swin_style(**options) -> SwinStyle:
         return transxnet.create_model("transxnet_swin_style", **options)
 
 
-def test_the_mixers_are_those_of_the_paper_s_table():
+def test_mixers_match_the_paper_s_table():
     assert set(TOKEN_MIXERS) == set(MIXERS)
 
 
 @MIXER
-def test_the_network_is_as_the_paper_describes_it(name):
-    """Depths 2-2-6-2, widths 64-128-256-512, patches that do not overlap, the plain FFN."""
+def test_network_matches_the_paper(name):
+    """Depths 2-2-6-2, widths 64-128-256-512, non-overlapping patches, the plain FFN."""
     model = swin_style(token_mixer=name)
     assert [len(stage.blocks) for stage in model.stages] == [2, 2, 6, 2]
     assert [stage.patch_embed.conv.kernel_size for stage in model.stages] == [(4, 4), (2, 2), (2, 2), (2, 2)]
@@ -69,7 +69,7 @@ def test_heads_windows_and_reductions_follow_swin_and_pvt():
 
 
 def cost_by_hand(squares: int, channels: int) -> int:
-    """Multiply-adds at 224 with mixers of so many C^2 and so many C at each position."""
+    """MACs at 224x224 with mixers that cost this many C^2 and C per position."""
     total = 512 * 1000
     for dim, depth, positions, into in zip(
         (64, 128, 256, 512), (2, 2, 6, 2), (56**2, 28**2, 14**2, 7**2), (3 * 16, 64 * 4, 128 * 4, 256 * 4), strict=True
@@ -82,12 +82,12 @@ def cost_by_hand(squares: int, channels: int) -> int:
 @pytest.mark.parametrize(
     ("name", "squares", "channels"),
     [
-        ("sep_conv", 4, 2 * 49),  # C to 2 C and back, 7x7 on 2 C
+        ("sep_conv", 4, 2 * 49),  # C to 2 C and back, 7x7 on 2 C channels
         ("shifted_window", 4, 0),  # queries, keys, values, projection
-        ("acmix", 4, 27 + 81),  # the same, and the convolution path
+        ("acmix", 4, 27 + 81),  # the same plus the convolution path
     ],
 )
-def test_multiply_adds_are_those_of_the_formulas(name, squares, channels):
+def test_macs_match_the_formulas(name, squares, channels):
     assert count(swin_style(token_mixer=name), 224, 224).multiply_adds == cost_by_hand(squares, channels)
 
 
@@ -107,13 +107,13 @@ def test_the_block_is_three_residuals(small):
     torch.testing.assert_close(block(x, bias), y, rtol=0, atol=1e-12)
 
 
-def test_without_position_encoding_there_is_none(small, images):
+def test_position_encoding_can_be_disabled(small, images):
     model = small("sra", dpe=False)
     assert type(model.stages[0].blocks[0].dpe) is nn.Identity
     assert model(images).shape == (2, 5)
 
 
-def test_acmix_s_shifts_survive_the_network_s_initialization():
+def test_network_initialization_keeps_acmix_shift_kernels():
     weight = SwinStyle(5, token_mixer="acmix", **SWIN_STYLE_TINY).stages[0].blocks[0].mixer.shift_conv.weight
     assert torch.equal(weight.detach(), torch.eye(9).reshape(9, 3, 3).expand(16, 9, 3, 3))
 
@@ -127,7 +127,7 @@ class Mean(nn.Module):
         return self.weight * x.mean((2, 3), keepdim=True).expand_as(x)
 
 
-def test_a_class_of_the_user_s_can_be_the_token_mixer(small, images):
+def test_token_mixer_can_be_a_user_class(small, images):
     model = small(Mean)
     mixers = [stage.blocks[0].mixer for stage in model.stages]
     assert [(type(m), len(m.weight), m.num_heads) for m in mixers] == [(Mean, d, d // 8) for d in (16, 16, 32, 32)]
@@ -152,6 +152,6 @@ def test_a_class_of_the_user_s_can_be_the_token_mixer(small, images):
         (dict(local_conv="dwconv"), TypeError, "local_conv"),
     ],
 )
-def test_a_wrong_option_is_named_with_what_is_accepted(options, error, message):
+def test_invalid_option_error_names_the_accepted_values(options, error, message):
     with pytest.raises(error, match=message):
         timm.create_model("transxnet_swin_style", **options)

@@ -1,4 +1,4 @@
-"""What timm asks of a network: a classifier, intermediates and dense features, on the smallest network."""
+"""timm's model API on the smallest network: classifier, intermediate features and dense features."""
 
 import pytest
 import timm
@@ -16,7 +16,7 @@ def test_an_empty_batch_passes(tiny):
 
 
 @pytest.mark.parametrize("in_chans", [1, 4])
-def test_in_chans_is_what_the_stem_takes(tiny, in_chans):
+def test_in_chans_sets_the_stem_input(tiny, in_chans):
     assert tiny(in_chans=in_chans)(torch.randn(2, in_chans, 64, 64, dtype=torch.float64)).shape == (2, 5)
 
 
@@ -62,7 +62,7 @@ def test_classifier_can_be_replaced(tiny, images):
 
 @OUT_INDICES
 @torch.no_grad()
-def test_features_are_normalised_outputs_of_the_stages(tiny, images, randomize, out_indices):
+def test_features_are_normalized_stage_outputs(tiny, images, randomize, out_indices):
     size = dict(depths=(1, 1, 1, 1), embed_dims=(16, 16, 32, 32), num_heads=(1, 1, 2, 2), img_size=64)
     dense = randomize(TransXNetFeatures(out_indices, **size)).double().eval()
     intermediates = tiny().forward_intermediates(images, intermediates_only=True)
@@ -134,6 +134,6 @@ def test_pruning_drops_later_stages_the_norm_and_the_head(tiny, images):
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"features_only": True}])
-def test_a_misspelt_option_is_an_error(kwargs):
+def test_misspelled_option_is_an_error(kwargs):
     with pytest.raises(TypeError, match="drop_paht_rate"):
         timm.create_model("transxnet_n", drop_paht_rate=0.1, **kwargs)

@@ -1,4 +1,4 @@
-"""TransXNet: the published numbers, and the options that replace its parts (Tables VII to X)."""
+"""TransXNet: the published parameter counts and costs, and the options that replace its parts (Tables VII to X)."""
 
 from functools import cache, partial
 
@@ -29,15 +29,15 @@ def published_t(form: str) -> nn.Module:
 
 @pytest.mark.parametrize("size", ["224x224", "200x168"])
 @torch.no_grad()
-def test_logits_are_those_of_the_published_implementation(size):
+def test_logits_match_the_published_implementation(size):
     model, x = published_t("classifier"), torch.from_numpy(fill.image(*map(int, size.split("x"))))
     truth = torch.from_numpy(fill.vectors(f"t_{size}")["logits"])
-    for _ in range(2):  # the second pass uses the position bias kept from the first
+    for _ in range(2):  # the second pass uses the cached position bias
         torch.testing.assert_close(model(x), truth, rtol=1e-9, atol=1e-12)
 
 
 @torch.no_grad()
-def test_features_are_those_of_the_published_implementation():
+def test_features_match_the_published_implementation():
     model, x = published_t("features"), torch.from_numpy(fill.image(224, 320))
     truth = fill.vectors("t_features_224x320")
     for _ in range(2):
@@ -93,7 +93,7 @@ def test_preprocessing_is_as_published(name, side, crop):
         (dict(num_heads=(1, 1, 3, 1)), "dim=112 must be divisible by num_heads=3; the nearest that works: 111 or 114"),
     ],
 )
-def test_a_wrong_option_is_named_with_what_is_accepted(kwargs, message):
+def test_invalid_option_error_names_the_accepted_values(kwargs, message):
     with pytest.raises(ValueError, match=message):
         TransXNet(**kwargs)
 
@@ -146,7 +146,7 @@ def test_a_local_convolution_is_7x7_on_half_of_the_channels(name):
         elif name == "dwconv":
             assert part.dwconv.weight.shape == (dim, 1, 7, 7)
         else:
-            assert part.weight.shape == (2, dim, 7, 7)  # DyConv's bank is as large as IDConv's
+            assert part.weight.shape == (2, dim, 7, 7)  # DyConv's bank has the size of IDConv's
 
 
 @pytest.mark.parametrize("scales", [(), (3,), (1, 3), (1, 3, 5), (1, 3, 5, 7, 9), [5, 1]])
@@ -185,7 +185,7 @@ def test_table_x_changes_one_part_each():
         assert type(Block(16, token_enhancer=none).mixer.ste) is nn.Identity
 
 
-def test_timm_takes_the_options_in_both_forms():
+def test_timm_accepts_the_options_in_both_forms():
     model = timm.create_model("transxnet_t", local_conv="dyconv", token_enhancer="none", depths=(1, 1, 1, 1))
     assert type(model.stages[3].blocks[0].mixer.idconv) is DyConv
     assert type(model.stages[3].blocks[0].mixer.ste) is nn.Identity
@@ -194,11 +194,11 @@ def test_timm_takes_the_options_in_both_forms():
     assert dense.stages[0].blocks[0].mixer.osra.q.in_channels == 12
 
 
-def test_parameters_are_those_of_the_paper_s_formulas():
-    """IDConv C^2/r (G + 1) + G C K^2, D-DWConv C^2/r (K^2 + 1), C being the 24 to 224 channels of the local branch.
+def test_parameter_counts_match_the_paper_s_formulas():
+    """IDConv C^2/r (G + 1) + G C K^2, D-DWConv C^2/r (K^2 + 1), with C the 24 to 224 channels of the local branch.
 
-    What the formulas leave out are biases and BatchNorms: IDConv's bank of G C biases, the projection's G C and its
-    BatchNorm's 2 C/r; D-DWConv's C biases, its generator's C K^2 and 2 C/r. An ordinary convolution has C (K^2 + 1).
+    The formulas omit biases and BatchNorms: IDConv's bank has G C biases, its projection G C and its BatchNorm 2 C/r;
+    D-DWConv has C biases, its generator C K^2 and 2 C/r. An ordinary convolution has C (K^2 + 1) parameters.
     """
     G, K, r = 2, 7, 4
     idconv = d_dwconv = dwconv = 0
@@ -221,7 +221,7 @@ def test_costs_compare_as_the_paper_says_of_table_vii():
 
 
 def test_costs_compare_as_the_paper_says_of_table_viii():
-    """{1,3} is cheaper than {3}; {1,3,5,7} a minor increase over {3}; {1,3,5,7,9} costs more of both."""
+    """{1,3} is cheaper than {3}; {1,3,5,7} costs slightly more than {3}; {1,3,5,7,9} has more parameters and MACs."""
     scales = [(), (1, 3), (3,), (1, 3, 5, 7), (1, 3, 5, 7, 9)]
     sizes = [parameters(t(ffn_scales=s)) for s in scales]
     costs = [giga() if s == (1, 3, 5, 7) else giga(ffn_scales=s) for s in scales]
@@ -264,7 +264,7 @@ class Gain(nn.Module):
         return self.weight * x
 
 
-def test_a_class_of_the_user_s_can_stand_in_each_place(tiny, images):
+def test_each_part_can_be_a_user_class(tiny, images):
     model = tiny(local_conv=Shift, spatial_reduction=Pool, token_enhancer=Gain)
     for block, dim in zip(blocks(model), (16, 16, 32, 32), strict=True):
         assert type(block.mixer.idconv) is Shift
@@ -305,12 +305,12 @@ def test_a_class_of_the_user_s_can_stand_in_each_place(tiny, images):
         (dict(attn_ratio=(0.5, 0.5, 0.5, 0.3)), "for 448 channels with 8 heads, got 0.3. The nearest .* 2/7 or 17/56"),
     ],
 )
-def test_a_wrong_part_is_named_with_what_is_accepted(options, message):
+def test_invalid_part_error_names_the_accepted_values(options, message):
     with pytest.raises(UserError, match=message):
         TransXNet(**options)
 
 
-def test_weights_of_the_paper_s_network_do_not_slip_into_another():
+def test_published_weights_are_refused_by_other_networks():
     model = transxnet.create_model("transxnet_n")
     overlay = dict(state_dict=model.state_dict())
     with pytest.raises(UserError, match=r"does not fit the model.*\n.*missing.*idconv\.dwconv\.weight"):

@@ -1,4 +1,4 @@
-"""How closely an implementation of an operator must match its reference."""
+"""Tolerance between an implementation of an operator and its reference."""
 
 from collections.abc import Callable
 
@@ -14,8 +14,8 @@ from transxnet import ops
 def assert_matches_reference() -> Callable[..., None]:
     """Compare a function's output and every gradient, by name, with the operator's reference in float64.
 
-    The function is the public operator unless another is given. ``bound`` is for ``|got - truth| / |truth|`` over a
-    whole tensor, for everything in the dtype of the input; ``weight_bound`` for the gradients of float32 parameters.
+    The function is the public operator by default. ``bound`` limits ``|got - truth| / |truth|`` over a whole tensor,
+    for everything in the dtype of the input; ``weight_bound`` limits it for the gradients of float32 parameters.
     """
 
     def check(

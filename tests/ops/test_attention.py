@@ -1,4 +1,4 @@
-"""Attention with a position bias: against loops that spell out the formula, in float64, and the CPU form."""
+"""Attention with a position bias against loops that spell out the formula, in float64, and the CPU form."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Which implementation is taken, and the reasons given."""
+"""The selected implementation, and the reported reasons."""
 
 import pytest
 import torch

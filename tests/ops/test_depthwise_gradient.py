@@ -1,4 +1,4 @@
-"""The backward pass of depthwise convolutions on CPUs: against the reference's gradients, in float64."""
+"""The backward pass of depthwise convolutions on CPUs against the reference's gradients, in float64."""
 
 import pytest
 import torch

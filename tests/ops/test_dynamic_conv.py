@@ -1,4 +1,4 @@
-"""Input-dependent depthwise convolution: against loops that spell out the formula, in float64, and the export form."""
+"""Input-dependent depthwise convolution against loops that spell out the formula, in float64, and the export form."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Multi-scale depthwise convolution: against loops that spell out the formula, in float64."""
+"""Multi-scale depthwise convolution against loops that spell out the formula, in float64."""
 
 import pytest
 import torch

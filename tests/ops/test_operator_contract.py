@@ -1,4 +1,4 @@
-"""What holds for every operator: gradients, empty batches, any memory layout, unchanged inputs, no Triton on CPUs."""
+"""The contract of all operators: gradients, empty batches, memory layouts, unchanged inputs, no Triton on CPUs."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ def rand(*shape: int, grad: bool = False) -> Tensor:
 
 
 def arguments(op, batch: int = 2, grad: bool = True) -> tuple:
-    """A call of each function, its differentiable tensors flat."""
+    """Call arguments of a function, with its differentiable tensors in one flat list."""
     if op is dynamic_depthwise_conv2d:
         return rand(batch, 2, 4, 3, grad=grad), rand(batch, 2, 3, 3, grad=grad), rand(batch, 2, grad=grad)
     if op is multiscale_depthwise_conv2d:

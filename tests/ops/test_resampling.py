@@ -1,4 +1,4 @@
-"""Pooling and resizing as matrix products: against PyTorch's operators, outputs and gradients, in float64."""
+"""Pooling and resizing as matrix products against PyTorch's operators, outputs and gradients, in float64."""
 
 import pytest
 import torch

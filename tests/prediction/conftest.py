@@ -1,4 +1,4 @@
-"""Classifiers with random weights, images, and predictions of few images in small chunks."""
+"""Classifiers with random weights, images, and predictions in small chunks."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from transxnet.prediction.predict import predict
 
 @pytest.fixture
 def pictures(tmp_path) -> Path:
-    """A folder of pictures, one of them within a folder, with a file that is no image and a truncated one."""
+    """Images in nested folders, with a text file and a truncated image."""
     root = write_photos(tmp_path / "pictures", 4)
     whole = (root / "red" / "000.png").read_bytes()
     (root / "blue" / "broken.png").write_bytes(whole[: len(whole) // 2])
@@ -34,7 +34,7 @@ def other_run(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> Path:
-    """Pictures in two folders, one of them cut off, and a file that is none."""
+    """Images in two nested folders, with a truncated image and a text file."""
     root = write_images(tmp_path_factory.mktemp("data") / "images", IMAGE_COUNT - 2)
     (root / "deeper").mkdir()
     (root / "deeper" / "a.png").write_bytes(encoded_image(100))
@@ -45,13 +45,13 @@ def images(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
-    """Of six images, so that a few make several; a file of results has as many pieces as it needs."""
+    """Use chunks of six images, so that few images make several chunks."""
     monkeypatch.setattr(work_folder, "CHUNK_SIZE", 6)
 
 
 @pytest.fixture
 def opened(monkeypatch) -> list:
-    """The images that were opened, in this process."""
+    """Record the images opened in this process."""
     paths = []
 
     def note(source):
@@ -64,7 +64,7 @@ def opened(monkeypatch) -> list:
 
 @pytest.fixture
 def table(run, images, tmp_path, quiet):
-    """A function that predicts for the pictures into a Parquet file by small batches."""
+    """Return a function that predicts the images into a Parquet file in small batches."""
 
     def make(out: str = "results.parquet", inputs=images, model=run, **options) -> Path:
         options = {"batch_size": 3, "workers": 0, "console": quiet, **options}

@@ -24,7 +24,7 @@ def test_weights_are_hashed_and_moved_only_when_needed(run, monkeypatch):
 
 
 def test_weights_keep_their_gradients_after_a_prediction(run):
-    """Moving them in inference mode would make tensors of them that no gradient can come to."""
+    """Moving them in inference mode would turn them into tensors that cannot receive gradients."""
     trained = load_model(run)
     images = torch.zeros(1, 3, 32, 32)
     trained_classifier(trained).probabilities(images)
@@ -41,7 +41,7 @@ def test_fingerprint_includes_the_weights_file_of_openvino(tmp_path):
     (tmp_path / "model.bin").write_bytes(b"weights")
     after = {name: exported_classifier(DarkOrLight(), tmp_path / name).fingerprint for name in before}
     assert after["model.xml"] != before["model.xml"]
-    assert after["model.onnx"] == before["model.onnx"]  # its weights are inside the file
+    assert after["model.onnx"] == before["model.onnx"]  # the file contains its weights
 
 
 def test_hash_of_weights_covers_names_types_and_values():

@@ -24,7 +24,7 @@ def test_table_equals_the_network_on_single_images(run, images, table):
         found = [row[f"probability{i}"] for i in (1, 2, 3)]
         np.testing.assert_allclose(found, shares[order].tolist(), atol=1e-5)
         assert row["error"] is None
-    assert len({row["class1"] for row in rows}) == 4  # with the null of the broken one: pictures are told apart
+    assert len({row["class1"] for row in rows}) == 4  # null for the broken image; the model tells images apart
 
 
 def test_pandas_reads_the_columns_and_their_types(table, run):

@@ -19,7 +19,7 @@ from transxnet.utils.errors import UserError
 
 @pytest.fixture
 def pictures(tmp_path) -> Path:
-    """Pictures of several sizes, two of the same name, a file that is no image, and a truncated one."""
+    """Images of several sizes, two of the same name, with a text file and a truncated image."""
     root = tmp_path / "pictures"
     for folder in ("a", "b"):
         (root / folder).mkdir(parents=True)
@@ -150,7 +150,7 @@ def test_no_readable_image_is_an_error_and_leaves_no_file(kind, request, tmp_pat
 def test_no_detections_are_an_empty_list(boxes_run, pictures, tmp_path, quiet):
     blind = Run(shutil.copytree(boxes_run.path, tmp_path / "blind"))
     tensors = load_file(blind.weights_file)
-    tensors["head.classification_head.cls_logits.bias"].fill_(-100)  # it takes every anchor for background
+    tensors["head.classification_head.cls_logits.bias"].fill_(-100)  # classifies every anchor as background
     save_file(tensors, blind.weights_file)
     out = predict(blind.path, pictures / "b", out=tmp_path / "out", workers=0, console=quiet)
     assert json.loads((out / "detections.json").read_text()) == []

@@ -42,7 +42,7 @@ def test_part_files_hold_the_rows_of_one_file(table, tmp_path):
     assert [pq.read_metadata(path).num_rows for path in files] == [8, 8, IMAGE_COUNT - 16]
     parts = pq.read_table(out).to_pandas()
     assert parts["path"].tolist() == whole["path"].tolist()
-    np.testing.assert_allclose(parts["probability1"], whole["probability1"], atol=1e-6)  # other batches, other rounding
+    np.testing.assert_allclose(parts["probability1"], whole["probability1"], atol=1e-6)  # rounding depends on batches
 
 
 def test_shard_members_are_predicted_like_files(images, tmp_path, table):
@@ -70,7 +70,7 @@ def test_any_file_name_is_preserved(images, tmp_path, table):
 
 
 def predict_slowly(run, inputs, arguments):
-    """In a process of its own: as long as it takes to be killed in the middle."""
+    """Predict slowly in a separate process, which the test kills halfway."""
 
     def slow(path):
         time.sleep(0.05)
@@ -81,7 +81,7 @@ def predict_slowly(run, inputs, arguments):
 
 
 def content(out: Path) -> list[tuple[str, bytes]]:
-    """The files of results with their bytes."""
+    """Names and contents of the result files."""
     files = sorted(out.iterdir()) if out.is_dir() else [out]
     return [(path.name if out.is_dir() else "", path.read_bytes()) for path in files]
 
@@ -114,7 +114,7 @@ def test_command_resumes_after_a_kill(run, tmp_path, opened):
     images = write_images(tmp_path / "images", 120)
     words = ["predict", str(run), str(images), "--rows-per-file", "2", "--workers", "1", "--out"]
     assert main([*words, str(tmp_path / "whole")]) == 0
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # the last bits depend on them
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # the last bits depend on the number of threads
     command = [sys.executable, "-m", "transxnet", *words, str(tmp_path / "parts")]
     process = subprocess.Popen(command, env=os.environ | threads)
     while len(finished_chunks(tmp_path / "parts")) < 2 and process.poll() is None:
@@ -155,7 +155,7 @@ def test_overwrite_removes_old_part_files_and_no_others(table, tmp_path):
 
 @pytest.fixture
 def disk(tmp_path):
-    """A file system of its own."""
+    """A separate file system."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder]).returncode:
@@ -186,7 +186,7 @@ def test_results_are_written_onto_a_mounted_disk(table, disk, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             table("disk", rows_per_file=20)
     assert sorted(path.name for path in disk.iterdir()) == [".part", "part-00000.parquet", "part-00001.parquet"]
-    table("disk", rows_per_file=20)  # found again
+    table("disk", rows_per_file=20)  # finds the finished prediction
     assert sorted(path.name for path in disk.iterdir()) == ["part-00000.parquet", "part-00001.parquet"]
 
 

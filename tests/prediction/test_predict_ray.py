@@ -20,7 +20,7 @@ from transxnet.version import __version__
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """A run, and pictures in pieces of four; paths from the folder that the tests are in."""
+    """A run, and images in chunks of four; paths are relative to the working directory."""
     monkeypatch.setattr(work_folder, "CHUNK_SIZE", 4)
     monkeypatch.chdir(tmp_path)
     write_classifier_run(tmp_path / "run", "test_resnet")
@@ -29,7 +29,7 @@ def small(tmp_path, monkeypatch):
 
 
 def actors() -> list[psutil.Process]:
-    """Processes below this one that Ray Data has started to predict."""
+    """Child processes that Ray Data has started for prediction."""
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
@@ -41,7 +41,7 @@ def actors() -> list[psutil.Process]:
 
 
 def listening() -> set[str]:
-    """Addresses that the processes below this one listen at."""
+    """Addresses on which child processes listen."""
     addresses = set()
     for process in psutil.Process().children(recursive=True):
         try:
@@ -95,7 +95,7 @@ def test_killed_actor_does_not_change_the_results(small, tmp_path, quiet):
         over.set()
         killer.join()
     assert seen["killed"]
-    assert len(seen["pids"]) > 1  # another took its place
+    assert len(seen["pids"]) > 1  # another actor replaced it
     assert seen["addresses"] <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     assert (tmp_path / "ray.parquet").read_bytes() == alone.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.parquet", "images", "ray.parquet", "run"]

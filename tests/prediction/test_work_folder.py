@@ -19,7 +19,7 @@ from transxnet.utils.errors import Interrupted, UserError
 
 @contextmanager
 def interrupted(monkeypatch, message: str) -> Iterator[None]:
-    """As by Ctrl-C when the image 013.png is opened."""
+    """Interrupt as Ctrl-C does when the image 013.png is opened."""
 
     def stop(path):
         if path.endswith("013.png"):
@@ -73,7 +73,7 @@ def test_manifest_has_the_layout_of_version_0_1(tmp_path, images):
     content = json.loads((tmp_path / "work" / "manifest.json").read_text())
     assert list(content) == list(OLD_MANIFEST)
     assert list(content["job"]) == list(OLD_MANIFEST["job"])
-    assert [rows for _, rows in content["pieces"]] == [6, 2, 6, 2, 5]  # in parts of eight rows
+    assert [rows for _, rows in content["pieces"]] == [6, 2, 6, 2, 5]  # in chunks of eight rows
     assert work.chunks_of_parts() == [[0, 1], [2, 3], [4]]
 
 

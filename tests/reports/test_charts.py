@@ -1,4 +1,4 @@
-"""Charts show what was recorded, in the colors of the page."""
+"""Charts show the recorded values in the colors of the page."""
 
 import math
 import re
@@ -28,7 +28,7 @@ def test_charts_use_the_colors_of_the_page():
     drawn = re.findall(r"(?:stroke|fill): (#[0-9a-f]{3,6})", text)
     assert drawn == []
     charts = re.findall(r"<figure>.*?</figure>", text, flags=re.DOTALL)
-    assert len(charts) == 4  # three curves and the calibration
+    assert len(charts) == 4  # three curves and the calibration chart
     for chart in charts:
         assert "stroke: var(--blue)" in chart and "currentColor" in chart
         assert not re.search(r"#0101\d\d", chart)

@@ -1,4 +1,4 @@
-"""The report of a classifier is true to the evaluation."""
+"""The report of a classifier agrees with its evaluation."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""The palette's colors differ for everybody, and text on them is legible."""
+"""The palette is distinguishable with color vision deficiency, and text on it is legible."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,7 @@ DEUTERANOPIA = np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234
 def test_first_twenty_colors_are_distinguishable(sight, apart):
     seen = lab(np.clip(linear(palette(20)) @ sight.T, 0, 1))
     differences = np.linalg.norm(seen[:, None] - seen[None], axis=2) + 1e3 * np.eye(20)
-    assert differences.min() > apart  # 2.3 is just noticeable
+    assert differences.min() > apart  # 2.3 is a just noticeable difference
 
 
 def test_palette_colors_are_unique_and_stable():

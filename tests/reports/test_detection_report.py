@@ -1,4 +1,4 @@
-"""The report of a detector: its figures, curves and pictures, with everything a user named kept as it is."""
+"""The report of a detector: its metrics, curves and images, with user-supplied names kept as they are."""
 
 import base64
 import io
@@ -37,7 +37,7 @@ HISTORY = [
 
 
 def box_mask(box: Sequence[float]) -> dict:
-    """COCO's plain run lengths of a box's pixels."""
+    """Uncompressed COCO run lengths of the pixels in a box."""
     mask = np.zeros(SIZE, np.uint8)
     mask[int(box[1]) : int(box[3]), int(box[0]) : int(box[2])] = 1
     flat = mask.T.ravel()
@@ -48,7 +48,7 @@ def box_mask(box: Sequence[float]) -> dict:
 def detections(
     folder: Path, num_images: int = 20, num_classes: int = 4, masks: bool = False, names: Sequence[str] | None = None
 ) -> DetectionEvaluation:
-    """One object an image, of the classes in turn but for the last, found with one score of 90% and one of 10%."""
+    """One object per image, cycling through all classes but the last; one detection at 90% and one at 10%."""
     for i in range(num_images):
         Image.new("RGB", SIZE[::-1], (5 * i, 90, 120)).save(folder / f"{i}.png")
     boxes = np.tile(np.array([[40, 30, 100, 90]], np.float32), (num_images, 1))
@@ -116,7 +116,7 @@ def test_sections_metrics_and_curves(tmp_path, masks):
     assert "20 objects of 4 classes in 20 held-out images" in page.text["p"]
     shown = page.text["dd"].replace("\N{NO-BREAK SPACE}", " ")
     assert all(figure in shown for figure in ("51.2%", "72.3%", "43.4%", "up to 96² 31.2%", "larger ones 64.5%"))
-    assert "32²" not in shown  # there is no such object
+    assert "32²" not in shown  # there is no small object
     assert "1 min 30 s" in shown
     assert ("50.2%" in shown) == ("Mask AP" in page.text["classes"]) == masks
     assert "highest AP 40.0%, epoch 2" in page.text["curves"]
@@ -162,8 +162,8 @@ def test_examples_show_annotations_and_detections(tmp_path):
         assert pixels.shape == (384, 512, 3)
         label = int(alt[6:8]) % 3
         edge = pixels[round(60 * scale), round(40 * scale) + 1]
-        assert np.abs(edge - palette(4)[label]).max() < 40  # of JPEG
-        assert np.abs(pixels[30, 60] - pixels[30, 120]).max() < 20  # what is doubtful is not drawn
+        assert np.abs(edge - palette(4)[label]).max() < 40  # JPEG changes colors a little
+        assert np.abs(pixels[30, 60] - pixels[30, 120]).max() < 20  # low scores are not drawn
 
 
 def test_masks_are_tinted(tmp_path):
@@ -180,7 +180,7 @@ def test_crowds_are_not_drawn(tmp_path):
     evaluation = detections(tmp_path, num_images=1, masks=True)
     objects = replace(
         evaluation.images.objects, crowd=np.ones(1, bool), segmentations=None
-    )  # found with masks all the same
+    )  # although it was found with masks
     text = render(report(replace(evaluation, images=replace(evaluation.images, objects=objects))))
     truth = re.findall(r'base64,([^"]*)" alt="image 00: truth"', text)[0]
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(truth)))).astype(int)

@@ -1,4 +1,4 @@
-"""Boxes, masks and label maps have the right colors in the right places, for any image size and class name."""
+"""Boxes, masks and label maps are drawn in the right colors and places, for any image size and class name."""
 
 import io
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def detections(
     scores: Sequence[float] | None = None,
     masks: Sequence[np.ndarray] | None = None,
 ) -> Detections:
-    """With masks as plain run lengths, which need no package to be written."""
+    """Detections with masks as uncompressed run lengths, which need no package to encode."""
     runs = None if masks is None else [_run_lengths(mask) for mask in masks]
     scores = [0.9] * len(labels) if scores is None else scores
     return Detections(
@@ -68,7 +68,7 @@ def test_masks_are_tinted_and_outlined_without_holes():
     mask = np.zeros((100, 200), bool)
     mask[20:80, 20:80] = True
     mask[40:60, 40:60] = False
-    mask[90:, 180:] = True  # in the image's corner, where its edge is no edge of the object
+    mask[90:, 180:] = True  # in the corner of the image, whose border is not an edge of the object
     pixels = np.asarray(draw_detections(gray(200, 100), detections([[20, 20, 200, 100]], [1], [NAN], [mask]), ["x"]))
     color = np.array(palette(1)[0])
     tinted = np.round(0.6 * 100 + 0.4 * color)
@@ -100,7 +100,7 @@ def test_labels_do_not_overlap_and_stay_in_the_image():
     labels = list(range(1, len(boxes) + 1))
     together = np.asarray(draw_detections(gray(200, 200), detections(boxes, labels), ["name"] * 12))
     for i, box in enumerate(boxes):
-        around = 2 * (box[2] - box[0] + box[3] - box[1])  # the box's own line, which others may cover
+        around = 2 * (box[2] - box[0] + box[3] - box[1])  # the outline of the box, which others may cover
         assert (together == colors[i]).all(axis=2).sum() >= fills[i] - around
 
 
@@ -153,7 +153,7 @@ def test_legend_names_largest_classes_first():
     labels[:, 40:] = 7
     sheet = np.asarray(draw_label_map(gray(100, 30), labels, [f"class {i}" for i in range(30)]))
     assert (sheet[:, 100:] == 255).all(axis=2).any()
-    swatches = sheet[:, 100 + 10 + 5].tolist()  # a margin of one text's height, and half of a swatch
+    swatches = sheet[:, 100 + 10 + 5].tolist()  # a margin of one text height, and half of a swatch
     shown = [tuple(color) for color, last in zip(swatches, [None, *swatches], strict=False) if color != last]
     assert [color for color in shown if color != (255, 255, 255)] == [palette(30)[7], *palette(2)]
     narrow = np.asarray(draw_label_map(gray(100, 30), np.full((30, 100), 255, np.uint8), ["a"]))

@@ -1,4 +1,4 @@
-"""Text is cut to its width, and drawn with fonts that have its characters."""
+"""Text is truncated to its width and drawn with fonts that contain its characters."""
 
 from transxnet.reports.fonts import font_for, one_line, truncate
 

@@ -1,4 +1,4 @@
-"""Numbers, confusion matrices and images as pages show them, against values written by hand."""
+"""Numbers, confusion matrices and images as shown on pages, against values written by hand."""
 
 import base64
 import io
@@ -55,6 +55,6 @@ def test_fit_size_scales_the_longer_side_to_the_panel(size, panel):
 def test_best_and_worst_do_not_overlap_and_skip_nan():
     score = np.array([0.5, np.nan, 1.0, 1.0, 0.0, 1.0])
     best, worst = best_and_worst(score, np.array([1, 9, 2, 5, 1, 0]), 2)
-    assert best == [3, 2]  # equal scores by weight; without weight never
+    assert best == [3, 2]  # equal scores by weight; zero weight is excluded
     assert worst == [4, 0]
     assert best_and_worst(score, np.ones(6), 10) == ([2, 3, 5, 0, 4], [])

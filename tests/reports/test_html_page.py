@@ -82,7 +82,7 @@ def test_text_from_outside_is_escaped():
         model={attack: attack},
     )
     page = Page(render(hostile))
-    assert page.tags.count("script") == 1  # the page's own
+    assert page.tags.count("script") == 1  # the script of the page itself
     assert "alert" not in page.text["script"]
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert f"{attack}.png" in page.text["mistakes"]

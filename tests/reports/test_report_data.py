@@ -1,4 +1,4 @@
-"""A report's optional parts may be missing."""
+"""Reports without their optional parts."""
 
 from dataclasses import FrozenInstanceError, replace
 

@@ -1,4 +1,4 @@
-"""The report of a segmenter: its figures, confusions and pictures."""
+"""The report of a segmenter: its metrics, confusions and images."""
 
 import base64
 import io
@@ -21,7 +21,7 @@ SECTIONS = ["model", "curves", "confusion", "classes", "pictures", "notes", "con
 
 
 def halves(wrong: int) -> tuple[np.ndarray, np.ndarray]:
-    """Truth, class 0 above class 1 under 10 rows to ignore, and a prediction wrong in that many rows of class 1."""
+    """Ground truth with 10 ignored rows, class 0 and class 1 below, and a prediction with wrong rows in class 1."""
     labels = np.zeros((110, 100), np.uint8)
     labels[:10] = IGNORE
     labels[60:] = 1
@@ -31,7 +31,7 @@ def halves(wrong: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def segments(folder: Path, wrong: list[int], num_classes: int = 2) -> SegmentationEvaluation:
-    """Photographs whose predictions are wrong in so many of the 50 rows of class 1."""
+    """Images with predictions that miss the given numbers of the 50 rows of class 1."""
     for i, rows in enumerate(wrong):
         Image.new("RGB", (100, 110), (200, 40, 40)).save(folder / f"{i}.png")
         Image.fromarray(halves(rows)[0]).save(folder / f"{i}-labels.png")
@@ -71,7 +71,7 @@ def test_sections_metrics_and_curves(tmp_path):
     page = Page(render(report(segments(tmp_path, [10]))))
     assert [name for name in page.ids if name in SECTIONS] == SECTIONS
     shown = page.text["dd"]
-    # Of 50 rows each, class 0 is found whole and given 10 rows too many; class 1 lacks them.
+    # Both classes have 50 rows; class 0 is found completely and gets 10 rows of class 1.
     for figure in [(50 / 60 + 40 / 50) / 2, (1 + 40 / 50) / 2, 90 / 100, 50 / 100]:
         assert f"{100 * figure:.1f}%" in shown
     assert "always answering “kind 0”" in shown
@@ -119,7 +119,7 @@ def test_examples_show_image_truth_and_prediction(tmp_path):
     assert {side: pixels.shape for side, pixels in last.items()} == dict.fromkeys(sides, (512, 465, 3))
     luma = 0.299 * 200 + 0.587 * 40 + 0.114 * 40
     tinted = [0.45 * luma + 0.55 * np.array(colour) for colour in palette(2)]
-    row = round(512 * (60 + 14) / 110)  # of class 1, given to class 0
+    row = round(512 * (60 + 14) / 110)  # a row of class 1 predicted as class 0
     assert np.abs(last["photograph"][row, 200] - [200, 40, 40]).max() < 10
     assert np.abs(last["truth"][row, 200] - tinted[1]).max() < 10
     assert np.abs(last["prediction"][row, 200] - tinted[0]).max() < 10

@@ -1,4 +1,4 @@
-"""Loading a model by its name, with published weights, weights on disk or random ones, and from a run folder."""
+"""Loading a model by name with published weights, local weights or random weights, and from a run folder."""
 
 import pytest
 import torch

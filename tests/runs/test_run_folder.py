@@ -105,7 +105,7 @@ def test_killed_overwrite_can_be_overwritten_again(run, tmp_path, monkeypatch):
     assert sorted(path.name for path in run.path.iterdir()) == names
 
 
-def test_foreign_files_are_left_alone(tmp_path):
+def test_foreign_files_are_not_modified(tmp_path):
     (tmp_path / "environment.json").write_text("{}")
     with pytest.raises(UserError, match=r"exists already"), Run.create(tmp_path, overwrite=False):
         pass

@@ -43,7 +43,7 @@ def test_config_round_trips_through_yaml(task):
     ("options", "task"),
     [({"head": "maskrcnn"}, "detect"), ({"crop": 64}, "segment"), ({"crop": 64, "photometric": True}, "segment")],
 )
-def test_options_of_one_task_tell_the_task(options, task):
+def test_options_of_one_task_determine_the_task(options, task):
     assert config_from_dict({"data": "no such folder", **options}).task == task
 
 

@@ -1,4 +1,4 @@
-"""The data of a run is opened as the run's options and its stored split say."""
+"""The data of a run is opened with the run's options and its stored split."""
 
 import io
 import shutil
@@ -27,7 +27,7 @@ def test_other_paths_to_the_same_folder_are_recognized(folder, tmp_path, monkeyp
 
 def test_stored_split_is_used(folder, tmp_path):
     drawn = open_run_data(ClassifyConfig(str(folder)), None, None)
-    parts = {"train": drawn.val.own_names, "val": drawn.train.own_names}  # exchanged
+    parts = {"train": drawn.val.own_names, "val": drawn.train.own_names}  # swapped
     write_split(tmp_path / "split.csv", parts)
     stored = open_run_data(ClassifyConfig(str(folder)), None, tmp_path / "split.csv")
     assert sorted(stored.train.own_names) == sorted(parts["train"])

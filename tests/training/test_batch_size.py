@@ -1,4 +1,4 @@
-"""The largest batch that fits, on GPUs that the tests make up and on this machine's CPU."""
+"""The largest batch size that fits, on simulated GPUs and on this machine's CPU."""
 
 import gc
 import math
@@ -51,7 +51,7 @@ def test_cpu_batch_size_takes_half_of_the_free_memory():
 
 
 def test_control_groups_bound_the_free_memory(tmp_path):
-    assert free_memory(tmp_path) == math.inf  # as on a system that is no Linux
+    assert free_memory(tmp_path) == math.inf  # as on systems other than Linux
     for name, content in {
         "proc/meminfo": "MemTotal: 9000 kB\nMemAvailable:    8000 kB\n",
         "proc/self/cgroup": "1:name=systemd:/elsewhere\n0::/job/step\n",

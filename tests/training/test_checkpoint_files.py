@@ -83,7 +83,7 @@ def test_resuming_reads_the_last_checkpoint_once(run, quiet, monkeypatch):
     read, load = [], torch.load
     monkeypatch.setattr(torch, "load", lambda file, *args, **kwargs: read.append(file) or load(file, *args, **kwargs))
     train(resume=run.path, console=quiet)
-    # The best one is read for the callback's state and for the results.
+    # The best checkpoint is read for the callback's state and for the results.
     assert [file.name for file in read] == ["last.ckpt", "best.ckpt", "best.ckpt"]
 
 

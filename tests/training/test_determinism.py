@@ -1,4 +1,4 @@
-"""Runs that come out the same, bit by bit."""
+"""Training runs that are bitwise reproducible."""
 
 import os
 import subprocess
@@ -51,7 +51,7 @@ def test_nondeterministic_operator_is_refused_by_name(photos, tmp_path, quiet, m
 
 
 def test_batch_size_trials_are_deterministic(photos, tmp_path, quiet, monkeypatch):
-    """They are the first steps, by which cuBLAS learns how it is to add up."""
+    """The trials are the first steps, so cuBLAS must be configured before them."""
     set_to = []
 
     def losses(self, batch):

@@ -1,4 +1,4 @@
-"""Several processes train, evaluate and end together, and what they say is what one says."""
+"""Several processes train, evaluate and end together, and report the results of a single process."""
 
 import json
 import os
@@ -30,7 +30,7 @@ TOGETHER = dict(
     weight_decay=0.01, select="last",
 )  # fmt: skip
 TOGETHER["epochs"] = 1
-"""A training whose updates do not depend on how a batch is shared out; Adam would magnify rounding errors."""
+"""Options whose updates do not depend on how a batch is split; Adam would amplify rounding errors."""
 
 
 def environment() -> dict[str, str]:
@@ -104,7 +104,7 @@ def test_device_follows_accelerator_and_machine(monkeypatch, accelerator, cuda, 
 
 @pytest.fixture(scope="module")
 def alone(photos, quiet, tmp_path_factory) -> Run:
-    """What one process makes of batches of 8; a fifth of 45 photographs is held out, which is no even number."""
+    """A training in one process with batch size 8; the validation set of 45 images has 9, an odd number."""
     return train(photos, out=tmp_path_factory.mktemp("alone") / "run", console=quiet, **TOGETHER)
 
 
@@ -124,14 +124,14 @@ def test_sharded_batch_trains_like_the_whole_batch(alone, photos, tmp_path, coun
     mine, theirs = load_file(run.weights_file), load_file(alone.weights_file)
     assert mine.keys() == theirs.keys()
     for name, tensor in theirs.items():
-        assert (mine[name] - tensor).abs().max() < 1e-4, name  # the running statistics of the BatchNorms among them
+        assert (mine[name] - tensor).abs().max() < 1e-4, name  # includes the running statistics of BatchNorm
     results = json.loads(run.results_file.read_text())
     assert results["images"] == 9
 
 
 @pytest.mark.parametrize("victim", [1, pytest.param(0, marks=pytest.mark.long)])
 def test_killed_process_ends_the_training_with_a_message(photos, tmp_path, victim):
-    """Bounded: the others notice when they next wait for it."""
+    """The wait is bounded: other processes notice at the next synchronization."""
     options = {**TOGETHER, "batch_size": 4, "devices": 2, "strategy": "ddp", "out": "run", "epochs": 1000}
     command = [sys.executable, "-m", "transxnet", "train", photos, *as_words(**options)]
     with (tmp_path / "said").open("w") as said:
@@ -157,7 +157,7 @@ def test_killed_process_ends_the_training_with_a_message(photos, tmp_path, victi
 
 
 def test_ended_process_is_named_after_a_connection_error(tmp_path, capsys, monkeypatch):
-    """The error would end this process between two looks."""
+    """The error can end this process between two polls."""
     monkeypatch.setattr(distributed, "POLL_INTERVAL", 1.0)
     watch = distributed.ProcessWatch(Run(tmp_path / "run"))
     with subprocess.Popen(["sleep", "600"]) as started:
@@ -187,7 +187,7 @@ def test_watching_stops_after_an_error(tmp_path, capsys):
 
 def test_second_training_watches_the_first_s_processes(tmp_path, capsys):
     with subprocess.Popen(["sleep", "600"]) as started:
-        for procs in ([started], []):  # Lightning starts none where there are some
+        for procs in ([started], []):  # Lightning starts no processes if some are running
             watch = distributed.ProcessWatch(Run(tmp_path / "run"))
             watch.on_fit_start(trainer_of(procs), None)
             if procs:
@@ -209,7 +209,7 @@ def wait_for(condition, seconds: float) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that ended and waits to be asked for its status does not."""
+    """Check whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -219,7 +219,7 @@ def alive(pid: int) -> bool:
 @pytest.mark.parametrize("kind", ["finding_run", "maps_run", pytest.param("masks_run", marks=pytest.mark.long)])
 def test_two_processes_validate_like_one(kind, request, squares, tmp_path, quiet):
     run: Run = request.getfixturevalue(kind)
-    if kind == "masks_run":  # has but one image held out
+    if kind == "masks_run":  # has only one validation image
         run = Run(Path(shutil.copytree(run.path, tmp_path / "run")))
         run.write_config(run.read_config().replace(data=str(squares)))
     out = tmp_path / "figures.json"

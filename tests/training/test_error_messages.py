@@ -34,7 +34,7 @@ def test_out_of_memory_error_names_remedies(photos, tmp_path, quiet, monkeypatch
         train(photos, out=tmp_path / "run", console=quiet, **QUICK)
     text = str(caught.value)
     assert "The memory is not enough for batch_size 8. What helps: --grad_checkpointing computes" in text
-    assert "(--checkpointed_stages 2 in its place" not in text  # which only our networks know
+    assert "(--checkpointed_stages 2 in its place" not in text  # only our networks support this option
     assert "--batch_size 4 --accumulate 2 makes the same updates" in text
     assert "--precision bf16-mixed" in text
     assert "a smaller --img_size than 32" in text
@@ -51,10 +51,10 @@ def test_memory_advice_skips_what_is_in_use():
     assert "(--checkpointed_stages 2 in its place" in advice(config(model="transxnet_n"))
     text = advice(config(model="transxnet_n", checkpointed_stages=2))
     assert "--grad_checkpointing" in text and "checkpointed_stages" not in text
-    for mixed in ({"mixup": 0.2}, {"cutmix": 1.0}):  # they pair the images of a batch
+    for mixed in ({"mixup": 0.2}, {"cutmix": 1.0}):  # both mix pairs of images in a batch
         assert "--batch_size" not in advice(config(batch_size=50, **mixed))
         assert "--batch_size 26 --acc" in advice(config(batch_size=52, **mixed))
-    assert "--batch_size" not in advice(config(batch_size=9))  # two fours are no nine
+    assert "--batch_size" not in advice(config(batch_size=9))  # two batches of four are not nine
     detect = DetectConfig("coco", batch_size=4, precision="32-true", min_size=800)
     assert "a smaller --min_size than 800" in advice(detect)
 
@@ -70,7 +70,7 @@ def test_lost_process_error_names_the_resume_command(tmp_path):
 
 
 def test_batch_size_one_error_names_the_remedy(photos, tmp_path, quiet):
-    """IDConv normalises a 1x1 map over the batch."""
+    """IDConv normalizes a 1x1 map over the batch."""
     options = {**QUICK, "model": "transxnet_n", "batch_size": 1}
     with pytest.raises(UserError, match=r"single value a channel in batches of 1.*Give --batch_size 2 or more"):
         train(photos, out=tmp_path / "run", console=quiet, **options)

@@ -71,7 +71,7 @@ def test_training_starts_from_a_run_of_other_classes(photos_run, tmp_path, conso
     said = "the checkpoint has 3 classes, the data 2: the backbone is kept, the head is new"
     assert said in console.file.getvalue()
     assert said in run.read_environment()["choices"]
-    assert run.read_config().lr < 1e-4  # a tenth of what a training from scratch takes
+    assert run.read_config().lr < 1e-4  # a tenth of the learning rate from scratch
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "transxnet_n"])
@@ -96,7 +96,7 @@ OTHER_CLASSES = "the checkpoint has other classes than the model's 3: all is kep
 
 
 def start(data, checkpoint, quiet, **options) -> dict[str, torch.Tensor]:
-    """The first weights of a training."""
+    """The initial weights of a training."""
     config = make_config(data, checkpoint=str(checkpoint), **options)
     plan = make_plan(config, quiet)
     assert any("a tenth to fine-tune" in sentence for sentence in plan.choices)
@@ -118,7 +118,7 @@ def test_detector_and_segmenter_take_a_classifier_s_backbone(photos_run, squares
         body = {name: tensor for name, tensor in weights.items() if name.startswith("backbone.body.")}
         shared = [name for name in body if name.removeprefix("backbone.body.") in kept]
         assert len(shared) >= 0.9 * len(body) > 20
-        if of != "last_checkpoint":  # of the last epoch, the run keeps the best
+        if of != "last_checkpoint":  # the last epoch; the run keeps the best
             assert all(torch.equal(body[name], kept[name.removeprefix("backbone.body.")]) for name in shared)
 
 

@@ -18,7 +18,7 @@ from transxnet.training.train import train
 
 
 def schedule(batches: int, **options) -> list[float]:
-    """The rate with which each update was made."""
+    """The learning rate of each update."""
     config = ClassifyConfig("photos", ema_decay=0.0, weight_decay=0.0, smoothing=0.0, **options)
     classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), 3, config)
     rates: list[float] = []
@@ -46,7 +46,7 @@ def test_learning_rate_warms_up_follows_cosine_and_cools_down():
     assert rates[0] == pytest.approx(0.01, abs=1e-12)
     assert rates[5] == pytest.approx(0.01 + 0.09 * 5 / 10, abs=1e-9)
     cosine = [0.001 + 0.5 * 0.099 * (1 + math.cos(math.pi * t / 50)) for t in range(50)]
-    assert rates[10:50] == pytest.approx(cosine[10:], abs=1e-9)  # the passes include the warm-up
+    assert rates[10:50] == pytest.approx(cosine[10:], abs=1e-9)  # the epochs include the warm-up
     assert max(rates) == rates[9] == pytest.approx(0.091, abs=1e-9)
     assert rates[50:] == pytest.approx([0.001] * 10, abs=1e-9)
 
@@ -58,7 +58,7 @@ def test_learning_rate_changes_per_accumulated_update():
 
 
 def test_learning_rate_drops_tenfold_at_each_milestone(maps, tmp_path, quiet, monkeypatch):
-    """COCO's published schedule of 12 epochs: warm-up in the first, a tenth from the 9th, a hundredth from the 12th."""
+    """COCO's published 12-epoch schedule: warm-up in the first, a tenth from the 9th, a hundredth from the 12th."""
     rates, step = [], Segmenter.optimizer_step
 
     def recorded(self, epoch, batch_idx, optimizer, *args, **kwargs):
@@ -76,7 +76,7 @@ def test_learning_rate_drops_tenfold_at_each_milestone(maps, tmp_path, quiet, mo
         "warmup_epochs": 1.0,
     }
     run = train(maps, out=tmp_path / "run", lr=1e-2, warmup_lr=1e-3, console=quiet, **options)
-    assert len(rates) == 36  # three updates an epoch
+    assert len(rates) == 36  # three updates per epoch
     assert rates[:3] == pytest.approx([1e-3, 4e-3, 7e-3], abs=1e-9)
     assert rates[3:] == pytest.approx([1e-2] * 21 + [1e-3] * 9 + [1e-4] * 3, abs=1e-9)
     assert run.read_config().milestones == "8,11"
@@ -110,7 +110,7 @@ def test_averaged_weights_follow_with_warmup():
     with torch.no_grad():
         model.weight += 1
     classifier.ema.update(model, step=3)
-    decay = min(0.9, 1 - 3 ** (-2 / 3))  # of the third update
+    decay = min(0.9, 1 - 3 ** (-2 / 3))  # at the third update
     torch.testing.assert_close(
         classifier.best_weights.weight, decay * first + (1 - decay) * model.weight, atol=1e-6, rtol=0
     )

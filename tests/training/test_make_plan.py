@@ -48,7 +48,7 @@ def test_processes_beyond_the_validation_images_are_refused(tmp_path, quiet):
         make_plan(ClassifyConfig(str(data), **{**OPTIONS, "devices": 8, "batch_size": 1}), quiet)
 
 
-def test_check_names_accepts_what_exists_and_names_what_does_not(tmp_path):
+def test_check_names_accepts_known_and_reports_unknown_names(tmp_path):
     check_names(ClassifyConfig("photos", model="transxnet_n@dpe=false", opt="lookahead_adamw"))
     with pytest.raises(UserError, match=r"drop_path_rate is an option of the training. Give --drop_path_rate"):
         check_names(ClassifyConfig("photos", model="transxnet_n@drop_path_rate=0.1"))

@@ -1,4 +1,4 @@
-"""Updates that are no numbers: left out whole, counted, and no more than a bound of them."""
+"""Non-finite updates are skipped completely and counted; too many of them stop the training."""
 
 import itertools
 import math
@@ -14,12 +14,12 @@ from transxnet.training.nonfinite import BufferSnapshot, is_finite_update
 from transxnet.training.train import train
 
 STEPS = 4
-"""Batches an epoch of the photographs."""
+"""Batches per epoch of the image data set."""
 
 
 @pytest.fixture
 def poison(monkeypatch):
-    """Make the losses of some steps no number, the activations of the network included."""
+    """Make the losses of some steps non-finite, including the network's activations."""
     plain = Classifier.losses
 
     def at(*steps: int, where: str = "input") -> None:
@@ -37,7 +37,7 @@ def poison(monkeypatch):
 
 
 class Spoil(torch.autograd.Function):
-    """Zero, with a gradient that is infinite."""
+    """Zero, with an infinite gradient."""
 
     @staticmethod
     def forward(ctx, x):
@@ -51,7 +51,7 @@ class Spoil(torch.autograd.Function):
 
 @pytest.fixture
 def states(monkeypatch) -> list[dict[str, torch.Tensor]]:
-    """The whole of the training's tensors after each call of the optimiser, the average among them."""
+    """Record all tensors of the training module after each optimizer step, including the EMA weights."""
     kept = []
     whole = Classifier.optimizer_step
 
@@ -71,7 +71,7 @@ def test_nonfinite_step_is_skipped_and_counted(photos, tmp_path, console, poison
         [name for name in after if not torch.equal(before[name], after[name])]
         for before, after in itertools.pairwise(states)
     ]
-    assert changed[1] == []  # the third step, after the second
+    assert changed[1] == []  # the third step equals the second
     assert all(changed[i] for i in (0, *range(2, 2 * STEPS - 1)))
     assert all(tensor.isfinite().all() for tensor in states[-1].values())
     rows = run.read_metrics()
@@ -128,7 +128,7 @@ def test_epoch_without_updates_stops(photos, tmp_path, quiet, poison):
 def test_any_nonfinite_value_makes_the_update_nonfinite():
     weights = [torch.ones(3, requires_grad=True), torch.ones(2, requires_grad=True), torch.ones(1, requires_grad=True)]
     optimizer = torch.optim.SGD(weights, 0.1)
-    assert is_finite_update(optimizer, [torch.zeros(())])  # no gradient at all
+    assert is_finite_update(optimizer, [torch.zeros(())])  # no gradients
     weights[0].grad, weights[1].grad = torch.full((3,), 1e15), torch.tensor([0.0, -1.0])
     assert is_finite_update(optimizer, [torch.zeros(()), torch.ones(())])
     assert not is_finite_update(optimizer, [torch.zeros(()), torch.tensor(float("nan"))])

@@ -61,8 +61,8 @@ def test_detections_file_gives_the_metrics_in_pycocotools(finding_run, tmp_path,
     judge.accumulate()
     judge.summarize()
     assert judge.stats[1] > 0
-    figures = [evaluation.all_metrics[name] for name in ("ap", "ap50", "ap75", "ap_small")]
-    assert figures == pytest.approx(judge.stats[:4], abs=1e-4)  # boxes are written with two decimals
+    metrics = [evaluation.all_metrics[name] for name in ("ap", "ap50", "ap75", "ap_small")]
+    assert metrics == pytest.approx(judge.stats[:4], abs=1e-4)  # boxes are rounded to two decimals
 
 
 def test_segmenter_s_predictions_name_each_image(maps_run):

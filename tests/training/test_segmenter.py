@@ -22,7 +22,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_unlabeled_pixels_add_nothing_to_the_mean_loss(segmenter):
     images, labels, order = batch()
     segmenter.train()
-    for module in segmenter.model.modules():  # so that two passes give the same
+    for module in segmenter.model.modules():  # so that two passes agree
         if isinstance(module, (torch.nn.modules.batchnorm._BatchNorm, torch.nn.modules.dropout._DropoutNd)):
             module.eval()
     (loss,) = segmenter.losses((images, labels, order)).values()

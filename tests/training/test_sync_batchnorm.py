@@ -1,4 +1,4 @@
-"""BatchNorm over several processes against plain BatchNorm over the whole batch."""
+"""BatchNorm across processes against plain BatchNorm over the whole batch."""
 
 import copy
 import multiprocessing
@@ -16,12 +16,12 @@ from transxnet.training.sync_batchnorm import BatchNormSync, SyncedBatchNorm
 from transxnet.utils.errors import UserError
 
 SHARES = ([0, 2, 5], [0, 1, 2, 4, 5])
-"""Where 5 images are cut for two and for four processes, unevenly."""
+"""Uneven splits of 5 images for two and for four processes."""
 
 
 def in_processes(work, shares, folder: Path) -> None:
-    """Run ``work(rank, first, last)`` in one process for each share; each must come to its end."""
-    fork = multiprocessing.get_context("fork")  # the libraries are loaded already
+    """Run ``work(rank, first, last)`` in one process per share; each must finish."""
+    fork = multiprocessing.get_context("fork")  # the libraries are already loaded
     answers = fork.SimpleQueue()
 
     def begin(rank):
@@ -67,7 +67,7 @@ def test_synced_batchnorm_equals_the_whole_batch(shares, tmp_path):
         for name, plain in layers().items():
             synced, whole, part = SyncedBatchNorm(copy.deepcopy(plain)), x.clone().requires_grad_(), slice(first, last)
             own = x[part].clone().requires_grad_()
-            for _ in range(2):  # the running statistics move twice
+            for _ in range(2):  # two updates of the running statistics
                 truth, out = plain(whole), synced(own)
             (truth * weight).sum().backward()
             (out * weight[part]).sum().backward()
@@ -90,7 +90,7 @@ def same(name, mine, theirs, atol=1e-4):
 
 
 def test_one_image_per_process_is_a_batch(tmp_path):
-    """As IDConv has it, which normalises a 1x1 map."""
+    """As in IDConv, which normalizes a 1x1 map."""
     x = torch.randn(2, 3, 1, 1)
 
     def work(rank, first, last):
@@ -135,7 +135,7 @@ def test_network_is_converted_and_reverted_with_its_state():
 
 
 def test_conversion_for_gpus_keeps_activations():
-    """PyTorch's own conversion leaves out the activation of timm's BatchNormAct2d."""
+    """PyTorch's own conversion drops the activation of timm's BatchNormAct2d."""
     norm = nn.Sequential(BatchNormAct2d(3))
     (converted,) = BatchNormSync(gpu=True).apply(norm)
     assert isinstance(converted, nn.SyncBatchNorm)

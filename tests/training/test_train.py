@@ -45,7 +45,7 @@ def test_last_checkpoint_is_of_the_last_epoch(photos, tmp_path, quiet):
     options = {**QUICK, "model": "test_vit", "lr": 0, "min_lr": 0, "warmup_lr": 0}
     run = train(photos, out=tmp_path / "run", console=quiet, **options)
     state = {name: torch.load(run.path / name, weights_only=True)["global_step"] for name in ("best.ckpt", "last.ckpt")}
-    assert state == {"best.ckpt": 4, "last.ckpt": 8}  # nothing is learnt, so the first epoch is not surpassed
+    assert state == {"best.ckpt": 4, "last.ckpt": 8}  # the learning rate is zero, so the first epoch stays the best
 
 
 def test_stored_config_is_complete_with_all_choices(digits_run):
@@ -121,7 +121,7 @@ def test_all_optimizer_options_work_together(photos, tmp_path, console):
     )  # fmt: skip
     run = train(photos, out=tmp_path / "run", console=console, **QUICK, **options)
     rows = run.read_metrics()
-    assert [row["step"] for row in rows] == [2, 4, 6]  # 4 batches of 36 images, two to an update
+    assert [row["step"] for row in rows] == [2, 4, 6]  # 4 batches of 36 images, two per update
     assert rows[2]["lr"] == pytest.approx(1e-6, abs=1e-12)
 
 

@@ -180,7 +180,7 @@ def test_single_class_trains(tmp_path, quiet):
 
 @pytest.mark.parametrize("skip_empty", [False, True])
 def test_images_without_objects_train_or_are_skipped(tmp_path, console, skip_empty):
-    data = write_coco_squares(tmp_path / "part", 8)  # every fourth has none
+    data = write_coco_squares(tmp_path / "part", 8)  # every fourth image has no object
     options = {**DETECT, "epochs": 1, "batch_size": 1, "skip_empty": skip_empty, "val_fraction": 0.25}
     run = train(data, out=tmp_path / "run", console=console, **options)
     said = re.search(r"(\d) images without objects are left out of the training", console.file.getvalue())

@@ -1,4 +1,4 @@
-"""Options in a model's name, from training to everything that uses the run."""
+"""Options in a model name, from training to everything that uses the run."""
 
 import csv
 import json
@@ -59,7 +59,7 @@ def test_run_is_started_from_and_resumed(run, photos, console, tmp_path):
         train(photos, out=tmp_path / "other", checkpoint=run.path, console=console, **{**QUICK, "model": "transxnet_n"})
 
 
-def test_a_segmenter_s_backbone_has_options_too(maps, console, tmp_path):
+def test_segmenter_backbone_takes_options(maps, console, tmp_path):
     options = {**SEGMENT, "model": "transxnet_n@local_conv=dwconv", "epochs": 1}
     run = train(maps, out=tmp_path / "run", console=console, **options)
     assert json.loads(run.model_file.read_text())["architecture"] == "transxnet_n@local_conv=dwconv"
@@ -76,7 +76,7 @@ def test_a_segmenter_s_backbone_has_options_too(maps, console, tmp_path):
         ("transxnet_n@local_konv=dyconv", "transxnet_n has no option 'local_konv'. Did you mean 'local_conv'"),
     ],
 )
-def test_an_option_that_does_not_belong_in_the_name_is_said(model, said, photos, console, tmp_path):
+def test_option_that_is_not_part_of_a_name_is_an_error(model, said, photos, console, tmp_path):
     with pytest.raises(UserError, match=said):
         train(photos, out=tmp_path / "run", console=console, **{**QUICK, "model": model})
 

@@ -1,4 +1,4 @@
-"""Mixed precision on the CPU: what is computed in half precision, and what in single."""
+"""Mixed precision on the CPU: operations in half precision and in single precision."""
 
 import math
 
@@ -23,7 +23,7 @@ NETWORK = {**QUICK, "model": "transxnet_n", "batch_size": 16, "epochs": 1}
 
 @HALVES
 def test_attention_with_overflowing_logits_takes_the_greatest(dtype):
-    """Logits of +-1.4 million overflow float16; each query then sees the one key that is like it."""
+    """Logits of +-1.4 million overflow float16; each query then attends only to the most similar key."""
     q = torch.eye(16)[None, None].to(dtype) * 60000
     v = torch.randn(1, 1, 16, 16).to(dtype)
     with torch.autocast("cpu", dtype=dtype):
@@ -45,7 +45,7 @@ def test_attention_of_moderate_logits_equals_float64(dtype):
 
 @HALVES
 def test_norm_statistics_are_computed_in_single_precision(dtype):
-    """65,504 is the largest float16: the sums and squares of these values are far beyond it."""
+    """65,504 is the largest float16 value: the sums and squares of these values are far above it."""
     x = torch.randn(4, 8, 32, 32, dtype=torch.float64) * 200 + 300
     narrow = x.to(dtype)
     for norm in (nn.BatchNorm2d(8), nn.GroupNorm(1, 8)):
@@ -84,7 +84,7 @@ def backward(images: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, nn
 @pytest.mark.parametrize("value", [0.0, -2.1], ids=["grey", "black"])
 def test_constant_image_in_a_batch_gives_finite_gradients(dtype, value):
     images = torch.randn(6, 3, 32, 32)
-    images[0] = value  # of normalised values
+    images[0] = value  # in normalized values
     logits, model = backward(images, dtype)
     assert logits.isfinite().all()
     assert [name for name, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()] == []
@@ -92,7 +92,7 @@ def test_constant_image_in_a_batch_gives_finite_gradients(dtype, value):
 
 
 def test_batch_of_one_color_gives_finite_logits_only():
-    """Each BatchNorm divides by the square root of its epsilon, 1/316, and a hundred of them stand in a row."""
+    """Each BatchNorm divides by the square root of its epsilon, 1/316, and there are a hundred in sequence."""
     logits, model = backward(torch.full((6, 3, 32, 32), -2.1), torch.float32)
     assert logits.isfinite().all()
     assert all(buffer.isfinite().all() for buffer in model.buffers())
@@ -119,7 +119,7 @@ def test_bfloat16_trains_without_scaler_on_cpu(photos, tmp_path, quiet):
 
 @pytest.mark.parametrize("model", ["test_resnet", pytest.param("transxnet_n", marks=pytest.mark.long)])
 def test_float16_trains_with_scaler_on_cpu(photos, tmp_path, quiet, model):
-    """Slow: most CPUs have no arithmetic for it."""
+    """Slow: most CPUs have no float16 arithmetic."""
     options = {**NETWORK, "model": model, "epochs": 2, "batch_size": 8}
     run = train(photos, out=tmp_path / "run", precision="16-mixed", lr=1e-3, console=quiet, **options)
     skipped = sum(row["skipped"] for row in run.read_metrics())
@@ -136,7 +136,7 @@ def wide_and_finite(run) -> None:
 
 
 def test_batch_of_one_is_refused_by_batchnorm_at_1x1():
-    """At 1x1 the variance over one image is zero, whatever it shows; PyTorch refuses, and so do we."""
+    """At 1x1 the variance over one image is always zero; PyTorch raises an error, and so do we."""
     model = transxnet.create_model("transxnet_n", num_classes=3, img_size=32).train()
     with pytest.raises(ValueError, match="Expected more than 1 value per channel when training"):
         model(torch.randn(1, 3, 32, 32))

@@ -1,4 +1,4 @@
-"""Interrupted trainings resume as if nothing had happened."""
+"""Interrupted trainings resume with the results of uninterrupted ones."""
 
 import shutil
 import signal
@@ -39,7 +39,7 @@ DENSE_KINDS = {
 
 @pytest.fixture(scope="module", params=list(KINDS))
 def whole(request, photos, tmp_path_factory, quiet) -> Run:
-    """A run that nothing interrupted."""
+    """An uninterrupted run."""
     out = tmp_path_factory.mktemp("whole") / "run"
     return train(photos, out=out, console=quiet, **{**RANDOM, **KINDS[request.param]})
 
@@ -49,7 +49,7 @@ def whole(request, photos, tmp_path_factory, quiet) -> Run:
     params=["retinanet", "segment", *(pytest.param(name, marks=pytest.mark.long) for name in list(DENSE_KINDS)[2:])],
 )
 def dense_whole(request, squares, maps, tmp_path_factory, quiet) -> Run:
-    """A run that nothing interrupted."""
+    """An uninterrupted run."""
     options = DENSE_KINDS[request.param]
     data = maps if options["task"] == "segment" else squares
     return train(data, out=tmp_path_factory.mktemp("whole") / "run", console=quiet, **options)
@@ -57,7 +57,7 @@ def dense_whole(request, squares, maps, tmp_path_factory, quiet) -> Run:
 
 @pytest.fixture
 def ask(monkeypatch):
-    """Ask for a stop, as Ctrl-C does, during a step or between two epochs."""
+    """Request a stop, as Ctrl-C does, during a step or between two epochs."""
 
     def before_batch(self, trainer, module, batch, batch_idx):
         if trainer.fit_loop.epoch_loop.total_batch_idx == self.step:
@@ -239,7 +239,7 @@ def test_random_split_is_kept_on_resume(tmp_path, quiet, ask):
     with pytest.raises(Interrupted):
         train(data, out=tmp_path / "run", console=quiet, **options)
     ask()
-    (data / "101.png").write_bytes((data / "1.png").read_bytes())  # no part of the data, as it has no annotation
+    (data / "101.png").write_bytes((data / "1.png").read_bytes())  # not part of the data: it has no annotation
     same(train(resume=tmp_path / "run", console=quiet), whole)
     assert (tmp_path / "run" / "split.csv").read_bytes() == whole.split_file.read_bytes()
     (data / "0.png").unlink()
@@ -249,7 +249,7 @@ def test_random_split_is_kept_on_resume(tmp_path, quiet, ask):
 
 @pytest.fixture
 def half_precision(monkeypatch):
-    """Trainings with a scaler, which starts so high that it is lowered, and grows again soon."""
+    """Train with a gradient scaler that starts high enough to be lowered, and grows again soon."""
     trainer = training.Trainer
 
     def make(*, plugins, precision, **options):

@@ -11,7 +11,7 @@ from transxnet.runs.run_folder import Run
 
 @pytest.fixture(scope="session")
 def quiet() -> Console:
-    """A console for those who do not listen."""
+    """A console whose output is discarded."""
     return Console(file=io.StringIO())
 
 
@@ -23,5 +23,5 @@ def run(tmp_path) -> Run:
 
 @pytest.fixture
 def interrupted(tmp_path) -> Run:
-    """A run to go on with."""
+    """An interrupted run that can be resumed."""
     return stored_run(1, "interrupted", tmp_path)

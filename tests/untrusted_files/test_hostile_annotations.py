@@ -1,4 +1,4 @@
-"""Hostile annotation files: errors or entries that are skipped by name, in bounded memory."""
+"""Hostile annotation files: errors or named, skipped entries, in bounded memory."""
 
 import json
 import os
@@ -32,11 +32,11 @@ SIZE = (30, 40)  # height, width
 
 
 COMPRESSED = "T3X1TQ1"
-"""The run lengths 100, 40 and 1060 as COCO's own tools write them: five bits a character from 48, the lowest first."""
+"""The run lengths 100, 40 and 1060 as pycocotools encodes them: five bits per character from 48, lowest first."""
 
 
 def whole() -> dict[str, Any]:
-    """An annotation file as it should be."""
+    """A valid annotation file."""
     polygon = [1, 1, 20, 1, 20, 20, 1, 20]
     runs = {"size": [*SIZE], "counts": [100, 200, 900]}
     return {
@@ -63,11 +63,11 @@ ODD: list[Any] = [
         )
     ),
 ]  # fmt: skip
-"""Values that stand in the place of others."""
+"""Replacement values."""
 
 
 def mutated(seed: int) -> tuple[str, str]:
-    """What was done, and the text of an annotation file."""
+    """The kind of mutation, and the text of the mutated annotation file."""
     chance, content = random.Random(seed), whole()
     kind = chance.choice(
         ("value", "value", "value", "value", "entry", "missing", "twice", "image size", "text", "nested")
@@ -82,7 +82,7 @@ def mutated(seed: int) -> tuple[str, str]:
         key = chance.choice(list(entry))
         if kind == "value":
             place, name = entry, key
-            if isinstance(entry[key], (list, dict)) and entry[key] and chance.random() < 0.5:  # within boxes and masks
+            if isinstance(entry[key], (list, dict)) and entry[key] and chance.random() < 0.5:  # inside boxes and masks
                 place = entry[key]
                 name = chance.choice(list(place) if isinstance(place, dict) else range(len(place)))
             place[name] = deepcopy(chance.choice(ODD))
@@ -107,7 +107,7 @@ def mutated(seed: int) -> tuple[str, str]:
 
 
 def use_coco(folder: Path, text: str) -> str:
-    """Read the file as training does, with and without masks, and make all targets."""
+    """Read the file as training does, with and without masks, and create all targets."""
     file = folder / "instances.json"
     file.write_text(text, encoding="utf-8")
     outcomes = []
@@ -169,7 +169,7 @@ json_values = st.recursive(
 
 
 def hypothesis_test(test: Callable, count: int, *strategies: Any) -> None:
-    """Run a test on so many examples, always the same."""
+    """Run a test on a fixed number of reproducible examples."""
     checks = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
     limits = settings(max_examples=count, deadline=None, derandomize=True, database=None, suppress_health_check=checks)
     limits(given(*strategies)(test))()
@@ -227,7 +227,7 @@ def test_endless_outlines_are_refused_before_drawing():
     with pytest.raises(BadMask, match="outlines"):
         check_mask([zigzag], 5000, 5000)
     circle = np.stack([np.cos(np.linspace(0, 6.28, 20_000)), np.sin(np.linspace(0, 6.28, 20_000))], 1) * 2000 + 2500
-    check_mask([circle.ravel().tolist()], 5000, 5000)  # finer than anybody draws
+    check_mask([circle.ravel().tolist()], 5000, 5000)  # finer than hand-drawn outlines
 
 
 @pytest.mark.parametrize("side", [10**5, 2**31, 10**30])
@@ -358,7 +358,7 @@ def test_pipes_instead_of_annotations_do_not_hang(voc):
     findings = Findings()
     read_voc(find_voc(voc), findings)
     assert findings.count(Problem.FILE_BROKEN) == 1
-    os.mkfifo(voc / "classes.txt")  # is no regular file, so not looked at
+    os.mkfifo(voc / "classes.txt")  # not a regular file, so it is ignored
     assert read_class_names(voc) is None
     os.mkfifo(voc / "instances.json")
     assert find_coco(voc) == (None, None)
@@ -370,7 +370,7 @@ def test_pipes_instead_of_annotations_do_not_hang(voc):
 
 @pytest.mark.parametrize("name", ["../1.png", "..\\1.png", "a/../../1.png", "/home/somebody/1.png"])
 def test_paths_in_file_names_lead_to_the_image_in_the_folder(name, pictures):
-    """Annotation files of others may say where images lay on their machines."""
+    """Annotation files may contain image paths of another machine."""
     assert read_renamed(pictures, name).storage.paths[0] == str(pictures / "1.png")
 
 
@@ -384,7 +384,7 @@ def test_file_at_an_absolute_path_is_opened_as_an_image_only(pictures, tmp_path_
 
 
 def read_renamed(pictures: Path, name: str) -> DetectionSet:
-    """The annotated pictures, the first of which has this name in the annotations."""
+    """Read the images after giving the first one this name in the annotations."""
     content = whole()
     content["images"][0]["file_name"] = name
     (pictures / "instances.json").write_text(json.dumps(content))
@@ -411,7 +411,7 @@ def test_damaged_split_file_is_refused(tmp_path):
 
 
 def test_infinite_boxes_are_refused_by_open_dense_source(pictures):
-    """The way that a user takes."""
+    """The same through the public entry point."""
     (pictures / "instances.json").write_text(json.dumps(whole()).replace('"bbox": [', '"bbox": [1e999, '))
     with pytest.raises(UserError, match=r"3 of 3 objects can't be used(.|\n)*3 boxes are not four finite numbers"):
         open_data(str(pictures))

@@ -28,11 +28,11 @@ from transxnet.utils.errors import UserError
 
 NO_MEMORY = "refused for want of memory"
 _LARGE = ("huge sides claimed", "a number made large")
-"""The kinds of which libtiff may ask for a strip's whole height of the largest width at once, and is denied it."""
+"""Kinds for which libtiff may request a full-height strip of maximum width at once, and is refused the memory."""
 
 
 def outcome_of(folder: Path, case: BrokenImage) -> str:
-    """Read a file in all ways in which images, photographs and label maps are read."""
+    """Read a file in all ways in which images and label maps are read."""
     path = folder / case.name
     path.write_bytes(case.content)
     outcome = "read"
@@ -72,11 +72,11 @@ def test_every_broken_image_is_read_or_refused(count, tmp_path):
         if outcome not in ("read", "refused") and not (outcome == NO_MEMORY and case.kind in _LARGE)
     }
     assert not wrong
-    assert 0.1 < outcomes.count("read") / count < 0.9  # or the corpus shows nothing
+    assert 0.1 < outcomes.count("read") / count < 0.9  # otherwise the corpus shows nothing
 
 
 def test_formats_for_other_programs_are_refused(tmp_path):
-    """PostScript is a language; Pillow would hand such a file, whatever its ending, to its interpreter."""
+    """PostScript is a language; Pillow would pass such a file, whatever its extension, to an interpreter."""
     path = tmp_path / "photo.jpg"
     Image.new("RGB", (8, 8)).save(path, "EPS")
     with pytest.raises(UnreadableImage, match="unknown format"):
@@ -88,16 +88,16 @@ def test_formats_for_other_programs_are_refused(tmp_path):
 
 
 def test_far_too_large_file_is_not_read(tmp_path):
-    """Pillow's decoder of WebP reads all of a file first."""
+    """Pillow's WebP decoder reads the whole file first."""
     path = tmp_path / "large.webp"
     path.write_bytes(b"RIFF\xff\xff\xff\x7fWEBPVP8 ")
-    os.truncate(path, MAX_BYTES + 1)  # a hole, which takes no room
+    os.truncate(path, MAX_BYTES + 1)  # a sparse file, which takes no space
     with pytest.raises(UnreadableImage, match="more than"):
         open_image(path)
 
 
 def odd_files(folder: Path) -> list[str]:
-    """What a folder of images may hold beside them."""
+    """Files that a folder of images may contain in addition to images."""
     os.mkfifo(folder / "pipe.png")
     (folder / "nothing.png").touch()
     (folder / "gone.png").symlink_to("elsewhere.png")
@@ -186,14 +186,14 @@ def test_impossible_file_names_are_not_found(name):
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that other users can enter, unlike pytest's own."""
+    """A folder that other users can enter, unlike pytest's temporary folders."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
 
 
 def test_missing_permission_is_reported(open_folder):
-    """As another user, since root may read everything."""
+    """Run as another user, since root may read everything."""
     tmp_path = open_folder
     for part in ("pictures/cat", "pictures/dog", "closed/cat", "json"):
         (tmp_path / part).mkdir(parents=True)
@@ -229,10 +229,10 @@ def test_missing_permission_is_reported(open_folder):
 
 
 def test_whole_files_of_the_corpus_read_as_drawn():
-    """The corpus holds what it should: its whole files can be read, and those without loss are what was drawn."""
+    """The corpus is as intended: its valid files are readable, and lossless ones have the original pixels."""
     from tests.helpers.broken_images import whole_files
 
-    noise = np.random.default_rng(0)  # draws what the corpus draws
+    noise = np.random.default_rng(0)  # repeats the random draws of the corpus
     colour = noise.integers(0, 256, (37, 53, 3), dtype=np.uint8)
     wide = np.round(noise.integers(0, 65536, (37, 53), dtype=np.uint16) / 257)
     real = np.round(noise.random((37, 53), dtype=np.float32).astype(float) * 255)
@@ -243,7 +243,7 @@ def test_whole_files_of_the_corpus_read_as_drawn():
     packed = ("tif tiff_lzw", "tif tiff_adobe_deflate", "tif packbits")
     expected = {
         **dict.fromkeys((*as_drawn, *packed), colour),
-        **dict.fromkeys(("png colour", "tif plain"), np.rot90(colour, -1)),  # their EXIF says so
+        **dict.fromkeys(("png colour", "tif plain"), np.rot90(colour, -1)),  # rotated by their EXIF orientation
         **dict.fromkeys(("gif still", "bmp palette"), palette),
         **dict.fromkeys(("png wide", "tif wide", "pgm wide"), wide[..., None].repeat(3, 2)),
         **dict.fromkeys(("png clear", "webp clear"), over_white),

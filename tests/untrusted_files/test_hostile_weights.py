@@ -1,4 +1,4 @@
-"""Hostile checkpoints and run folders: no code in them runs, and no path in them is followed."""
+"""Hostile checkpoints and run folders: their code does not run, and their paths are not followed."""
 
 import io
 import json
@@ -35,7 +35,7 @@ from transxnet.utils.errors import UserError
 
 
 class Attack:
-    """Unpickling it runs a command that makes a file."""
+    """Unpickling it runs a command that creates a file."""
 
     def __init__(self, marker: Path, by: Callable = os.system):
         self.marker, self.by = marker, by
@@ -58,7 +58,7 @@ def bare(content: object, path: Path) -> None:
 
 
 def tarred(content: object, path: Path) -> None:
-    """As PyTorch 0.1 wrote it."""
+    """The format of PyTorch 0.1."""
     with tarfile.open(path, "w") as archive:
         for name in ("pickle", "storages", "tensors"):
             data = pickle.dumps(content, protocol=2)
@@ -68,7 +68,7 @@ def tarred(content: object, path: Path) -> None:
 
 
 def rezipped(content: object, path: Path) -> None:
-    """A compressed archive, and the pickle under another folder's name."""
+    """A compressed archive with the pickle in a differently named folder."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("../evil/data.pkl", pickle.dumps(content, protocol=2) + b" " * 5000)
         archive.writestr("../evil/version", "3\n")
@@ -106,7 +106,7 @@ def test_compressed_archive_bomb_is_refused(tmp_path):
 
 
 def lying_safetensors() -> dict[str, bytes]:
-    """Files whose header does not say the truth."""
+    """Files with a false header."""
 
     def file(header: bytes, length: int | None = None, data: bytes = bytes(16)) -> bytes:
         return struct.pack("<Q", len(header) if length is None else length) + header + data
@@ -139,7 +139,7 @@ def lying_safetensors() -> dict[str, bytes]:
 def test_safetensors_with_false_headers_are_refused(tmp_path, kind):
     path = tmp_path / "lie.safetensors"
     path.write_bytes(lying_safetensors()[kind])
-    if kind == "names repeated":  # the later counts, and it fits
+    if kind == "names repeated":  # the later name counts, and it matches
         assert list(read_checkpoint(path)) == ["a"]
         return
     with pytest.raises(UserError, match="truncated or not a checkpoint"):
@@ -147,7 +147,7 @@ def test_safetensors_with_false_headers_are_refused(tmp_path, kind):
 
 
 def test_tensors_larger_than_their_storage_are_refused(tmp_path):
-    """A view past its storage's end would show other memory, or be written there."""
+    """A view beyond its storage would read or write other memory."""
     path = tmp_path / "view.pth"
     torch.save({"a": torch.zeros(4)}, path)
     with zipfile.ZipFile(path) as archive:
@@ -172,7 +172,7 @@ def test_tensors_larger_than_their_storage_are_refused(tmp_path):
     ],
 )
 def test_model_name_opens_no_files(tmp_path, option):
-    """Names come from recipes and runs of others, and timm would open what these options say."""
+    """Names may come from untrusted recipes and runs, and timm would open the files in these options."""
     for name in ("test_resnet", "transxnet_n"):
         with pytest.raises(UserError, match="no option of a model, but says where weights come from"):
             create_model(f"{name}@{option}")
@@ -282,7 +282,7 @@ def test_false_metadata_of_an_exported_file_is_refused(tmp_path, monkeypatch, ch
 
 
 def test_weights_of_a_run_with_code_are_refused(run, tmp_path):
-    """Whatever their ending says."""
+    """The file extension does not matter."""
     zipped({"a": Attack(tmp_path / "marker")}, run.weights_file)
     with pytest.raises(UserError, match="truncated or not a checkpoint"):
         load_model(run.path)
@@ -300,11 +300,11 @@ def test_resumed_checkpoint_with_code_is_refused(interrupted, tmp_path, quiet, w
 
 @pytest.mark.parametrize("best", ["/elsewhere/..", "..", "/", "config.yaml", "../../last.ckpt/.."])
 def test_checkpoint_cannot_remove_other_files(tmp_path, quiet, best):
-    """Lightning removes what was best before, and would remove the folder above the run's."""
+    """Lightning deletes the previous best checkpoint, and would delete the parent folder of the run."""
     saved = BestAndLast(Run(tmp_path), "val_accuracy", Console(quiet=True))
     state = saved.state_dict() | dict(best_model_path=best, kth_best_model_path=best, best_k_models={best: 0.1})
     resumed = BestAndLast(Run(tmp_path), "val_accuracy", Console(quiet=True))
-    resumed.load_state_dict(state)  # what is not there is forgotten
+    resumed.load_state_dict(state)  # missing files are ignored
     assert resumed.kth_best_model_path == ""
     torch.save({"callbacks": {resumed.state_key: state}}, tmp_path / "best.ckpt")
     with pytest.raises(UserError, match="says that the best one is"):

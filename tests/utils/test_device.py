@@ -17,7 +17,7 @@ def test_default_device_is_the_gpu_if_any(monkeypatch, cuda, mps, device):
 
 
 @pytest.mark.parametrize("cuda", [True, False])
-def test_auto_resolves_to_what_is_there(monkeypatch, cuda):
+def test_auto_resolves_to_the_available_device(monkeypatch, cuda):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     assert resolve_device("auto") == ("cuda" if cuda else "cpu")
     assert resolve_device("cpu") == "cpu"

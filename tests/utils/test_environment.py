@@ -28,7 +28,7 @@ def test_commit_is_only_that_of_a_checkout_with_the_file(tmp_path, monkeypatch):
     git(tmp_path, "init")
     git(tmp_path, "add", "other.py")
     git(tmp_path, "commit", "-m", "first")
-    assert "commit" not in collect_environment()  # an installed package in somebody's checkout
+    assert "commit" not in collect_environment()  # an installed package inside an unrelated checkout
     git(tmp_path, "add", "environment.py")
     git(tmp_path, "commit", "-m", "second")
     commit = collect_environment()["commit"]

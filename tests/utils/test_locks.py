@@ -12,7 +12,7 @@ from transxnet.utils.locks import LOCK_FILE, FolderInUse, lock_folder
 
 
 def in_a_child(work) -> int:
-    """Do something in a forked process; its number."""
+    """Run a function in a forked process; returns its PID."""
     child = os.fork()
     if child == 0:
         try:
@@ -41,7 +41,7 @@ def test_error_names_the_holder_of_the_lock(tmp_path):
             pass
         assert f"{tmp_path} is in use by process {os.getpid()} on {socket.gethostname()}, since 20" in str(caught.value)
         assert str(caught.value).endswith(". Choose another --out.")
-        assert status(in_a_child(lambda: hold(tmp_path))) == 7  # the second's attempt let go of nothing
+        assert status(in_a_child(lambda: hold(tmp_path))) == 7  # the second attempt did not release the lock
     assert list(tmp_path.iterdir()) == []
     assert status(in_a_child(lambda: hold(tmp_path))) == 0
 

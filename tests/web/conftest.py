@@ -1,4 +1,4 @@
-"""Runs that the tests of the page share."""
+"""Runs shared by the tests of the page."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -16,25 +16,25 @@ from transxnet.web.app import ServedPage, app
 
 @pytest.fixture
 def console() -> Console:
-    """A console that is no terminal; what it was told stands in ``console.file.getvalue()``."""
+    """A console without a terminal; its output is in ``console.file.getvalue()``."""
     return Console(file=io.StringIO(), width=200)
 
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Path:
-    """Three classes of five photographs each."""
+    """Three classes of five images each."""
     return write_photos(tmp_path_factory.mktemp("data") / "photos", 5)
 
 
 @pytest.fixture(scope="session")
 def photos_run(photos, tmp_path_factory) -> Run:
-    """A classifier of the photographs' colours."""
+    """A classifier of image colors."""
     return make_untrained_run(tmp_path_factory.mktemp("runs") / "photos", photos, img_size=64)
 
 
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory) -> Path:
-    """Photographs of squares, with their boxes and masks."""
+    """Images of squares with boxes and masks."""
     return write_squares(tmp_path_factory.mktemp("data") / "squares", 2, 3)
 
 
@@ -46,7 +46,7 @@ def boxes_run(squares, tmp_path_factory) -> Run:
 
 @pytest.fixture(scope="session")
 def masks_run(squares, tmp_path_factory) -> Run:
-    """A detector of squares that cuts them out."""
+    """A detector of squares with instance masks."""
     return make_untrained_run(
         tmp_path_factory.mktemp("runs") / "masks", squares, task="detect", head="maskrcnn", min_size=64
     )
@@ -61,7 +61,7 @@ def maps_run(tmp_path_factory) -> Run:
 
 @pytest.fixture(scope="session")
 def serve() -> Iterator[Callable[..., ServedPage]]:
-    """Serves a run at a free port until the tests end."""
+    """Serve a run at a free port until the tests end."""
     pytest.importorskip("gradio")
     served: dict[tuple, ServedPage] = {}
 

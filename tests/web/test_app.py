@@ -1,4 +1,4 @@
-"""The served page over HTTP: its limits, and what it refuses."""
+"""The served page over HTTP: its limits and rejected requests."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def test_wrong_arguments_are_errors_and_free_the_port(tmp_path, photos_run, cons
 
 
 def predict_over_http(url: str, path: str | Path, fn: str) -> str:
-    """What a page answers to a request for a file of this machine, as the browser's script would ask."""
+    """The response to a request for a local file, sent as the browser's script does."""
     config = httpx.get(url + "config").json()
     call = next(d for d in config["dependencies"] if d["targets"] and d["targets"][0][1] == fn)
     data = [{"path": str(path), "orig_name": "a.png", "meta": {"_type": "gradio.FileData"}}, 0.5]
@@ -92,7 +92,7 @@ def test_uploads_over_the_limits_are_refused(serve, photos_run):
 
 
 HOSTILE = '"><img src=x onerror=alert(1)>'
-"""A name that breaks out of an attribute, and would then run."""
+"""A file name that would break out of an HTML attribute and run as a script."""
 
 
 def test_class_names_are_text_not_markup(serve, photos, tmp_path):

@@ -1,4 +1,4 @@
-"""Examples are validation images of the run; if there are none, the page says why."""
+"""Examples are validation images of the run; without any, the page gives the reason."""
 
 import shutil
 
@@ -25,7 +25,7 @@ def test_examples_are_validation_images_of_all_classes(photos_run, photos, conso
         line.partition(",")[0] for line in photos_run.split_file.read_text().splitlines() if line.endswith("val")
     }
     names = [found.name(i) for i in range(len(found))]
-    assert set(names) == held_out  # three, one of each class
+    assert set(names) == held_out  # three images, one of each class
     assert sorted(found.captions) == ["blue", "green", "red"]
     for name, caption, number in zip(names, found.captions, range(3), strict=True):
         assert name.startswith(caption)

@@ -1,4 +1,4 @@
-"""The updates of the page's components after each event, without a browser."""
+"""The component updates of the page after each event, without a browser."""
 
 import pytest
 from PIL import Image
@@ -49,7 +49,7 @@ def test_explain_shows_a_heat_map_or_nothing_without_a_selection(page, image):
     updates = page._explain(None, "stage4", PREDICTED_CLASS)
     assert updates == {page._heat: None, page._heat_text: ""}
     updates = page._explain(Selection(str(image), None), "stage4", 1)
-    assert updates[page._heat].size == (448, 448)  # 64 pixels, enlarged
+    assert updates[page._heat].size == (448, 448)  # 64 pixels, upscaled
     assert "green" in updates[page._heat_text]
     updates = page._explain(Selection(str(image), None), "stage9", 1)
     assert updates[page._heat] is None

@@ -16,14 +16,14 @@ playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
-PATIENCE = 60_000  # ms; machines under test may be busy
+PATIENCE = 60_000  # ms; the machine may be busy
 WIDE, NARROW = 1600, 360
 LONG_NAME = "a_class_with_a_name_that_is_far_longer_than_any_screen_of_a_phone_is_wide_and_has_no_spaces"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
-    """A Chromium that is installed on this machine."""
+    """A Chromium installed on this machine."""
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         pytest.skip(f"none of these browsers is installed: {', '.join(PROGRAMS)}")
@@ -34,7 +34,7 @@ def browser() -> Iterator:
 
 
 class Visit:
-    """A page that is open, and what its browser complained of or asked other hosts for."""
+    """An open page, with console errors and requests to other hosts."""
 
     def __init__(self, browser, url: str, width: int = 1280, dark: bool = False):
         scheme = "dark" if dark else "light"
@@ -60,7 +60,7 @@ class Visit:
         expect(self.page.locator(place)).to_contain_text(text, timeout=PATIENCE)
 
     def colours(self, place: str) -> np.ndarray:
-        """(N, 3) colours of a picture on the page, as it is drawn."""
+        """(N, 3) colors of a rendered image on the page."""
         image = self.page.locator(f"{place} img")
         expect(image).to_be_visible(timeout=PATIENCE)
         self.page.wait_for_function(f"document.querySelector('{place} img').naturalWidth > 0")
@@ -68,7 +68,7 @@ class Visit:
         return np.asarray(shot).reshape(-1, 3).astype(int)
 
     def fits(self) -> bool:
-        """Whether nothing reaches beyond the page's width, so that it need not be scrolled sideways."""
+        """Whether the page fits its width without horizontal scrolling."""
         return self.page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ def test_every_task_at_every_width_in_light_and_dark(browser, serve, kind, width
 
 
 def contrast(visit: Visit, place: str) -> float:
-    """Of a text with the page behind it, as WCAG 2 measures it."""
+    """Contrast between a text and its background, as defined by WCAG 2."""
     script = """place => [getComputedStyle(document.querySelector(place)).color,
                           getComputedStyle(document.body).backgroundColor]"""
     lights = []

@@ -1,4 +1,4 @@
-"""The page gives the results of predict and explain, with limits on what it takes."""
+"""The page gives the results of predict and explain, with limits on its inputs."""
 
 import logging
 from copy import deepcopy
@@ -44,7 +44,7 @@ def segmenter(maps_run) -> TrainedModel:
 
 @pytest.fixture
 def noise(tmp_path):
-    """A picture in a file, 70x50."""
+    """An image file of 70x50 pixels."""
     pixels = np.random.default_rng(0).integers(0, 255, (50, 70, 3))
     Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "noise.png")
     return tmp_path / "noise.png"
@@ -60,7 +60,7 @@ def test_classes_equal_those_of_predict(classifier, noise):
 
 
 def test_only_the_top_classes_are_named_in_words(classifier, noise, monkeypatch):
-    names = ["n02119789", "n03709823", "n03710637"]  # kit fox, mailbag, and maillot, which ImageNet has twice
+    names = ["n02119789", "n03709823", "n03710637"]  # kit fox, mailbag, and maillot, a name that ImageNet has twice
     result = PageModel(replace(classifier, class_names=names)).predict(Image.open(noise))
     assert {row.name for row in result.rows} == {"kit fox", "mailbag", "maillot"}
     monkeypatch.setattr(page_model, "TOP_K", 2)
@@ -125,9 +125,9 @@ def test_heat_map_equals_that_of_explain(classifier, noise, place):
     expected = explain_image(classifier, picture, 1, {place: model.places[place]})
     assert (heat_map.class_name, heat_map.place) == ("green", expected.titles[place])
     assert heat_map.empty == (not expected.maps[place].any())
-    assert heat_map.image.size == (448, 448)  # 64, enlarged
+    assert heat_map.image.size == (448, 448)  # 64 pixels, upscaled
     seen = Image.fromarray(expected.image).resize((448, 448), Image.Resampling.BICUBIC)
-    assert np.abs(np.asarray(heat_map.image).astype(int) - np.asarray(seen)).max() > 50  # there are colors over it
+    assert np.abs(np.asarray(heat_map.image).astype(int) - np.asarray(seen)).max() > 50  # overlaid with colors
 
 
 @pytest.mark.parametrize("kind", ["detector", "mask_detector", "segmenter"])

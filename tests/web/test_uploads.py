@@ -34,8 +34,8 @@ def test_images_of_all_kinds_are_read(tmp_path, name, image, options, colour):
     image.save(tmp_path / name, **options)
     picture = read_upload(tmp_path / name)
     assert picture.mode == "RGB"
-    assert picture.size == ((30, 40) if name == "phone.jpg" else (40, 30))  # which is turned upright
-    assert np.abs(np.asarray(picture).astype(int) - colour).max() <= 24  # GIF's palette, and Pillow's plain CMYK
+    assert picture.size == ((30, 40) if name == "phone.jpg" else (40, 30))  # rotated upright
+    assert np.abs(np.asarray(picture).astype(int) - colour).max() <= 24  # GIF's palette, Pillow's plain CMYK
     assert has_several_frames(tmp_path / name) == (name in ("animated.gif", "pages.tif"))
 
 

@@ -8,7 +8,7 @@ def shade(picture) -> torch.Tensor:
     return torch.tensor(float(np.asarray(picture)[0, 0, 0]))
 
 
-def test_a_set_without_weights_has_none(files):
+def test_dataset_without_weights_returns_none(files):
     assert files.subset(np.array([1])).own_weights is None
 
 

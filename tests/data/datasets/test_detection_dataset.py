@@ -14,7 +14,7 @@ SQUARE = [[4, 5, 14, 5, 14, 13, 4, 13]]
 
 @pytest.fixture
 def images(tmp_path) -> DetectionSet:
-    """Three images: two objects and a crowd, none, one object."""
+    """Three images: two objects and a crowd, no object, one object."""
     crowd = {"size": [30, 40], "counts": [0, 60, 1140]}
     annotations = [
         box(1, 1, category=7, segmentation=SQUARE),
@@ -27,7 +27,7 @@ def images(tmp_path) -> DetectionSet:
     return read_coco(find_coco(tmp_path)[0], Findings(), masks=True)
 
 
-def test_segmentations_come_back_as_they_were():
+def test_segmentations_round_trip():
     entries = [SQUARE, {"size": [3, 4], "counts": "0P1"}, [], [[0.1, 1 / 3]]]
     packed = Segmentations(entries)
     assert len(packed) == 4
@@ -50,7 +50,7 @@ def test_a_target_has_an_entry_for_each_object(images):
     assert (target["labels"].dtype, target["iscrowd"].dtype) == (torch.int64, torch.int64)
 
 
-def test_crowds_are_kept_apart(images):
+def test_crowds_are_separate(images):
     target = images.target(0, masks=True, crowds=False)
     assert target["labels"].tolist() == [3, 1]
     assert len(target["masks"]) == len(target["boxes"]) == len(target["area"]) == 2
@@ -65,7 +65,7 @@ def test_an_image_without_objects_has_empty_entries(images):
     assert target["image_id"] == 2
 
 
-def test_a_subset_of_a_subset_keeps_what_belongs_together(images):
+def test_subset_of_a_subset_keeps_images_and_objects_aligned(images):
     part = images.subset(np.array([2, 0])).subset(np.array([1]))
     assert part.own_names == ["1.png"]
     assert part.image_id(0) == 1

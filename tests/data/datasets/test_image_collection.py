@@ -5,7 +5,7 @@ from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.image_collection import ArrayImages
 
 
-def test_a_subset_of_a_subset_keeps_what_belongs_together(files):
+def test_subset_of_a_subset_keeps_images_and_labels_aligned(files):
     weighted = ClassificationSet(files.storage, files.names, files.class_names, files.labels, np.arange(10) / 10)
     part = weighted.subset(np.array([9, 4, 5, 0])).subset(np.array([2, 0]))
     assert len(part) == 2
@@ -17,7 +17,7 @@ def test_a_subset_of_a_subset_keeps_what_belongs_together(files):
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 6), (2, 4, 6, 3)])
-def test_pictures_in_arrays_are_rgb(shape):
+def test_images_in_arrays_are_rgb(shape):
     array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     pictures = ArrayImages(array)
     assert len(pictures) == 2

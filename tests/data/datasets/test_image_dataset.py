@@ -23,7 +23,7 @@ def spoil(images: ClassificationSet, *positions: int) -> None:
             file.write("no picture")
 
 
-def test_randomness_follows_from_the_seed_and_disturbs_nothing(files):
+def test_randomness_depends_on_the_seed_and_has_no_side_effects(files):
     dataset = ClassificationDataset(files, lambda _: torch.rand(1) + random.random() + np.random.rand())
     torch.manual_seed(1), random.seed(1), np.random.seed(1)
     undisturbed = torch.rand(1), random.random(), np.random.rand()
@@ -33,7 +33,7 @@ def test_randomness_follows_from_the_seed_and_disturbs_nothing(files):
     assert (torch.rand(1), random.random(), np.random.rand()) == undisturbed
 
 
-def test_generators_are_put_back_after_an_error():
+def test_generators_are_restored_after_an_error():
     torch.manual_seed(1), random.seed(1), np.random.seed(1)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     with pytest.raises(ZeroDivisionError), seeded(7):
@@ -42,7 +42,7 @@ def test_generators_are_put_back_after_an_error():
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]
 
 
-def test_seeding_leaves_the_generators_of_gpus_alone(monkeypatch):
+def test_seeding_does_not_change_gpu_generators(monkeypatch):
     def refuse(_):
         raise AssertionError("a GPU's generator was seeded")
 
@@ -85,7 +85,7 @@ def test_an_unreadable_file_is_replaced_by_the_next_and_named(files, caplog):
     assert dataset[9] == (0, 0, 0)
 
 
-def test_a_worker_says_which_file_it_replaced(files, capfd, monkeypatch):
+def test_worker_reports_the_replaced_file(files, capfd, monkeypatch):
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as outside pytest
     spoil(files, 4)
     loader = DataLoader(ClassificationDataset(files, shade), 5, num_workers=1)
@@ -93,7 +93,7 @@ def test_a_worker_says_which_file_it_replaced(files, capfd, monkeypatch):
     assert "4.png can't be read" in capfd.readouterr().err
 
 
-def test_a_set_that_became_unreadable_altogether_is_an_error(files):
+def test_completely_unreadable_data_is_an_error(files):
     spoil(files, *range(10))
     with pytest.raises(UnreadableImage, match=r"3\.png and the 9 images after it can't be read"):
         ClassificationDataset(files, shade)[3]

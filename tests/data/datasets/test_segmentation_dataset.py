@@ -19,7 +19,7 @@ VALUES = np.array([[0, 1, 2], [3, 4, 255]], np.uint8)
 
 @pytest.fixture
 def images(tmp_path) -> SegmentationSet:
-    """Three photographs of two sizes; the maps' values are shifted by one."""
+    """Three images of two sizes; the values of the label maps are shifted by one."""
     for i, values in enumerate((VALUES, VALUES[:, :2], VALUES[:, 1:])):
         write_map(tmp_path / f"{i}.png", values, image_path=tmp_path / f"{i}.jpg")
     lookup = np.full(256, IGNORE, np.uint8)
@@ -43,7 +43,7 @@ def test_a_models_classes(images):
     assert other.class_names == list("dcbae")
 
 
-def test_items_are_photographs_labels_and_positions(images):
+def test_items_are_images_labels_and_indices(images):
     items = [SegmentationDataset(images)[i] for i in range(3)]
     photographs, labels, positions = collate_sizes(items)
     assert isinstance(photographs[0], tv_tensors.Image)
@@ -57,13 +57,13 @@ def test_items_are_photographs_labels_and_positions(images):
 
 
 @pytest.mark.parametrize("spoilt", ["1.jpg", "1.png"])
-def test_a_pair_of_which_one_file_turned_unreadable_is_replaced(spoilt, images, tmp_path, caplog):
+def test_pair_with_an_unreadable_file_is_replaced(spoilt, images, tmp_path, caplog):
     (tmp_path / spoilt).write_text("no picture")
     assert SegmentationDataset(images)[1][2] == 2
     assert caplog.messages[0].startswith("1.jpg can't be read and is replaced by the next")
 
 
-def test_a_map_that_holds_other_values_now_is_unreadable(images, tmp_path):
+def test_map_with_changed_values_is_unreadable(images, tmp_path):
     write_map(tmp_path / "0.png", VALUES.astype(np.uint16) * 100)
     with pytest.raises(UnreadableImage, match="values from 0 to 25500"):
         images.labels(0)

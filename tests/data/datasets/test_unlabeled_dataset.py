@@ -21,12 +21,12 @@ def test_images_are_searched_for_once_by_all_processes(tmp_path, monkeypatch, wo
 
     def noted(path: str):
         with (tmp_path / "searches").open("a") as file:
-            file.write("x")  # in whichever process
+            file.write("x")  # in any process
         return shard_images(path)
 
     monkeypatch.setattr(image_search, "shard_images", noted)
     sources = ImageList([path, tmp_path / "7.png"])
-    Image.new("L", (1, 1), 8).save(tmp_path / "8.png")  # too late
+    Image.new("L", (1, 1), 8).save(tmp_path / "8.png")  # added after the search
     assert len(sources) == 8
     dataset = UnlabeledDataset(sources, lambda picture: picture.getpixel((0, 0))[0], 2)
     for _ in range(2):

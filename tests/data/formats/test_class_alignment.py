@@ -21,7 +21,7 @@ def test_names_are_sorted_as_text():
 def test_numbers_are_sorted_as_numbers(count):
     names = [str(n) for n in range(count)]
     assert class_order(shuffled(names)) == names
-    assert sorted(names) != names  # as text they would be wrong
+    assert sorted(names) != names  # sorted as text they would be wrong
 
 
 def test_numbers_with_zeros_in_front_have_one_order_too():
@@ -37,7 +37,7 @@ def test_numbers_among_names_are_text():
 def test_imagenet_has_its_synsets_in_the_standard_order():
     assert len(SYNSETS) == len(set(SYNSETS)) == 1000
     assert sorted(SYNSETS) == SYNSETS
-    # By torchvision's list of names: tench, goldfinch, tabby, toilet tissue.
+    # Names from torchvision's list: tench, goldfinch, tabby, toilet tissue.
     names = ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
     for index, synset, name in (
         (0, "n01440764", "tench"),

@@ -8,7 +8,7 @@ from transxnet.utils.errors import UserError
 
 
 def fill(root, *names):
-    """Make empty files; their folders come with them."""
+    """Make empty files and their folders."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
@@ -62,7 +62,7 @@ def test_links_to_images_and_to_class_folders_count(tmp_path):
     assert read_class_folders(tmp_path / "data").own_names == ["cat/b.png", "cat/c.png", "dog/a.png"]
 
 
-def test_links_that_go_round_in_circles_do_no_harm(tmp_path):
+def test_circular_links_are_harmless(tmp_path):
     fill(tmp_path, "cat/a.png", "dog/b.png")
     (tmp_path / "cat/again").symlink_to(tmp_path / "cat")
     (tmp_path / "cat/up").symlink_to(tmp_path)
@@ -76,7 +76,7 @@ def test_hidden_files_and_folders_do_not_count(tmp_path):
     assert read_class_folders(tmp_path).own_names == ["cat/a.png", "dog/d.png"]
 
 
-def test_names_that_are_no_text_are_kept(tmp_path):
+def test_names_that_are_not_utf8_are_kept(tmp_path):
     folder = os.fsencode(tmp_path) + b"/cat"
     os.mkdir(folder)
     Image.new("RGB", (2, 2)).save(os.fsdecode(folder + b"/\xff,\n.png"))
@@ -89,7 +89,7 @@ def test_names_that_are_no_text_are_kept(tmp_path):
     ("train", "val"),
     [("train", "val"), ("training", "validation"), ("Train", "Val"), ("TRAIN", "test"), ("train", "valid")],
 )
-def test_train_and_val_go_by_their_usual_names(tmp_path, train, val):
+def test_train_and_val_are_found_by_their_usual_names(tmp_path, train, val):
     fill(tmp_path, f"{train}/cat/a.png", f"{val}/cat/b.png")
     assert find_parts(tmp_path) == (tmp_path / train, tmp_path / val)
 
@@ -99,7 +99,7 @@ def test_val_is_preferred_to_test(tmp_path):
     assert find_parts(tmp_path) == (tmp_path / "train", tmp_path / "val")
 
 
-def test_a_part_that_is_not_there_is_none(tmp_path):
+def test_missing_part_is_none(tmp_path):
     fill(tmp_path, "cat/a.png", "train")
     assert find_parts(tmp_path) == (None, None)
     fill(tmp_path, "val/cat/a.png")

@@ -27,7 +27,7 @@ def test_names_are_read(name, text, names, tmp_path):
     assert read_class_names(tmp_path / "elsewhere", tmp_path) == names
 
 
-def test_without_a_file_there_are_none(tmp_path):
+def test_missing_file_gives_no_names(tmp_path):
     assert read_class_names(tmp_path) is None
 
 
@@ -43,7 +43,7 @@ def test_without_a_file_there_are_none(tmp_path):
         ("labels.txt", b"\xff\xfe\xfa", "holds no names of classes: 'utf-8'"),
     ],
 )
-def test_what_holds_no_names_is_an_error(name, text, message, tmp_path):
+def test_file_without_names_is_an_error(name, text, message, tmp_path):
     (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=rf"{name} {message}.*Accepted"):
         read_class_names(tmp_path)

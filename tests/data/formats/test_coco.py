@@ -1,4 +1,4 @@
-"""Annotation files against what COCO's own tools read of them, and every way in which they can be wrong."""
+"""Annotation files against pycocotools, and every kind of invalid file."""
 
 import json
 
@@ -25,7 +25,7 @@ def write(root, images, annotations, categories=CATEGORIES):
     write_coco(root / "annotations.json", images, annotations, categories, image_folder=root)
 
 
-def test_boxes_and_masks_are_those_that_cocos_tools_read(tmp_path):
+def test_boxes_and_masks_match_pycocotools(tmp_path):
     coco = pytest.importorskip("pycocotools.coco")
     generator = np.random.default_rng(0)
     images = [image(number, int(w), int(h)) for number, (w, h) in enumerate(generator.integers(20, 90, (12, 2)), 5)]
@@ -99,7 +99,7 @@ def test_sizes_that_are_not_given_are_looked_up(tmp_path):
     assert read(tmp_path)[0].own_sizes.tolist() == [[10, 21], [10, 22], [10, 23]]
 
 
-def test_missing_images_and_their_objects_are_left_out(tmp_path):
+def test_missing_images_and_their_objects_are_skipped(tmp_path):
     write(tmp_path, [image(1), image(2)], [box(1, 1), box(2, 2)])
     (tmp_path / "1.png").unlink()
     found, findings = read(tmp_path)
@@ -109,20 +109,20 @@ def test_missing_images_and_their_objects_are_left_out(tmp_path):
     assert findings.images == 2
 
 
-def test_no_image_at_all_is_an_error_that_says_where_was_looked(tmp_path):
+def test_error_without_any_image_names_the_searched_folders(tmp_path):
     write_coco(tmp_path / "annotations.json", [image(1)], [])
     with pytest.raises(UserError, match=r"none of the 1 images of .*annotations\.json is there, such as '1\.png'"):
         read(tmp_path)
 
 
-def test_objects_of_no_image_are_left_out(tmp_path):
+def test_objects_without_image_are_skipped(tmp_path):
     write(tmp_path, [image(1)], [box(1, 1), box(2, 99)])
     found, findings = read(tmp_path)
     assert len(found.objects.boxes) == 1
     assert findings.places == {Problem.STRAY_ANNOTATION: ["annotations.json: annotation 2 of image 99 (not there)"]}
 
 
-def test_problems_are_told_with_file_and_ids(tmp_path):
+def test_problems_are_reported_with_file_and_ids(tmp_path):
     write(tmp_path, [image(1)], [box(11, 1, (0, 0, -1, 5)), box(12, 1, (35, 0, 20, 5)), box(12, 1), box(13, 1, None)])
     _, findings = read(tmp_path)
     where = "annotations.json: annotation {} of image 1 (1.png): "
@@ -151,7 +151,7 @@ def test_problems_are_told_with_file_and_ids(tmp_path):
         ([image(1)], [], [dict(id=1)], Problem.ENTRY_BROKEN, "categories[0]: there is no 'name'"),
     ],
 )  # fmt: skip
-def test_what_nobody_can_guess_is_refused(images, annotations, categories, problem, place, tmp_path):
+def test_ambiguous_annotations_are_refused(images, annotations, categories, problem, place, tmp_path):
     write_coco(tmp_path / "annotations.json", images, annotations, categories)
     write_image(tmp_path / "1.png")
     _, findings = read(tmp_path)
@@ -181,14 +181,14 @@ def test_a_file_without_annotations_is_refused_with_the_place(text, message, tmp
         findings.refuse()
 
 
-def test_masks_that_are_not_there_are_an_error(tmp_path):
+def test_missing_masks_are_an_error(tmp_path):
     write(tmp_path, [image(1)], [box(1, 1), box(2, 1, segmentation=[])])
     assert len(read(tmp_path)[0].objects.boxes) == 2
     with pytest.raises(UserError, match=r"has boxes and no masks.*--head retinanet"):
         read(tmp_path, masks=True)
 
 
-def test_masks_of_another_size_are_left_out(tmp_path):
+def test_masks_of_another_size_are_skipped(tmp_path):
     wrong = encode_mask(np.ones((40, 30)))
     write(tmp_path, [image(1)], [box(1, 1, segmentation=POLYGON), box(2, 1, segmentation=wrong)])
     found, findings = read(tmp_path, masks=True)
@@ -207,7 +207,7 @@ def test_one_class_and_images_without_objects(tmp_path):
     assert not findings.places
 
 
-def test_a_byte_order_mark_does_no_harm(tmp_path):
+def test_byte_order_mark_is_accepted(tmp_path):
     write(tmp_path, [image(1)], [])
     path = tmp_path / "annotations.json"
     path.write_text(json.dumps(json.loads(path.read_text())), encoding="utf-8-sig")

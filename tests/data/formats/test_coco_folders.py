@@ -13,7 +13,7 @@ def write(root: Path, *names: str, pictures: str | None = None) -> None:
 
 
 def found(root: Path) -> list[tuple[str, str] | None]:
-    """Annotation file and folder of images of each part, below the root."""
+    """Annotation file and image folder of each split, relative to the root."""
     parts = find_coco(root)
     return [
         None
@@ -41,7 +41,7 @@ def test_coco_with_its_images_in_images(tmp_path):
     assert found(tmp_path) == [("annotations/instances_train2017.json", "images/train2017"), None]
 
 
-def test_of_two_years_the_one_whose_images_are_there(tmp_path):
+def test_year_with_existing_images_is_chosen(tmp_path):
     write(tmp_path, "annotations/instances_train2014.json")
     write(tmp_path, "annotations/instances_train2017.json", pictures="train2017")
     assert found(tmp_path)[0] == ("annotations/instances_train2017.json", "train2017")
@@ -51,7 +51,7 @@ def test_of_two_years_the_one_whose_images_are_there(tmp_path):
 
 
 @pytest.mark.parametrize(("val", "name"), [("valid", "_annotations.coco.json"), ("val", "annotations.json")])
-def test_parts_with_their_annotations_beside_the_images(val, name, tmp_path):
+def test_annotations_next_to_the_images_of_each_part(val, name, tmp_path):
     write(tmp_path, f"train/{name}", pictures="train")
     write(tmp_path, f"{val}/{name}", pictures=val)
     assert found(tmp_path) == [(f"train/{name}", "train"), (f"{val}/{name}", val)]
@@ -90,12 +90,12 @@ def test_an_annotation_file_itself(tmp_path):
     assert other is None
 
 
-def test_the_held_out_part_alone(tmp_path):
+def test_validation_set_alone(tmp_path):
     write(tmp_path, "annotations/instances_val2017.json", pictures="val2017")
     assert found(tmp_path) == [None, ("annotations/instances_val2017.json", "val2017")]
 
 
-def test_held_out_parts_only_leave_none_to_train_on(tmp_path):
+def test_validation_and_test_sets_alone_have_no_training_set(tmp_path):
     write(tmp_path, "val.json", "test.json", pictures="images")
     assert found(tmp_path) == [None, ("val.json", "images")]
 
@@ -108,7 +108,7 @@ def test_several_files_without_a_part_are_an_error(tmp_path):
 
 @pytest.mark.parametrize("text", ['{"a": 1}', "[1, 2]", '{"0": "cat"}', ""])
 @pytest.mark.parametrize("name", ["labels.json", "data.json", "train.json", "annotations.json", "config.json"])
-def test_other_json_is_left_alone(name, text, tmp_path):
+def test_other_json_files_are_ignored(name, text, tmp_path):
     (tmp_path / name).write_text(text)
     assert find_coco(tmp_path) == (None, None)
     assert find_coco(tmp_path / name) == (None, None)
@@ -120,6 +120,6 @@ def test_a_broken_annotation_file_is_still_one(tmp_path):
     assert find_coco(tmp_path)[0] is not None
 
 
-def test_no_folder_is_none(tmp_path):
+def test_missing_folder_returns_none(tmp_path):
     assert find_coco(tmp_path / "nowhere") == (None, None)
     assert find_coco(tmp_path) == (None, None)

@@ -11,12 +11,12 @@ def found(*problems: Problem, images: int = 0, objects: int = 0) -> Findings:
     return findings
 
 
-def test_every_problem_says_what_becomes_of_it():
+def test_every_problem_names_its_consequence():
     assert {problem.treatment for problem in Problem} == {"repaired", "left out", "refused"}
     assert len({problem.words for problem in Problem}) == len(Problem)
 
 
-def test_what_is_repaired_or_left_out_is_counted_and_said():
+def test_repaired_and_skipped_entries_are_counted_and_reported():
     findings = found(Problem.BOX_OUTSIDE, Problem.BOX_EMPTY, Problem.BOX_OUTSIDE, objects=100)
     findings.refuse()
     assert findings.count(Problem.BOX_OUTSIDE) == 2
@@ -32,7 +32,7 @@ def test_long_lists_are_cut():
     assert findings.notes()[0].endswith("a.json: annotation 9; and 3 more")
 
 
-def test_all_that_is_refused_is_told_at_once():
+def test_all_refused_entries_are_reported_together():
     with pytest.raises(UserError) as raised:
         found(Problem.UNKNOWN_CATEGORY, Problem.DUPLICATE_IMAGE, Problem.BOX_EMPTY, objects=100).refuse()
     assert str(raised.value) == (
@@ -47,11 +47,11 @@ def test_all_that_is_refused_is_told_at_once():
     ("problems", "what"),
     [([Problem.BOX_EMPTY, Problem.MASK_BROKEN], "objects"), ([Problem.IMAGE_MISSING, Problem.IMAGE_SIZE], "images")],
 )
-def test_more_than_a_twentieth_left_out_is_an_error(problems, what):
+def test_skipping_more_than_a_twentieth_is_an_error(problems, what):
     found(*problems, images=40, objects=40).refuse()
     with pytest.raises(UserError, match=f"2 of 39 {what} can't be used, more than 5%"):
         found(*problems, images=39, objects=39).refuse()
 
 
-def test_repairs_are_no_error_however_many():
+def test_any_number_of_repairs_is_accepted():
     found(*[Problem.BOX_OUTSIDE] * 50, objects=50).refuse()

@@ -9,7 +9,7 @@ from transxnet.utils.errors import UserError
 
 
 def values(*numbers: int, kind=np.uint8) -> np.ndarray:
-    """A map with one row for each number."""
+    """A label map with one row for each number."""
     return np.repeat(np.array(numbers, kind)[:, None], 5, axis=1)
 
 
@@ -82,7 +82,7 @@ def test_values_beyond_the_classes_are_refused_with_the_file(tmp_path):
         findings.refuse()
 
 
-def test_values_that_only_the_held_out_part_has_are_beyond(tmp_path):
+def test_values_only_in_the_validation_set_are_out_of_range(tmp_path):
     write(tmp_path, {"a": values(0, 3)}, "train")
     write(tmp_path, {"b": values(0, 4)}, "val")
     train, val, findings = read(tmp_path)
@@ -90,14 +90,14 @@ def test_values_that_only_the_held_out_part_has_are_beyond(tmp_path):
     assert findings.places[Problem.LABEL_BEYOND] == ["b.png: value 4; the 4 classes are 0 to 3, and 255 is 'ignore'"]
 
 
-def test_values_wider_than_bytes_are_beyond(tmp_path):
+def test_values_wider_than_bytes_are_out_of_range(tmp_path):
     write(tmp_path, {"a": values(0, 1, kind=np.uint16), "b": values(0, 300, kind=np.uint16)})
     train, _, findings = read(tmp_path)
     assert train.labels(0)[:, 0].tolist() == [0, 1]
     assert findings.places[Problem.LABEL_BEYOND][0].startswith("b.png: value 300;")
 
 
-def test_black_and_white_masks_are_taken_for_two_classes(tmp_path):
+def test_black_and_white_masks_are_two_classes(tmp_path):
     write(tmp_path, {"a": values(0, 255), "b": values(0, 0)})
     train, _, findings = read(tmp_path)
     assert train.class_names == ["background", "foreground"]
@@ -118,7 +118,7 @@ def test_one_class_with_the_rest_ignored(tmp_path):
     assert not findings.places
 
 
-def test_pairs_that_do_not_fit_are_left_out(tmp_path):
+def test_mismatched_or_unreadable_pairs_are_skipped(tmp_path):
     write(tmp_path, {"a": values(0, 1), "b": values(0, 1), "c": values(0, 1), "d": values(0, 1)})
     write_image(tmp_path / "images/b.jpg", 6, 2)
     (tmp_path / "images/c.jpg").write_text("no picture")
@@ -142,6 +142,6 @@ def test_more_classes_than_labels_are_an_error(tmp_path):
         read(tmp_path)
 
 
-def test_the_models_classes_serve_maps_without_names(tmp_path):
+def test_maps_without_names_use_the_model_s_classes(tmp_path):
     write(tmp_path, {"a": values(0, 1)})
     assert read(tmp_path, class_names=["road", "sky", "tree"])[0].class_names == ["road", "sky", "tree"]

@@ -14,7 +14,7 @@ def write(root, photographs: str, maps: str, *stems: str) -> None:
 
 
 def found(root):
-    """Names of the photographs and of the maps of each part."""
+    """Relative paths of the images and label maps of each split."""
     parts = []
     for part in find_label_maps(root):
         pairs = None if part is None else pair_up(part, Findings())
@@ -70,12 +70,12 @@ def test_the_lists_of_pascal_voc(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["_mask", "_label"])
-def test_maps_may_say_in_their_names_what_they_are(ending, tmp_path):
+def test_label_maps_may_have_name_suffixes(ending, tmp_path):
     write_map(tmp_path / f"masks/a{ending}.png", MAP, image_path=tmp_path / "images/a.jpg")
     assert found(tmp_path)[0] == [("images/a.jpg", f"masks/a{ending}.png")]
 
 
-def test_photographs_without_a_map_and_lossy_maps_are_noted(tmp_path):
+def test_images_without_a_map_and_lossy_maps_are_reported(tmp_path):
     write(tmp_path, "images", "masks", "a")
     write_image(tmp_path / "images/b.png")
     write_image(tmp_path / "images/c.png")
@@ -93,7 +93,7 @@ def test_photographs_without_a_map_and_lossy_maps_are_noted(tmp_path):
     assert findings.images == 3
 
 
-def test_listed_photographs_that_are_missing_are_noted(tmp_path):
+def test_missing_listed_images_are_reported(tmp_path):
     write(tmp_path, "JPEGImages", "SegmentationClass", "a")
     (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
     (tmp_path / "ImageSets/Segmentation/train.txt").write_text("a\nb")
@@ -102,7 +102,7 @@ def test_listed_photographs_that_are_missing_are_noted(tmp_path):
     assert findings.places == {Problem.IMAGE_MISSING: ["b: it is listed and not in JPEGImages/"]}
 
 
-def test_boxes_as_text_are_no_label_maps(tmp_path):
+def test_text_files_with_boxes_are_not_label_maps(tmp_path):
     write_image(tmp_path / "images/a.jpg")
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels/a.txt").write_text("0 0.5 0.5 0.1 0.1")

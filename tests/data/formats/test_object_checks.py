@@ -36,7 +36,7 @@ def test_objects_are_sorted_by_image_and_keep_their_order():
     assert findings.objects == 3
 
 
-def test_no_objects_are_none():
+def test_no_objects_give_empty_arrays():
     made, first, findings = collect()
     assert made.boxes.shape == (0, 4)
     assert first.tolist() == [0, 0, 0, 0]
@@ -54,8 +54,8 @@ def test_no_objects_are_none():
         ([3, 3, 0.25, 20], [3, 3, 3.25, 23], None),  # thin
         ([3, 3, 0, 5], None, Problem.BOX_EMPTY),
         ([3, 3, 5, -2], None, Problem.BOX_EMPTY),
-        ([50, 3, 5, 5], None, Problem.BOX_EMPTY),  # all of it outside
-        ([30, 3, 1e-7, 5], None, Problem.BOX_EMPTY),  # nothing in single precision
+        ([50, 3, 5, 5], None, Problem.BOX_EMPTY),  # completely outside
+        ([30, 3, 1e-7, 5], None, Problem.BOX_EMPTY),  # empty in single precision
         ([3, 3, 5], None, Problem.BOX_BROKEN),
         ([3, 3, 5, "5"], None, Problem.BOX_BROKEN),
         ([3, 3, 5, None], None, Problem.BOX_BROKEN),
@@ -66,7 +66,7 @@ def test_no_objects_are_none():
         ({"x": 3}, None, Problem.BOX_BROKEN),
     ],
 )
-def test_boxes_are_cut_off_or_left_out(box, kept, problem):
+def test_boxes_are_clipped_or_skipped(box, kept, problem):
     made, _, findings = collect(dict(box=[1, 1, 5, 5]), dict(box=box))
     assert made.boxes[1:].tolist() == ([] if kept is None else [kept])
     assert list(findings.places) == ([] if problem is None else [problem])
@@ -88,7 +88,7 @@ def test_a_missing_area_is_that_of_the_box_or_the_mask(area):
     assert 30 < made.areas[0] < 60
 
 
-def test_masks_are_kept_as_they_were_given():
+def test_masks_are_kept_unchanged():
     polygon, lengths = [[4, 5, 14.25, 5, 4, 13]], {"size": [8, 8], "counts": [10, 3, 51]}
     made, _, findings = collect(
         dict(image=2, box=[1, 2, 1, 3], segmentation=lengths), dict(segmentation=polygon), masks=True
@@ -108,7 +108,7 @@ def test_objects_with_a_wrong_mask_are_dropped_if_masks_are_read(segmentation):
 
 
 @pytest.mark.parametrize("masks", [False, True])
-def test_a_missing_box_is_made_from_the_mask(masks):
+def test_missing_box_is_computed_from_the_mask(masks):
     made, _, findings = collect(dict(box=None, segmentation=[[4, 5, 14, 5, 14, 13, 4, 13]]), masks=masks)
     assert made.boxes.tolist() == [[4, 5, 14, 13]]
     assert findings.places == {Problem.NO_BOX: ["annotation 1"]}
@@ -131,14 +131,14 @@ def test_doubtful_ids_are_replaced_by_numbers():
     }
 
 
-def test_shares_of_the_image_are_recognised():
+def test_relative_coordinates_are_recognized():
     _, _, findings = collect(dict(box=[0.1, 0.2, 0.5, 0.5]), dict(box=[0, 0, 1, 1]))
     assert findings.places == {Problem.BOXES_RELATIVE: ["a.json: no box reaches beyond 1"]}
     _, _, findings = collect(dict(box=[0.1, 0.2, 0.5, 0.5]), dict(box=[0, 0, 1, 2]))
     assert not findings.places
 
 
-def test_corners_instead_of_sizes_are_recognised():
+def test_corners_instead_of_sizes_are_recognized():
     corners = [dict(box=[25, 20, 38, 29])] * 11
     _, _, findings = collect(*corners)
     assert findings.places[Problem.BOXES_ASTRAY] == ["a.json: 11 of 11 leave their image"]

@@ -1,4 +1,4 @@
-"""Data sets by timm's reader names, on shards and parquet files that the tests make."""
+"""Data sets by timm reader name, on generated shards and Parquet files."""
 
 import os
 import sys
@@ -27,12 +27,12 @@ from transxnet.utils.errors import UserError
         ("", False),
     ],
 )
-def test_a_reader_name_is_known_by_its_prefix(data, expected):
+def test_reader_name_is_recognized_by_its_prefix(data, expected):
     assert is_reader_name(data) is expected
 
 
 @pytest.mark.parametrize("data", ["hfds/a/b", "wds/{folder}", "tfds/a"])
-def test_a_missing_package_is_named_with_the_way_to_get_it(data, tmp_path, monkeypatch):
+def test_missing_package_error_names_the_install_command(data, tmp_path, monkeypatch):
     prefix = data.partition("/")[0]
     package, install = timm_readers._PACKAGES[prefix]
     monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
@@ -43,8 +43,8 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(data, tmp_path, monke
     assert ("transxnet[readers]" in install) == (prefix != "tfds")  # the extra does not bring TensorFlow
 
 
-def test_a_stream_s_shuffle_follows_from_the_seed_and_the_epoch(shards):
-    """The shards' order is timm's seeded shuffle; samples are shuffled within a buffer, here of one."""
+def test_stream_shuffle_depends_on_seed_and_epoch(shards):
+    """timm shuffles the shards with a seed; samples are shuffled within a buffer, here of size one."""
     images = stream_of_shards(shards(train=[1] * 40), "train", 40)
 
     def order(first_epoch: int, epochs: int) -> list[list[int]]:
@@ -63,7 +63,7 @@ def test_an_unknown_split_of_shards_is_an_error(shards):
         open_reader(shards(validation=[1]), "test", NUMBERS)
 
 
-def test_a_folder_that_is_not_there_is_an_error(tmp_path):
+def test_missing_folder_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"there is no folder .*gone.*Accepted: wds/FOLDER"):
         open_reader(f"wds/{tmp_path}/gone", "train", NUMBERS)
 
@@ -74,14 +74,14 @@ def test_a_folder_without_a_description_is_an_error(tmp_path):
         open_reader(f"wds/{tmp_path}", "train", NUMBERS)
 
 
-def test_a_shard_that_is_not_there_is_an_error(shards, tmp_path):
+def test_missing_shard_is_an_error(shards, tmp_path):
     data = shards(train=[2, 2, 2])
     os.remove(tmp_path / "pets-train-0001.tar")
     with pytest.raises(UserError, match=r"1 of 3 shards of .* are not there, pets-train-0001\.tar first"):
         open_reader(data, "train", NUMBERS)
 
 
-def test_hugging_face_pictures_come_out_as_those_of_files(parquet):
+def test_hugging_face_images_equal_those_of_files(parquet):
     wide = encode(Image.fromarray(np.full((4, 4), 128 * 257, dtype=np.uint16)))
     images = open_reader(parquet({"train": [0, 1, 2]}, pictures=[wide, b"no picture", None]), "train", None)
     assert np.asarray(images.image(0))[0, 0].tolist() == [128] * 3
@@ -117,7 +117,7 @@ def test_a_data_set_without_labels_is_an_error(parquet):
         open_reader(parquet({"train": [0, 1]}, column="kind"), "train", None)
 
 
-def test_a_data_set_that_is_not_there_is_an_error(parquet, tmp_path):
+def test_missing_data_set_is_an_error(parquet, tmp_path):
     with pytest.raises(UserError, match=r"timm's reader cannot open 'hfds/.*nothing'"):
         open_reader(f"hfds/{tmp_path}/nothing", "train", None)
 

@@ -29,7 +29,7 @@ def stream(*classes: str) -> Stream:
     return Stream("tfds/pets", "validation", 10, list(classes))
 
 
-def test_each_is_looked_at_in_order():
+def test_images_are_checked_in_order():
     assert list(check_each(3000, lambda i: i * 2)) == [i * 2 for i in range(3000)]
     assert list(check_each(0, lambda i: i)) == []
 
@@ -69,7 +69,7 @@ def test_all_of_a_large_set_is_checked(files):
 
 
 def test_the_search_keeps_few_images_waiting(files, monkeypatch):
-    """A pool that was given all of ImageNet would need two gigabytes to remember what there is to do."""
+    """A pool with all of ImageNet queued would need two gigabytes for its tasks."""
     waiting, most = set(), [0]
     submit = ThreadPoolExecutor.submit
 
@@ -85,7 +85,7 @@ def test_the_search_keeps_few_images_waiting(files, monkeypatch):
     assert 0 < most[0] <= 1024
 
 
-def test_the_search_leaves_the_warning_filters_as_they_were(files):
+def test_check_restores_the_warning_filters(files):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         before = list(warnings.filters)
@@ -93,14 +93,14 @@ def test_the_search_leaves_the_warning_filters_as_they_were(files):
         assert warnings.filters == before
 
 
-def test_images_that_are_no_files_are_all_readable():
+def test_images_in_memory_are_all_readable():
     images = ClassificationSet(ArrayImages(np.zeros((3, 4, 4), np.uint8)), list("abc"), ["a"], np.zeros(3, int))
     (kept,), notes = drop_unreadable(images)
     assert kept is images
     assert notes == []
 
 
-def test_sets_without_damage_are_left_as_they_are(folder):
+def test_undamaged_data_is_unchanged(folder):
     images = read_class_folders(Path(folder(cat=3, dog=3)))
     (kept,), notes = drop_unreadable(images)
     assert kept is images
@@ -108,7 +108,7 @@ def test_sets_without_damage_are_left_as_they_are(folder):
     assert drop_unreadable(stream("a", "b")) == ([stream("a", "b")], [])
 
 
-def test_unreadable_images_are_left_out_and_named(folder):
+def test_unreadable_images_are_skipped_and_named(folder):
     data = folder(cat=30, dog=30)
     spoil_names(data, "cat/003.png", "dog/007.png")
     Path(data, "dog/008.png").write_bytes(b"")
@@ -137,7 +137,7 @@ def test_more_than_a_twentieth_unreadable_is_an_error(folder):
     assert message.endswith("Repair or remove them, or check that this is the right folder.")
 
 
-def test_one_bad_file_in_a_small_held_out_part_is_no_calamity(folder):
+def test_one_bad_file_in_a_small_validation_set_is_accepted(folder):
     data = folder(cat=20, dog=20)
     spoil_names(data, "dog/000.png")
     images = read_class_folders(Path(data))

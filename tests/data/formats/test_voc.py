@@ -37,7 +37,7 @@ def test_pixels_count_from_one_with_both_ends(tmp_path):
     assert not findings.places
 
 
-def test_zero_as_the_first_pixel_is_no_fault(tmp_path):
+def test_zero_as_first_pixel_is_accepted(tmp_path):
     write_voc(tmp_path, "a", voc_object("cat", (0, 0, 39.5, 29)))
     train, _, findings = read(tmp_path)
     assert train.target(0)["boxes"].tolist() == [[0, 0, 39.5, 29]]
@@ -91,7 +91,7 @@ def test_a_list_of_classes_is_binding(tmp_path):
     assert findings.places == {Problem.UNKNOWN_CATEGORY: ["a.xml: object 2: category 'dgo'"]}
 
 
-def test_problems_are_told_with_the_file(tmp_path):
+def test_problems_are_reported_with_the_file(tmp_path):
     write_voc(
         tmp_path,
         "a",
@@ -121,7 +121,7 @@ def test_problems_are_told_with_the_file(tmp_path):
     assert findings.images == 3
 
 
-def test_a_file_that_is_no_xml_is_refused(tmp_path):
+def test_invalid_xml_is_refused(tmp_path):
     write_voc(tmp_path, "a")
     (tmp_path / "Annotations/a.xml").write_text("<annotation><object></annotation>")
     _, _, findings = read(tmp_path)
@@ -143,7 +143,7 @@ def test_a_size_that_is_not_given_is_looked_up(tmp_path):
     assert read(tmp_path)[0].own_sizes.tolist() == [[30, 40]]
 
 
-def test_no_such_layout_is_none(tmp_path):
+def test_other_layout_returns_none(tmp_path):
     assert find_voc(tmp_path) == (None, None)
     write_voc(tmp_path, "a")
     (tmp_path / "Annotations/a.xml").unlink()

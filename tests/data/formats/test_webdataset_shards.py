@@ -19,7 +19,7 @@ from transxnet.data.reading.image_decoding import UnreadableImage
 from transxnet.utils.errors import UserError
 
 
-def test_pictures_in_shards_come_out_as_those_of_files(shards, tmp_path):
+def test_images_in_shards_equal_those_of_files(shards, tmp_path):
     data = shards(validation=[5])
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -41,7 +41,7 @@ def test_pictures_in_shards_come_out_as_those_of_files(shards, tmp_path):
 @pytest.mark.parametrize(
     "fault", ["cut off", "compressed", "no label", "no number", "class 7", "class 2^64", "another length"]
 )
-def test_a_shard_that_is_wrong_is_named(shards, tmp_path, fault):
+def test_invalid_shard_is_named(shards, tmp_path, fault):
     data = shards(train=[2, 2])
     path = tmp_path / "pets-train-0001.tar"
     whole = path.read_bytes()
@@ -75,13 +75,13 @@ def test_a_cut_shard_of_unknown_length_is_an_error(tmp_path, fault):
     write_shard(path, {f"{i}.{ending}": b"1" for i in range(3) for ending in ("cls", "png")})
     assert len(read_shards([path], ["a", "b"])) == 3
     whole = path.read_bytes()
-    end = 4 * 1024  # of the second image: each file is a block of header and one of content
+    end = 4 * 1024  # of the second image: each file is one header block and one content block
     path.write_bytes(whole[:end] + (b"x" * 512 + whole[end + 512 :] if fault == "a damaged header" else b""))
     with pytest.raises(UserError, match=r"a\.tar cannot be read to its end: .* byte 4,096"):
         read_shards([path], ["a", "b"])
 
 
-def test_a_picture_in_a_shard_that_is_too_large_is_unreadable(tmp_path, monkeypatch):
+def test_too_large_image_in_a_shard_is_unreadable(tmp_path, monkeypatch):
     write_shard(tmp_path / "a.tar", {"a.cls": b"1", "a.png": solid(1)})
     images = read_shards([tmp_path / "a.tar"], ["a", "b"])
     images.image(0)

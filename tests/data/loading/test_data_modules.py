@@ -1,4 +1,4 @@
-"""Batches of the three tasks, and exact resumption in the middle of an epoch."""
+"""Batches of the three tasks, and exact resumption within an epoch."""
 
 import warnings
 
@@ -26,7 +26,7 @@ from transxnet.data.open_data import DataSource, open_data
 
 
 def numbered(count: int) -> ClassificationSet:
-    """Pictures of which number i is solid in the value i and of class i % 3."""
+    """Images with constant value i and class i % 3 for image i."""
     array = np.arange(count, dtype=np.uint8)[:, None, None] * np.ones((4, 4), np.uint8)
     return ClassificationSet(ArrayImages(array), [f"{i}" for i in range(count)], ["a", "b", "c"], np.arange(count) % 3)
 
@@ -44,7 +44,7 @@ def data(workers: int = 0, train: int = 22, val: int = 7) -> ClassificationData:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_held_out_images_come_once_and_in_order(workers):
+def test_validation_images_come_once_in_order(workers):
     batches = list(data(workers).val_dataloader())
     assert [len(labels) for _, labels, _ in batches] == [4, 3]
     positions = torch.cat([p for _, _, p in batches])
@@ -65,7 +65,7 @@ def test_training_images_come_shuffled_in_whole_batches():
     assert torch.cat([labels for _, labels, _ in batches]).tolist() == [p % 3 for p in positions]
 
 
-def test_processes_share_the_held_out_images(monkeypatch):
+def test_processes_share_the_validation_images(monkeypatch):
     found = []
     for rank in range(3):
         monkeypatch.setattr(samplers, "world", lambda rank=rank: (rank, 3))
@@ -74,7 +74,7 @@ def test_processes_share_the_held_out_images(monkeypatch):
     assert sorted(found) == list(range(8))
 
 
-def test_state_goes_on_where_it_stood():
+def test_state_resumes_at_its_position():
     whole, resumed = data(), data()
     resumed.load_state_dict({"epoch": 1, "batches_done": 2})
     loaders = whole.train_dataloader(), resumed.train_dataloader()
@@ -86,7 +86,7 @@ def test_state_goes_on_where_it_stood():
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_state_without_a_trainer_is_what_was_loaded():
+def test_state_without_a_trainer_is_the_loaded_one():
     fresh, resumed = data(), data()
     resumed.load_state_dict(fresh.state_dict())
     assert len(list(resumed.train_dataloader())) == 5
@@ -95,7 +95,7 @@ def test_state_without_a_trainer_is_what_was_loaded():
 
 
 def summary(batch) -> list[float]:
-    """What tells one batch from another: ids or positions, and all values."""
+    """What distinguishes batches: ids or indices, and all values."""
     if len(batch) == 3:
         return [*batch[2].tolist(), batch[0].sum().item(), batch[1].sum().item()]
     images, targets = batch
@@ -107,7 +107,7 @@ def summary(batch) -> list[float]:
 
 
 class Recorder(LightningModule):
-    """Trains nothing worth having and remembers the batches."""
+    """Trains a meaningless model and records the batches."""
 
     def __init__(self):
         super().__init__()
@@ -127,7 +127,7 @@ class Interruption(Exception):
 
 
 class StopAfter(Callback):
-    """Saves and stops after so many steps, at the end of the last one or of its epoch."""
+    """Save and stop after the given number of steps, at the end of the last step or of its epoch."""
 
     def __init__(self, steps: int, when: str, path):
         self.steps, self.path = steps, path
@@ -189,7 +189,7 @@ def test_processes_and_workers_share_an_epoch_of_shards(shards, lengths, workers
             loader = of_shards(source, 2, workers).train_dataloader()
             loader.sampler.set_epoch(epoch)
             together += drawn(loader)
-        assert len(together) == len(set(together)) == 12  # of 13, whole batches on each process
+        assert len(together) == len(set(together)) == 12  # of 13, full batches on each process
         epochs.append(together)
     assert len({tuple(epoch) for epoch in epochs}) == 4
     assert set.union(*map(set, epochs)) == set(range(13))
@@ -210,7 +210,7 @@ CATEGORY = [dict(id=7, name="cat")]
 
 @pytest.fixture(scope="module")
 def coco(tmp_path_factory):
-    """22 images to train on, of which each third is upright and each fifth holds a crowd, and 7 held out."""
+    """22 training images (every third upright, every fifth with a crowd) and 7 validation images."""
     root = tmp_path_factory.mktemp("coco")
     for part, count in (("train", 22), ("val", 7)):
         images = [image(i, *((20, 30) if i % 3 == 0 else (30, 20))) for i in range(1, count + 1)]
@@ -244,7 +244,7 @@ def segmentation(source, workers: int = 0) -> SegmentationData:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_held_out_images_come_once_in_order_with_crowds(workers, coco):
+def test_validation_images_come_once_in_order_with_crowds(workers, coco):
     batches = list(detection(coco, workers, masks=True).val_dataloader())
     assert [len(images) for images, _ in batches] == [4, 3]
     targets = [target for _, batch in batches for target in batch]
@@ -323,7 +323,7 @@ def test_interrupted_dense_training_sees_the_same_batches(kind, steps, when, wor
     assert fit(data(), checkpoint=path) == whole[steps:]
 
 
-def test_dense_state_without_a_trainer_is_what_was_loaded(coco):
+def test_dense_state_without_a_trainer_is_the_loaded_one(coco):
     data = detection(coco)
     data.load_state_dict({"epoch": 1, "batches_done": 2})
     assert data.state_dict() == {"epoch": 1, "batches_done": 2}

@@ -18,7 +18,7 @@ from transxnet.data.loading.dense_transforms import (
 
 
 def scene(height: int = 20, width: int = 30):
-    """An image with two objects that are as bright as their masks are set."""
+    """An image with two objects as bright as the values of their masks."""
     masks = torch.zeros(2, height, width, dtype=torch.uint8)
     masks[0, 2:8, 3:12] = 1
     masks[1, 10:11, 20:30] = 1
@@ -76,7 +76,7 @@ def test_images_without_objects_pass():
     assert target["masks"].shape == (0, 20, 30)
 
 
-def test_colours_change_and_nothing_else():
+def test_photometric_augmentation_changes_colors_only():
     image, target = scene()
     image = tv_tensors.Image(torch.randint(0, 256, image.shape, dtype=torch.uint8))
     changed, kept = zip(*(detection_training(hflip=0, photometric=True)(image, target) for _ in range(8)), strict=True)
@@ -84,7 +84,7 @@ def test_colours_change_and_nothing_else():
     assert all(torch.equal(k["masks"], target["masks"]) and torch.equal(k["boxes"], target["boxes"]) for k in kept)
 
 
-def test_channels_are_never_exchanged():
+def test_channels_are_never_swapped():
     red = tv_tensors.Image(torch.tensor([200, 20, 20], dtype=torch.uint8)[:, None, None].expand(3, 4, 4).clone())
     for _ in range(60):
         assert PhotometricDistortion()(red)[:, 0, 0].argmax() == 0
@@ -128,7 +128,7 @@ def test_labels_are_never_blended():
     assert set(resized.unique().tolist()) <= {0, 4, 255}
 
 
-def test_evaluation_resizes_the_photograph_and_not_its_labels():
+def test_evaluation_resizes_the_image_but_not_its_labels():
     image, mask = pair(300, 451)
     resized, kept = AlignedResize(evaluation_scale(512))(image, mask)
     assert kept is mask
@@ -151,7 +151,7 @@ def test_crops_hold_image_and_labels_of_the_same_place():
 
 
 def test_crops_of_nearly_one_class_are_drawn_again():
-    """A tenth of the picture is mixed; without another try, few crops would hold it."""
+    """Only a tenth of the image has mixed classes; without another try, few crops would contain it."""
     mask = torch.zeros(20, 200, dtype=torch.uint8)
     mask[::2, :20] = 1
     mixed = {}
@@ -162,14 +162,14 @@ def test_crops_of_nearly_one_class_are_drawn_again():
     assert mixed[0.75] > 3 * max(1, mixed[1.0])
 
 
-def test_what_is_ignored_has_no_share_of_a_crop():
+def test_ignored_pixels_have_no_share_of_a_crop():
     mask = tv_tensors.Mask(torch.full((8, 8), 255, dtype=torch.uint8))
     assert CategoryCrop(4)(mask).shape == (4, 4)
     mask[0, 0], mask[0, 1] = 1, 2
     assert CategoryCrop(8)(mask).shape == (8, 8)
 
 
-def test_padding_is_mean_colour_and_ignored():
+def test_padding_is_mean_color_and_ignored():
     image, mask = PadTo(8)(*pair(5, 9))
     assert image.shape == (3, 8, 9)
     assert (mask[5:] == 255).all()

@@ -34,8 +34,8 @@ def test_evaluation_gives_every_sample_once(shards, lengths, workers, streamed):
         assert values == numbers == sorted(values)
 
 
-def test_evaluation_does_not_claim_a_length_that_it_may_not_keep(shards):
-    """Lightning stops at the claimed length; a stream of 5 and 5 on two workers makes four batches of 4, not three."""
+def test_evaluation_loader_of_a_stream_has_no_length(shards):
+    """Lightning stops at the reported length; a stream of 5 and 5 on two workers gives four batches of 4, not three."""
     images = stream_of_shards(shards(validation=[5, 5]), "validation", 10)
     loader = evaluation_loader(images.evaluation_dataset(first_value), 4, workers=2)
     with pytest.raises(TypeError):
@@ -49,7 +49,7 @@ def test_evaluation_does_not_claim_a_length_that_it_may_not_keep(shards):
 
 
 class Seen(LightningModule):
-    """Remembers what it was validated on."""
+    """Records the validation batches."""
 
     def __init__(self):
         super().__init__()
@@ -60,7 +60,7 @@ class Seen(LightningModule):
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_a_stream_is_shuffled_anew_in_whole_batches_each_epoch(shards, workers, recwarn):
+def test_stream_is_reshuffled_in_full_batches_each_epoch(shards, workers, recwarn):
     images = stream_of_shards(shards(train=[6, 6]), "train", 12)
     loader = make_loader(images.training_dataset(first_value, 4, workers, seed=0), 4, workers, drop_last=True)
     epochs = []

@@ -37,7 +37,7 @@ def by_hand(image: Image.Image, size: int, crop_pct: float) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", [(80, 60), (60, 80), (33, 33), (20, 101)])
 @pytest.mark.parametrize(("size", "crop_pct"), [(32, 0.875), (32, 1.0), (48, 0.9)])
-def test_evaluation_resizes_crops_the_centre_and_normalises(shape, size, crop_pct):
+def test_evaluation_resizes_crops_the_center_and_normalizes(shape, size, crop_pct):
     image = picture(*shape)
     shown = Preprocessing(size, crop_pct, "bicubic", MEAN, STD).transform()(image)
     assert shown.dtype == torch.float32
@@ -45,7 +45,7 @@ def test_evaluation_resizes_crops_the_centre_and_normalises(shape, size, crop_pc
     assert abs(shown.numpy() - by_hand(image, size, crop_pct)).max() < 1e-5
 
 
-def test_evaluation_knows_no_chance():
+def test_evaluation_is_deterministic():
     transform = Preprocessing(32, 0.9, "bicubic", MEAN, STD).transform()
     assert torch.equal(transform(picture(50, 40)), transform(picture(50, 40)))
 
@@ -60,7 +60,7 @@ def test_training_follows_the_seed():
     assert not any(torch.equal(shown[i], shown[j]) for i in range(8) for j in range(i))
 
 
-def test_training_without_augmentation_keeps_the_picture():
+def test_training_without_augmentation_keeps_the_image():
     image = picture(32, 32)
     shown = Preprocessing(32, 0.9, "bicubic", MEAN, STD).training_transform(**NONE)(image)
     assert abs(shown.numpy() - by_hand(image, 32, 1.0)).max() < 1e-5
@@ -75,17 +75,17 @@ def test_flips_happen_along_their_side(option, flipped):
 @pytest.mark.parametrize(
     "change", [{"color_jitter": 0.4}, {"auto_augment": "rand-m9-mstd0.5-inc1"}, {"random_erasing": 1.0}]
 )
-def test_each_augmentation_can_be_asked_for(change):
+def test_each_augmentation_can_be_enabled(change):
     plain = Preprocessing(32, 0.9, "bicubic", MEAN, STD).training_transform(**NONE)(picture(32, 32))
     transform = Preprocessing(32, 0.9, "bicubic", MEAN, STD).training_transform(**{**NONE, **change})
     changes = []
-    for seed in range(8):  # RandAugment leaves some pictures as they are
+    for seed in range(8):  # RandAugment leaves some images unchanged
         with seeded(seed):
             changes.append((transform(picture(32, 32)) - plain).abs().max())
     assert max(changes) > 0.1
 
 
-def test_a_crop_keeps_at_least_the_asked_share():
+def test_crop_keeps_at_least_the_requested_share():
     ramp = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (256, 1))).convert("RGB")
     transform = Preprocessing(64, 0.9, "bilinear", (0, 0, 0), (1, 1, 1)).training_transform(
         **{**NONE, "min_scale": 0.9}
@@ -93,7 +93,7 @@ def test_a_crop_keeps_at_least_the_asked_share():
     for seed in range(20):
         with seeded(seed):
             shown = transform(ramp)
-        assert shown.max() - shown.min() > 0.75  # a crop of 0.9 and 3:4 keeps 0.82 of the width
+        assert shown.max() - shown.min() > 0.75  # a crop of 0.9 with aspect ratio 3:4 keeps 0.82 of the width
 
 
 def test_preprocessing_survives_json():

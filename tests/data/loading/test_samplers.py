@@ -10,7 +10,7 @@ from transxnet.data.loading.samplers import AspectRatioSampler, EpochSampler, Sh
 
 @pytest.fixture
 def as_rank(monkeypatch):
-    """Pretend to be one of several processes."""
+    """Simulate one of several processes."""
 
     def pretend(rank: int, processes: int) -> None:
         monkeypatch.setattr(module, "world", lambda: (rank, processes))
@@ -29,7 +29,7 @@ def test_an_epoch_is_a_permutation():
     assert positions != list(range(60))
 
 
-def test_epochs_and_runs_differ_and_come_again():
+def test_epochs_and_runs_differ_and_are_reproducible():
     drawn = {(seed, number): epoch(EpochSampler(60, 10, seed), number) for seed in (0, 1) for number in (0, 1, 2)}
     assert len({tuple(items) for items in drawn.values()}) == 6
     one = EpochSampler(60, 10, seed=0)
@@ -43,7 +43,7 @@ def test_each_image_of_each_epoch_has_its_own_seed():
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
-def test_the_tail_that_fills_no_batch_is_another_in_each_epoch():
+def test_dropped_last_batch_differs_between_epochs():
     sampler = EpochSampler(25, 10, seed=0)
     epochs = [{position for position, _ in epoch(sampler, number)} for number in range(20)]
     assert {len(positions) for positions in epochs} == {20} == {len(sampler)}
@@ -65,7 +65,7 @@ def test_processes_share_an_epoch_in_whole_batches(size, processes, as_rank):
 
 
 def test_processes_share_the_order_of_one():
-    """Step for step, n processes train on the images that one process with n times the batch trains on."""
+    """At each step, n processes train on the images that one process with n times the batch size trains on."""
     one = epoch(EpochSampler(60, 20, seed=0), 1)
     with pytest.MonkeyPatch.context() as patch:
         shares = []
@@ -79,19 +79,19 @@ def test_processes_share_the_order_of_one():
 
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("batches_done", [0, 1, 2])
-def test_a_resumed_epoch_draws_what_is_left_of_it(batches_done, processes, as_rank):
+def test_resumed_epoch_draws_the_rest(batches_done, processes, as_rank):
     as_rank(processes - 1, processes)
     whole = EpochSampler(60 * processes + 3, 20, seed=0)
     resumed = EpochSampler(60 * processes + 3, 20, seed=0)
     resumed.resume(epoch=2, batches_done=batches_done)
     whole.set_epoch(2)
-    assert list(resumed) == list(whole)[20 * batches_done :]  # also before it is told the epoch
+    assert list(resumed) == list(whole)[20 * batches_done :]  # also before set_epoch
     assert epoch(resumed, 2) == epoch(whole, 2)[20 * batches_done :]
     assert epoch(resumed, 3) == epoch(whole, 3)
     assert epoch(resumed, 1) == epoch(whole, 1)
 
 
-def test_after_all_of_an_epoch_comes_the_next():
+def test_next_epoch_follows_a_complete_one():
     resumed = EpochSampler(65, 20, seed=0)
     resumed.resume(epoch=2, batches_done=3)
     assert list(resumed) == epoch(EpochSampler(65, 20, seed=0), 3)
@@ -135,7 +135,7 @@ def test_one_process_is_the_whole_world():
 
 
 def sizes(wide: int, other: int) -> np.ndarray:
-    """Mixed by chance; the square count with the upright."""
+    """Random order; square images count as upright."""
     rows = np.array([(3, 4)] * wide + [(4, 3), (3, 3)] * (other // 2) + [(4, 3)] * (other % 2))
     return np.random.default_rng(0).permutation(rows)
 
@@ -144,7 +144,7 @@ def batches(items: list, size: int) -> list[list[int]]:
     return [[position for position, _ in items[i : i + size]] for i in range(0, len(items), size)]
 
 
-def test_batches_are_of_one_kind_but_for_the_last_ones():
+def test_all_but_the_last_batches_have_one_orientation():
     given = sizes(61, 42)
     found = batches(epoch(AspectRatioSampler(given, 10, seed=0), 3), 10)
     kinds = [{bool(given[i, 1] > given[i, 0]) for i in batch} for batch in found]
@@ -157,7 +157,7 @@ def test_batches_are_of_one_kind_but_for_the_last_ones():
     assert [len({bool(given[i, 1] > given[i, 0]) for i in batch}) for batch in found] == [1] * 10 + [2]
 
 
-def test_an_epoch_draws_each_image_once_and_every_image_in_time():
+def test_epoch_draws_each_image_once_and_all_images_in_time():
     drawn = AspectRatioSampler(sizes(17, 9), 4, seed=0)
     epochs = [[position for position, _ in epoch(drawn, number)] for number in range(30)]
     assert {len(positions) for positions in epochs} == {24} == {len(drawn)}
@@ -204,9 +204,9 @@ def test_a_resumed_grouped_epoch_draws_the_rest(done, processes, as_rank):
     whole, resumed = (AspectRatioSampler(given, 4, seed=0) for _ in range(2))
     resumed.resume(epoch=2, batches_done=done)
     whole.set_epoch(2)
-    assert list(resumed) == list(whole)[4 * done :]  # also before it is told the epoch
+    assert list(resumed) == list(whole)[4 * done :]  # also before set_epoch
     assert epoch(resumed, 3) == epoch(whole, 3)
 
 
-def test_fewer_images_than_a_batch_are_none():
+def test_fewer_images_than_a_batch_give_no_batch():
     assert epoch(AspectRatioSampler(sizes(2, 1), 4, seed=0), 0) == []

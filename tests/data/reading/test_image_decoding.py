@@ -1,4 +1,4 @@
-"""Image files of every kind against pixel values worked out by hand."""
+"""Image files of every format against hand-computed pixel values."""
 
 import io
 import os
@@ -33,7 +33,7 @@ GREY = np.random.default_rng(1).integers(0, 256, (6, 10), dtype=np.uint8)
 
 @pytest.fixture(autouse=True)
 def _no_warnings():
-    """Nothing that Pillow warns of may reach the user: here it would be an error."""
+    """Turn Pillow's warnings into errors: none may reach the user."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
@@ -57,30 +57,30 @@ def over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def gradient(height: int, width: int) -> np.ndarray:
-    """A smooth picture, that lossy formats keep nearly as it is."""
+    """A smooth image, which lossy formats change little."""
     rows, columns = np.mgrid[0:height, 0:width]
     return np.stack([rows * 3 + 20, columns * 3 + 10, rows + columns], axis=2).astype(np.uint8)
 
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM"])
-def test_colour_comes_out_as_it_is(form):
+def test_color_is_unchanged(form):
     assert (pixels(encode(Image.fromarray(RGB), form)) == RGB).all()
 
 
 @pytest.mark.parametrize(("form", "options"), [("JPEG", {"quality": 95}), ("WEBP", {"quality": 95})])
-def test_lossy_colour_comes_out_nearly_as_it_is(form, options):
+def test_lossy_color_is_nearly_unchanged(form, options):
     picture = gradient(32, 48)
     assert abs(pixels(encode(Image.fromarray(picture), form, **options)) - picture).max() <= 8
 
 
 @pytest.mark.skipif(not features.check("jpg_2000"), reason="Pillow was built without JPEG 2000")
-def test_jpeg_2000_comes_out_as_it_is():
+def test_lossless_jpeg_2000_is_unchanged():
     picture = gradient(32, 48)
     assert (pixels(encode(Image.fromarray(picture), "JPEG2000", irreversible=False)) == picture).all()
 
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM", "GIF"])
-def test_grey_fills_all_channels(form):
+def test_gray_fills_all_channels(form):
     assert (pixels(encode(Image.fromarray(GREY), form)) == GREY[..., None]).all()
 
 
@@ -91,7 +91,7 @@ def test_one_bit_is_black_and_white(form):
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "GIF", "BMP"])
-def test_palette_colours_are_looked_up(form):
+def test_palette_colors_are_looked_up(form):
     index = GREY % 4
     palette = np.array([[255, 0, 0], [0, 200, 0], [1, 2, 3], [90, 90, 250]], dtype=np.uint8)
     image = Image.fromarray(index, "L").copy()
@@ -99,7 +99,7 @@ def test_palette_colours_are_looked_up(form):
     assert (pixels(encode(image, form)) == palette[index]).all()
 
 
-def test_a_palette_with_one_transparent_colour_shows_white_there():
+def test_transparent_palette_color_becomes_white():
     index = GREY % 4
     palette = np.array([[255, 0, 0], [0, 200, 0], [1, 2, 3], [90, 90, 250]], dtype=np.uint8)
     image = Image.fromarray(index).copy()
@@ -110,7 +110,7 @@ def test_a_palette_with_one_transparent_colour_shows_white_there():
     assert (pixels(encode(image, "GIF", transparency=2)) == truth).all()
 
 
-def test_a_translucent_palette_is_laid_over_white():
+def test_translucent_palette_is_composited_on_white():
     index = GREY % 4
     palette = np.array([[255, 0, 0], [0, 200, 0], [1, 2, 3], [90, 90, 250]], dtype=np.uint8)
     alpha = np.array([0, 80, 160, 255], dtype=np.uint8)
@@ -121,20 +121,20 @@ def test_a_translucent_palette_is_laid_over_white():
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP"])
-def test_transparent_colour_is_laid_over_white(form):
+def test_transparent_color_is_composited_on_white(form):
     rgba = np.dstack([RGB, GREY])
     options = {"lossless": True, "exact": True} if form == "WEBP" else {}
     shown = pixels(encode(Image.fromarray(rgba), form, **options))
     assert abs(shown - over_white(RGB, GREY)).max() <= 1
 
 
-def test_transparent_grey_is_laid_over_white():
+def test_transparent_gray_is_composited_on_white():
     shown = pixels(encode(Image.fromarray(np.dstack([GREY, GREY[::-1]]), "LA"), "PNG"))
     assert abs(shown - over_white(np.repeat(GREY[..., None], 3, axis=2), GREY[::-1])).max() <= 1
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_a_transparent_colour_key_shows_white(mode):
+def test_transparent_color_key_becomes_white(mode):
     array = np.full((4, 4) if mode == "L" else (4, 4, 3), 7, dtype=np.uint8)
     array[1] = 100
     key = 7 if mode == "L" else (7, 7, 7)
@@ -188,7 +188,7 @@ def test_floating_point_of_an_unknown_scale_is_refused(value):
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
-def test_of_an_animation_the_first_frame_counts(form):
+def test_first_frame_of_an_animation_is_used(form):
     first, second = Image.new("RGB", (9, 5), (255, 0, 0)), Image.new("RGB", (9, 5), (0, 0, 255))
     options = {"lossless": True} if form == "WEBP" else {}
     data = encode(first, form, save_all=True, append_images=[second], duration=100, **options)
@@ -211,7 +211,7 @@ STORED = {
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP", "JPEG"])
 @pytest.mark.parametrize("orientation", STORED)
-def test_pictures_come_out_upright(orientation, form):
+def test_images_are_rotated_upright(orientation, form):
     upright = gradient(32, 48)
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -223,11 +223,11 @@ def test_pictures_come_out_upright(orientation, form):
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32, bool])
-def test_unusual_samples_come_out_upright(dtype):
+def test_unusual_dtypes_are_rotated_upright(dtype):
     stored = np.zeros((2, 3), dtype=dtype)
     stored[0, 0] = 65535 if dtype is np.uint16 else 1
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise: the top left corner becomes the top right
+    exif[0x0112] = 6  # rotate clockwise: the top left corner becomes the top right
     shown = pixels(encode(Image.fromarray(stored), "TIFF", exif=exif))
     assert shown.shape == (3, 2, 3)
     assert (np.argwhere(shown[..., 0]) == [[0, 1]]).all()
@@ -240,16 +240,16 @@ def test_an_orientation_that_does_not_exist_is_ignored():
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0junk and more junk", b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01"])
-def test_damaged_exif_does_not_cost_the_picture(exif):
+def test_damaged_exif_is_ignored(exif):
     assert pixels(encode(Image.fromarray(gradient(16, 16)), "JPEG", exif=exif)).shape == (16, 16, 3)
 
 
-def test_a_colour_profile_is_carried_without_harm():
+def test_color_profile_is_harmless():
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert (pixels(encode(Image.fromarray(RGB), "PNG", icc_profile=profile)) == RGB).all()
 
 
-def test_the_ending_does_not_decide_the_format(tmp_path):
+def test_extension_does_not_determine_the_format(tmp_path):
     path = tmp_path / "picture.jpg"
     Image.fromarray(RGB).save(path, "PNG")
     assert (np.asarray(open_image(path)) == RGB).all()
@@ -267,7 +267,7 @@ def test_the_file_is_closed_again(tmp_path):
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims to be this large."""
+    """A PNG header that claims this size."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -283,21 +283,21 @@ def test_a_decompression_bomb_is_refused(check, size):
         check(png_header(*size))
 
 
-def test_our_limit_holds_where_pillow_has_none(monkeypatch):
+def test_own_limit_holds_without_pillow_limit(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     with pytest.raises(UnreadableImage, match=f"1x178956971 is over {MAX_PIXELS:,} pixels"):
         open_image(png_header(1, MAX_PIXELS + 1))
 
 
-def test_a_large_image_below_the_limit_is_no_cause_for_a_warning():
-    large = png_header(10_000, 10_000)  # Pillow warns from 89,478,486 pixels
+def test_large_image_below_the_limit_gives_no_warning():
+    large = png_header(10_000, 10_000)  # Pillow warns above 89,478,486 pixels
     check_header(large)
     with pytest.raises(UnreadableImage, match=r"truncated|broken|incomplete"):
         open_image(large)
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
-def test_a_truncated_image_says_so(form):
+def test_truncated_image_error_names_the_reason(form):
     data = encode(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)), form)
     cut = data[: len(data) // 2]
     check_header(cut)
@@ -316,7 +316,7 @@ def test_a_truncated_image_says_so(form):
         (b"\0" * 1000, "not an image file"),
     ],
 )
-def test_what_is_no_image_says_why(tmp_path, check, content, why):
+def test_non_image_error_names_the_reason(tmp_path, check, content, why):
     path = tmp_path / "picture.png"
     path.write_bytes(content)
     for source in (path, str(path), content):
@@ -325,7 +325,7 @@ def test_what_is_no_image_says_why(tmp_path, check, content, why):
 
 
 @pytest.mark.parametrize("check", [open_image, check_header])
-def test_a_file_that_is_not_there_says_why(tmp_path, check):
+def test_missing_file_error_names_the_reason(tmp_path, check):
     with pytest.raises(UnreadableImage, match=r"^No such file or directory$"):
         check(tmp_path / "gone.png")
     (tmp_path / "folder.png").mkdir()
@@ -337,7 +337,7 @@ def test_a_file_that_is_not_there_says_why(tmp_path, check):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_says_why(tmp_path):
+def test_file_without_permission_error_names_the_reason(tmp_path):
     path = tmp_path / "picture.png"
     Image.fromarray(RGB).save(path)
     path.chmod(0)
@@ -367,7 +367,7 @@ FORMS = {
 
 @pytest.mark.parametrize("check", [open_image, check_header])
 @pytest.mark.parametrize("form", FORMS)
-def test_damage_gives_an_image_or_says_why(form, check, capfd):
+def test_damaged_file_is_read_or_refused_with_a_reason(form, check, capfd):
     chance = random.Random(form)
     whole = encode(Image.fromarray(gradient(24, 16)), form, **FORMS[form])
     reasons = []
@@ -381,11 +381,11 @@ def test_damage_gives_an_image_or_says_why(form, check, capfd):
             reasons.append(str(error).strip())
     assert 0 < len(reasons) < 300
     assert all(reasons)
-    if form != "TIFF":  # libtiff itself writes to stderr
+    if form != "TIFF":  # libtiff writes to stderr on its own
         assert capfd.readouterr() == ("", "")
 
 
-def test_memory_that_runs_out_is_said(monkeypatch):
+def test_out_of_memory_is_reported(monkeypatch):
     def load(self):
         raise MemoryError
 
@@ -405,7 +405,7 @@ def test_sizes_are_those_of_the_upright_image(orientation, full, tmp_path):
     assert (opened.height == 6) == (orientation in (6, 8))
 
 
-def test_only_decoding_finds_what_is_truncated(tmp_path):
+def test_truncation_is_found_by_decoding_only(tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:200])
@@ -415,7 +415,7 @@ def test_only_decoding_finds_what_is_truncated(tmp_path):
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_what_is_no_image_has_no_size(full, tmp_path):
+def test_non_image_has_no_size(full, tmp_path):
     (tmp_path / "a.jpg").write_text("no picture")
     for name in ("a.jpg", "b.jpg"):
         with pytest.raises(UnreadableImage):
@@ -426,19 +426,19 @@ VALUES = np.array([[0, 1, 2], [3, 4, 255]], np.uint8)
 
 
 @pytest.mark.parametrize("kind", ["png", "bmp", "tif"])
-def test_bytes_are_taken_as_they_are(kind, tmp_path):
+def test_label_bytes_are_unchanged(kind, tmp_path):
     path = write_map(tmp_path / f"a.{kind}", VALUES)
     assert (read_label_map(str(path)) == VALUES).all()
 
 
-def test_palettes_are_taken_by_their_numbers(tmp_path):
+def test_palette_labels_are_indices(tmp_path):
     picture = Image.fromarray(VALUES % 5)
     picture.putpalette(np.random.default_rng(0).integers(0, 256, 768, dtype=np.uint8).tobytes())
     picture.save(tmp_path / "a.png")
     assert (read_label_map(str(tmp_path / "a.png")) == VALUES % 5).all()
 
 
-def test_bits_wide_integers_and_grey_colours_are_taken(tmp_path):
+def test_bits_wide_integers_and_gray_colors_are_labels(tmp_path):
     Image.fromarray(VALUES > 2).save(tmp_path / "bits.png")
     assert read_label_map(str(tmp_path / "bits.png")).tolist() == [[0, 0, 0], [1, 1, 1]]
     Image.fromarray(VALUES.astype(np.uint16) * 100).save(tmp_path / "wide.png")
@@ -448,7 +448,7 @@ def test_bits_wide_integers_and_grey_colours_are_taken(tmp_path):
         assert (read_label_map(str(tmp_path / f"{mode}.png")) == VALUES).all()
 
 
-def test_colours_and_damage_are_refused(tmp_path):
+def test_colors_and_damage_are_refused(tmp_path):
     Image.new("RGB", (4, 4), (255, 0, 0)).save(tmp_path / "a.png")
     with pytest.raises(UnreadableImage, match="in colours"):
         read_label_map(str(tmp_path / "a.png"))

@@ -1,4 +1,4 @@
-"""Where the images of shards lie, against what tarfile and webdataset's package for braces say."""
+"""Positions of images in shards against tarfile, and brace patterns against webdataset's package."""
 
 import os
 import tempfile
@@ -11,7 +11,7 @@ from transxnet.utils.errors import UserError
 from transxnet.utils.files import WriteError
 
 
-def test_shards_folders_and_files_go_together(tmp_path, monkeypatch):
+def test_shards_folders_and_files_can_be_mixed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "d.png").touch()
@@ -28,7 +28,7 @@ def test_shards_folders_and_files_go_together(tmp_path, monkeypatch):
     assert list(find_images(["{a,b}.png"])) == ["{a,b}.png"]
 
 
-def test_compressed_shards_are_refused_with_a_way_on(tmp_path):
+def test_compressed_shards_are_refused_with_a_remedy(tmp_path):
     (tmp_path / "a.tar.gz").touch()
     with pytest.raises(UserError, match=r"a.tar.gz is compressed, .* Unpack it to a .tar file"):
         list(find_locations([tmp_path / "a.tar.gz"]))
@@ -45,7 +45,7 @@ def test_compressed_shards_are_refused_with_a_way_on(tmp_path):
         ("a{b,}c", ["abc", "ac"]),
     ],
 )
-def test_braces_stand_for_the_names_that_bash_makes(text, names, tmp_path, monkeypatch):
+def test_braces_expand_as_in_bash(text, names, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in names:
         (tmp_path / name).touch()
@@ -53,7 +53,7 @@ def test_braces_stand_for_the_names_that_bash_makes(text, names, tmp_path, monke
 
 
 @pytest.mark.parametrize("text", ["plain", "{7}", "{}", "{", "}{", "a{b", "{a,b"])
-def test_what_is_no_pattern_is_a_name(text, tmp_path, monkeypatch):
+def test_anything_but_a_pattern_is_a_name(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="there is no file or folder"):
         list(find_images([text]))
@@ -61,7 +61,7 @@ def test_what_is_no_pattern_is_a_name(text, tmp_path, monkeypatch):
     assert list(find_images([text])) == [text]
 
 
-def test_names_are_sorted_though_few_are_in_memory(monkeypatch):
+def test_names_are_sorted_with_few_in_memory(monkeypatch):
     names = [os.fsdecode(bytes([97 + i * 7 % 26, 255 - i, 10])) for i in range(50)]
     for in_memory in (7, 49, 50):
         assert list(sorted_on_disk(names, in_memory)) == sorted(names)
@@ -78,13 +78,13 @@ def test_hidden_files_and_folders_are_skipped_unless_named(tmp_path):
     assert list(find_images([tmp_path / ".thumbnails"])) == [str(tmp_path / ".thumbnails/e.png")]
 
 
-def test_a_disk_without_room_for_the_list_is_said(tmp_path, monkeypatch):
+def test_full_disk_for_the_list_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(WriteError, match=r"cannot write .*gone: No such file or directory"):
         ImageList([tmp_path])
 
 
-def test_a_folder_that_can_not_be_read_is_not_passed_over(tmp_path, monkeypatch):
+def test_unreadable_folder_is_not_skipped(tmp_path, monkeypatch):
     (tmp_path / "closed").mkdir()
     (tmp_path / "a.png").touch()
     scandir = os.scandir

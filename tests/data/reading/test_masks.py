@@ -1,4 +1,4 @@
-"""Masks against those of COCO's own tools."""
+"""Masks against pycocotools."""
 
 import sys
 
@@ -33,7 +33,7 @@ def uncompressed(mask: np.ndarray) -> dict:
 
 
 @pytest.mark.parametrize("form", [uncompressed, encode_mask])
-def test_run_lengths_are_those_of_coco(form):
+def test_run_lengths_match_coco(form):
     for mask in random_masks():
         encoded = form(mask)
         assert (decode_mask(encoded, *mask.shape) == mask).all()
@@ -42,7 +42,7 @@ def test_run_lengths_are_those_of_coco(form):
         check_mask(encoded, *mask.shape)
 
 
-def test_compressed_text_is_cocos():
+def test_compressed_run_lengths_match_coco():
     for mask in random_masks():
         assert encode_mask(mask)["counts"] == coco.encode(np.asfortranarray(mask, np.uint8))["counts"].decode()
 
@@ -58,11 +58,11 @@ def test_long_runs_take_many_characters():
     assert (decode_mask(encode_mask(mask), 3000, 4000) == mask).all()
 
 
-def test_polygons_are_rasterised_as_coco_does():
+def test_polygons_are_rasterized_as_by_coco():
     generator = np.random.default_rng(1)
     for number in range(100):
         height, width = (int(side) for side in generator.integers(3, 80, 2))
-        reach = 1.5 if number % 4 == 0 else 1.0  # some leave the image
+        reach = 1.5 if number % 4 == 0 else 1.0  # some extend beyond the image
         polygons = [
             (generator.random(2 * generator.integers(3, 12)) * reach * max(height, width) - (reach - 1) * 20).tolist()
             for _ in range(generator.integers(1, 4))
@@ -78,8 +78,8 @@ def test_a_polygon_of_a_square_is_its_pixels():
     assert (mask == truth).all()
 
 
-def test_a_part_of_two_corners_does_not_count():
-    """COCO's tools would take it for a box."""
+def test_polygon_of_two_corners_is_ignored():
+    """pycocotools would read it as a box."""
     square = [2, 1, 5, 1, 5, 4, 2, 4]
     assert (decode_mask([[0, 0, 7, 5], square], 6, 8) == decode_mask([square], 6, 8)).all()
 
@@ -111,7 +111,7 @@ def test_a_part_of_two_corners_does_not_count():
         ({"size": [6, 8], "counts": "5"}, "make 5 pixels and the image has 48"),
     ],
 )
-def test_what_is_no_mask_is_refused_with_the_reason(segmentation, message):
+def test_invalid_mask_is_refused_with_the_reason(segmentation, message):
     for function in (check_mask, decode_mask):
         with pytest.raises(BadMask, match=message):
             function(segmentation, 6, 8)
@@ -126,7 +126,7 @@ def test_the_box_of_a_mask():
     assert mask_box(mask) == (0, 2, 4, 6)
 
 
-def test_without_pycocotools_polygons_say_what_to_install(monkeypatch):
+def test_polygons_without_pycocotools_are_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools", None)
     with pytest.raises(UserError, match=r"pip install 'transxnet\[detect\]'"):
         decode_mask([[2, 1, 5, 1, 5, 4]], 6, 8)

@@ -7,7 +7,7 @@ from transxnet.data.reading.packed_strings import PackedStrings, PathsBelow
 ODD = ["a/b.png", "", "\u00fc\u4e2d.jpg", "line\nbreak.png", "bytes-\udcff.png", "a/b.png"]
 
 
-def test_names_are_what_was_put_in():
+def test_names_round_trip():
     names = PackedStrings(iter(ODD))
     assert list(names) == ODD
     assert [names[i] for i in range(-6, 6)] == ODD + ODD
@@ -19,7 +19,7 @@ def test_names_are_what_was_put_in():
     assert list(PackedStrings([])) == []
 
 
-def test_paths_stand_below_their_folder():
+def test_paths_are_joined_with_their_folder():
     paths = PathsBelow("/data/photos", PackedStrings(["cat/a.png", "dog/b.png"]))
     assert list(paths) == ["/data/photos/cat/a.png", "/data/photos/dog/b.png"]
     assert paths[-1:] == ["/data/photos/dog/b.png"]

@@ -18,7 +18,7 @@ CONTENT = {
 
 
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_the_images_of_a_shard_are_read_where_they_lie(tmp_path, form):
+def test_images_of_a_shard_are_read_in_place(tmp_path, form):
     path = str(write_shard(tmp_path / "a.tar", CONTENT.items(), format=form))
     found = list(shard_images(path))
     names = [name for name in CONTENT if name.lower().endswith((".jpg", ".png", ".webp"))]
@@ -50,7 +50,7 @@ def test_a_damaged_shard_is_refused_rather_than_read_in_part(tmp_path, harm, sai
         list(shard_images(str(path)))
 
 
-def test_a_member_too_large_or_gone_is_unreadable(tmp_path, monkeypatch):
+def test_member_too_large_or_missing_is_unreadable(tmp_path, monkeypatch):
     source = next(shard_images(str(write_shard(tmp_path / "a.tar", CONTENT.items()))))
     monkeypatch.setattr(tar_shards, "MAX_BYTES", 4)
     with pytest.raises(UnreadableImage, match="5 bytes are more than 4"):

@@ -9,7 +9,7 @@ from transxnet.data.samples.builtin_samples import SAMPLES, digits, elpv
 from transxnet.utils.errors import UserError
 
 
-def test_elpv_is_labelled_by_the_published_probability():
+def test_elpv_is_labeled_by_the_published_probability():
     package = pytest.importorskip("elpv_dataset")
     sample = elpv()
     rows = [line.split() for line in (Path(package.__file__).parent / "data/labels.csv").read_text().splitlines()]
@@ -27,7 +27,7 @@ def test_elpv_is_labelled_by_the_published_probability():
     assert "Deitsch" in sample.licence
 
 
-def test_elpvs_pictures_are_grey_and_300_pixels_wide():
+def test_elpv_images_are_gray_and_300_pixels_wide():
     pytest.importorskip("elpv_dataset")
     picture = np.asarray(elpv().images.image(1000))
     assert picture.shape == (300, 300, 3)
@@ -35,7 +35,7 @@ def test_elpvs_pictures_are_grey_and_300_pixels_wide():
     assert picture.std() > 5
 
 
-def test_digits_are_scikit_learns():
+def test_digits_match_scikit_learn():
     datasets = pytest.importorskip("sklearn.datasets")
     truth = datasets.load_digits()
     images = digits().images

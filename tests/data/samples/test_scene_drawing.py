@@ -7,7 +7,7 @@ from transxnet.data.samples.scene_drawing import MIN_VISIBLE, MOST, SIDES, Digit
 
 @pytest.fixture
 def digits() -> Digits:
-    """Rings and bars of 8x8."""
+    """Rings and bars of 8x8 pixels."""
     ring = np.zeros((8, 8))
     ring[1:7, 2:6] = 1
     ring[3:5, 3:5] = 0
@@ -32,7 +32,7 @@ def test_a_scene_follows_from_its_seed(digits):
 
 
 def test_objects_own_the_pixels_that_they_changed(digits):
-    """Photographs of one colour show where something was pasted."""
+    """On images of one color, pasted pixels are visible."""
     for seed in range(20):
         scene = draw(seed, digits)
         values = np.asarray(scene.image).astype(int)
@@ -41,7 +41,7 @@ def test_objects_own_the_pixels_that_they_changed(digits):
         changed = (abs(values - usual) > 8).any(axis=2)
         assert scene.owner.shape == values.shape[:2]
         assert (changed[scene.owner > 0]).mean() > 0.9
-        assert (abs(background - usual).max(axis=1) > 8).mean() < 0.1  # half-covered pixels at the edges
+        assert (abs(background - usual).max(axis=1) > 8).mean() < 0.1  # partly covered pixels at the edges
 
 
 def test_objects_can_be_seen_and_lie_over_each_other(digits):

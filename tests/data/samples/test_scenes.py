@@ -30,7 +30,7 @@ def root(tmp_path_factory) -> Path:
     return scenes(tmp_path_factory.mktemp("sample") / "scenes", train=24, val=12)
 
 
-def test_scenes_follow_from_the_seed_to_the_last_bit(root, tmp_path):
+def test_scenes_are_bitwise_reproducible_from_the_seed(root, tmp_path):
     again = scenes(tmp_path / "again", train=24, val=12)
     assert hashes(again) == hashes(root)
     more = hashes(scenes(tmp_path / "more", train=25, val=1))
@@ -73,7 +73,7 @@ def test_boxes_masks_and_label_maps_agree(root):
     assert min((sizes < 32**2).mean(), (sizes > 96**2).mean()) > 0.05
 
 
-def test_held_out_scenes_show_other_digits_and_other_photographs():
+def test_validation_scenes_have_other_digits_and_backgrounds():
     train, val = module._load_digits()
     assert (len(train.labels), len(val.labels)) == (1438, 359)
     assert set(train.labels) == set(val.labels) == set(range(10))
@@ -98,12 +98,12 @@ def test_the_sample_serves_all_dense_tasks(root):
     assert not segmentation.findings.places
 
 
-def test_photographs_are_stored_once(root):
+def test_images_of_the_sample_are_stored_once(root):
     if hasattr(os, "link"):
         assert (root / "train2017/000001.jpg").samefile(root / "images/training/000001.jpg")
 
 
-def test_the_sample_lies_in_the_cache_and_shows_its_licence(tmp_path, monkeypatch):
+def test_sample_is_cached_and_shows_its_license(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     small = scenes(train=5, val=2)
@@ -120,7 +120,7 @@ def test_the_sample_lies_in_the_cache_and_shows_its_licence(tmp_path, monkeypatc
     assert (small / "LICENCE.txt").read_text().strip() == LICENCE
 
 
-def test_what_was_interrupted_leaves_nothing(tmp_path, monkeypatch):
+def test_interruption_leaves_no_files(tmp_path, monkeypatch):
     def fail(*_):
         raise KeyboardInterrupt
 
@@ -130,7 +130,7 @@ def test_what_was_interrupted_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_process_may_be_quicker(tmp_path, monkeypatch):
+def test_another_process_may_finish_first(tmp_path, monkeypatch):
     publish, first = module._publish, tmp_path / "scenes"
 
     def second(temporary, root):

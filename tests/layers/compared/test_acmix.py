@@ -1,4 +1,4 @@
-"""The two paths of ACmix: one is Swin's attention, the other a convolution."""
+"""The two paths of ACmix: Swin's attention and a convolution."""
 
 import pytest
 import torch
@@ -23,11 +23,11 @@ def test_the_paths_are_added_with_their_weights(randomize, height, width, shift)
 
 @SIZE
 @pytest.mark.parametrize("kernel_size", [3, 5])
-def test_the_convolution_path_starts_as_an_ordinary_convolution(height, width, kernel_size):
-    """Offset (i, j) of the kernel has the weights with which the heads are mixed into map (i, j)."""
+def test_convolution_path_starts_as_an_ordinary_convolution(height, width, kernel_size):
+    """Kernel offset (i, j) has the weights that mix the heads into map (i, j)."""
     heads, d, K = 2, 3, kernel_size
     mixer, qkv = ACmix(heads * d, heads, kernel_size=K).double(), rand(2, 3 * heads * d, height, width)
-    torch.nn.init.zeros_(mixer.mix.bias)  # the shifts move it, but not into the border
+    torch.nn.init.zeros_(mixer.mix.bias)  # the shifts move the bias, but not into the border
     weight = mixer.mix.weight[:, :, 0, 0].T.reshape(1, 3 * heads, K, K)
     by_channel = qkv.reshape(2, 3 * heads, d, height, width)
     truth = torch.cat(
@@ -37,7 +37,7 @@ def test_the_convolution_path_starts_as_an_ordinary_convolution(height, width, k
 
 
 @SIZE
-def test_the_convolution_path_shifts_by_learnt_kernels_later(randomize, height, width):
+def test_convolution_path_shifts_by_learned_kernels(randomize, height, width):
     heads, d = 2, 3
     mixer, qkv = randomize(ACmix(heads * d, heads)).double(), rand(2, 3 * heads * d, height, width)
     by_channel = qkv.reshape(2, 3 * heads, d, height, width)
@@ -49,13 +49,13 @@ def test_the_convolution_path_shifts_by_learnt_kernels_later(randomize, height, 
     close(mixer.convolve(qkv), torch.cat(truth, 1))
 
 
-def test_the_weights_of_the_paths_start_equal():
+def test_path_weights_start_equal():
     mixer = ACmix(8, 2)
     assert mixer.attention_weight.item() == mixer.conv_weight.item() == 0.5
 
 
-def test_it_costs_what_its_paper_counts():
-    """Each position: 4 C^2 for projections, 3 K^2 C to mix the heads, K^4 C to shift; attention's products apart."""
+def test_acmix_cost_matches_the_paper():
+    """Per position: 4 C^2 for projections, 3 K^2 C to mix the heads, K^4 C to shift, without attention products."""
     C, K, H, W = 32, 3, 14, 7
     cost = count(ACmix(C, 4), H, W, in_chans=C)
     assert cost.multiply_adds == H * W * (4 * C**2 + 3 * K**2 * C + K**4 * C)

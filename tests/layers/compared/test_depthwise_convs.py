@@ -1,4 +1,4 @@
-"""The depthwise convolutions of Table VII, sample by sample, and as many parameters as their papers count."""
+"""The depthwise convolutions of Table VII, sample by sample, and their published parameter counts."""
 
 import pytest
 import torch
@@ -54,8 +54,8 @@ def parameters(module: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("dim", [32, 96])
-def test_d_dwconv_has_as_many_parameters_as_the_paper_counts(dim):
-    """Sec. III-B1: C^2/r (K^2 + 1), which is 12.5 C^2 at r = 4 and K = 7; it counts no BatchNorm and no biases."""
+def test_d_dwconv_parameter_count_matches_the_paper(dim):
+    """Sec. III-B1: C^2/r (K^2 + 1), i.e. 12.5 C^2 for r = 4 and K = 7, without BatchNorm and biases."""
     conv = DDWConv(dim, kernel_size=7, reduction_ratio=4)
     assert conv.squeeze.conv.weight.numel() + conv.expand.weight.numel() == 12.5 * dim**2
     uncounted = conv.bias.numel() + conv.expand.bias.numel() + parameters(conv.squeeze.bn)
@@ -63,8 +63,8 @@ def test_d_dwconv_has_as_many_parameters_as_the_paper_counts(dim):
 
 
 @pytest.mark.parametrize("dim", [32, 96])
-def test_dyconv_has_idconv_s_bank_and_a_share_for_each_kernel(dim):
-    """C^2/r + G C/r for the shares, G C K^2 for the bank, and biases."""
+def test_dyconv_has_the_bank_of_idconv_and_a_weight_per_kernel(dim):
+    """C^2/r + G C/r for the attention weights, G C K^2 for the bank, and biases."""
     assert parameters(DyConv(dim, 7, 4)) == dim**2 // 4 + 4 * dim // 4 + 4 * dim * 49 + 4 + 4 * dim
 
 
@@ -74,7 +74,7 @@ def test_dyconv_s_bank_starts_from_a_truncated_normal():
     assert conv.bias.std().item() == pytest.approx(0.02, abs=3e-3)
 
 
-def test_a_higher_temperature_makes_the_shares_more_equal(randomize):
+def test_higher_temperature_evens_out_the_attention_weights(randomize):
     conv, x = randomize(DyConv(8)).double(), rand(2, 8, 5, 5)
     spreads = []
     for conv.temperature in (1.0, 30.0, 1e9):

@@ -1,4 +1,4 @@
-"""MixFormer's mixing block, branch by branch, by its formulas."""
+"""MixFormer's mixing block, branch by branch, against its formulas."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def gate(x: Tensor, interaction: nn.Sequential) -> Tensor:
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 9), (1, 1), (3, 10)])
-def test_each_branch_informs_the_other(randomize, height, width):
+def test_branches_interact_in_both_directions(randomize, height, width):
     block, x = randomize(MixingBlock(32, 2, window_size=4)).double().eval(), rand(2, 32, height, width)
     conv = layer_norm(pointwise(x, block.to_conv[0]), block.to_conv[1])
     conv = F.gelu(batch_norm(depthwise(conv, block.dwconv.weight, block.dwconv.bias), block.dwconv_norm[0]))

@@ -1,4 +1,4 @@
-"""The compared parts are known by name wherever the layers are."""
+"""The compared parts are registered wherever the layers are imported."""
 
 import subprocess
 import sys

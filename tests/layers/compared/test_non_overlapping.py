@@ -11,7 +11,7 @@ SIZE = pytest.mark.parametrize(("height", "width"), [(8, 12), (7, 9), (1, 1), (4
 
 @SIZE
 @pytest.mark.parametrize("stride", [2, 4])
-def test_the_embedding_maps_each_patch_by_itself(randomize, height, width, stride):
+def test_embedding_maps_each_patch_separately(randomize, height, width, stride):
     embed, x = randomize(NonOverlappingPatchEmbed(3, 10, stride)).double().eval(), rand(2, 3, height, width)
     assert embed.conv.bias is None
     close(embed(x), batch_norm(torch.einsum("bcyxij,ocij->boyx", patches(x, stride), embed.conv.weight), embed.bn))

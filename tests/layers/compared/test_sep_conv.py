@@ -1,4 +1,4 @@
-"""Sep Conv against timm's with its weights."""
+"""Sep Conv against timm's implementation with the same weights."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from transxnet.layers.compared import SepConv
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 9), (1, 1)])
 @torch.no_grad()
-def test_sep_conv_is_that_of_convformer(randomize, height, width):
+def test_sep_conv_matches_convformer(randomize, height, width):
     theirs, ours = randomize(metaformer.SepConv(6)).double(), SepConv(6).double()
     names = dict(expand="pwconv1", dwconv="dwconv", project="pwconv2")
     pairs = [(f"{mine}.weight", f"{other}.weight") for mine, other in names.items()]
@@ -22,6 +22,6 @@ def test_sep_conv_is_that_of_convformer(randomize, height, width):
     close(ours(x), theirs(x))
 
 
-def test_its_numbers_start_as_in_convformer():
+def test_initial_values_match_convformer():
     ours, theirs = SepConv(4).act, metaformer.StarReLU()
     assert (ours.scale.item(), ours.bias.item()) == (theirs.scale.item(), theirs.bias.item()) == (1, 0)

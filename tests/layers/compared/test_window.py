@@ -1,4 +1,4 @@
-"""Attention in windows against attention of all to all with a mask, and against timm's Swin and Twins."""
+"""Window attention against masked global attention, and against timm's Swin and Twins."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ SIZE = pytest.mark.parametrize(("height", "width"), [(8, 12), (9, 7), (4, 11), (
 
 @SIZE
 @pytest.mark.parametrize("shift", [0, 1, 2, 3])
-def test_shifted_windows_attend_to_those_of_the_same_window(randomize, height, width, shift):
+def test_shifted_windows_attend_within_each_window(randomize, height, width, shift):
     attention = randomize(ShiftedWindowAttention(8, 2, window_size=4, shift=shift)).double()
     x = rand(2, 8, height, width)
     q, k, v = pointwise(x, attention.qkv).chunk(3, 1)
@@ -28,7 +28,7 @@ def test_plain_windows_have_no_bias_and_no_shift(randomize, height, width):
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 12), (9, 7)])
-def test_the_kernels_for_gpus_take_the_windows_masks_included(randomize, monkeypatch, height, width):
+def test_gpu_kernels_take_windows_and_masks(randomize, monkeypatch, height, width):
     pytest.importorskip("triton", reason="the kernels need the package triton")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     attention = randomize(ShiftedWindowAttention(8, 2, window_size=4, shift=2)).to(device)
@@ -50,7 +50,7 @@ def copy_linear(ours, theirs) -> None:
 
 @pytest.mark.parametrize("shift", [0, 3])
 @torch.no_grad()
-def test_shifted_windows_are_those_of_timm_s_swin(randomize, shift):
+def test_shifted_windows_match_timm_swin(randomize, shift):
     theirs = randomize(SwinTransformerBlock(8, (14, 21), num_heads=2, window_size=7, shift_size=shift)).double().eval()
     ours, x = ShiftedWindowAttention(8, 2, window_size=7, shift=shift).double(), rand(2, 8, 14, 21)
     copy_linear(ours.qkv, theirs.attn.qkv)
@@ -60,7 +60,7 @@ def test_shifted_windows_are_those_of_timm_s_swin(randomize, shift):
 
 
 @torch.no_grad()
-def test_plain_windows_are_those_of_timm_s_twins(randomize):
+def test_plain_windows_match_timm_twins(randomize):
     theirs = randomize(LocallyGroupedAttn(8, num_heads=2, ws=7)).double().eval()
     ours, x = WindowAttention(8, 2, window_size=7).double(), rand(2, 8, 14, 21)
     copy_linear(ours.qkv, theirs.qkv)

@@ -1,4 +1,4 @@
-"""Selects the Triton kernels: on a GPU if there is one, else in Triton's interpreter."""
+"""Selects the Triton kernels: on a GPU if available, else in Triton's interpreter."""
 
 import pytest
 import torch

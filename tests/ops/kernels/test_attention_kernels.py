@@ -1,4 +1,4 @@
-"""The Triton kernels of attention: against the reference in float64."""
+"""The Triton attention kernels against the reference in float64."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ pytest.importorskip("triton", reason="the kernels need the package triton")
 from transxnet.ops import biased_attention
 from transxnet.ops.kernels import attention_kernels
 
-# Rounding the output alone costs 2^-9 in bfloat16 and 2^-12 in float16; attention rounds its probabilities too.
+# Rounding the output alone costs 2^-9 in bfloat16 and 2^-12 in float16; attention also rounds its probabilities.
 BOUNDS = {torch.float32: 2e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3}
 
 

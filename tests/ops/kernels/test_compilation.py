@@ -1,4 +1,4 @@
-"""The Triton kernels through Triton's real compiler, which needs no GPU: the interpreter accepts more than it does."""
+"""The Triton kernels in Triton's compiler, which needs no GPU and accepts less than the interpreter."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("triton", reason="the kernels need the package triton")
 
-# In a process of its own, since Triton decides when it is imported whether it interprets.
+# In a separate process, since Triton decides at import whether to interpret.
 PROGRAM = """
 import sys
 import triton

@@ -1,4 +1,4 @@
-"""What holds for every custom operator: any strides, empty batches, opcheck, torch.compile, torch.export, autocast."""
+"""The contract of custom operators: strides, empty batches, opcheck, torch.compile, torch.export, autocast."""
 
 import pytest
 import torch

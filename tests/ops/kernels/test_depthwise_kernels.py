@@ -1,4 +1,4 @@
-"""The Triton kernels of depthwise convolutions: against the reference in float64."""
+"""The Triton kernels of depthwise convolutions against the reference in float64."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What every launch of a kernel needs."""
+"""Requirements of every kernel launch."""
 
 import pytest
 import torch

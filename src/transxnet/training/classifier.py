@@ -48,7 +48,7 @@ class Classifier(TrainingModule):
         if num_classes > 5:
             metrics["top5_accuracy"] = MulticlassAccuracy(num_classes, average="micro", top_k=5)
         self.val_metrics = MetricCollection(metrics, prefix="val_")
-        # Lightning's own mean rounds when processes have unequal numbers of images.
+        # Lightning's own mean rounds when processes have unequal numbers of images. "disable" ignores weights.
         self.val_loss = MeanMetric(nan_strategy="disable")
         # In a list, to stay out of the module tree: the state dict must hold the model only once.
         self._train_forward = [torch.compile(model) if config.compile else model]
@@ -68,6 +68,6 @@ class Classifier(TrainingModule):
         images, target, _ = batch
         logits = self.best_weights(images.contiguous(memory_format=torch.channels_last)).float()
         self.val_metrics.update(logits, target)
-        self.val_loss.update(F.cross_entropy(logits, target, reduction="none"))  # MeanMetric ignores weights with this nan_strategy
+        self.val_loss.update(F.cross_entropy(logits, target, reduction="none"))  # not weighted here
         self.log("val_loss", self.val_loss)
         self.log_dict(self.val_metrics)

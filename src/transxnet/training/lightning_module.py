@@ -126,7 +126,7 @@ class TrainingModule(LightningModule, ABC):
         self._sums, self._count, self.skipped = {}, 0, 0
 
     def configure_optimizers(self) -> Any:
-        """Create timm's optimizer with weight-decay and layer-decay groups, and a cosine or step schedule by updates."""
+        """Create timm's optimizer with weight-decay and layer-decay groups, and its per-update schedule."""
         config = self.config
         optimizer = create_optimizer_v2(
             self.model, config.opt, lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay

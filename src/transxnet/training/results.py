@@ -139,7 +139,7 @@ def _image_getter(images: Any) -> Callable[[int], Any]:
 
 
 def _gradcam_getter(trained: TrainedModel, images: Any) -> Callable[[int], Any]:
-    """Compute Grad-CAM of the prediction at the last stage and, if the model has one, in the last D-Mixer's branches."""
+    """Return a function that draws Grad-CAM at the last stage and in the last D-Mixer's branches, if there are any."""
     get_image = _image_getter(images)
 
     def get_panels(index: int) -> list[tuple[str, Image.Image]]:

@@ -283,6 +283,6 @@ def _silence_lightning() -> None:
         ".*isinstance.treespec, LeafSpec.*",
         ".*your dataloader is not resumable.*",  # it is: its sampler skips the batches drawn before
         ".*No positive samples in targets.*",
-        ".*Grad strides do not match bucket view strides.*",  # only in a dimension of size 1, where strides are irrelevant
+        ".*Grad strides do not match bucket view strides.*",  # of a dimension of size 1, where they do not matter
     ):
         warnings.filterwarnings("ignore", message)

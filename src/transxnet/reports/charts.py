@@ -50,7 +50,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Plot:
-    """What to plot over the epochs.
+    """Values to plot over the epochs.
 
     Attributes:
         title: title of the chart; its first word, in lower case, is its id in the page.

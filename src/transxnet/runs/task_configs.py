@@ -20,8 +20,8 @@ class ClassifyConfig(TrainConfig):
         num_classes: number of classes, for timm readers that do not know it.
         drop_rate: dropout rate before the classifier.
         smoothing: label smoothing.
-        mixup: mixup alpha.
-        cutmix: CutMix alpha.
+        mixup: alpha of mixup.
+        cutmix: alpha of cutmix.
         min_scale: smallest fraction of the image area that a training crop keeps.
         color_jitter: strength of random brightness, contrast and saturation.
         auto_augment: timm's policy, such as rand-m9-mstd0.5-inc1, instead of color jitter; by default none.

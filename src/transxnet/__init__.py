@@ -49,7 +49,7 @@ __all__ = [
     "train",
 ]
 
-# Imported when asked for: Lightning and matplotlib take seconds that somebody who wants the network alone is spared.
+# Imported lazily: Lightning and matplotlib take seconds to import, and the network alone does not need them.
 _LAZY = {
     "TrainConfig": ("transxnet.runs.config", "TrainConfig"),
     "ablate": ("transxnet.ablation.ablate", "ablate"),

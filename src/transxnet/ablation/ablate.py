@@ -1,4 +1,4 @@
-"""Train variants of a model under equal conditions, and write one table of them."""
+"""The command ``ablate``: train variants of a model under equal conditions, and tabulate the results."""
 
 import os
 import shlex
@@ -50,38 +50,37 @@ def ablate(
     console: Console | None = None,
     **options: Any,
 ) -> AblationResult:
-    """Train variants of a model under equal conditions, measure them, and write one table of them.
+    """Train variants of a model under equal conditions, benchmark them, and write a table of the results.
 
-    Every row and seed is a run of :func:`~transxnet.training.train.train` in ``OUT/ROW-seedSEED``. With one seed, all
-    rows have the same images, split, order, augmentation and schedule. The table is in ``table.md``, ``table.csv``,
-    ``table.json`` and ``table.html``, rewritten after each run. A row whose loss becomes non-finite stays blank, with
-    a note. Speed and memory are measured at the end by :func:`~transxnet.benchmark.bench.bench`, which in a script
-    needs ``if __name__ == "__main__":``.
+    Each row and seed is a run of :func:`~transxnet.training.train.train` in ``OUT/ROW-seedSEED``. For the same seed,
+    all rows use the same images, split, order, augmentation and schedule. The table is written after each run to
+    ``table.md``, ``table.csv``, ``table.json`` and ``table.html``. A row whose loss becomes non-finite stays blank,
+    with a note. At the end :func:`~transxnet.benchmark.bench.bench` measures speed and memory; in a script it needs
+    ``if __name__ == "__main__":``.
 
     Args:
-        table: table6 to table10 of the paper, or an :class:`~transxnet.ablation.paper_tables.Ablation` of your own.
-        data: what to train on, as for ``train``.
-        rows: some of the table's rows by name, separated by commas; a row of your own is an option of the model as
-            option=value, several joined by +. By default all.
-        seeds: whole numbers, separated by commas; each row is trained once for each. By default the recipe's, or 0.
-            With ``resume`` further ones.
-        model: whose part is exchanged; by default transxnet_t, for table6 transxnet_swin_style, whatever the recipe
-            says.
-        out: the folder of all runs and of the table; by default runs/ablate-TABLE-DATA-NUMBER.
-        rounds: how often each row's turn comes when speed and memory are measured, by default 9; 0 leaves that out,
-            for a quieter time: with ``resume`` it may be given anew.
-        resume: an ablation's folder to go on with; finished runs stay, an interrupted one is resumed.
-        task: what to train for, as for ``train``.
-        recipe: of the trainings, as for ``train``.
-        console: where to report; by default standard output.
-        **options: of the trainings, as for ``train``.
+        table: table6 to table10 of the paper, or your own :class:`~transxnet.ablation.paper_tables.Ablation`.
+        data: data to train on, as for ``train``.
+        rows: names of the table's rows to train, separated by commas; a row of your own is a model option given as
+            option=value, several joined by +. By default all rows.
+        seeds: integers, separated by commas; each row is trained once per seed. By default the recipe's seed, or 0.
+            With ``resume``, additional seeds.
+        model: model to vary; by default transxnet_t, for table6 transxnet_swin_style, regardless of the recipe.
+        out: folder of the runs and the table; by default runs/ablate-TABLE-DATA-NUMBER.
+        rounds: interleaved rounds to measure speed and memory, by default 9; 0 skips the benchmark. With ``resume`` it
+            may be changed, to measure later on an idle machine.
+        resume: folder of an ablation to resume; finished runs are kept, an interrupted run is resumed.
+        task: task to train for, as for ``train``.
+        recipe: recipe of the runs, as for ``train``.
+        console: console to print to; by default standard output.
+        **options: training options, as for ``train``.
 
     Returns:
-        The rows with their figures, cost, speed and memory.
+        The rows with their metrics, cost, speed and memory.
 
     Raises:
-        UserError: a table, row, seed, option or the data is not right, before anything is trained.
-        Interrupted: asked to stop; what was done is kept.
+        UserError: a table, row, seed, option or the data is invalid; checked before training.
+        Interrupted: stopped by the user or the system; the finished work is kept.
     """
     console = console or Console()
     if resume is not None:
@@ -109,7 +108,7 @@ def ablate(
 
 
 def _run_or_interrupt(folder: AblationFolder, console: Console) -> AblationResult:
-    """Run the ablation; if the user interrupts it, the message has the command to resume."""
+    """Run the ablation; if interrupted, the message has the command to resume."""
     os.environ[_OUT] = str(folder.path)
     try:
         return _run(folder, console)
@@ -134,7 +133,7 @@ def _plan(
     recipe: str | Path | None,
     options: dict[str, Any],
 ) -> AblationFolder:
-    """Check all arguments before the first training, and return the settings."""
+    """Check all arguments before the first run, and return the settings."""
     if table is None:
         raise UserError("name the table to make: table6, table7, table8, table9 or table10.")
     ablation = find_table(table) if isinstance(table, str) else table
@@ -226,7 +225,7 @@ def _train(folder: AblationFolder, run: Run, model: str, seed: int, console: Con
 
 
 def _benchmark(folder: AblationFolder) -> None:
-    """Measure speed and memory of the models of the rows, interleaved, at the settings of the training."""
+    """Measure speed and memory of all rows, interleaved, with the training settings."""
     variants = folder.ablation.variants
     run = next(folder.run(v, seed) for seed in folder.seeds for v in variants if folder.finished(v, seed))
     config = run.read_config()
@@ -248,7 +247,7 @@ def _benchmark(folder: AblationFolder) -> None:
 def _command(
     config: TrainConfig, ablation: Ablation, rows: str | Sequence[str] | None, seeds: Sequence[int], rounds: int
 ) -> str:
-    """The shell command that repeats this ablation."""
+    """Return the shell command that repeats this ablation."""
     words = ["transxnet", "ablate", ablation.name, "--data", config.data, "--model", ablation.model]
     words += ["--seeds", ",".join(map(str, seeds))]
     if rows is not None:

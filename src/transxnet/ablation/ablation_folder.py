@@ -22,12 +22,12 @@ class AblationFolder:
     """The settings of an ablation, and its folder.
 
     Attributes:
-        path: of the folder.
+        path: path of the folder.
         ablation: the rows, and the model that they are variants of.
-        seeds: each row is trained once for each.
-        rounds: of the benchmark of speed and memory; 0 skips it.
-        options: of all trainings, ``task`` and ``data`` among them, without ``model``, ``seed`` and ``out``.
-        command: the shell command that repeats this ablation.
+        seeds: random seeds; each row is trained once per seed.
+        rounds: rounds of the benchmark of speed and memory; 0 skips it.
+        options: options of all runs, including ``task`` and ``data``, without ``model``, ``seed`` and ``out``.
+        command: shell command that repeats this ablation.
     """
 
     path: Path
@@ -38,24 +38,24 @@ class AblationFolder:
     command: str
 
     def model(self, variant: Variant) -> str:
-        """The name of a row's model, with its options."""
+        """Return the name of a row's model, with its options."""
         return with_options(self.ablation.model, variant.options)
 
     def run(self, variant: Variant, seed: int) -> Run:
-        """The run folder of a row and seed, which need not exist yet."""
+        """Return the run folder of a row and seed, which may not exist yet."""
         return Run(self.path / f"{variant.name}-seed{seed}")
 
     def finished(self, variant: Variant, seed: int) -> bool:
-        """Whether the run of a row and seed is finished: a training writes its report last."""
+        """Return whether the run of a row and seed is finished: the report is written last."""
         return self.run(variant, seed).report_file.is_file()
 
     def num_finished(self) -> int:
-        """Finished runs of all rows and seeds."""
+        """Number of finished runs."""
         return sum(self.finished(variant, seed) for variant in self.ablation.variants for seed in self.seeds)
 
     @property
     def num_runs(self) -> int:
-        """Runs of all rows and seeds."""
+        """Number of runs: rows times seeds."""
         return len(self.seeds) * len(self.ablation.variants)
 
     def write(self) -> None:
@@ -69,7 +69,7 @@ class AblationFolder:
         """Read the settings of a folder.
 
         Raises:
-            UserError: it is no folder of an ablation, or its file is damaged.
+            UserError: the path is not the folder of an ablation, or its file is damaged.
         """
         path = Path(path)
         file = path / PLAN_FILE

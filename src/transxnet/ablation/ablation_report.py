@@ -1,4 +1,4 @@
-"""The table of an ablation: for a terminal, as Markdown, CSV, JSON and HTML."""
+"""Write the table of an ablation as Markdown, CSV, JSON and HTML, and show it on a terminal."""
 
 import csv
 import io
@@ -38,7 +38,7 @@ def write_tables(result: AblationResult) -> None:
 
 
 def to_markdown(result: AblationResult) -> str:
-    """The table, its notes, quotes of the paper on the rows, and the command."""
+    """Return the table with its notes, the paper's text on the rows, and the command."""
     headings = _headings(result)
     lines = [
         f"# {_title(result)}",
@@ -60,7 +60,7 @@ def to_markdown(result: AblationResult) -> str:
 
 
 def to_csv(result: AblationResult) -> str:
-    """A line for each row with plain numbers: metrics from 0 to 1, bytes, images per second."""
+    """Return one CSV line per row with plain numbers: metrics from 0 to 1, bytes, images per second."""
     text = io.StringIO()
     names = list(dict.fromkeys(name for row in result.rows for name in row.metrics))
     columns = [f"{name}_{what}" for name in names for what in ("mean", "std")]
@@ -77,7 +77,7 @@ def to_csv(result: AblationResult) -> str:
 
 
 def to_json(result: AblationResult) -> dict[str, Any]:
-    """All results, with the metrics of each run."""
+    """Return all results, with the metrics of each run."""
     folder = result.folder
     return {
         "table": folder.ablation.name,
@@ -115,7 +115,7 @@ def to_json(result: AblationResult) -> dict[str, Any]:
 
 
 def to_rich(result: AblationResult) -> Group:
-    """The table for a terminal of 100 columns or more."""
+    """Return the table for a terminal of 100 columns or more."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     first, *others = _headings(result)
     table.add_column(first, overflow="fold")
@@ -128,7 +128,7 @@ def to_rich(result: AblationResult) -> Group:
 
 
 def to_html(result: AblationResult) -> str:
-    """A self-contained HTML page."""
+    """Return a self-contained HTML page."""
     return load_template("ablation.html.jinja").render(
         title=_title(result),
         result=result,
@@ -154,7 +154,7 @@ def _headings(result: AblationResult) -> list[str]:
 
 
 def _cells(result: AblationResult, row: RowResult) -> list[str]:
-    """The cells of a row after its label; unknown values are blank."""
+    """Return the cells of a row after its label; unknown values are blank."""
     return [
         "" if row.parameters is None else f"{row.parameters / 1e6:.2f} M",
         "" if row.multiply_adds is None else _multiply_adds(row.multiply_adds),
@@ -169,7 +169,7 @@ def _multiply_adds(number: int) -> str:
 
 
 def _spread(row: RowResult, metric: str) -> str:
-    """``"82.0 ± 0.4%"``, or without a spread ``"82.0%"``."""
+    """Format a metric as ``"82.0 ± 0.4%"``, or as ``"82.0%"`` without a standard deviation."""
     mean, std = row.mean(metric), row.std(metric)
     if mean is None:
         return ""
@@ -177,7 +177,7 @@ def _spread(row: RowResult, metric: str) -> str:
 
 
 def _runs(result: AblationResult, row: RowResult) -> list[tuple[str, str, str]]:
-    """(seed, main metric, link to the report) of each finished run."""
+    """Return (seed, main metric, link to the report) of each finished run."""
     values = row.metrics.get(result.metrics[0], [])
     return [
         (str(seed), f"{100 * value:.1f}%", f"{run.path.name}/report.html")
@@ -186,7 +186,7 @@ def _runs(result: AblationResult, row: RowResult) -> list[tuple[str, str, str]]:
 
 
 def _chart(result: AblationResult) -> Chart | None:
-    """Each run as a dot and the mean of each row as a bar; None before a run is finished."""
+    """Plot each run as a dot and the mean of each row as a bar; None before the first run is finished."""
     metric, rows = result.metrics[0], result.rows
     if not result.num_finished:
         return None

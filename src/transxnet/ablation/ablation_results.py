@@ -29,12 +29,12 @@ class RowResult:
     Attributes:
         variant: the row.
         model: name of the model, with its options.
-        runs: its finished runs by seed.
-        metrics: on the validation set, 0 to 1, each with one value for each of ``runs``.
-        parameters: of the model, or None before a run is finished.
+        runs: finished runs by seed.
+        metrics: validation metrics, 0 to 1, each with one value per run in ``runs``.
+        parameters: number of parameters, or None before a run is finished.
         multiply_adds: MACs of convolutions and linear layers for one image, or None.
         images_per_second: median of the rounds, or None if not measured.
-        peak_memory: bytes, or None.
+        peak_memory: peak memory in bytes, or None.
     """
 
     variant: Variant
@@ -47,12 +47,12 @@ class RowResult:
     peak_memory: int | None = None
 
     def mean(self, metric: str) -> float | None:
-        """Mean over the seeds, or None without a run."""
+        """Return the mean over the seeds, or None without a finished run."""
         values = self.metrics.get(metric)
         return statistics.mean(values) if values else None
 
     def std(self, metric: str) -> float | None:
-        """Standard deviation over the seeds, with n - 1 in the denominator; None for fewer than two."""
+        """Return the standard deviation over the seeds, with n - 1 in the denominator; None for fewer than two."""
         values = self.metrics.get(metric, [])
         return statistics.stdev(values) if len(values) > 1 else None
 
@@ -62,14 +62,14 @@ class AblationResult:
     """The results of an ablation so far.
 
     Attributes:
-        folder: of the ablation.
-        rows: one for each variant, in order.
+        folder: folder of the ablation.
+        rows: one per variant, in order.
         metrics: names of the metrics in the tables; the first is the main one.
         images: size of the validation set, or None before a run is finished.
-        size: height and width in pixels for MACs, speed and memory, or None.
+        size: input height and width in pixels for MACs, speed and memory, or None.
         notes: sentences on how the results were measured and what they can show.
         environment: versions and hardware of the first finished run.
-        config: the options with the same value in all finished runs.
+        config: options with the same value in all finished runs.
     """
 
     folder: AblationFolder
@@ -83,7 +83,7 @@ class AblationResult:
 
     @property
     def num_finished(self) -> int:
-        """Finished runs."""
+        """Number of finished runs."""
         return sum(len(row.runs) for row in self.rows)
 
 
@@ -91,8 +91,8 @@ def read_result(folder: AblationFolder, failures: Mapping[str, str]) -> Ablation
     """Read the results of the finished runs and of the benchmark.
 
     Args:
-        folder: of the ablation.
-        failures: error messages of failed runs, by the name of the run.
+        folder: folder of the ablation.
+        failures: error messages of failed runs, by name of the run.
 
     Raises:
         UserError: a file is damaged.
@@ -133,7 +133,7 @@ def read_result(folder: AblationFolder, failures: Mapping[str, str]) -> Ablation
 
 
 def _read_bench(folder: AblationFolder) -> dict[str, Any] | None:
-    """The benchmark of these rows, or None; raises UserError if its file is damaged."""
+    """Read the benchmark of these rows, or return None; raises UserError if its file is damaged."""
     file = folder.path / FILES[0]
     if not file.is_file():
         return None
@@ -145,7 +145,7 @@ def _read_bench(folder: AblationFolder) -> dict[str, Any] | None:
 
 
 def _shared_options(configs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The options that have the same value in all runs."""
+    """Return the options that have the same value in all runs."""
     first = configs[0] if configs else {}
     return {name: value for name, value in first.items() if all(config[name] == value for config in configs)}
 

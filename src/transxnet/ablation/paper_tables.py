@@ -1,8 +1,8 @@
-"""The paper's ablation tables (Sec. IV-D, Tables VI to X): their rows, and quotes of the paper's text on them.
+"""The paper's ablation tables (Sec. IV-D, Tables VI to X): their rows, and quotes from the paper's text.
 
-The bodies of these tables are not available to us. The rows are those that the text names, and the only published
-values are those in the quotes. "full" and the paper's own part in each table are TransXNet itself, or in Table VI the
-network in Swin's style with the D-Mixer.
+We do not have the bodies of these tables. The rows are those that the text names, and the only published values are
+those in the quotes. In each table, "full" and the paper's own part are TransXNet itself; in Table VI they are the
+Swin-style network with the D-Mixer.
 """
 
 import re
@@ -18,10 +18,10 @@ class Variant:
     """One row of an ablation.
 
     Attributes:
-        name: of the row on the command line and in the names of its run folders.
-        label: of the row, in tables.
-        options: of the model, as after its name: ``"local_conv=dyconv"``; empty for the unchanged model.
-        quotes: of the paper's text on this row, each with its section.
+        name: name on the command line and in the names of run folders.
+        label: label of the row in tables.
+        options: model options as after the model's name: ``"local_conv=dyconv"``; empty for the unchanged model.
+        quotes: quotes from the paper on this row, each with its section.
     """
 
     name: str
@@ -32,14 +32,14 @@ class Variant:
 
 @dataclass(frozen=True)
 class Ablation:
-    """A set of variants of one model, for training under equal conditions.
+    """A set of variants of one model, to train under equal conditions.
 
     Attributes:
-        name: on the command line and in the names of folders.
-        title: of the table.
-        model: whose variants these are, by default.
+        name: name on the command line and in the names of folders.
+        title: title of the table.
+        model: default model to vary.
         variants: the rows.
-        note: on the published table as a whole.
+        note: note on the published table as a whole.
     """
 
     name: str
@@ -49,13 +49,13 @@ class Ablation:
     note: str = ""
 
     def choose(self, rows: Sequence[str] | None) -> "Ablation":
-        """Choose some of the rows, in this order; by default all.
+        """Choose rows, in this order; by default all.
 
         Args:
-            rows: names of rows, or new rows: an option of the model as option=value, several joined by +.
+            rows: names of rows, or new rows: a model option as option=value, several joined by +.
 
         Raises:
-            UserError: a row is unknown or occurs twice, or there is none.
+            UserError: a row is unknown or occurs twice, or no row is given.
         """
         if rows is None:
             return self
@@ -84,7 +84,7 @@ class Ablation:
 
 
 def split_rows(text: str) -> list[str]:
-    """``"idconv,ffn_scales=(1,7)"`` -> ``["idconv", "ffn_scales=(1,7)"]``."""
+    """Split at top-level commas: ``"idconv,ffn_scales=(1,7)"`` -> ``["idconv", "ffn_scales=(1,7)"]``."""
     return [row for row in re.split(r",(?![^(\[]*[)\]])", text) if row.strip()]
 
 
@@ -279,14 +279,14 @@ TABLES: dict[str, Ablation] = {
         _EPOCHS,
     ),
 }
-"""By the names of the command line."""
+"""The paper's tables by name."""
 
 
 def find_table(name: str) -> Ablation:
-    """The ablation of this name.
+    """Return the ablation of this name.
 
     Raises:
-        UserError: there is none.
+        UserError: the name is unknown.
     """
     if name not in TABLES:
         raise UserError(f"there is no table {name!r} to ablate.{nearest(name, TABLES)} Accepted: {', '.join(TABLES)}.")

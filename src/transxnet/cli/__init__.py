@@ -1,4 +1,4 @@
-"""The command line: each command parses, and calls the function of the same name."""
+"""The command line: each command parses its arguments and calls the function of the same name."""
 
 from transxnet.cli.entry import main
 

@@ -1,4 +1,4 @@
-"""A command: its parser, and the call of the function that it stands for."""
+"""A command of the command line: its parser, and the function that it calls."""
 
 import importlib
 from collections.abc import Mapping, Sequence
@@ -11,19 +11,19 @@ from transxnet.cli.parser import SWITCH, Parser
 
 
 def load(path: str) -> Any:
-    """Import what ``"package.module:name"`` names."""
+    """Import an object by its path ``"package.module:name"``."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
 @dataclass(frozen=True)
 class Options:
-    """Parameters of a function that become options, described by its docstring.
+    """Parameters of a function that become options, with its docstring as help.
 
     Attributes:
-        names: of the parameters.
-        title: heading in the help; by default they are among the ungrouped ones.
-        source: the function's path; by default the command's own.
+        names: names of the parameters.
+        title: title of their group in the help; by default they are not grouped.
+        source: path of the function; by default that of the command.
     """
 
     names: tuple[str, ...]
@@ -33,19 +33,19 @@ class Options:
 
 @dataclass(frozen=True)
 class Command:
-    """One command of ``transxnet``. What paths name is imported when the command runs.
+    """A command of ``transxnet``. Objects given by path are imported when the command runs.
 
     Attributes:
-        name: of the command.
-        synopsis: its arguments in the list of commands.
-        summary: its line in the list of commands.
-        usage: its arguments in its own help.
-        description: in its own help.
-        function: path of the function that it calls.
-        arguments: added by hand: the name, or --name, and keyword arguments of ``add_argument``.
-        options: from parameters.
-        option_words: options that may stand alone, and the path of a Literal or tuple of the words that may follow.
-        show: path of a function from the result to what rich prints; by default the function reports by itself.
+        name: name of the command.
+        synopsis: arguments as shown in the list of commands.
+        summary: description in the list of commands.
+        usage: arguments as shown in the help of the command.
+        description: description in the help of the command.
+        function: path of the function that the command calls.
+        arguments: additional arguments: name or --name, and keyword arguments of ``add_argument``.
+        options: options from the parameters of functions.
+        option_words: options whose value is optional, and the path of a Literal or tuple of the accepted values.
+        show: path of a function that turns the result into a rich renderable; by default the function itself prints.
     """
 
     name: str
@@ -72,16 +72,16 @@ class Command:
         return parser
 
     def run(self, words: Sequence[str]) -> None:
-        """Parse the words, call the function, and print its result."""
+        """Parse the arguments, call the function and print its result."""
         parser = self.parser()
         self.call(parser, parser.parse_words(words))
 
     def call(self, parser: Parser, given: dict[str, Any]) -> None:
-        """Call the function, and print its result.
+        """Call the function and print its result.
 
         Args:
-            parser: that parsed.
-            given: values by name, defaults among them.
+            parser: parser of the arguments.
+            given: values by name, including defaults.
         """
         result = load(self.function)(**given)
         if self.show:

@@ -1,4 +1,4 @@
-"""``transxnet``: runs one command, and says what went wrong."""
+"""Entry point of ``transxnet``: runs one command and reports errors."""
 
 import io
 import os
@@ -23,10 +23,10 @@ Each has --help. Try: transxnet train elpv --recipe demo"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status."""
+    """Run one command and return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are not text
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may contain bytes that are not text
     try:
         _run(words)
         sys.stdout.flush()
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return Interrupted.exit_status
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python prints an error at exit
         return 141
     except Exception as error:
         if "--debug" in words:

@@ -1,4 +1,4 @@
-"""The commands that describe a model and do more than call one function: ``info`` and ``bench``."""
+"""The commands ``info`` and ``bench``, which do more than call one function."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from transxnet.utils.errors import UserError
 
 
 class InfoCommand(Command):
-    """``info``, whose first options are for classification and whose second are for the other tasks."""
+    """The command ``info``, whose first options are for classification and the second for the other tasks."""
 
     def call(self, parser: Parser, given: dict[str, Any]) -> None:
-        """Print the facts of a model, or of a detector or segmenter on it."""
+        """Print the properties of a model, or of a detector or segmenter with this backbone."""
         task, model = given.pop("task"), given.pop("model")
         classify, dense = self.options
         names = (classify if task == "classify" else dense).names
@@ -30,10 +30,10 @@ class InfoCommand(Command):
 
 
 class BenchCommand(Command):
-    """``bench``, which fails when no model could be measured."""
+    """The command ``bench``, which fails if no model could be measured."""
 
     def call(self, parser: Parser, given: dict[str, Any]) -> None:
-        """Measure, and print the table."""
+        """Run the benchmark and print the table."""
         result = load(self.function)(**given)
         Console().print(load(self.show)(result), highlight=False)
         if all(row.failure for row in result.rows):

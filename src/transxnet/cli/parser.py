@@ -1,4 +1,4 @@
-"""What every command's parser is: options from a function's parameters, and errors in one sentence."""
+"""The parser of all commands: options from a function's parameters, and errors in one sentence."""
 
 import argparse
 import inspect
@@ -16,16 +16,16 @@ MODEL = (
     "a run folder, or the name of a model with published weights, such as transxnet_t.in1k; a published detector or "
     "segmenter is transxnet_t with --file"
 )
-"""What a command that uses a trained model accepts."""
+"""Help text for commands that take a trained model."""
 
 SWITCH = ("true", "false")
-"""The words that may follow an option which is true when it stands alone."""
+"""Values that may follow a flag, which is true without a value."""
 
 _METAVARS = {"int": "N", "int | None": "N", "float": "X", "float | None": "X"}
 
 
 class Help(DefaultHelpFormatter):
-    """Descriptions with their defaults, without types."""
+    """Help formatter that shows defaults but no types."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = re.sub(r"(?<!\.)\.$", "", (action.help or "").replace("``", ""))
@@ -34,7 +34,7 @@ class Help(DefaultHelpFormatter):
 
 
 class Parser(ArgumentParser):
-    """Errors in one line and the exit status 2."""
+    """Argument parser that raises UserError with a one-line message."""
 
     def __init__(self, command: str, usage: str, description: str):
         super().__init__(
@@ -44,16 +44,16 @@ class Parser(ArgumentParser):
             formatter_class=Help,
             print_config=None,
         )
-        self.flags: dict[str, Collection[str]] = {}  # options that may stand alone, with the words that may follow
-        self.given: set[str] = set()  # options among the words that were parsed
+        self.flags: dict[str, Collection[str]] = {}  # options whose value is optional, with the accepted values
+        self.given: set[str] = set()  # options given on the command line
         self.add_argument("--debug", action="store_true", help="show where an error comes from")
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Say what is wrong and stop."""
+        """Raise UserError with a readable message."""
         raise UserError(f"{self._in_words(message)} See: {self.prog} --help") from ex
 
     def add_options(self, source: Callable, names: Collection[str], title: str | None = None) -> None:
-        """Add some of a function's or a data class's parameters, with their docstring as help."""
+        """Add parameters of a function or a dataclass as options, with its docstring as help."""
         parameters = inspect.signature(source).parameters
         place = self if title is None else self.add_argument_group(title)
         add = place.add_class_arguments if inspect.isclass(source) else place.add_function_arguments
@@ -68,7 +68,7 @@ class Parser(ArgumentParser):
                     action.metavar = _METAVARS.get(annotation, action.dest.rpartition("_")[2].upper())
 
     def parse_words(self, words: Sequence[str]) -> dict[str, Any]:
-        """The options by name. ``--batch-size`` means ``--batch_size``, and ``--flag`` means ``--flag true``."""
+        """Parse the options by name; ``--batch-size`` means ``--batch_size``, and ``--flag`` means ``--flag true``."""
         known = [option for action in self._actions for option in action.option_strings]
         options = list(words[: words.index("--")] if "--" in words else words)
         for i, word in enumerate(options):
@@ -87,7 +87,7 @@ class Parser(ArgumentParser):
         return given
 
     def _in_words(self, message: str) -> str:
-        """jsonargparse's account of a value of the wrong type, and of arguments that are missing, as a sentence."""
+        """Rewrite jsonargparse's messages on wrong types and missing arguments as one sentence."""
         if missing := re.fullmatch(r"the following arguments are required: (.+)", message):
             shown = {action.dest: str(action.metavar or action.dest) for action in self._actions}
             return f"missing: {', '.join(shown.get(name, name) for name in missing[1].split(', '))}."
@@ -102,7 +102,7 @@ class Parser(ArgumentParser):
 
 
 def value_of(option: str, words: Sequence[str]) -> str | None:
-    """The value given last to an option, before the words are parsed."""
+    """Return the last value of an option, before the arguments are parsed."""
     value = None
     for i, word in enumerate(words):
         if word == "--":

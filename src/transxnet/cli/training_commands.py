@@ -1,4 +1,4 @@
-"""The commands that take the options of a training: ``train`` and ``ablate``."""
+"""The commands with training options: ``train`` and ``ablate``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingCommand(Command):
-    """A command with the options of a training.
+    """A command with training options.
 
     Attributes:
-        excluded: options of a training that it does not have.
+        excluded: training options that the command does not have.
     """
 
     excluded: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class TrainingCommand(Command):
         return parser
 
     def run(self, words: Sequence[str]) -> None:
-        """Read the recipe, if one is given, once; parse the words and call the function."""
+        """Read the recipe once, if one is given, parse the arguments and call the function."""
         from transxnet.runs.recipes import read_recipe
 
         name = value_of("--recipe", words)
@@ -59,7 +59,7 @@ class TrainingCommand(Command):
 
 
 class TrainCommand(TrainingCommand):
-    """``train``, which may also print its configuration, and resumes without further options."""
+    """The command ``train``, which can also print its configuration, and resumes without other options."""
 
     def call(self, parser: Parser, given: dict[str, Any]) -> None:
         """Train, resume, or print the configuration."""
@@ -93,9 +93,9 @@ class TrainCommand(TrainingCommand):
 
 
 class AblateCommand(TrainingCommand):
-    """``ablate``, which sees only the options that are given."""
+    """The command ``ablate``, which passes on only the given options."""
 
     def call(self, parser: Parser, given: dict[str, Any]) -> None:
-        """Train the table's rows."""
+        """Train the rows of the table."""
         table, data = given.pop("table"), given.pop("data")
         load(self.function)(table, data, **{name: value for name, value in given.items() if name in parser.given})

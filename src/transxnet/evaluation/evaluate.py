@@ -35,20 +35,20 @@ def evaluate(
     overwrite: bool = False,
     console: Console | None = None,
 ) -> AnyEvaluation:
-    """Evaluate a run's model, or a published one, on images whose truth is known.
+    """Evaluate the model of a run, or a published one, on labeled images.
 
     Args:
-        model: a run folder, or the name of a model with published weights.
-        data: for a classifier a folder of class folders (ImageNet's and ImageNet-V2's among them), a sample, or a timm
-            reader name; for a detector a folder with annotations; for a segmenter one with label maps. By default, and
-            where it is the data that the run was trained on, the run's own held-out images.
-        file: published weights on disk, for a model by name: a classifier's, a detector's or a segmenter's.
+        model: run folder, or name of a model with published weights.
+        data: for a classifier a folder of class folders (such as ImageNet or ImageNet-V2), a sample, or a timm reader
+            name; for a detector a folder with annotations; for a segmenter a folder with label maps. By default, and
+            for the data that the run was trained on, the validation set of the run.
+        file: file with published weights of a classifier, detector or segmenter, for a model by name.
         split: split of a timm reader; by default validation.
-        batch_size: images at once; by default 64, or 2 for detectors and segmenters.
-        workers: processes that decode.
-        out: a JSON file to write the figures to.
-        overwrite: write over it.
-        console: where to report; by default standard output.
+        batch_size: images per batch; by default 64, or 2 for detectors and segmenters.
+        workers: number of data loading processes.
+        out: JSON file to write the metrics to.
+        overwrite: overwrite an existing JSON file.
+        console: console to print to; by default standard output.
 
     Returns:
         The model's outputs and metrics.
@@ -97,7 +97,7 @@ def _check_out(out: Path, overwrite: bool) -> None:
 def _labelled_images(
     trained: TrainedClassifier, data: str | None, split: str | None
 ) -> tuple[ClassificationSet | Stream, str, list[str]]:
-    """A classifier's readable images, a description of them, and notes for the user."""
+    """Open a classifier's readable images; also returns their description and notes for the user."""
     config = _config(trained, data)
     if isinstance(config, ClassifyConfig) and trained_on(config, data) and split in (None, config.val_split):
         assert trained.run is not None
@@ -112,7 +112,7 @@ def _labelled_images(
 def _annotated_images(
     trained: TrainedModel, data: str | None, split: str | None, console: Console
 ) -> tuple[DetectionSet | SegmentationSet, str, list[str]]:
-    """A detector's or segmenter's images, a description of them, and notes for the user."""
+    """Open a detector's or segmenter's images; also returns their description and notes for the user."""
     if split is not None:
         raise UserError("--split is for the timm readers of classifiers; give the folder to evaluate on as DATA.")
     config = _config(trained, data)
@@ -127,14 +127,14 @@ def _annotated_images(
         "detect" if isinstance(trained, TrainedDetector) else "segment",
         masks=isinstance(trained, TrainedDetector) and trained.masks,
         zero_is_ignored=getattr(config, "zero_is_ignored", None),
-        by_number=isinstance(trained, TrainedSegmenter) and trained.run is None,  # a published file has no names
+        by_number=isinstance(trained, TrainedSegmenter) and trained.run is None,  # a published file has no class names
         progress=check_progress(console),
     )
     return images, data, notes
 
 
 def _config(trained: TrainedModel, data: str | None) -> TrainConfig | None:
-    """The training configuration of a run; None for a published model, which needs ``data``."""
+    """Return the training configuration of a run; None for a published model, which needs ``data``."""
     if trained.run is not None:
         return trained.run.read_config()
     if data is None:
@@ -143,7 +143,7 @@ def _config(trained: TrainedModel, data: str | None) -> TrainConfig | None:
 
 
 def _input_size(trained: TrainedModel) -> str:
-    """The size to which a detector or segmenter resizes images, as text."""
+    """Return the size to which a detector or segmenter resizes images, as text."""
     if isinstance(trained, TrainedSegmenter):
         return f"up to {trained.scale[0]}x{trained.scale[1]}"
     assert isinstance(trained, TrainedDetector)

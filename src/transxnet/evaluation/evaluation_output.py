@@ -1,4 +1,4 @@
-"""Printing an evaluation's metrics and writing its predictions."""
+"""Print the metrics of an evaluation and write its predictions."""
 
 import csv
 import io
@@ -36,7 +36,7 @@ def write_class_predictions(path: Path, evaluation: ClassificationEvaluation) ->
 
 
 def write_detections(path: Path, evaluation: DetectionEvaluation) -> None:
-    """Write all detections in COCO's results format; labels stand for category ids where the data has none."""
+    """Write all detections in COCO's results format; labels replace category ids if the data has none."""
     images = evaluation.images
     ids = images.category_ids if min(images.category_ids) >= 0 else list(range(1, len(images.class_names) + 1))
     results = [
@@ -48,7 +48,7 @@ def write_detections(path: Path, evaluation: DetectionEvaluation) -> None:
 
 
 def write_image_miou(path: Path, evaluation: SegmentationEvaluation) -> None:
-    """Write a CSV of each image's name and mean IoU, which is empty where every pixel is ignored."""
+    """Write a CSV of each image's name and mean IoU, which is empty if every pixel is ignored."""
     rows = zip(evaluation.images.own_names, evaluation.image_miou, strict=True)
     _write_csv(path, ("name", "miou"), ((name, "" if math.isnan(miou) else f"{miou:.6f}") for name, miou in rows))
 

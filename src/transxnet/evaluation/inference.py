@@ -38,10 +38,10 @@ def run_evaluation(
 
     Args:
         trained: a classifier, detector or segmenter; its network is moved to the device.
-        images: of the model's task, with its classes.
-        batch_size: images at once.
-        workers: processes that decode.
-        device: where to compute; by default the GPU if there is one.
+        images: images for the model's task, with its classes.
+        batch_size: images per batch.
+        workers: number of data loading processes.
+        device: device for inference; by default the GPU if there is one.
         progress: called with the number of images done.
     """
     device = device or default_device()
@@ -82,7 +82,7 @@ def run_evaluation(
 
 
 def _report(progress: Callable[[int], Any], loader: Iterable[Sequence[Any]]) -> Iterator[Any]:
-    """The batches of a loader; after each calls ``progress`` with the number of images done."""
+    """Iterate over the batches of a loader; after each, call ``progress`` with the number of images done."""
     done = 0
     for batch in loader:
         yield batch

@@ -16,12 +16,12 @@ from torchmetrics.functional.classification import (
 
 @dataclass(frozen=True)
 class Calibration:
-    """How often a classifier is right at each level of confidence, in B bins that hold an image (Guo et al. 2017).
+    """Accuracy of a classifier by confidence, in the B bins that are not empty (Guo et al. 2017).
 
     Attributes:
         confidence: (B,) mean of the highest probability.
         accuracy: (B,) share of correct predictions.
-        share: (B,) of all images.
+        share: (B,) share of all images.
     """
 
     confidence: np.ndarray
@@ -30,7 +30,7 @@ class Calibration:
 
     @property
     def error(self) -> float:
-        """The expected calibration error."""
+        """Expected calibration error (ECE)."""
         return float((self.share * np.abs(self.accuracy - self.confidence)).sum())
 
 
@@ -43,7 +43,7 @@ class ClassificationEvaluation:
         names: N image names.
         labels: (N,) true class indices.
         probabilities: (N, C) softmax outputs.
-        weights: (N,) confidence in each label, 0 to 1, where the data states it; else None.
+        weights: (N,) confidence in each label, 0 to 1, if the data has it; else None.
     """
 
     class_names: list[str]
@@ -76,10 +76,10 @@ class ClassificationEvaluation:
         return multiclass_confusion_matrix(*self._tensors(), num_classes=len(self.class_names)).numpy()
 
     def metrics(self) -> dict[str, float]:
-        """Metrics between 0 and 1: accuracy, top-5 where there are more than 5 classes, balanced accuracy, macro F1.
+        """Compute metrics from 0 to 1: accuracy, top-5 (with more than 5 classes), balanced accuracy and macro F1.
 
-        With weights also the weighted accuracy. Balanced accuracy and F1 are means over the classes that occur among
-        the labels. ``majority`` is the accuracy of always predicting the most frequent class.
+        With weights also the weighted accuracy. Balanced accuracy and F1 are means over the classes that occur in the
+        labels. ``majority`` is the accuracy of always predicting the most frequent class.
         """
         num_classes = len(self.class_names)
         probabilities, labels = torch.from_numpy(self.probabilities), torch.from_numpy(self.labels)
@@ -100,7 +100,7 @@ class ClassificationEvaluation:
         return metrics
 
     def per_class(self) -> dict[str, np.ndarray]:
-        """(C,) precision, recall, f1 and support (the number of images) of each class."""
+        """Compute (C,) precision, recall, f1 and support (the number of images) of each class."""
         num_classes = len(self.class_names)
         functions = dict(precision=multiclass_precision, recall=multiclass_recall, f1=multiclass_f1_score)
         result = {
@@ -110,15 +110,15 @@ class ClassificationEvaluation:
         return result | {"support": np.bincount(self.labels, minlength=num_classes)}
 
     def accuracy_interval(self) -> tuple[float, float]:
-        """95% score interval of the accuracy (Wilson 1927)."""
+        """Compute the 95% score interval of the accuracy (Wilson 1927)."""
         test = binomtest(int(self.correct.sum()), len(self.labels))
         interval = test.proportion_ci(confidence_level=0.95, method="wilson")
         return float(interval.low), float(interval.high)
 
     def calibration(self, bins: int = 10) -> Calibration:
-        """Accuracy by confidence, in bins of equal width.
+        """Compute accuracy by confidence, in bins of equal width.
 
-        torchmetrics' calibration error does not give the bins, and has a bin of its own for a confidence of exactly 1.
+        torchmetrics' calibration error does not return the bins, and puts a confidence of exactly 1 in a separate bin.
         """
         confidence = self.confidence.astype(np.float64)
         binned = np.minimum(confidence, 1)  # rounding may give a probability above 1
@@ -129,7 +129,7 @@ class ClassificationEvaluation:
         return Calibration(mean_confidence, accuracy, counts[used] / counts.sum())
 
     def most_confident(self, count: int, correct: bool) -> np.ndarray:
-        """Indices of the correct or the wrong predictions of the highest confidence, highest first."""
+        """Return indices of the correct or the wrong predictions with the highest confidence, highest first."""
         indices = np.flatnonzero(self.correct == correct)
         return indices[np.argsort(-self.confidence[indices], kind="stable")][:count]
 

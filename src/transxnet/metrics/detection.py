@@ -20,7 +20,7 @@ MIN_SCORE = 0.5
 """Detections below this score are not drawn and do not count for :func:`compute_image_f1`."""
 
 _IOUS, _RECALLS = np.linspace(0.5, 0.95, 10), np.linspace(0, 1, 101)
-"""COCO's thresholds in double precision: torchmetrics rounds its own to single, which misses a recall of 0.1."""
+"""COCO's thresholds in float64: torchmetrics rounds its own to float32, which misses a recall of 0.1."""
 
 _METRICS: dict[str, tuple[Any, int]] = {
     "ap": (slice(None), 0),
@@ -30,7 +30,7 @@ _METRICS: dict[str, tuple[Any, int]] = {
     "ap_medium": (slice(None), 2),
     "ap_large": (slice(None), 3),
 }
-"""The IoU thresholds and the area range that each of COCO's metrics averages over."""
+"""IoU thresholds and area range that each COCO metric averages over."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Detections:
         boxes: (D, 4) float32, x1, y1, x2, y2 in pixels of the image.
         labels: (D,) int64, 1 to K.
         scores: (D,) float32, 0 to 1.
-        masks: D masks in COCO's run lengths; None for a box detector.
+        masks: D masks in COCO's run-length encoding; None for a box detector.
     """
 
     boxes: np.ndarray
@@ -51,13 +51,13 @@ class Detections:
 
     @classmethod
     def from_output(cls, output: dict[str, Tensor]) -> "Detections":
-        """From a detector's output for one image."""
+        """Create from a detector's output for one image."""
         boxes, labels, scores = (output[name].cpu().numpy() for name in ("boxes", "labels", "scores"))
         masks = [encode_mask(mask.cpu().numpy()) for mask in output["masks"]] if "masks" in output else None
         return cls(boxes, labels, scores, masks)
 
     def filter(self, min_score: float = MIN_SCORE) -> "Detections":
-        """The detections with at least this score."""
+        """Return the detections with at least this score."""
         kept = np.flatnonzero(self.scores >= min_score)
         masks = None if self.masks is None else [self.masks[i] for i in kept]
         return Detections(self.boxes[kept], self.labels[kept], self.scores[kept], masks)
@@ -89,7 +89,7 @@ class DetectionEvaluation:
 
     @property
     def class_names(self) -> list[str]:
-        """K names; label 1 is the first."""
+        """K class names; label 1 is the first."""
         return self.images.class_names
 
     @property
@@ -99,17 +99,17 @@ class DetectionEvaluation:
         return np.bincount(labels, minlength=len(self.class_names) + 1)[1:]
 
     def metrics(self) -> dict[str, float]:
-        """The metrics that are not NaN."""
+        """Return the metrics that are not NaN."""
         return {name: value for name, value in self.all_metrics.items() if not math.isnan(value)}
 
 
 class CocoMetric(MeanAveragePrecision):
-    """COCO's average precision by faster-coco-eval.
+    """COCO's average precision, computed with faster-coco-eval.
 
     Across processes, image order is that of :class:`~transxnet.data.loading.samplers.ShareSampler`.
 
     Args:
-        masks: evaluate masks as well as boxes.
+        masks: evaluate masks in addition to boxes.
 
     Raises:
         UserError: faster-coco-eval is not installed.
@@ -124,16 +124,16 @@ class CocoMetric(MeanAveragePrecision):
             extended_summary=True,
             backend="faster_coco_eval",
         )
-        self.warn_on_many_detections = False  # COCO counts the best 100, and so do the models
+        self.warn_on_many_detections = False  # COCO evaluates the best 100, as many as the models return
 
     def update(self, preds: Sequence[dict[str, Tensor]], target: Sequence[Target]) -> None:
-        """Add a batch of a detector's outputs and their annotations."""
+        """Add a batch of detector outputs and their annotations."""
         super().update(list(map(_plain_tensors, preds)), list(map(_plain_tensors, target)))
 
     def _sync_dist(self, dist_sync_fn: Any = None, process_group: Any = None) -> None:
         """Gather the images of all processes in their original order.
 
-        torchmetrics' own method hangs where the processes have different numbers of images.
+        torchmetrics' own method hangs if the processes have different numbers of images.
         """
         for name in self._reductions:
             own = [entry.cpu() if isinstance(entry, Tensor) else entry for entry in getattr(self, name)]
@@ -144,11 +144,11 @@ class CocoMetric(MeanAveragePrecision):
 
 
 class DetectionMetric:
-    """Accumulates a detector's outputs, image by image, to a :class:`DetectionEvaluation`.
+    """Accumulates detector outputs, image by image, into a :class:`DetectionEvaluation`.
 
     Args:
-        images: all images that :meth:`update` will get the outputs for.
-        masks: evaluate masks as well as boxes.
+        images: all images that :meth:`update` will receive outputs for.
+        masks: evaluate masks in addition to boxes.
     """
 
     def __init__(self, images: DetectionSet, masks: bool):
@@ -166,7 +166,7 @@ class DetectionMetric:
             self._image_f1.append(compute_image_f1(output, target))
 
     def compute(self) -> DetectionEvaluation:
-        """The metrics of all images."""
+        """Compute the metrics of all images."""
         result = self._metric.compute()
         classes, count = result["classes"].reshape(-1).numpy(), len(self.images.class_names)
         class_ap, precision = {}, {}
@@ -183,7 +183,7 @@ class DetectionMetric:
 
 
 def coco_metrics(result: dict[str, Tensor], masks: bool) -> dict[str, float]:
-    """:attr:`DetectionEvaluation.all_metrics` from what :class:`CocoMetric` computed."""
+    """Return :attr:`DetectionEvaluation.all_metrics` from the result of :class:`CocoMetric`."""
     metrics = {}
     for kind, prefix in _prefixes(masks).items():
         precision = _precision(result, prefix)
@@ -193,30 +193,30 @@ def coco_metrics(result: dict[str, Tensor], masks: bool) -> dict[str, float]:
 
 
 def _precision(result: dict[str, Tensor], prefix: str) -> np.ndarray:
-    """(10, 101, K, 4) precision by IoU, recall, class and area range; -1 where there is no object."""
-    return result[f"{prefix}precision"][..., -1].numpy()  # with the best 100 detections of each image
+    """Return (10, 101, K, 4) precision by IoU, recall, class and area range; -1 where there is no object."""
+    return result[f"{prefix}precision"][..., -1].numpy()  # for the best 100 detections of each image
 
 
 def _mean(precision: np.ndarray) -> float:
-    """Mean of the known entries; NaN if there is none."""
+    """Return the mean of the known entries; NaN if all are unknown."""
     known = precision[precision > -1]
     return float(known.mean()) if known.size else math.nan
 
 
 def _prefixes(masks: bool) -> dict[str, str]:
-    """The prefixes of torchmetrics' keys for boxes and for masks."""
+    """Return the prefixes of torchmetrics' keys for boxes and masks."""
     return {"box": "bbox_", "mask": "segm_"} if masks else {"box": ""}
 
 
 def _plain_tensors(item: dict[str, Any]) -> dict[str, Tensor]:
-    """An image's outputs or annotations without tensor subclasses, masks as bool."""
+    """Convert an image's outputs or annotations to plain tensors, with masks as bool."""
     names = ("boxes", "labels", "scores", "area", "iscrowd", "masks")
     tensors = {name: item[name].as_subclass(Tensor).detach() for name in names if name in item}
     return tensors | ({"masks": tensors["masks"].bool()} if "masks" in tensors else {})
 
 
 def compute_image_f1(output: dict[str, Tensor], target: Target) -> float:
-    """F1 of one image's boxes at IoU 0.5, of the detections with a score of at least ``MIN_SCORE``.
+    """Compute the F1 of one image's boxes at IoU 0.5, for detections with a score of at least ``MIN_SCORE``.
 
     An image without objects and without detections has an F1 of 1. False detections mostly inside a crowd region of
     their class do not count.
@@ -242,7 +242,7 @@ def compute_image_f1(output: dict[str, Tensor], target: Target) -> float:
 
 
 def _share_inside(box: Tensor, regions: Tensor) -> float:
-    """Largest share of a box's area within one of the regions."""
+    """Return the largest share of a box's area within one of the regions."""
     if not len(regions):
         return 0.0
     sides = torch.minimum(box[2:], regions[:, 2:]) - torch.maximum(box[:2], regions[:, :2])
@@ -250,7 +250,7 @@ def _share_inside(box: Tensor, regions: Tensor) -> float:
 
 
 def coco_results(detections: Detections, image_id: int, category_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """One image's detections in COCO's results format: ``bbox`` is [x, y, width, height] in pixels."""
+    """Convert an image's detections to COCO's results format: ``bbox`` is [x, y, width, height] in pixels."""
     rows = zip(detections.boxes.tolist(), detections.labels, detections.scores, strict=True)
     for i, (box, label, score) in enumerate(rows):
         x1, y1, x2, y2 = box

@@ -1,4 +1,4 @@
-"""The names of all metrics."""
+"""Display names of all metrics."""
 
 METRIC_NAMES = {
     "accuracy": "accuracy",
@@ -23,4 +23,4 @@ METRIC_NAMES = {
     "mean_accuracy": "mean accuracy of the classes",
     "pixel_accuracy": "pixel accuracy",
 }
-"""What each metric of any task is called when it is printed; a leading space indents it below the one before."""
+"""Display name of each metric; a leading space indents it below the previous one."""

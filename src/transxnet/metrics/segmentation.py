@@ -55,10 +55,10 @@ class SegmentationEvaluation:
 
 
 class SegmentationMetric:
-    """Accumulates label maps, image by image, to a :class:`SegmentationEvaluation`.
+    """Accumulates label maps, image by image, into a :class:`SegmentationEvaluation`.
 
     Args:
-        images: all images that :meth:`update` will get the label maps for.
+        images: all images that :meth:`update` will receive label maps for.
     """
 
     def __init__(self, images: SegmentationSet):
@@ -77,7 +77,7 @@ class SegmentationMetric:
         self._maps.append(buffer.getvalue())
 
     def compute(self) -> SegmentationEvaluation:
-        """The metrics of all images."""
+        """Compute the metrics of all images."""
         return SegmentationEvaluation(self.images, self._confusion, np.array(self._image_miou), self._maps)
 
 

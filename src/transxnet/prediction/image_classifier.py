@@ -27,11 +27,11 @@ class ImageClassifier:
     """A classifier with its preprocessing, from a run, published weights or an exported file.
 
     Attributes:
-        name: for the user.
+        name: name to show to the user.
         class_names: C names by class index.
         preprocessing: from an image to the input of the network.
         weights_hash: reads all weights and returns their hash.
-        forward: from images (B, 3, S, S) float32 on the CPU, and whether features are requested, to the output.
+        forward: maps images (B, 3, S, S) float32 on the CPU, and whether features are requested, to the output.
         has_features: whether it can return pooled features.
     """
 
@@ -44,17 +44,17 @@ class ImageClassifier:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the weights, class names and preprocessing."""
+        """Return a hash of the weights, class names and preprocessing."""
         content = [self.weights_hash(), self.class_names, self.preprocessing.to_dict()]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """(B, C) float32 on the CPU, of images (B, 3, S, S) float32."""
+        """Compute probabilities (B, C) float32 on the CPU for images (B, 3, S, S) float32."""
         return self.forward(images, False)[0].softmax(dim=1)
 
 
 def trained_classifier(trained: TrainedClassifier) -> ImageClassifier:
-    """The classifier of a run or of published weights; it moves to the GPU, if there is one, on the first batch."""
+    """Wrap the classifier of a run or of published weights; the first batch moves it to the GPU if there is one."""
 
     @cache
     def model_on_device() -> tuple[Any, torch.device]:  # timm's networks have methods that modules do not
@@ -62,7 +62,7 @@ def trained_classifier(trained: TrainedClassifier) -> ImageClassifier:
         return prepare_for_inference(trained.model, device), device
 
     def forward(images: Tensor, features: bool) -> ClassifierOutput:
-        model, device = model_on_device()  # outside of inference mode, in which the weights would lose their gradients
+        model, device = model_on_device()  # before inference mode, in which the weights would lose their gradients
         with torch.inference_mode():
             images = images.to(device, memory_format=torch.channels_last)
             if not features:
@@ -76,10 +76,10 @@ def trained_classifier(trained: TrainedClassifier) -> ImageClassifier:
 
 
 def exported_classifier(exported: ExportedModel, path: str | Path) -> ImageClassifier:
-    """The classifier of an exported file, without features.
+    """Wrap the classifier of an exported file, without features.
 
     Raises:
-        UserError: the file is for another task, or for images that are not square.
+        UserError: the file is for another task, or for non-square images.
     """
     if exported.task != "classify" or exported.preprocessing is None:
         raise UserError(f"{path} was exported to {exported.task}. Accepted: a run, or an exported classifier.")
@@ -123,7 +123,7 @@ def load_for_prediction(
 
 
 def hash_tensors(model: nn.Module) -> str:
-    """SHA-256 of the names and values of a network's tensors."""
+    """Return the SHA-256 of the names and values of a network's tensors."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -132,7 +132,7 @@ def hash_tensors(model: nn.Module) -> str:
 
 
 def hash_files(path: Path) -> str:
-    """SHA-256 of an exported file, and of the second file with the weights of an OpenVINO model."""
+    """Return the SHA-256 of an exported file, including the separate weights file of an OpenVINO model."""
     digest = hashlib.sha256()
     for part in find_format(path).files(path):
         if part.is_file():

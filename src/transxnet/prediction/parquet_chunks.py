@@ -1,4 +1,4 @@
-"""Classify the images of a chunk and write them as a Parquet file: the columns, the tables and the loader."""
+"""Classify the images of a chunk and write a Parquet file: the columns, the tables and the loader."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Batch = tuple[int, list[str], list[str | None], Tensor]
-"""Number of the chunk, names of the images, why each could not be read, and tensors of the readable ones."""
+"""Number of the chunk, names of the images, errors of unreadable images, and tensors of the readable ones."""
 
 
 def parquet_schema(settings: PredictionSettings) -> "pa.Schema":
-    """The columns: path, class1, probability1 and so on, embedding if requested, error."""
+    """Return the schema: path, class1, probability1 and so on, embedding if requested, error."""
     import pyarrow as pa
 
     columns = [("path", pa.string())]
@@ -36,10 +36,9 @@ def parquet_schema(settings: PredictionSettings) -> "pa.Schema":
 
 
 def predict_chunks(classifier: ImageClassifier, work: WorkFolder, chunks: Sequence[int], workers: int) -> Iterator[int]:
-    """Classify chunks in order and write each when it is complete; yields the number of images after each batch.
+    """Classify chunks in order and write each when it is complete; yields the number of images of each batch.
 
-    A chunk always has the same batches, whichever chunks come before it and however many workers decode, so that its
-    results do not depend on them.
+    The batches of a chunk do not depend on earlier chunks or the number of workers, so neither do its results.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -56,7 +55,7 @@ def predict_chunks(classifier: ImageClassifier, work: WorkFolder, chunks: Sequen
 
 
 class _ChunksDataset(IterableDataset):
-    """Batches of chunks. Of n workers each takes every n-th; the loader asks them in turn, which keeps the order."""
+    """Batches of chunks. Each of n workers loads every n-th batch; the loader's round-robin order keeps the order."""
 
     def __init__(self, work: WorkFolder, chunks: Sequence[int], transform: Transform):
         self.work, self.chunks, self.transform = work, chunks, transform
@@ -83,7 +82,7 @@ def _batch_table(
     errors: Sequence[str | None],
     images: Tensor,
 ) -> "pa.Table":
-    """The rows of a batch; those of unreadable images are null but for their error."""
+    """Return the rows of a batch; rows of unreadable images are null except for their error."""
     import pyarrow as pa
 
     unread = np.array([error is not None for error in errors])
@@ -111,7 +110,7 @@ def _batch_table(
 
 
 def _list_column(features: np.ndarray, unread: np.ndarray, dtype: str) -> "pa.Array":
-    """A list for each readable image, null for the others."""
+    """Return a column with a list for each readable image, and null for the others."""
     import pyarrow as pa
 
     width = features.shape[1] if features.ndim == 2 else 0
@@ -121,5 +120,5 @@ def _list_column(features: np.ndarray, unread: np.ndarray, dtype: str) -> "pa.Ar
 
 
 def _as_utf8(name: str) -> str:
-    """A file name, whose bytes need not be text, as Parquet can hold it."""
+    """Convert a file name, which may contain bytes that are not text, to valid UTF-8 for Parquet."""
     return name.encode("utf-8", "backslashreplace").decode()

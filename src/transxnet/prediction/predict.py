@@ -42,10 +42,10 @@ def predict(
 ) -> Path:
     """Predict for images and write the results.
 
-    If ``out`` ends in ``.parquet``, a classifier writes that file: a row for each image with its ``path``, ``class1``,
-    ``probability1`` and so on, ``embedding`` if requested, and the ``error`` of images that could not be read. With
-    ``rows_per_file`` it writes a folder of such files. After an interruption of any kind the same call resumes: no
-    image is lost or computed twice, and the results are the same.
+    If ``out`` ends in ``.parquet``, a classifier writes that file: one row per image with its ``path``, ``class1``,
+    ``probability1`` and so on, ``embedding`` if requested, and the ``error`` of unreadable images. With
+    ``rows_per_file`` it writes a folder of such files. After any interruption the same call resumes: no image is lost
+    or computed twice, and the results are the same.
 
     Otherwise ``out`` is a folder. A classifier writes ``predictions.csv`` and ``predictions.jsonl``. A detector writes
     ``images.json`` and ``detections.json`` in COCO's format of images and of results, and ``drawn/`` with boxes and
@@ -54,28 +54,28 @@ def predict(
     cannot be read are reported in the results.
 
     Args:
-        model: a run folder, an exported classifier, or the name of a model with published weights.
-        images: files, folders (searched to any depth), globs and WebDataset shards (``.tar``), any number.
+        model: run folder, exported classifier, or name of a model with published weights.
+        images: any number of files, folders (searched recursively), globs and WebDataset shards (``.tar``).
         out: folder for the results, or a classifier's Parquet file.
-        top_k: classes to give for each image; of a classifier.
-        batch_size: images at once; of a classifier, since others take images of any size one by one.
-        workers: processes that decode.
-        file: published weights on disk, for a model by name.
-        embed: into Parquet, the pooled features before the classifier too, as lists of float32 (also by ``True``) or
-            float16.
-        rows_per_file: write Parquet files of so many rows into the folder.
-        ray: into Parquet, predict on a cluster of Ray's: the one that RAY_ADDRESS names, else one of this machine
-            alone. Its machines must share the file systems of the model, the images and the results.
-        overwrite: write over results of before, and start over what was stopped.
-        console: where to report; by default standard output.
+        top_k: number of classes per image, for classifiers.
+        batch_size: images per batch, for classifiers; other models process images one by one at any size.
+        workers: number of data loading processes.
+        file: file with published weights, for a model by name.
+        embed: also store the pooled features before the classifier in the Parquet file, as lists of float32 (also with
+            ``True``) or float16.
+        rows_per_file: write Parquet files with this many rows into the folder.
+        ray: predict into Parquet on a Ray cluster: the one at RAY_ADDRESS, or else one on this machine only. Its
+            machines must share the file systems of the model, the images and the results.
+        overwrite: overwrite earlier results, and restart an interrupted prediction.
+        console: console to print to; by default standard output.
 
     Returns:
         The folder, or the Parquet file.
 
     Raises:
-        UserError: the model can't be opened, nothing was found, not one image could be read, results exist already, or
-            what was begun there is another prediction.
-        Interrupted: the user stopped it; what is done of a Parquet file is kept.
+        UserError: the model cannot be opened, no image was found or readable, results already exist, or another
+            prediction was started there.
+        Interrupted: the user stopped it; finished work for a Parquet file is kept.
     """
     console = console or Console()
     check_at_least(1, top_k=top_k, batch_size=batch_size)
@@ -147,7 +147,7 @@ def _write(
     batch_size: int,
     workers: int,
 ) -> Iterator[str | None]:
-    """Write all results into a folder; yields for each image its path and the error if it is unreadable, else None."""
+    """Write all results into a folder; yields for each image None, or its path and error if it is unreadable."""
     if isinstance(loaded, TrainedDetector):
         return write_detections(detect_images(loaded, sources, workers), folder, loaded.class_names)
     if isinstance(loaded, TrainedSegmenter):

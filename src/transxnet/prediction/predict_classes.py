@@ -22,10 +22,10 @@ class ClassPrediction:
     """The most probable classes of one image.
 
     Attributes:
-        path: of the file, or ``SHARD!MEMBER``.
+        path: path of the file, or ``SHARD!MEMBER``.
         classes: names of the top k classes, the most probable first.
-        probabilities: of these classes, 0 to 1.
-        error: why the image could not be read, or None.
+        probabilities: probabilities of these classes, 0 to 1.
+        error: error if the image could not be read, or None.
     """
 
     path: str

@@ -28,10 +28,10 @@ class ImageDetections:
     """The detections of one image.
 
     Attributes:
-        path: of the file.
-        image: in RGB at its own size, or None if it could not be read.
-        detections: or None if the image could not be read.
-        error: why the image could not be read, or None.
+        path: path of the file.
+        image: RGB image at its original size, or None if it could not be read.
+        detections: detections, or None if the image could not be read.
+        error: error if the image could not be read, or None.
     """
 
     path: str
@@ -45,10 +45,10 @@ class ImageLabelMap:
     """The label map of one image.
 
     Attributes:
-        path: of the file.
-        image: in RGB at its own size, or None if it could not be read.
+        path: path of the file.
+        image: RGB image at its original size, or None if it could not be read.
         label_map: (H, W) uint8 at the size of the image, or None if it could not be read.
-        error: why the image could not be read, or None.
+        error: error if the image could not be read, or None.
     """
 
     path: str
@@ -168,11 +168,11 @@ class _JSONListWriter:
 
 
 def _load_pixels(inputs: Inputs, workers: int) -> Iterator[tuple[str, Tensor | None, str | None]]:
-    """(path, (3, H, W) uint8 or None, error or None) of each image, in order."""
+    """Iterate over (path, (3, H, W) uint8 or None, error or None) of each image, in order."""
     return iter(DataLoader(UnlabeledDataset(inputs, pil_to_tensor, 1), batch_size=None, num_workers=workers))
 
 
 def _unique_name(number: int, path: str, suffix: str) -> str:
-    """A file name with the number of the image, since images of several folders may share theirs."""
+    """Return a file name with the number of the image, since images in different folders may have the same name."""
     stem = Path(path).stem.encode("utf-8", "replace").decode()[:100]
     return f"{number:06d}-{stem}{suffix}"

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 Embed = Literal["float32", "float16"]
 
 PART_FILES = "part-*.parquet"
-"""The results with ``rows_per_file``."""
+"""Names of the result files with ``rows_per_file``."""
 
 ROW_GROUP_BYTES = 64 << 20
-"""Chunks are merged in memory to row groups of about this size, since readers are slow on many small ones."""
+"""Approximate size of the row groups, merged from chunks in memory, since many small ones are slow to read."""
 
 
 def is_parquet(out: str | Path) -> bool:
-    """Whether the results go to one Parquet file."""
+    """Return whether the output path is a single Parquet file."""
     return str(out).lower().endswith(".parquet")
 
 
@@ -125,7 +125,7 @@ def _check_out(out: Path, rows_per_file: int | None, may_exist: bool) -> None:
 
 
 def _run(work: WorkFolder, counts: Iterator[int], console: Console) -> None:
-    """Exhaust an iterator that predicts, with the number of further images after each step, and show the progress."""
+    """Run a prediction to its end and show the progress; ``counts`` yields the number of new images at each step."""
     before, start = work.num_finished(), time.monotonic()
     if before:
         console.print(f"resuming: {before:,} of {work.num_images:,} images are done", highlight=False)
@@ -154,7 +154,7 @@ def _run(work: WorkFolder, counts: Iterator[int], console: Console) -> None:
 
 
 def _count_unreadable(work: WorkFolder) -> tuple[int, str | None]:
-    """The number of images that could not be read, and path and error of the last of them."""
+    """Count the unreadable images; also returns path and error of the last one."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -171,7 +171,7 @@ def _count_unreadable(work: WorkFolder) -> tuple[int, str | None]:
 
 
 def _count_errors(metadata: "pq.FileMetaData") -> int:
-    """Rows whose last column, the error, is not null, by the statistics of the file."""
+    """Count the rows with an error, the last column, from the statistics of the file."""
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     return sum(group.num_rows - group.column(metadata.num_columns - 1).statistics.null_count for group in groups)
 

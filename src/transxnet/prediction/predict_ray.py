@@ -13,17 +13,17 @@ from transxnet.prediction.work_folder import WorkFolder
 from transxnet.utils.errors import UserError
 
 MAX_BLOCKS = 10_000
-"""Ray Data plans block by block; with more of them the planning takes longer than they save."""
+"""Maximum number of Ray Data blocks; with more, planning takes longer than it saves."""
 
 
 def predict_on_ray(model: str | Path, file: str | Path | None, work: WorkFolder, workers: int) -> Iterator[int]:
     """Classify the pending chunks; yields the number of images of each finished chunk.
 
     Args:
-        model: as :func:`transxnet.predict` takes it.
-        file: likewise.
-        work: on a file system that all machines share, as they do the model and the images.
-        workers: processes that decode, for each actor.
+        model: as for :func:`transxnet.predict`.
+        file: as for :func:`transxnet.predict`.
+        work: work folder on a file system that all machines share, like the model and the images.
+        workers: number of data loading processes per actor.
 
     Raises:
         UserError: no machine of the cluster has the CPUs that an actor needs.
@@ -62,7 +62,7 @@ def predict_on_ray(model: str | Path, file: str | Path | None, work: WorkFolder,
 
 
 class _Actor:
-    """A process with the model that classifies chunks. After a restart it skips the finished ones."""
+    """Ray actor that classifies chunks with its copy of the model. After a restart it skips finished chunks."""
 
     def __init__(self, model: str, file: str | None, work: WorkFolder, workers: int):
         classifier = load_for_prediction(model, file)
@@ -103,7 +103,7 @@ def _connect() -> None:
 
 
 def _max_actors(num_cpus: int, num_gpus: int) -> int:
-    """How many actors the cluster has the CPUs and GPUs for."""
+    """Return the number of actors that fit on the CPUs and GPUs of the cluster."""
     import ray
 
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -1,8 +1,8 @@
-"""The folder of a long prediction: its images in numbered chunks, so that it can be interrupted and resumed.
+"""The work folder of a long prediction: its images are in numbered chunks, so that it can be resumed.
 
 The folder holds ``images.jsonl``, one line for each image in order; ``manifest.json``, the settings of the prediction
-and where in that list each chunk starts; ``pieces/``, a Parquet file for each finished chunk; ``results/``, the part
-files that are put together at the end. A file gets its name when it is complete, so a chunk is finished if its file
+and where each chunk starts in that list; ``pieces/``, a Parquet file for each finished chunk; ``results/``, the part
+files that are merged at the end. A file is renamed to its final name when complete, so a chunk is finished if its file
 exists.
 """
 
@@ -28,23 +28,23 @@ FORMAT = 1
 _MANIFEST, _IMAGES, _CHUNKS, _PARTS = _OWN = ("manifest.json", "images.jsonl", "pieces", "results")
 
 CHUNK_SIZE = 2048
-"""Images in a chunk, rounded up to whole batches: the most that is lost when a process ends."""
+"""Images per chunk, rounded up to whole batches: the most that is lost when a process ends."""
 
 
 @dataclass(frozen=True)
 class PredictionSettings:
-    """Everything that the results depend on.
+    """All settings that the results depend on.
 
     Attributes:
-        model: its name, for the user.
+        model: name of the model, to show to the user.
         weights: fingerprint of the classifier.
-        inputs: as the user gave them.
-        root: the folder that relative inputs start from.
-        top_k: classes for each image.
-        batch_size: images at once.
-        embed: type of the features, or None for none.
-        rows_per_file: rows in a part file, or None for a single file.
-        version: of the package.
+        inputs: inputs as given by the user.
+        root: folder that relative inputs refer to.
+        top_k: number of classes per image.
+        batch_size: images per batch.
+        embed: data type of the features, or None to omit them.
+        rows_per_file: rows per part file, or None for a single file.
+        version: version of the package.
     """
 
     model: str
@@ -58,7 +58,7 @@ class PredictionSettings:
     version: str
 
     def chunk_sizes(self) -> list[int]:
-        """Images in the chunks of one part file; every part file has the same."""
+        """Return the number of images in each chunk of a part file; the same for every part file."""
         size = -(-CHUNK_SIZE // self.batch_size) * self.batch_size
         if self.rows_per_file is None:
             return [size]
@@ -70,8 +70,8 @@ class WorkFolder:
     """The chunks of a prediction on disk.
 
     Attributes:
-        path: of the folder.
-        settings: of the prediction.
+        path: path of the folder.
+        settings: settings of the prediction.
         chunks: for each chunk, the byte offset of its first line in the list of images, and its number of images.
     """
 
@@ -81,35 +81,35 @@ class WorkFolder:
 
     @property
     def num_images(self) -> int:
-        """Images in all chunks."""
+        """Number of images in all chunks."""
         return sum(rows for _, rows in self.chunks)
 
     def num_finished(self) -> int:
-        """Images in the finished chunks."""
+        """Number of images in the finished chunks."""
         return self.num_images - sum(self.chunks[chunk][1] for chunk in self.pending())
 
     def pending(self) -> list[int]:
-        """The chunks that are not finished, in order."""
+        """Return the unfinished chunks, in order."""
         finished = set(os.listdir(self.path / _CHUNKS))
         return [chunk for chunk in range(len(self.chunks)) if self.chunk_file(chunk).name not in finished]
 
     def chunk_file(self, chunk: int) -> Path:
-        """The Parquet file of a chunk, once it is finished."""
+        """Return the Parquet file of a chunk, which exists once the chunk is finished."""
         return self.path / _CHUNKS / f"{chunk:08d}.parquet"
 
     def part_file(self, part: int) -> Path:
-        """The Parquet file of a part, until it is published."""
+        """Return the Parquet file of a part, before it is published."""
         return self.path / _PARTS / f"part-{part:05d}.parquet"
 
     def chunks_of_parts(self) -> list[list[int]]:
-        """The chunks of each part file."""
+        """Return the chunks of each part file."""
         chunks, step = list(range(len(self.chunks))), len(self.settings.chunk_sizes())
         if self.settings.rows_per_file is None:
             return [chunks]
         return [chunks[start : start + step] for start in range(0, len(chunks), step)]
 
     def batches(self, chunk: int) -> Iterator[list[bytes]]:
-        """The images of a chunk by batches, as lines that :meth:`ImageLocation.from_line` reads."""
+        """Iterate over the batches of a chunk, as lines for :meth:`ImageLocation.from_line`."""
         offset, rows = self.chunks[chunk]
         with (self.path / _IMAGES).open("rb") as file:
             file.seek(offset)
@@ -128,13 +128,13 @@ def open_work_folder(
     """Start a prediction in a folder, or resume the one that was started there.
 
     Args:
-        path: of the folder, which this process has locked by :func:`lock_work_folder`.
-        settings: of the prediction.
-        overwrite: start over.
+        path: path of the folder, locked with :func:`lock_work_folder`.
+        settings: settings of the prediction.
+        overwrite: start from the beginning.
         progress: called with the number of images found so far.
 
     Raises:
-        UserError: it was started with other settings, or the inputs hold no image.
+        UserError: the prediction was started with other settings, or the inputs contain no images.
     """
     manifest = path / _MANIFEST
     if overwrite:
@@ -156,7 +156,7 @@ def lock_work_folder(path: Path) -> Iterator[None]:
     """Create a folder and lock it against other processes; it is removed at the end if no prediction was started.
 
     Raises:
-        UserError: the folder cannot be made, holds other files, or is in use by another process.
+        UserError: the folder cannot be created, contains other files, or is in use by another process.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -195,7 +195,7 @@ def _clear(path: Path) -> None:
 
 
 def _list_images(file: BinaryIO, settings: PredictionSettings, progress: Callable[[int], Any]) -> list[tuple[int, int]]:
-    """Write the list of images, and return the chunks."""
+    """Write the list of images and return the chunks."""
     sources, chunks, found = find_locations(settings.inputs), [], 0
     for size in cycle(settings.chunk_sizes()):
         offset, rows = file.tell(), 0
@@ -218,7 +218,7 @@ def _hold_shards(inputs: Sequence[str]) -> bool:
 
 
 def _resume(path: Path, settings: PredictionSettings) -> WorkFolder:
-    """The work of a folder, if its settings are these."""
+    """Resume the prediction in a folder if its settings are the same."""
     try:
         content = read_json(path / _MANIFEST)
         before = content["job"] if content["format"] == FORMAT else {}

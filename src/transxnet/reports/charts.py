@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 LONG_RUN = 60  # epochs; longer curves are noisy, and dashes hard to see
 
-# Matplotlib draws with these placeholders, which are replaced by the colors of the page's style sheet.
+# Placeholder colors for matplotlib, later replaced with the colors of the page's style sheet.
 _COLORS = {
     "text": ("#010101", "currentColor"),
     "paper": ("#010102", "var(--paper)"),
@@ -36,10 +36,10 @@ class Line:
     """One line of a chart, and its legend entry.
 
     Attributes:
-        column: the column of the history that it shows; empty for any other line.
+        column: column of the history; empty for any other line.
         label: text of the legend entry.
         color: name of a color of the page.
-        dash: a key of ``DASHES``.
+        dash: key of ``DASHES``.
     """
 
     column: str
@@ -50,12 +50,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Plot:
-    """What to plot over the epochs.
+    """Values to plot over the epochs.
 
     Attributes:
-        title: of the chart; its first word, in lower case, is its id in the page.
-        lines: those without recorded values are skipped; the best point of the first is marked.
-        baseline: (label, value) of a horizontal line to compare with.
+        title: title of the chart; its first word, in lower case, is its id in the page.
+        lines: lines to plot; those without recorded values are skipped, and the best point of the first is marked.
+        baseline: (label, value) of a horizontal line for comparison.
         in_percent: whether the values are fractions of 1.
     """
 
@@ -67,14 +67,14 @@ class Plot:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart as the page shows it.
+    """A chart on the page.
 
     Attributes:
-        title: of the chart.
-        svg: the chart.
-        legend: lines to explain.
+        title: title of the chart.
+        svg: chart as inline SVG.
+        legend: lines of the legend.
         color: name of the best point's color.
-        best: text for the marked best point; empty if there is none.
+        best: text for the marked best point; empty if no point is marked.
     """
 
     title: str
@@ -85,7 +85,7 @@ class Chart:
 
 
 def epoch_charts(history: Sequence[Mapping[str, float]], plots: Sequence[Plot]) -> list[Chart]:
-    """The plots over the epochs, without lines that were not recorded."""
+    """Create the charts over the epochs, without lines that were not recorded."""
     epochs = history_column(history, "epoch")
     epochs = np.where(np.isfinite(epochs), epochs, np.arange(1, len(epochs) + 1))
     charts = []
@@ -99,13 +99,13 @@ def epoch_charts(history: Sequence[Mapping[str, float]], plots: Sequence[Plot]) 
 
 
 def history_column(history: Sequence[Mapping[str, float]], name: str) -> np.ndarray:
-    """(epochs,) values, NaN where missing or infinite."""
+    """Return a column as (epochs,) values, NaN where missing or infinite."""
     values = np.array([math.nan if row.get(name) is None else row[name] for row in history], dtype=np.float64)
     return np.where(np.isfinite(values), values, np.nan)
 
 
 def _curve(plot: Plot, epochs: np.ndarray, columns: Mapping[Line, np.ndarray]) -> Chart:
-    """The lines, with a marker around the best point of the first."""
+    """Plot the lines, with a marker around the best point of the first."""
     figure, axes = chart_axes()
     long = len(epochs) > LONG_RUN
     if long:
@@ -144,7 +144,7 @@ def _curve(plot: Plot, epochs: np.ndarray, columns: Mapping[Line, np.ndarray]) -
 
 
 def chart_style() -> AbstractContextManager[None]:
-    """Matplotlib's settings for charts, independent of the user's own."""
+    """Return matplotlib's settings for charts, independent of the user's settings."""
     text, line = css_color("text"), css_color("line")
     settings = {
         "svg.fonttype": "none", "svg.hashsalt": "transxnet", "font.size": 11.5, "lines.linewidth": 1.8,
@@ -156,18 +156,18 @@ def chart_style() -> AbstractContextManager[None]:
 
 
 def chart_axes(height: float = 3.1) -> tuple[Figure, Axes]:
-    """A figure 360 units wide, the width of a phone, so that its text is never much smaller than the page's."""
+    """Create a figure 360 units wide, like a phone, so that its text is never much smaller than the page's."""
     figure = Figure(figsize=(5, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
 def css_color(name: str) -> str:
-    """What matplotlib draws with in place of a color of the page."""
+    """Return matplotlib's placeholder for a color of the page."""
     return _COLORS[name][0]
 
 
 def line_style(color: str, dash: str, width: float) -> dict[str, Any]:
-    """Arguments of ``Axes.plot`` for a color of the page, a key of ``DASHES`` and a width in points."""
+    """Return arguments of ``Axes.plot`` for a color of the page, a key of ``DASHES`` and a width in points."""
     dashes: dict[str, Any] = {"dashes": DASHES[dash]} if DASHES[dash] else {}
     return {"color": css_color(color), "linewidth": width, **dashes}
 
@@ -179,12 +179,12 @@ def percent_axis(axis: Axis) -> None:
 
 
 def figure_svg(figure: Figure, name: str, label: str) -> Markup:
-    """The figure as inline SVG in the page's colors, with ids that are unique in the page.
+    """Return the figure as inline SVG in the page's colors, with ids that are unique in the page.
 
     It must not contain text from users: matplotlib reads text between dollar signs as a formula.
 
     Args:
-        figure: drawn under :func:`chart_style`, in colors of :func:`css_color`.
+        figure: figure drawn under :func:`chart_style`, in colors of :func:`css_color`.
         name: prefix of the ids.
         label: text for screen readers.
     """

@@ -38,7 +38,7 @@ _SCORES = (
 def task_page(
     evaluation: ClassificationEvaluation, load_image: LoadImage | None, explain: Explain | None = None
 ) -> TaskPage:
-    """The page of a classifier; for ``load_image`` and ``explain`` see ``Report``."""
+    """Create the page of a classifier; for ``load_image`` and ``explain`` see ``Report``."""
     metrics = evaluation.metrics()
     explanations = None if explain is None else _explanations(evaluation, explain)
     return TaskPage(
@@ -85,14 +85,14 @@ def _tiles(evaluation: ClassificationEvaluation, metrics: Mapping[str, float]) -
 
 
 def _classes(evaluation: ClassificationEvaluation) -> list[tuple[str, float, float, float, int]]:
-    """(name, precision, recall, f1, support) of each class, commonest first."""
+    """Return (name, precision, recall, f1, support) of each class, most frequent first."""
     per_class = evaluation.per_class()
     columns = [per_class[name].tolist() for name in ("precision", "recall", "f1", "support")]
     return sorted(zip(evaluation.class_names, *columns, strict=True), key=lambda row: (-row[-1], row[0]))
 
 
 def _mistakes(evaluation: ClassificationEvaluation, load_image: LoadImage | None) -> list[dict[str, Any]]:
-    """The cards of the wrong predictions of the highest confidence."""
+    """Create the cards of the wrong predictions with the highest confidence."""
     labels, predictions, weights = evaluation.labels, evaluation.predictions, evaluation.weights
     return [
         {
@@ -109,7 +109,7 @@ def _mistakes(evaluation: ClassificationEvaluation, load_image: LoadImage | None
 
 
 def _explanations(evaluation: ClassificationEvaluation, explain: Explain) -> dict[str, Any]:
-    """Explanations of the correct and wrong predictions of the highest confidence; or why there are none."""
+    """Explain the correct and wrong predictions with the highest confidence, or give the reason if that fails."""
     kinds = {"right": True, "wrong": False}
     try:
         cards = {
@@ -137,7 +137,7 @@ def _explanation_cards(
 
 
 def _thumbnail(load_image: LoadImage | None, index: int) -> str | None:
-    """The image as a data URL; None if it cannot be read."""
+    """Return the image as a data URL; None if it cannot be read."""
     try:
         return None if load_image is None else data_url(load_image(index), THUMBNAIL)
     except OSError:
@@ -145,7 +145,7 @@ def _thumbnail(load_image: LoadImage | None, index: int) -> str | None:
 
 
 def _calibration(calibration: Calibration, evaluation: ClassificationEvaluation) -> dict[str, Any]:
-    """The reliability diagram: accuracy (y) by confidence (x)."""
+    """Draw the reliability diagram: accuracy (y) by confidence (x)."""
     confidence, accuracy = calibration.confidence, calibration.accuracy
     sizes = 12 + 350 * calibration.share
     with chart_style():

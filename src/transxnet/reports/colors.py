@@ -1,4 +1,4 @@
-"""A color for each class, and for text on it."""
+"""Class colors, and text colors on them."""
 
 import colorsys
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 Color = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
-# The first seven are those of Okabe and Ito (2008). Each further one is, of a grid over sRGB, the one farthest in OKLab
-# from all before it, as seen with normal sight, with deuteranopia and with protanopia (Machado et al. 2009).
+# The first seven are from Okabe and Ito (2008). Each further color is the one on a grid over sRGB that is farthest in
+# OKLab from all earlier ones, for normal vision, deuteranopia and protanopia (Machado et al. 2009).
 _CHOSEN = (
     "0072b2 e69f00 009e73 cc79a7 56b4e9 d55e00 f0e442 771144 6600ff 77ffff "
     "665500 442299 8877ff 00dd99 bb1177 bbccff dd11cc 0000cc ff4477 88ff99"
@@ -17,9 +17,9 @@ _GOLDEN = 0.6180339887498949
 
 
 def palette(count: int) -> list[Color]:
-    """Distinct colors for ``count`` classes; the color of class i does not depend on the count.
+    """Return distinct colors for ``count`` classes; the color of class i does not depend on the count.
 
-    The first 20 are easy to tell apart, also for color-blind people. Further hues follow the golden angle with
+    The first 20 are easy to distinguish, also for color-blind people. Further hues follow the golden angle with
     alternating lightness: no two are the same, but many are similar.
     """
     chosen = [(red, green, blue) for red, green, blue in map(bytes.fromhex, _CHOSEN.split())]
@@ -27,7 +27,7 @@ def palette(count: int) -> list[Color]:
 
 
 def _generated(count: int, taken: set[Color]) -> Iterator[Color]:
-    """``count`` colors that are not in ``taken``."""
+    """Generate ``count`` colors that are not in ``taken``."""
     number = 0
     while count > 0:
         saturation, value = _TONES[number % len(_TONES)]
@@ -41,7 +41,7 @@ def _generated(count: int, taken: set[Color]) -> Iterator[Color]:
 
 
 def text_color(fill: Color) -> Color:
-    """Black or white, whichever has the higher contrast to the fill (at least 4.5 to 1 by WCAG 2)."""
+    """Return black or white, whichever has the higher contrast to the fill (at least 4.5 to 1 by WCAG 2)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in fill)]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return (0, 0, 0) if (luminance + 0.05) ** 2 > 1.05 * 0.05 else (255, 255, 255)

@@ -15,7 +15,7 @@ from transxnet.reports.drawing import draw_detections
 from transxnet.reports.formatting import EXAMPLES, PANEL, best_and_worst, data_url, fit_size, percent
 from transxnet.reports.report_data import TaskPage, Tile
 
-THIN_LINES = 12  # classes; of more, only the best and the worst are drawn next to the mean
+THIN_LINES = 12  # classes; with more, only the best and the worst are drawn in addition to the mean
 EXTREMES = 3
 TEXT = 24  # px on a panel, which is shown at half its size or less
 
@@ -27,7 +27,7 @@ _SCORES = (
 
 
 def task_page(evaluation: DetectionEvaluation) -> TaskPage:
-    """The page of a detector of boxes, or of boxes and masks."""
+    """Create the page of a detector of boxes, or of boxes and masks."""
     objects = np.array([len(labels) for labels in evaluation.images.own_labels], dtype=np.int64)
     best, worst = best_and_worst(evaluation.image_f1, objects, EXAMPLES)
     return TaskPage(
@@ -70,7 +70,7 @@ def _tiles(evaluation: DetectionEvaluation) -> list[Tile]:
 
 
 def _classes(evaluation: DetectionEvaluation) -> list[tuple[str, float, float, int]]:
-    """(name, AP, mask AP or NaN, objects) of each class, commonest first."""
+    """Return (name, AP, mask AP or NaN, objects) of each class, most frequent first."""
     box_ap = evaluation.class_ap["box"]
     mask_ap = evaluation.class_ap.get("mask", np.full(len(box_ap), np.nan))
     rows = zip(evaluation.class_names, box_ap.tolist(), mask_ap.tolist(), evaluation.objects.tolist(), strict=True)
@@ -78,7 +78,7 @@ def _classes(evaluation: DetectionEvaluation) -> list[tuple[str, float, float, i
 
 
 def _precision_chart(kind: str, evaluation: DetectionEvaluation) -> Chart:
-    """Precision over recall at IoU 0.5: the mean over the classes, and single classes as thin lines."""
+    """Plot precision over recall at IoU 0.5: the mean over the classes, and single classes as thin lines."""
     precision, recall = evaluation.precision[kind], np.linspace(0, 1, 101)
     known = np.flatnonzero(~np.isnan(precision).all(axis=1))
     order = known[np.argsort(-precision[known].mean(axis=1), kind="stable")].tolist()
@@ -108,7 +108,7 @@ def _precision_chart(kind: str, evaluation: DetectionEvaluation) -> Chart:
 
 
 def _card(evaluation: DetectionEvaluation, index: int) -> dict[str, Any]:
-    """One image's annotations and detections, side by side."""
+    """Show the annotations and detections of an image side by side."""
     found = evaluation.detections[index].filter()
     masks = found.masks is not None and evaluation.images.has_masks
     target = evaluation.images.target(index, masks=masks, crowds=False)
@@ -142,7 +142,7 @@ def _panel(
     masks: Iterable[np.ndarray] | None,
     class_names: list[str],
 ) -> str:
-    """The detections drawn on the image at the panel's size, so that the labels are legible."""
+    """Draw the detections on the image at the panel's size, so that the labels are legible."""
     size = fit_size(image.size)
     scale = np.array(size * 2) / np.array(image.size * 2)
     runs = None

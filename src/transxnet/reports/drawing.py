@@ -1,4 +1,4 @@
-"""Boxes, masks and label maps drawn over an image."""
+"""Draw boxes, masks and label maps over an image."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -26,21 +26,21 @@ def draw_detections(
 ) -> Image.Image:
     """Draw boxes with class and score, and masks if any, on a copy of the image.
 
-    Draws all detections, the best on top; see :meth:`Detections.filter`. A NaN score is not written, as annotations
-    have none. Images lower or narrower than six lines of text get no labels.
+    Draws all detections, the best on top; see :meth:`Detections.filter`. NaN scores, as of annotations, are not
+    written. Images lower or narrower than six lines of text get no labels.
 
-    torchvision's ``draw_bounding_boxes`` would write the labels over each other, cut them at the image's edges, and
-    draw masks without outlines.
+    torchvision's ``draw_bounding_boxes`` overlaps the labels, cuts them at the edges of the image, and draws masks
+    without outlines.
 
     Args:
         image: (W, H), RGB.
         detections: boxes in pixels, which may be partly or wholly outside the image; masks of its size.
         class_names: K names; label 1 is the first.
-        text_size: of the labels, in pixels; the default depends on the image's size, as does the line width.
+        text_size: text size of the labels in pixels; the default depends on the image size, as does the line width.
 
     Raises:
         UserError: a label has no class name.
-        BadMask: a mask is not of the image's size.
+        BadMask: a mask has another size than the image.
     """
     labels = detections.labels
     if len(labels) and not 1 <= labels.min() <= labels.max() <= len(class_names):
@@ -78,17 +78,17 @@ def draw_label_map(
     legend: bool = True,
     text_size: int | None = None,
 ) -> Image.Image:
-    """Draw the translucent colors of the pixels' classes on a gray copy of the image, with lines between regions.
+    """Overlay the class colors on a gray copy of the image, with lines between regions.
 
     Args:
         image: (W, H), RGB.
         labels: (H, W) uint8, 0 to K - 1; pixels of 255 keep their own color.
         class_names: K names; label 0 is the first.
         legend: add the names and shares of the classes that occur, largest first, to the right of the image.
-        text_size: of the legend, in pixels; the default depends on the image's size.
+        text_size: text size of the legend in pixels; the default depends on the image size.
 
     Returns:
-        An image of the same height, or higher where the legend needs it.
+        An image of the same height, or higher if the legend needs it.
 
     Raises:
         UserError: the labels have another size than the image, or one of them has no class name.
@@ -99,7 +99,7 @@ def draw_label_map(
             "Resize the labels to the image, without interpolating them."
         )
     image = image.convert("RGB")
-    gray = image.convert("L").convert("RGB")  # its own hues would change the colors of the classes
+    gray = image.convert("L").convert("RGB")  # the hues of the image would change the class colors
     drawn = Image.blend(gray, indexed_map(labels, len(class_names)).convert("RGB"), MAP_SHARE)
     size = text_size or _text_size(image)
     drawn.paste((255, 255, 255), mask=_boundaries(labels, size // 20))
@@ -108,7 +108,7 @@ def draw_label_map(
 
 
 def indexed_map(labels: np.ndarray, count: int) -> Image.Image:
-    """The label map as a palette image, which PNG stores with its values and the colors of the classes.
+    """Return the label map as a palette image; PNG stores its values and the class colors.
 
     Args:
         labels: (H, W) uint8, 0 to ``count`` - 1, or 255 for ignored pixels, which are black.
@@ -135,7 +135,7 @@ def _text_size(image: Image.Image) -> int:
 
 
 def _draw_mask(pixels: np.ndarray, mask: np.ndarray, color: Color, line: int) -> None:
-    """Tint the mask's pixels in place, and draw its outline inside it."""
+    """Tint the pixels of a mask in place, and draw its outline inside it."""
     around = mask_box(mask)
     if around is None:
         return
@@ -149,7 +149,7 @@ def _draw_mask(pixels: np.ndarray, mask: np.ndarray, color: Color, line: int) ->
 
 
 def _clip_box(box: Sequence[float], image: Image.Image) -> Rectangle | None:
-    """The first and last pixels of a box inside the image; None if it is outside."""
+    """Return the first and last pixels of a box inside the image; None if it is outside."""
     x1, y1, x2, y2 = box
     if not (x1 < image.width and y1 < image.height and x2 > 0 and y2 > 0):
         return None
@@ -158,7 +158,7 @@ def _clip_box(box: Sequence[float], image: Image.Image) -> Rectangle | None:
 
 
 def _caption(name: str, score: float) -> tuple[str, str]:
-    """A box's class name, which may be truncated, and score, which may not."""
+    """Return the class name of a box, which may be truncated, and its score, which may not."""
     return one_line(name), "" if math.isnan(score) else f" {100 * score:.0f}%"
 
 
@@ -192,7 +192,7 @@ def _label_boxes(
 
 
 def _places(box: Rectangle, width: int, height: int, right: int, bottom: int) -> Iterator[Rectangle]:
-    """Places for a label inside the image, best first: at the box's corners, then down its left edge."""
+    """List places for a label inside the image, best first: at the corners of the box, then down its left edge."""
     x1, y1, x2, y2 = box
     corners = [(x1, y1 - height), (x1, y1), (x1, y2 + 1), (x2 + 1 - width, y1 - height), (x2 + 1 - width, y2 + 1)]
     for x, y in corners + [(x1, y1 + i * height) for i in range(1, 9)]:
@@ -201,12 +201,12 @@ def _places(box: Rectangle, width: int, height: int, right: int, bottom: int) ->
 
 
 def _overlap(a: Rectangle, b: Rectangle) -> int:
-    """Area of the intersection of two rectangles, whose right and lower ends are excluded."""
+    """Return the area of the intersection of two rectangles, whose right and lower ends are excluded."""
     return max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
 
 
 def _boundaries(labels: np.ndarray, radius: int) -> Image.Image:
-    """The boundaries between labels, widened by ``radius`` pixels to either side."""
+    """Return the boundaries between labels, widened by ``radius`` pixels on each side."""
     edges = np.zeros(labels.shape, np.uint8)
     edges[:, 1:][labels[:, 1:] != labels[:, :-1]] = 255
     edges[1:][labels[1:] != labels[:-1]] = 255
@@ -215,7 +215,7 @@ def _boundaries(labels: np.ndarray, radius: int) -> Image.Image:
 
 
 def _with_legend(drawn: Image.Image, labels: np.ndarray, class_names: Sequence[str], size: int) -> Image.Image:
-    """The image, and to its right a legend of the classes that occur; of the smallest only their number."""
+    """Add a legend of the occurring classes to the right of the image; the smallest are only counted."""
     counts = np.bincount(labels.ravel(), minlength=IGNORE + 1)[:IGNORE]
     order = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
     row = round(1.6 * size)

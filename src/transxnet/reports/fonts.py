@@ -1,4 +1,4 @@
-"""Fonts that cover any text, and text cut to one line."""
+"""Find fonts for any text, and shorten text to one line."""
 
 import bisect
 import unicodedata
@@ -9,12 +9,12 @@ from PIL import ImageFont
 
 
 def one_line(text: str) -> str:
-    """The text on one line, without control characters and lone surrogates."""
+    """Return the text on one line, without control characters and lone surrogates."""
     return " ".join("".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in text).split())
 
 
 def truncate(text: str, font: ImageFont.FreeTypeFont, width: float, end: str = "") -> str:
-    """``text + end``, with the text cut so that both take at most ``width`` pixels, where that is possible."""
+    """Return ``text + end``, with the text truncated so that both take at most ``width`` pixels if possible."""
     if font.getlength(text + end) <= width:
         return text + end
     fits = bisect.bisect_right(range(len(text)), width, key=lambda kept: font.getlength(f"{text[:kept]}…{end}"))
@@ -23,10 +23,10 @@ def truncate(text: str, font: ImageFont.FreeTypeFont, width: float, end: str = "
 
 @lru_cache(maxsize=256)
 def font_for(text: str, size: int) -> ImageFont.FreeTypeFont:
-    """A font of ``size`` pixels that has all characters of the text: DejaVu Sans, or else a system font.
+    """Return a font of ``size`` pixels that has all characters of the text: DejaVu Sans, or else a system font.
 
     DejaVu Sans comes with matplotlib and covers the Latin, Greek, Cyrillic, Hebrew and Arabic scripts, unlike Pillow's
-    own font. Where no font has all characters, the missing ones are drawn as empty boxes.
+    own font. If no font has all characters, the missing ones are drawn as empty boxes.
     """
     from matplotlib import get_data_path
 
@@ -40,7 +40,7 @@ def font_for(text: str, size: int) -> ImageFont.FreeTypeFont:
 
 @cache
 def _characters(file: str) -> frozenset[int]:
-    """The code points in a font file; none if it cannot be read."""
+    """Return the code points in a font file; empty if it cannot be read."""
     from matplotlib.ft2font import FT2Font
 
     try:
@@ -51,7 +51,7 @@ def _characters(file: str) -> frozenset[int]:
 
 @cache
 def _system_fonts() -> list[str]:
-    """The system's font files, upright and of normal weight first."""
+    """List the font files of the system, upright ones of normal weight first."""
     from matplotlib.font_manager import fontManager
 
     fonts = [font for font in fontManager.ttflist if "LastResort" not in font.fname]  # has only placeholders

@@ -1,4 +1,4 @@
-"""Numbers, confusion matrices and images in the form in which pages show them."""
+"""Format numbers, confusion matrices and images for reports."""
 
 import base64
 import io
@@ -8,19 +8,19 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-MATRIX_CLASSES = 25  # the confusion matrix of more classes is too large to read
+MATRIX_CLASSES = 25  # a confusion matrix of more classes is too large to read
 CONFUSED_PAIRS = 20
 EXAMPLES = 6  # images, of the best and of the worst
 PANEL = 512  # px, longer side of an image next to another
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A fraction in percent; a dash for NaN."""
+    """Format a fraction in percent; a dash for NaN."""
     return "\u2013" if math.isnan(share) else f"{100 * share:.{digits}f}%"
 
 
 def duration(seconds: float) -> str:
-    """Seconds in one or two suitable units."""
+    """Format seconds in one or two suitable units."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -29,11 +29,11 @@ def duration(seconds: float) -> str:
 
 
 def confusion_rows(counts: np.ndarray, names: Sequence[str]) -> dict[str, list]:
-    """Rows of (class, cells of (count, share of the row)); for many classes the pairs confused most often instead.
+    """Return rows of (class, cells of (count, share of the row)); for many classes the most confused pairs instead.
 
     Args:
         counts: (C, C), true class by row, predicted by column.
-        names: of the C classes.
+        names: C class names.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     if len(names) <= MATRIX_CLASSES:
@@ -46,7 +46,7 @@ def confusion_rows(counts: np.ndarray, names: Sequence[str]) -> dict[str, list]:
 
 
 def data_url(image: Image.Image, side: int) -> str:
-    """The image, shrunk to at most ``side`` pixels, as a JPEG data URL."""
+    """Return the image, downsized to at most ``side`` pixels, as a JPEG data URL."""
     image = image.convert("RGB")
     image.thumbnail((side, side))
     buffer = io.BytesIO()
@@ -55,18 +55,18 @@ def data_url(image: Image.Image, side: int) -> str:
 
 
 def fit_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of an image that is resized to a panel."""
+    """Return width and height of an image resized to a panel."""
     scale = PANEL / max(size)
     return max(1, round(scale * size[0])), max(1, round(scale * size[1]))
 
 
 def best_and_worst(score: np.ndarray, weight: np.ndarray, count: int) -> tuple[list[int], list[int]]:
-    """Indices of the images with the highest scores, best first, and with the lowest of the others, worst first.
+    """Return indices of the images with the highest scores, best first, and of the others with the lowest, worst first.
 
     Args:
-        score: (N,) of each image; NaN for images that are not shown.
-        weight: (N,) sorts equal scores, largest first; images of weight 0 are never among the best.
-        count: maximum number of each.
+        score: (N,) score of each image; NaN for images that are not shown.
+        weight: (N,) sorts equal scores, largest first; images with weight 0 are never among the best.
+        count: maximum number of images in each list.
     """
     known = ~np.isnan(score)
     best = [int(i) for i in np.lexsort((-weight, -score)) if known[i] and weight[i] > 0][:count]

@@ -1,4 +1,4 @@
-"""The HTML page of a report: the sections of all tasks, around those of one task."""
+"""Render a report as an HTML page: the sections of all tasks, and those of its task."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ _RATE = Plot("Learning rate", (Line("lr", "learning rate", "blue"),))
 
 
 def render(report: Report) -> str:
-    """The page as HTML; the same report always gives the same text."""
+    """Render the page as HTML; the same report always gives the same text."""
     page = _task_page(report)
     return load_template(page.template).render(
         report=report,
@@ -36,7 +36,7 @@ def render(report: Report) -> str:
 
 
 def load_template(name: str) -> Template:
-    """One of the package's page templates."""
+    """Load one of the package's page templates."""
     environment = Environment(
         loader=PackageLoader("transxnet"),
         autoescape=True,
@@ -74,7 +74,7 @@ def _training_time(report: Report) -> list[Tile]:
 
 
 def flatten_config(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(dotted name, value as it is typed on the command line) of each option."""
+    """Iterate over (dotted name, value as on the command line) of each option."""
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
             yield from flatten_config(value, f"{prefix}{key}.")

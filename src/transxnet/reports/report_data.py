@@ -17,10 +17,10 @@ class Report:
 
     Attributes:
         title: Model and data, such as "transxnet_n on elpv".
-        command: The shell command that reproduces the run.
+        command: Shell command that reproduces the run.
         config: The resolved options; nested mappings are shown with dotted names.
         environment: Versions, hardware, commit; an entry "date" is also shown in the header.
-        notes: Sentences: the settings that were chosen automatically and why, and anything the reader should know.
+        notes: Sentences: the automatically chosen settings with their reasons, and other remarks.
         history: One row per epoch; any value may be missing or NaN. Shown for all tasks: epoch, lr, train_loss,
             val_loss and seconds (the epoch's duration); for classification: val_accuracy, val_balanced_accuracy and
             val_f1; for detection: val_ap, val_ap50 and val_mask_ap; for segmentation: val_miou and
@@ -29,7 +29,7 @@ class Report:
         model: Properties of the model, by name.
         image: Loads validation image i of a classifier; an OSError, or no function, gives a placeholder. Evaluations
             of detection and segmentation hold their images themselves.
-        explain: Makes (caption, image) pairs that explain the prediction of validation image i of a classifier. An
+        explain: Returns (caption, image) pairs that explain the prediction of validation image i of a classifier. An
             OSError skips the image; a UserError is printed on the page instead of all explanations.
     """
 

@@ -25,7 +25,7 @@ _SCORES = (
 
 
 def task_page(evaluation: SegmentationEvaluation) -> TaskPage:
-    """The page of a segmenter."""
+    """Create the page of a segmenter."""
     per_class = evaluation.per_class()
     best, worst = best_and_worst(evaluation.image_miou, _has_several_classes(evaluation), EXAMPLES)
     return TaskPage(
@@ -63,9 +63,9 @@ def _tiles(evaluation: SegmentationEvaluation, share: np.ndarray) -> list[Tile]:
 
 
 def _has_several_classes(evaluation: SegmentationEvaluation) -> np.ndarray:
-    """(N,) 1 for images with several predicted classes, which are the interesting examples; else 0.
+    """Return (N,) 1 for images with several predicted classes, which are the interesting examples; else 0.
 
-    Decodes only the maps of the best images; the others have 0 too.
+    Decodes only the maps of the best images; the others get 0.
     """
     order = np.argsort(-np.nan_to_num(evaluation.image_miou), kind="stable")
     several = np.zeros(len(order), np.int64)
@@ -76,13 +76,13 @@ def _has_several_classes(evaluation: SegmentationEvaluation) -> np.ndarray:
 
 
 def _classes(names: list[str], per_class: Mapping[str, np.ndarray]) -> list[tuple[str, float, float, float, float]]:
-    """(name, IoU, accuracy, precision, share) of each class, the largest first."""
+    """Return (name, IoU, accuracy, precision, share) of each class, largest first."""
     columns = [per_class[name].tolist() for name in ("iou", "accuracy", "precision", "share")]
     return sorted(zip(names, *columns, strict=True), key=lambda row: (-np.nan_to_num(row[-1]), row[0]))
 
 
 def _card(evaluation: SegmentationEvaluation, index: int) -> dict[str, Any]:
-    """One image, its true and its predicted label map side by side, and the colors of the classes."""
+    """Show an image with its true and predicted label maps side by side, and the class colors."""
     names = evaluation.class_names
     predicted = evaluation.predicted(index)
     legend: list[tuple[str, str]] = []
@@ -103,7 +103,7 @@ def _card(evaluation: SegmentationEvaluation, index: int) -> dict[str, Any]:
 
 
 def _legend(labels: np.ndarray, predicted: np.ndarray, names: list[str]) -> list[tuple[str, str]]:
-    """(color, name) of the classes in either map, largest first; the last row counts the omitted ones."""
+    """Return (color, name) of the classes in either map, largest first; the last row counts the omitted ones."""
     counts = np.bincount(np.concatenate([labels.ravel(), predicted.ravel()]), minlength=IGNORE + 1)[:IGNORE]
     order = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
     colors = palette(len(names))

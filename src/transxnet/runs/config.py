@@ -1,4 +1,4 @@
-"""Everything that defines a training, whatever it is for."""
+"""Training options that all tasks share."""
 
 import math
 from collections.abc import Callable, Collection
@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 from transxnet.utils.errors import UserError
 
 Rule = tuple[Callable[[Any], bool], str]
-"""What an option's values must be like, and the words for it."""
+"""A check of an option's value, and the error message if it fails."""
 
 COUNT: Rule = lambda value: value >= 1, "must be a whole number of at least 1"
 SHARE: Rule = lambda value: 0 <= value <= 1, "must lie between 0 and 1"
@@ -21,62 +21,62 @@ INSIDE: Rule = lambda value: 0 < value < 1, "must lie between 0 and 1"
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train, whatever the task. What is left at null is chosen from the data and the hardware, and said.
+    """Training options for all tasks. Options left at null are chosen from the data and the hardware, and printed.
 
-    The tasks' own options are in :class:`~transxnet.runs.task_configs.ClassifyConfig`, ``DetectConfig`` and
-    ``SegmentConfig``; :func:`~transxnet.runs.recipes.make_config` makes the right one.
+    The options of single tasks are in :class:`~transxnet.runs.task_configs.ClassifyConfig`, ``DetectConfig`` and
+    ``SegmentConfig``; :func:`~transxnet.runs.recipes.make_config` creates the right one.
 
     Args:
         data: a folder, a built-in sample (elpv, digits, scenes) or a timm reader name (hfds/..., wds/..., tfds/...).
-        model: any of timm's models; ours are transxnet_n (nano, not the paper's), transxnet_t, transxnet_s and
-            transxnet_b. Options of the model may follow its name, as in 'transxnet_t@local_conv=dyconv,dpe=false'.
-        out: the run folder; by default runs/MODEL-DATA-NUMBER.
+        model: any timm model; TransXNet models are transxnet_n (nano, not in the paper), transxnet_t, transxnet_s and
+            transxnet_b. Model options may follow the name, as in 'transxnet_t@local_conv=dyconv,dpe=false'.
+        out: run folder; by default runs/MODEL-DATA-NUMBER.
         pretrained: start from the published ImageNet weights.
         checkpoint: start from the weights in this file or run folder.
-        val_fraction: share of the images to hold out where the data has no held-out part of its own.
-        val_every: epochs from one validation to the next.
-        epochs: passes over the training images, warm-up included; by default 100, or 50 for detection and segmentation.
-        cooldown_epochs: further passes at the lowest rate.
-        batch_size: images a step and process; by default what suits the device, or fewer for few images; auto takes the
-            most that fit into memory.
-        accumulate: steps whose gradients are added up before each update.
-        opt: timm's name of the optimiser.
-        lr: learning rate at its peak; by default it follows from the images in an update.
-        min_lr: learning rate at the end.
-        milestones: epochs at which the rate drops to a tenth, such as 8,11; by default it follows a cosine instead.
-        warmup_lr: learning rate at the start.
-        warmup_epochs: passes until the peak; by default a tenth of the epochs, at most 5.
-        weight_decay: of weights; biases and norms have none.
-        layer_decay: factor on the rate for each layer further from the output; by default none.
-        clip_grad: largest norm of the gradient; by default none.
-        max_skipped: updates in a row that may be left out since their loss or gradient is not finite; more stop the
-            training.
-        drop_path_rate: stochastic depth of the last block; by default 0.1 where the model has it.
-        hflip: probability of a left-right flip; by default 0.5, or 0 for samples that must not be mirrored.
-        vflip: probability of an upside-down flip.
-        ema_decay: of the moving average of the weights, which is what is validated and kept; by default it averages
-            the last twentieth of the training; 0 keeps none.
-        select: keep the weights of the epoch that was best on the held-out images, or of the last.
-        seed: of weights, split, order and augmentation.
-        workers: processes that decode and augment images; by default half of the processors, at most 8.
-        precision: Lightning's name, such as 32-true, bf16-mixed or 16-mixed; by default what suits the device.
-        accelerator: Lightning's name, such as cpu or gpu.
-        devices: Lightning's number or list of devices.
-        num_nodes: machines.
-        strategy: Lightning's name, such as ddp or fsdp.
-        grad_checkpointing: compute activations again in the backward pass: less memory, more time.
-        checkpointed_stages: of how many stages of one of our networks, from the first, whose maps are the largest; by
-            default of all if grad_checkpointing, else of none.
+        val_fraction: fraction of the images to use for validation if the data has no validation set.
+        val_every: number of epochs between validations.
+        epochs: number of epochs, including warm-up; by default 100, or 50 for detection and segmentation.
+        cooldown_epochs: additional epochs at the lowest learning rate.
+        batch_size: images per step and process; by default it depends on the device, and is smaller for few images;
+            auto finds the largest that fits into memory.
+        accumulate: number of steps to accumulate gradients over before each update.
+        opt: optimizer, by its timm name.
+        lr: peak learning rate; by default scaled with the number of images per update.
+        min_lr: final learning rate.
+        milestones: epochs at which the learning rate drops to a tenth, such as 8,11; by default a cosine schedule.
+        warmup_lr: initial learning rate of the warm-up.
+        warmup_epochs: number of warm-up epochs; by default a tenth of the epochs, at most 5.
+        weight_decay: weight decay; biases and norms have none.
+        layer_decay: learning rate factor per layer, counted from the output; by default none.
+        clip_grad: maximum gradient norm; by default no clipping.
+        max_skipped: number of consecutive updates that may be skipped because the loss or gradient is non-finite; more
+            stop the training.
+        drop_path_rate: stochastic depth rate of the last block; by default 0.1 if the model supports it.
+        hflip: probability of a horizontal flip; by default 0.5, or 0 for samples that must not be mirrored.
+        vflip: probability of a vertical flip.
+        ema_decay: EMA decay of the weights; the EMA weights are validated and saved; by default the EMA spans the last
+            twentieth of the updates; 0 disables it.
+        select: save the weights of the best epoch on the validation set, or of the last epoch.
+        seed: random seed for weights, split, order and augmentation.
+        workers: number of data loading processes; by default half of the CPU cores, at most 8.
+        precision: Lightning's precision, such as 32-true, bf16-mixed or 16-mixed; by default it depends on the device.
+        accelerator: Lightning's accelerator, such as cpu or gpu.
+        devices: number or list of devices, as in Lightning.
+        num_nodes: number of machines.
+        strategy: Lightning's strategy, such as ddp or fsdp.
+        grad_checkpointing: recompute activations in the backward pass, which takes less memory and more time.
+        checkpointed_stages: number of stages of a TransXNet to checkpoint, from the first, which has the largest
+            feature maps; by default all with grad_checkpointing, else none.
         compile: compile the model with torch.compile.
-        deterministic: let nothing compute whose result may differ from one run to the next on the same machine.
+        deterministic: allow only deterministic operations, so that results are reproducible on the same machine.
 
     Raises:
-        UserError: a value of another type, or out of range.
+        UserError: a value has the wrong type or is out of range.
     """
 
     task: ClassVar[str]
     OWN: ClassVar[tuple[str, ...]] = ()
-    """The options that only this task has, for the help."""
+    """Options that only this task has; a group in the help."""
     TOPICS: ClassVar[dict[str, tuple[str, ...]]] = {
         "run": ("out", "seed", "select", "val_every"),
         "data": ("val_fraction",),
@@ -94,7 +94,7 @@ class TrainConfig:
             "checkpointed_stages", "compile", "deterministic",
         ),
     }  # fmt: skip
-    """Which options belong together, for the help."""
+    """Groups of options in the help."""
     RULES: ClassVar[dict[str, Rule]] = {
         **dict.fromkeys(("epochs", "accumulate", "num_nodes", "val_every"), COUNT),
         "checkpointed_stages": (lambda value: 1 <= value <= 4, "must be a number of stages from 1 to 4"),
@@ -162,10 +162,10 @@ class TrainConfig:
         self.decay_epochs()
 
     def decay_epochs(self) -> list[float]:
-        """The milestones as numbers, none for a cosine.
+        """Return the milestones as numbers; empty for a cosine schedule.
 
         Raises:
-            UserError: they are no growing numbers.
+            UserError: the milestones are not increasing numbers.
         """
         try:
             epochs = [float(word) for word in self.milestones.split(",")] if self.milestones else []
@@ -176,11 +176,11 @@ class TrainConfig:
         return epochs
 
     def replace(self, **changes: Any) -> "TrainConfig":
-        """A copy with other values."""
+        """Return a copy with changed values."""
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data, the task among it."""
+        """Return the options, including the task, as plain data."""
         return {"task": self.task, **asdict(self)}
 
     def to_arguments(self, exclude: Collection[str] = ()) -> list[str]:
@@ -196,7 +196,7 @@ _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 def _convert(name: str, value: Any, hint: Any) -> Any:
-    """Convert a value to the option's type. Text may hold a number: YAML 1.1 reads 1e-3 as text."""
+    """Convert a value to the option's type. Text may contain a number: YAML 1.1 reads 1e-3 as text."""
     kinds = get_args(hint) if not isinstance(hint, type) else (hint,)
     if value is None and type(None) in kinds:
         return None

@@ -1,4 +1,4 @@
-"""Trained models: stored in a run folder, and built again from it or from published weights."""
+"""Save a trained model in a run folder, and load it from there or from published weights."""
 
 import json
 from collections.abc import Mapping
@@ -28,22 +28,22 @@ from transxnet.utils.text_files import read_json
 from transxnet.version import __version__
 
 FORMAT = 1
-"""Layout of a run folder; raised when an older version could misread it."""
+"""Version of the run folder's layout; increased when an older package could misread it."""
 
 PUBLISHED_SCALE = (2048, 512)
-"""Longer and shorter side that the published segmenters' photographs are resized to fit, in pixels."""
+"""Longer and shorter side in pixels that the published segmenters resize images to fit."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model that can be put to use.
+    """A model that is ready for inference.
 
     Attributes:
-        model: in evaluation mode, on the CPU.
-        name: for the user.
-        class_names: K names by class index; of detectors label 1 is the first.
-        run: the run it came from, or None.
-        untrained: whether its weights are random, which every result must show.
+        model: network in evaluation mode, on the CPU.
+        name: name to show to the user.
+        class_names: K names by class index; for detectors, label 1 is the first.
+        run: run of the model, or None.
+        untrained: whether the weights are random, which every result must show.
     """
 
     model: nn.Module
@@ -54,12 +54,12 @@ class TrainedModel:
 
     @property
     def backbone(self) -> nn.Module:
-        """The body below the pyramid of a detector or segmenter; a classifier itself."""
+        """Backbone below the feature pyramid of a detector or segmenter; for a classifier the network itself."""
         return self.model
 
     @property
     def backbone_preprocessing(self) -> Preprocessing:
-        """From a picture to the backbone's input; of a detector or segmenter, as its backbone was pretrained."""
+        """Preprocessing of the backbone; for a detector or segmenter, that of its pretraining."""
         return Preprocessing.of_model(self.backbone)
 
 
@@ -68,31 +68,31 @@ class TrainedClassifier(TrainedModel):
     """A classifier.
 
     Attributes:
-        preprocessing: from a picture to its input.
+        preprocessing: from an image to the input of the network.
     """
 
     preprocessing: Preprocessing
 
     @property
     def backbone_preprocessing(self) -> Preprocessing:
-        """The classifier's own."""
+        """Preprocessing of the classifier."""
         return self.preprocessing
 
 
 @dataclass(frozen=True)
 class TrainedDetector(TrainedModel):
-    """A detector, which resizes and normalises what it is given."""
+    """A detector, which resizes and normalizes its input itself."""
 
     model: RetinaNet | MaskRCNN
 
     @property
     def backbone(self) -> nn.Module:
-        """The body below the pyramid."""
+        """Backbone below the feature pyramid."""
         return self.model.backbone.body
 
     @property
     def masks(self) -> bool:
-        """Whether it finds masks as well as boxes."""
+        """Whether it predicts masks in addition to boxes."""
         return isinstance(self.model, MaskRCNN)
 
 
@@ -101,7 +101,7 @@ class TrainedSegmenter(TrainedModel):
     """A segmenter.
 
     Attributes:
-        scale: longer and shorter side that photographs are resized to fit, in pixels.
+        scale: longer and shorter side in pixels that images are resized to fit.
     """
 
     model: SemanticFPN
@@ -109,12 +109,12 @@ class TrainedSegmenter(TrainedModel):
 
     @property
     def backbone(self) -> nn.Module:
-        """The body below the pyramid."""
+        """Backbone below the feature pyramid."""
         return self.model.backbone.body
 
 
 def save_model(run: Run, state_dict: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
-    """Write the weights, and what is needed to build the network around them (a plan's description)."""
+    """Write the weights and the description to rebuild the network (see ``Plan.description``)."""
     content = {"format": FORMAT, **description, "transxnet": __version__}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
     write_atomic(run.weights_file, lambda path: path.write_bytes(save(tensors)))
@@ -128,18 +128,18 @@ def load_model(
     analysis: bool = False,
     size: int | None = None,
 ) -> TrainedModel:
-    """Load the model of a run folder, or one by its name.
+    """Load a model from a run folder or by name.
 
     Args:
-        model: the folder, or a name; by default with its published weights.
-        file: weights on disk, for a model by name: a classifier's (ImageNet), or a whole detector's (COCO) or
-            segmenter's (ADE20K).
-        analysis: accept the setting ``untrained``, a part, and classifiers of any number of classes.
-        size: side of the images in pixels, for models by name that take a single size; by default their own.
+        model: run folder, or model name, by default with its published weights.
+        file: weights file for a model by name: of a classifier (ImageNet), or a whole detector (COCO) or segmenter
+            (ADE20K).
+        analysis: accept the setting ``untrained``, a part, and classifiers with any number of classes.
+        size: side of the input in pixels, for models by name with a fixed input size; by default their own.
 
     Raises:
-        UserError: no such folder, model or setting, weights that can't be had, or a run without a finished model or
-            with damaged files.
+        UserError: the folder, model or setting does not exist, the weights are not available, or the run is unfinished
+            or has damaged files.
     """
     spec = model if isinstance(model, ModelSpec) else parse_model_spec(model, file)
     spec.check_settings(("file", "untrained") if analysis else ("file",), part=analysis)
@@ -181,7 +181,7 @@ def _load_by_name(spec: ModelSpec, analysis: bool, size: int | None) -> TrainedM
 
 
 def _create(spec: ModelSpec, analysis: bool, size: int | None, overlay: dict[str, Any] | None) -> nn.Module:
-    """A classifier by name, for images of the size if it takes a single one."""
+    """Create a classifier by name, for the given image size if its input size is fixed."""
     config = timm.get_pretrained_cfg(spec.name)
     wishes = {"img_size": size} if size is not None and config and config.fixed_input_size else {}
     weights: dict[str, Any] = {"pretrained": not spec.untrained, "pretrained_cfg_overlay": overlay}
@@ -213,7 +213,7 @@ def _classifier_weights(spec: ModelSpec, content: Mapping[str, Any]) -> dict[str
 
 
 def _published_dense(spec: ModelSpec, tensors: dict[str, Tensor]) -> TrainedModel:
-    """A published detector of COCO's classes, or segmenter, whose classes have numbers for names."""
+    """Load a published detector of the COCO classes, or a published segmenter, whose class names are numbers."""
     backbone = with_options(spec.name, spec.options_text)
     if SemanticFPN.class_layers[0] + ".weight" in tensors:
         count = len(tensors[SemanticFPN.class_layers[0] + ".weight"])
@@ -250,7 +250,7 @@ def _load_run(run: Run) -> TrainedModel:
 
 
 def _build(run: Run, description: Mapping[str, Any]) -> TrainedModel:
-    """The network of a run with weights that are still to be loaded."""
+    """Build the network of a run; its weights are loaded later."""
     architecture, classes = description["architecture"], description["class_names"]
     args, preprocessing = description["model_args"], description["preprocessing"]
     _check_description(description)
@@ -266,7 +266,7 @@ def _build(run: Run, description: Mapping[str, Any]) -> TrainedModel:
 
 
 def _check_description(description: Mapping[str, Any]) -> None:
-    """Raise ValueError for what no training writes: somebody else may have written the file."""
+    """Raise ValueError for content that training never writes: the file may be untrusted."""
     classes, args, preprocessing = (description[name] for name in ("class_names", "model_args", "preprocessing"))
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         raise ValueError("its class_names are no list of names")

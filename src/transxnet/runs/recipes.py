@@ -14,11 +14,11 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe that was read.
+    """A parsed recipe.
 
     Attributes:
-        name: as the user gave it.
-        values: the options that it sets, ``task`` among them.
+        name: name or path, as the user gave it.
+        values: the options that it sets, including ``task``.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Recipe:
 
     @property
     def task(self) -> str:
-        """The task that it trains."""
+        """Task of the recipe."""
         return str(self.values["task"])
 
 
@@ -35,12 +35,12 @@ def make_config(
 ) -> TrainConfig:
     """Create a configuration from a recipe's values and options that override them.
 
-    The task is the given one, the recipe's, the only one of detection and segmentation that has all of these options,
-    or the one that the data is for; the first of these that applies.
+    The task is the first that applies: the given one; the recipe's; the only one of detection and segmentation that has
+    all of these options; the one that the data is for.
 
     Raises:
-        UserError: an unknown recipe, task or option, an option of another task, a value out of range, or data that does
-            not exist where it must tell the task.
+        UserError: a recipe, task or option is unknown, an option belongs to another task, a value is out of range, or
+            the task must be recognized from data that does not exist.
     """
     values: dict[str, Any] = {"task": task}
     if recipe is not None:
@@ -54,15 +54,15 @@ def make_config(
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that come with the package."""
+    """List the names of the recipes that come with the package."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
 def recipe_path(recipe: str | Path) -> Path:
-    """Find a recipe's file: one of the package by name, or the user's by path.
+    """Return the file of a recipe: one of the package by name, or any by path.
 
     Raises:
-        UserError: it does not exist.
+        UserError: the recipe does not exist.
     """
     for path in (RECIPES / f"{recipe}.yaml", Path(recipe)):
         if path.is_file():
@@ -75,10 +75,10 @@ def recipe_path(recipe: str | Path) -> Path:
 
 
 def read_recipe(recipe: str | Path) -> Recipe:
-    """Read a recipe; one that neither names a task nor has options of a single task is for classification.
+    """Read a recipe. Without a task or options of a single task it is for classification.
 
     Raises:
-        UserError: no such recipe, not YAML, or options that do not exist.
+        UserError: the recipe does not exist, is not YAML, or has unknown options.
     """
     path = recipe_path(recipe)
     try:

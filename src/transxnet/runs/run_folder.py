@@ -1,4 +1,4 @@
-"""The folder of a run: what lies where."""
+"""The run folder: its files and their layout."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ _OWN = (
 
 
 def is_first_process() -> bool:
-    """Whether this process is the one that writes files, of those that train together."""
+    """Return whether this is the training process of rank 0, which writes the files."""
     return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID"))
 
 
@@ -56,17 +56,17 @@ class Run:
 
     @property
     def checkpoints(self) -> list[Path]:
-        """Those to go on from that are there, the last before the one before it."""
+        """Existing checkpoints to resume from, the last one first."""
         return [path for path in (self.last_checkpoint, self.previous_checkpoint) if path.is_file()]
 
     @property
     def resume_command(self) -> str:
-        """The shell command that goes on with the training."""
+        """Shell command that resumes the run."""
         return f"transxnet train --resume {shlex.quote(str(self.path))}"
 
     @staticmethod
     def check_free(path: Path, overwrite: bool) -> None:
-        """Raise UserError if a new run in this folder would touch what is there."""
+        """Raise UserError if a new run in this folder would change existing files."""
         if not path.exists() or (path.is_dir() and not _begun(path)):
             return
         if not overwrite:
@@ -86,18 +86,17 @@ class Run:
     @classmethod
     @contextmanager
     def create(cls, path: Path, overwrite: bool) -> Iterator["Run"]:
-        """Make the empty folder of a new run and hold it against other processes.
+        """Create the empty folder of a new run and lock it.
 
         Raises:
-            UserError: it holds something, and ``overwrite`` is not set; another run is at work in it; or it can't be
-                written.
+            UserError: the folder is not empty and ``overwrite`` is not set, another run uses it, or it is not writable.
         """
         with ExitStack() as held:
             cls.check_free(path, overwrite)
             try:
                 path.mkdir(parents=True, exist_ok=True)
                 held.enter_context(lock_folder(path, f"{DEFAULT_ADVICE} Or choose another folder with --out."))
-                cls.check_free(path, overwrite)  # another may have come in between
+                cls.check_free(path, overwrite)  # another process may have used it before the lock
                 cls(path).clear()
             except OSError as error:
                 why = f"cannot make the run folder {path}: {error.strerror}"
@@ -106,13 +105,13 @@ class Run:
 
     @contextmanager
     def reopen(self) -> Iterator["Run"]:
-        """Hold the folder against other trainings, and remove what a killed one left half-written.
+        """Lock the folder and remove the partial files of a killed process.
 
-        Of processes that train together the first does it for all.
+        In distributed training, rank 0 does this for all processes.
 
         Raises:
-            UserError: another training is at work in it.
-            OSError: it can't be written.
+            UserError: another process is training in the folder.
+            OSError: the folder is not writable.
         """
         with lock_folder(self.path) if is_first_process() else nullcontext():
             if is_first_process():
@@ -120,9 +119,9 @@ class Run:
             yield self
 
     def clear(self) -> None:
-        """Remove everything in the folder but the lock.
+        """Remove everything in the folder except the lock.
 
-        In an order by which :meth:`check_free` gives a new run what is left, wherever the process is killed.
+        The order is such that if the process is killed, :meth:`check_free` accepts what is left for a new run.
         """
         last = [self.config_file, self.environment_file]
         for entry in [entry for entry in self.path.iterdir() if entry not in last]:
@@ -135,10 +134,10 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
-        """Find an existing run.
+        """Open the folder of an existing run.
 
         Raises:
-            UserError: there is no run folder.
+            UserError: the path is not a run folder.
         """
         path = Path(path)
         if not (path / "config.yaml").is_file():
@@ -146,7 +145,7 @@ class Run:
         return cls(path)
 
     def read_config(self) -> TrainConfig:
-        """The options that the run was started with, resolved."""
+        """Read the resolved options of the run."""
         try:
             return config_from_dict({"task": "classify", **read_yaml(self.config_file)})
         except (OSError, ValueError, TypeError, UserError) as error:
@@ -157,10 +156,10 @@ class Run:
         write_atomic(self.config_file, yaml.safe_dump(config.to_dict(), sort_keys=False))
 
     def read_environment(self) -> dict[str, Any]:
-        """Environment, command and choices of the run's start.
+        """Read environment, command and choices, as stored at the start of the run.
 
         Raises:
-            UserError: the file is damaged, or not a run's.
+            UserError: the file is damaged or not from a run.
         """
         try:
             content = read_json(self.environment_file)
@@ -171,15 +170,15 @@ class Run:
         return {"command": command, "choices": choices, "environment": about}
 
     def write_environment(self, command: str, choices: Sequence[str]) -> None:
-        """Store the environment beside the command and what was chosen for the user."""
+        """Store the environment, the command and the options that were chosen automatically."""
         content = {"command": command, "choices": list(choices), "environment": collect_environment()}
         write_atomic(self.environment_file, json.dumps(content, indent=2))
 
     def read_results(self) -> dict[str, Any]:
-        """The figures of the held-out images, beside how many there are and which epoch's weights were kept.
+        """Read the validation metrics, the number of validation images and the epoch of the saved weights.
 
         Raises:
-            UserError: the file is damaged, or not a run's.
+            UserError: the file is damaged or not from a run.
         """
         try:
             content = read_json(self.results_file)
@@ -188,21 +187,20 @@ class Run:
             raise UserError(f"{self.results_file} is damaged, or not a run's: {error}") from error
 
     def read_metrics(self) -> list[dict[str, float]]:
-        """The epochs' figures."""
+        """Read the metrics of each epoch."""
         with self.metrics_file.open(newline="") as file:
             return [{k: float(v) for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
 
 
 def _entries(path: Path) -> list[Path]:
-    """What is in a folder, but for the lock and what a killed process left half-written."""
+    """List a folder without the lock and the partial files of a killed process."""
     return [entry for entry in path.iterdir() if entry.name != LOCK_FILE and not is_partial_file(entry.name, _OWN)]
 
 
 def _begun(path: Path) -> bool:
-    """Whether a folder holds more than what a run leaves that ended while its folder was being made.
+    """Return whether a folder holds more than a run leaves that was killed while creating the folder.
 
-    The configuration is what is written last then. Only the lock of a process that was killed tells such files from
-    others of the same names.
+    The configuration is written last. Only the lock of the killed process shows that the earlier files are from a run.
     """
     first = {"environment.json", "split.csv"} if (path / LOCK_FILE).exists() else set()
     return bool({entry.name for entry in _entries(path)} - first)

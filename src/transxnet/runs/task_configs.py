@@ -10,25 +10,25 @@ from transxnet.utils.errors import UserError, check_one_of, nearest
 
 @dataclass(frozen=True)
 class ClassifyConfig(TrainConfig):
-    """How to train a classifier; see :class:`TrainConfig` for what is not listed here.
+    """Options for training a classifier; see :class:`TrainConfig` for the others.
 
     Args:
-        img_size: side of the input in pixels; by default what suits the sample, or the model's own.
-        crop_pct: share of the resized picture that the centre crop keeps outside training; by default the model's own.
+        img_size: side of the input in pixels; by default that of the sample or of the model.
+        crop_pct: fraction of the resized image that the center crop keeps in evaluation; by default the model's own.
         train_split: split of a timm reader to train on.
         val_split: split of a timm reader to validate on.
-        num_classes: for timm readers that do not know their classes.
-        drop_rate: dropout before the classifier.
+        num_classes: number of classes, for timm readers that do not know it.
+        drop_rate: dropout rate before the classifier.
         smoothing: label smoothing.
-        mixup: strength of mixup.
-        cutmix: strength of cutmix.
-        min_scale: smallest share of a picture's area that a training crop keeps.
+        mixup: alpha of mixup.
+        cutmix: alpha of cutmix.
+        min_scale: smallest fraction of the image area that a training crop keeps.
         color_jitter: strength of random brightness, contrast and saturation.
-        auto_augment: timm's policy, such as rand-m9-mstd0.5-inc1, in place of the colour jitter; by default none.
+        auto_augment: timm's policy, such as rand-m9-mstd0.5-inc1, instead of color jitter; by default none.
         random_erasing: probability of erasing a random rectangle.
 
     Raises:
-        UserError: a value of another type, or out of range.
+        UserError: a value has the wrong type or is out of range.
     """
 
     task: ClassVar[str] = "classify"
@@ -70,20 +70,20 @@ class ClassifyConfig(TrainConfig):
 
 @dataclass(frozen=True)
 class DetectConfig(TrainConfig):
-    """How to train a detector; see :class:`TrainConfig` for what is not listed here.
+    """Options for training a detector; see :class:`TrainConfig` for the others.
 
     Args:
-        head: retinanet finds boxes, maskrcnn boxes and masks.
-        min_size: the shorter side of an image is resized to this many pixels; by default what suits the sample, or 800.
-        max_size: unless the longer side would exceed this; by default 1333/800 of min_size.
-        head_norm: GroupNorm in the pyramid and the heads; by default when training from scratch.
-        box_batch_size_per_image: regions of an image that the heads of maskrcnn learn from.
-        photometric: change brightness, contrast, saturation and hue at random; by default when segmenting only.
-        group_by_aspect: make batches of wide or of upright images only, which need less padding.
-        skip_empty: leave out the training images without objects, as the published trainings on COCO do.
+        head: retinanet predicts boxes, maskrcnn boxes and masks.
+        min_size: shorter side of the resized images in pixels; by default that of the sample, or 800.
+        max_size: maximum longer side of the resized images in pixels; by default 1333/800 of min_size.
+        head_norm: use GroupNorm in the feature pyramid and the heads; by default only when training from scratch.
+        box_batch_size_per_image: number of proposals per image to train the heads of maskrcnn on.
+        photometric: randomly change brightness, contrast, saturation and hue; by default only for segmentation.
+        group_by_aspect: make batches of either landscape or portrait images, which need less padding.
+        skip_empty: skip training images without objects, as in the published COCO training.
 
     Raises:
-        UserError: a value of another type, or out of range.
+        UserError: a value has the wrong type or is out of range.
     """
 
     task: ClassVar[str] = "detect"
@@ -114,20 +114,20 @@ class DetectConfig(TrainConfig):
 
 @dataclass(frozen=True)
 class SegmentConfig(TrainConfig):
-    """How to train a segmenter; see :class:`TrainConfig` for what is not listed here.
+    """Options for training a segmenter; see :class:`TrainConfig` for the others.
 
     Args:
-        crop: side in pixels of what is trained on; whole photographs are resized to fit into 4 x 1 times that; by
-            default what suits the sample, or 512.
-        min_ratio: smallest random factor on the size of photographs in training.
-        max_ratio: largest of these.
-        photometric: change brightness, contrast, saturation and hue at random; by default when segmenting only.
-        cat_max_ratio: share of a crop's labelled pixels that one class may have, as long as another crop can be tried.
-        zero_is_ignored: whether 0 in the label maps is "ignore" and classes start at 1; by default as the folder's
-            layout says.
+        crop: side of the training crop in pixels; whole images are resized to fit 4 x 1 times this; by default that of
+            the sample, or 512.
+        min_ratio: smallest random scale of the training images.
+        max_ratio: largest random scale of the training images.
+        photometric: randomly change brightness, contrast, saturation and hue; by default only for segmentation.
+        cat_max_ratio: maximum fraction of a crop's labeled pixels in one class; up to ten other crops are tried.
+        zero_is_ignored: whether 0 in the label maps means "ignore" and classes start at 1; by default it depends on the
+            layout of the folder.
 
     Raises:
-        UserError: a value of another type, or out of range.
+        UserError: a value has the wrong type or is out of range.
     """
 
     task: ClassVar[str] = "segment"
@@ -160,11 +160,11 @@ CONFIGS: dict[str, type[TrainConfig]] = {
     config.task: config  # type: ignore[misc]
     for config in (ClassifyConfig, DetectConfig, SegmentConfig)
 }
-"""The options of each task."""
+"""The configuration class of each task."""
 
 
 def tasks_with(option: str) -> list[str]:
-    """The tasks that have this option."""
+    """List the tasks that have this option."""
     return [task for task, config in CONFIGS.items() if option in {field.name for field in fields(config)}]
 
 
@@ -172,18 +172,18 @@ def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
     """Create the configuration of a task.
 
     Args:
-        values: options by name. Without ``task`` it is the only task that has all of them, or the one that the data is
-            for.
+        values: options by name. Without ``task``, the task is the only one that has all of them, or the one that the
+            data is for.
 
     Raises:
-        UserError: an unknown task or option, an option of another task, a value out of range, or data that does not
-            exist where it must tell the task.
+        UserError: a task or option is unknown, an option belongs to another task, a value is out of range, or the task
+            must be recognized from data that does not exist.
     """
     values = dict(values)
     task = values.pop("task", None)
     if task is None:
         task = only_task_with(values)
-        if task in (None, "classify"):  # any folder of folders could be classes, also one with annotations
+        if task in (None, "classify"):  # any folder of folders could be class folders, also one with annotations
             from transxnet.data.recognize import recognize
 
             task = recognize(str(values["data"])).task
@@ -196,10 +196,10 @@ def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
 
 
 def only_task_with(values: Mapping[str, Any]) -> str | None:
-    """The only task that has all of these options, or None.
+    """Return the only task that has all of these options, or None.
 
     Raises:
-        UserError: an option that no task has.
+        UserError: no task has one of the options.
     """
     common = set(CONFIGS)
     for name in values:

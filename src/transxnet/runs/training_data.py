@@ -1,4 +1,4 @@
-"""The images that a run was trained and validated on."""
+"""Open the training and validation images of a run."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -13,20 +13,20 @@ from transxnet.utils.progress import progress_bar
 
 
 def trained_on(config: TrainConfig, data: str | None) -> bool:
-    """Whether DATA is what a run was trained on, by whatever path it is named; None stands for that."""
+    """Return whether DATA is the data that a run was trained on, under any path; None also means that data."""
     return data is None or data == config.data or Path(data).resolve() == Path(config.data).resolve()
 
 
 def open_run_data(
     config: TrainConfig, console: Console | None, stored_split: Path | None, *, check_images: bool = True
 ) -> DataSource:
-    """Open the images that a training's options name, split as a stored split says or anew.
+    """Open the data of a training configuration, with the stored split or a new one.
 
     Args:
-        config: the options.
-        console: where to show how many images are checked, or None.
+        config: training options.
+        console: console for the progress of checking images, or None.
         stored_split: file of the run's split, if it has one.
-        check_images: decode every image, and leave out those that cannot be read.
+        check_images: decode every image and skip unreadable ones.
     """
     options = ("train_split", "val_split", "num_classes", "zero_is_ignored")
     return open_data(
@@ -43,5 +43,5 @@ def open_run_data(
 
 
 def check_progress(console: Console) -> Callable[[int], AbstractContextManager[Callable[[int], None]]]:
-    """Shows a bar while images are checked."""
+    """Return a progress bar for checking images."""
     return partial(progress_bar, console, "checking the images")

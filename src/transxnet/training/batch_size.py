@@ -1,4 +1,4 @@
-"""The largest batch whose training step fits into memory: ``--batch_size auto``."""
+"""Find the largest batch size that fits into memory, for ``--batch_size auto``."""
 
 import copy
 import gc
@@ -19,27 +19,27 @@ from transxnet.training.plan import Plan
 from transxnet.utils.errors import UserError
 
 MIN_BATCH_SIZE = 2
-"""Images that a batch must have: a BatchNorm at 1x1 needs two values."""
+"""Smallest batch size: a BatchNorm at 1x1 needs two values."""
 SHARE_OF_GPU = 0.9
-"""Of a GPU's memory that a step may take: pictures of other sizes, and the allocator's gaps, need the rest."""
+"""Share of GPU memory that a step may use; the rest is for images of other sizes and for fragmentation."""
 SHARE_OF_RAM = 0.5
-"""Of the free memory that a step's activations may take: their gradients, the decoding workers and others need it."""
+"""Share of free RAM that a step's activations may use; the rest is for gradients, workers and other processes."""
 
 
 def largest_batch(plan: Plan, limit: int, default: int) -> tuple[int, str]:
-    """The number of images a step, and why.
+    """Find the largest batch size that fits into memory, and return it with the reason.
 
-    On a GPU by trying real training steps, doubling until one does not fit. On a CPU, where larger batches bring no
-    speed, the usual number, or fewer if what a step keeps for its backward pass would take more than half of the free
-    memory; that is measured on two images.
+    On a GPU, runs real training steps and doubles the batch size until a step does not fit. On a CPU, larger batches
+    are not faster, so this is the default, or less if the activations saved for the backward pass, measured on two
+    images, would take more than half of the free memory.
 
     Args:
-        plan: of the training, with any batch size.
-        limit: the largest that the data allows.
-        default: the default on this device.
+        plan: plan of the training run, with any batch size.
+        limit: largest batch size that the data allows.
+        default: default batch size on this device.
 
     Raises:
-        UserError: not even two images fit, or a step fails by what the user can mend.
+        UserError: not even two images fit, or a step fails for a reason that the user can fix.
     """
     try:
         if plan.hardware.device == "cuda":
@@ -57,11 +57,11 @@ def largest_batch(plan: Plan, limit: int, default: int) -> tuple[int, str]:
 
 
 def largest_by_trial(step: Callable[[int], bool], limit: int) -> int:
-    """The largest of 2, 4, 8, ... up to ``limit`` for which ``step`` says that it fits.
+    """Return the largest of 2, 4, 8, ... up to ``limit`` for which ``step`` fits into memory.
 
     Args:
-        step: makes a step with so many images; says False, or raises an error of memory, where it does not fit.
-        limit: no more is tried.
+        step: runs a step with this batch size; returns False or raises an out-of-memory error if it does not fit.
+        limit: largest batch size to try.
 
     Raises:
         UserError: not even two images fit.
@@ -86,7 +86,12 @@ def largest_by_trial(step: Callable[[int], bool], limit: int) -> int:
 
 
 def largest_by_memory(image: float, free: float, limit: int) -> int:
-    """The largest of 2, 4, 8, ... up to ``limit`` images of so many bytes that fit into their share of the free ones.
+    """Return the largest of 2, 4, 8, ... up to ``limit`` that fits into ``SHARE_OF_RAM`` of the free memory.
+
+    Args:
+        image: bytes per image.
+        free: free bytes.
+        limit: largest batch size.
 
     Raises:
         UserError: not even two images fit.
@@ -104,10 +109,10 @@ _NOTHING_FITS = (
 
 
 def free_memory(root: Path = Path("/")) -> float:
-    """Bytes that this process can still take: what is free on the machine, or to its control groups if that is less.
+    """Return the bytes that this process can still allocate: free RAM, or what its cgroups allow if that is less.
 
     Args:
-        root: where Linux's own files are; without them, as on other systems, there is no bound that we know.
+        root: parent of Linux's ``proc`` and ``sys``; without them, as on other systems, the result is infinite.
     """
     try:
         lines = dict(line.split(":", 1) for line in (root / "proc/meminfo").read_text().splitlines())
@@ -118,24 +123,24 @@ def free_memory(root: Path = Path("/")) -> float:
     folder = root / "sys/fs/cgroup"
     for name in ("", *next((line for line in groups if line.startswith("0::")), "").split("/")[1:]):
         folder /= name
-        with suppress(OSError, ValueError):  # this group has no bound
+        with suppress(OSError, ValueError):  # this cgroup has no limit
             limit, used = (int((folder / file).read_text()) for file in ("memory.max", "memory.current"))
             free = min(free, max(0, limit - used))
     return free
 
 
 def _try_step(plan: Plan, size: int) -> bool:
-    """Make two steps on the GPU with so many images; whether they stayed within its share of the memory."""
+    """Run two steps on the GPU at this batch size; return whether they stayed within ``SHARE_OF_GPU``."""
     device = torch.device("cuda")
     torch.cuda.reset_peak_memory_stats(device)
-    _steps(plan, size, device, count=2)  # the second also holds what the optimiser remembers of the first
+    _steps(plan, size, device, count=2)  # the second step also holds the optimizer state
     return (
         torch.cuda.max_memory_reserved(device) <= SHARE_OF_GPU * torch.cuda.get_device_properties(device).total_memory
     )
 
 
 def _saved_tensor_bytes(plan: Plan, size: int) -> int:
-    """Bytes of the tensors that a step of so many images keeps for its backward pass, the weights left out."""
+    """Return the bytes of the tensors that a step saves for the backward pass, without the weights."""
     sizes: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -150,7 +155,7 @@ def _saved_tensor_bytes(plan: Plan, size: int) -> int:
 
 
 def _steps(plan: Plan, size: int, device: torch.device, count: int) -> None:
-    """Training steps as the trainer makes them, on a copy of the model."""
+    """Run training steps like the trainer's on a copy of the model."""
     config = plan.config.replace(batch_size=size, workers=0, ema_decay=0.5, compile=False)
     trial = replace(plan, config=config, model=copy.deepcopy(plan.model))
     batch: Any = move_data_to_device(next(iter(trial.data_module().train_dataloader())), device)

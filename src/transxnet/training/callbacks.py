@@ -25,13 +25,13 @@ from transxnet.utils.progress import PLAIN
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 STOP_CHECK_INTERVAL = 10
-"""Updates from one check to the next whether any process was asked to stop, which takes a message."""
+"""Updates between checks whether any process was asked to stop; each check is an all-reduce."""
 
 
 class EpochLog(Callback):
-    """A line for each epoch, on the console and in ``metrics.csv``: losses, the task's figures, and the time.
+    """Log one line per epoch to the console and ``metrics.csv``: losses, metrics of the task, and the time.
 
-    The lines travel in the checkpoint, so a resumed run's file holds each epoch once, with all of its time.
+    The checkpoint stores the lines, so after a resume the file has each epoch once, with its total time.
     """
 
     def __init__(self, run: Run, console: Console):
@@ -41,11 +41,11 @@ class EpochLog(Callback):
         self._before = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """The epochs so far, and the seconds that the running one has taken."""
+        """Return the finished epochs and the seconds spent in the current one."""
         return {"rows": self.rows, "seconds": self._seconds()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The epochs before the interruption."""
+        """Restore the epochs before the interruption."""
         self.rows, self._before = state_dict["rows"], state_dict["seconds"]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -53,12 +53,12 @@ class EpochLog(Callback):
         self._started = time.monotonic()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Start the clock within an epoch that was interrupted."""
+        """Start the clock when resuming within an epoch."""
         if self._started is None:
             self._started = time.monotonic()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock in a validation that was interrupted."""
+        """Start the clock when resuming within a validation."""
         if self._started is None:
             self._started = time.monotonic()
 
@@ -98,7 +98,7 @@ class EpochLog(Callback):
 
 
 class BestAndLast(ModelCheckpoint):
-    """The best epoch's checkpoint and the last one's, found again in a run folder that was moved."""
+    """Save the checkpoints of the best and the last epoch; resuming works in a moved run folder, too."""
 
     def __init__(self, run: Run, monitor: str, console: Console):
         super().__init__(
@@ -112,16 +112,16 @@ class BestAndLast(ModelCheckpoint):
         self._run, self._console = run, console
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save; Lightning's own save_last leaves out the epochs that were not the best."""
+        """Save; Lightning's ``save_last`` skips epochs that are not the best."""
         assert isinstance(pl_module, TrainingModule)
         if pl_module.validated():
             super().on_train_epoch_end(trainer, pl_module)
         trainer.save_checkpoint(self._run.last_checkpoint)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """What was best before the interruption, as ``best.ckpt`` itself says.
+        """Restore the best score from ``best.ckpt`` itself.
 
-        It can be of an epoch that the checkpoint to go on from does not know: it is written before the last one's.
+        It can be newer than the checkpoint to resume from, since it is written before ``last.ckpt``.
         """
         best = self._run.best_checkpoint
         if best.is_file():
@@ -135,7 +135,7 @@ class BestAndLast(ModelCheckpoint):
             return
 
         def here(path: str) -> str:
-            # Lightning removes what was best before, folders too: the name must be one that it gave.
+            # Lightning deletes the previous best path, even a folder, so accept only names that it wrote.
             own = (best.name, self._run.last_checkpoint.name)
             if path and Path(path).name not in own:
                 raise UserError(f"the checkpoint says that the best one is {path!r}; accepted: {' and '.join(own)}.")
@@ -145,7 +145,7 @@ class BestAndLast(ModelCheckpoint):
         known = {here(path): score for path, score in state_dict["best_k_models"].items()}
         moved = {name: here(state_dict[name]) for name in paths} | {"best_k_models": known, "dirpath": self.dirpath}
         super().load_state_dict(state_dict | moved)
-        self.current_score = state_dict["current_score"]  # Lightning leaves it out
+        self.current_score = state_dict["current_score"]  # not restored by Lightning
 
     def _warn_of_lost_best(self, why: str) -> None:
         if is_first_process():
@@ -154,7 +154,7 @@ class BestAndLast(ModelCheckpoint):
 
 
 class GracefulStop(Callback):
-    """Ctrl-C, and SIGTERM as clusters send it, end the training after the running update, saved; a second at once."""
+    """On Ctrl-C or SIGTERM, save a checkpoint after the current update and stop; on a second signal stop at once."""
 
     def __init__(self, run: Run):
         self.run = run
@@ -163,7 +163,7 @@ class GracefulStop(Callback):
 
     @contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Handle the signals within the context, and restore the previous handlers; only the main thread can."""
+        """Handle the signals within the context, then restore the previous handlers; main thread only."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -175,14 +175,14 @@ class GracefulStop(Callback):
                 signal.signal(number, handler or signal.SIG_DFL)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take SIGTERM back from Lightning, which exits without saving and with status 0."""
+        """Replace Lightning's SIGTERM handler, which exits with status 0 and does not save."""
         if signal.getsignal(signal.SIGINT) == self._handle:
             signal.signal(signal.SIGTERM, self._handle)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save within the epoch and stop; between updates only, since gradients that wait for one are not saved."""
+        """Save within the epoch and stop; only between updates, since accumulated gradients are not saved."""
         done, every = batch_idx + 1, trainer.accumulate_grad_batches
         if trainer.world_size > 1:
             every *= STOP_CHECK_INTERVAL
@@ -199,9 +199,9 @@ class GracefulStop(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Save and stop within a validation, which a cluster may not wait for; it is done again from its beginning.
+        """Save and stop within a validation, which may outlast a cluster's grace period; a resume repeats it.
 
-        Several processes have unequal numbers of held-out batches, so they can't ask each other here.
+        Only for one process: several have unequal numbers of validation batches, so they cannot synchronize here.
         """
         if self.requested and trainer.world_size == 1:
             self._validating = True
@@ -209,20 +209,20 @@ class GracefulStop(Callback):
             self.interrupt(f"stopped at step {trainer.global_step}, saved in {self.run.last_checkpoint}.")
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Of a validation that is cut short, say that its first batch has begun and no more: Lightning repeats it."""
+        """Record an interrupted validation as just begun, so that Lightning repeats it."""
         if self._validating:
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
             begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
             progress |= {"total": dict(begun), "current": dict(begun), "is_last_batch": False}
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop between epochs; the last one is saved already."""
+        """Stop between epochs; the last epoch is already saved."""
         if self._any_requested(trainer):
             saved = f", saved in {self.run.last_checkpoint}" if trainer.current_epoch else ""
             self.interrupt(f"stopped after epoch {trainer.current_epoch}{saved}.")
 
     def _any_requested(self, trainer: Trainer) -> bool:
-        """Whether any process was asked to stop: all stop together, since they save together."""
+        """Return whether any process was asked to stop: they save together, so all must stop together."""
         if trainer.world_size == 1:
             return self.requested
         return trainer.strategy.reduce_boolean_decision(self.requested, all=False)
@@ -233,12 +233,12 @@ class GracefulStop(Callback):
         self.requested = True
 
     def interrupt(self, message: str) -> NoReturn:
-        """Raise Interrupted with the command that resumes."""
+        """Raise Interrupted with the command to resume the run."""
         raise Interrupted(f"{message} Go on with: {self.run.resume_command}")
 
 
 def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
-    """Write the metrics of the epochs as CSV, atomically; no file if there are none."""
+    """Write the metrics of the epochs as CSV, atomically; remove the file if there are no rows."""
     if not rows:
         path.unlink(missing_ok=True)
         return

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: written atomically, the one before kept, and verified when they are read."""
+"""Checkpoints of a run: written atomically, with a backup of the previous one, and verified on reading."""
 
 import shlex
 import zipfile
@@ -25,26 +25,26 @@ _REQUIRED_KEYS = ("state_dict", "loops", "optimizer_states", "lr_schedulers", "c
 
 
 class DamagedCheckpoint(UserError):
-    """A checkpoint's bytes are not those that were written, or the disk does not return them."""
+    """A checkpoint is corrupt or unreadable."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was read and verified."""
+    """A verified checkpoint."""
 
     path: Path
     content: dict[str, Any]
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Writes Lightning's checkpoints, each atomically, and passes on the one that was read.
+    """Write Lightning's checkpoints atomically, and pass on the one that is already loaded.
 
-    The last checkpoint's predecessor is kept, to resume from if a disk loses the last.
+    The previous checkpoint is kept as a backup, in case the disk loses the last one.
 
     Args:
-        run: whose folder they are for.
-        resumed: the checkpoint to resume from, if any. If it is the one before the last, the last one is damaged and is
-            not kept as a backup.
+        run: run that the checkpoints belong to.
+        resumed: checkpoint to resume from, if any. If it is the previous one, the last one is damaged and is not kept
+            as a backup.
     """
 
     def __init__(self, run: Run, resumed: Checkpoint | None = None):
@@ -53,14 +53,14 @@ class CheckpointFiles(TorchCheckpointIO):
         self._last_is_damaged = resumed is not None and resumed.path == run.previous_checkpoint
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Pass on the checkpoint to resume from, which was read already."""
+        """Return the checkpoint to resume from, which is already loaded."""
         assert self._resumed is not None and Path(path) == self._resumed.path
         content = dict(self._resumed.content)
-        self._resumed.content.clear()  # so that its tensors are released as soon as Lightning has loaded them
+        self._resumed.content.clear()  # frees its tensors as soon as Lightning has loaded them
         return content
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint; raises WriteError, with the earlier ones unchanged."""
+        """Write a checkpoint; on failure raises WriteError and leaves the earlier ones unchanged."""
         assert storage_options is None
         path, last = Path(path), self.run.last_checkpoint
         backup = self.run.previous_checkpoint if path == last and not self._last_is_damaged else None
@@ -80,10 +80,10 @@ def _save(checkpoint: Mapping[str, Any], path: Path) -> None:
 
 
 def read_verified(path: Path) -> Mapping[str, Any]:
-    """Read a checkpoint that this package wrote, and verify its checksums, which PyTorch does not do.
+    """Read a checkpoint of this package and verify its checksums, which PyTorch does not do.
 
     Raises:
-        DamagedCheckpoint: it is truncated, overwritten, changed or unreadable.
+        DamagedCheckpoint: the file is truncated, overwritten, changed or unreadable.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -101,10 +101,10 @@ def read_verified(path: Path) -> Mapping[str, Any]:
 
 
 def find_checkpoint(run: Run, console: Console) -> Checkpoint | None:
-    """Read the checkpoint to resume from: the last, or the one before if that is damaged or missing.
+    """Read the checkpoint to resume from: the last, or the previous one if the last is damaged or missing.
 
     Raises:
-        UserError: there are some, and none of them is intact.
+        UserError: checkpoints exist, but all are damaged.
     """
     damaged, problems = [], []
     for path in run.checkpoints:
@@ -131,10 +131,10 @@ def find_checkpoint(run: Run, console: Console) -> Checkpoint | None:
 
 
 def check_matches(run: Run, checkpoint: Checkpoint, module: TrainingModule) -> None:
-    """Check a checkpoint before Lightning does, whose errors do not name the next step.
+    """Check that a checkpoint fits the module; Lightning's own errors do not tell the user what to do.
 
     Raises:
-        UserError: it is another network's, or not a training's.
+        UserError: the checkpoint is of another network, or not of a training run.
     """
     try:
         module.load_state_dict(checkpoint.content["state_dict"])
@@ -146,7 +146,7 @@ def check_matches(run: Run, checkpoint: Checkpoint, module: TrainingModule) -> N
 
 
 def weights_hint(run: Run) -> str:
-    """Tell how to start a new run from the last checkpoint of one that failed."""
+    """Return a message on how to start a new run from the last checkpoint of a failed one."""
     paths = run.checkpoints
     if not paths:
         return "No epoch was finished before, so there is nothing to go on from."
@@ -157,7 +157,7 @@ def weights_hint(run: Run) -> str:
 
 
 def resume_hint(run: Run) -> str:
-    """Tell how to resume a run after an error of the disk is fixed."""
+    """Return a message on how to resume a run after a disk error is fixed."""
     paths = run.checkpoints
     state = f"The last good state is {paths[0]}. " if paths else "Nothing was saved before. "
     known = state if run.path.is_dir() else ""
@@ -165,7 +165,7 @@ def resume_hint(run: Run) -> str:
 
 
 def remove_previous(run: Run) -> None:
-    """Remove the checkpoint before the last, which a finished run does not need."""
+    """Remove the previous checkpoint, which a finished run does not need."""
     with suppress(OSError):
         run.previous_checkpoint.unlink(missing_ok=True)
 

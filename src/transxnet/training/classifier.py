@@ -1,4 +1,4 @@
-"""Image classification as Lightning trains it."""
+"""Lightning module for image classification."""
 
 from types import MappingProxyType
 from typing import Any
@@ -15,12 +15,12 @@ from transxnet.training.lightning_module import TrainingModule
 
 
 class Classifier(TrainingModule):
-    """A classifying network in training.
+    """Lightning module of a classifier.
 
     Args:
-        model: (B, 3, S, S) -> (B, C).
+        model: network (B, 3, S, S) -> (B, C).
         num_classes: C.
-        config: the training's options, resolved.
+        config: resolved training options.
     """
 
     monitor = "val_accuracy"
@@ -48,26 +48,26 @@ class Classifier(TrainingModule):
         if num_classes > 5:
             metrics["top5_accuracy"] = MulticlassAccuracy(num_classes, average="micro", top_k=5)
         self.val_metrics = MetricCollection(metrics, prefix="val_")
-        # Lightning's own mean rounds the images a process, where they are uneven.
+        # Lightning's own mean rounds when processes have unequal numbers of images. "disable" ignores weights.
         self.val_loss = MeanMetric(nan_strategy="disable")
-        # Kept out of the module tree, so that the state dict holds the plain model once.
+        # In a list, to stay out of the module tree: the state dict must hold the model only once.
         self._train_forward = [torch.compile(model) if config.compile else model]
 
     def losses(self, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
-        """Cross-entropy of one batch."""
+        """Compute the cross-entropy of a batch."""
         images, target, _ = batch
         smoothing = self.config.smoothing
         if self.mixup is not None:
             images, target = self.mixup(images, target)
-            smoothing = 0.0  # in the mixed targets already
+            smoothing = 0.0  # mixup has already smoothed the targets
         logits = self._train_forward[0](images.contiguous(memory_format=torch.channels_last))
         return {"cross_entropy": F.cross_entropy(logits.float(), target, label_smoothing=smoothing)}
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
-        """Loss and metrics of one held-out batch."""
+        """Update loss and metrics with a validation batch."""
         images, target, _ = batch
         logits = self.best_weights(images.contiguous(memory_format=torch.channels_last)).float()
         self.val_metrics.update(logits, target)
-        self.val_loss.update(F.cross_entropy(logits, target, reduction="none"))  # which ignores weights here
+        self.val_loss.update(F.cross_entropy(logits, target, reduction="none"))  # not weighted here
         self.log("val_loss", self.val_loss)
         self.log_dict(self.val_metrics)

@@ -1,4 +1,4 @@
-"""Defaults that depend on the data, the model and the hardware, each recorded with its reason."""
+"""Defaults chosen from the data, the model and the hardware, each recorded with its reason."""
 
 import os
 from collections.abc import Callable
@@ -19,11 +19,11 @@ class TaskDefaults:
     """Defaults of a task.
 
     Attributes:
-        batch_gpu: images a step on a GPU.
-        batch_cpu: images a step on a CPU.
-        epochs: passes over the training images.
-        rate: learning rate from scratch, for an update of ``rate_images`` images.
-        rate_images: see ``rate``; for others the rate goes by the square root.
+        batch_gpu: batch size on a GPU.
+        batch_cpu: batch size on a CPU.
+        epochs: number of epochs.
+        rate: learning rate from scratch at a total batch size of ``rate_images``.
+        rate_images: see ``rate``; other batch sizes use square-root scaling.
     """
 
     batch_gpu: int
@@ -41,15 +41,15 @@ TASK_DEFAULTS = {
 
 
 class DefaultsResolver(Generic[C]):
-    """Fills in the options that are null.
+    """Resolves the options that are null.
 
     Args:
-        config: with options that are null.
-        hardware: what the training runs on.
+        config: configuration in which options may be null.
+        hardware: hardware of the training run.
 
     Attributes:
-        config: with the options resolved so far.
-        choices: a sentence for each option that was chosen automatically.
+        config: configuration with the options resolved so far.
+        choices: one message per option that was chosen automatically.
     """
 
     def __init__(self, config: C, hardware: Hardware):
@@ -57,7 +57,7 @@ class DefaultsResolver(Generic[C]):
         self.choices: list[str] = []
 
     def resolve(self, name: str, value: Any, why: str) -> Any:
-        """Set an option that is null, record the reason, and return its value; an option that was given stays."""
+        """Set an option if it is null and record the reason; return the option's value."""
         given = getattr(self.config, name)
         if given is not None:
             return given
@@ -67,15 +67,15 @@ class DefaultsResolver(Generic[C]):
         return value
 
     def resolve_common(self, images: int, largest_batch: Callable[[C, int, int], tuple[int, str]]) -> None:
-        """Resolve the options that every task has.
+        """Resolve the options that all tasks share.
 
         Args:
             images: number of training images.
-            largest_batch: the largest batch size that fits, and the reason; from the options resolved so far, the
-                largest that the data allows, and the default.
+            largest_batch: takes the configuration resolved so far, the largest batch size that the data allows and the
+                default; returns the largest batch size that fits, and the reason.
 
         Raises:
-            UserError: a batch larger than the data, or none that fits into memory.
+            UserError: the batch is larger than the data, or no batch fits into memory.
         """
         config, defaults, gpu = self.config, TASK_DEFAULTS[self.config.task], self.hardware.device == "cuda"
         count = self.hardware.processes

@@ -1,4 +1,4 @@
-"""Detection and instance segmentation as Lightning trains them."""
+"""Lightning module for detection and instance segmentation."""
 
 from types import MappingProxyType
 
@@ -14,11 +14,11 @@ from transxnet.training.lightning_module import TrainingModule
 
 
 class Detector(TrainingModule):
-    """A detector in training.
+    """Lightning module of a detector.
 
     Args:
-        model: see :mod:`transxnet.heads`.
-        config: the training's options, resolved.
+        model: detector, see :mod:`transxnet.heads`.
+        config: resolved training options.
     """
 
     monitor = "val_ap"
@@ -40,18 +40,18 @@ class Detector(TrainingModule):
             model.backbone.compile()
 
     def losses(self, batch: tuple[list[Tensor], list[Target]]) -> dict[str, Tensor]:
-        """The detector's losses of one batch."""
+        """Compute the losses of a batch."""
         images, targets = batch
         return self.model(unit_range(images), targets)
 
     def validation_step(self, batch: tuple[list[Tensor], list[Target]], batch_idx: int) -> None:
-        """Take the answers for some held-out images, one by one: padding to a batch's largest would change them."""
+        """Add the detections of a validation batch, image by image: padding to a common size would change them."""
         images, targets = batch
         answers = [answer for image in unit_range(images) for answer in self.best_weights([image])]
         self.val_metric.update(answers, targets)
 
     def on_validation_epoch_end(self) -> None:
-        """COCO's figures of all held-out images."""
+        """Log the COCO metrics of the validation set."""
         figures = {f"val_{name}": value for name, value in coco_metrics(self.val_metric.compute(), self.masks).items()}
         self.val_metric.reset()
         self.log_dict({name: torch.tensor(figures[name]) for name in self.columns if name in figures}, sync_dist=True)

@@ -1,4 +1,4 @@
-"""Trainings that come out the same, bit by bit."""
+"""Bitwise reproducible training."""
 
 import os
 from collections.abc import Iterator
@@ -9,21 +9,21 @@ import torch
 
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
-    """Inside, PyTorch refuses operators that have no deterministic form, and takes that form of the others.
+    """Use deterministic algorithms within the context; operators without one raise an error.
 
-    The first step on a GPU must be made inside, be it a trial: what is set for cuBLAS counts from when that starts.
+    The first step on a GPU, even a trial step, must run inside: cuBLAS reads its setting only when it starts.
 
     Args:
-        wanted: otherwise nothing changes.
+        wanted: if false, nothing changes.
     """
     if not wanted:
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; cuBLAS adds up in one order
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; fixes cuBLAS's summation order
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
     torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False  # it times the convolutions and takes the fastest
+    torch.backends.cudnn.benchmark = False  # it times the convolution algorithms and uses the fastest
     try:
         yield
     finally:

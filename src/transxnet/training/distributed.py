@@ -1,4 +1,4 @@
-"""The hardware of a training: its device, its processes, and what happens when one of them ends."""
+"""Hardware of a training run: device, number of processes, and detecting processes that fail."""
 
 import os
 import signal
@@ -19,22 +19,22 @@ from transxnet.runs.run_folder import Run
 from transxnet.utils.errors import Interrupted, UserError
 
 POLL_INTERVAL = 0.1
-"""Seconds between checks of the processes that this one started."""
+"""Seconds between checks of the child processes."""
 
 EXIT_TIMEOUT = 5.0
-"""Seconds to wait until the end of a process is noticed, once a message to it has failed."""
+"""Seconds to wait for the exit status of a process after communication with it has failed."""
 
 _CONNECTION_ERRORS = ("gloo", "closed by peer", "reset by peer", "broken pipe", "nccl")
-"""Words in the errors of PyTorch's communication when a process has ended."""
+"""Substrings of PyTorch's error messages when another process has ended."""
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """The hardware that a training runs on.
+    """Hardware of a training run.
 
     Attributes:
         device: "cuda", "cpu", or "other", such as MPS.
-        processes: how many train together, on all machines.
+        processes: number of training processes on all machines (the world size).
     """
 
     device: Literal["cuda", "cpu", "other"]
@@ -42,7 +42,7 @@ class Hardware:
 
 
 def resolve_hardware(config: TrainConfig) -> Hardware:
-    """Resolve accelerator, devices and num_nodes."""
+    """Resolve the options accelerator, devices and num_nodes."""
     cuda = torch.cuda.is_available()
     device: Literal["cuda", "cpu", "other"] = "other"
     if cuda and config.accelerator in ("auto", "gpu", "cuda"):
@@ -58,21 +58,21 @@ def resolve_hardware(config: TrainConfig) -> Hardware:
 
 
 def is_lost_connection(error: BaseException) -> bool:
-    """Whether an error says that another process does not answer any more."""
+    """Return whether an error means that the connection to another process is lost."""
     return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in _CONNECTION_ERRORS)
 
 
 def check_launch(processes: int, has_folder: bool) -> None:
-    """Check that torchrun or SLURM started the processes that the options ask for.
+    """Check that torchrun or SLURM started as many processes as the options request.
 
-    Lightning itself would let each of them train alone, all in one folder.
+    Otherwise Lightning would let each process train alone, all in the same folder.
 
     Args:
-        processes: how many the options ask for.
-        has_folder: whether the run folder is given, rather than chosen automatically.
+        processes: number of processes that the options request.
+        has_folder: whether the run folder is given, not chosen automatically.
 
     Raises:
-        UserError: another number of processes, or no folder for processes that were started together.
+        UserError: the number of processes differs, or processes started together have no common folder.
     """
     started = int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else None
     if started not in (None, processes):
@@ -89,13 +89,13 @@ def check_launch(processes: int, has_folder: bool) -> None:
 
 
 class ProcessWatch(Callback):
-    """Reports at once which of the processes that this one started has ended, and how to resume.
+    """Report immediately which child process has failed, and how to resume.
 
-    The others end on their own: their next message to it fails, or Lightning ends them after some seconds.
+    The other processes end on their own: their next collective fails, or Lightning terminates them after some seconds.
     """
 
     _children: ClassVar[Sequence[subprocess.Popen]] = ()
-    """The processes that this one started. Later trainings of an ablation reuse those of the first."""
+    """Child processes of this one. Later runs of an ablation reuse those of the first."""
 
     def __init__(self, run: Run):
         self.run = run
@@ -103,16 +103,16 @@ class ProcessWatch(Callback):
         self._watcher: threading.Thread | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start to watch."""
+        """Start watching the child processes."""
         ProcessWatch._children = getattr(trainer.strategy.launcher, "procs", ()) or self._children
         if trainer.world_size > 1 and self._children:
             self._watcher = threading.Thread(target=self._watch, args=(self._children,), daemon=True)
             self._watcher.start()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Wait until the watcher has reported who ended, if a message to it failed first; then stop watching.
+        """After a lost connection, wait for the watcher's report; then stop watching.
 
-        Lightning calls no teardown of callbacks after an error.
+        Lightning does not call the callbacks' ``teardown`` after an error.
         """
         if self._watcher is not None and is_lost_connection(exception):
             self._watcher.join(EXIT_TIMEOUT)
@@ -125,7 +125,7 @@ class ProcessWatch(Callback):
     def _watch(self, started: Sequence[subprocess.Popen]) -> None:
         over = False
         while not over:
-            over = self._done.wait(POLL_INTERVAL)  # and once more at the end, which another's may have brought about
+            over = self._done.wait(POLL_INTERVAL)  # checks once more at the end, which a failed process may have caused
             for number, process in enumerate(started, 1):
                 if process.poll() not in (None, 0, Interrupted.exit_status):
                     print(

@@ -1,4 +1,4 @@
-"""Messages that explain errors of the hardware and of PyTorch during a training."""
+"""Messages that explain hardware and PyTorch errors during training."""
 
 import threading
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ from transxnet.utils.errors import UserError
 def describe_training_error(
     error: Exception, config: TrainConfig, run: Run | None = None, processes: int = 1
 ) -> UserError | None:
-    """Describe an error of a training and its remedy, or return None for an unknown error.
+    """Describe a training error and how to fix it, or return None if the error is unknown.
 
     Args:
-        error: what the training raised.
-        config: its options, resolved.
-        run: its folder, if it has begun.
-        processes: how many train together.
+        error: exception raised during training.
+        config: resolved training options.
+        run: run folder, if the run has started.
+        processes: number of training processes.
     """
     text = str(error)
     if is_out_of_memory(error):
@@ -44,12 +44,12 @@ def describe_training_error(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the memory of a GPU or of the machine was not enough."""
+    """Return whether the GPU or the machine ran out of memory."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or is_oom_error(error)
 
 
 def _memory_advice(config: TrainConfig) -> str:
-    """List the options that reduce a training's memory, the most useful first."""
+    """List the options that reduce training memory, most effective first."""
     ways = []
     if not config.grad_checkpointing:
         ways.append("--grad_checkpointing computes activations again instead of keeping them, and changes no result")
@@ -57,7 +57,7 @@ def _memory_advice(config: TrainConfig) -> str:
             ways[-1] += " (--checkpointed_stages 2 in its place: only the largest of them, in less time)"
     assert isinstance(config.batch_size, int)
     batch = config.batch_size
-    mixed = getattr(config, "mixup", 0) or getattr(config, "cutmix", 0)  # which take even batches only
+    mixed = getattr(config, "mixup", 0) or getattr(config, "cutmix", 0)  # they need even batches
     if batch >= 4 and batch % (4 if mixed else 2) == 0:
         ways.append(
             f"--batch_size {batch // 2} --accumulate {config.accumulate * 2} makes the same updates in smaller steps"
@@ -76,9 +76,9 @@ def _first_line(text: str) -> str:
 
 @contextmanager
 def ignore_stored_thread_errors() -> Iterator[None]:
-    """Do not print errors of threads that store them to raise them later.
+    """Do not print thread errors that are stored and raised again later.
 
-    TensorBoard's writer does: a disk error ends the training at the next figure that is written.
+    TensorBoard's writer does this: it raises a disk error at the next value that is written.
     """
     before = threading.excepthook
 

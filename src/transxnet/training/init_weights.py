@@ -1,4 +1,4 @@
-"""Initial weights of a training, from published files, runs and checkpoints."""
+"""Initial weights for training, from published files, runs and checkpoints."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,15 +20,14 @@ def load_initial_weights(model: nn.Module, checkpoint: str) -> list[str]:
     """Load initial weights into a model.
 
     Args:
-        model: takes them; where it has another number of classes it keeps its own head.
-        checkpoint: a run folder, finished or not, one of its checkpoints, a published file, or a file of tensors in
-            the model's own layout.
+        model: model to load into; it keeps its own head if the number of classes differs.
+        checkpoint: run folder (finished or not), checkpoint of a run, published file, or state dict of the model.
 
     Returns:
-        A sentence for the user if the head is new.
+        A message for the user if the head is new.
 
     Raises:
-        UserError: no such file, not a checkpoint, or one of another model.
+        UserError: the file does not exist, is not a checkpoint, or is of another model.
     """
     tensors = dict(read_weights(Path(checkpoint)))
     try:
@@ -46,7 +45,7 @@ def load_initial_weights(model: nn.Module, checkpoint: str) -> list[str]:
 
 
 def initial_weight_arguments(config: TrainConfig, resumed: bool) -> dict[str, Any]:
-    """The initial weights as arguments of :func:`~transxnet.heads.create_detector` and ``create_segmenter``."""
+    """Return the initial weights as arguments of :func:`~transxnet.heads.create_detector` and ``create_segmenter``."""
     if resumed:
         return {}
     if config.checkpoint is not None:
@@ -55,13 +54,13 @@ def initial_weight_arguments(config: TrainConfig, resumed: bool) -> dict[str, An
 
 
 def model_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Select the network's weights from a training's state dict: the averaged ones if there are any."""
+    """Select the network's weights from the state dict of a training module: the EMA weights if it has them."""
     prefix = "ema.module." if any(name.startswith("ema.module.") for name in state_dict) else "model."
     return {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
 
 
 def read_weights(path: Path) -> Mapping[str, Any]:
-    """The tensors of a run folder, finished or not, of one of its checkpoints, or what another file holds."""
+    """Read the tensors of a run folder (finished or not), of a checkpoint of a run, or of another file."""
     if path.is_dir():
         run = Run.open(path)
         path = run.weights_file if run.weights_file.is_file() else next(iter(run.checkpoints), run.weights_file)

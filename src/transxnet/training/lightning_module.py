@@ -27,20 +27,20 @@ class NonFiniteLoss(UserError):
 
 
 class TrainingModule(LightningModule, ABC):
-    """A network, its losses, its optimiser and the average of its weights.
+    """A network with its losses, its optimizer and the EMA of its weights.
 
-    All randomness of a step (mixup, stochastic depth, dropout, sampling) follows from the run's seed and the step's
-    number. An update whose losses or gradients are not finite in any process is left out in all of them and counted.
+    All randomness of a step (mixup, stochastic depth, dropout, sampling) is seeded by the run's seed and the step
+    number. If losses or gradients are non-finite in any process, all processes skip the update and count it.
 
     Args:
-        model: the network.
-        config: the training's options, resolved.
+        model: network to train.
+        config: resolved training options.
     """
 
     monitor: str
-    """Of the figures of an epoch the one by which epochs are compared; more is better."""
+    """Validation metric that selects the best epoch; higher is better."""
     columns: Mapping[str, str]
-    """The figures that validation gives, and how the console shows each."""
+    """Validation metrics, each with its console format."""
 
     def __init__(self, model: nn.Module, config: TrainConfig):
         super().__init__()
@@ -48,26 +48,26 @@ class TrainingModule(LightningModule, ABC):
         self.config = config
         self.ema = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None
         if self.ema is not None:
-            self.ema.requires_grad_(False)  # several processes would wait for its gradients
+            self.ema.requires_grad_(False)  # otherwise DDP would wait for its gradients
         self.skipped = 0
-        """Updates of the running epoch that were left out."""
+        """Number of skipped updates in the current epoch."""
         self._skipped_in_row = 0
-        self._pending: list[dict[str, Tensor]] = []  # the losses since the last update
+        self._pending: list[dict[str, Tensor]] = []  # losses since the last update
         self._sums: dict[str, Tensor] = {}
         self._count = 0
         self._snapshot: BufferSnapshot | None = None
 
     @property
     def best_weights(self) -> nn.Module:
-        """The network to validate and keep: the averaged one, where there is one."""
+        """The network to validate and save: the EMA model if there is one."""
         return self.model if self.ema is None else self.ema.module
 
     @abstractmethod
     def losses(self, batch: Any) -> Mapping[str, Tensor]:
-        """The losses of a training batch by name; their sum is what is minimised."""
+        """Compute the losses of a training batch, by name; training minimizes their sum."""
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The loss of one batch."""
+        """Compute the total loss of a batch."""
         seed_step(self.config.seed, self._step_number())
         losses = self.losses(batch)
         loss = torch.stack(list(losses.values())).sum()
@@ -76,57 +76,57 @@ class TrainingModule(LightningModule, ABC):
         return loss
 
     def epoch_losses(self) -> dict[str, float]:
-        """Mean losses of the updates that the epoch made so far, over all processes, which must all ask."""
+        """Return the mean losses of the epoch's updates so far over all processes; a collective call."""
         self._check_any_update()
         means = {name: total.to(self.device) / max(1, self._count) for name, total in self._sums.items()}
         return {name: float(self.trainer.strategy.reduce(mean)) for name, mean in means.items()}
 
     def validated(self) -> bool:
-        """Whether the epoch that ends is one that the held-out images judge."""
+        """Return whether the current epoch ends with a validation."""
         return (self.trainer.current_epoch + 1) % self.config.val_every == 0
 
     def setup(self, stage: str) -> None:
-        """Lay the weights out for the convolutions.
+        """Convert the weights to channels-last layout.
 
-        Before DistributedDataParallel sees them: it plans its messages by their strides, and where those change later
-        it gives wrong gradients with no more than a warning (torch 2.15).
+        This must precede DistributedDataParallel, which plans its buckets by the strides of the weights. If those
+        change later it computes wrong gradients and only warns (torch 2.15).
         """
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def on_train_start(self) -> None:
-        """Remember the running statistics before the first update, which may be a bad one."""
+        """Save the running statistics before the first update, which may be non-finite."""
         self._snapshot = BufferSnapshot(self.model)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The running epoch's losses so far, and what was left out of them."""
+        """Save the current epoch's losses and number of skipped updates."""
         sums = {name: total.item() for name, total in self._sums.items()}
         left_out = {"skipped": self.skipped, "skipped_in_row": self._skipped_in_row}
         checkpoint["train_loss"] = {"sums": sums, "count": self._count, **left_out}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on adding up the losses of the epoch that was interrupted."""
+        """Restore the losses of the interrupted epoch."""
         saved = checkpoint["train_loss"]
         self._sums = {name: torch.tensor(total) for name, total in saved["sums"].items()}
         self._count = saved["count"]
         self.skipped, self._skipped_in_row = saved.get("skipped", 0), saved.get("skipped_in_row", 0)
 
     def on_validation_start(self) -> None:
-        """Never validate, and so never keep, a network whose loss is no number."""
+        """Fail if no update of the epoch was finite, so that such a network is never saved."""
         self._check_any_update()
 
     def on_validation_end(self) -> None:
-        """The epoch's last update can be the one that breaks the network: then nothing of it is kept either."""
+        """Fail if the weights or the validation loss are non-finite: the epoch's last update may have caused it."""
         weights = [parameter.detach() for parameter in self.best_weights.parameters()]
         self._check_finite(torch.stack([weight.abs().max() for weight in weights if weight.numel()]).max())
         if "val_loss" in self.trainer.callback_metrics:
             self._check_finite(self.trainer.callback_metrics["val_loss"])
 
     def on_train_epoch_end(self) -> None:
-        """The next epoch's losses start from zero."""
+        """Reset the losses for the next epoch."""
         self._sums, self._count, self.skipped = {}, 0, 0
 
     def configure_optimizers(self) -> Any:
-        """timm's optimiser with its weight-decay and layer-decay groups; a cosine or steps, by updates."""
+        """Create timm's optimizer with weight-decay and layer-decay groups, and its per-update schedule."""
         config = self.config
         optimizer = create_optimizer_v2(
             self.model, config.opt, lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay
@@ -138,7 +138,7 @@ class TrainingModule(LightningModule, ABC):
             optimizer,
             "multistep" if milestones else "cosine",
             num_epochs=config.epochs,
-            # Half an update later, since timm drops the rate one update early.
+            # Half an update later, since timm drops the learning rate one update too early.
             decay_milestones=[epoch + 0.5 / updates for epoch in milestones],  # type: ignore[misc]
             decay_rate=0.1,
             min_lr=min(config.min_lr, config.lr),
@@ -151,11 +151,11 @@ class TrainingModule(LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """timm's schedulers count updates themselves."""
+        """Pass the number of updates to timm's scheduler."""
         scheduler.step_update(num_updates=self.trainer.global_step)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Count the losses of an update, or leave it out where something of it is not finite, in all processes."""
+        """Add up the losses of the update, or skip the update in all processes if it is non-finite in any."""
         pending, self._pending = self._pending, []
         finite = is_finite_update(optimizer, [losses["train_loss"] for losses in pending])
         if self.trainer.strategy.reduce_boolean_decision(finite):
@@ -165,12 +165,12 @@ class TrainingModule(LightningModule, ABC):
                 for name, loss in losses.items():
                     self._sums[name] = self._sums.get(name, torch.zeros(())).to(loss.device) + loss
         else:
-            optimizer.zero_grad(set_to_none=True)  # optimisers pass over parameters without a gradient
+            optimizer.zero_grad(set_to_none=True)  # optimizers skip parameters without a gradient
             self.skipped += 1
             self._skipped_in_row += 1
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """An update of the weights, then of their average; or neither."""
+        """Update the weights and then their EMA; restore the buffers after a skipped update."""
         super().optimizer_step(*args, **kwargs)
         assert self._snapshot is not None
         if not self._skipped_in_row:

@@ -1,4 +1,4 @@
-"""From the options of a training to its plan."""
+"""Make the plan of a training run from its options."""
 
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -27,13 +27,13 @@ def make_plan(config: TrainConfig, console: Console, run: Run | None = None, res
     """Open the data, build the model and resolve the options that are null.
 
     Args:
-        config: the options.
-        console: where to show progress.
-        run: an earlier run to continue, whose split is used.
+        config: training options.
+        console: console for progress.
+        run: run to resume, whose split is used.
         resumed: whether a checkpoint of that run will replace the weights.
 
     Raises:
-        UserError: data, model or weights that cannot be opened or do not fit together.
+        UserError: the data, model or weights cannot be opened or do not fit together.
     """
     hardware = resolve_hardware(config)
     check_launch(hardware.processes, has_folder=run is not None or config.out is not None)
@@ -44,7 +44,7 @@ def make_plan(config: TrainConfig, console: Console, run: Run | None = None, res
     stored_split = None if run is None else run.stored_split
     plan = _PLANNERS[config.task](defaults, console, stored_split, resumed)
     images = len(plan.source.val)
-    if images < hardware.processes:  # a process without an image to evaluate would leave the others waiting
+    if images < hardware.processes:  # the others would wait for a process without a validation image
         raise UserError(
             f"{hardware.processes} processes can't share {images} held-out images. Give fewer --devices or more "
             "held-out images."

@@ -1,4 +1,4 @@
-"""Detecting updates with NaN or Inf, and restoring the buffers that they change."""
+"""Detect updates with NaN or Inf, and restore the buffers that they change."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ from torch.optim import Optimizer
 
 
 def is_finite_update(optimizer: Optimizer, losses: Sequence[Tensor]) -> bool:
-    """Whether the losses and the gradients of an update are finite.
+    """Return whether the losses and the gradients of an update are finite.
 
-    One pass over the gradients; on a GPU it waits for the device.
+    Takes one pass over the gradients; on a GPU it synchronizes with the device.
     """
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     values = torch.stack([*losses, get_total_norm(gradients).to(losses[0].device)])
@@ -19,12 +19,12 @@ def is_finite_update(optimizer: Optimizer, losses: Sequence[Tensor]) -> bool:
 
 
 class BufferSnapshot:
-    """A copy of a network's buffers after its last finite update, to restore after a non-finite one.
+    """Copy of a network's buffers after its last finite update, to restore after a non-finite one.
 
-    NaN in a BatchNorm's running statistics would stay forever, although the update of the weights is skipped.
+    NaN in a BatchNorm's running statistics would persist even though the update of the weights is skipped.
 
     Args:
-        module: on its device; its buffers must stay the same tensors.
+        module: network on its device; its buffers must remain the same tensors.
     """
 
     def __init__(self, module: nn.Module):
@@ -36,7 +36,7 @@ class BufferSnapshot:
         self._copy(self._buffers, self._copies)
 
     def restore(self) -> None:
-        """Set the buffers to the copies."""
+        """Restore the buffers from the copies."""
         self._copy(self._copies, self._buffers)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The plan of a training, whatever the task: data, model and all options resolved."""
+"""The plan of a training run for any task: data, model and resolved options."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ from transxnet.training.lightning_module import TrainingModule
 from transxnet.utils.errors import UserError
 
 DROP_PATH_RATE = 0.1
-"""Default stochastic depth of models that have it."""
+"""Default stochastic depth rate of models that support it."""
 
 
 @dataclass(frozen=True)
 class Plan(ABC):
-    """A training that is ready to start.
+    """A training run that is ready to start.
 
     Attributes:
-        config: with all options resolved.
-        hardware: what it runs on.
-        source: the images.
-        model: with its initial weights.
-        model_args: arguments, besides the number of classes, to build the model again.
-        choices: a sentence for each option that was chosen automatically.
+        config: resolved options.
+        hardware: hardware of the run.
+        source: training and validation images.
+        model: model with its initial weights.
+        model_args: arguments to rebuild the model, without the number of classes.
+        choices: one message per option that was chosen automatically.
         notes: further messages for the user.
     """
 
@@ -43,7 +43,7 @@ class Plan(ABC):
 
     @property
     def architecture(self) -> str:
-        """The model's name without its tag, with its options unless ``model_args`` has them."""
+        """Model name without its tag; includes its options unless ``model_args`` has them."""
         return parse_model_name(self.config.model).untagged_name
 
     @abstractmethod
@@ -56,10 +56,10 @@ class Plan(ABC):
 
     @abstractmethod
     def preprocessing(self) -> dict[str, Any]:
-        """Return the preprocessing of images as plain data."""
+        """Return the image preprocessing as plain data."""
 
     def description(self) -> dict[str, Any]:
-        """Return what is stored with the weights to build the model again."""
+        """Return the description that is stored with the weights to rebuild the model."""
         return {
             "task": self.config.task,
             "architecture": self.architecture,
@@ -70,10 +70,10 @@ class Plan(ABC):
 
 
 def checkpoint_gradients(network: nn.Module, config: TrainConfig) -> None:
-    """Switch on gradient checkpointing as the options ask.
+    """Enable gradient checkpointing as set in the options.
 
     Raises:
-        UserError: the network does not support it.
+        UserError: the network does not support gradient checkpointing.
     """
     if config.checkpointed_stages is not None:
         if not isinstance(network, FourStages):

@@ -1,4 +1,4 @@
-"""The plan of a classifier's training."""
+"""The plan for training a classifier."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +24,10 @@ from transxnet.utils.errors import UserError
 
 @dataclass(frozen=True)
 class ClassifyPlan(Plan):
-    """A classifier's training.
+    """Plan for training a classifier.
 
     Attributes:
-        transforms: preprocessing of images.
+        transforms: image preprocessing.
     """
 
     config: ClassifyConfig
@@ -36,14 +36,14 @@ class ClassifyPlan(Plan):
 
     @property
     def architecture(self) -> str:
-        """The model's name alone."""
+        """Model name without tag and options."""
         return parse_model_name(self.config.model).architecture
 
     def data_module(self) -> ClassificationData:
         """Create the data loaders.
 
         Raises:
-            UserError: an augmentation policy that timm does not know.
+            UserError: timm does not know the augmentation policy.
         """
         config = self.config
         assert isinstance(config.batch_size, int) and config.workers is not None and config.hflip is not None
@@ -77,7 +77,7 @@ class ClassifyPlan(Plan):
         return Classifier(self.model, len(self.source.class_names), self.config)
 
     def preprocessing(self) -> dict[str, Any]:
-        """Resizing, cropping and normalisation."""
+        """Return resizing, cropping and normalization as plain data."""
         return self.transforms.to_dict()
 
 
@@ -124,7 +124,7 @@ def _build(config: ClassifyConfig, source: DataSource, resumed: bool) -> tuple[n
 
 
 def _try(model: nn.Module, name: str, size: int) -> None:
-    """Run one image through, since many networks only then say that they do not take its size."""
+    """Run the model on one image, since many networks reject an unsupported size only in the forward pass."""
     with wrong_size_as_user_error(name, size, size, "--img_size"), torch.no_grad():
         check_sides([size])
         model.eval()(torch.zeros(1, 3, size, size))

@@ -1,4 +1,4 @@
-"""The plans of a detector's and a segmenter's training."""
+"""The plans for training a detector and a segmenter."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -30,17 +30,17 @@ from transxnet.training.segmenter import Segmenter
 from transxnet.utils.errors import UserError
 
 MIN_SIZE, MAX_SIZE, CROP = 800, 1333, 512
-"""Of the published trainings: an image's shorter and longer side on COCO, and the crop on ADE20K, in pixels."""
+"""Published training sizes in pixels: shorter and longer side of an image on COCO, and the crop on ADE20K."""
 
 _NORM = "backbone.fpn.layer_blocks.0.1."
-"""What the tensors of a detector of ours with norms in its head begin with."""
+"""Prefix of tensor names in our detectors with ``head_norm``."""
 
 M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class DetectPlan(Plan):
-    """A detector's training."""
+    """Plan for training a detector."""
 
     config: DetectConfig
     source: DataSource[DetectionSet]
@@ -65,13 +65,13 @@ class DetectPlan(Plan):
         return Detector(self.model, self.config)  # type: ignore[arg-type]
 
     def preprocessing(self) -> dict[str, Any]:
-        """Nothing: detectors resize and normalise what they are given."""
+        """Return an empty dict: detectors resize and normalize their input themselves."""
         return {}
 
 
 @dataclass(frozen=True)
 class SegmentPlan(Plan):
-    """A segmenter's training."""
+    """Plan for training a segmenter."""
 
     config: SegmentConfig
     source: DataSource[SegmentationSet]
@@ -104,7 +104,7 @@ class SegmentPlan(Plan):
         return Segmenter(self.model, self.config)  # type: ignore[arg-type]
 
     def preprocessing(self) -> dict[str, Any]:
-        """The longer and the shorter side that photographs are resized to fit."""
+        """Return the longer and the shorter side that images are resized to fit."""
         assert self.config.crop is not None
         return {"scale": list(evaluation_scale(self.config.crop))}
 
@@ -181,7 +181,7 @@ def _with_train(source: DataSource[DetectionSet], train: DetectionSet) -> DataSo
 
 
 def _with_stochastic_depth(build: Callable[[float], M], defaults: DefaultsResolver[Any]) -> M:
-    """Build the model with the given rate, or with the default if it has stochastic depth."""
+    """Build the model with the given stochastic depth rate, or with the default if it supports stochastic depth."""
     given = defaults.config.drop_path_rate
     if given is not None:
         return build(given)

@@ -39,7 +39,7 @@ from transxnet.utils.progress import PLAIN, progress_bar
 
 
 def select_weights(run: Run, module: TrainingModule) -> dict[str, Tensor]:
-    """Select the weights of the best or the last epoch, averaged if an average is kept."""
+    """Select the weights of the best or the last epoch: the EMA weights if there are any."""
     if module.config.select == "last":
         return module.best_weights.state_dict()
     try:
@@ -54,7 +54,7 @@ def select_weights(run: Run, module: TrainingModule) -> dict[str, Tensor]:
 def write_results(
     run: Run, config: TrainConfig, source: Any, history: Sequence[dict[str, float]], console: Console
 ) -> None:
-    """Evaluate what was kept, store the figures and write the report."""
+    """Evaluate the saved model, store the metrics and write the report."""
     trained = load_model(run.path)
     assert isinstance(config.batch_size, int) and config.workers is not None
     with progress_bar(console, "evaluating", len(source.val)) as advance:
@@ -89,10 +89,10 @@ def write_results(
 
 
 def write_predictions(run: Run, evaluation: AnyEvaluation) -> None:
-    """Write what was said of each held-out image.
+    """Write the predictions for the validation images.
 
-    Of a classifier ``predictions.csv`` with label, prediction and its probability; of a detector ``detections.json`` in
-    COCO's format of results; of a segmenter ``predictions.csv`` with each photograph's mean IoU.
+    A classifier gets ``predictions.csv`` with label, prediction and its probability; a detector ``detections.json`` in
+    COCO's results format; a segmenter ``predictions.csv`` with the mean IoU of each image.
     """
     if isinstance(evaluation, ClassificationEvaluation):
         write_class_predictions(run.predictions_file, evaluation)
@@ -103,7 +103,7 @@ def write_predictions(run: Run, evaluation: AnyEvaluation) -> None:
 
 
 def cost(config: TrainConfig, model: Any, classes: int) -> tuple[int, int, tuple[int, int]]:
-    """Parameters, multiply-adds, and the height and width that these are for: those of the task's published figures."""
+    """Return parameters, MACs, and the input height and width of the MACs: those of the task's published values."""
     if isinstance(config, DetectConfig):
         assert config.min_size is not None
         size = (config.min_size, round(1.6 * config.min_size))
@@ -139,7 +139,7 @@ def _image_getter(images: Any) -> Callable[[int], Any]:
 
 
 def _gradcam_getter(trained: TrainedModel, images: Any) -> Callable[[int], Any]:
-    """Grad-CAM of an image's answer at the last stage and, where there are some, in the last D-Mixer's branches."""
+    """Return a function that draws Grad-CAM at the last stage and in the last D-Mixer's branches, if there are any."""
     get_image = _image_getter(images)
 
     def get_panels(index: int) -> list[tuple[str, Image.Image]]:

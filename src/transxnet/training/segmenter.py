@@ -1,4 +1,4 @@
-"""Semantic segmentation as Lightning trains it."""
+"""Lightning module for semantic segmentation."""
 
 from types import MappingProxyType
 
@@ -18,11 +18,11 @@ from transxnet.training.lightning_module import TrainingModule
 
 
 class Segmenter(TrainingModule):
-    """A segmenter in training.
+    """Lightning module of a segmenter.
 
     Args:
-        model: see :mod:`transxnet.heads`.
-        config: the training's options, resolved.
+        model: segmenter, see :mod:`transxnet.heads`.
+        config: resolved training options.
     """
 
     monitor = "val_miou"
@@ -39,19 +39,19 @@ class Segmenter(TrainingModule):
     def __init__(self, model: SemanticFPN, config: SegmentConfig):
         super().__init__(model, config)
         self.val_loss = MeanMetric(nan_strategy="disable")
-        count = max(2, model.num_classes)  # torchmetrics knows no single class; one that never occurs counts nowhere
+        count = max(2, model.num_classes)  # torchmetrics needs two classes; one that never occurs has no effect
         self.val_confusion = MulticlassConfusionMatrix(count, ignore_index=IGNORE)
         if config.compile:
             model.backbone.compile()
 
     def losses(self, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
-        """Cross-entropy of one batch."""
+        """Compute the cross-entropy of a batch."""
         images, labels, _ = batch
         images = images.as_subclass(Tensor).float().contiguous(memory_format=torch.channels_last) / 255
         return self.model(images, labels.as_subclass(Tensor).long())
 
     def validation_step(self, batch: tuple[list[Tensor], list[Tensor], Tensor], batch_idx: int) -> None:
-        """Take the label maps of some held-out photographs, one by one, since each has its own size."""
+        """Add the label maps of a validation batch, image by image, since sizes differ."""
         for image, labels in zip(*batch[:2], strict=True):
             labels = labels.as_subclass(Tensor)
             logits = logits_at_size(self.best_weights, image, labels.shape)
@@ -60,7 +60,7 @@ class Segmenter(TrainingModule):
                 self.val_loss.update(F.cross_entropy(logits, labels[None].long(), ignore_index=IGNORE))
 
     def on_validation_epoch_end(self) -> None:
-        """Mean IoU and the other figures of all held-out photographs."""
+        """Log mean IoU and the other metrics of the validation set."""
         confusion: np.ndarray = self.val_confusion.compute().cpu().numpy()
         self.val_confusion.reset()
         figures = segmentation_metrics(confusion)

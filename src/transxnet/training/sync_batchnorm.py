@@ -1,4 +1,4 @@
-"""BatchNorm over the batches of all processes, on GPUs as PyTorch has it and on CPUs, for which it has none."""
+"""Synchronized BatchNorm: PyTorch's own on GPUs, and an implementation for CPUs, where PyTorch has none."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,26 +15,26 @@ from transxnet.utils.errors import UserError
 
 
 class SyncedBatchNorm(_BatchNorm):
-    """A BatchNorm whose training statistics are those of all processes' batches together, on any device.
+    """BatchNorm that computes its training statistics over the batches of all processes, on any device.
 
-    The state dict is that of the layer it stands for. A forward pass sends one message, a backward pass another, so all
-    processes must make the same passes.
+    The state dict is that of the original layer. Each forward and each backward pass is one all-reduce, so all
+    processes must run the same passes.
 
     Shapes:
         (B, C, ...) -> the same; B may differ between processes.
 
     Raises:
-        ValueError: one value a channel in all processes together, which has no variance.
+        ValueError: all processes together have one value per channel, which has no variance.
     """
 
     def __init__(self, norm: _BatchNorm):
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
         _share_tensors(norm, self)
         self.drop, self.act = getattr(norm, "drop", nn.Identity()), getattr(norm, "act", nn.Identity())
-        self.original = [norm]  # in a list, so that it is no part of the module tree
+        self.original = [norm]  # in a list, to stay out of the module tree
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise; in evaluation as every BatchNorm does."""
+        """Normalize; in evaluation mode with the running statistics, like any BatchNorm."""
         if not self.training:
             return self.act(self.drop(super().forward(input)))
         mean, var, count = _global_moments(input)
@@ -45,7 +45,7 @@ class SyncedBatchNorm(_BatchNorm):
 
     @torch.no_grad()
     def _update_running_stats(self, mean: Tensor, unbiased: Tensor) -> None:
-        """Update the running statistics with those of the batch."""
+        """Update the running statistics with the batch statistics."""
         if self.running_mean is None or self.running_var is None:
             return
         momentum = self.momentum
@@ -69,7 +69,7 @@ def _share_tensors(norm: _BatchNorm, other: _BatchNorm) -> None:
 
 @torch.no_grad()
 def _global_moments(x: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Mean (C,) and biased variance (C,) over all processes, in float64, and the number of values a channel."""
+    """Compute mean (C,) and biased variance (C,) over all processes, in float64, and the number of values a channel."""
     dims = [d for d in range(x.dim()) if d != 1]
     var, mean = (m.double() for m in torch.var_mean(_to_float(x), dims, correction=0))
     count = x.new_full((1,), x.numel() // x.shape[1], dtype=torch.float64)
@@ -81,10 +81,10 @@ def _global_moments(x: Tensor) -> tuple[Tensor, Tensor, float]:
 
 
 class _Normalize(torch.autograd.Function):
-    """``(x - mean) / sqrt(var + eps) * weight + bias``, mean and var being those of all processes' x.
+    """Compute ``(x - mean) / sqrt(var + eps) * weight + bias``, with mean and var over all processes.
 
-    With u the normalised x and g the gradient of the output times the weight, the gradient of x is
-    ``(g - mean(g) - u mean(g u)) / sqrt(var + eps)``, the means over all processes.
+    With u the normalized x and g the gradient of the output times the weight, the gradient of x is
+    ``(g - mean(g) - u mean(g u)) / sqrt(var + eps)``, with means over all processes.
     """
 
     @staticmethod
@@ -109,7 +109,7 @@ class _Normalize(torch.autograd.Function):
         dims = [d for d in range(x.dim()) if d != 1]
         g = _to_float(grad)
         u = (_to_float(x) - mean) * inverse
-        own = torch.cat([g.sum(dims), (g * u).sum(dims)])  # the gradients of bias and weight, which DDP averages
+        own = torch.cat([g.sum(dims), (g * u).sum(dims)])  # gradients of bias and weight, which DDP averages
         pooled = own.to(torch.float64, copy=True)
         if dist.is_initialized():
             dist.all_reduce(pooled)
@@ -127,23 +127,23 @@ def _to_float(x: Tensor) -> Tensor:
 
 
 class BatchNormSync(LayerSync):
-    """Lightning's plugin that makes the BatchNorms of a network take their statistics over all processes.
+    """Lightning plugin that synchronizes the BatchNorms of a network across processes.
 
     Args:
-        gpu: whether they will run on GPUs.
+        gpu: whether the network will run on GPUs.
     """
 
     def __init__(self, gpu: bool):
         self.gpu = gpu
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """The network with other BatchNorms, which share its tensors."""
+        """Replace the network's BatchNorms with synchronized ones that share their tensors."""
         if self.gpu:
-            return convert_sync_batchnorm(model)  # timm's, which knows its own BatchNorms with an activation
+            return convert_sync_batchnorm(model)  # timm's, which supports its BatchNormAct2d
         return _convert(model, lambda m: SyncedBatchNorm(_check_supported(m)) if isinstance(m, _BatchNorm) else m)
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Nothing on GPUs, where evaluation takes the same form; on CPUs the BatchNorms that were there before."""
+        """On CPUs restore the original BatchNorms; on GPUs nothing changes, since evaluation is the same."""
         return _convert(model, lambda m: _restore_original(m) if isinstance(m, SyncedBatchNorm) else m)
 
 
@@ -163,7 +163,7 @@ def _check_supported(norm: _BatchNorm) -> _BatchNorm:
 
 
 def _convert(module: nn.Module, other: Callable[[nn.Module], nn.Module]) -> nn.Module:
-    """Replace each submodule by what ``other`` returns for it."""
+    """Replace each submodule with what ``other`` returns for it."""
     made = other(module)
     if made is not module:
         return made

@@ -1,4 +1,4 @@
-"""Training, from DATA to a run folder with its report."""
+"""The command ``train``: train a model on DATA and write a run folder with a report."""
 
 import logging
 import os
@@ -68,22 +68,22 @@ def train(
     """Train a classifier, a detector or a segmenter on DATA and write a run folder.
 
     Args:
-        data: a folder (of class folders; with COCO's or Pascal VOC's annotations; of photographs and label maps), a
-            built-in sample (elpv, digits, scenes) or a timm reader name.
-        task: "classify", "detect" or "segment"; by default the recipe's, or what the data is for.
-        recipe: one of the package's recipes by name, or a YAML file, whose values the options override.
-        resume: the folder of an interrupted run to resume; then nothing else is given.
+        data: a folder (class folders, COCO or Pascal VOC annotations, or images with label maps), a built-in sample
+            (elpv, digits, scenes) or a timm reader name.
+        task: "classify", "detect" or "segment"; by default the recipe's task, or the one that the data is for.
+        recipe: name of a recipe of the package, or a YAML file; options override its values.
+        resume: folder of an interrupted run to resume; takes no other option.
         overwrite: overwrite the run in ``out``.
-        console: where to report; by default standard output.
-        **options: the fields of :class:`~transxnet.runs.config.TrainConfig` and those of the task's own class in
+        console: console to print to; by default standard output.
+        **options: fields of :class:`~transxnet.runs.config.TrainConfig` and of the task's class in
             :mod:`transxnet.runs.task_configs`.
 
     Returns:
-        The run, with weights, figures and report.
+        The run, with weights, metrics and report.
 
     Raises:
-        UserError: an option, the data or a checkpoint is not valid, or the loss became NaN or Inf.
-        Interrupted: the training was asked to stop; it is saved.
+        UserError: an option, the data or a checkpoint is invalid, or the loss became NaN or Inf.
+        Interrupted: training was stopped; its state is saved.
     """
     _silence_lightning()
     console = console or Console()
@@ -123,7 +123,7 @@ def train(
 
 @contextmanager
 def _explain_disk_errors(run: Run) -> Iterator[None]:
-    """Add to an error of the disk how to resume."""
+    """Add the command to resume to the message of a disk error."""
     try:
         with ignore_stored_thread_errors():
             yield
@@ -132,15 +132,15 @@ def _explain_disk_errors(run: Run) -> Iterator[None]:
     except OSError as error:
         if run.path.is_dir() and not is_disk_error(error):
             raise
-        path = Path(os.fsdecode(error.filename)) if error.filename else run.path  # TensorBoard's is bytes
-        if run.path.is_dir() and not path.absolute().is_relative_to(run.path.absolute()):  # an image, say
+        path = Path(os.fsdecode(error.filename)) if error.filename else run.path  # TensorBoard's file name is bytes
+        if run.path.is_dir() and not path.absolute().is_relative_to(run.path.absolute()):  # such as an image
             raise UserError(f"{path}: {describe_os_error(error)} {resume_hint(run)}") from error
         raise WriteError(f"{describe_write_error(path, error)} {resume_hint(run)}") from error
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """The objects of a training; creating them writes no file."""
+    """The objects of a training run; creating them writes no files."""
 
     plan: Plan
     run: Run
@@ -167,7 +167,7 @@ def _prepare(plan: Plan, run: Run, console: Console, checkpoint: Checkpoint | No
 
 
 def _write_start(plan: Plan, run: Run) -> None:
-    """Write what is known before the first step; the configuration last, which marks the run as started."""
+    """Write environment, split and configuration; the configuration comes last, since it marks the run as started."""
     config, source = plan.config, plan.source
     try:
         run.write_environment(
@@ -191,16 +191,16 @@ def _fit(training: _Prepared, console: Console, checkpoint: Checkpoint | None = 
     if checkpoint is not None:
         check_matches(run, checkpoint, training.module)
         path, rows = checkpoint.path, checkpoint.content["callbacks"].get("EpochLog", {}).get("rows", [])
-    if is_first_process():  # an epoch that ended after the checkpoint is trained again
+    if is_first_process():  # epochs that ended after the checkpoint are trained again
         write_metrics(run.metrics_file, rows)
-    os.environ[_OUT] = str(run.path)  # for the processes that Lightning starts beside this one
+    os.environ[_OUT] = str(run.path)  # for the processes that Lightning starts
     try:
         with training.stop.handle_signals():
             trainer.fit(training.module, training.data, ckpt_path=path, weights_only=True)
     except NonFiniteLoss as error:
         raise NonFiniteLoss(f"{error} {weights_hint(run)}") from error
     except (RuntimeError, ValueError, MemoryError) as error:
-        if training.stop.requested:  # a cluster that ends a job also ends the workers, perhaps sooner
+        if training.stop.requested:  # a cluster that stops a job also stops its workers, perhaps first
             training.stop.interrupt("stopped at once; what came after the last save is lost.")
         known = describe_training_error(error, plan.config, run, plan.hardware.processes)
         if known is not None:
@@ -209,7 +209,7 @@ def _fit(training: _Prepared, console: Console, checkpoint: Checkpoint | None = 
     finally:
         del os.environ[_OUT]
     if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()  # the results are for all of the held-out images, not this process's share
+        dist.destroy_process_group()  # results use the whole validation set, not this process's share
     if trainer.is_global_zero:
         save_model(run, select_weights(run, training.module), plan.description())
         write_results(run, plan.config, plan.source, training.log.rows, console)
@@ -224,7 +224,7 @@ def _create_trainer(
     assert config.epochs is not None
     if console.is_terminal:
         callbacks = [*callbacks, RichProgressBar(leave=False)]
-    # Lightning would take bfloat16 without a scaler in its place.
+    # Lightning would use bfloat16 without a gradient scaler instead.
     half_on_cpu = config.precision == "16-mixed" and hardware.device == "cpu"
     plugins: list[Any] = [files, *([MixedPrecision("16-mixed", "cpu")] if half_on_cpu else [])]
     if hardware.processes > 1:
@@ -279,10 +279,10 @@ def _silence_lightning() -> None:
         ".*does not have many workers.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*The number of training batches .* is smaller than the logging interval.*",
-        ".*module.s. in eval mode at the start of training.*",  # the averaged weights are never trained
+        ".*module.s. in eval mode at the start of training.*",  # the EMA model stays in eval mode
         ".*isinstance.treespec, LeafSpec.*",
-        ".*your dataloader is not resumable.*",  # it is: its sampler leaves out what was drawn before
+        ".*your dataloader is not resumable.*",  # it is: its sampler skips the batches drawn before
         ".*No positive samples in targets.*",
-        ".*Grad strides do not match bucket view strides.*",  # those of kernels' only channel, which mean nothing
+        ".*Grad strides do not match bucket view strides.*",  # of a dimension of size 1, where they do not matter
     ):
         warnings.filterwarnings("ignore", message)

@@ -1,1 +1,1 @@
-"""Files, locks, errors, progress and the machine: what every package may use."""
+"""Utilities for all packages: files, locks, errors, progress, device and environment."""

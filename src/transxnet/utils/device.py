@@ -1,4 +1,4 @@
-"""Choosing a device, and moving models to it."""
+"""Choose a device and move models to it."""
 
 import torch
 from torch import nn
@@ -7,17 +7,17 @@ from transxnet.utils.errors import UserError, check_one_of
 
 
 def default_device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
+    """Return the GPU if there is one, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def resolve_device(device: str) -> str:
-    """Check a device's name; "auto" is "cuda" where there is a GPU, else "cpu".
+    """Check the name of a device and resolve "auto": "cuda" if there is a GPU, else "cpu".
 
     Raises:
-        UserError: another name than auto, cpu or cuda, or there is no GPU.
+        UserError: the name is not auto, cpu or cuda, or there is no GPU.
     """
     check_one_of(("auto", "cpu", "cuda"), device=device)
     if device == "auto":
@@ -28,5 +28,5 @@ def resolve_device(device: str) -> str:
 
 
 def prepare_for_inference(model: nn.Module, device: torch.device) -> nn.Module:
-    """Move a model to the device in evaluation mode, its weights in channels-last layout."""
+    """Move a model to the device, in evaluation mode and channels-last layout."""
     return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

@@ -40,9 +40,9 @@ def _cpu_name() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this package runs from, if it runs from one."""
+    """Return the commit of the git checkout that this package runs from, if any."""
     here = Path(__file__)
-    # An installed package may lie within somebody else's checkout; git answers for ours only if it knows this file.
+    # An installed package may be inside another project's checkout; ours is the one that tracks this file.
     return _git(here, "ls-files", here.name) and _git(here, "describe", "--always", "--dirty", "--abbrev=12")
 
 

@@ -1,23 +1,23 @@
-"""Errors that a user can mend, and how they are worded."""
+"""Errors that a user can fix, and helpers for their messages."""
 
 import difflib
 from collections.abc import Collection, Iterable
 
 
 class UserError(Exception):
-    """Something about the input is wrong: the message says what came, what is accepted and the next step."""
+    """The input is invalid. The message states the value received, the accepted values and the next step."""
 
     exit_status = 2
 
 
 class Interrupted(UserError):
-    """The user, or the system, asked the work to stop."""
+    """The user or the system interrupted the command."""
 
     exit_status = 130
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
-    """`` Did you mean ...?`` with the known names closest to this one, or nothing if none is close."""
+    """Return `` Did you mean ...?`` with the known names closest to this one, or "" if none is close."""
     close = difflib.get_close_matches(name, list(known), n=count, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
 

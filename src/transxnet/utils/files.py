@@ -1,4 +1,4 @@
-"""Atomic writing of files, and messages for the errors of a file system."""
+"""Write files atomically, and describe file system errors."""
 
 import errno
 import os
@@ -20,11 +20,11 @@ _REMEDIES = {
     **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENODEV), "Its folder is gone: bring it back."),
     **dict.fromkeys((errno.EIO, errno.EBUSY, errno.ETIMEDOUT), "The disk or its connection fails: look after it."),
 }
-"""The next step for the user, by error number."""
+"""Next step for the user, by errno."""
 
 
 class WriteError(UserError):
-    """A file cannot be written: the disk is full, read-only or gone."""
+    """A file cannot be written: the disk is full, read-only or missing."""
 
 
 def describe_write_error(path: Path, error: OSError) -> str:
@@ -33,25 +33,25 @@ def describe_write_error(path: Path, error: OSError) -> str:
 
 
 def describe_os_error(error: OSError) -> str:
-    """Describe an error of the operating system, and the next step."""
+    """Describe an OSError and the next step."""
     return f"{error.strerror or error}. {_REMEDIES.get(error.errno or 0, '')}".rstrip()
 
 
 def is_disk_error(error: OSError) -> bool:
-    """Whether a disk is full, read-only or failing, as opposed to a single file that is missing or protected."""
+    """Return whether the disk is full, read-only or failing, not just a single file missing or protected."""
     return error.errno in _REMEDIES and error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM)
 
 
 def write_atomic(path: Path, content: str | Callable[[Path], object], backup: Path | None = None) -> None:
-    """Write a file atomically: at every moment, also after a power cut, it is the complete old or new one.
+    """Write a file atomically: at any time, even after a power failure, it is the complete old or new file.
 
     Args:
-        path: the file.
-        content: its text, or a function that writes it to the path that it is given.
-        backup: where the old file is moved once the new one is on the disk; for an instant ``path`` does not exist.
+        path: file to write.
+        content: text, or a function that writes the content to a given path.
+        backup: path to move the old file to once the new one is on disk; for an instant ``path`` does not exist.
 
     Raises:
-        WriteError: the disk is full, read-only or gone; the old file is as it was.
+        WriteError: the disk is full, read-only or missing; the old file is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -68,18 +68,18 @@ def write_atomic(path: Path, content: str | Callable[[Path], object], backup: Pa
     except OSError as error:
         raise WriteError(describe_write_error(path, error)) from error
     finally:
-        with suppress(OSError):  # a read-only disk refuses to remove even what is not there
+        with suppress(OSError):  # fails on a read-only disk even if the file does not exist
             temporary.unlink(missing_ok=True)
 
 
 def is_partial_file(name: str, names: Collection[str]) -> bool:
-    """Whether :func:`write_atomic`, when killed, leaves a file of this name for one of these names."""
+    """Return whether a killed :func:`write_atomic` leaves a partial file of this name for one of ``names``."""
     match = re.fullmatch(r"\.(.+)\.[0-9a-f]{32}", name)
     return match is not None and match[1] in names
 
 
 def remove_partial_files(folder: Path, names: Collection[str]) -> None:
-    """Remove the partial files that a killed process left for these names."""
+    """Remove the partial files that a killed process left behind for these names."""
     for path in list(folder.iterdir()):
         if is_partial_file(path.name, names):
             path.unlink(missing_ok=True)
@@ -91,26 +91,26 @@ def _fsync_file(path: Path) -> None:
 
 
 def _fsync_folder(folder: Path) -> None:
-    """Write a folder's entries to the disk: otherwise a power cut can undo a rename."""
+    """Flush a folder's entries to disk; otherwise a power failure can undo a rename."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems have no such thing
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # unsupported by some network file systems
             raise
     finally:
         os.close(descriptor)
 
 
 def safe_file_name(text: str) -> str:
-    """A file name that needs no quoting in a shell: ``"net@scales=(1,3)"`` -> ``"net-scales=1,3"``."""
+    """Return a file name that needs no shell quoting: ``"net@scales=(1,3)"`` -> ``"net-scales=1,3"``."""
     return re.sub(r"[^\w.,=-]+", "-", re.sub(r"[()\[\]'\" ]", "", text)).strip("-")
 
 
 def next_free_path(root: Path, stem: str) -> Path:
-    """The first of ``root/stem-1``, ``root/stem-2`` and so on that does not exist."""
+    """Return the first of ``root/stem-1``, ``root/stem-2`` and so on that does not exist."""
     number = 1
     while (root / f"{stem}-{number}").exists():
         number += 1

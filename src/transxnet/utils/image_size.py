@@ -1,4 +1,4 @@
-"""Parse the size of an image as users write it."""
+"""Parse image sizes given by users."""
 
 import re
 
@@ -9,7 +9,7 @@ def parse_image_size(size: int | str | tuple[int, int], minimum: int = 1) -> tup
     """Return height and width from ``224``, ``"224"``, ``"800x1280"`` or ``(800, 1280)``.
 
     Raises:
-        UserError: another form, or a side below the minimum.
+        UserError: the format is different, or a side is below the minimum.
     """
     if isinstance(size, str):
         match = re.fullmatch(r"(\d+)(?:x(\d+))?", size.lower())

@@ -1,7 +1,7 @@
-"""A lock that one process holds on a folder.
+"""Exclusive lock of a folder.
 
-The filelock package is no replacement: it leaves its file in the folder, does not tell who holds the lock, and raises
-on file systems without locks unless their error is ENOSYS (NFS without a lock service gives ENOLCK).
+The filelock package does not fit: it leaves its file in the folder, does not report who holds the lock, and raises on
+file systems without locks unless their error is ENOSYS (NFS without a lock service gives ENOLCK).
 """
 
 import os
@@ -19,7 +19,7 @@ LOCK_FILE = ".lock"
 DEFAULT_ADVICE = "Two trainings in one folder would destroy each other's files: wait for it to end, or stop it."
 
 _descriptors: set[int] = set()
-"""Open lock files of this process, which a forked child closes."""
+"""Open lock files of this process; a forked child closes them."""
 
 
 class FolderInUse(UserError):
@@ -30,13 +30,13 @@ class FolderInUse(UserError):
 def lock_folder(folder: Path, advice: str = DEFAULT_ADVICE) -> Iterator[None]:
     """Hold an exclusive lock on a folder.
 
-    The operating system releases the lock of a process that ends. Several machines see each other's locks where the
-    file system shares them (NFS with its lock service). On a file system without locks, a file with the holder's name
-    is the lock, and a user must remove the one that a dead process left.
+    The operating system releases the lock when the process ends. The lock works across machines if the file system
+    shares locks (NFS with its lock service). On a file system without locks, the lock is a file with the holder's name,
+    and a user must remove it if its process died.
 
     Args:
-        folder: an existing folder.
-        advice: the next step for the user of the second process, as a sentence.
+        folder: existing folder.
+        advice: sentence with the next step for the user of the second process.
 
     Raises:
         FolderInUse: another process holds it; the message has its PID, host and start time.
@@ -68,7 +68,7 @@ def _acquire(path: Path, advice: str) -> int:
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # its holder removed the file in between
+        os.close(descriptor)  # the holder has removed the file in the meantime
 
 
 def _lock(path: Path, descriptor: int, advice: str) -> None:
@@ -84,7 +84,7 @@ def _lock(path: Path, descriptor: int, advice: str) -> None:
     except OSError:  # a file system without locks
         _lock_by_content(path, descriptor, advice)
         return
-    with suppress(OSError):  # on a full disk the second process is not told who holds the lock
+    with suppress(OSError):  # on a full disk the second process cannot report the holder
         _write_holder(descriptor)
 
 
@@ -112,7 +112,7 @@ def _describe_holder(path: Path, descriptor: int) -> str:
 
 
 def _close_in_child() -> None:
-    """Do not keep the lock in a data loader's worker, which can outlive the training by seconds."""
+    """Release the lock in data loader workers, which can outlive the training process by seconds."""
     for descriptor in _descriptors:
         os.close(descriptor)
     _descriptors.clear()

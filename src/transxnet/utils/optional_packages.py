@@ -1,4 +1,4 @@
-"""Packages that only some functions need: whether they are installed, and how to install them."""
+"""Check for optional packages, and tell how to install them."""
 
 import shlex
 from importlib.util import find_spec
@@ -12,19 +12,19 @@ _PYPI_NAMES = {
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
 }
-"""Of modules that are not named like the package that brings them."""
+"""Package names of modules whose names differ."""
 
 
 def require_package(module: str, install: str, purpose: str) -> None:
-    """Check that an optional package is installed; nothing is imported.
+    """Check that an optional package is installed, without importing it.
 
     Args:
-        module: its top-level module, such as ``"pyarrow"``.
-        install: what ``pip install`` takes to bring it, such as ``"transxnet[parquet]"``.
-        purpose: what needs it, as the subject of a sentence that goes on with "needs": ``"Parquet output"``.
+        module: top-level module of the package, such as ``"pyarrow"``.
+        install: argument of ``pip install``, such as ``"transxnet[parquet]"``.
+        purpose: feature that needs it, as the subject of the message: ``"Parquet output"`` (needs ...).
 
     Raises:
-        UserError: it is not installed.
+        UserError: the package is not installed.
     """
     if find_spec(module) is None:
         packages = " ".join(map(shlex.quote, install.split()))

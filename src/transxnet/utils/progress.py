@@ -1,4 +1,4 @@
-"""Progress for people: a bar on a terminal; in a file nothing, or of long work a line a minute."""
+"""Progress output: a bar on a terminal; otherwise nothing, or a line a minute for long tasks."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 class _Rate(ProgressColumn):
-    """Items a second."""
+    """Progress column with the items per second."""
 
     def __init__(self, unit: str):
         super().__init__()
@@ -28,7 +28,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress_bar(console: Console, text: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a bar that goes away when done.
+    """Show a progress bar that disappears when done.
 
     Yields:
         A function that takes the number of items done so far.
@@ -43,18 +43,18 @@ def progress_bar(console: Console, text: str, total: int | None) -> Iterator[Cal
 def long_progress(
     console: Console, text: str, total: int, done: int, unit: str, seconds: float = 60
 ) -> Iterator[Callable[[int], None]]:
-    """Show a bar with the rate, or where there is no terminal a line now and then, for work of hours.
+    """Show the progress of a task of hours: a bar with the rate, or without a terminal a line at intervals.
 
     Args:
-        console: where to.
-        text: what is going on.
-        total: items in all.
-        done: items that were done before.
-        unit: what the items are, in the plural.
-        seconds: between lines.
+        console: console to print to.
+        text: description of the task.
+        total: total number of items.
+        done: number of items done before.
+        unit: name of the items, in the plural.
+        seconds: interval between lines.
 
     Yields:
-        A function that takes the number of items done so far, those of before among them.
+        A function that takes the number of items done so far, including those done before.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn())
     start = last_line = time.monotonic()

@@ -1,4 +1,4 @@
-"""Reading the files that others may have made: plain data comes out of them, or an error, and nothing is run."""
+"""Read untrusted text files: the result is plain data or an error, and no code runs."""
 
 import json
 import os
@@ -12,19 +12,19 @@ from defusedxml import DTDForbidden
 from defusedxml.ElementTree import DefusedXMLParser
 
 DEEPEST = 50
-"""Levels that YAML and XML may be nested: recipes have one, annotations four. Reading takes quadratic time in them."""
+"""Maximum depth of YAML and XML: recipes have one level, annotations four. Parsing time is quadratic in the depth."""
 
 LARGEST_YAML = 1 << 20
-"""Bytes that a YAML file may have: ours have a few thousand, and the reader takes a second for a megabyte or two."""
+"""Maximum size of a YAML file in bytes: ours have a few thousand, and parsing takes about a second per megabyte."""
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """All of a regular file.
+    """Read a regular file.
 
     Raises:
-        OSError: it can't be read, or it is a pipe or a device, which may never end.
+        OSError: the file cannot be read, or it is a pipe or a device, which may never end.
     """
-    # Opening a pipe waits for somebody to write to it, unless one says not to.
+    # Without O_NONBLOCK, opening a pipe blocks until another process writes to it.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(descriptor, "rb") as file:
         mode = os.fstat(file.fileno()).st_mode
@@ -34,21 +34,21 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def read_text(path: str | Path, errors: str = "strict") -> str:
-    """A regular file as UTF-8, with or without a byte order mark.
+    """Read a regular file as UTF-8, with or without a byte order mark.
 
     Raises:
         OSError: as :func:`read_bytes`.
-        ValueError: it is no UTF-8.
+        ValueError: the file is not UTF-8.
     """
     return read_bytes(path).decode("utf-8-sig", errors)
 
 
 def read_json(path: str | Path) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Raises:
         OSError: as :func:`read_bytes`.
-        ValueError: it is no JSON, or is nested too deeply.
+        ValueError: the file is not JSON, or is nested too deeply.
     """
     try:
         return json.loads(read_bytes(path))
@@ -57,13 +57,13 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_yaml(path: str | Path) -> Any:
-    """What a YAML file holds: text, numbers, lists and mappings.
+    """Read a YAML file of text, numbers, lists and mappings.
 
-    Tags of other things are refused, and so are aliases: a few lines of them can stand for more than any memory holds.
+    Other tags are rejected, and so are aliases: a few lines of them can expand to more than fits into memory.
 
     Raises:
         OSError: as :func:`read_bytes`.
-        ValueError: it is no YAML, or more than plain data.
+        ValueError: the file is not YAML, or contains more than plain data.
     """
     text = read_text(path)
     if len(text) > LARGEST_YAML:
@@ -72,16 +72,16 @@ def read_yaml(path: str | Path) -> Any:
         return yaml.load(text, _PlainLoader)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
-    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:  # of values that belie their tags
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:  # a value does not match its tag
         raise ValueError(f"a value is not of its type: {error}") from error
 
 
 def read_xml(path: str | Path) -> ElementTree.Element:
-    """The root of an XML file without a document type, whose entities could stand for other files or without end.
+    """Read the root of an XML file. A document type is rejected: its entities could read files or expand endlessly.
 
     Raises:
         OSError: as :func:`read_bytes`.
-        ValueError: it is no XML, declares a document type, or is nested too deeply.
+        ValueError: the file is not XML, declares a document type, or is nested too deeply.
     """
     parser = DefusedXMLParser(target=_ShallowBuilder(), forbid_dtd=True)
     try:
@@ -94,7 +94,7 @@ def read_xml(path: str | Path) -> ElementTree.Element:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """PyYAML's safe loader without aliases, and with a bound on the levels."""
+    """PyYAML's safe loader without aliases and with a depth limit."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
@@ -117,7 +117,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 class _ShallowBuilder(ElementTree.TreeBuilder):
-    """Builds elements, with a bound on the levels, which defusedxml does not have."""
+    """Tree builder with a depth limit, which defusedxml does not have."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Serve the page: the server, its limits and its security headers."""
+"""The command ``app``: serve the web page, with its limits and security headers."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ from transxnet.web.server_address import host_of, is_loopback, listen, url_of
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 
-# Whatever Gradio or one of its extensions asks for, the browser loads nothing from other hosts.
+# The browser must load nothing from other hosts, even if Gradio or an extension requests it.
 _CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
@@ -38,7 +38,7 @@ class ServedPage:
     """A page that is being served in the background.
 
     Attributes:
-        url: for this machine's browser.
+        url: URL for a browser on this machine.
     """
 
     url: str
@@ -62,26 +62,26 @@ def app(
     wait: bool = True,
     console: Console | None = None,
 ) -> ServedPage | None:
-    """Serve a page on which a trained model can be tried with any picture: answers, and what speaks for them.
+    """Serve a web page to try a trained model on any image, with predictions and Grad-CAM.
 
-    It is for whoever can reach the address, without a password. Everything on it comes from this machine, nothing is
-    counted or sent elsewhere, and what was sent is deleted after about an hour, or when the page ends.
+    Anyone who can reach the address can use the page; it has no password. All its content comes from this machine, and
+    no usage data is sent. Uploads are deleted after about an hour, or when the server stops.
 
     Args:
-        run: a run folder, or the name of a model with published weights.
-        file: published weights on disk, for a model by name.
-        host: the address to listen on: by default this machine alone; 0.0.0.0 is for all that reach this machine.
-        port: by default the first free one from 7860.
-        examples: held-out images of the run to show, at most; 0 for none, which spares opening its data.
-        max_size: of a file that is sent, in MB.
-        wait: until Ctrl-C; else serve beside what follows.
-        console: where to report; by default standard output.
+        run: run folder, or name of a model with published weights.
+        file: file with published weights, for a model by name.
+        host: address to listen on; by default only this machine; 0.0.0.0 for everyone who can reach this machine.
+        port: port to listen on; by default the first free one from 7860.
+        examples: maximum number of validation images of the run to show; 0 for none, without opening its data.
+        max_size: maximum size of an upload in MB.
+        wait: serve until Ctrl-C; otherwise serve in the background.
+        console: console to print to; by default standard output.
 
     Returns:
-        What is served, where ``wait`` is not set.
+        The served page, if ``wait`` is not set.
 
     Raises:
-        UserError: Gradio is not installed, the model can't be opened, or the address is not to be had.
+        UserError: Gradio is not installed, the model cannot be opened, or the address is not available.
     """
     require_package("gradio", "transxnet[app]", "the page")
     console = console or Console()
@@ -109,7 +109,7 @@ def app(
     console.print("Ctrl-C stops it.")
     try:
         _serve(server, listening)
-    except KeyboardInterrupt:  # uvicorn passes it on after it has stopped in order
+    except KeyboardInterrupt:  # uvicorn raises it again after a graceful shutdown
         console.print("stopped")
     return None
 
@@ -122,7 +122,7 @@ def _prepare(
     max_size: int,
     console: Console,
 ) -> Any:
-    """Load the model and build the page; returns uvicorn's server."""
+    """Load the model and build the page; returns the uvicorn server."""
     trained = load_model(run, file)
     os.environ.setdefault("GRADIO_TEMP_DIR", _upload_folder().name)
     from transxnet.web.example_images import find_examples
@@ -138,7 +138,7 @@ def _prepare(
 
 @cache
 def _upload_folder() -> tempfile.TemporaryDirectory:
-    """The folder of the uploads, deleted with this process. All users of the machine share Gradio's default."""
+    """Create the upload folder, deleted with this process; Gradio's default is shared by all users of the machine."""
     return tempfile.TemporaryDirectory(prefix="transxnet-app-", ignore_cleanup_errors=True)
 
 
@@ -152,7 +152,7 @@ def _server(blocks: Any, listening: socket.socket, max_size: int) -> Any:
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     outer.add_middleware(_SecurityHeaders)
     if is_loopback(listening):
-        # Against DNS rebinding: a website whose name resolves to this machine.
+        # Prevents DNS rebinding: a website whose name resolves to this machine.
         outer.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", host_of(listening)])
     system, mono = ([gr.themes.Font(f) for f in names] for names in (("system-ui", "sans-serif"), ("monospace",)))
     gr.mount_gradio_app(
@@ -172,16 +172,16 @@ def _server(blocks: Any, listening: socket.socket, max_size: int) -> Any:
         css=(_TEMPLATES / "app.css").read_text(encoding="utf-8"),
         head=f"<script type=module>\n{(_TEMPLATES / 'app.js').read_text(encoding='utf-8')}</script>",
     )
-    blocks.has_launched = True  # not set by mounting; without it any file of this machine counts as an upload
+    blocks.has_launched = True  # mounting does not set it; without it any local file counts as an upload
     return uvicorn.Server(uvicorn.Config(outer, log_level="warning", timeout_graceful_shutdown=1))
 
 
 def _serve(server: Any, listening: socket.socket) -> None:
-    """Serve until the server is told to exit."""
+    """Serve until the server is asked to exit."""
     log = logging.getLogger("uvicorn.error")
 
     def running(record: logging.LogRecord) -> bool:
-        return not server.should_exit  # pages that are still open at the end are no errors
+        return not server.should_exit  # pages still open at shutdown are not errors
 
     log.addFilter(running)
     try:

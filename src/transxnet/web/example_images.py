@@ -30,9 +30,9 @@ class ExampleImages:
 
     Attributes:
         images: all validation images.
-        positions: of the examples among these images.
-        captions: the true class of each example, in words; None for detection and segmentation.
-        thumbnails: of the examples.
+        positions: indices of the examples in ``images``.
+        captions: name of the true class of each example; None for detection and segmentation.
+        thumbnails: thumbnails of the examples.
     """
 
     images: ImageCollection
@@ -44,11 +44,11 @@ class ExampleImages:
         return len(self.positions)
 
     def name(self, number: int) -> str:
-        """Name of an example."""
+        """Return the name of an example."""
         return self.images.name(self.positions[number])
 
     def image(self, number: int) -> Image.Image:
-        """An example in RGB; raises UserError if its file is missing or damaged."""
+        """Open an example in RGB; raises UserError if its file is missing or damaged."""
         try:
             return self.images.image(self.positions[number])
         except UnreadableImage as error:
@@ -61,9 +61,9 @@ def find_examples(trained: TrainedModel, count: int, console: Console) -> tuple[
     Opening a segmenter's data reads all of its label maps, with a progress bar on the console.
 
     Args:
-        trained: from a run, or published.
+        trained: model of a run, or a published one.
         count: maximum number of examples; 0 for none.
-        console: where to show progress.
+        console: console for progress.
     """
     if count == 0:
         return None, ""
@@ -94,7 +94,7 @@ def _validation_images(trained: TrainedModel, run: Run, console: Console) -> Any
     config, split = run.read_config(), run.stored_split
     if split is not None or isinstance(config, ClassifyConfig):
         return open_run_data(config, console, split, check_images=False).val
-    # The data has its own validation set: its training set, COCO's 118,287 images, need not be read.
+    # The data has its own validation set, so skip its training set: COCO's has 118,287 images.
     return open_evaluation_data(
         config.data,
         trained.class_names,
@@ -106,7 +106,7 @@ def _validation_images(trained: TrainedModel, run: Run, console: Console) -> Any
 
 
 def _diverse_order(images: ImageCollection) -> Iterator[int]:
-    """All positions, shuffled; of images with classes, the first few have one of each class."""
+    """Iterate over all positions, shuffled; if images have classes, the first ones cover each class once."""
     if isinstance(images, ClassificationSet):
         labels = images.own_labels
         rank = np.zeros(len(labels), int)  # within the class

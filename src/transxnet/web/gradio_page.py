@@ -1,4 +1,4 @@
-"""The page: its Gradio components and their events."""
+"""The web page: its Gradio components and their events."""
 
 import logging
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from transxnet.web.uploads import has_several_frames, read_upload
 _logger = logging.getLogger(__name__)
 
 PREDICTED_CLASS = -1
-"""Stands for the predicted class in the list of classes to explain."""
+"""Value of the predicted class in the list of classes to explain."""
 
 MAX_UPLOAD_AGE = 3600
 """Seconds after which an upload is deleted."""
@@ -37,11 +37,11 @@ Updates = dict[Any, Any]
 
 @dataclass(frozen=True)
 class Selection:
-    """The image that a visitor looks at. It has no pixels: one image for each visitor would fill the memory.
+    """The image that a visitor has selected, without its pixels, to save memory.
 
     Attributes:
-        source: an uploaded file, or the number of an example.
-        detections: all of a detector, with any score; else None.
+        source: uploaded file, or number of an example.
+        detections: all detections, with any score; None unless the model is a detector.
     """
 
     source: str | int
@@ -52,10 +52,10 @@ class GradioPage:
     """The components of the page and their events.
 
     Args:
-        model: the model.
-        examples: of the run, or None.
-        why_no_examples: the reason, a sentence for the visitor, if there are none.
-        max_bytes: of an upload.
+        model: model to try.
+        examples: example images of the run, or None.
+        why_no_examples: message for the visitor if there are no examples.
+        max_bytes: maximum size of an upload.
 
     Attributes:
         blocks: the Gradio app.
@@ -135,7 +135,7 @@ class GradioPage:
                 )
 
     def _connect_events(self) -> None:
-        """The model runs on one image at a time for all visitors; no event is a public API route."""
+        """Connect the events. The model runs one image at a time for all visitors; no event is a public API route."""
         model: dict[str, Any] = {
             "api_visibility": "private",
             "concurrency_limit": 1,
@@ -149,7 +149,7 @@ class GradioPage:
         if self._gallery is not None:
             predicted.append(self._gallery.select(self._on_example, [self._min_score], outputs, **predicting))
         if self._detects:
-            # Drawing waits for no model. Not the release event: a keyboard never triggers it.
+            # Drawing does not wait for the model. Not the release event, which the keyboard never triggers.
             drawing = {**predicting, "concurrency_id": "drawing", "show_progress_on": [self._image]}
             inputs = [self._selection, self._min_score]
             self._min_score.change(self._on_min_score, inputs, outputs, trigger_mode="always_last", **drawing)
@@ -192,7 +192,7 @@ class GradioPage:
         return {self._heat: found.image, self._heat_text: self._html.heat_map(found, color_scale())}
 
     def _or_message(self, compute: Callable[[], Updates]) -> Updates:
-        """The updates, or an error message in place of the result."""
+        """Return the updates, or an error message instead of the result."""
         try:
             return compute()
         except UserError as error:
@@ -219,7 +219,7 @@ class GradioPage:
         }
 
     def _open(self, source: str | int) -> Image.Image:
-        """An upload or example in RGB; raises UserError if it cannot be read."""
+        """Open an upload or example in RGB; raises UserError if it cannot be read."""
         if isinstance(source, str):
             if not Path(source).is_file():
                 raise UserError("the picture was deleted after an hour. Send it again.")
@@ -229,7 +229,7 @@ class GradioPage:
 
 
 def color_scale() -> list[str]:
-    """The colors of a heat map, from zero to the maximum."""
+    """Return the colors of a heat map, from zero to the maximum."""
     return [to_hex(matplotlib.colormaps[COLORMAP](step / 8)) for step in range(9)]
 
 

@@ -27,10 +27,10 @@ from transxnet.web.uploads import MAX_DENSE_PIXELS, limit_pixels, resize_for_bro
 
 TOP_K = 5
 MAX_ROWS = 15
-"""Of detections, or of the classes of pixels."""
+"""Maximum number of detections or pixel classes in a result."""
 
 MAX_NAMES = 8
-"""The description lists the names of at most this many classes."""
+"""Maximum number of class names in the description."""
 
 _MAIN_METRICS = ("accuracy", "ap", "miou")
 
@@ -40,9 +40,9 @@ class ResultRow:
     """A row of a result.
 
     Attributes:
-        name: of a class, in words.
-        share: 0 to 1: a probability, a score, or a share of the pixels.
-        color: of the class in the image, or None.
+        name: class name to show.
+        share: probability, score or share of the pixels, 0 to 1.
+        color: color of the class in the image, or None.
     """
 
     name: str
@@ -51,7 +51,7 @@ class ResultRow:
 
     @property
     def percentage(self) -> str:
-        """The share as text."""
+        """Share in percent, as text."""
         return rounded_percent(self.share)
 
 
@@ -60,12 +60,12 @@ class ImageResult:
     """The prediction for one image.
 
     Attributes:
-        headline: in a few words.
-        rows: the most important first.
-        more: number of further rows that are not shown.
-        image: for the browser, with detections or label map drawn over it.
-        detections: all of a detector, with any score; else None.
-        notes: sentences for the user.
+        headline: result in a few words.
+        rows: rows to show, most important first.
+        more: number of rows that are not shown.
+        image: image for the browser, with detections or label map drawn over it.
+        detections: all detections, with any score; None unless the model is a detector.
+        notes: messages for the user.
     """
 
     headline: str
@@ -81,9 +81,9 @@ class HeatMap:
     """Grad-CAM of a class.
 
     Attributes:
-        image: the input of the network under the colors of the map.
-        class_name: in words.
-        place: in the network, in words.
+        image: input of the network with the map overlaid.
+        class_name: class name to show.
+        place: description of the layer.
         empty: whether the map is zero everywhere.
     """
 
@@ -94,15 +94,15 @@ class HeatMap:
 
 
 class PageModel:
-    """A trained model for one image at a time, from any thread.
+    """A trained model that processes one image at a time, from any thread.
 
     Args:
-        trained: a classifier, detector or segmenter; its network is moved to the GPU if there is one.
+        trained: classifier, detector or segmenter; its network is moved to the GPU if there is one.
 
     Attributes:
-        class_names: in words.
-        places: of the network, by name, for which :meth:`explain` works; may be empty.
-        why_no_places: the reason, a sentence for the user, if there are no places.
+        class_names: class names to show.
+        places: layers that :meth:`explain` supports, by name; may be empty.
+        why_no_places: message for the user if ``places`` is empty.
     """
 
     def __init__(self, trained: TrainedModel):
@@ -122,7 +122,7 @@ class PageModel:
 
     @property
     def title(self) -> str:
-        """Model and data of a run, or the name of a published model."""
+        """Title of the page: model and data of a run, or name of a published model."""
         if self.trained.run is None:
             return self.trained.name
         config = self.trained.run.read_config()
@@ -130,7 +130,7 @@ class PageModel:
 
     @property
     def description(self) -> str:
-        """The task, the classes and, of a run, the main metric on the validation set."""
+        """Task, classes and, for a run, the main metric on the validation set."""
         kind = "Detector" if isinstance(self.trained, TrainedDetector) else "Classifier"
         kind = "Segmenter" if isinstance(self.trained, TrainedSegmenter) else kind
         names = self.class_names
@@ -153,7 +153,7 @@ class PageModel:
             raise UserError(f"{run.results_file} is damaged: {error}") from error
 
     def predict(self, image: Image.Image, min_score: float = MIN_SCORE) -> ImageResult:
-        """Predict for an image in RGB; of a detector, rows and drawing have the detections of at least a score."""
+        """Predict for an RGB image; for a detector, show the detections with at least ``min_score``."""
         with self._lock:
             if isinstance(self.trained, TrainedDetector):
                 resized, notes = _resize_dense(image)
@@ -165,7 +165,7 @@ class PageModel:
             return self._classification_result(self.trained, image)
 
     def filter(self, image: Image.Image, detections: Detections, min_score: float) -> ImageResult:
-        """The result of a detector for another minimum score, without running it again."""
+        """Return a detector's result for another minimum score, without running the model again."""
         resized, notes = _resize_dense(image)
         return self._detection_result(resized, detections, min_score, notes)
 
@@ -173,9 +173,9 @@ class PageModel:
         """Compute Grad-CAM of a class.
 
         Args:
-            image: in RGB.
-            place: name of one of ``places``.
-            class_index: from 0; by default as of :func:`~transxnet.analysis.explain.explain`.
+            image: RGB image.
+            place: key of ``places``.
+            class_index: class index from 0; the default is that of :func:`~transxnet.analysis.explain.explain`.
 
         Raises:
             UserError: the class does not occur in the image, or Grad-CAM fails on this network.
@@ -224,7 +224,7 @@ class PageModel:
 
 
 def pixel_shares(label_map: np.ndarray, names: Sequence[str]) -> list[ResultRow]:
-    """The classes that occur in a label map (H, W), each with its share of the pixels, the largest first."""
+    """Return the classes in a label map (H, W) with their shares of the pixels, largest first."""
     counts = np.bincount(label_map.ravel(), minlength=len(names))
     colors = palette(len(names))
     order = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
@@ -232,14 +232,14 @@ def pixel_shares(label_map: np.ndarray, names: Sequence[str]) -> list[ResultRow]
 
 
 def rounded_percent(share: float) -> str:
-    """``0.934`` as "93%"; shares that would falsely round to 0% or 100% as "under 1%" and "over 99%"."""
+    """Format ``0.934`` as "93%"; shares that would wrongly round to 0% or 100% as "under 1%" and "over 99%"."""
     if 0 < share < 0.01:
         return "under 1%"
     return "over 99%" if 0.99 < share < 1 else f"{share:.0%}"
 
 
 def _resize_dense(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
-    """The input of a detector or segmenter, and a note for the user if it is smaller than the image."""
+    """Downsize a large image for a detector or segmenter; also returns a note for the user if it was downsized."""
     resized = limit_pixels(image, MAX_DENSE_PIXELS)
     if resized is image:
         return image, ()
@@ -247,7 +247,7 @@ def _resize_dense(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
 
 
 def _draw_heat(image: np.ndarray, heat: np.ndarray) -> Image.Image:
-    """An image (H, W, 3) under the colors of a map (H, W), for the browser."""
+    """Overlay a map (H, W) on an image (H, W, 3), for the browser."""
     large = resize_for_browser(Image.fromarray(image))
     resized = np.asarray(Image.fromarray(heat.astype(np.float32)).resize(large.size, Image.Resampling.BICUBIC))
     return Image.fromarray(overlay(np.asarray(large), resized.clip(0, 1)))

@@ -1,4 +1,4 @@
-"""The address of the page: the listening socket, who can reach it, and its URL."""
+"""The address of the page: its listening socket, who can reach it, and its URL."""
 
 import errno
 import ipaddress
@@ -7,20 +7,20 @@ import socket
 from transxnet.utils.errors import UserError
 
 PORTS = range(7860, 7960)
-"""Ports to try by default; the first is Gradio's."""
+"""Ports to try by default; the first is Gradio's default."""
 
 _HOSTS = "127.0.0.1 for this machine alone, 0.0.0.0 for all that reach it, or one of its own addresses"
 
 
 def listen(host: str, port: int | None = None) -> socket.socket:
-    """Open a socket that listens on an address.
+    """Open a listening socket.
 
     Args:
-        host: name or number, of version 4 or 6.
-        port: by default the first free one of ``PORTS``; 0 for any.
+        host: host name, or IPv4 or IPv6 address.
+        port: port number; by default the first free one of ``PORTS``; 0 for any.
 
     Raises:
-        UserError: the host is not this machine's, or the port is taken or reserved.
+        UserError: the host is not an address of this machine, or the port is in use or reserved.
     """
     if port is not None and not 0 <= port <= 65535:
         raise UserError(f"port must be a whole number from 0 to 65535, got {port}.")
@@ -46,17 +46,17 @@ def listen(host: str, port: int | None = None) -> socket.socket:
 
 
 def is_loopback(listening: socket.socket) -> bool:
-    """Whether only this machine reaches a socket."""
+    """Return whether only this machine can reach a socket."""
     return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
 
 
 def url_of(listening: socket.socket) -> str:
-    """The URL of a socket for a browser on this machine."""
+    """Return the URL of a socket for a browser on this machine."""
     return f"http://{host_of(listening)}:{listening.getsockname()[1]}/"
 
 
 def host_of(listening: socket.socket) -> str:
-    """The host in that URL, IPv6 addresses in brackets."""
+    """Return the host part of the URL, with IPv6 addresses in brackets."""
     host = listening.getsockname()[0]
     if ipaddress.ip_address(host).is_unspecified:
         host = "127.0.0.1" if listening.family == socket.AF_INET else "::1"

@@ -1,4 +1,4 @@
-"""Uploaded image files: which are accepted, and at what size they are processed and shown."""
+"""Uploaded image files: accepted formats, and the sizes at which they are processed and shown."""
 
 import math
 from pathlib import Path
@@ -9,10 +9,10 @@ from transxnet.data.reading.image_decoding import UnreadableImage, known_formats
 from transxnet.utils.errors import UserError
 
 MAX_PIXELS = 50_000_000
-"""Larger images are refused before decoding: these take 150 MB, and up to 1 GB while 16 bits are converted to 8."""
+"""Larger images are rejected before decoding: this size takes 150 MB, and up to 1 GB when converting 16 to 8 bits."""
 
 MAX_DENSE_PIXELS = 1_500_000
-"""Larger images are downsized for detectors and segmenters, whose masks and classes take memory for each pixel."""
+"""Larger images are downsized for detectors and segmenters, whose masks and class maps take memory per pixel."""
 
 ACCEPTED = f"JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF or JPEG 2000, of at most {MAX_PIXELS // 10**6} million pixels"
 
@@ -20,11 +20,11 @@ MAX_SHOWN_SIDE = 1280
 """Longest side of an image that is sent to the browser, in pixels."""
 
 MIN_SHOWN_SIDE = 480
-"""Smaller images are enlarged for the browser until their longest side is about this."""
+"""Smaller images are enlarged for the browser to about this longest side, in pixels."""
 
 
 def read_upload(path: str | Path) -> Image.Image:
-    """Read an uploaded file, in RGB and upright.
+    """Read an uploaded file in RGB, rotated upright.
 
     Raises:
         UserError: the file cannot be used; the message has the reason and the accepted formats.
@@ -36,17 +36,17 @@ def read_upload(path: str | Path) -> Image.Image:
 
 
 def has_several_frames(path: str | Path) -> bool:
-    """Whether a readable file has further frames or pages, which are ignored."""
+    """Return whether a readable file has more frames or pages, which are ignored."""
     try:
         with quiet_pillow(), Image.open(path, formats=known_formats()) as image:
-            # The further images of phones' MPO files are previews and depth maps.
+            # The other images in the MPO files of phones are previews and depth maps.
             return image.format != "MPO" and getattr(image, "n_frames", 1) > 1
-    except Exception:  # on a file that is damaged behind its first frame Pillow raises nearly anything
+    except Exception:  # Pillow raises many exception types on files damaged after the first frame
         return False
 
 
 def limit_pixels(image: Image.Image, max_pixels: int) -> Image.Image:
-    """Downsize an image with more than that many pixels, and keep its aspect ratio."""
+    """Downsize an image to at most ``max_pixels``, keeping its aspect ratio."""
     if image.width * image.height <= max_pixels:
         return image
     scale = math.sqrt(max_pixels / (image.width * image.height))
@@ -55,7 +55,7 @@ def limit_pixels(image: Image.Image, max_pixels: int) -> Image.Image:
 
 
 def resize_for_browser(image: Image.Image, max_side: int = MAX_SHOWN_SIDE) -> Image.Image:
-    """Resize an image for the browser; tiny ones are enlarged by a whole factor."""
+    """Resize an image for the browser; tiny images are enlarged by an integer factor."""
     side = max(image.size)
     if side > max_side:
         size = tuple(max(1, round(s * max_side / side)) for s in image.size)

@@ -25,7 +25,7 @@ from transxnet.data.split import split_images
 from transxnet.utils.errors import UserError
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], Any]]]
-"""Given a number of images, shows a bar while they are checked; yields a function that takes how many are done."""
+"""Called with the number of images, shows a progress bar; yields a function that takes the number of checked images."""
 
 S = TypeVar("S", ClassificationSet | Stream, DetectionSet, SegmentationSet)
 

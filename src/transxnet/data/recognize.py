@@ -19,7 +19,7 @@ TASKS = {
     "sample": "classify",
     "reader": "classify",
 }
-"""The task that each format of data is for."""
+"""The task of each data format."""
 
 ACCEPTED = {
     "coco": coco_folders.ACCEPTED,
@@ -27,10 +27,10 @@ ACCEPTED = {
     "label maps": label_maps.ACCEPTED,
     "class folders": class_folders.ACCEPTED,
 }
-"""What a folder of each format looks like."""
+"""The layout of a folder of each format, for error messages."""
 
 Parts = tuple[Any, Any]
-"""Where the training part and the validation part of a folder are, as its format has them; None for a missing part."""
+"""Locations of the training and validation set of a folder, as its format describes them; None for a missing set."""
 
 FIND_PARTS: dict[str, Callable[[Path], Parts]] = {
     "coco": coco_folders.find_coco,
@@ -38,7 +38,7 @@ FIND_PARTS: dict[str, Callable[[Path], Parts]] = {
     "label maps": label_maps.find_label_maps,
     "class folders": class_folders.find_class_folders,
 }
-"""In the order in which formats are tried."""
+"""The formats in the order in which they are tried."""
 
 
 @dataclass(frozen=True)

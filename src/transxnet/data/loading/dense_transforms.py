@@ -11,10 +11,10 @@ from torchvision.transforms.v2 import functional as F
 from transxnet.data.datasets.segmentation_dataset import IGNORE
 
 MEAN_COLOUR = (124, 116, 104)
-"""ImageNet's mean as bytes: what is padded with it is 0 after normalisation."""
+"""ImageNet's mean as bytes, used for padding: it becomes 0 after normalization."""
 
 CAT_MAX_RATIO = 0.75
-"""Share of a crop's labelled pixels that one class may have, as long as another crop can be tried."""
+"""Largest fraction of a crop's labeled pixels for one class, as long as another crop can be tried."""
 
 
 def detection_training(*, hflip: float = 0.5, vflip: float = 0.0, photometric: bool = False) -> v2.Transform:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 Transform = Callable[[Image.Image], Tensor]
 
 MAX_SIDE = 16384
-"""Largest side in pixels that a stored description may resize images to: memory goes by it."""
+"""Largest side in pixels that stored preprocessing may resize images to, since memory grows with it."""
 
 
 def check_sides(sides: Iterable[Any]) -> None:

@@ -14,14 +14,14 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 178_956_970
-"""Larger images are refused as decompression bombs: half a gibibyte once decoded, and Pillow's own limit."""
+"""Larger images are rejected as decompression bombs: half a GiB when decoded, and Pillow's own limit."""
 
 MAX_BYTES = 8 * MAX_PIXELS
-"""Larger files are refused, since some decoders read a file whole first: four channels of 16 bits take this much."""
+"""Larger files are rejected, since some decoders first read the whole file: four 16-bit channels need this much."""
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
-"""Pillow's names of the formats that are decoded, whatever a file's ending. It knows many more, of which some are read
-by other programs: PostScript is a language, and is run."""
+"""Pillow's names of the formats that are decoded, regardless of file extension. Pillow knows more, but opens some with
+external programs; PostScript, for example, is a programming language and would be executed."""
 
 EXTENSIONS = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}

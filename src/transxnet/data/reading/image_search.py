@@ -127,4 +127,4 @@ def _remove(path: str, maker: int) -> None:
 
 
 Inputs = ImageList | Sequence[str | Path]
-"""Files, folders, globs and shards, or the images that were found there."""
+"""Files, folders, globs and shards, or the list of images found in them."""

@@ -7,11 +7,11 @@ import numpy as np
 from transxnet.utils.optional_packages import require_package
 
 FARTHEST = 10
-"""Polygons may reach this many times the image's longer side beyond it; rasterising follows their outline."""
+"""Polygons may extend this many times the image's longer side beyond it; rasterizing follows their outline."""
 
 
 LONGEST = 2_000_000
-"""Pixels that the outlines of an object's polygons may take together: rasterising needs over 100 bytes for each."""
+"""Largest total length in pixels of an object's polygon outlines; rasterizing needs over 100 bytes per pixel."""
 
 
 class BadMask(Exception):
@@ -114,7 +114,7 @@ def _run_lengths(segmentation: dict, height: int, width: int) -> np.ndarray:
 
 
 def _decompress(text: str) -> np.ndarray:
-    """Decode COCO's run length string: 5 bits per character, bit 6 means "continued", deltas to the last but one."""
+    """Decode COCO's string: 5 bits per character, the sixth bit means "continued", deltas to the value two before."""
     codes = np.frombuffer(text.encode(errors="replace"), np.uint8).astype(np.int64) - 48
     more = (codes & 32) > 0
     if not len(codes) or codes.min() < 0 or codes.max() > 63 or more[-1]:

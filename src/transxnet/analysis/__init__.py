@@ -1,1 +1,1 @@
-"""What a model costs and what it looks at."""
+"""Analyses: model cost, effective receptive fields, input-dependent kernels and attention, Grad-CAM."""

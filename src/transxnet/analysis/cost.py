@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds, counted as the field's papers count them."""
+"""Parameters and MACs (FLOPs in the paper) of a model."""
 
 import copy
 from collections.abc import Callable
@@ -23,12 +23,12 @@ _ATTENTION = ("bmm", "baddbmm", "_scaled_dot_product")
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model takes.
+    """The cost of a model.
 
     Attributes:
-        parameters: number of them.
-        multiply_adds: of convolutions and linear layers for one image; what the literature calls FLOPs.
-        attention_multiply_adds: of attention's two products for one image, which the literature leaves out.
+        parameters: number of parameters.
+        multiply_adds: MACs of convolutions and linear layers for one image; FLOPs in the literature.
+        attention_multiply_adds: MACs of attention's two matrix products for one image, not counted in the literature.
     """
 
     parameters: int
@@ -41,9 +41,9 @@ class StageInfo:
     """One stage's output.
 
     Attributes:
-        name: of the module.
+        name: name of the module.
         channels: C.
-        reduction: by which the stage is smaller than the input.
+        reduction: stride relative to the input.
         size: height and width of the output.
     """
 
@@ -55,7 +55,7 @@ class StageInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What there is to know of a model without running it."""
+    """Facts about a model that are known without running it."""
 
     name: str
     img_size: int
@@ -68,14 +68,14 @@ class ModelInfo:
 
 
 def count(model: nn.Module, height: int, width: int, in_chans: int = 3) -> Cost:
-    """Count a model's parameters and its multiply-adds for one image.
+    """Count a model's parameters and its MACs for one image.
 
-    The model runs on PyTorch's meta device, so nothing is computed and no memory is taken.
+    The model runs on PyTorch's meta device, without computation or memory.
 
     Args:
         model: takes (1, in_chans, height, width).
-        height: of the image in pixels.
-        width: of the image in pixels.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
         in_chans: channels of the image.
     """
     shadow = copy.deepcopy(model).to("meta").eval()
@@ -84,7 +84,7 @@ def count(model: nn.Module, height: int, width: int, in_chans: int = 3) -> Cost:
 
 
 def count_operations(function: Callable, *args: Any) -> tuple[int, int, Any]:
-    """Multiply-adds of what a call does: in convolutions and linear layers, in attention's products; and its result."""
+    """Count the MACs of a call: in convolutions and linear layers, and in attention; also return its result."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         result = function(*args)
     totals = {str(op).removeprefix("aten."): flops // 2 for op, flops in counter.get_flop_counts()["Global"].items()}
@@ -93,14 +93,14 @@ def count_operations(function: Callable, *args: Any) -> tuple[int, int, Any]:
 
 
 def info(model: str, img_size: int | None = None) -> ModelInfo:
-    """Parameters, multiply-adds, stages and output shapes of a model.
+    """Report parameters, MACs (FLOPs in the paper), stages and output shapes of a model.
 
     Args:
         model: name of one of our models or timm's.
         img_size: side of the input in pixels; by default the model's own.
 
     Raises:
-        UserError: no such model, or a size that it does not take.
+        UserError: the model does not exist or does not accept the size.
     """
     spec = check_name(model)
     size = default_img_size(spec) if img_size is None else img_size
@@ -122,7 +122,7 @@ def info(model: str, img_size: int | None = None) -> ModelInfo:
 
 
 def show(facts: ModelInfo) -> Group:
-    """The facts for a terminal."""
+    """Format the facts for a terminal."""
     size = f"{facts.img_size}x{facts.img_size}"
     lines = {
         "parameters": f"{facts.cost.parameters:,}",
@@ -142,12 +142,12 @@ def show(facts: ModelInfo) -> Group:
 def _stages(spec: ModelSpec, size: int) -> list[StageInfo]:
     try:
         network, _ = create_model_with(spec.untagged_name, {"img_size": size}, features_only=True)
-    except (RuntimeError, AttributeError):  # how timm says that a network has no stages
+    except (RuntimeError, AttributeError):  # raised by timm for networks without stages
         return []
     with torch.no_grad():
         outputs = network.to("meta").eval()(torch.empty(1, 3, size, size, device="meta"))
     facts: Any = network.feature_info
     modules, channels, reductions = facts.module_name(), facts.channels(), facts.reduction()
-    # Networks of the NHWC kind give (B, H, W, C); the channels tell.
+    # NHWC networks return (B, H, W, C), recognized by the number of channels.
     shapes = [o.shape[2:] if o.shape[1] == c else o.shape[1:3] for o, c in zip(outputs, channels, strict=True)]
     return [StageInfo(m, c, r, (s[0], s[1])) for m, c, r, s in zip(modules, channels, reductions, shapes, strict=True)]

@@ -1,9 +1,9 @@
-"""Parameters and multiply-adds of detectors and segmenters, part by part, as the field's papers count them.
+"""Parameters and MACs (FLOPs in the paper) of detectors and segmenters, part by part.
 
-That is: one image; convolutions and linear layers without attention's products; and for Mask R-CNN 1,000 proposals
-through the box head and 100 through the mask head, whatever it would find. mmcv's counter, which the published figures
-(Table IV) come from, goes by layers: it leaves out IDConv's convolution, whose kernels are no layer's, and adds norms
-and activations. The two nearly cancel out, and less than 0.5% of difference remains.
+Counted as in the literature: one image; convolutions and linear layers without attention's matrix products; for Mask
+R-CNN 1,000 proposals through the box head and 100 through the mask head, regardless of the detections. The published
+figures (Table IV) are from mmcv's counter, which hooks layers: it misses IDConv's convolution, whose kernels belong to
+no layer, but adds norms and activations. The two nearly cancel: the difference is less than 0.5%.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ class PartCost(Cost):
 
 @dataclass(frozen=True)
 class DenseInfo:
-    """What there is to know of a detector or segmenter without running it."""
+    """Facts about a detector or segmenter that are known without running it."""
 
     name: str
     head: str
@@ -46,17 +46,17 @@ class DenseInfo:
 
     @property
     def parameters(self) -> int:
-        """Of all parts."""
+        """Parameters of all parts."""
         return sum(part.parameters for part in self.parts)
 
     @property
     def multiply_adds(self) -> int:
-        """Of convolutions and linear layers of all parts, for one image: the literature's FLOPs."""
+        """MACs of convolutions and linear layers of all parts, for one image: FLOPs in the literature."""
         return sum(part.multiply_adds for part in self.parts)
 
     @property
     def attention_multiply_adds(self) -> int:
-        """Of attention's products of all parts, for one image."""
+        """MACs of attention's matrix products of all parts, for one image."""
         return sum(part.attention_multiply_adds for part in self.parts)
 
 
@@ -67,18 +67,18 @@ def dense_info(
     size: int | str | tuple[int, int] | None = None,
     num_classes: int | None = None,
 ) -> DenseInfo:
-    """Parameters and multiply-adds of a detector or segmenter.
+    """Count parameters and MACs (FLOPs in the paper) of a detector or segmenter.
 
     Args:
         model: name of one of our models or timm's.
         task: detect objects, or segment the image.
-        head: of the detector: retinanet, which finds boxes, or maskrcnn, which finds masks too; by default retinanet.
-        size: HEIGHTxWIDTH of the image in pixels, by default 800x1280 to detect and 512x2048 to segment. The network
-            sees it padded to multiples of 32.
-        num_classes: by default COCO's 80 to detect and ADE20K's 150 to segment.
+        head: head of the detector: retinanet (boxes) or maskrcnn (boxes and masks); by default retinanet.
+        size: HEIGHTxWIDTH of the image in pixels, by default 800x1280 to detect and 512x2048 to segment. It is padded
+            to multiples of 32.
+        num_classes: number of classes, by default COCO's 80 to detect and ADE20K's 150 to segment.
 
     Raises:
-        UserError: no such model, no head can be built on it, or a size that it does not take.
+        UserError: the model does not exist, does not support the head, or does not accept the size.
     """
     check_one_of(("detect", "segment"), task=task)
     if task == "segment" and head is not None:
@@ -98,7 +98,7 @@ def dense_info(
 
 
 def show(facts: DenseInfo) -> Group:
-    """The facts for a terminal."""
+    """Format the facts for a terminal."""
     height, width = facts.size
     lines = {
         "parameters": f"{facts.parameters:,}",
@@ -115,7 +115,7 @@ def show(facts: DenseInfo) -> Group:
 
 
 def _parts(model: Any, image: Tensor) -> Iterator[PartCost]:
-    """Each part in turn, counted on tensors without values."""
+    """Iterate over the parts, counted on meta tensors."""
     part, features = _part("backbone", model.backbone.features, model.backbone.body, image)
     yield part
     part, pyramid = _part("feature pyramid", model.backbone.fpn, model.backbone.fpn, features)

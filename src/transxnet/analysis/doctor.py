@@ -1,4 +1,4 @@
-"""What this machine has, and which implementation each operator would take on it, and why not the others."""
+"""Report this machine's environment, and which implementation each operator uses on it and why."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from transxnet.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Finding:
-    """An operator at the shape that a stage gives it.
+    """An operator with the input shape of a stage.
 
     Attributes:
         operator: its name in :mod:`transxnet.ops`.
         stage: 1 to 4.
-        shape: of its first argument.
-        choice: the implementation that it takes, and the reasons against the others.
+        shape: shape of its first argument.
+        choice: the chosen implementation, and the reasons against the others.
     """
 
     operator: str
@@ -43,18 +43,19 @@ def doctor(
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> list[Finding]:
-    """The choices of all operators in a network.
+    """Report the implementation of every operator in a network.
 
     Args:
         model: one of our models.
         mode: a forward pass without gradients, or a training step.
         size: side of the images in pixels.
-        batch: images at once; by default 16 on a CPU, 128 on a GPU.
-        dtype: of the activations.
-        device: where to run; by default a GPU if there is one.
+        batch: batch size; by default 16 on a CPU, 128 on a GPU.
+        dtype: data type of the activations.
+        device: device to run on; by default a GPU if there is one.
 
     Raises:
-        UserError: an unknown model, one that is not ours, no such device, or TRANSXNET_OPS asks for what cannot be.
+        UserError: the model is unknown or not ours, the device does not exist, or TRANSXNET_OPS asks for an
+            implementation that is not available.
     """
     where = resolve_device(device)
     batch = batch or (128 if where == "cuda" else 16)
@@ -69,7 +70,7 @@ def doctor(
 
 
 def _findings(network: TransXNet, size: int, batch: int, dtype: torch.dtype, device: str) -> Iterator[Finding]:
-    one_value = torch.empty(1, dtype=dtype, device=device)  # seen as a tensor of any shape, without its memory
+    one_value = torch.empty(1, dtype=dtype, device=device)  # expanded to any shape without using memory
     side = size
     stages: Any = network.stages
     for i, stage in enumerate(stages, start=1):
@@ -87,7 +88,7 @@ def _findings(network: TransXNet, size: int, batch: int, dtype: torch.dtype, dev
 
 
 def show(findings: list[Finding]) -> Group:
-    """The environment and the findings, for a terminal."""
+    """Format the environment and the findings for a terminal."""
     facts = Table.grid(padding=(0, 2))
     for name, value in collect_environment().items():
         facts.add_row(name, value)

@@ -30,23 +30,23 @@ def dynamics(
     overwrite: bool = False,
     console: Console | None = None,
 ) -> Dynamics:
-    """Show how far IDConv's kernels and OSRA's attention go by the input, for two images or more.
+    """Show how much IDConv's kernels and OSRA's attention depend on the input, for two or more images.
 
-    Writes ``dynamics.png``, the kernels and attention of each stage's last D-Mixer for each image, and how much they
-    vary in every D-Mixer as ``dynamics.csv`` and ``dynamics.json``, from 0 (static) to 1: see
+    Writes ``dynamics.png`` with the kernels and attention of each stage's last D-Mixer for each image, and
+    ``dynamics.csv`` and ``dynamics.json`` with the variation in every D-Mixer, from 0 (static) to 1: see
     :mod:`transxnet.analysis.kernel_variation`. Writes nothing if ``out`` is None.
 
     Args:
-        model: a run folder; or a model's name, after which may come, as of ``transxnet erf``, @ with settings.
-        images: files, folders (searched to any depth) and globs, two images or more.
+        model: a run folder, or the name of a model, optionally with @ and settings as in ``transxnet erf``.
+        images: files, folders (searched recursively) and globs; at least two images.
         out: folder for the results.
-        file: weights on disk, for a model by name.
-        overwrite: write over results of before.
-        console: where to report; by default standard output.
+        file: weights on disk, for a model given by name.
+        overwrite: overwrite existing results.
+        console: where to print; by default standard output.
 
     Raises:
-        UserError: no such model, one that generates no kernels, fewer than two images or one that can't be read, or
-            results that exist already.
+        UserError: the model does not exist or generates no kernels, there are fewer than two images, an image cannot be
+            read, or results already exist.
     """
     console = console or Console()
     if out is not None:

@@ -21,11 +21,11 @@ FILES = ("dynamics.png", "dynamics.csv", "dynamics.json")
 TILES = 4  # kernels along a side of a panel
 SIDE = 1.75  # width of a panel, in inches
 KERNELS, ATTENTION = "RdBu_r", "inferno"
-SHARE = 0.65  # of the attention's colors over the image
+SHARE = 0.65  # opacity of the attention over the image
 
 
 def table(result: Dynamics) -> Table:
-    """How much kernels and attention vary, for a terminal."""
+    """The table of kernel and attention variation for a terminal."""
     title = Text.assemble(result.label, (", untrained" * result.untrained, "dim"))
     shown = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 0))
     shown.add_column("D-Mixer")
@@ -51,10 +51,10 @@ def write(result: Dynamics, folder: Path) -> list[Path]:
 
 
 def draw(result: Dynamics) -> Figure:
-    """Kernels above, attention below; a row for each image, a column for each stage's last D-Mixer.
+    """Draw kernels above, attention below; a row for each image, a column for each stage's last D-Mixer.
 
-    Of the kernels those of the 16 channels that vary most are shown, and of two images their difference too. Of the
-    attention what the middle of the image, marked by a cross, attends to, in the mean over the heads.
+    The kernels are those of the 16 channels that vary most; for two images their difference is also shown. The
+    attention is that of the image's middle position, marked by a cross, averaged over the heads.
     """
     stages = {mixer.name.partition(".blocks.")[0]: mixer for mixer in result.mixers}
     count = len(result.images)
@@ -110,7 +110,7 @@ def _kernels(column: Sequence[Axes], mixer: MixerDynamics) -> None:
 
 
 def _mosaic(kernels: np.ndarray) -> np.ndarray:
-    """(C, K, K) -> the kernels in rows of four, with gaps of a pixel's width that are NaN."""
+    """Arrange kernels (C, K, K) in rows of four, with gaps of one NaN pixel."""
     size = kernels.shape[-1] + 1
     sheet = np.full((TILES * size - 1, TILES * size - 1), np.nan)
     for i, kernel in enumerate(kernels):

@@ -37,29 +37,29 @@ def erf(
 ) -> list[ReceptiveField]:
     """Compare effective receptive fields of networks, or of their parts (Figs. 2, 6 and 8).
 
-    Of each network the gradient of :func:`receptive_field` is averaged over images and scaled to a sum of 1. Written
-    are ``erf.png``, all of them side by side on one scale, and the radii and areas that hold 20, 50 and 99% of the mass
-    as ``erf.csv`` and ``erf.json``; nothing where ``out`` is None.
+    For each network the gradient of :func:`receptive_field` is averaged over images and scaled to a sum of 1. Writes
+    ``erf.png`` with all fields side by side on one scale, and ``erf.csv`` and ``erf.json`` with the radii and areas
+    that hold 20, 50 and 99% of the mass. Writes nothing if ``out`` is None.
 
     Args:
-        models: run folders, and names of our models or timm's with their published weights. After @ may come, separated
-            by commas, ``file=PATH`` for weights on disk, ``untrained`` for random ones, and arguments such as
-            ``local_conv=dwconv``. After a colon may come a part: stage1 to stage4, idconv, osra or ste of the last
-            D-Mixer, or the name of a module; by default the last stage.
-        data: files, folders (searched to any depth) and globs of images, without labels.
-        images: how many to average over, taken evenly from all of them; 100 in the paper.
-        size: side of the images in pixels; by default the models' own, which must then be the same.
-        batch_size: images at once.
+        models: run folders, or names of our models or timm's with their published weights. After @ a name may have
+            comma-separated settings: ``file=PATH`` for weights on disk, ``untrained`` for random weights, and arguments
+            such as ``local_conv=dwconv``. After a colon follows an optional part: stage1 to stage4; idconv, osra or ste
+            of the last D-Mixer; or the name of a module. Default: the last stage.
+        data: files, folders (searched recursively) and globs of images, without labels.
+        images: number of images to average over, evenly spaced in the data; 100 in the paper.
+        size: side of the images in pixels; by default the models' own, which must be the same for all.
+        batch_size: batch size.
         out: folder for the results.
-        overwrite: write over results of before.
-        console: where to report; by default standard output.
+        overwrite: overwrite existing results.
+        console: where to print; by default standard output.
 
     Returns:
-        One for each of the models, in their order.
+        One receptive field for each model, in order.
 
     Raises:
-        UserError: a model or part that does not exist, weights that can't be had, sizes that differ, too few images, or
-            results that exist already.
+        UserError: a model or part does not exist, weights are not available, sizes differ, there are too few images, or
+            results already exist.
     """
     console = console or Console()
     check_at_least(1, images=images, batch_size=batch_size, **({} if size is None else {"size": size}))
@@ -72,7 +72,7 @@ def erf(
     specs = [parse_model_spec(name) for name in names]
     loaded = [load_model(spec, analysis=True, size=size) for spec in specs]
     for spec, trained in zip(specs, loaded, strict=True):
-        find_part(trained.backbone, spec.part)  # before anything is computed
+        find_part(trained.backbone, spec.part)  # fail before anything is computed
     transforms = _preprocessings(loaded, size)
     for trained, preprocessing in zip(loaded, transforms, strict=True):
         side = preprocessing.img_size
@@ -111,7 +111,7 @@ def _average(
 
 
 def _batches(paths: Sequence[str], preprocessing: Preprocessing, batch_size: int) -> Iterator[Tensor]:
-    """The images that can be read, as the network takes them."""
+    """Iterate over batches of the readable images, preprocessed for the network."""
     batch: list[Tensor] = []
     for _, tensor, _ in UnlabeledDataset(paths, preprocessing.transform(), batch_size):
         batch += [] if tensor is None else [tensor]
@@ -123,7 +123,7 @@ def _batches(paths: Sequence[str], preprocessing: Preprocessing, batch_size: int
 
 
 def _evenly(data: str | Path | Sequence[str | Path], count: int) -> list[str]:
-    """That many files of those that inputs stand for, at even distances, so that every folder has its share."""
+    """The given number of files, evenly spaced over all that the inputs match, so every folder is represented."""
     found = list(find_images([data] if isinstance(data, (str, Path)) else list(data)))
     if len(found) < count:
         raise UserError(
@@ -135,7 +135,7 @@ def _evenly(data: str | Path | Sequence[str | Path], count: int) -> list[str]:
 
 
 def _preprocessings(loaded: Sequence[TrainedModel], size: int | None) -> list[Preprocessing]:
-    """How each network's images are made, all in one size."""
+    """Preprocessing of each network, all with the same image size."""
     own = [trained.backbone_preprocessing for trained in loaded]
     if size is None and len(sizes := {p.img_size for p in own}) > 1:
         raise UserError(

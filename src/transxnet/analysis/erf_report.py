@@ -21,16 +21,16 @@ from transxnet.analysis.result_files import write_results
 
 FILES = ("erf.png", "erf.csv", "erf.json")
 SHARES = (0.2, 0.5, 0.99)
-"""Of the gradient, for which radius and area are reported."""
-COLUMNS = 4  # of the figure, at most
-PANEL = 2.5  # width of a field, in inches
-DECADES = 4  # that the colours span at most, downward from the highest density
-CIRCLE = "#19b8e0"  # seen on the darkest and the lightest of the scale, and on paper
-DASHES: tuple[Literal["-"], Literal["--"], Literal[":"]] = ("-", "--", ":")  # of the circles, in the order of SHARES
+"""Fractions of the gradient for which radius and area are reported."""
+COLUMNS = 4  # most panels in a row of the figure
+PANEL = 2.5  # width of a panel, in inches
+DECADES = 4  # largest range of the color scale, below the highest density
+CIRCLE = "#19b8e0"  # visible on the darkest and lightest colors of the scale, and on paper
+DASHES: tuple[Literal["-"], Literal["--"], Literal[":"]] = ("-", "--", ":")  # line styles in the order of SHARES
 
 
 def table(fields: Sequence[ReceptiveField]) -> Table:
-    """The radii and areas for a terminal."""
+    """The table of radii and areas for a terminal."""
     result = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     result.add_column("model", overflow="fold")
     result.add_column("part")
@@ -44,7 +44,7 @@ def table(fields: Sequence[ReceptiveField]) -> Table:
 
 
 def table_row(field: ReceptiveField) -> dict[str, Any]:
-    """The row of a field in the CSV and the JSON file."""
+    """A field's row in the CSV and the JSON file."""
     return {
         "model": field.label,
         "place": field.part,
@@ -63,13 +63,13 @@ def write(fields: Sequence[ReceptiveField], folder: Path) -> list[Path]:
 
 
 def draw(fields: Sequence[ReceptiveField]) -> Figure:
-    """The fields side by side on one logarithmic scale, with circles around 20, 50 and 99% of their mass."""
+    """Draw the fields side by side on one logarithmic scale, with circles around 20, 50 and 99% of their mass."""
     columns = min(COLUMNS, len(fields))
     rows = math.ceil(len(fields) / columns)
     with figure_style():
         figure = Figure(figsize=(PANEL * columns + 0.9, (PANEL + 0.6) * rows + 0.4), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
-        # Not by the very highest: a few pixels under the corners of patches would set the scale for all.
+        # Not the maximum: a few pixels under the corners of patches would set the scale for all.
         highest = max(float(np.percentile(field.density, 99.95)) for field in fields)
         faintest = min(float(np.percentile(field.density, 1)) for field in fields)
         lowest = min(max(highest / 10**DECADES, faintest), highest / 10)

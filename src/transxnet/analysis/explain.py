@@ -31,28 +31,28 @@ def explain(
     overwrite: bool = False,
     console: Console | None = None,
 ) -> list[Explanation]:
-    """Show by Grad-CAM which parts of images speak for a class (Figs. 7 and 8).
+    """Show by Grad-CAM which image regions support a class (Figs. 7 and 8).
 
-    At every stage and, in a network with D-Mixers, at both branches of the last one and their fusion. Written are a
-    panel for each image, as PNG, and ``explanations.csv``; nothing where ``out`` is None.
+    Computes a saliency map at every stage and, in a network with D-Mixers, at both branches of the last one and their
+    fusion. Writes a panel for each image as PNG, and ``explanations.csv``; nothing if ``out`` is None.
 
     Args:
-        model: a run folder; or a model's name, after which may come, as of ``transxnet erf``, @ with settings. After a
-            colon may come a part of the network; only this part is then explained.
-        images: files, folders (searched to any depth) and globs, any number.
-        class_name: the class to explain; by default a classifier's answer, the class of a detector's best find, and of
-            a segmenter the commonest.
+        model: a run folder, or the name of a model, optionally with @ and settings as in ``transxnet erf``. After a
+            colon may follow a part of the network; then only this part is explained.
+        images: files, folders (searched recursively) and globs, any number.
+        class_name: the class to explain; by default a classifier's top class, the class of a detector's best detection,
+            or a segmenter's most frequent class.
         out: folder for the results.
-        file: weights on disk, for a model by name.
-        overwrite: write over results of before.
-        console: where to report; by default standard output.
+        file: weights on disk, for a model given by name.
+        overwrite: overwrite existing results.
+        console: where to print; by default standard output.
 
     Returns:
-        One for each image that could be explained, in order.
+        One explanation for each image that could be explained, in order.
 
     Raises:
-        UserError: the package grad-cam is not installed; a model, part or class that does not exist; no image that
-            could be explained; or results that exist already.
+        UserError: the package grad-cam is not installed; a model, part or class does not exist; no image could be
+            explained; or results already exist.
     """
     console = console or Console()
     require_grad_cam()

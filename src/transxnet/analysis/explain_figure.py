@@ -15,8 +15,8 @@ from transxnet.data.datasets.segmentation_dataset import IGNORE
 from transxnet.reports.drawing import draw_detections, draw_label_map
 
 COLORMAP = "turbo"
-OPACITY = 0.5  # of the colors over the image
-ONE_ROW = 5  # panels
+OPACITY = 0.5  # of the saliency map over the image
+ONE_ROW = 5  # most panels that fit into one row
 SIDE = 2.1  # width of a panel, in inches
 
 
@@ -35,12 +35,12 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 
 def draw(explanation: Explanation, label: str, untrained: bool = False) -> Figure:
-    """The figure.
+    """Draw the figure of an explanation.
 
     Args:
-        explanation: of an image.
-        label: of the model, for people.
-        untrained: whether its weights are random, which the figure then says.
+        explanation: the explanation of an image.
+        label: readable name of the model.
+        untrained: whether its weights are random, which the figure then states.
     """
     maps = explanation.maps
     columns = len(maps) + 1 if len(maps) < ONE_ROW else math.ceil((len(maps) + 1) / 2)
@@ -75,14 +75,14 @@ def _panel(axes: Axes, title: str, pixels: np.ndarray) -> None:
 
 
 def _title(explanation: Explanation) -> str:
-    """The class and its score, of whichever kind it is."""
+    """The class and its score, formatted for the kind of model."""
     name = f"“{explanation.class_name}”"
     score = f"{explanation.score:.0%}" if explanation.score >= 0.005 else "under 1%"
     return f"{name}, {score}" + (" of the pixels" if explanation.labels is not None else "")
 
 
 def _annotated_image(explanation: Explanation) -> np.ndarray:
-    """The image, with the detections or the pixels of the class."""
+    """The image with the detections or the pixels of the class."""
     image = Image.fromarray(explanation.image)
     names = [explanation.class_name] * (explanation.class_index + 1)
     if explanation.found is not None:

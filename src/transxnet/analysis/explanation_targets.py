@@ -20,7 +20,7 @@ from transxnet.utils.errors import UserError
 
 
 class NothingToExplain(UserError):
-    """There is nothing of the class in the image, so nothing to explain."""
+    """The class does not occur in the image, so there is nothing to explain."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class ExplanationTarget:
         model: takes the images.
         images: (1, 3, H, W).
         score_of: from the model's output for the image to the score, with gradients.
-        class_index: of the class that the score speaks for, from 0.
-        score: to report: a probability, the best detection's score, or a share of the pixels.
+        class_index: index of the explained class, from 0.
+        score: the score to report: a probability, the best detection's score, or a fraction of the pixels.
         image: (H, W, 3) uint8, the preprocessed image.
-        seen: which part of the network's maps, from the upper left, the image takes: all but what was filled up.
-        found: a detector's finds of the class that the score is of.
+        seen: fraction of the network's maps, from the upper left, that the image covers without padding.
+        found: a detector's detections that contribute to the score.
         labels: (H, W) uint8, a segmenter's classes.
     """
 
@@ -50,7 +50,7 @@ class ExplanationTarget:
     labels: np.ndarray | None = None
 
     def within(self, heat: np.ndarray) -> np.ndarray:
-        """The part of a map (H, W) that the image takes, at the image's size."""
+        """Crop a map (H, W) to the part that the image covers, and resize it to the image's size."""
         if self.seen == (1.0, 1.0):
             return heat
         height, width = heat.shape
@@ -64,14 +64,14 @@ def explanation_target(
     """Choose the score to explain.
 
     Args:
-        trained: a model that is on the device, in evaluation mode.
-        image: in RGB.
-        class_index: of the class, from 0; by default a classifier's answer, the class of a detector's best find, and of
-            a segmenter the commonest.
-        device: where to compute.
+        trained: a model on the device, in evaluation mode.
+        image: an RGB image.
+        class_index: index of the class, from 0; by default a classifier's top class, the class of a detector's best
+            detection, or a segmenter's most frequent class.
+        device: device to compute on.
 
     Raises:
-        NothingToExplain: a detector finds no such object, or no pixel is of the class.
+        NothingToExplain: the detector finds no such object, or no pixel has the class.
     """
     if isinstance(trained, TrainedDetector):
         return _detections(trained, image, class_index, device)
@@ -108,14 +108,14 @@ class _BatchedDetector(nn.Module):
         self.detector = detector
 
     def forward(self, images: Tensor) -> list[dict[str, Tensor]]:
-        """What is found in each image."""
+        """Return the detections of each image."""
         return self.detector(list(images))
 
 
 def _detections(
     trained: TrainedDetector, image: Image.Image, class_index: int | None, device: torch.device
 ) -> ExplanationTarget:
-    """The sum of the scores of the class's sure finds or, where none is sure, of its best."""
+    """The sum of the scores of the class's confident detections, or the score of the best one if there are none."""
     tensor = unit_range([pil_to_tensor(image).to(device)])[0]
     with torch.inference_mode():
         (answer,) = trained.model([tensor])
@@ -133,7 +133,7 @@ def _detections(
     count = max(1, int((found.scores >= MIN_SCORE).sum()))
     label = int(found.labels[0])
     masks = None if found.masks is None else found.masks[:count]
-    # The network's maps are of the resized image, which is filled up to multiples of 32 at the right and the bottom.
+    # The network's maps cover the resized image, padded to multiples of 32 at the right and the bottom.
     divisor = trained.model.transform.size_divisible
     height, width = (side / (-(-side // divisor) * divisor) for side in resized.shape[1:])
     return ExplanationTarget(
@@ -151,7 +151,7 @@ def _detections(
 def _pixels(
     trained: TrainedSegmenter, image: Image.Image, class_index: int | None, device: torch.device
 ) -> ExplanationTarget:
-    """The sum of the class's logits over the pixels that are given to it."""
+    """The sum of the class's logits over the pixels assigned to it."""
     resized = AlignedResize(trained.scale)(tv_tensors.Image(pil_to_tensor(image)))
     images = torch.stack(unit_range([resized])).to(device)
     with torch.no_grad():

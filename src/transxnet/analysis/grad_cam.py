@@ -1,4 +1,4 @@
-"""Grad-CAM: a saliency map for a class, of classifiers, detectors and segmenters."""
+"""Grad-CAM: saliency maps of a class, for classifiers, detectors and segmenters."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -24,18 +24,18 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Explanation:
-    """Where the reasons for a class lie in an image.
+    """The saliency maps of a class for an image.
 
     Attributes:
-        path: of the file.
+        path: path of the image file.
         image: (H, W, 3) uint8, the preprocessed image.
-        class_name: of the class that is explained, in words.
+        class_name: readable name of the explained class.
         class_index: its index, from 0.
-        score: the classifier's probability of it, the best detection's score, or the share of pixels that are its.
-        maps: for each part (H, W) float32 from 0 to 1, its largest value; all 0 where nothing speaks for the class.
-        titles: of the parts.
-        found: what a detector found of the class, and counts for the score; else None.
-        labels: (H, W) uint8, a segmenter's classes; else None.
+        score: the classifier's probability, the best detection's score, or the fraction of pixels of the class.
+        maps: for each part (H, W) float32 scaled to a maximum of 1; all 0 if no region supports the class.
+        titles: titles of the parts.
+        found: detections of the class that contribute to the score; None for other models.
+        labels: (H, W) uint8, a segmenter's classes; None for other models.
     """
 
     path: str
@@ -50,7 +50,7 @@ class Explanation:
 
 
 def require_grad_cam() -> None:
-    """Raise UserError, naming the extra, unless the Grad-CAM package is installed."""
+    """Raise UserError, naming the extra to install, unless the Grad-CAM package is installed."""
     require_package("pytorch_grad_cam", "transxnet[explain]", "Grad-CAM")
 
 
@@ -63,26 +63,26 @@ def grad_cam(
 ) -> np.ndarray:
     """Compute Grad-CAM (Selvaraju et al. 2017): the positive part of the channels weighted by their mean gradient.
 
-    By the package grad-cam, in one forward and backward pass.
+    Uses the package grad-cam, in one forward and backward pass.
 
     Args:
         model: in evaluation mode.
         network: the backbone of the model, which contains the part.
         images: (B, 3, H, W), as the model takes them, on its device.
-        part: a module of the network that gives feature maps (B, C, h, w), or tokens of a square.
-        targets: for each image, from the model's output for it to the score that is explained.
+        part: a module of the network that outputs feature maps (B, C, h, w), or tokens of a square grid.
+        targets: for each image, a function from the model's output to the score to explain.
 
     Returns:
-        (B, H, W) float32: ``relu(sum_c mean(d score / d A_c) A_c)`` of the part's channels ``A_c``, resized, and
-        scaled in each image so that it goes from 0 to 1: how strong the reasons are at two parts cannot be compared,
-        and of an even map small differences show in full.
+        (B, H, W) float32: ``relu(sum_c mean(d score / d A_c) A_c)`` of the part's channels ``A_c``, resized, and scaled
+        to 0 to 1 in each image. So maps of two parts cannot be compared in strength, and small differences of a nearly
+        constant map are amplified.
 
     Raises:
-        UserError: the package is not installed, or the part gives no maps.
+        UserError: the package is not installed, or the part outputs no maps.
 
     Note:
         A transformer that classifies by a class token does not use the other tokens of its last block, so their
-        gradient and the map are zero there: name an earlier block.
+        gradient and the map are zero there: choose an earlier block.
     """
     require_grad_cam()
     from pytorch_grad_cam import GradCAM
@@ -107,14 +107,14 @@ def explain_image(
 
     Args:
         trained: a classifier, detector or segmenter; its network is moved to the device.
-        image: in RGB.
-        class_index: of the class, from 0; by default as in :func:`~transxnet.analysis.explain.explain`.
-        parts: parts of the network, by name; by default all that have a short name.
-        path: of the image file, if it has one.
+        image: an RGB image.
+        class_index: index of the class, from 0; by default as in :func:`~transxnet.analysis.explain.explain`.
+        parts: names of parts of the network; by default all that have a short name.
+        path: path of the image file, if it has one.
 
     Raises:
-        UserError: the package is not installed, a part gives no maps, or the network can't be explained.
-        NothingToExplain: a detector finds no such object, or no pixel is of the class.
+        UserError: the package is not installed, a part outputs no maps, or the network cannot be explained.
+        NothingToExplain: the detector finds no such object, or no pixel has the class.
     """
     try:
         network = trained.backbone
@@ -139,16 +139,16 @@ def explain_image(
         )
     except UserError:
         raise
-    except Exception as error:  # networks are of many kinds, and what is asked beside the reasons is worth having
+    except Exception as error:  # any network is accepted, and the caller's other results are still useful
         _logger.exception("Grad-CAM of %s", trained.name)
         raise UserError(f"Grad-CAM fails on this network: {type(error).__name__}: {error}") from error
 
 
 def find_class(trained: TrainedModel, name: str) -> int:
-    """The index, from 0, of a class that is named as the model has it, or in words.
+    """Find the index, from 0, of a class by the model's name for it or by its readable name.
 
     Raises:
-        UserError: there is none of this name; the nearest are named.
+        UserError: no class has this name; the message lists the nearest ones.
     """
     words = [in_words(known) for known in trained.class_names]
     for names in (trained.class_names, words):

@@ -17,11 +17,11 @@ class MixerDynamics:
     """One D-Mixer's kernels and attention for N images.
 
     Attributes:
-        name: of the D-Mixer among the network's modules, such as "stages.3.blocks.2.mixer".
+        name: name of the D-Mixer among the network's modules, such as "stages.3.blocks.2.mixer".
         kernels: (N, C, K, K) float32, generated for each image.
-        attention: (N, h, P, M) float32, from P positions to M keys, rows adding up to 1.
-        size: height and width of the P positions.
-        key_size: height and width of the M keys.
+        attention: (N, h, P, M) float32, from P positions to M keys; rows sum to 1.
+        size: height and width of the grid of P positions.
+        key_size: height and width of the grid of M keys.
     """
 
     name: str
@@ -48,9 +48,9 @@ class Dynamics:
     Attributes:
         label: the network, as the user named it.
         untrained: whether its weights are random.
-        paths: of the N image files.
+        paths: paths of the N image files.
         images: (N, H, W, 3) uint8, the preprocessed images.
-        mixers: its D-Mixers, from the input up.
+        mixers: its D-Mixers, from input to output.
     """
 
     label: str
@@ -61,15 +61,15 @@ class Dynamics:
 
 
 def kernel_variation(kernels: np.ndarray) -> float:
-    """How far the kernels depart from what they are for every input, against their own size.
+    """Relative deviation of the kernels from their mean over the inputs.
 
     Args:
-        kernels: (N, ...) of N inputs.
+        kernels: (N, ...) for N inputs.
 
     Returns:
-        ``sqrt(sum_n |K_n - mean K|^2 / sum_n |K_n|^2)``, from 0, the same kernels for every input as in an ordinary
-        convolution, to 1, nothing in common: their mean is zero. Two kernels that are orthogonal and of equal norm have
-        the square root of a half.
+        ``sqrt(sum_n |K_n - mean K|^2 / sum_n |K_n|^2)``, from 0 (the same kernels for every input, as in an ordinary
+        convolution) to 1 (nothing in common: their mean is zero). Two orthogonal kernels of equal norm have the square
+        root of a half.
     """
     wide = kernels.astype(np.float64)
     energy = (wide**2).sum()
@@ -77,14 +77,14 @@ def kernel_variation(kernels: np.ndarray) -> float:
 
 
 def attention_variation(attention: np.ndarray) -> float:
-    """Which share of the attention goes elsewhere for another input.
+    """Fraction of the attention that moves to other keys for another input.
 
     Args:
-        attention: (N, h, P, M) of N inputs, rows adding up to 1.
+        attention: (N, h, P, M) for N inputs, rows sum to 1.
 
     Returns:
-        ``sum_m |A_i - A_j| / 2``, the total variation between the rows of two inputs, in the mean over heads, positions
-        and pairs of inputs: from 0, the same attention for every input, to 1, never to the same keys.
+        ``sum_m |A_i - A_j| / 2``, the total variation between the rows of two inputs, averaged over heads, positions
+        and pairs of inputs: from 0 (the same attention for every input) to 1 (no keys in common).
     """
     wide = attention.astype(np.float64)
     pairs = list(combinations(range(len(wide)), 2))
@@ -93,14 +93,14 @@ def attention_variation(attention: np.ndarray) -> float:
 
 @torch.no_grad()
 def mixer_dynamics(network: nn.Module, images: Tensor) -> list[MixerDynamics]:
-    """The kernels and the attention of all of a network's D-Mixers.
+    """Compute the kernels and the attention of all D-Mixers of a network.
 
     Args:
         network: in evaluation mode.
-        images: (N, 3, H, W), normalised, on its device.
+        images: (N, 3, H, W), normalized, on its device.
 
     Raises:
-        UserError: the network has no D-Mixer whose local branch generates kernels.
+        UserError: no D-Mixer of the network has a local branch that generates kernels.
     """
     mixers = {name: module for name, module in network.named_modules() if isinstance(module, DMixer)}
     mixers = {name: mixer for name, mixer in mixers.items() if hasattr(mixer.idconv, "kernels")}

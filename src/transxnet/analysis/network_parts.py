@@ -12,7 +12,7 @@ from transxnet.layers import DMixer
 from transxnet.utils.errors import UserError, nearest
 
 MIXER_PARTS = {"idconv": "local branch", "osra": "global branch", "ste": "their fusion"}
-"""The parts of the last D-Mixer that Fig. 8 shows, and their titles."""
+"""The parts of the last D-Mixer in Fig. 8, and their titles."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,11 @@ def find_part(network: nn.Module, name: str = "") -> NetworkPart:
 
 
 def _stages(network: nn.Module) -> list[nn.Module]:
-    """The last module of each stride from 4 up, as timm's account of the network has them."""
+    """The last module of each stride from 4 up, according to timm's ``feature_info``."""
     info: Any = getattr(network, "feature_info", None) or []
     entries = {entry["reduction"]: entry["module"] for entry in getattr(info, "info", info) if entry["reduction"] >= 4}
     modules = dict(network.named_modules())
-    # timm's wrappers for dense features keep the network under another name, or its modules with underscores.
+    # timm's wrappers for dense features store the network under another name, or its modules with underscores.
     found = [
         next((modules[n] for n in (name, f"model.{name}", name.replace(".", "_")) if n in modules), None)
         for name in entries.values()
@@ -131,8 +131,8 @@ def to_feature_maps(network: nn.Module, output: Any) -> Tensor:
     """Convert the output of a network's module to feature maps (B, C, H, W).
 
     Args:
-        network: its attributes tell whether maps are (B, H, W, C), and how many prefix tokens there are.
-        output: feature maps, or tokens (B, N, C) of a square.
+        network: its attributes tell whether maps are (B, H, W, C), and the number of prefix tokens.
+        output: feature maps, or tokens (B, N, C) of a square grid.
 
     Raises:
         UserError: the output is neither.

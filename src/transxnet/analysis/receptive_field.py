@@ -16,10 +16,10 @@ class ReceptiveField:
 
     Attributes:
         label: the network, as the user named it.
-        part: title of the part whose receptive field it is.
+        part: title of the part.
         untrained: whether the network's weights are random.
-        density: (S, S) float64, each pixel's share of the whole gradient, adding up to 1.
-        images: how many were averaged.
+        density: (S, S) float64, each pixel's fraction of the whole gradient; sums to 1.
+        images: number of images averaged.
     """
 
     label: str
@@ -30,23 +30,23 @@ class ReceptiveField:
 
     @property
     def center(self) -> tuple[int, int]:
-        """Row and column of the field's middle, on either side of which there is half of the mass.
+        """Row and column of the field's median: half of the mass lies on either side.
 
-        It need not be the image's: convolutions of stride 2 see the image half a pixel further up and left than patches
-        do that do not overlap, which adds up to 16 pixels over a stride of 32.
+        It may differ from the image's center: convolutions of stride 2 see the image half a pixel further up and left
+        than non-overlapping patches, which adds up to 16 pixels at a stride of 32.
         """
         row, column = (int(np.searchsorted(self.density.sum(axis=axis).cumsum(), 0.5)) for axis in (1, 0))
         return row, column
 
     def radius(self, share: float) -> float:
-        """Distance from the center, in pixels, within which there is this share (0 to 1) of the mass."""
+        """Distance from the center, in pixels, that encloses this fraction (0 to 1) of the mass."""
         distance = self._distance().ravel()
         order = np.argsort(distance, kind="stable")
         held = np.cumsum(self.density.ravel()[order])
         return float(distance[order][min(np.searchsorted(held, share * held[-1] * (1 - 1e-12)), len(held) - 1)])
 
     def area(self, share: float) -> float:
-        """Share of the image's pixels (0 to 1) that lie within :meth:`radius` of the center."""
+        """Fraction of the image's pixels (0 to 1) that lie within :meth:`radius` of the center."""
         return float((self._distance() <= self.radius(share)).mean())
 
     def _distance(self) -> np.ndarray:
@@ -55,23 +55,23 @@ class ReceptiveField:
 
 
 def receptive_field(network: nn.Module, images: Tensor, part: str = "") -> np.ndarray:
-    """The gradient of the features at the center of the image with respect to its pixels.
+    """Compute the gradient of the center features with respect to the input pixels.
 
-    Luo et al. 2016 take the gradient of one unit. Here it is that of the sum of the absolute values of all channels
-    ``y_c`` at the center (of an even number of positions, the one after the middle), so that channels of opposite sign
-    do not cancel, nor those of a norm over channels, whose plain sum is constant. Of each pixel the gradient's absolute
-    values are added up over the colours.
+    Luo et al. 2016 take the gradient of one unit. Here it is the gradient of the sum of absolute values over all
+    channels ``y_c`` at the center (with an even number of positions, the one after the middle). Channels of opposite
+    sign then do not cancel, nor do those after a norm over channels, whose plain sum is constant. The gradient's
+    absolute values are summed over the colors of each pixel.
 
     Args:
         network: in evaluation mode.
-        images: (B, 3, S, S), normalised, on the network's device.
+        images: (B, 3, S, S), normalized, on the network's device.
         part: name of a part, see :func:`transxnet.analysis.network_parts.find_part`; by default the last stage.
 
     Returns:
-        (B, S, S) float64 ``sum over colours of |d (sum_c |y_c(center)|) / d x|``.
+        (B, S, S) float64 ``sum over colors of |d (sum_c |y_c(center)|) / d x|``.
 
     Raises:
-        UserError: no such part, or it has no feature maps.
+        UserError: the part does not exist or has no feature maps.
     """
     pixels = images.detach().clone().requires_grad_()
     with torch.enable_grad(), record_calls(find_part(network, part).module) as (calls,):

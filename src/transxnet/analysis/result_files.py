@@ -17,7 +17,7 @@ DPI = 160
 
 
 def check_output_folder(folder: Path, names: Sequence[str], overwrite: bool, option: str = "--out") -> None:
-    """Raise UserError if files of these names cannot be written, before anything is computed."""
+    """Raise UserError if files with these names cannot be written, before anything is computed."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; {option} names a folder for {' and '.join(names)}.")
     existing = [name for name in names if (folder / name).exists()]
@@ -34,7 +34,7 @@ def write_results(
         folder: created if it does not exist.
         names: file names of the PNG, the CSV and the JSON file.
         figure: the figure.
-        rows: of the table, with the same keys.
+        rows: rows of the table, with the same keys.
         record: content of the JSON file; the environment is added.
 
     Returns:

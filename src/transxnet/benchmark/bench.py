@@ -1,4 +1,4 @@
-"""Measure speed and memory of models, interleaved, so that machine-dependent noise affects all alike."""
+"""Measure speed and memory of models, interleaved, so that machine noise affects all models equally."""
 
 import inspect
 import os
@@ -44,50 +44,51 @@ def bench(
     output: str | Path | None = None,
     overwrite: bool = False,
 ) -> Benchmark:
-    """Measure models against the first of them, in turns.
+    """Measure speed and memory of models, interleaved and relative to the first.
 
-    Each model runs in a process of its own, on random images with random weights. A training step is forward,
-    cross-entropy (in the dense-prediction form the outputs' mean squares), backward and AdamW. After a warm-up come the
-    rounds; in each, every model in turn runs for some time, beginning with another one each time. The speed against
-    the first model is a ratio of two times of the same round. What goes wrong with one model is its row's ``failure``.
+    Each model runs in its own process, on random images with random weights. A training step is forward, cross-entropy
+    (in the dense-prediction form the outputs' mean squares), backward and AdamW. After a warm-up come the rounds: in
+    each, every model runs for some time, and each round starts with another model. The speed relative to the first
+    model is the ratio of two times of the same round. A model that fails is reported in its row's ``failure``.
 
-    Memory on a GPU is what PyTorch had allocated at the peak of the rounds (with CUDA graphs, since the first step). On
-    the CPU it is the peak of the process's resident memory, of which Python and PyTorch alone take 0.3 to 0.8 GB: on
-    Linux since the warm-up, elsewhere since the process began. ``torch.backends.cudnn.benchmark`` is on; all else is as
-    PyTorch has it.
+    Memory on a GPU is PyTorch's peak allocation during the rounds (with CUDA graphs, since the first step). On the CPU
+    it is the process's peak resident memory, of which Python and PyTorch alone take 0.3 to 0.8 GB: on Linux since the
+    warm-up, elsewhere since the process started. ``torch.backends.cudnn.benchmark`` is on; all else is PyTorch's
+    default.
 
     The processes are spawned: a script that calls this needs ``if __name__ == "__main__":``.
 
     Args:
-        models: names of our models or timm's, or ``module:factory`` for one of your own (a function that gives a
+        models: names of our models or timm's, or ``module:factory`` for one of your own (a function that returns a
             network, with ``features_only=True`` its dense-prediction form). ``NAME@WORD,WORD,argument=value`` changes
             settings for this model: eager, compile, compile=MODE, channels_last, contiguous, reparameterize, original
-            (that is, not reparameterized), float32, bfloat16, float16, autocast, cast, and arguments of the model.
+            (not reparameterized), float32, bfloat16, float16, autocast, cast, and arguments of the model.
         mode: a forward pass, or a training step.
         size: side of the images in pixels, or HEIGHTxWIDTH; by default 224.
-        batch: images at once; by default 16 on a CPU, 128 on a GPU.
-        dtype: bfloat16 and float16 mean autocast in training (float16 with loss scaling), and in inference that weights
-            and images are cast.
-        autocast: in inference too, autocast with weights in float32.
-        compile: with torch.compile; default, reduce-overhead, max-autotune or max-autotune-no-cudagraphs is its mode.
-        channels_last: memory layout NHWC.
-        reparameterize: the inference form of our networks.
-        features: the dense-prediction form.
-        device: where to run; by default a GPU if there is one.
-        rounds: how often each model's turn comes.
-        seconds: that a turn takes; at least one step, and on a GPU five.
-        preset: the models and the batch of one of the paper's tables, as far as its text tells: table11 or table12.
-        profile: also name the operators that take the longest.
-        output: a folder for bench.json (every round's figures, settings, environment) and bench.png.
-        overwrite: write over these files.
+        batch: batch size; by default 16 on a CPU, 128 on a GPU.
+        dtype: data type. bfloat16 and float16 mean autocast in training (float16 with loss scaling); in inference
+            weights and images are cast.
+        autocast: use autocast with float32 weights in inference too.
+        compile: use torch.compile with the mode default, reduce-overhead, max-autotune or max-autotune-no-cudagraphs.
+        channels_last: use the memory layout NHWC.
+        reparameterize: use the inference form of our networks.
+        features: use the dense-prediction form.
+        device: device to run on; by default a GPU if there is one.
+        rounds: number of rounds; every model runs once in each.
+        seconds: target length of a model's run in a round; at least one step, and on a GPU five.
+        preset: models and batch size of one of the paper's tables, as far as the text specifies them: table11 or
+            table12.
+        profile: also list the operators that take the most time.
+        output: folder for bench.json (every round's measurements, settings, environment) and bench.png.
+        overwrite: overwrite existing files.
 
     Returns:
         A row for each model.
 
     Raises:
-        UserError: a model, a setting or a preset that there is not, or files that exist already.
+        UserError: a model, setting or preset does not exist, or the files already exist.
     """
-    command = _command(locals())  # which are the arguments so far
+    command = _command(locals())  # at this point, the arguments
     chosen = None if preset is None else find_preset(preset)
     names = [models] if isinstance(models, str) else list(models)
     names = [*(chosen.models if chosen else ()), *names]
@@ -131,7 +132,7 @@ def bench(
 
 
 def _environment(rows: Sequence[BenchmarkRow], device: str) -> dict[str, str]:
-    """Versions and hardware, and the settings of PyTorch that decide what is computed, and how fast."""
+    """Versions, hardware, and PyTorch settings that affect results and speed."""
     facts = collect_environment() | {"device": device}
     made = next((row.facts for row in rows if row.facts), None)
     if made:
@@ -144,7 +145,7 @@ def _environment(rows: Sequence[BenchmarkRow], device: str) -> dict[str, str]:
 
 
 def _command(arguments: Mapping[str, Any]) -> str:
-    """The command line for these arguments of :func:`bench`."""
+    """The command line equivalent to these arguments of :func:`bench`."""
     models = arguments["models"]
     words = ["transxnet", "bench", *([models] if isinstance(models, str) else models)]
     for name, parameter in inspect.signature(bench).parameters.items():

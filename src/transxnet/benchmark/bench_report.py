@@ -1,4 +1,4 @@
-"""Report a benchmark: a table for the terminal, a JSON file with every measurement, a plot."""
+"""Report a benchmark: a table for the terminal, a JSON file with all measurements, a plot."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -19,22 +19,22 @@ from transxnet.benchmark.benchmark_result import Benchmark, BenchmarkRow
 from transxnet.utils.files import write_atomic
 
 FILES = ("bench.json", "bench.png")
-LABEL = 50  # characters in a line of the plot's labels
-MANY_ROUNDS = 10  # from here on the spread leaves the outermost tenths out
+LABEL = 50  # characters per line in the plot's labels
+MANY_ROUNDS = 10  # from this number on, the range is from the 10th to the 90th percentile
 
-# On a transparent ground, with contrast enough to be read on white and on black.
+# On a transparent background, legible on white and on black.
 _INK, _LINE, _FIRST, _OTHER = "#7a7a7a", "#7a7a7a55", "#7a7a7a", "#3b82c4"
 
 
 def median_and_range(values: Sequence[float]) -> tuple[float, float, float]:
-    """Median, and from where to where: lowest to highest, or with ten values or more the 10th to 90th percentile."""
+    """Median, and range: lowest to highest, or with ten or more values the 10th to 90th percentile."""
     outside = 10 if len(values) >= MANY_ROUNDS else 0
     low, middle, high = np.percentile(values, [outside, 50, 100 - outside])
     return float(middle), float(low), float(high)
 
 
 def show(result: Benchmark) -> Group:
-    """The benchmark for a terminal of 100 columns or more."""
+    """Format the benchmark for a terminal of 100 columns or more."""
     settings = result.settings
     height, width = settings.size
     what = {"infer": "inference", "train": "training step"}[settings.mode]
@@ -97,7 +97,7 @@ def _cell(value: str, below: str = "") -> Text:
 
 def _profile(row: BenchmarkRow) -> Padding:
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
-    table.add_column("operator", overflow="ellipsis", no_wrap=True, max_width=48)  # a compiled graph's has a hash
+    table.add_column("operator", overflow="ellipsis", no_wrap=True, max_width=48)  # compiled graphs have long hashes
     for column in ("share", "ms a batch", "calls"):
         table.add_column(column, justify="right", no_wrap=True)
     for operator in row.operators:
@@ -113,7 +113,7 @@ def format_memory(size: int) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits or more, without a power of ten."""
+    """Format with at least three significant digits, without an exponent."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
@@ -154,10 +154,10 @@ def as_json(result: Benchmark) -> dict[str, Any]:
 
 
 def plot(result: Benchmark, path: Path) -> None:
-    """Images a second as bars, with the speed against the first model; models that failed are left out.
+    """Plot images per second as bars, with the speed relative to the first model; failed models are skipped.
 
     Args:
-        result: of the benchmark.
+        result: the result of the benchmark.
         path: a PNG file.
     """
     rows = [row for row in result.rows if not row.failure]

@@ -13,12 +13,12 @@ class BenchmarkRow:
 
     Attributes:
         model: the model and its settings.
-        facts: parameters and multiply-adds, or None where the model could not be made.
+        facts: parameters and MACs, or None if the model could not be created.
         iterations: steps in each round.
-        milliseconds: for one batch, in each round.
+        milliseconds: time per batch in each round.
         peak_memory: bytes on the GPU, or of the whole process on the CPU.
-        operators: those that take the longest, where a profile was asked for.
-        failure: what went wrong, or None.
+        operators: the operators that take the most time, if profiled.
+        failure: the error, or None.
     """
 
     model: BenchmarkModel
@@ -40,7 +40,7 @@ class Benchmark:
         rounds: number of rounds; in each, every model runs once.
         seconds: target length of a round.
         command: the command line of this benchmark.
-        environment: versions, hardware, and settings that change the results.
+        environment: versions, hardware, and settings that affect the results.
         note: source and limits of a preset.
     """
 

@@ -13,14 +13,14 @@ from transxnet.benchmark.worker import Failure, serve
 def measure_interleaved(
     rows: Sequence[BenchmarkRow], rounds: int, seconds: float, profile: bool, report: Callable[[str], Any]
 ) -> None:
-    """Fill in the rows.
+    """Measure all models, and fill in their rows.
 
     Args:
-        rows: of which only the model is set.
+        rows: rows in which only the model is set.
         rounds: number of rounds.
         seconds: target length of a model's run in a round.
         profile: whether to record the operators.
-        report: takes a progress message.
+        report: called with progress messages.
     """
     workers = [WorkerProcess(row) for row in rows]
     try:
@@ -45,21 +45,21 @@ def measure_interleaved(
 
 
 def rotated_orders(items: Sequence[Any], rounds: int) -> Iterator[list[Any]]:
-    """The order of the items in each round: it starts with the next item each time."""
+    """Iterate over the order of the items in each round: each round starts with the next item."""
     for number in range(rounds):
         first = number % len(items)
         yield [*items[first:], *items[:first]]
 
 
 def prepare(workers: Sequence["WorkerProcess"], seconds: float, report: Callable[[str], Any]) -> None:
-    """Build, compile and warm up: on a GPU all at once, but one at a time where something is chosen by timing."""
+    """Build, compile and warm up: on a GPU in parallel, but one at a time where algorithms are chosen by timing."""
     if workers[0].row.model.settings.device == "cuda":
         report("building and compiling")
         _ask_all(workers, "build")
         _ask_all([worker for worker in workers if worker.row.model.settings.compile == "default"], "compile")
     for worker in workers:
         if worker.row.failure and worker.row.failure.out_of_memory:
-            worker.start()  # the others have given their memory back by now
+            worker.start()  # the others have freed their memory by now
         report(f"warming up {worker.row.model.label}")
         if worker.row.facts is None:
             worker.ask("build")
@@ -67,7 +67,7 @@ def prepare(workers: Sequence["WorkerProcess"], seconds: float, report: Callable
 
 
 def _ask_all(workers: Sequence["WorkerProcess"], command: str) -> None:
-    """Give all a command, and wait for all."""
+    """Send a command to all workers, and wait for all."""
     for worker in workers:
         worker.send(command)
     for worker in workers:
@@ -84,7 +84,7 @@ class WorkerProcess:
         self._asked = ""
 
     def start(self) -> None:
-        """Start the process, or after a failure start anew."""
+        """Start the process, or restart it after a failure."""
         self.row.failure = self.row.facts = None
         context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
         self.connection, theirs = context.Pipe()
@@ -93,12 +93,12 @@ class WorkerProcess:
         theirs.close()
 
     def ask(self, command: str, *arguments: Any) -> Any:
-        """The answer to a command, or None after a failure."""
+        """Return the answer to a command, or None after a failure."""
         self.send(command, *arguments)
         return self.receive()
 
     def send(self, command: str, *arguments: Any) -> None:
-        """Give a command; its answer is to be received before the next."""
+        """Send a command; receive its answer before sending the next."""
         if self.row.failure is None:
             self._asked = command
             try:
@@ -107,7 +107,7 @@ class WorkerProcess:
                 self._record_exit()
 
     def receive(self) -> Any:
-        """The answer to the command given last, or None after a failure."""
+        """Receive the answer to the last command, or None after a failure."""
         if self.row.failure is not None:
             return None
         try:
@@ -124,12 +124,12 @@ class WorkerProcess:
         return answer
 
     def close(self) -> None:
-        """Let the process end, if it is not at work."""
+        """Ask the process to end, unless it is busy."""
         if self.process is not None:
             self.connection.close()
 
     def stop(self) -> None:
-        """Wait for the process to end; one that is still at work is ended."""
+        """Wait for the process to end; terminate it if it is still busy."""
         if self.process is not None:
             self.process.join(timeout=0 if self._asked else 10)
             self.process.terminate()

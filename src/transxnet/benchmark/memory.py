@@ -1,4 +1,4 @@
-"""How much memory this process holds, and held at its peak."""
+"""Current and peak memory of this process."""
 
 import resource
 import sys
@@ -9,7 +9,7 @@ import torch
 
 
 def reset_peak(device: str) -> None:
-    """Let the peak begin anew: PyTorch's on a GPU; the process's on the CPU, where the system allows it (Linux)."""
+    """Reset the peak: PyTorch's on a GPU; the process's on the CPU, if the system supports it (Linux)."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return
@@ -20,12 +20,12 @@ def reset_peak(device: str) -> None:
 
 
 def peak_memory(device: str) -> int:
-    """Bytes at the peak: what PyTorch had allocated on the GPU, or what the process held on the CPU."""
+    """Peak bytes: PyTorch's allocations on the GPU, or the process's resident memory on the CPU."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else resident_memory("VmHWM")
 
 
 def resident_memory(which: Literal["VmRSS", "VmHWM"] = "VmRSS") -> int:
-    """Bytes of memory that this process holds ("VmRSS"), or held at the peak ("VmHWM"; without Linux always this)."""
+    """Resident memory of this process in bytes, current ("VmRSS") or peak ("VmHWM"; always, except on Linux)."""
     status = Path("/proc/self/status")
     if status.is_file():
         for line in status.read_text().splitlines():

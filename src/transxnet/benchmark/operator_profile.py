@@ -1,4 +1,4 @@
-"""Where a model's time goes: the operators of a profile."""
+"""Profile a model by operator."""
 
 import os
 from collections.abc import Callable
@@ -17,10 +17,10 @@ class Operator:
     """One line of a profile.
 
     Attributes:
-        name: of the operator.
-        share: of the time of all operators, from 0 to 1. The time of an operator that it calls is that one's.
-        milliseconds: of its own in one step.
-        calls: in one step.
+        name: name of the operator.
+        share: fraction of the time of all operators, from 0 to 1, without the operators that it calls.
+        milliseconds: its own time in one step.
+        calls: number of calls in one step.
     """
 
     name: str
@@ -30,9 +30,9 @@ class Operator:
 
 
 def longest_operators(step: Callable[[], None], device: str) -> list[Operator]:
-    """The operators in which a step spends most of its time, longest first; on a GPU, of the GPU's time."""
+    """The operators in which a step spends most of its time, longest first; on a GPU, by GPU time."""
     cuda = device == "cuda"
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or it reports its own stages, and a missing GPU, on stderr
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise it logs its stages and a missing GPU to stderr
     step()
     with profile(activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * cuda]) as recorded:
         for _ in range(STEPS):
@@ -42,7 +42,7 @@ def longest_operators(step: Callable[[], None], device: str) -> list[Operator]:
     rows, kernels = [], 0.0
     for event in recorded.key_averages():
         microseconds = event.self_device_time_total if cuda else event.self_cpu_time_total
-        if event.device_type == DeviceType.CPU:  # to whose device time that of the kernels it launched is added
+        if event.device_type == DeviceType.CPU:  # its device time includes the kernels it launched
             rows.append((event.key, microseconds, event.count))
         elif not event.is_user_annotation:
             kernels += microseconds

@@ -1,4 +1,4 @@
-"""What a benchmark measures: models by name, each with its settings, and the paper's sets of them."""
+"""Settings of a benchmark: models by name, each with its settings, and presets for the paper's tables."""
 
 import importlib
 import os
@@ -26,13 +26,13 @@ class Settings:
     Attributes:
         mode: "infer", a forward pass, or "train", a training step.
         size: height and width of the images in pixels.
-        batch: images at once.
+        batch: batch size.
         dtype: "float32", "bfloat16" or "float16".
-        autocast: inference under autocast, as training always is, rather than with weights and images cast.
+        autocast: use autocast in inference, as always in training, instead of casting weights and images.
         compile: the mode of ``torch.compile``, or None for eager execution.
-        channels_last: the memory layout NHWC for weights and images.
-        reparameterize: the inference form of our networks.
-        features: the dense-prediction form, with an output for each stage.
+        channels_last: use the memory layout NHWC for weights and images.
+        reparameterize: use the inference form of our networks.
+        features: use the dense-prediction form, with an output for each stage.
         device: "cpu" or "cuda".
     """
 
@@ -49,11 +49,11 @@ class Settings:
 
     @property
     def under_autocast(self) -> bool:
-        """Whether PyTorch's autocast decides what is computed in the dtype, rather than weights and images cast."""
+        """Whether the model runs under PyTorch's autocast, instead of with weights and images cast."""
         return self.dtype != "float32" and (self.autocast or self.mode == "train")
 
     def __str__(self) -> str:
-        """Those that may differ between the models of a benchmark."""
+        """Format the settings that may differ between the models of a benchmark."""
         words = [self.dtype + " autocast" * self.under_autocast]
         words.append({None: "eager", "default": "compiled"}.get(self.compile, f"compiled {self.compile}"))
         words.append("channels_last" if self.channels_last else "contiguous")
@@ -74,7 +74,7 @@ class BenchmarkModel:
 
     @property
     def name(self) -> str:
-        """Of the model or factory, without arguments."""
+        """Name of the model or factory, without arguments."""
         return f"{self.spec.name}:{self.spec.part}" if self.spec.part else self.spec.name
 
     @property
@@ -84,14 +84,15 @@ class BenchmarkModel:
 
     @property
     def label(self) -> str:
-        """The name as it is shown: without the settings, with the arguments."""
+        """The displayed name: without the settings, with the arguments."""
         return self.name + self.spec.label.removeprefix(self.spec.name)
 
     def create(self) -> nn.Module:
-        """The model with random weights.
+        """Create the model with random weights.
 
-        A classifier that can be made for a size is made for that of the images, as ``transxnet train`` does. The
-        dense-prediction form is made for it only where it takes no other, since detectors see images of many sizes.
+        A classifier with a fixed image size is created for the size of the benchmark's images, as in ``transxnet
+        train``. The dense-prediction form is created for it only if it accepts no other, since detectors see images of
+        many sizes.
         """
         form = {"features_only": True} if self.settings.features else {}
         if self.spec.part:
@@ -106,10 +107,10 @@ class BenchmarkModel:
 
 
 def find_factory(name: str) -> Callable[..., nn.Module]:
-    """The function that ``module:factory`` names; modules in the current directory are found too.
+    """Import the function that ``module:factory`` names; the current directory is searched too.
 
     Raises:
-        UserError: there is no such module, it can't be imported, or it has no such function.
+        UserError: the module does not exist, cannot be imported, or has no such function.
     """
     module_name, _, factory = name.partition(":")
     here = os.getcwd()
@@ -117,7 +118,7 @@ def find_factory(name: str) -> Callable[..., nn.Module]:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # somebody's module: anything may go wrong in it
+    except Exception as error:  # importing a user's module may raise anything
         raise UserError(
             f"the module {module_name!r} of {name!r} can't be imported: {type(error).__name__}: {error}. It must be "
             f"installed, or lie in the current directory, {here}."
@@ -128,7 +129,7 @@ def find_factory(name: str) -> Callable[..., nn.Module]:
     return getattr(module, factory)
 
 
-# What may follow a model's name after "@", and what it sets.
+# Settings that may follow a model's name after "@", and their values.
 WORDS: dict[str, dict[str, Any]] = {
     "eager": {"compile": None},
     "compile": {"compile": "default"},
@@ -146,12 +147,12 @@ def parse_benchmark_model(text: str, settings: Settings) -> BenchmarkModel:
     """Read ``NAME`` or ``NAME@WORD,WORD,argument=value``.
 
     Args:
-        text: the name and what differs for this model: words of ``WORDS``, ``compile=MODE``, and keyword arguments of
+        text: the name and the settings of this model: words of ``WORDS``, ``compile=MODE``, and keyword arguments of
             the model such as ``drop_path_rate=0.1`` or ``token_mixer=sra``.
-        settings: what holds for all models.
+        settings: settings of all models.
 
     Raises:
-        UserError: no such model, no such word, or settings that do not go together.
+        UserError: the model or a setting does not exist, or settings conflict.
     """
     spec = parse_model_name(text)
     spec.check_settings(WORDS, part=True)
@@ -171,7 +172,7 @@ def parse_benchmark_model(text: str, settings: Settings) -> BenchmarkModel:
 
 
 def check_compile_mode(mode: str) -> str:
-    """The mode, or UserError unless ``torch.compile`` knows it."""
+    """Return the mode; raise UserError unless ``torch.compile`` knows it."""
     if mode not in COMPILE_MODES:
         raise UserError(
             f"compile must be a mode of torch.compile, got {mode!r}.{nearest(mode, COMPILE_MODES)} "
@@ -182,7 +183,7 @@ def check_compile_mode(mode: str) -> str:
 
 @dataclass(frozen=True)
 class Preset:
-    """A table of the paper: the models, the settings that its text names, and what it leaves open."""
+    """A table of the paper: its models, the settings in the text, and what the text leaves open."""
 
     models: tuple[str, ...]
     size: int
@@ -219,10 +220,10 @@ PRESETS = {
 
 
 def find_preset(name: str) -> Preset:
-    """A preset by name.
+    """Find a preset by name.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: no preset has this name.
     """
     if name not in PRESETS:
         raise UserError(f"there is no preset {name!r}.{nearest(name, PRESETS)} Accepted: {', '.join(PRESETS)}.")

@@ -1,6 +1,6 @@
-"""The process in which one model is measured: commands come in, figures go out.
+"""The process that measures one model: it receives commands and returns measurements.
 
-A process for each model, so that its peak memory is its own, and what goes wrong in it stops no other.
+Each model has its own process, so that peak memory is measured separately and a failure does not affect the others.
 """
 
 import signal
@@ -23,16 +23,16 @@ from transxnet.benchmark.settings import BenchmarkModel, Settings
 from transxnet.deploy.reparameterize import reparameterize
 from transxnet.utils.errors import UserError
 
-WARM_UP_STEPS = {"cpu": 2, "cuda": 10}  # at least
-WARM_UP_BOUND = (50, 30.0)  # steps, seconds, at most
-STEADY = 0.05  # two steps in a row differ by less than this share when a model is warm
-ITERATIONS = {"cpu": 1, "cuda": 5}  # of a round, at least: a single step on a GPU would time its launch too
-GRAPH_MODES = ("reduce-overhead", "max-autotune")  # of torch.compile, replaying CUDA graphs
+WARM_UP_STEPS = {"cpu": 2, "cuda": 10}  # minimum
+WARM_UP_BOUND = (50, 30.0)  # maximum, steps and seconds
+STEADY = 0.05  # a model is warm when two consecutive steps differ by less than this fraction
+ITERATIONS = {"cpu": 1, "cuda": 5}  # minimum in a round: a single step on a GPU would include its launch
+GRAPH_MODES = ("reduce-overhead", "max-autotune")  # modes of torch.compile that use CUDA graphs
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a model could not be measured: in a line, and in full."""
+    """Why a model could not be measured: one line, and in full."""
 
     reason: str
     details: str
@@ -41,15 +41,15 @@ class Failure:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a model before it runs, and of the process that it runs in.
+    """Facts known about a model before it runs, and about its process.
 
     Attributes:
-        parameters: of the network that is measured.
-        multiply_adds: of convolutions and linear layers for one image, or None where they can't be counted.
-        attention_multiply_adds: of attention's two products for one image, or None.
-        idle_memory: bytes that the process held before the network was made: Python's and PyTorch's.
-        threads: of PyTorch on the CPU.
-        matmul_precision: PyTorch's for float32 products.
+        parameters: parameters of the measured network.
+        multiply_adds: MACs of convolutions and linear layers for one image, or None if they cannot be counted.
+        attention_multiply_adds: MACs of attention's two matrix products for one image, or None.
+        idle_memory: bytes that the process held before the network was created, by Python and PyTorch.
+        threads: PyTorch's threads on the CPU.
+        matmul_precision: PyTorch's precision of float32 matrix products.
         cudnn_tf32: whether cuDNN may compute float32 convolutions in TF32.
     """
 
@@ -63,12 +63,12 @@ class Facts:
 
 
 def serve(connection: Connection, model: BenchmarkModel) -> None:
-    """Carry out the commands that come, until the connection closes or something goes wrong.
+    """Run the received commands until the connection closes or an error occurs.
 
-    A command is the name of one of :class:`Measurement`'s methods with its arguments; the answer is what the method
-    returns, or a :class:`Failure`, which is the last answer.
+    A command is the name of one of :class:`Measurement`'s methods with its arguments. The answer is the method's
+    return value, or a :class:`Failure`, after which the process ends.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches all processes; the one that asks will end this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main process ends this one
     measurement = Measurement(model)
     while True:
         try:
@@ -84,10 +84,10 @@ def serve(connection: Connection, model: BenchmarkModel) -> None:
 
 
 def describe_failure(error: Exception) -> Failure:
-    """An exception as people read it."""
+    """Describe an exception for the user."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     first = lines[0] if lines else ""
-    words = ("out of memory", "can't allocate memory")  # a compiler wraps the error, and the CPU has none of its own
+    words = ("out of memory", "can't allocate memory")  # compilers wrap the error, and the CPU has no special one
     out_of_memory = isinstance(error, MemoryError) or any(some in str(error) for some in words)
     if out_of_memory:
         reason = "out of memory"
@@ -99,7 +99,7 @@ def describe_failure(error: Exception) -> Failure:
 
 
 class Measurement:
-    """One model, ready to run: built, compiled, warmed up and timed, in this order.
+    """One model: built, compiled, warmed up and timed, in this order.
 
     Args:
         model: the model and how it is run.
@@ -111,12 +111,12 @@ class Measurement:
         self.step: Callable[[], None]
 
     def build(self) -> Facts:
-        """Make the network and its images."""
+        """Create the network and its images."""
         torch.manual_seed(0)
         idle, settings = resident_memory(), self.settings
         model = self.model.create()
         if settings.reparameterize:
-            # A compiler and a GPU want the position bias kept for the size; eager on a CPU needs less memory without.
+            # Compilers and GPUs run faster with the bias kept resized; eager on a CPU needs less memory without.
             kept = settings.compile is not None or settings.device != "cpu"
             model = reparameterize(model, settings.size if kept else None)
         cost = _cost(model, settings.size)
@@ -133,7 +133,7 @@ class Measurement:
         return facts
 
     def compile(self) -> None:
-        """The first step, in which a compiler works. Others may run meanwhile: nothing is chosen by timing here."""
+        """Run the first step, which compiles. It may run in parallel with others: nothing is timed here."""
         self.step()
         self._release()
 
@@ -141,13 +141,13 @@ class Measurement:
         """Run until the time of a step is steady.
 
         Args:
-            seconds: that a round is to take.
+            seconds: target length of a round.
 
         Returns:
-            The steps of a round.
+            The number of steps in a round.
         """
         device = self.settings.device
-        # cuDNN times its algorithms on first use, so nothing else may run on the device from here on.
+        # cuDNN times its algorithms on first use, so nothing else may run on the device from now on.
         torch.backends.cudnn.benchmark = True
         self._timed()
         start, times = time.perf_counter(), [self._timed(), self._timed()]
@@ -157,19 +157,19 @@ class Measurement:
                 break
             times.append(self._timed())
         self.iterations = max(ITERATIONS[device], round(seconds / times[-1]))
-        if device == "cpu" or self.settings.compile not in GRAPH_MODES:  # a graph's is counted only when recorded
+        if device == "cpu" or self.settings.compile not in GRAPH_MODES:  # a graph allocates only when recorded
             reset_peak(device)
         self._release()
         return self.iterations
 
     def measure(self) -> float:
-        """Milliseconds a batch, over one round."""
+        """Milliseconds per batch in one round."""
         if self.settings.device == "cpu":
             start = time.perf_counter()
             for _ in range(self.iterations):
                 self.step()
             return (time.perf_counter() - start) / self.iterations * 1e3
-        self.step()  # untimed: takes its memory again
+        self.step()  # untimed: allocates its memory again
         before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         torch.cuda.synchronize()
         before.record()
@@ -182,11 +182,11 @@ class Measurement:
         return elapsed
 
     def peak_memory(self) -> int:
-        """Bytes at the most since the warm-up: on the device, or the process's resident memory."""
+        """Peak bytes since the warm-up: on the device, or the process's resident memory."""
         return peak_memory(self.settings.device)
 
     def profile(self) -> list[Operator]:
-        """The operators in which the time goes, longest first."""
+        """The operators that take the most time, longest first."""
         return longest_operators(self.step, self.settings.device)
 
     def _timed(self) -> float:
@@ -196,13 +196,13 @@ class Measurement:
         return time.perf_counter() - start
 
     def _release(self) -> None:
-        if self.settings.device == "cuda":  # the others' turns come next, and they share the device
+        if self.settings.device == "cuda":  # the next model shares the device
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
 
 
 def make_step(model: nn.Module, settings: Settings) -> Callable[[], None]:
-    """A function that runs the model once on a batch of random images: a forward pass, or a whole training step."""
+    """Create a function that runs the model on a batch of random images: a forward pass or a whole training step."""
     train, device, dtype = settings.mode == "train", settings.device, getattr(torch, settings.dtype)
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     model = model.to(device, memory_format=layout).train(train)  # type: ignore[call-overload]
@@ -239,10 +239,10 @@ def make_step(model: nn.Module, settings: Settings) -> Callable[[], None]:
 
 
 class _Loss:
-    """What is minimised of what a model answers in training.
+    """The loss of a model's training output.
 
-    Of (B, classes) logits their cross-entropy with labels drawn once, of a list of features their mean squares added
-    up, of losses by name, as a detector answers, their sum.
+    For logits (B, classes) it is the cross-entropy with random labels, for a list of features the sum of their mean
+    squares, for a detector's losses by name their sum.
     """
 
     labels: Tensor | None = None
@@ -260,7 +260,7 @@ class _Loss:
 def _cost(model: nn.Module, size: tuple[int, int]) -> Cost | None:
     try:
         return count(model, *size)
-    except Exception:  # somebody's network: it need not run without data, and its figures are wanted all the same
+    except Exception:  # a user's network need not run on the meta device, and is measured all the same
         return None
 
 

@@ -1,1 +1,1 @@
-"""From a name or a folder to labelled images, batches and transforms."""
+"""Data: recognition of formats, labeled images, batches and transforms."""

@@ -1,4 +1,4 @@
-"""Opening DATA, of any format and for any task, to train or to evaluate on."""
+"""Open the data for training or evaluation, in any format and for any task."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -25,24 +25,24 @@ from transxnet.data.split import split_images
 from transxnet.utils.errors import UserError
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], Any]]]
-"""Given a number of images, shows a bar while they are checked; yields a function that takes how many are done."""
+"""Called with the number of images, shows a progress bar; yields a function that takes the number of checked images."""
 
 S = TypeVar("S", ClassificationSet | Stream, DetectionSet, SegmentationSet)
 
 
 @dataclass(frozen=True)
 class DataSource(Generic[S]):
-    """Images to train on and images to validate on.
+    """Training and validation images.
 
     Attributes:
-        train: to train on.
-        val: to validate on, with the classes of ``train``.
-        split_made: whether the split is ours, and so must be stored with the run.
-        recognition: what the data is.
-        findings: what was wrong with annotations and label maps.
-        img_size: side in pixels that suits the images (detection: the shorter side), or None for the usual one.
-        hflip: probability of a left-right flip that suits them; digits must not be mirrored.
-        notes: sentences that the user should read.
+        train: training images.
+        val: validation images, with the classes of ``train``.
+        split_made: whether this package made the split, so that it must be stored with the run.
+        recognition: the recognized format and task.
+        findings: problems found in annotations and label maps.
+        img_size: suitable side of the images in pixels (detection: the shorter side), or None for the default.
+        hflip: suitable probability of a horizontal flip; digits must not be mirrored.
+        notes: messages for the user.
     """
 
     train: S
@@ -56,7 +56,7 @@ class DataSource(Generic[S]):
 
     @property
     def class_names(self) -> list[str]:
-        """The classes, the same for both parts: those of objects are labelled from 1, all others from 0."""
+        """Class names, the same for both sets. Object labels start at 1, all others at 0."""
         return self.train.class_names
 
 
@@ -75,26 +75,26 @@ def open_data(
     check_images: bool = True,
     progress: Progress | None = None,
 ) -> DataSource:
-    """Open DATA to train on; its annotations are checked, and its images once each.
+    """Open DATA for training. Check the annotations, and each image once.
 
     Args:
-        data: a sample's name, a timm reader name, or a folder in one of the layouts that :func:`recognize` knows; or
-            what it was recognized as.
-        task: "classify", "detect" or "segment"; None takes what the data is for.
-        val_fraction: share to validate on, of a folder without a validation part.
-        seed: of that split.
+        data: name of a sample, a timm reader name, a folder in one of the layouts that :func:`recognize` knows, or
+            its result.
+        task: "classify", "detect" or "segment"; by default the task that the data is for.
+        val_fraction: fraction of the images to validate on, if the folder has no validation set.
+        seed: seed of that split.
         stored_split: file of an earlier split to use instead.
-        train_split: split of a timm reader to train on.
-        val_split: split of a timm reader to validate on.
-        num_classes: for timm readers that do not know their classes.
-        masks: read the objects' masks as well.
-        zero_is_ignored: of label maps; see :func:`~transxnet.data.formats.label_map_checks.read_label_maps`.
-        check_images: decode every image; without, those that cannot be read stay in. Label maps are read in any case,
-            since they say which classes there are.
-        progress: shows how many images are checked.
+        train_split: training split of a timm reader.
+        val_split: validation split of a timm reader.
+        num_classes: number of classes, for timm readers that do not know it.
+        masks: also read the objects' masks.
+        zero_is_ignored: for label maps; see :func:`~transxnet.data.formats.label_map_checks.read_label_maps`.
+        check_images: decode every image and drop those that cannot be read. Label maps are always read, since they
+            determine the classes.
+        progress: called with the number of images checked.
 
     Raises:
-        UserError: DATA is none of these, is not fit to train on, or too much of it cannot be used.
+        UserError: DATA has no known format, is not suitable for training, or too much of it cannot be used.
     """
     if not 0 < val_fraction < 1:
         raise UserError(f"val_fraction must lie between 0 and 1, got {val_fraction}.")
@@ -147,17 +147,17 @@ def open_evaluation_data(
     check_images: bool = True,
     progress: Progress | None = None,
 ) -> tuple[Any, list[str]]:
-    """Open DATA to evaluate a model of these classes: its validation part where it has one, else all of it.
+    """Open DATA to evaluate a model with the given classes: its validation set if it has one, else all of it.
 
     The other arguments are those of :func:`open_data`, and ``split`` of a timm reader. Data that does not know its
-    classes, such as label maps without names and shards, has the model's classes by number; with ``by_number`` so has
-    any data, for a model that has no names for its classes.
+    classes, such as label maps without names and shards, gets the model's classes by index. With ``by_number`` this
+    holds for any data, for models without class names.
 
     Returns:
-        The set, with the model's classes in their order, and sentences that the user should read.
+        The data set, with the model's classes in their order, and messages for the user.
 
     Raises:
-        UserError: as :func:`open_data`, or the classes are not those of the model.
+        UserError: as :func:`open_data`, or the classes differ from the model's.
     """
     recognition = data if isinstance(data, Recognition) else recognize(data, task)
     progress = progress or _no_progress
@@ -190,7 +190,7 @@ def open_evaluation_data(
 
 
 def _sample(recognition: Recognition) -> Sample | DenseSample | None:
-    """The built-in sample, made or loaded, if DATA is one."""
+    """Create or load the built-in sample if DATA names one."""
     if recognition.format == "sample":
         return SAMPLES[recognition.data]()
     if recognition.format != "reader" and recognition.parts is None:
@@ -208,7 +208,7 @@ def _parts(recognition: Recognition, sample: Sample | DenseSample | None) -> Par
 def _read_classes(
     recognition: Recognition, sample: Any, splits: tuple[str, str], num_classes: int | None
 ) -> tuple[Any, Any]:
-    """The training part, and the validation part if there is one."""
+    """Return the training set, and the validation set if there is one."""
     if recognition.format == "reader":
         numbers = None if num_classes is None else [str(i) for i in range(num_classes)]
         train, val = (open_reader(recognition.data, split, numbers) for split in splits)
@@ -236,7 +236,7 @@ def _read_annotated(
     check_images: bool,
     progress: Progress,
 ) -> Sequence[Any]:
-    """Both parts, checked: None for a missing part, and for the training part if a model's classes are given."""
+    """Return both sets, checked. A missing set is None; so is the training set if a model's classes are given."""
     parts: Sequence[Any] = _parts(recognition, sample)
     if class_names is not None and parts[1] is not None:
         parts = (None, parts[1])
@@ -264,7 +264,7 @@ def _read_annotated(
 
 
 def _check_objects(data: str, images: DetectionSet) -> list[str]:
-    """A note about classes without an object to train on; raises UserError if there is no object at all."""
+    """Return a note on classes without training objects; raise UserError if there are no objects at all."""
     present = set(np.concatenate(images.own_labels).tolist())
     if not present:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Recognizing the kind of data that DATA on the command line is, and so the task that it is for."""
+"""Recognize the format of DATA on the command line, and the task that it is for."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ TASKS = {
     "sample": "classify",
     "reader": "classify",
 }
-"""The task that each format of data is for."""
+"""The task of each data format."""
 
 ACCEPTED = {
     "coco": coco_folders.ACCEPTED,
@@ -27,10 +27,10 @@ ACCEPTED = {
     "label maps": label_maps.ACCEPTED,
     "class folders": class_folders.ACCEPTED,
 }
-"""What a folder of each format looks like."""
+"""The layout of a folder of each format, for error messages."""
 
 Parts = tuple[Any, Any]
-"""Where the training part and the validation part of a folder are, as its format has them; None for a missing part."""
+"""Locations of the training and validation set of a folder, as its format describes them; None for a missing set."""
 
 FIND_PARTS: dict[str, Callable[[Path], Parts]] = {
     "coco": coco_folders.find_coco,
@@ -38,19 +38,19 @@ FIND_PARTS: dict[str, Callable[[Path], Parts]] = {
     "label maps": label_maps.find_label_maps,
     "class folders": class_folders.find_class_folders,
 }
-"""In the order in which formats are tried."""
+"""The formats in the order in which they are tried."""
 
 
 @dataclass(frozen=True)
 class Recognition:
-    """What DATA is.
+    """The format and task of DATA.
 
     Attributes:
         data: as the user gave it.
         format: one of :data:`TASKS`.
         task: "classify", "detect" or "segment".
         why: what it was recognized by.
-        parts: of a folder; None for names of samples and timm readers, which are not opened to recognize them.
+        parts: the training and validation sets of a folder; None for samples and timm readers, which are not opened.
     """
 
     data: str
@@ -61,14 +61,14 @@ class Recognition:
 
 
 def recognize(data: str, task: str | None = None) -> Recognition:
-    """What DATA is: for the wanted task, if it holds several things; else the first of boxes, label maps and classes.
+    """Recognize the format of DATA. Without a task, the order of precedence is boxes, label maps, classes.
 
     Args:
-        data: a sample's name, a timm reader name, a folder or an annotation file.
-        task: "classify", "detect" or "segment"; None for what the data is for.
+        data: name of a sample, a timm reader name, a folder or an annotation file.
+        task: "classify", "detect" or "segment"; None for the task that the data is for.
 
     Raises:
-        UserError: there is no such data, or it is not for the task.
+        UserError: DATA does not exist, or is not for the task.
     """
     if task is not None:
         check_one_of(tuple(dict.fromkeys(TASKS.values())), task=task)
@@ -85,14 +85,14 @@ def recognize(data: str, task: str | None = None) -> Recognition:
 
 
 def recognize_name(data: str) -> list[Recognition]:
-    """What DATA is for each of its tasks, if it names a timm reader or a sample; nothing if it is a path.
+    """Return the task and format of a timm reader or sample, one entry for each task; empty if DATA is a path.
 
-    A folder or file takes precedence over a sample of its name.
+    A folder or file takes precedence over a sample of the same name.
     """
     sample = "it is a built-in sample"
     if is_reader_name(data):
         found = {"reader": "it is the name of a timm reader"}
-    elif os.path.exists(data):  # unlike Path.exists, no error for a name that is too long for a file
+    elif os.path.exists(data):  # unlike Path.exists, it does not raise for a name that is too long
         found = {}
     elif data in DENSE_SAMPLES:
         found = {"coco": sample, "label maps": sample}
@@ -102,7 +102,7 @@ def recognize_name(data: str) -> list[Recognition]:
 
 
 def _recognize_path(data: str, task: str | None) -> Iterator[Recognition]:
-    """The formats of a folder or a file, of those that are for the task."""
+    """Iterate over the formats of a folder or a file that are for the task."""
     if not os.path.exists(data):
         samples = [*SAMPLES, *DENSE_SAMPLES]
         raise UserError(

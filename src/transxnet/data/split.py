@@ -1,4 +1,4 @@
-"""Splitting images into a training and a validation part, the same every time."""
+"""Split images into a training and a validation set, reproducibly."""
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,18 +19,18 @@ C = TypeVar("C", ClassificationSet, DetectionSet, SegmentationSet)
 def split_images(
     images: C, fraction: float, seed: int, stored: Path | None = None, strata: np.ndarray | None = None
 ) -> tuple[C, C]:
-    """A part to train on and a part to validate on.
+    """Split images into a training and a validation set.
 
     Args:
-        images: all of them.
-        fraction: share to validate on.
-        seed: of the draw.
-        stored: file of an earlier split to use instead of drawing one.
-        strata: what to balance; by default each image's class, or its rarest class of objects. Label maps are not
-            balanced.
+        images: all images.
+        fraction: fraction of the images to validate on.
+        seed: seed of the split.
+        stored: file of an earlier split to use instead.
+        strata: what to stratify by; by default each image's class, or its rarest object class. Label maps are not
+            stratified.
 
     Raises:
-        UserError: no image can be held out, or images of the stored split are gone.
+        UserError: there are too few images to split, or images of the stored split are missing.
     """
     if stored is not None:
         parts = read_split(stored, images.own_names)
@@ -56,23 +56,23 @@ def _strata(images: ClassificationSet | DetectionSet | SegmentationSet) -> np.nd
 
 
 def stratified_split(strata: Sequence | np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Hold out the same share of every stratum, as nearly as whole items allow.
+    """Split off the same fraction of every stratum, as nearly as whole items allow.
 
-    Not scikit-learn's: it draws other images, which would change the published split of the samples, and it refuses
-    strata of one item.
+    scikit-learn's split draws other images, which would change the published split of the samples, and rejects strata
+    of one item.
 
     Args:
-        strata: (N,) what each item must be balanced over: its class, or (class, type) and so on.
-        fraction: share of all items to hold out, between 0 and 1; of a stratum of two or more at least one, and never
-            all. What rounding leaves over goes to the strata that are furthest below their share.
-        seed: of the draw; the same items in the same order give the same split.
+        strata: (N,) or (N, k) what to stratify by: the class, or (class, type) and so on.
+        fraction: fraction of all items to validate on, between 0 and 1. A stratum of two or more items gives at least
+            one and never all. The rest from rounding goes to the strata that are furthest below their share.
+        seed: seed of the split; the same items in the same order give the same split.
 
     Returns:
-        Positions to train on and positions held out, ascending.
+        Training and validation positions, ascending.
     """
     _, group = np.unique(np.asarray(strata), axis=0, return_inverse=True)
     generator = np.random.default_rng(seed)
-    group = group.ravel()  # NumPy 2.0 gives it the shape of the rows
+    group = group.ravel()  # NumPy 2.0 returns it in the shape of the rows
     sizes = np.bincount(group)
     counts = np.clip((sizes * fraction).astype(int), np.minimum(1, sizes - 1), sizes - 1)
     left = max(0, round(len(group) * fraction) - counts.sum())
@@ -85,7 +85,7 @@ def stratified_split(strata: Sequence | np.ndarray, fraction: float, seed: int) 
 
 
 def write_split(path: Path, parts: Mapping[str, Iterable[str]]) -> None:
-    """Write which image belongs to which part: a CSV of name and part."""
+    """Write the split as a CSV of image name and part."""
 
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -105,10 +105,10 @@ def _rows(file: TextIO, path: Path) -> Iterator[dict[str, str]]:
 
 
 def read_split(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Positions in ``names`` of each part of a stored split.
+    """Read the positions in ``names`` of each part of a stored split.
 
     Raises:
-        UserError: images of the split are gone, or the file is not a split.
+        UserError: images of the split are missing, or the file is not a split.
     """
     position = {name: i for i, name in enumerate(names)}
     parts: dict[str, list[int]] = {"train": [], "val": []}

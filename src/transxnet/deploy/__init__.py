@@ -1,1 +1,1 @@
-"""Inference form, export to files, and quantization of trained networks."""
+"""Deployment of trained networks: inference form, export to files, quantization."""

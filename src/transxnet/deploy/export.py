@@ -1,4 +1,4 @@
-"""Exporting a trained model to a file that runs without this package."""
+"""Export a trained model to a file that runs without this package."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -47,33 +47,33 @@ def export(
 ) -> Path:
     """Export a model to a file that runs without this package, and check the file against PyTorch.
 
-    The file gets its name when it has given what the model gives, on real images, in the format's runtime.
+    The file gets its final name only after its outputs match the model's on real images, in the format's runtime.
 
     Args:
         model: a run folder, or the name of a model with published weights.
         format: onnx (ONNX Runtime), openvino (an .xml and a .bin file), or pt2 (compiled by AOTInductor for this
             machine); by default onnx, or openvino with int8.
-        dynamic: which of batch, height and width stay open, joined by commas, or none; height and width in multiples of
-            32. By default batch for classifiers and features, height,width for detectors and segmenters.
-        dtype: to compute in; onnx has no bfloat16.
-        size: of the images, as in 224 or 800x1088 (height x width); by default the model's own.
-        batch: images at once where the batch is not open.
-        features: export the feature maps of the stages in the place of the model's answers.
-        with_preprocessing: take bytes (N, height, width, 3), and normalise them inside.
-        int8: quantise after training, calibrated on the data's training part; classifiers, as openvino.
-        data: images to check the file on; with int8 labeled ones, as for training. By default the run's own.
-        allow_accuracy_drop: points of accuracy on the held-out part that int8 may lose.
-        out: the file; by default named after the model, in this folder.
-        file: weights on disk, for a model by name.
-        overwrite: write over the file.
-        console: where to report; by default standard output.
+        dynamic: dynamic axes: any of batch, height and width, separated by commas, or none; height and width in
+            multiples of 32. By default batch for classifiers and features, height,width for detectors and segmenters.
+        dtype: data type to compute in; onnx does not support bfloat16.
+        size: size of the images, such as 224 or 800x1088 (height x width); by default the model's own.
+        batch: batch size if the batch axis is not dynamic.
+        features: export the feature maps of the stages instead of the model's predictions.
+        with_preprocessing: take uint8 images (N, height, width, 3), and normalize them inside the file.
+        int8: quantize after training, calibrated on the training images; for classifiers in the openvino format.
+        data: images to check the file on; with int8 labeled images, as for training. By default the run's own.
+        allow_accuracy_drop: largest accepted loss of accuracy by int8 on the validation set, in percentage points.
+        out: output file; by default named after the model, in the current folder.
+        file: weights on disk, for a model given by name.
+        overwrite: overwrite an existing file.
+        console: where to print; by default standard output.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
-        UserError: the model can't be opened or has no form for this format, an option that does not go with it, or a
-            file that does not give what the model gives.
+        UserError: the model cannot be opened or exported to this format, an option does not apply to it, or the file's
+            outputs differ from the model's.
     """
     console = console or Console()
     kind = format or ("openvino" if int8 else "onnx")
@@ -140,7 +140,7 @@ def check_file(
     pil_images: Sequence[Image.Image],
     console: Console,
 ) -> None:
-    """Compare a file with PyTorch on real images, say how far they are apart, and refuse one that is another model."""
+    """Compare a file with PyTorch on real images, print the differences, and raise UserError if they are too large."""
     with progress_bar(console, "checking", sum(1 for _ in check_cases(metadata))) as advance:
         comparisons = compare(session, exportable, metadata, pil_images, advance)
     for comparison in comparisons:
@@ -172,7 +172,7 @@ def _target(
 
 @contextmanager
 def _scratch(path: Path) -> Iterator[Path]:
-    """A file of the same name in a folder beside it, so that it can be moved; the folder ends with what uses it."""
+    """Yield a path with the same name in a temporary folder next to it, so that the file can be moved into place."""
     try:
         folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-")
     except OSError as error:
@@ -182,7 +182,7 @@ def _scratch(path: Path) -> Iterator[Path]:
 
 
 def _axes(dynamic: str | None, trained: TrainedModel, features: bool) -> tuple[str, ...]:
-    """Which axes stay open, in their order."""
+    """The dynamic axes, in their order."""
     detector = isinstance(trained, TrainedDetector) and not features
     if dynamic is None:
         return ("batch",) if features or isinstance(trained, TrainedClassifier) else ("height", "width")
@@ -196,7 +196,7 @@ def _axes(dynamic: str | None, trained: TrainedModel, features: bool) -> tuple[s
 
 
 def _own_size(trained: TrainedModel, features: bool) -> tuple[int, int]:
-    """What a model's images have by default; of dense models about a photograph of 4 x 3 at their scale."""
+    """A model's default image size; for dense models a 4:3 image at their scale."""
     if features or isinstance(trained, TrainedClassifier):
         side = trained.backbone_preprocessing.img_size
         return side, side
@@ -253,7 +253,7 @@ def _metadata(
 
 
 def _words(metadata: Metadata) -> str:
-    """What a file will take and give."""
+    """Describe the inputs and outputs of a file."""
     height, width = (
         f"any {axis}" if axis in metadata.dynamic else str(side)
         for axis, side in zip(("height", "width"), metadata.size, strict=True)

@@ -1,4 +1,4 @@
-"""The interface of the file formats that models are exported to."""
+"""The interface of the export formats."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ from transxnet.utils.optional_packages import require_package
 
 
 class Session(Protocol):
-    """An exported file that is open in its runtime."""
+    """An exported file opened in its runtime."""
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """Run the file; its outputs in the file's order."""
+        """Run the file; return its outputs in the file's order."""
         ...
 
 
@@ -44,7 +44,7 @@ class ExportFormat(ABC):
             outputs: names of its outputs.
             texts: metadata.
             dtype: precision that the file computes in.
-            path: of the file.
+            path: path of the file.
         """
 
     @abstractmethod
@@ -56,7 +56,7 @@ class ExportFormat(ABC):
         """Open a file for inference.
 
         Args:
-            path: of the file.
+            path: path of the file.
             dtype: precision to compute in, as in the metadata.
             threads: number of threads; 0 for the runtime's default.
         """
@@ -71,24 +71,24 @@ class ExportFormat(ABC):
         return metadata, self.open(path, metadata.dtype, threads)
 
     def files(self, path: Path) -> tuple[Path, ...]:
-        """All files of an export, the one that names it first."""
+        """All files of an export, the main file first."""
         return (path,)
 
     def publish(self, temporary: Path, path: Path) -> None:
-        """Move checked files to their final names, the one that names the export last."""
+        """Move checked files to their final names, the main file last."""
         for source, target in reversed(list(zip(self.files(temporary), self.files(path), strict=True))):
             write_atomic(target, source.replace)
 
 
 def import_package(name: str, purpose: str) -> Any:
-    """Import an optional package of exports.
+    """Import an optional package.
 
     Args:
-        name: of the package.
-        purpose: what needs it, such as "ONNX".
+        name: name of the package.
+        purpose: feature that needs it, such as "ONNX".
 
     Raises:
-        UserError: it is not installed.
+        UserError: the package is not installed.
     """
     require_package(name, "transxnet[export]", purpose)
     return import_module(name)

@@ -1,4 +1,4 @@
-"""Modules to trace: networks with one input of images, and tensors as outputs."""
+"""Modules to trace: networks with one image input and tensor outputs."""
 
 import math
 
@@ -11,16 +11,16 @@ from transxnet.heads import RetinaNet, SemanticFPN
 
 
 class InputNormalization(nn.Module):
-    """Convert the input of a file to the input of a network.
+    """Convert the input of an exported file to the input of the network.
 
     Args:
-        mean: of each channel, of values in 0 to 1.
-        std: of each channel.
-        uint8: take bytes, and normalise them.
-        dtype: of the network.
+        mean: mean of each channel, for values in 0 to 1.
+        std: standard deviation of each channel.
+        uint8: take uint8 images and normalize them.
+        dtype: data type of the network.
 
     Shapes:
-        uint8 (N, H, W, 3), or float32 (N, 3, H, W) that is normalised already -> (N, 3, H, W).
+        uint8 (N, H, W, 3), or normalized float32 (N, 3, H, W) -> (N, 3, H, W).
     """
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], uint8: bool, dtype: torch.dtype):
@@ -52,9 +52,9 @@ class FeaturesGraph(nn.Module):
     """Images -> the feature map (N, C, H', W') float32 of each stage.
 
     Args:
-        normalize: of the input.
-        network: a classifier with timm's ``forward_intermediates``, whose stages' outputs are given, or a network that
-            gives a list of maps.
+        normalize: input normalization.
+        network: a classifier with timm's ``forward_intermediates``, whose stage outputs are returned, or a network that
+            returns a list of feature maps.
     """
 
     def __init__(self, normalize: InputNormalization, network: nn.Module):
@@ -82,19 +82,19 @@ class SegmenterGraph(nn.Module):
 
 
 class DetectorGraph(nn.Module):
-    """One image in 0 to 1 -> what RetinaNet finds in it, of fixed number.
+    """One image in 0 to 1 -> a fixed number of RetinaNet detections.
 
-    Resizing to the detector's scale is left to the caller. The result is the detector's own, but for two things that
-    keep shapes fixed: detections below its score threshold are given too, and where suppression leaves fewer than
-    ``detections_per_img`` the rest has score 0.
+    The caller resizes the image to the detector's scale. The output is the detector's own, with two differences that
+    keep shapes fixed: detections below the score threshold are included, and if non-maximum suppression leaves fewer
+    than ``detections_per_img``, the rest has score 0.
 
     Args:
-        normalize: of the input.
+        normalize: input normalization.
         detector: in evaluation mode.
 
     Shapes:
         images (1, 3, H, W) -> boxes (D, 4) as (x1, y1, x2, y2) in pixels, labels (D,) from 1, int64, and scores (D,),
-        best first.
+        in descending order of score.
     """
 
     def __init__(self, normalize: InputNormalization, detector: RetinaNet):
@@ -120,11 +120,11 @@ class DetectorGraph(nn.Module):
         return self._first(boxes[kept]), self._first(labels[kept] + 1), self._first(scores[kept])
 
     def _candidates(self, level: int, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes, labels from 0 and scores of the likeliest at one level."""
+        """Boxes, labels from 0 and scores of the best candidates at one level."""
         outputs = self.head([features])
         deltas, scores = outputs["bbox_regression"][0].float(), outputs["cls_logits"][0].float().sigmoid().flatten()
         total = scores.shape[0]
-        # An image of any size may have fewer places than candidates.
+        # A small image may have fewer scores than candidates.
         scores, index = F.pad(scores, (0, self.candidates)).topk(self.candidates)
         index = torch.minimum(index, torch.scalar_tensor(total - 1, dtype=index.dtype))
         place, labels = index // self.num_classes, index % self.num_classes
@@ -132,7 +132,7 @@ class DetectorGraph(nn.Module):
         return self.box_coder.decode_single(deltas[place], anchors[place]), labels, scores
 
     def _anchors(self, level: int, height: int, width: int) -> Tensor:
-        """As :class:`~transxnet.heads.anchors.Anchors` has them: (height * width * 9, 4)."""
+        """The anchors of one level, as in :class:`~transxnet.heads.anchors.Anchors`: (height * width * 9, 4)."""
         cell, stride = getattr(self, f"anchors{level}"), self.strides[level]
         x, y = torch.arange(width, device=cell.device) * stride, torch.arange(height, device=cell.device) * stride
         x, y = x.expand(height, width), y[:, None].expand(height, width)
@@ -140,14 +140,14 @@ class DetectorGraph(nn.Module):
         return (shifts[:, :, None] + cell).flatten(0, 2)
 
     def _apart(self, labels: Tensor, extent: Tensor) -> Tensor:
-        """What moves the boxes of different classes off each other: (D, 4).
+        """Offsets that separate the boxes of different classes: (D, 4).
 
-        To the places of a square, since coordinates lose precision as they grow.
+        The classes are laid out in a square, since coordinates lose precision as they grow.
         """
         side = math.ceil(math.sqrt(self.num_classes))
         x, y = labels % side * extent, labels // side * extent
         return torch.stack([x, y, x, y], dim=1)
 
     def _first(self, values: Tensor) -> Tensor:
-        """As many as are given, the last of them zeros where there are not so many."""
+        """Truncate to the fixed number of detections, or pad with zeros."""
         return torch.cat([values, values.new_zeros((self.count, *values.shape[1:]))])[: self.count]

@@ -1,4 +1,4 @@
-"""Real images to check an exported file on, and labeled images to quantize it with."""
+"""Real images to check an exported file, and labeled images to quantize it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ from transxnet.utils.optional_packages import require_package
 
 
 def real_images(trained: TrainedModel, data: str | None, count: int) -> tuple[list[Image.Image], str]:
-    """Different images, as many as there are up to a count, and where they are from.
+    """Load up to ``count`` different images, and name their source.
 
-    Those of DATA, else those that the model's run held out, else photographs of scikit-image.
+    The source is DATA, else the validation set of the model's run, else example images of scikit-image.
 
     Raises:
-        UserError: DATA has none, or there is neither a run's data nor scikit-image.
+        UserError: DATA has no images, or there is neither a run's data nor scikit-image.
     """
     if data is not None:
         return _some(_of_data(data, trained.class_names), count, data), data
@@ -45,7 +45,7 @@ def real_images(trained: TrainedModel, data: str | None, count: int) -> tuple[li
                     return _some(_of_set(held_out), count, config.data), f"the held-out part of {config.data}"
             else:
                 return _some(_of_data(config.data, trained.class_names), count, config.data), config.data
-        except UserError:  # the data has moved since
+        except UserError:  # the data was moved
             pass
     return _some(_photographs(), count, "scikit-image"), "scikit-image's photographs"
 
@@ -55,9 +55,9 @@ class LabeledImages:
     """Labeled images, with the classes of a model.
 
     Attributes:
-        train: to calibrate on.
-        held_out: validation images, to measure the accuracy on.
-        where: they are from.
+        train: training images, for calibration.
+        held_out: validation images, to measure the accuracy.
+        where: their source, for messages.
     """
 
     train: ClassificationSet
@@ -65,15 +65,15 @@ class LabeledImages:
     where: str
 
     def validation_images(self, count: int) -> tuple[list[Image.Image], str]:
-        """As :func:`real_images`, of what is held out."""
+        """As :func:`real_images`, from the validation images."""
         return _some(_of_set(self.held_out), count, self.where), f"the held-out part of {self.where}"
 
 
 def labeled_images(trained: TrainedModel, data: str | None) -> LabeledImages:
-    """Labelled pictures of DATA, as for training, or of the model's run, whose held-out part stays held out.
+    """Load labeled images of DATA, as for training, or of the model's run with its original split.
 
     Raises:
-        UserError: there are none, or their classes are not the model's.
+        UserError: there are none, or their classes differ from the model's.
     """
     config = None if trained.run is None else trained.run.read_config()
     train: ClassificationSet | Stream
@@ -99,9 +99,9 @@ def labeled_images(trained: TrainedModel, data: str | None) -> LabeledImages:
 
 
 def uint8_batch(pil_images: Sequence[Image.Image], size: tuple[int, int], batch: int) -> Tensor:
-    """A batch of different images: (batch, height, width, 3) uint8.
+    """Make a batch of different images: (batch, height, width, 3) uint8.
 
-    Where there are fewer pictures than are asked for, they come again, mirrored and shifted.
+    If there are fewer images than requested, they are repeated, mirrored and shifted.
     """
     height, width = size
     images = []
@@ -115,7 +115,7 @@ def uint8_batch(pil_images: Sequence[Image.Image], size: tuple[int, int], batch:
 
 
 def normalize_images(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Bytes (N, H, W, 3) as a network's input (N, 3, H, W) float32."""
+    """Normalize uint8 images (N, H, W, 3) to a network's input (N, 3, H, W) float32."""
     unit = images.permute(0, 3, 1, 2).double() / 255
     mean_, std_ = (torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in (mean, std))
     return ((unit - mean_) / std_).float().contiguous()
@@ -149,7 +149,7 @@ def _stored(images: ClassificationSet | Stream, where: str) -> ClassificationSet
 
 
 def _of_set(images: ClassificationSet) -> Iterator[Image.Image]:
-    """Spread over the set, whose classes may come one after the other."""
+    """Iterate in random order, since the set may be sorted by class."""
     order = np.random.default_rng(0).permutation(len(images))
     for i in order:
         try:

@@ -22,7 +22,7 @@ from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel
 from transxnet.utils.errors import UserError
 
 MULTIPLE = 32
-"""Of which both sides of an image are where they are dynamic, and always for detectors and segmenters."""
+"""Divisor of dynamic image sides, and of all sides for detectors and segmenters."""
 
 Outputs = tuple[Tensor, ...]
 
@@ -33,12 +33,12 @@ class ExportableModel:
 
     Attributes:
         graph: the module to trace, in evaluation mode, on the CPU.
-        trained: the model that it was made from, in float32, untouched.
+        trained: the original model, in float32, not modified.
         task: see :class:`~transxnet.deploy.metadata.Metadata`.
-        outputs: names.
-        mean: of each channel, that the input is normalised by.
-        std: likewise.
-        resize: how pictures are brought to the input's size.
+        outputs: names of the outputs.
+        mean: mean of each channel, for the input's normalization.
+        std: standard deviation of each channel.
+        resize: how images are resized to the input's size.
         score_threshold: see :class:`~transxnet.deploy.metadata.Metadata`.
     """
 
@@ -69,13 +69,13 @@ def prepare_export(
 
     Args:
         trained: the model.
-        features: its backbone's feature maps in the place of its answers.
-        static_size: height and width that the file will take, or None for any.
-        uint8: whether the file will take bytes.
-        dtype: to compute in.
+        features: export the backbone's feature maps instead of the model's predictions.
+        static_size: fixed height and width of the input, or None for any.
+        uint8: whether the file takes uint8 images.
+        dtype: data type to compute in.
 
     Raises:
-        UserError: a model that has no form for export.
+        UserError: the model cannot be exported.
     """
     if features or isinstance(trained, TrainedClassifier):
         prepared = trained.backbone_preprocessing
@@ -116,7 +116,7 @@ def _inference_copy(network: nn.Module, size: tuple[int, int] | None) -> nn.Modu
     """A copy for inference, reparameterized if it is one of our networks with the paper's parts."""
     try:
         return reparameterize(network, size)
-    except UserError:  # another network, or other parts
+    except UserError:  # another network, or one with other parts
         return copy.deepcopy(network).requires_grad_(False).eval()
 
 
@@ -131,7 +131,7 @@ def _padded(size: tuple[int, int] | None) -> tuple[int, int] | None:
 
 
 def _strides(network: nn.Module, label: str) -> Sequence[int]:
-    """Of the feature maps that :class:`FeaturesGraph` gives."""
+    """Strides of the feature maps that :class:`FeaturesGraph` returns."""
     info = getattr(network, "feature_info", None)
     if info is None or not (hasattr(info, "reduction") or hasattr(network, "forward_intermediates")):
         raise UserError(f"{label} does not give feature maps: timm knows no stages of it. Leave out --features.")
@@ -139,7 +139,7 @@ def _strides(network: nn.Module, label: str) -> Sequence[int]:
 
 
 def _found(detector: RetinaNet, images: Tensor) -> Outputs:
-    """The detections in one image without resizing it, those below the threshold too."""
+    """Detections in one image without resizing, including those below the threshold."""
     detector = copy.deepcopy(detector)
     height, width = images.shape[2:]
     detector.transform.min_size, detector.transform.max_size = (min(height, width),), max(height, width)

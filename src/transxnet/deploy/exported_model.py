@@ -1,4 +1,4 @@
-"""Exported models, opened again and run."""
+"""Load and run exported models."""
 
 import math
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class ExportedModel:
     """An exported model.
 
     Attributes:
-        path: of the file.
-        metadata: of the file.
-        session: the file, open in its runtime.
+        path: path of the file.
+        metadata: metadata of the file.
+        session: the file opened in its runtime.
     """
 
     path: Path
@@ -33,27 +33,27 @@ class ExportedModel:
 
     @property
     def class_names(self) -> list[str]:
-        """K names by class index; of detectors label 1 is the first."""
+        """K names by class index; for detectors label 1 is the first."""
         return self.metadata.class_names
 
     @property
     def preprocessing(self) -> Preprocessing | None:
-        """From a picture to the images that a classifier takes; of detectors and segmenters None."""
+        """Preprocessing of images for a classifier; None for detectors and segmenters."""
         return self.metadata.preprocessing
 
     def __call__(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Run the file.
 
         Args:
-            images: (N, 3, H, W) float32 on the CPU, normalised by the metadata's mean and std (of detectors and
-                segmenters that is 0 to 1). Of a file with a fixed batch of more than one, N may be any; of a file that
-                takes bytes, the images are turned back into them.
+            images: (N, 3, H, W) float32 on the CPU, normalized by the metadata's mean and std (for detectors and
+                segmenters values in 0 to 1). N may be any, even if the file has a fixed batch size above one. For files
+                that take uint8, the images are converted back.
 
         Returns:
             The logits of a classifier (N, K) or of a segmenter (N, K, H, W), else all outputs.
 
         Raises:
-            ValueError: images of a size that the file does not take.
+            ValueError: the file does not accept images of this size.
         """
         self._check(images)
         data = self.metadata
@@ -67,18 +67,18 @@ class ExportedModel:
         return outputs[0] if data.task in ("classify", "segment") else outputs
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Of a classifier, softmax probabilities (N, K) of images as above."""
+        """Softmax probabilities (N, K) of a classifier, for images as above."""
         logits = self(images)
         assert isinstance(logits, Tensor)
         return logits.softmax(dim=1)
 
     def detect(self, image: Tensor) -> dict[str, Tensor]:
-        """Of a detector, what it finds in a picture (3, H, W) of any size, in 0 to 1.
+        """Detect objects in an image (3, H, W) of any size, in 0 to 1.
 
-        The picture is resized as the detector does it, and padded at the right and the bottom with the mean colour.
+        The image is resized as by the detector, and padded at the right and the bottom with the mean color.
 
         Returns:
-            "boxes" (D, 4) in pixels of the picture, "labels" (D,) from 1 and "scores" (D,), best first.
+            "boxes" (D, 4) in pixels of the image, "labels" (D,) from 1 and "scores" (D,) in descending order.
         """
         scaled, scale = fit_for_detector(image, self.metadata)
         boxes, labels, scores = self(scaled[None])
@@ -122,17 +122,17 @@ def load_exported(path: str | Path, threads: int = 0) -> ExportedModel:
 
     Args:
         path: an ONNX file, an OpenVINO model's .xml, or a .pt2 package.
-        threads: that compute; 0 for the runtime's own choice.
+        threads: number of threads; 0 for the runtime's default.
 
     Raises:
-        UserError: no such file, one of another origin, or its runtime is not installed.
+        UserError: the file does not exist or was not exported by this package, or its runtime is not installed.
     """
     path = Path(path)
     return ExportedModel(path, *find_format(path).load(path, threads))
 
 
 def fit_for_detector(image: Tensor, metadata: Metadata) -> tuple[Tensor, tuple[float, float]]:
-    """A picture (3, H, W) in 0 to 1 at the size that a detector's file takes, and the factors of x and y."""
+    """Resize an image (3, H, W) in 0 to 1 for a detector's file; also return the scale factors of x and y."""
     own, resize = image.shape[1:], metadata.resize
     limits = [
         math.inf if axis in metadata.dynamic else side

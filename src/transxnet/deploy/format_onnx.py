@@ -17,7 +17,7 @@ from transxnet.deploy.onnx_graph import tidy, translations
 from transxnet.utils.errors import UserError
 
 OPSET = 20
-"""The first with GELU as one operator."""
+"""The first opset with GELU as one operator."""
 
 
 class OnnxFormat(ExportFormat):
@@ -45,16 +45,16 @@ class OnnxFormat(ExportFormat):
         onnx = _package("onnx")
         try:
             model = onnx.load(str(path), load_external_data=False)
-        except Exception as error:  # protobuf's errors have no common kind
+        except Exception as error:  # protobuf's exceptions have no common base class
             raise UserError(f"{path} can't be read as an ONNX file: {error}") from error
         return {entry.key: entry.value for entry in model.metadata_props}
 
     def open(self, path: Path, dtype: str, threads: int = 0) -> "OnnxSession":
-        """Open a file; ONNX Runtime follows the precision of the file."""
+        """Open a file; ONNX Runtime uses the precision of the file."""
         return OnnxSession(path, threads)
 
     def load(self, path: Path, threads: int = 0) -> tuple[Metadata, "OnnxSession"]:
-        """Read the metadata by ONNX Runtime, so that the package onnx is not needed and the file is read once."""
+        """Read the metadata with ONNX Runtime, so that the package onnx is not needed and the file is read once."""
         session = OnnxSession(path, threads)
         return parse_metadata(path, session.texts), session
 
@@ -63,7 +63,7 @@ class OnnxSession:
     """An ONNX file in ONNX Runtime, on the CPU.
 
     Args:
-        path: of the file.
+        path: path of the file.
         threads: number of threads; 0 for as many as there are cores.
     """
 
@@ -71,10 +71,10 @@ class OnnxSession:
         runtime = _package("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # its warnings are about its own optimisations
+        options.log_severity_level = 3  # its warnings are about its own optimizations
         try:
             self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the runtime's errors have no common kind
+        except Exception as error:  # the runtime's exceptions have no common base class
             raise UserError(f"{path} can't be read as an ONNX file: {error}") from error
 
     @property
@@ -83,22 +83,22 @@ class OnnxSession:
         return self._session.get_modelmeta().custom_metadata_map
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """The outputs, in the file's order."""
+        """Run the file; return its outputs in the file's order."""
         results = self._session.run(None, {"images": np.ascontiguousarray(images.numpy())})
         return [torch.from_numpy(result) for result in results]
 
 
 def to_onnx(program: ExportedProgram, outputs: Sequence[str], *, queries_last: bool = False) -> Any:
-    """The program as ``torch.onnx.ONNXProgram``, its constants folded.
+    """Convert the program to ``torch.onnx.ONNXProgram``, with constants folded.
 
     Args:
-        program: traced.
+        program: the traced program.
         outputs: names of its outputs.
         queries_last: see :func:`~transxnet.deploy.onnx_graph.translations`. ONNX Runtime transposes for a softmax over
-            another axis than the last, and OpenVINO does not.
+            another axis than the last; OpenVINO does not.
     """
     _package("onnxscript")  # torch.onnx needs it
-    with _quiet("onnxscript"):  # it warns of every split of weights that it leaves, which tidy folds
+    with _quiet("onnxscript"):  # it warns about every split of weights, which tidy folds
         result = torch.onnx.export(
             program,
             dynamo=True,
@@ -115,7 +115,7 @@ def to_onnx(program: ExportedProgram, outputs: Sequence[str], *, queries_last: b
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Keep back a package's warnings."""
+    """Suppress a package's warnings."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""OpenVINO models: an .xml file of the graph and a .bin file of the weights beside it."""
+"""OpenVINO models: an .xml file with the graph and a .bin file with the weights."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ from transxnet.utils.errors import UserError
 
 _SECTION = PREFIX.rstrip(".")
 _PRECISIONS = {"float32": "f32", "float16": "f32", "bfloat16": "bf16", "int8": "f32", "int8-bfloat16": "bf16"}
-"""What the runtime is told to compute in: otherwise it takes bfloat16 by itself where the processor has it. float16 is
-how weights are stored."""
+"""Precision passed to the runtime, which otherwise chooses bfloat16 itself if the processor supports it. float16 only
+affects how weights are stored."""
 
 
 class OpenVinoFormat(ExportFormat):
-    """OpenVINO models; the program to write is in float32, whatever the dtype."""
+    """OpenVINO models. The program to write must be float32, whatever the dtype."""
 
     suffix = ".xml"
     dtypes = ("float32", "bfloat16", "float16")
@@ -43,13 +43,13 @@ class OpenVinoFormat(ExportFormat):
         return OpenVinoSession(read_model(path), dtype, threads)
 
     def load(self, path: Path, threads: int = 0) -> tuple[Metadata, "OpenVinoSession"]:
-        """Read the file once for its metadata and for inference."""
+        """Read the file once for both metadata and inference."""
         model = read_model(path)
         metadata = parse_metadata(path, _texts(model))
         return metadata, OpenVinoSession(model, metadata.dtype, threads)
 
     def files(self, path: Path) -> tuple[Path, ...]:
-        """The graph, and the weights next to it."""
+        """The graph and the weights."""
         return (path, path.with_suffix(".bin"))
 
 
@@ -69,13 +69,13 @@ class OpenVinoSession:
         self._compiled = _package().Core().compile_model(model, "CPU", options)
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """The outputs, in the file's order."""
+        """Run the model; return the outputs in the file's order."""
         results = self._compiled(np.ascontiguousarray(images.numpy()))
         return [torch.from_numpy(results[i].copy()) for i in range(len(results))]
 
 
 def convert(program: ExportedProgram, outputs: Sequence[str]) -> Any:
-    """The program as ``openvino.Model``, by way of ONNX, whose operators OpenVINO knows best."""
+    """Convert the program to ``openvino.Model`` via ONNX, whose operators OpenVINO supports best."""
     openvino = _package()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
@@ -93,7 +93,7 @@ def save_model(model: Any, texts: Mapping[str, str], dtype: str, path: Path) -> 
 
 
 def read_model(path: Path) -> Any:
-    """The file as ``openvino.Model``."""
+    """Read a file as ``openvino.Model``."""
     if not path.with_suffix(".bin").is_file():
         raise UserError(f"{path.with_suffix('.bin')} is missing: an OpenVINO model is two files, which go together.")
     try:
@@ -105,7 +105,7 @@ def read_model(path: Path) -> Any:
 def _texts(model: Any) -> dict[str, str]:
     if not model.has_rt_info([_SECTION]):
         return {}
-    values = model.get_rt_info([_SECTION]).value  # texts where they were set, wrapped where they were read
+    values = model.get_rt_info([_SECTION]).value  # strings if set in this process, wrapped if read from a file
     return {PREFIX + key: value if isinstance(value, str) else value.astype(str) for key, value in values.items()}
 
 

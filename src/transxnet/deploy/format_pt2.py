@@ -1,4 +1,4 @@
-"""PyTorch's packages: a program compiled ahead of time by AOTInductor, for this system and processor."""
+"""PyTorch packages: programs compiled ahead of time by AOTInductor for this system and processor."""
 
 import json
 import zipfile
@@ -68,12 +68,12 @@ class Pt2Session:
     """A package, loaded for inference.
 
     Args:
-        path: of the file.
+        path: path of the file.
         threads: number of PyTorch's threads; 0 leaves it unchanged.
     """
 
     def __init__(self, path: Path, threads: int = 0):
-        import torchvision  # noqa: F401  a detector's package calls its suppression
+        import torchvision  # noqa: F401  a detector's package calls its NMS
         from torch._inductor import aoti_load_package
 
         if threads:
@@ -88,6 +88,6 @@ class Pt2Session:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """The outputs, in the file's order."""
+        """Run the package; return the outputs in the file's order."""
         results = self._model(images.contiguous())
         return list(results) if isinstance(results, (tuple, list)) else [results]

@@ -1,4 +1,4 @@
-"""The export formats by name and by file ending, and the metadata of any exported file."""
+"""Export formats by name and file extension, and the metadata of exported files."""
 
 from pathlib import Path
 
@@ -19,17 +19,17 @@ def read_metadata(path: str | Path) -> Metadata:
         path: an ONNX file, an OpenVINO model's .xml, or a .pt2 package.
 
     Raises:
-        UserError: no such file, another kind of file, or one that was not exported by this package.
+        UserError: the file does not exist, is of another kind, or was not exported by this package.
     """
     path = Path(path)
     return parse_metadata(path, find_format(path).read_texts(path))
 
 
 def find_format(path: Path) -> ExportFormat:
-    """Find the format of a file by its ending.
+    """Find the format of a file by its extension.
 
     Raises:
-        UserError: no such file, or another ending.
+        UserError: the file does not exist, or has another extension.
     """
     found = next((each for each in FORMATS.values() if each.suffix == path.suffix), None)
     if found is None:
@@ -41,6 +41,6 @@ def find_format(path: Path) -> ExportFormat:
 
 
 def is_exported(target: str | Path) -> bool:
-    """Whether this is an existing file with the ending of an export format."""
+    """Whether this is an existing file with the extension of an export format."""
     path = Path(target)
     return path.is_file() and any(each.suffix == path.suffix for each in FORMATS.values())

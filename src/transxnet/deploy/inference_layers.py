@@ -1,10 +1,10 @@
-"""The parts of the network as inference computes them. Each is made from its trained part, and is equal to it.
+"""The layers of the inference form. Each is created from a trained layer and is equivalent to it.
 
-A scale and a shift of each channel go into a convolution before them, and into one after them unless that pads with
-zeros, since the shift does not reach the padding. There they stay (:class:`Affine`).
+A scale and a shift of each channel are folded into the convolution before them, or into the one after them unless it
+pads with zeros, where the shift would be missing. Otherwise they remain (:class:`Affine`).
 
-On a CPU most of the time goes not into arithmetic but into memory that is touched for the first time, so results that
-are used once are overwritten where nothing else can see them (:func:`may_overwrite`).
+On a CPU most of the time is spent not on arithmetic but on touching new memory, so results that are used once are
+overwritten where nothing else can see them (:func:`may_overwrite`).
 """
 
 import torch
@@ -39,37 +39,37 @@ def may_overwrite(x: Tensor) -> bool:
 
 
 def runs_branch_by_branch(x: Tensor) -> bool:
-    """Whether MS-FFN computes its branches one after the other, or each layer for all of them.
+    """Whether MS-FFN runs one branch after the other, instead of each layer for all branches.
 
-    On a CPU the time goes into new memory, of which a quarter of the hidden channels needs a quarter.
+    On a CPU most of the time is spent on new memory, and a quarter of the hidden channels needs a quarter of it.
     """
     return x.device.type == "cpu"
 
 
 def gelu(x: Tensor) -> Tensor:
-    """GELU of what is used nowhere else."""
+    """GELU of a tensor that is not used elsewhere."""
     return torch.ops.aten.gelu_(x) if may_overwrite(x) else F.gelu(x)
 
 
 def scaled(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """``x * scale + shift`` of what is used nowhere else."""
+    """``x * scale + shift`` of a tensor that is not used elsewhere."""
     return torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype), out=x if may_overwrite(x) else None)
 
 
 def plus(x: Tensor, y: Tensor) -> Tensor:
-    """``x + y`` of an x that is used nowhere else."""
+    """``x + y`` for an x that is not used elsewhere."""
     return x.add_(y) if may_overwrite(x) else x + y
 
 
 def depthwise(x: Tensor, conv: nn.Conv2d, activate: bool = False) -> Tensor:
-    """A depthwise convolution, on request with a GELU after it."""
+    """Depthwise convolution, optionally followed by GELU."""
     own_gelu = activate and may_overwrite(x)
     x = multiscale_depthwise_conv2d(x, [conv.weight], [conv.bias], identity=False, gelu=activate and not own_gelu)
     return gelu(x) if own_gelu else x
 
 
 def joined(first: Tensor, second: Tensor, like: Tensor) -> Tensor:
-    """Two shares of the channels side by side, in the memory layout of ``like``, whatever theirs are."""
+    """Concatenate two groups of channels, in the memory layout of ``like``."""
     if not may_overwrite(like):
         return torch.cat([first, second], dim=1)
     out = torch.empty_like(like, dtype=first.dtype)
@@ -98,14 +98,14 @@ class Affine(nn.Module):
 class InferenceIDConv(nn.Module):
     """:class:`IDConv` with one projection for kernel and bias. Shapes: (B, C, H, W) -> the same.
 
-    Of two kernels to mix, the softmax is the sigmoid of what one's logits are above the other's, which half the
-    projection gives, and the mixture a step from one towards the other.
+    For two kernels, the softmax is the sigmoid of the difference of the logits, which half the projection computes, and
+    the mixture is an interpolation between them.
     """
 
     def __init__(self, idconv: IDConv):
         super().__init__()
         self.kernel_size = idconv.kernel_size
-        # The bias is mixed from its bank as a kernel's position from its own: it is one position more.
+        # The bias is mixed like one more position of the kernel.
         bank = torch.cat([exact(idconv.weight).flatten(2), exact(idconv.bias)[:, :, None]], dim=2)
         self.squeeze = fold_norm(idconv.squeeze)
         self.expand = idconv.expand
@@ -116,7 +116,7 @@ class InferenceIDConv(nn.Module):
         self.bank = nn.Parameter(bank.to(idconv.weight))
 
     def kernels(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The kernels and biases that this input calls for: (B, C, H, W) -> (B, C, K, K) and (B, C)."""
+        """Generate the kernels and biases for this input: (B, C, H, W) -> (B, C, K, K) and (B, C)."""
         K = self.kernel_size
         pooled = torch.cat([adaptive_avg_pool2d(x, K).flatten(2), x.mean((2, 3))[:, :, None]], dim=2)
         logits = self.expand(F.gelu(self.squeeze(pooled[..., None])))[..., 0]
@@ -146,7 +146,7 @@ class InferenceReduction(nn.Module):
 
 
 class InferenceOSRA(nn.Module):
-    """:class:`OSRA` without BatchNorm and additions. Shapes as there; of a large position bias the rows."""
+    """:class:`OSRA` without BatchNorm and additions; a large position bias is computed in rows. Shapes as there."""
 
     def __init__(self, osra: OSRA):
         super().__init__()
@@ -161,9 +161,9 @@ class InferenceOSRA(nn.Module):
         k, v = self.kv(depthwise(self.reduction(x), self.refinement)).chunk(2, dim=1)
         attention = attention_by_rows if isinstance(pos_bias, PositionBiasRows) else biased_attention
         out = attention(self._heads(self.q(x)), self._heads(k), self._heads(v), pos_bias)
-        if torch.compiler.is_exporting():  # other runtimes have layouts of their own, and each transpose is a copy
+        if torch.compiler.is_exporting():  # other runtimes have their own layouts, and each transpose is a copy
             return out.transpose(2, 3).reshape(x.shape)
-        # Heads side by side, (B, N, C), is channels_last without a copy.
+        # Concatenated heads, (B, N, C), are channels_last without a copy.
         return out.transpose(1, 2).flatten(2).transpose(1, 2).unflatten(2, x.shape[2:])
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -187,10 +187,10 @@ class InferenceSTE(nn.Module):
 class InferenceMSFFN(nn.Module):
     """:class:`MSFFN` with the norm's weights before it, LayerScale after it and the residual around it all.
 
-    A branch of kernel 1 is a scale and a shift, and joins those of the BatchNorm before it.
+    A branch with kernel size 1 is a scale and a shift, and is folded into the BatchNorm before it.
 
     Shapes:
-        x (B, C, H, W), normalised, and residual (B, C, H, W), to which the result is added -> (B, C, H, W).
+        x (B, C, H, W), normalized, and residual (B, C, H, W), to which the result is added -> (B, C, H, W).
     """
 
     def __init__(self, norm: nn.GroupNorm, ffn: MSFFN, layer_scale: LayerScale):
@@ -218,7 +218,7 @@ class InferenceMSFFN(nn.Module):
         return residual + self.project(multiscale_depthwise_conv2d(x, weights, biases, identity=False, gelu=True))
 
     def _branch_by_branch(self, x: Tensor, out: Tensor) -> Tensor:
-        """Each branch from the input to the output, so that one at a time is in memory."""
+        """Compute each branch from the input to the output, so that only one is in memory."""
         parts = zip(
             self.expand.weight.split(self.widths),
             self.expand.bias.split(self.widths),
@@ -246,7 +246,7 @@ class InferenceBlock(nn.Module):
         self.idconv = InferenceIDConv(block.mixer.idconv)
         self.osra = InferenceOSRA(block.mixer.osra)
         self.ste = InferenceSTE(block.mixer.ste, block.scale1)
-        # LayerScale of STE's input. A weight may be zero, so that nothing before STE can carry it.
+        # LayerScale of STE's input. A weight may be zero, so it cannot be folded into an earlier layer.
         self.scale = nn.Parameter(block.scale1.weight.detach()[:, None, None].clone())
         self.norm2 = nn.GroupNorm(1, block.norm2.num_channels, block.norm2.eps, affine=False)
         self.ffn = InferenceMSFFN(block.norm2, block.ffn, block.scale2)

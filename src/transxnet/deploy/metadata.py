@@ -1,4 +1,4 @@
-"""The metadata of an exported file: all that is needed to use it without its run folder."""
+"""The metadata of an exported file: everything needed to use it without its run folder."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from transxnet.data.loading.preprocessing import Preprocessing, check_sides
 from transxnet.utils.errors import UserError
 
 PREFIX = "transxnet."
-"""Of the keys in the file."""
+"""Prefix of the keys in the file."""
 
 ExportTask = Literal["classify", "features", "detect", "segment"]
 
@@ -19,27 +19,27 @@ ExportTask = Literal["classify", "features", "detect", "segment"]
 class Metadata:
     """The metadata of an exported file.
 
-    In the file each is a text under ``transxnet.`` and its name here; what is no text is JSON.
+    Each is stored as a string under ``transxnet.`` and its name here; values other than strings are JSON.
 
     Attributes:
-        task: "classify" gives logits (N, K), "features" a map for each stage, "segment" logits (N, K, H, W), "detect"
-            boxes (D, 4), labels (D,) from 1 and scores (D,), best first.
+        task: "classify" returns logits (N, K), "features" a map for each stage, "segment" logits (N, K, H, W), "detect"
+            boxes (D, 4), labels (D,) from 1 and scores (D,) in descending order.
         model: the network's name.
         source: the run folder, the weights' file, or "published" or "untrained".
-        class_names: K names by class index; of detectors label 1 is the first.
-        input: "float32" for (N, 3, H, W), normalised by mean and std; "uint8" for (N, H, W, 3), normalised inside.
-        mean: of each channel, of values in 0 to 1.
-        std: of each channel.
-        size: height and width; where they are dynamic, those that it was traced with.
-        batch: N; where it is dynamic, 0.
-        dynamic: which of "batch", "height" and "width" may have any value; height and width multiples of 32.
-        resize: how a picture of any size is brought to the input's: of classifiers ``img_size``, ``crop_pct`` and
-            ``interpolation``; of detectors ``min_size``, ``max_size`` and the ``fill`` of what is padded; of segmenters
-            ``scale``; of both with ``multiple``, of which both sides have to be.
-        outputs: their names.
-        score_threshold: below which a detection is none; of other tasks 0.
-        dtype: in which the network computes, or "int8", or "int8-bfloat16" where bfloat16 is what is not int8.
-        versions: of transxnet, torch, the runtime that it was checked with, and of ONNX's opset.
+        class_names: K names by class index; for detectors label 1 is the first.
+        input: "float32" for (N, 3, H, W), normalized by mean and std; "uint8" for (N, H, W, 3), normalized inside.
+        mean: mean of each channel, for values in 0 to 1.
+        std: standard deviation of each channel.
+        size: height and width; the sizes at tracing if they are dynamic.
+        batch: N; 0 if it is dynamic.
+        dynamic: which of "batch", "height" and "width" are dynamic; height and width must be multiples of 32.
+        resize: how images are resized to the input's size. Classifiers: ``img_size``, ``crop_pct`` and
+            ``interpolation``; detectors: ``min_size``, ``max_size`` and the ``fill`` value of the padding; segmenters:
+            ``scale``. The last two also have ``multiple``, a divisor of both sides.
+        outputs: names of the outputs.
+        score_threshold: detections below it are discarded; 0 for other tasks.
+        dtype: data type of the computation, or "int8", or "int8-bfloat16" if the rest is bfloat16.
+        versions: versions of transxnet, torch, the runtime that checked the file, and ONNX's opset.
     """
 
     task: ExportTask
@@ -59,7 +59,7 @@ class Metadata:
     versions: dict[str, str]
 
     def to_texts(self) -> dict[str, str]:
-        """The texts that the file stores."""
+        """Convert to the strings that the file stores."""
         return {
             PREFIX + name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             for name, value in asdict(self).items()
@@ -70,8 +70,8 @@ class Metadata:
         """The inverse of :meth:`to_texts`.
 
         Raises:
-            KeyError: one is missing.
-            TypeError, ValueError: one is no JSON, or not what an export writes: it may be by somebody else.
+            KeyError: a value is missing.
+            TypeError, ValueError: a value is not JSON or not valid; the file may be untrusted.
         """
         values = {}
         for field in fields(cls):
@@ -90,11 +90,11 @@ class Metadata:
             raise ValueError("its resize is no mapping")
         sides = [*self.size, *self.resize.get("scale", ())]
         check_sides([*sides, *(self.resize[name] for name in ("min_size", "max_size") if name in self.resize)])
-        _ = self.preprocessing  # which looks at what it is made of
+        _ = self.preprocessing  # validates its values
 
     @property
     def preprocessing(self) -> Preprocessing | None:
-        """From a picture to the input of a file that takes float32; of detectors and segmenters None."""
+        """Preprocessing of images for a file that takes float32; None for detectors and segmenters."""
         if "img_size" not in self.resize:
             return None
         return Preprocessing(**self.resize, mean=self.mean, std=self.std)
@@ -104,7 +104,7 @@ _TUPLES = ("mean", "std", "size", "dynamic", "outputs")
 
 
 def parse_metadata(path: Path, texts: Mapping[str, str]) -> Metadata:
-    """Parse the texts of a file; raises UserError if they are not those of an export."""
+    """Parse the strings of a file; raises UserError if they are not those of an export."""
     try:
         return Metadata.from_texts(texts)
     except (KeyError, ValueError, TypeError, RecursionError) as error:

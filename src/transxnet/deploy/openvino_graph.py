@@ -1,4 +1,4 @@
-"""What makes an OpenVINO graph lean where its converter leaves work to the runtime."""
+"""Optimize OpenVINO graphs where its converter leaves work to the runtime."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ _SPLITS = {"Split", "VariadicSplit"}
 
 
 def normalize_in_layout(model: Any) -> int:
-    """Normalise maps as they lie in memory, where a GroupNorm of one group stands before a convolution.
+    """Normalize maps in their memory layout, where a GroupNorm with one group precedes a convolution.
 
-    ONNX has no norm of (channels, height, width) with a free epsilon but that of a flattened map, and flattening makes
-    the runtime, whose convolutions have the channels last, rearrange the map before the norm and after it. Before a
-    split of the channels that is right, since a split is slow with channels last.
+    ONNX has no norm over (channels, height, width) with a free epsilon except that of a flattened map. Flattening makes
+    the runtime, whose convolutions are channels-last, rearrange the map before and after the norm. Before a split of
+    the channels the flattened form is kept, since a split is slow in channels-last.
 
     Args:
         model: an ``openvino.Model``, changed in place.
 
     Returns:
-        How many norms were changed.
+        The number of norms changed.
     """
     from openvino import opset13
 
@@ -50,7 +50,7 @@ def _consumers(node: Any) -> list[Any]:
 
 
 def _ends_in_split(node: Any) -> bool:
-    """Whether a node's output is split, after a scale and a shift or at once."""
+    """Whether a node's output is split, directly or after a scale and a shift."""
     while len(after := _consumers(node)) == 1 and after[0].get_type_name() in _ELEMENTWISE:
         node = after[0]
     return any(each.get_type_name() in _SPLITS for each in after)

@@ -1,8 +1,8 @@
-"""The position bias of inference: kept for one size more, or made row by row where all of it would fill memory.
+"""The position bias of the inference form: stored for one more size, or computed in rows if it would fill memory.
 
-Resized for a large image the bias is the largest tensor of the network: for 800x1280 the first stage's has 64,000 rows
-of 1,000 keys, 256 MB in float32. But bicubic resizing is separable. Resized along the keys alone it has as few rows as
-were trained, and each row of the whole is a weighted sum of four of them.
+Resized for a large image the bias is the network's largest tensor: for 800x1280 the first stage's has 64,000 rows of
+1,000 keys, 256 MB in float32. But bicubic resizing is separable. Resized only along the keys it has as few rows as were
+trained, and each row of the full bias is a weighted sum of four of them.
 """
 
 from collections.abc import Iterator
@@ -15,16 +15,16 @@ from torch import Tensor
 from transxnet.layers import PositionBias, resize_position_bias
 from transxnet.ops import biased_attention
 
-# Elements of the largest resized bias that is made, and kept, as a whole: 64 MB in float32.
+# Largest resized bias, in elements, that is computed and stored as a whole: 64 MB in float32.
 LARGEST_WHOLE = 1 << 24
-# Elements of the rows that are made at a time, 8 MB in float32: fewer leave too little work for the cores to share.
+# Elements of the rows computed at a time, 8 MB in float32: fewer leave too little work for all cores.
 AT_A_TIME = 1 << 21
 
 
 class PositionBiasRows:
-    """A resized position bias (1, h, N, M) that is never whole in memory.
+    """A resized position bias (1, h, N, M) that is never in memory as a whole.
 
-    Equal up to rounding to resizing the stored bias to (N, M) at once.
+    Equal, up to rounding, to resizing the stored bias to (N, M) at once.
 
     Args:
         bias: (1, h, N0, M), the stored bias resized along the keys.
@@ -33,20 +33,20 @@ class PositionBiasRows:
 
     def __init__(self, bias: Tensor, num_queries: int):
         _, num_heads, stored, self.num_keys = bias.shape
-        # Half precision is summed in float32, as PyTorch's resizing does.
+        # Half precision is accumulated in float32, as in PyTorch's resizing.
         self.stored_rows = bias.to(torch.promote_types(bias.dtype, torch.float32)).flatten(0, 2)
         taps, self.weights = bicubic_taps(stored, num_queries, self.stored_rows.dtype)
         self.taps = taps + stored * torch.arange(num_heads)[:, None, None]
 
     def pieces(self) -> Iterator[tuple[slice, Tensor]]:
-        """Some rows at a time: which of the N they are, and their bias (1, h, rows, M)."""
+        """Iterate over chunks of rows: a slice of the N rows, and their bias (1, h, rows, M)."""
         num_heads, num_queries, _ = self.taps.shape
         step = max(1, AT_A_TIME // (num_heads * self.num_keys))
         for start in range(0, num_queries, step):
             rows = slice(start, start + step)
             taps = self.taps[:, rows]
             weights = self.weights[rows].expand(taps.shape)
-            # The one operator that sums weighted rows of a table in a single pass.
+            # embedding_bag is the only operator that sums weighted rows of a table in a single pass.
             piece = F.embedding_bag(
                 taps.flatten(0, 1), self.stored_rows, per_sample_weights=weights.flatten(0, 1), mode="sum"
             )
@@ -54,18 +54,18 @@ class PositionBiasRows:
 
 
 class InferencePositionBias(PositionBias):
-    """A position bias that can keep its matrix for one size more.
+    """A position bias that can store its matrix for one more size.
 
-    What is kept is not in the state dict: loading one resizes anew. It is kept whole at any size, for compiled and
-    exported networks and for GPUs.
+    The stored matrix is not in the state dict; loading one resizes again. It is stored whole at any size, for compiled
+    and exported networks and for GPUs.
 
     Shapes:
-        ``forward(N', M')`` gives (1, h, N', M'). Of more than ``LARGEST_WHOLE`` elements it gives
-        :class:`PositionBiasRows` instead, if the size is not kept: on a CPU, without gradients, outside of compilers.
+        ``forward(N', M')`` returns (1, h, N', M'). With more than ``LARGEST_WHOLE`` elements it returns
+        :class:`PositionBiasRows` instead, if the size is not stored: on a CPU, without gradients, outside of compilers.
 
     Args:
-        bias: the trained one.
-        size: (N, M) to keep it for, or None.
+        bias: the trained position bias.
+        size: (N, M) to store it for, or None.
     """
 
     def __init__(self, bias: PositionBias, size: tuple[int, int] | None = None):
@@ -77,7 +77,7 @@ class InferencePositionBias(PositionBias):
 
     @torch.no_grad()
     def _resize(self) -> None:
-        # Of three dimensions, (h, N, M), so that channels_last leaves the order alone that attention reads.
+        # Three dimensions, (h, N, M), so that channels_last does not change the memory order.
         self.resized = None if self.size is None else resize_position_bias(self.weight, self.size)[0]
 
     def _load_from_state_dict(self, *args: Any) -> None:
@@ -88,7 +88,7 @@ class InferencePositionBias(PositionBias):
         if self.resized is not None and isinstance(num_queries, int) and self.size == (num_queries, num_keys):
             return self.resized[None]
         if self._by_rows(num_queries, num_keys):
-            # In place of the whole, this is what PositionBias keeps for the next pass.
+            # PositionBias caches this for the next pass, instead of the whole matrix.
             along_keys = super().forward(self.weight.shape[2], num_keys)
             return PositionBiasRows(along_keys, num_queries)
         return super().forward(num_queries, num_keys)
@@ -97,33 +97,33 @@ class InferencePositionBias(PositionBias):
         if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_grad_enabled():
             return False
         num_heads, stored = self.weight.shape[1:3]
-        # With no more rows than are stored, those resized along the keys would be no fewer elements than the whole.
+        # If there are no more rows than stored ones, resizing only along the keys saves nothing.
         large = num_queries > stored and num_heads * num_queries * num_keys > LARGEST_WHOLE
         return large and self.weight.device.type == "cpu"
 
 
 def attention_by_rows(q: Tensor, k: Tensor, v: Tensor, bias: PositionBiasRows) -> Tensor:
-    """:func:`transxnet.ops.biased_attention` of some queries at a time. Shapes as there; without gradients."""
+    """:func:`transxnet.ops.biased_attention` in chunks of queries. Shapes as there; without gradients."""
     B, h, N, d = q.shape
-    out = q.new_empty(B, N, h, d)  # the order in which heads that go side by side need no copy
+    out = q.new_empty(B, N, h, d)  # in this order the heads can be concatenated without a copy
     for rows, piece in bias.pieces():
         out[:, rows] = biased_attention(q[:, :, rows], k, v, piece).transpose(1, 2)
     return out.transpose(1, 2)
 
 
 def bicubic_taps(stored: int, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The four rows that bicubic resizing sums for each row, as ``F.interpolate`` with ``align_corners=False``.
+    """The four rows that bicubic resizing sums for each row, as in ``F.interpolate`` with ``align_corners=False``.
 
     Args:
-        stored: how many rows there are.
-        size: how many there shall be.
-        dtype: type of the weights, float32 or float64.
+        stored: number of input rows.
+        size: number of output rows.
+        dtype: data type of the weights, float32 or float64.
 
     Returns:
-        Rows and their weights, (size, 4) each.
+        Row indices and their weights, (size, 4) each.
     """
-    # PyTorch rounds the scale and then the position. In float32 both are 1e-4 of a row off where there are thousands,
-    # and an exact position would show the difference.
+    # PyTorch rounds the scale and then the position. In float32 both are off by 1e-4 of a row if there are thousands,
+    # and an exact position would not match.
     scale = (torch.tensor(stored, dtype=dtype) / size).double()
     position = (scale * (torch.arange(size, dtype=torch.float64) + 0.5) - 0.5).to(dtype)
     below = position.floor()
@@ -133,7 +133,7 @@ def bicubic_taps(stored: int, size: int, dtype: torch.dtype) -> tuple[Tensor, Te
 
 
 def cubic(distance: Tensor) -> Tensor:
-    """Keys' convolution kernel with A = -0.75, PyTorch's choice, of distances from 0 to 2."""
+    """Keys' cubic convolution kernel with A = -0.75, as in PyTorch, for distances from 0 to 2."""
     A = -0.75
     near = ((A + 2) * distance - (A + 3)) * distance * distance + 1
     far = ((A * distance - 5 * A) * distance + 8 * A) * distance - 4 * A

@@ -1,9 +1,9 @@
-"""Post-training quantization to 8-bit integers, by NNCF, with accuracy held to what was there before.
+"""Post-training quantization to int8 by NNCF, with a limit on the loss of accuracy.
 
-Of our networks the dense convolutions outside of D-Mixer's branches are quantized: MS-FFN's and STE's projections, and
-the patch embeddings. A depthwise convolution or a GELU takes as long in int8, and what is small or feeds a product of
-activations, as IDConv's and OSRA's projections do, costs more in conversions than it gains. Of other networks NNCF
-chooses.
+In our networks the dense convolutions outside D-Mixer's branches are quantized: the projections of MS-FFN and STE, and
+the patch embeddings. A depthwise convolution or a GELU is not faster in int8. Small layers, and those that feed a
+product of activations, such as IDConv's and OSRA's projections, lose more by conversions than they gain. In other
+networks NNCF chooses the layers.
 """
 
 import logging
@@ -28,16 +28,16 @@ from transxnet.utils.errors import UserError
 from transxnet.utils.progress import PLAIN, progress_bar
 
 CALIBRATION = 300
-"""Images that the ranges of activations are measured on, NNCF's own number."""
+"""Number of images to calibrate activation ranges on, NNCF's default."""
 
 BATCH = 16
-"""Images at once where the batch is open."""
+"""Batch size if the batch axis is dynamic."""
 
 _BRANCHES = (".idconv.", ".osra.")
-"""Parts of the names of the weights of D-Mixer's branches."""
+"""Parts of the weight names in D-Mixer's branches."""
 
 _LEFT = {"Add", "AvgPool", "Concat", "GroupConvolution", "MVN", "MatMul", "Multiply", "Pad", "ReduceMean", "Softmax"}
-"""What NNCF would quantise of our networks beside dense convolutions."""
+"""Operators other than dense convolutions that NNCF would quantize in our networks."""
 
 
 def quantize(
@@ -48,21 +48,20 @@ def quantize(
     allowed: float,
     console: Console,
 ) -> None:
-    """Make an int8 model of a classifier's OpenVINO model.
+    """Quantize a classifier's OpenVINO model to int8.
 
-    Layers go back to higher precision, those first whose quantization costs most, until no more accuracy is lost than
-    is allowed.
+    Layers are reverted to higher precision, most costly first, until the loss of accuracy is acceptable.
 
     Args:
-        floating: the model.
-        path: of the int8 model.
-        images: labelled.
-        metadata: of the model.
-        allowed: points of accuracy that may be lost on the held-out part.
-        console: where to report.
+        floating: path of the model.
+        path: path of the int8 model.
+        images: labeled images.
+        metadata: metadata of the model.
+        allowed: largest accepted loss of accuracy on the validation images, in percentage points.
+        console: where to print.
 
     Raises:
-        UserError: NNCF is not installed, or more accuracy is lost.
+        UserError: NNCF is not installed, or the loss of accuracy is larger.
     """
     nncf = _package()
     train, held_out, where = images.train, images.held_out, images.where
@@ -104,7 +103,7 @@ def ignored_scope(model: Any) -> Any:
         model: an ``openvino.Model``.
 
     Returns:
-        An ``nncf.IgnoredScope``; of a network that is not ours an empty one.
+        An ``nncf.IgnoredScope``; empty for a network that is not ours.
     """
     nncf = _package()
     of_branches = [
@@ -120,12 +119,12 @@ def ignored_scope(model: Any) -> Any:
 
 
 class _Batches:
-    """A sequence of (input, labels) as a file takes them, made when asked for.
+    """A sequence of (input, labels) as a file takes them, created on access.
 
     Args:
-        metadata: of the file; with a fixed batch the batches have its size.
-        images: the last of them fills up the last batch.
-        size: of the batches otherwise.
+        metadata: metadata of the file; a fixed batch size is used.
+        images: labeled images; the last one is repeated to fill the last batch.
+        size: batch size if the file's is dynamic.
     """
 
     def __init__(self, metadata: Metadata, images: ClassificationSet, size: int):
@@ -146,7 +145,7 @@ class _Batches:
 
 
 def _validate(compiled: Any, items: Iterable[Any]) -> tuple[float, None]:
-    """Accuracy of a compiled model on batches, as NNCF asks for it."""
+    """Accuracy of a compiled model on batches, in NNCF's interface."""
     right = total = 0
     for images, labels in items:
         right += int((compiled(images)[0].argmax(1) == labels).sum())
@@ -155,7 +154,7 @@ def _validate(compiled: Any, items: Iterable[Any]) -> tuple[float, None]:
 
 
 def _accuracy(path: Path, metadata: Metadata, images: ClassificationSet, console: Console) -> float:
-    """Share of images that a written file classifies right."""
+    """Accuracy of an exported file."""
     preprocessing = metadata.preprocessing
     assert preprocessing is not None
     model = ExportedModel(path, metadata, OpenVinoFormat().open(path, metadata.dtype))
@@ -173,7 +172,7 @@ def _accuracy(path: Path, metadata: Metadata, images: ClassificationSet, console
 
 
 def _describe_quantized(model: Any) -> str:
-    """How much of a model is in int8, in words."""
+    """Describe how much of a model is in int8."""
     kinds = ("Convolution", "GroupConvolution", "MatMul")
     layers = [op for op in model.get_ops() if op.get_type_name() in kinds]
     count = sum(_has_quantized_input(op) for op in layers)
@@ -181,7 +180,7 @@ def _describe_quantized(model: Any) -> str:
 
 
 def _has_quantized_input(op: Any) -> bool:
-    """Whether a layer's input was quantized."""
+    """Whether a layer's input is quantized."""
     return any(value.get_source_output().get_node().get_type_name() == "FakeQuantize" for value in op.inputs())
 
 

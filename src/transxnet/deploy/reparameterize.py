@@ -1,4 +1,4 @@
-"""An equal network for inference: fewer operations, no BatchNorm, nothing that training needs."""
+"""Reparameterize a network for inference: the same function with fewer operations, without BatchNorm."""
 
 import copy
 from math import ceil
@@ -16,28 +16,28 @@ from transxnet.utils.errors import UserError
 
 
 def reparameterize(model: nn.Module, img_size: int | tuple[int, int] | None = None) -> nn.Module:
-    """Make an equal network for inference, of fewer operations.
+    """Create an equivalent network for inference, with fewer operations.
 
-    BatchNorms go into convolutions wherever zero padding allows, the identities of DPE, of the local refinement and of
-    MS-FFN into the kernels' centres, LayerScale and the second norm's weights into projections; IDConv's kernel and
-    bias come from one projection. Folded in float64, so the outputs are equal up to rounding.
+    Folds BatchNorms into convolutions wherever zero padding allows it, the identities of DPE, local refinement and
+    MS-FFN into the kernels' centers, LayerScale and the second norm's weights into projections; IDConv's kernel and
+    bias come from one projection. Folding is done in float64, so outputs are equal up to rounding.
 
-    The result is of the same class with the same methods, and evaluates for good: ``train()`` changes no result, and no
-    parameter wants a gradient. One that was made before comes back as a copy, with the new img_size if there is one.
+    The result has the same class and methods and stays in inference form: ``train()`` changes no result, and no
+    parameter requires gradients. A network that is already reparameterized is copied, with the new img_size if given.
 
     Args:
-        model: a :class:`TransXNet` or :class:`TransXNetFeatures`; left untouched. Its attn_ratio may be any, and its
-            ffn_scales any but (); with other parts in the place of the paper's there is no inference form.
-        img_size: input size (height and width, or one for both) to keep the position bias resized for; a compiled or
-            exported network otherwise resizes it in every pass. Other sizes work as before. Leave it out for large
-            images on a CPU without a compiler: there the bias is made by pieces, and keeping it whole takes 0.4 GB more
-            (TransXNet-T at 800x1280).
+        model: a :class:`TransXNet` or :class:`TransXNetFeatures`; not modified. Any attn_ratio is accepted, and any
+            ffn_scales except (); with other parts than the paper's there is no inference form.
+        img_size: input size (height and width, or one for both) for which the resized position bias is stored;
+            otherwise a compiled or exported network resizes it in every pass. Other sizes still work. Omit it for large
+            images on a CPU without a compiler: the bias is then computed in chunks, and storing it whole takes 0.4 GB
+            more (TransXNet-T at 800x1280).
 
     Returns:
         The network, on the model's device and in its precision.
 
     Raises:
-        UserError: another kind of model, or one with other parts.
+        UserError: another kind of model, or a model with other parts.
         ValueError: an img_size that is not positive.
     """
     if not isinstance(model, TransXNet | TransXNetFeatures):
@@ -47,11 +47,11 @@ def reparameterize(model: nn.Module, img_size: int | tuple[int, int] | None = No
         )
     for stage in model.stages:
         for block in stage.blocks:
-            if isinstance(block, Block):  # or it was made before
+            if isinstance(block, Block):  # otherwise it is already reparameterized
                 check_parts(block)
     model = copy.deepcopy(model)
     for stage in model.stages:
-        if isinstance(stage.patch_embed, PatchEmbed):  # or it was made before
+        if isinstance(stage.patch_embed, PatchEmbed):  # otherwise it is already folded
             stage.patch_embed = fold_norm(stage.patch_embed)
             stage.pos_bias = InferencePositionBias(stage.pos_bias)
             stage.blocks = nn.ModuleList(InferenceBlock(block) for block in stage.blocks)
@@ -64,7 +64,7 @@ def reparameterize(model: nn.Module, img_size: int | tuple[int, int] | None = No
 
 
 def keep_position_bias(model: TransXNet | TransXNetFeatures, img_size: int | tuple[int, int]) -> None:
-    """Have every stage of a reparameterized network keep its position bias resized for this input size."""
+    """Store the position bias of every stage of a reparameterized network, resized for this input size."""
     height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
     check_positive(height=height, width=width)
     for stage in model.stages:
@@ -75,7 +75,7 @@ def keep_position_bias(model: TransXNet | TransXNetFeatures, img_size: int | tup
 
 
 def check_parts(block: Block) -> None:
-    """Raise UserError, naming the option and what it should be, unless the block's parts are the paper's own."""
+    """Raise UserError, naming the option and its required value, unless the block has the paper's own parts."""
     reduction = block.mixer.osra.reduction
     parts = [
         ("dpe", "True", block.dpe, (DPE,)),
@@ -85,7 +85,7 @@ def check_parts(block: Block) -> None:
         ("spatial_reduction", "'overlapping'", reduction, (OverlappingSpatialReduction, nn.Identity)),
     ]
     for option, wanted, part, kinds in parts:
-        if type(part) not in kinds:  # one that derives from it may compute something else
+        if type(part) not in kinds:  # a subclass may compute something else
             raise UserError(
                 f"reparameterize folds the paper's own parts, and this network has {type(part).__name__} by its option "
                 f"{option}, which would have to be {wanted}. Use the network as it is, in eval mode."

@@ -1,4 +1,4 @@
-"""Tracing a network into a program whose sizes are fixed or open."""
+"""Trace a network into a program with static or dynamic sizes."""
 
 import warnings
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from transxnet.utils.errors import UserError
 AXES = ("batch", "height", "width")
 
 _MIN_SIZES = {"batch": 2, "height": 320, "width": 448}
-"""To trace open axes with, at least. A tracer takes sizes of 1, and equal ones, for what they happen to be; these are
-neither at any stride up to a detector's 128."""
+"""Minimum sizes for tracing dynamic axes. A tracer specializes sizes of 1 and equal sizes; these are neither, at any
+stride up to a detector's 128."""
 
 
 def trace(graph: nn.Module, images: Tensor, dynamic: Sequence[str]) -> ExportedProgram:
@@ -22,11 +22,11 @@ def trace(graph: nn.Module, images: Tensor, dynamic: Sequence[str]) -> ExportedP
 
     Args:
         graph: in evaluation mode.
-        images: to trace it with.
-        dynamic: which of "batch", "height" and "width" stay open; height and width as multiples of 32.
+        images: example input.
+        dynamic: which of "batch", "height" and "width" are dynamic; height and width as multiples of 32.
 
     Raises:
-        UserError: the network can't be traced so.
+        UserError: the network cannot be traced this way.
     """
     places = dict(zip(AXES, (0, 1, 2) if images.dtype == torch.uint8 else (0, 2, 3), strict=True))
     open_axes = {
@@ -35,9 +35,9 @@ def trace(graph: nn.Module, images: Tensor, dynamic: Sequence[str]) -> ExportedP
     }
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning, module="torchvision")  # a fault of torchvision
+            warnings.filterwarnings("ignore", category=FutureWarning, module="torchvision")  # bug in torchvision
             return export(graph, (images,), dynamic_shapes=(open_axes or None,), strict=False)
-    except Exception as error:  # torch.export raises errors of many kinds
+    except Exception as error:  # torch.export raises many kinds of exceptions
         what = " and ".join(dynamic)
         hint = f" with {what} open: give --dynamic none" if dynamic else ""
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -45,7 +45,7 @@ def trace(graph: nn.Module, images: Tensor, dynamic: Sequence[str]) -> ExportedP
 
 
 def example_images(size: Sequence[int], batch: int, uint8: bool, dynamic: Sequence[str] = ()) -> Tensor:
-    """Images of noise to trace with, larger where axes are dynamic."""
+    """Random images to trace with, larger if axes are dynamic."""
     random = torch.Generator().manual_seed(0)
     batch, *size = (
         max(side, _MIN_SIZES[axis]) if axis in dynamic else side

@@ -14,13 +14,13 @@ from transxnet.deploy.metadata import Metadata
 from transxnet.utils.errors import UserError
 
 BATCHES = (1, 2, 7)
-"""That a file with an open batch is checked at."""
+"""Batch sizes at which a file with a dynamic batch is checked."""
 
 TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
-"""Largest difference from PyTorch in float32, of the largest value; of a file that computes in this type."""
+"""Largest accepted difference from float32 PyTorch, relative to the largest value, by the file's dtype."""
 
 PAIRED = 0.5
-"""IoU from which a detection of the file is taken for PyTorch's."""
+"""IoU from which a detection of the file matches one of PyTorch."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Comparison:
     """The difference between a file and PyTorch on some images.
 
     Attributes:
-        size: of the images, height and width.
-        batch: how many.
-        absolute: the largest difference of any output's value.
-        relative: the largest, of the largest value of its output.
-        agreement: share of the images, pixels or detections with the same class, or None for feature maps.
+        size: height and width of the images.
+        batch: number of images.
+        absolute: largest absolute difference of any output value.
+        relative: largest difference relative to the largest value of its output.
+        agreement: fraction of the images, pixels or detections with the same class, or None for feature maps.
     """
 
     size: tuple[int, int]
@@ -49,10 +49,10 @@ def compare(
     pil_images: Sequence[Image.Image],
     progress: Callable[[int], object] = lambda done: None,
 ) -> list[Comparison]:
-    """Run a file and the model that it was made from on real images, at several sizes and batches.
+    """Compare a file with its original model on real images, at several sizes and batch sizes.
 
     Raises:
-        UserError: the file's runtime can't run it.
+        UserError: the file's runtime cannot run it.
     """
     comparisons = []
     for done, (size, batch) in enumerate(check_cases(metadata), 1):
@@ -61,7 +61,7 @@ def compare(
         truth = exportable.reference_outputs(inputs)
         try:
             answer = session(images if metadata.input == "uint8" else inputs)
-        except Exception as error:  # each runtime has errors of its own
+        except Exception as error:  # each runtime has its own exceptions
             raise UserError(f"the exported file can't be run on {batch} x {size[0]}x{size[1]}: {error}") from error
         differ = _detections if metadata.task == "detect" else _values
         comparisons.append(Comparison(size, batch, *differ(answer, truth, metadata)))
@@ -70,7 +70,7 @@ def compare(
 
 
 def check_cases(metadata: Metadata) -> Iterator[tuple[tuple[int, int], int]]:
-    """The sizes and batches that a file is checked at."""
+    """Iterate over the sizes and batch sizes at which a file is checked."""
     batches = [metadata.batch] if metadata.batch else BATCHES
     height, width = metadata.size
     tall = height + MULTIPLE if "height" in metadata.dynamic else height
@@ -81,7 +81,7 @@ def check_cases(metadata: Metadata) -> Iterator[tuple[tuple[int, int], int]]:
 
 
 def check_tolerance(comparisons: Sequence[Comparison], dtype: str) -> None:
-    """Raise UserError if a file differs from PyTorch by more than its type explains."""
+    """Raise UserError if a file differs from PyTorch by more than its data type explains."""
     worst = max(comparisons, key=lambda comparison: _order(comparison.relative))
     limit = TOLERANCE[dtype]
     if not worst.relative <= limit:
@@ -112,9 +112,9 @@ def _values(answer: Sequence[Tensor], truth: Sequence[Tensor], metadata: Metadat
 def _detections(
     answer: Sequence[Tensor], truth: Sequence[Tensor], metadata: Metadata
 ) -> tuple[float, float, float | None]:
-    """Scores in order, which none but equal ones can leave, and each box beside the nearest of its class.
+    """Compare scores in order, which only ties can change, and each box with the nearest of its class.
 
-    The boxes of the last few may be missing on one side, where equal scores stand at the end of what is given.
+    Boxes with the lowest score are not compared: ties at the end of the output may be cut off differently.
     """
     boxes, labels, scores = answer
     real = (scores > 0) & ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)

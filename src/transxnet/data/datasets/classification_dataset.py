@@ -1,4 +1,4 @@
-"""Images with a class each, and the PyTorch dataset over them."""
+"""Images with one class each, and their PyTorch dataset."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,11 +14,11 @@ from transxnet.data.datasets.image_dataset import ImageDataset
 
 @dataclass(frozen=True)
 class ClassificationSet(ImageCollection):
-    """N labelled images of K classes.
+    """N labeled images of K classes.
 
     Attributes:
         labels: class index of each image in the storage.
-        weights: how far each label can be trusted, 0 to 1, or None.
+        weights: confidence in each label, 0 to 1, or None.
     """
 
     labels: np.ndarray
@@ -35,16 +35,16 @@ class ClassificationSet(ImageCollection):
         return None if self.weights is None else self.weights[self.indices]
 
     def with_classes(self, class_names: list[str], classes: Sequence[int]) -> Self:
-        """The same images with a model's classes.
+        """Return the same images with a model's classes.
 
         Args:
-            class_names: the model's.
+            class_names: the model's class names.
             classes: for each class of this set, in order, the index of the model's class.
         """
         return replace(self, labels=np.array(classes)[self.labels], class_names=class_names)
 
     def evaluation_dataset(self, transform: Callable[[Image.Image], Tensor]) -> "ClassificationDataset":
-        """Every image once, in order."""
+        """Return a dataset of every image once, in order."""
         return ClassificationDataset(self, transform)
 
 
@@ -59,5 +59,5 @@ class ClassificationDataset(ImageDataset):
         self.transform = transform
 
     def item(self, loaded: Image.Image, position: int) -> tuple[Tensor, int, int]:
-        """Transformed image, label and position."""
+        """Return transformed image, label and position."""
         return self.transform(loaded), int(self.images.labels[self.images.indices[position]]), position

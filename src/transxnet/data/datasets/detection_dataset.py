@@ -1,4 +1,4 @@
-"""Images with boxes and masks of objects, and the PyTorch dataset over them."""
+"""Images with boxes and masks of objects, and their PyTorch dataset."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +17,7 @@ from transxnet.data.datasets.image_dataset import ImageDataset
 from transxnet.data.reading.masks import decode_mask
 
 Target = dict[str, Any]
-"""What is known of an image's N objects; see :meth:`DetectionSet.target`."""
+"""Annotations of an image's N objects; see :meth:`DetectionSet.target`."""
 
 Sample = tuple[tv_tensors.Image, Target]
 
@@ -25,8 +25,7 @@ Sample = tuple[tv_tensors.Image, Target]
 class Segmentations(Sequence[Any]):
     """Entries for :func:`~transxnet.data.reading.masks.decode_mask`, kept as bytes in one array.
 
-    Lists of lists would be copied into every worker of a loader, entry by entry, as their reference counts change:
-    COCO's would take gigabytes.
+    Nested lists would be copied into every worker of a loader as their reference counts change: gigabytes for COCO.
     """
 
     def __init__(self, entries: Iterable[Any]):
@@ -43,16 +42,16 @@ class Segmentations(Sequence[Any]):
 
 @dataclass(frozen=True)
 class Objects:
-    """M objects of a whole source, ordered by image.
+    """M objects of a data set, ordered by image.
 
     Attributes:
         boxes: (M, 4) float32, x1, y1, x2, y2 in pixels, within the image and not empty.
         labels: (M,) int64, 1 to K.
-        areas: (M,) float32, in pixels, as the source says: COCO's is of the mask.
-        crowd: (M,) bool, whether it is a region that must neither be learnt nor count in evaluation: a crowd (COCO), or
-            a difficult object (Pascal VOC).
-        ids: (M,) int64, of the annotation in its file, all different.
-        segmentations: M of them, or None where the source has no masks or they were not asked for.
+        areas: (M,) float32, in pixels, as given in the annotations; COCO's is the mask's area.
+        crowd: (M,) bool, regions that are ignored in training and evaluation: crowds (COCO) or difficult objects
+            (Pascal VOC).
+        ids: (M,) int64, unique ids of the annotations in their file.
+        segmentations: M entries, or None if there are no masks or they were not requested.
     """
 
     boxes: np.ndarray
@@ -65,16 +64,16 @@ class Objects:
 
 @dataclass(frozen=True)
 class DetectionSet(ImageCollection):
-    """N images, in files, with objects of K classes; images without an object are as good as others.
+    """N images, in files, with objects of K classes; images without objects are included.
 
     Label 1 is the first of the ``class_names``.
 
     Attributes:
         sizes: (images, 2) int64, height and width of each image in the storage.
-        image_ids: (images,) int64, of COCO's files; else counted from 1.
-        objects: of all images.
-        first: (images + 1,) where each image's objects begin and the last one's end.
-        category_ids: K ids of the classes in the data's own file, in the order of the names; -1 for what it lacks.
+        image_ids: (images,) int64, from COCO's files; otherwise counted from 1.
+        objects: objects of all images.
+        first: (images + 1,) start of each image's objects, and the end of the last one's.
+        category_ids: ids of the K classes in the annotation file, in the order of the names; -1 if it has none.
     """
 
     sizes: np.ndarray
@@ -95,7 +94,7 @@ class DetectionSet(ImageCollection):
 
     @property
     def own_labels(self) -> list[np.ndarray]:
-        """For each image of this set, the labels of its objects, crowds left out."""
+        """Labels of the objects of each image in this set, without crowds."""
         return [self.objects.labels[o][~self.objects.crowd[o]] for o in map(self._slice, range(len(self)))]
 
     def image_id(self, index: int) -> int:
@@ -103,14 +102,14 @@ class DetectionSet(ImageCollection):
         return int(self.image_ids[self.indices[index]])
 
     def with_objects(self) -> Self:
-        """The images that hold an object: COCO's published trainings leave the others out."""
+        """The images that contain objects; COCO's published training skips the others."""
         return self.subset(np.flatnonzero([len(labels) > 0 for labels in self.own_labels]))
 
     def with_classes(self, class_names: list[str], classes: Sequence[int]) -> Self:
-        """The same images with a model's classes.
+        """Return the same images with a model's classes.
 
         Args:
-            class_names: the model's.
+            class_names: the model's class names.
             classes: for each class of this set, in order, the index of the model's class.
         """
         labels = np.array([0, *(index + 1 for index in classes)])
@@ -121,16 +120,16 @@ class DetectionSet(ImageCollection):
         return replace(self, objects=objects, class_names=class_names, category_ids=ids)
 
     def target(self, index: int, *, masks: bool = False, crowds: bool = True) -> Target:
-        """What is known of the N objects in image ``index`` of this set.
+        """Return the annotations of the N objects in an image of this set.
 
         Args:
-            index: of the image.
-            masks: make the objects' masks as well.
-            crowds: with the regions that are marked as crowds, for evaluation.
+            index: index of the image.
+            masks: also decode the objects' masks.
+            crowds: include regions marked as crowds, for evaluation.
 
         Returns:
             ``boxes`` BoundingBoxes (N, 4) float32, XYXY in pixels; ``labels`` (N,) int64, 1 to K; ``area`` (N,)
-            float32; ``iscrowd`` (N,) int64; ``image_id`` int; on request ``masks`` Mask (N, H, W) uint8, of 0 and 1.
+            float32; ``iscrowd`` (N,) int64; ``image_id`` int; with ``masks`` also Mask (N, H, W) uint8, of 0 and 1.
         """
         objects, span = self.objects, self._slice(index)
         kept = np.arange(span.start, span.stop)
@@ -160,19 +159,19 @@ class DetectionSet(ImageCollection):
 
 
 def collate_detection(samples: Sequence[Sample]) -> tuple[list[Tensor], list[Target]]:
-    """Lists of images and targets, since each image has a size of its own."""
+    """Return lists of images and targets, since the images differ in size."""
     images, targets = zip(*samples, strict=True)
     return list(images), list(targets)
 
 
 class DetectionDataset(ImageDataset):
-    """Images and targets in their own size; the model resizes.
+    """Images and targets at the images' original size; the model does the resizing.
 
     Args:
-        images: the set.
-        transform: of image and target together, or None.
-        masks: give the objects' masks as well.
-        crowds: give the regions that are marked as crowds as well: for evaluation, not for training.
+        images: images and their annotations.
+        transform: transform of image and target together, or None.
+        masks: include the objects' masks.
+        crowds: include regions marked as crowds: for evaluation, not for training.
 
     Items: Image (3, H, W) uint8, RGB; the target as :meth:`DetectionSet.target` returns it. Batches: a list of each.
     """
@@ -191,7 +190,7 @@ class DetectionDataset(ImageDataset):
         self.transform, self.masks, self.crowds = transform, masks, crowds
 
     def item(self, loaded: Image.Image, position: int) -> Sample:
-        """Image and target."""
+        """Return image and target."""
         image = tv_tensors.Image(pil_to_tensor(loaded))
         target = self.images.target(position, masks=self.masks, crowds=self.crowds)
         return (image, target) if self.transform is None else self.transform(image, target)

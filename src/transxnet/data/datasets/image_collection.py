@@ -1,4 +1,4 @@
-"""The base of all sets of images: where the images are stored, and which of them belong to the set."""
+"""Base class of all image sets: the storage of the images, and which of them belong to the set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,18 +11,18 @@ from transxnet.data.reading.image_decoding import open_image
 
 
 class ImageStorage(Protocol):
-    """A sequence of images that are decoded when accessed."""
+    """A sequence of images that are decoded on access."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Image.Image:
-        """Image ``index`` in RGB; raises UnreadableImage."""
+        """Return image ``index`` in RGB; raises UnreadableImage."""
         ...
 
 
 @dataclass(frozen=True)
 class FileImages:
-    """Images in files."""
+    """Images in files, decoded on access."""
 
     paths: Sequence[str]
 
@@ -35,7 +35,7 @@ class FileImages:
 
 @dataclass(frozen=True)
 class ArrayImages:
-    """Images in an array of bytes (N, H, W) or (N, H, W, 3)."""
+    """Images in a uint8 array (N, H, W) or (N, H, W, 3)."""
 
     array: np.ndarray
 
@@ -48,13 +48,13 @@ class ArrayImages:
 
 @dataclass(frozen=True)
 class ImageCollection:
-    """N images of a larger storage; subsets share the storage and all that is known of its images.
+    """N images of a larger storage; subsets share the storage and everything known about its images.
 
     Attributes:
         storage: all images of the data.
-        names: a name for each image in the storage.
+        names: name of each image in the storage.
         class_names: K names.
-        indices: which images of the storage belong to this set, or None for all.
+        indices: indices in the storage of the images in this set, or None for all.
     """
 
     storage: ImageStorage
@@ -79,7 +79,7 @@ class ImageCollection:
         return self.names[self.indices[index]]
 
     def path(self, index: int) -> str:
-        """File of image ``index`` of this set, whose storage is of files."""
+        """File of image ``index`` of this set; the storage must be files."""
         assert isinstance(self.storage, FileImages)
         return self.storage.paths[self.indices[index]]
 

@@ -1,4 +1,4 @@
-"""The base of the PyTorch datasets: reads, seeds, and replaces images that cannot be read."""
+"""Base class of the PyTorch datasets: reads and seeds items, and replaces images that cannot be read."""
 
 import logging
 import random
@@ -18,14 +18,14 @@ _logger = logging.getLogger(__name__)
 
 
 class ImageDataset(Dataset):
-    """Items made of the images of a set.
+    """Items made from the images of a set.
 
-    Indexed by a position, or by (position, seed) as :class:`~transxnet.data.loading.samplers.EpochSampler` yields them:
-    then an item's randomness follows from the seed alone, whatever worker computes it. An image that became unreadable
-    is replaced by the next one that can be read, and logged by name.
+    The index is a position, or (position, seed) as :class:`~transxnet.data.loading.samplers.EpochSampler` yields it.
+    With a seed, an item's randomness does not depend on the worker that computes it. An image that became unreadable is
+    replaced by the next readable one, and logged by name.
 
     Attributes:
-        images: the set.
+        images: the images and their labels.
         collate: makes a batch of items; None for PyTorch's default.
     """
 
@@ -38,12 +38,12 @@ class ImageDataset(Dataset):
         return len(self.images)
 
     def load(self, position: int) -> Any:
-        """All that is read from files for an item; raises UnreadableImage."""
+        """Read everything that an item needs from files; raises UnreadableImage."""
         return self.images.image(position)
 
     @abstractmethod
     def item(self, loaded: Any, position: int) -> Any:
-        """The item, from what :meth:`load` returned."""
+        """Make the item from the result of :meth:`load`."""
 
     def __getitem__(self, key: int | tuple[int, int]) -> Any:
         position, seed = key if isinstance(key, tuple) else (key, None)
@@ -65,11 +65,11 @@ class ImageDataset(Dataset):
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed Python's, NumPy's and PyTorch's CPU generators inside, and restore them after."""
+    """Seed Python's, NumPy's and PyTorch's CPU generators inside the context, and restore them afterwards."""
     kept = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' generators too
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the GPUs' generators
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Images with label maps, and the PyTorch dataset over them."""
+"""Images with label maps, and their PyTorch dataset."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from transxnet.data.datasets.image_dataset import ImageDataset
 from transxnet.data.reading.image_decoding import UnreadableImage, read_label_map
 
 IGNORE = 255
-"""The label of pixels that are neither learnt nor counted."""
+"""Label of pixels that are ignored in training and evaluation."""
 
 Pair = tuple[tv_tensors.Image, tv_tensors.Mask]
 
@@ -27,7 +27,7 @@ class SegmentationSet(ImageCollection):
 
     Attributes:
         map_paths: file of each image's label map.
-        lookup: (256,) uint8, the label for each value in the files, 0 to K - 1 or ``IGNORE``.
+        lookup: (256,) uint8, the label of each value in the files, 0 to K - 1 or ``IGNORE``.
     """
 
     map_paths: Sequence[str]
@@ -41,10 +41,10 @@ class SegmentationSet(ImageCollection):
         return self.lookup[values]
 
     def with_classes(self, class_names: list[str], classes: Sequence[int]) -> Self:
-        """The same images with a model's classes.
+        """Return the same images with a model's classes.
 
         Args:
-            class_names: the model's.
+            class_names: the model's class names.
             classes: for each class of this set, in order, the index of the model's class.
         """
         new = np.full(256, IGNORE, np.uint8)
@@ -53,27 +53,27 @@ class SegmentationSet(ImageCollection):
 
 
 def collate_pairs(items: Sequence[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (B, 3, H, W), labels (B, H, W) and positions (B,), all of one size."""
+    """Stack images (B, 3, H, W), labels (B, H, W) and positions (B,), all of one size."""
     images, masks, positions = zip(*items, strict=True)
     return torch.stack(images), torch.stack(masks), torch.tensor(positions)
 
 
 def collate_sizes(items: Sequence[tuple[Tensor, Tensor, int]]) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """Lists of images and of labels, each of its own size, and positions (B,)."""
+    """Return lists of images and labels, which differ in size, and positions (B,)."""
     images, masks, positions = zip(*items, strict=True)
     return list(images), list(masks), torch.tensor(positions)
 
 
 class SegmentationDataset(ImageDataset):
-    """Images and labels.
+    """Images and label maps.
 
     Args:
-        images: the set.
-        transform: of image and labels together, or None.
-        one_size: whether the transform gives all items one size, so that batches are tensors; else they are lists.
+        images: images and their label maps.
+        transform: transform of image and labels together, or None.
+        one_size: whether the transform makes all items one size, so that batches are tensors instead of lists.
 
     Items: Image (3, H, W) uint8, RGB; Mask (H, W) uint8, 0 to K - 1 or ``IGNORE``; position. In training both have the
-    same size; in evaluation the labels keep the image's own, at which predictions are compared.
+    same size; in evaluation the labels keep the image's original size, at which predictions are compared.
     """
 
     def __init__(
@@ -88,11 +88,11 @@ class SegmentationDataset(ImageDataset):
         self.collate = collate_pairs if one_size else collate_sizes
 
     def load(self, position: int) -> tuple[Image.Image, np.ndarray]:
-        """Image and labels."""
+        """Read image and labels."""
         return self.images.image(position), self.images.labels(position)
 
     def item(self, loaded: Any, position: int) -> tuple[tv_tensors.Image, tv_tensors.Mask, int]:
-        """Image, labels and position."""
+        """Return image, labels and position."""
         pair = tv_tensors.Image(pil_to_tensor(loaded[0])), tv_tensors.Mask(torch.from_numpy(loaded[1]))
         image, mask = pair if self.transform is None else self.transform(*pair)
         return image, mask, position

@@ -1,4 +1,4 @@
-"""The PyTorch dataset over images without labels, for prediction."""
+"""The PyTorch dataset of images without labels, for prediction."""
 
 from collections.abc import Callable, Iterator
 
@@ -15,11 +15,11 @@ class UnlabeledDataset(IterableDataset):
     """(path, tensor or None, error or None) of each image.
 
     Args:
-        inputs: a list of the images, or inputs as :func:`~transxnet.data.reading.image_search.find_images` takes them.
-        transform: from an image to a tensor.
-        batch_size: of the loader.
+        inputs: a list of the images, or inputs as for :func:`~transxnet.data.reading.image_search.find_images`.
+        transform: transform from an image to a tensor.
+        batch_size: batch size of the loader.
 
-    Of n workers, each takes every n-th whole batch, so that the loader, which asks them in turn, keeps the order.
+    Each of n workers takes every n-th whole batch, so the loader, which polls them in order, keeps the order.
     """
 
     def __init__(self, inputs: Inputs, transform: Callable[[Image.Image], Tensor], batch_size: int):
@@ -38,7 +38,7 @@ class UnlabeledDataset(IterableDataset):
 def load_or_error(
     location: ImageLocation, transform: Callable[[Image.Image], Tensor], root: str = ""
 ) -> tuple[Tensor | None, str | None]:
-    """The tensor that a transform makes of an image below the root, or None and why it cannot be read."""
+    """Load and transform an image below the root; return the tensor, or None and the error."""
     try:
         return transform(open_image(location.read(root))), None
     except UnreadableImage as error:

@@ -1,1 +1,1 @@
-"""The formats that DATA may have: class folders, COCO, Pascal VOC, label maps, timm readers, WebDataset shards."""
+"""The data formats: class folders, COCO, Pascal VOC, label maps, timm readers, WebDataset shards."""

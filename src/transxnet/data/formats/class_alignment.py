@@ -1,4 +1,4 @@
-"""Making the classes of a data set and those of a model mean the same."""
+"""Map the classes of a data set to those of a model."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -9,9 +9,9 @@ from transxnet.utils.errors import UserError, nearest
 
 
 def class_order(folder_names: Sequence[str]) -> list[str]:
-    """Class folders in the order of their indices: by number where all are numbers, else by text.
+    """Sort class folders by class index: numerically if all names are numbers, else alphabetically.
 
-    ImageNet-V2 names its folders 0 to 999; as text, 10 comes before 2, and every label would be wrong.
+    ImageNet-V2 names its folders 0 to 999; sorted as text, 10 comes before 2, and every label would be wrong.
     """
     if all(name.isascii() and name.isdigit() for name in folder_names):
         return sorted(folder_names, key=lambda name: (int(name), name))
@@ -25,7 +25,7 @@ def imagenet_synsets() -> tuple[str, ...]:
 
 
 def in_words(class_name: str) -> str:
-    """A class's name for people: of ImageNet's WordNet ids the first of their words, any other name as it is."""
+    """A readable class name: the first word of an ImageNet WordNet id, any other name unchanged."""
     return _imagenet_words().get(class_name, class_name)
 
 
@@ -36,13 +36,13 @@ def _imagenet_words() -> dict[str, str]:
 
 
 def align_classes(model_classes: Sequence[str], data_classes: Sequence[str]) -> list[int]:
-    """The model's class index for each class of a data set.
+    """Return the model's class index for each class of a data set.
 
-    The classes are matched by name. A model of ImageNet's 1,000 classes also takes folders that are named by class
-    number, as ImageNet-V2's are.
+    Classes are matched by name. A model of ImageNet's 1,000 classes also accepts folders named by class index, as in
+    ImageNet-V2.
 
     Raises:
-        UserError: classes that the model does not know, named.
+        UserError: the model does not know some classes; the message names them.
     """
     index = {name: i for i, name in enumerate(model_classes)}
     if all(name in index for name in data_classes):

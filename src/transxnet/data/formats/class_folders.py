@@ -1,4 +1,4 @@
-"""Folders of class folders."""
+"""Data in class folders: one folder for each class."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ ACCEPTED = "a folder with a folder of images for each class, such as photos/cat/
 
 
 def find_parts(root: Path) -> tuple[Path | None, Path | None]:
-    """``train/`` and ``val/`` of the root by any of their usual names, upper or lower case; None for what it lacks.
+    """Find ``train/`` and ``val/`` below the root, by any common name in upper or lower case; None for a missing one.
 
-    Without ``train/``, a ``val/`` must hold folders to count: *valid* and *test* are names of classes too.
+    Without ``train/``, a ``val/`` is accepted only if it holds folders: *valid* and *test* are names of classes too.
 
     Raises:
-        UserError: no such folder, or not a folder.
+        UserError: the root does not exist or is not a folder.
     """
     if not root.exists():
         raise UserError(f"there is no folder {root}. Accepted: {ACCEPTED}, with or without train/ and val/ above them.")
@@ -40,20 +40,20 @@ def find_parts(root: Path) -> tuple[Path | None, Path | None]:
 
 
 def find_class_folders(root: Path) -> tuple[Path | None, Path | None]:
-    """The folders of class folders to train on and to validate on: the root itself, where it holds no such parts."""
+    """Find the training and validation folder; without such subfolders, the root itself is the training folder."""
     train, val = find_parts(root)
     return (root, None) if train is None and val is None else (train, val)
 
 
 def read_class_folders(root: Path, minimum: int = 1) -> ClassificationSet:
-    """All images below the class folders of ``root``, classes and images in a fixed order.
+    """Read all images below the class folders of ``root``, classes and images in a fixed order.
 
     Args:
-        root: its sub-folders are the classes; hidden ones do not count. Images may lie deeper.
-        minimum: how many classes there must be.
+        root: its subfolders are the classes, without hidden ones. Images may be nested deeper.
+        minimum: minimum number of classes.
 
     Raises:
-        UserError: no classes, fewer than ``minimum``, a class without image files, or a folder that can't be read.
+        UserError: no classes, fewer than ``minimum``, a class without image files, or a folder that cannot be read.
     """
     classes = class_order(list_folders(root))
     if not classes:
@@ -72,7 +72,7 @@ def read_class_folders(root: Path, minimum: int = 1) -> ClassificationSet:
 
 
 def _names_in_classes(root: Path, classes: Sequence[str], counts: list[int]) -> Iterator[str]:
-    """The images' names below the root, class by class; how many each class has is added to the counts."""
+    """Iterate over image names below the root, class by class; append the number of images per class to the counts."""
     for name in classes:
         count, above = 0, len(os.path.join(root / name, ""))
         for path in walk_images(root / name):

@@ -1,4 +1,4 @@
-"""Names of classes in a file beside the data."""
+"""Read class names from a file next to the data."""
 
 import re
 import unicodedata
@@ -8,7 +8,7 @@ from transxnet.utils.errors import UserError
 from transxnet.utils.text_files import read_json, read_text
 
 FILES = ("classes.txt", "labels.txt", "classes.json", "labels.json", "objectInfo150.txt")
-"""Where names are looked for, in this order."""
+"""Files with class names, in the order in which they are tried."""
 
 COCO_CLASSES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
@@ -20,17 +20,17 @@ COCO_CLASSES = (
     "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator",
     "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
-"""COCO's 80 classes in the order of their ids, which is that of published detectors."""
+"""COCO's 80 classes in the order of their ids, as in published detectors."""
 
 
 def read_class_names(*folders: Path) -> list[str] | None:
-    """The names in the first of :data:`FILES` in one of the folders; None if there is none.
+    """Read the names from the first of :data:`FILES` found in one of the folders; None if no folder has one.
 
-    Text has a name a line. JSON is a list of names, an object of names by number from 0, or either under the key
-    ``names``. ``objectInfo150.txt`` is ADE20K's table, of whose synonyms the first counts.
+    Text files have one name per line. JSON is a list of names, an object of names by number from 0, or either under the
+    key ``names``. ``objectInfo150.txt`` is ADE20K's table; the first synonym is used.
 
     Raises:
-        UserError: the file can't be read, or names are missing or not all different.
+        UserError: the file cannot be read, or names are missing or not unique.
     """
     for folder in folders:
         for name in FILES:
@@ -62,7 +62,7 @@ def _read(path: Path) -> list[str]:
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name fits on a line of any file and page: no control characters, line ends, or halves of characters."""
+    """Whether a name is safe on a line of any file or page: no control characters, line breaks or lone surrogates."""
     return not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name)
 
 
@@ -77,7 +77,7 @@ def _from_json(content: object) -> list[str]:
 
 
 def _from_table(text: str) -> list[str]:
-    """The last column's first synonym, or all of them where another class has the same first."""
+    """The first synonym in the last column, or all synonyms if another class has the same first one."""
     rows = [re.split(r"\t+", line.strip()) for line in text.splitlines() if line.strip()]
     synonyms = [row[-1].strip() for row in rows if row[0].strip().isdigit()]
     first = [re.split(r"[,;]", names)[0].strip() for names in synonyms]

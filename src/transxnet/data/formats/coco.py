@@ -1,4 +1,4 @@
-"""Annotation files in COCO's format, read and checked in one pass."""
+"""Read and check annotation files in COCO format, in one pass."""
 
 import json
 from pathlib import Path
@@ -21,20 +21,20 @@ _LISTS = ("images", "annotations", "categories")
 
 
 def read_coco(part: CocoPart, findings: Findings, *, masks: bool) -> DetectionSet | None:
-    """The images of an annotation file and their objects, without what :class:`Problem` says is left out.
+    """Read the images of an annotation file and their objects, without those that :class:`Problem` leaves out.
 
-    Labels count from 1 in the order of the categories' ids.
+    Labels start at 1, in the order of the category ids.
 
     Args:
-        part: the file, and where its images may be.
-        findings: where problems are noted; those that are refused are for the caller to raise.
-        masks: read the objects' masks as well.
+        part: the annotation file and the candidate image folders.
+        findings: receives the problems; the caller raises those that are refused.
+        masks: also read the objects' masks.
 
     Returns:
-        The set, or None where the file is refused as a whole.
+        The set, or None if the whole file is refused.
 
     Raises:
-        UserError: masks are wanted and no object has one, or no image of the file is there.
+        UserError: masks are requested but no object has one, or none of the images exists.
     """
     content = _load(part.annotations, findings)
     if content is None:
@@ -96,7 +96,7 @@ def _load(path: Path, findings: Findings) -> dict[str, list] | None:
 
 
 def _categories(entries: list, file: str, findings: Findings) -> dict[int, str]:
-    """Names by id."""
+    """Category names by id."""
     found: dict[int, str] = {}
     names: set[str] = set()
     for number, entry in enumerate(entries):
@@ -112,7 +112,7 @@ def _categories(entries: list, file: str, findings: Findings) -> dict[int, str]:
 
 
 def _images(entries: list, file: str, findings: Findings) -> dict[int, tuple[str, tuple[int, int] | None]]:
-    """File names, and sizes (height, width) where they are given, by id."""
+    """File names, and sizes (height, width) if given, by id."""
     found: dict[int, tuple[str, tuple[int, int] | None]] = {}
     for number, entry in enumerate(entries):
         if _lacks(entry, {"id": int, "file_name": str}, f"{file}: images[{number}]", findings):
@@ -128,7 +128,7 @@ def _images(entries: list, file: str, findings: Findings) -> dict[int, tuple[str
 def _existing(
     images: dict[int, tuple[str, tuple[int, int] | None]], folder: Path, file: str, findings: Findings
 ) -> dict[int, tuple[str, str, tuple[int, int]]]:
-    """Path, name and size by id, of the images that are there; by rising id, in which COCO settles ties of scores."""
+    """Path, name and size of the existing images by ascending id, the order in which COCO breaks ties of scores."""
     kept = {}
     findings.images += len(images)
     for image_id, (name, size) in sorted(images.items()):
@@ -142,7 +142,7 @@ def _existing(
             except UnreadableImage as error:
                 findings.add(Problem.IMAGE_UNREADABLE, f"{place}: {error}")
                 continue
-        if size[0] * size[1] > MAX_PIXELS:  # masks of this size would be made before the file is looked at
+        if size[0] * size[1] > MAX_PIXELS:  # masks of this size would be created before the image is read
             findings.add(Problem.IMAGE_SIZE, f"{place}: {size[1]}x{size[0]} is over {MAX_PIXELS:,} pixels")
             continue
         known = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
@@ -159,7 +159,7 @@ def _collect(
     objects: ObjectCollector,
     findings: Findings,
 ) -> None:
-    """Hand over the objects of the images that are kept."""
+    """Add the objects of the remaining images."""
     index = {image_id: i for i, image_id in enumerate(kept)}
     labels = {category: label for label, category in enumerate(sorted(categories), 1)}
     for number, entry in enumerate(entries):
@@ -188,7 +188,7 @@ def _collect(
 
 
 def _lacks(entry: Any, needed: dict[str, type], place: str, findings: Findings) -> bool:
-    """Note an entry that is no object or lacks a value of the right type."""
+    """Record an entry that is not a JSON object or lacks a value of the right type."""
     if not isinstance(entry, dict):
         findings.add(Problem.ENTRY_BROKEN, f"{place} is {entry!r:.40}")
         return True

@@ -1,4 +1,4 @@
-"""Where the annotation files and images of a data set in COCO's format lie."""
+"""Find the annotation files and images of a data set in COCO format."""
 
 import re
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ ACCEPTED = (
 )
 
 OTHER_TASKS = ("captions", "panoptic", "person_keypoints", "image_info", "stuff")
-"""Of COCO's own annotation files, those that say nothing of boxes."""
+"""COCO's own annotation files without boxes."""
 
 _NAMES = re.compile(r"instances.*|_annotations\.coco|annotations?.*|.*coco.*", re.IGNORECASE)
 _WEAK_NAMES = re.compile(r"labels|result|data|.*(train|val|test).*", re.IGNORECASE)
@@ -25,12 +25,12 @@ _KEYS = re.compile(rb'"(images|annotations|categories|info|licenses)"\s*:\s*[\[{
 
 @dataclass(frozen=True)
 class CocoPart:
-    """One part of a data set.
+    """The training or validation set.
 
     Attributes:
         annotations: the annotation file.
-        name: what a person would call it: its path below the data's root.
-        folders: where the images may be, the likeliest first.
+        name: its path below the data's root, for messages.
+        folders: candidate image folders, the most likely first.
     """
 
     annotations: Path
@@ -38,21 +38,21 @@ class CocoPart:
     folders: list[Path]
 
     def image_folder(self, names: Sequence[str]) -> Path:
-        """Which of the folders holds the images of these names; the first, if none does."""
+        """The folder that holds the images with these names; the first if none does."""
         some = names[:: max(1, len(names) // 50)]
         hits = [sum(find_file(folder, name) is not None for name in some) for folder in self.folders]
         return self.folders[hits.index(max(hits))]
 
 
 def find_coco(root: Path) -> tuple[CocoPart | None, CocoPart | None]:
-    """The parts to train on and held out of a data set in COCO's format; None for what the root lacks.
+    """Find the training and validation set of a data set in COCO format; None for a missing set.
 
-    Found are, in this order: an annotation file that is the root itself; those in ``annotations/``; those in ``train/``
-    and ``val/`` by any of their usual names; those in the root. The words *train* and *val* (*validation*, *valid*,
-    *test*) in their names tell the parts apart.
+    Annotation files are searched in this order: the root itself if it is a file; ``annotations/``; ``train/`` and
+    ``val/`` by any of their common names; the root. The words *train* and *val* (*validation*, *valid*, *test*) in
+    their names distinguish the sets.
 
     Raises:
-        UserError: there are several files for a part.
+        UserError: there are several files for one set.
     """
     if root.is_file():
         return (_part(root.parent, root, ()) if _is_coco(root) else None), None
@@ -69,7 +69,7 @@ def find_coco(root: Path) -> tuple[CocoPart | None, CocoPart | None]:
 
 
 def _first_files(root: Path, names: Sequence[str]) -> list[Path]:
-    """The annotation files in the first folder of these names that has any."""
+    """The annotation files in the first of these folders that has any."""
     folders = {folder.name.lower(): folder for folder in entries(root) if folder.is_dir()}
     found = (_annotation_files(folders[name]) for name in names if name in folders)
     return next(filter(None, found), [])
@@ -83,7 +83,7 @@ def _annotation_files(folder: Path) -> list[Path]:
 
 
 def _is_coco(file: Path) -> bool:
-    """By its name, where that leaves no doubt; else by its first bytes, since annotation files can be large."""
+    """Whether a file is in COCO format, by its name if that is unambiguous, else by its first bytes."""
     if file.name.lower().startswith("instances") or file.name.lower() == "_annotations.coco.json":
         return True
     if not _NAMES.fullmatch(file.stem) and not _WEAK_NAMES.fullmatch(file.stem):
@@ -96,7 +96,7 @@ def _is_coco(file: Path) -> bool:
 
 
 def _sorted_out(root: Path, files: list[Path]) -> tuple[CocoPart | None, CocoPart | None]:
-    """Which of the files is for which part."""
+    """Assign the files to the training and validation set."""
     parts_of = {word: _with_word(files, (word,)) for word in (*TRAIN_NAMES, "trainval", *VAL_NAMES)}
     train = _of_part(root, _with_word(files, (*TRAIN_NAMES, "trainval")))
     val = next((_of_part(root, parts_of[word]) for word in VAL_NAMES if parts_of[word]), None)
@@ -108,13 +108,13 @@ def _sorted_out(root: Path, files: list[Path]) -> tuple[CocoPart | None, CocoPar
 
 
 def _with_word(files: list[Path], words: Sequence[str]) -> list[Path]:
-    """The files with one of these words, perhaps with a year, in their names."""
+    """The files with one of these words in their names, optionally followed by a year."""
     pattern = re.compile(rf"(?<![a-z])({'|'.join(words)})\d*(?![a-z])", re.IGNORECASE)
     return [file for file in files if pattern.search(file.stem)]
 
 
 def _of_part(root: Path, files: list[Path]) -> Path | None:
-    """The file; of several, the one whose images have a folder of their own."""
+    """The only file, or of several the one whose images have a folder of their own."""
     if len(files) > 1:
         own = [f for f in files if any((base / _own_name(f)).is_dir() for base in (root, root / "images"))]
         files = own or files
@@ -140,11 +140,11 @@ def _part(root: Path, file: Path, names: Sequence[str]) -> CocoPart:
 
 
 def _folders(root: Path, file: Path, names: Sequence[str]) -> list[Path]:
-    """Where the images may be: beside the file, where it lies in a part's own folder; else in folders of its names."""
+    """Candidate image folders: next to the file if it is in the set's own folder, else folders with the set's names."""
     beside = [file.parent] if file.parent.name.lower() in (*TRAIN_NAMES, *VAL_NAMES) else []
     bases = (root, root / "images", root / "data")
     likely = [base / name for name in (_own_name(file), *names) for base in bases]
     general = [root / "images", root / "data", root, file.parent, file.parent / "images", root.parent / "images"]
-    above = [root.parent / name for name in (_own_name(file), *names)]  # where the root is annotations/
+    above = [root.parent / name for name in (_own_name(file), *names)]  # if the root is annotations/
     found = [folder for folder in dict.fromkeys([*beside, *likely, *general, *above]) if folder.is_dir()]
     return found or [root]

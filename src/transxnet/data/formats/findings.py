@@ -1,4 +1,4 @@
-"""What is wrong with annotations, where, and what becomes of it."""
+"""Problems of annotations: what, where, and how they are handled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,15 +7,15 @@ from enum import Enum
 from transxnet.utils.errors import UserError
 
 MAX_UNREADABLE = 0.05
-"""Share of unusable images above which a data set is refused: something is wrong with all of it."""
+"""Fraction of unusable images above which a data set is refused."""
 
 
 class Problem(Enum):
-    """Everything that a check of annotations tells apart, with the words for it.
+    """All problems that the annotation checks distinguish, with their descriptions.
 
-    There are three kinds. What is *repaired* and what is *left out* is counted and said, and the training goes on,
-    unless more than 5% of the images or of the objects would be left out; what is *refused* nobody but the data's
-    owner can put right, and all of it is told at once.
+    There are three kinds. Problems that are *repaired* or *left out* are counted and reported, and training continues,
+    unless more than 5% of the images or objects would be left out. Problems that are *refused* must be fixed by the
+    user; all of them are reported together.
     """
 
     BOX_OUTSIDE = "repaired", "boxes reach beyond their image and are cut off at its edges"
@@ -64,9 +64,9 @@ class Findings:
     """The problems of a data set, each with its file and id.
 
     Attributes:
-        places: where each problem was found, in the order of the check.
-        images: how many images were checked.
-        objects: how many objects were checked.
+        places: locations of each problem, in the order of the checks.
+        images: number of images checked.
+        objects: number of objects checked.
     """
 
     places: dict[Problem, list[str]] = field(default_factory=dict)
@@ -74,15 +74,15 @@ class Findings:
     objects: int = 0
 
     def add(self, problem: Problem, place: str) -> None:
-        """Note a problem and where it is."""
+        """Record a problem and its location."""
         self.places.setdefault(problem, []).append(place)
 
     def count(self, problem: Problem) -> int:
-        """How often the problem was found."""
+        """Number of times the problem was found."""
         return len(self.places.get(problem, ()))
 
     def notes(self, most: int | None = 10) -> list[str]:
-        """A sentence for each problem that was repaired or left out, with the places of so many, or of all."""
+        """A message for each problem that was repaired or left out, with at most this many locations, or all."""
         return [
             f"{len(places)} {problem.words}{'' if problem.treatment == 'repaired' else ', left out'}: "
             f"{'; '.join(_first(places, most))}"
@@ -91,7 +91,7 @@ class Findings:
         ]
 
     def refuse(self) -> None:
-        """Raise UserError if the data holds what can't be repaired, or if too much of it would be left out."""
+        """Raise UserError if problems cannot be repaired, or if too much data would be left out."""
         refused = [problem for problem in self.places if problem.treatment == "refused"]
         if refused:
             raise UserError(f"the annotations can't be used:\n{self.listed(refused)}\nCorrect them and start again.")
@@ -105,7 +105,7 @@ class Findings:
                 )
 
     def listed(self, problems: Sequence[Problem] | None = None) -> str:
-        """Lines with the first places of these problems, or of all."""
+        """List the first locations of these problems, or of all."""
         lines = []
         for problem in self.places if problems is None else problems:
             places = self.places[problem]

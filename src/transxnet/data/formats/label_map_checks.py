@@ -1,4 +1,4 @@
-"""Images and label maps, each checked once before they are trained on."""
+"""Check images and label maps, each once, before training."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -27,22 +27,22 @@ def read_label_maps(
     class_names: list[str] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[SegmentationSet | None]:
-    """Check every image and label map of all parts, and keep the pairs that can be used.
+    """Check every image and label map of all sets, and keep the valid pairs.
 
-    The classes are those of a file of names next to the maps (see :mod:`transxnet.data.formats.class_names`); without
-    one, they are the numbers up to the largest value in the first part. Of more than ``FULL_UP_TO`` images only the
+    The class names come from a file next to the maps (see :mod:`transxnet.data.formats.class_names`). Without one, the
+    classes are the numbers up to the largest value in the first set. Of more than ``FULL_UP_TO`` images only the
     headers are read; label maps are always decoded.
 
     Args:
-        parts: as :func:`~transxnet.data.formats.label_maps.find_label_maps` gives them, the one to train on first.
-        findings: where problems are noted; those that are refused are for the caller to raise.
+        parts: as returned by :func:`~transxnet.data.formats.label_maps.find_label_maps`, the training set first.
+        findings: receives the problems; the caller raises those that are refused.
         zero_is_ignored: whether value 0 means "ignore" and classes start at 1, as in ADE20K; if not, 255 means "ignore"
-            and classes start at 0. None: the former where the folder has ADE20K's own name or table of classes.
-        class_names: for maps without a file of names: those of the model that is to be evaluated.
+            and classes start at 0. None: True if the folder has ADE20K's name or table of classes.
+        class_names: classes of the model to evaluate, for maps without a file of names.
         progress: called with the number of images checked.
 
     Raises:
-        UserError: the names can't be read, or there are more classes than labels.
+        UserError: the names cannot be read, or there are too many classes.
     """
     given = [part for part in parts if part is not None]
     pairs = [pair_up(part, findings) for part in given]
@@ -72,7 +72,7 @@ def read_label_maps(
 def _check_all(
     pairs: list[_Pairs], findings: Findings, progress: Callable[[int], None] | None
 ) -> list[dict[int, np.ndarray]]:
-    """For each part, the values in each map that can be used, by the number of its pair."""
+    """For each set, the values in each usable map, by the index of its pair."""
     full, done = sum(map(len, pairs)) <= FULL_UP_TO, 0
     values: list[dict[int, np.ndarray]] = []
     for part in pairs:
@@ -87,7 +87,7 @@ def _check_all(
 
 
 def _check_pair(pairs: _Pairs, full: bool, number: int) -> np.ndarray | tuple[Problem, str]:
-    """The values of one label map, or what is wrong with the pair."""
+    """The values of one label map, or the problem of the pair."""
     image, label_map = pairs[number]
     try:
         size = upright_size(str(image), full)
@@ -106,7 +106,7 @@ def _check_pair(pairs: _Pairs, full: bool, number: int) -> np.ndarray | tuple[Pr
 def _meaning(
     values: list[dict[int, np.ndarray]], names: list[str] | None, zero_is_ignored: bool, findings: Findings
 ) -> tuple[np.ndarray, list[str]]:
-    """The label of each value (256,), ``IGNORE`` and ``_UNKNOWN`` among them, and the names of the classes."""
+    """The label of each value (256,), or ``IGNORE`` or ``_UNKNOWN``, and the class names."""
     seen = {int(value) for part in values for present in part.values() for value in present}
     meaning = np.full(256, _UNKNOWN)
     meaning[IGNORE] = IGNORE
@@ -128,7 +128,7 @@ def _meaning(
 
 
 def _check_values(label_map: Path, present: np.ndarray, meaning: np.ndarray, classes: int, findings: Findings) -> None:
-    """Note a map that holds values without a meaning."""
+    """Record a map that holds unknown values."""
     beyond = [int(value) for value in present if not 0 <= value <= IGNORE or meaning[value] == _UNKNOWN]
     if beyond:
         first = int(meaning[0] == IGNORE)

@@ -1,4 +1,4 @@
-"""Where images and their label maps lie: images whose values are the pixels' classes."""
+"""Find images and their label maps, whose pixel values are classes."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ FOLDERS = (
     ("img_dir", "ann_dir"),
     ("JPEGImages", "SegmentationClass"),
 )
-"""Folders of images and of their label maps, as they are usually called."""
+"""Common names of folders of images and of their label maps."""
 
 ACCEPTED = (
     "images and label maps of the same names in two folders, such as images/ and annotations/ (or masks/, "
@@ -25,15 +25,15 @@ ACCEPTED = (
 )
 
 LOSSLESS = (".png", ".bmp", ".tif", ".tiff")
-"""Endings that a label map may have: JPEG changes values."""
+"""File extensions of label maps: JPEG would change the values."""
 
 ENDINGS = ("", "_mask", "_label")
-"""What a label map's name may have more than its image's."""
+"""Suffixes that a label map's name may have after its image's name."""
 
 
 @dataclass(frozen=True)
 class MapPart:
-    """One part of a data set: the folders, and which images by name without ending, or None for all."""
+    """The training or validation set: its folders, and its images by name without extension, or None for all."""
 
     root: Path
     images: Path
@@ -41,12 +41,12 @@ class MapPart:
     stems: tuple[str, ...] | None = None
 
     def count(self) -> int:
-        """How many images there are."""
+        """Number of images."""
         return len(list_images(self.images) if self.stems is None else self.stems)
 
 
 def find_label_maps(root: Path) -> tuple[MapPart | None, MapPart | None]:
-    """The parts to train on and held out of a folder of images and label maps; None for what it lacks."""
+    """Find the training and validation set in a folder of images and label maps; None for a missing set."""
     if not root.is_dir():
         return None, None
     for folder in _existing(root):
@@ -64,12 +64,12 @@ def find_label_maps(root: Path) -> tuple[MapPart | None, MapPart | None]:
 
 
 def is_ade20k(root: Path) -> bool:
-    """Whether a folder is ADE20K by its name or by its table of classes."""
+    """Whether a folder is ADE20K, by its name or its table of classes."""
     return root.resolve().name == "ADEChallengeData2016" or (root / "objectInfo150.txt").is_file()
 
 
 def pair_up(part: MapPart, findings: Findings) -> list[tuple[Path, Path]]:
-    """Images with their label maps; images without one are noted, maps without an image do not count."""
+    """Pair images with their label maps. Images without a map are recorded, maps without an image ignored."""
     maps = {_key(path, part.maps): path for path in reversed(list_images(part.maps))}
     images = {_key(path, part.images): path for path in list_images(part.images)}
     wanted = images if part.stems is None else part.stems
@@ -90,7 +90,7 @@ def pair_up(part: MapPart, findings: Findings) -> list[tuple[Path, Path]]:
 
 
 def _existing(root: Path) -> list[MapPart]:
-    """Those of the usual pairs of folders that the root holds; Pascal VOC's have lists beside them."""
+    """The common pairs of folders that exist below the root; Pascal VOC also has lists of images."""
     parts = (MapPart(root, root / images, root / maps) for images, maps in FOLDERS[:-1])
     return [part for part in parts if part.images.is_dir() and part.maps.is_dir()]
 
@@ -114,5 +114,5 @@ def _holds_maps(part: MapPart) -> bool:
 
 
 def _key(path: Path, folder: Path) -> str:
-    """The name below the folder, without ending."""
+    """The path below the folder, without extension."""
     return path.relative_to(folder).with_suffix("").as_posix()

@@ -1,4 +1,4 @@
-"""Boxes and masks of objects, checked one by one as an annotation file gives them."""
+"""Check the boxes and masks of an annotation file one by one."""
 
 import math
 from collections import Counter
@@ -11,19 +11,19 @@ from transxnet.data.formats.findings import Findings, Problem
 from transxnet.data.reading.masks import BadMask, check_mask, decode_mask, mask_box
 
 TOLERANCE = 1.0
-"""Boxes that reach at most this many pixels beyond their image were rounded; they are cut off without a word."""
+"""Boxes that extend at most this many pixels beyond their image were rounded; they are clipped without a warning."""
 
 FEW = 10
-"""So many boxes that leave their image are mistakes; more than these and than half of all mean another format."""
+"""Up to this many boxes outside their image are mistakes; more, and over half of all, mean another format."""
 
 
 class ObjectCollector:
-    """Takes objects in any order, repairs or leaves out what is wrong with them, and sorts them by image.
+    """Collects objects in any order, repairs or drops invalid ones, and sorts them by image.
 
     Args:
         sizes: (N, 2) height and width of the images.
-        findings: where problems are noted.
-        masks: keep the objects' masks; an object without one is then left out.
+        findings: receives the problems.
+        masks: keep the objects' masks; objects without a mask are then dropped.
     """
 
     def __init__(self, sizes: np.ndarray, findings: Findings, masks: bool):
@@ -45,17 +45,17 @@ class ObjectCollector:
         number: Any = None,
         segmentation: Any = None,
     ) -> None:
-        """Take an object.
+        """Add an object.
 
         Args:
-            image: its image's index.
-            box: x, y, width and height in pixels; None where only a mask is known.
+            image: index of its image.
+            box: x, y, width and height in pixels; None if only a mask is given.
             label: 1 to K.
-            place: where it stands, for people.
-            area: in pixels; where it is none, that of the mask, or else of the box.
-            crowd: whether it is a region that must neither be learnt nor count.
-            number: the annotation's id.
-            segmentation: as :func:`~transxnet.data.reading.masks.decode_mask` takes it.
+            place: its location in the file, for messages.
+            area: in pixels; if missing, the area of the mask, or else of the box.
+            crowd: whether the region is ignored in training and evaluation.
+            number: id of the annotation.
+            segmentation: as for :func:`~transxnet.data.reading.masks.decode_mask`.
         """
         size = self._sizes[image]
         self._findings.objects += 1
@@ -84,10 +84,10 @@ class ObjectCollector:
             self._segmentations.append(segmentation)
 
     def collected(self, file: str) -> tuple[Objects, np.ndarray]:
-        """All objects, and where each image's begin and the last one's end.
+        """Return all objects, and the start of each image's objects plus the end of the last one's.
 
         Args:
-            file: that they came from, for people.
+            file: the file that they came from, for messages.
         """
         if 0 < self._reach <= 1 and self._largest > 2:
             self._findings.add(Problem.BOXES_RELATIVE, f"{file}: no box reaches beyond {self._reach:g}")
@@ -114,7 +114,7 @@ class ObjectCollector:
         return [found[0], found[1], found[2] - found[0], found[3] - found[1]]
 
     def _corners(self, box: Any, size: list[int], place: str) -> tuple[float, ...] | None:
-        """The box's corners within the image, or None where there is nothing of it."""
+        """The box's corners clipped to the image, or None if nothing is left."""
         if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
             self._findings.add(Problem.BOX_BROKEN, f"{place}: {box}")
             return None
@@ -136,7 +136,7 @@ class ObjectCollector:
         return inside
 
     def _ids(self, numbers: tuple[Any, ...], file: str) -> np.ndarray:
-        """The annotations' ids where all differ, else numbers from 1."""
+        """The annotations' ids if they are unique, else numbers from 1."""
         times = Counter(number if is_id(number) else None for number in numbers)
         faults = [
             f"{file}: id {number}, {count} times" for number, count in times.items() if number is not None and count > 1
@@ -149,7 +149,7 @@ class ObjectCollector:
 
 
 def is_id(value: Any) -> bool:
-    """Whether it is a whole number that 64 bits hold."""
+    """Whether this is an integer that fits into 64 bits."""
     return type(value) is int and -(2**63) <= value < 2**63
 
 

@@ -1,4 +1,4 @@
-"""Data sets by timm's reader names: Hugging Face (``hfds/``), TensorFlow (``tfds/``) and WebDataset (``wds/``)."""
+"""Data sets by timm reader name: Hugging Face (``hfds/``), TensorFlow (``tfds/``) and WebDataset (``wds/``)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ _PACKAGES = {
     "wds": ("webdataset", "transxnet[readers]"),
     "tfds": ("tensorflow_datasets", "tensorflow tensorflow-datasets"),
 }
-"""What each reader needs, and how to get it."""
+"""Package that each reader needs, and how to install it."""
 
 
 def is_reader_name(data: str) -> bool:
@@ -34,7 +34,7 @@ def is_reader_name(data: str) -> bool:
 
 @dataclass(frozen=True)
 class HuggingFaceImages:
-    """Images of a Hugging Face data set, as timm's reader gives them."""
+    """Images of a Hugging Face data set, read by timm."""
 
     reader: Any
 
@@ -53,12 +53,12 @@ class HuggingFaceImages:
 
 @dataclass(frozen=True)
 class Stream:
-    """A split of a data set that is read from front to back: TensorFlow data sets.
+    """A split of a data set that can only be read sequentially: TensorFlow data sets.
 
     Attributes:
         name: timm's reader name, ``tfds/NAME``.
-        split: of the data set, as its reader names it.
-        size: samples in the split.
+        split: name of the split.
+        size: number of samples in the split.
         class_names: C names by class index.
     """
 
@@ -71,10 +71,10 @@ class Stream:
         return self.size
 
     def with_classes(self, class_names: list[str], classes: Sequence[int]) -> "Stream":
-        """The same samples with a model's classes, whose order must be the stream's: labels are used as they come.
+        """Return the same samples with a model's classes, which must be in the stream's order: labels are not mapped.
 
         Raises:
-            UserError: the classes have another order.
+            UserError: the classes are in another order.
         """
         if list(classes) != list(range(len(class_names))):
             raise UserError(
@@ -86,18 +86,18 @@ class Stream:
     def training_dataset(
         self, transform: Callable, batch_size: int, workers: int, seed: int, first_epoch: int = 0
     ) -> IterableDataset:
-        """Shuffled items as those of :class:`ClassificationDataset`, shared out over processes and workers by timm.
+        """Return shuffled items as in :class:`ClassificationDataset`, sharded over processes and workers by timm.
 
-        It deals in whole batches for each worker, so that an epoch may repeat some items and leave others out.
+        timm gives whole batches to each worker, so an epoch may repeat some items and skip others.
         """
         dataset = self._open(transform, is_training=True, batch_size=batch_size, seed=seed)
-        dataset.set_loader_cfg(num_workers=max(1, workers))  # its length is shared out to them; this process is one
+        dataset.set_loader_cfg(num_workers=max(1, workers))  # it divides its length by them; this process is one
         return _Epochs(dataset, first_epoch)
 
     def evaluation_dataset(self, transform: Callable) -> IterableDataset:
-        """Every item once, shared out over processes and workers by timm's reader.
+        """Return every item once, sharded over processes and workers by timm.
 
-        It has no length: how many batches there are depends on how the shards fall to the workers.
+        It has no length: the number of batches depends on how the shards are distributed over the workers.
         """
         return _Numbered(self._open(transform))
 
@@ -108,7 +108,7 @@ class Stream:
 
 
 class _Numbered(IterableDataset):
-    """timm's (image, label) items with a number that no other item has as the third entry."""
+    """timm's (image, label) items with a unique number as the third entry."""
 
     def __init__(self, dataset: Any):
         self.dataset = dataset
@@ -121,7 +121,7 @@ class _Numbered(IterableDataset):
 
 
 class _Epochs(_Numbered):
-    """Items of a new shuffle each time; Lightning tells the epoch to samplers only, and a stream has none."""
+    """Items in a new shuffle each time. Lightning passes the epoch to samplers only, and a stream has none."""
 
     def __init__(self, dataset: Any, first_epoch: int):
         super().__init__(dataset)
@@ -140,13 +140,13 @@ def open_reader(data: str, split: str, class_names: Sequence[str] | None) -> Cla
     """Open one split of a data set by its timm reader name.
 
     Args:
-        data: ``hfds/NAME``, ``tfds/NAME`` or ``wds/FOLDER``, the folder with an ``_info.json`` as timm writes it.
-        split: the split's name.
-        class_names: by class index, for data that does not know its classes.
+        data: ``hfds/NAME``, ``tfds/NAME`` or ``wds/FOLDER``; the folder needs an ``_info.json`` in timm's format.
+        split: name of the split.
+        class_names: names by class index, for data that does not know its classes.
 
     Raises:
-        UserError: the reader's package or a shard is missing, it cannot open the data, the classes are not known, or
-            the labels are not numbers of classes.
+        UserError: the reader's package or a shard is missing, the data cannot be opened, the classes are unknown, or
+            the labels are not class indices.
     """
     dataset = _open(data, split)
     reader = dataset.reader
@@ -168,7 +168,7 @@ def open_reader(data: str, split: str, class_names: Sequence[str] | None) -> Cla
 
 
 def _check_shards(root: Path, names: Sequence[str]) -> None:
-    """Name the shards that are not there."""
+    """Raise UserError if shards are missing."""
     gone = [name for name in names if not (root / name).is_file()]
     if gone:
         raise UserError(
@@ -213,7 +213,7 @@ def _open(data: str, split: str, **kwargs: Any) -> Any:
     require_package(*_PACKAGES[prefix], data)
     try:
         return create_dataset(f"{prefix}/{name}", root=root, split=split, **kwargs)
-    except Exception as error:  # each reader's library has errors of its own, and all mean that this can't be opened
+    except Exception as error:  # each reader's library has its own exceptions, and all mean that opening failed
         raise UserError(
             f"timm's reader cannot open {data!r}, split {split!r}: {type(error).__name__}: {error} "
             "Give another name, or another split: --train_split and --val_split in training, --split in evaluation."

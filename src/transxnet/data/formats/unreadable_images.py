@@ -1,4 +1,4 @@
-"""Checking many image files, and leaving out those that cannot be used."""
+"""Check many image files, and drop those that cannot be used."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +16,8 @@ from transxnet.data.reading.image_decoding import UnreadableImage, quiet_pillow,
 from transxnet.utils.errors import UserError
 
 FULL_UP_TO = 50_000
-"""Of more images only the headers are checked, since decoding all would take longer than a user waits. The others are
-replaced when they are met; see :class:`~transxnet.data.datasets.image_dataset.ImageDataset`."""
+"""Of larger sets only the headers are checked, since decoding everything takes too long. Unreadable images are then
+replaced during training; see :class:`~transxnet.data.datasets.image_dataset.ImageDataset`."""
 
 T = TypeVar("T")
 C = TypeVar("C")
@@ -26,16 +26,16 @@ C = TypeVar("C")
 def check_each(
     count: int, check: Callable[[int], T], progress: Callable[[int], Any] | None = None, done: int = 0
 ) -> Iterator[T]:
-    """``check(0)`` to ``check(count - 1)``, in order, by several threads: decoding releases Python's lock.
+    """``check(0)`` to ``check(count - 1)``, in order, on several threads; decoding releases the GIL.
 
     Args:
-        count: of the images.
-        check: is given an image's position.
+        count: number of images.
+        check: called with the position of an image.
         progress: called with the number of images checked.
-        done: how many were checked before.
+        done: number of images checked before.
     """
     with quiet_pillow(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, count, 1024):  # the pool queues all that it is given: ImageNet would take 2 GB
+        for start in range(0, count, 1024):  # the pool queues everything it gets: ImageNet would take 2 GB
             chunk = range(start, min(start + 1024, count))
             for position, result in zip(chunk, pool.map(check, chunk), strict=True):
                 yield result
@@ -46,11 +46,11 @@ def check_each(
 def drop_unusable(
     parts: Sequence[C], findings: Findings, progress: Callable[[int], Any] | None = None, full_up_to: int = FULL_UP_TO
 ) -> list[C]:
-    """The parts without images that cannot be read, or that have another size than their annotations say.
+    """Drop images that cannot be read, or whose size differs from their annotations.
 
     Args:
-        parts: sets of images; None, streams, and images that are in no files are returned as they are.
-        findings: where the images that are left out are noted; too many are for the caller to refuse.
+        parts: sets of images; None, streams, and images that are not in files are returned unchanged.
+        findings: receives the dropped images; the caller refuses the data if there are too many.
         progress: called with the number of images checked.
         full_up_to: of larger sets only the headers are checked.
     """
@@ -72,14 +72,15 @@ def drop_unusable(
 
 
 def drop_unreadable(*parts: C, progress: Callable[[int], Any] | None = None) -> tuple[list[C], list[str]]:
-    """The parts of a classifier's data without the images that cannot be read, and notes that name them.
+    """Drop the images of classification data that cannot be read; return the sets, and notes that name these images.
 
     Args:
-        *parts: judged together, so that one bad file in a small validation set is no error; the first is trained on.
+        *parts: the training set first. They are judged together, so that one bad file in a small validation set is no
+            error.
         progress: called with the number of images checked.
 
     Raises:
-        UserError: more than 5% of all images, or all of a class in the first part.
+        UserError: more than 5% of all images, or a whole class of the training set, cannot be read.
     """
     findings = Findings(images=sum(len(part) for part in parts if isinstance(part, ClassificationSet)))
     kept = drop_unusable(parts, findings, progress)

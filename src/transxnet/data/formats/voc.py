@@ -1,4 +1,4 @@
-"""Boxes as Pascal VOC has them: an XML file for each image."""
+"""Pascal VOC annotations: one XML file with boxes for each image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,21 +23,21 @@ ACCEPTED = (
 )
 
 _SPLITS = (("train", "val"), ("trainval", "test"), ("train", "test"), ("trainval", "val"))
-"""Which lists are to train on and held out; the first pair that is there counts."""
+"""Pairs of lists for training and validation; the first pair that exists is used."""
 
 
 @dataclass(frozen=True)
 class VocPart:
-    """One part of a data set: its folder, and which images by the names of their files without ending."""
+    """The training or validation set: its folder, and its images by file name without extension."""
 
     root: Path
     stems: list[str]
 
 
 def find_voc(root: Path) -> tuple[VocPart | None, VocPart | None]:
-    """The parts to train on and held out of a folder in Pascal VOC's layout; None for what it lacks.
+    """Find the training and validation set in a folder with Pascal VOC's layout; None for a missing set.
 
-    ``VOCdevkit/VOC2012``, or one such year, may lie below the root.
+    The root may contain ``VOCdevkit/VOC2012``, or another single year.
     """
     folder = voc_folder(root)
     if folder is None or not any((folder / "Annotations").glob("*.xml")):
@@ -66,7 +66,7 @@ def voc_folder(root: Path) -> Path | None:
 
 
 def voc_lists(folder: Path) -> tuple[list[str] | None, list[str] | None]:
-    """The names listed in ``train.txt`` and ``val.txt``, or ``trainval.txt`` and ``test.txt``; None where none is."""
+    """Names listed in ``train.txt`` and ``val.txt``, or ``trainval.txt`` and ``test.txt``; None for a missing list."""
     lists = {file.stem: file for file in folder.glob("*.txt")}
     pair = next((pair for pair in _SPLITS if pair[0] in lists and pair[1] in lists), None)
     train, val = pair or tuple(
@@ -76,14 +76,14 @@ def voc_lists(folder: Path) -> tuple[list[str] | None, list[str] | None]:
 
 
 def read_voc(parts: Sequence[VocPart | None], findings: Findings) -> tuple[DetectionSet | None, DetectionSet | None]:
-    """The images of both parts and their objects, without what :class:`Problem` says is left out.
+    """Read the images of both sets and their objects, without those that :class:`Problem` leaves out.
 
-    A box counts its pixels from 1 and both its ends, so that ``xmin`` 1 is the image's edge. Difficult objects are
-    marked as crowds: not learnt, and neither right nor wrong in evaluation. The classes are those of ``classes.txt``
-    or ``labels.txt`` in the folder, or else all that the files name, sorted.
+    VOC's pixel coordinates start at 1 and are inclusive, so ``xmin`` 1 is the image's edge. Difficult objects are
+    marked as crowds: ignored in training and evaluation. The classes are those of ``classes.txt`` or ``labels.txt`` in
+    the folder, or else all classes in the annotations, sorted.
 
     Raises:
-        UserError: no image of a part is there.
+        UserError: none of the images of a set exists.
     """
     files = [None if part is None else _parsed(part, findings) for part in parts]
     root = next(part.root for part in parts if part is not None)
@@ -97,7 +97,7 @@ def read_voc(parts: Sequence[VocPart | None], findings: Findings) -> tuple[Detec
 
 
 def _parsed(part: VocPart, findings: Findings) -> dict[str, ElementTree.Element]:
-    """The annotation files by the names of their images."""
+    """Parsed annotation files by image name."""
     found = {}
     findings.images += len(part.stems)
     for stem in part.stems:
@@ -177,12 +177,12 @@ def _add(
 
 
 def _text(entry: ElementTree.Element, path: str) -> str:
-    """What an element says, on one line."""
+    """Text of an element, on one line."""
     return " ".join((entry.findtext(path) or "").split())
 
 
 def _side(text: str) -> int | None:
-    """A side in pixels, if it is one."""
+    """Parse a side in pixels; None if invalid."""
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
     return number if 0 < number <= MAX_PIXELS else None
 
@@ -195,7 +195,7 @@ def _number(text: str) -> float | None:
 
 
 def _lines(file: Path) -> list[str]:
-    """The first word of each line; the lists of single classes have a second."""
+    """First word of each line; the lists of single classes have a second."""
     try:
         words = [line.split() for line in read_text(file, errors="replace").splitlines()]
     except OSError as error:

@@ -1,9 +1,8 @@
-"""WebDataset shards as a set of labelled images: tar files whose images are found by an index and read in any order.
+"""WebDataset shards as a set of labeled images: an index finds the images in tar files, which are read in any order.
 
-A shard holds files ``KEY.jpg`` and ``KEY.cls`` side by side, the latter a class number in digits. Because the images
-have positions as those of a folder have, all that is true of folders is true of shards: every image once in an
-evaluation, whatever the processes, the workers and the sizes of the shards; a shuffle of all images that follows from
-seed and epoch; and an interrupted training that goes on with the very next batch.
+A shard holds pairs of files ``KEY.jpg`` and ``KEY.cls``, the latter with a class index in digits. Since the images have
+positions, shards work like folders: evaluation covers every image once, regardless of processes, workers and shard
+sizes; the shuffle covers all images and depends only on seed and epoch; and training resumes at the next batch.
 """
 
 import tarfile
@@ -22,13 +21,13 @@ from transxnet.data.reading.tar_shards import ImageLocation, members
 from transxnet.utils.errors import UserError
 
 LABEL = "cls"
-"""The ending of the files that hold a class number."""
+"""Extension of the files that hold a class index."""
 
 LONGEST = 18
-"""Bytes of a class number: as many digits fit into 64 bits."""
+"""Bytes of a class index: the number of digits that always fit into 64 bits."""
 
 READERS = 8
-"""Shards that are looked through at once: it is waiting for the disk that takes the time."""
+"""Number of shards indexed in parallel; most of the time is spent waiting for the disk."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +35,10 @@ class ShardImages:
     """Images in tar files.
 
     Attributes:
-        shards: the files.
-        shard: (N,) which of them each image lies in.
-        offset: (N,) where its bytes begin.
-        size: (N,) how many there are.
+        shards: the tar files.
+        shard: (N,) index of each image's shard.
+        offset: (N,) first byte of each image.
+        size: (N,) size in bytes.
     """
 
     shards: Sequence[str]
@@ -56,16 +55,16 @@ class ShardImages:
 
 
 def read_shards(paths: Sequence[Path], class_names: list[str], lengths: Sequence[int] = ()) -> ClassificationSet:
-    """All labelled images of some shards, in their order.
+    """Index all labeled images of some shards, in order.
 
     Args:
         paths: uncompressed tar files.
-        class_names: by class number.
-        lengths: how many images each shard should hold, or nothing where that is not known.
+        class_names: names by class index.
+        lengths: expected number of images in each shard; empty if unknown.
 
     Raises:
-        UserError: a shard that is cut off, damaged, compressed or of another length; an image without a label, or one
-            that is no class.
+        UserError: a shard is truncated, damaged, compressed or of another length; or an image has no label or an
+            invalid one.
     """
     with ThreadPoolExecutor(READERS) as pool:
         parts = list(pool.map(_index, paths))
@@ -94,7 +93,7 @@ def read_shards(paths: Sequence[Path], class_names: list[str], lengths: Sequence
 
 @dataclass(frozen=True)
 class _Index:
-    """Where the images of one shard lie."""
+    """Locations and labels of the images in one shard."""
 
     keys: PackedStrings
     offsets: np.ndarray
@@ -116,7 +115,7 @@ def _index(path: Path) -> _Index:
 
 
 def _samples(path: Path) -> Iterator[tuple[str, int, int, int]]:
-    """(key, offset, size, label) of each image; the files of a sample stand side by side."""
+    """Iterate over (key, offset, size, label) of each image; the files of a sample must be adjacent."""
     key, image, label = "", None, None
     for shard, member in members(str(path)):
         folder, _, name = member.name.rpartition("/")

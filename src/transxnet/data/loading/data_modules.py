@@ -1,4 +1,4 @@
-"""Lightning data modules of the three tasks, which resume in the middle of an epoch."""
+"""Lightning data modules of the three tasks, resumable in the middle of an epoch."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -19,14 +19,14 @@ from transxnet.data.loading.samplers import AspectRatioSampler, EpochSampler
 class ResumableData(LightningDataModule):
     """Training and validation batches.
 
-    The position in an interrupted epoch is saved in the checkpoint, so that a resumed run draws the rest of the epoch.
+    The position within an epoch is saved in the checkpoint, so a resumed run continues with the rest of the epoch.
 
     Args:
-        train: images to train on.
+        train: training images.
         val: validation images.
         batch_size: images per batch and process.
-        workers: processes that decode and augment; 0 does it in the training process.
-        seed: of order and augmentation.
+        workers: processes that decode and augment; 0 uses the training process.
+        seed: seed of the order and the augmentation.
     """
 
     def __init__(self, train: Any, val: Any, batch_size: int, workers: int, seed: int):
@@ -44,32 +44,32 @@ class ResumableData(LightningDataModule):
         """The validation images."""
 
     def train_sampler(self) -> EpochSampler:
-        """The order of the training images."""
+        """The sampler of the training images."""
         return EpochSampler(len(self.train), self.batch_size, self.seed)
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled batches; images that do not fill the last one are dropped."""
+        """Shuffled batches; the incomplete last batch is dropped."""
         sampler = self.train_sampler()
         sampler.resume(**self._resumed)
         return make_loader(self.train_dataset(), self.batch_size, self.workers, sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader:
-        """The validation images, each once."""
+        """All validation images, once each."""
         return evaluation_loader(self.val_dataset(), self.batch_size, self.workers)
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch to resume, and how many of its batches are done."""
+        """The epoch to resume, and the number of its batches that are done."""
         if self.trainer is None:
             return self._resumed
         loop = self.trainer.fit_loop
         epochs = loop.epoch_progress.state_dict()["current"]
         epoch, batches = epochs["processed"], loop.epoch_loop.batch_progress.state_dict()["current"]["processed"]
-        if epochs["started"] == epoch:  # the batches are still those of the epoch before
+        if epochs["started"] == epoch:  # the batches still belong to the previous epoch
             return {"epoch": epoch, "batches_done": 0}
         return {"epoch": epoch, "batches_done": batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume there."""
+        """Restore the position in the epoch."""
         self._resumed = state_dict
 
 
@@ -77,13 +77,13 @@ class ClassificationData(ResumableData):
     """Training and validation batches: images (B, 3, S, S) float32, labels (B,), positions (B,).
 
     Args:
-        train: images to train on.
+        train: training images.
         val: validation images.
-        train_transform: of training images.
-        val_transform: of validation images.
+        train_transform: transform of training images.
+        val_transform: transform of validation images.
         batch_size: images per batch and process.
-        workers: processes that decode and augment; 0 does it in the training process.
-        seed: of order and augmentation.
+        workers: processes that decode and augment; 0 uses the training process.
+        seed: seed of the order and the augmentation.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class ClassificationData(ResumableData):
         self.train_transform, self.val_transform = train_transform, val_transform
 
     def train_dataset(self) -> Dataset:
-        """Augmented images and labels; of a stream, which is shuffled by itself, from the resumed epoch on."""
+        """Augmented images and labels; a stream shuffles itself, starting at the resumed epoch."""
         if isinstance(self.train, Stream):
             return self.train.training_dataset(
                 self.train_transform, self.batch_size, self.workers, self.seed, first_epoch=self._resumed["epoch"]
@@ -112,7 +112,7 @@ class ClassificationData(ResumableData):
         return self.val.evaluation_dataset(self.val_transform)
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled batches; images that do not fill the last one are dropped."""
+        """Shuffled batches; the incomplete last batch is dropped."""
         if isinstance(self.train, Stream):
             return make_loader(self.train_dataset(), self.batch_size, self.workers, drop_last=True)
         return super().train_dataloader()
@@ -121,18 +121,18 @@ class ClassificationData(ResumableData):
 class DetectionData(ResumableData):
     """Training and validation batches: lists of B images (3, H, W) uint8 and of B targets.
 
-    Targets are as :meth:`DetectionSet.target` returns them; in training without crowds.
+    Targets are as :meth:`DetectionSet.target` returns them; training targets exclude crowds.
 
     Args:
-        train: images to train on.
+        train: training images.
         val: validation images.
-        train_transform: of training images and targets, such as
-            :func:`~transxnet.data.loading.dense_transforms.detection_training` makes it.
+        train_transform: transform of training images and targets, such as
+            :func:`~transxnet.data.loading.dense_transforms.detection_training`.
         batch_size: images per batch and process.
-        workers: processes that decode and augment; 0 does it in the training process.
-        seed: of order and augmentation.
-        masks: give the objects' masks as well.
-        group_by_aspect: make batches of wide or of upright images only.
+        workers: processes that decode and augment; 0 uses the training process.
+        seed: seed of the order and the augmentation.
+        masks: include the objects' masks.
+        group_by_aspect: make batches of only landscape or only portrait images.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class DetectionData(ResumableData):
         return DetectionDataset(self.val, masks=self.masks)
 
     def train_sampler(self) -> EpochSampler:
-        """The order of the training images."""
+        """The sampler of the training images."""
         if self.group_by_aspect:
             return AspectRatioSampler(self.train.own_sizes, self.batch_size, self.seed)
         return super().train_sampler()
@@ -168,19 +168,19 @@ class DetectionData(ResumableData):
 class SegmentationData(ResumableData):
     """Training and validation batches of images and labels.
 
-    In training: images (B, 3, S, S) uint8, labels (B, S, S) uint8 and positions (B,). In validation: lists of B images
-    (3, h, w), as the transform resizes them, and of B label maps (H, W), in the images' own size; positions (B,).
+    Training: images (B, 3, S, S) uint8, labels (B, S, S) uint8, positions (B,). Validation: lists of B images (3, h, w)
+    as resized by the transform and of B label maps (H, W) at the images' original size; positions (B,).
 
     Args:
-        train: images to train on.
+        train: training images.
         val: validation images.
-        train_transform: of training images and labels, to one size, such as
-            :func:`~transxnet.data.loading.dense_transforms.segmentation_training` makes it.
-        val_transform: of validation images and labels, such as
+        train_transform: transform of training images and labels to one size, such as
+            :func:`~transxnet.data.loading.dense_transforms.segmentation_training`.
+        val_transform: transform of validation images and labels, such as
             :class:`~transxnet.data.loading.dense_transforms.AlignedResize`.
         batch_size: images per batch and process.
-        workers: processes that decode and augment; 0 does it in the training process.
-        seed: of order and augmentation.
+        workers: processes that decode and augment; 0 uses the training process.
+        seed: seed of the order and the augmentation.
     """
 
     def __init__(
@@ -201,5 +201,5 @@ class SegmentationData(ResumableData):
         return SegmentationDataset(self.train, self.train_transform, one_size=True)
 
     def val_dataset(self) -> Dataset:
-        """Resized images, and labels of the images' own size."""
+        """Resized images, and labels at the images' original size."""
         return SegmentationDataset(self.val, self.val_transform)

@@ -1,4 +1,4 @@
-"""What happens to images with boxes, masks or label maps before they are trained on, and before evaluation."""
+"""Transforms of images with boxes, masks or label maps, for training and evaluation."""
 
 import math
 from typing import Any
@@ -11,22 +11,22 @@ from torchvision.transforms.v2 import functional as F
 from transxnet.data.datasets.segmentation_dataset import IGNORE
 
 MEAN_COLOUR = (124, 116, 104)
-"""ImageNet's mean as bytes: what is padded with it is 0 after normalisation."""
+"""ImageNet's mean as bytes, used for padding: it becomes 0 after normalization."""
 
 CAT_MAX_RATIO = 0.75
-"""Share of a crop's labelled pixels that one class may have, as long as another crop can be tried."""
+"""Largest fraction of a crop's labeled pixels for one class, as long as another crop can be tried."""
 
 
 def detection_training(*, hflip: float = 0.5, vflip: float = 0.0, photometric: bool = False) -> v2.Transform:
-    """Flips, of image, boxes and masks together; resizing is the model's.
+    """Flip image, boxes and masks together; the model does the resizing.
 
-    The published trainings flip left and right, half of the time. What would become an object of less than a pixel
-    across is left out, as there.
+    As in the published training, the default is a horizontal flip with probability 0.5, and objects that would become
+    smaller than one pixel are removed.
 
     Args:
-        hflip: probability of a left-right flip.
-        vflip: probability of an upside-down flip.
-        photometric: change brightness, contrast, saturation and hue at random.
+        hflip: probability of a horizontal flip.
+        vflip: probability of a vertical flip.
+        photometric: randomly change brightness, contrast, saturation and hue.
 
     Returns:
         (Image uint8, target) -> the same; see :class:`~transxnet.data.datasets.detection_dataset.DetectionDataset`.
@@ -50,15 +50,15 @@ def segmentation_training(
     photometric: bool = True,
     cat_max_ratio: float = CAT_MAX_RATIO,
 ) -> v2.Transform:
-    """Resize, crop, flip, colours and padding, in the order of the published trainings on ADE20K.
+    """Resize, crop, flip, photometric distortion and padding, in the order of the published ADE20K training.
 
     Args:
-        crop: side of what is trained on; the image is resized to fit into 4 x 1 times that, times a random factor.
+        crop: side of the crop; the image is resized to fit into (4 * crop, crop) times a random factor.
         ratio: range of that factor.
-        hflip: probability of a left-right flip.
-        vflip: probability of an upside-down flip.
-        photometric: change brightness, contrast, saturation and hue at random.
-        cat_max_ratio: share of the crop's labelled pixels that one class may have at most, if ten tries allow it.
+        hflip: probability of a horizontal flip.
+        vflip: probability of a vertical flip.
+        photometric: randomly change brightness, contrast, saturation and hue.
+        cat_max_ratio: largest fraction of the crop's labeled pixels for one class, if ten tries allow it.
 
     Returns:
         (Image uint8 of any size, Mask) -> (Image (3, crop, crop) uint8, Mask (crop, crop)).
@@ -76,30 +76,30 @@ def segmentation_training(
 
 
 def evaluation_scale(crop: int) -> tuple[int, int]:
-    """Longer and shorter side that an image is resized to fit: (2048, 512) for crops of 512, as published."""
+    """Longer and shorter side that images are resized to fit into: (2048, 512) for crops of 512, as published."""
     return 4 * crop, crop
 
 
 class PhotometricDistortion(v2.RandomPhotometricDistort):
-    """Each half of the time: brightness by 1/8, contrast and saturation by 1/2, hue by 1/10 of the circle.
+    """Change brightness by 1/8, contrast and saturation by 1/2, hue by 1/10 of the circle, each with probability 0.5.
 
-    The published trainings leave the order of the channels as it is, unlike torchvision's transform.
+    Unlike in torchvision's transform, the channels are not permuted, as in the published training.
     """
 
     def __init__(self) -> None:
         super().__init__(hue=(-0.1, 0.1))
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Factors of each change, or None."""
+        """Draw the factor of each change, or None."""
         return super().make_params(flat_inputs) | {"channel_permutation": None}
 
 
 class RandomRatioResize(v2.Transform):
-    """Resize to fit into a scale times a random ratio, keeping the image's own ratio.
+    """Resize to fit into a scale times a random ratio, keeping the aspect ratio.
 
     Args:
         scale: longer and shorter side to fit into, in pixels.
-        ratio: range of the factor on both.
+        ratio: range of the factor on both sides.
     """
 
     def __init__(self, scale: tuple[int, int], ratio: tuple[float, float]):
@@ -107,14 +107,14 @@ class RandomRatioResize(v2.Transform):
         self.scale, self.ratio = scale, ratio
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """The new size."""
+        """Draw the new size."""
         low, high = self.ratio
         factor = low + (high - low) * torch.rand(1).item()
         scale = self.scale[0] * factor, self.scale[1] * factor
         return {"size": fitted_size(v2.functional.get_size(flat_inputs[0]), scale)}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Image bilinear, labels by the nearest."""
+        """Resize images by bilinear and labels by nearest-neighbor interpolation."""
         return self._call_kernel(F.resize, inpt, size=params["size"], antialias=True)
 
 
@@ -123,7 +123,7 @@ class AlignedResize(v2.Transform):
 
     Args:
         scale: longer and shorter side to fit into, in pixels.
-        multiple: that both sides are made to be of; 32 is the stride of the last stage.
+        multiple: both sides become multiples of this; 32 is the stride of the last stage.
     """
 
     def __init__(self, scale: tuple[int, int], multiple: int = 32):
@@ -131,21 +131,21 @@ class AlignedResize(v2.Transform):
         self.scale, self.multiple = scale, multiple
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Image bilinear; all else unchanged."""
+        """Resize images by bilinear interpolation; leave everything else unchanged."""
         if not isinstance(inpt, tv_tensors.Image):
             return inpt
         fitted = fitted_size(F.get_size(inpt), self.scale)
-        # With antialiasing, unlike the published code: it matters for images that are much larger than the scale,
-        # of which ADE20K has few.
+        # With antialiasing, unlike the published code: it matters only for images much larger than the scale, which
+        # are rare in ADE20K.
         return F.resize(inpt, [math.ceil(side / self.multiple) * self.multiple for side in fitted], antialias=True)
 
 
 class CategoryCrop(v2.Transform):
-    """A random crop; up to ten others are tried while one class has too large a share of it.
+    """A random crop, drawn again up to ten times while one class covers too much of it.
 
     Args:
-        size: side of the crop; smaller images are left as they are, along the sides that are smaller.
-        cat_max_ratio: share of the labelled pixels that no class may exceed; 1 takes the first crop.
+        size: side of the crop; a shorter side of the image is not cropped.
+        cat_max_ratio: largest fraction of the labeled pixels for one class; 1 takes the first crop.
     """
 
     def __init__(self, size: int, cat_max_ratio: float = CAT_MAX_RATIO):
@@ -153,7 +153,7 @@ class CategoryCrop(v2.Transform):
         self.size, self.cat_max_ratio = size, cat_max_ratio
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Where to crop."""
+        """Draw the position of the crop."""
         mask = next(item for item in flat_inputs if isinstance(item, tv_tensors.Mask))
         sides = F.get_size(mask)
         height, width = (min(self.size, side) for side in sides)
@@ -170,15 +170,15 @@ class CategoryCrop(v2.Transform):
         return dict(top=top, left=left, height=height, width=width)
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Image and labels alike."""
+        """Crop image and labels alike."""
         return self._call_kernel(F.crop, inpt, **params)
 
 
 class PadTo(v2.Transform):
-    """Pad at the right and the bottom: images with ImageNet's mean colour, labels with "ignore".
+    """Pad at the right and the bottom: images with ImageNet's mean color, labels with "ignore".
 
     Args:
-        size: side of the result, for what is smaller.
+        size: minimum side of the result.
     """
 
     def __init__(self, size: int):
@@ -186,7 +186,7 @@ class PadTo(v2.Transform):
         self.size = size
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Image and labels, each with its own filling."""
+        """Pad image and labels, each with its own fill value."""
         height, width = F.get_size(inpt)
         padding = [0, 0, max(0, self.size - width), max(0, self.size - height)]
         if not any(padding):
@@ -196,12 +196,12 @@ class PadTo(v2.Transform):
 
 
 def fitted_size(size: list[int] | tuple[int, int], scale: tuple[float, float]) -> list[int]:
-    """Height and width, in the ratio of ``size``, that just fit into a longer and a shorter side; at least 1."""
+    """Largest height and width with the aspect ratio of ``size`` that fit a longer and a shorter side; at least 1."""
     factor = min(max(scale) / max(size), min(scale) / min(size))
     return [max(1, math.floor(side * factor + 0.5)) for side in size]
 
 
 def _per_object(sample: tuple[Any, dict[str, Any]]) -> tuple[Any, ...]:
-    """What has an entry an object, beside boxes and masks."""
+    """The entries with one value for each object, in addition to boxes and masks."""
     target = sample[1]
     return target["labels"], target["area"], target["iscrowd"]

@@ -1,4 +1,4 @@
-"""Data loaders with this package's settings, for training and for evaluation."""
+"""Data loaders with this package's settings, for training and evaluation."""
 
 import signal
 
@@ -11,7 +11,7 @@ from transxnet.data.loading.samplers import ShareSampler
 def make_loader(
     dataset: Dataset, batch_size: int, workers: int, sampler: Sampler | None = None, drop_last: bool = False
 ) -> DataLoader:
-    """A loader that makes batches as the dataset's ``collate`` does, by PyTorch's default where it has none."""
+    """Create a data loader with the dataset's ``collate`` function, or PyTorch's default."""
     return DataLoader(
         dataset,
         batch_size,
@@ -26,13 +26,13 @@ def make_loader(
 
 
 def evaluation_loader(dataset: Dataset, batch_size: int, workers: int) -> DataLoader:
-    """Every item once, in order; shared by the processes without padding."""
-    if isinstance(dataset, IterableDataset):  # it shares its items itself
+    """Create a data loader of every item once, in order, sharded over the processes without padding."""
+    if isinstance(dataset, IterableDataset):  # it shards its items itself
         return make_loader(dataset, batch_size, workers)
     return make_loader(dataset, batch_size, workers, ShareSampler(len(dataset)))  # type: ignore[arg-type]
 
 
 def ignore_signals(worker: int) -> None:
-    """Leave Ctrl-C and a cluster's SIGTERM to the training process, which still needs its workers to stop in order."""
+    """Ignore Ctrl-C and SIGTERM in a worker; the training process needs its workers for an orderly shutdown."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""From an image to the network's input, in training and in use."""
+"""Preprocessing: from an image to the network's input, for training and inference."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 Transform = Callable[[Image.Image], Tensor]
 
 MAX_SIDE = 16384
-"""Largest side in pixels that a stored description may resize images to: memory goes by it."""
+"""Largest side in pixels that stored preprocessing may resize images to, since memory grows with it."""
 
 
 def check_sides(sides: Iterable[Any]) -> None:
-    """Raise ValueError unless all are whole numbers of pixels that images may be resized to."""
+    """Raise ValueError unless all are integers in the range of sides that images may be resized to."""
     sides = list(sides)
     if not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
         raise ValueError(f"it resizes images to {sides}; accepted are 1 to {MAX_SIDE} pixels.")
@@ -24,17 +24,17 @@ def check_sides(sides: Iterable[Any]) -> None:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes the network's input outside training: resize, centre crop, normalise.
+    """Preprocessing for inference: resize, center crop, normalize.
 
     Attributes:
         img_size: side of the input in pixels.
         crop_pct: the shorter side is resized to ``img_size / crop_pct`` before the crop.
-        interpolation: of the resize.
-        mean: of each channel, of values in 0 to 1.
-        std: of each channel.
+        interpolation: interpolation of the resize.
+        mean: mean of each channel, for values in 0 to 1.
+        std: standard deviation of each channel.
 
     Raises:
-        ValueError: one of them can't be; somebody else may have written the file that they are from.
+        ValueError: an invalid value; the values may come from an untrusted file.
     """
 
     img_size: int
@@ -53,7 +53,7 @@ class Preprocessing:
 
     @classmethod
     def of_model(cls, model: nn.Module, img_size: int | None = None, crop_pct: float | None = None) -> "Preprocessing":
-        """What the model's own configuration says, with another size or crop on request."""
+        """Read the model's configuration, with optional overrides of size and crop."""
         config = resolve_data_config(model=model)
         return cls(
             img_size or config["input_size"][-1],
@@ -69,11 +69,11 @@ class Preprocessing:
         return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
     def to_dict(self) -> dict:
-        """As plain data."""
+        """Convert to plain data."""
         return asdict(self)
 
     def transform(self) -> Transform:
-        """Image (RGB) -> (3, img_size, img_size) float32."""
+        """The transform from an RGB image to (3, img_size, img_size) float32."""
         return create_transform(
             self.img_size,
             is_training=False,
@@ -93,12 +93,12 @@ class Preprocessing:
         auto_augment: str | None,
         random_erasing: float,
     ) -> Transform:
-        """Image (RGB) -> (3, img_size, img_size) float32, augmented at random.
+        """The random augmentation from an RGB image to (3, img_size, img_size) float32.
 
         Args:
-            min_scale: smallest share of the image's area that a random crop keeps.
-            hflip: probability of a left-right flip.
-            vflip: probability of an upside-down flip.
+            min_scale: smallest fraction of the image's area that a random crop keeps.
+            hflip: probability of a horizontal flip.
+            vflip: probability of a vertical flip.
             color_jitter: strength of brightness, contrast and saturation changes; RandAugment replaces it.
             auto_augment: timm's policy string, such as "rand-m9-mstd0.5-inc1", or None.
             random_erasing: probability of filling a random rectangle with noise.

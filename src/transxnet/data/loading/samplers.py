@@ -1,4 +1,4 @@
-"""Which images a training epoch draws, in which order and with what randomness."""
+"""Samplers: order and random seeds of the images in each training epoch."""
 
 from collections.abc import Iterator
 
@@ -14,16 +14,15 @@ def world() -> tuple[int, int]:
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """A seeded shuffle for each epoch, shared out over the processes in whole batches.
+    """A seeded shuffle for each epoch, sharded over the processes in whole batches.
 
-    Order and augmentation follow from (seed, epoch, position) alone, so a run that was interrupted goes on as if it
-    had not been. The tail that does not fill a batch on every process is left out of the epoch; the next epoch
-    shuffles anew.
+    Order and augmentation depend only on (seed, epoch, position), so a resumed run continues exactly as an
+    uninterrupted one. The tail that does not fill a batch on every process is dropped; each epoch shuffles anew.
 
     Args:
-        size: images in the set.
-        batch_size: images a batch and process.
-        seed: of the run.
+        size: number of images.
+        batch_size: images per batch and process.
+        seed: seed of the run.
 
     Yields:
         (position, seed of the image's augmentation).
@@ -34,13 +33,13 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.resume(epoch=0, batches_done=0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the shuffle; Lightning calls this before each epoch."""
+        """Select the epoch's shuffle; Lightning calls this before each epoch."""
         self.epoch = epoch
 
     def resume(self, epoch: int, batches_done: int) -> None:
-        """Go on with this epoch, without the batches that were trained on before; with the next one, if all were.
+        """Resume this epoch after the batches that are done, or start the next epoch if all are.
 
-        The epoch is chosen here already: Lightning starts the loader's workers before it tells the sampler the epoch.
+        The epoch is set here: Lightning starts the loader's workers before it calls ``set_epoch``.
         """
         if 0 < len(self) <= batches_done * self.batch_size:
             epoch, batches_done = epoch + 1, 0
@@ -67,16 +66,16 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 class AspectRatioSampler(EpochSampler):
-    """An :class:`EpochSampler` whose every batch, over all processes, is of images wider than high or of the others.
+    """An :class:`EpochSampler` whose global batches hold only landscape images or only the others.
 
-    What does not fill a batch of one kind goes into mixed batches at the epoch's end, so that an epoch is as long as
-    without grouping; what does not fill one of these is left out. With a loader's ``batch_size`` equal to the
-    sampler's, consecutive positions make the batches.
+    Images that do not fill such a batch go into mixed batches at the end, so an epoch is as long as without grouping;
+    what does not fill one of these is dropped. The loader's ``batch_size`` must equal the sampler's, so that
+    consecutive positions form the batches.
 
     Args:
         sizes: (N, 2) height and width of the images.
-        batch_size: images a batch and process.
-        seed: of the run.
+        batch_size: images per batch and process.
+        seed: seed of the run.
 
     Yields:
         (position, seed of the image's augmentation).
@@ -87,7 +86,7 @@ class AspectRatioSampler(EpochSampler):
         super().__init__(len(sizes), batch_size, seed)
 
     def _order(self, generator: np.random.Generator, step: int) -> np.ndarray:
-        """The shuffle in steps of one kind, each where its last image was, and then the images left over."""
+        """The shuffle in steps of one kind, each placed at its last image, then the remaining images."""
         order = super()._order(generator, step)
         whole: list[tuple[int, np.ndarray]] = []
         left: list[np.ndarray] = []
@@ -101,7 +100,7 @@ class AspectRatioSampler(EpochSampler):
 
 
 class ShareSampler(Sampler[int]):
-    """Every image once, shared out over the processes without padding, in order."""
+    """Every image once, in order, sharded over the processes without padding."""
 
     def __init__(self, size: int):
         self.size = size
@@ -121,7 +120,7 @@ def step_seed(seed: int, step: int) -> int:
 
 
 def seed_step(seed: int, step: int) -> None:
-    """Make this step's randomness follow from the run's seed and the step's number."""
+    """Seed this step's randomness from the run's seed and the step's number."""
     value = step_seed(seed, step)
     np.random.seed(value)
     torch.manual_seed(value)

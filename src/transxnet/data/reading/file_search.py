@@ -1,4 +1,4 @@
-"""Finding files in folders, in a fixed order, whatever the names and links."""
+"""Find files in folders in a deterministic order."""
 
 import glob
 import os
@@ -11,19 +11,19 @@ from transxnet.utils.errors import UserError
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Image files below a folder by their ending, sorted; links to folders are not followed, hidden files left out."""
+    """Image files below a folder by extension, sorted; links to folders and hidden files are skipped."""
     return [Path(path) for path in walk_images(folder)]
 
 
 def walk_images(folder: str | Path) -> Iterator[str]:
-    """The paths of :func:`list_images` one by one: a million of them would take half a gigabyte."""
+    """Iterate over the paths of :func:`list_images`: a list of a million would take half a gigabyte."""
     for directory, folders, files in os.walk(folder, onerror=refuse_folder):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         yield from (os.path.join(directory, name) for name in sorted(files) if is_image(name))
 
 
 def list_folders(root: Path) -> list[str]:
-    """PackedStrings of the sub-folders, hidden ones left out, in a fixed order."""
+    """Names of the subfolders in a fixed order, without hidden ones."""
     try:
         names = os.listdir(root)
     except OSError as error:
@@ -32,7 +32,7 @@ def list_folders(root: Path) -> list[str]:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted; raises UserError where it can't be read."""
+    """Contents of a folder, sorted; raises UserError if it cannot be read."""
     try:
         return sorted(folder.iterdir())
     except OSError as error:
@@ -40,9 +40,9 @@ def entries(folder: Path) -> list[Path]:
 
 
 def glob_files(pattern: str) -> Iterator[str]:
-    """The names that a glob finds, where ``**`` does not follow links to folders: they can go round in circles.
+    """Iterate over the matches of a glob, where ``**`` does not follow links to folders, which may form cycles.
 
-    Python's own follows them until the system has enough, which takes 2^40 folders where two links lead back.
+    Python's own glob follows them up to the system's limit: 2^40 folders with two links that lead back.
     """
     before, stars, after = f"/{pattern}/".partition("/**/")
     if not stars:
@@ -58,22 +58,22 @@ def glob_files(pattern: str) -> Iterator[str]:
 
 
 def refuse_folder(error: OSError) -> NoReturn:
-    """Raise the UserError of a folder that can't be read."""
+    """Raise the UserError for a folder that cannot be read."""
     raise UserError(f"the folder {error.filename} can't be read: {error.strerror}. Check its permissions.") from error
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is an image by its ending."""
+    """Whether a file has the extension of an image."""
     return os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith(".")
 
 
 def find_file(folder: Path, name: str) -> Path | None:
-    """The file that an annotation names below a folder, or None.
+    """Find the file that an annotation names below a folder, or return None.
 
-    The name may have folders in front, and backslashes between them; where there is no such file, its last part counts,
-    directly in the folder.
+    The name may contain folders, also with backslashes. If there is no such file, its last part is looked up directly
+    in the folder.
     """
     plain = name.replace("\\", "/")
     candidates = (folder / plain, folder / plain.rpartition("/")[2])
-    # Unlike Path.is_file, this is no error for a name that is too long for a file.
+    # Unlike Path.is_file, this does not raise for a name that is too long.
     return next((candidate for candidate in candidates if os.path.isfile(candidate)), None)

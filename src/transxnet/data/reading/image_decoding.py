@@ -1,4 +1,4 @@
-"""Reading one image file so that it comes out right, or saying why it can't be read."""
+"""Decode image files to upright RGB, with a clear error if an image cannot be read."""
 
 import errno
 import io
@@ -14,14 +14,14 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 178_956_970
-"""Larger images are refused as decompression bombs: half a gibibyte once decoded, and Pillow's own limit."""
+"""Larger images are rejected as decompression bombs: half a GiB when decoded, and Pillow's own limit."""
 
 MAX_BYTES = 8 * MAX_PIXELS
-"""Larger files are refused, since some decoders read a file whole first: four channels of 16 bits take this much."""
+"""Larger files are rejected, since some decoders first read the whole file: four 16-bit channels need this much."""
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
-"""Pillow's names of the formats that are decoded, whatever a file's ending. It knows many more, of which some are read
-by other programs: PostScript is a language, and is run."""
+"""Pillow's names of the formats that are decoded, regardless of file extension. Pillow knows more, but opens some with
+external programs; PostScript, for example, is a programming language and would be executed."""
 
 EXTENSIONS = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -29,52 +29,52 @@ EXTENSIONS = frozenset(
 
 
 class UnreadableImage(Exception):
-    """An image that can't be decoded; the message says why."""
+    """An image that cannot be decoded; the message gives the reason."""
 
 
 def open_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode an image file into 8-bit RGB, upright.
+    """Decode an image file to upright 8-bit RGB.
 
-    Grey, palette, CMYK and 16-bit images are converted (16-bit ones by their full range), transparency is laid over
-    white, and the EXIF orientation is applied. Of an animation the first frame counts.
+    Grayscale, palette, CMYK and 16-bit images are converted (16-bit by their full range), transparency is composited
+    onto white, and the EXIF orientation is applied. Of an animation the first frame is used.
 
     Args:
         source: a path, or the file's bytes.
-        max_pixels: larger images are refused before they are decoded.
+        max_pixels: larger images are rejected before decoding.
 
     Raises:
-        UnreadableImage: no such file, not an image, truncated, of an unknown sample format, or too many pixels.
+        UnreadableImage: no such file, not an image, truncated, an unknown sample format, or too many pixels.
     """
     with opened_image(source, max_pixels) as image:
         return upright_rgb(image)
 
 
 def upright_size(source: str | Path | bytes, full: bool) -> tuple[int, int]:
-    """Height and width of an image as :func:`open_image` gives it.
+    """Return height and width of an image as :func:`open_image` decodes it.
 
     Args:
         source: a path, or the file's bytes.
-        full: decode all of it, which finds what is damaged; else its header only.
+        full: decode the whole image, which detects damage; otherwise read only its header.
 
     Raises:
-        UnreadableImage: as open_image; of a damaged rest only if ``full``.
+        UnreadableImage: as open_image; damaged pixel data only if ``full``.
     """
     if full:
         decoded = open_image(source)
         return decoded.height, decoded.width
     with opened_image(source) as image:
-        exif = Image.Image.getexif(image)  # a PNG's own method would decode all of it
+        exif = Image.Image.getexif(image)  # PngImageFile.getexif would decode the whole image
         turned = exif.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def read_label_map(path: str) -> np.ndarray:
-    """The values of a label map (H, W): bytes or, from files of 16 or 32 bits, wider integers.
+    """Read a label map (H, W): bytes or, from 16-bit and 32-bit files, wider integers.
 
-    Grey and palette images are taken as they are, and colour images whose channels are the same.
+    Grayscale and palette images are read unchanged, as are RGB images with equal channels.
 
     Raises:
-        UnreadableImage: no such file, no image, too large, damaged, or in colours.
+        UnreadableImage: no such file, not an image, too large, damaged, or in color.
     """
     with opened_image(path) as image:
         if image.mode == "1":
@@ -83,23 +83,23 @@ def read_label_map(path: str) -> np.ndarray:
             return np.asarray(image)
         values = np.asarray(image)
     if values.dtype == np.uint8 and values.ndim == 3:
-        colours = values[..., : 1 if values.shape[2] == 2 else 3]  # without what is transparency
+        colours = values[..., : 1 if values.shape[2] == 2 else 3]  # without the alpha channel
         if (colours == colours[..., :1]).all():
             return colours[..., 0]
     raise UnreadableImage("the label map is in colours; it must hold one class number a pixel")
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """An image as :func:`open_image` gives it, from what Pillow made of its file."""
+    """Convert an image opened by Pillow as :func:`open_image` does."""
     return to_rgb(ImageOps.exif_transpose(image))
 
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Keep back what Pillow's modules warn of: damaged metadata that we don't use, and sizes that we check ourselves.
+    """Suppress warnings of Pillow's modules: damaged metadata that is not used, and sizes that are checked here.
 
-    Python's warning filters belong to the process. Threads that decode do so inside one more of these, so that none of
-    them takes the filter from another.
+    Python's warning filters are global to the process. Threads that decode do so inside another of these contexts, so
+    that none of them resets the filter of another.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -108,10 +108,10 @@ def quiet_pillow() -> Iterator[None]:
 
 @contextmanager
 def opened_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
-    """What Pillow makes of a file, its size checked and not yet decoded.
+    """Open a file with Pillow and check its size, without decoding it.
 
-    Whatever goes wrong inside is an UnreadableImage: no such file, one that is no regular file, an unknown format, too
-    many pixels or bytes, or damage.
+    Every error inside becomes an UnreadableImage: no such file, not a regular file, an unknown format, too many pixels
+    or bytes, or damage.
     """
     try:
         with quiet_pillow():
@@ -130,19 +130,19 @@ def opened_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> It
         raise UnreadableImage(f"refused as a decompression bomb: {error}") from error
     except OSError as error:
         raise UnreadableImage(error.strerror or str(error)) from error
-    except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
+    except Exception as error:  # on damaged files Pillow's decoders raise almost any exception
         raise UnreadableImage(str(error) or type(error).__name__) from error
 
 
 @cache
 def known_formats() -> tuple[str, ...]:
-    """Those of ``FORMATS`` that this Pillow was built with."""
+    """The formats in ``FORMATS`` that this build of Pillow supports."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _bytes_of(path: str | Path) -> int:
-    """Size of a regular file: reading from a pipe or a device may never end."""
+    """Size of a regular file; reading from a pipe or a device might never end."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         folder = stat.S_ISDIR(status.st_mode)
@@ -158,7 +158,7 @@ def _check_bytes(size: int) -> None:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any of Pillow's modes as 8-bit RGB."""
+    """Convert an image of any Pillow mode to 8-bit RGB."""
     if image.mode.startswith("I") or image.mode == "F":
         return _from_wide(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -168,7 +168,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_wide(image: Image.Image) -> Image.Image:
-    """16-bit, 32-bit and floating-point greys; Pillow's own conversion would cut them off at 255."""
+    """Convert 16-bit, 32-bit and floating-point grayscale; Pillow's own conversion clips at 255."""
     values = np.asarray(image)
     if image.mode == "F":
         if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
@@ -179,6 +179,6 @@ def _from_wide(image: Image.Image) -> Image.Image:
     else:
         factor = 1 / 257
     grey = np.empty(values.shape, np.uint8)
-    for start in range(0, len(values), 64):  # in double precision, all of a large image would take gigabytes
+    for start in range(0, len(values), 64):  # a large image in float64 would take gigabytes
         grey[start : start + 64] = np.round(values[start : start + 64].astype(np.float64) * factor)
     return Image.fromarray(grey).convert("RGB")

@@ -1,4 +1,4 @@
-"""Finding the images that files, folders, globs and WebDataset shards hold, any number of them."""
+"""Find images in files, folders, globs and WebDataset shards, in any number."""
 
 import glob
 import heapq
@@ -22,14 +22,14 @@ ACCEPTED = "Accepted: image files, folders, globs, and WebDataset shards (.tar, 
 
 
 def find_images(inputs: Sequence[str | Path]) -> Iterator[str]:
-    """The files that inputs stand for, one after the other.
+    """Iterate over the image files that the inputs match.
 
     Args:
-        inputs: a file is taken as it is; of a folder, the image files at any depth in order, but for hidden files and
-            folders; of a glob, what it finds, in order; of names in braces, each as one of these.
+        inputs: files, taken as they are; folders, searched for image files to any depth in order, without hidden files
+            and folders; globs, whose matches are taken in order; names with braces, each expansion as one of these.
 
     Raises:
-        UserError: an input that is none of these, or a folder that can't be read.
+        UserError: an input that matches nothing, or a folder that cannot be read.
     """
     for text in map(str, inputs):
         if os.path.isfile(text):
@@ -51,7 +51,7 @@ def find_images(inputs: Sequence[str | Path]) -> Iterator[str]:
 
 
 def _expand_braces(text: str) -> list[str]:
-    """``"a-{000..010}.tar"`` and ``"{cats,dogs}/*.jpg"`` -> the names that they stand for, in order."""
+    """Expand ``"a-{000..010}.tar"`` and ``"{cats,dogs}/*.jpg"`` to names, in order."""
     try:
         return list(braceexpand(text, escape=False))
     except ValueError:  # unbalanced braces
@@ -59,10 +59,10 @@ def _expand_braces(text: str) -> list[str]:
 
 
 def find_locations(inputs: Sequence[str | Path]) -> Iterator[ImageLocation]:
-    """The images that inputs stand for: those of :func:`find_images`, and of a shard the images within.
+    """Iterate over the images that the inputs match: the files of :func:`find_images`, and the images inside shards.
 
     Raises:
-        UserError: what :func:`find_images` refuses, and a shard that cannot be read to its end.
+        UserError: as :func:`find_images`, or a shard that cannot be read to its end.
     """
     for path in find_images(inputs):
         if is_shard(path):
@@ -72,7 +72,7 @@ def find_locations(inputs: Sequence[str | Path]) -> Iterator[ImageLocation]:
 
 
 def sorted_on_disk(names: Iterable[str], in_memory: int = 100_000) -> Iterator[str]:
-    """``sorted(names)``, with no more than some of them in memory."""
+    """``sorted(names)`` with a limited number of names in memory."""
     names = iter(names)
     runs: list[Iterator[str]] = []
     with ExitStack() as files:
@@ -88,15 +88,15 @@ def sorted_on_disk(names: Iterable[str], in_memory: int = 100_000) -> Iterator[s
 
 
 class ImageList:
-    """The images that inputs stand for, found once and kept in a file: any number of them, for any number of processes.
+    """A list of the images that the inputs match, stored in a file: any number of images, for any number of processes.
 
-    The file is removed with the list, by the process that made it.
+    The file is deleted with the list, by the process that created it.
 
     Args:
-        inputs: as :func:`find_images` takes them.
+        inputs: as for :func:`find_images`.
 
     Raises:
-        UserError: what :func:`find_locations` refuses, or the file can't be written.
+        UserError: as :func:`find_locations`, or the file cannot be written.
     """
 
     def __init__(self, inputs: Iterable[str | Path]):
@@ -115,16 +115,16 @@ class ImageList:
         return self._count
 
     def lines(self) -> Iterator[bytes]:
-        """A line for each image; :meth:`ImageLocation.from_line` reads them."""
+        """Iterate over the lines, one for each image; :meth:`ImageLocation.from_line` reads them."""
         with open(self._path, "rb") as file:
             yield from file
 
 
 def _remove(path: str, maker: int) -> None:
-    if os.getpid() == maker:  # a worker that was forked holds the list too, and ends before the others
+    if os.getpid() == maker:  # a forked worker has the list too, and exits earlier
         with suppress(OSError):
             os.remove(path)
 
 
 Inputs = ImageList | Sequence[str | Path]
-"""Files, folders, globs and shards, or the images that were found there."""
+"""Files, folders, globs and shards, or the list of images found in them."""

@@ -1,4 +1,4 @@
-"""Object masks in the forms of COCO's annotation files: polygons and run lengths, compressed or not."""
+"""Object masks as in COCO annotation files: polygons, and compressed or uncompressed run lengths."""
 
 from typing import Any
 
@@ -7,24 +7,24 @@ import numpy as np
 from transxnet.utils.optional_packages import require_package
 
 FARTHEST = 10
-"""Polygons may reach this many times the image's longer side beyond it; rasterising follows their outline."""
+"""Polygons may extend this many times the image's longer side beyond it; rasterizing follows their outline."""
 
 
 LONGEST = 2_000_000
-"""Pixels that the outlines of an object's polygons may take together: rasterising needs over 100 bytes for each."""
+"""Largest total length in pixels of an object's polygon outlines; rasterizing needs over 100 bytes per pixel."""
 
 
 class BadMask(Exception):
-    """A segmentation that no mask can be made of; the message says why."""
+    """A segmentation that cannot be decoded; the message gives the reason."""
 
 
 def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """The mask of one object, as COCO's own tools make it.
+    """Decode the mask of one object, as pycocotools does.
 
     Args:
-        segmentation: an annotation's entry: a list of polygons ``[x1, y1, x2, y2, ...]`` in pixels, of which those
-            with fewer than three corners do not count; or ``{"size": [H, W], "counts": ...}`` with the lengths of
-            alternating runs of zeros and ones, column by column, as numbers or in COCO's compressed text.
+        segmentation: an annotation's entry: a list of polygons ``[x1, y1, x2, y2, ...]`` in pixels, where those with
+            fewer than three corners are ignored; or ``{"size": [H, W], "counts": ...}`` with the lengths of
+            alternating runs of zeros and ones, column by column, as numbers or as COCO's compressed string.
         height: H of the image.
         width: W of the image.
 
@@ -32,8 +32,8 @@ def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
         (H, W) bool.
 
     Raises:
-        BadMask: it is none of these, of another size, or its run lengths do not fill the image.
-        UserError: pycocotools, which rasterises polygons, is not installed.
+        BadMask: another format, another size, or run lengths that do not cover the image.
+        UserError: pycocotools, which rasterizes polygons, is not installed.
     """
     if isinstance(segmentation, dict):
         lengths = _run_lengths(segmentation, height, width)
@@ -44,7 +44,7 @@ def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
 
 
 def check_mask(segmentation: Any, height: int, width: int) -> None:
-    """Raise BadMask where :func:`decode_mask` would, without making the mask."""
+    """Raise BadMask if :func:`decode_mask` would, without creating the mask."""
     if isinstance(segmentation, dict):
         _run_lengths(segmentation, height, width)
     else:
@@ -52,7 +52,7 @@ def check_mask(segmentation: Any, height: int, width: int) -> None:
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:
-    """A mask (H, W) as COCO's compressed run lengths, fit for JSON.
+    """Encode a mask (H, W) as COCO's compressed run lengths, ready for JSON.
 
     Raises:
         UserError: pycocotools is not installed.
@@ -62,7 +62,7 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
 
 
 def mask_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
-    """The smallest box (x1, y1, x2, y2) around a mask (H, W), its last row and column excluded; None if it is empty."""
+    """Bounding box (x1, y1, x2, y2) of a mask (H, W), x2 and y2 exclusive; None if the mask is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return None
@@ -70,7 +70,7 @@ def mask_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
 
 
 def _polygons(segmentation: Any, height: int, width: int) -> list[list[float]]:
-    """The polygons of three corners or more; pycocotools would take one of two corners for a box."""
+    """Polygons with three corners or more; pycocotools would take one with two corners for a box."""
     if not segmentation:
         raise BadMask("there is no segmentation")
     if not isinstance(segmentation, list) or not all(isinstance(part, list) for part in segmentation):
@@ -84,7 +84,7 @@ def _polygons(segmentation: Any, height: int, width: int) -> list[list[float]]:
             raise BadMask(f"a polygon holds {len(part)} numbers, and corners take two each")
         try:
             corners = np.asarray(part, np.float64)
-            inside = (np.abs(corners) <= far).all()  # not so for NaN either
+            inside = (np.abs(corners) <= far).all()  # False for NaN too
         except (TypeError, ValueError, OverflowError):
             raise BadMask("a polygon holds something that is no number") from None
         if not inside:
@@ -106,7 +106,7 @@ def _run_lengths(segmentation: dict, height: int, width: int) -> np.ndarray:
         lengths = np.array([min(max(count, -1), height * width + 1) for count in counts], dtype=np.int64)
     else:
         raise BadMask("its counts are neither text nor whole numbers")
-    if len(lengths) and not 0 <= lengths.min() <= lengths.max() <= height * width:  # whose sum could overflow
+    if len(lengths) and not 0 <= lengths.min() <= lengths.max() <= height * width:  # their sum could overflow
         raise BadMask(f"a run length is negative or too long, and the image has {height * width} pixels")
     if lengths.sum() != height * width:
         raise BadMask(f"its run lengths make {lengths.sum()} pixels and the image has {height * width}")
@@ -114,7 +114,7 @@ def _run_lengths(segmentation: dict, height: int, width: int) -> np.ndarray:
 
 
 def _decompress(text: str) -> np.ndarray:
-    """Run lengths from COCO's text: five bits a character, the sixth for "more follows", differences to two before."""
+    """Decode COCO's string: 5 bits per character, the sixth bit means "continued", deltas to the value two before."""
     codes = np.frombuffer(text.encode(errors="replace"), np.uint8).astype(np.int64) - 48
     more = (codes & 32) > 0
     if not len(codes) or codes.min() < 0 or codes.max() > 63 or more[-1]:
@@ -122,7 +122,7 @@ def _decompress(text: str) -> np.ndarray:
     starts = np.flatnonzero(np.concatenate([[True], ~more[:-1]]))
     ends = np.flatnonzero(~more)
     width = ends - starts + 1
-    if width.max() > 12:  # a length of 60 bits
+    if width.max() > 12:  # over 60 bits
         raise BadMask("its counts are not COCO's compressed run lengths")
     place = np.arange(len(codes)) - np.repeat(starts, width)
     lengths = np.add.reduceat((codes & 31) << (5 * place), starts)

@@ -1,4 +1,4 @@
-"""Millions of file names in little memory."""
+"""Memory-efficient sequences of millions of file names."""
 
 import os
 from abc import abstractmethod
@@ -9,11 +9,11 @@ import numpy as np
 
 
 class _LazyStrings(Sequence[str]):
-    """Strings that are made when asked for."""
+    """Strings that are created on access."""
 
     @abstractmethod
     def _make(self, index: int) -> str:
-        """The string of an index that is not negative."""
+        """The string at a non-negative index."""
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -28,13 +28,13 @@ class _LazyStrings(Sequence[str]):
 
 
 class PackedStrings(_LazyStrings):
-    """Strings in one block of bytes, with eight bytes for each where a list of them takes a hundred.
+    """Strings in one block of bytes, with 8 bytes overhead each instead of about 100 in a list.
 
-    A process that was forked shares the block: reading an element writes to none of its pages, where every string of a
-    list has a reference count that is written to.
+    Forked processes share the block: reading an element writes to none of its pages, whereas every string in a list
+    has a reference count.
 
     Args:
-        strings: file names; bytes that are no text are kept, as Python has them in strings.
+        strings: file names; bytes that are not valid text are kept as surrogate escapes.
     """
 
     def __init__(self, strings: Iterable[str]):
@@ -54,7 +54,7 @@ class PackedStrings(_LazyStrings):
 
 
 class PathsBelow(_LazyStrings):
-    """The paths of names below a folder, made when asked for."""
+    """Paths of names below a folder, created on access."""
 
     def __init__(self, root: str, names: Sequence[str]):
         self.root, self.names = root, names

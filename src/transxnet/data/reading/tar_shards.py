@@ -1,4 +1,4 @@
-"""WebDataset shards: tar files of images, read at the places where the images lie."""
+"""WebDataset shards: tar files of images, read at the byte offsets of the images."""
 
 import json
 import os
@@ -14,13 +14,13 @@ _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 class ImageLocation(NamedTuple):
-    """Where an image lies.
+    """The location of an image.
 
     Attributes:
-        name: for people: the file's path, or ``SHARD!MEMBER``.
-        file: the path of the file, or of the shard.
-        offset: of the member's first byte within its shard; None of a file.
-        size: of the member in bytes; None of a file.
+        name: for messages: the file's path, or ``SHARD!MEMBER``.
+        file: the path of the file or of the shard.
+        offset: first byte of the member within its shard; None for a file.
+        size: size of the member in bytes; None for a file.
     """
 
     name: str
@@ -29,19 +29,19 @@ class ImageLocation(NamedTuple):
     size: int | None = None
 
     def to_line(self) -> bytes:
-        """A line of a list of images; :meth:`from_line` reads it."""
+        """Convert to a line of an image list; :meth:`from_line` reads it."""
         return json.dumps(self, separators=(",", ":")).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> "ImageLocation":
-        """What a line of :meth:`to_line` stands for."""
+        """Parse a line written by :meth:`to_line`."""
         return cls(*json.loads(line))
 
     def read(self, root: str = "") -> str | bytes:
-        """What ``open_image`` takes: the path of a file below the root, or the bytes of a member.
+        """Return what ``open_image`` takes: the path of a file below the root, or the bytes of a member.
 
         Raises:
-            UnreadableImage: the shard cannot be read there, or the member is too large.
+            UnreadableImage: the shard cannot be read at this offset, or the member is too large.
         """
         path = os.path.join(root, self.file)
         if self.offset is None or self.size is None:
@@ -57,10 +57,10 @@ class ImageLocation(NamedTuple):
 
 
 def is_shard(name: str) -> bool:
-    """Whether a file is a WebDataset shard by its ending.
+    """Whether a file has the extension of a WebDataset shard.
 
     Raises:
-        UserError: it is a compressed one.
+        UserError: the shard is compressed.
     """
     if name.lower().endswith(_COMPRESSED):
         raise UserError(f"{name} is compressed, so its images cannot be read one by one. Unpack it to a .tar file.")
@@ -68,10 +68,10 @@ def is_shard(name: str) -> bool:
 
 
 def shard_images(path: str) -> Iterator[ImageLocation]:
-    """The images among the members of a shard by their ending, in order; of the others only headers are read.
+    """Iterate over the images of a shard, by file extension and in order; only headers are read.
 
     Raises:
-        UserError: the shard cannot be read, is cut off, or is damaged.
+        UserError: the shard cannot be read, is truncated, or is damaged.
     """
     for _, member in members(path):
         if is_image(os.path.basename(member.name)):
@@ -79,15 +79,15 @@ def shard_images(path: str) -> Iterator[ImageLocation]:
 
 
 def members(path: str) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    """The files in a shard, each with the shard as it is open, in order; only their headers are read.
+    """Iterate over the files in a shard, each with the open shard, in order; only headers are read.
 
     Raises:
-        UserError: the shard cannot be read, is cut off, or is damaged.
+        UserError: the shard cannot be read, is truncated, or is damaged.
     """
     try:
         with tarfile.open(path, "r:") as shard:
             while (member := shard.next()) is not None:
-                shard.members.clear()  # type: ignore[attr-defined]  # which would hold every header of the file
+                shard.members.clear()  # type: ignore[attr-defined]  # it would keep every header in memory
                 if member.isreg():
                     yield shard, member
             end = shard.offset
@@ -101,7 +101,7 @@ def members(path: str) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
 
 
 def _check_end(path: str, offset: int) -> None:
-    """The reader takes a damaged header for the end; the end itself is a block of zeros, and nothing follows it."""
+    """Check the end of a shard: tarfile takes a damaged header for the end, but the real end is a block of zeros."""
     with open(path, "rb") as file:
         file.seek(offset)
         if not file.peek(1):

@@ -1,4 +1,4 @@
-"""Real images that Python packages carry, so that everything can be tried without a download."""
+"""Built-in samples: real images from Python packages, usable without a download."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ class Sample:
     """A built-in data set.
 
     Attributes:
-        images: all of it.
-        strata: (N,) or (N, k) what a split must be balanced over.
-        val_fraction: share that is held out.
-        licence: what a user must know before using the images.
-        img_size: size that suits them, in pixels.
-        hflip: probability of a left-right flip that suits them.
+        images: all images.
+        strata: (N,) or (N, k) what to stratify the split by.
+        val_fraction: fraction of the images to validate on.
+        licence: license terms that a user must know.
+        img_size: suitable size of the images, in pixels.
+        hflip: suitable probability of a horizontal flip.
     """
 
     images: ClassificationSet
@@ -38,10 +38,10 @@ class DenseSample:
     """A built-in data set with objects and label maps.
 
     Attributes:
-        folder: where it lies, in COCO's format and ADE20K's.
-        licence: what a user must know before using the images.
-        img_size: shorter side that suits them, in pixels.
-        hflip: probability of a left-right flip that suits them.
+        folder: its folder, in COCO's and ADE20K's format.
+        licence: license terms that a user must know.
+        img_size: suitable shorter side of the images, in pixels.
+        hflip: suitable probability of a horizontal flip.
     """
 
     folder: Path
@@ -51,11 +51,11 @@ class DenseSample:
 
 
 def elpv() -> Sample:
-    """2,624 electroluminescence photographs of solar cells, functional or defective, 300x300 grey.
+    """2,624 electroluminescence images of solar cells, functional or defective, 300x300 grayscale.
 
-    A cell counts as defective where the published probability of a defect exceeds 0.5. A label's weight is the
-    probability that it is right: 1 where the experts were sure, 2/3 where they were not. The published benchmark
-    (Deitsch et al., Solar Energy 185, 2019) holds out a quarter, stratified by cell type and probability.
+    A cell is labeled defective if the published defect probability exceeds 0.5. The weight of a label is the
+    probability that it is correct: 1 if the experts were sure, 2/3 if not. The published benchmark (Deitsch et al.,
+    Solar Energy 185, 2019) tests on a quarter, stratified by cell type and probability.
     """
     require_package("elpv_dataset", "transxnet[samples]", "The sample 'elpv'")
     import elpv_dataset
@@ -82,7 +82,7 @@ def elpv() -> Sample:
 
 
 def digits() -> Sample:
-    """1,797 handwritten digits of scikit-learn, 8x8 grey: for quick tests."""
+    """scikit-learn's 1,797 handwritten digits, 8x8 grayscale, for quick tests."""
     require_package("sklearn", "transxnet[samples]", "The sample 'digits'")
     from sklearn.datasets import load_digits
 
@@ -97,12 +97,12 @@ def digits() -> Sample:
 
 
 def dense_scenes() -> DenseSample:
-    """2,550 scenes of handwritten digits over photographs; see :func:`~transxnet.data.samples.scenes.scenes`."""
+    """2,550 scenes of handwritten digits on photographs; see :func:`~transxnet.data.samples.scenes.scenes`."""
     return DenseSample(scenes(), LICENCE, 256, hflip=0.0)
 
 
 SAMPLES: dict[str, Callable[[], Sample]] = {"elpv": elpv, "digits": digits}
-"""For classification."""
+"""Samples for classification."""
 
 DENSE_SAMPLES: dict[str, Callable[[], DenseSample]] = {"scenes": dense_scenes}
-"""For detection and segmentation."""
+"""Samples for detection and segmentation."""

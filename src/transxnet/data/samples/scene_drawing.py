@@ -1,4 +1,4 @@
-"""Drawing one scene of the built-in sample: digits pasted over a photograph, and the exact mask of each."""
+"""Draw the scenes of the built-in sample: digits pasted on a background image, with exact masks."""
 
 import colorsys
 from collections.abc import Sequence
@@ -8,25 +8,25 @@ import numpy as np
 from PIL import Image
 
 SIDES = (192, 320)
-"""Width and height of a scene lie between these, in pixels."""
+"""Range of a scene's width and height, in pixels."""
 
 SIZES = (26, 240)
-"""Height of a digit, in pixels, drawn evenly by its logarithm: COCO's small, medium and large are all there."""
+"""Range of a digit's height in pixels, log-uniform: it covers COCO's small, medium and large objects."""
 
 MOST = 7
-"""Digits in a scene."""
+"""Most digits in a scene."""
 
 MIN_VISIBLE = 0.7
-"""Share of every digit that later ones leave to be seen."""
+"""Fraction of every digit that later digits must leave visible."""
 
 TURN = 20.0
-"""Degrees that a digit is turned by at most: with more, a six could be a nine."""
+"""Largest rotation of a digit in degrees; a larger one could turn a six into a nine."""
 
 _CELL = 16
-"""Pixels that a digit's 8x8 grey values are enlarged to, each."""
+"""Factor by which a digit's 8x8 pixels are enlarged."""
 
 _EDGE, _FULL = 0.32, 0.85
-"""Grey values, of 0 to 1, where an enlarged digit begins, in its rim's colour, and where it has its full colour."""
+"""Gray values, in 0 to 1, at which an enlarged digit starts, in its rim's color, and reaches its full color."""
 
 _SMOOTH = Image.Resampling.BICUBIC
 
@@ -37,8 +37,8 @@ class Scene:
 
     Attributes:
         image: RGB.
-        owner: (H, W) uint8, which object each pixel shows, from 1; 0 where the photograph does.
-        labels: of object 1, 2 and so on: the digit.
+        owner: (H, W) uint8, the object that each pixel shows, from 1; 0 for the background.
+        labels: the digits of object 1, 2 and so on.
     """
 
     image: Image.Image
@@ -48,7 +48,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Digits:
-    """Handwritten digits: grey values (N, 8, 8) of 0 to 1, and which digit each is (N,)."""
+    """Handwritten digits: gray values (N, 8, 8) in 0 to 1, and labels (N,)."""
 
     values: np.ndarray
     labels: np.ndarray
@@ -57,13 +57,13 @@ class Digits:
 def draw_scene(
     random: np.random.Generator, digits: Digits, photographs: Sequence[Image.Image], empty: bool = False
 ) -> Scene:
-    """A scene with up to ``MOST`` of the digits over a crop of one of the photographs.
+    """Draw a scene with up to ``MOST`` digits on a crop of a background image.
 
     Args:
-        random: decides everything.
-        digits: to choose from.
-        photographs: to choose from.
-        empty: leave the digits out.
+        random: generator of all randomness.
+        digits: digits to choose from.
+        photographs: background images to choose from.
+        empty: draw no digits.
     """
     width, height = (int(random.integers(*SIDES, endpoint=True)) for _ in range(2))
     photograph = photographs[int(random.integers(len(photographs)))]
@@ -87,7 +87,7 @@ def draw_scene(
 
 
 def _background(random: np.random.Generator, photograph: Image.Image, width: int, height: int) -> np.ndarray:
-    """A random crop, perhaps mirrored, and as dark as dusk, so that what is pasted stands out: (H, W, 3) of 0 to 1."""
+    """A random crop, randomly mirrored and darkened so that digits stand out: (H, W, 3) in 0 to 1."""
     scale = min(photograph.width / width, photograph.height / height) * random.uniform(0.6, 1.0)
     crop_width, crop_height = width * scale, height * scale
     left = random.uniform(0, photograph.width - crop_width)
@@ -101,7 +101,7 @@ def _background(random: np.random.Generator, photograph: Image.Image, width: int
 
 
 def _shape(random: np.random.Generator, values: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
-    """A digit enlarged, slanted and turned: how far each pixel belongs to it, and to its ink within the rim."""
+    """Enlarge, slant and rotate a digit; return the coverage of its body, and of its ink inside the rim."""
     grey = Image.fromarray(np.pad(values, 1).astype(np.float32))
     side = grey.width * _CELL
     large = grey.resize((side, side), _SMOOTH)
@@ -129,7 +129,7 @@ def _shape(random: np.random.Generator, values: np.ndarray, room: int) -> tuple[
 def _place(
     random: np.random.Generator, mask: np.ndarray, owner: np.ndarray, areas: Sequence[int]
 ) -> tuple[slice, slice] | None:
-    """Where the object fits without hiding too much of those before it; None if a few tries find no such place."""
+    """Find a position that does not hide too much of earlier objects; None if 20 random ones fail."""
     for _ in range(20):
         top, left = (int(random.integers(owner.shape[axis] - mask.shape[axis] + 1)) for axis in (0, 1))
         place = slice(top, top + mask.shape[0]), slice(left, left + mask.shape[1])
@@ -144,7 +144,7 @@ def _place(
 def _paste(
     random: np.random.Generator, canvas: np.ndarray, body: np.ndarray, ink: np.ndarray, place: tuple[slice, slice]
 ) -> None:
-    """Lay the digit over the canvas, in a light colour with a dark rim."""
+    """Paste the digit on the canvas, in a light color with a dark rim."""
     under = canvas[place]
     hue, saturation = random.uniform(), random.uniform(0.3, 1.0)
     fill, rim = (colorsys.hls_to_rgb(hue, light, saturation) for light in (random.uniform(0.6, 0.85), 0.08))

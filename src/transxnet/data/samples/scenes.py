@@ -1,4 +1,4 @@
-"""The built-in sample of scenes: handwritten digits over photographs, as a COCO data set and as label maps."""
+"""The built-in sample of scenes: handwritten digits on photographs, in COCO format and as label maps."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from transxnet.utils.files import write_atomic
 from transxnet.utils.optional_packages import require_package
 
 VERSION = 1
-"""Of what is drawn: another version has another folder."""
+"""Version of the drawn scenes; each version has its own folder."""
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -26,7 +26,7 @@ PHOTOGRAPHS = (
     "astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png",
     "hubble_deep_field.jpg", "rocket.jpg",
 )  # fmt: skip
-"""Of those that scikit-image's package carries, the photographs that are free of any condition and show no digits."""
+"""Images in scikit-image's package that are free of license conditions and show no digits."""
 
 LICENCE = (
     "Handwritten digits: UCI Machine Learning Repository, Creative Commons BY 4.0 (E. Alpaydin, C. Kaynak, 1998). "
@@ -35,32 +35,32 @@ LICENCE = (
 )
 
 TRAIN_SHARE = 0.8
-"""Of the digits by index, and of each photograph by its longer side: the rest is for held-out scenes only."""
+"""Share of the digits by index, and of each background image along its longer side; the rest is for validation."""
 
 _PARTS = {"train2017": "training", "val2017": "validation"}
-"""COCO's names of the parts, and those of ADE20K."""
+"""COCO's and ADE20K's names of the training and validation set."""
 
 
 def scenes(folder: str | Path | None = None, *, train: int = 2400, val: int = 150, seed: int = 0) -> Path:
-    """Handwritten digits at many sizes, colours and angles over photographs, with exact masks.
+    """Draw handwritten digits of many sizes, colors and angles on photographs, with exact masks.
 
-    Every scene is 192 to 320 pixels wide and high and holds up to seven digits, of which later ones cover earlier ones;
-    one in twelve holds none. The held-out scenes show other digits and other parts of the photographs. The same scenes
-    are written as a COCO data set (``train2017/``, ``val2017/``, ``annotations/instances_*.json``; the masks are what
-    can be seen of a digit) and as label maps (``images/``, ``annotations/{training,validation}/``, ``classes.txt``;
-    0 is the background). They follow from the seed to the last bit, with the same versions of NumPy and Pillow.
+    Every scene is 192 to 320 pixels wide and high and holds up to seven digits, where later ones cover earlier ones;
+    one in twelve is empty. The validation scenes show other digits and other parts of the background images. The same
+    scenes are written in COCO format (``train2017/``, ``val2017/``, ``annotations/instances_*.json``; masks of the
+    visible parts) and as label maps (``images/``, ``annotations/{training,validation}/``, ``classes.txt``; 0 is the
+    background). With the same versions of NumPy and Pillow they are identical to the last bit for the same seed.
 
     Args:
-        folder: where to write them; by default in the user's cache. A folder that exists is taken as it is.
-        train: scenes to train on.
-        val: scenes held out.
-        seed: of everything.
+        folder: output folder; by default in the user's cache. An existing folder is used as it is.
+        train: number of training scenes.
+        val: number of validation scenes.
+        seed: seed of all randomness.
 
     Returns:
-        The folder, whole: it gets its name when all is written.
+        The complete folder; it is renamed to its final name after everything is written.
 
     Raises:
-        UserError: a package is missing, or the folder can't be written or holds something else.
+        UserError: a package is missing, or the folder cannot be written or holds other data.
     """
     check_at_least(1, train=train, val=val)
     check_at_least(0, seed=seed)
@@ -93,7 +93,7 @@ def scenes(folder: str | Path | None = None, *, train: int = 2400, val: int = 15
 
 
 def _write_part(root: Path, part: str, drawn: Iterator[Scene]) -> None:
-    """One part's pictures, label maps and annotation file."""
+    """Write the images, label maps and annotation file of one set."""
     photos, maps = root / "images" / _PARTS[part], root / "annotations" / _PARTS[part]
     for folder in (root / part, photos, maps):
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def _annotations(scene: Scene, image_id: int, first_id: int) -> Iterator[dict[st
     for number, label in enumerate(scene.labels, 1):
         mask = scene.owner == number
         box = mask_box(mask)
-        assert box is not None  # half of each digit can be seen
+        assert box is not None  # MIN_VISIBLE of each digit is visible
         yield dict(
             id=first_id + number - 1,
             image_id=image_id,
@@ -135,7 +135,7 @@ def _annotations(scene: Scene, image_id: int, first_id: int) -> Iterator[dict[st
 
 
 def _share(file: Path, other: Path) -> None:
-    """One file under two names, or a copy where the file system has no links."""
+    """Hard link a file to a second name, or copy it if the file system has no links."""
     try:
         os.link(file, other)
     except OSError:
@@ -143,7 +143,7 @@ def _share(file: Path, other: Path) -> None:
 
 
 def _publish(temporary: Path, root: Path) -> None:
-    """Give the folder its name once all of it lies on the disk; another process may have been quicker."""
+    """Rename the folder to its final name once it is on disk; another process may have been faster."""
     for file in temporary.rglob("*"):
         if file.is_file():
             with file.open("rb") as opened:
@@ -160,7 +160,7 @@ def _cache_folder(name: str) -> Path:
 
 
 def _load_digits() -> tuple[Digits, Digits]:
-    """Digits to train on, and others, by other writers, for the scenes held out."""
+    """Digits for training, and digits of other writers for the validation scenes."""
     require_package("sklearn", "transxnet[samples,detect]", "The sample 'scenes'")
     from sklearn.datasets import load_digits
 
@@ -171,7 +171,7 @@ def _load_digits() -> tuple[Digits, Digits]:
 
 
 def _load_photographs() -> tuple[list[Image.Image], list[Image.Image]]:
-    """The larger part of each photograph to train on, and the rest."""
+    """The larger part of each background image for training, and the rest for validation."""
     require_package("skimage", "transxnet[samples,detect]", "The sample 'scenes'")
     import skimage
 

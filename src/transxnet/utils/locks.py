@@ -112,7 +112,7 @@ def _describe_holder(path: Path, descriptor: int) -> str:
 
 
 def _close_in_child() -> None:
-    """Release the lock in data loader workers, which can outlive the training process by seconds."""
+    """Close the lock file in data loader workers, which can outlive the training process by seconds."""
     for descriptor in _descriptors:
         os.close(descriptor)
     _descriptors.clear()

@@ -1,1 +1,1 @@
-"""What the package is measured against. Commands and figures are in README.md."""
+"""Benchmarks of the package. Commands and results are in README.md."""

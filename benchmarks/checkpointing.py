@@ -2,8 +2,8 @@
 
     python -m benchmarks.checkpointing --model transxnet_t --size 224 --batch 8
 
-Each row is a process of its own: its peak above what it held before the step (weights, gradients and the libraries are
-held already), and the seconds of a second step. Stages are checkpointed from the first on, where the maps are largest.
+Each row is measured in its own process: peak memory above that before the step (weights, gradients and libraries), and
+the seconds of a second step. Stages are checkpointed starting at the first, where the maps are largest.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def measure(name: str, size: int, batch: int, stages: int) -> dict[str, float]:
         loss.backward()
         return time.perf_counter() - start
 
-    model(images[:2])  # what is made once: buffers of the libraries
+    model(images[:2])  # allocates the libraries' buffers
     before = resident_memory()
     reset_peak("cpu")
     step()

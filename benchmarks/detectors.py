@@ -1,10 +1,10 @@
-"""Detectors on several backbones, as ``transxnet bench`` takes models.
+"""Detectors on several backbones, as models for ``transxnet bench``.
 
     retinanet=benchmarks.detectors:retinanet
     transxnet bench $retinanet@backbone=transxnet_t $retinanet@backbone=convnext_tiny --size 800x1280 --mode train
 
-The detectors are the package's (Sec. IV-B); only the backbone differs. In training a step has the losses of ten objects
-an image, in inference it ends in boxes and masks.
+The detectors are the package's (Sec. IV-B); only the backbone differs. A training step computes the losses of ten
+objects per image; inference returns boxes and masks.
 """
 
 from typing import Any, Literal
@@ -18,22 +18,22 @@ OBJECTS, CLASSES = 10, 80
 
 
 def retinanet(**kwargs: Any) -> nn.Module:
-    """RetinaNet: ``backbone`` and ``min_size`` are its arguments."""
+    """RetinaNet with the arguments ``backbone`` and ``min_size``."""
     return OnBatches("retinanet", **kwargs)
 
 
 def maskrcnn(**kwargs: Any) -> nn.Module:
-    """Mask R-CNN: ``backbone`` and ``min_size`` are its arguments."""
+    """Mask R-CNN with the arguments ``backbone`` and ``min_size``."""
     return OnBatches("maskrcnn", **kwargs)
 
 
 class OnBatches(nn.Module):
-    """A detector that takes a batch and, in training, makes up the objects in it.
+    """A detector that takes a batch and, in training, generates the objects in it.
 
     Args:
         head: "retinanet" or "maskrcnn".
         backbone: name of one of our models or timm's.
-        min_size: shorter side of the images that come, which are then not resized; the longer may be up to 5/3 of it.
+        min_size: shorter side of the input images, which are then not resized; the longer may be up to 5/3 of it.
 
     Shapes:
         (B, 3, H, W) -> the losses by name in training, else the detections.

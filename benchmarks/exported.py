@@ -1,12 +1,12 @@
-"""Exported networks in their runtimes, in turns: images a second, and how many times the first one's.
+"""Speed of exported networks in their runtimes, interleaved: images per second, and the ratio to the first network.
 
     python -m benchmarks.exported --batch 16 1 --rounds 5 --out exported.json
 
-"published" is ``benchmarks/plain_reference.py``, the network computed as the published code computes it; it and timm's
-networks go the plain way, PyTorch's ONNX exporter and the runtime's own converter. "ours" is what ``transxnet export``
-makes of the same network with a fixed batch, "ours-open" with an open one, and "ours-int8" the first quantised as by
-``--int8``, for OpenVINO, where it has to be named. Weights are random. Every network of a runtime is open at once; a
-round measures each for a while, in turns, so that what else the machine does falls on all of them.
+"published" is ``benchmarks/plain_reference.py``, the network computed as in the published code. It and timm's networks
+use PyTorch's ONNX exporter and the runtime's own converter. "ours" is the export of ``transxnet export`` with a fixed
+batch size, "ours-open" with a dynamic one, and "ours-int8" the first quantized as by ``--int8``, for OpenVINO, only if
+requested. Weights are random. All networks of a runtime are open at once. Each round measures every network for some
+time, interleaved, so that machine noise affects all equally.
 """
 
 import argparse
@@ -42,7 +42,7 @@ MODELS = ("published", "ours", "ours-open", "swin_tiny_patch4_window7_224", "con
 
 
 def network(name: str, variant: str, size: int) -> nn.Module:
-    """A network by its name here, or by timm's."""
+    """Create a network by its name here, or by timm's."""
     torch.manual_seed(0)
     ours = name == "published" or name.startswith("ours")
     model = (create_model(variant, img_size=size) if ours else create_model(name)).eval()
@@ -54,7 +54,7 @@ def network(name: str, variant: str, size: int) -> nn.Module:
 
 @torch.no_grad()
 def stir(model: nn.Module) -> None:
-    """Move every weight off the zeros and ones that networks begin with, which a runtime would leave out."""
+    """Move all weights away from their initial zeros and ones, which a runtime would optimize away."""
     for weight in model.parameters():
         weight += 0.02 * torch.randn_like(weight)
 
@@ -77,7 +77,7 @@ def write(name: str, variant: str, runtime: str, batch: int, size: int, folder: 
 
 
 def write_plainly(program: ExportedProgram, format: str, path: Path) -> None:
-    """Export without what this project does beyond PyTorch's exporter; that of OpenVINO goes by way of ONNX too."""
+    """Export with PyTorch's exporter alone, without this package's optimizations; OpenVINO also goes through ONNX."""
     onnx = path.with_suffix(".onnx")
     torch.onnx.export(program, (), onnx, dynamo=True, input_names=["images"], output_names=["logits"], verbose=False)
     if format == "openvino":
@@ -85,8 +85,8 @@ def write_plainly(program: ExportedProgram, format: str, path: Path) -> None:
 
 
 def write_int8(program: ExportedProgram, batch: int, size: int, path: Path) -> None:
-    """Quantise what this project exports, calibrated on noise: here only its speed counts."""
-    import nncf  # takes seconds, and is for this alone
+    """Quantize this package's export, calibrated on noise: only its speed matters here."""
+    import nncf  # takes seconds, and is needed only here
 
     model = convert(program, ["logits"])
     noise = nncf.Dataset([example_images((size, size), batch, False).numpy() for _ in range(2)])
@@ -95,7 +95,7 @@ def write_int8(program: ExportedProgram, batch: int, size: int, path: Path) -> N
 
 
 def rate(session: Callable[[Tensor], Any], images: Tensor, seconds: float) -> float:
-    """Images a second, of as many calls as fit."""
+    """Images per second, over as many calls as fit."""
     start, calls = time.perf_counter(), 0
     while (spent := time.perf_counter() - start) < seconds or not calls:
         session(images)
@@ -104,7 +104,7 @@ def rate(session: Callable[[Tensor], Any], images: Tensor, seconds: float) -> fl
 
 
 def measure(runtime: str, batch: int, args: argparse.Namespace) -> dict[str, list[float]]:
-    """The rates of every network in every round."""
+    """Measure the rates of every network in every round."""
     format, dtype = RUNTIMES[runtime]
     images = example_images((args.size, args.size), batch, False)
     with tempfile.TemporaryDirectory() as folder:

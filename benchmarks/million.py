@@ -1,13 +1,12 @@
-"""Memory and time against the number of images: index and training steps on a data set made on the fly.
+"""Memory and time by number of images: indexing and training steps on a data set created on the fly.
 
     python -m benchmarks.million --images 10000,100000,1000000 --folder /tmp/million
 
-The images are hard links to a few hundred small files in class folders, so that a million of them take a million
-directory entries and next to no disk. Each number is measured in a process of its own. Columns: seconds to open the
-folder (list, label, split); seconds to look at the images' headers or pixels as a training does before it starts; what
-these add to the process's memory, and that for each image; what the loader's workers come to hold of their own while
-they draw training images. With --train a real training is started and ended after a minute of steps; its peak is that
-of the process that trains.
+The images are hard links to a few hundred small files in class folders, so a million of them take a million directory
+entries and almost no disk space. Each number is measured in its own process. Columns: seconds to open the folder (list,
+label, split); seconds to check the images' headers or pixels, as before training; memory that these add to the process,
+in total and per image; unshared memory of the loader's workers while they draw training images. With --train, real
+training is started and stopped after a minute of steps; its peak is that of the training process.
 """
 
 import argparse
@@ -23,11 +22,11 @@ from pathlib import Path
 
 CLASSES, FILES = 100, 300
 DRAWN = 2048
-"""Training images that the loader is asked for."""
+"""Number of training images to draw from the loader."""
 
 
 def make(folder: Path, count: int) -> None:
-    """So many images in class folders: hard links to a few files."""
+    """Create the given number of images in class folders: hard links to a few files."""
     import numpy as np
     from PIL import Image
 
@@ -43,26 +42,26 @@ def make(folder: Path, count: int) -> None:
 
 
 def own_mib(pid: int | str = "self") -> float:
-    """Memory of a process that it shares with no other, in MiB: what copy-on-write has copied, and its own."""
+    """Memory of a process that it does not share, in MiB: its own, and copies by copy-on-write."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     fields = {line.split(":")[0]: int(line.split()[1]) for line in lines}
     return (fields["Private_Dirty"] + fields["Private_Clean"]) / 1024
 
 
 def peak_mib() -> float:
-    """The most memory that this process has held, in MiB."""
+    """Peak memory of this process, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure(photos: Path, count: int, workers: int, look: bool) -> dict[str, float]:
-    """All figures for one number of images, in this process."""
+    """Measure all columns for one number of images, in this process."""
     from torchvision.transforms.functional import pil_to_tensor
 
     from transxnet.data.formats.unreadable_images import drop_unreadable
     from transxnet.data.loading.data_modules import ClassificationData
     from transxnet.data.open_data import open_data
     from transxnet.data.split import write_split
-    from transxnet.training.make_plan import make_plan  # noqa: F401  # loads all that a training loads
+    from transxnet.training.make_plan import make_plan  # noqa: F401  # loads everything that training needs
 
     before, peak_before, start = own_mib(), peak_mib(), time.perf_counter()
     source = open_data(str(photos), check_images=False)
@@ -99,7 +98,7 @@ def measure(photos: Path, count: int, workers: int, look: bool) -> dict[str, flo
 
 
 def train_steps(photos: Path, out: Path) -> dict[str, float]:
-    """Start a real training on all of the images, and end it after some seconds of steps by Ctrl-C."""
+    """Start real training on all images, and stop it by Ctrl-C after some seconds of steps."""
     command = [
         sys.executable, "-m", "transxnet", "train", str(photos), "--model", "transxnet_n", "--img_size", "32",
         "--batch_size", "32", "--epochs", "1", "--workers", "1", "--accelerator", "cpu", "--out", str(out),

@@ -1,10 +1,10 @@
-"""The three operators at the shapes of a network: each implementation against the reference, and against a copy.
+"""The three operators at the shapes of a network: each implementation compared with the reference, and with a copy.
 
 Run: python benchmarks/operators.py [--model transxnet_t] [--size 224] [--batch N] [--dtype bfloat16] [--output FILE]
 
-"of copy" is the time that copying the operator's input to its output takes, by the rate of a large copy, over the time
-of the operator: 100% is an operator that costs nothing but memory traffic. Steps are timed in turns, so that what
-disturbs one disturbs all.
+"of copy" is the time to copy the operator's input to its output, at the rate of a large copy, divided by the operator's
+time: at 100% an operator costs nothing but memory traffic. Steps are interleaved, so that machine noise affects all
+equally.
 """
 
 import argparse
@@ -40,7 +40,7 @@ CPU: dict[str, Callable[..., Tensor]] = {
 
 @dataclass(frozen=True)
 class Case:
-    """An operator with inputs of a stage: tensors that want gradients, and the call."""
+    """An operator with the inputs of a stage: tensors that require gradients, and the call."""
 
     operator: str
     stage: int
@@ -51,7 +51,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """Median milliseconds of a pass, and the share of a copy's rate that it reaches."""
+    """Median milliseconds of a pass, and the fraction of a copy's rate that it reaches."""
 
     operator: str
     stage: int
@@ -63,7 +63,7 @@ class Result:
 
 
 def multiscale(function: Callable[..., Tensor], x: Tensor, *parameters: Tensor) -> Tensor:
-    """The public function takes float32 parameters as they are, the others need them in the input's dtype."""
+    """Call the function; the public one takes float32 parameters, the others need them in the input's dtype."""
     if function is not ops.multiscale_depthwise_conv2d:
         parameters = tuple(t.to(x.dtype) for t in parameters)
     half = len(parameters) // 2
@@ -115,7 +115,7 @@ def cases(model: str, size: int, batch: int, dtype: torch.dtype, device: str) ->
 
 
 def implementations(operator: str, device: str) -> dict[str, Callable[..., Tensor]]:
-    """What can be compared here, the reference first; "auto" is the public function with its choice."""
+    """The implementations available here, the reference first; "auto" is the public function with its own choice."""
     faster = {"cpu": CPU[operator]} if device == "cpu" else {}
     return {"reference": REFERENCE[operator], **faster, "auto": getattr(ops, operator)}
 
@@ -159,7 +159,7 @@ def main() -> None:
     print(f"{'operator':28s} stage mode  {'implementation':16s} {'ms':>9s} {'of copy':>8s} {'x reference':>12s}")
     results = []
     for case in cases(given.model, given.size, batch, getattr(torch, given.dtype), device):
-        plain: dict[str, float] = {}  # the reference's milliseconds, by mode: it comes first
+        plain: dict[str, float] = {}  # the reference's milliseconds by mode; it is measured first
         for result in measure(case, rate, device):
             results.append(result)
             plain.setdefault(result.mode, result.milliseconds)

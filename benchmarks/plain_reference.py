@@ -1,14 +1,13 @@
-"""TransXNet computed as the published code computes it: the baseline that shows what the package gains.
+"""TransXNet computed as in the published code: the baseline for the package's speed.
 
     transxnet bench benchmarks.plain_reference:transxnet_t transxnet_t --channels-last
 
-The networks are the package's own, with the same parameters under the same names, so a ``state_dict`` of one loads into
-the other. What differs is the arithmetic, which is spelt out here and uses neither ``transxnet.ops`` nor the forward
-pass of any of our layers: the position bias is resized in every block, attention is written as two products and a
-softmax, MS-FFN's branches are split and concatenated, IDConv is a convolution of B*C groups, and LayerScale is a
-depthwise 1x1 convolution.
+The networks are the package's own, with the same parameters and names, so a ``state_dict`` of one loads into the other.
+Only the computation differs. It is written out here and uses neither ``transxnet.ops`` nor the forward pass of any of
+our layers: the position bias is resized in every block, attention is two products and a softmax, MS-FFN's branches are
+split and concatenated, IDConv is a convolution with B*C groups, and LayerScale is a depthwise 1x1 convolution.
 
-Shapes: B batch, C channels, H x W positions, h heads, d channels a head, N queries, M keys, G groups, K kernel size.
+Shapes: B batch, C channels, H x W positions, h heads, d channels per head, N queries, M keys, G groups, K kernel size.
 """
 
 from typing import Any
@@ -48,7 +47,7 @@ def transxnet_b(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 def compute_plainly(model: nn.Module) -> nn.Module:
     """Change a TransXNet in place so that its layers compute as in this file, and return it."""
     for module in model.modules():
-        module.__class__ = _PLAIN.get(type(module), type(module))  # parameters, names and hooks stay
+        module.__class__ = _PLAIN.get(type(module), type(module))  # parameters, names and hooks are kept
     return model
 
 
@@ -66,28 +65,28 @@ class PlainPatchEmbed(PatchEmbed, PlainConvNorm):
 
 
 class PlainDPE(DPE):
-    """A depthwise convolution, and an addition."""
+    """A depthwise convolution and an addition."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.dwconv(x)
 
 
 class PlainReduction(OverlappingSpatialReduction):
-    """The two depthwise convolutions one after the other."""
+    """The two depthwise convolutions in sequence."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.scale(self.act(self.reduce(x)))
 
 
 class PlainRefinement(LocalRefinement):
-    """A depthwise convolution, and an addition."""
+    """A depthwise convolution and an addition."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.dwconv(x) + x
 
 
 class PlainOSRA(OSRA):
-    """Explicit attention. The stored bias comes in as it is, and is resized here where the sizes differ."""
+    """Explicit attention. The stored bias is resized here if the sizes differ."""
 
     def forward(self, x: Tensor, pos_bias: Tensor | None = None) -> Tensor:
         head_dim = x.shape[1] // self.num_heads
@@ -103,7 +102,7 @@ class PlainOSRA(OSRA):
 
 
 class PlainIDConv(IDConv):
-    """The projection twice, for kernels and for biases, and one convolution of B*C groups."""
+    """The projection twice, for kernels and for biases, and one convolution with B*C groups."""
 
     def forward(self, x: Tensor) -> Tensor:
         B, C, H, W = x.shape
@@ -126,7 +125,7 @@ class PlainIDConv(IDConv):
 
 
 class PlainSTE(STE):
-    """Convolutions, activations and norms one after the other, and an addition."""
+    """Convolutions, activations and norms in sequence, and an addition."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.bn1(self.act(self.dwconv(x)))
@@ -135,7 +134,7 @@ class PlainSTE(STE):
 
 
 class PlainDMixer(DMixer):
-    """The two branches one after the other, concatenated."""
+    """The two branches in sequence, concatenated."""
 
     def forward(self, x: Tensor, pos_bias: Tensor | None = None) -> Tensor:
         local, distant = x.chunk(2, dim=1)
@@ -151,7 +150,7 @@ class PlainMultiScaleDWConv(MultiScaleDWConv):
 
 
 class PlainMSFFN(MSFFN):
-    """Convolutions, activations and norms one after the other."""
+    """Convolutions, activations and norms in sequence."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.bn1(self.act(self.expand(x)))
@@ -167,7 +166,7 @@ class PlainLayerScale(LayerScale):
 
 
 class PlainPositionBias(PositionBias):
-    """The stored matrix, of whatever size."""
+    """The stored matrix, regardless of the input's size."""
 
     def forward(self, num_queries: int, num_keys: int) -> Tensor:
         return self.weight

@@ -1,8 +1,8 @@
-"""How much memory predicting takes by the number of images. Run: python benchmarks/predict_memory.py 2000 20000
+"""Memory of prediction by number of images. Run: python benchmarks/predict_memory.py 2000 20000
 
-Each number is measured in a process of its own, on pictures of 8x8 pixels that it makes: as files in one folder, or as
-members of one shard (--shard). --find stops when the images are found, where a prediction starts to compute. What
-counts is anonymous memory, which /proc of Linux tells: pages of libraries come and go as they are touched.
+Each number is measured in its own process, on generated images of 8x8 pixels: files in one folder, or members of one
+shard (--shard). --find stops after the images are found, before prediction starts. The measure is anonymous memory,
+from Linux's /proc: pages of libraries come and go as they are used.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def measure(count: int, shard: bool, find: bool, workers: int) -> None:
 
 
 class Peak(threading.Thread):
-    """Anonymous memory in megabytes, looked at again and again: of this process, and of the largest of its children."""
+    """Samples the anonymous memory, in megabytes, of this process and of the largest of its children."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)

@@ -1,6 +1,6 @@
-"""What this machine can do at most: bytes a second of a copy, operations a second of a matrix product.
+"""Peak rates of this machine: bytes per second of a copy, MACs per second of a matrix product.
 
-Every floor in benchmarks/README.md is work over one of these. Run: python benchmarks/rates.py
+Every lower bound in benchmarks/README.md is work divided by one of these rates. Run: python benchmarks/rates.py
 """
 
 import time
@@ -10,7 +10,7 @@ import torch
 
 
 def interleaved_medians(steps: Sequence[Callable[[], object]], device: str, rounds: int = 15) -> list[float]:
-    """The median seconds of each step, warmed up, one after the other in every round."""
+    """The median seconds of each step after a warm-up, interleaved: each round runs all steps."""
     seconds: list[list[float]] = [[] for _ in steps]
     for i in range(rounds + 3):
         for step, taken in zip(steps, seconds, strict=True):
@@ -26,14 +26,14 @@ def interleaved_medians(steps: Sequence[Callable[[], object]], device: str, roun
 
 
 def copy_rate(device: str, megabytes: int = 512) -> float:
-    """Bytes a second, read and written, of a large copy."""
+    """Bytes per second, read and written, of a large copy."""
     source = torch.randn(megabytes * 2**18, device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / interleaved_medians([lambda: target.copy_(source)], device)[0]
 
 
 def product_rate(device: str, dtype: torch.dtype) -> float:
-    """Multiply-adds a second of a square matrix product."""
+    """MACs per second of a square matrix product."""
     side = 8192 if device == "cuda" else 2048
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return side**3 / interleaved_medians([lambda: a @ b], device)[0]

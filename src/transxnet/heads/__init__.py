@@ -1,8 +1,8 @@
 """Detectors and segmenters on the backbones: RetinaNet, Mask R-CNN and Semantic FPN.
 
-All take RGB images with values in 0 to 1 and normalise them themselves. Detectors number their K classes from 1 to K,
-in what they are given and in what they answer, as torchvision does: 0 is the background, which is no label. Segmenters
-number theirs from 0 to K - 1, and 255 is a pixel that does not count.
+All take RGB images with values in 0 to 1 and normalize them internally. Detectors number their K classes from 1 to K in
+targets and predictions, as in torchvision; 0 is the background and not a label. Segmenters number theirs from 0 to
+K - 1; 255 is an ignored pixel.
 """
 
 from transxnet.heads.create_heads import create_detector, create_segmenter

@@ -1,4 +1,4 @@
-"""Detectors and segmenters by name."""
+"""Create detectors and segmenters by name."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,23 +31,22 @@ def create_detector(
     head_norm: bool = False,
     box_batch_size_per_image: int = 512,
 ) -> RetinaNet | MaskRCNN:
-    """Create a detector on one of our models, or any of timm's that has stages.
+    """Create a detector on one of our models, or any of timm's with stages.
 
     Args:
-        head: "retinanet" finds boxes, "maskrcnn" boxes and masks.
-        backbone: name of a model, or a module that gives feature maps and describes them in ``feature_info``.
-        num_classes: classes, not counting the background. Labels go from 1 to this.
-        pretrained: start the backbone from its published ImageNet weights.
-        checkpoint: start from this file, or from what it holds, instead: a whole detector, published or ours, or a
-            classifier.
-        drop_path_rate: stochastic depth; the paper's detectors have 0.1 (T), 0.2 (S) and 0.3 (B).
+        head: "retinanet" predicts boxes, "maskrcnn" boxes and masks.
+        backbone: name of a model, or a module that outputs feature maps and describes them in ``feature_info``.
+        num_classes: number of classes, without the background. Labels are 1 to num_classes.
+        pretrained: load the backbone's published ImageNet weights.
+        checkpoint: load this file, or its contents, instead: a whole detector, published or ours, or a classifier.
+        drop_path_rate: stochastic depth rate; the paper's detectors use 0.1 (T), 0.2 (S) and 0.3 (B).
         min_size: the shorter side of an image is resized to this many pixels.
-        max_size: unless the longer side would exceed this.
-        head_norm: GroupNorm in the pyramid and the heads, to train from scratch; the published detectors have none.
-        box_batch_size_per_image: regions of an image that Mask R-CNN's heads learn from.
+        max_size: the longer side is at most this; the shorter side becomes smaller if necessary.
+        head_norm: use GroupNorm in the pyramid and the heads, to train from scratch; not in the published detectors.
+        box_batch_size_per_image: regions sampled per image to train Mask R-CNN's heads.
 
     Raises:
-        UserError: an argument outside these, a model without stages, or weights that can't be had or do not fit.
+        UserError: an invalid argument, a model without stages, or weights that are not available or do not fit.
     """
     check_one_of(tuple(DETECTORS), head=head)
     check_at_least(
@@ -76,19 +75,18 @@ def create_segmenter(
     drop_path_rate: float = 0.0,
     ignore_index: int = 255,
 ) -> SemanticFPN:
-    """Create Semantic FPN on one of our models, or any of timm's that has stages.
+    """Create Semantic FPN on one of our models, or any of timm's with stages.
 
     Args:
-        backbone: name of a model, or a module that gives feature maps and describes them in ``feature_info``.
-        num_classes: classes; a background is one of them. Labels go from 0 to one less than this.
-        pretrained: start the backbone from its published ImageNet weights.
-        checkpoint: start from this file, or from what it holds, instead: a whole segmenter, published or ours, or a
-            classifier.
-        drop_path_rate: stochastic depth; the paper's segmenters have 0.1 (T), 0.2 (S) and 0.3 (B).
-        ignore_index: label of pixels that do not count.
+        backbone: name of a model, or a module that outputs feature maps and describes them in ``feature_info``.
+        num_classes: number of classes, including the background. Labels are 0 to num_classes - 1.
+        pretrained: load the backbone's published ImageNet weights.
+        checkpoint: load this file, or its contents, instead: a whole segmenter, published or ours, or a classifier.
+        drop_path_rate: stochastic depth rate; the paper's segmenters use 0.1 (T), 0.2 (S) and 0.3 (B).
+        ignore_index: label of ignored pixels.
 
     Raises:
-        UserError: an argument outside these, a model without stages, or weights that can't be had or do not fit.
+        UserError: an invalid argument, a model without stages, or weights that are not available or do not fit.
     """
     check_at_least(1, num_classes=num_classes)
     body, whole = _create_backbone(backbone, (4, 8, 16, 32), pretrained, checkpoint, drop_path_rate)
@@ -105,7 +103,7 @@ def _create_backbone(
     checkpoint: str | Path | Mapping[str, Any] | None,
     drop_path_rate: float,
 ) -> tuple[nn.Module, bool]:
-    """The backbone, with its weights, and whether the checkpoint is for more than it."""
+    """Return the backbone with its weights, and whether the checkpoint covers more than the backbone."""
     whole = checkpoint is not None and dense_tensors(checkpoint) is not None
     if isinstance(backbone, nn.Module):
         if pretrained or drop_path_rate or (checkpoint is not None and not whole):

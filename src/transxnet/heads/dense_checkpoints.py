@@ -1,4 +1,4 @@
-"""Weights of whole detectors and segmenters, published or our own."""
+"""Load weights of whole detectors and segmenters, published or our own."""
 
 import logging
 from collections.abc import Mapping
@@ -20,17 +20,17 @@ DenseModel = RetinaNet | MaskRCNN | SemanticFPN
 
 
 def load_checkpoint(model: DenseModel, source: str | Path | Mapping[str, Any]) -> None:
-    """Load the weights of a whole detector or segmenter, every tensor accounted for.
+    """Load the weights of a whole detector or segmenter, and account for every tensor.
 
     Args:
-        model: takes them. Where it has another number of classes than the file, the layers that go by it stay as they
-            are, which is logged as a warning.
-        source: a file, or what it holds: one of the published ``retinanet_*.pth``, ``maskrcnn_*.pth`` and
+        model: the model. If its number of classes differs from the file's, the layers that depend on it keep their
+            initial weights, which is logged as a warning.
+        source: a file or its contents: one of the published ``retinanet_*.pth``, ``maskrcnn_*.pth`` and
             ``sfpn_transxnet_*.pth``, or a state dict of such a model of ours.
 
     Raises:
-        UserError: no such file, no weights of this kind of model (a backbone alone, for example), or tensors that are
-            missing, left over or of another shape; they are named.
+        UserError: the file does not exist, holds weights of another kind of model (a backbone alone, for example), or
+            tensors are missing, unexpected or of another shape; the message names them.
     """
     named = "what is given" if isinstance(source, Mapping) else str(source)
     tensors = dense_tensors(source)
@@ -47,17 +47,17 @@ def load_checkpoint(model: DenseModel, source: str | Path | Mapping[str, Any]) -
 
 
 def dense_tensors(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor] | None:
-    """The tensors of a whole detector or segmenter in our layout, or None for weights of anything else.
+    """Return the tensors of a whole detector or segmenter in our layout, or None for other weights.
 
     Raises:
-        UserError: no such file, or a published detector or segmenter that is not complete.
+        UserError: the file does not exist, or a published detector or segmenter is incomplete.
     """
     tensors = unwrap(source if isinstance(source, Mapping) else read_checkpoint(source))
     return dict(convert_official_state_dict(tensors)) if is_dense(tensors) else None
 
 
 def keep_own_class_layers(model: DenseModel, tensors: dict[str, Tensor]) -> None:
-    """Put the model's own layers in the place of those that are for another number of classes, and log it."""
+    """Replace layers for another number of classes by the model's own, and log it."""
     own = model.state_dict()
     replaced = []
     for layer in model.class_layers:

@@ -1,4 +1,4 @@
-"""Resizing and normalizing images for a detector, and bringing its detections back to their size."""
+"""Resize and normalize images for a detector, and map its detections back to the original size."""
 
 from collections.abc import Sequence
 
@@ -12,24 +12,24 @@ MASK_THRESHOLD = 0.5
 
 
 class DetectorTransform(GeneralizedRCNNTransform):
-    """Resize, normalise and pad a batch of images; bring boxes and masks back to the images as they came.
+    """Resize, normalize and pad a batch of images; map boxes and masks back to the original images.
 
-    The shorter side becomes ``min_size`` or, if the longer would exceed ``max_size``, less; bilinear, sides rounded as
-    in mmdetection 2.x (torchvision cuts them off, which makes images too thin vanish). Then the batch is padded at the
-    right and the bottom to its largest image and to a multiple of 32, with zeros, which after normalising is the mean.
+    The shorter side is resized to ``min_size``, or less if the longer would exceed ``max_size``; bilinear, with sides
+    rounded as in mmdetection 2.x (torchvision truncates, so very thin images vanish). The batch is then zero-padded at
+    the right and the bottom to its largest image and a multiple of 32; zero is the mean after normalization.
 
     Args:
-        min_size: of the shorter side, in pixels.
-        max_size: of the longer side, in pixels.
-        mean: of each channel, of values in 0 to 1.
-        std: of each channel.
+        min_size: shorter side, in pixels.
+        max_size: largest longer side, in pixels.
+        mean: mean of each channel, for values in 0 to 1.
+        std: standard deviation of each channel.
     """
 
     def __init__(self, min_size: int, max_size: int, mean: Sequence[float], std: Sequence[float]):
         super().__init__(min_size, max_size, list(mean), list(std), size_divisible=32)
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """Resize an image (3, H, W), and its target's boxes (N, 4) and masks (N, H, W), which stay sharp."""
+        """Resize an image (3, H, W), and its target's boxes (N, 4) and, by nearest neighbor, masks (N, H, W)."""
         size = (image.shape[1], image.shape[2])
         scale = min(self.min_size[-1] / min(size), self.max_size / max(size))
         height, width = (max(1, int(side * scale + 0.5)) for side in size)
@@ -53,7 +53,7 @@ class DetectorTransform(GeneralizedRCNNTransform):
         image_shapes: list[tuple[int, int]],
         original_image_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Tensor]]:
-        """Bring detections back to the images' own pixels; those without an area there are left out."""
+        """Map detections to the original images, and drop those without an area there."""
         if self.training:
             return result
         detections = []
@@ -68,7 +68,7 @@ class DetectorTransform(GeneralizedRCNNTransform):
 
 
 def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Put each mask where its box is.
+    """Paste each mask into the image at its box.
 
     Args:
         masks: (N, M, M), each spanning its box, in 0 to 1.
@@ -76,16 +76,16 @@ def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         size: height and width of the image.
 
     Returns:
-        bool (N, height, width): whether the mask, interpolated at the pixel's centre, is at least 0.5 there.
+        bool (N, height, width): whether the mask, interpolated at the pixel's center, is at least 0.5 there.
     """
     pasted = torch.zeros((len(masks), *size), dtype=torch.bool, device=masks.device)
-    # One at a time, and no more than the box's pixels: a hundred masks of a large photograph in float fill a memory.
+    # One at a time and only inside the box: a hundred float masks of a large image would fill the memory.
     for mask, box, (x1, y1, x2, y2), image in zip(masks, boxes, boxes.tolist(), pasted, strict=True):
         left, right = max(int(x1), 0), min(int(x2) + 1, size[1])
         top, bottom = max(int(y1), 0), min(int(y2) + 1, size[0])
         if left >= right or top >= bottom:
             continue
-        # Of the mask's span -1 to 1.
+        # Coordinates from -1 to 1 across the mask.
         xs = (torch.arange(left, right, device=masks.device) + 0.5 - box[0]) / (box[2] - box[0]) * 2 - 1
         ys = (torch.arange(top, bottom, device=masks.device) + 0.5 - box[1]) / (box[3] - box[1]) * 2 - 1
         grid = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)[None]
@@ -95,16 +95,16 @@ def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def mean_and_std(body: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Of the images that a backbone's published weights were made on; ImageNet's where it does not say."""
+    """Mean and std for which a backbone's published weights were trained; ImageNet's if unknown."""
     config = getattr(body, "pretrained_cfg", None) or {}
     return tuple(config.get("mean", IMAGENET_DEFAULT_MEAN)), tuple(config.get("std", IMAGENET_DEFAULT_STD))
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """The same in float32 if it is in half precision, where coordinates of images would be off by pixels."""
+    """Convert half precision to float32, since half-precision image coordinates are off by pixels."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 def unit_range(images: list[Tensor]) -> list[Tensor]:
-    """Bytes as numbers of 0 to 1."""
+    """Convert uint8 images to floats in 0 to 1."""
     return [image.as_subclass(Tensor).float() / 255 for image in images]

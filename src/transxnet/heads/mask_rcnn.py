@@ -1,4 +1,4 @@
-"""Mask R-CNN: proposals first, then a class, a box and a mask for each."""
+"""Mask R-CNN: region proposals, then a class, a box and a mask for each."""
 
 import torch
 import torch.nn.functional as F
@@ -19,37 +19,38 @@ ANCHORS_PER_LOCATION = 3
 
 
 class MaskRCNN(GeneralizedRCNN):
-    """Mask R-CNN on the feature maps of all four stages, as the paper's experiments have it (Sec. IV-B).
+    """Mask R-CNN on the feature maps of all four stages, as in the paper's experiments (Sec. IV-B).
 
-    The pyramid has levels of strides 4 to 64, P6 being every second place of P5. At each place 3 anchors of area
-    (8 * stride)^2. Proposals: an anchor is an object's from an IoU of 0.7 or, from 0.3, as its best, background below
-    0.3; 256 are sampled an image, at most half of them objects'; the best 2,000 of a level (1,000 outside training) go
-    through suppression at 0.7, and 1,000 remain. Regions: 512 are sampled an image, at most a quarter of them objects'
-    (IoU 0.5); RoIAlign to 7x7 and two linear layers of 1,024 for classes and boxes, to 14x14 and four convolutions, a
-    transposed one and a 1x1 for masks of 28x28. Box deltas are in units of (0.1, 0.1, 0.2, 0.2). L1 losses for boxes.
+    The pyramid has levels of strides 4 to 64, where P6 is P5 subsampled by 2. Each position has 3 anchors of area
+    (8 * stride)^2. Proposals: an anchor is positive from an IoU of 0.7 or, from 0.3, as an object's best; it is
+    background below 0.3. 256 anchors are sampled per image, at most half of them positive. The best 2,000 of a level
+    (1,000 in evaluation) go through NMS at 0.7, and 1,000 remain. Regions: 512 are sampled per image, at most a quarter
+    of them positive (IoU 0.5). Classes and boxes: RoIAlign to 7x7 and two linear layers of 1,024. Masks: RoIAlign to
+    14x14, four convolutions, a transposed one and a 1x1, for masks of 28x28. Box deltas are in units of
+    (0.1, 0.1, 0.2, 0.2). The box losses are L1.
 
     Args:
-        body: gives feature maps of strides 4, 8, 16 and 32, such as
+        body: outputs feature maps of strides 4, 8, 16 and 32, such as
             ``create_model("transxnet_t", features_only=True)``.
         num_classes: K, not counting the background.
         min_size: the shorter side of an image is resized to this.
-        max_size: unless the longer side would exceed this.
-        head_norm: GroupNorm in the pyramid and the mask head, to train from scratch; the published detectors have none.
-        box_batch_size_per_image: regions of an image that its heads learn from, at most a quarter of them objects'.
-        score_thresh: detections below it are left out.
-        nms_thresh: IoU from which the weaker of two boxes of a class is left out.
-        detections_per_img: how many are kept.
+        max_size: the longer side is at most this; the shorter side becomes smaller if necessary.
+        head_norm: use GroupNorm in the pyramid and the mask head, to train from scratch; not in the published models.
+        box_batch_size_per_image: regions sampled per image to train the heads, at most a quarter of them positive.
+        score_thresh: detections below this score are dropped.
+        nms_thresh: IoU from which the lower-scoring of two boxes of a class is dropped.
+        detections_per_img: maximum number of detections.
 
     Shapes:
         In training, images (a list of (3, H, W), RGB in 0 to 1, of any sizes) and targets (for each image "boxes"
         (N, 4), "labels" (N,) from 1 to K and "masks", bool or uint8 (N, H, W)) -> the losses "loss_objectness",
         "loss_rpn_box_reg", "loss_classifier", "loss_box_reg" and "loss_mask". Else images -> for each "boxes" (D, 4),
-        "labels" (D,) from 1 to K, "scores" (D,), best first, and "masks", bool (D, H, W). Boxes are (x1, y1, x2, y2)
-        in pixels of the image as it was given.
+        "labels" (D,) from 1 to K, "scores" (D,) in descending order, and "masks", bool (D, H, W). Boxes are
+        (x1, y1, x2, y2) in pixels of the original image.
 
     Raises:
-        UserError: a body without one of the strides.
-        ValueError: images or targets that are not as above, and what :class:`PyramidBackbone` refuses.
+        UserError: the body lacks one of the strides.
+        ValueError: images or targets are not as above, or :class:`PyramidBackbone` rejects them.
 
     Source:
         He et al., "Mask R-CNN", with the settings of mmdetection 2.x's 1x schedule.
@@ -60,7 +61,7 @@ class MaskRCNN(GeneralizedRCNN):
         "roi_heads.box_predictor.bbox_pred",
         "roi_heads.mask_predictor.mask_fcn_logits",
     )
-    """The layers whose size goes by the number of classes."""
+    """Layers whose size depends on the number of classes."""
 
     def __init__(
         self,
@@ -104,7 +105,7 @@ class MaskRCNN(GeneralizedRCNN):
     def forward(
         self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """The losses in training, otherwise the detections."""
+        """Return the losses in training, else the detections."""
         check_images(images)
         if self.training:
             check_targets(images, targets, self.num_classes, with_masks=True)
@@ -115,7 +116,7 @@ class Proposals(RegionProposalNetwork):
     """The region proposal network with the settings of mmdetection 2.x.
 
     Args:
-        anchors: of the pyramid's levels.
+        anchors: anchors of the pyramid's levels.
     """
 
     def __init__(self, anchors: Anchors):
@@ -139,7 +140,7 @@ class Proposals(RegionProposalNetwork):
         labels: list[Tensor],
         regression_targets: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Binary cross-entropy and L1, both over the number of sampled anchors."""
+        """Compute binary cross-entropy and L1, both averaged over the sampled anchors."""
         positive, negative = (torch.where(torch.cat(masks))[0] for masks in self.fg_bg_sampler(labels))
         sampled = torch.cat([positive, negative])
         truth = torch.cat(labels)[sampled]
@@ -150,7 +151,7 @@ class Proposals(RegionProposalNetwork):
 
 
 class Float32RPNHead(RPNHead):
-    """torchvision's head of the proposal network, whose answers are never in half precision."""
+    """torchvision's RPN head with outputs in at least float32."""
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Logits (B, A, H, W) and deltas (B, 4 A, H, W) of each level."""
@@ -159,7 +160,7 @@ class Float32RPNHead(RPNHead):
 
 
 def _init_heads(roi_heads: RoIHeads) -> None:
-    """As in mmdetection 2.x, but for the masks: its first logits grow without bound as the classes get fewer."""
+    """Initialize as mmdetection 2.x does, except for masks: its first mask logits explode for few classes."""
     for linear in (roi_heads.box_head.fc6, roi_heads.box_head.fc7):
         nn.init.xavier_uniform_(linear.weight)
         nn.init.zeros_(linear.bias)

@@ -1,4 +1,4 @@
-"""A backbone and the feature pyramid on it, from which all heads start."""
+"""The backbone with its feature pyramid, shared by all heads."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -16,33 +16,33 @@ from transxnet.utils.errors import UserError
 
 PYRAMID_CHANNELS = 256
 HEAD_NORM = partial(nn.GroupNorm, 32)
-"""What normalises the pyramid and the heads where that is wanted: to train from scratch, which the published heads,
-without norms, hardly do (He et al., "Rethinking ImageNet Pre-training", Sec. 3.1)."""
+"""Norm of the pyramid and the heads for training from scratch, which hardly works for the published heads without norms
+(He et al., "Rethinking ImageNet Pre-training", Sec. 3.1)."""
 
 
 class NoStochasticDepth(UserError):
-    """A drop_path_rate for a model that has none."""
+    """A drop_path_rate was given for a model without stochastic depth."""
 
 
 class PyramidBackbone(nn.Module):
-    """A backbone and a feature pyramid of 256 channels on its outputs of certain strides.
+    """A backbone and a feature pyramid of 256 channels on its outputs of given strides.
 
     Args:
-        body: gives a list of feature maps and says in ``feature_info`` which (timm's ``features_only`` form, ours too).
-            Maps are (B, C, H, W), or (B, H, W, C) where the body's ``output_fmt`` is "NHWC", as Swin's is.
-        strides: of the maps to build on.
-        extra_blocks: makes what makes further levels, from the channels of the body's last map.
-        norm: normalise the pyramid's own levels; see :data:`HEAD_NORM`.
+        body: outputs a list of feature maps, described by its ``feature_info`` (timm's ``features_only`` form, ours
+            too). Maps are (B, C, H, W), or (B, H, W, C) if the body's ``output_fmt`` is "NHWC", as in Swin.
+        strides: strides of the maps to use.
+        extra_blocks: creates the block for further levels, from the channels of the body's last map.
+        norm: normalize the pyramid's own levels; see :data:`HEAD_NORM`.
 
     Shapes:
-        (B, 3, H, W) -> name to (B, 256, ceil(H / stride), ceil(W / stride)), "0" being the finest.
+        (B, 3, H, W) -> name to (B, 256, ceil(H / stride), ceil(W / stride)), where "0" is the finest.
 
     Raises:
-        UserError: a body without one of the strides.
-        ValueError: in training, a batch that is too small for the body's BatchNorms.
+        UserError: the body lacks one of the strides.
+        ValueError: in training, the batch is too small for the body's BatchNorms.
 
     Source:
-        Lin et al., "Feature Pyramid Networks for Object Detection", with the first values of mmdetection 2.x.
+        Lin et al., "Feature Pyramid Networks for Object Detection", with the initialization of mmdetection 2.x.
     """
 
     out_channels = PYRAMID_CHANNELS
@@ -70,11 +70,11 @@ class PyramidBackbone(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
-        """The pyramid of a batch of images."""
+        """Compute the pyramid of a batch of images."""
         return self.fpn(self.features(images))
 
     def features(self, images: Tensor) -> OrderedDict[str, Tensor]:
-        """The body's outputs (B, C, H', W') that the pyramid stands on."""
+        """Compute the body's outputs (B, C, H', W') that are the pyramid's inputs."""
         try:
             outputs = self.body(images)
         except ValueError as error:
@@ -94,11 +94,11 @@ class PyramidBackbone(nn.Module):
 class P6P7(ExtraFPNBlock):
     """RetinaNet's two coarsest levels: 3x3 convolutions of stride 2, on the backbone's last output and on P6.
 
-    torchvision's block of this kind differs from the published detectors: it applies a ReLU between the two, and takes
-    P5 instead of the backbone's output where that happens to have 256 channels.
+    torchvision's block differs from the published detectors: it applies a ReLU between the two, and uses P5 instead of
+    the backbone's output if that happens to have 256 channels.
 
     Args:
-        in_channels: of the backbone's last output.
+        in_channels: channels of the backbone's last output.
     """
 
     def __init__(self, in_channels: int):
@@ -110,7 +110,7 @@ class P6P7(ExtraFPNBlock):
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
-        """The pyramid's levels p3 to p7 and their names, from p3 to p5 and the body's outputs c3 to c5."""
+        """Return the levels p3 to p7 and their names, from p3 to p5 and the body's outputs c3 to c5."""
         c5 = x[-1]
         p6 = self.p6(c5)
         p7 = self.p7(p6)
@@ -118,10 +118,10 @@ class P6P7(ExtraFPNBlock):
 
 
 class P6(ExtraFPNBlock):
-    """Mask R-CNN's coarsest level: every second place of P5, for the proposals only."""
+    """Mask R-CNN's coarsest level: P5 subsampled by 2, used for the proposals only."""
 
     def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
-        """The pyramid's levels p2 to p6 and their names, from p2 to p5."""
+        """Return the levels p2 to p6 and their names, from p2 to p5."""
         p5 = results[-1]
         p6 = F.max_pool2d(p5, 1, stride=2)
         return [*results, p6], [*names, "p6"]
@@ -134,24 +134,24 @@ def create_body(
     weights: str | Path | Mapping[str, Any] | None = None,
     drop_path_rate: float = 0.0,
 ) -> nn.Module:
-    """Create a model of ours or timm's in its dense form, for images of any size.
+    """Create one of our models or timm's in its dense form, for images of any size.
 
     Args:
-        name: of the model, such as "transxnet_t", "resnet50" or "swin_tiny_patch4_window7_224".
-        strides: of the outputs that are needed; stages after the last are left out.
+        name: name of the model, such as "transxnet_t", "resnet50" or "swin_tiny_patch4_window7_224".
+        strides: strides of the required outputs; later stages are dropped.
         pretrained: load the published ImageNet weights.
-        weights: load these classification weights instead: a file, or what it holds.
-        drop_path_rate: stochastic depth of the last block.
+        weights: load these classification weights instead: a file or its contents.
+        drop_path_rate: stochastic depth rate of the last block.
 
     Raises:
-        UserError: no such model, weights that can't be had, a model without one of the strides, or a drop_path_rate
-            for one without stochastic depth.
+        UserError: the model does not exist, its weights are not available, it lacks one of the strides, or it has no
+            stochastic depth but a drop_path_rate was given.
     """
     spec = check_name(name)
     try:
         with torch.device("meta"):
             facts: Any = create_model_with(spec.untagged_name, {}, features_only=True)[0].feature_info
-    except (RuntimeError, AttributeError) as error:  # how timm says that a network has no stages
+    except (RuntimeError, AttributeError) as error:  # raised by timm for networks without stages
         raise UserError(f"{name} does not give feature maps, so no head can be built on it: {error}") from error
     options: dict = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
     if isinstance(weights, Mapping):
@@ -161,7 +161,7 @@ def create_body(
     try:
         return create_model_with(
             spec,
-            {"strict_img_size": False},  # where windows are cut from the image, of whatever size it is
+            {"strict_img_size": False},  # for networks with windows, which then accept any size
             features_only=True,
             out_indices=_output_indices(name, facts.reduction(), strides),
             pretrained=pretrained or weights is not None,

@@ -1,4 +1,4 @@
-"""RetinaNet: one stage, every anchor judged."""
+"""RetinaNet, a one-stage detector."""
 
 import torch
 import torch.nn.functional as F
@@ -17,42 +17,42 @@ ANCHORS_PER_LOCATION = 9
 
 
 class RetinaNet(TorchvisionRetinaNet):
-    """RetinaNet on the feature maps of stages 2 to 4, as the paper's experiments have it (Sec. IV-B).
+    """RetinaNet on the feature maps of stages 2 to 4, as in the paper's experiments (Sec. IV-B).
 
-    The pyramid has five levels of strides 8 to 128, P6 and P7 made from stage 4's output. At each place 9 anchors:
-    three aspect ratios, and areas of (4 * stride * 2^(k/3))^2 for k = 0, 1, 2, so sizes from 32 to 813 pixels. Two
-    subnets of four 3x3 convolutions without norms. An anchor is an object's from an IoU of 0.5 or as its best, and
-    background below 0.4. Sigmoid focal loss (alpha 0.25, gamma 2) and L1 loss, both over the number of objects'
-    anchors in the batch.
+    The pyramid has five levels of strides 8 to 128, with P6 and P7 computed from stage 4's output. Each position has 9
+    anchors: three aspect ratios, and areas of (4 * stride * 2^(k/3))^2 for k = 0, 1, 2, so sizes from 32 to 813 pixels.
+    The two subnets have four 3x3 convolutions without norms. An anchor is positive from an IoU of 0.5 or as an object's
+    best, and background below 0.4. The losses are sigmoid focal loss (alpha 0.25, gamma 2) and L1, both divided by the
+    number of positive anchors in the batch.
 
     Args:
-        body: gives feature maps of strides 8, 16 and 32, such as
+        body: outputs feature maps of strides 8, 16 and 32, such as
             ``create_model("transxnet_t", features_only=True, out_indices=(1, 2, 3))``.
         num_classes: K, not counting the background.
         min_size: the shorter side of an image is resized to this.
-        max_size: unless the longer side would exceed this.
-        head_norm: GroupNorm in the pyramid and the subnets, to train from scratch; the published detectors have none.
-        score_thresh: detections below it are left out.
-        nms_thresh: IoU from which the weaker of two boxes of a class is left out.
-        detections_per_img: how many are kept.
-        topk_candidates: how many of each level go into the suppression.
+        max_size: the longer side is at most this; the shorter side becomes smaller if necessary.
+        head_norm: use GroupNorm in the pyramid and the subnets, to train from scratch; not in the published models.
+        score_thresh: detections below this score are dropped.
+        nms_thresh: IoU from which the lower-scoring of two boxes of a class is dropped.
+        detections_per_img: maximum number of detections.
+        topk_candidates: number of candidates of each level before NMS.
 
     Shapes:
         In training, images (a list of (3, H, W), RGB in 0 to 1, of any sizes) and targets (for each image "boxes"
         (N, 4) and "labels" (N,) from 1 to K) -> the losses "classification" and "bbox_regression". Else images -> for
-        each "boxes" (D, 4), "labels" (D,) from 1 to K and "scores" (D,), best first. Boxes are (x1, y1, x2, y2) in
-        pixels of the image as it was given.
+        each "boxes" (D, 4), "labels" (D,) from 1 to K and "scores" (D,) in descending order. Boxes are
+        (x1, y1, x2, y2) in pixels of the original image.
 
     Raises:
-        UserError: a body without one of the strides.
-        ValueError: images or targets that are not as above, and what :class:`PyramidBackbone` refuses.
+        UserError: the body lacks one of the strides.
+        ValueError: images or targets are not as above, or :class:`PyramidBackbone` rejects them.
 
     Source:
         Lin et al., "Focal Loss for Dense Object Detection", with the settings of mmdetection 2.x's 1x schedule.
     """
 
     class_layers = ("head.classification_head.cls_logits",)
-    """The layers whose size goes by the number of classes."""
+    """Layers whose size depends on the number of classes."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class RetinaNet(TorchvisionRetinaNet):
     def forward(
         self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """The losses in training, otherwise the detections."""
+        """Return the losses in training, else the detections."""
         check_images(images)
         if self.training:
             check_targets(images, targets, self.num_classes, with_masks=False)
@@ -96,7 +96,7 @@ class RetinaNet(TorchvisionRetinaNet):
     def compute_loss(
         self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor], anchors: list[Tensor]
     ) -> dict[str, Tensor]:
-        """The two losses of a batch: logits (B, A, K) and deltas (B, A, 4) against the targets."""
+        """Compute the losses of a batch: logits (B, A, K) and deltas (B, A, 4) against the targets."""
         logits = at_least_float32(head_outputs["cls_logits"])
         deltas = at_least_float32(head_outputs["bbox_regression"])
         classification, regression, count = logits.new_zeros(()), logits.new_zeros(()), logits.new_zeros(())
@@ -112,7 +112,7 @@ class RetinaNet(TorchvisionRetinaNet):
             classification = classification + sigmoid_focal_loss(logits[i][counted], truth[counted], reduction="sum")
             truth_deltas = self.box_coder.encode_single(boxes[objects], anchors[i][matched])
             regression = regression + F.l1_loss(deltas[i][matched], truth_deltas, reduction="sum")
-            count = count + matched.sum().clamp(min=1)  # an image without objects counts for one
+            count = count + matched.sum().clamp(min=1)  # an image without objects counts as one anchor
         return {"classification": classification / count, "bbox_regression": regression / count}
 
     def postprocess_detections(
@@ -121,7 +121,7 @@ class RetinaNet(TorchvisionRetinaNet):
         anchors: list[list[Tensor]],
         image_shapes: list[tuple[int, int]],
     ) -> list[dict[str, Tensor]]:
-        """The best boxes of each image, their labels from 1."""
+        """Select the best boxes of each image, with labels from 1."""
         head_outputs = {name: [at_least_float32(x) for x in levels] for name, levels in head_outputs.items()}
         detections = super().postprocess_detections(head_outputs, anchors, image_shapes)
         return [{**found, "labels": found["labels"] + 1} for found in detections]

@@ -1,4 +1,4 @@
-"""What Mask R-CNN computes for each proposed region: its class, a better box and a mask."""
+"""Mask R-CNN's heads for each proposed region: its class, a refined box and a mask."""
 
 from collections.abc import Sequence
 
@@ -12,18 +12,18 @@ from torchvision.ops import box_area, roi_align
 from transxnet.heads.detector_transform import MASK_THRESHOLD, at_least_float32
 
 FINEST_SCALE = 56
-"""Side in pixels of the regions from which P3 takes over from P2."""
+"""Side in pixels of regions from which P3 is used instead of P2."""
 
 
 class PyramidRoIAlign(nn.Module):
-    """RoIAlign with half-pixel centres, from the level of the pyramid that fits a region's size.
+    """RoIAlign with half-pixel centers, from the pyramid level that fits a region's size.
 
-    torchvision's own, made for weights from before that correction, samples half a cell off, and guesses the levels'
-    strides from the first batch it sees, wrongly if its images were small.
+    torchvision's own version, made for weights from before that correction, samples half a cell off. It also guesses
+    the levels' strides from the first batch, wrongly if its images are small.
 
     Args:
         output_size: M.
-        strides: of the levels to choose from, each twice the one before.
+        strides: strides of the levels, each twice the previous one.
 
     Shapes:
         features (name to (B, C, H, W), finest first) and boxes (for each image (N, 4), in pixels of the batch)
@@ -44,7 +44,7 @@ class PyramidRoIAlign(nn.Module):
         return levels.clamp(0, len(self.strides) - 1).long()
 
     def forward(self, features: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
-        """The features of each box."""
+        """Pool the features of each box."""
         maps = [at_least_float32(feature) for feature in list(features.values())[: len(self.strides)]]
         images = torch.cat([torch.full_like(b[:, :1], i) for i, b in enumerate(boxes)])
         regions = torch.cat([images, torch.cat(boxes)], 1).to(maps[0].dtype)
@@ -58,9 +58,9 @@ class PyramidRoIAlign(nn.Module):
 
 
 class RoIHeads(TorchvisionRoIHeads):
-    """The two heads of Mask R-CNN with the losses of mmdetection 2.x: L1 for boxes, masks cut with half-pixel centres.
+    """Mask R-CNN's two heads with the losses of mmdetection 2.x: L1 for boxes, mask targets with half-pixel centers.
 
-    Built as torchvision's, with :class:`PyramidRoIAlign` as its two pools. Class 0 is the background.
+    Takes torchvision's arguments, with :class:`PyramidRoIAlign` as both pools. Class 0 is the background.
     """
 
     def forward(
@@ -70,7 +70,7 @@ class RoIHeads(TorchvisionRoIHeads):
         image_shapes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """In training the losses of sampled proposals, otherwise each image's boxes, labels, scores and masks."""
+        """Return the losses of sampled proposals in training, else each image's boxes, labels, scores and masks."""
         if self.training:
             return [], self.losses(features, proposals, targets)
         logits, deltas = self.classify(features, proposals)
@@ -82,18 +82,18 @@ class RoIHeads(TorchvisionRoIHeads):
         return results, {}
 
     def classify(self, features: dict[str, Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits (N, K + 1) and, for each class, deltas (N, 4 (K + 1)) of N boxes."""
+        """Compute logits (N, K + 1) and, for each class, deltas (N, 4 (K + 1)) of N boxes."""
         logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(features, boxes)))
         return at_least_float32(logits), at_least_float32(deltas)
 
     def segment(self, features: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
-        """Mask logits (N, K + 1, M, M) of N boxes."""
+        """Compute mask logits (N, K + 1, M, M) of N boxes."""
         return at_least_float32(self.mask_predictor(self.mask_head(self.mask_roi_pool(features, boxes))))
 
     def losses(
         self, features: dict[str, Tensor], proposals: list[Tensor], targets: list[dict[str, Tensor]] | None
     ) -> dict[str, Tensor]:
-        """The losses of a sample of the proposals: classes and masks by cross-entropy, boxes by L1."""
+        """Compute the losses of sampled proposals: cross-entropy for classes and masks, L1 for boxes."""
         boxes, matches, labels, truth_deltas = self.select_training_samples(proposals, targets)
         logits, deltas = self.classify(features, boxes)
         all_labels = torch.cat(labels)
@@ -114,7 +114,7 @@ class RoIHeads(TorchvisionRoIHeads):
         labels: list[Tensor],
         targets: list[dict[str, Tensor]] | None,
     ) -> Tensor:
-        """Binary cross-entropy of the right class's mask in each box that is an object's; 0 if none is."""
+        """Binary cross-entropy of the true class's mask in each positive box; 0 if there are none."""
         assert targets is not None
         positive = [torch.where(image_labels > 0)[0] for image_labels in labels]
         boxes = [b[p] for b, p in zip(boxes, positive, strict=True)]
@@ -131,12 +131,12 @@ class RoIHeads(TorchvisionRoIHeads):
 
 
 def mask_targets(masks: Tensor, boxes: Tensor, matches: Tensor, size: int) -> Tensor:
-    """What the mask head is to give in each box: its object's mask, cut out and resized.
+    """Compute the mask head's target for each box: its object's mask, cropped and resized.
 
     Args:
         masks: bool or uint8 (objects, H, W).
         boxes: (N, 4) in pixels of the masks.
-        matches: (N,), which object each is of.
+        matches: (N,) index of each box's object.
         size: M.
 
     Returns:

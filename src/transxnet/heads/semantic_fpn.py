@@ -1,4 +1,4 @@
-"""Semantic FPN: a class for every pixel."""
+"""Semantic FPN, a head for semantic segmentation."""
 
 import torch
 import torch.nn.functional as F
@@ -12,15 +12,15 @@ SIZE_DIVISOR = 32
 
 
 class SemanticFPNHead(nn.Module):
-    """Each level brought to the finest one's size in steps of 2, and their sum classified.
+    """Upsample each level to the finest one's size in steps of 2, and classify their sum.
 
-    A level of stride 4 takes one 3x3 convolution with BatchNorm and ReLU, one of stride 8, 16 or 32 takes one, two or
-    three, each followed by bilinear 2x upsampling. Then dropout and a 1x1 convolution to the classes.
+    A level of stride 4 takes one 3x3 convolution with BatchNorm and ReLU; levels of stride 8, 16 and 32 take one, two
+    and three, each followed by bilinear 2x upsampling. Then dropout and a 1x1 convolution to the classes.
 
     Args:
         num_classes: K.
-        channels: of the convolutions.
-        drop_rate: of the channels in training.
+        channels: channels of the convolutions.
+        drop_rate: dropout rate of the channels.
 
     Shapes:
         four maps (B, 256, H / s, W / s), s = 4, 8, 16, 32, with H and W multiples of 32 -> (B, K, H / 4, W / 4).
@@ -48,39 +48,39 @@ class SemanticFPNHead(nn.Module):
         nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Logits at a quarter of the image's size."""
+        """Compute logits at a quarter of the image's size."""
         levels = [head(feature) for head, feature in zip(self.scale_heads, features, strict=True)]
         return self.classifier(self.dropout(torch.stack(levels).sum(0)))
 
 
 class SemanticFPN(nn.Module):
-    """Semantic FPN on the feature maps of all four stages, as the paper's experiments have it (Sec. IV-C).
+    """Semantic FPN on the feature maps of all four stages, as in the paper's experiments (Sec. IV-C).
 
     Args:
-        body: gives feature maps of strides 4, 8, 16 and 32, such as
+        body: outputs feature maps of strides 4, 8, 16 and 32, such as
             ``create_model("transxnet_t", features_only=True)``.
-        num_classes: K; where the background is a class it counts.
-        ignore_index: label of the pixels that do not count.
+        num_classes: K, including the background if it is a class.
+        ignore_index: label of ignored pixels.
 
     Shapes:
-        images (B, 3, H, W), RGB in 0 to 1, of any size -> logits (B, K, H, W) in float32; and with targets, int64
-        (B, H, W) from 0 to K - 1 or ``ignore_index``, the losses: "cross_entropy", over all of the pixels, those that
-        do not count being zeros among them.
+        images (B, 3, H, W), RGB in 0 to 1, of any size -> logits (B, K, H, W) in float32; with targets, int64
+        (B, H, W) from 0 to K - 1 or ``ignore_index``, the loss "cross_entropy", averaged over all pixels, where
+        ignored pixels count as zero.
 
     Raises:
-        UserError: a body without one of the strides.
-        ValueError: images or targets that are not as above, and what :class:`PyramidBackbone` refuses.
+        UserError: the body lacks one of the strides.
+        ValueError: images or targets are not as above, or :class:`PyramidBackbone` rejects them.
 
     Note:
-        The network sees the image padded at the right and the bottom to multiples of 32. The published figures were
-        measured on images resized to such sides instead, where nothing is to pad.
+        The image is padded to multiples of 32 at the right and the bottom. The published results were measured on
+        images resized to such sides, without padding.
 
     Source:
         Kirillov et al., "Panoptic Feature Pyramid Networks", with the settings of mmsegmentation 0.x.
     """
 
     class_layers = ("head.classifier",)
-    """The layers whose size goes by the number of classes."""
+    """Layers whose size depends on the number of classes."""
 
     mean: Tensor
     std: Tensor
@@ -95,7 +95,7 @@ class SemanticFPN(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor, targets: Tensor | None = None) -> Tensor | dict[str, Tensor]:
-        """Logits or, with targets, the loss."""
+        """Return logits or, with targets, the loss."""
         if images.ndim != 4 or not images.is_floating_point():
             kind = str(images.dtype).removeprefix("torch.")
             raise ValueError(
@@ -119,9 +119,9 @@ class SemanticFPN(nn.Module):
 
 
 def logits_at_size(model: torch.nn.Module, image: Tensor, size: tuple[int, ...]) -> Tensor:
-    """What a segmenter says of one image, in another size: (3, h, w) bytes -> (1, K, H, W) for the size (H, W).
+    """Predict logits for one image at another size: (3, h, w) uint8 -> (1, K, H, W) for the size (H, W).
 
-    As the published figures are measured: the logits are resized, bilinear, and not the answers.
+    As for the published results, the logits are resized bilinearly, not the predicted classes.
     """
     logits = model(torch.stack(unit_range([image])))
     return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)

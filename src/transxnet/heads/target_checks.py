@@ -1,4 +1,4 @@
-"""Checks of the images and targets that a detector is trained with."""
+"""Check the images and targets that a detector is trained on."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,14 +20,14 @@ def check_images(images: Sequence[Tensor]) -> None:
 def check_targets(
     images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]] | None, num_classes: int, with_masks: bool
 ) -> None:
-    """Raise ValueError unless there is a target for each image, with what belongs into it.
+    """Raise ValueError unless there is a valid target for each image.
 
     Args:
         images: (3, H, W) each.
         targets: for each image "boxes", float (N, 4) as (x1, y1, x2, y2) in pixels with x1 < x2 and y1 < y2; "labels",
-            int64 (N,) from 1 to num_classes; and, if asked for, "masks", bool or uint8 (N, H, W). N may be 0.
-        num_classes: classes, not counting the background.
-        with_masks: whether masks are needed.
+            int64 (N,) from 1 to num_classes; and, if required, "masks", bool or uint8 (N, H, W). N may be 0.
+        num_classes: number of classes, without the background.
+        with_masks: whether masks are required.
     """
     if targets is None or len(targets) != len(images):
         count = "none" if targets is None else len(targets)
@@ -54,7 +54,7 @@ def check_targets(
 
 def _check_values(boxes: list[Tensor], labels: list[Tensor], num_classes: int) -> None:
     sizes = torch.cat(boxes).unflatten(1, (2, 2)).diff(dim=1)
-    # One answer for the whole batch: on a GPU each look waits for the device.
+    # One check for the whole batch: on a GPU each check waits for the device.
     wrong = ((torch.cat(labels) < 1) | (torch.cat(labels) > num_classes)).any() | ~(sizes > 0).all()
     if not wrong:
         return

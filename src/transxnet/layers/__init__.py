@@ -1,4 +1,4 @@
-"""The named parts of the paper, each usable alone; :mod:`~transxnet.layers.compared` has what it compares them with."""
+"""The paper's layers, each usable alone; :mod:`~transxnet.layers.compared` has those it compares them with."""
 
 from transxnet.layers.block import Block, LayerScale
 from transxnet.layers.dmixer import STE, DMixer

@@ -18,7 +18,7 @@ class LayerScale(nn.Module):
 
     Args:
         dim: channels.
-        init_value: of the weight; the bias starts from zero.
+        init_value: initial weight; the initial bias is zero.
     """
 
     def __init__(self, dim: int, init_value: float = 1e-5):
@@ -27,21 +27,21 @@ class LayerScale(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        # Cast to the input's type, so that under autocast a half-precision branch stays one.
+        # Cast to the input's dtype, so that half precision is kept under autocast.
         scale, shift = self.weight.to(x.dtype), self.bias.to(x.dtype)
         return x * scale[:, None, None] + shift[:, None, None]
 
 
 class ResidualBlock(nn.Module):
-    """A position encoding, and a token mixer and an FFN, each with a norm, a LayerScale and a residual (Eq. 1).
+    """A position encoding, and a token mixer and an FFN, each with a norm, LayerScale and a residual (Eq. 1).
 
     Args:
         dim: channels C.
         dpe: the position encoding.
-        mixer: the token mixer, called with x, and with the position bias where there is one.
+        mixer: the token mixer, called with x, and with the position bias if there is one.
         ffn: the feed-forward network.
         drop_path: rate at which training drops a residual branch of a sample (stochastic depth).
-        layer_scale_init_value: first value of LayerScale's weights.
+        layer_scale_init_value: initial weight of LayerScale.
 
     Shapes:
         x (B, C, H, W), pos_bias (1, h, N, M) or None -> (B, C, H, W).
@@ -75,7 +75,7 @@ class ResidualBlock(nn.Module):
 
 
 class Block(ResidualBlock):
-    """Position encoding, token mixing and channel mixing, each around a residual (Eq. 1).
+    """Position encoding, token mixing and channel mixing, each with a residual (Eq. 1).
 
     Args:
         dim: channels C, even.
@@ -85,19 +85,19 @@ class Block(ResidualBlock):
         num_groups: kernels in IDConv's bank.
         mlp_ratio: expansion of MS-FFN.
         drop_path: rate at which training drops a residual branch of a sample (stochastic depth).
-        layer_scale_init_value: first value of LayerScale's weights.
-        local_conv: what stands in IDConv's place, as in :class:`DMixer`.
-        attn_ratio: share of the channels that OSRA gets, as in :class:`DMixer`.
+        layer_scale_init_value: initial weight of LayerScale.
+        local_conv: the local convolution, as in :class:`DMixer`.
+        attn_ratio: fraction of the channels for OSRA, as in :class:`DMixer`.
         ffn_scales: odd kernel sizes of MS-FFN, or () for the plain FFN (Table VIII).
         dpe: whether there is a position encoding (Table X).
-        spatial_reduction: OSRA's, as in :class:`DMixer`.
-        token_enhancer: what stands in STE's place, as in :class:`DMixer`.
+        spatial_reduction: OSRA's reduction, as in :class:`DMixer`.
+        token_enhancer: the token enhancer, as in :class:`DMixer`.
 
     Shapes:
         x (B, C, H, W), pos_bias (1, h, N, M) or None -> (B, C, H, W).
 
     Raises:
-        ValueError: what the parts refuse.
+        ValueError: an argument that the parts reject.
         UserError: a value of one of the last six that is not accepted.
     """
 

@@ -1,4 +1,4 @@
-"""What a layer's arguments must be, said in one voice."""
+"""Checks of the layers' arguments, with uniform error messages."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from fractions import Fraction
@@ -25,7 +25,7 @@ def check_divisible(dim_name: str, dim: int, by_name: str, by: int) -> None:
 
 
 def check_odd(**sizes: int) -> None:
-    """Raise ValueError unless every value is a positive odd integer, as a centred kernel needs."""
+    """Raise ValueError unless every value is a positive odd integer, as a centered kernel needs."""
     check_positive(**sizes)
     for name, value in sizes.items():
         if value % 2 == 0:
@@ -86,12 +86,12 @@ def check_ffn_scales(scales: Any) -> None:
 
 
 def check_attn_ratio(ratio: Any, dims_and_heads: Collection[tuple[int, int]]) -> None:
-    """Raise UserError, naming the nearest ratios, unless attention can have this share of the channels everywhere.
+    """Raise UserError, naming the nearest valid ratios, unless every block supports this fraction for attention.
 
     Args:
-        ratio: the share.
+        ratio: fraction of the channels.
         dims_and_heads: channels and attention heads of each block. The heads must divide attention's channels, and
-            the convolution needs some too.
+            the convolution needs channels too.
     """
     by_block = [{Fraction(heads * i, dim) for i in range(1, -(-dim // heads))} for dim, heads in dims_and_heads]
     allowed = sorted(set.intersection(*by_block))

@@ -4,18 +4,18 @@ from torch import Tensor, nn
 
 
 class ConvNorm(nn.Module):
-    """``BatchNorm(Conv2d(x))``, the convolution without bias.
+    """``BatchNorm(Conv2d(x))``; the convolution has no bias.
 
     Args:
         in_dim: input channels.
         out_dim: output channels.
         kernel_size: of the convolution.
         stride: of the convolution.
-        padding: zeros at each border.
+        padding: zero padding at each border.
         groups: of the convolution.
 
     Shapes:
-        (B, in_dim, H, W) -> (B, out_dim, H', W'), H' and W' as ``nn.Conv2d`` has them.
+        (B, in_dim, H, W) -> (B, out_dim, H', W'), H' and W' as in ``nn.Conv2d``.
     """
 
     def __init__(

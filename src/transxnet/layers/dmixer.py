@@ -1,4 +1,4 @@
-"""Dual dynamic token mixer (Sec. III-B, Fig. 4a) and the squeezed token enhancer that ends it (Fig. 4d)."""
+"""Dual dynamic token mixer (Sec. III-B, Fig. 4a) and squeezed token enhancer (Fig. 4d)."""
 
 from collections.abc import Callable
 
@@ -16,8 +16,8 @@ class STE(nn.Module):
 
     Args:
         dim: channels C.
-        reduction_ratio: r, by which the channels are squeezed.
-        min_dim: the squeezed channels never fall below this.
+        reduction_ratio: r, squeeze ratio of the channels.
+        min_dim: minimum number of squeezed channels.
 
     Shapes:
         (B, C, H, W) -> (B, C, H, W).
@@ -61,10 +61,9 @@ TOKEN_ENHANCERS: dict[str | None, Callable[[int], nn.Module]] = {
 class DMixer(nn.Module):
     """IDConv on half of the channels, OSRA on the other half, and STE over both (Eq. 2).
 
-    The first half goes to IDConv, the second to OSRA, as the published weights have it; the paper's Eq. 2 names them
-    the other way round. Other parts can stand in their places (Tables VII, IX and X). The attributes are ``idconv``,
-    ``osra`` and ``ste`` all the same, so that what looks into a network finds them, and what the variants share has one
-    name in their checkpoints.
+    The first half goes to IDConv and the second to OSRA, as in the published weights; the paper's Eq. 2 has the
+    opposite order. Other parts can replace them (Tables VII, IX and X). The attributes remain ``idconv``, ``osra`` and
+    ``ste``, so that analyses find them, and shared parts have the same name in all checkpoints.
 
     Args:
         dim: channels C, even.
@@ -74,17 +73,17 @@ class DMixer(nn.Module):
         num_groups: kernels in IDConv's bank.
         local_conv: "idconv", "dwconv", "window", "dyconv", "d_dwconv", or a class, called with (dim, kernel_size),
             that keeps the shape. Windows have the side of the kernels and OSRA's heads, DyConv's bank has num_groups.
-        attn_ratio: share of the channels that OSRA gets, between 0 and 1. With 1/2 the dim must be even, with another
-            the heads must divide what it gives.
+        attn_ratio: fraction of the channels for OSRA, between 0 and 1. With 1/2 the dim must be even, otherwise the
+            heads must divide OSRA's channels.
         spatial_reduction: "overlapping", "non_overlapping", or a class as in :class:`OSRA`.
-        token_enhancer: "ste"; "conv1x1", a 1x1 convolution with bias and without residual, as it ends other token
-            mixers; "none" or None; or a class, called with (dim), that keeps the shape.
+        token_enhancer: "ste"; "conv1x1", a 1x1 convolution with bias and without residual, as in other token mixers;
+            "none" or None; or a class, called with (dim), that keeps the shape.
 
     Shapes:
         x (B, C, H, W), pos_bias as in :class:`OSRA` or None -> (B, C, H, W).
 
     Raises:
-        ValueError: an odd dim, or what the parts refuse.
+        ValueError: an odd dim, or an argument that the parts reject.
         UserError: another local_conv, attn_ratio, spatial_reduction or token_enhancer.
     """
 
@@ -102,7 +101,7 @@ class DMixer(nn.Module):
     ):
         super().__init__()
         check_positive(dim=dim, num_heads=num_heads)
-        if attn_ratio == 0.5:  # what does not fit then is the dim
+        if attn_ratio == 0.5:  # the error should then name the dim
             check_divisible("dim", dim, "the number of branches", 2)
         else:
             check_attn_ratio(attn_ratio, [(dim, num_heads)])

@@ -7,7 +7,7 @@ from transxnet.ops import multiscale_depthwise_conv2d
 
 
 class DPE(nn.Module):
-    """A residual depthwise convolution that tells each position where it stands: ``x + DWConv(x)`` (Eq. 1).
+    """Dynamic position encoding, a residual depthwise convolution: ``x + DWConv(x)`` (Eq. 1).
 
     Args:
         dim: channels.

@@ -6,9 +6,9 @@ from transxnet.layers.checks import check_positive
 
 
 class FFN(nn.Module):
-    """Two linear layers with a GELU between them, at each position alone (Fig. 5a).
+    """Two linear layers with a GELU between them, applied to each position (Fig. 5a).
 
-    The paper calls it the vanilla FFN of ViT, so it is ViT's: biases, and none of MS-FFN's BatchNorms.
+    The paper calls it ViT's vanilla FFN, so it has ViT's biases, and none of MS-FFN's BatchNorms.
 
     Args:
         dim: channels C.

@@ -9,7 +9,7 @@ from transxnet.ops import adaptive_avg_pool2d, dynamic_depthwise_conv2d
 
 
 class IDConv(nn.Module):
-    """A depthwise convolution whose kernels are mixed from a bank by what the input shows (Eq. 3).
+    """A depthwise convolution with kernels mixed from a bank, depending on the input (Eq. 3).
 
     The input pooled to K x K goes through a squeeze-and-expand projection and a softmax over the groups, which gives
     each position of the kernel its own mixture of the bank. The bias is mixed in the same way, by the same projection,
@@ -19,7 +19,7 @@ class IDConv(nn.Module):
         dim: channels C.
         kernel_size: K, odd.
         num_groups: G, the kernels in the bank; at least 2, since a softmax over one is constant.
-        reduction_ratio: r, by which the projection squeezes the channels.
+        reduction_ratio: r, squeeze ratio of the projection.
 
     Shapes:
         (B, C, H, W) -> (B, C, H, W).
@@ -29,8 +29,8 @@ class IDConv(nn.Module):
 
     Note:
         In training the projection's BatchNorm sees two batches in each forward pass, first the K x K pooled input, then
-        the 1 x 1 mean. The second has B values a channel, so training needs a batch of two or more: one value has no
-        variance to be divided by.
+        the 1 x 1 mean. The second has B values per channel, so training needs a batch size of at least two: one value
+        has no variance.
     """
 
     def __init__(self, dim: int, kernel_size: int = 7, num_groups: int = 2, reduction_ratio: int = 4):
@@ -51,12 +51,12 @@ class IDConv(nn.Module):
         nn.init.trunc_normal_(self.bias, std=0.02)
 
     def attention(self, pooled: Tensor) -> Tensor:
-        """Each group's share: (B, C, k, k) -> (B, G, C, k, k), adding up to 1 over G."""
+        """Compute each group's weight: (B, C, k, k) -> (B, G, C, k, k), sums to 1 over G."""
         logits = self.expand(self.act(self.squeeze(pooled)))
         return logits.unflatten(1, (self.num_groups, self.dim)).softmax(dim=1)
 
     def kernels(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The kernels and biases that this input calls for: (B, C, H, W) -> (B, C, K, K) and (B, C)."""
+        """Generate the kernels and biases for this input: (B, C, H, W) -> (B, C, K, K) and (B, C)."""
         weight = (self.attention(adaptive_avg_pool2d(x, self.kernel_size)) * self.weight).sum(dim=1)
         bias = (self.attention(x.mean((2, 3), keepdim=True)).flatten(2) * self.bias).sum(dim=1)
         return weight, bias

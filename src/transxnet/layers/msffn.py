@@ -9,9 +9,9 @@ from transxnet.ops import multiscale_depthwise_conv2d
 
 
 class MultiScaleDWConv(nn.ModuleList):
-    """Depthwise convolutions, a kernel size for each group of channels, plus the input.
+    """Depthwise convolutions with one kernel size for each group of channels, plus the input.
 
-    The groups are equal, but the first takes what is left over.
+    The groups are equal, except that the first takes the remainder.
 
     Shapes:
         (B, dim, H, W) -> (B, dim, H, W).
@@ -30,7 +30,7 @@ class MultiScaleDWConv(nn.ModuleList):
 
 
 class MSFFN(nn.Module):
-    """Feed-forward network whose hidden channels also look around, each quarter at its own scale (Fig. 5c).
+    """Feed-forward network with depthwise convolutions on the hidden channels, each quarter at its own scale (Fig. 5c).
 
     Args:
         dim: channels C.

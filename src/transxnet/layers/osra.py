@@ -10,7 +10,7 @@ from transxnet.ops import biased_attention, multiscale_depthwise_conv2d
 
 
 class OverlappingSpatialReduction(nn.Sequential):
-    """OSR of Eq. 4: a depthwise convolution of stride s and kernel s + 3, then a per-channel one.
+    """OSR of Eq. 4: a depthwise convolution with stride s and kernel size s + 3, then a 1x1 depthwise one.
 
     Shapes:
         (B, dim, H, W) -> (B, dim, ceil(H / s), ceil(W / s)).
@@ -29,7 +29,7 @@ SPATIAL_REDUCTIONS: dict[str | None, Callable[[int, int], nn.Module]] = {"overla
 
 
 class LocalRefinement(nn.Module):
-    """``y + LR(y)`` of Eq. 4, LR a 3x3 depthwise convolution. Shapes: (B, dim, H, W) -> the same."""
+    """``y + LR(y)`` of Eq. 4, where LR is a 3x3 depthwise convolution. Shapes: (B, dim, H, W) -> the same."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -45,8 +45,8 @@ class OSRA(nn.Module):
     Args:
         dim: channels C.
         num_heads: attention heads h, dividing C.
-        sr_ratio: stride s of the reduction; with 1 there is none, and the local refinement remains.
-        spatial_reduction: "overlapping", the paper's; "non_overlapping" (Table X); or a class, called with
+        sr_ratio: stride s of the reduction; 1 for no reduction, only local refinement.
+        spatial_reduction: "overlapping", as in the paper; "non_overlapping" (Table X); or a class, called with
             (dim, sr_ratio), that maps (B, C, H, W) -> (B, C, ceil(H / s), ceil(W / s)).
 
     Shapes:
@@ -71,20 +71,20 @@ class OSRA(nn.Module):
         self.kv = nn.Conv2d(dim, 2 * dim, 1)
 
     def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (B, h, N, d), keys and values (B, h, M, d)."""
+        """Compute queries (B, h, N, d), keys and values (B, h, M, d)."""
         q = self.q(x)
         k, v = self.kv(self.refinement(self.reduction(x))).chunk(2, dim=1)
         return self._heads(q), self._heads(k), self._heads(v)
 
     def attention(self, x: Tensor, pos_bias: Tensor | None = None) -> Tensor:
-        """What each position attends to, which ``forward`` applies without storing it, for analyses.
+        """Compute the attention weights, for analyses; ``forward`` applies them without storing them.
 
         Args:
             x: (B, C, H, W).
             pos_bias: as in ``forward``.
 
         Returns:
-            (B, h, N, M), each row adding up to 1.
+            (B, h, N, M), rows sum to 1.
         """
         q, k, _ = self.qkv(x)
         logits = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5

@@ -1,4 +1,4 @@
-"""The learnable position bias B of Eq. 4, one for all blocks of a stage."""
+"""The learnable position bias B of Eq. 4, shared by all blocks of a stage."""
 
 import torch
 from torch import Tensor, nn
@@ -7,19 +7,19 @@ from transxnet.ops.resampling import resize_bicubic
 
 
 class PositionBias(nn.Module):
-    """One bias a head for each pair of query and reduced key, resized to the size of the input at hand.
+    """One bias per head for each pair of query and reduced key, resized to the input's size.
 
-    The stored matrix belongs to one image size. For another, the whole (N, M) matrix is resized as if it were a
-    picture, bicubic, as the published weights expect. Without gradients the last resized matrix is kept, so a run of
-    images of one size pays once.
+    The stored matrix belongs to one image size. For another, the whole (N, M) matrix is resized like an image, bicubic,
+    as the published weights expect. Without gradients the last resized matrix is cached, so a series of images of one
+    size is resized once.
 
     Args:
         num_heads: attention heads h.
-        num_queries: N of the size that the matrix is stored for.
-        num_keys: M of that size.
+        num_queries: N of the stored size.
+        num_keys: M of the stored size.
 
     Shapes:
-        ``forward(N', M')`` gives (1, h, N', M').
+        ``forward(N', M')`` returns (1, h, N', M').
     """
 
     def __init__(self, num_heads: int, num_queries: int, num_keys: int):
@@ -31,22 +31,22 @@ class PositionBias(nn.Module):
         size = (num_queries, num_keys)
         compiling, learning = torch.compiler.is_compiling(), torch.is_grad_enabled()
         if learning and not compiling:
-            self._kept = None  # an optimiser's step may follow, and that of a fused one goes uncounted
-        if not (isinstance(num_queries, int) and isinstance(num_keys, int)):  # an exported program of any size
+            self._kept = None  # an optimizer step may follow, and a fused one does not increase the version
+        if not (isinstance(num_queries, int) and isinstance(num_keys, int)):  # exported with dynamic sizes
             return resize_position_bias(self.weight, size)
         if self.weight.shape[2:] == size:
             return self.weight.contiguous()
         if learning or compiling or self.weight.is_inference():
             return resize_position_bias(self.weight, size)
-        # The version counts in-place changes (an optimiser's step, a loaded checkpoint), the address replaced storage.
+        # The version counts in-place changes (optimizer steps, loaded checkpoints); the address detects new storage.
         key = (size, self.weight._version, self.weight.data_ptr(), self.weight.dtype, self.weight.device)
-        kept = self._kept  # read once: another thread may be at another size
+        kept = self._kept  # read once: another thread may use another size
         if kept is None or kept[0] != key:
             kept = self._kept = key, resize_position_bias(self.weight, size)
         return kept[1]
 
     def train(self, mode: bool = True) -> "PositionBias":
-        """As in PyTorch; also forgets the kept matrix, since compiled training and ``.data`` change it uncounted."""
+        """As in PyTorch; also clears the cache, since compiled training and ``.data`` do not increase the version."""
         self._kept = None
         return super().train(mode)
 
@@ -57,7 +57,7 @@ class PositionBias(nn.Module):
 def resize_position_bias(bias: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize (1, h, N, M) to (1, h, *size), bicubic with ``align_corners=False``, as the published code does.
 
-    The result is contiguous, also where ``model.to(memory_format=torch.channels_last)`` has reordered the bias: every
-    attention would copy the whole matrix otherwise.
+    The result is contiguous even if ``model.to(memory_format=torch.channels_last)`` has reordered the bias; otherwise
+    every attention would copy the whole matrix.
     """
     return resize_bicubic(bias.contiguous(), size)

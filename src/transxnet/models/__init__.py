@@ -1,4 +1,4 @@
-"""The networks, and the way published weights come into them."""
+"""The networks, and the loading of published weights."""
 
 from transxnet.models.checkpoints import convert_official_state_dict
 from transxnet.models.swin_style import SwinStyle, SwinStyleFeatures

@@ -1,4 +1,4 @@
-"""Checkpoints: how their files are read, and how the weights come into a network. Nothing is ever dropped unseen."""
+"""Read checkpoint files and load weights into networks; no tensor is ever dropped silently."""
 
 import argparse
 import logging
@@ -21,13 +21,13 @@ from transxnet.utils.errors import UserError
 
 _log = logging.getLogger(__name__)
 
-# What wraps the tensors and their names in files met in the wild. The average over the training comes first: it is what
-# the published accuracy was measured with.
+# Keys under which published files store the tensors. EMA weights come first: the published accuracy was measured with
+# them.
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 _PREFIXES = ("module.", "backbone.")
 
-# What training scripts put beside the tensors: timm's a Namespace of options, mmsegmentation's the best score as one of
-# NumPy's numbers, whose module had another name before version 2.
+# Non-tensor data in training scripts' checkpoints: timm's argparse Namespace, and mmsegmentation's best score as a
+# NumPy scalar, whose module was renamed in NumPy 2.
 _PLAIN_DATA: list = [
     argparse.Namespace,
     *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
@@ -37,20 +37,20 @@ _PLAIN_DATA: list = [
 
 
 def convert_official_state_dict(state_dict: Mapping) -> dict[str, Tensor]:
-    """Turn a published checkpoint, of any of its layouts, into the state dict of our model.
+    """Convert a published checkpoint, in any of its layouts, to the state dict of our model.
 
     Args:
         state_dict: the tensors by name, bare or under "state_dict_ema", "model_ema", "state_dict" or "model" (in this
-            order, where there are several), with or without the prefixes "module." and "backbone."; classifier, dense
-            form, or a whole detector or segmenter.
+            order of precedence), with or without the prefixes "module." and "backbone."; classifier, dense form, or a
+            whole detector or segmenter.
 
     Returns:
         name -> tensor, for :class:`TransXNet`; from the dense form, for :class:`TransXNetFeatures`; from a detector or
         segmenter, for :class:`~transxnet.heads.RetinaNet`, :class:`~transxnet.heads.MaskRCNN` or
-        :class:`~transxnet.heads.SemanticFPN` on it. What is in our layout already comes back as it is.
+        :class:`~transxnet.heads.SemanticFPN` on it. Tensors that are already in our layout are returned unchanged.
 
     Raises:
-        UserError: no tensors, tensors of another network, or a stage without all of its parts; they are named.
+        UserError: no tensors, tensors of another network, or an incomplete stage; the message names them.
     """
     tensors = unwrap(state_dict)
     if is_ours(tensors):
@@ -66,22 +66,22 @@ def convert_official_state_dict(state_dict: Mapping) -> dict[str, Tensor]:
 
 
 def unwrap(state_dict: Mapping) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name, without what wraps them and without prefixes that all of them have.
+    """Return the tensors of a checkpoint by name, without wrappers and without prefixes that all names share.
 
     Raises:
-        UserError: no tensors, or other things among them.
+        UserError: there are no tensors, or other values among them.
     """
     return _strip_prefixes(_unwrap(state_dict))
 
 
 def load_pretrained(model: nn.Module, pretrained_cfg: Mapping, cache_dir: str | None = None) -> None:
-    """Load the weights that a timm pretrained configuration points to, every tensor accounted for.
+    """Load the weights of a timm pretrained configuration, and account for every tensor.
 
-    The source is, in this order: ``state_dict``, ``file``, ``hf_hub_id``, ``url``. A different number of classes or of
-    input channels, another size of the position bias and the dense form's norms are adapted to, and logged.
+    The source is the first of ``state_dict``, ``file``, ``hf_hub_id``, ``url``. A different number of classes or input
+    channels, another size of the position bias and the dense form's norms are adapted and logged.
 
     Raises:
-        UserError: no source, an unreadable or foreign file, or tensors that are missing, left over or misshapen.
+        UserError: no source, an unreadable file, another kind of file, or missing, unexpected or misshapen tensors.
     """
     if pretrained_cfg.get("state_dict"):
         tensors = pretrained_cfg["state_dict"]
@@ -100,10 +100,10 @@ def load_pretrained(model: nn.Module, pretrained_cfg: Mapping, cache_dir: str | 
 
 
 def download(url: str, cache_dir: str | None = None) -> str:
-    """Fetch a file into timm's cache, or find it there; the local path.
+    """Download a file into timm's cache, unless it is there; return the local path.
 
     Raises:
-        UserError: the file cannot be fetched.
+        UserError: the file cannot be downloaded.
     """
     try:
         return download_cached_file(url, cache_dir=cache_dir)
@@ -114,7 +114,7 @@ def download(url: str, cache_dir: str | None = None) -> str:
 
 
 def read_checkpoint(path: str | Path) -> Mapping:
-    """Read a file of tensors (safetensors, or PyTorch's format) without running any code that it may carry.
+    """Read a file of tensors (safetensors, or PyTorch's format) without executing code that it may contain.
 
     Raises:
         UserError: the file is missing, truncated, of another format, or holds more than tensors and plain data.
@@ -130,7 +130,7 @@ def read_checkpoint(path: str | Path) -> Mapping:
             return torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
-    except Exception as error:  # on bytes that are not theirs the readers raise errors of many kinds
+    except Exception as error:  # on invalid data the readers raise many kinds of exceptions
         forbidden = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if forbidden:
             raise UserError(
@@ -143,7 +143,7 @@ def read_checkpoint(path: str | Path) -> Mapping:
 
 
 def _check_archive(path: Path) -> None:
-    """Raise ValueError for an archive that unpacks to more than its own size: PyTorch's are never compressed."""
+    """Raise ValueError if an archive unpacks to more than its own size; PyTorch never compresses its archives."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
@@ -155,7 +155,7 @@ def load_adapted(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Load converted tensors into a model that may differ in classes, input channels, bias size or outputs.
 
     Raises:
-        UserError: tensors that are missing, left over or of another shape, named.
+        UserError: tensors are missing, unexpected or of another shape; the message names them.
     """
     own = model.state_dict()
     tensors = dict(tensors)
@@ -187,7 +187,7 @@ def load_adapted(model: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def _adapt_head(own: Mapping[str, Tensor], tensors: dict[str, Tensor]) -> None:
-    """Make ``tensors`` fit the model's outputs: another number of classes gets a new head, the dense form has none."""
+    """Adapt ``tensors`` to the model's outputs: a new head for another number of classes, none for the dense form."""
     dense_model = any(name.startswith("norms.") for name in own)
     dense_file = any(name.startswith("norms.") for name in tensors)
     head = [name for name in tensors if name.startswith(("head.", "norm."))]
@@ -198,7 +198,7 @@ def _adapt_head(own: Mapping[str, Tensor], tensors: dict[str, Tensor]) -> None:
             del tensors[name]
         _log.info("a classifier's weights for the dense form: left out its head, and the norms %s start new", list(new))
     if dense_model:
-        # Fewer outputs than the file has: the norms and stages behind them are not part of this model.
+        # If the model has fewer outputs than the file, it lacks the norms and stages after them.
         stages = {name.split(".")[1] for name in own if name.startswith("stages.")}
         for name in [n for n in tensors if n.startswith(("norms.", "stages."))]:
             unused_norm = name.startswith("norms.") and name not in own

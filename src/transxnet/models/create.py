@@ -1,4 +1,4 @@
-"""Creating a model by name. A name may carry options of the model: ``transxnet_t@local_conv=dyconv,dpe=false``."""
+"""Create a model by name. A name may have options of the model: ``transxnet_t@local_conv=dyconv,dpe=false``."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -17,23 +17,23 @@ def create_model(name: str | ModelSpec, pretrained: bool = False, **kwargs: Any)
     """Create one of our models, or any of timm's, by name.
 
     Args:
-        name: such as "transxnet_t", with a tag of published weights "transxnet_b.in1k_384", or with options of the
-            model "transxnet_t@local_conv=dyconv". Of a parsed name, settings and part are ignored.
+        name: name such as "transxnet_t", optionally with a tag of published weights, "transxnet_b.in1k_384", or with
+            options of the model, "transxnet_t@local_conv=dyconv". Settings and part of a parsed name are ignored.
         pretrained: load the published weights.
-        **kwargs: what ``timm.create_model`` and the model take, such as ``num_classes``, ``in_chans``, ``img_size``,
+        **kwargs: arguments of ``timm.create_model`` and the model, such as ``num_classes``, ``in_chans``, ``img_size``,
             ``features_only``.
 
     Raises:
-        UserError: no model or tag of this name (the nearest ones are named), an option in the name that the model does
-            not have or that is given beside it too, or weights that can't be had.
-        TypeError: an option beside the name that the model does not have.
+        UserError: the model or tag does not exist (the message names the nearest), an option in the name is unknown to
+            the model or also given as an argument, or weights are not available.
+        TypeError: an argument that the model does not have.
     """
     spec = check_name(name)
     if twice := spec.options.keys() & kwargs:
         raise UserError(f"{spec.text}: {sorted(twice)[0]} is set beside the name too. Leave it out of the name.")
     arguments = spec.options | kwargs
     if arguments.get("token_enhancer", "") is None:
-        arguments["token_enhancer"] = "none"  # timm leaves out what is None, and the network would have its default
+        arguments["token_enhancer"] = "none"  # timm drops arguments that are None, and the default would be used
     try:
         return timm.create_model(spec.name, pretrained=pretrained, **arguments)
     except TypeError as error:
@@ -54,11 +54,11 @@ def create_model(name: str | ModelSpec, pretrained: bool = False, **kwargs: Any)
 
 
 def check_name(name: str | ModelSpec) -> ModelSpec:
-    """Parse a name, and check that the model and, if given, the tag exist. Options are checked on creation.
+    """Parse a name, and check that the model and its tag exist. Options are checked on creation.
 
     Raises:
-        UserError: no such model or tag (the nearest ones are named); or in a text that is not parsed yet, what is no
-            option of a model.
+        UserError: the model or tag does not exist (the message names the nearest), or an unparsed name contains
+            something other than options of a model.
     """
     spec = parse_model_name(name) if isinstance(name, str) else name
     if not timm.is_model(spec.architecture):
@@ -80,15 +80,15 @@ def check_name(name: str | ModelSpec) -> ModelSpec:
 def create_model_with(
     name: str | ModelSpec, wishes: Mapping[str, Any], **kwargs: Any
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Create a model with those of the wishes that it knows, and say which these are.
+    """Create a model with those of the wishes that it supports, and return it with these wishes.
 
-    Networks that hold something of a fixed size, such as a position bias, take ``img_size``, others do not; the same
-    holds for ``drop_path_rate``.
+    Networks with parts of a fixed size, such as a position bias, take ``img_size``, others do not; the same holds for
+    ``drop_path_rate``.
 
     Args:
-        name: of the model.
-        wishes: arguments that are left out where the model does not have them, or its name sets them.
-        **kwargs: arguments that it must have.
+        name: name of the model.
+        wishes: optional arguments, dropped if the model does not have them or its name sets them.
+        **kwargs: required arguments.
     """
     spec = check_name(name)
     granted = {wish: value for wish, value in wishes.items() if wish not in spec.options}
@@ -104,14 +104,14 @@ def create_model_with(
 
 
 def default_img_size(name: str | ModelSpec) -> int:
-    """Side in pixels of the images that a model, or the weights of its tag, were made for."""
+    """Side in pixels of the images that a model, or the weights of its tag, were trained on."""
     config = timm.get_pretrained_cfg(check_name(name).name)
     return int(config.input_size[-1]) if config is not None else 224
 
 
 @contextmanager
 def wrong_size_as_user_error(name: str, height: int, width: int, option: str) -> Iterator[None]:
-    """Turn the errors by which networks refuse an image size, each in its own way, into a UserError."""
+    """Convert the various errors by which networks reject an image size to a UserError."""
     try:
         yield
     except (ValueError, AssertionError, RuntimeError, ZeroDivisionError) as error:
@@ -119,7 +119,7 @@ def wrong_size_as_user_error(name: str, height: int, width: int, option: str) ->
 
 
 def _options_of(architecture: str) -> list[str]:
-    """The optional arguments of a model's class and of those that it is derived from."""
+    """Optional arguments of a model's class and its base classes."""
     with torch.device("meta"):
         kinds = type(timm.create_model(architecture)).__mro__
     signatures = [inspect.signature(kind.__init__) for kind in kinds if "__init__" in vars(kind)]  # type: ignore[misc]

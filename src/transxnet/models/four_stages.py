@@ -1,4 +1,4 @@
-"""A network of four stages: what TransXNet and the network that compares token mixers have in common."""
+"""Base class of four-stage networks: TransXNet, and the network that compares token mixers."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -20,10 +20,10 @@ class Stage(nn.Module):
     """A patch embedding and the blocks that follow it, which share one position bias (Fig. 3).
 
     Args:
-        patch_embed: what makes this stage's tokens: the stem, or the downsampling from the stage before.
+        patch_embed: the stem, or the downsampling from the previous stage.
         blocks: the stage's blocks.
-        pos_bias: the position bias of all of them, or None.
-        sr_ratio: stride of their OSRA, which decides how many keys there are.
+        pos_bias: the position bias of all blocks, or None.
+        sr_ratio: stride of OSRA's reduction, which determines the number of keys.
 
     Shapes:
         (B, C_in, H, W) -> (B, C, ceil(H / stride), ceil(W / stride)) with the embedding's stride.
@@ -48,7 +48,7 @@ class Stage(nn.Module):
         pos_bias = None
         if self.pos_bias is not None:
             height, width = x.shape[2:]
-            # Rounded up in integers: a program that was exported for any size has no floats.
+            # Integer ceil: a program exported with dynamic sizes has no floats.
             keys = -(-height // self.sr_ratio) * -(-width // self.sr_ratio)
             pos_bias = self.pos_bias(height * width, keys)
         for block in self.blocks:
@@ -60,7 +60,7 @@ class Stage(nn.Module):
 
 
 class FourStages(nn.Module):
-    """Base class of the networks: builds the stages, checkpoints them, and groups their parameters."""
+    """Base class of the networks: builds the stages, supports checkpointing, and groups the parameters."""
 
     stages: nn.ModuleList
     feature_info: Any
@@ -79,25 +79,25 @@ class FourStages(nn.Module):
     ) -> None:
         """Build ``stages``, ``feature_info`` and ``num_features``, and initialize the weights.
 
-        Where the token mixer is a D-Mixer, its stage has a position bias.
+        A stage has a position bias if its token mixer is a D-Mixer.
 
         Args:
             make_patch_embed: called with the stage and its input channels.
-            make_block: called with the stage, the block's index in it, and the block's rate of stochastic depth.
-            img_size: input size (height and width, or one for both) that the position bias is stored for.
-            in_chans: channels of the input.
-            depths: blocks of each stage.
+            make_block: called with the stage, the block's index in it, and the block's stochastic depth rate.
+            img_size: input size (height and width, or one for both) for which the position bias is stored.
+            in_chans: input channels.
+            depths: number of blocks in each stage.
             embed_dims: channels of each stage.
-            sr_ratios: strides of the spatial reduction of each stage.
-            drop_path_rate: stochastic depth of the last block; it grows to this linearly from 0 at the first.
+            sr_ratios: strides of the spatial reduction in each stage.
+            drop_path_rate: stochastic depth rate of the last block; it increases linearly from 0 at the first.
 
         Raises:
-            ValueError: an image size, a number of channels or a depth that is not a positive integer.
+            ValueError: an image size, number of channels or depth is not a positive integer.
         """
         check_positive(in_chans=in_chans, **{f"depths[{i}]": depth for i, depth in enumerate(depths)})
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         check_positive(height=height, width=width)
-        # On the CPU, also where the network itself is built on another device.
+        # On the CPU, even if the network itself is created on another device.
         drop_paths = torch.linspace(0, drop_path_rate, sum(depths), dtype=torch.float64, device="cpu").tolist()
 
         self.num_features = self.head_hidden_size = embed_dims[-1]
@@ -120,17 +120,17 @@ class FourStages(nn.Module):
         self.apply(init_weights)
 
     def set_grad_checkpointing(self, enable: bool = True, stages: int = 4) -> None:
-        """Keep only each block's input for the backward pass and compute the rest again: less memory, more time.
+        """Enable gradient checkpointing: store only each block's input, which saves memory and costs time.
 
         Args:
-            enable: or keep everything again.
-            stages: of how many stages from the first, which has the largest maps.
+            enable: whether to enable it.
+            stages: number of stages, counted from the first, which has the largest maps.
         """
         for i, stage in enumerate(self.stages):
             stage.grad_checkpointing = enable and i < stages
 
     def group_matcher(self, coarse: bool = False) -> dict:
-        """Patterns that sort the parameters into layers from the input up, for layer-wise rates."""
+        """Patterns that group the parameters into layers, from input to output, for layer-wise learning rates."""
         return dict(
             stem=r"^stages\.0\.patch_embed",
             blocks=r"^stages\.(\d+)"
@@ -143,17 +143,17 @@ class FourStages(nn.Module):
         )
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the biases with two or more dimensions, which timm would decay as it does weights."""
+        """Names of biases with two or more dimensions, which timm would treat as weights."""
         return {
             name for name, p in self.named_parameters() if p.ndim > 1 and name.endswith(("pos_bias.weight", ".bias"))
         }
 
 
 def checkpoint_block(block: nn.Module, x: Tensor, pos_bias: Tensor | None) -> Tensor:
-    """Compute a block's output; its activations are computed again in the backward pass.
+    """Compute a block's output; its activations are recomputed in the backward pass.
 
-    The second pass must not feed the batch to the BatchNorms' running statistics a second time. A compiler, which
-    cannot trace the context for that, needs none: it recomputes values, not changes of buffers.
+    The recomputation must not update the BatchNorms' running statistics a second time. A compiler cannot trace the
+    context that prevents this, and does not need it: it recomputes values, not buffer updates.
     """
     if torch.compiler.is_compiling():
         return checkpoint(block, x, pos_bias, use_reentrant=False)
@@ -164,7 +164,7 @@ def checkpoint_block(block: nn.Module, x: Tensor, pos_bias: Tensor | None) -> Te
 
 @contextmanager
 def frozen_running_stats(module: nn.Module) -> Iterator[None]:
-    """While this is open, training passes leave the BatchNorms' running statistics and counters as they are."""
+    """Context in which training does not update the BatchNorms' running statistics and counters."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     saved = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
@@ -177,7 +177,7 @@ def frozen_running_stats(module: nn.Module) -> Iterator[None]:
 
 
 def init_weights(module: nn.Module) -> None:
-    """Draw weights of convolutions and linear layers from a truncated normal of std 0.02; zero their biases."""
+    """Initialize weights of convolutions and linear layers from a truncated normal of std 0.02, biases with zero."""
     if isinstance(module, (nn.Conv2d, nn.Linear)):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

@@ -1,4 +1,4 @@
-"""A model as users name it: ``NAME.TAG@SETTING,OPTION=VALUE:PART``, a run folder, or a file."""
+"""Model arguments: ``NAME.TAG@SETTING,OPTION=VALUE:PART``, a run folder, or a file."""
 
 import ast
 import os
@@ -14,7 +14,7 @@ LOADING = frozenset(
     {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "checkpoint_path", "cache_dir"}
 )
 """Arguments of ``timm.create_model`` that choose the files to open. A name may come from an untrusted recipe or run, so
-it never sets them: some versions of timm run code that a file of ``checkpoint_path`` carries."""
+it never sets them: some versions of timm execute code from a ``checkpoint_path`` file."""
 
 VALUE_SETTINGS = {"file": "PATH", "compile": "MODE"}
 """Settings that take a value. Every other ``name=value`` is an option of the model."""
@@ -22,17 +22,17 @@ VALUE_SETTINGS = {"file": "PATH", "compile": "MODE"}
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A parsed model argument. :func:`parse_model_name` and :func:`parse_model_spec` make it.
+    """A parsed model argument, created by :func:`parse_model_name` or :func:`parse_model_spec`.
 
     Attributes:
         text: the argument as given.
         architecture: the name in timm's registry, such as "transxnet_b".
-        tag: of published weights, such as "in1k_384", or empty.
+        tag: tag of published weights, such as "in1k_384", or empty.
         options: keyword arguments of the model.
         options_text: the options as given, "dpe=false,attn_ratio=0.25".
-        settings: words after @ that are not options of the model, and their value for those of ``VALUE_SETTINGS``.
+        settings: words after @ that are not options of the model, with values for those of ``VALUE_SETTINGS``.
         part: the text after the colon, such as "stage4", or empty.
-        path: an existing run folder or file, in place of a name.
+        path: an existing run folder or file, instead of a name.
     """
 
     text: str
@@ -67,7 +67,7 @@ class ModelSpec:
 
     @property
     def file(self) -> str | None:
-        """Weights on disk for a model by name."""
+        """Weights on disk, for a model given by name."""
         return self.settings.get("file")
 
     @property
@@ -79,7 +79,7 @@ class ModelSpec:
         """Raise UserError for settings, or a part, that the caller does not use.
 
         Args:
-            accepted: settings.
+            accepted: accepted settings.
             part: whether a part is accepted.
         """
         options = "options of the model as option=value, separated by commas"
@@ -101,13 +101,13 @@ class ModelSpec:
 
 
 def parse_model_name(text: str) -> ModelSpec:
-    """Parse the name of a model. No file is looked at.
+    """Parse the name of a model, without reading files.
 
     Option values are Python literals, true, false, or text: ``NAME@compile,ffn_scales=(1,3),dpe=false`` has the
     options ``{"ffn_scales": (1, 3), "dpe": False}`` and the setting ``compile``.
 
     Raises:
-        UserError: an option or setting is given twice, or an option chooses files.
+        UserError: an option or setting is given twice, or an option would choose files.
     """
     name, colon, part = text.rpartition(":")
     if not colon:
@@ -120,7 +120,7 @@ def parse_model_name(text: str) -> ModelSpec:
     options: dict[str, Any] = {}
     settings: dict[str, str | None] = {}
     texts = []
-    for word in filter(None, re.split(r",(?![^(\[]*[)\]])", suffix)):  # not at the commas of a tuple
+    for word in filter(None, re.split(r",(?![^(\[]*[)\]])", suffix)):  # not at commas inside a tuple
         key, equals, value = word.partition("=")
         if key in options or key in settings:
             raise UserError(f"{text!r} sets {key} twice.")
@@ -136,14 +136,14 @@ def parse_model_name(text: str) -> ModelSpec:
 
 
 def parse_model_spec(text: str | Path, file: str | Path | None = None) -> ModelSpec:
-    """Parse a run folder, a file, or the name of a model; a run folder may have a part after a colon too.
+    """Parse a run folder, a file, or the name of a model; a run folder may also have a part after a colon.
 
     Args:
-        text: a path that exists, or a name.
-        file: weights on disk for a model by name, instead of ``@file=PATH``.
+        text: an existing path, or a name.
+        file: weights on disk for a model given by name, instead of ``@file=PATH``.
 
     Raises:
-        UserError: as :func:`parse_model_name`; or weights are given twice.
+        UserError: as :func:`parse_model_name`, or weights are given twice.
     """
     text = str(text)
     folder, _, part = text.rpartition(":")
@@ -162,7 +162,7 @@ def parse_model_spec(text: str | Path, file: str | Path | None = None) -> ModelS
 
 
 def check_options(name: str, options: Iterable[str]) -> None:
-    """Raise UserError if one of a model's options chooses the files to open; they may come from an untrusted run."""
+    """Raise UserError if an option chooses the files to open; options may come from an untrusted run."""
     if loading := sorted(LOADING.intersection(options)):
         raise UserError(
             f"{name}: {loading[0]} is no option of a model, but says where weights come from. Give these by "
@@ -182,5 +182,5 @@ def _option_value(text: str) -> Any:
         return text == "true"
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # the last two where it is nested deeply
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # the last two for deep nesting
         return text

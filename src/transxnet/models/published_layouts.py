@@ -1,10 +1,10 @@
-"""Published layouts: which tensor of theirs is which of ours.
+"""Mapping of tensor names from the published layouts to ours.
 
 The backbones number their stages 0, 2, 4 and 6, with the downsampling between them at 1, 3 and 5.
 
-The detectors and segmenters are of mmdetection 2.x and mmsegmentation 0.x. Besides the names two things differ. There
-the background is the last class of Mask R-CNN's classifier, here the first; and its boxes and masks have no background
-there, here one of zeros, which nothing reads.
+The detectors and segmenters use mmdetection 2.x and mmsegmentation 0.x. Besides the names two things differ. There the
+background is the last class of Mask R-CNN's classifier, here the first. And there boxes and masks have no background
+class, while ours is zero and never read.
 """
 
 import re
@@ -16,7 +16,7 @@ from torch import Tensor
 _AFFINE = ("weight", "bias")
 _BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
-# Within a block: published name -> ours. Longer names first where one begins another.
+# Within a block: published name -> ours. A longer name precedes its prefixes.
 _BLOCK = {
     "pos_embed": "dpe.dwconv",
     "norm1": "norm1",
@@ -48,22 +48,22 @@ _HEAD = {"classifier.0": "norm", "classifier.2": "head.fc"}
 
 
 def is_ours(names: Iterable[str]) -> bool:
-    """Whether these are names of this package's networks, or of its detectors and segmenters on any network."""
+    """Whether these are tensor names of this package's networks, or of its detectors and segmenters on any network."""
     return any(name.startswith(("stages.0.patch_embed.", "backbone.fpn.")) for name in names)
 
 
 def is_dense(names: Iterable[str]) -> bool:
-    """Whether these are names of a whole detector or segmenter, published or ours."""
+    """Whether these are tensor names of a whole detector or segmenter, published or ours."""
     names = list(names)
     published = all(any(name.startswith(part) for name in names) for part in ("backbone.", "neck."))
     return published or any(name.startswith("backbone.fpn.") for name in names)
 
 
 def convert_published(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str], list[str]]:
-    """Turn a published classifier, backbone, detector or segmenter into our layout.
+    """Convert a published classifier, backbone, detector or segmenter to our layout.
 
     Returns:
-        The tensors in our layout; the published names that are not known; the published names that are missing.
+        The tensors in our layout; unknown published names; missing published names.
     """
     if not is_dense(tensors):
         return _convert_backbone(tensors)
@@ -94,7 +94,7 @@ def _convert_backbone(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor],
 
 
 def _our_name(name: str) -> str | None:
-    """The name in our layout of one published tensor, or None for one that is not known."""
+    """Our name of a published tensor, or None if it is unknown."""
     if match := re.fullmatch(r"patch_embed\.proj\.(.+)", name):
         return f"stages.0.patch_embed.{match[1]}"
     if match := re.fullmatch(r"relative_pos_enc\.([0-3])", name):
@@ -114,10 +114,10 @@ def _our_name(name: str) -> str | None:
 
 
 def _incomplete(names: Collection[str]) -> list[str]:
-    """The published names of tensors that other tensors of the same checkpoint show to be missing.
+    """Published names of missing tensors, inferred from the other tensors of the checkpoint.
 
-    Every block holds the same names but for OSRA's reduction, which all blocks of its stage have or none has. A head's
-    layer or an output's norm may be absent, but not in part.
+    Every block has the same names, except for OSRA's reduction, which all or none of a stage's blocks have. A layer of
+    the head or an output's norm may be absent, but not incomplete.
     """
     blocks: dict[tuple[str, str], set[str]] = {}
     for name in names:
@@ -144,7 +144,7 @@ def _incomplete(names: Collection[str]) -> list[str]:
 
 
 def _places(names: Iterable[str]) -> dict[str, str]:
-    """Published name -> ours, for each tensor that a file with these names must have."""
+    """Published name -> ours, for each tensor required in a file with these names."""
     names = list(names)
     if any(name.startswith("decode_head.") for name in names):
         return _neck(4, 0) | _semantic_fpn()
@@ -195,7 +195,7 @@ def _semantic_fpn() -> dict[str, str]:
     names = _leaves({"decode_head.conv_seg": "head.classifier"})
     for level in range(4):
         for i in range(max(1, level)):
-            step = 2 * i  # every second one upsamples
+            step = 2 * i  # every second module upsamples
             theirs, ours = f"decode_head.scale_heads.{level}.{step}", f"head.scale_heads.{level}.{step}"
             names[f"{theirs}.conv.weight"] = f"{ours}.0.weight"
             names |= _leaves({f"{theirs}.bn": f"{ours}.1"}, _BATCH_NORM)

@@ -1,8 +1,8 @@
-"""The network in which the paper compares token mixers (Sec. IV-D, Tables VI and XII).
+"""The network of the paper's comparison of token mixers (Sec. IV-D, Tables VI and XII).
 
 "We adjust the tiny model to a similar style as Swin-T, i.e., setting the numbers of blocks and channels in the four
-stages to [2,2,6,2] and [64,128,256,512], respectively, and using non-overlapping patch embedding and vanilla FFN." So
-what this sentence does not name stays as in TransXNet-T: position encoding, GroupNorm, LayerScale, the head.
+stages to [2,2,6,2] and [64,128,256,512], respectively, and using non-overlapping patch embedding and vanilla FFN."
+Everything else stays as in TransXNet-T: position encoding, GroupNorm, LayerScale, the head.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,15 +30,15 @@ from transxnet.models.timm_api import ClassifierForm, FeaturesForm, cfg, create_
 
 @dataclass(frozen=True)
 class MixerArgs:
-    """What a token mixer is made with.
+    """Arguments of a token mixer.
 
     Attributes:
         dim: channels.
-        num_heads: attention heads that share them.
-        half_heads: attention heads that share half of them.
+        num_heads: number of attention heads for all channels.
+        half_heads: number of attention heads for half of the channels.
         sr_ratio: stride of a spatial reduction.
         window_size: side of windows.
-        shift: by which windows are moved: by half their side in every second block.
+        shift: shift of windows: half their side in every second block.
     """
 
     dim: int
@@ -49,7 +49,7 @@ class MixerArgs:
     shift: int
 
 
-# Mixers whose attention sees half of the channels have half of the heads, so that a head has as many everywhere.
+# Mixers that attend to half of the channels have half of the heads, so that all heads have the same size.
 TOKEN_MIXERS: dict[str | None, Callable[[MixerArgs], nn.Module]] = {
     "d_mixer": lambda args: DMixer(args.dim, args.half_heads, args.sr_ratio),
     "sep_conv": lambda args: SepConv(args.dim),
@@ -61,26 +61,26 @@ TOKEN_MIXERS: dict[str | None, Callable[[MixerArgs], nn.Module]] = {
 
 
 class SwinStyleBackbone(FourStages):
-    """The four stages, without what comes after them. A plural argument has a value for each stage.
+    """The four stages, without head. A plural argument has one value for each stage.
 
     Args:
         token_mixer: "d_mixer", "sep_conv", "sra", "shifted_window", "mixing_block", "acmix", or a class of your own,
             called with (dim, num_heads), that keeps the shape (B, C, H, W).
-        img_size: input size (height and width, or one for both) that D-Mixer's position bias is stored for.
-        in_chans: channels of the input.
-        depths: blocks.
+        img_size: input size (height and width, or one for both) for which D-Mixer's position bias is stored.
+        in_chans: input channels.
+        depths: number of blocks.
         embed_dims: channels.
-        head_dim: channels of an attention head, in every mixer. 32 is Swin's; the paper's text gives none.
+        head_dim: channels of an attention head, in every mixer. 32 as in Swin; the paper does not specify it.
         sr_ratios: strides of the spatial reduction of D-Mixer and SRA.
-        window_size: side of the windows of the mixers that have some, 7 as in their papers.
+        window_size: side of the windows of the mixers with windows, 7 as in their papers.
         mlp_ratios: expansions of the FFN.
-        drop_path_rate: stochastic depth of the last block; it grows to this linearly from 0 at the first.
-        layer_scale_init_value: first value of LayerScale's weights.
-        dpe: whether the blocks have a position encoding. It is part of TransXNet-T, and not among what the paper
-            changes for this comparison, so it is there for every mixer.
+        drop_path_rate: stochastic depth rate of the last block; it increases linearly from 0 at the first.
+        layer_scale_init_value: initial weight of LayerScale.
+        dpe: whether the blocks have a position encoding. TransXNet-T has one, and the paper does not mention a change
+            for this comparison, so by default all mixers use it.
 
     Raises:
-        ValueError: a plural argument without four values, or what the layers refuse.
+        ValueError: a plural argument without four values, or an argument that the layers reject.
         UserError: another token_mixer or dpe.
     """
 
@@ -104,7 +104,7 @@ class SwinStyleBackbone(FourStages):
         check_per_stage(depths=depths, embed_dims=embed_dims, sr_ratios=sr_ratios, mlp_ratios=mlp_ratios)
         check_positive(head_dim=head_dim, window_size=window_size)
         for i, dim in enumerate(embed_dims):
-            # Twice, for the mixers whose attention sees half of the channels.
+            # Twice, for mixers that attend to half of the channels.
             check_divisible(f"embed_dims[{i}]", dim, "2 head_dim", 2 * head_dim)
 
         def make_patch_embed(stage: int, in_dim: int) -> nn.Module:
@@ -127,7 +127,7 @@ class SwinStyleBackbone(FourStages):
 
 
 def make_mixer(token_mixer: str | Callable, args: MixerArgs) -> nn.Module:
-    """Make the token mixer of this name, or of a user's class."""
+    """Create a token mixer by name, or from a user's class."""
     mixer = resolve_part("token_mixer", token_mixer, TOKEN_MIXERS, "dim, num_heads")
     return mixer(args.dim, args.num_heads) if is_custom_part(token_mixer) else mixer(args)
 
@@ -145,5 +145,5 @@ default_cfgs = generate_default_cfgs({"transxnet_swin_style.untrained": cfg()})
 
 @register_model
 def transxnet_swin_style(pretrained: bool = False, **kwargs: Any) -> SwinStyleBackbone:
-    """The network of Tables VI and XII; its option ``token_mixer`` is what they compare. No published weights."""
+    """The network of Tables VI and XII, which compare values of ``token_mixer``. No published weights."""
     return create_network(SwinStyle, SwinStyleFeatures, "transxnet_swin_style", pretrained, **kwargs)

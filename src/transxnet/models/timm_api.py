@@ -1,4 +1,4 @@
-"""What timm asks of a network of four stages: a classifier, intermediates, dense features, a configuration."""
+"""timm's interface for four-stage networks: classifier, intermediates, dense features, configuration."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,13 +16,13 @@ from transxnet.models.four_stages import FourStages, init_weights
 class ClassifierForm(FourStages):
     """The classification network: the stages, a norm, and a head that pools and classifies.
 
-    It stands before the class that builds the stages: ``class TransXNet(ClassifierForm, Backbone)``.
+    In the bases it precedes the class that builds the stages: ``class TransXNet(ClassifierForm, Backbone)``.
 
     Args:
-        num_classes: outputs; with 0 there is no classifier and the pooled features come out.
-        global_pool: "avg", another pooling of timm's, or "" for none (then ``num_classes`` must be 0).
-        drop_rate: dropout before the classifier.
-        **backbone: the arguments of the stages.
+        num_classes: number of outputs; 0 for no classifier, which returns the pooled features.
+        global_pool: "avg", another of timm's poolings, or "" for none (then ``num_classes`` must be 0).
+        drop_rate: dropout rate before the classifier.
+        **backbone: arguments of the stages.
 
     Shapes:
         (B, in_chans, H, W) -> (B, num_classes).
@@ -36,7 +36,7 @@ class ClassifierForm(FourStages):
         self.head.apply(init_weights)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Normalised features of the last stage: (B, in_chans, H, W) -> (B, num_features, ⌈H/32⌉, ⌈W/32⌉)."""
+        """Normalized features of the last stage: (B, in_chans, H, W) -> (B, num_features, ⌈H/32⌉, ⌈W/32⌉)."""
         for stage in self.stages:
             x = stage(x)
         return self.norm(x)
@@ -57,18 +57,18 @@ class ClassifierForm(FourStages):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The outputs of chosen stages, and the final features.
+        """Return the outputs of selected stages, and the final features.
 
         Args:
             x: (B, in_chans, H, W).
-            indices: stages 0 to 3, or how many of the last ones, or None for all.
+            indices: stages 0 to 3, or the number of last ones, or None for all.
             norm: apply the final norm to the last stage's output, the only one that it fits.
-            stop_early: compute no stage after the last that is asked for.
+            stop_early: compute no stage after the last selected one.
             output_fmt: "NCHW".
-            intermediates_only: leave the final features out.
+            intermediates_only: omit the final features.
 
         Returns:
-            The stages' outputs (B, C, H', W') in order, preceded by the final features unless left out.
+            The stages' outputs (B, C, H', W') in order, preceded by the final features unless omitted.
 
         Raises:
             ValueError: another output_fmt.
@@ -88,7 +88,7 @@ class ClassifierForm(FourStages):
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop the stages after the last of ``indices``; on request the final norm and the head too."""
+        """Drop the stages after the last of ``indices``; optionally also the final norm and the head."""
         take, last = feature_take_indices(len(self.stages), indices)
         self.stages = self.stages[: last + 1]
         if prune_norm or last + 1 < len(self.feature_info):
@@ -102,21 +102,21 @@ class ClassifierForm(FourStages):
         return self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier by a new one, and on request the pooling before it."""
+        """Replace the classifier, and optionally the pooling before it."""
         self.num_classes = num_classes
         self.head.reset(num_classes, global_pool)
-        self.head.to(next(self.stages.parameters()))  # timm before 1.0.29 makes it in float32 on the CPU
+        self.head.to(next(self.stages.parameters()))  # timm before 1.0.29 creates it in float32 on the CPU
 
 
 class FeaturesForm(FourStages):
-    """The dense-prediction network: each chosen stage's output through its own GroupNorm.
+    """The dense-prediction network: each selected stage's output with its own GroupNorm.
 
-    It stands before the class that builds the stages, as :class:`ClassifierForm` does. Stages after the last output
-    are dropped.
+    In the bases it precedes the class that builds the stages, as in :class:`ClassifierForm`. Stages after the last
+    output are dropped.
 
     Args:
         out_indices: the stages, 0 to 3, in ascending order; negative ones count from the end.
-        **backbone: the arguments of the stages.
+        **backbone: arguments of the stages.
 
     Shapes:
         (B, in_chans, H, W) -> a list of (B, embed_dims[i], ceil(H / r), ceil(W / r)), r = 4, 8, 16, 32.
@@ -146,7 +146,7 @@ class FeaturesForm(FourStages):
 
 
 def cfg(url: str = "", **kwargs: Any) -> dict:
-    """timm's pretrained configuration: that of the published networks, and what differs."""
+    """timm's pretrained configuration of the published networks, with overrides."""
     return {
         "url": url,
         "num_classes": 1000,
@@ -175,21 +175,21 @@ def create_network(
     cache_dir: str | None = None,
     **kwargs: Any,
 ) -> Any:
-    """Create what a registered entry point returns.
+    """Create the network of a registered entry point.
 
     Args:
         classifier: class of the network.
         features: class of the network with ``features_only=True``.
-        variant: name that the network is registered by.
+        variant: registered name of the network.
         pretrained: load the published weights.
-        cache_dir: where to keep a downloaded file, instead of timm's cache.
-        **kwargs: what ``timm.create_model`` passes on, and the arguments of the class.
+        cache_dir: folder for downloaded files, instead of timm's cache.
+        **kwargs: arguments from ``timm.create_model``, and arguments of the class.
     """
     features_only = kwargs.pop("features_only", False)
     model = build_model_with_cfg(
         features if features_only else classifier,
         variant,
-        pretrained=False,  # loaded below, where every tensor is accounted for
+        pretrained=False,  # loaded below, which accounts for every tensor
         kwargs_filter=("num_classes", "global_pool") if features_only else None,
         **kwargs,
     )

@@ -3,9 +3,9 @@
 Paper: "TransXNet: Learning Both Global and Local Dynamics with a Dual Dynamic Token Mixer for Visual Recognition",
 Meng Lou et al., https://arxiv.org/abs/2310.19380
 
-The file reads like Fig. 3 and Table I: the four stages, the classification network, its dense-prediction form, the
-variants. A stage is in :mod:`transxnet.models.four_stages`, a block in :mod:`transxnet.layers.block`; what timm asks of
-every network, such as intermediates and another classifier, is in :mod:`transxnet.models.timm_api`.
+The file follows Fig. 3 and Table I: the four stages, the classification network, its dense-prediction form, the
+variants. Stages are in :mod:`transxnet.models.four_stages`, blocks in :mod:`transxnet.layers.block`, and timm's
+interface, such as intermediates and replaced classifiers, in :mod:`transxnet.models.timm_api`.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,34 +22,33 @@ from transxnet.utils.errors import UserError
 
 
 class Backbone(FourStages):
-    """The four stages, without what comes after them. A plural argument has a value for each stage.
+    """The four stages, without head. A plural argument has one value for each stage.
 
     Args:
-        img_size: input size (height and width, or one for both) that the position bias is stored for. Other sizes work
+        img_size: input size (height and width, or one for both) for which the position bias is stored. Other sizes work
             too; the bias is then resized in each forward pass.
-        in_chans: channels of the input.
-        depths: blocks.
+        in_chans: input channels.
+        depths: number of blocks.
         embed_dims: channels.
         num_heads: attention heads of OSRA.
         sr_ratios: strides of OSRA's reduction.
         kernel_sizes: sides of IDConv's kernels.
         num_groups: kernels in IDConv's banks.
         mlp_ratios: expansions of MS-FFN.
-        drop_path_rate: stochastic depth of the last block; it grows to this linearly from 0 at the first.
-        layer_scale_init_value: first value of LayerScale's weights.
-        local_conv: what stands in IDConv's place (Table VII): "idconv", "dwconv", "window", "dyconv", "d_dwconv", or a
-            class of your own, called with (dim, kernel_size), that keeps the shape.
-        attn_ratio: share of the channels that OSRA gets (Table IX), one for all stages or four.
+        drop_path_rate: stochastic depth rate of the last block; it increases linearly from 0 at the first.
+        layer_scale_init_value: initial weight of LayerScale.
+        local_conv: the local convolution (Table VII): "idconv", "dwconv", "window", "dyconv", "d_dwconv", or a class of
+            your own, called with (dim, kernel_size), that keeps the shape.
+        attn_ratio: fraction of the channels for OSRA (Table IX), one for all stages or four.
         ffn_scales: odd kernel sizes of MS-FFN, or () for the plain FFN (Table VIII).
         dpe: whether the blocks have a position encoding (Table X).
         spatial_reduction: "overlapping" or "non_overlapping" (Table X), or a class of your own, called with
             (dim, sr_ratio).
-        token_enhancer: what stands in STE's place (Table X): "ste", "conv1x1", "none" or None, or a class of your own,
-            called with (dim), that keeps the shape. ``timm.create_model`` leaves out options that are None, so there
-            it has to be "none".
+        token_enhancer: the token enhancer (Table X): "ste", "conv1x1", "none" or None, or a class of your own, called
+            with (dim), that keeps the shape. ``timm.create_model`` drops options that are None, so use "none" there.
 
     Raises:
-        ValueError: a plural argument without four values, or what the layers refuse.
+        ValueError: a plural argument without four values, or an argument that the layers reject.
         UserError: a value of one of the last six that is not accepted.
     """
 
@@ -112,7 +111,7 @@ class Backbone(FourStages):
 def resolve_attn_ratios(
     attn_ratio: float | Sequence[float], dims: Sequence[int], heads: Sequence[int]
 ) -> Sequence[float]:
-    """Each stage's share of channels for attention, checked where it is one for all of them."""
+    """Each stage's fraction of channels for attention; a single value is checked for all stages."""
     if isinstance(attn_ratio, Sequence) and not isinstance(attn_ratio, str):
         if len(attn_ratio) != 4:
             raise UserError(f"attn_ratio must be a number, or one for each of the four stages, got {attn_ratio!r}.")
@@ -126,31 +125,31 @@ class TransXNet(ClassifierForm, Backbone):
     """The classification network (Fig. 3, Table I).
 
     Args:
-        num_classes: outputs; with 0 there is no classifier and the pooled features come out.
-        global_pool: "avg", another pooling of timm's, or "" for none (then ``num_classes`` must be 0).
-        drop_rate: dropout before the classifier.
-        **backbone: the arguments of :class:`Backbone`.
+        num_classes: number of outputs; 0 for no classifier, which returns the pooled features.
+        global_pool: "avg", another of timm's poolings, or "" for none (then ``num_classes`` must be 0).
+        drop_rate: dropout rate before the classifier.
+        **backbone: arguments of :class:`Backbone`.
 
     Shapes:
         (B, in_chans, H, W) -> (B, num_classes), for any H and W from 32 up.
 
     Raises:
-        ValueError: what :class:`Backbone` refuses.
+        ValueError: an argument that :class:`Backbone` rejects.
     """
 
 
 class TransXNetFeatures(FeaturesForm, Backbone):
-    """The dense-prediction form: each chosen stage's output through its own GroupNorm.
+    """The dense-prediction form: each selected stage's output with its own GroupNorm.
 
     Args:
         out_indices: the stages, 0 to 3, in ascending order; negative ones count from the end.
-        **backbone: the arguments of :class:`Backbone`.
+        **backbone: arguments of :class:`Backbone`.
 
     Shapes:
         (B, in_chans, H, W) -> a list of (B, embed_dims[i], ceil(H / r), ceil(W / r)), r = 4, 8, 16, 32.
 
     Raises:
-        ValueError: stages that do not exist or are not in order, and what :class:`Backbone` refuses.
+        ValueError: stages that do not exist or are not in order, or an argument that :class:`Backbone` rejects.
     """
 
 
@@ -175,21 +174,21 @@ def _create_transxnet(variant: str, pretrained: bool, **kwargs: Any) -> Any:
 
 @register_model
 def transxnet_n(pretrained: bool = False, **kwargs: Any) -> Backbone:
-    """Nano, ours and not the paper's: for small machines and fast demonstrations. No published weights."""
-    # Short trainings have no time for branches that start from 1e-5.
+    """Nano, not in the paper: for small machines and quick demonstrations. No published weights."""
+    # Short training is not enough for branches with an initial scale of 1e-5.
     arch = dict(depths=(2, 2, 4, 2), embed_dims=(32, 64, 128, 256), num_heads=(1, 2, 4, 8), layer_scale_init_value=0.1)
     return _create_transxnet("transxnet_n", pretrained, **(arch | kwargs))
 
 
 @register_model
 def transxnet_t(pretrained: bool = False, **kwargs: Any) -> Backbone:
-    """Tiny (Table I): 12.8 M parameters, 1.8 G multiply-adds at 224x224."""
+    """Tiny (Table I): 12.8 M parameters, 1.8 G MACs at 224x224."""
     return _create_transxnet("transxnet_t", pretrained, **kwargs)
 
 
 @register_model
 def transxnet_s(pretrained: bool = False, **kwargs: Any) -> Backbone:
-    """Small (Table I): 26.9 M parameters, 4.5 G multiply-adds at 224x224."""
+    """Small (Table I): 26.9 M parameters, 4.5 G MACs at 224x224."""
     arch = dict(
         depths=(4, 4, 12, 4),
         embed_dims=(64, 128, 320, 512),
@@ -202,7 +201,7 @@ def transxnet_s(pretrained: bool = False, **kwargs: Any) -> Backbone:
 
 @register_model
 def transxnet_b(pretrained: bool = False, **kwargs: Any) -> Backbone:
-    """Base (Table I): 48.0 M parameters, 8.3 G multiply-adds at 224x224."""
+    """Base (Table I): 48.0 M parameters, 8.3 G MACs at 224x224."""
     arch = dict(
         depths=(4, 4, 21, 4),
         embed_dims=(76, 152, 336, 672),

@@ -1,8 +1,8 @@
-"""The operators in which TransXNet spends its time. Layers hold parameters, operators compute.
+"""TransXNet's performance-critical operators. Layers hold parameters, operators compute.
 
-One file for each operator: the public function, its reference in plain PyTorch (``_reference``), the faster forms for
-the CPU (``_cpu``) and for CUDA (``_triton``, a custom operator whose kernels are in :mod:`transxnet.ops.kernels`), and
-the form for exported programs (``_export``). :mod:`transxnet.ops.backend` chooses between them and gives the reasons.
+Each file has one operator: the public function, its reference in plain PyTorch (``_reference``), faster variants for
+the CPU (``_cpu``) and CUDA (``_triton``, a custom operator with kernels in :mod:`transxnet.ops.kernels`), and a variant
+for exported programs (``_export``). :mod:`transxnet.ops.backend` chooses between them and gives the reasons.
 """
 
 from transxnet.ops.attention import biased_attention

@@ -24,11 +24,11 @@ def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None
         bias: (1, h, N, M) or None.
 
     Returns:
-        (B, h, N, d): ``softmax(q k^T / sqrt(d) + bias) v`` in the dtype of q, or of autocast where that is on. The
-        softmax is float32 or wider.
+        (B, h, N, d): ``softmax(q k^T / sqrt(d) + bias) v`` in the dtype of q, or of autocast if enabled. The softmax is
+        float32 or wider.
 
     Raises:
-        UserError: TRANSXNET_OPS asks for an implementation that cannot take this input.
+        UserError: TRANSXNET_OPS asks for an implementation that does not support this input.
     """
     q, k, v = cast_to_autocast(q), cast_to_autocast(k), cast_to_autocast(v)
     implementation = choose("biased_attention", q, keys=k.shape[2]).implementation
@@ -40,17 +40,17 @@ def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None
 
 
 def biased_attention_reference(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The definition in plain PyTorch, to which every other implementation is compared."""
+    """The definition in plain PyTorch, the reference for all other implementations."""
     if bias is not None:
         bias = bias.to(q.dtype)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
 def biased_attention_cpu(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The reference on tensors in the layout that PyTorch's fused CPU attention needs.
+    """The reference, with tensors in the layout that PyTorch's fused CPU attention needs.
 
-    It needs the channels of a head next to each other in memory. In feature maps that are not channels_last they are
-    not, and PyTorch would compute all scores of all heads in memory instead.
+    It needs the channels of a head to be adjacent in memory. In feature maps that are not channels_last they are not,
+    and PyTorch would store all scores of all heads in memory instead.
     """
     q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
     return biased_attention_reference(q, k, v, bias)
@@ -74,7 +74,7 @@ def _(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor, Ten
 def biased_attention_triton_backward(
     g: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, out: Tensor, lse: Tensor, want_bias: bool
 ) -> list[Tensor]:
-    """The gradients of q, k, v and, if wanted, of bias."""
+    """The gradients of q, k, v and, if needed, of bias."""
     from transxnet.ops.kernels.attention_kernels import attention_gradients
 
     return [grad for grad in attention_gradients(g, q, k, v, bias, out, lse, want_bias) if grad is not None]

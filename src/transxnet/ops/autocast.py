@@ -1,4 +1,4 @@
-"""Autocast for the operators, which PyTorch's own list of autocast functions does not know."""
+"""Autocast for custom operators, which PyTorch's autocast does not know."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ _AUTOCAST_DEVICES = frozenset(filter(torch.amp.is_autocast_available, ("cpu", "c
 
 
 def cast_to_autocast(x: Tensor) -> Tensor:
-    """The tensor in the dtype that autocast, if it is on, gives to convolutions and matrix products."""
+    """Cast to the dtype that autocast, if enabled, uses for convolutions and matrix products."""
     device = x.device.type
     if (
         device in _AUTOCAST_DEVICES

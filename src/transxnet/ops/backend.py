@@ -1,7 +1,7 @@
-"""Which implementation an operator takes, and why it does not take the others.
+"""Choose the implementation of an operator, and explain why the others are not used.
 
-``TRANSXNET_OPS=auto|triton|cpu|reference`` decides for all operators; without it, "auto". What "auto" takes on a CPU
-was measured (benchmarks/README.md); on CUDA it takes the kernels, which have not been timed yet.
+``TRANSXNET_OPS=auto|triton|cpu|reference`` applies to all operators; the default is "auto". On a CPU its choices are
+based on measurements (benchmarks/README.md); on CUDA it uses the Triton kernels, which have not been timed yet.
 """
 
 import os
@@ -18,30 +18,30 @@ from transxnet.utils.errors import UserError
 IMPLEMENTATIONS = ("triton", "cpu", "reference")
 ENV_VARIABLE = "TRANSXNET_OPS"
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-MIN_CAPABILITY = (8, 0)  # bf16 arithmetic
-MAX_KEYS = 512  # beyond, PyTorch's own attention, until the kernel has been timed there
+MIN_CAPABILITY = (8, 0)  # required for bf16 arithmetic
+MAX_KEYS = 512  # with more keys PyTorch's own attention is used, until the kernel has been timed there
 
 _HAS_TRITON = find_spec("triton") is not None
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An implementation's name, and for each other one the reason against it."""
+    """The chosen implementation, and the reason against each of the others."""
 
     implementation: str
     refused: dict[str, str]
 
 
 def choose(operator: str, x: Tensor, keys: int | None = None) -> Choice:
-    """The implementation that an operator takes.
+    """Choose the implementation of an operator.
 
     Args:
         operator: "dynamic_depthwise_conv2d", "multiscale_depthwise_conv2d" or "biased_attention".
         x: its first argument.
-        keys: how many there are, for the attention.
+        keys: number of keys, for attention.
 
     Raises:
-        UserError: TRANSXNET_OPS names no implementation, or one that cannot take this input.
+        UserError: TRANSXNET_OPS names no implementation, or one that does not support this input.
     """
     conditions = Conditions(
         requested=os.environ.get(ENV_VARIABLE, "auto"),
@@ -60,7 +60,7 @@ def choose(operator: str, x: Tensor, keys: int | None = None) -> Choice:
 
 
 class Conditions(NamedTuple):
-    """All that a choice depends on."""
+    """Everything that a choice depends on."""
 
     requested: str
     interpreting: bool
@@ -91,7 +91,7 @@ def _decide(s: Conditions) -> Choice:
     return Choice(taken, {name: why[name] for name in IMPLEMENTATIONS if name != taken})
 
 
-_decide_cached = cache(_decide)  # an operator on a small map takes some 100 microseconds, and deciding 10 of them
+_decide_cached = cache(_decide)  # a decision takes 10 microseconds, an operator on a small map about 100
 
 
 def _triton_unsupported(s: Conditions) -> str | None:

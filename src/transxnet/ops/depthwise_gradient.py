@@ -1,8 +1,8 @@
-"""A faster backward pass of depthwise convolutions on CPUs. Same results, up to rounding.
+"""A faster backward pass of depthwise convolutions on CPUs, with the same results up to rounding.
 
-For kernels of 5x5 and more oneDNN has no fast gradient of the weights: it takes 3 to 20 times as long as the forward
-pass. But that gradient is a depthwise convolution too, of the input with the output's gradient as its kernel, and those
-are fast at any size. The gradient of the input is the forward pass with the kernels rotated by 180 degrees.
+For kernels of 5x5 and larger oneDNN has no fast weight gradient: it takes 3 to 20 times as long as the forward pass.
+But it is itself a depthwise convolution, of the input with the output's gradient as its kernel, and those are fast at
+any size. The input gradient is the forward pass with the kernels rotated by 180 degrees.
 """
 
 from typing import Any
@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 MIN_KERNEL_SIZE = 5
-# Input values that one convolution of a weight gradient takes: they, and oneDNN's copies of them, stay in cache.
+# Input values per convolution of a weight gradient, so that they and oneDNN's copies stay in cache.
 CHUNK = 1 << 18
 
 
 class DepthwiseConvFunction(torch.autograd.Function):
     """Depthwise convolution, stride 1, same size, of x (B, C, H, W) with weight (G, C, K, K) and bias (G, C) or None.
 
-    G = 1 for kernels that the batch shares, G = B for input-dependent kernels. Neither B nor C may be 0.
+    G = 1 for kernels shared by the batch, G = B for input-dependent kernels. Neither B nor C may be 0.
     """
 
     @staticmethod
@@ -32,7 +32,7 @@ class DepthwiseConvFunction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # type: ignore[override]
-        """The gradients of x, weight and bias, None for those that are not needed."""
+        """The gradients of x, weight and bias, None for those not needed."""
         x, weight = ctx.saved_tensors
         per_sample = weight.shape[0] != 1
         dx = _convolve(g, weight.flip(2, 3), None) if ctx.needs_input_grad[0] else None
@@ -51,7 +51,7 @@ def weight_gradient(x: Tensor, g: Tensor, K: int, per_sample: bool) -> Tensor:
         x: the input, (B, C, H, W).
         g: the output's gradient, (B, C, H, W).
         K: kernel size.
-        per_sample: whether each sample has its own kernels.
+        per_sample: whether each sample has separate kernels.
     """
     C, H, W = x.shape[1:]
     samples = max(1, CHUNK // (C * H * W))
@@ -68,7 +68,7 @@ def weight_gradient(x: Tensor, g: Tensor, K: int, per_sample: bool) -> Tensor:
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     B, C, H, W = x.shape
     K = weight.shape[-1]
-    if weight.shape[0] == 1 and B > 1:  # without a reshape, which may change the strides of a single channel
+    if weight.shape[0] == 1 and B > 1:  # without reshape, which may change the strides of a single channel
         return F.conv2d(x, weight.movedim(0, 1), None if bias is None else bias[0], padding=K // 2, groups=C)
     out = F.conv2d(
         x.reshape(1, B * C, H, W),

@@ -25,11 +25,11 @@ def dynamic_depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = No
         bias: (B, C) or None.
 
     Returns:
-        (B, C, H, W), ``out[b, c] = conv2d(x[b, c], weight[b, c]) + bias[b, c]`` with zero padding, in the dtype of x
-        or of autocast where that is on. Sums are float32 or wider.
+        (B, C, H, W), ``out[b, c] = conv2d(x[b, c], weight[b, c]) + bias[b, c]`` with zero padding, in the dtype of x or
+        of autocast if enabled. Sums are float32 or wider.
 
     Raises:
-        UserError: TRANSXNET_OPS asks for an implementation that cannot take this input.
+        UserError: TRANSXNET_OPS asks for an implementation that does not support this input.
     """
     x = cast_to_autocast(x)
     implementation = choose("dynamic_depthwise_conv2d", x).implementation
@@ -44,7 +44,7 @@ def dynamic_depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = No
 
 
 def dynamic_depthwise_conv2d_reference(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The definition in plain PyTorch, to which every other implementation is compared."""
+    """The definition in plain PyTorch, the reference for all other implementations."""
     B, C, H, W = x.shape
     K = weight.shape[-1]
     if B == 0:  # a convolution needs at least one group
@@ -67,10 +67,10 @@ def dynamic_depthwise_conv2d_cpu(x: Tensor, weight: Tensor, bias: Tensor | None 
 
 
 def dynamic_depthwise_conv2d_export(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The form for exported programs with a dynamic batch size: one matrix product for each sample and channel.
+    """Variant for exported programs with a dynamic batch size: one matrix product for each sample and channel.
 
-    A convolution in an exported program has a fixed number of groups, so it cannot give every sample of a batch of any
-    size its own kernels. Here the K rows of the padded input that an output row needs are concatenated,
+    A convolution in an exported program has a fixed number of groups, so it cannot have separate kernels for each
+    sample of a dynamic batch. Here the K rows of the padded input that an output row needs are concatenated,
     (H, K (W + K - 1)), and multiplied by a band matrix of the kernel, (K (W + K - 1), W). This takes (W + K - 1) / K
     times the multiplications of the convolution and K times the memory of the input.
     """
@@ -79,7 +79,7 @@ def dynamic_depthwise_conv2d_export(x: Tensor, weight: Tensor, bias: Tensor | No
     width = W + K - 1
     taps = K * width
     kernel = F.pad(weight, (0, width - K)).flatten(2)
-    # Each copy is one element longer than the matrix is wide, so it shifts by one place from line to line.
+    # Each copy is one element longer than the matrix is wide, so it shifts by one position from row to row.
     band = F.pad(kernel, (0, 1))[:, :, None].expand(B, C, W, taps + 1).reshape(B, C, W * (taps + 1))
     band = band[..., : W * taps].reshape(B, C, W, taps)
     padded = F.pad(x, (K // 2,) * 4)
@@ -90,7 +90,7 @@ def dynamic_depthwise_conv2d_export(x: Tensor, weight: Tensor, bias: Tensor | No
 
 @torch.library.custom_op("transxnet::dynamic_depthwise_conv2d", mutates_args=())
 def dynamic_depthwise_conv2d_triton(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The Triton kernel as a PyTorch operator, which autograd, torch.compile and torch.export know."""
+    """The Triton kernel as a PyTorch custom operator, for autograd, torch.compile and torch.export."""
     from transxnet.ops.kernels.depthwise_kernels import depthwise
 
     return depthwise(x, weight, bias)
@@ -103,7 +103,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @torch.library.custom_op("transxnet::dynamic_depthwise_conv2d_backward", mutates_args=())
 def dynamic_depthwise_conv2d_triton_backward(g: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of x, weight and bias, the latter two float32."""
+    """The gradients of x, weight and bias, the last two in float32."""
     from transxnet.ops.kernels.depthwise_kernels import depthwise, depthwise_weight_gradient
 
     dw, db = depthwise_weight_gradient(x, g, weight.shape[-1], per_sample=True)

@@ -26,17 +26,17 @@ def multiscale_depthwise_conv2d(
 
     Args:
         x: (B, C, H, W), any strides.
-        weights: a (C_i, 1, K_i, K_i) for each group in channel order, K_i odd, the C_i adding up to C.
+        weights: a (C_i, 1, K_i, K_i) for each group in channel order, K_i odd; the C_i sum to C.
         biases: a (C_i,) for each group.
         identity: add x.
         gelu: apply GELU last, in the same pass over memory; for inference.
 
     Returns:
         (B, C, H, W): ``x + concat_i(conv2d(x_i, weights[i], biases[i]))`` with zero padding, in the dtype of x, or of
-        autocast where that is on. Sums are float32 or wider.
+        autocast if enabled. Sums are float32 or wider.
 
     Raises:
-        UserError: TRANSXNET_OPS asks for an implementation that cannot take this input.
+        UserError: TRANSXNET_OPS asks for an implementation that does not support this input.
     """
     x = cast_to_autocast(x)
     weights, biases = list(weights), list(biases)
@@ -54,7 +54,7 @@ def multiscale_depthwise_conv2d(
 def multiscale_depthwise_conv2d_reference(
     x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], *, identity: bool = True, gelu: bool = False
 ) -> Tensor:
-    """The definition in plain PyTorch, to which every other implementation is compared."""
+    """The definition in plain PyTorch, the reference for all other implementations."""
     groups = x.split([w.shape[0] for w in weights], dim=1)
     branches = [_conv2d(group, w, b) for group, w, b in zip(groups, weights, biases, strict=True)]
     return _join(x, branches, identity, gelu)
@@ -89,7 +89,7 @@ def _join(x: Tensor, branches: list[Tensor], identity: bool, gelu: bool) -> Tens
 def multiscale_depthwise_conv2d_triton(
     x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], identity: bool, gelu: bool
 ) -> Tensor:
-    """The Triton kernel as a PyTorch operator, which autograd, torch.compile and torch.export know."""
+    """The Triton kernel as a PyTorch custom operator, for autograd, torch.compile and torch.export."""
     from transxnet.ops.kernels.depthwise_kernels import depthwise
 
     out = empty_output(x)
@@ -108,7 +108,7 @@ def _(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], identity: 
 def multiscale_depthwise_conv2d_triton_backward(
     g: Tensor, x: Tensor, weights: Sequence[Tensor], identity: bool
 ) -> list[Tensor]:
-    """The gradients of x, of each weight, and of each bias, the latter two float32."""
+    """The gradients of x, of each weight, and of each bias, the last two in float32."""
     from transxnet.ops.kernels.depthwise_kernels import depthwise, depthwise_weight_gradient
 
     dx = empty_output(g)

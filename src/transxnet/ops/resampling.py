@@ -1,8 +1,8 @@
-"""Adaptive average pooling and bicubic resizing, which programs can export and GPUs repeat bit by bit.
+"""Adaptive average pooling and bicubic resizing in exportable forms, and with deterministic gradients on GPUs.
 
-ONNX has adaptive pooling to one place only. And PyTorch adds up the gradients of both on CUDA in the order in which
-threads happen to arrive, and raises an error where only deterministic algorithms are allowed. Both are linear in each
-direction, so there they are computed as two matrix products.
+ONNX supports adaptive pooling to a single position only. On CUDA, PyTorch accumulates the gradients of both operators
+in a nondeterministic order, and raises an error if only deterministic algorithms are allowed. Both are separable linear
+maps, so in these cases they are computed as two matrix products.
 
 Shapes: B batch, C channels, H x W positions.
 """
@@ -13,11 +13,11 @@ from torch import Tensor
 
 
 def adaptive_avg_pool2d(x: Tensor, size: int) -> Tensor:
-    """``F.adaptive_avg_pool2d``, in an exported program with operators that every format has.
+    """``F.adaptive_avg_pool2d``; in an exported program with operators that every format supports.
 
     Args:
         x: (B, C, H, W).
-        size: of the output.
+        size: side of the output.
 
     Returns:
         (B, C, size, size).
@@ -28,7 +28,7 @@ def adaptive_avg_pool2d(x: Tensor, size: int) -> Tensor:
 
 
 def adaptive_avg_pool2d_export(x: Tensor, size: int) -> Tensor:
-    """The form for exported programs: average pooling where all windows are equal, else two matrix products."""
+    """Variant for exported programs: average pooling if all windows are equal, else two matrix products."""
     height, width = x.shape[2:]
     if not (isinstance(height, int) and isinstance(width, int)) or height % size or width % size:
         rows, columns = (averaging_matrix(size, length, x.dtype, x.device) for length in (height, width))
@@ -37,13 +37,13 @@ def adaptive_avg_pool2d_export(x: Tensor, size: int) -> Tensor:
 
 
 def adaptive_avg_pool2d_deterministic(x: Tensor, size: int) -> Tensor:
-    """The form with deterministic gradients: products with the (size, H) and (size, W) matrices of its windows."""
+    """Variant with deterministic gradients: products with the (size, H) and (size, W) matrices of its windows."""
     rows, columns = (averaging_matrix(size, length, _matrix_dtype(x), x.device) for length in x.shape[2:])
     return _multiply(x, rows, columns)
 
 
 def averaging_matrix(size: int, length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The matrix (size, length) that averages ``length`` places into the ``size`` windows of adaptive pooling."""
+    """The matrix (size, length) that averages ``length`` positions into the ``size`` windows of adaptive pooling."""
     window = torch.arange(size, device=device)
     start, end = window * length // size, ((window + 1) * length + size - 1) // size
     place = torch.arange(length, device=device)
@@ -57,7 +57,7 @@ def resize_bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def resize_bicubic_deterministic(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """The form with deterministic gradients: products with the (H', H) and (W', W) matrices of its kernel."""
+    """Variant with deterministic gradients: products with the (H', H) and (W', W) matrices of its kernel."""
     identities = (torch.eye(old, dtype=_matrix_dtype(x), device=x.device)[None, None] for old in x.shape[2:])
     rows, columns = (
         _interpolate(identity, (new, identity.shape[3]))[0, 0] for identity, new in zip(identities, size, strict=True)
@@ -70,7 +70,7 @@ def _interpolate(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _multiply(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    with torch.autocast(x.device.type, enabled=False):  # half-precision weights would not add up to 1
+    with torch.autocast(x.device.type, enabled=False):  # half-precision weights would not sum to 1
         return (rows @ x.to(rows.dtype) @ columns.T).to(x.dtype)
 
 

@@ -1,4 +1,4 @@
-"""The parts that the paper compares its own with, a family to a file, each usable alone.
+"""The layers that the paper compares its own with, one family per file, each usable alone.
 
 Importing this package adds their names to the options ``local_conv`` and ``spatial_reduction``. ``import transxnet``
 imports it, because :mod:`transxnet.models` does.

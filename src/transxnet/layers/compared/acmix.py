@@ -9,10 +9,10 @@ from transxnet.layers.compared.window import RelativePositionBias, check_shift, 
 
 
 class ShiftConv(nn.Module):
-    """A grouped convolution that starts as a sum of shifts: of K^2 maps a group, each moved by one of K^2 offsets.
+    """A grouped convolution, initialized as a sum of shifts: of K^2 maps per group, each shifted by one of K^2 offsets.
 
-    It is the form that ACmix gives its shift operation, so that the offsets can be learnt. A module of its own, since
-    the networks draw the weights of every ``nn.Conv2d`` anew.
+    It is ACmix's form of the shift operation, so that the offsets can be learned. It is a separate module, since the
+    networks initialize the weights of every ``nn.Conv2d``.
 
     Args:
         groups: groups of K^2 input channels.
@@ -38,17 +38,16 @@ class ACmix(nn.Module):
     """Window attention and convolution that share their 1x1 projections, added with learnable weights.
 
     Source: Pan et al., "On the integration of self-attention and convolution", CVPR 2022, and its published Swin form.
-    One 1x1 convolution makes queries, keys and values. The attention path is Swin's, projection included. The
-    convolution path mixes the 3 h heads of all three into K^2 maps of d channels, the same way for each channel,
-    moves each map by its offset, and adds them (:class:`ShiftConv`). The published code lets the convolution run over
-    the map that was rolled for the shifted windows, so that it wraps around at the borders; here it runs over the map
-    as it is.
+    One 1x1 convolution computes queries, keys and values. The attention path is Swin's, including the projection. The
+    convolution path mixes the 3 h heads of all three into K^2 maps of d channels, in the same way for each channel,
+    shifts each map by its offset, and adds them (:class:`ShiftConv`). In the published code the convolution runs on the
+    map that was rolled for the shifted windows, so it wraps around at the borders; here it runs on the original map.
 
     Args:
         dim: channels C.
         num_heads: attention heads h, dividing C.
         window_size: side of the windows.
-        shift: by which the windows are moved, from 0 to window_size - 1.
+        shift: shift of the windows, from 0 to window_size - 1.
         kernel_size: K of the convolution path, odd; 3 in the source.
 
     Shapes:
@@ -74,12 +73,12 @@ class ACmix(nn.Module):
         self.conv_weight = nn.Parameter(torch.full((1,), 0.5))
 
     def attend(self, qkv: Tensor) -> Tensor:
-        """The attention path: (B, 3 C, H, W) -> (B, C, H, W)."""
+        """Compute the attention path: (B, 3 C, H, W) -> (B, C, H, W)."""
         q, k, v = qkv.chunk(3, dim=1)
         return self.proj(window_attention(q, k, v, self.num_heads, self.window_size, self.shift, self.pos_bias()))
 
     def convolve(self, qkv: Tensor) -> Tensor:
-        """The convolution path: (B, 3 C, H, W) -> (B, C, H, W)."""
+        """Compute the convolution path: (B, 3 C, H, W) -> (B, C, H, W)."""
         heads = qkv.unflatten(1, (3 * self.num_heads, -1))  # (B, 3 h, d, H, W)
         mixed = self.mix(heads.flatten(3)).transpose(1, 2)  # (B, d, K^2, H W)
         return self.shift_conv(mixed.flatten(1, 2).unflatten(2, qkv.shape[2:]))
@@ -87,6 +86,6 @@ class ACmix(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(x)
         attended, convolved = self.attend(qkv), self.convolve(qkv)
-        # Cast to the branch's type, so that under autocast a half-precision one stays one.
+        # Cast to the branch's dtype, so that half precision is kept under autocast.
         a, c = self.attention_weight.to(attended.dtype), self.conv_weight.to(convolved.dtype)
         return a * attended + c * convolved

@@ -1,4 +1,4 @@
-"""Depthwise convolutions beside IDConv (Table VII): static, mixed from a bank, and generated outright."""
+"""Alternatives to IDConv (Table VII): depthwise convolutions with static, mixed or generated kernels."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from transxnet.ops import dynamic_depthwise_conv2d, multiscale_depthwise_conv2d
 
 
 class DWConv(nn.Module):
-    """An ordinary depthwise convolution: the same kernels for every input.
+    """Depthwise convolution with static kernels.
 
     Args:
         dim: channels C.
@@ -33,24 +33,24 @@ class DWConv(nn.Module):
 
 
 class DyConv(nn.Module):
-    """Dynamic convolution, depthwise: the input decides how much of each kernel of a bank there is, as a whole.
+    """Dynamic depthwise convolution: the input determines the weight of each kernel of a bank.
 
     Source: Chen et al., "Dynamic convolution: attention over convolution kernels", CVPR 2020. The global mean goes
-    through two linear layers with a ReLU between them, the first of C / r outputs, and a softmax at a temperature over
-    the kernels; kernels and biases are summed with these shares. Where IDConv gives a share to each channel and
-    position of a kernel, here it is one number for a whole kernel (Sec. III-B1).
+    through two linear layers with a ReLU between them, the first with C / r outputs, and a softmax with a temperature
+    over the kernels; kernels and biases are summed with these weights. IDConv has a weight for each channel and
+    position of a kernel, DyConv one for a whole kernel (Sec. III-B1).
 
-    TransXNet's paper does not say how many kernels the bank of its Table VII has. In the networks it is as many as
-    IDConv has groups, 2 in T: "a scalar attention weight for each attention group" and "a slight increase in Params"
-    of IDConv over DyConv fit that, whereas with the four of DyConv's own paper IDConv would have fewer parameters. The
-    temperature is 1 and stays: DyConv's paper cools it from 30 in the first epochs, of which Table VII says nothing.
+    TransXNet's paper does not give the number of kernels in the bank for Table VII. Our networks use IDConv's number of
+    groups, 2 in T. This agrees with "a scalar attention weight for each attention group" and "a slight increase in
+    Params" of IDConv over DyConv; with DyConv's original four, IDConv would have fewer parameters. The temperature is
+    constant 1: DyConv's paper anneals it from 30 in the first epochs, which Table VII does not mention.
 
     Args:
         dim: channels C.
         kernel_size: K, odd.
         num_kernels: kernels in the bank, at least 2.
         reduction_ratio: r.
-        temperature: by which the logits are divided before the softmax.
+        temperature: divisor of the logits before the softmax.
 
     Shapes:
         (B, C, H, W) -> (B, C, H, W).
@@ -85,12 +85,12 @@ class DyConv(nn.Module):
         nn.init.trunc_normal_(self.bias, std=0.02)
 
     def attention(self, x: Tensor) -> Tensor:
-        """Each kernel's share: (B, C, H, W) -> (B, num_kernels), adding up to 1."""
+        """Compute each kernel's weight: (B, C, H, W) -> (B, num_kernels), sums to 1."""
         logits = self.expand(self.act(self.squeeze(x.mean((2, 3), keepdim=True)))).flatten(1)
         return (logits / self.temperature).softmax(dim=1)
 
     def kernels(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The kernels and biases that this input calls for: (B, C, H, W) -> (B, C, K, K) and (B, C)."""
+        """Generate the kernels and biases for this input: (B, C, H, W) -> (B, C, K, K) and (B, C)."""
         shares = self.attention(x)
         weight = (shares[:, :, None, None, None] * self.weight).sum(dim=1)
         return weight, (shares[:, :, None] * self.bias).sum(dim=1)
@@ -100,10 +100,10 @@ class DyConv(nn.Module):
 
 
 class DDWConv(nn.Module):
-    """Dynamic depthwise convolution (D-DWConv): a small network generates the kernels, with no bank behind them.
+    """Dynamic depthwise convolution (D-DWConv): a small network generates the kernels, without a bank.
 
-    Source: Han et al., "On the connection between local attention and dynamic depth-wise convolution", ICLR 2022: the
-    global mean, a 1x1 convolution to C / r without bias, BatchNorm, ReLU, a 1x1 convolution to C K^2. The convolution's
+    Source: Han et al., "On the connection between local attention and dynamic depth-wise convolution", ICLR 2022:
+    global mean, 1x1 convolution to C / r without bias, BatchNorm, ReLU, 1x1 convolution to C K^2. The convolution's
     bias is static. The two 1x1 convolutions have C^2 / r (K^2 + 1) weights, 12.5 C^2 at r = 4 and K = 7 (Sec. III-B1).
 
     Args:
@@ -118,7 +118,7 @@ class DDWConv(nn.Module):
         ValueError: an argument outside these ranges.
 
     Note:
-        The BatchNorm sees one value a channel for each sample, so training needs a batch of two or more.
+        The BatchNorm sees one value per channel for each sample, so training needs a batch size of at least two.
     """
 
     def __init__(self, dim: int, kernel_size: int = 7, reduction_ratio: int = 4):
@@ -133,7 +133,7 @@ class DDWConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def kernels(self, x: Tensor) -> Tensor:
-        """The kernels that this input calls for: (B, C, H, W) -> (B, C, K, K)."""
+        """Generate the kernels for this input: (B, C, H, W) -> (B, C, K, K)."""
         flat = self.expand(self.act(self.squeeze(x.mean((2, 3), keepdim=True)))).flatten(1)
         return flat.unflatten(1, (len(self.bias), self.kernel_size, self.kernel_size))
 
@@ -142,6 +142,6 @@ class DDWConv(nn.Module):
 
 
 def check_reduction(dim: int, reduction_ratio: int) -> None:
-    """Raise ValueError if no channel would be left of dim after the squeeze."""
+    """Raise ValueError if the squeeze would leave no channels."""
     if dim < reduction_ratio:
         raise ValueError(f"dim={dim} must be at least reduction_ratio={reduction_ratio}")

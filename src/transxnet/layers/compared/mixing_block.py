@@ -1,4 +1,4 @@
-"""The mixing block of MixFormer (Tables VI and XII): window attention and a convolution, each informing the other."""
+"""The mixing block of MixFormer (Tables VI and XII): window attention and convolution with mutual interaction."""
 
 import torch
 from timm.layers import LayerNorm2d
@@ -13,10 +13,10 @@ class MixingBlock(nn.Module):
     """Window attention and a depthwise convolution in parallel, with an interaction in each direction.
 
     Source: Chen et al., "MixFormer: mixing features across windows and dimensions", CVPR 2022, and its published code.
-    The convolution sees all C channels; the attention half of them, with a relative position bias, in windows that are
-    never shifted, since the convolution connects them. The convolution tells the attention which channels of its values
-    count (channel interaction, as in squeeze-and-excitation); the attention tells the convolution which positions count
-    (spatial interaction). Both halves are normalised, put side by side, attention first, and projected.
+    The convolution takes all C channels, the attention half of them, with a relative position bias, in windows that are
+    never shifted, since the convolution connects them. The convolution weights the channels of the attention's values
+    (channel interaction, as in squeeze-and-excitation); the attention weights the positions of the convolution (spatial
+    interaction). Both halves are normalized, concatenated, attention first, and projected.
 
     Args:
         dim: channels C, even, at least 16.
@@ -31,7 +31,7 @@ class MixingBlock(nn.Module):
         ValueError: an argument outside these ranges.
 
     Note:
-        A BatchNorm sees one value a channel for each sample, so training needs a batch of two or more.
+        A BatchNorm sees one value per channel for each sample, so training needs a batch size of at least two.
     """
 
     def __init__(self, dim: int, num_heads: int = 1, window_size: int = 7, kernel_size: int = 3):
@@ -68,6 +68,6 @@ class MixingBlock(nn.Module):
 
 
 def _interaction(dim: int, squeezed: int, out_dim: int) -> nn.Sequential:
-    """What one branch says to the other, before the sigmoid."""
+    """The interaction from one branch to the other, before the sigmoid."""
     squeeze, expand = nn.Conv2d(dim, squeezed, 1), nn.Conv2d(squeezed, out_dim, 1)
     return nn.Sequential(squeeze, nn.BatchNorm2d(squeezed), nn.GELU(), expand)

@@ -1,4 +1,4 @@
-"""Non-overlapping patch embedding, as Swin has it (Sec. IV-D, Table VI)."""
+"""Non-overlapping patch embedding, as in Swin (Sec. IV-D, Table VI)."""
 
 from torch import Tensor
 
@@ -8,11 +8,11 @@ from transxnet.layers.conv_norm import ConvNorm
 
 
 class NonOverlappingPatchEmbed(ConvNorm):
-    """A convolution whose kernel is as large as its stride, then BatchNorm.
+    """A convolution with kernel size equal to its stride, then BatchNorm.
 
-    The paper says "non-overlapping" and no more. This is :class:`~transxnet.layers.PatchEmbed` with that one property
-    changed, so a patch is what the stride leaves to it, and the norm stays BatchNorm. Sides that the stride does not
-    divide are filled with zeros, so that no pixel is lost.
+    The paper says only "non-overlapping". This is :class:`~transxnet.layers.PatchEmbed` with that one property changed:
+    the patch size is the stride, and the norm is still BatchNorm. Sides that the stride does not divide are padded with
+    zeros, so that no pixel is lost.
 
     Args:
         in_dim: input channels.

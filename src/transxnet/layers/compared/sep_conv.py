@@ -8,7 +8,7 @@ from transxnet.ops import multiscale_depthwise_conv2d
 
 
 class StarReLU(nn.Module):
-    """``scale * relu(x)^2 + bias`` with two learnable numbers. Shapes: any -> the same."""
+    """``scale * relu(x)^2 + bias`` with two learnable scalars. Shapes: any -> the same."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -16,22 +16,22 @@ class StarReLU(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        # Cast to the input's type, so that under autocast a half-precision branch stays one.
+        # Cast to the input's dtype, so that half precision is kept under autocast.
         return self.scale.to(x.dtype) * x.relu().square() + self.bias.to(x.dtype)
 
 
 class SepConv(nn.Module):
-    """Inverted separable convolution: widen, look around in each channel, narrow.
+    """Inverted separable convolution: expand, depthwise convolution, project.
 
     Source: Yu et al., "MetaFormer baselines for vision", TPAMI 2024, the token mixer of ConvFormer: 1x1 to twice the
-    channels, StarReLU, depthwise 7x7, 1x1 back, none with a bias. TransXNet's paper names Xception as the source of its
-    "Sep Conv"; this is the form in which later backbones use it as a token mixer, and its 7x7 is the kernel size of all
-    other parts compared.
+    channels, StarReLU, depthwise 7x7, 1x1 back, all without bias. TransXNet's paper names Xception as the source of its
+    "Sep Conv"; this is the form that later backbones use as a token mixer, and 7x7 is the kernel size of all other
+    token mixers in the comparison.
 
     Args:
         dim: channels C.
         kernel_size: of the depthwise convolution, odd.
-        expansion: by which the channels are widened.
+        expansion: expansion ratio of the channels.
 
     Shapes:
         (B, C, H, W) -> (B, C, H, W).

@@ -1,4 +1,4 @@
-"""Spatial reduction that does not overlap: PVT's attention (Tables VI and XII), and OSRA without overlap (Table X)."""
+"""Non-overlapping spatial reduction: PVT's attention (Tables VI and XII), and OSRA without overlap (Table X)."""
 
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
@@ -10,11 +10,11 @@ from transxnet.ops import biased_attention
 
 
 class NonOverlappingSpatialReduction(nn.Sequential):
-    """NSR of Table X: OSR with a kernel as large as its stride, so that each position has one patch.
+    """NSR of Table X: OSR with kernel size equal to its stride, so that each position belongs to one patch.
 
     The paper says that OSR beats NSR "without incurring additional computational costs", so NSR is depthwise like OSR,
-    unlike PVT's dense convolution; all but the kernel stays the same. Sides that the stride does not divide are filled
-    with zeros.
+    unlike PVT's dense convolution; only the kernel size changes. Sides that the stride does not divide are padded with
+    zeros.
 
     Args:
         dim: channels.
@@ -35,16 +35,16 @@ class NonOverlappingSpatialReduction(nn.Sequential):
 
 
 class SRA(nn.Module):
-    """Spatial-reduction attention: from every position to keys and values of patches that do not overlap.
+    """Spatial-reduction attention: from every position to keys and values of non-overlapping patches.
 
-    Source: Wang et al., PVT, ICCV 2021, and PVT v2: keys and values come from a dense convolution with a kernel as
-    large as its stride and a LayerNorm over the channels; all layers have biases; a projection ends it. There is no
-    position bias. At sides that the stride does not divide PVT leaves the rest out; here it is filled with zeros.
+    Source: Wang et al., PVT, ICCV 2021, and PVT v2: keys and values come from a dense convolution with kernel size
+    equal to its stride and a LayerNorm over the channels; all layers have biases; a projection follows. There is no
+    position bias. If the stride does not divide a side, PVT drops the remainder; here it is padded with zeros.
 
     Args:
         dim: channels C.
         num_heads: attention heads h, dividing C.
-        sr_ratio: s, side of the patches; with 1 there is no reduction.
+        sr_ratio: s, side of the patches; 1 for no reduction.
 
     Shapes:
         (B, C, H, W) -> (B, C, H, W).

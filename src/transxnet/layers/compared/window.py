@@ -1,4 +1,4 @@
-"""Attention within windows: of Twins (Table VII) and, shifted and with a position bias, of Swin (Tables VI and XII)."""
+"""Window attention: of Twins (Table VII) and, shifted and with a position bias, of Swin (Tables VI and XII)."""
 
 import torch
 from torch import Tensor, nn
@@ -9,14 +9,14 @@ from transxnet.ops import biased_attention
 
 
 class RelativePositionBias(nn.Module):
-    """A learnable bias a head for each offset between two positions of a window, as Swin has it.
+    """A learnable bias per head for each offset between two positions of a window, as in Swin.
 
     Args:
         num_heads: attention heads h.
         window_size: side w of the windows.
 
     Shapes:
-        ``forward()`` gives (h, w^2, w^2), queries before keys.
+        ``forward()`` returns (h, w^2, w^2), queries before keys.
     """
 
     def __init__(self, num_heads: int, window_size: int):
@@ -38,13 +38,13 @@ def window_attention(
 ) -> Tensor:
     """Multi-head attention of each position to those of its window.
 
-    The windows start at the upper left corner, or are moved from there by ``shift`` to the right and down, those at the
-    borders becoming smaller. (As in Swin the map is rolled, and a mask keeps apart what was not together before.) What
-    fills the map up to whole windows is masked too: no position attends to it. A side no longer than a window is one
+    The windows start at the upper left corner, or are shifted from there by ``shift`` to the right and down, with
+    smaller windows at the borders. (As in Swin the map is rolled, and a mask separates positions that were not adjacent
+    before.) Padding up to whole windows is masked too: no position attends to it. A side no longer than a window is one
     window and not shifted.
 
     Args:
-        q: (B, C, H, W), heads one after the other.
+        q: (B, C, H, W), heads concatenated.
         k: as q.
         v: as q.
         num_heads: h, dividing C.
@@ -64,7 +64,7 @@ def window_attention(
         bias = None if bias is None else bias[None]
         out = biased_attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), bias).unflatten(0, (-1, windows))
     else:
-        # The operator has one bias for the whole batch, so a window of a head stands as a head of its own.
+        # The operator has one bias for the whole batch, so each head of each window is passed as a head.
         zeros = q.new_zeros(windows, num_heads, w * w, w * w)
         bias = (zeros if bias is None else zeros + bias).masked_fill(apart[:, None], float("-inf"))
         out = biased_attention(q.flatten(1, 2), k.flatten(1, 2), v.flatten(1, 2), bias.flatten(0, 1)[None])
@@ -92,7 +92,7 @@ def _from_windows(x: Tensor, size: tuple[int, int], w: int, shifts: tuple[int, i
 
 
 def _apart(size: tuple[int, int], w: int, shifts: tuple[int, int], device: torch.device) -> Tensor | None:
-    """Which positions of each window do not see each other, (windows, w^2, w^2), or None if all do."""
+    """Mask of positions in each window that must not see each other, (windows, w^2, w^2), or None if all may."""
     if not any(shifts) and size[0] % w == size[1] % w == 0:
         return None
     regions = []
@@ -107,11 +107,11 @@ def _apart(size: tuple[int, int], w: int, shifts: tuple[int, int], device: torch
 
 
 class WindowAttention(nn.Module):
-    """Multi-head attention within windows that do not overlap.
+    """Multi-head attention within non-overlapping windows.
 
     Source: the locally-grouped self-attention of Chu et al., Twins, NeurIPS 2021, which TransXNet's paper names for its
-    Table VII: queries, keys and values from one linear layer, a projection after it, no position bias, no shift. The
-    heads are OSRA's of the stage, in which the paper's text is silent.
+    Table VII: queries, keys and values from one linear layer, then a projection, no position bias, no shift. The number
+    of heads is that of the stage's OSRA; the paper does not specify it.
 
     Args:
         dim: channels C.
@@ -139,7 +139,7 @@ class WindowAttention(nn.Module):
 
 
 class ShiftedWindowAttention(WindowAttention):
-    """Attention within windows that move from block to block, with a relative position bias.
+    """Attention within windows that are shifted between blocks, with a relative position bias.
 
     Source: Liu et al., Swin Transformer, ICCV 2021: every second block shifts its windows by half a window.
 
@@ -147,7 +147,7 @@ class ShiftedWindowAttention(WindowAttention):
         dim: channels C.
         num_heads: attention heads h, dividing C.
         window_size: side of the windows.
-        shift: by which they are moved, from 0 to window_size - 1.
+        shift: shift of the windows, from 0 to window_size - 1.
 
     Shapes:
         (B, C, H, W) -> (B, C, H, W).
@@ -168,6 +168,6 @@ class ShiftedWindowAttention(WindowAttention):
 
 
 def check_shift(shift: int, window_size: int) -> None:
-    """Raise ValueError unless the windows are moved by less than their side."""
+    """Raise ValueError unless the shift is smaller than the windows."""
     if not isinstance(shift, int) or not 0 <= shift < window_size:
         raise ValueError(f"shift must be an integer from 0 to {window_size - 1}, window_size - 1, got {shift!r}")

@@ -1,1 +1,1 @@
-"""Triton kernels for CUDA and the functions that launch them. Only custom operators of ``transxnet.ops`` use them."""
+"""Triton kernels for CUDA and their launch functions, used only by the custom operators of ``transxnet.ops``."""

@@ -1,14 +1,13 @@
-"""Attention with few keys and a bias that the batch shares: forward and gradients.
+"""Attention with few keys and a bias shared by the batch: forward and gradients.
 
     S = q k^T / sqrt(d) + bias,  P = softmax(S),  out = P v
     dP = g v^T,  dS = P (dP - sum(g out)),  dq = dS k / sqrt(d),  dk = dS^T q / sqrt(d),  dv = P^T g,  dbias = sum_B dS
 
-Scores and sums are float32. The (N, M) scores never reach memory: the forward pass keeps each row's log-sum-exp L, from
-which the backward pass makes P = exp(S - L) again. Where one block holds all keys, a program keeps its piece of the
-bias in registers and walks through several samples with it, since reading the bias anew for each would cost more than
-everything else.
+Scores and sums are float32. The (N, M) scores are never stored: the forward pass keeps each row's log-sum-exp L, from
+which the backward pass recomputes P = exp(S - L). If one block holds all keys, a program keeps its tile of the bias in
+registers for several samples, since loading the bias for each would cost more than everything else.
 
-Letters: B batch, h heads, N queries, M keys, d channels a head, padded to D.
+Notation: B batch, h heads, N queries, M keys, d channels per head, padded to D.
 """
 
 from math import sqrt
@@ -23,7 +22,7 @@ from transxnet.ops.kernels.launch import TARGET_PROGRAMS, on_device
 
 @triton.jit
 def _tile(ptr, rows, row_stride, columns, column_stride, num_rows, num_columns):
-    """A (rows, columns) piece of a matrix, zero outside."""
+    """A (rows, columns) tile of a matrix, zero outside."""
     inside = (rows < num_rows)[:, None] & (columns < num_columns)[None, :]
     return tl.load(ptr + rows[:, None] * row_stride + columns[None, :] * column_stride, mask=inside, other=0.0)
 
@@ -47,7 +46,7 @@ def _forward(
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     head = tl.program_id(1).to(tl.int64)
     dims = tl.arange(0, D)
-    first = tl.program_id(2).to(tl.int64) * SAMPLES  # and so the samples below: their offsets may pass 2^31
+    first = tl.program_id(2).to(tl.int64) * SAMPLES  # int64, also for the samples below: offsets may exceed 2^31
     m = tl.arange(0, BLOCK_M)
     bias = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
     if BIAS:
@@ -100,7 +99,7 @@ def _query_gradient(
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     head = tl.program_id(1).to(tl.int64)
     dims = tl.arange(0, D)
-    first = tl.program_id(2).to(tl.int64) * SAMPLES  # and so the samples below: their offsets may pass 2^31
+    first = tl.program_id(2).to(tl.int64) * SAMPLES  # int64, also for the samples below: offsets may exceed 2^31
     m = tl.arange(0, BLOCK_M)
     bias = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
     if BIAS:
@@ -159,7 +158,7 @@ def _key_gradient(
         if BIAS:
             bias = _tile(bias_ptr + head * bias_h, n.to(tl.int64), bias_n, m, bias_m, N, M).to(tl.float32)
         shares, ds = _score_gradient(q, k, v, g, bias, lse, delta, m, M, SCALE)
-        # Rows past N hold zero q and g: their dS is zero, and their P meets a zero g.
+        # Rows beyond N have zero q and g, so their dS is zero, and their P is multiplied by a zero g.
         dv += tl.dot(tl.trans(shares.to(g.dtype)), g, input_precision="ieee")
         dk += tl.dot(tl.trans(ds.to(q.dtype)), q, input_precision="ieee")
     inside = (m < M)[:, None] & (dims < d)[None, :]
@@ -206,7 +205,7 @@ def _blocks(M: int) -> tuple[int, int, int]:
 
 
 def _samples_a_program(B: int, programs: int) -> int:
-    """How many samples a program walks through: as many as leave the GPU filled."""
+    """Number of samples per program: as many as keep the GPU filled."""
     return max(1, min(B, B * programs // TARGET_PROGRAMS))
 
 
@@ -214,7 +213,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Ten
     """Forward pass. Shapes: q (B, h, N, d), k and v (B, h, M, d), bias (1, h, N, M) or None, any strides.
 
     Returns:
-        The output (B, h, N, d), laid out as (B, N, h, d), which is channels_last of a feature map; and the log-sum-exp
+        The output (B, h, N, d), in memory as (B, N, h, d), which is channels_last of a feature map; and the log-sum-exp
         of each row's scores (B, h, N), float32.
     """
     B, h, N, d = q.shape
@@ -242,9 +241,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Ten
 def attention_gradients(
     g: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, out: Tensor, lse: Tensor, want_bias: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """The gradients of q, k, v and, if wanted, of bias, from g, that of the output; shapes as in :func:`attention`.
+    """The gradients of q, k, v and, if needed, of bias, from the output's gradient g; shapes as in :func:`attention`.
 
-    Sums run in an order that the shapes decide alone, so results repeat to the last bit.
+    The order of summation depends on the shapes alone, so results are reproducible to the last bit.
     """
     B, h, N, d = q.shape
     M = k.shape[2]

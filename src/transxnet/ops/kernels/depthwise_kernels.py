@@ -1,10 +1,10 @@
-"""Depthwise convolution, stride 1, with kernels shared by the batch or one a sample: forward and gradients.
+"""Depthwise convolution, stride 1, with kernels shared by the batch or one per sample: forward and gradients.
 
-A program owns ROWS x BLOCK_W positions of BLOCK_C channels of one sample and keeps their sums in registers. It loads
-each row of the input once for each horizontal tap and uses it for every vertical one, so an output costs
-K (ROWS + K - 1) / ROWS loads instead of K^2. Sums are float32 whatever goes in and out.
+A program computes ROWS x BLOCK_W positions of BLOCK_C channels of one sample and keeps their sums in registers. It
+loads each row of the input once for each horizontal tap and uses it for all vertical taps, so an output costs
+K (ROWS + K - 1) / ROWS loads instead of K^2. Sums are float32 regardless of the input and output dtypes.
 
-Weights are (G, C, K, K): G = 1 for kernels that the batch shares, G = B for a sample's own.
+Weights are (G, C, K, K): G = 1 for kernels shared by the batch, G = B for one per sample.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from transxnet.ops.kernels.launch import TARGET_PROGRAMS, empty_output, is_chann
 
 @dataclass(frozen=True)
 class DepthwiseTile:
-    """What a program covers: rows, columns and channels, and the warps that share the work."""
+    """The tile of a program: rows, columns and channels, and the number of warps."""
 
     rows: int
     width: int
@@ -50,7 +50,7 @@ def _forward(
     b = (tl.program_id(0) // blocks).to(tl.int64)
     block = tl.program_id(0) % blocks
     w = (block % strips) * BLOCK_W + tl.arange(0, BLOCK_W)
-    top = (block // strips) * ROWS + tl.zeros([1, 1], tl.int32)  # a block, for the interpreter's sake
+    top = (block // strips) * ROWS + tl.zeros([1, 1], tl.int32)  # a tensor, as the interpreter requires
     has_c = c < C
 
     x_ptrs = x_ptr + b * x_b + c[None, :] * x_c
@@ -94,13 +94,13 @@ def _weight_gradient(
     g_b, g_c, g_h, g_w,
     K: tl.constexpr, ROWS: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Part p of the sums over the samples n, n + step_b, ... of x (shifted by each tap) times g.
+    """Partial sum p over the samples n, n + step_b, ... of x (shifted by each tap) times g.
 
     dw_ptr (parts, N, K * K, C) and db_ptr (parts, N, C), float32, contiguous; N programs along n.
     """
     HALF: tl.constexpr = K // 2
     c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
-    n = tl.program_id(1).to(tl.int64)  # and so the samples below: their offsets may pass 2^31
+    n = tl.program_id(1).to(tl.int64)  # int64, also for the samples below: offsets may exceed 2^31
     part = tl.program_id(2)
     strips = tl.cdiv(W, BLOCK_W)
     blocks = strips * tl.cdiv(H, ROWS)
@@ -139,7 +139,7 @@ def _weight_gradient(
 
 
 def default_tile(x: Tensor, K: int) -> DepthwiseTile:
-    """Few instructions an output without spilled registers, as compiled for compute capability 9.0; not yet timed."""
+    """A tile with few instructions per output and no register spills for compute capability 9.0; not yet timed."""
     if not is_channels_last(x):
         return DepthwiseTile(rows=4, width=min(64, triton.next_power_of_2(x.shape[3])), channels=4, warps=4)
     return DepthwiseTile(rows=7, width=8, channels=32, warps=4 if K > 3 else 2)
@@ -163,13 +163,13 @@ def depthwise(
         weight: (G, C, K, K), G = 1 or B, K odd.
         bias: (G, C) or None.
         identity: add x.
-        gelu: end in a GELU.
-        flip: turn the kernels by 180 degrees, which gives the gradient of x from that of the output.
-        out: where to write, (B, C, H, W), any strides; by default new memory in the layout of x.
-        tile: what a program covers; by default :func:`default_tile`.
+        gelu: apply GELU last.
+        flip: rotate the kernels by 180 degrees, which computes the gradient of x from that of the output.
+        out: output tensor, (B, C, H, W), any strides; by default new memory in the layout of x.
+        tile: tile of a program; by default :func:`default_tile`.
 
     Returns:
-        (B, C, H, W) in the type of x.
+        (B, C, H, W) in the dtype of x.
     """
     B, C, H, W = x.shape
     K = weight.shape[-1]
@@ -177,7 +177,7 @@ def depthwise(
         out = empty_output(x)
     if x.numel() == 0:
         return out
-    if is_channels_last(x) and weight.stride(1) != 1:  # neighbouring channels' taps must be neighbours in memory
+    if is_channels_last(x) and weight.stride(1) != 1:  # taps of adjacent channels must be adjacent in memory
         weight = weight.movedim(1, -1).contiguous().movedim(-1, 1)
     tile = tile or default_tile(x, K)
     shared = weight.shape[0] == 1
@@ -201,7 +201,7 @@ def depthwise_weight_gradient(
 ) -> tuple[Tensor, Tensor]:
     """The gradients of weight and bias, from the input x and the output's gradient g, both (B, C, H, W).
 
-    Sums run in an order that the shapes decide alone, so results repeat to the last bit.
+    The order of summation depends on the shapes alone, so results are reproducible to the last bit.
 
     Returns:
         (G, C, K, K) and (G, C), float32, with G = B if per_sample else 1.

@@ -1,7 +1,7 @@
 """The commands of ``transxnet``."""
 
 from transxnet.cli.command import Command, Options
-from transxnet.cli.model_commands import BenchCommand, InfoCommand
+from transxnet.cli.info_and_bench import BenchCommand, InfoCommand
 from transxnet.cli.parser import MODEL, Task
 from transxnet.cli.training_commands import AblateCommand, TrainCommand
 

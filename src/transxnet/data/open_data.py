@@ -254,6 +254,7 @@ def _read_annotated(
             )
         sets = read_voc(parts, findings)
     else:
+        assert recognition.format == "coco", recognition.format
         sets = [None if part is None else read_coco(part, findings, masks=masks) for part in parts]
     findings.refuse()  # before the images are checked, which may take long
     if check_images:

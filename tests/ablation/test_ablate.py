@@ -99,7 +99,7 @@ def test_added_seeds_are_trained_and_nonfinite_rows_stay_blank(whole, tmp_path, 
         ("table7 --data digits --epoch 1", "has no option '--epoch'. Did you mean '--epochs'"),
         ("table7 --data digits --rounds -1", "rounds must be a whole number of at least 0"),
         ("--resume nowhere", "nowhere is no folder of an ablation: it has no ablation.yaml"),
-        ("table7 --resume nowhere", "give nothing beside it but --seeds"),
+        ("table7 --resume nowhere", "only --seeds and --rounds may be given with it"),
     ],
 )
 def test_wrong_arguments_are_errors_before_any_training(words, said, tmp_path, monkeypatch, capsys):
@@ -110,7 +110,7 @@ def test_wrong_arguments_are_errors_before_any_training(words, said, tmp_path, m
 
 
 def test_existing_ablation_or_files_are_not_overwritten(whole, data, tmp_path):
-    with pytest.raises(UserError, match=r"holds an ablation already. Go on with it by --resume"):
+    with pytest.raises(UserError, match=r"holds an ablation already. Resume it with --resume"):
         transxnet.ablate("table7", data, out=whole.folder.path)
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"is not empty. Choose another --out"):

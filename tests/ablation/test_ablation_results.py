@@ -37,4 +37,4 @@ def test_speed_and_memory_are_measured_and_shown(whole, tmp_path, console):
         assert row.peak_memory == model["peak_memory"]
         assert row.parameters == model["facts"]["parameters"]
     assert measured["settings"]["size"] == [32, 32]
-    assert any("batch 16, float32, CPU; the median of 1 round in turns" in note for note in result.notes)
+    assert any("batch 16, float32, CPU; the median of 1 round, interleaved" in note for note in result.notes)

@@ -82,7 +82,7 @@ def test_printed_lines(capsys):
     Console(width=80).print(show(dense_info("resnet10t", "detect", "maskrcnn", size="256x320", num_classes=1000)))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "resnet10t, Mask R-CNN, 1,000 classes"
-    assert lines[2].startswith("  multiply-adds at 256x320    ")
+    assert lines[2].startswith("  MACs at 256x320    ")
     assert [line.split("  ")[0] for line in lines[5:]] == [
         "backbone", "feature pyramid", "proposals", "boxes of 1,000 regions", "masks of 100 regions"
     ]  # fmt: skip

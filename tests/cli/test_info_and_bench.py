@@ -15,7 +15,7 @@ def test_info_shows_the_parts_of_a_detector_and_segmenter(capsys):
     status, out, _ = invoke(capsys, "info", "transxnet_n", "--task", "segment", "--size", "64x96", "--num_classes", "3")
     assert status == 0
     assert "transxnet_n, Semantic FPN, 3 classes" in out
-    assert "multiply-adds at 64x96 " in out
+    assert "MACs at 64x96 " in out
 
 
 def test_info_prints_long_lines_whole(capsys, monkeypatch):

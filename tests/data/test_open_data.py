@@ -104,7 +104,7 @@ def test_one_class_is_an_error_in_training(folder):
 
 
 def test_classes_of_one_image_are_an_error(folder):
-    with pytest.raises(UserError, match="none can be held out"):
+    with pytest.raises(UserError, match="none is left to validate on"):
         open_data(folder(cat=1, dog=1))
 
 
@@ -338,7 +338,7 @@ def test_few_images_of_different_classes_are_split(coco):
 
 
 def test_single_image_cannot_be_split(coco):
-    with pytest.raises(UserError, match="there is 1 image, so none can be held out"):
+    with pytest.raises(UserError, match="there is 1 image, so none is left to validate on"):
         open_data(coco(train=1, val=0))
 
 

@@ -31,7 +31,7 @@ def test_file_has_metadata_and_the_command_reports(theirs, photos, tmp_path, con
     assert metadata.versions["transxnet"] == transxnet.__version__
     assert metadata.versions["opset"] == "20"
     said = console.file.getvalue()
-    assert f"images: the held-out part of {photos}" in said
+    assert f"images: the validation set of {photos}" in said
     assert "checked on 7 x 64x64: largest difference" in said
     assert "same class 100.0%" in said
     if format == "onnx":

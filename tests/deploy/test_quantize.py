@@ -59,7 +59,7 @@ def test_int8_keeps_the_accuracy(theirs, tmp_path, console):
     file = export(theirs.path, int8=True, allow_accuracy_drop=100, out=tmp_path / "net.xml", console=console)
     assert read_metadata(file).dtype == "int8"
     said = console.file.getvalue()
-    assert "held-out images" in said
+    assert "validation images" in said
     assert "convolutions and matrix products are in int8" in said
     assert " 0 of " not in said
     x = random_images(7, 64, 64)

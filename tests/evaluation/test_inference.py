@@ -13,8 +13,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.image_collection import ArrayImages
-from transxnet.evaluation.inference import classify, detect, run_evaluation, segment
-from transxnet.runs.load import load_model
+from transxnet.evaluation.inference import classify, detect, detect_image, run_evaluation, segment, segment_image
+from transxnet.runs.load import TrainedDetector, TrainedSegmenter, load_model
 from transxnet.runs.run_folder import Run
 from transxnet.runs.training_data import open_run_data
 
@@ -67,6 +67,22 @@ def test_segment_returns_labels_at_the_requested_size():
     labels = segment(TwoHalves(), image, (16, 24), CPU)
     assert labels.dtype == np.uint8 and labels.shape == (16, 24)
     assert (labels[:, :10] == 1).all() and (labels[:, 14:] == 2).all()
+
+
+def test_detect_image_returns_the_detections_of_one_image():
+    trained = TrainedDetector(BrightPixels(), "bright", ["spot"], None)
+    found = detect_image(trained, torch.full((3, 4, 6), 51, dtype=torch.uint8), CPU)
+    assert (found.boxes.tolist(), found.labels.tolist()) == ([[0, 0, 6, 4]], [1])
+    assert found.scores.tolist() == pytest.approx([0.2], abs=1e-6)
+
+
+def test_segment_image_returns_labels_at_the_image_size():
+    trained = TrainedSegmenter(TwoHalves(), "halves", ["a", "b", "c"], None, (128, 64))
+    image = torch.zeros(3, 40, 80, dtype=torch.uint8)
+    image[0, :, 40:] = 255
+    labels = segment_image(trained, image, CPU)
+    assert labels.dtype == np.uint8 and labels.shape == (40, 80)
+    assert (labels[:, :36] == 1).all() and (labels[:, 44:] == 2).all()
 
 
 def validation_images(run: Run, console: Console) -> Any:

@@ -36,7 +36,7 @@ def fails(server, of, out, what, point, number):
     error = ended.said[ended.said.index("error: ") :]
     assert error.startswith(f"error: cannot write {out}/"), error
     assert SAID[what] in error
-    assert error.endswith(f"Then go on with: transxnet train --resume {out}\n")
+    assert error.endswith(f"Then resume with: transxnet train --resume {out}\n")
     return error
 
 

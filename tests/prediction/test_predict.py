@@ -55,7 +55,7 @@ def test_bad_input_is_an_error_and_leaves_no_file(
 def test_unfinished_run_is_an_error_that_names_resume(photos_run, pictures, tmp_path, quiet):
     run = shutil.copytree(photos_run.path, tmp_path / "run")
     (run / "model.json").unlink()
-    with pytest.raises(UserError, match=r"holds no finished model yet. Go on with its training: --resume"):
+    with pytest.raises(UserError, match=r"holds no finished model yet. Resume its training with --resume"):
         predict(run, pictures, out=tmp_path / "out", console=quiet)
 
 

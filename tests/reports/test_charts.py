@@ -38,7 +38,7 @@ def test_charts_use_the_colors_of_the_page():
 def test_short_and_long_histories(epochs):
     page = Page(render(sample_report(epochs=epochs)))
     assert f"{epochs} epoch{'s' if epochs > 1 else ''}" in page.text["dd"]
-    assert page.text["curves"].count("lowest held-out loss") == 1
+    assert page.text["curves"].count("lowest validation loss") == 1
 
 
 def test_columns_without_values_are_skipped():
@@ -56,7 +56,7 @@ def test_best_epoch_ignores_nan_and_infinity():
     rows[0]["val_accuracy"], rows[1]["val_accuracy"], rows[2]["val_loss"] = math.inf, 0.99, math.nan
     page = Page(render(replace(sample_report(), history=rows)))
     assert "highest accuracy 99.0%, epoch 2" in page.text["curves"]
-    assert "lowest held-out loss 0.29, epoch 4" in page.text["curves"]
+    assert "lowest validation loss 0.29, epoch 4" in page.text["curves"]
 
 
 def test_history_column_is_nan_where_missing_or_infinite():

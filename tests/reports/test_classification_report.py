@@ -70,7 +70,7 @@ def test_mistakes_are_the_most_confident_with_thumbnails():
 def test_page_without_mistakes():
     evaluation = sample_evaluation(skill=50)
     text = render(sample_report(evaluation))
-    assert "every held-out image was classified correctly" in text
+    assert "every validation image was classified correctly" in text
     assert "<img" not in text
     many = sample_evaluation(40, skill=50)
     assert "No class was taken for another." in render(sample_report(many))

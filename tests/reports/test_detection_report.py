@@ -113,7 +113,7 @@ def test_sections_metrics_and_curves(tmp_path, masks):
     page = Page(text)
     assert [name for name in page.ids if name in SECTIONS] == SECTIONS
     assert len(page.ids) == len(set(page.ids))
-    assert "20 objects of 4 classes in 20 held-out images" in page.text["p"]
+    assert "20 objects of 4 classes in 20 validation images" in page.text["p"]
     shown = page.text["dd"].replace("\N{NO-BREAK SPACE}", " ")
     assert all(figure in shown for figure in ("51.2%", "72.3%", "43.4%", "up to 96² 31.2%", "larger ones 64.5%"))
     assert "32²" not in shown  # there is no small object

@@ -76,7 +76,7 @@ def test_sections_metrics_and_curves(tmp_path):
         assert f"{100 * figure:.1f}%" in shown
     assert "always answering “kind 0”" in shown
     assert "highest mean IoU 30.0%, epoch 2" in page.text["curves"]
-    assert "lowest held-out loss 1.5, epoch 2" in page.text["curves"]
+    assert "lowest validation loss 1.5, epoch 2" in page.text["curves"]
 
 
 def test_classes_without_pixels_have_dashes(tmp_path):

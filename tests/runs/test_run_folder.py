@@ -68,7 +68,7 @@ def test_read_only_folder_error_names_the_next_step(run, quiet, monkeypatch):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder / ".last.ckpt.0f"))
 
     monkeypatch.setattr("transxnet.runs.run_folder.remove_partial_files", remove_partial_files)
-    with pytest.raises(WriteError, match=r"Read-only file system\. Make the folder writable.*Then go on with: transx"):
+    with pytest.raises(WriteError, match=r"Read-only file system\. Make the folder writable.*Then resume with: transx"):
         train(resume=run.path, console=quiet)
 
 
@@ -135,4 +135,4 @@ def test_only_files_of_the_run_are_called_unwritable(run, tmp_path, quiet, monke
         train(resume=run.path, console=quiet)
     said = f"{'cannot write ' * inside}{path}: Input/output error. The disk or its connection fails: look after it. The"
     assert str(caught.value).startswith(said)
-    assert str(caught.value).endswith(f"Then go on with: {run.resume_command}")
+    assert str(caught.value).endswith(f"Then resume with: {run.resume_command}")

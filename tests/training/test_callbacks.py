@@ -35,7 +35,7 @@ def test_epochs_without_validation_have_no_metrics(maps, tmp_path, console, recw
     assert [figures & set(row) for row in rows] == [set(), figures, set(), figures, set()]
     assert all("train_loss" in row for row in rows)
     lines = [line for line in console.file.getvalue().splitlines() if line.startswith("epoch ")]
-    assert ["held-out" in line for line in lines] == [False, True, False, True, False]
+    assert ["validation" in line for line in lines] == [False, True, False, True, False]
     assert json.loads(run.results_file.read_text())["images"] == 3
     assert not [warning for warning in recwarn if "monitored key" in str(warning.message)]
 

@@ -23,7 +23,7 @@ def test_flipped_bit_is_detected(run, quiet):
     whole[len(whole) // 2] ^= 1
     run.last_checkpoint.write_bytes(whole)
     torch.load(run.last_checkpoint, weights_only=True)
-    with pytest.raises(UserError, match=r"last\.ckpt can't be gone on with.*the bytes of \S+ in it"):
+    with pytest.raises(UserError, match=r"last\.ckpt cannot be resumed.*the bytes of \S+ in it"):
         find_checkpoint(run, quiet)
     shutil.copy(run.best_checkpoint, run.previous_checkpoint)
     assert find_checkpoint(run, quiet).path == run.previous_checkpoint
@@ -74,7 +74,7 @@ def test_damaged_checkpoint_error_names_the_next_step(photos_run, digits_run, tm
         content = torch.load(run.last_checkpoint, weights_only=True)
         del content["loops"]
         torch.save(content, run.last_checkpoint)
-    with pytest.raises(UserError, match=r"last\.ckpt can't be gone on with.* remove it and give --resume"):
+    with pytest.raises(UserError, match=r"last\.ckpt cannot be resumed.* remove it and give --resume"):
         train(resume=run.path, console=quiet)
     assert run.results_file.is_file()
 

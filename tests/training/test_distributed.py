@@ -149,7 +149,7 @@ def test_killed_process_ends_the_training_with_a_message(photos, tmp_path, victi
                 if alive(pid):
                     os.kill(pid, signal.SIGKILL)
     text = (tmp_path / "said").read_text()
-    assert "Go on with: transxnet train --resume run" in text
+    assert "Resume with: transxnet train --resume run" in text
     if victim == 1:
         assert f"process 1 of the training (PID {pids[1]}) was ended by SIGKILL, so the training ends." in text
     else:

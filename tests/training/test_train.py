@@ -186,7 +186,7 @@ def test_overwrite_is_only_for_runs_and_on_request(photos, tmp_path, console):
     options = {**QUICK, "epochs": 1, "console": console}
     run = train(photos, out=tmp_path / "run", **options)
     before = run.weights_file.read_bytes()
-    with pytest.raises(UserError, match=r"exists already. Go on with it by --resume"):
+    with pytest.raises(UserError, match=r"exists already. Resume it with --resume"):
         train(photos, out=run.path, **options)
     (run.path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match=r"also holds notes.txt, which no run writes"):

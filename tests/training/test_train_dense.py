@@ -107,7 +107,7 @@ def test_task_is_recognized_from_the_data_and_printed(squares, maps, tmp_path, c
     run = train(squares, out=tmp_path / "boxes", min_size=32, console=console, **options)
     assert run.read_config().task == "detect"
     assert "task detect: annotations.json is an annotation file in COCO's format" in console.file.getvalue()
-    assert "6 images to train on, 3 held out, 2 classes of objects" in console.file.getvalue()
+    assert "6 images to train on, 3 to validate on, 2 classes of objects" in console.file.getvalue()
     run = train(maps, out=tmp_path / "maps", crop=32, console=console, **options)
     assert run.read_config().task == "segment"
     assert "task segment: " in console.file.getvalue()
@@ -131,7 +131,7 @@ def test_task_is_recognized_from_the_data_and_printed(squares, maps, tmp_path, c
         ("maps", dict(milestones="8,4"), "milestones must be growing numbers of epochs, such as 8,11, got '8,4'"),
         ("squares", dict(epochs=2, val_every=3), "val_every must be at most the 2 epochs, got 3"),
         ("squares", dict(batch_size=64), "batch_size 64 is more than the 6 training images"),
-        ("squares", dict(devices=4, batch_size=1), "4 processes can't share 3 held-out images"),
+        ("squares", dict(devices=4, batch_size=1), "4 processes can't share 3 validation images"),
         ("squares", dict(model="test_vit"), "test_vit"),
         ("squares", dict(drop_path_rate=0.1, model="vgg11"), "vgg11"),
     ],

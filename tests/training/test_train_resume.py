@@ -97,7 +97,7 @@ def test_resumed_run_equals_the_uninterrupted_one(whole, photos, tmp_path, quiet
     config = whole.read_config().to_dict()
     options = {name: value for name, value in config.items() if name not in ("data", "out")}
     ask(**where)
-    with pytest.raises(Interrupted, match=r"Go on with: transxnet train --resume"):
+    with pytest.raises(Interrupted, match=r"Resume with: transxnet train --resume"):
         train(photos, out=tmp_path / "run", console=quiet, **options)
     run = Run(tmp_path / "run")
     assert not run.results_file.exists()
@@ -213,7 +213,7 @@ def test_resumed_dense_run_equals_the_uninterrupted_one(dense_whole, tmp_path, q
     config = dense_whole.read_config().to_dict()
     options = {name: value for name, value in config.items() if name != "out"}
     ask(**where)
-    with pytest.raises(Interrupted, match=r"saved in .*last.ckpt. Go on with: transxnet train --resume"):
+    with pytest.raises(Interrupted, match=r"saved in .*last.ckpt. Resume with: transxnet train --resume"):
         train(out=tmp_path / "run", console=quiet, **options)
     ask()
     run = Run(tmp_path / "run")

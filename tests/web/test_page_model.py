@@ -176,7 +176,7 @@ def test_title_and_description_name_data_classes_and_metric(photos_run, boxes_ru
     assert PageModel(load_model(boxes_run.path)).description == "Detector of 2 classes: red, blue."
     photos_run.results_file.write_text('{"images": 3, "accuracy": 0.6667}')
     try:
-        assert model.description.endswith("Accuracy: 66.7% on 3 held-out images.")
+        assert model.description.endswith("Accuracy: 66.7% on 3 validation images.")
         photos_run.results_file.write_text("{")
         with pytest.raises(UserError, match=r"results\.json is damaged"):
             _ = model.description

@@ -86,7 +86,7 @@ def ablate(
     if resume is not None:
         if any(given is not None for given in (table, data, rows, model, out, task, recipe)) or options:
             raise UserError(
-                "--resume goes on with an ablation as it was started; give nothing beside it but --seeds and --rounds."
+                "--resume continues an ablation with its own options; only --seeds and --rounds may be given with it."
             )
         folder = AblationFolder.read(resume)
         if rounds is not None:
@@ -157,7 +157,7 @@ def _plan(
         raise UserError("several processes that are started together must agree on a folder. Give --out.")
     path = Path(out) if out is not None else next_free_path(Path("runs"), safe_file_name(stem))
     if is_first_process() and (path / PLAN_FILE).exists():
-        raise UserError(f"{path} holds an ablation already. Go on with it by --resume {path}, or choose another --out.")
+        raise UserError(f"{path} holds an ablation already. Resume it with --resume {path}, or choose another --out.")
     if is_first_process() and path.exists() and (not path.is_dir() or set(os.listdir(path)) - {LOCK_FILE}):
         raise UserError(f"{path} is not empty. Choose another --out.")
     values = config.replace(data=str(where.resolve()) if where.exists() else str(data)).to_dict()

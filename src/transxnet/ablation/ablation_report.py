@@ -150,7 +150,7 @@ def _title(result: AblationResult) -> str:
 
 def _headings(result: AblationResult) -> list[str]:
     size = f" at {result.size[0]}x{result.size[1]}" if result.size else ""
-    return ["row", "params", f"mult-adds{size}", "img/s", "memory", *(METRIC_NAMES[name] for name in result.metrics)]
+    return ["row", "params", f"MACs{size}", "img/s", "memory", *(METRIC_NAMES[name] for name in result.metrics)]
 
 
 def _cells(result: AblationResult, row: RowResult) -> list[str]:

@@ -154,7 +154,7 @@ def _notes(
     result: AblationResult, configs: list[dict[str, Any]], split: bool, bench: dict[str, Any] | None
 ) -> list[str]:
     count, metric = len(result.folder.seeds), result.metrics[0]
-    draws = "first weights, order and augmentation" + (", and which images are held out" if split else "")
+    draws = "first weights, order and augmentation" + (", and which images are validated on" if split else "")
     if count > 1:
         spread = f"± is the standard deviation over {count} seeds, with n - 1 in the denominator; a seed draws {draws}."
     else:
@@ -165,7 +165,7 @@ def _notes(
         mean = statistics.mean(means)
         half = 196 * (mean * (1 - mean) / result.images) ** 0.5
         notes.append(
-            f"Apart from that, an accuracy near {mean:.1%} on {result.images:,} held-out images is uncertain by "
+            f"Apart from that, an accuracy near {mean:.1%} on {result.images:,} validation images is uncertain by "
             f"{half:.1f} points either way (95%): much smaller differences between rows say little."
         )
     conditions = "Within a seed all rows have the same images, order, augmentation and schedule."
@@ -178,6 +178,6 @@ def _notes(
         notes.append(
             f"Speed and memory: inference, {settings['size'][0]}x{settings['size'][1]}, batch {settings['batch']}, "
             f"{settings['dtype']}, {settings['device'].upper()}; the median of {bench['rounds']} "
-            f"round{'s' * (bench['rounds'] != 1)} in turns."
+            f"round{'s' * (bench['rounds'] != 1)}, interleaved."
         )
     return [*notes, result.folder.ablation.note] if result.folder.ablation.note else notes

@@ -126,7 +126,7 @@ def show(facts: ModelInfo) -> Group:
     size = f"{facts.img_size}x{facts.img_size}"
     lines = {
         "parameters": f"{facts.cost.parameters:,}",
-        f"multiply-adds at {size}": f"{facts.cost.multiply_adds / 1e9:.2f} G in convolutions and linear layers",
+        f"MACs at {size}": f"{facts.cost.multiply_adds / 1e9:.2f} G in conv and linear layers (paper: FLOPs)",
         "": f"{facts.cost.attention_multiply_adds / 1e9:.2f} G more in attention products",
         "classes": f"{facts.num_classes:,}",
         "preprocessing": f"{facts.interpolation}, crop {facts.crop_pct:g}",

@@ -102,12 +102,12 @@ def show(facts: DenseInfo) -> Group:
     height, width = facts.size
     lines = {
         "parameters": f"{facts.parameters:,}",
-        f"multiply-adds at {height}x{width}": f"{facts.multiply_adds / 1e9:.1f} G in convolutions and linear layers",
+        f"MACs at {height}x{width}": f"{facts.multiply_adds / 1e9:.1f} G in conv and linear layers (paper: FLOPs)",
         "": f"{facts.attention_multiply_adds / 1e9:.1f} G more in attention products",
     }
     table = Table("part", box=None, pad_edge=False, padding=(0, 3, 0, 2))
     table.add_column("parameters", justify="right")
-    table.add_column("multiply-adds", justify="right")
+    table.add_column("MACs", justify="right")
     for part in facts.parts:
         table.add_row(part.name, f"{part.parameters:,}", f"{part.multiply_adds / 1e9:.1f} G")
     title = Text(f"{facts.name}, {facts.head}, {facts.num_classes:,} classes", style="bold")

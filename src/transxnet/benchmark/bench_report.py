@@ -50,7 +50,7 @@ def show(result: Benchmark) -> Group:
         notes += f"\npeak memory: the process's, of which Python and PyTorch alone take {format_memory(max(idle))}"
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("model", overflow="fold")
-    for column in ("img/s", "ms a batch", "x the first", "peak\nmemory", "params\nmult-adds"):
+    for column in ("img/s", "ms a batch", "x the first", "peak\nmemory", "params\nMACs"):
         table.add_column(column, justify="right")
     for row in result.rows:
         table.add_row()

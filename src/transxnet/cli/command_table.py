@@ -24,7 +24,7 @@ _COMMANDS = (
                 "in the format of COCO or Pascal VOC, or with label maps beside photographs; a sample: elpv, digits, "
                 "scenes; or a timm reader name, hfds/..., wds/... or tfds/...",
             ),
-            "--resume": dict(metavar="RUN", help="go on with an interrupted run"),
+            "--resume": dict(metavar="RUN", help="resume an interrupted run"),
             "--overwrite": dict(action="store_true", help="write over the run in --out"),
             "--print_config": dict(action="store_true", help="print the options as YAML, a recipe, and stop"),
         },
@@ -32,7 +32,7 @@ _COMMANDS = (
     Command(
         name="eval",
         synopsis="RUN [DATA]",
-        summary="how good is it, on held-out or other images whose truth is known",
+        summary="metrics on the validation set or other labeled images",
         usage="RUN [DATA] [options]",
         description="How good is a trained model on images whose truth is known?",
         function="transxnet.evaluation.evaluate:evaluate",
@@ -42,7 +42,7 @@ _COMMANDS = (
                 metavar="DATA",
                 nargs="?",
                 help="images with labels, annotations or label maps, as the model needs; left out, or where it is "
-                "what the run was trained on, the run's own held-out images",
+                "what the run was trained on, the run's own validation set",
             ),
         },
         options=(Options(("file", "split", "batch_size", "workers", "out", "overwrite")),),
@@ -97,9 +97,9 @@ _COMMANDS = (
     InfoCommand(
         name="info",
         synopsis="MODEL",
-        summary="parameters, multiply-adds, stages",
+        summary="parameters, MACs, stages",
         usage="MODEL [options]",
-        description="Parameters, multiply-adds and stages of a model; or, with --task detect or segment, what a "
+        description="Parameters, MACs and stages of a model; or, with --task detect or segment, what a "
         "detector or segmenter on it takes, part by part.",
         function="transxnet.analysis.cost:info",
         arguments={
@@ -115,7 +115,7 @@ _COMMANDS = (
     BenchCommand(
         name="bench",
         synopsis="MODEL...",
-        summary="speed and memory, measured in turns",
+        summary="speed and memory, interleaved",
         usage="MODEL... [options]",
         description="How fast are models, and how much memory do they take? Each runs in a process of its own, in "
         "turns with the others, and is compared with the first.",

@@ -77,7 +77,7 @@ class TrainCommand(TrainingCommand):
         given_too = (data, task and "--task", recipe and "--recipe", overwrite and "--overwrite")
         beside += [text for text in given_too if text]
         if beside:
-            raise UserError(f"--resume goes on with a run as it was started; leave out {', '.join(beside)}.")
+            raise UserError(f"--resume continues a run with its own options; leave out {', '.join(beside)}.")
         train(resume=resume)
 
     def _print_config(

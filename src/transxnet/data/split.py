@@ -38,10 +38,12 @@ def split_images(
     train, val = stratified_split(_strata(images) if strata is None else strata, fraction, seed)
     if not len(val):
         if isinstance(images, ClassificationSet):
-            raise UserError("every class holds a single image, so none can be held out. Accepted: two or more a class.")
+            raise UserError(
+                "every class has one image, so none is left to validate on. Accepted: two or more per class."
+            )
         train, val = stratified_split(np.zeros(len(images), int), fraction, seed)
     if not len(val):
-        raise UserError(f"there is {len(images)} image, so none can be held out. Accepted: two or more.")
+        raise UserError(f"there is {len(images)} image, so none is left to validate on. Accepted: two or more.")
     return images.subset(train), images.subset(val)
 
 

@@ -42,7 +42,7 @@ def real_images(trained: TrainedModel, data: str | None, count: int) -> tuple[li
             if isinstance(config, ClassifyConfig):
                 held_out = open_run_data(config, None, trained.run.stored_split, check_images=False).val
                 if isinstance(held_out, ClassificationSet):
-                    return _some(_of_set(held_out), count, config.data), f"the held-out part of {config.data}"
+                    return _some(_of_set(held_out), count, config.data), f"the validation set of {config.data}"
             else:
                 return _some(_of_data(config.data, trained.class_names), count, config.data), config.data
         except UserError:  # the data was moved
@@ -66,7 +66,7 @@ class LabeledImages:
 
     def validation_images(self, count: int) -> tuple[list[Image.Image], str]:
         """As :func:`real_images`, from the validation images."""
-        return _some(_of_set(self.held_out), count, self.where), f"the held-out part of {self.where}"
+        return _some(_of_set(self.held_out), count, self.where), f"the validation set of {self.where}"
 
 
 def labeled_images(trained: TrainedModel, data: str | None) -> LabeledImages:
@@ -167,7 +167,7 @@ def _readable(paths: Iterator[str]) -> Iterator[Image.Image]:
 
 
 def _photographs() -> Iterator[Image.Image]:
-    require_package("skimage", "transxnet[samples]", "An export without --data")
+    require_package("skimage", "transxnet[samples]", "An export without --data IMAGES, checked on sample images,")
     import skimage
 
     return _readable(str(Path(skimage.__file__).parent / "data" / name) for name in PHOTOGRAPHS)

@@ -85,7 +85,7 @@ def quantize(
     save_model(model, reduced.to_texts(), reduced.dtype, path)
     after = _accuracy(path, reduced, held_out, console)
     console.print(
-        f"  accuracy on {len(held_out):,} held-out images of {where}: {before:.2%} before, {after:.2%} in int8; "
+        f"  accuracy on {len(held_out):,} validation images of {where}: {before:.2%} before, {after:.2%} in int8; "
         f"{_describe_quantized(model)}",
         **PLAIN,
     )

@@ -66,7 +66,7 @@ def evaluate(
     images: Any
     text = None if data is None else str(data)
     if isinstance(trained, TrainedClassifier):
-        images, description, notes = _labelled_images(trained, text, split)
+        images, description, notes = _labeled_images(trained, text, split)
         side = trained.preprocessing.img_size
         size = f"{side}x{side}"
     else:
@@ -94,7 +94,7 @@ def _check_out(out: Path, overwrite: bool) -> None:
         raise UserError(f"{out} exists already. Write over it by --overwrite, or choose another --out.")
 
 
-def _labelled_images(
+def _labeled_images(
     trained: TrainedClassifier, data: str | None, split: str | None
 ) -> tuple[ClassificationSet | Stream, str, list[str]]:
     """Open a classifier's readable images; also returns their description and notes for the user."""
@@ -103,7 +103,7 @@ def _labelled_images(
         assert trained.run is not None
         source = open_run_data(config, None, trained.run.stored_split, check_images=False)
         (images,), notes = drop_unreadable(source.val)
-        return images, f"the held-out part of {config.data}", notes
+        return images, f"the validation set of {config.data}", notes
     description = data or (config.data if config is not None else "")
     images, notes = open_evaluation_data(description, trained.class_names, "classify", split=split or "validation")
     return images, description, notes
@@ -119,7 +119,7 @@ def _annotated_images(
     if config is not None and trained_on(config, data):
         assert trained.run is not None
         source = open_run_data(config, console, trained.run.stored_split)
-        return source.val, f"the held-out part of {config.data}", source.notes
+        return source.val, f"the validation set of {config.data}", source.notes
     assert data is not None
     images, notes = open_evaluation_data(
         data,

@@ -45,7 +45,7 @@ def task_page(
         template="classification.html.jinja",
         images=len(evaluation.labels),
         tiles=_tiles(evaluation, metrics),
-        scores=Plot("Scores on held-out images", _SCORES, ("commonest class", metrics["majority"]), in_percent=True),
+        scores=Plot("Scores on validation images", _SCORES, ("commonest class", metrics["majority"]), in_percent=True),
         sections=[
             ("confusion", "Confusion"),
             ("classes", "Classes"),

@@ -15,7 +15,7 @@ from transxnet.reports.formatting import duration, percent
 from transxnet.reports.report_data import Report, TaskPage, Tile
 from transxnet.utils.files import write_atomic
 
-_LOSS = Plot("Loss", (Line("val_loss", "held-out", "blue"), Line("train_loss", "training", "orange", "dashed")))
+_LOSS = Plot("Loss", (Line("val_loss", "validation", "blue"), Line("train_loss", "training", "orange", "dashed")))
 _RATE = Plot("Learning rate", (Line("lr", "learning rate", "blue"),))
 
 

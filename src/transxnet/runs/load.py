@@ -234,7 +234,7 @@ def _published_dense(spec: ModelSpec, tensors: dict[str, Tensor]) -> TrainedMode
 
 def _load_run(run: Run) -> TrainedModel:
     if not run.model_file.is_file():
-        raise UserError(f"{run.path} holds no finished model yet. Go on with its training: --resume {run.path}")
+        raise UserError(f"{run.path} holds no finished model yet. Resume its training with --resume {run.path}")
     try:
         description = read_json(run.model_file)
         if description["format"] > FORMAT:

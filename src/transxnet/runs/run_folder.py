@@ -71,7 +71,7 @@ class Run:
             return
         if not overwrite:
             raise UserError(
-                f"{path} exists already. Go on with it by --resume {path}, write over it by --overwrite, or choose "
+                f"{path} exists already. Resume it with --resume {path}, write over it by --overwrite, or choose "
                 "another folder with --out."
             )
         if not all((path / name).is_file() for name in ("config.yaml", "environment.json")):

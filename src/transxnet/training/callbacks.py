@@ -234,7 +234,7 @@ class GracefulStop(Callback):
 
     def interrupt(self, message: str) -> NoReturn:
         """Raise Interrupted with the command to resume the run."""
-        raise Interrupted(f"{message} Go on with: {self.run.resume_command}")
+        raise Interrupted(f"{message} Resume with: {self.run.resume_command}")
 
 
 def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
@@ -253,7 +253,7 @@ def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
 def _format_validation(row: Mapping[str, float], columns: Mapping[str, str]) -> str:
     """Format the validation metrics, or nothing in an epoch without validation."""
     figures = ", ".join(words.format(row[name]) for name, words in columns.items() if name in row)
-    return f"held-out: {figures}  " if figures else ""
+    return f"validation: {figures}  " if figures else ""
 
 
 def _format_skipped(count: int) -> str:

@@ -161,7 +161,7 @@ def resume_hint(run: Run) -> str:
     paths = run.checkpoints
     state = f"The last good state is {paths[0]}. " if paths else "Nothing was saved before. "
     known = state if run.path.is_dir() else ""
-    return f"{known}Then go on with: {run.resume_command}"
+    return f"{known}Then resume with: {run.resume_command}"
 
 
 def remove_previous(run: Run) -> None:
@@ -173,6 +173,6 @@ def remove_previous(run: Run) -> None:
 def _cannot_resume(run: Run, paths: Sequence[Path], why: str) -> str:
     names = " and ".join(map(str, paths))
     return (
-        f"{names} can't be gone on with; is it damaged, or did the data's classes change? {shorten(why, 300)} Without "
+        f"{names} cannot be resumed; is it damaged, or did the data's classes change? {shorten(why, 300)} Without "
         f"it the run starts from the beginning: remove it and give --resume {run.path} again."
     )

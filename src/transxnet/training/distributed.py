@@ -130,7 +130,7 @@ class ProcessWatch(Callback):
                 if process.poll() not in (None, 0, Interrupted.exit_status):
                     print(
                         f"process {number} of the training (PID {process.pid}) {_describe_exit(process.returncode)}, "
-                        f"so the training ends. Go on with: {self.run.resume_command}",
+                        f"so the training ends. Resume with: {self.run.resume_command}",
                         file=sys.stderr,
                         flush=True,
                     )

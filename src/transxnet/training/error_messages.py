@@ -38,7 +38,7 @@ def describe_training_error(
     if run is not None and processes > 1 and is_lost_connection(error):
         return UserError(
             "one of the processes does not answer any more; it has ended, and may have said why. "
-            f"Go on with: {run.resume_command}\n{_first_line(text)}"
+            f"Resume with: {run.resume_command}\n{_first_line(text)}"
         )
     return None
 

@@ -46,8 +46,8 @@ def make_plan(config: TrainConfig, console: Console, run: Run | None = None, res
     images = len(plan.source.val)
     if images < hardware.processes:  # the others would wait for a process without a validation image
         raise UserError(
-            f"{hardware.processes} processes can't share {images} held-out images. Give fewer --devices or more "
-            "held-out images."
+            f"{hardware.processes} processes can't share {images} validation images. Give fewer --devices or more "
+            "validation images."
         )
     defaults.resolve_common(
         len(plan.source.train), lambda config, *sizes: largest_batch(replace(plan, config=config), *sizes)

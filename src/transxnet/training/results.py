@@ -47,7 +47,7 @@ def select_weights(run: Run, module: TrainingModule) -> dict[str, Tensor]:
     except UserError as error:
         raise UserError(
             f"the best epoch's weights are lost: {error} To take the last epoch's, set select to last in "
-            f"{run.config_file} and go on with: {run.resume_command}"
+            f"{run.config_file} and resume with: {run.resume_command}"
         ) from error
 
 
@@ -79,7 +79,7 @@ def write_results(
             "Model": config.model,
             **_format_cost(*cost(config, trained.model, len(source.class_names))),
             "Training images": f"{len(source.train):,}",
-            "Held-out images": f"{len(source.val):,}",
+            "Validation images": f"{len(source.val):,}",
             "Weights kept": f"{config.select} epoch" + (", averaged" if config.ema_decay else ""),
         },
     )
@@ -122,7 +122,7 @@ def cost(config: TrainConfig, model: Any, classes: int) -> tuple[int, int, tuple
 def _format_cost(parameters: int, multiply_adds: int, size: tuple[int, int]) -> dict[str, str]:
     return {
         "Parameters": f"{parameters / 1e6:.2f} M",
-        "Multiply-adds": f"{multiply_adds / 1e9:.2f} G at {size[0]}x{size[1]}",
+        "MACs": f"{multiply_adds / 1e9:.2f} G at {size[0]}x{size[1]}",
     }
 
 

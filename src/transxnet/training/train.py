@@ -89,7 +89,7 @@ def train(
     console = console or Console()
     if resume is not None:
         if data is not None or task is not None or recipe is not None or overwrite or options:
-            raise UserError("--resume goes on with a run as it was started; give no other option beside it.")
+            raise UserError("--resume continues a run with its own options; give no other option with it.")
         run = Run.open(resume)
         with _explain_disk_errors(run), run.reopen():
             config = run.read_config()
@@ -255,7 +255,8 @@ def _print_plan(plan: Plan, run: Run, console: Console) -> None:
     kind = {"detect": "objects", "segment": "label maps"}.get(config.task)
     reason = [f"task {config.task}: {source.recognition.why}"] if config.task != "classify" else []
     lines = [
-        f"{config.model} on {config.data}: {len(source.train):,} images to train on, {len(source.val):,} held out, "
+        f"{config.model} on {config.data}: {len(source.train):,} images to train on, "
+        f"{len(source.val):,} to validate on, "
         f"{len(source.class_names)} classes" + (f" of {kind}" if kind else ""),
         *(f"  {line}" for line in reason),
         *(f"  chose {choice}" for choice in plan.choices),

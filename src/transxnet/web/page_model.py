@@ -148,7 +148,7 @@ class PageModel:
             if name is None:
                 return ""
             label = METRIC_NAMES[name][:1].upper() + METRIC_NAMES[name][1:]
-            return f"{label}: {percent(metrics[name])} on {metrics['images']:,} held-out images."
+            return f"{label}: {percent(metrics[name])} on {metrics['images']:,} validation images."
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{run.results_file} is damaged: {error}") from error
 

@@ -22,7 +22,7 @@ def test_table_shows_all_models_in_100_columns(result):
         f"torch {result.environment['torch']}",
     ):
         assert words in shown
-    assert re.search(r"mine:tiny \(width=4\) +[\d.,]+ +[\d.,]+ +1.00x +\d+ MB", shown)
+    assert re.search(r"mine:tiny \(width=4\) +[\d.,]+ +[\d.,]+ +1.00x +[\d.]+ [MG]B", shown)
 
 
 def test_json_has_all_rounds_and_the_environment(result, result_folder):

@@ -3,9 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from transxnet.models import TransXNet, TransXNetFeatures, convert_official_state_dict
-from transxnet.models.create import create_model
 from transxnet.utils.errors import UserError
+from transxnet.utils.import_hook import import_after
 from transxnet.version import __version__
 
 if TYPE_CHECKING:
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from transxnet.deploy.format_registry import read_metadata
     from transxnet.deploy.reparameterize import reparameterize
     from transxnet.evaluation.evaluate import evaluate as eval
+    from transxnet.models import TransXNet, TransXNetFeatures, convert_official_state_dict
+    from transxnet.models.create import create_model
     from transxnet.prediction.predict import predict
     from transxnet.runs.config import TrainConfig
     from transxnet.training.train import train
@@ -49,12 +50,16 @@ __all__ = [
     "train",
 ]
 
-# Imported lazily: Lightning and matplotlib take seconds to import, and the network alone does not need them.
+# Imported lazily: torch and Lightning take seconds to import, and `transxnet --help` does not need them.
 _LAZY = {
     "TrainConfig": ("transxnet.runs.config", "TrainConfig"),
+    "TransXNet": ("transxnet.models", "TransXNet"),
+    "TransXNetFeatures": ("transxnet.models", "TransXNetFeatures"),
     "ablate": ("transxnet.ablation.ablate", "ablate"),
     "app": ("transxnet.web.app", "app"),
     "bench": ("transxnet.benchmark.bench", "bench"),
+    "convert_official_state_dict": ("transxnet.models", "convert_official_state_dict"),
+    "create_model": ("transxnet.models.create", "create_model"),
     "dynamics": ("transxnet.analysis.dynamics", "dynamics"),
     "erf": ("transxnet.analysis.erf", "erf"),
     "eval": ("transxnet.evaluation.evaluate", "evaluate"),
@@ -78,3 +83,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})
+
+
+import_after("timm", "transxnet.models")  # registers the models

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from rich.console import Console
 
 from transxnet.cli.parser import SWITCH, Parser
+from transxnet.cli.source_signature import read_signature, read_value
 
 
 def load(path: str) -> Any:
@@ -65,10 +66,11 @@ class Command:
         for name, keywords in self.arguments.items():
             parser.add_argument(name, **keywords)
         for option, path in self.option_words.items():
-            found = load(path)
+            found = read_value(path)
             parser.flags[option] = (*SWITCH, *(get_args(found) or found))
         for group in self.options:
-            parser.add_options(load(group.source or self.function), group.names, group.title)
+            function = read_signature(group.source or self.function, group.names)
+            parser.add_options(function, group.names, group.title)
         return parser
 
     def run(self, words: Sequence[str]) -> None:

@@ -4,20 +4,27 @@ BIN := $(VENV)/bin
 # Make waiting threads yield soon: on a busy machine, spinning makes training tens of times slower.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: demo setup test test-all test-oldest torture lint lock clean
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: demo setup test test-all test-oldest torture lint wheel lock clean
 
 ## Train on images of solar cells, evaluate on the test set, write a report.
-demo: setup
+demo: $(VENV)/.demo
 	$(BIN)/transxnet train elpv --recipe demo
 
-## Create .venv with the pinned dependencies and this package.
+## Create .venv with this package and all pinned dependencies.
 setup: $(VENV)/.installed
 
-$(VENV)/.installed: requirements.txt pyproject.toml
+# The demo needs fewer packages than the tests; the versions are the same.
+$(VENV)/.demo: requirements-demo.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PIP) install --require-hashes -r requirements-demo.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	touch $@
+
+$(VENV)/.installed: requirements.txt $(VENV)/.demo
+	$(PIP) install --require-hashes -r requirements.txt
 	touch $@
 
 ## Run the tests that take minutes at most; test-all adds the long ones.
@@ -50,14 +57,22 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+## Build the source archive and the wheel, and test the wheel in an environment without extras.
+wheel: setup
+	rm -rf dist
+	$(BIN)/python -c 'from setuptools import build_meta; build_meta.build_sdist("dist"); build_meta.build_wheel("dist")'
+	$(BIN)/python -m pytest -m '' tests/contracts/test_wheel.py
+
 ## Pin the dependencies again (needs uv).
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra samples --extra detect --extra explain --extra readers \
 		--extra export --extra parquet --extra ray --extra app --extra dev \
 		--generate-hashes --no-emit-index-url --no-header --upgrade -o requirements.txt
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra samples --extra explain \
+		--constraint requirements.txt --generate-hashes --no-emit-index-url --no-header -o requirements-demo.txt
 	uv pip compile pyproject.toml --universal --python-version 3.11 --resolution lowest-direct --extra samples \
 		--extra detect --extra explain --extra readers --extra dev \
 		--generate-hashes --no-emit-index-url --no-header --upgrade -o requirements-oldest.txt
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest runs .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(VENV)-oldest build dist runs .pytest_cache .ruff_cache .mypy_cache

@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 from transxnet.cli.command import Command, Options, load
 from transxnet.utils.errors import UserError
 
-
+HERE = '''
 def scale(image: str, factor: float = 2.0, mode: str | bool = False) -> str:
     """Scale.
 
@@ -22,6 +23,7 @@ def shout(result: str) -> str:
 
 
 MODES = ("nearest", "bicubic")
+'''
 COMMAND = Command(
     name="scale",
     synopsis="IMAGE",
@@ -37,9 +39,11 @@ COMMAND = Command(
 
 
 @pytest.fixture(autouse=True)
-def _here(monkeypatch):
-    names = {"here:scale": scale, "here:shout": shout, "here:MODES": MODES}
-    monkeypatch.setattr("transxnet.cli.command.load", names.__getitem__)
+def _here(monkeypatch, tmp_path):
+    """Make the functions of the command importable, as the module ``here``."""
+    (tmp_path / "here.py").write_text(HERE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "here", raising=False)
 
 
 def test_path_names_an_object_of_a_module():

@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # Make waiting threads yield soon: on a busy machine, spinning makes training tens of times slower.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: demo setup test test-all test-oldest torture lint lock clean
+.PHONY: demo setup test test-all test-oldest torture lint docs lock clean
 
 ## Train on images of solar cells, evaluate on the test set, write a report.
 demo: setup
@@ -50,6 +50,15 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+## Build the documentation in site/; a broken link is an error.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# Into the same environment: the reference of the commands imports this package.
+$(VENV)/.installed-docs: $(VENV)/.installed requirements-docs.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-docs.txt
+	touch $@
+
 ## Pin the dependencies again (needs uv).
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra samples --extra detect --extra explain --extra readers \
@@ -58,6 +67,9 @@ lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --resolution lowest-direct --extra samples \
 		--extra detect --extra explain --extra readers --extra dev \
 		--generate-hashes --no-emit-index-url --no-header --upgrade -o requirements-oldest.txt
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' \
+		| uv pip compile - --universal --python-version 3.11 --constraints requirements.txt \
+		--generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade -o requirements-docs.txt
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest runs .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(VENV)-oldest runs site .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,74 @@
+"""The documentation: links between files, the drawing of the packages, and names that every page must list."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import transxnet
+from docs.package_drawing import DRAWING, draw_packages, package_layers
+from transxnet.runs.recipes import recipe_names
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "benchmarks" / "README.md"])
+LINK = re.compile(r"\]\(([^)\s#]*)(?:#([^)\s]*))?\)")
+
+
+def prose(page: Path) -> list[str]:
+    """The lines of a page outside of code blocks."""
+    fenced, lines = False, []
+    for line in page.read_text(encoding="utf-8").splitlines():
+        fenced ^= line.lstrip().startswith("```")
+        if not fenced:
+            lines.append(re.sub(r"`[^`]*`", lambda code: "x" * len(code[0]), line) if "](" not in line else line)
+    return lines
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of the headings, as a git host and the site make them."""
+    headings = [line.lstrip("#").strip() for line in prose(page) if re.match(r"#+ ", line)]
+    return {re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_to_files_and_headings(page):
+    broken = []
+    for target, anchor in LINK.findall("\n".join(prose(page))):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        file = (page.parent / target).resolve() if target else page
+        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
+            broken.append(f"{target}#{anchor}")
+    assert broken == []
+
+
+def test_drawing_of_the_packages_matches_the_import_contract():
+    """After a change of the layers, run: python docs/package_drawing.py"""
+    assert DRAWING.read_text(encoding="utf-8") == draw_packages(package_layers())
+
+
+def test_every_package_is_described():
+    described = (DOCS / "internals" / "architecture.md").read_text(encoding="utf-8")
+    packages = [path.name for path in (ROOT / "src" / "transxnet").iterdir() if (path / "__init__.py").is_file()]
+    assert [name for name in packages if f"`{name}`" not in described] == []
+
+
+def test_every_public_name_is_in_the_reference():
+    text = "\n".join(page.read_text(encoding="utf-8") for page in (DOCS / "reference" / "api").glob("*.md"))
+    described = {line.rpartition(".")[2] for line in text.splitlines() if line.startswith("::: ")}
+    by_module = {"TransXNet", "TransXNetFeatures", "__version__"}  # the first two by "::: transxnet.models.transxnet"
+    assert set(transxnet.__all__) - described - by_module == set()
+
+
+def test_recipes_of_the_paper_are_listed():
+    listed = (DOCS / "research" / "recipes.md").read_text(encoding="utf-8")
+    published = [name for name in recipe_names() if name.startswith(("imagenet", "coco", "ade20k"))]
+    assert [name for name in published if f"{name}.yaml" not in listed] == []
+
+
+def test_minimum_versions_in_the_documentation_are_those_of_pyproject():
+    minimum = dict(re.findall(r'"(torch|torchvision|timm|lightning)>=([\d.]+)"', (ROOT / "pyproject.toml").read_text()))
+    text = (DOCS / "internals" / "reliability.md").read_text(encoding="utf-8")
+    for name, version in minimum.items():
+        assert re.search(rf"{name} {re.escape(version)}(\.0)?\b", text), f"{name} {version}"

@@ -1,13 +1,17 @@
 """The documentation: links between files, the drawing of the packages, and names that every page must list."""
 
+import itertools
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 import transxnet
 from docs.package_drawing import DRAWING, draw_packages, package_layers
+from transxnet.cli.command_table import COMMANDS
 from transxnet.runs.recipes import recipe_names
+from transxnet.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -72,3 +76,41 @@ def test_minimum_versions_in_the_documentation_are_those_of_pyproject():
     text = (DOCS / "internals" / "reliability.md").read_text(encoding="utf-8")
     for name, version in minimum.items():
         assert re.search(rf"{name} {re.escape(version)}(\.0)?\b", text), f"{name} {version}"
+
+
+def documented_commands() -> dict[str, tuple[str, ...]]:
+    """All commands in code blocks and code spans, by their text, as words."""
+    found = {}
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", text, re.DOTALL)
+        spans = re.findall(r"`(transxnet [a-z]+ [^`\n]*)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+        for line in [line for block in blocks for line in block.splitlines()] + spans:
+            command = re.search(r"\btransxnet ([a-z]+ .*)", line)
+            if command and "COMMAND" not in line:
+                words = shlex.split(command[1], comments=True)
+                found[command[0]] = tuple(itertools.takewhile(lambda word: word not in (";", "&&", "|"), words))
+    return found
+
+
+@pytest.mark.parametrize("words", documented_commands().values(), ids=documented_commands())
+def test_documented_command_has_these_options(words):
+    """Options and values, not whether models and files exist."""
+    parser = COMMANDS[words[0]].parser()
+    try:
+        parser.parse_words(words[1:])
+    except UserError as error:
+        if not re.search("^missing: |expected one argument", str(error)):  # a span such as `transxnet train --recipe`
+            raise
+
+
+def test_documented_files_exist():
+    """Paths of modules, tests and recipes in code spans."""
+    missing = []
+    for page in PAGES:
+        if page.name in ("CHANGELOG.md", "CONTRIBUTING.md"):  # files of the past, and of the examples
+            continue
+        for path in re.findall(r"`((?:[a-z_]+/)+[a-z_0-9]+\.py)`", page.read_text(encoding="utf-8")):
+            if not any((base / path).is_file() for base in (ROOT, ROOT / "src" / "transxnet")):
+                missing.append(f"{page.name}: {path}")
+    assert missing == []

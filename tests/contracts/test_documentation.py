@@ -114,3 +114,18 @@ def test_documented_files_exist():
             if not any((base / path).is_file() for base in (ROOT, ROOT / "src" / "transxnet")):
                 missing.append(f"{page.name}: {path}")
     assert missing == []
+
+
+def test_documented_test_selections_exist():
+    """``pytest PATH -k WORD``: the paths exist, and a test of these files has the word in its name."""
+    missing = []
+    for page in PAGES:
+        for command in re.findall(r"`pytest ([^`]*)`", page.read_text(encoding="utf-8")):
+            words = shlex.split(command.partition(",")[0])
+            paths = [ROOT / word for word in words if word.startswith("tests/")]
+            files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("test_*.py"))]
+            names = [name for file in files for name in re.findall(r"def (test_\w+)", file.read_text(encoding="utf-8"))]
+            wanted = words[words.index("-k") + 1] if "-k" in words else ""
+            if not all(path.exists() for path in paths) or not any(wanted in name for name in names):
+                missing.append(f"{page.name}: pytest {command}")
+    assert missing == []

@@ -6,7 +6,7 @@ export GOMP_SPINCOUNT ?= 1000
 
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo setup test test-all test-oldest torture lint wheel lock clean
+.PHONY: demo setup test test-all test-oldest torture lint docs wheel lock clean
 
 ## Train on images of solar cells, evaluate on the test set, write a report.
 demo: $(VENV)/.demo
@@ -63,6 +63,15 @@ wheel: setup
 	$(BIN)/python -c 'from setuptools import build_meta; build_meta.build_sdist("dist"); build_meta.build_wheel("dist")'
 	$(BIN)/python -m pytest -m '' tests/contracts/test_wheel.py
 
+## Build the documentation in site/; a broken link is an error.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# Into the same environment: the reference of the commands imports this package.
+$(VENV)/.installed-docs: $(VENV)/.installed requirements-docs.txt
+	$(PIP) install --require-hashes -r requirements-docs.txt
+	touch $@
+
 ## Pin the dependencies again (needs uv).
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra samples --extra detect --extra explain --extra readers \
@@ -73,6 +82,8 @@ lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --resolution lowest-direct --extra samples \
 		--extra detect --extra explain --extra readers --extra dev \
 		--generate-hashes --no-emit-index-url --no-header --upgrade -o requirements-oldest.txt
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra docs \
+		--constraint requirements.txt --generate-hashes --no-emit-index-url --no-header -o requirements-docs.txt
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest build dist runs .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(VENV)-oldest build dist runs site .pytest_cache .ruff_cache .mypy_cache

@@ -1,4 +1,4 @@
-"""The package structure that docs/architecture.md describes."""
+"""The package structure that docs/internals/architecture.md describes."""
 
 import ast
 import subprocess

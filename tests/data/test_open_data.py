@@ -36,7 +36,7 @@ def test_elpv_validates_on_a_quarter_by_type_and_probability():
     assert np.mean(source.val.own_labels == 0) == pytest.approx(0.69, abs=0.005)
     assert not set(source.train.own_names) & set(source.val.own_names)
     assert source.split_made
-    assert any("licence" in note.lower() and "BY-NC-SA" in note for note in source.notes)
+    assert any("license" in note.lower() and "BY-NC-SA" in note for note in source.notes)
     _, counts = np.unique(module.SAMPLES["elpv"]().strata[source.val.indices], axis=0, return_counts=True)
     assert abs(counts - np.array([588, 117, 56, 313, 920, 178, 50, 402]) / 4).max() < 1
 

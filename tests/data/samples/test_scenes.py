@@ -12,7 +12,7 @@ from transxnet.data.open_data import open_data
 from transxnet.data.reading.masks import decode_mask, mask_box
 from transxnet.data.samples import scenes as module
 from transxnet.data.samples.builtin_samples import DENSE_SAMPLES
-from transxnet.data.samples.scenes import CLASSES, LICENCE, scenes
+from transxnet.data.samples.scenes import CLASSES, LICENSE, scenes
 from transxnet.utils.errors import UserError
 
 pytest.importorskip("sklearn")
@@ -113,11 +113,11 @@ def test_sample_is_cached_and_shows_its_license(tmp_path, monkeypatch):
     assert hashes(small) == before
     monkeypatch.setattr("transxnet.data.samples.builtin_samples.scenes", lambda: small)
     source = open_data("scenes")
-    assert source.notes[0] == f"Licence: {LICENCE}"
-    assert all(name in LICENCE for name in ("CC0", "public domain", "BY 4.0"))
+    assert source.notes[0] == f"License: {LICENSE}"
+    assert all(name in LICENSE for name in ("CC0", "public domain", "BY 4.0"))
     assert (source.img_size, source.hflip) == (256, 0.0)
     assert DENSE_SAMPLES["scenes"]().folder == small
-    assert (small / "LICENCE.txt").read_text().strip() == LICENCE
+    assert (small / "LICENSE.txt").read_text().strip() == LICENSE
 
 
 def test_interruption_leaves_no_files(tmp_path, monkeypatch):

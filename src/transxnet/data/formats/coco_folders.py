@@ -92,7 +92,7 @@ def _is_coco(file: Path) -> bool:
         with file.open("rb") as opened:
             return _KEYS.search(opened.read(1 << 16)) is not None
     except OSError as error:
-        raise UserError(f"{file} can't be read: {error.strerror}. Check its permissions.") from error
+        raise UserError(f"cannot read {file}: {error.strerror}. Check its permissions.") from error
 
 
 def _sorted_out(root: Path, files: list[Path]) -> tuple[CocoPart | None, CocoPart | None]:
@@ -124,8 +124,8 @@ def _of_part(root: Path, files: list[Path]) -> Path | None:
 def _only(files: list[Path]) -> Path | None:
     if len(files) > 1:
         raise UserError(
-            f"{files[0].parent} holds several annotation files: {', '.join(file.name for file in files)}. Accepted: "
-            f"{ACCEPTED}. Keep one for each part, or give one of them itself."
+            f"{files[0].parent} contains several annotation files: {', '.join(file.name for file in files)}. Accepted: "
+            f"{ACCEPTED}. Keep one per set, or pass one of them as DATA."
         )
     return files[0] if files else None
 

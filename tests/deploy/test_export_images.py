@@ -92,7 +92,7 @@ def test_other_data_is_split_as_in_training(trained, tmp_path):
     assert sorted(images.val.own_labels.tolist()) == [0, 2]
     (tmp_path / "fox").mkdir()
     (tmp_path / "fox" / "0.png").write_bytes(png(0))
-    with pytest.raises(UserError, match=r"do not match those of the model: .*'fox'"):
+    with pytest.raises(UserError, match=r"do not match the model: .*'fox'"):
         labeled_images(trained, str(tmp_path))
 
 

@@ -48,5 +48,5 @@ def test_options_of_one_task_determine_the_task(options, task):
 
 
 def test_option_of_another_task_is_refused():
-    with pytest.raises(UserError, match=r"the option 'crop' is for the task 'segment', and the task is 'detect'"):
+    with pytest.raises(UserError, match=r"option 'crop' is for task 'segment', got task 'detect'"):
         config_from_dict({"data": "photos", "task": "detect", "crop": 64})

@@ -13,7 +13,7 @@ from transxnet.utils.errors import Interrupted, UserError, nearest
 from transxnet.version import __version__
 
 _LIST = "\n".join(
-    f"  transxnet {f'{command.name} {command.synopsis}':<20} {command.summary}" for command in COMMANDS.values()
+    f"  transxnet {f'{command.name} {command.synopsis}':<23} {command.summary}" for command in COMMANDS.values()
 )
 DESCRIPTION = f"""TransXNet: train, evaluate and use a vision backbone with a dual dynamic token mixer.
 

@@ -80,7 +80,7 @@ def test_an_unreadable_file_is_replaced_by_the_next_and_named(files, caplog):
     assert dataset[4] == (6, 0, 6)
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
     assert caplog.messages[0] == (
-        "4.png can't be read and is replaced by the next: not an image file, or of an unknown format"
+        "4.png can't be read and is replaced by the next: not an image, or an unsupported format"
     )
     assert dataset[9] == (0, 0, 0)
 

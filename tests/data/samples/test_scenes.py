@@ -145,14 +145,14 @@ def test_another_process_may_finish_first(tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"can't be written to .*XDG_CACHE_HOME=FOLDER"):
+    with pytest.raises(UserError, match=r"cannot write the sample scenes to .*XDG_CACHE_HOME=FOLDER"):
         scenes(tmp_path / "file" / "scenes", train=1, val=1)
 
 
 def test_another_folder_of_that_name_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="holds something else"):
+    with pytest.raises(UserError, match="contains other files"):
         scenes(tmp_path, train=1, val=1)
-    with pytest.raises(UserError, match="train must be a whole number of at least 1, got 0"):
+    with pytest.raises(UserError, match="train must be a integer of at least 1, got 0"):
         scenes(tmp_path / "a", train=0)
 
 

@@ -97,7 +97,7 @@ def test_added_seeds_are_trained_and_nonfinite_rows_stay_blank(whole, tmp_path, 
         ("table7 --data digits --seeds 1,1", "seeds must be different whole numbers"),
         ("table7 --data digits --seed 1", "has no option '--seed'"),
         ("table7 --data digits --epoch 1", "has no option '--epoch'. Did you mean '--epochs'"),
-        ("table7 --data digits --rounds -1", "rounds must be a integer of at least 0"),
+        ("table7 --data digits --rounds -1", "rounds must be an integer of at least 0"),
         ("--resume nowhere", "nowhere is no folder of an ablation: it has no ablation.yaml"),
         ("table7 --resume nowhere", "only --seeds and --rounds may be given with it"),
     ],
@@ -117,5 +117,5 @@ def test_existing_ablation_or_files_are_not_overwritten(whole, data, tmp_path):
         transxnet.ablate("table7", data, out=tmp_path)
     with pytest.raises(UserError, match=r"Give --seeds"):
         transxnet.ablate("table7", data, seed=1)
-    with pytest.raises(UserError, match="no option 'epoch'"):
+    with pytest.raises(UserError, match="unknown option 'epoch'"):
         transxnet.ablate("table7", data, epoch=1)

@@ -47,7 +47,7 @@ def test_erf_returns_fields_and_writes_nothing_without_out(tmp_path, monkeypatch
     ("options", "said"),
     [
         (dict(images=3), "3 images are to be averaged and 2 were found.*--images 2"),
-        (dict(images=0), "images must be a integer of at least 1, got 0"),
+        (dict(images=0), "images must be an integer of at least 1, got 0"),
         (dict(models=["test_resnet@untrained", "transxnet_n@untrained"], images=1), "160 and 224 pixels.*Give --size"),
         (dict(models=[]), "name the models"),
         (

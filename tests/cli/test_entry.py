@@ -41,11 +41,11 @@ def test_version_is_printed(capsys):
         ("train", "no training data given"),
         ("train nowhere", "'nowhere' is neither an existing folder nor a sample"),
         ("train 5", "'5' is neither an existing folder nor a sample"),
-        ("train digit", "no sample 'digit'. Did you mean 'digits'"),
+        ("train digit", "'digit' is neither an existing folder nor a sample. Did you mean 'digits'"),
         ("train digits more", "unrecognized arguments: more."),
         ("train digits --epochs abc", "epochs must be an integer, got 'abc'."),
         ("train digits --epochs 2.5", "epochs must be an integer, got '2.5'."),
-        ("train digits --epochs 0", "epochs must be a integer of at least 1, got 0."),
+        ("train digits --epochs 0", "epochs must be an integer of at least 1, got 0."),
         ("train digits --batch_size abc", "batch_size must be an integer or 'auto', got 'abc'."),
         ("train digits --lr fast", "lr must be a number, got 'fast'."),
         ("train digits --lr", "expected one argument"),
@@ -56,8 +56,8 @@ def test_version_is_printed(capsys):
         ("train digits --recipe demmo", "unknown recipe 'demmo'. Did you mean 'demo'"),
         ("train digits --model transxnet_x", "unknown model 'transxnet_x'. Did you mean 'transxnet_"),
         ("train --resume nowhere", "nowhere is not a run folder"),
-        ("train digits --resume runs/x --epochs 3", "leave out --epochs, digits."),
-        ("train --resume runs/x --recipe demo", "leave out"),
+        ("train digits --resume runs/x --epochs 3", "Remove --epochs, digits."),
+        ("train --resume runs/x --recipe demo", "and accepts no others. Remove"),
         ("train digits --task detect", "digits is data for task 'classify', got task 'detect'"),
         ("train digits --task tetect", "task must be 'classify' or 'detect' or 'segment', got 'tetect'."),
         ("train digits --task classify --head maskrcnn", "option 'head' is for task 'detect', got task 'classify'"),
@@ -71,8 +71,8 @@ def test_version_is_printed(capsys):
         ("info transxnet_x", "Did you mean 'transxnet_"),
         ("info transxnet_t --img_size 0", "img_size must be"),
         ("info transxnet_t --task tetect", "task must be 'classify' or 'detect' or 'segment', got 'tetect'."),
-        ("info transxnet_t --task detect --img_size 64", "--img_size does not go with --task detect."),
-        ("info transxnet_t --head maskrcnn --size 64", "--head, --size does not go with --task classify."),
+        ("info transxnet_t --task detect --img_size 64", "--task detect does not accept --img_size."),
+        ("info transxnet_t --head maskrcnn --size 64", "--task classify does not accept --head, --size."),
         ("info transxnet_t --task detect --head fcos", "head must be 'retinanet' or 'maskrcnn', got 'fcos'."),
         ("info transxnet_t --task segment --size 512x", "size must be a side in pixels or HEIGHTxWIDTH"),
         ("bench", "name the models to measure, such as"),
@@ -91,7 +91,7 @@ def test_user_errors_are_one_sentence_with_status_2(words, sentence, here, capsy
 
 
 def test_debug_raises_the_error(here):
-    with pytest.raises(Exception, match="no folder and no sample"):
+    with pytest.raises(Exception, match="neither an existing folder nor a sample"):
         main(["train", "nowhere", "--debug"])
 
 

@@ -57,7 +57,9 @@ def test_a_detector_of_other_classes_has_no_names_for_them(kind, tmp_path):
     if kind == "sfpn":  # class names are numbers
         assert load_model("transxnet_t", path).class_names == [str(i) for i in range(7)]
         return
-    with pytest.raises(UserError, match=r"seven.pth is a detector with unnamed classes. Accepted: COCO's 80.*--checkpoint"):
+    with pytest.raises(
+        UserError, match=r"seven.pth is a detector with unnamed classes. Accepted: COCO's 80.*--checkpoint"
+    ):
         load_model("transxnet_t", path)
 
 

@@ -104,13 +104,13 @@ def test_one_class_is_an_error_in_training(folder):
 
 
 def test_classes_of_one_image_are_an_error(folder):
-    with pytest.raises(UserError, match="none is left to validate on"):
+    with pytest.raises(UserError, match="every class has only one image"):
         open_data(folder(cat=1, dog=1))
 
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 2])
 def test_invalid_fraction_is_an_error(folder, fraction):
-    with pytest.raises(UserError, match=f"between 0 and 1, got {fraction}"):
+    with pytest.raises(UserError, match=f"greater than 0 and less than 1, got {fraction}"):
         open_data(folder(cat=5, dog=5), val_fraction=fraction)
 
 
@@ -120,7 +120,7 @@ def test_unknown_name_error_suggests_the_nearest(name, meant, monkeypatch, tmp_p
     with pytest.raises(UserError) as raised:
         open_data(name)
     message = str(raised.value)
-    assert message.startswith(f"there is no folder and no sample {name!r}.")
+    assert message.startswith(f"{name!r} is neither an existing folder nor a sample.")
     assert f"Did you mean {meant!r}?" in message if meant else "Did you mean" not in message
     assert all(word in message for word in ("Accepted", "elpv", "digits", "hfds/..."))
 
@@ -399,10 +399,7 @@ def test_images_are_checked_once(coco, tmp_path, seen):
     assert len(source.train) + len(source.val) == 58
     assert source.findings.places == {
         Problem.IMAGE_UNREADABLE: ["3.png: not an image, or an unsupported format"],
-        Problem.IMAGE_SIZE: [
-            "5.png: the file has 30x40 pixels, its annotations 40x30; "
-            "are they those of the file before it is turned upright?"
-        ],
+        Problem.IMAGE_SIZE: ["5.png: image 30x40, annotations 40x30; they may ignore the EXIF orientation"],
     }
     assert source.notes == [
         "1 images cannot be read, skipped: 3.png: not an image, or an unsupported format",
@@ -424,7 +421,9 @@ def test_refused_entries_of_both_parts_are_reported_together(coco, tmp_path):
         file = tmp_path / part / "annotations.json"
         file.write_text(file.read_text().replace('"category_id": ', '"category_id": 10'))
     (tmp_path / "val/annotations.json").write_text('{"images": [')
-    with pytest.raises(UserError, match=r"(?s)4 objects are of a category.*1 annotation files cannot be parsed:\n.*val"):
+    with pytest.raises(
+        UserError, match=r"(?s)4 objects have an undeclared category.*1 annotation files cannot be parsed:\n.*val"
+    ):
         open_data(data)
 
 
@@ -482,7 +481,7 @@ def test_a_model_without_names_takes_the_classes_by_order(maps, tmp_path):
 
 def test_class_folders_are_for_another_task(tmp_path):
     write_image(tmp_path / "cat/1.png")
-    with pytest.raises(UserError, match=r"is data for task 'classify', got task 'detect': .* a folder in COCO's format"):
+    with pytest.raises(UserError, match=r"is data for task 'classify', got task 'detect': .* a folder in COCO format"):
         open_data(str(tmp_path), "detect")
     with pytest.raises(UserError, match=r"is data for task 'classify', got task 'segment': .* images and label maps"):
         open_data(str(tmp_path), "segment")

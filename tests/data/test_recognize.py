@@ -62,7 +62,7 @@ def test_one_folder_may_serve_several_tasks(tmp_path):
 def test_an_annotation_file_is_recognized(tmp_path):
     coco(tmp_path)
     assert recognize(str(tmp_path / "annotations/instances_train.json")).format == "coco"
-    with pytest.raises(UserError, match=r"1\.png is not a COCO annotation file"):
+    with pytest.raises(UserError, match=r"1\.png is a file, but not a COCO annotation file"):
         recognize(str(tmp_path / "train/1.png"))
 
 
@@ -80,7 +80,7 @@ def test_data_for_another_task_is_an_error(tmp_path):
 @pytest.mark.parametrize(("name", "meant"), [("scene", "scenes"), ("elvp", "elpv"), ("", None)])
 def test_unknown_data_error_suggests_the_nearest(name, meant, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=f"there is no folder and no sample '{name}'") as raised:
+    with pytest.raises(UserError, match=f"'{name}' is neither an existing folder nor a sample") as raised:
         recognize(name)
     assert meant is None or f"Did you mean {meant!r}" in str(raised.value)
 

@@ -45,7 +45,9 @@ def test_file_has_metadata_and_the_command_reports(theirs, photos, tmp_path, con
 def test_file_that_differs_from_the_model_is_not_written(theirs, tmp_path, console, monkeypatch):
     reference = ExportableModel.reference_outputs
     monkeypatch.setattr(ExportableModel, "reference_outputs", lambda *args: tuple(1.001 * x for x in reference(*args)))
-    with pytest.raises(UserError, match=r"the exported file differ from PyTorch by .* at batch size \d, 64x64: .* Nothing was written"):
+    with pytest.raises(
+        UserError, match=r"the exported file differ from PyTorch by .* at batch size \d, 64x64: .* Nothing was written"
+    ):
         export(theirs.path, out=tmp_path / "net.onnx", console=console)
     assert not list(tmp_path.iterdir())
 
@@ -65,9 +67,9 @@ def test_mismatch_keeps_the_existing_file(theirs, tmp_path, console, monkeypatch
         (dict(dtype="bfloat16"), "dtype must be 'float32' or 'float16' for --format onnx, got 'bfloat16'"),
         (dict(format="tflite"), "format must be 'onnx' or 'openvino' or 'pt2', got 'tflite'"),
         (dict(dynamic="batch,heigth"), "dynamic must be some of batch, height, width, or none, got 'heigth'. Did you"),
-        (dict(size="20"), "height must be a integer of at least 32, got 20"),
+        (dict(size="20"), "height must be an integer of at least 32, got 20"),
         (dict(size=72, dynamic="height"), "height must be a multiple of 32 here, got 72"),
-        (dict(batch=0), "batch must be a integer of at least 1, got 0"),
+        (dict(batch=0), "batch must be an integer of at least 1, got 0"),
         (dict(out="net.bin"), "--out must end in .onnx for --format onnx, got net.bin"),
         (dict(int8=True, format="onnx"), "--int8 requires --format openvino"),
         (dict(int8=True, size="64x96"), "--int8 supports square images only, got --size 64x96"),

@@ -137,7 +137,7 @@ def test_weights_of_other_classes_raise(published, tmp_path, photos, quiet):
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        ("nowhere", {}, "run folder nowhere does not exist, and unknown model 'nowhere'"),
+        ("nowhere", {}, "run folder nowhere does not exist. Read as a model name: unknown model 'nowhere'"),
         ("transxnet_tt", {}, "no model 'transxnet_tt'. Did you mean 'transxnet_t'"),
         ("transxnet_t.in22k", {}, "transxnet_t has no weights 'in22k'.*in1k"),
         ("transxnet_n", {}, "transxnet_n"),

@@ -64,8 +64,8 @@ def test_backbone_starts_from_published_imagenet_weights(monkeypatch):
     ("options", "message"),
     [
         (dict(head="retina"), "head must be 'retinanet' or 'maskrcnn', got 'retina'"),
-        (dict(num_classes=0), "num_classes must be a integer of at least 1, got 0"),
-        (dict(min_size=0), "min_size must be a integer of at least 1, got 0"),
+        (dict(num_classes=0), "num_classes must be an integer of at least 1, got 0"),
+        (dict(min_size=0), "min_size must be an integer of at least 1, got 0"),
         (dict(backbone="transxnet_x"), "unknown model 'transxnet_x'"),
         (dict(backbone="test_vit"), "the head needs feature maps of strides"),
         (dict(checkpoint="nowhere.pth"), r"checkpoint file nowhere\.pth"),

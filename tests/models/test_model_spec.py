@@ -79,10 +79,25 @@ def test_option_that_opens_files_is_an_error(option):
 @pytest.mark.parametrize(
     ("text", "accepted", "part", "error"),
     [
-        ("a@compile", (), False, "unexpected 'compile' after @. Accepted: model options as name=value, separated by commas"),
+        (
+            "a@compile",
+            (),
+            False,
+            "unexpected 'compile' after @. Accepted: model options as name=value, separated by commas",
+        ),
         ("a@x=1,file=b", (), False, "got 'file'"),
-        ("a@egaer", ("eager", "compile"), False, r"'egaer' is no setting. Did you mean 'eager'\? .* compile=MODE, and"),
-        ("a@untraind", ("file", "untrained"), False, "Did you mean 'untrained'.*file=PATH, untrained, and model options"),
+        (
+            "a@egaer",
+            ("eager", "compile"),
+            False,
+            r"unknown setting 'egaer'. Did you mean 'eager'\? .* compile=MODE, and",
+        ),
+        (
+            "a@untraind",
+            ("file", "untrained"),
+            False,
+            "Did you mean 'untrained'.*file=PATH, untrained, and model options",
+        ),
         ("a:stage4", (), False, "selects part 'stage4'"),
         ("a@untrained,file=b:stage4", ("file", "untrained"), True, None),
     ],

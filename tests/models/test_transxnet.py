@@ -298,11 +298,17 @@ def test_each_part_can_be_a_user_class(tiny, images):
         (dict(ffn_scales=(1, 4)), r"must be odd kernel sizes .* got 4 in \(1, 4\). Nearest accepted: 3 or 5"),
         (dict(ffn_scales=(0, 3)), r"got 0 in \(0, 3\). Nearest accepted: 1\.$"),
         (dict(ffn_scales=(3.0,)), r"must be odd kernel sizes .* got 3.0 in \(3.0,\)"),
-        (dict(attn_ratio=0.3), "between 0 and 1 and give channels divisible by the heads, .* got 0.3. Nearest accepted: 1/4 or 3/8"),
+        (
+            dict(attn_ratio=0.3),
+            "between 0 and 1 and give channels divisible by the heads, .* got 0.3. Nearest accepted: 1/4 or 3/8",
+        ),
         (dict(attn_ratio=1), "got 1. Nearest accepted: 3/4 or 7/8"),
         (dict(attn_ratio="half"), r"attn_ratio must be .*48 channels with 1 heads and 96 .* got 'half'\.$"),
         (dict(attn_ratio=(0.5, 0.25)), r"a number, or one for each of the four stages, got \(0.5, 0.25\)"),
-        (dict(attn_ratio=(0.5, 0.5, 0.5, 0.3)), "for 448 channels with 8 heads, got 0.3. Nearest accepted: 2/7 or 17/56"),
+        (
+            dict(attn_ratio=(0.5, 0.5, 0.5, 0.3)),
+            "for 448 channels with 8 heads, got 0.3. Nearest accepted: 2/7 or 17/56",
+        ),
     ],
 )
 def test_invalid_part_error_names_the_accepted_values(options, message):

@@ -55,7 +55,9 @@ def test_hash_of_weights_covers_names_types_and_values():
 def test_exported_file_of_another_task_or_shape_is_refused(tmp_path):
     detector = DarkOrLight()
     detector.task = "detect"
-    with pytest.raises(UserError, match=r"was exported for task detect\. Accepted: a run folder, or an exported classifier"):
+    with pytest.raises(
+        UserError, match=r"was exported for task detect\. Accepted: a run folder, or an exported classifier"
+    ):
         exported_classifier(detector, tmp_path / "model.onnx")
     oblong = DarkOrLight()
 

@@ -23,7 +23,9 @@ def test_existing_results_are_overwritten_only_on_request(photos_run, pictures, 
 
 def test_no_readable_image_is_an_error_and_leaves_no_file(photos_run, tmp_path, quiet):
     (tmp_path / "bad.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"none of the 1 images could be read. Error of the last: .*bad.png: not an image"):
+    with pytest.raises(
+        UserError, match=r"none of the 1 images could be read. Error of the last: .*bad.png: not an image"
+    ):
         predict(photos_run.path, tmp_path / "bad.png", out=tmp_path / "out", workers=0, console=quiet)
     assert not (tmp_path / "out").exists()
 
@@ -35,7 +37,7 @@ def test_no_readable_image_is_an_error_and_leaves_no_file(photos_run, tmp_path, 
         ("nowhere/*.png", {}, "no file matches 'nowhere"),
         ("empty", {}, "no images found in empty"),
         ([], {}, "no images found in"),
-        ("pictures", {"top_k": 0}, "top_k must be a integer of at least 1, got 0"),
+        ("pictures", {"top_k": 0}, "top_k must be an integer of at least 1, got 0"),
         ("pictures", {"batch_size": 0}, "batch_size must be"),
         ("pictures", {"workers": -1}, "workers must be"),
         ("pictures", {"out": "pictures/red/000.png"}, "cannot create folder"),

@@ -142,7 +142,9 @@ def test_existing_results_are_overwritten_only_on_request(kind, request, picture
 @pytest.mark.parametrize("kind", ["finding_run", "maps_run"])
 def test_no_readable_image_is_an_error_and_leaves_no_file(kind, request, tmp_path, quiet):
     (tmp_path / "bad.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"none of the 1 images could be read. Error of the last: .*bad.png: not an image"):
+    with pytest.raises(
+        UserError, match=r"none of the 1 images could be read. Error of the last: .*bad.png: not an image"
+    ):
         predict(request.getfixturevalue(kind).path, tmp_path / "bad.png", out=tmp_path / "out", console=quiet)
     assert not (tmp_path / "out").exists()
 

@@ -192,7 +192,9 @@ def test_results_are_written_onto_a_mounted_disk(table, disk, monkeypatch):
 
 def test_no_readable_image_is_an_error_and_leaves_no_file(tmp_path, table):
     (tmp_path / "bad.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"none of the 1 images could be read. Error of the last: .*bad.png: not an image"):
+    with pytest.raises(
+        UserError, match=r"none of the 1 images could be read. Error of the last: .*bad.png: not an image"
+    ):
         table(inputs=tmp_path / "bad.png")
     assert [path.name for path in tmp_path.iterdir()] == ["bad.png"]
 
@@ -200,13 +202,17 @@ def test_no_readable_image_is_an_error_and_leaves_no_file(tmp_path, table):
 @pytest.mark.parametrize(
     ("out", "options", "said"),
     [
-        ("results.parquet", {"rows_per_file": 0}, "rows_per_file must be a integer of at least 1, got 0"),
+        ("results.parquet", {"rows_per_file": 0}, "rows_per_file must be an integer of at least 1, got 0"),
         ("results.parquet", {"rows_per_file": 5}, "--rows_per_file requires a folder as --out"),
         ("results", {"embed": True}, "--embed requires Parquet output. Use --out NAME.parquet, or --rows_per"),
         ("results", {"ray": True}, "--ray requires Parquet output"),
         ("results.parquet", {"embed": "int8"}, "embed must be 'float32' or 'float16', got 'int8'"),
         ("results.parquet", {"inputs": "nowhere.tar"}, "'nowhere.tar' does not exist"),
-        ("results.parquet", {"inputs": "shards"}, r"no images found in shards. .* Pass WebDataset shards one by one or as FOLDER/\*.tar"),
+        (
+            "results.parquet",
+            {"inputs": "shards"},
+            r"no images found in shards. .* Pass WebDataset shards one by one or as FOLDER/\*.tar",
+        ),
         ("a-folder.parquet", {}, "is a folder. Choose another --out"),
         ("a-file/results.parquet", {}, "cannot create folder"),
     ],

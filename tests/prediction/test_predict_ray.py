@@ -66,7 +66,9 @@ def test_actor_classifies_only_the_pending_chunks(small, tmp_path, quiet):
     assert work.pending() == [0, *range(2, 15)]
     assert work.chunk_file(1).stat() == before
     write_classifier_run(tmp_path / "other", "test_resnet", seed=1)
-    with pytest.raises(UserError, match=r"other on .* differs in weights, class names or preprocessing from the machine where"):
+    with pytest.raises(
+        UserError, match=r"other on .* differs in weights, class names or preprocessing from the machine where"
+    ):
         _Actor("other", None, work, 0)
 
 

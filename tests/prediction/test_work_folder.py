@@ -146,7 +146,9 @@ def test_second_process_on_the_same_results_is_refused(table, tmp_path):
             os.read(outside[0], 1)
         os._exit(0)
     os.read(inside[0], 1)
-    with pytest.raises(UserError, match=r"results.parquet.part is in use by process \d+ on .* Wait for it to finish, or"):
+    with pytest.raises(
+        UserError, match=r"results.parquet.part is in use by process \d+ on .* Wait for it to finish, or"
+    ):
         table()
     os.write(outside[1], b".")
     os.waitpid(child, 0)

@@ -17,8 +17,8 @@ from transxnet.utils.errors import UserError
         ("lr", -1, "lr must not be negative"),
         ("lr", [1e-3], "lr must be a number"),
         ("pretrained", "yes", "pretrained must be true or false, got 'yes'"),
-        ("model", None, "model must be text, got None"),
-        ("model", 5, "model must be text, got 5"),
+        ("model", None, "model must be a string, got None"),
+        ("model", 5, "model must be a string, got 5"),
         ("select", "worst", "select must be 'best' or 'last', got 'worst'"),
         ("hflip", 1.5, "hflip must be between 0 and 1"),
         ("ema_decay", 1.0, "ema_decay must be at least 0 and less than 1"),
@@ -28,7 +28,7 @@ from transxnet.utils.errors import UserError
         ("clip_grad", -1, "clip_grad must not be negative"),
         ("devices", 1.5, "devices must be an integer or a string"),
         ("batch_size", "most", "batch_size must be an integer or 'auto', got 'most'"),
-        ("batch_size", 0, "batch_size must be a integer of at least 1, or auto, got 0"),
+        ("batch_size", 0, "batch_size must be an integer of at least 1, or auto, got 0"),
     ],
 )
 def test_bad_value_error_names_what_is_accepted(name, value, said):

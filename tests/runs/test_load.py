@@ -16,13 +16,16 @@ SMALL = "local_conv=dwconv,depths=(1,1,1,1)"
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("transxnet_z", "run folder transxnet_z does not exist, and there is no model.*Did you mean 'transxnet_"),
-        ("runs/x.1", "run folder runs/x.1 does not exist, and unknown model 'runs/x.1'"),
+        (
+            "transxnet_z",
+            "run folder transxnet_z does not exist. Read as a model name: unknown model.*Did you mean 'transxnet_",
+        ),
+        ("runs/x.1", "run folder runs/x.1 does not exist. Read as a model name: unknown model 'runs/x.1'"),
         ("transxnet_t.in2k", "^transxnet_t has no weights 'in2k'"),
-        ("transxnet_t@untraind", "'untraind' is no setting. Did you mean 'untrained'"),
+        ("transxnet_t@untraind", "unknown setting 'untraind'. Did you mean 'untrained'"),
         ("transxnet_t@untrained,local_con=dwconv", "Did you mean 'local_conv'.*Accepted: .*attn_ratio"),
         ("transxnet_t@untrained,local_conv=dwcon", "local_conv must be.*Did you mean 'dwconv'"),
-        ("transxnet_t@untrained,depths=3", "can't be made"),
+        ("transxnet_t@untrained,depths=3", "cannot create transxnet_t"),
         ("transxnet_t@local_conv=dwcon", r"local_conv must be[^@]*$"),
         ("transxnet_n", "no published weights for transxnet_n.*transxnet_n@untrained"),
         ("transxnet_t@untrained,file=x.pth", "Remove untrained or the file"),
@@ -50,7 +53,7 @@ def test_options_parts_and_weights_on_disk(tmp_path):
 
 
 def test_only_an_analysis_takes_random_weights_and_parts():
-    with pytest.raises(UserError, match=r"'untrained' is no setting.* file=PATH, and model options"):
+    with pytest.raises(UserError, match=r"unknown setting 'untrained'.* file=PATH, and model options"):
         load_model("transxnet_n@untrained")
     with pytest.raises(UserError, match="selects part 'stage4'"):
         load_model("transxnet_n:stage4")

@@ -16,9 +16,9 @@ def test_given_options_override_the_recipe(tmp_path):
     [
         ("epochs: ten\n", "mine.yaml: epochs must be an integer, got 'ten'"),
         ("epoch: 10\n", "mine.yaml: unknown option 'epoch'.*'epochs'"),
-        ("- 1\n- 2\n", "must hold lines of 'option: value', got list"),
+        ("- 1\n- 2\n", "must contain lines of the form 'option: value', got a list"),
         ("a: b: c\n", "is not a YAML file of options"),
-        ("5: 3\n", "no option 5"),
+        ("5: 3\n", "unknown option 5"),
     ],
 )
 def test_bad_recipe_error_names_the_file(tmp_path, content, said):
@@ -29,7 +29,7 @@ def test_bad_recipe_error_names_the_file(tmp_path, content, said):
 
 
 def test_unknown_recipe_error_suggests_the_nearest():
-    with pytest.raises(UserError, match=r"no recipe 'demmo'. Did you mean 'demo'"):
+    with pytest.raises(UserError, match=r"unknown recipe 'demmo'. Did you mean 'demo'"):
         read_recipe("demmo")
 
 

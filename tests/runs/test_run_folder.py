@@ -26,9 +26,7 @@ def content(run: Run) -> dict[str, bytes]:
 def test_locked_folder_is_neither_resumed_nor_overwritten(run, photos, quiet):
     before = content(run)
     with lock_folder(run.path):
-        with pytest.raises(
-            FolderInUse, match=r"is in use by process \d+ on .*, since .*\. Wait for it to finish"
-        ):
+        with pytest.raises(FolderInUse, match=r"is in use by process \d+ on .*, since .*\. Wait for it to finish"):
             train(resume=run.path, console=quiet)
         with pytest.raises(FolderInUse):
             train(photos, out=run.path, overwrite=True, console=quiet, **QUICK)
@@ -133,6 +131,8 @@ def test_only_files_of_the_run_are_called_unwritable(run, tmp_path, quiet, monke
     monkeypatch.setattr("transxnet.training.train.write_results", write_results)
     with pytest.raises(UserError) as caught:
         train(resume=run.path, console=quiet)
-    said = f"{'cannot write ' * inside}{path}: Input/output error. The disk or the connection to it failed: check it. The"
+    said = (
+        f"{'cannot write ' * inside}{path}: Input/output error. The disk or the connection to it failed: check it. The"
+    )
     assert str(caught.value).startswith(said)
     assert str(caught.value).endswith(f"Resume with: {run.resume_command}")

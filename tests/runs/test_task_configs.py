@@ -15,12 +15,12 @@ def test_every_option_has_one_help_topic():
 
 
 def test_mixup_needs_an_even_batch_size():
-    with pytest.raises(UserError, match=r"batch_size must be even, got 7"):
+    with pytest.raises(UserError, match=r"batch_size must be even for mixup and cutmix, got 7"):
         ClassifyConfig("photos", mixup=0.2, batch_size=7)
 
 
 def test_unknown_option_error_suggests_the_nearest():
-    with pytest.raises(UserError, match=r"no option 'epoch'.*Did you mean 'epochs'"):
+    with pytest.raises(UserError, match=r"unknown option 'epoch'.*Did you mean 'epochs'"):
         config_from_dict({"data": "photos", "epoch": 3})
 
 

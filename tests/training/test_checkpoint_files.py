@@ -49,7 +49,9 @@ def test_unreadable_checkpoint_is_skipped_with_a_warning(run, console, monkeypat
 
 def test_damaged_best_checkpoint_is_not_used(run, console):
     run.best_checkpoint.write_bytes(run.best_checkpoint.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"cannot load the weights of the best epoch: .*best\.ckpt .*set select to last in"):
+    with pytest.raises(
+        UserError, match=r"cannot load the weights of the best epoch: .*best\.ckpt .*set select to last in"
+    ):
         train(resume=run.path, console=console)
     assert "The best of the remaining come will be kept instead." in console.file.getvalue()
     run.write_config(run.read_config().replace(select="last"))

@@ -58,7 +58,9 @@ def test_other_classes_keep_backbone_and_reset_head(name, tmp_path):
     model = timm.create_model(name, num_classes=3, **options)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     notes = load_initial_weights(model, str(tmp_path / "seven.safetensors"))
-    assert notes == ["the checkpoint has 7 classes, the data 3: the backbone is loaded, the head is initialized randomly"]
+    assert notes == [
+        "the checkpoint has 7 classes, the data 3: the backbone is loaded, the head is initialized randomly"
+    ]
     head = model.pretrained_cfg["classifier"]
     for key, tensor in model.state_dict().items():
         expected = before[key] if key.startswith(head) else source.state_dict()[key]

@@ -121,7 +121,9 @@ def test_too_many_skipped_updates_in_a_row_stop(photos, tmp_path, quiet, poison)
 
 def test_epoch_without_updates_stops(photos, tmp_path, quiet, poison):
     poison(*range(STEPS, 2 * STEPS))
-    with pytest.raises(NonFiniteLoss, match=r"All updates of the epoch were skipped\. This epoch is not saved.*last\.ckpt"):
+    with pytest.raises(
+        NonFiniteLoss, match=r"All updates of the epoch were skipped\. This epoch is not saved.*last\.ckpt"
+    ):
         train(photos, out=tmp_path / "run", lr=3e-3, console=quiet, **QUICK)
 
 

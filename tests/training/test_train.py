@@ -148,7 +148,10 @@ def test_training_runs_outside_the_main_thread(photos, tmp_path, console):
         (dict(batch_size=64), "batch_size 64 is more than the number of training images, 36"),
         (dict(model="test_vit", img_size=33), "test_vit does not support images of 33x33: .*divisible by patch size"),
         (dict(model="vgg11", grad_checkpointing=True), "vgg11 does not support gradient checkpointing"),
-        (dict(model="test_vit", checkpointed_stages=2), "test_vit does not support checkpointing single stages. Use --grad_ch"),
+        (
+            dict(model="test_vit", checkpointed_stages=2),
+            "test_vit does not support checkpointing single stages. Use --grad_ch",
+        ),
         (dict(checkpointed_stages=5), "checkpointed_stages must be an integer from 1 to 4, got 5"),
         (dict(img_size=20000), "accepted: 1 to 16384 pixels. Choose another --img_size"),
         (dict(crop_pct=0.05), "crop_pct of at least 0.1, got .* Choose another --crop_pct"),

@@ -206,7 +206,7 @@ _COMMANDS = (
         function="transxnet.ablation.ablate:ablate",
         arguments={
             "table": dict(
-                metavar="TABLE", nargs="?", help="a table of the paper: table6, table7, table8, table9 or table10"
+                metavar="TABLE", nargs="?", help="a table of the paper: table6, table7, table8, table9, table10"
             ),
             "--data": dict(metavar="DATA", help="training data, as for transxnet train"),
             "--rows": dict(

@@ -117,7 +117,9 @@ def _recognize_path(data: str, task: str | None) -> Iterator[Recognition]:
             if any(parts):
                 yield Recognition(data, name, TASKS[name], _why(name, parts), parts)
     if not path.is_dir() and task is None:
-        raise UserError(f"{path} is not a COCO annotation file. Accepted: a folder or a COCO annotation file.")
+        raise UserError(
+            f"{path} is a file, but not a COCO annotation file. Accepted: a folder or a COCO annotation file."
+        )
 
 
 def _why(name: str, parts: Parts) -> str:

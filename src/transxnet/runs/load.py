@@ -156,7 +156,7 @@ def _load_by_name(spec: ModelSpec, analysis: bool, size: int | None) -> TrainedM
     except UserError as error:
         if timm.is_model(spec.architecture):
             raise
-        raise UserError(f"run folder {spec.name} does not exist, and {error}") from error
+        raise UserError(f"run folder {spec.name} does not exist. Read as a model name: {error}") from error
     overlay: dict[str, Any] | None = None
     if spec.file is not None:
         if spec.untrained:

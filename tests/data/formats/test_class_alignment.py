@@ -89,8 +89,8 @@ def test_unknown_classes_are_named_with_the_nearest():
     with pytest.raises(UserError) as raised:
         align_classes(["bird", "cat", "dog"], ["cat", "dogs", "emu"])
     assert str(raised.value) == (
-        "the classes of the data do not match the model: 2 of the data's 3 classes are unknown to it, 'dogs', "
-        "'emu'. The model has 3: 'bird', 'cat', 'dog'. Did you mean 'dog'? Rename the folders, or train on this data."
+        "the classes of the data do not match the model: 2 of 3 are unknown, 'dogs', 'emu'. "
+        "The model has 3: 'bird', 'cat', 'dog'. Did you mean 'dog'? Rename the folders, or train on this data."
     )
 
 

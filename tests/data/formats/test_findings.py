@@ -12,7 +12,7 @@ def found(*problems: Problem, images: int = 0, objects: int = 0) -> Findings:
 
 
 def test_every_problem_names_its_consequence():
-    assert {problem.treatment for problem in Problem} == {"repaired", "left out", "refused"}
+    assert {problem.treatment for problem in Problem} == {"repaired", "skipped", "refused"}
     assert len({problem.words for problem in Problem}) == len(Problem)
 
 
@@ -49,7 +49,7 @@ def test_all_refused_entries_are_reported_together():
 )
 def test_skipping_more_than_a_twentieth_is_an_error(problems, what):
     found(*problems, images=40, objects=40).refuse()
-    with pytest.raises(UserError, match=f"2 of 39 {what} can't be used, more than 5%"):
+    with pytest.raises(UserError, match=f"2 of 39 {what} cannot be used, more than 5%"):
         found(*problems, images=39, objects=39).refuse()
 
 

@@ -87,7 +87,9 @@ def test_values_only_in_the_validation_set_are_out_of_range(tmp_path):
     write(tmp_path, {"b": values(0, 4)}, "val")
     train, val, findings = read(tmp_path)
     assert train.class_names == val.class_names == ["0", "1", "2", "3"]
-    assert findings.places[Problem.LABEL_BEYOND] == ["b.png: value 4; accepted: 0 to 3 for 4 classes, and 255 for 'ignore'"]
+    assert findings.places[Problem.LABEL_BEYOND] == [
+        "b.png: value 4; accepted: 0 to 3 for 4 classes, and 255 for 'ignore'"
+    ]
 
 
 def test_values_wider_than_bytes_are_out_of_range(tmp_path):

@@ -39,7 +39,7 @@ def test_images_in_shards_equal_those_of_files(shards, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "fault", ["cut off", "compressed", "no label", "no number", "class 7", "class 2^64", "another length"]
+    "fault", ["cut off", "compressed", "no label", "not a number", "class 7", "class 2^64", "another length"]
 )
 def test_invalid_shard_is_named(shards, tmp_path, fault):
     data = shards(train=[2, 2])
@@ -51,7 +51,7 @@ def test_invalid_shard_is_named(shards, tmp_path, fault):
         path.write_bytes(gzip.compress(whole))
     labels = {
         "no label": {},
-        "no number": {"a.cls": b"cat"},
+        "not a number": {"a.cls": b"cat"},
         "class 7": {"a.cls": b"7"},
         "class 2^64": {"a.cls": b"%d" % 2**64},
     }

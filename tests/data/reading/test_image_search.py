@@ -55,7 +55,7 @@ def test_braces_expand_as_in_bash(text, names, tmp_path, monkeypatch):
 @pytest.mark.parametrize("text", ["plain", "{7}", "{}", "{", "}{", "a{b", "{a,b"])
 def test_anything_but_a_pattern_is_a_name(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="there is no file or folder"):
+    with pytest.raises(UserError, match="does not exist"):
         list(find_images([text]))
     (tmp_path / text).touch()
     assert list(find_images([text])) == [text]

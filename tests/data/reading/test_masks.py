@@ -93,7 +93,7 @@ def test_polygon_of_two_corners_is_ignored():
         ([1, 2, 3, 4, 5, 6], "neither a list of polygons nor RLE"),
         ([[1, 2, 3, 4]], "no polygon has three points"),
         ([[1, 2, 3, 4, 5, 6, 7]], "an odd number of coordinates, 7"),
-        ([[1, 2, 3, 4, 5, "x"]], "no number"),
+        ([[1, 2, 3, 4, 5, "x"]], "not a number"),
         ([[1, 2, 3, 4, 5, float("nan")]], "beyond 80 pixels"),
         ([[1, 2, 3, 4, 5, 1e9]], "beyond 80 pixels"),
         ({}, "has size None, the image"),

@@ -46,7 +46,7 @@ def test_a_damaged_shard_is_refused_rather_than_read_in_part(tmp_path, harm, sai
     path = tmp_path / "a.tar"
     write_shard(path, [("a.png", b"x" * 10), ("b.png", b"y" * 1000)])
     path.write_bytes(harm(path.read_bytes()))
-    with pytest.raises(UserError, match=f"the shard .*a.tar.*{said}.*Download it again, or remove it"):
+    with pytest.raises(UserError, match=f"cannot read shard .*a.tar.*{said}.*Download it again, or remove it"):
         list(shard_images(str(path)))
 
 

@@ -77,7 +77,7 @@ def test_validation_scenes_have_other_digits_and_backgrounds():
     train, val = module._load_digits()
     assert (len(train.labels), len(val.labels)) == (1438, 359)
     assert set(train.labels) == set(val.labels) == set(range(10))
-    shown = [part[0].size for part in module._load_photographs()]
+    shown = [part[0].size for part in module._load_backgrounds()]
     assert shown == [(410, 512), (102, 512)]  # of the astronaut's 512 columns
 
 
@@ -152,7 +152,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
 def test_another_folder_of_that_name_is_an_error(tmp_path):
     with pytest.raises(UserError, match="contains other files"):
         scenes(tmp_path, train=1, val=1)
-    with pytest.raises(UserError, match="train must be a integer of at least 1, got 0"):
+    with pytest.raises(UserError, match="train must be an integer of at least 1, got 0"):
         scenes(tmp_path / "a", train=0)
 
 

@@ -87,7 +87,7 @@ def test_model_without_stages_has_no_stage_costs(monkeypatch):
 
 
 def test_unknown_model_error_suggests_the_nearest():
-    with pytest.raises(UserError, match=r"there is no model 'resnet_18'. Did you mean 'resnet"):
+    with pytest.raises(UserError, match=r"unknown model 'resnet_18'. Did you mean 'resnet"):
         info("resnet_18")
     with pytest.raises(UserError, match=r"resnet18 has no weights 'a1_in2k'. Did you mean 'a1_in1k'"):
         info("resnet18.a1_in2k")

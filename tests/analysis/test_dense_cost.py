@@ -98,8 +98,8 @@ def test_printed_lines(capsys):
             dict(task="detect", size="800 x 1280"),
             "size must be a side in pixels or HEIGHTxWIDTH, such as 224 or 800x1280, got '800 x",
         ),
-        (dict(task="detect", size=0), "height must be a whole number of at least 1, got 0"),
-        (dict(task="detect", num_classes=0), "num_classes must be a whole number of at least 1, got 0"),
+        (dict(task="detect", size=0), "height must be an integer of at least 1, got 0"),
+        (dict(task="detect", num_classes=0), "num_classes must be an integer of at least 1, got 0"),
     ],
 )
 def test_uncountable_cost_is_an_error(options, message):
@@ -110,7 +110,9 @@ def test_uncountable_cost_is_an_error(options, message):
 def test_unsuitable_networks_and_sizes_are_refused():
     with pytest.raises(UserError, match="the head needs feature maps of strides 8, 16, 32, and test_vit gives"):
         dense_info("test_vit", "detect")
-    with pytest.raises(UserError, match=r"maxvit_tiny_tf_224 does not take images of 96x160: .* Give another --size\."):
+    with pytest.raises(
+        UserError, match=r"maxvit_tiny_tf_224 does not support images of 96x160: .* Choose another --size\."
+    ):
         dense_info("maxvit_tiny_tf_224", "detect", size="96x160")
     with pytest.raises(UserError, match="Did you mean 'transxnet_"):
         dense_info("transxnet_x", "segment")

@@ -47,12 +47,12 @@ def test_erf_returns_fields_and_writes_nothing_without_out(tmp_path, monkeypatch
     ("options", "said"),
     [
         (dict(images=3), "3 images are to be averaged and 2 were found.*--images 2"),
-        (dict(images=0), "images must be a whole number of at least 1, got 0"),
+        (dict(images=0), "images must be an integer of at least 1, got 0"),
         (dict(models=["test_resnet@untrained", "transxnet_n@untrained"], images=1), "160 and 224 pixels.*Give --size"),
         (dict(models=[]), "name the models"),
         (
             dict(models="test_vit@untrained", images=1, size=33),
-            "test_vit does not take images of 33x33: .* another --size",
+            "test_vit does not support images of 33x33: .* another --size",
         ),
     ],
 )

@@ -96,11 +96,11 @@ def test_future_format_error_names_the_version_that_wrote_it(number, finished, c
         lambda: evaluate(finished.path, console=console),
         lambda: predict(finished.path, tmp_path / "photographs", out=out, workers=0, console=console),
     ):
-        with pytest.raises(UserError, match=r"was written by a newer transxnet \(9\.9\)\. Update this one"):
+        with pytest.raises(UserError, match=r"was written by a newer transxnet \(9\.9\)\. Update this installation"):
             use()
 
 
 def test_future_option_is_named(finished, console):
     finished.config_file.write_text(finished.config_file.read_text() + "teleport: true\n")
-    with pytest.raises(UserError, match=r"config\.yaml is damaged, or not a run's: .*'teleport'"):
+    with pytest.raises(UserError, match=r"config\.yaml is damaged or not part of a run: .*'teleport'"):
         train(resume=finished.path, console=console)

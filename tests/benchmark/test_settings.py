@@ -34,8 +34,8 @@ def test_factory_is_found_in_the_current_directory(here):
     ("text", "changes", "error"),
     [
         ("nowhere:tiny", {}, "the module 'nowhere' of 'nowhere:tiny' can't be imported: ModuleNotFoundError"),
-        ("transxnet_n@checkpoint_path=weights.pth", {}, "says where weights come from"),
-        ("transxnet_n@file=weights.pth", {}, "'file' is no setting.*Accepted after @: eager, compile=MODE, "),
+        ("transxnet_n@checkpoint_path=weights.pth", {}, "selects weights and is not accepted"),
+        ("transxnet_n@file=weights.pth", {}, "unknown setting 'file'.*Accepted after @: eager, compile=MODE, "),
         ("transxnet_n@compile=fast", {}, "compile must be a mode of torch.compile, got 'fast'"),
         ("transxnet_n@reparameterize", {"mode": "train"}, "the inference form can't be trained"),
     ],

@@ -37,42 +37,42 @@ def test_version_is_printed(capsys):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("trian photos", "there is no command 'trian'. Did you mean 'train'?"),
-        ("train", "name the data to train on"),
-        ("train nowhere", "there is no folder and no sample 'nowhere'"),
-        ("train 5", "there is no folder and no sample '5'"),
-        ("train digit", "no sample 'digit'. Did you mean 'digits'"),
+        ("trian photos", "unknown command 'trian'. Did you mean 'train'?"),
+        ("train", "no training data given"),
+        ("train nowhere", "'nowhere' is neither an existing folder nor a sample"),
+        ("train 5", "'5' is neither an existing folder nor a sample"),
+        ("train digit", "'digit' is neither an existing folder nor a sample. Did you mean 'digits'"),
         ("train digits more", "unrecognized arguments: more."),
-        ("train digits --epochs abc", "epochs must be a whole number, got 'abc'."),
-        ("train digits --epochs 2.5", "epochs must be a whole number, got '2.5'."),
-        ("train digits --epochs 0", "epochs must be a whole number of at least 1, got 0."),
-        ("train digits --batch_size abc", "batch_size must be a whole number or 'auto', got 'abc'."),
+        ("train digits --epochs abc", "epochs must be an integer, got 'abc'."),
+        ("train digits --epochs 2.5", "epochs must be an integer, got '2.5'."),
+        ("train digits --epochs 0", "epochs must be an integer of at least 1, got 0."),
+        ("train digits --batch_size abc", "batch_size must be an integer or 'auto', got 'abc'."),
         ("train digits --lr fast", "lr must be a number, got 'fast'."),
         ("train digits --lr", "expected one argument"),
         ("train digits --select worst", "select must be 'best' or 'last', got 'worst'."),
         ("train digits --pretrained=maybe", "pretrained must be true or false, got 'maybe'."),
         ("train digits --epoch 3", "no option '--epoch'. Did you mean '--epochs'"),
         ("train digits --data x", "has no option '--data'"),
-        ("train digits --recipe demmo", "there is no recipe 'demmo'. Did you mean 'demo'"),
-        ("train digits --model transxnet_x", "there is no model 'transxnet_x'. Did you mean 'transxnet_"),
+        ("train digits --recipe demmo", "unknown recipe 'demmo'. Did you mean 'demo'"),
+        ("train digits --model transxnet_x", "unknown model 'transxnet_x'. Did you mean 'transxnet_"),
         ("train --resume nowhere", "nowhere is not a run folder"),
-        ("train digits --resume runs/x --epochs 3", "leave out --epochs, digits."),
-        ("train --resume runs/x --recipe demo", "leave out"),
-        ("train digits --task detect", "digits is not for the task 'detect' but for 'classify'"),
+        ("train digits --resume runs/x --epochs 3", "Remove --epochs, digits."),
+        ("train --resume runs/x --recipe demo", "and accepts no others. Remove"),
+        ("train digits --task detect", "digits is data for task 'classify', got task 'detect'"),
         ("train digits --task tetect", "task must be 'classify' or 'detect' or 'segment', got 'tetect'."),
-        ("train digits --task classify --head maskrcnn", "the option 'head' is for the task 'detect', and the task is"),
+        ("train digits --task classify --head maskrcnn", "option 'head' is for task 'detect', got task 'classify'"),
         ("eval", "missing: RUN."),
-        ("eval nowhere", "there is no run folder nowhere"),
+        ("eval nowhere", "run folder nowhere does not exist"),
         ("eval x --split", "expected one argument"),
         ("predict", "missing: RUN, IMAGE."),
         ("predict run", "missing: IMAGE."),
-        ("predict run x --top_k many", "top_k must be a whole number, got 'many'."),
+        ("predict run x --top_k many", "top_k must be an integer, got 'many'."),
         ("info", "missing: MODEL."),
         ("info transxnet_x", "Did you mean 'transxnet_"),
         ("info transxnet_t --img_size 0", "img_size must be"),
         ("info transxnet_t --task tetect", "task must be 'classify' or 'detect' or 'segment', got 'tetect'."),
-        ("info transxnet_t --task detect --img_size 64", "--img_size does not go with --task detect."),
-        ("info transxnet_t --head maskrcnn --size 64", "--head, --size does not go with --task classify."),
+        ("info transxnet_t --task detect --img_size 64", "--task detect does not accept --img_size."),
+        ("info transxnet_t --head maskrcnn --size 64", "--task classify does not accept --head, --size."),
         ("info transxnet_t --task detect --head fcos", "head must be 'retinanet' or 'maskrcnn', got 'fcos'."),
         ("info transxnet_t --task segment --size 512x", "size must be a side in pixels or HEIGHTxWIDTH"),
         ("bench", "name the models to measure, such as"),
@@ -91,7 +91,7 @@ def test_user_errors_are_one_sentence_with_status_2(words, sentence, here, capsy
 
 
 def test_debug_raises_the_error(here):
-    with pytest.raises(Exception, match="no folder and no sample"):
+    with pytest.raises(Exception, match="neither an existing folder nor a sample"):
         main(["train", "nowhere", "--debug"])
 
 
@@ -103,7 +103,7 @@ def test_unexpected_errors_name_their_place_with_status_1(here, capsys, monkeypa
     status, _, err = invoke(capsys, "info", "x")
     assert status == 1
     assert re.fullmatch(
-        r"error: ZeroDivisionError: by zero\n  in surprise, \S+test_entry.py:\d+. See the whole way with --debug.\n",
+        r"error: ZeroDivisionError: by zero\n  in surprise, \S+test_entry.py:\d+. --debug shows the traceback.\n",
         err,
     )
 

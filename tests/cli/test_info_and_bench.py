@@ -41,4 +41,4 @@ def test_bench_fails_when_no_model_was_measured(failures, status, capsys, monkey
     assert main(["bench", "resnet18"]) == status
     out, err = capsys.readouterr()
     assert out == "table\n"
-    assert err == ("error: none of the models could be measured.\n" if status else "")
+    assert err == ("error: no model could be measured.\n" if status else "")

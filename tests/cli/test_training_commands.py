@@ -17,13 +17,14 @@ def test_help_of_train_has_topics_and_defaults(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["train", "--help"])
     text = capsys.readouterr().out
-    topics = {**TrainConfig.TOPICS, **{f"only to {task}": config.OWN for task, config in CONFIGS.items()}}
+    titles = {"classify": "classification only", "detect": "detection only", "segment": "segmentation only"}
+    topics = {**TrainConfig.TOPICS, **{titles[task]: config.OWN for task, config in CONFIGS.items()}}
     assert re.findall(r"^([a-z ]+):$", text, re.MULTILINE)[2:] == list(topics)
     for topic, names in topics.items():
         section = text.split(f"\n{topic}:\n")[1].split("\n\n")[0]
         shown = re.findall(r"^  --(\w+)", section, re.MULTILINE)
-        # an option of two tasks stands under the first
-        own = [name for name in names if topic != "only to segment" or name not in CONFIGS["detect"].OWN]
+        # an option of two tasks is listed under the first
+        own = [name for name in names if topic != "segmentation only" or name not in CONFIGS["detect"].OWN]
         assert sorted(shown) == sorted(own)
     joined = re.sub(r"\s+", " ", text)
     assert "cutmix (default: 0.0)" in joined
@@ -71,7 +72,7 @@ def test_printed_config_of_a_dense_task_is_a_recipe_for_it(words, name, value, h
     assert make_config("photos", "mine.yaml") == config_from_dict({"data": "photos", **values})
     status, _, err = invoke(capsys, "train", "photos", "--recipe", "mine.yaml", "--task", "classify")
     assert status == 2
-    assert f"the recipe mine.yaml is for the task '{values['task']}', and the task to train is 'classify'" in err
+    assert f"recipe mine.yaml is for task '{values['task']}', got task 'classify'" in err
 
 
 @pytest.mark.parametrize(

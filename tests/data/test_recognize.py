@@ -28,10 +28,10 @@ def classes(root):
 @pytest.mark.parametrize(
     ("write", "format", "task", "why"),
     [
-        (coco, "coco", "detect", "instances_train.json is an annotation file in COCO's format"),
+        (coco, "coco", "detect", "instances_train.json is a COCO annotation file"),
         (voc, "voc", "detect", "as Pascal VOC does"),
-        (maps, "label maps", "segment", "masks holds label maps of"),
-        (classes, "class folders", "classify", "it holds folders"),
+        (maps, "label maps", "segment", "masks contains label maps for"),
+        (classes, "class folders", "classify", "it contains folders"),
     ],
 )
 def test_data_is_recognized_with_the_reason(write, format, task, why, tmp_path):
@@ -62,7 +62,7 @@ def test_one_folder_may_serve_several_tasks(tmp_path):
 def test_an_annotation_file_is_recognized(tmp_path):
     coco(tmp_path)
     assert recognize(str(tmp_path / "annotations/instances_train.json")).format == "coco"
-    with pytest.raises(UserError, match=r"1\.png is a file, and no annotation file"):
+    with pytest.raises(UserError, match=r"1\.png is a file, but not a COCO annotation file"):
         recognize(str(tmp_path / "train/1.png"))
 
 
@@ -70,7 +70,7 @@ def test_data_for_another_task_is_an_error(tmp_path):
     maps(tmp_path)
     with pytest.raises(
         UserError,
-        match=r"is not for the task 'detect' but for 'segment': .*masks.* Accepted for 'detect': a folder in COCO",
+        match=r"is data for task 'segment', got task 'detect': .*masks.* Accepted for 'detect': a folder in COCO",
     ):
         recognize(str(tmp_path), "detect")
     with pytest.raises(UserError, match="task must be 'detect' or 'segment' or 'classify', got 'count'"):
@@ -80,7 +80,7 @@ def test_data_for_another_task_is_an_error(tmp_path):
 @pytest.mark.parametrize(("name", "meant"), [("scene", "scenes"), ("elvp", "elpv"), ("", None)])
 def test_unknown_data_error_suggests_the_nearest(name, meant, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=f"there is no folder and no sample '{name}'") as raised:
+    with pytest.raises(UserError, match=f"'{name}' is neither an existing folder nor a sample") as raised:
         recognize(name)
     assert meant is None or f"Did you mean {meant!r}" in str(raised.value)
 

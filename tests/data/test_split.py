@@ -100,14 +100,16 @@ def test_a_split_holds_where_images_were_added(tmp_path):
 
 def test_removed_images_are_an_error(tmp_path):
     write_split(tmp_path / "split.csv", {"train": ["a", "b"], "val": ["c"]})
-    with pytest.raises(UserError, match=r"2 images of the stored split .*split\.csv are gone, b first\. Put them back"):
+    with pytest.raises(
+        UserError, match=r"2 images of the stored split .*split\.csv are missing, the first is b\. Restore them"
+    ):
         read_split(tmp_path / "split.csv", ["a"])
 
 
 @pytest.mark.parametrize("content", ["file,use\na,train\n", "name,part\na,holdout\n", "name,part\na\n"])
 def test_invalid_split_file_is_an_error(tmp_path, content):
     (tmp_path / "split.csv").write_text(content)
-    with pytest.raises(UserError, match=r"split\.csv is no split: .*Accepted: the columns name and part"):
+    with pytest.raises(UserError, match=r"cannot read the split .*split\.csv: .*Accepted: columns name and part"):
         read_split(tmp_path / "split.csv", ["a"])
 
 

@@ -31,8 +31,8 @@ def test_file_has_metadata_and_the_command_reports(theirs, photos, tmp_path, con
     assert metadata.versions["transxnet"] == transxnet.__version__
     assert metadata.versions["opset"] == "20"
     said = console.file.getvalue()
-    assert f"images: the validation set of {photos}" in said
-    assert "checked on 7 x 64x64: largest difference" in said
+    assert f"verified on images of the validation set of {photos}" in said
+    assert "verified at batch size 7, 64x64: maximum absolute difference" in said
     assert "same class 100.0%" in said
     if format == "onnx":
         model = onnx.load(str(file))
@@ -45,7 +45,9 @@ def test_file_has_metadata_and_the_command_reports(theirs, photos, tmp_path, con
 def test_file_that_differs_from_the_model_is_not_written(theirs, tmp_path, console, monkeypatch):
     reference = ExportableModel.reference_outputs
     monkeypatch.setattr(ExportableModel, "reference_outputs", lambda *args: tuple(1.001 * x for x in reference(*args)))
-    with pytest.raises(UserError, match=r"is not the model: on \d x 64x64 its outputs differ .* Nothing was written"):
+    with pytest.raises(
+        UserError, match=r"the exported file differ from PyTorch by .* at batch size \d, 64x64: .* Nothing was written"
+    ):
         export(theirs.path, out=tmp_path / "net.onnx", console=console)
     assert not list(tmp_path.iterdir())
 
@@ -53,7 +55,7 @@ def test_file_that_differs_from_the_model_is_not_written(theirs, tmp_path, conso
 def test_mismatch_keeps_the_existing_file(theirs, tmp_path, console, monkeypatch):
     (tmp_path / "net.onnx").write_text("before")
     monkeypatch.setattr(ExportableModel, "reference_outputs", lambda self, x: (torch.full((len(x), 3), torch.nan),))
-    with pytest.raises(UserError, match="is not the model"):
+    with pytest.raises(UserError, match="differ from PyTorch"):
         export(theirs.path, out=tmp_path / "net.onnx", overwrite=True, console=console)
     assert (tmp_path / "net.onnx").read_text() == "before"
     assert len(list(tmp_path.iterdir())) == 1
@@ -65,13 +67,13 @@ def test_mismatch_keeps_the_existing_file(theirs, tmp_path, console, monkeypatch
         (dict(dtype="bfloat16"), "dtype must be 'float32' or 'float16' for --format onnx, got 'bfloat16'"),
         (dict(format="tflite"), "format must be 'onnx' or 'openvino' or 'pt2', got 'tflite'"),
         (dict(dynamic="batch,heigth"), "dynamic must be some of batch, height, width, or none, got 'heigth'. Did you"),
-        (dict(size="20"), "height must be a whole number of at least 32, got 20"),
+        (dict(size="20"), "height must be an integer of at least 32, got 20"),
         (dict(size=72, dynamic="height"), "height must be a multiple of 32 here, got 72"),
-        (dict(batch=0), "batch must be a whole number of at least 1, got 0"),
-        (dict(out="net.bin"), "a file of the format onnx ends in .onnx, got net.bin"),
-        (dict(int8=True, format="onnx"), "--int8 goes with --format openvino"),
-        (dict(int8=True, size="64x96"), "--int8 is measured on square images, as training is, got --size 64x96"),
-        (dict(data="nowhere"), "there is no file or folder 'nowhere'"),
+        (dict(batch=0), "batch must be an integer of at least 1, got 0"),
+        (dict(out="net.bin"), "--out must end in .onnx for --format onnx, got net.bin"),
+        (dict(int8=True, format="onnx"), "--int8 requires --format openvino"),
+        (dict(int8=True, size="64x96"), "--int8 supports square images only, got --size 64x96"),
+        (dict(data="nowhere"), "'nowhere' does not exist"),
     ],
     ids=str,
 )
@@ -85,7 +87,7 @@ def test_invalid_options_are_refused(theirs, tmp_path, console, monkeypatch, opt
 
 def test_existing_files_are_not_overwritten(theirs, tmp_path, console):
     (tmp_path / "net.xml").write_text("mine")
-    with pytest.raises(UserError, match=r"net.xml exists already. Write over it by --overwrite"):
+    with pytest.raises(UserError, match=r"net.xml already exists. Use --overwrite"):
         export(theirs.path, format="openvino", out=tmp_path / "net.xml", console=console)
 
 
@@ -105,6 +107,6 @@ def test_full_disk_is_an_error_and_leaves_nothing(theirs, tmp_path, console, mon
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     monkeypatch.setattr(OnnxFormat, "write", full)
-    with pytest.raises(WriteError, match=r"cannot write .*net\.onnx: No space left on device\. Make room there"):
+    with pytest.raises(WriteError, match=r"cannot write .*net\.onnx: No space left on device\. Free some disk space"):
         export(theirs.path, out=tmp_path / "net.onnx", console=console)
     assert not list(tmp_path.iterdir())

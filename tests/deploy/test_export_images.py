@@ -38,8 +38,8 @@ def trained(tmp_path_factory) -> TrainedModel:
     model = transxnet.create_model("test_resnet", num_classes=3)
     described = dict(architecture="test_resnet", class_names=CLASSES, preprocessing=preprocessing(32))
     run = write_run(tmp_path_factory.mktemp("runs") / "one", model, root, **described)
-    held_out = [name for name in names if name.endswith("/0.png")]
-    write_split(run.split_file, {"train": [name for name in names if name not in held_out], "val": held_out})
+    val = [name for name in names if name.endswith("/0.png")]
+    write_split(run.split_file, {"train": [name for name in names if name not in val], "val": val})
     return load_model(run.path)
 
 
@@ -65,9 +65,9 @@ def test_validation_images_of_a_run_are_kept_for_any_path(trained, monkeypatch):
     monkeypatch.chdir(root.parent)
     for data in (None, str(root), f"{root}/", root.name, f"./{root.name}", os.path.join(root, "ant", "..")):
         images = labeled_images(trained, data)
-        assert images.held_out.own_names == ["ant/0.png", "bee/0.png", "cat/0.png"], data
-        assert not set(images.train.own_names) & set(images.held_out.own_names)
-        assert images.held_out.own_labels.tolist() == [0, 1, 2]
+        assert images.val.own_names == ["ant/0.png", "bee/0.png", "cat/0.png"], data
+        assert not set(images.train.own_names) & set(images.val.own_names)
+        assert images.val.own_labels.tolist() == [0, 1, 2]
     assert values(images.validation_images(9)[0]) == {0, 4, 8}
     assert values(real_images(trained, None, 9)[0]) == {0, 4, 8}
 
@@ -75,10 +75,10 @@ def test_validation_images_of_a_run_are_kept_for_any_path(trained, monkeypatch):
 def test_shards_get_the_classes_of_the_model(trained, shards):
     pytest.importorskip("webdataset")
     images = labeled_images(trained, shards)
-    assert images.train.class_names == images.held_out.class_names == CLASSES
+    assert images.train.class_names == images.val.class_names == CLASSES
     assert images.train.own_labels.tolist() == [0, 1, 2]
     assert values(images.train.image(i) for i in range(3)) == {10, 11, 12}
-    assert images.held_out.own_labels.tolist() == [0, 1]
+    assert images.val.own_labels.tolist() == [0, 1]
     assert values(images.validation_images(9)[0]) == values(real_images(trained, shards, 9)[0]) == {20, 21}
 
 
@@ -88,11 +88,11 @@ def test_other_data_is_split_as_in_training(trained, tmp_path):
         for i in range(5):
             (tmp_path / name / f"{i}.png").write_bytes(png(10 * label + i))
     images = labeled_images(trained, str(tmp_path))
-    assert (len(images.train), len(images.held_out)) == (8, 2)
-    assert sorted(images.held_out.own_labels.tolist()) == [0, 2]
+    assert (len(images.train), len(images.val)) == (8, 2)
+    assert sorted(images.val.own_labels.tolist()) == [0, 2]
     (tmp_path / "fox").mkdir()
     (tmp_path / "fox" / "0.png").write_bytes(png(0))
-    with pytest.raises(UserError, match=r"do not match those of the model: .*'fox'"):
+    with pytest.raises(UserError, match=r"do not match the model: .*'fox'"):
         labeled_images(trained, str(tmp_path))
 
 

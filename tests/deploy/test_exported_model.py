@@ -113,7 +113,7 @@ def test_predict_takes_exported_classifiers(ours, photos, tmp_path, console):
         shares = [{top["class"]: top["probability"] for top in line["top"]} for line in (by_run, by_file)]
         assert by_run["path"] == by_file["path"]
         assert shares[0] == pytest.approx(shares[1], abs=1e-5)
-    with pytest.raises(UserError, match="weights of its own"):
+    with pytest.raises(UserError, match="contains its weights"):
         transxnet.predict(file, photos, out=tmp_path / "no", file="weights.pth", console=console)
 
 
@@ -121,6 +121,6 @@ def test_predict_takes_exported_classifiers(ours, photos, tmp_path, console):
 def test_predict_refuses_classifiers_of_other_than_squares(theirs, photos, tmp_path, console, size, dynamic):
     file = export(theirs.path, size=size, dynamic=dynamic, out=tmp_path / "wide.onnx", console=console)
     axis = "width" if size == "64x96" else "height"
-    said = rf"resized to 64x64 pixels, and .*wide\.onnx takes images of {axis} 96, got 64\. .* square --size"
+    said = rf"resized to 64x64 pixels, and .*wide\.onnx requires images of {axis} 96, got 64\. .* square --size"
     with pytest.raises(UserError, match=said):
         transxnet.predict(file, photos, out=tmp_path / "no", workers=0, console=console)

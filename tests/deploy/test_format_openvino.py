@@ -35,5 +35,5 @@ def test_publish_moves_both_files(tmp_path):
 
 def test_a_model_without_weights_is_refused(tmp_path):
     (tmp_path / "a.xml").touch()
-    with pytest.raises(UserError, match=r"a\.bin is missing: an OpenVINO model is two files"):
+    with pytest.raises(UserError, match=r"a\.bin is missing: an OpenVINO model consists of"):
         OpenVinoFormat().load(tmp_path / "a.xml")

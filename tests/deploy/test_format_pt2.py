@@ -27,6 +27,6 @@ def test_missing_compiler_is_an_error(theirs, tmp_path, console, monkeypatch):
         raise RuntimeError("No working C++ compiler found")
 
     monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", none)
-    with pytest.raises(UserError, match=r"there is no compiler here: No working .* Install g\+\+ or clang"):
+    with pytest.raises(UserError, match=r"needs a C\+\+ compiler: No working .* Install g\+\+ or clang"):
         export(theirs.path, format="pt2", out=tmp_path / "net.pt2", console=console)
     assert not list(tmp_path.iterdir())

@@ -11,13 +11,13 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "bad.pt2").write_bytes(b"no model")
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], [])), str(tmp_path / "strange.onnx"))
     for name, message in {
-        "bad.onnx": "can't be read as an ONNX file",
-        "bad.pt2": "can't be read as a .pt2 package",
-        "strange.onnx": "does not say what it is",
+        "bad.onnx": "cannot read .* as an ONNX file",
+        "bad.pt2": "cannot read .* as a .pt2 package",
+        "strange.onnx": "cannot read the metadata",
         "missing.onnx": "there is no file",
-        "run.ckpt": "is no exported model. Accepted: files that end in .onnx, .xml, .pt2",
+        "run.ckpt": "is not an exported model. Accepted: files that end in .onnx, .xml, .pt2",
     }.items():
         with pytest.raises(UserError, match=message):
             read_metadata(tmp_path / name)
-        with pytest.raises(UserError, match="can't be read as an ONNX file" if name == "strange.onnx" else message):
+        with pytest.raises(UserError, match="cannot read .* as an ONNX file" if name == "strange.onnx" else message):
             load_exported(tmp_path / name)

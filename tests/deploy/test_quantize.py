@@ -60,7 +60,7 @@ def test_int8_keeps_the_accuracy(theirs, tmp_path, console):
     assert read_metadata(file).dtype == "int8"
     said = console.file.getvalue()
     assert "validation images" in said
-    assert "convolutions and matrix products are in int8" in said
+    assert "convolutions and matrix products in int8" in said
     assert " 0 of " not in said
     x = random_images(7, 64, 64)
     both = torch.stack([load_exported(file)(x).flatten(), load_model(theirs.path).model(x).detach().flatten()])
@@ -68,6 +68,6 @@ def test_int8_keeps_the_accuracy(theirs, tmp_path, console):
 
 
 def test_int8_needs_labeled_images(tmp_path, console):
-    with pytest.raises(UserError, match=r"needs labeled images to calibrate on .*: give --data"):
+    with pytest.raises(UserError, match=r"needs labeled images for calibration and validation. Use --data"):
         export("test_resnet@untrained", int8=True, size=64, out=tmp_path / "net.xml", console=console)
     assert not list(tmp_path.iterdir())

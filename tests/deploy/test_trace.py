@@ -49,5 +49,5 @@ def test_example_images_have_the_size_and_are_larger_if_dynamic():
 
 def test_network_that_cannot_be_traced_is_an_error():
     images = example_images((64, 64), 1, False)
-    with pytest.raises(UserError, match="PyTorch can't trace this network"):
+    with pytest.raises(UserError, match="PyTorch cannot trace this network"):
         trace(DataDependent(), images, ())

@@ -45,7 +45,7 @@ def test_difference_and_agreement_of_logits():
 
 
 def test_another_shape_is_refused():
-    with pytest.raises(UserError, match=r"gives \(2, 3\) where PyTorch gives \(2, 2\)"):
+    with pytest.raises(UserError, match=r"returns shape \(2, 3\), PyTorch returns \(2, 2\)"):
         compared(CLASSIFIER, (torch.zeros(2, 2),), (torch.zeros(2, 3),))
 
 
@@ -76,7 +76,9 @@ def test_sizes_and_batches_to_check():
 def test_a_difference_above_the_tolerance_is_refused(relative):
     good = Comparison((32, 32), 1, 0.0, 1e-5, 1.0)
     check_tolerance([good], "float32")
-    with pytest.raises(UserError, match=r"is not the model: on 2 x 32x32 .* at most 0.0001 is accepted in float32"):
+    with pytest.raises(
+        UserError, match=r"differ from PyTorch by .* at batch size 2, 32x32: .* accepted in float32: 0.0001"
+    ):
         check_tolerance([good, replace(good, batch=2, relative=relative)], "float32")
 
 
@@ -84,5 +86,5 @@ def test_a_file_that_cannot_be_run_is_refused():
     def fails(images: Tensor) -> list[Tensor]:
         raise RuntimeError("no memory")
 
-    with pytest.raises(UserError, match="can't be run on 2 x 32x32: no memory"):
+    with pytest.raises(UserError, match="cannot run the exported file at batch size 2, 32x32: no memory"):
         compare(fails, Model((torch.zeros(2, 2),)), CLASSIFIER, PICTURES)

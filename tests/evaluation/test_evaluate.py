@@ -62,14 +62,14 @@ def test_another_folder_is_evaluated_completely(photos_run, tmp_path, console):
 def test_unknown_classes_are_named_in_the_error(photos_run, tmp_path, quiet):
     other = write_photos(tmp_path / "other", 2)
     (other / "red").rename(other / "read")
-    with pytest.raises(UserError, match=r"unknown to it, 'read'.*Did you mean 'red'"):
+    with pytest.raises(UserError, match=r"unknown, 'read'.*Did you mean 'red'"):
         evaluate(photos_run.path, other, console=quiet)
 
 
 def test_out_is_not_overwritten_by_default(photos_run, tmp_path, quiet):
     out = tmp_path / "figures.json"
     out.write_text("mine")
-    with pytest.raises(UserError, match=r"figures.json exists already. Write over it by --overwrite"):
+    with pytest.raises(UserError, match=r"figures.json already exists. Use --overwrite"):
         evaluate(photos_run.path, out=out, console=quiet)
     assert out.read_text() == "mine"
     evaluate(photos_run.path, out=out, overwrite=True, workers=0, console=quiet)
@@ -84,14 +84,14 @@ def test_out_is_not_overwritten_by_default(photos_run, tmp_path, quiet):
     [
         ("model.safetensors", lambda b: b[: len(b) // 2], "model.safetensors is truncated or not a checkpoint"),
         ("model.safetensors", lambda b: b"", "model.safetensors is truncated"),
-        ("model.safetensors", None, "there is no checkpoint file .*model.safetensors"),
-        ("model.json", lambda b: b[:40], "is damaged or not ours: JSONDecodeError"),
-        ("model.json", lambda b: b"[]", "is damaged or not ours"),
-        ("model.json", lambda b: b.replace(b'"green",', b""), "is damaged or not ours: RuntimeError"),
+        ("model.safetensors", None, "checkpoint file .*model.safetensors does not exist"),
+        ("model.json", lambda b: b[:40], "is damaged or not a transxnet model: JSONDecodeError"),
+        ("model.json", lambda b: b"[]", "is damaged or not a transxnet model"),
+        ("model.json", lambda b: b.replace(b'"green",', b""), "is damaged or not a transxnet model: RuntimeError"),
         ("model.json", lambda b: b.replace(b'"format": 1', b'"format": 2'), "was written by a newer transxnet"),
-        ("model.json", lambda b: b.replace(b"test_resnet", b"test_vit"), "is damaged or not ours"),
-        ("config.yaml", lambda b: b"a: b: c", "config.yaml is damaged, or not a run's"),
-        ("config.yaml", lambda b: b"epochs: 3", "config.yaml is damaged, or not a run's"),
+        ("model.json", lambda b: b.replace(b"test_resnet", b"test_vit"), "is damaged or not a transxnet model"),
+        ("config.yaml", lambda b: b"a: b: c", "config.yaml is damaged or not part of a run"),
+        ("config.yaml", lambda b: b"epochs: 3", "config.yaml is damaged or not part of a run"),
     ],
 )
 def test_damaged_run_raises(photos_run, tmp_path, quiet, name, damage, message):
@@ -130,21 +130,21 @@ def test_weights_of_other_classes_raise(published, tmp_path, photos, quiet):
     for name in ("classifier.2.weight", "classifier.2.bias"):
         content["state_dict_ema"][name] = content["state_dict_ema"][name][:7]
     torch.save(content, tmp_path / "seven.pth")
-    with pytest.raises(UserError, match=r"seven.pth has 7 classes; a model by name is for ImageNet's 1,000"):
+    with pytest.raises(UserError, match=r"seven.pth has 7 classes; transxnet_n needs ImageNet's 1,000"):
         evaluate("transxnet_t", photos, file=tmp_path / "seven.pth", console=quiet)
 
 
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        ("nowhere", {}, "there is no run folder nowhere, and there is no model 'nowhere'"),
+        ("nowhere", {}, "run folder nowhere does not exist. Read as a model name: unknown model 'nowhere'"),
         ("transxnet_tt", {}, "no model 'transxnet_tt'. Did you mean 'transxnet_t'"),
         ("transxnet_t.in22k", {}, "transxnet_t has no weights 'in22k'.*in1k"),
         ("transxnet_n", {}, "transxnet_n"),
-        ("transxnet_t", {"file": "nowhere.pth"}, "there is no checkpoint file nowhere.pth"),
+        ("transxnet_t", {"file": "nowhere.pth"}, "checkpoint file nowhere.pth"),
         ("transxnet_t", {"file": "notes.txt"}, "notes.txt is truncated or not a checkpoint"),
-        ("resnet18", {"file": "notes.txt"}, "weights of resnet18 can't be had"),
-        (".", {}, "is not a run folder: it has no config.yaml"),
+        ("resnet18", {"file": "notes.txt"}, "cannot get the published weights of resnet18"),
+        (".", {}, "is not a run folder: config.yaml is missing"),
         ("notes.txt", {}, "notes.txt is a file. Accepted: a run folder"),
     ],
 )

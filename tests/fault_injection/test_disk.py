@@ -10,10 +10,10 @@ from transxnet.runs.run_folder import Run
 from transxnet.training.checkpoint_files import read_verified
 
 SAID = {
-    "full": "No space left on device. Make room there.",
-    "small": "File too large. Make room there.",
+    "full": "No space left on device. Free some disk space.",
+    "small": "File too large. Free some disk space.",
     "read-only": "Read-only file system. Make the folder writable.",
-    "gone": "No such file or directory. Its folder is gone: bring it back.",
+    "gone": "No such file or directory. Its folder no longer exists: restore it.",
 }
 KIND = "classify"
 
@@ -36,7 +36,7 @@ def fails(server, of, out, what, point, number):
     error = ended.said[ended.said.index("error: ") :]
     assert error.startswith(f"error: cannot write {out}/"), error
     assert SAID[what] in error
-    assert error.endswith(f"Then resume with: transxnet train --resume {out}\n")
+    assert error.endswith(f"Resume with: transxnet train --resume {out}\n")
     return error
 
 
@@ -53,12 +53,12 @@ def test_disk_failure_leaves_the_last_good_checkpoint(server, whole, request, tr
     run = Run(out)
     assert not [path for path in out.iterdir() if path.name.startswith(".last") or path.name.startswith(".best")]
     if number:
-        assert f"The last good state is {run.last_checkpoint}." in error
+        assert f"The last valid checkpoint is {run.last_checkpoint}." in error
         assert (
             read_verified(run.last_checkpoint)["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == number
         )
     else:
-        assert "Nothing was saved before." in error
+        assert "No checkpoint was saved." in error
         assert not run.last_checkpoint.exists()
     (folder / "filler").unlink(missing_ok=True)
     assert finish(server, of, out).status == 0
@@ -101,7 +101,7 @@ def test_damaged_last_checkpoint_falls_back_to_the_previous(server, whole, out, 
     ended = server.resume(out, trap=step | {"number": 0})
     said = ended.said[ended.said.index("warning: ") :].splitlines()[0]
     assert f"{run.last_checkpoint} is" in said
-    assert "Going on from the checkpoint before, after epoch 1; what came later is trained again." in said
+    assert "Resuming from the previous checkpoint, after epoch 1; later epochs are trained again." in said
     assert ended.status == -9
     assert [row["epoch"] for row in run.read_metrics()] == [1]
     assert read_verified(run.previous_checkpoint)  # still the good one, until there is a new one

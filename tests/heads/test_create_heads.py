@@ -44,7 +44,7 @@ def test_module_is_used_unchanged(body):
     backbone = body()
     assert create_segmenter(backbone, 2).backbone.body is backbone
     for options in (dict(pretrained=True), dict(drop_path_rate=0.1)):
-        with pytest.raises(UserError, match="for a backbone that is given by name"):
+        with pytest.raises(UserError, match="require a backbone given by name"):
             create_segmenter(backbone, 2, **options)
 
 
@@ -64,11 +64,11 @@ def test_backbone_starts_from_published_imagenet_weights(monkeypatch):
     ("options", "message"),
     [
         (dict(head="retina"), "head must be 'retinanet' or 'maskrcnn', got 'retina'"),
-        (dict(num_classes=0), "num_classes must be a whole number of at least 1, got 0"),
-        (dict(min_size=0), "min_size must be a whole number of at least 1, got 0"),
-        (dict(backbone="transxnet_x"), "there is no model 'transxnet_x'"),
+        (dict(num_classes=0), "num_classes must be an integer of at least 1, got 0"),
+        (dict(min_size=0), "min_size must be an integer of at least 1, got 0"),
+        (dict(backbone="transxnet_x"), "unknown model 'transxnet_x'"),
         (dict(backbone="test_vit"), "the head needs feature maps of strides"),
-        (dict(checkpoint="nowhere.pth"), r"there is no checkpoint file nowhere\.pth"),
+        (dict(checkpoint="nowhere.pth"), r"checkpoint file nowhere\.pth"),
     ],
 )
 def test_impossible_combinations_are_errors(options, message):

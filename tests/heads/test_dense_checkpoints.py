@@ -115,22 +115,22 @@ def test_unexpected_tensor_is_named(kind, name):
 
 def test_tensors_missing_only_in_the_network_are_named(published):
     tensors = {n: t for n, t in published["retinanet"].items() if not n.startswith("backbone.norm2.")}
-    with pytest.raises(UserError, match="what is given is not for this RetinaNet") as error:
+    with pytest.raises(UserError, match="the checkpoint does not match this RetinaNet") as error:
         load_checkpoint(create("retinanet"), tensors)
     assert "missing (2): backbone.body.norms.1.weight, backbone.body.norms.1.bias" in str(error.value)
 
 
 def test_another_head_or_variant_is_refused(files):
-    with pytest.raises(UserError, match=r"retinanet_tiny\.pth is not for this MaskRCNN") as error:
+    with pytest.raises(UserError, match=r"retinanet_tiny\.pth does not match this MaskRCNN") as error:
         load_checkpoint(create("maskrcnn"), files["retinanet"])
     assert "left over" in str(error.value)
-    with pytest.raises(UserError, match=r"another variant(?s:.*)\n  of another shape"):
+    with pytest.raises(UserError, match=r"Check the model variant(?s:.*)\n  shape mismatch"):
         load_checkpoint(on_meta("sfpn", "s"), files["sfpn"])
 
 
 def test_backbone_without_head_is_refused_with_a_remedy(published):
     backbone = {n: t for n, t in published["sfpn"].items() if n.startswith("backbone.")}
-    with pytest.raises(UserError, match=r"does not hold a whole SemanticFPN\. To start from a backbone's weights"):
+    with pytest.raises(UserError, match=r"does not contain a complete SemanticFPN\. To start from backbone weights"):
         load_checkpoint(on_meta("sfpn", "t"), backbone)
 
 
@@ -150,7 +150,7 @@ def test_other_class_count_resets_only_the_class_layers(files, published, kind, 
     own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with caplog.at_level(logging.WARNING, "transxnet"):
         load_checkpoint(model, files[kind])
-    assert "other classes than the model's 3" in caplog.text
+    assert "does not have the model's 3 classes" in caplog.text
     truth, replaced = convert_official_state_dict(published[kind]), tuple(model.class_layers)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, own[name] if name.startswith(replaced) else truth[name]), name

@@ -132,7 +132,7 @@ def test_half_precision_keeps_boxes_and_losses_in_float32(model):
 
 def test_invalid_input_is_an_error(model):
     images, targets = two_pictures()
-    with pytest.raises(ValueError, match="training needs a target for each of the 2 images, got none"):
+    with pytest.raises(ValueError, match="training needs one target per image \(2\), got none"):
         model.train()(images)
     with pytest.raises(ValueError, match="target 0 has no masks; it has boxes, labels"):
         model.train()(images, [{n: v for n, v in t.items() if n != "masks"} for t in targets])

@@ -178,7 +178,7 @@ def test_half_precision_keeps_boxes_and_losses_in_float32(model):
 
 def test_invalid_input_is_an_error(model):
     images, targets = two_pictures()
-    with pytest.raises(ValueError, match="training needs a target for each of the 2 images, got none"):
+    with pytest.raises(ValueError, match="training needs one target per image \(2\), got none"):
         model.train()(images)
     targets[0]["labels"][0] = 3
     with pytest.raises(ValueError, match="the labels of target 0 must be from 1 to 2"):

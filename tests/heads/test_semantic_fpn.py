@@ -123,7 +123,7 @@ def test_half_precision_keeps_logits_and_loss_in_float32(model):
             torch.zeros(1, 8, 9, dtype=torch.int64),
             r"int64 \(1, 8, 8\), .* int64 \(1, 8, 9",
         ),
-        (torch.zeros(1, 3, 8, 8), torch.zeros(1, 8, 8), r"int64 \(1, 8, 8\), a label for each pixel, got float32"),
+        (torch.zeros(1, 3, 8, 8), torch.zeros(1, 8, 8), r"int64 \(1, 8, 8\), one label per pixel, got float32"),
     ],
 )
 def test_invalid_input_is_an_error(model, images, targets, message):

@@ -26,7 +26,7 @@ def test_part_is_resolved_by_name_or_used_unchanged(value, part):
     [
         ("cnv", r"mixer must be 'conv', 'none', None, or .* called with \(dim\), got 'cnv'. Did you mean 'conv'"),
         (7, r"got 7\.$"),
-        (nn.Identity(), "Pass the class, not a module made from it"),
+        (nn.Identity(), "Pass the class, not an instance"),
     ],
 )
 def test_an_unknown_part_is_refused_with_the_accepted_names(value, message):
@@ -36,7 +36,7 @@ def test_an_unknown_part_is_refused_with_the_accepted_names(value, message):
 
 @pytest.mark.parametrize(("dim", "nearest"), [(10, "8 or 12"), (3, "4"), (7, "4 or 8")])
 def test_the_nearest_divisible_sizes_are_named(dim, nearest):
-    with pytest.raises(ValueError, match=f"dim={dim} must be divisible by heads=4; the nearest that works: {nearest}$"):
+    with pytest.raises(ValueError, match=f"dim={dim} must be divisible by heads=4; nearest accepted: {nearest}$"):
         check_divisible("dim", dim, "heads", 4)
 
 

@@ -36,7 +36,7 @@ def test_unavailable_weights_are_an_error():
     with pytest.raises(UserError, match="no published weights for transxnet_n"):
         transxnet.create_model("transxnet_n", pretrained=True)
     overlay = {"file": "nowhere.bin"}
-    with pytest.raises(UserError, match="the published weights of vit_tiny_patch16_224 can't be had"):
+    with pytest.raises(UserError, match="cannot get the published weights of vit_tiny_patch16_224"):
         transxnet.create_model("vit_tiny_patch16_224", pretrained=True, pretrained_cfg_overlay=overlay)
 
 
@@ -75,7 +75,7 @@ def test_a_parsed_name_is_created_without_its_settings():
 def test_a_wrong_size_names_the_option():
     model = timm.create_model("test_vit")
     with (
-        pytest.raises(UserError, match=r"test_vit does not take images of 33x33: .* Give another --size"),
+        pytest.raises(UserError, match=r"test_vit does not support images of 33x33: .* Choose another --size"),
         wrong_size_as_user_error("test_vit", 33, 33, "--size"),
     ):
         model(torch.zeros(1, 3, 33, 33))
@@ -100,16 +100,16 @@ def test_a_model_has_the_options_of_its_name(value):
         ("transxnet_n@local_konv=dyconv", "transxnet_n has no option 'local_konv'. Did you mean 'local_conv'"),
         ("test_resnet@block_sizes=3", "test_resnet has no option 'block_sizes'"),
         ("transxnet_n@local_conv=dyconf", "got 'dyconf'. Did you mean 'dyconv'"),
-        ("transxnet_n@attn_ratio=0.3", "The nearest that work: "),
+        ("transxnet_n@attn_ratio=0.3", "Nearest accepted: "),
         (
             "transxnet_n@compile",
-            "options of the model as option=value, separated by commas, got 'compile'",
+            "unexpected 'compile' after @. Accepted: model options as name=value, separated by commas",
         ),
         ("transxnet_n@dpe=true,dpe=false", "sets dpe twice"),
-        ("transxnet_n@num_classes=4", "num_classes is set beside the name too"),
+        ("transxnet_n@num_classes=4", "num_classes is also passed as an argument"),
         ("transxnet_n@untrained", "got 'untrained'"),
         ("transxnet_n@file=weights.pth", "got 'file'"),
-        ("transxnet_n:stage4", "names the part 'stage4'"),
+        ("transxnet_n:stage4", "selects part 'stage4'"),
     ],
 )
 def test_invalid_option_in_a_name_is_an_error(name, said):

@@ -72,18 +72,33 @@ def test_repeated_option_is_an_error(text):
 @pytest.mark.parametrize("option", ["checkpoint_path='a.pth'", "pretrained_cfg={'file':'a.pth'}", "cache_dir=a:b"])
 def test_option_that_opens_files_is_an_error(option):
     for parse in (parse_model_name, parse_model_spec):
-        with pytest.raises(UserError, match="says where weights come from"):
+        with pytest.raises(UserError, match="selects weights and is not accepted"):
             parse(f"transxnet_t@{option}")
 
 
 @pytest.mark.parametrize(
     ("text", "accepted", "part", "error"),
     [
-        ("a@compile", (), False, "options of the model as option=value, separated by commas, got 'compile'"),
+        (
+            "a@compile",
+            (),
+            False,
+            "unexpected 'compile' after @. Accepted: model options as name=value, separated by commas",
+        ),
         ("a@x=1,file=b", (), False, "got 'file'"),
-        ("a@egaer", ("eager", "compile"), False, r"'egaer' is no setting. Did you mean 'eager'\? .* compile=MODE, and"),
-        ("a@untraind", ("file", "untrained"), False, "Did you mean 'untrained'.*file=PATH, untrained, and options"),
-        ("a:stage4", (), False, "names the part 'stage4' of a model"),
+        (
+            "a@egaer",
+            ("eager", "compile"),
+            False,
+            r"unknown setting 'egaer'. Did you mean 'eager'\? .* compile=MODE, and",
+        ),
+        (
+            "a@untraind",
+            ("file", "untrained"),
+            False,
+            "Did you mean 'untrained'.*file=PATH, untrained, and model options",
+        ),
+        ("a:stage4", (), False, "selects part 'stage4'"),
         ("a@untrained,file=b:stage4", ("file", "untrained"), True, None),
     ],
 )
@@ -113,7 +128,7 @@ def test_existing_paths_are_not_names(tmp_path, monkeypatch):
 
 def test_weights_are_given_once(tmp_path):
     assert parse_model_spec("a", "b.pth").file == parse_model_spec("a@file=b.pth").file == "b.pth"
-    with pytest.raises(UserError, match=r"names the file b\.pth, and --file the file c\.pth"):
+    with pytest.raises(UserError, match=r"weights given twice: b\.pth in .* and --file c\.pth"):
         parse_model_spec("a@file=b.pth", "c.pth")
-    with pytest.raises(UserError, match="is a run folder with weights of its own"):
+    with pytest.raises(UserError, match="is a run folder, which contains its weights"):
         parse_model_spec(tmp_path, "b.pth")

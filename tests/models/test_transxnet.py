@@ -83,14 +83,14 @@ def test_preprocessing_is_as_published(name, side, crop):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        (dict(depths=(1, 1, 1)), r"depths must hold a value for each of the four stages, got \(1, 1, 1\)"),
-        (dict(num_heads=(1, 2, 4, 8, 8)), r"num_heads must hold .* got \(1, 2, 4, 8, 8\)"),
+        (dict(depths=(1, 1, 1)), r"depths must have one value per stage \(four\), got \(1, 1, 1\)"),
+        (dict(num_heads=(1, 2, 4, 8, 8)), r"num_heads must have .* got \(1, 2, 4, 8, 8\)"),
         (dict(depths=(1, 0, 1, 1)), r"depths\[1\] must be a positive integer, got 0"),
         (dict(in_chans=0), "in_chans must be a positive integer, got 0"),
         (dict(img_size=0), "height must be a positive integer, got 0"),
         (dict(img_size=(64, 6.5)), "width must be a positive integer, got 6.5"),
-        (dict(embed_dims=(16, 16, 32, 33)), "dim=33 must be divisible by .* nearest that works: 32 or 34"),
-        (dict(num_heads=(1, 1, 3, 1)), "dim=112 must be divisible by num_heads=3; the nearest that works: 111 or 114"),
+        (dict(embed_dims=(16, 16, 32, 33)), "dim=33 must be divisible by .* nearest accepted: 32 or 34"),
+        (dict(num_heads=(1, 1, 3, 1)), "dim=112 must be divisible by num_heads=3; nearest accepted: 111 or 114"),
     ],
 )
 def test_invalid_option_error_names_the_accepted_values(kwargs, message):
@@ -283,9 +283,9 @@ def test_each_part_can_be_a_user_class(tiny, images):
         (dict(local_conv="idconf"), r"local_conv must be 'idconv', 'dwconv', .* got 'idconf'. Did you mean 'idconv'"),
         (
             dict(local_conv=None),
-            r"local_conv must be .* a class of your own, called with \(dim, kernel_size\), got None",
+            r"local_conv must be .* a class that is called with \(dim, kernel_size\), got None",
         ),
-        (dict(local_conv=nn.Identity()), r"local_conv .* got Identity\(\). Pass the class, not a module made from it"),
+        (dict(local_conv=nn.Identity()), r"local_conv .* got Identity\(\). Pass the class, not an instance"),
         (dict(spatial_reduction="overlap"), "spatial_reduction must be .* got 'overlap'. Did you mean 'overlapping'"),
         (
             dict(token_enhancer="conv"),
@@ -295,14 +295,20 @@ def test_each_part_can_be_a_user_class(tiny, images):
         (dict(dpe="no"), "dpe must be True or False, got 'no'"),
         (dict(ffn_scales=3), r"such as \(1, 3, 5, 7\), or \(\) for the plain FFN, got 3. Did you mean \(3,\)"),
         (dict(ffn_scales="357"), "ffn_scales must be kernel sizes .* got '357'"),
-        (dict(ffn_scales=(1, 4)), r"must be odd kernel sizes .* got 4 in \(1, 4\). The nearest: 3 or 5"),
-        (dict(ffn_scales=(0, 3)), r"got 0 in \(0, 3\). The nearest: 1\.$"),
+        (dict(ffn_scales=(1, 4)), r"must be odd kernel sizes .* got 4 in \(1, 4\). Nearest accepted: 3 or 5"),
+        (dict(ffn_scales=(0, 3)), r"got 0 in \(0, 3\). Nearest accepted: 1\.$"),
         (dict(ffn_scales=(3.0,)), r"must be odd kernel sizes .* got 3.0 in \(3.0,\)"),
-        (dict(attn_ratio=0.3), "between 0 and 1 that the heads divide, .* got 0.3. The nearest that work: 1/4 or 3/8"),
-        (dict(attn_ratio=1), "got 1. The nearest that work: 3/4 or 7/8"),
+        (
+            dict(attn_ratio=0.3),
+            "between 0 and 1 and give channels divisible by the heads, .* got 0.3. Nearest accepted: 1/4 or 3/8",
+        ),
+        (dict(attn_ratio=1), "got 1. Nearest accepted: 3/4 or 7/8"),
         (dict(attn_ratio="half"), r"attn_ratio must be .*48 channels with 1 heads and 96 .* got 'half'\.$"),
         (dict(attn_ratio=(0.5, 0.25)), r"a number, or one for each of the four stages, got \(0.5, 0.25\)"),
-        (dict(attn_ratio=(0.5, 0.5, 0.5, 0.3)), "for 448 channels with 8 heads, got 0.3. The nearest .* 2/7 or 17/56"),
+        (
+            dict(attn_ratio=(0.5, 0.5, 0.5, 0.3)),
+            "for 448 channels with 8 heads, got 0.3. Nearest accepted: 2/7 or 17/56",
+        ),
     ],
 )
 def test_invalid_part_error_names_the_accepted_values(options, message):
@@ -313,5 +319,5 @@ def test_invalid_part_error_names_the_accepted_values(options, message):
 def test_published_weights_are_refused_by_other_networks():
     model = transxnet.create_model("transxnet_n")
     overlay = dict(state_dict=model.state_dict())
-    with pytest.raises(UserError, match=r"does not fit the model.*\n.*missing.*idconv\.dwconv\.weight"):
+    with pytest.raises(UserError, match=r"does not match the model.*\n.*missing.*idconv\.dwconv\.weight"):
         timm.create_model("transxnet_n", pretrained=True, pretrained_cfg_overlay=overlay, local_conv="dwconv")

@@ -43,10 +43,10 @@ def test_environment_variable_forces_choice(name, monkeypatch):
 
 def test_impossible_choice_raises_with_reason(monkeypatch):
     monkeypatch.setenv("TRANSXNET_OPS", "triton")
-    with pytest.raises(UserError, match=r"TRANSXNET_OPS=triton, but .*not float64; unset it"):
+    with pytest.raises(UserError, match=r"TRANSXNET_OPS=triton is not supported by .*not float64. Unset it"):
         ops.dynamic_depthwise_conv2d(torch.zeros(1, 1, 3, 3).double(), torch.zeros(1, 1, 3, 3))
     monkeypatch.setenv("TRANSXNET_OPS", "cpu")
-    with pytest.raises(UserError, match="it is for the CPU, the tensor is on meta"):
+    with pytest.raises(UserError, match="it supports CPUs only, the tensor is on meta"):
         ops.biased_attention(*(torch.zeros(1, 1, 2, 2, device="meta") for _ in range(3)))
     monkeypatch.setenv("TRANSXNET_OPS", "fast")
     with pytest.raises(UserError, match="must be auto, triton, cpu, reference, got 'fast'"):

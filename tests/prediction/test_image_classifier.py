@@ -55,7 +55,9 @@ def test_hash_of_weights_covers_names_types_and_values():
 def test_exported_file_of_another_task_or_shape_is_refused(tmp_path):
     detector = DarkOrLight()
     detector.task = "detect"
-    with pytest.raises(UserError, match=r"was exported to detect\. Accepted: a run, or an exported classifier"):
+    with pytest.raises(
+        UserError, match=r"was exported for task detect\. Accepted: a run folder, or an exported classifier"
+    ):
         exported_classifier(detector, tmp_path / "model.onnx")
     oblong = DarkOrLight()
 
@@ -69,5 +71,5 @@ def test_exported_file_of_another_task_or_shape_is_refused(tmp_path):
 
 def test_file_option_with_an_exported_model_is_refused(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"graph")
-    with pytest.raises(UserError, match=r"model\.onnx is an exported file with weights of its own: --file is for a"):
+    with pytest.raises(UserError, match=r"model\.onnx is an exported file, which contains its weights\. Remove --file"):
         load_for_prediction(tmp_path / "model.onnx", tmp_path / "weights.pth")

@@ -12,7 +12,7 @@ def test_existing_results_are_overwritten_only_on_request(photos_run, pictures, 
     options = dict(out=tmp_path / "out", workers=0, console=quiet)
     out = predict(photos_run.path, pictures / "red", **options)
     before = (out / "predictions.csv").read_bytes()
-    with pytest.raises(UserError, match=r"predictions.csv exists already. Write over it by --overwrite"):
+    with pytest.raises(UserError, match=r"predictions.csv already exists. Use --overwrite"):
         predict(photos_run.path, pictures / "blue", **options)
     assert (out / "predictions.csv").read_bytes() == before
     (out / "mine.txt").write_text("mine")
@@ -23,7 +23,9 @@ def test_existing_results_are_overwritten_only_on_request(photos_run, pictures, 
 
 def test_no_readable_image_is_an_error_and_leaves_no_file(photos_run, tmp_path, quiet):
     (tmp_path / "bad.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"none of the 1 images could be read; the last: .*bad.png: not an image"):
+    with pytest.raises(
+        UserError, match=r"none of the 1 images could be read. Error of the last: .*bad.png: not an image"
+    ):
         predict(photos_run.path, tmp_path / "bad.png", out=tmp_path / "out", workers=0, console=quiet)
     assert not (tmp_path / "out").exists()
 
@@ -31,15 +33,15 @@ def test_no_readable_image_is_an_error_and_leaves_no_file(photos_run, tmp_path, 
 @pytest.mark.parametrize(
     ("inputs", "options", "said"),
     [
-        ("nowhere.png", {}, "there is no file or folder 'nowhere.png'"),
-        ("nowhere/*.png", {}, "nothing matches 'nowhere"),
-        ("empty", {}, "no image found in empty"),
-        ([], {}, "no image found in"),
-        ("pictures", {"top_k": 0}, "top_k must be a whole number of at least 1, got 0"),
+        ("nowhere.png", {}, "'nowhere.png' does not exist"),
+        ("nowhere/*.png", {}, "no file matches 'nowhere"),
+        ("empty", {}, "no images found in empty"),
+        ([], {}, "no images found in"),
+        ("pictures", {"top_k": 0}, "top_k must be an integer of at least 1, got 0"),
         ("pictures", {"batch_size": 0}, "batch_size must be"),
         ("pictures", {"workers": -1}, "workers must be"),
-        ("pictures", {"out": "pictures/red/000.png"}, "cannot make the folder"),
-        ("pictures", {"file": "weights.pth"}, "is a run folder with weights of its own"),
+        ("pictures", {"out": "pictures/red/000.png"}, "cannot create folder"),
+        ("pictures", {"file": "weights.pth"}, "is a run folder, which contains its weights"),
     ],
 )
 def test_bad_input_is_an_error_and_leaves_no_file(
@@ -55,7 +57,7 @@ def test_bad_input_is_an_error_and_leaves_no_file(
 def test_unfinished_run_is_an_error_that_names_resume(photos_run, pictures, tmp_path, quiet):
     run = shutil.copytree(photos_run.path, tmp_path / "run")
     (run / "model.json").unlink()
-    with pytest.raises(UserError, match=r"holds no finished model yet. Resume its training with --resume"):
+    with pytest.raises(UserError, match=r"is not finished. Resume it with: transxnet train --resume"):
         predict(run, pictures, out=tmp_path / "out", console=quiet)
 
 

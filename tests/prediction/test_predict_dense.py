@@ -64,7 +64,7 @@ def test_pycocotools_reads_the_same_boxes_from_detections_json(finding_run, pict
         np.testing.assert_allclose([result["bbox"] for result in found], corners, atol=0.0051)
         assert [result["category_id"] for result in found] == answer.detections.labels.tolist()
         np.testing.assert_allclose([result["score"] for result in found], answer.detections.scores, atol=1e-6)
-    assert "5 images predicted, 1 could not be read (see error)" in console.file.getvalue()
+    assert "5 images predicted, 1 could not be read (see column error)" in console.file.getvalue()
 
 
 def test_masks_have_the_size_of_the_image(masks_run, pictures, tmp_path, quiet):
@@ -130,7 +130,7 @@ def test_existing_results_are_overwritten_only_on_request(kind, request, picture
     out = predict(run.path, pictures / "b", **options)
     before = {path: path.read_bytes() for path in out.rglob("*.*")}
     assert sum(path.parent.name == "drawn" for path in before) == 3
-    with pytest.raises(UserError, match=r"exists already. Write over it by --overwrite"):
+    with pytest.raises(UserError, match=r"already exists. Use --overwrite"):
         predict(run.path, pictures / "a" / "0.png", **options)
     assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
     (out / "mine.txt").write_text("mine")
@@ -142,7 +142,9 @@ def test_existing_results_are_overwritten_only_on_request(kind, request, picture
 @pytest.mark.parametrize("kind", ["finding_run", "maps_run"])
 def test_no_readable_image_is_an_error_and_leaves_no_file(kind, request, tmp_path, quiet):
     (tmp_path / "bad.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"none of the 1 images could be read; the last: .*bad.png: not an image"):
+    with pytest.raises(
+        UserError, match=r"none of the 1 images could be read. Error of the last: .*bad.png: not an image"
+    ):
         predict(request.getfixturevalue(kind).path, tmp_path / "bad.png", out=tmp_path / "out", console=quiet)
     assert not (tmp_path / "out").exists()
 

@@ -145,7 +145,7 @@ def test_command_takes_the_type_of_features_or_none(run, images, tmp_path, capsy
 def test_overwrite_removes_old_part_files_and_no_others(table, tmp_path):
     table("parts", rows_per_file=5)
     (tmp_path / "parts" / "mine.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"part-00000.parquet exists already"):
+    with pytest.raises(UserError, match=r"part-00000.parquet already exists"):
         table("parts", rows_per_file=20)
     table("parts", rows_per_file=20, overwrite=True)
     assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == [
@@ -192,7 +192,9 @@ def test_results_are_written_onto_a_mounted_disk(table, disk, monkeypatch):
 
 def test_no_readable_image_is_an_error_and_leaves_no_file(tmp_path, table):
     (tmp_path / "bad.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"none of the 1 images could be read; the last: .*bad.png: not an image"):
+    with pytest.raises(
+        UserError, match=r"none of the 1 images could be read. Error of the last: .*bad.png: not an image"
+    ):
         table(inputs=tmp_path / "bad.png")
     assert [path.name for path in tmp_path.iterdir()] == ["bad.png"]
 
@@ -200,15 +202,19 @@ def test_no_readable_image_is_an_error_and_leaves_no_file(tmp_path, table):
 @pytest.mark.parametrize(
     ("out", "options", "said"),
     [
-        ("results.parquet", {"rows_per_file": 0}, "rows_per_file must be a whole number of at least 1, got 0"),
-        ("results.parquet", {"rows_per_file": 5}, "is the name of a file, and --rows_per_file makes a folder of them"),
-        ("results", {"embed": True}, "--embed writes Parquet: name a file by --out NAME.parquet, or give --rows_per"),
-        ("results", {"ray": True}, "--ray writes Parquet"),
+        ("results.parquet", {"rows_per_file": 0}, "rows_per_file must be an integer of at least 1, got 0"),
+        ("results.parquet", {"rows_per_file": 5}, "--rows_per_file requires a folder as --out"),
+        ("results", {"embed": True}, "--embed requires Parquet output. Use --out NAME.parquet, or --rows_per"),
+        ("results", {"ray": True}, "--ray requires Parquet output"),
         ("results.parquet", {"embed": "int8"}, "embed must be 'float32' or 'float16', got 'int8'"),
-        ("results.parquet", {"inputs": "nowhere.tar"}, "there is no file or folder 'nowhere.tar'"),
-        ("results.parquet", {"inputs": "shards"}, r"no image found in shards. .* given one by one or as FOLDER/\*.tar"),
+        ("results.parquet", {"inputs": "nowhere.tar"}, "'nowhere.tar' does not exist"),
+        (
+            "results.parquet",
+            {"inputs": "shards"},
+            r"no images found in shards. .* Pass WebDataset shards one by one or as FOLDER/\*.tar",
+        ),
         ("a-folder.parquet", {}, "is a folder. Choose another --out"),
-        ("a-file/results.parquet", {}, "cannot make the folder"),
+        ("a-file/results.parquet", {}, "cannot create folder"),
     ],
 )
 def test_bad_input_is_an_error_and_leaves_no_file(table, tmp_path, monkeypatch, out, options, said):
@@ -224,7 +230,7 @@ def test_bad_input_is_an_error_and_leaves_no_file(table, tmp_path, monkeypatch, 
 
 
 def test_detector_is_refused(boxes_run, table):
-    with pytest.raises(UserError, match=r"is no classifier, and its results are no table: give a folder as --out"):
+    with pytest.raises(UserError, match=r"Parquet output supports classifiers only; .* Use a folder as --out"):
         table(model=boxes_run.path)
 
 
@@ -237,5 +243,5 @@ def test_exported_file_is_predicted_like_a_run(tmp_path, table, monkeypatch):
         Image.new("RGB", (9, 9), (grey,) * 3).save(tmp_path / f"{name}.png")
     rows = pq.read_table(table(model=file, inputs=[tmp_path / "a.png", tmp_path / "b.png"])).to_pylist()
     assert [row["class1"] for row in rows] == ["dark", "light"]
-    with pytest.raises(UserError, match=r"model.onnx gives no features. Omit --embed"):
+    with pytest.raises(UserError, match=r"model.onnx is an exported file and returns no features. Remove --embed"):
         table("b.parquet", model=file, embed=True)

@@ -66,7 +66,9 @@ def test_actor_classifies_only_the_pending_chunks(small, tmp_path, quiet):
     assert work.pending() == [0, *range(2, 15)]
     assert work.chunk_file(1).stat() == before
     write_classifier_run(tmp_path / "other", "test_resnet", seed=1)
-    with pytest.raises(UserError, match=r"other on .* has other weights than where the prediction was started"):
+    with pytest.raises(
+        UserError, match=r"other on .* differs in weights, class names or preprocessing from the machine where"
+    ):
         _Actor("other", None, work, 0)
 
 
@@ -108,5 +110,5 @@ def test_number_of_actors_follows_the_resources_of_the_machines(monkeypatch):
     assert _max_actors(3, 0) == 5 + 2
     assert _max_actors(3, 1) == 2
     assert _max_actors(9, 1) == 1
-    with pytest.raises(UserError, match=r"needs 17 CPUs \(16 of them to decode\), and no .* 16. Give a smaller --work"):
+    with pytest.raises(UserError, match=r"needs 17 CPUs \(16 of them to decode\), but no .* 16. Use a smaller --work"):
         _max_actors(17, 0)

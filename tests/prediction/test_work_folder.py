@@ -78,18 +78,18 @@ def test_manifest_has_the_layout_of_version_0_1(tmp_path, images):
 
 
 def test_interrupted_prediction_refuses_other_options(run, other_run, images, tmp_path, table, opened, monkeypatch):
-    with interrupted(monkeypatch, r"stopped with 12 of 21 images done, .* Run the same command again to resume"):
+    with interrupted(monkeypatch, r"stopped after 12 of 21 images, .* Run the same command again to resume"):
         table()
     assert finished_chunks(tmp_path / "results.parquet") == ["00000000.parquet", "00000001.parquet"]
     for options, said in [
         (
             {"batch_size": 4},
-            "started with batch_size 3, now 4. Resume it with the same options, start over with --over",
+            "started with batch_size 3, now 4. Resume it with the same options, use --over",
         ),
         ({"top_k": 1}, "top_k 3, now 1"),
         ({"embed": True}, "embed None, now 'float32'"),
         ({"inputs": images / "deeper"}, "inputs "),
-        ({"model": other_run}, f"other weights than those of {other_run}"),
+        ({"model": other_run}, f"weights, class names or preprocessing other than those of {other_run}"),
     ]:
         with pytest.raises(UserError, match=said):
             table(**options)
@@ -101,7 +101,7 @@ def test_interrupted_prediction_refuses_other_options(run, other_run, images, tm
 @pytest.mark.parametrize("what", ["class_names", "preprocessing"])
 def test_resume_refuses_other_class_names_or_preprocessing(run, images, tmp_path, table, monkeypatch, what):
     same = shutil.copytree(run, tmp_path / "same")
-    with interrupted(monkeypatch, "stopped with 12 of 21"):
+    with interrupted(monkeypatch, "stopped after 12 of 21"):
         table(model=same)
     description = json.loads((same / "model.json").read_text())
     other = {"class_names": CLASSES[::-1], "preprocessing": {**description["preprocessing"], "crop_pct": 0.5}}
@@ -114,7 +114,7 @@ def test_resume_refuses_other_class_names_or_preprocessing(run, images, tmp_path
 
 def test_overwrite_starts_over(table, tmp_path, opened):
     table()
-    with pytest.raises(UserError, match=r"results.parquet exists already. Write over it by --overwrite"):
+    with pytest.raises(UserError, match=r"results.parquet already exists. Use --overwrite"):
         table()
     before = len(opened)
     table(overwrite=True, top_k=1)
@@ -146,7 +146,9 @@ def test_second_process_on_the_same_results_is_refused(table, tmp_path):
             os.read(outside[0], 1)
         os._exit(0)
     os.read(inside[0], 1)
-    with pytest.raises(UserError, match=r"results.parquet.part is in use by process \d+ on .* Wait for it, or"):
+    with pytest.raises(
+        UserError, match=r"results.parquet.part is in use by process \d+ on .* Wait for it to finish, or"
+    ):
         table()
     os.write(outside[1], b".")
     os.waitpid(child, 0)
@@ -161,6 +163,6 @@ def test_folder_with_foreign_files_is_left_unchanged(table, tmp_path, overwrite,
     for name in ("images.jsonl", "thesis.txt", "pieces/chess.pgn", *(["manifest.json"] if begun else [])):
         (folder / name).write_text("mine")
     before = {path: path.is_file() and path.read_text() for path in folder.rglob("*")}
-    with pytest.raises(UserError, match=r"results.parquet.part, .* holds thesis.txt, which no prediction writes"):
+    with pytest.raises(UserError, match=r"results.parquet.part, .* contains other files: thesis.txt"):
         table(overwrite=overwrite)
     assert {path: path.is_file() and path.read_text() for path in folder.rglob("*")} == before

@@ -16,16 +16,19 @@ SMALL = "local_conv=dwconv,depths=(1,1,1,1)"
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("transxnet_z", "no run folder transxnet_z, and there is no model.*Did you mean 'transxnet_"),
-        ("runs/x.1", "no run folder runs/x.1, and there is no model 'runs/x.1'"),
+        (
+            "transxnet_z",
+            "run folder transxnet_z does not exist. Read as a model name: unknown model.*Did you mean 'transxnet_",
+        ),
+        ("runs/x.1", "run folder runs/x.1 does not exist. Read as a model name: unknown model 'runs/x.1'"),
         ("transxnet_t.in2k", "^transxnet_t has no weights 'in2k'"),
-        ("transxnet_t@untraind", "'untraind' is no setting. Did you mean 'untrained'"),
+        ("transxnet_t@untraind", "unknown setting 'untraind'. Did you mean 'untrained'"),
         ("transxnet_t@untrained,local_con=dwconv", "Did you mean 'local_conv'.*Accepted: .*attn_ratio"),
         ("transxnet_t@untrained,local_conv=dwcon", "local_conv must be.*Did you mean 'dwconv'"),
-        ("transxnet_t@untrained,depths=3", "can't be made"),
+        ("transxnet_t@untrained,depths=3", "cannot create transxnet_t"),
         ("transxnet_t@local_conv=dwcon", r"local_conv must be[^@]*$"),
         ("transxnet_n", "no published weights for transxnet_n.*transxnet_n@untrained"),
-        ("transxnet_t@untrained,file=x.pth", "Leave out untrained, or the file"),
+        ("transxnet_t@untrained,file=x.pth", "Remove untrained or the file"),
     ],
 )
 def test_missing_model_for_an_analysis_is_an_error(text, said):
@@ -50,9 +53,9 @@ def test_options_parts_and_weights_on_disk(tmp_path):
 
 
 def test_only_an_analysis_takes_random_weights_and_parts():
-    with pytest.raises(UserError, match=r"'untrained' is no setting.* file=PATH, and options"):
+    with pytest.raises(UserError, match=r"unknown setting 'untrained'.* file=PATH, and model options"):
         load_model("transxnet_n@untrained")
-    with pytest.raises(UserError, match="names the part 'stage4'"):
+    with pytest.raises(UserError, match="selects part 'stage4'"):
         load_model("transxnet_n:stage4")
 
 
@@ -60,9 +63,9 @@ def test_only_an_analysis_takes_classes_without_names(tmp_path):
     torch.save(create_model("transxnet_n", num_classes=7).state_dict(), tmp_path / "seven.pth")
     text = f"transxnet_n@num_classes=7,file={tmp_path / 'seven.pth'}"
     assert load_model(text, analysis=True).class_names == list("0123456")
-    with pytest.raises(UserError, match="transxnet_n has 7 classes and no names for them"):
+    with pytest.raises(UserError, match="transxnet_n has 7 classes without names"):
         load_model(text)
-    with pytest.raises(UserError, match=r"seven\.pth has 7 classes; a model by name is for ImageNet's 1,000"):
+    with pytest.raises(UserError, match=r"seven\.pth has 7 classes; transxnet_n needs ImageNet's 1,000"):
         load_model("transxnet_n", tmp_path / "seven.pth")
 
 
@@ -79,7 +82,7 @@ def test_run_folder_has_its_own_weights(tmp_path):
     trained = load_model(run.path)
     assert (trained.name, trained.run.path, trained.untrained) == (str(run.path), run.path, False)
     assert parse_model_spec(f"{run.path}:layer4").part == "layer4"
-    with pytest.raises(UserError, match="--file is for a model by name"):
+    with pytest.raises(UserError, match="Remove --file"):
         load_model(run.path, tmp_path / "weights.pth")
     with pytest.raises(UserError, match=r"config\.yaml is a file. Accepted: a run folder"):
         load_model(run.config_file)

@@ -14,11 +14,11 @@ def test_given_options_override_the_recipe(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("epochs: ten\n", "mine.yaml: epochs must be a whole number, got 'ten'"),
-        ("epoch: 10\n", "mine.yaml: there is no option 'epoch'.*'epochs'"),
-        ("- 1\n- 2\n", "must hold lines of 'option: value', got a list"),
+        ("epochs: ten\n", "mine.yaml: epochs must be an integer, got 'ten'"),
+        ("epoch: 10\n", "mine.yaml: unknown option 'epoch'.*'epochs'"),
+        ("- 1\n- 2\n", "must contain lines of the form 'option: value', got a list"),
         ("a: b: c\n", "is not a YAML file of options"),
-        ("5: 3\n", "no option 5"),
+        ("5: 3\n", "unknown option 5"),
     ],
 )
 def test_bad_recipe_error_names_the_file(tmp_path, content, said):
@@ -29,7 +29,7 @@ def test_bad_recipe_error_names_the_file(tmp_path, content, said):
 
 
 def test_unknown_recipe_error_suggests_the_nearest():
-    with pytest.raises(UserError, match=r"no recipe 'demmo'. Did you mean 'demo'"):
+    with pytest.raises(UserError, match=r"unknown recipe 'demmo'. Did you mean 'demo'"):
         read_recipe("demmo")
 
 
@@ -45,5 +45,5 @@ def test_recipe_that_was_read_is_not_read_again(tmp_path):
     path.unlink()
     config = make_config("photos", recipe, lr=1e-3)
     assert (config.task, config.epochs, config.lr) == ("detect", 7, 1e-3)
-    with pytest.raises(UserError, match=r"mine\.yaml is for the task 'detect', and the task to train is 'segment'"):
+    with pytest.raises(UserError, match=r"mine\.yaml is for task 'detect', got task 'segment'"):
         make_config("photos", recipe, task="segment")

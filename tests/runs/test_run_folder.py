@@ -26,9 +26,7 @@ def content(run: Run) -> dict[str, bytes]:
 def test_locked_folder_is_neither_resumed_nor_overwritten(run, photos, quiet):
     before = content(run)
     with lock_folder(run.path):
-        with pytest.raises(
-            FolderInUse, match=r"is in use by process \d+ on .*, since .*\. Two trainings in one folder"
-        ):
+        with pytest.raises(FolderInUse, match=r"is in use by process \d+ on .*, since .*\. Wait for it to finish"):
             train(resume=run.path, console=quiet)
         with pytest.raises(FolderInUse):
             train(photos, out=run.path, overwrite=True, console=quiet, **QUICK)
@@ -68,7 +66,7 @@ def test_read_only_folder_error_names_the_next_step(run, quiet, monkeypatch):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder / ".last.ckpt.0f"))
 
     monkeypatch.setattr("transxnet.runs.run_folder.remove_partial_files", remove_partial_files)
-    with pytest.raises(WriteError, match=r"Read-only file system\. Make the folder writable.*Then resume with: transx"):
+    with pytest.raises(WriteError, match=r"Read-only file system\. Make the folder writable.*Resume with: transx"):
         train(resume=run.path, console=quiet)
 
 
@@ -107,7 +105,7 @@ def test_killed_overwrite_can_be_overwritten_again(run, tmp_path, monkeypatch):
 
 def test_foreign_files_are_not_modified(tmp_path):
     (tmp_path / "environment.json").write_text("{}")
-    with pytest.raises(UserError, match=r"exists already"), Run.create(tmp_path, overwrite=False):
+    with pytest.raises(UserError, match=r"already exists"), Run.create(tmp_path, overwrite=False):
         pass
     assert (tmp_path / "environment.json").read_text() == "{}"
 
@@ -133,6 +131,8 @@ def test_only_files_of_the_run_are_called_unwritable(run, tmp_path, quiet, monke
     monkeypatch.setattr("transxnet.training.train.write_results", write_results)
     with pytest.raises(UserError) as caught:
         train(resume=run.path, console=quiet)
-    said = f"{'cannot write ' * inside}{path}: Input/output error. The disk or its connection fails: look after it. The"
+    said = (
+        f"{'cannot write ' * inside}{path}: Input/output error. The disk or the connection to it failed: check it. The"
+    )
     assert str(caught.value).startswith(said)
-    assert str(caught.value).endswith(f"Then resume with: {run.resume_command}")
+    assert str(caught.value).endswith(f"Resume with: {run.resume_command}")

@@ -54,5 +54,5 @@ def test_second_signal_stops_at_once(tmp_path):
     stop = GracefulStop(Run(tmp_path))
     stop._handle(2, None)
     assert stop.requested
-    with pytest.raises(Interrupted, match=r"stopped at once; .* --resume"):
+    with pytest.raises(Interrupted, match=r"stopped immediately; .* --resume"):
         stop._handle(2, None)

@@ -43,15 +43,17 @@ def test_unreadable_checkpoint_is_skipped_with_a_warning(run, console, monkeypat
 
     monkeypatch.setattr(zipfile.ZipFile, "testzip", testzip)
     train(resume=run.path, console=console)
-    said = "Going on from the checkpoint before" if name == "last.ckpt" else "The best of the epochs that are still to"
+    said = "Resuming from the previous checkpoint" if name == "last.ckpt" else "The best of the remaining"
     assert f"{name} can't be read: Input/output error. {said}" in console.file.getvalue()
 
 
 def test_damaged_best_checkpoint_is_not_used(run, console):
     run.best_checkpoint.write_bytes(run.best_checkpoint.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"the best epoch's weights are lost: .*best\.ckpt .*set select to last in"):
+    with pytest.raises(
+        UserError, match=r"cannot load the weights of the best epoch: .*best\.ckpt .*set select to last in"
+    ):
         train(resume=run.path, console=console)
-    assert "The best of the epochs that are still to come will be kept instead." in console.file.getvalue()
+    assert "The best of the remaining come will be kept instead." in console.file.getvalue()
     run.write_config(run.read_config().replace(select="last"))
     train(resume=run.path, console=console)
 
@@ -74,7 +76,7 @@ def test_damaged_checkpoint_error_names_the_next_step(photos_run, digits_run, tm
         content = torch.load(run.last_checkpoint, weights_only=True)
         del content["loops"]
         torch.save(content, run.last_checkpoint)
-    with pytest.raises(UserError, match=r"last\.ckpt cannot be resumed.* remove it and give --resume"):
+    with pytest.raises(UserError, match=r"last\.ckpt cannot be resumed.* remove the checkpoint and repeat --resume"):
         train(resume=run.path, console=quiet)
     assert run.results_file.is_file()
 

@@ -37,7 +37,7 @@ def test_batch_size_auto_takes_the_largest_that_fits():
     assert "batch_size 64: it fits" in choices
     assert config.lr == pytest.approx(5e-4, abs=1e-12)
     assert resolve(100, batch_size="auto")[0].batch_size == 12
-    with pytest.raises(UserError, match=r"batch_size auto is found by one process alone.*--devices 1"):
+    with pytest.raises(UserError, match=r"batch_size auto needs a single process, got .*--devices 1"):
         resolve(1000, batch_size="auto", processes=2)
 
 
@@ -46,17 +46,19 @@ def test_learning_rate_scales_with_batch_and_fine_tuning():
     assert resolve(1000, batch_size=64)[0].lr == pytest.approx(5e-4, abs=1e-12)
     tuned, choices = resolve(1000, batch_size=64, accumulate=4, pretrained=True)
     assert tuned.lr == pytest.approx(1e-4, abs=1e-12)
-    assert any("a tenth to fine-tune" in sentence for sentence in choices)
+    assert any("divided by 10 for fine-tuning" in sentence for sentence in choices)
     assert not any("fine-tune" in sentence for sentence in resolve(1000)[1])
 
 
 def test_batch_size_above_the_data_is_refused():
-    with pytest.raises(UserError, match=r"batch_size 64 is more than the 40 training images. Give --batch_size 4"):
+    with pytest.raises(
+        UserError, match=r"batch_size 64 is more than the number of training images, 40. Use --batch_size 4"
+    ):
         resolve(40, batch_size=64)
 
 
 def test_batch_size_of_all_processes_must_fit_the_data():
-    with pytest.raises(UserError, match=r"batch_size 16 on each of 4 processes is more than the 40 training images"):
+    with pytest.raises(UserError, match=r"batch_size 16 on 4 processes is more than the number of training images, 40"):
         resolve(40, batch_size=16, processes=4)
 
 

@@ -44,7 +44,9 @@ def test_nondeterministic_operator_is_refused_by_name(photos, tmp_path, quiet, m
         return plain(self, batch)
 
     monkeypatch.setattr(Classifier, "losses", losses)
-    with pytest.raises(UserError, match=r"--deterministic, but put_ does not have a deterministic .*Leave out"):
+    with pytest.raises(
+        UserError, match=r"--deterministic is not supported here: put_ does not have a deterministic .*Remove"
+    ):
         train(photos, out=tmp_path / "run", deterministic=True, console=quiet, **QUICK)
     assert not torch.are_deterministic_algorithms_enabled()
     assert train(photos, out=tmp_path / "other", console=quiet, **{**QUICK, "epochs": 1}).report_file.is_file()
@@ -61,7 +63,9 @@ def test_batch_size_trials_are_deterministic(photos, tmp_path, quiet, monkeypatc
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     monkeypatch.setattr(Classifier, "losses", losses)
     options = {**QUICK, "batch_size": "auto", "deterministic": True}
-    with pytest.raises(UserError, match=r"--deterministic, but put_ does not have a deterministic .*Leave out"):
+    with pytest.raises(
+        UserError, match=r"--deterministic is not supported here: put_ does not have a deterministic .*Remove"
+    ):
         train(photos, out=tmp_path / "run", console=quiet, **options)
     assert set_to == [":4096:8"]
     assert not (tmp_path / "run").exists()

@@ -56,16 +56,16 @@ def torchrun(monkeypatch):
 
 def test_launch_with_another_process_count_is_refused(torchrun):
     with pytest.raises(
-        UserError, match=r"started 4 processes, and the options ask for 1\. Give --devices 2 --num_nodes 2"
+        UserError, match=r"started 4 processes, but the options request 1\. Use --devices 2 --num_nodes 2"
     ):
         distributed.check_launch(1, has_folder=True)
     distributed.check_launch(4, has_folder=True)
-    with pytest.raises(UserError, match=r"can't agree on a new folder.*Give --out FOLDER"):
+    with pytest.raises(UserError, match=r"cannot choose a run folder automatically.*Pass the same --out FOLDER"):
         distributed.check_launch(4, has_folder=False)
 
 
 def test_launch_is_checked_before_the_data_is_read(torchrun, tmp_path, quiet):
-    with pytest.raises(UserError, match=r"started 4 processes, and the options ask for 1\."):
+    with pytest.raises(UserError, match=r"started 4 processes, but the options request 1\."):
         train(tmp_path / "no such folder", out=tmp_path / "run", console=quiet, **QUICK, task="classify")
 
 
@@ -151,9 +151,9 @@ def test_killed_process_ends_the_training_with_a_message(photos, tmp_path, victi
     text = (tmp_path / "said").read_text()
     assert "Resume with: transxnet train --resume run" in text
     if victim == 1:
-        assert f"process 1 of the training (PID {pids[1]}) was ended by SIGKILL, so the training ends." in text
+        assert f"training process 1 (PID {pids[1]}) was killed by SIGKILL; training stops." in text
     else:
-        assert "one of the processes does not answer any more" in text
+        assert "lost the connection to another training process" in text
 
 
 def test_ended_process_is_named_after_a_connection_error(tmp_path, capsys, monkeypatch):
@@ -165,7 +165,7 @@ def test_ended_process_is_named_after_a_connection_error(tmp_path, capsys, monke
         watch.on_fit_start(trainer, None)
         started.kill()
         watch.on_exception(trainer, None, RuntimeError("gloo: Connection reset by peer"))
-        assert f"process 1 of the training (PID {started.pid}) was ended by SIGKILL" in capsys.readouterr().err
+        assert f"training process 1 (PID {started.pid}) was killed by SIGKILL" in capsys.readouterr().err
 
 
 def trainer_of(procs: list, world_size: int = 2) -> SimpleNamespace:
@@ -197,7 +197,7 @@ def test_second_training_watches_the_first_s_processes(tmp_path, capsys):
         started.kill()
         watch.on_exception(trainer_of([]), None, RuntimeError("gloo: Connection reset by peer"))
     said = capsys.readouterr().err
-    assert said.count(f"process 1 of the training (PID {started.pid}) was ended by SIGKILL") == 1
+    assert said.count(f"training process 1 (PID {started.pid}) was killed by SIGKILL") == 1
     assert f"--resume {tmp_path}/run" in said
 
 

@@ -58,7 +58,9 @@ def test_other_classes_keep_backbone_and_reset_head(name, tmp_path):
     model = timm.create_model(name, num_classes=3, **options)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     notes = load_initial_weights(model, str(tmp_path / "seven.safetensors"))
-    assert notes == ["the checkpoint has 7 classes, the data 3: the backbone is kept, the head is new"]
+    assert notes == [
+        "the checkpoint has 7 classes, the data 3: the backbone is loaded, the head is initialized randomly"
+    ]
     head = model.pretrained_cfg["classifier"]
     for key, tensor in model.state_dict().items():
         expected = before[key] if key.startswith(head) else source.state_dict()[key]
@@ -68,7 +70,7 @@ def test_other_classes_keep_backbone_and_reset_head(name, tmp_path):
 def test_training_starts_from_a_run_of_other_classes(photos_run, tmp_path, console):
     data = write_photos(tmp_path / "two", 8, names=("red", "blue"))
     run = train(data, checkpoint=photos_run.path, out=tmp_path / "run", console=console, **{**QUICK, "epochs": 1})
-    said = "the checkpoint has 3 classes, the data 2: the backbone is kept, the head is new"
+    said = "the checkpoint has 3 classes, the data 2: the backbone is loaded, the head is initialized randomly"
     assert said in console.file.getvalue()
     assert said in run.read_environment()["choices"]
     assert run.read_config().lr < 1e-4  # a tenth of the learning rate from scratch
@@ -88,18 +90,18 @@ def test_foreign_file_is_refused_by_name(name, content, tmp_path):
 
 
 def test_run_of_another_model_is_refused(photos_run):
-    with pytest.raises(UserError, match=r"does not fit the model"):
+    with pytest.raises(UserError, match=r"does not match the model"):
         load_initial_weights(transxnet.create_model("test_vit", num_classes=3), str(photos_run.path))
 
 
-OTHER_CLASSES = "the checkpoint has other classes than the model's 3: all is kept but "
+OTHER_CLASSES = "the checkpoint does not have the model's 3 classes: "
 
 
 def start(data, checkpoint, quiet, **options) -> dict[str, torch.Tensor]:
     """The initial weights of a training."""
     config = make_config(data, checkpoint=str(checkpoint), **options)
     plan = make_plan(config, quiet)
-    assert any("a tenth to fine-tune" in sentence for sentence in plan.choices)
+    assert any("divided by 10 for fine-tuning" in sentence for sentence in plan.choices)
     return plan.model.state_dict()
 
 
@@ -135,7 +137,7 @@ def test_detector_of_other_classes_gives_all_but_class_layer(finding_run, three,
     kept, layer = load_file(finding_run.weights_file), RetinaNet.class_layers[0]
     different = {name for name in kept if not torch.equal(weights[name], kept[name])}
     assert different == {f"{layer}.weight", f"{layer}.bias"}
-    assert [record.message for record in caplog.records] == [f"{OTHER_CLASSES}{layer}, which start new"]
+    assert [record.message for record in caplog.records] == [f"{OTHER_CLASSES}{layer} are initialized randomly"]
 
 
 def test_segmenter_of_other_classes_gives_all_but_class_layer(maps_run, tmp_path, quiet, caplog):
@@ -147,7 +149,7 @@ def test_segmenter_of_other_classes_gives_all_but_class_layer(maps_run, tmp_path
     assert {name for name in kept if not torch.equal(weights[name], kept[name])} == {
         "head.classifier.weight", "head.classifier.bias",
     }  # fmt: skip
-    assert "the checkpoint has other classes than the model's 4" in caplog.text
+    assert "the checkpoint does not have the model's 4 classes" in caplog.text
 
 
 def test_training_starts_from_a_detector(finding_run, three, tmp_path, quiet):
@@ -159,7 +161,7 @@ def test_training_starts_from_a_detector(finding_run, three, tmp_path, quiet):
 
 def test_classifier_refuses_a_detector_s_weights(finding_run, tmp_path, quiet):
     data = write_photos(tmp_path / "photos", 4)
-    with pytest.raises(UserError, match=r"does not fit the model"):
+    with pytest.raises(UserError, match=r"does not match the model"):
         train(data, checkpoint=finding_run.path, out=tmp_path / "run", console=quiet, **QUICK)
     assert not (tmp_path / "run").exists()
 
@@ -167,8 +169,8 @@ def test_classifier_refuses_a_detector_s_weights(finding_run, tmp_path, quiet):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ("a segmenter", r"(?s)is not for this RetinaNet: .*missing \(.*backbone\.fpn\.extra_blocks\.p6\.weight"),
-        ("another backbone", r"(?s)is not for this RetinaNet: .*missing \(.*backbone\.body\.stem_0\.weight"),
+        ("a segmenter", r"(?s)does not match this RetinaNet: .*missing \(.*backbone\.fpn\.extra_blocks\.p6\.weight"),
+        ("another backbone", r"(?s)does not match this RetinaNet: .*missing \(.*backbone\.body\.stem_0\.weight"),
         ("no weights", r"(?s)expected a mapping of names to tensors.*not tensors \(1\): a"),
     ],
 )

@@ -44,13 +44,17 @@ def test_run_s_stored_split_is_used(tmp_path, quiet):
 
 def test_processes_beyond_the_validation_images_are_refused(tmp_path, quiet):
     data = write_photos(tmp_path / "photos", 3)
-    with pytest.raises(UserError, match=r"8 processes can't share \d validation images"):
+    with pytest.raises(
+        UserError, match=r"8 processes need at least as many validation images, got \d validation images"
+    ):
         make_plan(ClassifyConfig(str(data), **{**OPTIONS, "devices": 8, "batch_size": 1}), quiet)
 
 
 def test_check_names_accepts_known_and_reports_unknown_names(tmp_path):
     check_names(ClassifyConfig("photos", model="transxnet_n@dpe=false", opt="lookahead_adamw"))
-    with pytest.raises(UserError, match=r"drop_path_rate is an option of the training. Give --drop_path_rate"):
+    with pytest.raises(
+        UserError, match=r"drop_path_rate is a training option, not a model option. Use --drop_path_rate"
+    ):
         check_names(ClassifyConfig("photos", model="transxnet_n@drop_path_rate=0.1"))
-    with pytest.raises(UserError, match=r"there is no checkpoint .*start\.pth"):
+    with pytest.raises(UserError, match=r"checkpoint .*start\.pth does not exist"):
         check_names(ClassifyConfig("photos", model="test_resnet", checkpoint=str(tmp_path / "start.pth")))

@@ -78,7 +78,7 @@ def test_nonfinite_step_is_skipped_and_counted(photos, tmp_path, console, poison
     assert [row["skipped"] for row in rows] == [1, 0]
     assert [row["step"] for row in rows] == [STEPS, 2 * STEPS]
     assert all(math.isfinite(value) for row in rows for value in row.values())
-    assert "1 updates not finite, left out" in console.file.getvalue()
+    assert "1 non-finite updates skipped" in console.file.getvalue()
 
 
 def test_nonfinite_step_of_another_process_is_skipped(photos, tmp_path, quiet, monkeypatch, states):
@@ -115,13 +115,15 @@ def test_nonfinite_batch_skips_the_accumulated_update(photos, tmp_path, quiet, p
 
 def test_too_many_skipped_updates_in_a_row_stop(photos, tmp_path, quiet, poison):
     poison(1, 2, 4, 5, 6, 7)
-    with pytest.raises(NonFiniteLoss, match=r"step 6 \(epoch 2\)\. 3 updates in a row were not made\..*--clip_grad"):
+    with pytest.raises(NonFiniteLoss, match=r"step 6 \(epoch 2\)\. 3 consecutive updates were skipped\..*--clip_grad"):
         train(photos, out=tmp_path / "run", lr=3e-3, max_skipped=2, console=quiet, **QUICK)
 
 
 def test_epoch_without_updates_stops(photos, tmp_path, quiet, poison):
     poison(*range(STEPS, 2 * STEPS))
-    with pytest.raises(NonFiniteLoss, match=r"The epoch made no update\. Nothing of this epoch is kept.*last\.ckpt"):
+    with pytest.raises(
+        NonFiniteLoss, match=r"All updates of the epoch were skipped\. This epoch is not saved.*last\.ckpt"
+    ):
         train(photos, out=tmp_path / "run", lr=3e-3, console=quiet, **QUICK)
 
 

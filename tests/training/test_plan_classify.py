@@ -19,8 +19,8 @@ def test_model_without_stochastic_depth_gets_rate_zero(photos, console):
     plan = make_plan(ClassifyConfig(str(photos), model="vgg11", img_size=32), console)
     assert plan.config.drop_path_rate == 0
     assert plan.model_args == {}
-    assert "drop_path_rate 0: the model has no stochastic depth" in plan.choices
-    with pytest.raises(UserError, match=r"vgg11 can't be made with .*drop_path_rate 0.2"):
+    assert "drop_path_rate 0 (the model does not support stochastic depth)" in plan.choices
+    with pytest.raises(UserError, match=r"cannot create vgg11 with .*drop_path_rate 0.2"):
         make_plan(ClassifyConfig(str(photos), model="vgg11", drop_path_rate=0.2), console)
 
 
@@ -28,4 +28,4 @@ def test_digits_sample_is_not_mirrored(quiet):
     pytest.importorskip("sklearn")
     plan = make_plan(ClassifyConfig("digits", model="test_resnet", accelerator="cpu"), quiet)
     assert plan.config.hflip == 0
-    assert "hflip 0: the sample must not be mirrored" in plan.choices
+    assert "hflip 0 (this sample must not be mirrored)" in plan.choices

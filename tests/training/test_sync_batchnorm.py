@@ -146,5 +146,5 @@ def test_other_batchnorm_classes_are_refused():
     class Own(nn.BatchNorm2d):
         pass
 
-    with pytest.raises(UserError, match=r"can't share the statistics of a Own\. Accepted: .*--devices 1"):
+    with pytest.raises(UserError, match=r"cannot synchronize Own over processes\. Accepted: .*--devices 1"):
         BatchNormSync(gpu=False).apply(nn.Sequential(Own(3)))

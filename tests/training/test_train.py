@@ -138,20 +138,23 @@ def test_training_runs_outside_the_main_thread(photos, tmp_path, console):
     ("options", "said"),
     [
         (dict(model="transxnet_x"), "no model 'transxnet_x'. Did you mean 'transxnet_"),
-        (dict(opt="adamww"), "no optimiser 'adamww'. Did you mean 'adamw'"),
+        (dict(opt="adamww"), "no optimizer 'adamww'. Did you mean 'adamw'"),
         (dict(accelerator="abacus"), "accelerator abacus"),
         (dict(precision="31"), "precision 31"),
         (dict(strategy="luck"), "strategy luck"),
-        (dict(auto_augment="nonsense-m9"), "does not know the policy auto_augment 'nonsense-m9'"),
-        (dict(checkpoint="nowhere.pth"), "there is no checkpoint nowhere.pth"),
-        (dict(checkpoint="x", pretrained=True), "give one of them"),
-        (dict(batch_size=64), "batch_size 64 is more than the 36 training images"),
-        (dict(model="test_vit", img_size=33), "test_vit does not take images of 33x33: .*divisible by patch size"),
-        (dict(model="vgg11", grad_checkpointing=True), "vgg11 has no gradient checkpointing"),
-        (dict(model="test_vit", checkpointed_stages=2), "test_vit is checkpointed whole or not at all. Give --grad_ch"),
-        (dict(checkpointed_stages=5), "checkpointed_stages must be a number of stages from 1 to 4, got 5"),
-        (dict(img_size=20000), "accepted are 1 to 16384 pixels. Give another --img_size"),
-        (dict(crop_pct=0.05), "keeps next to nothing of an image. Give another --crop_pct"),
+        (dict(auto_augment="nonsense-m9"), "unknown auto_augment policy 'nonsense-m9'"),
+        (dict(checkpoint="nowhere.pth"), "checkpoint nowhere.pth does not exist"),
+        (dict(checkpoint="x", pretrained=True), "cannot be combined"),
+        (dict(batch_size=64), "batch_size 64 is more than the number of training images, 36"),
+        (dict(model="test_vit", img_size=33), "test_vit does not support images of 33x33: .*divisible by patch size"),
+        (dict(model="vgg11", grad_checkpointing=True), "vgg11 does not support gradient checkpointing"),
+        (
+            dict(model="test_vit", checkpointed_stages=2),
+            "test_vit does not support checkpointing single stages. Use --grad_ch",
+        ),
+        (dict(checkpointed_stages=5), "checkpointed_stages must be an integer from 1 to 4, got 5"),
+        (dict(img_size=20000), "accepted: 1 to 16384 pixels. Choose another --img_size"),
+        (dict(crop_pct=0.05), "crop_pct of at least 0.1, got .* Choose another --crop_pct"),
         (dict(num_clases=3), "no option 'num_clases'. Did you mean 'num_classes'"),
     ],
 )
@@ -186,10 +189,10 @@ def test_overwrite_is_only_for_runs_and_on_request(photos, tmp_path, console):
     options = {**QUICK, "epochs": 1, "console": console}
     run = train(photos, out=tmp_path / "run", **options)
     before = run.weights_file.read_bytes()
-    with pytest.raises(UserError, match=r"exists already. Resume it with --resume"):
+    with pytest.raises(UserError, match=r"already exists. Resume it with --resume"):
         train(photos, out=run.path, **options)
     (run.path / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"also holds notes.txt, which no run writes"):
+    with pytest.raises(UserError, match=r"also holds notes.txt, which is not part of a run"):
         train(photos, out=run.path, overwrite=True, **options)
     assert run.weights_file.read_bytes() == before
     (run.path / "notes.txt").unlink()
@@ -199,7 +202,7 @@ def test_overwrite_is_only_for_runs_and_on_request(photos, tmp_path, console):
     project = tmp_path / "project"
     project.mkdir()
     (project / "config.yaml").write_text("data: x\n")
-    with pytest.raises(UserError, match=r"is not a run folder, so --overwrite leaves it alone"):
+    with pytest.raises(UserError, match=r"is not a run folder, so --overwrite does not delete it"):
         train(photos, out=project, overwrite=True, **options)
     assert (project / "config.yaml").read_text() == "data: x\n"
 

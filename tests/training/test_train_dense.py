@@ -106,8 +106,8 @@ def test_task_is_recognized_from_the_data_and_printed(squares, maps, tmp_path, c
     options = {name: value for name, value in {**DETECT, "epochs": 1}.items() if name not in ("task", "min_size")}
     run = train(squares, out=tmp_path / "boxes", min_size=32, console=console, **options)
     assert run.read_config().task == "detect"
-    assert "task detect: annotations.json is an annotation file in COCO's format" in console.file.getvalue()
-    assert "6 images to train on, 3 to validate on, 2 classes of objects" in console.file.getvalue()
+    assert "task detect: annotations.json is a COCO annotation file" in console.file.getvalue()
+    assert "6 training images, 3 validation images, 2 classes of objects" in console.file.getvalue()
     run = train(maps, out=tmp_path / "maps", crop=32, console=console, **options)
     assert run.read_config().task == "segment"
     assert "task segment: " in console.file.getvalue()
@@ -117,21 +117,21 @@ def test_task_is_recognized_from_the_data_and_printed(squares, maps, tmp_path, c
 @pytest.mark.parametrize(
     ("data", "options", "said"),
     [
-        ("squares", dict(img_size=64), "the option 'img_size' is for the task 'classify', and the task is 'detect'"),
-        ("squares", dict(task="segment"), "is not for the task 'segment' but for 'detect'"),
-        ("maps", dict(head="maskrcnn"), "is not for the task 'detect' but for 'segment'"),
-        ("maps", dict(min_size=64, crop=64), "the option 'min_size' is for the task 'detect', and the task is 'segm"),
-        ("maps", dict(task="detect", crop=64), "the option 'crop' is for the task 'segment', and the task is 'detect'"),
-        ("squares", dict(task="classify", photometric=True), "'photometric' is for the task 'detect' and 'segment'"),
+        ("squares", dict(img_size=64), "option 'img_size' is for task 'classify', got task 'detect'"),
+        ("squares", dict(task="segment"), "is data for task 'detect', got task 'segment'"),
+        ("maps", dict(head="maskrcnn"), "is data for task 'segment', got task 'detect'"),
+        ("maps", dict(min_size=64, crop=64), "option 'min_size' is for task 'detect', got task 'segm"),
+        ("maps", dict(task="detect", crop=64), "option 'crop' is for task 'segment', got task 'detect'"),
+        ("squares", dict(task="classify", photometric=True), "'photometric' is for task 'detect' and 'segment'"),
         ("squares", dict(task="tetect"), "task must be .*got 'tetect'"),
         ("squares", dict(head="fcos"), "head must be 'retinanet' or 'maskrcnn', got 'fcos'"),
         ("squares", dict(min_sise=64), "no option 'min_sise'. Did you mean 'min_size'"),
-        ("squares", dict(min_size=64, max_size=40), "max_size must be at least the min_size of 64, got 40"),
+        ("squares", dict(min_size=64, max_size=40), "max_size must be at least min_size (64), got 40"),
         ("maps", dict(crop=50), "crop must be a multiple of 32 pixels, got 50"),
-        ("maps", dict(milestones="8,4"), "milestones must be growing numbers of epochs, such as 8,11, got '8,4'"),
-        ("squares", dict(epochs=2, val_every=3), "val_every must be at most the 2 epochs, got 3"),
-        ("squares", dict(batch_size=64), "batch_size 64 is more than the 6 training images"),
-        ("squares", dict(devices=4, batch_size=1), "4 processes can't share 3 validation images"),
+        ("maps", dict(milestones="8,4"), "milestones must be increasing epoch numbers, such as 8,11, got '8,4'"),
+        ("squares", dict(epochs=2, val_every=3), "val_every must be at most epochs (2), got 3"),
+        ("squares", dict(batch_size=64), "batch_size 64 is more than the number of training images, 6"),
+        ("squares", dict(devices=4, batch_size=1), "4 processes need at least as many validation images, got 3"),
         ("squares", dict(model="test_vit"), "test_vit"),
         ("squares", dict(drop_path_rate=0.1, model="vgg11"), "vgg11"),
     ],
@@ -162,7 +162,7 @@ def test_other_data_layouts_train(kind, tmp_path, quiet):
 
 
 def test_voc_without_masks_is_refused_for_maskrcnn(tmp_path, quiet):
-    with pytest.raises(UserError, match=r"has boxes and no masks of objects.*--head retinanet"):
+    with pytest.raises(UserError, match=r"has boxes but no object masks.*--head retinanet"):
         train(write_voc_squares(tmp_path / "voc"), out=tmp_path / "run", head="maskrcnn", console=quiet)
 
 
@@ -183,7 +183,7 @@ def test_images_without_objects_train_or_are_skipped(tmp_path, console, skip_emp
     data = write_coco_squares(tmp_path / "part", 8)  # every fourth image has no object
     options = {**DETECT, "epochs": 1, "batch_size": 1, "skip_empty": skip_empty, "val_fraction": 0.25}
     run = train(data, out=tmp_path / "run", console=console, **options)
-    said = re.search(r"(\d) images without objects are left out of the training", console.file.getvalue())
+    said = re.search(r"(\d) training images without objects are skipped", console.file.getvalue())
     assert bool(said) == skip_empty
     with run.split_file.open(newline="") as file:
         parts = [row["part"] for row in csv.DictReader(file)]

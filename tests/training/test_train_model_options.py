@@ -55,7 +55,7 @@ def test_run_is_started_from_and_resumed(run, photos, console, tmp_path):
     tuned.results_file.unlink()
     train(resume=tuned.path, console=console)
     assert tuned.results_file.is_file()
-    with pytest.raises(UserError, match="does not fit the model"):
+    with pytest.raises(UserError, match="does not match the model"):
         train(photos, out=tmp_path / "other", checkpoint=run.path, console=console, **{**QUICK, "model": "transxnet_n"})
 
 
@@ -71,8 +71,11 @@ def test_segmenter_backbone_takes_options(maps, console, tmp_path):
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("transxnet_n@drop_path_rate=0.2", "drop_path_rate is an option of the training. Give --drop_path_rate beside"),
-        ("transxnet_n@num_classes=4", "num_classes is an option of the training"),
+        (
+            "transxnet_n@drop_path_rate=0.2",
+            "drop_path_rate is a training option, not a model option. Use --drop_path_rate",
+        ),
+        ("transxnet_n@num_classes=4", "num_classes is a training option"),
         ("transxnet_n@local_konv=dyconv", "transxnet_n has no option 'local_konv'. Did you mean 'local_conv'"),
     ],
 )

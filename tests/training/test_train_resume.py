@@ -163,7 +163,7 @@ def test_run_without_checkpoint_starts_over(photos_run, tmp_path, console):
         if path.name not in ("config.yaml", "environment.json", "split.csv", "tensorboard"):
             path.unlink()
     same(train(resume=run.path, console=console), photos_run)
-    assert "no checkpoint was saved before the interruption: starting from the beginning" in console.file.getvalue()
+    assert "no checkpoint found: training starts from the beginning" in console.file.getvalue()
 
 
 @pytest.mark.parametrize("select", ["best", "last"])
@@ -196,7 +196,7 @@ def test_initial_weights_are_not_needed_to_resume(photos, photos_run, tmp_path, 
 def test_resume_refuses_other_options_and_folders(photos, photos_run, tmp_path, quiet):
     with pytest.raises(UserError, match=r"give no other option with it"):
         train(resume=photos_run.path, epochs=5, console=quiet)
-    with pytest.raises(UserError, match=r"is not a run folder: it has no config.yaml"):
+    with pytest.raises(UserError, match=r"is not a run folder: config.yaml is missing"):
         train(resume=tmp_path, console=quiet)
 
 
@@ -204,7 +204,7 @@ def test_missing_images_are_named(tmp_path, quiet):
     data = write_photos(tmp_path / "photos", 8)
     run = train(data, out=tmp_path / "run", console=quiet, **{**QUICK, "epochs": 1})
     (data / "red" / "003.png").unlink()
-    with pytest.raises(UserError, match=r"1 images of the stored split .* are gone, red/003.png first"):
+    with pytest.raises(UserError, match=r"1 images of the stored split .* are missing, the first is red/003.png"):
         train(resume=run.path, console=quiet)
 
 

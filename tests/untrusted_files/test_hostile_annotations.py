@@ -261,7 +261,7 @@ def test_class_names_with_line_breaks_are_refused(name, pictures):
     read_coco(part, findings, masks=False)
     assert findings.count(Problem.ENTRY_BROKEN) == 1
     (pictures / "classes.json").write_text(json.dumps(["a", name]))
-    with pytest.raises(UserError, match="no line can hold"):
+    with pytest.raises(UserError, match="contains control characters"):
         read_class_names(pictures)
 
 
@@ -379,7 +379,7 @@ def test_file_at_an_absolute_path_is_opened_as_an_image_only(pictures, tmp_path_
     elsewhere.write_text("a password")
     images = read_renamed(pictures, str(elsewhere))
     assert images.storage.paths[0] == str(elsewhere)
-    with pytest.raises(UnreadableImage, match="not an image file"):
+    with pytest.raises(UnreadableImage, match="not an image"):
         images.image(0)
 
 
@@ -406,12 +406,12 @@ def test_damaged_split_file_is_refused(tmp_path):
         if text in ("", "x"):
             assert all(not len(part) for part in read_split(path, ["a"]).values())
             continue
-        with pytest.raises(UserError, match="is no split"):
+        with pytest.raises(UserError, match="cannot read the split"):
             read_split(path, ["a"])
 
 
 def test_infinite_boxes_are_refused_by_open_dense_source(pictures):
     """The same through the public entry point."""
     (pictures / "instances.json").write_text(json.dumps(whole()).replace('"bbox": [', '"bbox": [1e999, '))
-    with pytest.raises(UserError, match=r"3 of 3 objects can't be used(.|\n)*3 boxes are not four finite numbers"):
+    with pytest.raises(UserError, match=r"3 of 3 objects cannot be used(.|\n)*3 boxes are not four finite numbers"):
         open_data(str(pictures))

@@ -79,11 +79,11 @@ def test_formats_for_other_programs_are_refused(tmp_path):
     """PostScript is a language; Pillow would pass such a file, whatever its extension, to an interpreter."""
     path = tmp_path / "photo.jpg"
     Image.new("RGB", (8, 8)).save(path, "EPS")
-    with pytest.raises(UnreadableImage, match="unknown format"):
+    with pytest.raises(UnreadableImage, match="unsupported format"):
         open_image(path)
     for form, ending in (("PCX", "png"), ("TGA", "tif"), ("ICO", "bmp"), ("PDF", "gif")):
         Image.new("RGB", (16, 16)).save(tmp_path / f"photo.{ending}", form)
-        with pytest.raises(UnreadableImage, match="unknown format"):
+        with pytest.raises(UnreadableImage, match="unsupported format"):
             open_image(tmp_path / f"photo.{ending}")
 
 
@@ -120,7 +120,7 @@ def test_pipes_devices_and_links_do_not_hang_and_are_listed(tmp_path):
     odd = odd_files(tmp_path / "cat")
     (left,), notes = drop_unreadable(read_class_folders(tmp_path))
     assert len(left) == 400
-    assert notes[0].startswith(f"{len(odd)} images can't be read, left out")
+    assert notes[0].startswith(f"{len(odd)} images cannot be read, skipped")
     for name in odd:
         assert f"cat/{name}: " in notes[0]
 

@@ -24,7 +24,7 @@ def test_auto_resolves_to_the_available_device(monkeypatch, cuda):
     if cuda:
         assert resolve_device("cuda") == "cuda"
         return
-    with pytest.raises(UserError, match=r"finds no CUDA device here. Give --device cpu"):
+    with pytest.raises(UserError, match=r"found no CUDA device. Use --device cpu"):
         resolve_device("cuda")
 
 

@@ -11,7 +11,7 @@ def test_nearest_names_are_suggested():
 
 def test_value_below_the_minimum_is_named():
     check_at_least(1, rounds=1, images=5)
-    with pytest.raises(UserError, match=r"images must be a whole number of at least 1, got 0\."):
+    with pytest.raises(UserError, match=r"images must be an integer of at least 1, got 0\."):
         check_at_least(1, rounds=1, images=0)
 
 

@@ -81,7 +81,7 @@ def test_file_system_without_locks_uses_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with (
         lock_folder(tmp_path),
-        pytest.raises(FolderInUse, match=r"if that process is no more, remove .*\.lock"),
+        pytest.raises(FolderInUse, match=r"if that process no longer runs, remove .*\.lock"),
         lock_folder(tmp_path),
     ):
         pass
@@ -96,7 +96,7 @@ def test_full_disk_does_not_prevent_locking(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "write", full)
     with (
         lock_folder(tmp_path),
-        pytest.raises(FolderInUse, match=r"is in use by another process\. Two trainings"),
+        pytest.raises(FolderInUse, match=r"is in use by another process\. Wait for it to finish"),
         lock_folder(tmp_path),
     ):
         pass
@@ -107,11 +107,11 @@ def test_full_disk_without_locks_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with monkeypatch.context() as disk:
         disk.setattr(os, "write", full)
-        with pytest.raises(WriteError, match=r"cannot write .*\.lock: No space left on device\. Make room there"):
+        with pytest.raises(WriteError, match=r"cannot write .*\.lock: No space left on device\. Free some disk space"):
             hold(tmp_path)
     hold(tmp_path)
 
 
 def test_missing_folder_is_an_error(tmp_path):
-    with pytest.raises(WriteError, match=r"cannot write .*: No such file or directory\. Its folder is gone"):
+    with pytest.raises(WriteError, match=r"cannot write .*: No such file or directory\. Its folder no longer exists"):
         hold(tmp_path / "none")

@@ -53,7 +53,7 @@ def test_deep_nesting_is_refused(tmp_path, read):
         ("a: &x 1\nb: *x\n", "aliases are not accepted"),
         ("!!python/object/apply:os.getcwd []", "could not determine a constructor"),
         ("a: b: c", "mapping values are not allowed"),
-        ("# " + "x" * LARGEST_YAML, "options take at most"),
+        ("# " + "x" * LARGEST_YAML, "accepted: at most"),
     ],
     ids=["alias", "object", "syntax", "size"],
 )

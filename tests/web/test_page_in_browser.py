@@ -95,7 +95,7 @@ def test_upload_is_predicted_and_explained_and_bad_file_refused(browser, serve, 
     visit.see("#reasons", "at IDConv, local branch")
     visit.send("words.png", b"no picture")
     alert = visit.page.get_by_role("alert")
-    expect(alert).to_contain_text("words.png can't be used: not an image file", timeout=PATIENCE)
+    expect(alert).to_contain_text("words.png can't be used: not an image", timeout=PATIENCE)
     expect(visit.page.locator("#result")).to_be_hidden()
     visit.page.locator("#examples button").first.click()
     visit.see("#answer .rows", re.compile(r"%"))

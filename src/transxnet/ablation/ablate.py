@@ -135,7 +135,7 @@ def _plan(
 ) -> AblationFolder:
     """Check all arguments before the first run, and return the settings."""
     if table is None:
-        raise UserError("name the table to make: table6, table7, table8, table9 or table10.")
+        raise UserError("name the table to make: table6, table7, table8, table9, table10.")
     ablation = find_table(table) if isinstance(table, str) else table
     ablation = ablation.choose(split_rows(rows) if isinstance(rows, str) else rows)
     if model is not None:

@@ -13,13 +13,14 @@ from transxnet.utils.errors import Interrupted, UserError, nearest
 from transxnet.version import __version__
 
 _LIST = "\n".join(
-    f"  transxnet {f'{command.name} {command.synopsis}':<20} {command.summary}" for command in COMMANDS.values()
+    f"  transxnet {f'{command.name} {command.synopsis}':<23} {command.summary}" for command in COMMANDS.values()
 )
 DESCRIPTION = f"""TransXNet: train, evaluate and use a vision backbone with a dual dynamic token mixer.
 
 {_LIST}
 
-Each has --help. Try: transxnet train elpv --recipe demo"""
+Options of a command: transxnet COMMAND --help
+Example: transxnet train elpv --recipe demo"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,9 +53,7 @@ def _run(words: Sequence[str]) -> None:
     elif words[0] in COMMANDS:
         COMMANDS[words[0]].run(words[1:])
     else:
-        raise UserError(
-            f"there is no command {words[0]!r}.{nearest(words[0], COMMANDS)} Accepted: {', '.join(COMMANDS)}."
-        )
+        raise UserError(f"unknown command {words[0]!r}.{nearest(words[0], COMMANDS)} Accepted: {', '.join(COMMANDS)}.")
 
 
 def _say_error(error: Exception) -> None:
@@ -64,5 +63,5 @@ def _say_error(error: Exception) -> None:
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         return
     last = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"in {last.name}, {last.filename}:{last.lineno}. See the whole way with --debug."
+    where = f"in {last.name}, {last.filename}:{last.lineno}. --debug shows the traceback."
     console.print(f"{type(error).__name__}: {error}\n  {where}", markup=False, highlight=False, soft_wrap=True)

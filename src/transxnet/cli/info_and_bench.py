@@ -19,7 +19,7 @@ class InfoCommand(Command):
         names = (classify if task == "classify" else dense).names
         wrong = [f"--{name}" for name, value in given.items() if name not in names and value is not None]
         if wrong:
-            raise UserError(f"{', '.join(wrong)} does not go with --task {task}. See: {parser.prog} --help")
+            raise UserError(f"--task {task} does not accept {', '.join(wrong)}. See: {parser.prog} --help")
         options = {name: given[name] for name in names}
         if task == "classify":
             Console().print(load(self.show)(load(self.function)(model, **options)), highlight=False, soft_wrap=True)
@@ -37,4 +37,4 @@ class BenchCommand(Command):
         result = load(self.function)(**given)
         Console().print(load(self.show)(result), highlight=False)
         if all(row.failure for row in result.rows):
-            raise UserError("none of the models could be measured.")
+            raise UserError("no model could be measured.")

@@ -13,8 +13,8 @@ from transxnet.utils.errors import UserError, nearest
 Task = Literal["classify", "detect", "segment"]
 
 MODEL = (
-    "a run folder, or the name of a model with published weights, such as transxnet_t.in1k; a published detector or "
-    "segmenter is transxnet_t with --file"
+    "a run folder, or the name of a model with published weights, such as transxnet_t.in1k; for a published detector "
+    "or segmenter, transxnet_t with --file"
 )
 """Help text for commands that take a trained model."""
 
@@ -46,7 +46,7 @@ class Parser(ArgumentParser):
         )
         self.flags: dict[str, Collection[str]] = {}  # options whose value is optional, with the accepted values
         self.given: set[str] = set()  # options given on the command line
-        self.add_argument("--debug", action="store_true", help="show where an error comes from")
+        self.add_argument("--debug", action="store_true", help="show the full traceback of an error")
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise UserError with a readable message."""
@@ -95,7 +95,7 @@ class Parser(ArgumentParser):
         if not wrong:
             return message if message.endswith(".") else f"{message}."
         choices = re.search(r"Literal\[(.+?)\]", message)
-        kinds = {"'int'": "a whole number", "'float'": "a number", "'bool'": "true or false"}
+        kinds = {"'int'": "an integer", "'float'": "a number", "'bool'": "true or false"}
         expected = [words for kind, words in kinds.items() if kind in message][:1]
         expected += choices[1].split(", ") if choices else []
         return f"{wrong[1]} must be {' or '.join(expected)}, got {wrong[2]!r}." if expected else message

@@ -11,6 +11,8 @@ from transxnet.utils.errors import UserError
 if TYPE_CHECKING:
     from transxnet.runs.recipes import Recipe
 
+_TITLES = {"classify": "classification", "detect": "detection", "segment": "segmentation"}
+
 
 @dataclass(frozen=True)
 class TrainingCommand(Command):
@@ -33,15 +35,15 @@ class TrainingCommand(Command):
             "--task",
             type=Task | None,
             default=None,
-            help="what to learn; by default the recipe's, or what the data is for",
+            help="task to train; by default the recipe's, or detected from the data",
         )
         recipes = ", ".join(recipe_names())
-        parser.add_argument("--recipe", help=f"start from a recipe's values: {recipes}, or a YAML file")
+        parser.add_argument("--recipe", help=f"recipe whose values become the defaults: {recipes}, or a YAML file")
         for topic, names in TrainConfig.TOPICS.items():
             parser.add_options(TrainConfig, [name for name in names if name not in self.excluded], topic)
         added: set[str] = set()
         for task, config in CONFIGS.items():
-            parser.add_options(config, [name for name in config.OWN if name not in added], f"only to {task}")
+            parser.add_options(config, [name for name in config.OWN if name not in added], f"{_TITLES[task]} only")
             added |= set(config.OWN)
         if recipe is not None:
             skipped = ("data", *self.excluded)
@@ -73,11 +75,11 @@ class TrainCommand(TrainingCommand):
         if resume is None:
             train(data, task=task, recipe=recipe, overwrite=overwrite, **changed)
             return
-        beside = [f"--{name}" for name in changed]
+        others = [f"--{name}" for name in changed]
         given_too = (data, task and "--task", recipe and "--recipe", overwrite and "--overwrite")
-        beside += [text for text in given_too if text]
-        if beside:
-            raise UserError(f"--resume continues a run with its own options; leave out {', '.join(beside)}.")
+        others += [text for text in given_too if text]
+        if others:
+            raise UserError(f"--resume uses the options of the run and accepts no others. Remove {', '.join(others)}.")
         train(resume=resume)
 
     def _print_config(

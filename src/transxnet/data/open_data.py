@@ -86,7 +86,7 @@ def open_data(
         stored_split: file of an earlier split to use instead.
         train_split: training split of a timm reader.
         val_split: validation split of a timm reader.
-        num_classes: number of classes, for timm readers that do not know it.
+        num_classes: number of classes, for timm readers that do not report it.
         masks: also read the objects' masks.
         zero_is_ignored: for label maps; see :func:`~transxnet.data.formats.label_map_checks.read_label_maps`.
         check_images: decode every image and drop those that cannot be read. Label maps are always read, since they
@@ -97,7 +97,7 @@ def open_data(
         UserError: DATA has no known format, is not suitable for training, or too much of it cannot be used.
     """
     if not 0 < val_fraction < 1:
-        raise UserError(f"val_fraction must lie between 0 and 1, got {val_fraction}.")
+        raise UserError(f"val_fraction must be greater than 0 and less than 1, got {val_fraction}.")
     recognition = data if isinstance(data, Recognition) else recognize(data, task)
     progress = progress or _no_progress
     findings = Findings()
@@ -106,7 +106,7 @@ def open_data(
     notes: list[str] = []
     if sample is not None:
         about = dict(img_size=sample.img_size, hflip=sample.hflip)
-        notes.append(f"Licence: {sample.licence}")
+        notes.append(f"License: {sample.license}")
     if recognition.task == "classify":
         train, val = _read_classes(recognition, sample, (train_split, val_split), num_classes)
     else:
@@ -116,8 +116,7 @@ def open_data(
         notes += findings.notes()
     if train is None:
         raise UserError(
-            f"{recognition.data} holds a part to evaluate on and none to train on. "
-            f"Accepted: {ACCEPTED[recognition.format]}."
+            f"{recognition.data} has a validation set but no training set. Accepted: {ACCEPTED[recognition.format]}."
         )
     if isinstance(train, DetectionSet):
         notes += _check_objects(recognition.data, train)
@@ -176,10 +175,12 @@ def open_evaluation_data(
             recognition, sample, findings, masks, zero_is_ignored, class_names, check_images, progress
         )
         images = train if val is None else val
-        notes += [] if sample is None else [f"Licence: {sample.licence}"]
+        notes += [] if sample is None else [f"License: {sample.license}"]
         notes += findings.notes()
     if (by_number or isinstance(images, Stream)) and len(images.class_names) != len(class_names):
-        raise UserError(f"{recognition.data} has {len(images.class_names)} classes, and the model {len(class_names)}.")
+        raise UserError(
+            f"{recognition.data} has {len(images.class_names)} classes, but the model has {len(class_names)}."
+        )
     if not by_number:
         images = images.with_classes(class_names, align_classes(class_names, images.class_names))
     if recognition.task == "classify" and check_images:
@@ -219,8 +220,8 @@ def _read_classes(
     if train_folder is None:
         root = val_folder.parent
         raise UserError(
-            f"{root} holds {val_folder.name}/ and no train/. Accepted: {ACCEPTED['class folders']}, with or without "
-            f"train/ and val/ above them. Add {root / 'train'}, or give {val_folder} to train on a part of that."
+            f"{root} contains {val_folder.name}/ but no train/. Accepted: {ACCEPTED['class folders']}, optionally in "
+            f"train/ and val/. Add {root / 'train'}, or pass {val_folder} to split it."
         )
     train = read_class_folders(train_folder, minimum=2)
     return train, None if val_folder is None else read_class_folders(val_folder)
@@ -249,9 +250,7 @@ def _read_annotated(
         return sets
     if recognition.format == "voc":
         if masks:
-            raise UserError(
-                f"{recognition.data} has boxes and no masks of objects. Train a detector of boxes: --head retinanet."
-            )
+            raise UserError(f"{recognition.data} has boxes but no object masks. For boxes only, use --head retinanet.")
         sets = read_voc(parts, findings)
     else:
         assert recognition.format == "coco", recognition.format
@@ -268,11 +267,9 @@ def _check_objects(data: str, images: DetectionSet) -> list[str]:
     """Return a note on classes without training objects; raise UserError if there are no objects at all."""
     present = set(np.concatenate(images.own_labels).tolist())
     if not present:
-        raise UserError(
-            f"{data} holds no object to train on in {len(images)} images. Is this the right annotation file?"
-        )
+        raise UserError(f"{data} has no training objects in {len(images)} images. Check the annotation file.")
     names = [name for label, name in enumerate(images.class_names, 1) if label not in present]
-    return [f"no object to train on is of class {', '.join(map(repr, names))}"] if names else []
+    return [f"no training object has class {', '.join(map(repr, names))}"] if names else []
 
 
 def _no_progress(total: int) -> AbstractContextManager[Callable[[int], Any]]:

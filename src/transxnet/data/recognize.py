@@ -79,8 +79,8 @@ def recognize(data: str, task: str | None = None) -> Recognition:
     accepted = "; or ".join(ACCEPTED[name] for name in ACCEPTED if TASKS[name] == task)
     actual = recognize(data)
     raise UserError(
-        f"{data} is not for the task {task!r} but for {actual.task!r}: {actual.why}. Accepted for {task!r}: "
-        f"{accepted}. Leave out the task, or give other data."
+        f"{data} is data for task {actual.task!r}, got task {task!r}: {actual.why}. Accepted for {task!r}: "
+        f"{accepted}. Remove --task, or use other data."
     )
 
 
@@ -106,7 +106,7 @@ def _recognize_path(data: str, task: str | None) -> Iterator[Recognition]:
     if not os.path.exists(data):
         samples = [*SAMPLES, *DENSE_SAMPLES]
         raise UserError(
-            f"there is no folder and no sample {data!r}.{nearest(data, samples)} Accepted: a sample "
+            f"{data!r} is neither an existing folder nor a sample.{nearest(data, samples)} Accepted: a sample "
             f"({', '.join(samples)}); {'; '.join(ACCEPTED.values())}; or a timm reader name "
             f"({', '.join(prefix + '/...' for prefix in PREFIXES)})."
         )
@@ -117,14 +117,16 @@ def _recognize_path(data: str, task: str | None) -> Iterator[Recognition]:
             if any(parts):
                 yield Recognition(data, name, TASKS[name], _why(name, parts), parts)
     if not path.is_dir() and task is None:
-        raise UserError(f"{path} is a file, and no annotation file in COCO's format. Give a folder.")
+        raise UserError(
+            f"{path} is a file, but not a COCO annotation file. Accepted: a folder or a COCO annotation file."
+        )
 
 
 def _why(name: str, parts: Parts) -> str:
     part = next(part for part in parts if part is not None)
     return {
-        "coco": lambda: f"{part.annotations.name} is an annotation file in COCO's format",
-        "voc": lambda: "it holds Annotations/*.xml next to JPEGImages/, as Pascal VOC does",
-        "label maps": lambda: f"{part.maps} holds label maps of {part.images}",
-        "class folders": lambda: "it holds folders, and neither annotations nor label maps",
+        "coco": lambda: f"{part.annotations.name} is a COCO annotation file",
+        "voc": lambda: "it contains Annotations/*.xml and JPEGImages/, as Pascal VOC does",
+        "label maps": lambda: f"{part.maps} contains label maps for {part.images}",
+        "class folders": lambda: "it contains folders without annotations or label maps",
     }[name]()

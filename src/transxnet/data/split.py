@@ -39,11 +39,11 @@ def split_images(
     if not len(val):
         if isinstance(images, ClassificationSet):
             raise UserError(
-                "every class has one image, so none is left to validate on. Accepted: two or more per class."
+                "every class has only one image, so no validation set can be split off. Add at least one image."
             )
         train, val = stratified_split(np.zeros(len(images), int), fraction, seed)
     if not len(val):
-        raise UserError(f"there is {len(images)} image, so none is left to validate on. Accepted: two or more.")
+        raise UserError(f"a validation set needs at least two images in total, got {len(images)}.")
     return images.subset(train), images.subset(val)
 
 
@@ -80,10 +80,10 @@ def stratified_split(strata: Sequence | np.ndarray, fraction: float, seed: int) 
     left = max(0, round(len(group) * fraction) - counts.sum())
     furthest_below = np.argsort(counts - sizes * fraction, kind="stable")
     counts[[g for g in furthest_below if counts[g] < sizes[g] - 1][:left]] += 1
-    held_out = np.zeros(len(group), bool)
+    validation = np.zeros(len(group), bool)
     for g, count in enumerate(counts):
-        held_out[generator.permutation(np.flatnonzero(group == g))[:count]] = True
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+        validation[generator.permutation(np.flatnonzero(group == g))[:count]] = True
+    return np.flatnonzero(~validation), np.flatnonzero(validation)
 
 
 def write_split(path: Path, parts: Mapping[str, Iterable[str]]) -> None:
@@ -103,7 +103,9 @@ def _rows(file: TextIO, path: Path) -> Iterator[dict[str, str]]:
     try:
         yield from csv.DictReader(file)
     except csv.Error as error:
-        raise UserError(f"{path} is no split: {error}. Accepted: the columns name and part, train or val.") from error
+        raise UserError(
+            f"cannot read the split {path}: {error}. Accepted: columns name and part, with part train or val."
+        ) from error
 
 
 def read_split(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -120,7 +122,8 @@ def read_split(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
             name, part = row.get("name"), row.get("part")
             if name is None or part not in parts:
                 raise UserError(
-                    f"{path} is no split: a row holds {row}. Accepted: the columns name and part, train or val."
+                    f"cannot read the split {path}: got row {row}. Accepted: columns name and part, with part train "
+                    "or val."
                 )
             if name in position:
                 parts[part].append(position[name])
@@ -128,7 +131,7 @@ def read_split(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
                 gone.append(name)
     if gone:
         raise UserError(
-            f"{len(gone)} images of the stored split {path} are gone, {gone[0]} first. "
-            "Put them back, or start a new run."
+            f"{len(gone)} images of the stored split {path} are missing, the first is {gone[0]}. "
+            "Restore them, or start a new run."
         )
     return {part: np.array(sorted(positions), dtype=int) for part, positions in parts.items()}

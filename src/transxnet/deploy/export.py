@@ -86,20 +86,25 @@ def export(
             f"dtype must be {' or '.join(map(repr, file_format.dtypes))} for --format {kind}, got {dtype!r}."
         )
     if int8 and (kind != "openvino" or dtype == "float16" or features):
-        raise UserError("--int8 goes with --format openvino, --dtype float32 or bfloat16, and without --features.")
+        raise UserError(
+            "--int8 requires --format openvino and --dtype float32 or bfloat16, and does not support --features."
+        )
     if not 0 <= allow_accuracy_drop <= 100:
-        raise UserError(f"allow_accuracy_drop must be points of accuracy, from 0 to 100, got {allow_accuracy_drop:g}.")
+        raise UserError(
+            f"allow_accuracy_drop must be between 0 and 100 percentage points, got {allow_accuracy_drop:g}."
+        )
     sides = None if size is None else parse_image_size(size, 32)
     spec = parse_model_spec(model, file)
     if spec.part:
-        raise UserError(f"{model} names a place in the network; an export is of the whole. Leave out the colon.")
+        raise UserError(f"cannot export a part of a network, got {model}. Remove the colon and the part.")
     trained = load_model(spec, analysis=True, size=None if sides is None else max(sides))
     if int8 and not isinstance(trained, TrainedClassifier):
-        raise UserError(f"--int8 is for classifiers, whose accuracy can be held; {trained.name} is none.")
+        kind_of_model = "detector" if isinstance(trained, TrainedDetector) else "segmenter"
+        raise UserError(f"--int8 supports classifiers only; {trained.name} is a {kind_of_model}.")
     if int8 and trained.run is None and data is None:
-        raise UserError("--int8 needs labeled images to calibrate on and to measure the accuracy on: give --data.")
+        raise UserError("--int8 needs labeled images for calibration and validation. Use --data.")
     if int8 and sides is not None and sides[0] != sides[1]:
-        raise UserError(f"--int8 is measured on square images, as training is, got --size {size}.")
+        raise UserError(f"--int8 supports square images only, got --size {size}.")
     path = _target(out, trained, kind, features, int8, overwrite)
     with _scratch(path) as scratch:
         labeled = labeled_images(trained, data) if int8 else None
@@ -112,7 +117,7 @@ def export(
         )
         _check_sides(sides, axes, exportable)
         if exportable.task == "detect" and batch != 1:
-            raise UserError(f"an exported detector takes one image at a time: leave out --batch {batch}.")
+            raise UserError(f"exported detectors support batch size 1 only, got {batch}. Remove --batch.")
         metadata = _metadata(trained, exportable, kind, axes, sides, batch, dtype, with_preprocessing, spec.file)
         console.print(f"{trained.name}: {_words(metadata)}", **PLAIN)
         count = metadata.batch or BATCHES[-1]
@@ -123,7 +128,7 @@ def export(
         except OSError as error:
             raise WriteError(describe_write_error(path, error)) from error
         check_file(file_format.open(scratch, dtype), exportable, metadata, pil_images, console)
-        console.print(f"  images: {where}", **PLAIN)
+        console.print(f"  verified on images of {where}", **PLAIN)
         if labeled is not None:
             floating, scratch = scratch, scratch.with_name(f"int8-{path.name}")
             quantize(floating, scratch, labeled, metadata, allow_accuracy_drop, console)
@@ -147,8 +152,8 @@ def check_file(
         height, width = comparison.size
         same = "" if comparison.agreement is None else f", same class {comparison.agreement:.1%}"
         console.print(
-            f"  checked on {comparison.batch} x {height}x{width}: largest difference {comparison.absolute:.2g}, "
-            f"{comparison.relative:.1g} of the largest value{same}",
+            f"  verified at batch size {comparison.batch}, {height}x{width}: maximum absolute difference "
+            f"{comparison.absolute:.2g}, relative {comparison.relative:.1g}{same}",
             **PLAIN,
         )
     check_tolerance(comparisons, metadata.dtype)
@@ -161,12 +166,12 @@ def _target(
     name = safe_file_name(Path(trained.name).name) + ("-features" if features else "") + ("-int8" if int8 else "")
     path = Path(out) if out is not None else Path(name + suffix)
     if path.suffix != suffix:
-        raise UserError(f"a file of the format {kind} ends in {suffix}, got {path}.")
+        raise UserError(f"--out must end in {suffix} for --format {kind}, got {path}.")
     if not path.parent.is_dir():
-        raise UserError(f"there is no folder {path.parent}. Make it, or choose another --out.")
+        raise UserError(f"folder {path.parent} does not exist. Create it, or choose another --out.")
     for file in FORMATS[kind].files(path):
         if file.is_dir() or (file.exists() and not overwrite):
-            raise UserError(f"{file} exists already. Write over it by --overwrite, or choose another --out.")
+            raise UserError(f"{file} already exists. Use --overwrite, or choose another --out.")
     return path
 
 
@@ -191,7 +196,7 @@ def _axes(dynamic: str | None, trained: TrainedModel, features: bool) -> tuple[s
         if word not in AXES:
             raise UserError(f"dynamic must be some of {', '.join(AXES)}, or none, got {word!r}.{nearest(word, AXES)}")
     if detector and "batch" in words:
-        raise UserError("an exported detector takes one image at a time: leave batch out of --dynamic.")
+        raise UserError("exported detectors support batch size 1 only. Remove batch from --dynamic.")
     return tuple(axis for axis in AXES if axis in words)
 
 
@@ -211,7 +216,7 @@ def _own_size(trained: TrainedModel, features: bool) -> tuple[int, int]:
 def _check_sides(sides: tuple[int, int], axes: Sequence[str], exportable: ExportableModel) -> None:
     for axis, side in zip(("height", "width"), sides, strict=True):
         if (axis in axes or exportable.task in ("detect", "segment")) and side % MULTIPLE:
-            raise UserError(f"{axis} must be a multiple of {MULTIPLE} here, got {side}. Give --size.")
+            raise UserError(f"{axis} must be a multiple of {MULTIPLE} here, got {side}. Use --size.")
 
 
 def _metadata(
@@ -255,9 +260,9 @@ def _metadata(
 def _words(metadata: Metadata) -> str:
     """Describe the inputs and outputs of a file."""
     height, width = (
-        f"any {axis}" if axis in metadata.dynamic else str(side)
+        f"dynamic {axis}" if axis in metadata.dynamic else str(side)
         for axis, side in zip(("height", "width"), metadata.size, strict=True)
     )
-    count = f"batches of {metadata.batch}" if metadata.batch else "batches of any size"
-    kind = "bytes (N, height, width, 3)" if metadata.input == "uint8" else "float32 (N, 3, height, width)"
+    count = f"batch size {metadata.batch}" if metadata.batch else "dynamic batch size"
+    kind = "uint8 (N, height, width, 3)" if metadata.input == "uint8" else "float32 (N, 3, height, width)"
     return f"{metadata.task} in {metadata.dtype}, {count}, {height} x {width}, {kind} -> {', '.join(metadata.outputs)}"

@@ -18,7 +18,7 @@ from transxnet.data.reading.image_decoding import UnreadableImage, open_image
 from transxnet.data.reading.image_search import find_images
 from transxnet.data.recognize import recognize, recognize_name
 from transxnet.data.samples.builtin_samples import DENSE_SAMPLES
-from transxnet.data.samples.scenes import PHOTOGRAPHS
+from transxnet.data.samples.scenes import BACKGROUNDS
 from transxnet.runs.load import TrainedModel
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.runs.training_data import open_run_data, trained_on
@@ -40,14 +40,14 @@ def real_images(trained: TrainedModel, data: str | None, count: int) -> tuple[li
         config = trained.run.read_config()
         try:
             if isinstance(config, ClassifyConfig):
-                held_out = open_run_data(config, None, trained.run.stored_split, check_images=False).val
-                if isinstance(held_out, ClassificationSet):
-                    return _some(_of_set(held_out), count, config.data), f"the validation set of {config.data}"
+                images = open_run_data(config, None, trained.run.stored_split, check_images=False).val
+                if isinstance(images, ClassificationSet):
+                    return _some(_of_set(images), count, config.data), f"the validation set of {config.data}"
             else:
                 return _some(_of_data(config.data, trained.class_names), count, config.data), config.data
         except UserError:  # the data was moved
             pass
-    return _some(_photographs(), count, "scikit-image"), "scikit-image's photographs"
+    return _some(_sample_images(), count, "scikit-image"), "scikit-image"
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,17 @@ class LabeledImages:
 
     Attributes:
         train: training images, for calibration.
-        held_out: validation images, to measure the accuracy.
+        val: validation images, to measure the accuracy.
         where: their source, for messages.
     """
 
     train: ClassificationSet
-    held_out: ClassificationSet
+    val: ClassificationSet
     where: str
 
     def validation_images(self, count: int) -> tuple[list[Image.Image], str]:
         """As :func:`real_images`, from the validation images."""
-        return _some(_of_set(self.held_out), count, self.where), f"the validation set of {self.where}"
+        return _some(_of_set(self.val), count, self.where), f"the validation set of {self.where}"
 
 
 def labeled_images(trained: TrainedModel, data: str | None) -> LabeledImages:
@@ -124,7 +124,7 @@ def normalize_images(images: Tensor, mean: tuple[float, ...], std: tuple[float, 
 def _some(pil_images: Iterator[Image.Image], count: int, where: str) -> list[Image.Image]:
     found = list(islice(pil_images, count))
     if not found:
-        raise UserError(f"there is no picture that can be read in {where}. Give a folder of images as --data.")
+        raise UserError(f"no readable image found in {where}. Use --data with a folder of images.")
     return found
 
 
@@ -142,8 +142,8 @@ def _of_data(data: str, class_names: list[str]) -> Iterator[Image.Image]:
 def _stored(images: ClassificationSet | Stream, where: str) -> ClassificationSet:
     if isinstance(images, Stream):
         raise UserError(
-            f"{where} is a stream, whose pictures can't be picked. Accepted: a folder, a sample, or a timm reader name "
-            "that begins with hfds/ or wds/."
+            f"{where} is a stream without random access. Accepted: a folder, a sample, or a timm reader name that "
+            "starts with hfds/ or wds/."
         )
     return images
 
@@ -166,8 +166,8 @@ def _readable(paths: Iterator[str]) -> Iterator[Image.Image]:
             continue
 
 
-def _photographs() -> Iterator[Image.Image]:
-    require_package("skimage", "transxnet[samples]", "An export without --data IMAGES, checked on sample images,")
+def _sample_images() -> Iterator[Image.Image]:
+    require_package("skimage", "transxnet[samples]", "Verification of an export without --data")
     import skimage
 
-    return _readable(str(Path(skimage.__file__).parent / "data" / name) for name in PHOTOGRAPHS)
+    return _readable(str(Path(skimage.__file__).parent / "data" / name) for name in BACKGROUNDS)

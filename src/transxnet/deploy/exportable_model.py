@@ -98,9 +98,8 @@ def prepare_export(
     assert isinstance(trained, TrainedDetector)
     if not isinstance(trained.model, RetinaNet):
         raise UserError(
-            f"{trained.name} is a Mask R-CNN, which can't be exported: its second stage cuts out as many regions as "
-            "its first proposes, from levels that go by their sizes, and then makes a mask for each. Accepted: "
-            "RetinaNet; or --features for the feature maps below either."
+            f"cannot export {trained.name}: Mask R-CNN has a data-dependent number of regions. Accepted: RetinaNet, or "
+            "--features for the feature maps of the backbone."
         )
     detector = _with_inference_body(trained.model, padded).to(dtype)
     scaling = trained.model.transform
@@ -134,7 +133,7 @@ def _strides(network: nn.Module, label: str) -> Sequence[int]:
     """Strides of the feature maps that :class:`FeaturesGraph` returns."""
     info = getattr(network, "feature_info", None)
     if info is None or not (hasattr(info, "reduction") or hasattr(network, "forward_intermediates")):
-        raise UserError(f"{label} does not give feature maps: timm knows no stages of it. Leave out --features.")
+        raise UserError(f"{label} does not return feature maps: timm lists no stages for it. Remove --features.")
     return info.reduction() if hasattr(info, "reduction") else [stage["reduction"] for stage in info]
 
 

@@ -93,9 +93,9 @@ class ExportedModel:
     def _check(self, images: Tensor) -> None:
         data = self.metadata
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point() or not len(images):
-            raise ValueError(f"images must be float (N, 3, H, W), N at least 1, got {tuple(images.shape)}.")
+            raise ValueError(f"images must be float (N, 3, H, W) with N of at least 1, got {tuple(images.shape)}.")
         if data.task == "detect" and len(images) != 1:
-            raise ValueError(f"an exported detector takes one image at a time, got {len(images)}.")
+            raise ValueError(f"exported detectors support batch size 1 only, got {len(images)}.")
         self.check_size(*images.shape[2:])
 
     def check_size(self, height: int, width: int) -> None:
@@ -103,9 +103,9 @@ class ExportedModel:
         data = self.metadata
         for name, side, fixed in zip(("height", "width"), (height, width), data.size, strict=True):
             if name not in data.dynamic and side != fixed:
-                raise ValueError(f"{self.path} takes images of {name} {fixed}, got {side}.")
+                raise ValueError(f"{self.path} requires images of {name} {fixed}, got {side}.")
             if name in data.dynamic and side % 32:
-                raise ValueError(f"{self.path} takes images whose {name} is a multiple of 32, got {side}.")
+                raise ValueError(f"{self.path} requires an image {name} that is a multiple of 32, got {side}.")
 
 
 def file_input(images: Tensor, metadata: Metadata) -> Tensor:

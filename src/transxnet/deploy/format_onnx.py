@@ -46,7 +46,7 @@ class OnnxFormat(ExportFormat):
         try:
             model = onnx.load(str(path), load_external_data=False)
         except Exception as error:  # protobuf's exceptions have no common base class
-            raise UserError(f"{path} can't be read as an ONNX file: {error}") from error
+            raise UserError(f"cannot read {path} as an ONNX file: {error}") from error
         return {entry.key: entry.value for entry in model.metadata_props}
 
     def open(self, path: Path, dtype: str, threads: int = 0) -> "OnnxSession":
@@ -75,7 +75,7 @@ class OnnxSession:
         try:
             self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's exceptions have no common base class
-            raise UserError(f"{path} can't be read as an ONNX file: {error}") from error
+            raise UserError(f"cannot read {path} as an ONNX file: {error}") from error
 
     @property
     def texts(self) -> dict[str, str]:

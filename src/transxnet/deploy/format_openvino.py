@@ -95,11 +95,13 @@ def save_model(model: Any, texts: Mapping[str, str], dtype: str, path: Path) -> 
 def read_model(path: Path) -> Any:
     """Read a file as ``openvino.Model``."""
     if not path.with_suffix(".bin").is_file():
-        raise UserError(f"{path.with_suffix('.bin')} is missing: an OpenVINO model is two files, which go together.")
+        raise UserError(
+            f"{path.with_suffix('.bin')} is missing: an OpenVINO model consists of an .xml and a .bin file."
+        )
     try:
         return _package().Core().read_model(str(path))
     except RuntimeError as error:
-        raise UserError(f"{path} can't be read as an OpenVINO model: {error}") from error
+        raise UserError(f"cannot read {path} as an OpenVINO model: {error}") from error
 
 
 def _texts(model: Any) -> dict[str, str]:

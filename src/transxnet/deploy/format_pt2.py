@@ -40,8 +40,7 @@ class Pt2Format(ExportFormat):
             get_cpp_compiler()
         except RuntimeError as error:
             raise UserError(
-                f"a .pt2 package is compiled C++, and there is no compiler here: {error} Install g++ or clang, or "
-                "export another format: --format onnx or openvino."
+                f"--format pt2 needs a C++ compiler: {error} Install g++ or clang, or use --format onnx or openvino."
             ) from error
         metadata = {_KEY: json.dumps({**texts})}
         aoti_compile_and_package(program, package_path=str(path), inductor_configs={"aot_inductor.metadata": metadata})
@@ -56,7 +55,7 @@ class Pt2Format(ExportFormat):
                         if _KEY in content:
                             return json.loads(content[_KEY])
         except (zipfile.BadZipFile, ValueError) as error:
-            raise UserError(f"{path} can't be read as a .pt2 package: {error}") from error
+            raise UserError(f"cannot read {path} as a .pt2 package: {error}") from error
         return {}
 
     def open(self, path: Path, dtype: str, threads: int = 0) -> "Pt2Session":
@@ -82,8 +81,8 @@ class Pt2Session:
             self._model: Any = aoti_load_package(str(path))
         except RuntimeError as error:
             raise UserError(
-                f"{path} can't be loaded: {error}. A package runs on the system, the kind of processor and the "
-                "version of PyTorch that it was made with; export it anew here, or take ONNX."
+                f"cannot load {path}: {error}. A .pt2 package requires the operating system, processor type and "
+                "PyTorch version of its export. Export it again on this machine, or use ONNX."
             ) from error
 
     @torch.inference_mode()

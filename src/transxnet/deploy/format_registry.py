@@ -34,9 +34,9 @@ def find_format(path: Path) -> ExportFormat:
     found = next((each for each in FORMATS.values() if each.suffix == path.suffix), None)
     if found is None:
         endings = ", ".join(each.suffix for each in FORMATS.values())
-        raise UserError(f"{path} is no exported model. Accepted: files that end in {endings}.")
+        raise UserError(f"{path} is not an exported model. Accepted: files that end in {endings}.")
     if not path.is_file():
-        raise UserError(f"there is no file {path}.")
+        raise UserError(f"{path} does not exist.")
     return found
 
 

@@ -85,9 +85,9 @@ class Metadata:
 
     def _check(self) -> None:
         if not isinstance(self.class_names, list) or not all(isinstance(name, str) for name in self.class_names):
-            raise ValueError("its class_names are no list of names")
+            raise ValueError("class_names is not a list of names")
         if not isinstance(self.resize, dict):
-            raise ValueError("its resize is no mapping")
+            raise ValueError("resize is not a mapping")
         sides = [*self.size, *self.resize.get("scale", ())]
         check_sides([*sides, *(self.resize[name] for name in ("min_size", "max_size") if name in self.resize)])
         _ = self.preprocessing  # validates its values
@@ -109,6 +109,6 @@ def parse_metadata(path: Path, texts: Mapping[str, str]) -> Metadata:
         return Metadata.from_texts(texts)
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise UserError(
-            f"{path} does not say what it is: it was not written by transxnet export, or its metadata was taken out or "
-            f"changed: {type(error).__name__}: {error}"
+            f"cannot read the metadata of {path}: it was not written by transxnet export, or was changed: "
+            f"{type(error).__name__}: {error}"
         ) from error

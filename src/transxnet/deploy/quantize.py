@@ -64,8 +64,8 @@ def quantize(
         UserError: NNCF is not installed, or the loss of accuracy is larger.
     """
     nncf = _package()
-    train, held_out, where = images.train, images.held_out, images.where
-    before = _accuracy(floating, metadata, held_out, console)
+    train, val, where = images.train, images.val, images.where
+    before = _accuracy(floating, metadata, val, console)
     chosen = np.random.default_rng(0).permutation(len(train))[:CALIBRATION]
     calibration = train.subset(np.sort(chosen))
     console.print(f"  quantizing, calibrated on {len(calibration)} images of {where}", **PLAIN)
@@ -73,7 +73,7 @@ def quantize(
     model = nncf.quantize_with_accuracy_control(
         model,
         nncf.Dataset(_Batches(metadata, calibration, 1), lambda item: item[0]),
-        nncf.Dataset(_Batches(metadata, held_out, 1)),
+        nncf.Dataset(_Batches(metadata, val, 1)),
         ignored_scope=ignored_scope(model),
         validation_fn=_validate,
         max_drop=allowed / 100,
@@ -83,16 +83,16 @@ def quantize(
     small = "int8" if metadata.dtype == "float32" else f"int8-{metadata.dtype}"
     reduced = replace(metadata, dtype=small, versions={**metadata.versions, "nncf": nncf.__version__})
     save_model(model, reduced.to_texts(), reduced.dtype, path)
-    after = _accuracy(path, reduced, held_out, console)
+    after = _accuracy(path, reduced, val, console)
     console.print(
-        f"  accuracy on {len(held_out):,} validation images of {where}: {before:.2%} before, {after:.2%} in int8; "
-        f"{_describe_quantized(model)}",
+        f"  accuracy on {len(val):,} validation images of {where}: {before:.2%} before quantization, {after:.2%} in "
+        f"int8; {_describe_quantized(model)}",
         **PLAIN,
     )
     if before - after > allowed / 100 + 1e-9:
         raise UserError(
-            f"int8 loses {100 * (before - after):.2f} points of accuracy, and {allowed:g} are allowed. Calibrate on "
-            "more images, allow more by --allow_accuracy_drop, or leave --int8 out. Nothing was written."
+            f"int8 loses {100 * (before - after):.2f} percentage points of accuracy, more than --allow_accuracy_drop "
+            f"{allowed:g}. Nothing was written. Use more training images, a larger --allow_accuracy_drop, or no --int8."
         )
 
 
@@ -176,7 +176,7 @@ def _describe_quantized(model: Any) -> str:
     kinds = ("Convolution", "GroupConvolution", "MatMul")
     layers = [op for op in model.get_ops() if op.get_type_name() in kinds]
     count = sum(_has_quantized_input(op) for op in layers)
-    return f"{count} of {len(layers)} convolutions and matrix products are in int8"
+    return f"{count} of {len(layers)} convolutions and matrix products in int8"
 
 
 def _has_quantized_input(op: Any) -> bool:

@@ -81,12 +81,12 @@ def check_parts(block: Block) -> None:
         ("dpe", "True", block.dpe, (DPE,)),
         ("local_conv", "'idconv'", block.mixer.idconv, (IDConv,)),
         ("token_enhancer", "'ste'", block.mixer.ste, (STE,)),
-        ("ffn_scales", "at least one", block.ffn, (MSFFN,)),
+        ("ffn_scales", "at least one kernel size", block.ffn, (MSFFN,)),
         ("spatial_reduction", "'overlapping'", reduction, (OverlappingSpatialReduction, nn.Identity)),
     ]
     for option, wanted, part, kinds in parts:
         if type(part) not in kinds:  # a subclass may compute something else
             raise UserError(
-                f"reparameterize folds the paper's own parts, and this network has {type(part).__name__} by its option "
-                f"{option}, which would have to be {wanted}. Use the network as it is, in eval mode."
+                f"reparameterize requires {option} to be {wanted}; this network has {type(part).__name__}. Use the "
+                "network in eval mode without reparameterization."
             )

@@ -39,9 +39,9 @@ def trace(graph: nn.Module, images: Tensor, dynamic: Sequence[str]) -> ExportedP
             return export(graph, (images,), dynamic_shapes=(open_axes or None,), strict=False)
     except Exception as error:  # torch.export raises many kinds of exceptions
         what = " and ".join(dynamic)
-        hint = f" with {what} open: give --dynamic none" if dynamic else ""
+        hint = f" with dynamic {what}. Try --dynamic none" if dynamic else ""
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"PyTorch can't trace this network{hint}. {reason}") from error
+        raise UserError(f"PyTorch cannot trace this network{hint}. {reason}") from error
 
 
 def example_images(size: Sequence[int], batch: int, uint8: bool, dynamic: Sequence[str] = ()) -> Tensor:

@@ -62,7 +62,9 @@ def compare(
         try:
             answer = session(images if metadata.input == "uint8" else inputs)
         except Exception as error:  # each runtime has its own exceptions
-            raise UserError(f"the exported file can't be run on {batch} x {size[0]}x{size[1]}: {error}") from error
+            raise UserError(
+                f"cannot run the exported file at batch size {batch}, {size[0]}x{size[1]}: {error}"
+            ) from error
         differ = _detections if metadata.task == "detect" else _values
         comparisons.append(Comparison(size, batch, *differ(answer, truth, metadata)))
         progress(done)
@@ -86,9 +88,9 @@ def check_tolerance(comparisons: Sequence[Comparison], dtype: str) -> None:
     limit = TOLERANCE[dtype]
     if not worst.relative <= limit:
         raise UserError(
-            f"the exported file is not the model: on {worst.batch} x {worst.size[0]}x{worst.size[1]} its outputs "
-            f"differ from PyTorch's by {worst.absolute:.3g}, {worst.relative:.2g} of the largest; at most {limit:g} is "
-            f"accepted in {dtype}. Nothing was written."
+            f"the outputs of the exported file differ from PyTorch by {worst.absolute:.3g} at batch size "
+            f"{worst.batch}, {worst.size[0]}x{worst.size[1]}: a relative difference of {worst.relative:.2g}, accepted "
+            f"in {dtype}: {limit:g}. Nothing was written."
         )
 
 
@@ -100,7 +102,7 @@ def _values(answer: Sequence[Tensor], truth: Sequence[Tensor], metadata: Metadat
     absolute = relative = 0.0
     for a, t in zip(answer, truth, strict=True):
         if a.shape != t.shape:
-            raise UserError(f"the exported file gives {tuple(a.shape)} where PyTorch gives {tuple(t.shape)}.")
+            raise UserError(f"the exported file returns shape {tuple(a.shape)}, PyTorch returns {tuple(t.shape)}.")
         largest = (a.double() - t.double()).abs().max().item()
         share = largest / max(t.abs().max().item(), torch.finfo(torch.float32).tiny)
         absolute, relative = max(absolute, _order(largest)), max(relative, _order(share))

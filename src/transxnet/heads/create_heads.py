@@ -108,8 +108,8 @@ def _create_backbone(
     if isinstance(backbone, nn.Module):
         if pretrained or drop_path_rate or (checkpoint is not None and not whole):
             raise UserError(
-                "pretrained, drop_path_rate and a classifier's checkpoint are for a backbone that is given by name; "
-                f"create the {type(backbone).__name__} with them instead."
+                "pretrained, drop_path_rate and a classifier's checkpoint require a backbone given by name. "
+                f"Create the {type(backbone).__name__} with them instead."
             )
         return backbone, whole
     weights = None if whole else checkpoint

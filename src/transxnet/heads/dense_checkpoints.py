@@ -32,18 +32,18 @@ def load_checkpoint(model: DenseModel, source: str | Path | Mapping[str, Any]) -
         UserError: the file does not exist, holds weights of another kind of model (a backbone alone, for example), or
             tensors are missing, unexpected or of another shape; the message names them.
     """
-    named = "what is given" if isinstance(source, Mapping) else str(source)
+    named = "the checkpoint" if isinstance(source, Mapping) else str(source)
     tensors = dense_tensors(source)
     if tensors is None:
         raise UserError(
-            f"{named} does not hold a whole {type(model).__name__}. To start from a backbone's weights give them to "
+            f"{named} does not contain a complete {type(model).__name__}. To start from backbone weights, pass them to "
             "create_detector or create_segmenter as checkpoint."
         )
     try:
         keep_own_class_layers(model, tensors)
         load_adapted(model, tensors)
     except UserError as error:
-        raise UserError(f"{named} is not for this {type(model).__name__}: {error}") from error
+        raise UserError(f"{named} does not match this {type(model).__name__}: {error}") from error
 
 
 def dense_tensors(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor] | None:
@@ -67,7 +67,7 @@ def keep_own_class_layers(model: DenseModel, tensors: dict[str, Tensor]) -> None
             replaced.append(layer)
     if replaced:
         _log.warning(
-            "the checkpoint has other classes than the model's %d: all is kept but %s, which start new",
+            "the checkpoint does not have the model's %d classes: %s are initialized randomly, all else is loaded",
             model.num_classes,
             ", ".join(replaced),
         )

@@ -82,8 +82,8 @@ class PyramidBackbone(nn.Module):
                 raise
             raise ValueError(
                 f"{type(self.body).__name__} cannot train on {len(images)} image of "
-                f"{images.shape[2]}x{images.shape[3]} at a time, since its BatchNorms see one value a channel. Take "
-                "two images or more a batch."
+                f"{images.shape[2]}x{images.shape[3]}: BatchNorm needs more than one value per channel. Use a "
+                "batch size of 2 or more."
             ) from error
         features = [outputs[i] for i in self.indices]
         if self.channels_last:
@@ -152,7 +152,7 @@ def create_body(
         with torch.device("meta"):
             facts: Any = create_model_with(spec.untagged_name, {}, features_only=True)[0].feature_info
     except (RuntimeError, AttributeError) as error:  # raised by timm for networks without stages
-        raise UserError(f"{name} does not give feature maps, so no head can be built on it: {error}") from error
+        raise UserError(f"{name} does not return feature maps, which the head needs: {error}") from error
     options: dict = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
     if isinstance(weights, Mapping):
         options["pretrained_cfg_overlay"] = dict(state_dict=dict(weights))
@@ -171,7 +171,7 @@ def create_body(
         if "drop_path_rate" not in str(error):
             raise
         raise NoStochasticDepth(
-            f"{name} has no stochastic depth, so drop_path_rate must be 0 for it, got {drop_path_rate}."
+            f"{name} does not support stochastic depth: drop_path_rate must be 0, got {drop_path_rate}."
         ) from error
 
 
@@ -180,8 +180,8 @@ def _output_indices(name: str, reductions: Sequence[int], strides: Sequence[int]
     missing = [stride for stride in strides if stride not in reductions]
     if missing:
         raise UserError(
-            f"the head needs feature maps of strides {', '.join(map(str, strides))}, and {name} gives those of "
-            f"{', '.join(map(str, reductions))}. Take a network with stages, such as transxnet_t, resnet50 or "
+            f"the head needs feature maps of strides {', '.join(map(str, strides))}, but {name} returns strides "
+            f"{', '.join(map(str, reductions))}. Use a network with stages, such as transxnet_t, resnet50 or "
             "swin_tiny_patch4_window7_224."
         )
     return [max(i for i, reduction in enumerate(reductions) if reduction == stride) for stride in strides]

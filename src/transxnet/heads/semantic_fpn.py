@@ -104,7 +104,7 @@ class SemanticFPN(nn.Module):
         if targets is not None and (targets.dtype != torch.int64 or targets.shape != images[:, 0].shape):
             kind = str(targets.dtype).removeprefix("torch.")
             raise ValueError(
-                f"targets must be int64 {tuple(images[:, 0].shape)}, a label for each pixel, got {kind} "
+                f"targets must be int64 {tuple(images[:, 0].shape)}, one label per pixel, got {kind} "
                 f"{tuple(targets.shape)}."
             )
         height, width = images.shape[2:]

@@ -31,7 +31,7 @@ def check_targets(
     """
     if targets is None or len(targets) != len(images):
         count = "none" if targets is None else len(targets)
-        raise ValueError(f"training needs a target for each of the {len(images)} images, got {count}.")
+        raise ValueError(f"training needs one target per image ({len(images)}), got {count}.")
     for i, (image, target) in enumerate(zip(images, targets, strict=True)):
         missing = [name for name in ("boxes", "labels", *["masks"] * with_masks) if name not in target]
         if missing:
@@ -41,12 +41,12 @@ def check_targets(
             raise ValueError(f"the boxes of target {i} must be floats (N, 4), got {_described(boxes)}.")
         if labels.shape != boxes.shape[:1] or labels.dtype != torch.int64:
             raise ValueError(
-                f"the labels of target {i} must be int64 ({len(boxes)},), one a box, got {_described(labels)}."
+                f"the labels of target {i} must be int64 ({len(boxes)},), one per box, got {_described(labels)}."
             )
         if with_masks and target["masks"].shape != (len(boxes), *image.shape[1:]):
             height, width = image.shape[1:]
             raise ValueError(
-                f"the masks of target {i} must be ({len(boxes)}, {height}, {width}), one a box and of the image's "
+                f"the masks of target {i} must be ({len(boxes)}, {height}, {width}), one per box and of the image's "
                 f"size, got {_described(target['masks'])}."
             )
     _check_values([t["boxes"] for t in targets], [t["labels"] for t in targets], num_classes)

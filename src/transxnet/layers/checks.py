@@ -21,7 +21,7 @@ def check_divisible(dim_name: str, dim: int, by_name: str, by: int) -> None:
     if dim % by:
         below, above = dim // by * by, -(-dim // by) * by
         nearest = " or ".join(str(n) for n in (below, above) if n > 0)
-        raise ValueError(f"{dim_name}={dim} must be divisible by {by_name}={by}; the nearest that works: {nearest}")
+        raise ValueError(f"{dim_name}={dim} must be divisible by {by_name}={by}; nearest accepted: {nearest}")
 
 
 def check_odd(**sizes: int) -> None:
@@ -29,7 +29,7 @@ def check_odd(**sizes: int) -> None:
     check_positive(**sizes)
     for name, value in sizes.items():
         if value % 2 == 0:
-            raise ValueError(f"{name} must be odd, so that the kernel has a centre, got {value}")
+            raise ValueError(f"{name} must be odd, got {value}")
 
 
 def is_custom_part(value: Any) -> bool:
@@ -54,9 +54,9 @@ def resolve_part(option: str, value: Any, parts: Mapping[str | None, Callable], 
     if (value is None or isinstance(value, str)) and value in parts:
         return parts[value]
     close = nearest(value, [name for name in parts if name]) if isinstance(value, str) else ""
-    hint = " Pass the class, not a module made from it." if isinstance(value, nn.Module) else ""
+    hint = " Pass the class, not an instance." if isinstance(value, nn.Module) else ""
     raise UserError(
-        f"{option} must be {', '.join(map(repr, parts))}, or a class of your own, called with ({called_with}), "
+        f"{option} must be {', '.join(map(repr, parts))}, or a class that is called with ({called_with}), "
         f"got {value!r}.{close}{hint}"
     )
 
@@ -78,7 +78,7 @@ def check_ffn_scales(scales: Any) -> None:
     for scale in scales:
         if not isinstance(scale, int) or isinstance(scale, bool) or scale < 1 or scale % 2 == 0:
             odd = sorted({max(scale - 1, 1), max(scale + 1, 1)}) if type(scale) is int else []
-            close = f" The nearest: {' or '.join(map(str, odd))}." if odd else ""
+            close = f" Nearest accepted: {' or '.join(map(str, odd))}." if odd else ""
             raise UserError(
                 f"ffn_scales must be odd kernel sizes such as (1, 3, 5, 7), or () for the plain FFN, got {scale!r} in "
                 f"{tuple(scales)}.{close}"
@@ -101,6 +101,6 @@ def check_attn_ratio(ratio: Any, dims_and_heads: Collection[tuple[int, int]]) ->
     where = " and ".join(f"{dim} channels with {heads} heads" for dim, heads in dict.fromkeys(dims_and_heads))
     close = sorted(sorted(allowed, key=lambda share: abs(share - ratio))[:2]) if number else []
     raise UserError(
-        f"attn_ratio must be a share of the channels between 0 and 1 that the heads divide, for {where}, got {ratio!r}."
-        + (f" The nearest that work: {' or '.join(map(str, close))}." if close else "")
+        f"attn_ratio must be between 0 and 1 and give channels divisible by the heads, for {where}, got {ratio!r}."
+        + (f" Nearest accepted: {' or '.join(map(str, close))}." if close else "")
     )

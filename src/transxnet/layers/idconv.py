@@ -38,7 +38,7 @@ class IDConv(nn.Module):
         check_positive(dim=dim, num_groups=num_groups, reduction_ratio=reduction_ratio)
         check_odd(kernel_size=kernel_size)
         if num_groups < 2:
-            raise ValueError("num_groups must be at least 2, or nothing depends on the input, got 1")
+            raise ValueError("num_groups must be at least 2, since a single kernel does not depend on the input, got 1")
         if dim < reduction_ratio:
             raise ValueError(f"dim={dim} must be at least reduction_ratio={reduction_ratio}")
         self.dim, self.kernel_size, self.num_groups = dim, kernel_size, num_groups

@@ -48,7 +48,7 @@ class MSFFN(nn.Module):
         super().__init__()
         check_positive(dim=dim, expansion=expansion)
         if not 0 < len(scales) <= dim * expansion:
-            raise ValueError(f"scales must hold 1 to {dim * expansion} kernel sizes, got {tuple(scales)}")
+            raise ValueError(f"scales must have 1 to {dim * expansion} kernel sizes, got {tuple(scales)}")
         for scale in scales:
             check_odd(scale=scale)
         hidden = dim * expansion

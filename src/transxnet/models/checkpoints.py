@@ -58,8 +58,8 @@ def convert_official_state_dict(state_dict: Mapping) -> dict[str, Tensor]:
     converted, foreign, missing = convert_published(tensors)
     if foreign or missing:
         raise UserError(
-            "this is not a TransXNet checkpoint of a published layout."
-            + _list_names("left over", foreign)
+            "this is not a TransXNet checkpoint in a published layout."
+            + _list_names("unexpected", foreign)
             + _list_names("missing", missing)
         )
     return converted
@@ -93,8 +93,8 @@ def load_pretrained(model: nn.Module, pretrained_cfg: Mapping, cache_dir: str | 
         tensors = read_checkpoint(download(pretrained_cfg["url"], cache_dir))
     else:
         raise UserError(
-            f"there are no published weights for {pretrained_cfg.get('architecture', 'this model')}. Create it with "
-            "pretrained=False, or point to a file with pretrained_cfg_overlay=dict(file=...)."
+            f"no published weights for {pretrained_cfg.get('architecture', 'this model')}. Use pretrained=False, or "
+            "a file with pretrained_cfg_overlay=dict(file=...)."
         )
     load_adapted(model, convert_official_state_dict(tensors))
 
@@ -109,7 +109,8 @@ def download(url: str, cache_dir: str | None = None) -> str:
         return download_cached_file(url, cache_dir=cache_dir)
     except OSError as error:
         raise UserError(
-            f"cannot fetch {url} ({error}). Fetch it by other means and pass pretrained_cfg_overlay=dict(file=...)."
+            f"cannot download {url} ({error}). Download it in another way and pass "
+            "pretrained_cfg_overlay=dict(file=...)."
         ) from error
 
 
@@ -121,7 +122,7 @@ def read_checkpoint(path: str | Path) -> Mapping:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"there is no checkpoint file {path}.")
+        raise UserError(f"checkpoint file {path} does not exist.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -129,17 +130,16 @@ def read_checkpoint(path: str | Path) -> Mapping:
         with torch.serialization.safe_globals(_PLAIN_DATA):
             return torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
-        raise UserError(f"{path} cannot be read: {error}.") from error
+        raise UserError(f"cannot read {path}: {error}.") from error
     except Exception as error:  # on invalid data the readers raise many kinds of exceptions
         forbidden = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if forbidden:
             raise UserError(
-                f"{path} holds more than tensors and plain data, {forbidden[1]} among it, so opening it could run "
-                "somebody's code, and it is refused. If you trust its author, load it yourself with "
-                "torch.load(..., weights_only=False) and pass the tensors as "
-                "pretrained_cfg_overlay=dict(state_dict=...)."
+                f"refused to load {path}: it contains {forbidden[1]}, which can execute arbitrary code. Accepted: "
+                "tensors and plain data. If you trust the file, load it with torch.load(..., weights_only=False) and "
+                "pass the tensors as pretrained_cfg_overlay=dict(state_dict=...)."
             ) from error
-        raise UserError(f"{path} is truncated or not a checkpoint: it begins with {_beginning(path)}.") from error
+        raise UserError(f"{path} is truncated or not a checkpoint: it starts with {_beginning(path)}.") from error
 
 
 def _check_archive(path: Path) -> None:
@@ -148,7 +148,7 @@ def _check_archive(path: Path) -> None:
         return
     with zipfile.ZipFile(path) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-            raise ValueError("an archive that is larger within than without")
+            raise ValueError("the archive contains more bytes than its own size")
 
 
 def load_adapted(model: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -170,18 +170,18 @@ def load_adapted(model: nn.Module, tensors: dict[str, Tensor]) -> None:
             _log.info("adapted %s from 3 to %d input channels", name, own[name].shape[1])
             tensors[name] = adapt_input_conv(own[name].shape[1], tensor)
     missing = [name for name in own if name not in tensors]
-    left_over = [name for name in tensors if name not in own]
-    misshapen = [
+    unexpected = [name for name in tensors if name not in own]
+    mismatched = [
         f"{name} {tuple(tensor.shape)} for {tuple(own[name].shape)}"
         for name, tensor in tensors.items()
         if name in own and tensor.shape != own[name].shape
     ]
-    if missing or left_over or misshapen:
+    if missing or unexpected or mismatched:
         raise UserError(
-            "the checkpoint does not fit the model; is it of another variant?"
+            "the checkpoint does not match the model. Check the model variant."
             + _list_names("missing", missing)
-            + _list_names("left over", left_over)
-            + _list_names("of another shape", misshapen)
+            + _list_names("unexpected", unexpected)
+            + _list_names("shape mismatch", mismatched)
         )
     model.load_state_dict(tensors)
 
@@ -196,7 +196,10 @@ def _adapt_head(own: Mapping[str, Tensor], tensors: dict[str, Tensor]) -> None:
         tensors.update(new)
         for name in head:
             del tensors[name]
-        _log.info("a classifier's weights for the dense form: left out its head, and the norms %s start new", list(new))
+        _log.info(
+            "loaded a classifier into the dense form: its head is dropped, the norms %s are initialized randomly",
+            list(new),
+        )
     if dense_model:
         # If the model has fewer outputs than the file, it lacks the norms and stages after them.
         stages = {name.split(".")[1] for name in own if name.startswith("stages.")}
@@ -209,7 +212,9 @@ def _adapt_head(own: Mapping[str, Tensor], tensors: dict[str, Tensor]) -> None:
     if fc is not None and not dense_model and (own_fc is None or own_fc.shape[0] != fc.shape[0]):
         classes = 0 if own_fc is None else own_fc.shape[0]
         _log.warning(
-            "the checkpoint has %d classes, the model %d: the backbone is kept, the head is new", len(fc), classes
+            "the checkpoint has %d classes, the model %d: the backbone is loaded, the head is initialized randomly",
+            len(fc),
+            classes,
         )
         for name in ("head.fc.weight", "head.fc.bias"):
             if tensors.pop(name, None) is not None and name in own:
@@ -218,7 +223,7 @@ def _adapt_head(own: Mapping[str, Tensor], tensors: dict[str, Tensor]) -> None:
 
 def _unwrap(state_dict: Mapping) -> Mapping:
     if not isinstance(state_dict, Mapping):
-        raise UserError(f"expected a mapping of names to tensors, got a {type(state_dict).__name__}.")
+        raise UserError(f"expected a mapping of names to tensors, got {type(state_dict).__name__}.")
     for key in _WRAPPERS:
         if isinstance(state_dict.get(key), Mapping):
             return state_dict[key]

@@ -30,7 +30,7 @@ def create_model(name: str | ModelSpec, pretrained: bool = False, **kwargs: Any)
     """
     spec = check_name(name)
     if twice := spec.options.keys() & kwargs:
-        raise UserError(f"{spec.text}: {sorted(twice)[0]} is set beside the name too. Leave it out of the name.")
+        raise UserError(f"{spec.text}: {sorted(twice)[0]} is also passed as an argument. Remove it from the name.")
     arguments = spec.options | kwargs
     if arguments.get("token_enhancer", "") is None:
         arguments["token_enhancer"] = "none"  # timm drops arguments that are None, and the default would be used
@@ -48,8 +48,8 @@ def create_model(name: str | ModelSpec, pretrained: bool = False, **kwargs: Any)
         if not pretrained:
             raise
         raise UserError(
-            f"the published weights of {spec.text} can't be had: {error} Fetch the file by other means and give it as "
-            "--checkpoint to train and as --file to eval and predict."
+            f"cannot get the published weights of {spec.text}: {error} Download the file in another way, and pass it "
+            "as --checkpoint to train or as --file to eval and predict."
         ) from error
 
 
@@ -63,8 +63,8 @@ def check_name(name: str | ModelSpec) -> ModelSpec:
     spec = parse_model_name(name) if isinstance(name, str) else name
     if not timm.is_model(spec.architecture):
         raise UserError(
-            f"there is no model {spec.architecture!r}.{nearest(spec.architecture, timm.list_models())} Ours: "
-            f"{', '.join(timm.list_models('transxnet*'))}; any other of timm's works too."
+            f"unknown model {spec.architecture!r}.{nearest(spec.architecture, timm.list_models())} Accepted: "
+            f"{', '.join(timm.list_models('transxnet*'))} and all models of timm."
         )
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{spec.architecture}.*")]
     if spec.tag and spec.tag not in tags:
@@ -115,7 +115,9 @@ def wrong_size_as_user_error(name: str, height: int, width: int, option: str) ->
     try:
         yield
     except (ValueError, AssertionError, RuntimeError, ZeroDivisionError) as error:
-        raise UserError(f"{name} does not take images of {height}x{width}: {error} Give another {option}.") from error
+        raise UserError(
+            f"{name} does not support images of {height}x{width}: {error} Choose another {option}."
+        ) from error
 
 
 def _options_of(architecture: str) -> list[str]:

@@ -188,4 +188,4 @@ def check_per_stage(**values: Sequence) -> None:
     """Raise ValueError unless each holds four values."""
     for name, value in values.items():
         if len(value) != 4:
-            raise ValueError(f"{name} must hold a value for each of the four stages, got {tuple(value)}")
+            raise ValueError(f"{name} must have one value per stage (four), got {tuple(value)}")

@@ -82,21 +82,21 @@ class ModelSpec:
             accepted: accepted settings.
             part: whether a part is accepted.
         """
-        options = "options of the model as option=value, separated by commas"
+        options = "model options as name=value, separated by commas"
         for word in self.settings:
             if word in accepted:
                 continue
             if not accepted:
-                raise UserError(f"{self.text!r}: after @ come {options}, got {word!r}.")
+                raise UserError(f"{self.text!r}: unexpected {word!r} after @. Accepted: {options}.")
             known = [f"{name}={VALUE_SETTINGS[name]}" if name in VALUE_SETTINGS else name for name in accepted]
             raise UserError(
-                f"{self.text!r}: {word!r} is no setting.{nearest(word, known)} Accepted after @: {', '.join(known)}, "
+                f"{self.text!r}: unknown setting {word!r}.{nearest(word, known)} Accepted after @: {', '.join(known)}, "
                 f"and {options}."
             )
         if self.part and not part:
             raise UserError(
-                f"{self.text!r} names the part {self.part!r} of a model, and the whole is needed. Remove the colon and "
-                "the part."
+                f"{self.text!r} selects part {self.part!r}, but the whole model is needed. Remove the colon and the "
+                "part."
             )
 
 
@@ -151,12 +151,12 @@ def parse_model_spec(text: str | Path, file: str | Path | None = None) -> ModelS
     if found:
         path = Path(found[0])
         if file is not None and path.is_dir():
-            raise UserError(f"{path} is a run folder with weights of its own: --file is for a model by name.")
+            raise UserError(f"{path} is a run folder, which contains its weights. Remove --file.")
         return ModelSpec(text, part=found[1], path=path)
     spec = parse_model_name(text)
     if file is not None:
         if spec.file is not None:
-            raise UserError(f"{text!r} names the file {spec.file}, and --file the file {file}. Give one of them.")
+            raise UserError(f"weights given twice: {spec.file} in {text!r} and --file {file}. Remove one of them.")
         spec = replace(spec, settings=spec.settings | {"file": str(file)})
     return spec
 
@@ -165,8 +165,8 @@ def check_options(name: str, options: Iterable[str]) -> None:
     """Raise UserError if an option chooses the files to open; options may come from an untrusted run."""
     if loading := sorted(LOADING.intersection(options)):
         raise UserError(
-            f"{name}: {loading[0]} is no option of a model, but says where weights come from. Give these by "
-            "--pretrained or --checkpoint in training and --file elsewhere, or as an argument beside the name."
+            f"{name}: {loading[0]} selects weights and is not accepted as a model option. Use --pretrained, "
+            "--checkpoint or --file, or pass it as an argument."
         )
 
 

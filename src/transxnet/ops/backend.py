@@ -82,12 +82,12 @@ def _decide(s: Conditions) -> Choice:
     if s.requested != "auto":
         setting = f"{ENV_VARIABLE}={s.requested}"
         if (reason := refused[s.requested]) is not None:
-            raise UserError(f"{setting}, but {s.operator} cannot take it: {reason}; unset it, or use auto")
+            raise UserError(f"{setting} is not supported by {s.operator}: {reason}. Unset it, or use auto.")
         return Choice(s.requested, {name: setting for name in IMPLEMENTATIONS if name != s.requested})
     refused["triton"] = refused["triton"] or _triton_unfavorable(s)
     refused["cpu"] = refused["cpu"] or _cpu_unfavorable(s)
     taken = next(name for name in IMPLEMENTATIONS if refused[name] is None)
-    why = {name: refused[name] or "taken where no other is" for name in IMPLEMENTATIONS}
+    why = {name: refused[name] or "fallback if no other implementation applies" for name in IMPLEMENTATIONS}
     return Choice(taken, {name: why[name] for name in IMPLEMENTATIONS if name != taken})
 
 
@@ -110,27 +110,27 @@ def _triton_unfavorable(s: Conditions) -> str | None:
     if s.capability is None:
         return "its interpreter is for tests"
     if s.exporting:
-        return "an exported program must run where its kernels are not"
+        return "exported programs cannot contain its kernels"
     if s.empty:
-        return "there is nothing to compute"
+        return "the input is empty"
     if s.many_keys:
-        return f"it is made for few keys, and not measured with more than {MAX_KEYS}"
+        return f"it is designed for few keys and not benchmarked with more than {MAX_KEYS}"
     return None
 
 
 def _cpu_unsupported(s: Conditions) -> str | None:
-    return None if s.device == "cpu" else f"it is for the CPU, the tensor is on {s.device}"
+    return None if s.device == "cpu" else f"it supports CPUs only, the tensor is on {s.device}"
 
 
 def _cpu_unfavorable(s: Conditions) -> str | None:
     if s.compiling:
-        return "a compiled or exported program gets the plain operators"
+        return "compiled and exported programs use the plain operators"
     if s.operator == "biased_attention":
         return None
     if not s.grad_enabled:
-        return "it differs in the backward pass alone, and there is none"
+        return "it changes only the backward pass, which is not computed"
     if s.dtype != torch.float32:
-        return f"measured faster in float32 only, not in {_dtype_name(s.dtype)}"
+        return f"it is faster in float32 only, not in {_dtype_name(s.dtype)}"
     return None
 
 

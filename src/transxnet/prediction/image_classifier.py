@@ -82,7 +82,9 @@ def exported_classifier(exported: ExportedModel, path: str | Path) -> ImageClass
         UserError: the file is for another task, or for non-square images.
     """
     if exported.task != "classify" or exported.preprocessing is None:
-        raise UserError(f"{path} was exported to {exported.task}. Accepted: a run, or an exported classifier.")
+        raise UserError(
+            f"{path} was exported for task {exported.task}. Accepted: a run folder, or an exported classifier."
+        )
     side = exported.preprocessing.img_size
     try:
         exported.check_size(side, side)
@@ -113,7 +115,7 @@ def load_for_prediction(
     """
     if is_exported(model):
         if file is not None:
-            raise UserError(f"{model} is an exported file with weights of its own: --file is for a model by name.")
+            raise UserError(f"{model} is an exported file, which contains its weights. Remove --file.")
         return exported_classifier(load_exported(model), model)
     trained = load_model(model, file)
     if isinstance(trained, TrainedClassifier):

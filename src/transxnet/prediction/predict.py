@@ -102,23 +102,23 @@ def predict(
         )
     if embed or ray:
         raise UserError(
-            f"{'--embed' if embed else '--ray'} writes Parquet: name a file by --out NAME.parquet, or give "
-            "--rows_per_file for a folder of several."
+            f"{'--embed' if embed else '--ray'} requires Parquet output. Use --out NAME.parquet, or --rows_per_file "
+            "for a folder of several files."
         )
     folder = Path(out)
     names = dict.fromkeys(name for results in _RESULTS.values() for name in results)
     existing = [folder / name for name in names if (folder / name).exists()]
     if existing and not overwrite:
-        raise UserError(f"{existing[0]} exists already. Write over it by --overwrite, or choose another --out.")
+        raise UserError(f"{existing[0]} already exists. Use --overwrite, or choose another --out.")
     sources = ImageList(inputs)
     if not len(sources):
-        raise UserError(f"no image found in {', '.join(map(str, inputs))}. {ACCEPTED}")
+        raise UserError(f"no images found in {', '.join(map(str, inputs))}. {ACCEPTED}")
     loaded = load_for_prediction(model, file)
     created = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the folder {folder}: {error.strerror}. Choose another with --out.") from error
+        raise UserError(f"cannot create folder {folder}: {error.strerror}. Choose another --out.") from error
     try:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             with progress_bar(console, "predicting", len(sources)) as advance:
@@ -127,12 +127,12 @@ def predict(
                     done, unreadable = done + 1, unreadable + (failure is not None)
                     advance(done)
             if unreadable == done:
-                raise UserError(f"none of the {done} images could be read; the last: {failure}")
+                raise UserError(f"none of the {done} images could be read. Error of the last: {failure}")
             _publish(Path(scratch), folder, _RESULTS[type(loaded)])
     finally:
         if created and not any(folder.iterdir()):
             folder.rmdir()
-    failures = f", {unreadable:,} could not be read (see error)" if unreadable else ""
+    failures = f", {unreadable:,} could not be read (see column error)" if unreadable else ""
     console.print(f"{done - unreadable:,} images predicted{failures}")
     for name in _RESULTS[type(loaded)]:
         console.print(f"  {folder / name}", **PLAIN)

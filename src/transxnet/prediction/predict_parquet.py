@@ -63,11 +63,13 @@ def predict_parquet(
     classifier = load_for_prediction(model, file)
     if not isinstance(classifier, ImageClassifier):
         raise UserError(
-            f"{model} is no classifier, and its results are no table: give a folder as --out, without --rows_per_file, "
-            "--embed and --ray."
+            f"Parquet output supports classifiers only; {model} is a detector or a segmenter. Use a folder as --out, "
+            "without --rows_per_file, --embed and --ray."
         )
     if embed and not classifier.has_features:
-        raise UserError(f"{classifier.name} gives no features. Omit --embed, or name the run that it was made from.")
+        raise UserError(
+            f"{classifier.name} is an exported file and returns no features. Remove --embed, or use the original run."
+        )
     names = [str(name) for name in inputs]
     settings = PredictionSettings(
         model=classifier.name,
@@ -81,7 +83,7 @@ def predict_parquet(
         version=__version__,
     )
     with lock_work_folder(path):
-        with progress_bar(console, "looking for images", None) as progress:
+        with progress_bar(console, "searching images", None) as progress:
             work = open_work_folder(path, settings, overwrite, progress)
         if ray:
             from transxnet.prediction.predict_ray import predict_on_ray
@@ -93,11 +95,11 @@ def predict_parquet(
         unreadable, last = _count_unreadable(work)
         if unreadable == work.num_images:
             work.clear()
-            raise UserError(f"none of the {unreadable:,} images could be read; the last: {last}")
+            raise UserError(f"none of the {unreadable:,} images could be read. Error of the last: {last}")
         parts = _merge_chunks(work)
         _publish(parts, out.resolve(), rows_per_file)
         work.clear()
-    failures = f", {unreadable:,} could not be read (see error)" if unreadable else ""
+    failures = f", {unreadable:,} could not be read (see column error)" if unreadable else ""
     console.print(f"{work.num_images - unreadable:,} images predicted{failures}")
     console.print(f"  {out}" if rows_per_file is None else f"  {out / PART_FILES} ({len(parts)} files)", **PLAIN)
     return out
@@ -114,21 +116,21 @@ def _check_out(out: Path, rows_per_file: int | None, may_exist: bool) -> None:
     """Raise UserError unless results can be written there."""
     if rows_per_file is None:
         if out.is_dir():
-            raise UserError(f"{out} is a folder. Choose another --out, or give --rows_per_file.")
+            raise UserError(f"{out} is a folder. Choose another --out, or use --rows_per_file.")
         existing = [out] if out.exists() else []
     else:
         if is_parquet(out) or out.is_file():
-            raise UserError(f"{out} is the name of a file, and --rows_per_file makes a folder of them.")
+            raise UserError(f"--rows_per_file requires a folder as --out, got {out}.")
         existing = sorted(out.glob(PART_FILES))
     if existing and not may_exist:
-        raise UserError(f"{existing[0]} exists already. Write over it by --overwrite, or choose another --out.")
+        raise UserError(f"{existing[0]} already exists. Use --overwrite, or choose another --out.")
 
 
 def _run(work: WorkFolder, counts: Iterator[int], console: Console) -> None:
     """Run a prediction to its end and show the progress; ``counts`` yields the number of new images at each step."""
     before, start = work.num_finished(), time.monotonic()
     if before:
-        console.print(f"resuming: {before:,} of {work.num_images:,} images are done", highlight=False)
+        console.print(f"resuming: {before:,} of {work.num_images:,} images are already predicted", highlight=False)
     done = before
     try:
         with long_progress(console, "predicting", work.num_images, before, "images") as advance:
@@ -137,13 +139,13 @@ def _run(work: WorkFolder, counts: Iterator[int], console: Console) -> None:
                 advance(done)
     except KeyboardInterrupt as error:
         raise Interrupted(
-            f"stopped with {work.num_finished():,} of {work.num_images:,} images done, which are kept in {work.path}. "
+            f"stopped after {work.num_finished():,} of {work.num_images:,} images, saved in {work.path}. "
             "Run the same command again to resume."
         ) from error
     if missing := work.pending():
         raise UserError(
-            f"{len(missing)} of {len(work.chunks)} chunks are not in {work.path}. With --ray, --out must be on a "
-            "file system that all machines share. Run the same command again to resume."
+            f"{len(missing)} of {len(work.chunks)} chunks are missing in {work.path}. With --ray, --out must be on a "
+            "shared file system. Run the same command again to resume."
         )
     if done > before:
         seconds = time.monotonic() - start

@@ -69,8 +69,8 @@ class _Actor:
         assert isinstance(classifier, ImageClassifier)
         if classifier.fingerprint != work.settings.weights:
             raise UserError(
-                f"{model} on {os.uname().nodename} has other weights than where the prediction was started, or other "
-                "class names or preprocessing."
+                f"{model} on {os.uname().nodename} differs in weights, class names or preprocessing from the machine "
+                "where the prediction was started. Copy the same model to all machines."
             )
         self.classifier, self.work, self.workers = classifier, work, workers
 
@@ -114,8 +114,8 @@ def _max_actors(num_cpus: int, num_gpus: int) -> int:
     if not actors:
         most = max(int(machine.get("CPU", 0)) for machine in machines)
         raise UserError(
-            f"an actor needs {num_cpus} CPUs ({num_cpus - 1} of them to decode), and no machine of the cluster has "
-            f"more than {most}. Give a smaller --workers."
+            f"an actor needs {num_cpus} CPUs ({num_cpus - 1} of them to decode), but no machine of the cluster has "
+            f"more than {most}. Use a smaller --workers."
         )
     return actors
 

@@ -161,15 +161,15 @@ def lock_work_folder(path: Path) -> Iterator[None]:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the folder {path}: {error.strerror}. Choose another --out.") from error
+        raise UserError(f"cannot create folder {path}: {error.strerror}. Choose another --out.") from error
     foreign = sorted(entry.name for entry in path.iterdir() if entry.name != LOCK_FILE and not _is_own(entry.name))
     if foreign:
         raise UserError(
-            f"{path}, where the work would be kept until it is done, holds {', '.join(foreign[:5])}, which no "
-            "prediction writes. Move that away, or choose another --out."
+            f"the folder for unfinished predictions, {path}, contains other files: {', '.join(foreign[:5])}. Move them "
+            "away, or choose another --out."
         )
     try:
-        with lock_folder(path, "Wait for it, or choose another --out."):
+        with lock_folder(path, "Wait for it to finish, or choose another --out."):
             try:
                 yield
             finally:
@@ -208,8 +208,8 @@ def _list_images(file: BinaryIO, settings: PredictionSettings, progress: Callabl
         found += rows
         progress(found)
     if not chunks:
-        hint = " WebDataset shards are given one by one or as FOLDER/*.tar." if _hold_shards(settings.inputs) else ""
-        raise UserError(f"no image found in {', '.join(settings.inputs)}. {ACCEPTED}{hint}")
+        hint = " Pass WebDataset shards one by one or as FOLDER/*.tar." if _hold_shards(settings.inputs) else ""
+        raise UserError(f"no images found in {', '.join(settings.inputs)}. {ACCEPTED}{hint}")
     return chunks
 
 
@@ -225,16 +225,16 @@ def _resume(path: Path, settings: PredictionSettings) -> WorkFolder:
         chunks = [(offset, rows) for offset, rows in content["pieces"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} holds no prediction of transxnet. Start over with --overwrite, or move it away."
+            f"{path} contains no prediction of transxnet. Use --overwrite to start again, or move it away."
         ) from error
     for name in (field.name for field in fields(settings) if field.name != "model"):
         was, now = before.get(name), getattr(settings, name)
         if was != now:
             what = f"{name} {was!r}, now {now!r}"
             if name == "weights":
-                what = f"other weights than those of {settings.model}, or other class names or preprocessing"
+                what = f"weights, class names or preprocessing other than those of {settings.model}"
             raise UserError(
-                f"{path} holds a prediction that was started with {what}. Resume it with the same options, start over "
-                "with --overwrite, or choose another --out."
+                f"{path} contains a prediction that was started with {what}. Resume it with the same options, use "
+                "--overwrite to start again, or choose another --out."
             )
     return WorkFolder(path, settings, chunks)

@@ -11,12 +11,12 @@ from transxnet.utils.errors import UserError
 Rule = tuple[Callable[[Any], bool], str]
 """A check of an option's value, and the error message if it fails."""
 
-COUNT: Rule = lambda value: value >= 1, "must be a whole number of at least 1"
-SHARE: Rule = lambda value: 0 <= value <= 1, "must lie between 0 and 1"
+COUNT: Rule = lambda value: value >= 1, "must be an integer of at least 1"
+SHARE: Rule = lambda value: 0 <= value <= 1, "must be between 0 and 1"
 RATE: Rule = lambda value: 0 <= value < 1, "must be at least 0 and less than 1"
-FACTOR: Rule = lambda value: 0 < value <= 1, "must be more than 0 and at most 1"
+FACTOR: Rule = lambda value: 0 < value <= 1, "must be greater than 0 and at most 1"
 POSITIVE: Rule = lambda value: value >= 0, "must not be negative"
-INSIDE: Rule = lambda value: 0 < value < 1, "must lie between 0 and 1"
+INSIDE: Rule = lambda value: 0 < value < 1, "must be greater than 0 and less than 1"
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class TrainConfig:
             "epochs", "batch_size", "accumulate", "lr", "milestones", "warmup_epochs", "warmup_lr", "min_lr",
             "cooldown_epochs",
         ),
-        "optimiser and regularisation": (
+        "optimizer and regularization": (
             "opt", "weight_decay", "layer_decay", "clip_grad", "max_skipped", "ema_decay",
         ),
         "augmentation": ("hflip", "vflip"),
@@ -97,8 +97,8 @@ class TrainConfig:
     """Groups of options in the help."""
     RULES: ClassVar[dict[str, Rule]] = {
         **dict.fromkeys(("epochs", "accumulate", "num_nodes", "val_every"), COUNT),
-        "checkpointed_stages": (lambda value: 1 <= value <= 4, "must be a number of stages from 1 to 4"),
-        "batch_size": (lambda value: value == "auto" or value >= 1, "must be a whole number of at least 1, or auto"),
+        "checkpointed_stages": (lambda value: 1 <= value <= 4, "must be an integer from 1 to 4"),
+        "batch_size": (lambda value: value == "auto" or value >= 1, "must be an integer of at least 1, or auto"),
         **dict.fromkeys(("hflip", "vflip"), SHARE),
         **dict.fromkeys(("drop_path_rate", "ema_decay"), RATE),
         "layer_decay": FACTOR,
@@ -156,9 +156,9 @@ class TrainConfig:
             if value is not None and not fits(value):
                 raise UserError(f"{name} {words}, got {value!r}.")
         if self.epochs is not None and self.warmup_epochs is not None and self.warmup_epochs >= self.epochs:
-            raise UserError(f"warmup_epochs must be less than the {self.epochs} epochs, got {self.warmup_epochs:g}.")
+            raise UserError(f"warmup_epochs must be less than epochs ({self.epochs}), got {self.warmup_epochs:g}.")
         if self.epochs is not None and self.val_every > self.epochs + self.cooldown_epochs:
-            raise UserError(f"val_every must be at most the {self.epochs} epochs, got {self.val_every}.")
+            raise UserError(f"val_every must be at most epochs ({self.epochs}), got {self.val_every}.")
         self.decay_epochs()
 
     def decay_epochs(self) -> list[float]:
@@ -172,7 +172,7 @@ class TrainConfig:
         except ValueError:
             epochs = [0.0]
         if not all(before < after for before, after in zip([0.0, *epochs], epochs, strict=False)):
-            raise UserError(f"milestones must be growing numbers of epochs, such as 8,11, got {self.milestones!r}.")
+            raise UserError(f"milestones must be increasing epoch numbers, such as 8,11, got {self.milestones!r}.")
         return epochs
 
     def replace(self, **changes: Any) -> "TrainConfig":
@@ -192,7 +192,7 @@ class TrainConfig:
         return arguments
 
 
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
 
 
 def _convert(name: str, value: Any, hint: Any) -> Any:

@@ -146,7 +146,7 @@ def load_model(
     if spec.path is None:
         return _load_by_name(spec, analysis, size)
     if not spec.path.is_dir():
-        raise UserError(f"{spec.path} is a file. Accepted: a run folder, or a model's name with --file {spec.path}.")
+        raise UserError(f"{spec.path} is a file. Accepted: a run folder, or a model name with --file {spec.path}.")
     return _load_run(Run.open(spec.path))
 
 
@@ -156,11 +156,13 @@ def _load_by_name(spec: ModelSpec, analysis: bool, size: int | None) -> TrainedM
     except UserError as error:
         if timm.is_model(spec.architecture):
             raise
-        raise UserError(f"there is no run folder {spec.name}, and {error}") from error
+        raise UserError(f"run folder {spec.name} does not exist. Read as a model name: {error}") from error
     overlay: dict[str, Any] | None = None
     if spec.file is not None:
         if spec.untrained:
-            raise UserError(f"{spec.text!r}: random weights or those of {spec.file}? Leave out untrained, or the file.")
+            raise UserError(
+                f"{spec.text!r} requests both random weights and those of {spec.file}. Remove untrained or the file."
+            )
         overlay = {"file": spec.file}
         if spec.is_transxnet:
             content = read_checkpoint(Path(spec.file))
@@ -172,8 +174,8 @@ def _load_by_name(spec: ModelSpec, analysis: bool, size: int | None) -> TrainedM
     count: Any = model.num_classes
     if count != 1000 and not analysis:
         raise UserError(
-            f"{spec.name} has {count} classes and no names for them. Accepted: a run folder, or a model of ImageNet's "
-            "1,000 classes."
+            f"{spec.name} has {count} classes without names. Accepted: a run folder, or a model with ImageNet's 1,000 "
+            "classes."
         )
     names = list(imagenet_synsets()) if count == 1000 else [str(i) for i in range(count)]
     preprocessing = Preprocessing.of_model(model, size)
@@ -188,15 +190,14 @@ def _create(spec: ModelSpec, analysis: bool, size: int | None, overlay: dict[str
     try:
         return create_model_with(spec, wishes, **weights)[0]
     except TypeError as error:
-        raise UserError(f"{spec.label} can't be made: {error}") from error
+        raise UserError(f"cannot create {spec.label}: {error}") from error
     except UserError as error:
         if spec.untrained or not analysis:
             raise
         with torch.device("meta"):
             create_model_with(spec, wishes)  # raises its own error for a wrong option
         raise UserError(
-            f"{error} Here: {spec.name}@file=PATH, the folder of a run that trained it, or {spec.name}@untrained for "
-            "random weights."
+            f"{error} Alternatives: {spec.name}@file=PATH, a run folder, or {spec.name}@untrained for random weights."
         ) from error
 
 
@@ -204,11 +205,9 @@ def _classifier_weights(spec: ModelSpec, content: Mapping[str, Any]) -> dict[str
     tensors = convert_official_state_dict(content)
     head, count = tensors.get("head.fc.weight"), spec.options.get("num_classes", 1000)
     if head is None or len(head) != count:
-        what = "no classifier" if head is None else f"{len(head)} classes"
-        expected = "ImageNet's 1,000" if count == 1000 else f"{count} classes"
-        raise UserError(
-            f"{spec.file} has {what}; a model by name is for {expected}. Train with --checkpoint {spec.file}."
-        )
+        what = "no classification layer" if head is None else f"{len(head)} classes"
+        expected = "ImageNet's 1,000 classes" if count == 1000 else f"{count} classes"
+        raise UserError(f"{spec.file} has {what}; {spec.name} needs {expected}. Train with --checkpoint {spec.file}.")
     return tensors
 
 
@@ -225,7 +224,7 @@ def _published_dense(spec: ModelSpec, tensors: dict[str, Tensor]) -> TrainedMode
     layer = f"{kind.class_layers[0]}.weight"
     if len(tensors[layer]) != len(detector.state_dict()[layer]):
         raise UserError(
-            f"{spec.file} is a detector of other classes than COCO's {len(classes)}, and so without names for them. "
+            f"{spec.file} is a detector with unnamed classes. Accepted: COCO's {len(classes)} classes. "
             f"Train with --checkpoint {spec.file}."
         )
     load_checkpoint(detector, tensors)
@@ -234,17 +233,19 @@ def _published_dense(spec: ModelSpec, tensors: dict[str, Tensor]) -> TrainedMode
 
 def _load_run(run: Run) -> TrainedModel:
     if not run.model_file.is_file():
-        raise UserError(f"{run.path} holds no finished model yet. Resume its training with --resume {run.path}")
+        raise UserError(f"the run in {run.path} is not finished. Resume it with: {run.resume_command}")
     try:
         description = read_json(run.model_file)
         if description["format"] > FORMAT:
             raise UserError(
-                f"{run.path} was written by a newer transxnet ({description['transxnet']}). Update this one."
+                f"{run.path} was written by a newer transxnet ({description['transxnet']}). Update this installation."
             )
         trained = _build(run, description)
         trained.model.load_state_dict(read_checkpoint(run.weights_file))
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise UserError(f"the model in {run.path} is damaged or not ours: {type(error).__name__}: {error}") from error
+        raise UserError(
+            f"the model in {run.path} is damaged or not a transxnet model: {type(error).__name__}: {error}"
+        ) from error
     trained.model.eval()
     return trained
 
@@ -269,16 +270,16 @@ def _check_description(description: Mapping[str, Any]) -> None:
     """Raise ValueError for content that training never writes: the file may be untrusted."""
     classes, args, preprocessing = (description[name] for name in ("class_names", "model_args", "preprocessing"))
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
-        raise ValueError("its class_names are no list of names")
+        raise ValueError("class_names is not a list of names")
     if len(set(classes)) < len(classes):
-        raise ValueError("two of its class_names are the same")
+        raise ValueError("class_names contains duplicates")
     if not isinstance(description["architecture"], str) or not isinstance(args, dict):
-        raise ValueError("its architecture is no name, or its model_args are no options")
+        raise ValueError("architecture is not a name, or model_args are not options")
     check_options(description["architecture"], args)
     if description["task"] not in CONFIGS:
-        raise ValueError(f"its task is {description['task']!r}; accepted: {', '.join(CONFIGS)}")
+        raise ValueError(f"task is {description['task']!r}; accepted: {', '.join(CONFIGS)}")
     if "checkpoint" in args:
-        raise ValueError("its model_args name a checkpoint, and the weights are those beside it")
+        raise ValueError("model_args must not contain a checkpoint: the weights are in the run folder")
     sides = [*preprocessing.get("scale", ())]
     for given in (args.get(name) for name in ("img_size", "min_size", "max_size")):
         sides += given if isinstance(given, list) else [] if given is None else [given]

@@ -46,9 +46,7 @@ def make_config(
     if recipe is not None:
         recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
         if task not in (None, recipe.task):
-            raise UserError(
-                f"the recipe {recipe.name} is for the task {recipe.task!r}, and the task to train is {task!r}."
-            )
+            raise UserError(f"recipe {recipe.name} is for task {recipe.task!r}, got task {task!r}.")
         values = recipe.values
     return config_from_dict({**values, **options, "data": str(data)})
 
@@ -69,8 +67,7 @@ def recipe_path(recipe: str | Path) -> Path:
             return path
     names = recipe_names()
     raise UserError(
-        f"there is no recipe {str(recipe)!r}.{nearest(str(recipe), names)} "
-        f"Accepted: {', '.join(names)}, or a YAML file."
+        f"unknown recipe {str(recipe)!r}.{nearest(str(recipe), names)} Accepted: {', '.join(names)}, or a YAML file."
     )
 
 
@@ -86,7 +83,7 @@ def read_recipe(recipe: str | Path) -> Recipe:
     except (ValueError, OSError) as error:
         raise UserError(f"{path} is not a YAML file of options: {error}") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path} must hold lines of 'option: value', got a {type(values).__name__}.")
+        raise UserError(f"{path} must contain lines of the form 'option: value', got a {type(values).__name__}.")
     try:
         values = {"task": only_task_with({k: v for k, v in values.items() if k != "task"}) or "classify", **values}
         config = config_from_dict({"data": "", **values}).to_dict()

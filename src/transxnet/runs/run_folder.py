@@ -71,16 +71,16 @@ class Run:
             return
         if not overwrite:
             raise UserError(
-                f"{path} exists already. Resume it with --resume {path}, write over it by --overwrite, or choose "
+                f"{path} already exists. Resume it with --resume {path}, replace it with --overwrite, or choose "
                 "another folder with --out."
             )
         if not all((path / name).is_file() for name in ("config.yaml", "environment.json")):
-            raise UserError(f"{path} is not a run folder, so --overwrite leaves it alone. Choose another --out.")
+            raise UserError(f"{path} is not a run folder, so --overwrite does not delete it. Choose another --out.")
         foreign = sorted(entry.name for entry in _entries(path) if entry.name not in _OWN)
         if foreign:
             raise UserError(
-                f"{path} also holds {', '.join(foreign[:5])}, which no run writes, so --overwrite leaves it alone. "
-                "Move that away, or choose another --out."
+                f"{path} also holds {', '.join(foreign[:5])}, which is not part of a run, so --overwrite does not "
+                "delete it. Move that away, or choose another --out."
             )
 
     @classmethod
@@ -99,7 +99,7 @@ class Run:
                 cls.check_free(path, overwrite)  # another process may have used it before the lock
                 cls(path).clear()
             except OSError as error:
-                why = f"cannot make the run folder {path}: {error.strerror}"
+                why = f"cannot create the run folder {path}: {error.strerror}"
                 raise UserError(f"{why}. Choose another with --out.") from error
             yield cls(path)
 
@@ -141,7 +141,7 @@ class Run:
         """
         path = Path(path)
         if not (path / "config.yaml").is_file():
-            raise UserError(f"{path} is not a run folder: it has no config.yaml. Runs are made by transxnet train.")
+            raise UserError(f"{path} is not a run folder: config.yaml is missing. transxnet train creates run folders.")
         return cls(path)
 
     def read_config(self) -> TrainConfig:
@@ -149,7 +149,7 @@ class Run:
         try:
             return config_from_dict({"task": "classify", **read_yaml(self.config_file)})
         except (OSError, ValueError, TypeError, UserError) as error:
-            raise UserError(f"{self.config_file} is damaged, or not a run's: {error}") from error
+            raise UserError(f"{self.config_file} is damaged or not part of a run: {error}") from error
 
     def write_config(self, config: TrainConfig) -> None:
         """Store the resolved options."""
@@ -166,7 +166,7 @@ class Run:
             command, choices = str(content["command"]), [str(choice) for choice in content["choices"]]
             about = {str(name): str(value) for name, value in content["environment"].items()}
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(f"{self.environment_file} is damaged, or not a run's: {error}") from error
+            raise UserError(f"{self.environment_file} is damaged or not part of a run: {error}") from error
         return {"command": command, "choices": choices, "environment": about}
 
     def write_environment(self, command: str, choices: Sequence[str]) -> None:
@@ -184,7 +184,7 @@ class Run:
             content = read_json(self.results_file)
             return {**content, "images": int(content["images"])}
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{self.results_file} is damaged, or not a run's: {error}") from error
+            raise UserError(f"{self.results_file} is damaged or not part of a run: {error}") from error
 
     def read_metrics(self) -> list[dict[str, float]]:
         """Read the metrics of each epoch."""

@@ -17,7 +17,7 @@ class ClassifyConfig(TrainConfig):
         crop_pct: fraction of the resized image that the center crop keeps in evaluation; by default the model's own.
         train_split: split of a timm reader to train on.
         val_split: split of a timm reader to validate on.
-        num_classes: number of classes, for timm readers that do not know it.
+        num_classes: number of classes, for timm readers that do not report it.
         drop_rate: dropout rate before the classifier.
         smoothing: label smoothing.
         mixup: alpha of mixup.
@@ -63,9 +63,7 @@ class ClassifyConfig(TrainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.mixup or self.cutmix) and isinstance(self.batch_size, int) and self.batch_size % 2:
-            raise UserError(
-                f"mixup and cutmix pair the images of a batch: batch_size must be even, got {self.batch_size}."
-            )
+            raise UserError(f"batch_size must be even for mixup and cutmix, got {self.batch_size}.")
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ class DetectConfig(TrainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.min_size is not None and self.max_size is not None and self.max_size < self.min_size:
-            raise UserError(f"max_size must be at least the min_size of {self.min_size}, got {self.max_size}.")
+            raise UserError(f"max_size must be at least min_size ({self.min_size}), got {self.max_size}.")
 
 
 @dataclass(frozen=True)
@@ -117,13 +115,13 @@ class SegmentConfig(TrainConfig):
     """Options for training a segmenter; see :class:`TrainConfig` for the others.
 
     Args:
-        crop: side of the training crop in pixels; whole images are resized to fit 4 x 1 times this; by default that of
-            the sample, or 512.
+        crop: side of the training crop in pixels; in evaluation, images are resized to fit within 4 x 1 times this;
+            by default that of the sample, or 512.
         min_ratio: smallest random scale of the training images.
         max_ratio: largest random scale of the training images.
         photometric: randomly change brightness, contrast, saturation and hue; by default only for segmentation.
         cat_max_ratio: maximum fraction of a crop's labeled pixels in one class; up to ten other crops are tried.
-        zero_is_ignored: whether 0 in the label maps means "ignore" and classes start at 1; by default it depends on the
+        zero_is_ignored: treat 0 in the label maps as "ignore", with classes starting at 1; by default it depends on the
             layout of the folder.
 
     Raises:
@@ -152,7 +150,7 @@ class SegmentConfig(TrainConfig):
         super().__post_init__()
         if not 0 < self.min_ratio <= self.max_ratio:
             raise UserError(
-                f"min_ratio must be more than 0 and at most max_ratio, got {self.min_ratio:g} and {self.max_ratio:g}."
+                f"min_ratio must be greater than 0 and at most max_ratio ({self.max_ratio:g}), got {self.min_ratio:g}."
             )
 
 
@@ -191,7 +189,7 @@ def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
     for name in values:
         if task not in tasks_with(str(name)):
             owners = " and ".join(map(repr, tasks_with(str(name))))
-            raise UserError(f"the option {name!r} is for the task {owners}, and the task is {task!r}.")
+            raise UserError(f"option {name!r} is for task {owners}, got task {task!r}.")
     return CONFIGS[task](**values)
 
 
@@ -206,6 +204,6 @@ def only_task_with(values: Mapping[str, Any]) -> str | None:
         owners = tasks_with(str(name))
         if not owners:
             known = {field.name: None for config in CONFIGS.values() for field in fields(config)}
-            raise UserError(f"there is no option {name!r}.{nearest(str(name), known)} See: transxnet train --help")
+            raise UserError(f"unknown option {name!r}.{nearest(str(name), known)} See: transxnet train --help")
         common &= set(owners)
     return next(iter(common)) if len(common) == 1 else None

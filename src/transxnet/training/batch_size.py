@@ -44,7 +44,7 @@ def largest_batch(plan: Plan, limit: int, default: int) -> tuple[int, str]:
     try:
         if plan.hardware.device == "cuda":
             size = largest_by_trial(lambda batch: _try_step(plan, batch), limit)
-            return size, f"the largest that fits into {SHARE_OF_GPU:.0%} of the GPU's memory, by trying"
+            return size, f"the largest that fits into {SHARE_OF_GPU:.0%} of GPU memory, found by trial"
         image = _saved_tensor_bytes(plan, MIN_BATCH_SIZE) / MIN_BATCH_SIZE
     except (RuntimeError, MemoryError) as error:
         if (why := describe_training_error(error, plan.config.replace(batch_size=MIN_BATCH_SIZE))) is not None:
@@ -52,8 +52,8 @@ def largest_batch(plan: Plan, limit: int, default: int) -> tuple[int, str]:
         raise
     free = free_memory()
     size = largest_by_memory(image, free, min(limit, default))
-    known = f"{free / 2**30:.1f} GiB are free" if math.isfinite(free) else "this system does not say what is free"
-    return size, f"an image's activations take {image / 2**20:.0f} MiB, and {known}"
+    known = f"{free / 2**30:.1f} GiB are free" if math.isfinite(free) else "free memory is unknown on this system"
+    return size, f"activations take {image / 2**20:.0f} MiB per image, {known}"
 
 
 def largest_by_trial(step: Callable[[int], bool], limit: int) -> int:
@@ -103,8 +103,8 @@ def largest_by_memory(image: float, free: float, limit: int) -> int:
 
 
 _NOTHING_FITS = (
-    f"a training step of {MIN_BATCH_SIZE} images does not fit into memory. What helps: --grad_checkpointing, a smaller "
-    "size of the images (--img_size, --min_size or --crop), a smaller model."
+    f"a training step with {MIN_BATCH_SIZE} images does not fit into memory. Try --grad_checkpointing, smaller images "
+    "(--img_size, --min_size or --crop) or a smaller model."
 )
 
 

@@ -128,17 +128,17 @@ class BestAndLast(ModelCheckpoint):
             try:
                 state_dict = read_verified(best)["callbacks"][self.state_key]
             except (DamagedCheckpoint, KeyError) as error:
-                self._warn_of_lost_best(f"{best} can't be used: {error}")
+                self._warn_of_lost_best(f"cannot read {best}: {error}")
                 return
         elif state_dict["best_model_path"]:
-            self._warn_of_lost_best(f"{best} is gone.")
+            self._warn_of_lost_best(f"{best} is missing.")
             return
 
         def here(path: str) -> str:
             # Lightning deletes the previous best path, even a folder, so accept only names that it wrote.
             own = (best.name, self._run.last_checkpoint.name)
             if path and Path(path).name not in own:
-                raise UserError(f"the checkpoint says that the best one is {path!r}; accepted: {' and '.join(own)}.")
+                raise UserError(f"the checkpoint names {path!r} as the best checkpoint. Accepted: {' and '.join(own)}.")
             return path and str(Path(str(self.dirpath), Path(path).name))
 
         paths = ("best_model_path", "kth_best_model_path", "last_model_path")
@@ -149,7 +149,7 @@ class BestAndLast(ModelCheckpoint):
 
     def _warn_of_lost_best(self, why: str) -> None:
         if is_first_process():
-            text = f"warning: {why} The best of the epochs that are still to come will be kept instead."
+            text = f"warning: {why} The best of the remaining epochs will be saved instead."
             self._console.print(text, style="yellow", **PLAIN)
 
 
@@ -229,7 +229,7 @@ class GracefulStop(Callback):
 
     def _handle(self, number: int, frame: Any) -> None:
         if self.requested:
-            self.interrupt("stopped at once; what came after the last save is lost.")
+            self.interrupt("stopped immediately; progress since the last checkpoint is lost.")
         self.requested = True
 
     def interrupt(self, message: str) -> NoReturn:
@@ -258,4 +258,4 @@ def _format_validation(row: Mapping[str, float], columns: Mapping[str, str]) -> 
 
 def _format_skipped(count: int) -> str:
     """Format the number of skipped updates, or nothing if none was."""
-    return f"[yellow]{count} updates not finite, left out[/yellow]  " if count else ""
+    return f"[yellow]{count} non-finite updates skipped[/yellow]  " if count else ""

@@ -89,11 +89,11 @@ def read_verified(path: Path) -> Mapping[str, Any]:
         with zipfile.ZipFile(path) as archive:
             changed = archive.testzip()
     except OSError as error:
-        raise DamagedCheckpoint(f"{path} can't be read: {error.strerror or error}.") from error
+        raise DamagedCheckpoint(f"cannot read {path}: {error.strerror or error}.") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise DamagedCheckpoint(f"{path} is cut short or not a checkpoint: {error}.") from error
+        raise DamagedCheckpoint(f"{path} is truncated or not a checkpoint: {error}.") from error
     if changed:
-        raise DamagedCheckpoint(f"{path} is damaged: the bytes of {changed} in it are not those that were written.")
+        raise DamagedCheckpoint(f"{path} is damaged: wrong checksum of {changed}.")
     try:
         return read_checkpoint(path)
     except (UserError, OSError) as error:
@@ -116,11 +116,11 @@ def find_checkpoint(run: Run, console: Console) -> Checkpoint | None:
             problems.append(str(error))
             continue
         except (KeyError, TypeError) as error:
-            raise UserError(_cannot_resume(run, [path], f"it holds no {error}")) from error
+            raise UserError(_cannot_resume(run, [path], f"{error} is missing")) from error
         if path == run.previous_checkpoint and is_first_process():
             console.print(
-                f"warning: {problems[0] if problems else f'{run.last_checkpoint} is gone.'} Going on from the "
-                f"checkpoint before, after epoch {epoch}; what came later is trained again.",
+                f"warning: {problems[0] if problems else f'{run.last_checkpoint} is missing.'} Resuming from the "
+                f"previous checkpoint, after epoch {epoch}; later epochs are trained again.",
                 style="yellow",
                 **PLAIN,
             )
@@ -149,9 +149,9 @@ def weights_hint(run: Run) -> str:
     """Return a message on how to start a new run from the last checkpoint of a failed one."""
     paths = run.checkpoints
     if not paths:
-        return "No epoch was finished before, so there is nothing to go on from."
+        return "No epoch was finished, so no checkpoint exists."
     return (
-        f"The last good state is {paths[0]}; a new run goes on from its weights with "
+        f"The last valid checkpoint is {paths[0]}. To start a new run from its weights: "
         f"--checkpoint {shlex.quote(str(paths[0]))}."
     )
 
@@ -159,9 +159,9 @@ def weights_hint(run: Run) -> str:
 def resume_hint(run: Run) -> str:
     """Return a message on how to resume a run after a disk error is fixed."""
     paths = run.checkpoints
-    state = f"The last good state is {paths[0]}. " if paths else "Nothing was saved before. "
+    state = f"The last valid checkpoint is {paths[0]}. " if paths else "No checkpoint was saved. "
     known = state if run.path.is_dir() else ""
-    return f"{known}Then resume with: {run.resume_command}"
+    return f"{known}Resume with: {run.resume_command}"
 
 
 def remove_previous(run: Run) -> None:
@@ -173,6 +173,6 @@ def remove_previous(run: Run) -> None:
 def _cannot_resume(run: Run, paths: Sequence[Path], why: str) -> str:
     names = " and ".join(map(str, paths))
     return (
-        f"{names} cannot be resumed; is it damaged, or did the data's classes change? {shorten(why, 300)} Without "
-        f"it the run starts from the beginning: remove it and give --resume {run.path} again."
+        f"cannot resume from {names}: damaged, or the classes of the data have changed. {shorten(why, 300)} "
+        f"To start from the beginning, remove the checkpoint and repeat --resume {run.path}."
     )

@@ -61,8 +61,7 @@ class DefaultsResolver(Generic[C]):
         given = getattr(self.config, name)
         if given is not None:
             return given
-        words = str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else value
-        self.choices.append(f"{name} {words}: {why}")
+        self.choices.append(f"{name} {_format(value)} ({why})")
         self.config = self.config.replace(**{name: value})  # type: ignore[assignment]
         return value
 
@@ -80,36 +79,48 @@ class DefaultsResolver(Generic[C]):
         config, defaults, gpu = self.config, TASK_DEFAULTS[self.config.task], self.hardware.device == "cuda"
         count = self.hardware.processes
         bf16 = gpu and torch.cuda.is_bf16_supported()
-        self.resolve("precision", "bf16-mixed" if bf16 else "16-mixed" if gpu else "32-true", "for this device")
+        self.resolve("precision", "bf16-mixed" if bf16 else "16-mixed" if gpu else "32-true", "default for this device")
         default_batch = defaults.batch_gpu if gpu else defaults.batch_cpu
         if config.batch_size == "auto":
             if count > 1:
                 raise UserError(
-                    "batch_size auto is found by one process alone. Train for a step with --devices 1 --num_nodes 1, "
-                    "and give the size that it says to all of them."
+                    f"batch_size auto needs a single process, got {count}. Find the batch size with --devices 1 "
+                    "--num_nodes 1, then pass it as --batch_size."
                 )
             self.config = self.config.replace(batch_size=None)  # type: ignore[assignment]
             fitting, why = largest_batch(self.config, max(2, images // 8), default_batch)
         else:
-            fitting, why = default_batch, "for a GPU" if gpu else "for a CPU, or few images"
+            fitting, why = default_batch, f"default on a {'GPU' if gpu else 'CPU'}"
             while fitting > 2 and fitting * 8 > images:
                 fitting //= 2
+            if fitting < default_batch:
+                why = f"reduced for {images} training images"
         batch = self.resolve("batch_size", fitting, why)
         if batch * count > images:
-            together = f" on each of {count} processes" if count > 1 else ""
+            together = f" on {count} processes" if count > 1 else ""
             raise UserError(
-                f"batch_size {batch}{together} is more than the {images} training images. "
-                f"Give --batch_size {min(fitting, images // count) or 1}."
+                f"batch_size {batch}{together} is more than the number of training images, {images}. "
+                f"Use --batch_size {min(fitting, images // count) or 1}."
             )
-        epochs = self.resolve("epochs", defaults.epochs, "the default")
+        epochs = self.resolve("epochs", defaults.epochs, "default")
         total, tuning = batch * config.accumulate * count, config.pretrained or config.checkpoint is not None
         peak = float(f"{defaults.rate * (total / defaults.rate_images) ** 0.5 * (0.1 if tuning else 1):.2g}")
-        why = f"{defaults.rate:g} at {defaults.rate_images} images an update, by the square root for {total}"
-        self.resolve("lr", peak, why + (", a tenth to fine-tune" if tuning else ""))
-        self.resolve("warmup_epochs", round(min(5, epochs / 10), 2), "a tenth of the epochs, at most 5")
+        why = f"{_format(defaults.rate)} at batch size {defaults.rate_images}, square-root scaled to {total}"
+        self.resolve("lr", peak, why + (", divided by 10 for fine-tuning" if tuning else ""))
+        self.resolve("warmup_epochs", round(min(5, epochs / 10), 2), "10% of the epochs, at most 5")
         updates = max(1, images // total) * epochs
         decay = round(max(0.0, min(0.9998, 1 - 20 / updates)), 5)
-        span = f"the last twentieth of {updates} updates"
-        self.resolve("ema_decay", decay, f"an average over {span}" if decay else f"no average over {span}")
+        why = f"EMA over the last 5% of {updates} updates" if decay else f"too few updates for an EMA: {updates}"
+        self.resolve("ema_decay", decay, why)
         workers = min(8, max(1, (os.cpu_count() or 1) // 2))
-        self.resolve("workers", workers, "for this machine's processors")
+        self.resolve("workers", workers, "half of the CPU cores, at most 8")
+
+
+def _format(value: Any) -> Any:
+    """Format a value for a message: floats below 0.01 as in 1.8e-4."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and 0 < value < 0.01:
+        mantissa, exponent = f"{value:e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return f"{value:g}" if isinstance(value, float) else value

@@ -78,13 +78,13 @@ def check_launch(processes: int, has_folder: bool) -> None:
     if started not in (None, processes):
         local = int(os.environ.get("LOCAL_WORLD_SIZE", started or 1))
         raise UserError(
-            f"torchrun started {started} processes, and the options ask for {processes}. Give --devices {local} "
+            f"torchrun started {started} processes, but the options request {processes}. Use --devices {local} "
             f"--num_nodes {(started or 1) // local}."
         )
     if not has_folder and processes > 1 and (started is not None or SLURMEnvironment.detect()):
         raise UserError(
-            "processes that torchrun or SLURM started can't agree on a new folder among themselves. "
-            "Give --out FOLDER, the same for all of them."
+            "processes started by torchrun or SLURM cannot choose a run folder automatically. "
+            "Pass the same --out FOLDER to all of them."
         )
 
 
@@ -129,8 +129,8 @@ class ProcessWatch(Callback):
             for number, process in enumerate(started, 1):
                 if process.poll() not in (None, 0, Interrupted.exit_status):
                     print(
-                        f"process {number} of the training (PID {process.pid}) {_describe_exit(process.returncode)}, "
-                        f"so the training ends. Resume with: {self.run.resume_command}",
+                        f"training process {number} (PID {process.pid}) {_describe_exit(process.returncode)}; "
+                        f"training stops. Resume with: {self.run.resume_command}",
                         file=sys.stderr,
                         flush=True,
                     )
@@ -139,4 +139,4 @@ class ProcessWatch(Callback):
 
 def _describe_exit(status: int) -> str:
     """Describe an exit status."""
-    return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"

@@ -29,15 +29,15 @@ def describe_training_error(
     if is_out_of_memory(error):
         return UserError(f"{_first_line(text)}\n{_memory_advice(config)}")
     if "deterministic implementation" in text or "deterministic behavior" in text.lower():
-        return UserError(f"--deterministic, but {_first_line(text)} Leave out --deterministic.")
+        return UserError(f"--deterministic is not supported here: {_first_line(text)} Remove --deterministic.")
     if "more than 1 value per channel" in text:
         return UserError(
-            f"a BatchNorm of this model sees a single value a channel in batches of {config.batch_size}, and one value "
-            f"has no variance. Give --batch_size 2 or more."
+            "BatchNorm needs more than one value per channel to compute a variance, got batch_size "
+            f"{config.batch_size}. Use --batch_size 2 or more."
         )
     if run is not None and processes > 1 and is_lost_connection(error):
         return UserError(
-            "one of the processes does not answer any more; it has ended, and may have said why. "
+            "lost the connection to another training process; see its own error message. "
             f"Resume with: {run.resume_command}\n{_first_line(text)}"
         )
     return None
@@ -52,22 +52,22 @@ def _memory_advice(config: TrainConfig) -> str:
     """List the options that reduce training memory, most effective first."""
     ways = []
     if not config.grad_checkpointing:
-        ways.append("--grad_checkpointing computes activations again instead of keeping them, and changes no result")
+        ways.append("--grad_checkpointing recomputes activations instead of storing them, with equal results")
         if config.checkpointed_stages is None and parse_model_name(config.model).is_transxnet:
-            ways[-1] += " (--checkpointed_stages 2 in its place: only the largest of them, in less time)"
+            ways[-1] += " (or --checkpointed_stages 2: only the largest ones, which is faster)"
     assert isinstance(config.batch_size, int)
     batch = config.batch_size
     mixed = getattr(config, "mixup", 0) or getattr(config, "cutmix", 0)  # they need even batches
     if batch >= 4 and batch % (4 if mixed else 2) == 0:
         ways.append(
-            f"--batch_size {batch // 2} --accumulate {config.accumulate * 2} makes the same updates in smaller steps"
+            f"--batch_size {batch // 2} --accumulate {config.accumulate * 2} computes the same updates in smaller steps"
         )
     if config.precision == "32-true":
-        ways.append("--precision bf16-mixed keeps activations in half the bytes")
+        ways.append("--precision bf16-mixed halves the memory of activations")
     size = next((name for name in ("img_size", "min_size", "crop") if getattr(config, name, None)), None)
     if size is not None:
         ways.append(f"a smaller --{size} than {getattr(config, size)}")
-    return f"The memory is not enough for batch_size {batch}. What helps: " + "; ".join(ways) + "."
+    return f"Out of memory at batch_size {batch}. Options that reduce memory: " + "; ".join(ways) + "."
 
 
 def _first_line(text: str) -> str:

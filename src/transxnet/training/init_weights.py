@@ -75,5 +75,8 @@ def _keep_own_head(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
         if weight in own and weight in tensors and len(own[weight]) != len(tensors[weight]):
             theirs, ours = len(tensors[weight]), len(own[weight])
             tensors.update({name: own[name] for name in (weight, f"{head}.bias") if name in own})
-            return [f"the checkpoint has {theirs:,} classes, the data {ours:,}: the backbone is kept, the head is new"]
+            return [
+                f"the checkpoint has {theirs:,} classes, the data {ours:,}: the backbone is loaded, the head is "
+                "initialized randomly"
+            ]
     return []

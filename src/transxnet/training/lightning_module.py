@@ -100,8 +100,8 @@ class TrainingModule(LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the current epoch's losses and number of skipped updates."""
         sums = {name: total.item() for name, total in self._sums.items()}
-        left_out = {"skipped": self.skipped, "skipped_in_row": self._skipped_in_row}
-        checkpoint["train_loss"] = {"sums": sums, "count": self._count, **left_out}
+        skipped = {"skipped": self.skipped, "skipped_in_row": self._skipped_in_row}
+        checkpoint["train_loss"] = {"sums": sums, "count": self._count, **skipped}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the losses of the interrupted epoch."""
@@ -179,17 +179,21 @@ class TrainingModule(LightningModule, ABC):
                 self.ema.update(self.model, step=self.trainer.global_step)
             return
         self._snapshot.restore()
-        in_row = f"{self._skipped_in_row} in a row; more than --max_skipped {self.config.max_skipped} stop"
-        _logger.warning("step %d made no update: its loss or gradient is not finite (%s)", self._step_number(), in_row)
+        in_row = (
+            f"{self._skipped_in_row} in a row; training stops after more than --max_skipped {self.config.max_skipped}"
+        )
+        _logger.warning(
+            "skipped the update of step %d: its loss or gradient is NaN or infinite (%s)", self._step_number(), in_row
+        )
         if self._skipped_in_row > self.config.max_skipped:
-            raise self._not_finite(f"{self._skipped_in_row} updates in a row were not made. ")
+            raise self._not_finite(f"{self._skipped_in_row} consecutive updates were skipped. ")
 
     def _step_number(self) -> int:
         return self.trainer.fit_loop.epoch_loop.total_batch_idx
 
     def _check_any_update(self) -> None:
         if self.skipped and not self._count:
-            raise self._not_finite("The epoch made no update. ")
+            raise self._not_finite("All updates of the epoch were skipped. ")
 
     def _check_finite(self, value: Tensor) -> None:
         if not math.isfinite(value.item()):
@@ -198,7 +202,7 @@ class TrainingModule(LightningModule, ABC):
     def _not_finite(self, why: str = "") -> NonFiniteLoss:
         step, epoch = self._step_number(), self.trainer.current_epoch
         return NonFiniteLoss(
-            f"the loss is not finite any more at step {step} (epoch {epoch + 1}). {why}Nothing of this epoch is kept. "
-            f"Lower the learning rate (lr is {self.config.lr:g}), clip the gradient (--clip_grad 1), or train in full "
-            "precision (--precision 32-true)."
+            f"the loss became NaN or infinite at step {step} (epoch {epoch + 1}). {why}This epoch is not saved. Lower "
+            f"the learning rate (--lr, now {self.config.lr:g}), clip gradients (--clip_grad 1), or train in float32 "
+            "(--precision 32-true)."
         )

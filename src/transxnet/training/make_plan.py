@@ -46,8 +46,8 @@ def make_plan(config: TrainConfig, console: Console, run: Run | None = None, res
     images = len(plan.source.val)
     if images < hardware.processes:  # the others would wait for a process without a validation image
         raise UserError(
-            f"{hardware.processes} processes can't share {images} validation images. Give fewer --devices or more "
-            "validation images."
+            f"{hardware.processes} processes need at least as many validation images, got {images}. Use fewer "
+            "--devices or add validation images."
         )
     defaults.resolve_common(
         len(plan.source.train), lambda config, *sizes: largest_batch(replace(plan, config=config), *sizes)
@@ -60,14 +60,14 @@ def check_names(config: TrainConfig) -> None:
     spec = check_name(config.model)
     if own := spec.options.keys() & {field.name for field in fields(config)}:
         option = sorted(own)[0]
-        raise UserError(f"{config.model}: {option} is an option of the training. Give --{option} beside the name.")
+        raise UserError(f"{config.model}: {option} is a training option, not a model option. Use --{option}.")
     optimizer, known = config.opt.lower().removeprefix("lookahead_"), [str(name) for name in list_optimizers()]
     if optimizer not in known:
         raise UserError(
-            f"timm has no optimiser {config.opt!r}.{nearest(optimizer, known)} "
-            "Accepted: adamw, sgd, lamb and others, all by timm.optim.list_optimizers()."
+            f"timm has no optimizer {config.opt!r}.{nearest(optimizer, known)} "
+            "Accepted: adamw, sgd, lamb and others; timm.optim.list_optimizers() lists them."
         )
     if config.checkpoint is not None and config.pretrained:
-        raise UserError("pretrained and checkpoint are both weights to start from; give one of them.")
+        raise UserError("pretrained and checkpoint cannot be combined. Remove one of them.")
     if config.checkpoint is not None and not Path(config.checkpoint).exists():
-        raise UserError(f"there is no checkpoint {config.checkpoint}. Accepted: a run folder or a file of weights.")
+        raise UserError(f"checkpoint {config.checkpoint} does not exist. Accepted: a run folder or a weights file.")

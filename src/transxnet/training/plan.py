@@ -78,7 +78,7 @@ def checkpoint_gradients(network: nn.Module, config: TrainConfig) -> None:
     if config.checkpointed_stages is not None:
         if not isinstance(network, FourStages):
             raise UserError(
-                f"{config.model} is checkpointed whole or not at all. Give --grad_checkpointing in the place of "
+                f"{config.model} does not support checkpointing single stages. Use --grad_checkpointing instead of "
                 "--checkpointed_stages."
             )
         network.set_grad_checkpointing(stages=config.checkpointed_stages)
@@ -86,4 +86,6 @@ def checkpoint_gradients(network: nn.Module, config: TrainConfig) -> None:
         try:
             network.set_grad_checkpointing()  # type: ignore[operator]
         except (AssertionError, AttributeError) as error:
-            raise UserError(f"{config.model} has no gradient checkpointing. Leave out --grad_checkpointing.") from error
+            raise UserError(
+                f"{config.model} does not support gradient checkpointing. Remove --grad_checkpointing."
+            ) from error

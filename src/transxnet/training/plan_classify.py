@@ -58,8 +58,8 @@ class ClassifyPlan(Plan):
             )
         except Exception as error:  # timm's parser of policies raises errors of many kinds
             raise UserError(
-                f"timm does not know the policy auto_augment {config.auto_augment!r}: {error or type(error).__name__}. "
-                "Accepted: such as rand-m9-mstd0.5-inc1, augmix-m5-w4-d2, original."
+                f"unknown auto_augment policy {config.auto_augment!r}: {error or type(error).__name__}. "
+                "Accepted: timm's policies, such as rand-m9-mstd0.5-inc1, augmix-m5-w4-d2 or original."
             ) from error
         transform = self.transforms.transform()
         return ClassificationData(
@@ -89,15 +89,15 @@ def plan_classify(
     source = open_run_data(config, console, stored_split)
     model, granted, about_weights = _build(config, source, resumed)
     rate = granted.pop("drop_path_rate", 0.0)
-    defaults.resolve("drop_path_rate", rate, "the default" if rate else "the model has no stochastic depth")
+    defaults.resolve("drop_path_rate", rate, "default" if rate else "the model does not support stochastic depth")
     try:
         transforms = Preprocessing.of_model(model, granted.get("img_size") or _size(config, source), config.crop_pct)
     except ValueError as error:
-        raise UserError(f"{error} Give another --crop_pct.") from error
-    suits = "suits the sample" if source.img_size else "what the model was designed for"
+        raise UserError(f"{error} Choose another --crop_pct.") from error
+    suits = "recommended for this sample" if source.img_size else "default of the model"
     defaults.resolve("img_size", transforms.img_size, suits)
-    defaults.resolve("crop_pct", transforms.crop_pct, "the model's own")
-    defaults.resolve("hflip", source.hflip, "the default" if source.hflip else "the sample must not be mirrored")
+    defaults.resolve("crop_pct", transforms.crop_pct, "default of the model")
+    defaults.resolve("hflip", source.hflip, "default" if source.hflip else "this sample must not be mirrored")
     args = parse_model_name(config.model).options | granted
     notes = source.notes + about_weights
     return ClassifyPlan(defaults.config, defaults.hardware, source, model, args, defaults.choices, notes, transforms)
@@ -116,7 +116,7 @@ def _build(config: ClassifyConfig, source: DataSource, resumed: bool) -> tuple[n
         model, granted = create_model_with(config.model, wishes, **options)
     except (TypeError, ValueError, AssertionError) as error:
         given = ", ".join(f"{name} {value}" for name, value in {**options, "img_size": size}.items())
-        raise UserError(f"{config.model} can't be made with {given}: {error}") from error
+        raise UserError(f"cannot create {config.model} with {given}: {error}") from error
     _try(model, config.model, size)
     notes = load_initial_weights(model, config.checkpoint) if config.checkpoint is not None and not resumed else []
     checkpoint_gradients(model, config)

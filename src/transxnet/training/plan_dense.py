@@ -119,19 +119,19 @@ def plan_detect(
     train = source.train
     if config.skip_empty:
         train = train.with_objects()
-        notes.append(f"{len(source.train) - len(train):,} images without objects are left out of the training")
+        notes.append(f"{len(source.train) - len(train):,} training images without objects are skipped")
         source = _with_train(source, train)
-    suits = "suits the sample" if source.img_size else "as published on COCO"
-    short = defaults.resolve("min_size", source.img_size or MIN_SIZE, suits)
-    defaults.resolve("max_size", round(short * MAX_SIZE / MIN_SIZE), "1333/800 of min_size, as published")
+    why = "recommended for this sample" if source.img_size else "as published for COCO"
+    short = defaults.resolve("min_size", source.img_size or MIN_SIZE, why)
+    defaults.resolve("max_size", round(short * MAX_SIZE / MIN_SIZE), "1333/800 of min_size, as published for COCO")
     weights = initial_weight_arguments(config, resumed)
     if config.checkpoint is not None or config.pretrained:
         normed = any(name.startswith(_NORM) for name in weights.get("checkpoint", ()))
-        defaults.resolve("head_norm", normed, "as the checkpoint has it" if normed else "as published")
+        defaults.resolve("head_norm", normed, "as in the checkpoint" if normed else "as published for COCO")
     else:
-        defaults.resolve("head_norm", True, "helps from scratch")
-    defaults.resolve("photometric", False, "as published on COCO")
-    defaults.resolve("hflip", source.hflip, "suits the data" if source.hflip else "the sample must not be mirrored")
+        defaults.resolve("head_norm", True, "recommended for training from scratch")
+    defaults.resolve("photometric", False, "as published for COCO")
+    defaults.resolve("hflip", source.hflip, "default" if source.hflip else "this sample must not be mirrored")
 
     def build(rate: float) -> nn.Module:
         return create_detector(
@@ -159,10 +159,10 @@ def plan_segment(
     config = defaults.config
     source: DataSource[SegmentationSet] = open_run_data(config, console, stored_split)
     notes = list(source.notes)
-    suits = "suits the sample" if source.img_size else "as published on ADE20K"
-    defaults.resolve("crop", source.img_size or CROP, suits)
-    defaults.resolve("photometric", True, "as published on ADE20K")
-    defaults.resolve("hflip", source.hflip, "suits the data" if source.hflip else "the sample must not be mirrored")
+    why = "recommended for this sample" if source.img_size else "as published for ADE20K"
+    defaults.resolve("crop", source.img_size or CROP, why)
+    defaults.resolve("photometric", True, "as published for ADE20K")
+    defaults.resolve("hflip", source.hflip, "default" if source.hflip else "this sample must not be mirrored")
 
     weights = initial_weight_arguments(config, resumed)
 
@@ -176,7 +176,7 @@ def plan_segment(
 
 def _with_train(source: DataSource[DetectionSet], train: DetectionSet) -> DataSource[DetectionSet]:
     if not len(train):
-        raise UserError("no training image holds an object. Leave out --skip_empty, or check the annotations.")
+        raise UserError("no training image contains an object. Check the annotations, or remove --skip_empty.")
     return replace(source, train=train)
 
 
@@ -188,7 +188,7 @@ def _with_stochastic_depth(build: Callable[[float], M], defaults: DefaultsResolv
     try:
         model = build(DROP_PATH_RATE)
     except NoStochasticDepth:
-        defaults.resolve("drop_path_rate", 0.0, "the model has no stochastic depth")
+        defaults.resolve("drop_path_rate", 0.0, "the model does not support stochastic depth")
         return build(0.0)
-    defaults.resolve("drop_path_rate", DROP_PATH_RATE, "the default")
+    defaults.resolve("drop_path_rate", DROP_PATH_RATE, "default")
     return model

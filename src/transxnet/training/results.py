@@ -46,7 +46,7 @@ def select_weights(run: Run, module: TrainingModule) -> dict[str, Tensor]:
         return model_weights(read_verified(run.best_checkpoint)["state_dict"])
     except UserError as error:
         raise UserError(
-            f"the best epoch's weights are lost: {error} To take the last epoch's, set select to last in "
+            f"cannot load the weights of the best epoch: {error} To use the last epoch instead, set select to last in "
             f"{run.config_file} and resume with: {run.resume_command}"
         ) from error
 
@@ -80,7 +80,7 @@ def write_results(
             **_format_cost(*cost(config, trained.model, len(source.class_names))),
             "Training images": f"{len(source.train):,}",
             "Validation images": f"{len(source.val):,}",
-            "Weights kept": f"{config.select} epoch" + (", averaged" if config.ema_decay else ""),
+            "Saved weights": f"{config.select} epoch" + (", EMA" if config.ema_decay else ""),
         },
     )
     write_report(report, run.report_file)
@@ -129,7 +129,7 @@ def _format_cost(parameters: int, multiply_adds: int, size: tuple[int, int]) -> 
 def _image_getter(images: Any) -> Callable[[int], Any]:
     def get_image(index: int) -> Any:
         if not isinstance(images, ClassificationSet):
-            raise OSError("a stream does not keep its images")
+            raise OSError("images of a stream cannot be read again")
         try:
             return images.image(index)
         except UnreadableImage as error:
@@ -146,7 +146,7 @@ def _gradcam_getter(trained: TrainedModel, images: Any) -> Callable[[int], Any]:
         image = get_image(index)
         parts = {name: part for name, part in named_parts(trained.model).items() if name in MIXER_PARTS}
         found = explain_image(trained, image, parts={"last": find_part(trained.model), **parts})
-        panels = [("picture", Image.fromarray(found.image))]
+        panels = [("image", Image.fromarray(found.image))]
         for name, heat in found.maps.items():
             caption = found.titles[name] + ("" if heat.any() else ": nothing")
             panels.append((caption, Image.fromarray(overlay(found.image, heat))))

@@ -156,7 +156,7 @@ def _restore_original(synced: SyncedBatchNorm) -> _BatchNorm:
 def _check_supported(norm: _BatchNorm) -> _BatchNorm:
     if type(norm) not in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNormAct2d):
         raise UserError(
-            f"several processes can't share the statistics of a {type(norm).__name__}. Accepted: BatchNorm1d to 3d and "
+            f"cannot synchronize {type(norm).__name__} over processes. Accepted: BatchNorm1d to BatchNorm3d and "
             "timm's BatchNormAct2d. Train in one process: --devices 1."
         )
     return norm

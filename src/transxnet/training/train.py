@@ -89,7 +89,7 @@ def train(
     console = console or Console()
     if resume is not None:
         if data is not None or task is not None or recipe is not None or overwrite or options:
-            raise UserError("--resume continues a run with its own options; give no other option with it.")
+            raise UserError("--resume uses the options of the run and accepts no others. Remove the other options.")
         run = Run.open(resume)
         with _explain_disk_errors(run), run.reopen():
             config = run.read_config()
@@ -99,13 +99,13 @@ def train(
                 training = _prepare(plan, run, console, checkpoint)
                 _print_plan(plan, run, console)
                 if checkpoint is None:
-                    message = "no checkpoint was saved before the interruption: starting from the beginning"
+                    message = "no checkpoint found: training starts from the beginning"
                     console.print(message, soft_wrap=True)
                 return _fit(training, console, checkpoint)
     if data is None:
         raise UserError(
-            "name the data to train on: a folder (the README has the layouts), a sample (elpv, digits, scenes), "
-            "or a timm reader name."
+            "no training data given. Accepted: a folder (see the README for its layout), a sample (elpv, digits, "
+            "scenes) or a timm reader name."
         )
     config = make_config(data, recipe, task, **options)
     if config.out is not None and is_first_process():
@@ -160,7 +160,7 @@ def _prepare(plan: Plan, run: Run, console: Console, checkpoint: Checkpoint | No
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         config = plan.config
         raise UserError(
-            f"this machine or Lightning does not take accelerator {config.accelerator}, devices {config.devices}, "
+            f"this machine or Lightning does not support accelerator {config.accelerator}, devices {config.devices}, "
             f"strategy {config.strategy} and precision {config.precision} together: {error}"
         ) from error
     return _Prepared(plan, run, module, plan.data_module(), log, stop, trainer)
@@ -201,7 +201,7 @@ def _fit(training: _Prepared, console: Console, checkpoint: Checkpoint | None = 
         raise NonFiniteLoss(f"{error} {weights_hint(run)}") from error
     except (RuntimeError, ValueError, MemoryError) as error:
         if training.stop.requested:  # a cluster that stops a job also stops its workers, perhaps first
-            training.stop.interrupt("stopped at once; what came after the last save is lost.")
+            training.stop.interrupt("stopped immediately; progress since the last checkpoint is lost.")
         known = describe_training_error(error, plan.config, run, plan.hardware.processes)
         if known is not None:
             raise known from error
@@ -255,16 +255,17 @@ def _print_plan(plan: Plan, run: Run, console: Console) -> None:
     kind = {"detect": "objects", "segment": "label maps"}.get(config.task)
     reason = [f"task {config.task}: {source.recognition.why}"] if config.task != "classify" else []
     lines = [
-        f"{config.model} on {config.data}: {len(source.train):,} images to train on, "
-        f"{len(source.val):,} to validate on, "
+        f"{config.model} on {config.data}: {len(source.train):,} training images, "
+        f"{len(source.val):,} validation images, "
         f"{len(source.class_names)} classes" + (f" of {kind}" if kind else ""),
-        *(f"  {line}" for line in reason),
-        *(f"  chose {choice}" for choice in plan.choices),
-        *(f"  {note}" for note in plan.notes),
+        *(f"  {line}" for line in reason + plan.notes),
+        *(["chosen automatically:"] if plan.choices else []),
+        *(f"  {choice}" for choice in plan.choices),
         f"run folder {run.path}",
     ]
+    chosen = {f"  {choice}" for choice in plan.choices}
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True, style="dim" if "  chose" in line else None)
+        console.print(line, highlight=False, markup=False, soft_wrap=True, style="dim" if line in chosen else None)
 
 
 def _run_name(config: TrainConfig) -> str:

@@ -23,7 +23,7 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("PyTorch finds no CUDA device here. Give --device cpu, or leave it out.")
+        raise UserError("PyTorch found no CUDA device. Use --device cpu, or remove --device.")
     return device
 
 

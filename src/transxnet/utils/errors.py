@@ -26,7 +26,7 @@ def check_at_least(minimum: int, **values: int) -> None:
     """Raise UserError for the first of the named values that is below the minimum."""
     for name, value in values.items():
         if value < minimum:
-            raise UserError(f"{name} must be a whole number of at least {minimum}, got {value}.")
+            raise UserError(f"{name} must be an integer of at least {minimum}, got {value}.")
 
 
 def check_one_of(accepted: Collection[str], **values: str) -> None:

@@ -15,10 +15,12 @@ ESCAPED_UTF8: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace
 """Arguments of ``open`` for text with file names, whose bytes need not be valid UTF-8."""
 
 _REMEDIES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Make room there."),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free some disk space."),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "Make the folder writable."),
-    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENODEV), "Its folder is gone: bring it back."),
-    **dict.fromkeys((errno.EIO, errno.EBUSY, errno.ETIMEDOUT), "The disk or its connection fails: look after it."),
+    **dict.fromkeys(
+        (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENODEV), "Its folder no longer exists: restore it."
+    ),
+    **dict.fromkeys((errno.EIO, errno.EBUSY, errno.ETIMEDOUT), "The disk or the connection to it failed: check it."),
 }
 """Next step for the user, by errno."""
 

@@ -16,7 +16,7 @@ from transxnet.utils.files import WriteError, describe_write_error
 
 LOCK_FILE = ".lock"
 
-DEFAULT_ADVICE = "Two trainings in one folder would destroy each other's files: wait for it to end, or stop it."
+DEFAULT_ADVICE = "Wait for it to finish, or stop it."
 
 _descriptors: set[int] = set()
 """Open lock files of this process; a forked child closes them."""
@@ -90,7 +90,7 @@ def _lock(path: Path, descriptor: int, advice: str) -> None:
 
 def _lock_by_content(path: Path, descriptor: int, advice: str) -> None:
     if os.fstat(descriptor).st_size:
-        by_hand = f"This file system has no locks: if that process is no more, remove {path}."
+        by_hand = f"This file system does not support locks: if that process no longer runs, remove {path}."
         raise FolderInUse(f"{_describe_holder(path, descriptor)} {advice} {by_hand}")
     try:
         _write_holder(descriptor)

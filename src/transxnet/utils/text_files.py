@@ -29,7 +29,7 @@ def read_bytes(path: str | Path) -> bytes:
     with open(descriptor, "rb") as file:
         mode = os.fstat(file.fileno()).st_mode
         if not stat.S_ISREG(mode):
-            raise OSError("it is a folder" if stat.S_ISDIR(mode) else "it is no regular file but a pipe or a device")
+            raise OSError("it is a folder" if stat.S_ISDIR(mode) else "it is a pipe or a device, not a regular file")
         return file.read()
 
 
@@ -67,13 +67,13 @@ def read_yaml(path: str | Path) -> Any:
     """
     text = read_text(path)
     if len(text) > LARGEST_YAML:
-        raise ValueError(f"it holds {len(text):,} characters, and options take at most {LARGEST_YAML:,}")
+        raise ValueError(f"it contains {len(text):,} characters; accepted: at most {LARGEST_YAML:,}")
     try:
         return yaml.load(text, _PlainLoader)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
     except (ArithmeticError, AttributeError, LookupError, TypeError) as error:  # a value does not match its tag
-        raise ValueError(f"a value is not of its type: {error}") from error
+        raise ValueError(f"a value does not match its type: {error}") from error
 
 
 def read_xml(path: str | Path) -> ElementTree.Element:
@@ -90,7 +90,7 @@ def read_xml(path: str | Path) -> ElementTree.Element:
     except ElementTree.ParseError as error:
         raise ValueError(str(error)) from error
     except DTDForbidden as error:
-        raise ValueError("it declares a document type, which is not accepted; remove <!DOCTYPE ...>") from error
+        raise ValueError("document types are not accepted; remove <!DOCTYPE ...>") from error
 
 
 class _PlainLoader(yaml.SafeLoader):

@@ -103,5 +103,5 @@ def test_an_unreadable_image_is_replaced_with_its_target(images, caplog):
         file.write("no picture")
     assert DetectionDataset(images)[1][1]["image_id"] == 3
     assert caplog.messages == [
-        "2.png can't be read and is replaced by the next: not an image file, or of an unknown format"
+        "cannot read 2.png, using the next image instead: not an image, or an unsupported format"
     ]

@@ -80,7 +80,7 @@ def test_an_unreadable_file_is_replaced_by_the_next_and_named(files, caplog):
     assert dataset[4] == (6, 0, 6)
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
     assert caplog.messages[0] == (
-        "4.png can't be read and is replaced by the next: not an image file, or of an unknown format"
+        "cannot read 4.png, using the next image instead: not an image, or an unsupported format"
     )
     assert dataset[9] == (0, 0, 0)
 
@@ -90,10 +90,10 @@ def test_worker_reports_the_replaced_file(files, capfd, monkeypatch):
     spoil(files, 4)
     loader = DataLoader(ClassificationDataset(files, shade), 5, num_workers=1)
     assert [batch[2].tolist() for batch in loader] == [[0, 1, 2, 3, 5], [5, 6, 7, 8, 9]]
-    assert "4.png can't be read" in capfd.readouterr().err
+    assert "cannot read 4.png" in capfd.readouterr().err
 
 
 def test_completely_unreadable_data_is_an_error(files):
     spoil(files, *range(10))
-    with pytest.raises(UnreadableImage, match=r"3\.png and the 9 images after it can't be read"):
+    with pytest.raises(UnreadableImage, match=r"cannot read 3\.png and the next 9 images"):
         ClassificationDataset(files, shade)[3]

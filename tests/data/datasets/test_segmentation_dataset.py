@@ -60,7 +60,7 @@ def test_items_are_images_labels_and_indices(images):
 def test_pair_with_an_unreadable_file_is_replaced(spoilt, images, tmp_path, caplog):
     (tmp_path / spoilt).write_text("no picture")
     assert SegmentationDataset(images)[1][2] == 2
-    assert caplog.messages[0].startswith("1.jpg can't be read and is replaced by the next")
+    assert caplog.messages[0].startswith("cannot read 1.jpg, using the next image instead")
 
 
 def test_map_with_changed_values_is_unreadable(images, tmp_path):

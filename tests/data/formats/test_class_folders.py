@@ -115,7 +115,7 @@ def test_valid_and_test_can_be_classes(tmp_path):
 
 
 def test_a_missing_folder_is_an_error(tmp_path):
-    with pytest.raises(UserError, match=r"there is no folder .*gone.*Accepted: a folder with a folder of images"):
+    with pytest.raises(UserError, match=r"folder .*gone does not exist.*Accepted: a folder with one folder of images"):
         find_parts(tmp_path / "gone")
 
 
@@ -132,20 +132,22 @@ def test_an_empty_folder_is_an_error(tmp_path):
 
 def test_a_folder_of_images_without_classes_is_an_error(tmp_path):
     fill(tmp_path, "a.png", "b.png")
-    with pytest.raises(UserError, match=r"holds 2 files and no folder.*Accepted"):
+    with pytest.raises(UserError, match=r"contains 2 files and no folders.*Accepted"):
         read_class_folders(tmp_path)
 
 
 def test_one_class_is_an_error_where_two_are_needed(tmp_path):
     fill(tmp_path, "cat/a.png")
-    with pytest.raises(UserError, match=r"holds one class, 'cat'; a classifier needs at least 2.*Is .*cat the folder"):
+    with pytest.raises(
+        UserError, match=r"contains one class, 'cat'; a classifier needs at least 2.*Did you mean .*cat"
+    ):
         read_class_folders(tmp_path, minimum=2)
     assert len(read_class_folders(tmp_path)) == 1
 
 
 def test_a_class_folder_without_images_is_an_error(tmp_path):
     fill(tmp_path, "cat/a.png", "dog/notes.txt")
-    with pytest.raises(UserError, match=r"class folder .*dog holds no image \(\.bmp, .*Add some, or remove"):
+    with pytest.raises(UserError, match=r"class folder .*dog contains no images \(\.bmp, .*Add images, or remove"):
         read_class_folders(tmp_path)
 
 
@@ -159,7 +161,7 @@ def test_a_folder_that_may_not_be_read_is_an_error(tmp_path, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(UserError, match=r"secret can't be read: Permission denied"):
+    with pytest.raises(UserError, match=r"cannot read folder .*secret: Permission denied"):
         read_class_folders(tmp_path)
 
 

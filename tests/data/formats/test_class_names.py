@@ -34,16 +34,16 @@ def test_missing_file_gives_no_names(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("classes.txt", "cat\ndog\ncat", "holds 'cat' 2 times"),
-        ("classes.txt", "\n", "is empty"),
-        ("labels.json", "{", "holds no names of classes"),
-        ("labels.json", '{"1": "cat", "2": "dog"}', "holds no names of classes: '0'"),
-        ("labels.json", "[1, 2]", "holds no names of classes: neither a list nor an object of names"),
-        ("labels.json", "7", "holds no names of classes: neither a list nor an object of names"),
-        ("labels.txt", b"\xff\xfe\xfa", "holds no names of classes: 'utf-8'"),
+        ("classes.txt", "cat\ndog\ncat", "classes.txt contains 'cat' 2 times"),
+        ("classes.txt", "\n", "classes.txt is empty"),
+        ("labels.json", "{", "cannot read class names from .*labels.json"),
+        ("labels.json", '{"1": "cat", "2": "dog"}', "cannot read class names from .*labels.json: '0'"),
+        ("labels.json", "[1, 2]", "cannot read class names from .*labels.json: neither a list nor an object of names"),
+        ("labels.json", "7", "cannot read class names from .*labels.json: neither a list nor an object of names"),
+        ("labels.txt", b"\xff\xfe\xfa", "cannot read class names from .*labels.txt: 'utf-8'"),
     ],
 )
 def test_file_without_names_is_an_error(name, text, message, tmp_path):
     (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(UserError, match=rf"{name} {message}.*Accepted"):
+    with pytest.raises(UserError, match=rf"{message}.*Accepted"):
         read_class_names(tmp_path)

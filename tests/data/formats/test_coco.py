@@ -111,7 +111,7 @@ def test_missing_images_and_their_objects_are_skipped(tmp_path):
 
 def test_error_without_any_image_names_the_searched_folders(tmp_path):
     write_coco(tmp_path / "annotations.json", [image(1)], [])
-    with pytest.raises(UserError, match=r"none of the 1 images of .*annotations\.json is there, such as '1\.png'"):
+    with pytest.raises(UserError, match=r"none of the 1 images of .*annotations\.json was found, such as '1\.png'"):
         read(tmp_path)
 
 
@@ -119,7 +119,7 @@ def test_objects_without_image_are_skipped(tmp_path):
     write(tmp_path, [image(1)], [box(1, 1), box(2, 99)])
     found, findings = read(tmp_path)
     assert len(found.objects.boxes) == 1
-    assert findings.places == {Problem.STRAY_ANNOTATION: ["annotations.json: annotation 2 of image 99 (not there)"]}
+    assert findings.places == {Problem.STRAY_ANNOTATION: ["annotations.json: annotation 2 of image 99 (unknown)"]}
 
 
 def test_problems_are_reported_with_file_and_ids(tmp_path):
@@ -129,7 +129,7 @@ def test_problems_are_reported_with_file_and_ids(tmp_path):
     assert findings.places == {
         Problem.BOX_EMPTY: [where.format(11) + "[0, 0, -1, 5]"],
         Problem.BOX_OUTSIDE: [where.format(12) + "[35, 0, 20, 5] in 40x30"],
-        Problem.MASK_BROKEN: [where.format(13) + "there is no segmentation"],
+        Problem.MASK_BROKEN: [where.format(13) + "the segmentation is missing"],
         Problem.DUPLICATE_ANNOTATION: ["annotations.json: id 12, 2 times"],
     }
     assert findings.objects == 4
@@ -143,12 +143,12 @@ def test_problems_are_reported_with_file_and_ids(tmp_path):
         ([image(1), image(1)], [], CATEGORIES, Problem.DUPLICATE_IMAGE, "image 1 (1.png)"),
         ([image(1)], [], [*CATEGORIES, dict(id=3, name="x")], Problem.DUPLICATE_CATEGORY, "category 3 (x)"),
         ([image(1)], [], [*CATEGORIES, dict(id=4, name="dog")], Problem.DUPLICATE_CATEGORY, "category 4 (dog)"),
-        ([image(1), dict(id=2)], [], CATEGORIES, Problem.ENTRY_BROKEN, "images[1]: there is no 'file_name'"),
+        ([image(1), dict(id=2)], [], CATEGORIES, Problem.ENTRY_BROKEN, "images[1]: 'file_name' is missing"),
         ([image(1), image("2")], [], CATEGORIES, Problem.ENTRY_BROKEN, "images[1]: 'id' is '2'"),
         ([image(1)], [7], CATEGORIES, Problem.ENTRY_BROKEN, "annotations[0] is 7"),
         ([image(1)], [dict(id=1, image_id=1)], CATEGORIES, Problem.ENTRY_BROKEN,
-         "annotations[0]: there is no 'category_id'"),
-        ([image(1)], [], [dict(id=1)], Problem.ENTRY_BROKEN, "categories[0]: there is no 'name'"),
+         "annotations[0]: 'category_id' is missing"),
+        ([image(1)], [], [dict(id=1)], Problem.ENTRY_BROKEN, "categories[0]: 'name' is missing"),
     ],
 )  # fmt: skip
 def test_ambiguous_annotations_are_refused(images, annotations, categories, problem, place, tmp_path):
@@ -156,7 +156,7 @@ def test_ambiguous_annotations_are_refused(images, annotations, categories, prob
     write_image(tmp_path / "1.png")
     _, findings = read(tmp_path)
     assert findings.places == {problem: [f"annotations.json: {place}"]}
-    with pytest.raises(UserError, match="the annotations can't be used"):
+    with pytest.raises(UserError, match="the annotations contain errors"):
         findings.refuse()
 
 
@@ -164,10 +164,10 @@ def test_ambiguous_annotations_are_refused(images, annotations, categories, prob
     ("text", "message"),
     [
         ('{"images": [],\n "annotations": [}', r"Expecting value at line 2, column 18, near '.*\"annotations\": \[\}'"),
-        ('{"images": []}', "it has no list 'annotations' and no list 'categories'"),
-        ('{"images": {}, "annotations": [], "categories": []}', "it has no list 'images'"),
-        ('{"images": [], "annotations": [], "categories": [1]}', "its list of images is empty"),
-        ('{"images": [1], "annotations": [], "categories": []}', "its list of categories is empty"),
+        ('{"images": []}', "missing list 'annotations' and 'categories'"),
+        ('{"images": {}, "annotations": [], "categories": []}', "missing list 'images'"),
+        ('{"images": [], "annotations": [], "categories": [1]}', "list images is empty"),
+        ('{"images": [1], "annotations": [], "categories": []}', "list categories is empty"),
         ('{"images": ' + "[" * 100_000, "nested too deeply"),
         ("", "Expecting value at line 1, column 1"),
         ('{"images": "\udcff"}', "utf-8"),
@@ -184,7 +184,7 @@ def test_a_file_without_annotations_is_refused_with_the_place(text, message, tmp
 def test_missing_masks_are_an_error(tmp_path):
     write(tmp_path, [image(1)], [box(1, 1), box(2, 1, segmentation=[])])
     assert len(read(tmp_path)[0].objects.boxes) == 2
-    with pytest.raises(UserError, match=r"has boxes and no masks.*--head retinanet"):
+    with pytest.raises(UserError, match=r"has boxes but no .*masks.*--head retinanet"):
         read(tmp_path, masks=True)
 
 
@@ -194,7 +194,7 @@ def test_masks_of_another_size_are_skipped(tmp_path):
     found, findings = read(tmp_path, masks=True)
     assert len(found.objects.boxes) == 1
     assert findings.places[Problem.MASK_BROKEN] == [
-        "annotations.json: annotation 2 of image 1 (1.png): the mask's size is [40, 30] and the image's [30, 40]"
+        "annotations.json: annotation 2 of image 1 (1.png): the mask has size [40, 30], the image [30, 40]"
     ]
 
 

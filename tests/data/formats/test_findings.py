@@ -12,7 +12,7 @@ def found(*problems: Problem, images: int = 0, objects: int = 0) -> Findings:
 
 
 def test_every_problem_names_its_consequence():
-    assert {problem.treatment for problem in Problem} == {"repaired", "left out", "refused"}
+    assert {problem.treatment for problem in Problem} == {"repaired", "skipped", "refused"}
     assert len({problem.words for problem in Problem}) == len(Problem)
 
 
@@ -22,8 +22,8 @@ def test_repaired_and_skipped_entries_are_counted_and_reported():
     assert findings.count(Problem.BOX_OUTSIDE) == 2
     assert findings.count(Problem.MASK_BROKEN) == 0
     assert findings.notes() == [
-        "2 boxes reach beyond their image and are cut off at its edges: a.json: annotation 0; a.json: annotation 2",
-        "1 boxes are empty, left out: a.json: annotation 1",
+        "2 boxes extend beyond their image and are clipped: a.json: annotation 0; a.json: annotation 2",
+        "1 boxes are empty, skipped: a.json: annotation 1",
     ]
 
 
@@ -36,9 +36,9 @@ def test_all_refused_entries_are_reported_together():
     with pytest.raises(UserError) as raised:
         found(Problem.UNKNOWN_CATEGORY, Problem.DUPLICATE_IMAGE, Problem.BOX_EMPTY, objects=100).refuse()
     assert str(raised.value) == (
-        "the annotations can't be used:\n"
-        "1 objects are of a category that is not declared:\n  a.json: annotation 0\n"
-        "1 images have the id of another:\n  a.json: annotation 1\n"
+        "the annotations contain errors:\n"
+        "1 objects have an undeclared category:\n  a.json: annotation 0\n"
+        "1 images have a duplicate id:\n  a.json: annotation 1\n"
         "Correct them and start again."
     )
 
@@ -49,7 +49,7 @@ def test_all_refused_entries_are_reported_together():
 )
 def test_skipping_more_than_a_twentieth_is_an_error(problems, what):
     found(*problems, images=40, objects=40).refuse()
-    with pytest.raises(UserError, match=f"2 of 39 {what} can't be used, more than 5%"):
+    with pytest.raises(UserError, match=f"2 of 39 {what} cannot be used, more than 5%"):
         found(*problems, images=39, objects=39).refuse()
 
 

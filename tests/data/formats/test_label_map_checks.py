@@ -76,9 +76,9 @@ def test_values_beyond_the_classes_are_refused_with_the_file(tmp_path):
     (tmp_path / "classes.txt").write_text("road\nsky")
     _, _, findings = read(tmp_path)
     assert findings.places == {
-        Problem.LABEL_BEYOND: ["b.png: value 2, 7; the 2 classes are 0 to 1, and 255 is 'ignore'"]
+        Problem.LABEL_BEYOND: ["b.png: value 2, 7; accepted: 0 to 1 for 2 classes, and 255 for 'ignore'"]
     }
-    with pytest.raises(UserError, match="say zero_is_ignored"):
+    with pytest.raises(UserError, match="use --zero_is_ignored"):
         findings.refuse()
 
 
@@ -87,7 +87,9 @@ def test_values_only_in_the_validation_set_are_out_of_range(tmp_path):
     write(tmp_path, {"b": values(0, 4)}, "val")
     train, val, findings = read(tmp_path)
     assert train.class_names == val.class_names == ["0", "1", "2", "3"]
-    assert findings.places[Problem.LABEL_BEYOND] == ["b.png: value 4; the 4 classes are 0 to 3, and 255 is 'ignore'"]
+    assert findings.places[Problem.LABEL_BEYOND] == [
+        "b.png: value 4; accepted: 0 to 3 for 4 classes, and 255 for 'ignore'"
+    ]
 
 
 def test_values_wider_than_bytes_are_out_of_range(tmp_path):
@@ -127,8 +129,8 @@ def test_mismatched_or_unreadable_pairs_are_skipped(tmp_path):
     train, _, findings = read(tmp_path, progress=done.append)
     assert train.own_names == ["a.jpg"]
     assert findings.places == {
-        Problem.MAP_SIZE: ["b.png: the map is 5x2, the image 6x2"],
-        Problem.IMAGE_UNREADABLE: ["c.jpg: not an image file, or of an unknown format"],
+        Problem.MAP_SIZE: ["b.png: label map 5x2, image 6x2"],
+        Problem.IMAGE_UNREADABLE: ["c.jpg: not an image, or an unsupported format"],
         Problem.MAP_UNREADABLE: findings.places[Problem.MAP_UNREADABLE],
     }
     assert findings.places[Problem.MAP_UNREADABLE][0].startswith("d.png: ")
@@ -138,7 +140,7 @@ def test_mismatched_or_unreadable_pairs_are_skipped(tmp_path):
 def test_more_classes_than_labels_are_an_error(tmp_path):
     write(tmp_path, {"a": values(0, 1)})
     (tmp_path / "classes.txt").write_text("\n".join(f"class {i}" for i in range(256)))
-    with pytest.raises(UserError, match=r"there are 256 classes\. Accepted: at most 255"):
+    with pytest.raises(UserError, match=r"has 256 classes\. Accepted: at most 255"):
         read(tmp_path)
 
 

@@ -85,9 +85,9 @@ def test_images_without_a_map_and_lossy_maps_are_reported(tmp_path):
     pairs = pair_up(find_label_maps(tmp_path)[0], findings)
     assert [photograph.name for photograph, _ in pairs] == ["a.jpg"]
     assert findings.places == {
-        Problem.NO_ANNOTATION: ["b.png: there is no b.png in masks/"],
+        Problem.NO_ANNOTATION: ["b.png: masks/b.png is missing"],
         Problem.MAP_UNREADABLE: [
-            "c.jpg: a label map must be of .png, .bmp, .tif, .tiff, since others change its values"
+            "c.jpg: label maps must be .png, .bmp, .tif, .tiff; lossy formats change their values"
         ],
     }
     assert findings.images == 3
@@ -99,7 +99,7 @@ def test_missing_listed_images_are_reported(tmp_path):
     (tmp_path / "ImageSets/Segmentation/train.txt").write_text("a\nb")
     findings = Findings()
     assert len(pair_up(find_label_maps(tmp_path)[0], findings)) == 1
-    assert findings.places == {Problem.IMAGE_MISSING: ["b: it is listed and not in JPEGImages/"]}
+    assert findings.places == {Problem.IMAGE_MISSING: ["b: listed, but not in JPEGImages/"]}
 
 
 def test_text_files_with_boxes_are_not_label_maps(tmp_path):

@@ -118,7 +118,7 @@ def test_without_box_and_mask_there_is_no_object():
     made, _, findings = collect(dict(box=None), dict(box=None, segmentation={"size": [30, 40], "counts": [1200]}))
     assert len(made.boxes) == 0
     assert findings.places == {
-        Problem.MASK_BROKEN: ["annotation 1: there is no segmentation", "annotation 2: it holds no pixel"]
+        Problem.MASK_BROKEN: ["annotation 1: the segmentation is missing", "annotation 2: the mask is empty"]
     }
 
 
@@ -127,13 +127,13 @@ def test_doubtful_ids_are_replaced_by_numbers():
     made, _, findings = collect(dict(number=5), dict(number=8), dict(number=5), dict(number=None), dict(number="x"))
     assert made.ids.tolist() == [1, 2, 3, 4, 5]
     assert findings.places == {
-        Problem.DUPLICATE_ANNOTATION: ["a.json: id 5, 2 times", "a.json: 2 without an id that is a whole number"]
+        Problem.DUPLICATE_ANNOTATION: ["a.json: id 5, 2 times", "a.json: 2 without an integer id"]
     }
 
 
 def test_relative_coordinates_are_recognized():
     _, _, findings = collect(dict(box=[0.1, 0.2, 0.5, 0.5]), dict(box=[0, 0, 1, 1]))
-    assert findings.places == {Problem.BOXES_RELATIVE: ["a.json: no box reaches beyond 1"]}
+    assert findings.places == {Problem.BOXES_RELATIVE: ["a.json: the largest coordinate is 1"]}
     _, _, findings = collect(dict(box=[0.1, 0.2, 0.5, 0.5]), dict(box=[0, 0, 1, 2]))
     assert not findings.places
 
@@ -141,6 +141,6 @@ def test_relative_coordinates_are_recognized():
 def test_corners_instead_of_sizes_are_recognized():
     corners = [dict(box=[25, 20, 38, 29])] * 11
     _, _, findings = collect(*corners)
-    assert findings.places[Problem.BOXES_ASTRAY] == ["a.json: 11 of 11 leave their image"]
+    assert findings.places[Problem.BOXES_ASTRAY] == ["a.json: 11 of 11 extend beyond their image"]
     _, _, findings = collect(*corners, *[dict()] * 11)
     assert Problem.BOXES_ASTRAY not in findings.places

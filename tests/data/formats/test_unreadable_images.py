@@ -45,7 +45,7 @@ def test_unreadable_files_are_dropped_with_the_reason(files):
     calls, findings = [], Findings()
     (kept,) = drop_unusable([files.subset(np.arange(9, 0, -1))], findings, calls.append)
     assert kept.own_names == [f"{i}.png" for i in (9, 8, 6, 5, 4, 3, 1)]
-    why = "not an image file, or of an unknown format"
+    why = "not an image, or an unsupported format"
     assert findings.places == {Problem.IMAGE_UNREADABLE: [f"7.png: {why}", f"2.png: {why}"]}
     assert calls == list(range(1, 10))
 
@@ -118,8 +118,8 @@ def test_unreadable_images_are_skipped_and_named(folder):
     assert set(images.own_names) - set(kept.own_names) == {"cat/003.png", "dog/007.png", "dog/008.png"}
     assert kept.own_labels.tolist() == [0] * 29 + [1] * 28
     assert notes == [
-        "3 images can't be read, left out: cat/003.png: not an image file, or of an unknown format; "
-        "dog/007.png: not an image file, or of an unknown format; dog/008.png: the file is empty"
+        "3 images cannot be read, skipped: cat/003.png: not an image, or an unsupported format; "
+        "dog/007.png: not an image, or an unsupported format; dog/008.png: the file is empty"
     ]
 
 
@@ -132,7 +132,7 @@ def test_more_than_a_twentieth_unreadable_is_an_error(folder):
         drop_unreadable(read_class_folders(Path(data)))
     message = str(raised.value)
     assert message.startswith(
-        "3 of 40 images can't be used, more than 5%:\n3 images can't be read:\n  cat/000.png: not an image file"
+        "3 of 40 images cannot be used, more than 5%:\n3 images cannot be read:\n  cat/000.png: not an image"
     )
     assert message.endswith("Repair or remove them, or check that this is the right folder.")
 
@@ -159,5 +159,5 @@ def test_long_lists_of_unreadable_images_are_cut_in_errors(folder):
 def test_a_class_without_a_readable_image_is_a_named_error(folder):
     data = folder(cat=60, dog=2)
     spoil_names(data, "dog/000.png", "dog/001.png")
-    with pytest.raises(UserError, match=r"of the class 'dog':\n2 images can't be read:\n  dog/000\.png: .*"):
+    with pytest.raises(UserError, match=r"of class 'dog' can be read:\n2 images cannot be read:\n  dog/000\.png: .*"):
         drop_unreadable(read_class_folders(Path(data)))

@@ -108,15 +108,15 @@ def test_problems_are_reported_with_the_file(tmp_path):
     assert train.own_names == ["a.jpg"]
     assert train.target(0)["boxes"].tolist() == [[4, 4, 40, 9]]
     assert findings.places == {
-        Problem.NO_ANNOTATION: ["c: there is no c.xml"],
-        Problem.IMAGE_MISSING: ["b.xml: there is no b.* in JPEGImages"],
+        Problem.NO_ANNOTATION: ["c: c.xml is missing"],
+        Problem.IMAGE_MISSING: ["b.xml: JPEGImages/b.* is missing"],
         Problem.BOX_EMPTY: ["a.xml: object 1: [4.0, 4.0, 0.0, 5.0]"],
         Problem.BOX_OUTSIDE: ["a.xml: object 2: [4.0, 4.0, 56.0, 5.0] in 40x30"],
         Problem.BOX_BROKEN: [
             "a.xml: object 3: [5.0, None, 6.0, 9.0]",
             "a.xml: object 5: [None, None, None, None]",
         ],
-        Problem.ENTRY_BROKEN: ["a.xml: object 4: there is no <name>"],
+        Problem.ENTRY_BROKEN: ["a.xml: object 4: <name> is missing"],
     }
     assert findings.images == 3
 

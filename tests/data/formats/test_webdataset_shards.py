@@ -39,7 +39,7 @@ def test_images_in_shards_equal_those_of_files(shards, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "fault", ["cut off", "compressed", "no label", "no number", "class 7", "class 2^64", "another length"]
+    "fault", ["cut off", "compressed", "no label", "not a number", "class 7", "class 2^64", "another length"]
 )
 def test_invalid_shard_is_named(shards, tmp_path, fault):
     data = shards(train=[2, 2])
@@ -51,7 +51,7 @@ def test_invalid_shard_is_named(shards, tmp_path, fault):
         path.write_bytes(gzip.compress(whole))
     labels = {
         "no label": {},
-        "no number": {"a.cls": b"cat"},
+        "not a number": {"a.cls": b"cat"},
         "class 7": {"a.cls": b"7"},
         "class 2^64": {"a.cls": b"%d" % 2**64},
     }
@@ -60,10 +60,10 @@ def test_invalid_shard_is_named(shards, tmp_path, fault):
     if fault == "another length":
         write_shard(path, {"a.jpg": solid(0), "a.cls": b"0"})
     said = {
-        "no label": "no class number a.cls beside it",
-        "class 7": r"pets-train-0001/a has the class 7\. Accepted: 0 to 2",
-        "class 2^64": r"'a\.cls' has 20 bytes, and a class number takes at most 18",
-        "another length": r"holds 1 images, and its _info\.json says 2",
+        "no label": "no class index: a.cls is missing",
+        "class 7": r"pets-train-0001/a has class index 7\. Accepted for 3 classes: 0 to 2",
+        "class 2^64": r"'a\.cls' has 20 bytes; accepted for a class index: at most 18",
+        "another length": r"contains 1 images, but its _info\.json lists 2",
     }
     with pytest.raises(UserError, match=said.get(fault, r"pets-train-0001\.tar")):
         open_reader(data, "train", NUMBERS)
@@ -77,7 +77,7 @@ def test_a_cut_shard_of_unknown_length_is_an_error(tmp_path, fault):
     whole = path.read_bytes()
     end = 4 * 1024  # of the second image: each file is one header block and one content block
     path.write_bytes(whole[:end] + (b"x" * 512 + whole[end + 512 :] if fault == "a damaged header" else b""))
-    with pytest.raises(UserError, match=r"a\.tar cannot be read to its end: .* byte 4,096"):
+    with pytest.raises(UserError, match=r"cannot read shard .*a\.tar to its end: .* byte 4,096"):
         read_shards([path], ["a", "b"])
 
 
@@ -86,7 +86,7 @@ def test_too_large_image_in_a_shard_is_unreadable(tmp_path, monkeypatch):
     images = read_shards([tmp_path / "a.tar"], ["a", "b"])
     images.image(0)
     monkeypatch.setattr(tar_shards, "MAX_BYTES", 4)
-    with pytest.raises(UnreadableImage, match="bytes are more than 4"):
+    with pytest.raises(UnreadableImage, match="bytes, more than 4"):
         images.image(0)
 
 

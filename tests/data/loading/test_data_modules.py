@@ -275,10 +275,10 @@ def test_label_maps_come_in_batches(maps):
     assert len(batches) == 5
     assert all(images.shape == (4, 3, 16, 16) and labels.shape == (4, 16, 16) for images, labels, _ in batches)
     assert len({p for _, _, positions in batches for p in positions.tolist()}) == 20
-    held_out = list(data.val_dataloader())
-    assert [p for _, _, positions in held_out for p in positions.tolist()] == list(range(7))
-    assert [tuple(labels.shape) for _, batch, _ in held_out for labels in batch] == [(20 + i, 30) for i in range(7)]
-    assert [tuple(image.shape) for image in held_out[0][0]] == [(3, 16, 24)] * 4
+    validation = list(data.val_dataloader())
+    assert [p for _, _, positions in validation for p in positions.tolist()] == list(range(7))
+    assert [tuple(labels.shape) for _, batch, _ in validation for labels in batch] == [(20 + i, 30) for i in range(7)]
+    assert [tuple(image.shape) for image in validation[0][0]] == [(3, 16, 24)] * 4
 
 
 def test_processes_share_annotated_validation_images(coco, maps, monkeypatch):

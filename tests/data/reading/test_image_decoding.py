@@ -172,7 +172,7 @@ def test_thirty_two_bit_integers_within_sixteen_bits_are_scaled():
 
 @pytest.mark.parametrize("value", [-1, 65536])
 def test_integers_of_an_unknown_scale_are_refused(value):
-    with pytest.raises(UnreadableImage, match="scale is not known"):
+    with pytest.raises(UnreadableImage, match="unknown scale"):
         pixels(encode(Image.fromarray(np.array([[0, value]], dtype=np.int32)), "TIFF"))
 
 
@@ -183,7 +183,7 @@ def test_floating_point_from_zero_to_one_is_scaled():
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, np.nan, np.inf])
 def test_floating_point_of_an_unknown_scale_is_refused(value):
-    with pytest.raises(UnreadableImage, match="scale is not known"):
+    with pytest.raises(UnreadableImage, match="unknown scale"):
         pixels(encode(Image.fromarray(np.array([[0, value]], dtype=np.float32)), "TIFF"))
 
 
@@ -285,7 +285,7 @@ def test_a_decompression_bomb_is_refused(check, size):
 
 def test_own_limit_holds_without_pillow_limit(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    with pytest.raises(UnreadableImage, match=f"1x178956971 is over {MAX_PIXELS:,} pixels"):
+    with pytest.raises(UnreadableImage, match=f"1x178956971 exceeds {MAX_PIXELS:,} pixels"):
         open_image(png_header(1, MAX_PIXELS + 1))
 
 
@@ -310,10 +310,10 @@ def test_truncated_image_error_names_the_reason(form):
     ("content", "why"),
     [
         (b"", "the file is empty"),
-        (b"This is a text, and no picture.", "not an image file"),
-        (b"\x89PNG\r\n\x1a\n", "not an image file"),
-        (b"\xff\xd8\xff", "not an image file"),
-        (b"\0" * 1000, "not an image file"),
+        (b"This is a text, and no picture.", "not an image"),
+        (b"\x89PNG\r\n\x1a\n", "not an image"),
+        (b"\xff\xd8\xff", "not an image"),
+        (b"\0" * 1000, "not an image"),
     ],
 )
 def test_non_image_error_names_the_reason(tmp_path, check, content, why):
@@ -450,7 +450,7 @@ def test_bits_wide_integers_and_gray_colors_are_labels(tmp_path):
 
 def test_colors_and_damage_are_refused(tmp_path):
     Image.new("RGB", (4, 4), (255, 0, 0)).save(tmp_path / "a.png")
-    with pytest.raises(UnreadableImage, match="in colours"):
+    with pytest.raises(UnreadableImage, match="is a color image"):
         read_label_map(str(tmp_path / "a.png"))
     (tmp_path / "b.png").write_text("no picture")
     for name in ("b.png", "c.png"):

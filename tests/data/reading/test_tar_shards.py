@@ -30,15 +30,15 @@ def test_images_of_a_shard_are_read_in_place(tmp_path, form):
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (lambda data: data[:2000], "cannot be read to its end"),
-        (lambda data: data[:1024], "it is cut off at byte 1,024, without the mark of an end"),
+        (lambda data: data[:2000], "to its end"),
+        (lambda data: data[:1024], "it is truncated at byte 1,024: the end-of-archive marker is missing"),
         (
             lambda data: data[:1024] + b"x" * 512 + data[1536:],
-            "what stands at byte 1,024 is neither a file nor the end",
+            "invalid header at byte 1,024",
         ),
-        (lambda data: data + data, "is neither a file nor the end"),
-        (lambda data: b"", "cannot be read to its end: empty file"),
-        (lambda data: b"\x1f\x8b" * 600, "cannot be read to its end"),
+        (lambda data: data + data, "invalid header at byte"),
+        (lambda data: b"", "to its end: empty file"),
+        (lambda data: b"\x1f\x8b" * 600, "to its end"),
     ],
     ids=["within a file", "between files", "a header", "two in one", "empty", "compressed"],
 )
@@ -46,14 +46,14 @@ def test_a_damaged_shard_is_refused_rather_than_read_in_part(tmp_path, harm, sai
     path = tmp_path / "a.tar"
     write_shard(path, [("a.png", b"x" * 10), ("b.png", b"y" * 1000)])
     path.write_bytes(harm(path.read_bytes()))
-    with pytest.raises(UserError, match=f"the shard .*a.tar.*{said}.*Fetch it again, or leave it out"):
+    with pytest.raises(UserError, match=f"cannot read shard .*a.tar.*{said}.*Download it again, or remove it"):
         list(shard_images(str(path)))
 
 
 def test_member_too_large_or_missing_is_unreadable(tmp_path, monkeypatch):
     source = next(shard_images(str(write_shard(tmp_path / "a.tar", CONTENT.items()))))
     monkeypatch.setattr(tar_shards, "MAX_BYTES", 4)
-    with pytest.raises(UnreadableImage, match="5 bytes are more than 4"):
+    with pytest.raises(UnreadableImage, match="5 bytes, more than 4"):
         source.read()
     with pytest.raises(UnreadableImage, match="No such file"):
         ImageLocation("b", str(tmp_path / "gone.tar"), 0, 1).read()

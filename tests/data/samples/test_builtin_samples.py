@@ -23,8 +23,8 @@ def test_elpv_is_labeled_by_the_published_probability():
         assert sample.strata[i].tolist() == [kind, str(round(probability, 2))]
     assert sorted(set(sample.images.own_weights.round(3))) == [0.667, 1.0]
     assert Counter(sample.images.own_labels.tolist()) == {0: 1803, 1: 821}
-    assert "NC" in sample.licence
-    assert "Deitsch" in sample.licence
+    assert "NC" in sample.license
+    assert "Deitsch" in sample.license
 
 
 def test_elpv_images_are_gray_and_300_pixels_wide():

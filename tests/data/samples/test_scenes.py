@@ -12,7 +12,7 @@ from transxnet.data.open_data import open_data
 from transxnet.data.reading.masks import decode_mask, mask_box
 from transxnet.data.samples import scenes as module
 from transxnet.data.samples.builtin_samples import DENSE_SAMPLES
-from transxnet.data.samples.scenes import CLASSES, LICENCE, scenes
+from transxnet.data.samples.scenes import CLASSES, LICENSE, scenes
 from transxnet.utils.errors import UserError
 
 pytest.importorskip("sklearn")
@@ -77,7 +77,7 @@ def test_validation_scenes_have_other_digits_and_backgrounds():
     train, val = module._load_digits()
     assert (len(train.labels), len(val.labels)) == (1438, 359)
     assert set(train.labels) == set(val.labels) == set(range(10))
-    shown = [part[0].size for part in module._load_photographs()]
+    shown = [part[0].size for part in module._load_backgrounds()]
     assert shown == [(410, 512), (102, 512)]  # of the astronaut's 512 columns
 
 
@@ -113,11 +113,11 @@ def test_sample_is_cached_and_shows_its_license(tmp_path, monkeypatch):
     assert hashes(small) == before
     monkeypatch.setattr("transxnet.data.samples.builtin_samples.scenes", lambda: small)
     source = open_data("scenes")
-    assert source.notes[0] == f"Licence: {LICENCE}"
-    assert all(name in LICENCE for name in ("CC0", "public domain", "BY 4.0"))
+    assert source.notes[0] == f"License: {LICENSE}"
+    assert all(name in LICENSE for name in ("CC0", "public domain", "BY 4.0"))
     assert (source.img_size, source.hflip) == (256, 0.0)
     assert DENSE_SAMPLES["scenes"]().folder == small
-    assert (small / "LICENCE.txt").read_text().strip() == LICENCE
+    assert (small / "LICENSE.txt").read_text().strip() == LICENSE
 
 
 def test_interruption_leaves_no_files(tmp_path, monkeypatch):
@@ -145,14 +145,14 @@ def test_another_process_may_finish_first(tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"can't be written to .*XDG_CACHE_HOME=FOLDER"):
+    with pytest.raises(UserError, match=r"cannot write the sample scenes to .*XDG_CACHE_HOME=FOLDER"):
         scenes(tmp_path / "file" / "scenes", train=1, val=1)
 
 
 def test_another_folder_of_that_name_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="holds something else"):
+    with pytest.raises(UserError, match="contains other files"):
         scenes(tmp_path, train=1, val=1)
-    with pytest.raises(UserError, match="train must be a whole number of at least 1, got 0"):
+    with pytest.raises(UserError, match="train must be an integer of at least 1, got 0"):
         scenes(tmp_path / "a", train=0)
 
 

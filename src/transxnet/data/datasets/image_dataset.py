@@ -59,8 +59,8 @@ class ImageDataset(Dataset):
             try:
                 return self.load(candidate), candidate
             except UnreadableImage as error:
-                _logger.warning("%s can't be read and is replaced by the next: %s", self.images.name(candidate), error)
-        raise UnreadableImage(f"{self.images.name(position)} and the {step} images after it can't be read")
+                _logger.warning("cannot read %s, using the next image instead: %s", self.images.name(candidate), error)
+        raise UnreadableImage(f"cannot read {self.images.name(position)} and the next {step} images")
 
 
 @contextmanager

@@ -37,7 +37,7 @@ class SegmentationSet(ImageCollection):
         """(H, W) uint8 labels of image ``index`` of this set, 0 to K - 1 or ``IGNORE``; raises UnreadableImage."""
         values = read_label_map(self.map_paths[self.indices[index]])
         if values.dtype != np.uint8 and (values.min(initial=0) < 0 or values.max(initial=0) > IGNORE):
-            raise UnreadableImage(f"the label map holds values from {values.min()} to {values.max()}")
+            raise UnreadableImage(f"the label map contains values from {values.min()} to {values.max()}")
         return self.lookup[values]
 
     def with_classes(self, class_names: list[str], classes: Sequence[int]) -> Self:

@@ -52,8 +52,8 @@ def align_classes(model_classes: Sequence[str], data_classes: Sequence[str]) -> 
         return numbers
     unknown = [name for name in data_classes if name not in index]
     raise UserError(
-        f"the labels of the data do not match those of the model: {len(unknown)} of the data's {len(data_classes)} "
-        f"classes are unknown to it, {_listed(unknown)}. It knows {len(model_classes)}: {_listed(model_classes)}."
+        f"the classes of the data do not match the model: {len(unknown)} of {len(data_classes)} are unknown, "
+        f"{_listed(unknown)}. The model has {len(model_classes)}: {_listed(model_classes)}."
         f"{nearest(unknown[0], model_classes)} Rename the folders, or train on this data."
     )
 

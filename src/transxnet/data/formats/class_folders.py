@@ -16,7 +16,7 @@ from transxnet.utils.errors import UserError
 
 TRAIN_NAMES = ("train", "training")
 VAL_NAMES = ("val", "validation", "valid", "test")
-ACCEPTED = "a folder with a folder of images for each class, such as photos/cat/*.jpg and photos/dog/*.jpg"
+ACCEPTED = "a folder with one folder of images per class, such as photos/cat/*.jpg and photos/dog/*.jpg"
 
 
 def find_parts(root: Path) -> tuple[Path | None, Path | None]:
@@ -28,7 +28,7 @@ def find_parts(root: Path) -> tuple[Path | None, Path | None]:
         UserError: the root does not exist or is not a folder.
     """
     if not root.exists():
-        raise UserError(f"there is no folder {root}. Accepted: {ACCEPTED}, with or without train/ and val/ above them.")
+        raise UserError(f"folder {root} does not exist. Accepted: {ACCEPTED}, optionally in train/ and val/.")
     if not root.is_dir():
         raise UserError(f"{root} is a file. Accepted: {ACCEPTED}.")
     folders = {name.lower(): root / name for name in list_folders(root)}
@@ -58,12 +58,12 @@ def read_class_folders(root: Path, minimum: int = 1) -> ClassificationSet:
     classes = class_order(list_folders(root))
     if not classes:
         found = sum(1 for _ in root.iterdir())
-        what = "is empty" if not found else f"holds {found} files and no folder"
+        what = "is empty" if not found else f"contains {found} files and no folders"
         raise UserError(f"{root} {what}. Accepted: {ACCEPTED}.")
     if len(classes) < minimum:
         raise UserError(
-            f"{root} holds one class, {classes[0]!r}; a classifier needs at least {minimum}. Accepted: {ACCEPTED}. "
-            f"Is {root / classes[0]} the folder that you meant?"
+            f"{root} contains one class, {classes[0]!r}; a classifier needs at least {minimum}. Accepted: {ACCEPTED}. "
+            f"Did you mean {root / classes[0]}?"
         )
     counts: list[int] = []
     names = PackedStrings(_names_in_classes(root, classes, counts))
@@ -80,7 +80,7 @@ def _names_in_classes(root: Path, classes: Sequence[str], counts: list[int]) -> 
             yield f"{name}/{path[above:]}"
         if not count:
             raise UserError(
-                f"the class folder {root / name} holds no image ({', '.join(sorted(EXTENSIONS))}). "
-                "Add some, or remove the folder."
+                f"class folder {root / name} contains no images ({', '.join(sorted(EXTENSIONS))}). "
+                "Add images, or remove the folder."
             )
         counts.append(count)

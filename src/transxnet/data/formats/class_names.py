@@ -48,16 +48,16 @@ def _read(path: Path) -> list[str]:
         else:
             names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
         if broken := next((name for name in names if not is_plain(name)), None):
-            raise ValueError(f"{broken!r:.40} has characters that no line can hold")
+            raise ValueError(f"{broken!r:.40} contains control characters or line breaks")
     except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise UserError(
-            f"{path} holds no names of classes: {error}. Accepted: a name a line, a JSON list of names, or a JSON "
-            "object of names by number from 0."
+            f"cannot read class names from {path}: {error}. Accepted: one name per line, a JSON list of names, or a "
+            "JSON object of names by class index."
         ) from error
     if not names or len(set(names)) < len(names):
         twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-        what = f"holds {twice[0]!r} {names.count(twice[0])} times" if twice else "is empty"
-        raise UserError(f"{path} {what}. Accepted: a different name for each class.")
+        what = f"contains {twice[0]!r} {names.count(twice[0])} times" if twice else "is empty"
+        raise UserError(f"{path} {what}. Accepted: one unique name per class.")
     return names
 
 

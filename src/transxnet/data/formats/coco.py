@@ -47,13 +47,13 @@ def read_coco(part: CocoPart, findings: Findings, *, masks: bool) -> DetectionSe
     if images and not kept:
         looked = ", ".join(map(str, part.folders))
         raise UserError(
-            f"none of the {len(images)} images of {part.annotations} is there, such as "
-            f"{next(iter(images.values()))[0]!r}; looked in {looked}. Put them into one of these."
+            f"none of the {len(images)} images of {part.annotations} was found, such as "
+            f"{next(iter(images.values()))[0]!r}. Put them into one of these folders: {looked}."
         )
     if masks and not any(isinstance(a, dict) and a.get("segmentation") for a in content["annotations"]):
         raise UserError(
-            f"{part.annotations} has boxes and no masks. Accepted for masks: polygons or run lengths under "
-            "'segmentation'. Train a detector of boxes: --head retinanet."
+            f"{part.annotations} has boxes but no masks. Accepted masks: polygons or RLE under 'segmentation'. For "
+            "boxes only, use --head retinanet."
         )
     sizes = np.array([size for _, _, size in kept.values()], np.int64).reshape(-1, 2)
     objects = ObjectCollector(sizes, findings, masks)
@@ -85,11 +85,11 @@ def _load(path: Path, findings: Findings) -> dict[str, list] | None:
         return None
     missing = [name for name in _LISTS if not isinstance(content, dict) or not isinstance(content.get(name), list)]
     if missing:
-        findings.add(Problem.FILE_BROKEN, f"{path}: it has no list {' and no list '.join(map(repr, missing))}")
+        findings.add(Problem.FILE_BROKEN, f"{path}: missing list {' and '.join(map(repr, missing))}")
         return None
     if not content["categories"] or not content["images"]:
         findings.add(
-            Problem.FILE_BROKEN, f"{path}: its list of {'images' if content['categories'] else 'categories'} is empty"
+            Problem.FILE_BROKEN, f"{path}: list {'images' if content['categories'] else 'categories'} is empty"
         )
         return None
     return content
@@ -143,7 +143,7 @@ def _existing(
                 findings.add(Problem.IMAGE_UNREADABLE, f"{place}: {error}")
                 continue
         if size[0] * size[1] > MAX_PIXELS:  # masks of this size would be created before the image is read
-            findings.add(Problem.IMAGE_SIZE, f"{place}: {size[1]}x{size[0]} is over {MAX_PIXELS:,} pixels")
+            findings.add(Problem.IMAGE_SIZE, f"{place}: {size[1]}x{size[0]} exceeds {MAX_PIXELS:,} pixels")
             continue
         known = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
         kept[image_id] = str(path), known, size
@@ -167,7 +167,7 @@ def _collect(
         if _lacks(entry, {"image_id": int, "category_id": int}, place, findings):
             continue
         image_id, category = entry["image_id"], entry["category_id"]
-        name = images[image_id][0] if image_id in images else "not there"
+        name = images[image_id][0] if image_id in images else "unknown"
         place = f"{file}: annotation {entry.get('id', f'[{number}]')} of image {image_id} ({name})"
         if category not in labels:
             findings.add(Problem.UNKNOWN_CATEGORY, f"{place}: category {category}")
@@ -194,7 +194,7 @@ def _lacks(entry: Any, needed: dict[str, type], place: str, findings: Findings) 
         return True
     for key, kind in needed.items():
         if type(entry.get(key)) is not kind or (kind is int and not is_id(entry[key])):
-            what = f"{key!r} is {entry[key]!r:.40}" if key in entry else f"there is no {key!r}"
+            what = f"{key!r} is {entry[key]!r:.40}" if key in entry else f"{key!r} is missing"
             findings.add(Problem.ENTRY_BROKEN, f"{place}: {what}")
             return True
     return False

@@ -10,9 +10,9 @@ from transxnet.data.reading.file_search import entries, find_file
 from transxnet.utils.errors import UserError
 
 ACCEPTED = (
-    "a folder in COCO's format: annotations/instances_train*.json and instances_val*.json with the images in folders "
-    "of these names or in images/; or train/ and val/ with an annotation file each beside the images; or one "
-    "annotation file beside the images"
+    "a folder in COCO format: annotations/instances_train*.json and instances_val*.json, with images in train*/ and "
+    "val*/ or in images/; or train/ and val/, each with images and one annotation file; or images and one "
+    "annotation file"
 )
 
 OTHER_TASKS = ("captions", "panoptic", "person_keypoints", "image_info", "stuff")
@@ -63,8 +63,8 @@ def find_coco(root: Path) -> tuple[CocoPart | None, CocoPart | None]:
             return _sorted_out(root, files)
     inside = [_only(_first_files(root, names)) for names in (TRAIN_NAMES, VAL_NAMES)]
     if any(inside):
-        beside = [None if file is None else _part(root, file, ()) for file in inside]
-        return beside[0], beside[1]
+        parts = [None if file is None else _part(root, file, ()) for file in inside]
+        return parts[0], parts[1]
     return _sorted_out(root, _annotation_files(root))
 
 
@@ -92,7 +92,7 @@ def _is_coco(file: Path) -> bool:
         with file.open("rb") as opened:
             return _KEYS.search(opened.read(1 << 16)) is not None
     except OSError as error:
-        raise UserError(f"{file} can't be read: {error.strerror}. Check its permissions.") from error
+        raise UserError(f"cannot read {file}: {error.strerror}. Check its permissions.") from error
 
 
 def _sorted_out(root: Path, files: list[Path]) -> tuple[CocoPart | None, CocoPart | None]:
@@ -124,8 +124,8 @@ def _of_part(root: Path, files: list[Path]) -> Path | None:
 def _only(files: list[Path]) -> Path | None:
     if len(files) > 1:
         raise UserError(
-            f"{files[0].parent} holds several annotation files: {', '.join(file.name for file in files)}. Accepted: "
-            f"{ACCEPTED}. Keep one for each part, or give one of them itself."
+            f"{files[0].parent} contains several annotation files: {', '.join(file.name for file in files)}. Accepted: "
+            f"{ACCEPTED}. Keep one per set, or pass one of them as DATA."
         )
     return files[0] if files else None
 
@@ -141,10 +141,10 @@ def _part(root: Path, file: Path, names: Sequence[str]) -> CocoPart:
 
 def _folders(root: Path, file: Path, names: Sequence[str]) -> list[Path]:
     """Candidate image folders: next to the file if it is in the set's own folder, else folders with the set's names."""
-    beside = [file.parent] if file.parent.name.lower() in (*TRAIN_NAMES, *VAL_NAMES) else []
+    own = [file.parent] if file.parent.name.lower() in (*TRAIN_NAMES, *VAL_NAMES) else []
     bases = (root, root / "images", root / "data")
     likely = [base / name for name in (_own_name(file), *names) for base in bases]
     general = [root / "images", root / "data", root, file.parent, file.parent / "images", root.parent / "images"]
     above = [root.parent / name for name in (_own_name(file), *names)]  # if the root is annotations/
-    found = [folder for folder in dict.fromkeys([*beside, *likely, *general, *above]) if folder.is_dir()]
+    found = [folder for folder in dict.fromkeys([*own, *likely, *general, *above]) if folder.is_dir()]
     return found or [root]

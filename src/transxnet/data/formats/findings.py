@@ -13,35 +13,35 @@ MAX_UNREADABLE = 0.05
 class Problem(Enum):
     """All problems that the annotation checks distinguish, with their descriptions.
 
-    There are three kinds. Problems that are *repaired* or *left out* are counted and reported, and training continues,
-    unless more than 5% of the images or objects would be left out. Problems that are *refused* must be fixed by the
+    There are three kinds. Problems that are *repaired* or *skipped* are counted and reported, and training continues,
+    unless more than 5% of the images or objects would be skipped. Problems that are *refused* must be fixed by the
     user; all of them are reported together.
     """
 
-    BOX_OUTSIDE = "repaired", "boxes reach beyond their image and are cut off at its edges"
-    NO_BOX = "repaired", "objects have no box and get the smallest around their mask"
-    DUPLICATE_ANNOTATION = "repaired", "annotations have the id of another, or none, and all are numbered anew"
-    FOREGROUND_255 = "repaired", "set of label maps holds 0 and 255 only, of which 255 is taken for class 1"
+    BOX_OUTSIDE = "repaired", "boxes extend beyond their image and are clipped"
+    NO_BOX = "repaired", "objects have no box and get the bounding box of their mask"
+    DUPLICATE_ANNOTATION = "repaired", "annotations have a duplicate or missing id, and all are renumbered"
+    FOREGROUND_255 = "repaired", "set of label maps contains only 0 and 255, and 255 is used as class 1"
 
-    IMAGE_MISSING = "left out", "images are missing"
-    IMAGE_UNREADABLE = "left out", "images can't be read"
-    IMAGE_SIZE = "left out", "images are not of the size that their annotations say"
-    NO_ANNOTATION = "left out", "images have no annotation file"
-    MAP_UNREADABLE = "left out", "label maps can't be used"
-    MAP_SIZE = "left out", "label maps are not of their image's size"
-    STRAY_ANNOTATION = "left out", "annotations belong to no image of their file"
-    BOX_EMPTY = "left out", "boxes are empty"
-    BOX_BROKEN = "left out", "boxes are not four finite numbers"
-    MASK_BROKEN = "left out", "masks can't be made"
+    IMAGE_MISSING = "skipped", "images are missing"
+    IMAGE_UNREADABLE = "skipped", "images cannot be read"
+    IMAGE_SIZE = "skipped", "images differ in size from their annotations"
+    NO_ANNOTATION = "skipped", "images have no annotation file"
+    MAP_UNREADABLE = "skipped", "label maps cannot be used"
+    MAP_SIZE = "skipped", "label maps differ in size from their image"
+    STRAY_ANNOTATION = "skipped", "annotations belong to no image of the file"
+    BOX_EMPTY = "skipped", "boxes are empty"
+    BOX_BROKEN = "skipped", "boxes are not four finite numbers"
+    MASK_BROKEN = "skipped", "masks are invalid"
 
-    FILE_BROKEN = "refused", "annotation files can't be parsed"
-    ENTRY_BROKEN = "refused", "entries lack what they must say"
-    DUPLICATE_IMAGE = "refused", "images have the id of another"
-    DUPLICATE_CATEGORY = "refused", "categories have the id or the name of another"
-    BOXES_RELATIVE = "refused", "files hold boxes that look like shares of the image; they must be in pixels"
-    BOXES_ASTRAY = "refused", "files hold boxes most of which leave their image; COCO's are [x, y, width, height]"
-    UNKNOWN_CATEGORY = "refused", "objects are of a category that is not declared"
-    LABEL_BEYOND = "refused", "label maps hold values beyond the classes (where 0 is 'ignore', say zero_is_ignored)"
+    FILE_BROKEN = "refused", "annotation files cannot be parsed"
+    ENTRY_BROKEN = "refused", "entries lack required values"
+    DUPLICATE_IMAGE = "refused", "images have a duplicate id"
+    DUPLICATE_CATEGORY = "refused", "categories have a duplicate id or name"
+    BOXES_RELATIVE = "refused", "files contain boxes in relative coordinates; accepted: pixels"
+    BOXES_ASTRAY = "refused", "files have most boxes outside their image; COCO boxes are [x, y, width, height]"
+    UNKNOWN_CATEGORY = "refused", "objects have an undeclared category"
+    LABEL_BEYOND = "refused", "label maps contain values that are no class (if 0 means 'ignore', use --zero_is_ignored)"
 
     def __init__(self, treatment: str, words: str):
         self.treatment, self.words = treatment, words
@@ -82,25 +82,25 @@ class Findings:
         return len(self.places.get(problem, ()))
 
     def notes(self, most: int | None = 10) -> list[str]:
-        """A message for each problem that was repaired or left out, with at most this many locations, or all."""
+        """A message for each problem that was repaired or skipped, with at most this many locations, or all."""
         return [
-            f"{len(places)} {problem.words}{'' if problem.treatment == 'repaired' else ', left out'}: "
+            f"{len(places)} {problem.words}{'' if problem.treatment == 'repaired' else ', skipped'}: "
             f"{'; '.join(_first(places, most))}"
             for problem, places in self.places.items()
             if problem.treatment != "refused"
         ]
 
     def refuse(self) -> None:
-        """Raise UserError if problems cannot be repaired, or if too much data would be left out."""
+        """Raise UserError if problems cannot be repaired, or if too much data would be skipped."""
         refused = [problem for problem in self.places if problem.treatment == "refused"]
         if refused:
-            raise UserError(f"the annotations can't be used:\n{self.listed(refused)}\nCorrect them and start again.")
+            raise UserError(f"the annotations contain errors:\n{self.listed(refused)}\nCorrect them and start again.")
         for images, total, what in ((True, self.images, "images"), (False, self.objects, "objects")):
-            lost = [p for p in self.places if p.treatment == "left out" and (p in _OF_IMAGES) == images]
+            lost = [p for p in self.places if p.treatment == "skipped" and (p in _OF_IMAGES) == images]
             count = sum(self.count(problem) for problem in lost)
             if count > MAX_UNREADABLE * total:
                 raise UserError(
-                    f"{count} of {total} {what} can't be used, more than {MAX_UNREADABLE:.0%}:\n{self.listed(lost)}\n"
+                    f"{count} of {total} {what} cannot be used, more than {MAX_UNREADABLE:.0%}:\n{self.listed(lost)}\n"
                     "Repair or remove them, or check that this is the right folder."
                 )
 

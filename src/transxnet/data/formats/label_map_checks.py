@@ -98,8 +98,8 @@ def _check_pair(pairs: _Pairs, full: bool, number: int) -> np.ndarray | tuple[Pr
     except UnreadableImage as error:
         return Problem.MAP_UNREADABLE, f"{label_map.name}: {error}"
     if values.shape != size:
-        sizes = f"{values.shape[1]}x{values.shape[0]}, the image {size[1]}x{size[0]}"
-        return Problem.MAP_SIZE, f"{label_map.name}: the map is {sizes}"
+        sizes = f"label map {values.shape[1]}x{values.shape[0]}, image {size[1]}x{size[0]}"
+        return Problem.MAP_SIZE, f"{label_map.name}: {sizes}"
     return np.flatnonzero(np.bincount(values.ravel())) if values.dtype == np.uint8 else np.unique(values)
 
 
@@ -122,7 +122,9 @@ def _meaning(
         largest = max((int(v) for present in values[0].values() for v in present if v < IGNORE), default=first)
         names = [str(value) for value in range(first, max(largest, first) + 1)]
     if len(names) > IGNORE - first:
-        raise UserError(f"there are {len(names)} classes. Accepted: at most {IGNORE - first}, as labels are bytes.")
+        raise UserError(
+            f"the data has {len(names)} classes. Accepted: at most {IGNORE - first}, since labels are stored as bytes."
+        )
     meaning[first : first + len(names)] = np.arange(len(names))
     return meaning, names
 
@@ -133,5 +135,5 @@ def _check_values(label_map: Path, present: np.ndarray, meaning: np.ndarray, cla
     if beyond:
         first = int(meaning[0] == IGNORE)
         listed = ", ".join(map(str, beyond[:5])) + (" and more" if len(beyond) > 5 else "")
-        accepted = f"the {classes} classes are {first} to {first + classes - 1}, and {IGNORE} is 'ignore'"
+        accepted = f"accepted: {first} to {first + classes - 1} for {classes} classes, and {IGNORE} for 'ignore'"
         findings.add(Problem.LABEL_BEYOND, f"{label_map.name}: value {listed}; {accepted}")

@@ -19,9 +19,9 @@ FOLDERS = (
 """Common names of folders of images and of their label maps."""
 
 ACCEPTED = (
-    "images and label maps of the same names in two folders, such as images/ and annotations/ (or masks/, "
-    "labels/, label_maps/; img_dir/ and ann_dir/; JPEGImages/ and SegmentationClass/), with training/ and validation/ "
-    "(or train/ and val/) in both of them, above them, or nowhere"
+    "images and label maps with equal names in two folders, such as images/ and annotations/ (or masks/, labels/, "
+    "label_maps/; img_dir/ and ann_dir/; JPEGImages/ and SegmentationClass/), optionally with training/ and "
+    "validation/ (or train/ and val/) inside or above both"
 )
 
 LOSSLESS = (".png", ".bmp", ".tif", ".tiff")
@@ -78,11 +78,11 @@ def pair_up(part: MapPart, findings: Findings) -> list[tuple[Path, Path]]:
     for key in wanted:
         found = next((maps[key + ending] for ending in ENDINGS if key + ending in maps), None)
         if key not in images:
-            findings.add(Problem.IMAGE_MISSING, f"{key}: it is listed and not in {part.images.name}/")
+            findings.add(Problem.IMAGE_MISSING, f"{key}: listed, but not in {part.images.name}/")
         elif found is None:
-            findings.add(Problem.NO_ANNOTATION, f"{images[key].name}: there is no {key}.png in {part.maps.name}/")
+            findings.add(Problem.NO_ANNOTATION, f"{images[key].name}: {part.maps.name}/{key}.png is missing")
         elif found.suffix.lower() not in LOSSLESS:
-            what = f"{found.name}: a label map must be of {', '.join(LOSSLESS)}, since others change its values"
+            what = f"{found.name}: label maps must be {', '.join(LOSSLESS)}; lossy formats change their values"
             findings.add(Problem.MAP_UNREADABLE, what)
         else:
             pairs.append((images[key], found))

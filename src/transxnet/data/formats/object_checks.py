@@ -75,7 +75,7 @@ class ObjectCollector:
             if self._masks:
                 area = decode_mask(segmentation, *size).sum()
                 if not area:
-                    self._findings.add(Problem.MASK_BROKEN, f"{place}: it holds no pixel")
+                    self._findings.add(Problem.MASK_BROKEN, f"{place}: the mask is empty")
                     return
             else:
                 area = (corners[2] - corners[0]) * (corners[3] - corners[1])
@@ -90,9 +90,11 @@ class ObjectCollector:
             file: the file that they came from, for messages.
         """
         if 0 < self._reach <= 1 and self._largest > 2:
-            self._findings.add(Problem.BOXES_RELATIVE, f"{file}: no box reaches beyond {self._reach:g}")
+            self._findings.add(Problem.BOXES_RELATIVE, f"{file}: the largest coordinate is {self._reach:g}")
         if self._outside > max(FEW, self.seen / 2):
-            self._findings.add(Problem.BOXES_ASTRAY, f"{file}: {self._outside} of {self.seen} leave their image")
+            self._findings.add(
+                Problem.BOXES_ASTRAY, f"{file}: {self._outside} of {self.seen} extend beyond their image"
+            )
         images, boxes, labels, areas, crowd, numbers = zip(*self._rows, strict=True) if self._rows else ((),) * 6
         order = np.argsort(np.array(images, np.int64), kind="stable")
         objects = Objects(
@@ -109,7 +111,7 @@ class ObjectCollector:
     def _box_of(self, segmentation: Any, size: list[int], place: str) -> list[int]:
         found = mask_box(decode_mask(segmentation, *size))
         if found is None:
-            raise BadMask("it holds no pixel")
+            raise BadMask("the mask is empty")
         self._findings.add(Problem.NO_BOX, place)
         return [found[0], found[1], found[2] - found[0], found[3] - found[1]]
 
@@ -128,7 +130,7 @@ class ObjectCollector:
         outside = min(x, y) < -TOLERANCE or right > width + TOLERANCE or bottom > height + TOLERANCE
         self._outside += outside
         if inside[2] <= inside[0] or inside[3] <= inside[1]:
-            where = f", outside of {width}x{height}" if outside and box[2] > 0 and box[3] > 0 else ""
+            where = f", outside {width}x{height}" if outside and box[2] > 0 and box[3] > 0 else ""
             self._findings.add(Problem.BOX_EMPTY, f"{place}: {box}{where}")
             return None
         if outside:
@@ -142,7 +144,7 @@ class ObjectCollector:
             f"{file}: id {number}, {count} times" for number, count in times.items() if number is not None and count > 1
         ]
         if times[None]:
-            faults.append(f"{file}: {times[None]} without an id that is a whole number")
+            faults.append(f"{file}: {times[None]} without an integer id")
         for fault in faults:
             self._findings.add(Problem.DUPLICATE_ANNOTATION, fault)
         return np.arange(1, len(numbers) + 1) if faults else np.array(numbers, np.int64)

@@ -48,7 +48,7 @@ class HuggingFaceImages:
         except OSError as error:
             raise UnreadableImage(error.strerror or str(error)) from error
         except (AssertionError, TypeError) as error:  # the reader found neither bytes nor a path
-            raise UnreadableImage("the data set holds no image here") from error
+            raise UnreadableImage("the data set has no image at this index") from error
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Stream:
         """
         if list(classes) != list(range(len(class_names))):
             raise UserError(
-                f"{self.name} has the model's classes in another order, {self.class_names[0]!r} first. "
-                "Train on this data."
+                f"the classes of {self.name} are in another order than the model's; the first is "
+                f"{self.class_names[0]!r}. Train a model on this data."
             )
         return replace(self, class_names=class_names)
 
@@ -154,8 +154,8 @@ def open_reader(data: str, split: str, class_names: Sequence[str] | None) -> Cla
         labels, names = _labels(data, reader), _class_names(data, reader, class_names)
         if len(labels) and not 0 <= labels.min() <= labels.max() < len(names):
             raise UserError(
-                f"the labels of {data}, split {split!r}, go from {labels.min()} to {labels.max()}. "
-                f"Accepted: 0 to {len(names) - 1}, for {len(names)} classes. "
+                f"the labels of {data}, split {split!r}, range from {labels.min()} to {labels.max()}. "
+                f"Accepted for {len(names)} classes: 0 to {len(names) - 1}. "
                 "Choose a split with labels, or another --num_classes."
             )
         return ClassificationSet(HuggingFaceImages(reader), [f"{split}/{i}" for i in range(len(labels))], names, labels)
@@ -172,8 +172,8 @@ def _check_shards(root: Path, names: Sequence[str]) -> None:
     gone = [name for name in names if not (root / name).is_file()]
     if gone:
         raise UserError(
-            f"{len(gone)} of {len(names)} shards of {root} are not there, {gone[0]} first. "
-            "Put them back, or take them out of its _info.json."
+            f"{len(gone)} of {len(names)} shards of {root} are missing, the first is {gone[0]}. "
+            "Restore them, or remove them from its _info.json."
         )
 
 
@@ -181,13 +181,13 @@ def _labels(data: str, reader: Any) -> np.ndarray:
     columns = reader.dataset.column_names
     if reader.label_key not in columns:
         raise UserError(
-            f"{data} has the columns {', '.join(map(repr, columns))}. Accepted: a data set with {reader.label_key!r}. "
-            "Rename its column of labels."
+            f"{data} has no column {reader.label_key!r}. Columns found: {', '.join(map(repr, columns))}. "
+            f"Rename the label column to {reader.label_key!r}."
         )
     values = np.asarray(reader.dataset[reader.label_key][:])
     if not np.issubdtype(values.dtype, np.integer):
         raise UserError(
-            f"the labels of {data} are not class numbers: {values[:3].tolist()}. Accepted: class numbers. "
+            f"the labels of {data} are not class indices: {values[:3].tolist()}. "
             "Cast the column to datasets.ClassLabel."
         )
     return values.astype(np.int64)
@@ -198,7 +198,7 @@ def _class_names(data: str, reader: Any, otherwise: Sequence[str] | None) -> lis
     if known:
         return sorted(known, key=known.get)
     if otherwise is None:
-        raise UserError(f"{data} does not say which classes it has. Give their number with --num_classes.")
+        raise UserError(f"{data} does not list its classes. Set their number with --num_classes.")
     return list(otherwise)
 
 
@@ -209,12 +209,12 @@ def _open(data: str, split: str, **kwargs: Any) -> Any:
     if prefix == "wds":
         root, name = name, ""
         if not Path(root).is_dir():
-            raise UserError(f"there is no folder {root!r} of WebDataset shards. Accepted: wds/FOLDER.")
+            raise UserError(f"folder {root!r} of WebDataset shards does not exist. Accepted: wds/FOLDER.")
     require_package(*_PACKAGES[prefix], data)
     try:
         return create_dataset(f"{prefix}/{name}", root=root, split=split, **kwargs)
     except Exception as error:  # each reader's library has its own exceptions, and all mean that opening failed
         raise UserError(
             f"timm's reader cannot open {data!r}, split {split!r}: {type(error).__name__}: {error} "
-            "Give another name, or another split: --train_split and --val_split in training, --split in evaluation."
+            "Check the name and the split (--train_split and --val_split in training, --split in evaluation)."
         ) from error

@@ -90,7 +90,8 @@ def drop_unreadable(*parts: C, progress: Callable[[int], Any] | None = None) -> 
         if lost:
             classes = ", ".join(repr(before.class_names[c]) for c in lost)
             raise UserError(
-                f"no image can be read of the class {classes}:\n{findings.listed()}\nRepair them, or remove the class."
+                f"no image of class {classes} can be read:\n{findings.listed()}\nRepair the images, or remove the "
+                "class."
             )
     findings.refuse()
     return kept, findings.notes(most=None)
@@ -103,8 +104,8 @@ def _fault(images: ImageCollection, full: bool, position: int) -> tuple[Problem,
         return Problem.IMAGE_UNREADABLE, str(error)
     if not isinstance(images, DetectionSet):
         return None
-    said = tuple(images.own_sizes[position].tolist())
-    if size == said:
+    height, width = images.own_sizes[position].tolist()
+    if size == (height, width):
         return None
-    turned = "; are they those of the file before it is turned upright?" if size == said[::-1] else ""
-    return Problem.IMAGE_SIZE, f"the file has {size[1]}x{size[0]} pixels, its annotations {said[1]}x{said[0]}{turned}"
+    rotated = "; they may ignore the EXIF orientation" if size == (width, height) else ""
+    return Problem.IMAGE_SIZE, f"image {size[1]}x{size[0]}, annotations {width}x{height}{rotated}"

@@ -18,7 +18,7 @@ from transxnet.utils.errors import UserError
 from transxnet.utils.text_files import read_text, read_xml
 
 ACCEPTED = (
-    "a folder with Annotations/*.xml, JPEGImages/ and, for a split of its own, ImageSets/Main/train.txt and val.txt "
+    "a folder with Annotations/*.xml, JPEGImages/ and, for a predefined split, ImageSets/Main/train.txt and val.txt "
     "(or trainval.txt and test.txt)"
 )
 
@@ -61,7 +61,9 @@ def voc_folder(root: Path) -> Path | None:
         folder.parent for pattern in ("VOC*/JPEGImages", "VOCdevkit/VOC*/JPEGImages") for folder in root.glob(pattern)
     )
     if len(years) > 1:
-        raise UserError(f"{root} holds several years: {', '.join(year.name for year in years)}. Give one of them.")
+        raise UserError(
+            f"{root} contains several years: {', '.join(year.name for year in years)}. Pass one of them as DATA."
+        )
     return years[0] if years else None
 
 
@@ -76,7 +78,7 @@ def voc_lists(folder: Path) -> tuple[list[str] | None, list[str] | None]:
 
 
 def read_voc(parts: Sequence[VocPart | None], findings: Findings) -> tuple[DetectionSet | None, DetectionSet | None]:
-    """Read the images of both sets and their objects, without those that :class:`Problem` leaves out.
+    """Read the images of both sets and their objects, without those that are skipped according to :class:`Problem`.
 
     VOC's pixel coordinates start at 1 and are inclusive, so ``xmin`` 1 is the image's edge. Difficult objects are
     marked as crowds: ignored in training and evaluation. The classes are those of ``classes.txt`` or ``labels.txt`` in
@@ -105,7 +107,7 @@ def _parsed(part: VocPart, findings: Findings) -> dict[str, ElementTree.Element]
         try:
             found[stem] = read_xml(path)
         except FileNotFoundError:
-            findings.add(Problem.NO_ANNOTATION, f"{stem}: there is no {path.name}")
+            findings.add(Problem.NO_ANNOTATION, f"{stem}: {path.name} is missing")
         except (OSError, ValueError, LookupError) as error:
             findings.add(Problem.FILE_BROKEN, f"{path}: {error}")
     return found
@@ -122,7 +124,7 @@ def _set(part: VocPart, files: dict[str, ElementTree.Element], names: list[str],
     for stem, tree in files.items():
         path = images.get(stem)
         if path is None:
-            findings.add(Problem.IMAGE_MISSING, f"{stem}.xml: there is no {stem}.* in {folder.name}")
+            findings.add(Problem.IMAGE_MISSING, f"{stem}.xml: {folder.name}/{stem}.* is missing")
             continue
         given = [_side(_text(tree, f"size/{side}")) for side in ("height", "width")]
         try:
@@ -133,7 +135,7 @@ def _set(part: VocPart, files: dict[str, ElementTree.Element], names: list[str],
         paths.append(str(path))
         stems.append(stem)
     if files and not paths:
-        raise UserError(f"none of the images of {part.root / 'Annotations'} is in {folder}. Put them there.")
+        raise UserError(f"none of the images of {part.root / 'Annotations'} was found in {folder}. Put them there.")
     objects = ObjectCollector(np.array(sizes, np.int64).reshape(-1, 2), findings, masks=False)
     labels = {name: label for label, name in enumerate(names, 1)}
     for index, stem in enumerate(stems):
@@ -165,7 +167,7 @@ def _add(
     name = _text(entry, "name")
     if name not in labels:
         problem = Problem.UNKNOWN_CATEGORY if name else Problem.ENTRY_BROKEN
-        findings.add(problem, f"{place}: category {name!r}" if name else f"{place}: there is no <name>")
+        findings.add(problem, f"{place}: category {name!r}" if name else f"{place}: <name> is missing")
         return
     corners = [_number(_text(entry, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")]
     box: list[float | None] = corners
@@ -199,5 +201,5 @@ def _lines(file: Path) -> list[str]:
     try:
         words = [line.split() for line in read_text(file, errors="replace").splitlines()]
     except OSError as error:
-        raise UserError(f"the list {file} can't be read: {error.strerror or error}.") from error
+        raise UserError(f"cannot read the image list {file}: {error.strerror or error}.") from error
     return list(dict.fromkeys(line[0] for line in words if line))

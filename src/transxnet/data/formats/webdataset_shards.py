@@ -71,16 +71,16 @@ def read_shards(paths: Sequence[Path], class_names: list[str], lengths: Sequence
     for path, part, length in zip(paths, parts, lengths, strict=False):
         if len(part.labels) != length:
             raise UserError(
-                f"{path} holds {len(part.labels)} images, and its _info.json says {length}. Is it damaged? Copy it "
-                "again, or correct the description."
+                f"{path} contains {len(part.labels)} images, but its _info.json lists {length}. Copy the shard again, "
+                "or correct _info.json."
             )
     labels = np.concatenate([part.labels for part in parts])
     wrong = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
     names = PackedStrings(f"{path.stem}/{key}" for path, part in zip(paths, parts, strict=True) for key in part.keys)
     if len(wrong):
         raise UserError(
-            f"{names[int(wrong[0])]} has the class {labels[wrong[0]]}. Accepted: 0 to {len(class_names) - 1}, for "
-            f"{len(class_names)} classes. Give another --num_classes, or correct the labels."
+            f"{names[int(wrong[0])]} has class index {labels[wrong[0]]}. Accepted for {len(class_names)} classes: 0 to "
+            f"{len(class_names) - 1}. Correct the labels, or set another --num_classes."
         )
     storage = ShardImages(
         [str(path) for path in paths],
@@ -106,8 +106,7 @@ def _index(path: Path) -> _Index:
         samples = list(_samples(path))
     except ValueError as error:
         raise UserError(
-            f"the shard {path} can't be used: {error}. Accepted: images (KEY.jpg, KEY.png ...) and class numbers "
-            "(KEY.cls)."
+            f"cannot use shard {path}: {error}. Accepted: images (KEY.jpg, KEY.png, ...) and class indices (KEY.cls)."
         ) from error
     keys, offsets, sizes, labels = zip(*samples, strict=True) if samples else ((), (), (), ())
     numbers = (np.array(values, dtype=np.int64) for values in (offsets, sizes, labels))
@@ -135,7 +134,7 @@ def _samples(path: Path) -> Iterator[tuple[str, int, int, int]]:
 
 def _class_number(shard: tarfile.TarFile, member: tarfile.TarInfo) -> int:
     if member.size > LONGEST:
-        raise ValueError(f"{member.name!r} has {member.size:,} bytes, and a class number takes at most {LONGEST}")
+        raise ValueError(f"{member.name!r} has {member.size:,} bytes; accepted for a class index: at most {LONGEST}")
     file = shard.extractfile(member)
     assert file is not None
     return int(file.read())
@@ -143,5 +142,5 @@ def _class_number(shard: tarfile.TarFile, member: tarfile.TarInfo) -> int:
 
 def _sample(key: str, image: tuple[int, int], label: int | None) -> tuple[str, int, int, int]:
     if label is None:
-        raise ValueError(f"the image {key!r} has no class number {key}.{LABEL} beside it")
+        raise ValueError(f"image {key!r} has no class index: {key}.{LABEL} is missing")
     return key, *image, label

@@ -19,7 +19,7 @@ def check_sides(sides: Iterable[Any]) -> None:
     """Raise ValueError unless all are integers in the range of sides that images may be resized to."""
     sides = list(sides)
     if not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
-        raise ValueError(f"it resizes images to {sides}; accepted are 1 to {MAX_SIDE} pixels.")
+        raise ValueError(f"it resizes images to {sides}; accepted: 1 to {MAX_SIDE} pixels.")
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,12 @@ class Preprocessing:
         check_sides([self.img_size])
         numbers = [*self.mean, *self.std, self.crop_pct]
         if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
-            raise ValueError(f"its preprocessing holds {numbers}, which are not all numbers.")
+            raise ValueError(f"its preprocessing must contain finite numbers, got {numbers}.")
         if not all(self.std) or self.crop_pct < 0.1:
-            raise ValueError("its preprocessing divides by zero, or keeps next to nothing of an image.")
+            raise ValueError(
+                f"its preprocessing must have std other than 0 and crop_pct of at least 0.1, got {self.std}, "
+                f"{self.crop_pct}."
+            )
 
     @classmethod
     def of_model(cls, model: nn.Module, img_size: int | None = None, crop_pct: float | None = None) -> "Preprocessing":

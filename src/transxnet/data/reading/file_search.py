@@ -59,7 +59,7 @@ def glob_files(pattern: str) -> Iterator[str]:
 
 def refuse_folder(error: OSError) -> NoReturn:
     """Raise the UserError for a folder that cannot be read."""
-    raise UserError(f"the folder {error.filename} can't be read: {error.strerror}. Check its permissions.") from error
+    raise UserError(f"cannot read folder {error.filename}: {error.strerror}. Check its permissions.") from error
 
 
 def is_image(name: str) -> bool:

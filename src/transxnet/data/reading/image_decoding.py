@@ -83,10 +83,10 @@ def read_label_map(path: str) -> np.ndarray:
             return np.asarray(image)
         values = np.asarray(image)
     if values.dtype == np.uint8 and values.ndim == 3:
-        colours = values[..., : 1 if values.shape[2] == 2 else 3]  # without the alpha channel
-        if (colours == colours[..., :1]).all():
-            return colours[..., 0]
-    raise UnreadableImage("the label map is in colours; it must hold one class number a pixel")
+        colors = values[..., : 1 if values.shape[2] == 2 else 3]  # without the alpha channel
+        if (colors == colors[..., :1]).all():
+            return colors[..., 0]
+    raise UnreadableImage("the label map is a color image; accepted: one class index per pixel")
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -120,12 +120,12 @@ def opened_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> It
             with Image.open(file, formats=known_formats()) as image:
                 if image.width * image.height > max_pixels:
                     size = f"{image.width}x{image.height}"
-                    raise UnreadableImage(f"refused as a decompression bomb: {size} is over {max_pixels:,} pixels")
+                    raise UnreadableImage(f"refused as a decompression bomb: {size} exceeds {max_pixels:,} pixels")
                 yield image
     except UnreadableImage:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableImage("not an image file, or of an unknown format") from error
+        raise UnreadableImage("not an image, or an unsupported format") from error
     except Image.DecompressionBombError as error:
         raise UnreadableImage(f"refused as a decompression bomb: {error}") from error
     except OSError as error:
@@ -146,7 +146,7 @@ def _bytes_of(path: str | Path) -> int:
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         folder = stat.S_ISDIR(status.st_mode)
-        raise UnreadableImage(os.strerror(errno.EISDIR) if folder else "it is no regular file but a pipe or a device")
+        raise UnreadableImage(os.strerror(errno.EISDIR) if folder else "it is a pipe or a device, not a regular file")
     return status.st_size
 
 
@@ -154,7 +154,7 @@ def _check_bytes(size: int) -> None:
     if not size:
         raise UnreadableImage("the file is empty")
     if size > MAX_BYTES:
-        raise UnreadableImage(f"the file is of {size:,} bytes, more than {MAX_BYTES:,}")
+        raise UnreadableImage(f"the file has {size:,} bytes, more than {MAX_BYTES:,}")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -172,13 +172,13 @@ def _from_wide(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if image.mode == "F":
         if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
-            raise UnreadableImage("floating-point samples outside 0 to 1, whose scale is not known")
+            raise UnreadableImage("floating-point values outside 0 to 1, with unknown scale")
         factor = 255.0
     elif values.min() < 0 or values.max() > 65535:
-        raise UnreadableImage("integer samples outside 0 to 65535, whose scale is not known")
+        raise UnreadableImage("integer values outside 0 to 65535, with unknown scale")
     else:
         factor = 1 / 257
-    grey = np.empty(values.shape, np.uint8)
+    gray = np.empty(values.shape, np.uint8)
     for start in range(0, len(values), 64):  # a large image in float64 would take gigabytes
-        grey[start : start + 64] = np.round(values[start : start + 64].astype(np.float64) * factor)
-    return Image.fromarray(grey).convert("RGB")
+        gray[start : start + 64] = np.round(values[start : start + 64].astype(np.float64) * factor)
+    return Image.fromarray(gray).convert("RGB")

@@ -45,9 +45,9 @@ def find_images(inputs: Sequence[str | Path]) -> Iterator[str]:
                     found = True
                     yield name
             if not found:
-                raise UserError(f"nothing matches {text!r}. {ACCEPTED}")
+                raise UserError(f"no file matches {text!r}. {ACCEPTED}")
         else:
-            raise UserError(f"there is no file or folder {text!r}. {ACCEPTED}")
+            raise UserError(f"{text!r} does not exist. {ACCEPTED}")
 
 
 def _expand_braces(text: str) -> list[str]:

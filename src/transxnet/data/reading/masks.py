@@ -72,44 +72,44 @@ def mask_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
 def _polygons(segmentation: Any, height: int, width: int) -> list[list[float]]:
     """Polygons with three corners or more; pycocotools would take one with two corners for a box."""
     if not segmentation:
-        raise BadMask("there is no segmentation")
+        raise BadMask("the segmentation is missing")
     if not isinstance(segmentation, list) or not all(isinstance(part, list) for part in segmentation):
-        raise BadMask("the segmentation is neither a list of polygons nor run lengths")
+        raise BadMask("the segmentation is neither a list of polygons nor RLE")
     kept = [part for part in segmentation if len(part) >= 6]
     if not kept:
-        raise BadMask("no polygon has three corners")
+        raise BadMask("no polygon has three points")
     far, length = FARTHEST * max(height, width), 0.0
     for part in kept:
         if len(part) % 2:
-            raise BadMask(f"a polygon holds {len(part)} numbers, and corners take two each")
+            raise BadMask(f"a polygon has an odd number of coordinates, {len(part)}")
         try:
             corners = np.asarray(part, np.float64)
             inside = (np.abs(corners) <= far).all()  # False for NaN too
         except (TypeError, ValueError, OverflowError):
-            raise BadMask("a polygon holds something that is no number") from None
+            raise BadMask("a polygon contains a value that is not a number") from None
         if not inside:
-            raise BadMask(f"a polygon reaches beyond {far} pixels")
+            raise BadMask(f"a polygon extends beyond {far} pixels")
         sides = np.abs(np.diff(corners.reshape(-1, 2), axis=0, append=corners[None, :2]))
         length += sides.max(axis=1).sum() + len(sides)
         if length > LONGEST:
-            raise BadMask(f"the outlines of its polygons are longer than {LONGEST:,} pixels")
+            raise BadMask(f"its polygon outlines are longer than {LONGEST:,} pixels in total")
     return kept
 
 
 def _run_lengths(segmentation: dict, height: int, width: int) -> np.ndarray:
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if size != [height, width]:
-        raise BadMask(f"the mask's size is {size} and the image's [{height}, {width}]")
+        raise BadMask(f"the mask has size {size}, the image [{height}, {width}]")
     if isinstance(counts, str):
         lengths = _decompress(counts)
     elif isinstance(counts, list) and all(type(count) is int for count in counts):
         lengths = np.array([min(max(count, -1), height * width + 1) for count in counts], dtype=np.int64)
     else:
-        raise BadMask("its counts are neither text nor whole numbers")
+        raise BadMask("its counts are neither a string nor integers")
     if len(lengths) and not 0 <= lengths.min() <= lengths.max() <= height * width:  # their sum could overflow
-        raise BadMask(f"a run length is negative or too long, and the image has {height * width} pixels")
+        raise BadMask(f"a run length is negative or exceeds the {height * width} pixels of the image")
     if lengths.sum() != height * width:
-        raise BadMask(f"its run lengths make {lengths.sum()} pixels and the image has {height * width}")
+        raise BadMask(f"its run lengths add up to {lengths.sum()} pixels, the image has {height * width}")
     return lengths
 
 

@@ -47,7 +47,7 @@ class ImageLocation(NamedTuple):
         if self.offset is None or self.size is None:
             return path
         if self.size > MAX_BYTES:
-            raise UnreadableImage(f"refused: {self.size:,} bytes are more than {MAX_BYTES:,}")
+            raise UnreadableImage(f"the file has {self.size:,} bytes, more than {MAX_BYTES:,}")
         try:
             with open(path, "rb") as shard:
                 shard.seek(self.offset)
@@ -63,7 +63,7 @@ def is_shard(name: str) -> bool:
         UserError: the shard is compressed.
     """
     if name.lower().endswith(_COMPRESSED):
-        raise UserError(f"{name} is compressed, so its images cannot be read one by one. Unpack it to a .tar file.")
+        raise UserError(f"{name} is compressed, which does not allow random access. Decompress it to a .tar file.")
     return name.lower().endswith(".tar")
 
 
@@ -95,8 +95,8 @@ def members(path: str) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     except (OSError, tarfile.TarError) as error:
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
         raise UserError(
-            f"the shard {path} cannot be read to its end: {reason}. Accepted: uncompressed tar files. Fetch it again, "
-            "or leave it out."
+            f"cannot read shard {path} to its end: {reason}. Accepted: uncompressed tar files. Download it again, or "
+            "remove it."
         ) from error
 
 
@@ -105,7 +105,7 @@ def _check_end(path: str, offset: int) -> None:
     with open(path, "rb") as file:
         file.seek(offset)
         if not file.peek(1):
-            raise tarfile.ReadError(f"it is cut off at byte {offset:,}, without the mark of an end")
+            raise tarfile.ReadError(f"it is truncated at byte {offset:,}: the end-of-archive marker is missing")
         while block := file.read(1 << 20):
             if block.strip(b"\0"):
-                raise tarfile.ReadError(f"what stands at byte {offset:,} is neither a file nor the end")
+                raise tarfile.ReadError(f"invalid header at byte {offset:,}")

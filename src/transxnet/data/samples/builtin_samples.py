@@ -8,7 +8,7 @@ import numpy as np
 
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.image_collection import ArrayImages, FileImages
-from transxnet.data.samples.scenes import LICENCE, scenes
+from transxnet.data.samples.scenes import LICENSE, scenes
 from transxnet.utils.optional_packages import require_package
 
 
@@ -20,7 +20,7 @@ class Sample:
         images: all images.
         strata: (N,) or (N, k) what to stratify the split by.
         val_fraction: fraction of the images to validate on.
-        licence: license terms that a user must know.
+        license: license terms that a user must know.
         img_size: suitable size of the images, in pixels.
         hflip: suitable probability of a horizontal flip.
     """
@@ -28,7 +28,7 @@ class Sample:
     images: ClassificationSet
     strata: np.ndarray
     val_fraction: float
-    licence: str
+    license: str
     img_size: int
     hflip: float = 0.5
 
@@ -39,13 +39,13 @@ class DenseSample:
 
     Attributes:
         folder: its folder, in COCO's and ADE20K's format.
-        licence: license terms that a user must know.
+        license: license terms that a user must know.
         img_size: suitable shorter side of the images, in pixels.
         hflip: suitable probability of a horizontal flip.
     """
 
     folder: Path
-    licence: str
+    license: str
     img_size: int
     hflip: float
 
@@ -74,11 +74,11 @@ def elpv() -> Sample:
         weights=np.maximum(probability, 1 - probability),
     )
     strata = np.stack([kind, np.round(probability, 2).astype(str)], axis=1)
-    licence = (
-        "ELPV photographs: Creative Commons BY-NC-SA 4.0, not for commercial use; cite Deitsch et al., Solar Energy "
+    license = (
+        "ELPV images: Creative Commons BY-NC-SA 4.0, not for commercial use; cite Deitsch et al., Solar Energy "
         "185 (2019) 455-468, and Buerhop-Lutz et al., EU PVSEC 2018."
     )
-    return Sample(images, strata, 0.25, licence, 112)
+    return Sample(images, strata, 0.25, license, 112)
 
 
 def digits() -> Sample:
@@ -90,15 +90,15 @@ def digits() -> Sample:
     array = (bunch.images * (255 / 16)).round().astype(np.uint8)
     names = [f"digit{i:04d}" for i in range(len(array))]
     images = ClassificationSet(ArrayImages(array), names, [str(n) for n in range(10)], bunch.target.astype(np.int64))
-    licence = (
+    license = (
         "Handwritten digits: UCI Machine Learning Repository, Creative Commons BY 4.0 (E. Alpaydin, C. Kaynak, 1998)."
     )
-    return Sample(images, bunch.target, 0.25, licence, 32, hflip=0.0)
+    return Sample(images, bunch.target, 0.25, license, 32, hflip=0.0)
 
 
 def dense_scenes() -> DenseSample:
-    """2,550 scenes of handwritten digits on photographs; see :func:`~transxnet.data.samples.scenes.scenes`."""
-    return DenseSample(scenes(), LICENCE, 256, hflip=0.0)
+    """2,550 scenes of handwritten digits on background images; see :func:`~transxnet.data.samples.scenes.scenes`."""
+    return DenseSample(scenes(), LICENSE, 256, hflip=0.0)
 
 
 SAMPLES: dict[str, Callable[[], Sample]] = {"elpv": elpv, "digits": digits}

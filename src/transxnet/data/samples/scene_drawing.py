@@ -55,19 +55,19 @@ class Digits:
 
 
 def draw_scene(
-    random: np.random.Generator, digits: Digits, photographs: Sequence[Image.Image], empty: bool = False
+    random: np.random.Generator, digits: Digits, backgrounds: Sequence[Image.Image], empty: bool = False
 ) -> Scene:
     """Draw a scene with up to ``MOST`` digits on a crop of a background image.
 
     Args:
         random: generator of all randomness.
         digits: digits to choose from.
-        photographs: background images to choose from.
+        backgrounds: images to choose the background from.
         empty: draw no digits.
     """
     width, height = (int(random.integers(*SIDES, endpoint=True)) for _ in range(2))
-    photograph = photographs[int(random.integers(len(photographs)))]
-    canvas = _background(random, photograph, width, height)
+    background = backgrounds[int(random.integers(len(backgrounds)))]
+    canvas = _background(random, background, width, height)
     owner = np.zeros((height, width), np.uint8)
     areas: list[int] = []
     labels: list[int] = []
@@ -86,14 +86,14 @@ def draw_scene(
     return Scene(image, owner, labels)
 
 
-def _background(random: np.random.Generator, photograph: Image.Image, width: int, height: int) -> np.ndarray:
+def _background(random: np.random.Generator, background: Image.Image, width: int, height: int) -> np.ndarray:
     """A random crop, randomly mirrored and darkened so that digits stand out: (H, W, 3) in 0 to 1."""
-    scale = min(photograph.width / width, photograph.height / height) * random.uniform(0.6, 1.0)
+    scale = min(background.width / width, background.height / height) * random.uniform(0.6, 1.0)
     crop_width, crop_height = width * scale, height * scale
-    left = random.uniform(0, photograph.width - crop_width)
-    top = random.uniform(0, photograph.height - crop_height)
+    left = random.uniform(0, background.width - crop_width)
+    top = random.uniform(0, background.height - crop_height)
     box = (left, top, left + crop_width, top + crop_height)
-    crop = photograph.resize((width, height), _SMOOTH, box=box)
+    crop = background.resize((width, height), _SMOOTH, box=box)
     values = np.asarray(crop, np.float64) / 255
     if random.random() < 0.5:
         values = values[:, ::-1]

@@ -1,4 +1,4 @@
-"""The built-in sample of scenes: handwritten digits on photographs, in COCO format and as label maps."""
+"""The built-in sample of scenes: handwritten digits on background images, in COCO format and as label maps."""
 
 import json
 import os
@@ -22,15 +22,15 @@ VERSION = 1
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
-PHOTOGRAPHS = (
+BACKGROUNDS = (
     "astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png",
     "hubble_deep_field.jpg", "rocket.jpg",
 )  # fmt: skip
 """Images in scikit-image's package that are free of license conditions and show no digits."""
 
-LICENCE = (
+LICENSE = (
     "Handwritten digits: UCI Machine Learning Repository, Creative Commons BY 4.0 (E. Alpaydin, C. Kaynak, 1998). "
-    "Photographs of scikit-image: astronaut, hubble_deep_field (NASA) and rocket (SpaceX) are in the public domain, "
+    "Images of scikit-image: astronaut, hubble_deep_field (NASA) and rocket (SpaceX) are in the public domain, "
     "brick, camera, chelsea, coffee, grass and gravel are CC0."
 )
 
@@ -42,7 +42,7 @@ _PARTS = {"train2017": "training", "val2017": "validation"}
 
 
 def scenes(folder: str | Path | None = None, *, train: int = 2400, val: int = 150, seed: int = 0) -> Path:
-    """Draw handwritten digits of many sizes, colors and angles on photographs, with exact masks.
+    """Draw handwritten digits of many sizes, colors and angles on background images, with exact masks.
 
     Every scene is 192 to 320 pixels wide and high and holds up to seven digits, where later ones cover earlier ones;
     one in twelve is empty. The validation scenes show other digits and other parts of the background images. The same
@@ -67,25 +67,25 @@ def scenes(folder: str | Path | None = None, *, train: int = 2400, val: int = 15
     root = _cache_folder(f"scenes-{VERSION}-{train}-{val}-{seed}") if folder is None else Path(folder)
     if root.is_dir():
         if not all((root / f"annotations/instances_{part}.json").is_file() for part in _PARTS):
-            raise UserError(f"{root} holds something else than scenes. Remove it, or name another folder.")
+            raise UserError(f"{root} contains other files than scenes. Remove it, or choose another folder.")
         return root
-    digits, photographs = _load_digits(), _load_photographs()
+    digits, backgrounds = _load_digits(), _load_backgrounds()
     temporary = root.with_name(f".{root.name}.{uuid.uuid4().hex}")
     try:
         temporary.mkdir(parents=True)
         for number, (part, count) in enumerate({"train2017": train, "val2017": val}.items()):
             drawn = (
-                draw_scene(np.random.default_rng([seed, number, i]), digits[number], photographs[number], i % 12 == 5)
+                draw_scene(np.random.default_rng([seed, number, i]), digits[number], backgrounds[number], i % 12 == 5)
                 for i in range(count)
             )
             _write_part(temporary, part, drawn)
         write_atomic(temporary / "classes.txt", "\n".join(("background", *CLASSES)) + "\n")
-        write_atomic(temporary / "LICENCE.txt", LICENCE + "\n")
+        write_atomic(temporary / "LICENSE.txt", LICENSE + "\n")
         _publish(temporary, root)
     except OSError as error:
         raise UserError(
-            f"the sample scenes can't be written to {root}: {error.strerror or error}. "
-            "Make room there, or name another place: XDG_CACHE_HOME=FOLDER."
+            f"cannot write the sample scenes to {root}: {error.strerror or error}. "
+            "Free some disk space, or set another cache folder: XDG_CACHE_HOME=FOLDER."
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -110,7 +110,7 @@ def _write_part(root: Path, part: str, drawn: Iterator[Scene]) -> None:
     categories = [dict(id=i, name=name, supercategory="digit") for i, name in enumerate(CLASSES, 1)]
     content = dict(
         info=dict(description="transxnet's sample scenes", version=str(VERSION)),
-        licenses=[dict(id=1, name=LICENCE)],
+        licenses=[dict(id=1, name=LICENSE)],
         images=images,
         annotations=annotations,
         categories=categories,
@@ -170,21 +170,21 @@ def _load_digits() -> tuple[Digits, Digits]:
     return Digits(values[:cut], labels[:cut]), Digits(values[cut:], labels[cut:])
 
 
-def _load_photographs() -> tuple[list[Image.Image], list[Image.Image]]:
+def _load_backgrounds() -> tuple[list[Image.Image], list[Image.Image]]:
     """The larger part of each background image for training, and the rest for validation."""
     require_package("skimage", "transxnet[samples,detect]", "The sample 'scenes'")
     import skimage
 
     train, val = [], []
-    for name in PHOTOGRAPHS:
-        photograph = Image.open(Path(skimage.__file__).parent / "data" / name).convert("RGB")
-        width, height = photograph.size
+    for name in BACKGROUNDS:
+        image = Image.open(Path(skimage.__file__).parent / "data" / name).convert("RGB")
+        width, height = image.size
         if width >= height:
             cut = round(TRAIN_SHARE * width)
             boxes = (0, 0, cut, height), (cut, 0, width, height)
         else:
             cut = round(TRAIN_SHARE * height)
             boxes = (0, 0, width, cut), (0, cut, width, height)
-        train.append(photograph.crop(boxes[0]))
-        val.append(photograph.crop(boxes[1]))
+        train.append(image.crop(boxes[0]))
+        val.append(image.crop(boxes[1]))
     return train, val

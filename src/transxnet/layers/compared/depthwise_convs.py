@@ -72,9 +72,11 @@ class DyConv(nn.Module):
         check_odd(kernel_size=kernel_size)
         check_reduction(dim, reduction_ratio)
         if num_kernels < 2:
-            raise ValueError("num_kernels must be at least 2, or nothing depends on the input, got 1")
+            raise ValueError(
+                "num_kernels must be at least 2, since a single kernel does not depend on the input, got 1"
+            )
         if not temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {temperature!r}")
+            raise ValueError(f"temperature must be greater than 0, got {temperature!r}")
         self.temperature = temperature
         self.weight = nn.Parameter(torch.empty(num_kernels, dim, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.empty(num_kernels, dim))

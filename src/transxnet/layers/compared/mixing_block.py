@@ -39,7 +39,9 @@ class MixingBlock(nn.Module):
         check_positive(dim=dim, num_heads=num_heads, window_size=window_size)
         check_odd(kernel_size=kernel_size)
         if dim < 16:
-            raise ValueError(f"dim must be at least 16, of which the spatial interaction keeps a sixteenth, got {dim}")
+            raise ValueError(
+                f"dim must be at least 16, since the spatial interaction uses a sixteenth of it, got {dim}"
+            )
         check_divisible("dim", dim, "the number of branches", 2)
         half = dim // 2
         check_divisible("dim / 2", half, "num_heads", num_heads)

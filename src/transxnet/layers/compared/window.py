@@ -170,4 +170,4 @@ class ShiftedWindowAttention(WindowAttention):
 def check_shift(shift: int, window_size: int) -> None:
     """Raise ValueError unless the shift is smaller than the windows."""
     if not isinstance(shift, int) or not 0 <= shift < window_size:
-        raise ValueError(f"shift must be an integer from 0 to {window_size - 1}, window_size - 1, got {shift!r}")
+        raise ValueError(f"shift must be an integer from 0 to window_size - 1 ({window_size - 1}), got {shift!r}")

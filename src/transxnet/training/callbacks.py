@@ -90,7 +90,7 @@ class EpochLog(Callback):
             f"loss {row['train_loss']:.3f}  {_format_validation(row, pl_module.columns)}"
             f"{_format_skipped(pl_module.skipped)}[dim]{row['seconds']:.0f} s, {duration(left)} left[/dim]",
             highlight=False,
-            soft_wrap=True,
+            soft_wrap=not self.console.is_terminal,  # in a file, one line per epoch
         )
 
     def _seconds(self) -> float:

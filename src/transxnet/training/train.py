@@ -13,7 +13,7 @@ from typing import Any
 import torch.distributed as dist
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import MixedPrecision
 from rich.console import Console
@@ -42,6 +42,7 @@ from transxnet.training.make_plan import make_plan
 from transxnet.training.plan import Plan
 from transxnet.training.results import select_weights, write_results
 from transxnet.training.sync_batchnorm import BatchNormSync
+from transxnet.training.training_progress import TrainingProgress
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import (
     WriteError,
@@ -223,7 +224,7 @@ def _create_trainer(
     config, hardware = plan.config, plan.hardware
     assert config.epochs is not None
     if console.is_terminal:
-        callbacks = [*callbacks, RichProgressBar(leave=False)]
+        callbacks = [TrainingProgress(console), *callbacks]
     # Lightning would use bfloat16 without a gradient scaler instead.
     half_on_cpu = config.precision == "16-mixed" and hardware.device == "cpu"
     plugins: list[Any] = [files, *([MixedPrecision("16-mixed", "cpu")] if half_on_cpu else [])]
@@ -245,7 +246,7 @@ def _create_trainer(
         num_sanity_val_steps=0,
         callbacks=callbacks,
         logger=TensorBoardLogger(run.path, name="tensorboard", version=""),
-        enable_progress_bar=console.is_terminal,
+        enable_progress_bar=False,
         enable_model_summary=False,
     )
 

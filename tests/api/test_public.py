@@ -54,7 +54,7 @@ def test_stored_run_reproduces_its_predictions(finished, console, tmp_path):
 
     with finished.predictions_file.open() as file:
         known = list(csv.DictReader(file))
-    images = [tmp_path / "photographs" / row["name"] for row in known]
+    images = [tmp_path / "images" / row["name"] for row in known]
     out = predict(finished.path, images, out=tmp_path / "out", workers=0, console=console)
     with (out / "predictions.csv").open() as file:
         told = list(csv.DictReader(file))
@@ -94,7 +94,7 @@ def test_future_format_error_names_the_version_that_wrote_it(number, finished, c
     out = tmp_path / "out"
     for use in (
         lambda: evaluate(finished.path, console=console),
-        lambda: predict(finished.path, tmp_path / "photographs", out=out, workers=0, console=console),
+        lambda: predict(finished.path, tmp_path / "images", out=out, workers=0, console=console),
     ):
         with pytest.raises(UserError, match=r"was written by a newer transxnet \(9\.9\)\. Update this installation"):
             use()

@@ -18,11 +18,11 @@ def shards(tmp_path):
 
     def make(**splits: list[int]) -> str:
         values = count()
-        pictures = {
+        images = {
             split: [[(solid(value), value % 3) for value in islice(values, length)] for length in lengths]
             for split, lengths in splits.items()
         }
-        return write_shards(tmp_path, pictures)
+        return write_shards(tmp_path, images)
 
     return make
 
@@ -35,12 +35,10 @@ def parquet(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     datasets.disable_progress_bars()
 
-    def make(
-        labels: dict[str, list], kind="classes", pictures=None, column="label", names=("dog", "cat", "fox")
-    ) -> str:
+    def make(labels: dict[str, list], kind="classes", images=None, column="label", names=("dog", "cat", "fox")) -> str:
         classes = datasets.ClassLabel(names=list(names))
         for split, values in labels.items():
-            content = pictures or [solid(10 * i) for i in range(len(values))]
+            content = images or [solid(10 * i) for i in range(len(values))]
             table = datasets.Dataset.from_dict(
                 {"image": [c and {"bytes": c, "path": None} for c in content], column: values},
                 features=datasets.Features(

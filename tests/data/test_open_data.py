@@ -161,7 +161,7 @@ def test_evaluation_takes_the_models_classes(folder):
 def test_imagenet_v2_gets_the_right_labels(tmp_path):
     for number in (0, 1, 2, 9, 10, 11, 100, 281, 999):
         (tmp_path / str(number)).mkdir()
-        (tmp_path / str(number) / "picture.png").touch()
+        (tmp_path / str(number) / "image.png").touch()
     images = evaluated(str(tmp_path), list(imagenet_synsets()))
     assert {Path(n).parent.name: str(label) for n, label in zip(images.own_names, images.own_labels, strict=True)} == {
         str(number): str(number) for number in (0, 1, 2, 9, 10, 11, 100, 281, 999)
@@ -354,7 +354,7 @@ def test_validation_set_alone_is_for_evaluation(coco):
 
 def test_evaluation_does_not_open_the_training_set(coco, maps, tmp_path, seen):
     data = coco()
-    (tmp_path / "train/1.png").write_text("no picture")
+    (tmp_path / "train/1.png").write_text("not an image")
     calls, progress = seen
     images, notes = open_evaluation_data(data, ["cat", "dog"], progress=progress)
     assert (len(images), notes, calls) == (2, [], [2, 1, 2])
@@ -391,7 +391,7 @@ def seen():
 
 def test_images_are_checked_once(coco, tmp_path, seen):
     data = coco(train=60, val=0)
-    (tmp_path / "train/3.png").write_text("no picture")
+    (tmp_path / "train/3.png").write_text("not an image")
     write_image(tmp_path / "train/5.png", 30, 40)
     calls, progress = seen
     source = open_data(data, progress=progress)
@@ -410,7 +410,7 @@ def test_images_are_checked_once(coco, tmp_path, seen):
 def test_too_many_unreadable_images_are_an_error(coco, tmp_path):
     data = coco(train=20, val=0)
     for number in (3, 5):
-        (tmp_path / f"train/{number}.png").write_text("no picture")
+        (tmp_path / f"train/{number}.png").write_text("not an image")
     with pytest.raises(UserError, match="2 of 20 images cannot be used, more than 5%"):
         open_data(data)
 
@@ -432,7 +432,7 @@ def test_pascal_voc_has_boxes_only(tmp_path):
         write_voc(tmp_path, stem, voc_object("cat", (1, 1, 4, 3)))
     source = open_data(str(tmp_path), "detect")
     assert (len(source.train), len(source.val), source.class_names) == (3, 1, ["cat"])
-    with pytest.raises(UserError, match="has boxes but no .*masks"):
+    with pytest.raises(UserError, match=r"has boxes but no .*masks"):
         open_data(str(tmp_path), masks=True)
 
 

@@ -56,8 +56,8 @@ def shards(tmp_path) -> str:
     )
 
 
-def values(pictures) -> set[int]:
-    return {int(np.asarray(picture)[0, 0, 0]) for picture in pictures}
+def values(images) -> set[int]:
+    return {int(np.asarray(image)[0, 0, 0]) for image in images}
 
 
 def test_validation_images_of_a_run_are_kept_for_any_path(trained, monkeypatch):

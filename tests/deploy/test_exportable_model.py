@@ -27,5 +27,5 @@ def test_mask_rcnn_is_refused_with_the_reason(photos, tmp_path, console):
     args = dict(head="maskrcnn", min_size=32, max_size=64)
     described = dict(architecture="test_resnet", class_names=CLASSES, preprocessing={}, model_args=args)
     run = write_run(tmp_path / "run", model, photos, task="detect", **described)
-    with pytest.raises(UserError, match="cannot export .*: Mask R-CNN has a data-dependent number of regions"):
+    with pytest.raises(UserError, match=r"cannot export .*: Mask R-CNN has a data-dependent number of regions"):
         export(run.path, out=tmp_path / "net.onnx", console=console)

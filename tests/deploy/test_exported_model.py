@@ -54,8 +54,8 @@ def test_fixed_batch_is_padded_and_uint8_is_normalized(theirs, tmp_path, console
     model, exported = load_model(theirs.path).model, load_exported(file)
     assert_near(torch.from_numpy(logits), model(x))
     assert_near(exported(torch.cat([x, x[:1]])), model(torch.cat([x, x[:1]])))
-    picture = Image.fromarray(levels[0])
-    assert exported.preprocessing.transform()(picture).shape == (3, 96, 96)
+    image = Image.fromarray(levels[0])
+    assert exported.preprocessing.transform()(image).shape == (3, 96, 96)
 
 
 @pytest.mark.parametrize("format", ["onnx", pytest.param("pt2", marks=pytest.mark.long)])
@@ -83,9 +83,9 @@ def test_detector_gives_boxes_after_nms(detector, tmp_path, console, format, dyn
     options = dict(format=format, size="64x96", dynamic=dynamic, console=console)
     exported = load_exported(export(detector.path, out=tmp_path / f"boxes{SUFFIX[format]}", **options))
     model = load_model(detector.path).model
-    picture = torch.rand(3, 64, 96)
-    (truth,) = model([picture])
-    found = exported.detect(picture)
+    image = torch.rand(3, 64, 96)
+    (truth,) = model([image])
+    found = exported.detect(image)
     assert len(truth["scores"]) > 10
     assert_near(found["scores"], truth["scores"])
     assert_near(found["boxes"], truth["boxes"])

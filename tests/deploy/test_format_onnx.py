@@ -27,5 +27,5 @@ def test_file_passes_the_checker_and_has_names_and_texts(tmp_path):
 def test_another_file_is_refused(tmp_path):
     (tmp_path / "a.onnx").write_bytes(b"no model")
     for read in (OnnxFormat().read_texts, OnnxFormat().load):
-        with pytest.raises(UserError, match="cannot read .* as an ONNX file"):
+        with pytest.raises(UserError, match=r"cannot read .* as an ONNX file"):
             read(tmp_path / "a.onnx")

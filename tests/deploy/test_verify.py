@@ -19,7 +19,7 @@ CLASSIFIER = Metadata(
     outputs=("logits",), score_threshold=0.0, dtype="float32", versions={},
 )  # fmt: skip
 DETECTOR = replace(CLASSIFIER, task="detect", batch=1, resize={}, outputs=("boxes", "labels", "scores"))
-PICTURES = [Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))]
+IMAGES = [Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))]
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Model:
 
 
 def compared(metadata: Metadata, truth: tuple[Tensor, ...], answer: tuple[Tensor, ...]) -> Comparison:
-    (comparison,) = compare(lambda images: list(answer), Model(truth), metadata, PICTURES)
+    (comparison,) = compare(lambda images: list(answer), Model(truth), metadata, IMAGES)
     return comparison
 
 
@@ -87,4 +87,4 @@ def test_a_file_that_cannot_be_run_is_refused():
         raise RuntimeError("no memory")
 
     with pytest.raises(UserError, match="cannot run the exported file at batch size 2, 32x32: no memory"):
-        compare(fails, Model((torch.zeros(2, 2),)), CLASSIFIER, PICTURES)
+        compare(fails, Model((torch.zeros(2, 2),)), CLASSIFIER, IMAGES)

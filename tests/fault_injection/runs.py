@@ -55,8 +55,8 @@ def write_photo_shards(folder: Path) -> str:
     """The images of ``write_photos`` in shards."""
     photos = write_photos(folder / "photos", 15)
     classes = sorted(photos.iterdir())
-    pictures = [(file.read_bytes(), classes.index(file.parent)) for file in sorted(photos.glob("*/*.png"))]
-    return write_shards(folder, {"train": [pictures[::5], pictures[1::5]], "validation": [pictures[2::5]]})
+    images = [(file.read_bytes(), classes.index(file.parent)) for file in sorted(photos.glob("*/*.png"))]
+    return write_shards(folder, {"train": [images[::5], images[1::5]], "validation": [images[2::5]]})
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from torch import nn
 from torchvision.models.detection.image_list import ImageList
 
 from tests.helpers.learning import backward, learn
-from tests.helpers.shapes import average_precision, picture, two_pictures
+from tests.helpers.shapes import average_precision, shapes_image, two_images
 from transxnet.heads import MaskRCNN
 
 
@@ -23,13 +23,13 @@ def model(body) -> MaskRCNN:
 
 def test_every_parameter_learns(any_body):
     model = small(any_body())
-    losses = backward(model, *two_pictures())
+    losses = backward(model, *two_images())
     assert set(losses) == {"loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg", "loss_mask"}
     assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
 
 
 def test_without_objects_every_parameter_still_gets_a_gradient(model):
-    images, targets = zip(picture(64, 64, []), picture(50, 90, []), strict=True)
+    images, targets = zip(shapes_image(64, 64, []), shapes_image(50, 90, []), strict=True)
     losses = backward(model, list(images), list(targets))
     assert losses["loss_rpn_box_reg"] == losses["loss_box_reg"] == losses["loss_mask"] == 0
     assert losses["loss_objectness"] > 0
@@ -38,14 +38,14 @@ def test_without_objects_every_parameter_still_gets_a_gradient(model):
 
 
 def test_batch_mixes_images_with_and_without_objects(model):
-    images, targets = zip(picture(64, 64, []), picture(40, 90, [(1, 5, 5, 30, 30)]), strict=True)
+    images, targets = zip(shapes_image(64, 64, []), shapes_image(40, 90, [(1, 5, 5, 30, 30)]), strict=True)
     losses = backward(model, list(images), list(targets))
     assert all(loss > 0 and loss.isfinite() for loss in losses.values())
 
 
 def test_one_class_works(body):
     model = small(body(), num_classes=1)
-    image, target = picture(64, 64, [(1, 5, 5, 30, 30)])
+    image, target = shapes_image(64, 64, [(1, 5, 5, 30, 30)])
     assert all(loss.isfinite() for loss in backward(model, [image] * 2, [target] * 2).values())
     with torch.no_grad():
         (found,) = model.eval()([image])
@@ -120,7 +120,7 @@ def test_proposals_are_the_anchors_moved_by_the_deltas(model, monkeypatch):
 
 
 def test_half_precision_keeps_boxes_and_losses_in_float32(model):
-    images, targets = two_pictures()
+    images, targets = two_images()
     with torch.autocast("cpu", torch.bfloat16):
         losses = backward(model, images, targets)
         model.roi_heads.score_thresh = 0.0
@@ -131,15 +131,17 @@ def test_half_precision_keeps_boxes_and_losses_in_float32(model):
 
 
 def test_invalid_input_is_an_error(model):
-    images, targets = two_pictures()
-    with pytest.raises(ValueError, match="training needs one target per image \(2\), got none"):
+    images, targets = two_images()
+    with pytest.raises(ValueError, match=r"training needs one target per image \(2\), got none"):
         model.train()(images)
     with pytest.raises(ValueError, match="target 0 has no masks; it has boxes, labels"):
         model.train()(images, [{n: v for n, v in t.items() if n != "masks"} for t in targets])
 
 
 def test_overfits_two_images(model):
-    images, targets = zip(picture(64, 64, [(1, 8, 14, 40, 32)]), picture(64, 64, [(2, 20, 8, 36, 44)]), strict=True)
+    images, targets = zip(
+        shapes_image(64, 64, [(1, 8, 14, 40, 32)]), shapes_image(64, 64, [(2, 20, 8, 36, 44)]), strict=True
+    )
     found = learn(model, list(images), list(targets), steps=120)
     assert average_precision(found, list(targets), "boxes") > 0.9
     assert average_precision(found, list(targets), "masks") > 0.9
@@ -149,7 +151,7 @@ def test_overfits_two_images(model):
 def test_overfits_two_images_of_several_objects(body):
     model = small(body(), size=96)
     model.roi_heads.fg_bg_sampler.batch_size_per_image = 32
-    images, targets = two_pictures()
+    images, targets = two_images()
     found = learn(model, images, targets, steps=160)
     assert average_precision(found, targets, "boxes") > 0.9
     assert average_precision(found, targets, "masks") > 0.9

@@ -5,7 +5,7 @@ import timm
 import torch
 
 from tests.helpers.learning import backward, learn
-from tests.helpers.shapes import average_precision, picture, two_pictures
+from tests.helpers.shapes import average_precision, shapes_image, two_images
 from transxnet import UserError
 from transxnet.heads import RetinaNet
 
@@ -18,12 +18,12 @@ def model(body) -> RetinaNet:
 
 
 def without_objects(height: int, width: int) -> tuple[torch.Tensor, dict]:
-    return picture(height, width, [])
+    return shapes_image(height, width, [])
 
 
 def test_every_parameter_learns(any_body):
     model = RetinaNet(any_body(STAGES), num_classes=2, min_size=64, max_size=96)
-    losses = backward(model, *two_pictures())
+    losses = backward(model, *two_images())
     assert set(losses) == {"classification", "bbox_regression"}
     assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
 
@@ -37,7 +37,7 @@ def test_without_objects_every_parameter_still_gets_a_gradient(model):
 
 
 def test_batch_mixes_images_with_and_without_objects(model):
-    images, targets = zip(without_objects(64, 64), picture(40, 90, [(1, 5, 5, 30, 30)]), strict=True)
+    images, targets = zip(without_objects(64, 64), shapes_image(40, 90, [(1, 5, 5, 30, 30)]), strict=True)
     losses = backward(model, list(images), list(targets))
     assert all(loss > 0 and loss.isfinite() for loss in losses.values())
 
@@ -45,7 +45,7 @@ def test_batch_mixes_images_with_and_without_objects(model):
 def test_one_class_works(body):
     model = RetinaNet(body(STAGES), num_classes=1, min_size=64, max_size=96)
     assert model.head.classification_head.cls_logits.out_channels == 9
-    image, target = picture(64, 64, [(1, 5, 5, 30, 30)])
+    image, target = shapes_image(64, 64, [(1, 5, 5, 30, 30)])
     assert all(loss.isfinite() for loss in backward(model, [image] * 2, [target] * 2).values())
     model.score_thresh = 0.0
     with torch.no_grad():
@@ -166,7 +166,7 @@ def test_postprocessing_settings_are_the_published_ones(body):
 
 
 def test_half_precision_keeps_boxes_and_losses_in_float32(model):
-    images, targets = two_pictures()
+    images, targets = two_images()
     with torch.autocast("cpu", torch.bfloat16):
         losses = backward(model, images, targets)
         model.score_thresh = 0.0
@@ -177,8 +177,8 @@ def test_half_precision_keeps_boxes_and_losses_in_float32(model):
 
 
 def test_invalid_input_is_an_error(model):
-    images, targets = two_pictures()
-    with pytest.raises(ValueError, match="training needs one target per image \(2\), got none"):
+    images, targets = two_images()
+    with pytest.raises(ValueError, match=r"training needs one target per image \(2\), got none"):
         model.train()(images)
     targets[0]["labels"][0] = 3
     with pytest.raises(ValueError, match="the labels of target 0 must be from 1 to 2"):
@@ -197,5 +197,5 @@ def test_body_with_a_single_resolution_is_refused():
 
 def test_overfits_two_images(body):
     model = RetinaNet(body(STAGES), num_classes=2, min_size=96, max_size=96)
-    images, targets = two_pictures()
+    images, targets = two_images()
     assert average_precision(learn(model, images, targets, steps=70), targets) > 0.9

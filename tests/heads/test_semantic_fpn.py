@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.helpers.shapes import two_pictures
+from tests.helpers.shapes import two_images
 from transxnet.heads import SemanticFPN
 from transxnet.heads.semantic_fpn import SemanticFPNHead
 
@@ -133,7 +133,7 @@ def test_invalid_input_is_an_error(model, images, targets, message):
 
 def test_overfits_two_images(model):
     torch.manual_seed(0)
-    images, targets = two_pictures()
+    images, targets = two_images()
     images = torch.stack([F.pad(image, (0, 96 - image.shape[2])) for image in images])
     labels = torch.full((2, 96, 96), 255)
     for label_map, target, width in zip(labels, targets, (96, 80), strict=True):

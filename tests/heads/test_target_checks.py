@@ -27,8 +27,8 @@ def test_good_targets_pass():
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        (None, "training needs one target per image \(2\), got none"),
-        ([target()], "training needs one target per image \(2\), got 1"),
+        (None, r"training needs one target per image \(2\), got none"),
+        ([target()], r"training needs one target per image \(2\), got 1"),
         ([target(labels=None, masks=None), EMPTY], "target 0 has no labels, masks; it has boxes"),
         ([{}, EMPTY], "target 0 has no boxes, labels, masks; it has nothing"),
         ([target(boxes=torch.zeros(2, 5)), EMPTY], r"boxes of target 0 must be floats \(N, 4\), got float32 \(2, 5"),

@@ -60,7 +60,7 @@ def whole_files() -> dict[str, bytes]:
     real = Image.fromarray(noise.random((37, 53), dtype=np.float32))
     frames = dict(save_all=True, append_images=[colour.rotate(90), colour.rotate(180)], duration=40)
     exif = Image.Exif()
-    exif[0x0112], exif[0x010E] = 6, "a picture"
+    exif[0x0112], exif[0x010E] = 6, "an image"
     made = {
         "jpg plain": _encoded(colour, "JPEG", exif=exif, icc_profile=b"\0" * 200, comment=b"x" * 50),
         "jpg progressive": _encoded(colour, "JPEG", progressive=True, subsampling=0),
@@ -101,9 +101,9 @@ def whole_files() -> dict[str, bytes]:
     return made
 
 
-def _encoded(picture: Image.Image, form: str, **options) -> bytes:
+def _encoded(image: Image.Image, form: str, **options) -> bytes:
     file = io.BytesIO()
-    picture.save(file, form, **options)
+    image.save(file, form, **options)
     return file.getvalue()
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 SQUARE, DISC = 1, 2
 
 
-def picture(
+def shapes_image(
     height: int, width: int, shapes: list[tuple[int, int, int, int, int]], seed: int = 0
 ) -> tuple[Tensor, dict]:
     """A noisy gray image with shapes (label, x, y, width, height), squares red and discs blue, and its target."""
@@ -19,17 +19,17 @@ def picture(
         if label == DISC:
             inside &= ((xs - x - w / 2) / (w / 2)) ** 2 + ((ys - y - h / 2) / (h / 2)) ** 2 < 1
         mask.copy_(inside)
-        colour = torch.tensor([0.9, 0.1, 0.1] if label == SQUARE else [0.1, 0.2, 0.9])
-        pixels = torch.where(inside, colour[:, None, None], pixels)
+        color = torch.tensor([0.9, 0.1, 0.1] if label == SQUARE else [0.1, 0.2, 0.9])
+        pixels = torch.where(inside, color[:, None, None], pixels)
     boxes = torch.tensor([[x, y, x + w, y + h] for _, x, y, w, h in shapes], dtype=torch.float32).reshape(-1, 4)
     labels = torch.tensor([shape[0] for shape in shapes], dtype=torch.int64)
     return pixels.clamp(0, 1), dict(boxes=boxes, labels=labels, masks=masks)
 
 
-def two_pictures() -> tuple[list[Tensor], list[dict]]:
+def two_images() -> tuple[list[Tensor], list[dict]]:
     """Two images of 96x96 and 96x80 with two and three shapes."""
-    first = picture(96, 96, [(SQUARE, 8, 12, 40, 36), (DISC, 52, 44, 36, 44)], seed=1)
-    second = picture(96, 80, [(DISC, 6, 8, 34, 34), (SQUARE, 44, 20, 30, 50), (DISC, 10, 54, 28, 36)], seed=2)
+    first = shapes_image(96, 96, [(SQUARE, 8, 12, 40, 36), (DISC, 52, 44, 36, 44)], seed=1)
+    second = shapes_image(96, 80, [(DISC, 6, 8, 34, 34), (SQUARE, 44, 20, 30, 50), (DISC, 10, 54, 28, 36)], seed=2)
     return [first[0], second[0]], [first[1], second[1]]
 
 

@@ -39,13 +39,13 @@ def write_shards(folder: Path, splits: Mapping[str, Sequence[Sequence[tuple[byte
     info, number = {}, 0
     for split, shards in splits.items():
         names = [f"pets-{split}-{i:04d}.tar" for i in range(len(shards))]
-        for name, pictures in zip(names, shards, strict=True):
+        for name, images in zip(names, shards, strict=True):
             members: dict[str, bytes] = {}
-            for content, label in pictures:
+            for content, label in images:
                 members |= {f"{number:05d}.png": content, f"{number:05d}.cls": b"%d" % label}
                 number += 1
             write_shard(folder / name, members)
-        lengths = [len(pictures) for pictures in shards]
+        lengths = [len(images) for images in shards]
         info[split] = dict(name=split, num_samples=sum(lengths), filenames=names, shard_lengths=lengths)
     (folder / "_info.json").write_text(json.dumps({"splits": info}))
     return f"wds/{folder}"
@@ -68,9 +68,9 @@ def solid(value: int) -> bytes:
     return encode(Image.new("RGB", (4, 4), (value, value, value)))
 
 
-def first_value(picture: Image.Image):
+def first_value(image: Image.Image):
     """A transform that returns the value of a constant image."""
-    return pil_to_tensor(picture)[0, 0, 0]
+    return pil_to_tensor(image)[0, 0, 0]
 
 
 def stream_of_shards(data: str, split: str, size: int) -> Stream:

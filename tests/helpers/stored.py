@@ -19,11 +19,11 @@ def stored_run(number: int, kind: str, place: Path):
 
     from transxnet.runs.run_folder import Run
 
-    shutil.copytree(FOLDER / f"format-{number}" / "photographs", place / "photographs", dirs_exist_ok=True)
+    shutil.copytree(FOLDER / f"format-{number}" / "images", place / "images", dirs_exist_ok=True)
     shutil.copytree(FOLDER / f"format-{number}" / kind, place / kind)
     run = Run(place / kind)
     config = yaml.safe_load(run.config_file.read_text())
-    run.config_file.write_text(yaml.safe_dump(config | {"data": str(place / "photographs")}, sort_keys=False))
+    run.config_file.write_text(yaml.safe_dump(config | {"data": str(place / "images")}, sort_keys=False))
     return run
 
 
@@ -36,9 +36,9 @@ def make(number: int) -> None:
 
     root = FOLDER / f"format-{number}"
     shutil.rmtree(root, ignore_errors=True)
-    write_photos(root / "photographs", 10)
+    write_photos(root / "images", 10)
     quick = dict(model=MODEL, img_size=32, batch_size=4, epochs=4, workers=0, accelerator="cpu", ema_decay=0.5)
-    train(root / "photographs", out=root / "finished", **quick)
+    train(root / "images", out=root / "finished", **quick)
 
     def ask(self, trainer, module, batch, batch_idx):
         if trainer.fit_loop.epoch_loop.total_batch_idx == STOP:
@@ -46,11 +46,11 @@ def make(number: int) -> None:
 
     GracefulStop.on_train_batch_start = ask  # type: ignore[method-assign]
     with suppress(Interrupted):
-        train(root / "photographs", out=root / "interrupted", **quick)
+        train(root / "images", out=root / "interrupted", **quick)
     for kind in ("finished", "interrupted"):
         run = root / kind
         config = run / "config.yaml"
-        config.write_text(config.read_text().replace(str(root / "photographs"), "photographs"))
+        config.write_text(config.read_text().replace(str(root / "images"), "images"))
         environment = run / "environment.json"
         environment.write_text(environment.read_text().replace(str(root), "."))
         for name in ("tensorboard", "best.ckpt", "previous.ckpt", "report.html", ".lock"):

@@ -13,9 +13,9 @@ from transxnet.prediction.predict import predict
 
 
 @pytest.fixture
-def pictures(tmp_path) -> Path:
+def image_folder(tmp_path) -> Path:
     """Images in nested folders, with a text file and a truncated image."""
-    root = write_photos(tmp_path / "pictures", 4)
+    root = write_photos(tmp_path / "image_folder", 4)
     whole = (root / "red" / "000.png").read_bytes()
     (root / "blue" / "broken.png").write_bytes(whole[: len(whole) // 2])
     (root / "blue" / "notes.txt").write_text("no image")

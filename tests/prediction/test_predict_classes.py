@@ -25,9 +25,9 @@ def lines(folder: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_images_keep_order_and_unreadable_ones_get_an_error(photos_run, pictures, tmp_path, quiet, workers):
-    out = predict(photos_run.path, pictures, out=tmp_path / "out", batch_size=3, workers=workers, console=quiet)
-    expected = sorted(str(path) for path in pictures.rglob("*.png"))
+def test_images_keep_order_and_unreadable_ones_get_an_error(photos_run, image_folder, tmp_path, quiet, workers):
+    out = predict(photos_run.path, image_folder, out=tmp_path / "out", batch_size=3, workers=workers, console=quiet)
+    expected = sorted(str(path) for path in image_folder.rglob("*.png"))
     assert [row["path"] for row in rows(out)] == [line["path"] for line in lines(out)] == expected
     bad = [row for row in rows(out) if row["error"]]
     assert [Path(row["path"]).name for row in bad] == ["broken.png"]
@@ -36,8 +36,8 @@ def test_images_keep_order_and_unreadable_ones_get_an_error(photos_run, pictures
     assert not [path for path in out.iterdir() if path.name not in ("predictions.csv", "predictions.jsonl")]
 
 
-def test_classes_are_sorted_by_probability_and_sum_to_one(photos_run, pictures, tmp_path, quiet):
-    out = predict(photos_run.path, pictures / "red", out=tmp_path / "out", top_k=50, workers=0, console=quiet)
+def test_classes_are_sorted_by_probability_and_sum_to_one(photos_run, image_folder, tmp_path, quiet):
+    out = predict(photos_run.path, image_folder / "red", out=tmp_path / "out", top_k=50, workers=0, console=quiet)
     for line in lines(out):
         shares = [entry["probability"] for entry in line["top"]]
         assert sorted(entry["class"] for entry in line["top"]) == ["blue", "green", "red"]  # all existing classes
@@ -48,19 +48,19 @@ def test_classes_are_sorted_by_probability_and_sum_to_one(photos_run, pictures, 
     ]  # fmt: skip
 
 
-def test_images_are_read_lazily(photos_run, pictures, monkeypatch):
+def test_images_are_read_lazily(photos_run, image_folder, monkeypatch):
     opened = []
     module = "transxnet.data.datasets.unlabeled_dataset.open_image"
     monkeypatch.setattr(module, lambda path: opened.append(path) or Image.new("RGB", (32, 32)))
-    answers = classify_images(load_for_prediction(photos_run.path), [pictures], batch_size=2)
+    answers = classify_images(load_for_prediction(photos_run.path), [image_folder], batch_size=2)
     next(answers)
     assert len(opened) == 2
 
 
 @pytest.mark.parametrize("name", ["new\nline.png", 'quo"te, comma.png', "ümläut 日本.png", b"not-\xff-text.png"])
-def test_any_file_name_is_preserved(photos_run, pictures, tmp_path, quiet, name):
+def test_any_file_name_is_preserved(photos_run, image_folder, tmp_path, quiet, name):
     path = os.path.join(os.fsencode(tmp_path), os.fsencode(name))
-    shutil.copy(pictures / "red" / "000.png", path)
+    shutil.copy(image_folder / "red" / "000.png", path)
     out = predict(photos_run.path, os.fsdecode(path), out=tmp_path / "out", workers=0, console=quiet)
     assert os.fsencode(lines(out)[0]["path"]) == path
     if isinstance(name, str):
@@ -70,13 +70,13 @@ def test_any_file_name_is_preserved(photos_run, pictures, tmp_path, quiet, name)
     assert len(rows(out)) == 1
 
 
-def test_model_of_two_classes_returns_two(pictures, tmp_path, quiet):
-    shutil.rmtree(pictures / "green")
-    shutil.rmtree(pictures / "blue")
+def test_model_of_two_classes_returns_two(image_folder, tmp_path, quiet):
+    shutil.rmtree(image_folder / "green")
+    shutil.rmtree(image_folder / "blue")
     write_photos(tmp_path / "rest", 4, names=["green"])
-    (tmp_path / "rest" / "green").rename(pictures / "green")
-    run = transxnet.train(pictures, out=tmp_path / "run", console=quiet, **{**QUICK, "epochs": 1, "batch_size": 2})
-    out = predict(run.path, pictures, out=tmp_path / "out", workers=0, console=quiet)
+    (tmp_path / "rest" / "green").rename(image_folder / "green")
+    run = transxnet.train(image_folder, out=tmp_path / "run", console=quiet, **{**QUICK, "epochs": 1, "batch_size": 2})
+    out = predict(run.path, image_folder, out=tmp_path / "out", workers=0, console=quiet)
     assert {len(line["top"]) for line in lines(out)} == {2}
 
 

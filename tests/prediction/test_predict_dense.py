@@ -18,9 +18,9 @@ from transxnet.utils.errors import UserError
 
 
 @pytest.fixture
-def pictures(tmp_path) -> Path:
+def image_folder(tmp_path) -> Path:
     """Images of several sizes, two of the same name, with a text file and a truncated image."""
-    root = tmp_path / "pictures"
+    root = tmp_path / "images"
     for folder in ("a", "b"):
         (root / folder).mkdir(parents=True)
         for number in range(2):
@@ -37,9 +37,9 @@ def readable(root: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_pycocotools_reads_the_same_boxes_from_detections_json(finding_run, pictures, tmp_path, console, workers):
+def test_pycocotools_reads_the_same_boxes_from_detections_json(finding_run, image_folder, tmp_path, console, workers):
     coco = pytest.importorskip("pycocotools.coco")
-    out = predict(finding_run.path, pictures, out=tmp_path / "out", workers=workers, console=console)
+    out = predict(finding_run.path, image_folder, out=tmp_path / "out", workers=workers, console=console)
     assert sorted(path.name for path in out.iterdir()) == ["detections.json", "drawn", "images.json"]
     truth = coco.COCO(str(out / "images.json"))
     results = truth.loadRes(str(out / "detections.json"))
@@ -47,9 +47,9 @@ def test_pycocotools_reads_the_same_boxes_from_detections_json(finding_run, pict
     trained = load_model(finding_run.path)
     entries = truth.loadImgs(sorted(truth.imgs))
     assert [entry["file_name"] for entry in entries] == sorted(str(path) for path in [
-        *readable(pictures), pictures / "a" / "broken.png"
+        *readable(image_folder), image_folder / "a" / "broken.png"
     ])  # fmt: skip
-    for entry, answer in zip(entries, detect_images(trained, [pictures]), strict=True):
+    for entry, answer in zip(entries, detect_images(trained, [image_folder]), strict=True):
         assert entry["file_name"] == answer.path
         if Path(answer.path).name == "broken.png":
             assert "error" in entry
@@ -67,9 +67,9 @@ def test_pycocotools_reads_the_same_boxes_from_detections_json(finding_run, pict
     assert "5 images predicted, 1 could not be read (see column error)" in console.file.getvalue()
 
 
-def test_masks_have_the_size_of_the_image(masks_run, pictures, tmp_path, quiet):
+def test_masks_have_the_size_of_the_image(masks_run, image_folder, tmp_path, quiet):
     coco = pytest.importorskip("pycocotools.coco")
-    file = pictures / "b" / "thin.jpg"
+    file = image_folder / "b" / "thin.jpg"
     out = predict(masks_run.path, file, out=tmp_path / "out", workers=0, console=quiet)
     truth = coco.COCO(str(out / "images.json"))
     results = truth.loadRes(str(out / "detections.json"))
@@ -81,23 +81,23 @@ def test_masks_have_the_size_of_the_image(masks_run, pictures, tmp_path, quiet):
         assert np.array_equal(mask, decode_mask(lengths, 40, 150))
 
 
-def test_label_maps_have_the_image_size_and_class_values(maps_run, pictures, tmp_path, console):
-    out = predict(maps_run.path, pictures, out=tmp_path / "out", workers=0, console=console)
+def test_label_maps_have_the_image_size_and_class_values(maps_run, image_folder, tmp_path, console):
+    out = predict(maps_run.path, image_folder, out=tmp_path / "out", workers=0, console=console)
     assert sorted(path.name for path in out.iterdir()) == ["classes.txt", "drawn", "maps", "predictions.csv"]
     names = (out / "classes.txt").read_text().splitlines()
     assert names == load_model(maps_run.path).class_names
     with (out / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    answers = list(segment_images(load_model(maps_run.path), [pictures]))
+    answers = list(segment_images(load_model(maps_run.path), [image_folder]))
     assert [row["path"] for row in rows] == [answer.path for answer in answers]
     for row, answer in zip(rows, answers, strict=True):
         if Path(row["path"]).name == "broken.png":
             assert row["error"]
             assert row["map"] == row["commonest"] == ""
             continue
-        with Image.open(out / row["map"]) as image, Image.open(row["path"]) as picture:
+        with Image.open(out / row["map"]) as image, Image.open(row["path"]) as original:
             assert image.mode == "P"
-            assert image.size == picture.size
+            assert image.size == original.size
             values = np.asarray(image)
         assert np.array_equal(values, answer.label_map)
         counts = np.bincount(values.ravel(), minlength=3)
@@ -108,33 +108,33 @@ def test_label_maps_have_the_image_size_and_class_values(maps_run, pictures, tmp
 
 
 @pytest.mark.parametrize("kind", ["finding_run", "masks_run", "maps_run"])
-def test_images_of_the_same_name_are_all_drawn(kind, request, pictures, tmp_path, quiet):
+def test_images_of_the_same_name_are_all_drawn(kind, request, image_folder, tmp_path, quiet):
     run = request.getfixturevalue(kind)
-    inputs = [pictures / "a" / "0.png", pictures / "b" / "0.png", pictures / "b" / "thin.jpg"]
+    inputs = [image_folder / "a" / "0.png", image_folder / "b" / "0.png", image_folder / "b" / "thin.jpg"]
     out = predict(run.path, inputs, out=tmp_path / "out", workers=0, console=quiet)
     drawn = sorted((out / "drawn").iterdir())
     assert [path.name for path in drawn] == ["000001-0.jpg", "000002-0.jpg", "000003-thin.jpg"]
     for path, source in zip(drawn, inputs, strict=True):
-        with Image.open(path) as image, Image.open(source) as picture:
-            assert image.width >= picture.width
-            assert image.height >= picture.height
+        with Image.open(path) as image, Image.open(source) as original:
+            assert image.width >= original.width
+            assert image.height >= original.height
     if kind == "finding_run":
         plain = np.asarray(Image.open(inputs[2]), float)
         assert np.abs(np.asarray(Image.open(drawn[2]), float)[:40, :150] - plain).max() > 100
 
 
 @pytest.mark.parametrize("kind", ["finding_run", "maps_run"])
-def test_existing_results_are_overwritten_only_on_request(kind, request, pictures, tmp_path, quiet):
+def test_existing_results_are_overwritten_only_on_request(kind, request, image_folder, tmp_path, quiet):
     run = request.getfixturevalue(kind)
     options = dict(out=tmp_path / "out", workers=0, console=quiet)
-    out = predict(run.path, pictures / "b", **options)
+    out = predict(run.path, image_folder / "b", **options)
     before = {path: path.read_bytes() for path in out.rglob("*.*")}
     assert sum(path.parent.name == "drawn" for path in before) == 3
     with pytest.raises(UserError, match=r"already exists. Use --overwrite"):
-        predict(run.path, pictures / "a" / "0.png", **options)
+        predict(run.path, image_folder / "a" / "0.png", **options)
     assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
     (out / "mine.txt").write_text("mine")
-    predict(run.path, pictures / "a" / "1.png", overwrite=True, **options)
+    predict(run.path, image_folder / "a" / "1.png", overwrite=True, **options)
     assert [path.name for path in (out / "drawn").iterdir()] == ["000001-1.jpg"]
     assert (out / "mine.txt").is_file()
 
@@ -149,20 +149,20 @@ def test_no_readable_image_is_an_error_and_leaves_no_file(kind, request, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_no_detections_are_an_empty_list(boxes_run, pictures, tmp_path, quiet):
+def test_no_detections_are_an_empty_list(boxes_run, image_folder, tmp_path, quiet):
     blind = Run(shutil.copytree(boxes_run.path, tmp_path / "blind"))
     tensors = load_file(blind.weights_file)
     tensors["head.classification_head.cls_logits.bias"].fill_(-100)  # classifies every anchor as background
     save_file(tensors, blind.weights_file)
-    out = predict(blind.path, pictures / "b", out=tmp_path / "out", workers=0, console=quiet)
+    out = predict(blind.path, image_folder / "b", out=tmp_path / "out", workers=0, console=quiet)
     assert json.loads((out / "detections.json").read_text()) == []
     assert len(json.loads((out / "images.json").read_text())["images"]) == 3
     assert len(list((out / "drawn").iterdir())) == 3
 
 
-def test_file_names_with_special_characters_are_kept(finding_run, maps_run, pictures, tmp_path, quiet):
+def test_file_names_with_special_characters_are_kept(finding_run, maps_run, image_folder, tmp_path, quiet):
     name = 'quo"te, ümläut\n日本.png'
-    shutil.copy(pictures / "a" / "0.png", tmp_path / name)
+    shutil.copy(image_folder / "a" / "0.png", tmp_path / name)
     out = predict(finding_run.path, tmp_path / name, out=tmp_path / "boxes", workers=0, console=quiet)
     content = json.loads((out / "images.json").read_text(encoding="utf-8"))
     assert content["images"][0]["file_name"] == str(tmp_path / name)

@@ -106,7 +106,10 @@ def test_resume_refuses_other_class_names_or_preprocessing(run, images, tmp_path
     description = json.loads((same / "model.json").read_text())
     other = {"class_names": CLASSES[::-1], "preprocessing": {**description["preprocessing"], "crop_pct": 0.5}}
     (same / "model.json").write_text(json.dumps(description | {what: other[what]}))
-    with pytest.raises(UserError, match=r"or other class names or preprocessing\. Resume it with the same options"):
+    with pytest.raises(
+        UserError,
+        match=r"weights, class names or preprocessing other than those of .*\. Resume it with the same options",
+    ):
         table(model=same)
     (same / "model.json").write_text(json.dumps(description))
     table(model=same)
@@ -163,6 +166,6 @@ def test_folder_with_foreign_files_is_left_unchanged(table, tmp_path, overwrite,
     for name in ("images.jsonl", "thesis.txt", "pieces/chess.pgn", *(["manifest.json"] if begun else [])):
         (folder / name).write_text("mine")
     before = {path: path.is_file() and path.read_text() for path in folder.rglob("*")}
-    with pytest.raises(UserError, match=r"results.parquet.part, .* contains other files: thesis.txt"):
+    with pytest.raises(UserError, match=r"results.parquet.part, contains other files: thesis.txt"):
         table(overwrite=overwrite)
     assert {path: path.is_file() and path.read_text() for path in folder.rglob("*")} == before

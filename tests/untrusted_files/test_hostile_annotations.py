@@ -134,7 +134,7 @@ def use_coco(folder: Path, text: str) -> str:
 
 
 @pytest.fixture
-def pictures(tmp_path) -> Path:
+def image_folder(tmp_path) -> Path:
     for number in (1, 2):
         Image.new("RGB", SIZE[::-1]).save(tmp_path / f"{number}.png")
     return tmp_path
@@ -147,11 +147,13 @@ def check(kinds: list[str], outcomes: list[str]) -> None:
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(6000, marks=pytest.mark.long)])
-def test_any_coco_file_is_used_or_refused(count, pictures):
+def test_any_coco_file_is_used_or_refused(count, image_folder):
     pytest.importorskip("pycocotools")
-    assert use_coco(pictures, json.dumps(whole())) == "used"
+    assert use_coco(image_folder, json.dumps(whole())) == "used"
     cases = [mutated(seed) for seed in range(count)]
-    check([kind for kind, _ in cases], run_limited([text for _, text in cases], lambda text: use_coco(pictures, text)))
+    check(
+        [kind for kind, _ in cases], run_limited([text for _, text in cases], lambda text: use_coco(image_folder, text))
+    )
 
 
 json_values = st.recursive(
@@ -176,7 +178,7 @@ def hypothesis_test(test: Callable, count: int, *strategies: Any) -> None:
 
 
 @pytest.mark.parametrize("count", [100, pytest.param(3000, marks=pytest.mark.long)])
-def test_json_of_any_structure_is_used_or_refused(count, pictures):
+def test_json_of_any_structure_is_used_or_refused(count, image_folder):
     pytest.importorskip("pycocotools")
     outcomes: Counter[str] = Counter()
 
@@ -187,7 +189,7 @@ def test_json_of_any_structure_is_used_or_refused(count, pictures):
             "annotations": annotations,
             "categories": good["categories"] if categories is None else categories,
         }
-        outcome = use_coco(pictures, json.dumps(content))
+        outcome = use_coco(image_folder, json.dumps(content))
         assert set(outcome.split(" and ")) <= {"used", "used in part", "refused"}
         outcomes[outcome] += 1
 
@@ -231,38 +233,38 @@ def test_endless_outlines_are_refused_before_drawing():
 
 
 @pytest.mark.parametrize("side", [10**5, 2**31, 10**30])
-def test_claimed_sizes_take_no_memory(side, pictures):
+def test_claimed_sizes_take_no_memory(side, image_folder):
     content = whole()
     content["images"][0] |= dict(width=side, height=side)
     content["annotations"] = [
         dict(id=1, image_id=1, category_id=1, segmentation=[[0, 0, 50, 0, 50, 50]]),
         dict(id=2, image_id=1, category_id=1, segmentation={"size": [side, side], "counts": [side * side]}),
     ]
-    (outcome,) = run_limited([json.dumps(content)], lambda text: use_coco(pictures, text), memory=200 << 20)
+    (outcome,) = run_limited([json.dumps(content)], lambda text: use_coco(image_folder, text), memory=200 << 20)
     assert set(outcome.split(" and ")) <= {"used in part", "refused"}
 
 
-def test_many_categories_are_checked_in_linear_time(pictures):
+def test_many_categories_are_checked_in_linear_time(image_folder):
     content = whole() | {"categories": [dict(id=i, name=f"kind {i}") for i in range(100_000)]}
     findings = Findings()
-    (pictures / "instances.json").write_text(json.dumps(content))
-    part, _ = find_coco(pictures / "instances.json")
+    (image_folder / "instances.json").write_text(json.dumps(content))
+    part, _ = find_coco(image_folder / "instances.json")
     images = read_coco(part, findings, masks=False)
     assert images is not None and len(images.class_names) == 100_000
 
 
 @pytest.mark.parametrize("name", ["a\nb", "\ud800", "a\x1b[31m", "\u2028"])
-def test_class_names_with_line_breaks_are_refused(name, pictures):
+def test_class_names_with_line_breaks_are_refused(name, image_folder):
     content = whole()
     content["categories"][0]["name"] = name
     findings = Findings()
-    (pictures / "instances.json").write_text(json.dumps(content))
-    part, _ = find_coco(pictures / "instances.json")
+    (image_folder / "instances.json").write_text(json.dumps(content))
+    part, _ = find_coco(image_folder / "instances.json")
     read_coco(part, findings, masks=False)
     assert findings.count(Problem.ENTRY_BROKEN) == 1
-    (pictures / "classes.json").write_text(json.dumps(["a", name]))
+    (image_folder / "classes.json").write_text(json.dumps(["a", name]))
     with pytest.raises(UserError, match="contains control characters"):
-        read_class_names(pictures)
+        read_class_names(image_folder)
 
 
 # Pascal VOC
@@ -369,26 +371,26 @@ def test_pipes_instead_of_annotations_do_not_hang(voc):
 
 
 @pytest.mark.parametrize("name", ["../1.png", "..\\1.png", "a/../../1.png", "/home/somebody/1.png"])
-def test_paths_in_file_names_lead_to_the_image_in_the_folder(name, pictures):
+def test_paths_in_file_names_lead_to_the_image_in_the_folder(name, image_folder):
     """Annotation files may contain image paths of another machine."""
-    assert read_renamed(pictures, name).storage.paths[0] == str(pictures / "1.png")
+    assert read_renamed(image_folder, name).storage.paths[0] == str(image_folder / "1.png")
 
 
-def test_file_at_an_absolute_path_is_opened_as_an_image_only(pictures, tmp_path_factory):
+def test_file_at_an_absolute_path_is_opened_as_an_image_only(image_folder, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "secret"
     elsewhere.write_text("a password")
-    images = read_renamed(pictures, str(elsewhere))
+    images = read_renamed(image_folder, str(elsewhere))
     assert images.storage.paths[0] == str(elsewhere)
     with pytest.raises(UnreadableImage, match="not an image"):
         images.image(0)
 
 
-def read_renamed(pictures: Path, name: str) -> DetectionSet:
+def read_renamed(image_folder: Path, name: str) -> DetectionSet:
     """Read the images after giving the first one this name in the annotations."""
     content = whole()
     content["images"][0]["file_name"] = name
-    (pictures / "instances.json").write_text(json.dumps(content))
-    part, _ = find_coco(pictures / "instances.json")
+    (image_folder / "instances.json").write_text(json.dumps(content))
+    part, _ = find_coco(image_folder / "instances.json")
     return read_coco(part, Findings(), masks=False)
 
 
@@ -410,8 +412,8 @@ def test_damaged_split_file_is_refused(tmp_path):
             read_split(path, ["a"])
 
 
-def test_infinite_boxes_are_refused_by_open_dense_source(pictures):
+def test_infinite_boxes_are_refused_by_open_dense_source(image_folder):
     """The same through the public entry point."""
-    (pictures / "instances.json").write_text(json.dumps(whole()).replace('"bbox": [', '"bbox": [1e999, '))
+    (image_folder / "instances.json").write_text(json.dumps(whole()).replace('"bbox": [', '"bbox": [1e999, '))
     with pytest.raises(UserError, match=r"3 of 3 objects cannot be used(.|\n)*3 boxes are not four finite numbers"):
-        open_data(str(pictures))
+        open_data(str(image_folder))

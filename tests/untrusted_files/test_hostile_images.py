@@ -37,11 +37,11 @@ def outcome_of(folder: Path, case: BrokenImage) -> str:
     path.write_bytes(case.content)
     outcome = "read"
     try:
-        picture = open_image(path)
-        assert picture.mode == "RGB"
-        if picture.width * picture.height < 1_000_000:
-            assert open_image(case.content).tobytes() == picture.tobytes()
-        del picture
+        image = open_image(path)
+        assert image.mode == "RGB"
+        if image.width * image.height < 1_000_000:
+            assert open_image(case.content).tobytes() == image.tobytes()
+        del image
     except UnreadableImage as error:
         _says_why(error)
         outcome = NO_MEMORY if "MemoryError" in str(error) else "refused"
@@ -195,12 +195,12 @@ def open_folder() -> Iterator[Path]:
 def test_missing_permission_is_reported(open_folder):
     """Run as another user, since root may read everything."""
     tmp_path = open_folder
-    for part in ("pictures/cat", "pictures/dog", "closed/cat", "json"):
+    for part in ("images/cat", "images/dog", "closed/cat", "json"):
         (tmp_path / part).mkdir(parents=True)
     for name in ("cat/a.png", "dog/b.png"):
-        Image.new("RGB", (4, 4)).save(tmp_path / "pictures" / name)
+        Image.new("RGB", (4, 4)).save(tmp_path / "images" / name)
     (tmp_path / "json/labels.json").write_text("{}")
-    for locked in ("pictures/cat/a.png", "closed/cat", "json/labels.json"):
+    for locked in ("images/cat/a.png", "closed/cat", "json/labels.json"):
         (tmp_path / locked).chmod(0)
 
     def attempt(case: str) -> str:
@@ -211,7 +211,7 @@ def test_missing_permission_is_reported(open_folder):
             os.seteuid(65534)
         try:
             if case == "image":
-                open_image(tmp_path / "pictures/cat/a.png")
+                open_image(tmp_path / "images/cat/a.png")
             elif case == "class folder":
                 read_class_folders(tmp_path / "closed")
             elif case == "search":
@@ -254,9 +254,9 @@ def test_whole_files_of_the_corpus_read_as_drawn():
     files = whole_files()
     assert len(files.keys() & expected.keys()) >= 16
     for form, content in files.items():
-        picture = np.asarray(open_image(content)).astype(float)
+        image = np.asarray(open_image(content)).astype(float)
         if form in expected:
-            assert picture.shape == expected[form].shape, form
-            assert abs(picture - expected[form]).max() <= (1 if "clear" in form else 0), form
+            assert image.shape == expected[form].shape, form
+            assert abs(image - expected[form]).max() <= (1 if "clear" in form else 0), form
         elif form != "bmp runs":
-            assert sorted(picture.shape) == [3, 37, 53], form
+            assert sorted(image.shape) == [3, 37, 53], form

@@ -413,7 +413,7 @@ def test_names_of_images_write_no_file_outside_of_the_folder(run, tmp_path, quie
     for name in ("..png.png", "a\nb.png", "~.png", "-rf.png", "%2e%2e%2f.png", "C:\\x.png"):
         Image.new("RGB", (32, 32)).save(deep / name)
     predict(run.path, [deep], out=tmp_path / "out", workers=0, console=quiet)
-    assert sorted(os.listdir(tmp_path)) == ["finished", "in", "out", "photographs"]
+    assert sorted(os.listdir(tmp_path)) == ["finished", "images", "in", "out"]
     assert sorted(os.listdir(tmp_path / "out")) == ["predictions.csv", "predictions.jsonl"]
 
 

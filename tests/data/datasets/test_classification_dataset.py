@@ -4,8 +4,8 @@ import torch
 from transxnet.data.datasets.classification_dataset import ClassificationDataset
 
 
-def shade(picture) -> torch.Tensor:
-    return torch.tensor(float(np.asarray(picture)[0, 0, 0]))
+def shade(image) -> torch.Tensor:
+    return torch.tensor(float(np.asarray(image)[0, 0, 0]))
 
 
 def test_dataset_without_weights_returns_none(files):

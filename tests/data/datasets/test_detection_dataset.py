@@ -85,9 +85,9 @@ def test_classes_of_a_model_keep_the_ids_of_the_file(images):
 
 def test_items_are_images_and_targets_of_their_own_size(images):
     items = [DetectionDataset(images, masks=True, crowds=False)[i] for i in range(3)]
-    pictures, targets = collate_detection(items)
-    assert [tuple(picture.shape) for picture in pictures] == [(3, 30, 40), (3, 30, 20), (3, 30, 40)]
-    assert all(isinstance(picture, tv_tensors.Image) and picture.dtype == torch.uint8 for picture in pictures)
+    tensors, targets = collate_detection(items)
+    assert [tuple(tensor.shape) for tensor in tensors] == [(3, 30, 40), (3, 30, 20), (3, 30, 40)]
+    assert all(isinstance(tensor, tv_tensors.Image) and tensor.dtype == torch.uint8 for tensor in tensors)
     assert [len(target["masks"]) for target in targets] == [2, 0, 1]
     assert "masks" not in DetectionDataset(images)[0][1]
     assert len(DetectionDataset(images)[0][1]["boxes"]) == 3
@@ -100,7 +100,7 @@ def test_randomness_follows_from_the_seed(images):
 
 def test_an_unreadable_image_is_replaced_with_its_target(images, caplog):
     with open(images.path(1), "w") as file:
-        file.write("no picture")
+        file.write("not an image")
     assert DetectionDataset(images)[1][1]["image_id"] == 3
     assert caplog.messages == [
         "cannot read 2.png, using the next image instead: not an image, or an unsupported format"

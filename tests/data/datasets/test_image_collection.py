@@ -19,8 +19,8 @@ def test_subset_of_a_subset_keeps_images_and_labels_aligned(files):
 @pytest.mark.parametrize("shape", [(2, 4, 6), (2, 4, 6, 3)])
 def test_images_in_arrays_are_rgb(shape):
     array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    pictures = ArrayImages(array)
-    assert len(pictures) == 2
-    shown = np.asarray(pictures[1])
+    images = ArrayImages(array)
+    assert len(images) == 2
+    shown = np.asarray(images[1])
     assert shown.shape == (4, 6, 3)
     assert (shown == (array[1] if array.ndim == 4 else array[1][..., None])).all()

@@ -13,14 +13,14 @@ from transxnet.data.loading.samplers import EpochSampler
 from transxnet.data.reading.image_decoding import UnreadableImage
 
 
-def shade(picture) -> torch.Tensor:
-    return torch.tensor(float(np.asarray(picture)[0, 0, 0]))
+def shade(image) -> torch.Tensor:
+    return torch.tensor(float(np.asarray(image)[0, 0, 0]))
 
 
 def spoil(images: ClassificationSet, *positions: int) -> None:
     for position in positions:
         with open(images.storage.paths[position], "w") as file:
-            file.write("no picture")
+            file.write("not an image")
 
 
 def test_randomness_depends_on_the_seed_and_has_no_side_effects(files):

@@ -45,20 +45,20 @@ def test_a_models_classes(images):
 
 def test_items_are_images_labels_and_indices(images):
     items = [SegmentationDataset(images)[i] for i in range(3)]
-    photographs, labels, positions = collate_sizes(items)
-    assert isinstance(photographs[0], tv_tensors.Image)
+    tensors, labels, positions = collate_sizes(items)
+    assert isinstance(tensors[0], tv_tensors.Image)
     assert isinstance(labels[0], tv_tensors.Mask)
-    assert [tuple(p.shape) for p in photographs] == [(3, 2, 3), (3, 2, 2), (3, 2, 2)]
+    assert [tuple(p.shape) for p in tensors] == [(3, 2, 3), (3, 2, 2), (3, 2, 2)]
     assert [tuple(m.shape) for m in labels] == [(2, 3), (2, 2), (2, 2)]
     assert labels[0].dtype == torch.uint8
     assert positions.tolist() == [0, 1, 2]
-    photographs, labels, positions = collate_pairs(items[1:])
-    assert (photographs.shape, labels.shape, positions.tolist()) == ((2, 3, 2, 2), (2, 2, 2), [1, 2])
+    tensors, labels, positions = collate_pairs(items[1:])
+    assert (tensors.shape, labels.shape, positions.tolist()) == ((2, 3, 2, 2), (2, 2, 2), [1, 2])
 
 
 @pytest.mark.parametrize("spoilt", ["1.jpg", "1.png"])
 def test_pair_with_an_unreadable_file_is_replaced(spoilt, images, tmp_path, caplog):
-    (tmp_path / spoilt).write_text("no picture")
+    (tmp_path / spoilt).write_text("not an image")
     assert SegmentationDataset(images)[1][2] == 2
     assert caplog.messages[0].startswith("cannot read 1.jpg, using the next image instead")
 

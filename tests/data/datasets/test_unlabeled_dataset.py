@@ -28,7 +28,7 @@ def test_images_are_searched_for_once_by_all_processes(tmp_path, monkeypatch, wo
     sources = ImageList([path, tmp_path / "7.png"])
     Image.new("L", (1, 1), 8).save(tmp_path / "8.png")  # added after the search
     assert len(sources) == 8
-    dataset = UnlabeledDataset(sources, lambda picture: picture.getpixel((0, 0))[0], 2)
+    dataset = UnlabeledDataset(sources, lambda image: image.getpixel((0, 0))[0], 2)
     for _ in range(2):
         found = list(DataLoader(dataset, 2, num_workers=workers, collate_fn=list))
         names, values, errors = zip(*(item for batch in found for item in batch), strict=True)

@@ -7,9 +7,9 @@ from transxnet.data.formats.coco_folders import find_coco
 from transxnet.utils.errors import UserError
 
 
-def write(root: Path, *names: str, pictures: str | None = None) -> None:
+def write(root: Path, *names: str, image_folder: str | None = None) -> None:
     for name in names:
-        write_coco(root / name, [image(1)], [], image_folder=None if pictures is None else root / pictures)
+        write_coco(root / name, [image(1)], [], image_folder=None if image_folder is None else root / image_folder)
 
 
 def found(root: Path) -> list[tuple[str, str] | None]:
@@ -28,7 +28,7 @@ def found(root: Path) -> list[tuple[str, str] | None]:
 
 def test_coco_itself(tmp_path):
     for part in ("train2017", "val2017"):
-        write(tmp_path, f"annotations/instances_{part}.json", pictures=part)
+        write(tmp_path, f"annotations/instances_{part}.json", image_folder=part)
         write(tmp_path, f"annotations/captions_{part}.json", f"annotations/person_keypoints_{part}.json")
     assert found(tmp_path) == [
         ("annotations/instances_train2017.json", "train2017"),
@@ -37,13 +37,13 @@ def test_coco_itself(tmp_path):
 
 
 def test_coco_with_its_images_in_images(tmp_path):
-    write(tmp_path, "annotations/instances_train2017.json", pictures="images/train2017")
+    write(tmp_path, "annotations/instances_train2017.json", image_folder="images/train2017")
     assert found(tmp_path) == [("annotations/instances_train2017.json", "images/train2017"), None]
 
 
 def test_year_with_existing_images_is_chosen(tmp_path):
     write(tmp_path, "annotations/instances_train2014.json")
-    write(tmp_path, "annotations/instances_train2017.json", pictures="train2017")
+    write(tmp_path, "annotations/instances_train2017.json", image_folder="train2017")
     assert found(tmp_path)[0] == ("annotations/instances_train2017.json", "train2017")
     write_image(tmp_path / "train2014" / "1.png")
     with pytest.raises(UserError, match=r"instances_train2014\.json, instances_train2017\.json"):
@@ -52,18 +52,18 @@ def test_year_with_existing_images_is_chosen(tmp_path):
 
 @pytest.mark.parametrize(("val", "name"), [("valid", "_annotations.coco.json"), ("val", "annotations.json")])
 def test_annotations_next_to_the_images_of_each_part(val, name, tmp_path):
-    write(tmp_path, f"train/{name}", pictures="train")
-    write(tmp_path, f"{val}/{name}", pictures=val)
+    write(tmp_path, f"train/{name}", image_folder="train")
+    write(tmp_path, f"{val}/{name}", image_folder=val)
     assert found(tmp_path) == [(f"train/{name}", "train"), (f"{val}/{name}", val)]
 
 
 def test_parts_with_a_folder_of_images_each(tmp_path):
-    write(tmp_path, "train/annotations.json", pictures="train/images")
+    write(tmp_path, "train/annotations.json", image_folder="train/images")
     assert found(tmp_path) == [("train/annotations.json", "train/images"), None]
 
 
 @pytest.mark.parametrize(
-    ("file", "pictures"),
+    ("file", "image_folder"),
     [
         ("annotations.json", "images"),
         ("annotations.json", "."),
@@ -73,30 +73,36 @@ def test_parts_with_a_folder_of_images_each(tmp_path):
         ("instances_default.json", "images"),
     ],
 )
-def test_one_file_for_all(file, pictures, tmp_path):
-    write(tmp_path, file, pictures=pictures)
-    assert found(tmp_path) == [(file, pictures), None]
+def test_one_file_for_all(file, image_folder, tmp_path):
+    write(tmp_path, file, image_folder=image_folder)
+    assert found(tmp_path) == [(file, image_folder), None]
 
 
 def test_a_file_for_each_part_over_one_folder(tmp_path):
-    write(tmp_path, "annotations_train.json", "annotations_validation.json", "annotations_test.json", pictures="images")
+    write(
+        tmp_path,
+        "annotations_train.json",
+        "annotations_validation.json",
+        "annotations_test.json",
+        image_folder="images",
+    )
     assert found(tmp_path) == [("annotations_train.json", "images"), ("annotations_validation.json", "images")]
 
 
 def test_an_annotation_file_itself(tmp_path):
-    write(tmp_path, "boxes/train.json", pictures="images")
+    write(tmp_path, "boxes/train.json", image_folder="images")
     part, other = find_coco(tmp_path / "boxes/train.json")
     assert part.image_folder(["1.png"]) == tmp_path / "images"
     assert other is None
 
 
 def test_validation_set_alone(tmp_path):
-    write(tmp_path, "annotations/instances_val2017.json", pictures="val2017")
+    write(tmp_path, "annotations/instances_val2017.json", image_folder="val2017")
     assert found(tmp_path) == [None, ("annotations/instances_val2017.json", "val2017")]
 
 
 def test_validation_and_test_sets_alone_have_no_training_set(tmp_path):
-    write(tmp_path, "val.json", "test.json", pictures="images")
+    write(tmp_path, "val.json", "test.json", image_folder="images")
     assert found(tmp_path) == [None, ("val.json", "images")]
 
 

@@ -123,7 +123,7 @@ def test_one_class_with_the_rest_ignored(tmp_path):
 def test_mismatched_or_unreadable_pairs_are_skipped(tmp_path):
     write(tmp_path, {"a": values(0, 1), "b": values(0, 1), "c": values(0, 1), "d": values(0, 1)})
     write_image(tmp_path / "images/b.jpg", 6, 2)
-    (tmp_path / "images/c.jpg").write_text("no picture")
+    (tmp_path / "images/c.jpg").write_text("not an image")
     (tmp_path / "masks/d.png").write_bytes((tmp_path / "masks/d.png").read_bytes()[:40])
     done = []
     train, _, findings = read(tmp_path, progress=done.append)

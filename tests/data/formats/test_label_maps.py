@@ -8,9 +8,9 @@ from transxnet.data.formats.label_maps import FOLDERS, find_label_maps, is_ade20
 MAP = np.zeros((3, 4), np.uint8)
 
 
-def write(root, photographs: str, maps: str, *stems: str) -> None:
+def write(root, images: str, maps: str, *stems: str) -> None:
     for stem in stems:
-        write_map(root / maps / f"{stem}.png", MAP, image_path=root / photographs / f"{stem}.jpg")
+        write_map(root / maps / f"{stem}.png", MAP, image_path=root / images / f"{stem}.jpg")
 
 
 def found(root):
@@ -24,19 +24,19 @@ def found(root):
 
 
 @pytest.mark.parametrize(
-    ("photographs", "maps"),
-    [(photographs, maps) for photographs, maps in FOLDERS if photographs != "JPEGImages"],
+    ("images", "maps"),
+    [(images, maps) for images, maps in FOLDERS if images != "JPEGImages"],
 )
 @pytest.mark.parametrize(("train", "val"), [("training", "validation"), ("train", "val")])
-def test_parts_below_the_folders(photographs, maps, train, val, tmp_path):
-    write(tmp_path, f"{photographs}/{train}", f"{maps}/{train}", "a", "deep/b")
-    write(tmp_path, f"{photographs}/{val}", f"{maps}/{val}", "c")
+def test_parts_below_the_folders(images, maps, train, val, tmp_path):
+    write(tmp_path, f"{images}/{train}", f"{maps}/{train}", "a", "deep/b")
+    write(tmp_path, f"{images}/{val}", f"{maps}/{val}", "c")
     assert found(tmp_path) == [
         [
-            (f"{photographs}/{train}/a.jpg", f"{maps}/{train}/a.png"),
-            (f"{photographs}/{train}/deep/b.jpg", f"{maps}/{train}/deep/b.png"),
+            (f"{images}/{train}/a.jpg", f"{maps}/{train}/a.png"),
+            (f"{images}/{train}/deep/b.jpg", f"{maps}/{train}/deep/b.png"),
         ],
-        [(f"{photographs}/{val}/c.jpg", f"{maps}/{val}/c.png")],
+        [(f"{images}/{val}/c.jpg", f"{maps}/{val}/c.png")],
     ]
 
 
@@ -83,7 +83,7 @@ def test_images_without_a_map_and_lossy_maps_are_reported(tmp_path):
     write_map(tmp_path / "masks/nobodys.png", MAP)
     findings = Findings()
     pairs = pair_up(find_label_maps(tmp_path)[0], findings)
-    assert [photograph.name for photograph, _ in pairs] == ["a.jpg"]
+    assert [image.name for image, _ in pairs] == ["a.jpg"]
     assert findings.places == {
         Problem.NO_ANNOTATION: ["b.png: masks/b.png is missing"],
         Problem.MAP_UNREADABLE: [

@@ -83,7 +83,7 @@ def test_missing_shard_is_an_error(shards, tmp_path):
 
 def test_hugging_face_images_equal_those_of_files(parquet):
     wide = encode(Image.fromarray(np.full((4, 4), 128 * 257, dtype=np.uint16)))
-    images = open_reader(parquet({"train": [0, 1, 2]}, pictures=[wide, b"no picture", None]), "train", None)
+    images = open_reader(parquet({"train": [0, 1, 2]}, images=[wide, b"not an image", None]), "train", None)
     assert np.asarray(images.image(0))[0, 0].tolist() == [128] * 3
     with pytest.raises(UnreadableImage, match="not an image"):
         images.image(1)

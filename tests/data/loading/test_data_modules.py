@@ -31,12 +31,12 @@ def numbered(count: int) -> ClassificationSet:
     return ClassificationSet(ArrayImages(array), [f"{i}" for i in range(count)], ["a", "b", "c"], np.arange(count) % 3)
 
 
-def noisy(picture) -> torch.Tensor:
-    return pil_to_tensor(picture) / 255 + torch.rand(1)
+def noisy(image) -> torch.Tensor:
+    return pil_to_tensor(image) / 255 + torch.rand(1)
 
 
-def plain(picture) -> torch.Tensor:
-    return pil_to_tensor(picture) / 255
+def plain(image) -> torch.Tensor:
+    return pil_to_tensor(image) / 255
 
 
 def data(workers: int = 0, train: int = 22, val: int = 7) -> ClassificationData:

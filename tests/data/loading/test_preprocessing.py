@@ -22,7 +22,7 @@ AUGMENTATION = dict(
 NONE = dict(min_scale=1.0, hflip=0.0, vflip=0.0, color_jitter=0.0, auto_augment=None, random_erasing=0.0)
 
 
-def picture(width: int, height: int) -> Image.Image:
+def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
@@ -38,7 +38,7 @@ def by_hand(image: Image.Image, size: int, crop_pct: float) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(80, 60), (60, 80), (33, 33), (20, 101)])
 @pytest.mark.parametrize(("size", "crop_pct"), [(32, 0.875), (32, 1.0), (48, 0.9)])
 def test_evaluation_resizes_crops_the_center_and_normalizes(shape, size, crop_pct):
-    image = picture(*shape)
+    image = noise(*shape)
     shown = Preprocessing(size, crop_pct, "bicubic", MEAN, STD).transform()(image)
     assert shown.dtype == torch.float32
     assert shown.shape == (3, size, size)
@@ -47,7 +47,7 @@ def test_evaluation_resizes_crops_the_center_and_normalizes(shape, size, crop_pc
 
 def test_evaluation_is_deterministic():
     transform = Preprocessing(32, 0.9, "bicubic", MEAN, STD).transform()
-    assert torch.equal(transform(picture(50, 40)), transform(picture(50, 40)))
+    assert torch.equal(transform(noise(50, 40)), transform(noise(50, 40)))
 
 
 def test_training_follows_the_seed():
@@ -55,33 +55,33 @@ def test_training_follows_the_seed():
     shown = []
     for seed in (*range(8), *range(8)):
         with seeded(seed):
-            shown.append(transform(picture(50, 40)))
+            shown.append(transform(noise(50, 40)))
     assert all(torch.equal(a, b) for a, b in zip(shown[:8], shown[8:], strict=True))
     assert not any(torch.equal(shown[i], shown[j]) for i in range(8) for j in range(i))
 
 
 def test_training_without_augmentation_keeps_the_image():
-    image = picture(32, 32)
+    image = noise(32, 32)
     shown = Preprocessing(32, 0.9, "bicubic", MEAN, STD).training_transform(**NONE)(image)
     assert abs(shown.numpy() - by_hand(image, 32, 1.0)).max() < 1e-5
 
 
 @pytest.mark.parametrize(("option", "flipped"), [("hflip", 2), ("vflip", 1)])
 def test_flips_happen_along_their_side(option, flipped):
-    shown = Preprocessing(32, 0.9, "bicubic", MEAN, STD).training_transform(**{**NONE, option: 1.0})(picture(32, 32))
-    assert abs(shown.flip(flipped).numpy() - by_hand(picture(32, 32), 32, 1.0)).max() < 1e-5
+    shown = Preprocessing(32, 0.9, "bicubic", MEAN, STD).training_transform(**{**NONE, option: 1.0})(noise(32, 32))
+    assert abs(shown.flip(flipped).numpy() - by_hand(noise(32, 32), 32, 1.0)).max() < 1e-5
 
 
 @pytest.mark.parametrize(
     "change", [{"color_jitter": 0.4}, {"auto_augment": "rand-m9-mstd0.5-inc1"}, {"random_erasing": 1.0}]
 )
 def test_each_augmentation_can_be_enabled(change):
-    plain = Preprocessing(32, 0.9, "bicubic", MEAN, STD).training_transform(**NONE)(picture(32, 32))
+    plain = Preprocessing(32, 0.9, "bicubic", MEAN, STD).training_transform(**NONE)(noise(32, 32))
     transform = Preprocessing(32, 0.9, "bicubic", MEAN, STD).training_transform(**{**NONE, **change})
     changes = []
     for seed in range(8):  # RandAugment leaves some images unchanged
         with seeded(seed):
-            changes.append((transform(picture(32, 32)) - plain).abs().max())
+            changes.append((transform(noise(32, 32)) - plain).abs().max())
     assert max(changes) > 0.1
 
 

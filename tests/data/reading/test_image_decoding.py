@@ -69,14 +69,14 @@ def test_color_is_unchanged(form):
 
 @pytest.mark.parametrize(("form", "options"), [("JPEG", {"quality": 95}), ("WEBP", {"quality": 95})])
 def test_lossy_color_is_nearly_unchanged(form, options):
-    picture = gradient(32, 48)
-    assert abs(pixels(encode(Image.fromarray(picture), form, **options)) - picture).max() <= 8
+    image = gradient(32, 48)
+    assert abs(pixels(encode(Image.fromarray(image), form, **options)) - image).max() <= 8
 
 
 @pytest.mark.skipif(not features.check("jpg_2000"), reason="Pillow was built without JPEG 2000")
 def test_lossless_jpeg_2000_is_unchanged():
-    picture = gradient(32, 48)
-    assert (pixels(encode(Image.fromarray(picture), "JPEG2000", irreversible=False)) == picture).all()
+    image = gradient(32, 48)
+    assert (pixels(encode(Image.fromarray(image), "JPEG2000", irreversible=False)) == image).all()
 
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM", "GIF"])
@@ -250,14 +250,14 @@ def test_color_profile_is_harmless():
 
 
 def test_extension_does_not_determine_the_format(tmp_path):
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     Image.fromarray(RGB).save(path, "PNG")
     assert (np.asarray(open_image(path)) == RGB).all()
     assert (np.asarray(open_image(str(path))) == RGB).all()
 
 
 def test_the_file_is_closed_again(tmp_path):
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     Image.fromarray(RGB).save(path)
     descriptors = "/dev/fd"
     before = len(os.listdir(descriptors))
@@ -310,14 +310,14 @@ def test_truncated_image_error_names_the_reason(form):
     ("content", "why"),
     [
         (b"", "the file is empty"),
-        (b"This is a text, and no picture.", "not an image"),
+        (b"This is a text, and not an image.", "not an image"),
         (b"\x89PNG\r\n\x1a\n", "not an image"),
         (b"\xff\xd8\xff", "not an image"),
         (b"\0" * 1000, "not an image"),
     ],
 )
 def test_non_image_error_names_the_reason(tmp_path, check, content, why):
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_bytes(content)
     for source in (path, str(path), content):
         with pytest.raises(UnreadableImage, match=why):
@@ -338,7 +338,7 @@ def test_missing_file_error_names_the_reason(tmp_path, check):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_file_without_permission_error_names_the_reason(tmp_path):
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     Image.fromarray(RGB).save(path)
     path.chmod(0)
     with pytest.raises(UnreadableImage, match="Permission denied"):
@@ -351,7 +351,7 @@ EXIF = Image.Exif()
 EXIF[0x0112] = 6
 
 
-EXIF[0x010E] = "a picture"
+EXIF[0x010E] = "an image"
 
 
 FORMS = {
@@ -416,7 +416,7 @@ def test_truncation_is_found_by_decoding_only(tmp_path):
 
 @pytest.mark.parametrize("full", [False, True])
 def test_non_image_has_no_size(full, tmp_path):
-    (tmp_path / "a.jpg").write_text("no picture")
+    (tmp_path / "a.jpg").write_text("not an image")
     for name in ("a.jpg", "b.jpg"):
         with pytest.raises(UnreadableImage):
             upright_size(str(tmp_path / name), full)
@@ -432,9 +432,9 @@ def test_label_bytes_are_unchanged(kind, tmp_path):
 
 
 def test_palette_labels_are_indices(tmp_path):
-    picture = Image.fromarray(VALUES % 5)
-    picture.putpalette(np.random.default_rng(0).integers(0, 256, 768, dtype=np.uint8).tobytes())
-    picture.save(tmp_path / "a.png")
+    image = Image.fromarray(VALUES % 5)
+    image.putpalette(np.random.default_rng(0).integers(0, 256, 768, dtype=np.uint8).tobytes())
+    image.save(tmp_path / "a.png")
     assert (read_label_map(str(tmp_path / "a.png")) == VALUES % 5).all()
 
 
@@ -452,7 +452,7 @@ def test_colors_and_damage_are_refused(tmp_path):
     Image.new("RGB", (4, 4), (255, 0, 0)).save(tmp_path / "a.png")
     with pytest.raises(UnreadableImage, match="is a color image"):
         read_label_map(str(tmp_path / "a.png"))
-    (tmp_path / "b.png").write_text("no picture")
+    (tmp_path / "b.png").write_text("not an image")
     for name in ("b.png", "c.png"):
         with pytest.raises(UnreadableImage):
             read_label_map(str(tmp_path / name))

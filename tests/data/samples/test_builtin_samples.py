@@ -29,10 +29,10 @@ def test_elpv_is_labeled_by_the_published_probability():
 
 def test_elpv_images_are_gray_and_300_pixels_wide():
     pytest.importorskip("elpv_dataset")
-    picture = np.asarray(elpv().images.image(1000))
-    assert picture.shape == (300, 300, 3)
-    assert (picture == picture[..., :1]).all()
-    assert picture.std() > 5
+    image = np.asarray(elpv().images.image(1000))
+    assert image.shape == (300, 300, 3)
+    assert (image == image[..., :1]).all()
+    assert image.std() > 5
 
 
 def test_digits_match_scikit_learn():

@@ -16,11 +16,11 @@ def digits() -> Digits:
     return Digits(np.stack([ring, bar]), np.array([0, 1]))
 
 
-PHOTOGRAPHS = [Image.new("RGB", (300, 200), (90, 90, 90)), Image.new("RGB", (150, 400), (240, 240, 240))]
+BACKGROUNDS = [Image.new("RGB", (300, 200), (90, 90, 90)), Image.new("RGB", (150, 400), (240, 240, 240))]
 
 
 def draw(seed: int, digits: Digits, empty: bool = False):
-    return draw_scene(np.random.default_rng(seed), digits, PHOTOGRAPHS, empty)
+    return draw_scene(np.random.default_rng(seed), digits, BACKGROUNDS, empty)
 
 
 def test_a_scene_follows_from_its_seed(digits):
@@ -61,7 +61,7 @@ def test_objects_can_be_seen_and_lie_over_each_other(digits):
     assert 0 < MIN_VISIBLE < 1
 
 
-def test_an_empty_scene_is_a_photograph(digits):
+def test_empty_scene_has_no_objects(digits):
     scene = draw(3, digits, empty=True)
     assert scene.labels == []
     assert not scene.owner.any()

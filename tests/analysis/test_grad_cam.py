@@ -83,6 +83,7 @@ def test_detector_explains_the_scores_of_its_detections(detector):
     assert chosen.found.labels.tolist() == [2 - found.class_index]
 
 
+@pytest.mark.long
 def test_mask_rcnn_explanation_has_masks(body):
     model = MaskRCNN(body(0, 1, 2, 3), num_classes=2, min_size=64, max_size=96, score_thresh=0.0).eval()
     found = explain_image(TrainedDetector(model, "maskrcnn", ["cat", "dog"], None), noise_image())

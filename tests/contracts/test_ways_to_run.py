@@ -57,7 +57,7 @@ def test_a_state_dict_carries_everything(tiny, images):
 
 @pytest.mark.parametrize(
     ("train", "checkpointing"),
-    [(False, False), (True, False), (True, True)],
+    [(False, False), pytest.param(True, False, marks=pytest.mark.long), (True, True)],
     ids=["eval", "train", "train checkpointed"],
 )
 def test_compiling_the_whole_graph_changes_nothing(tiny, train, checkpointing):

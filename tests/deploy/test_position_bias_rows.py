@@ -125,6 +125,7 @@ def test_fewer_rows_and_prepared_size_stay_whole(by_rows):
     assert isinstance(InferencePositionBias(bias, (100, 9))(100, 9), Tensor)
 
 
+@pytest.mark.long
 def test_gradients_compilers_and_devices_get_the_whole_bias(tiny, by_rows):
     model = tiny()
     network, x = reparameterize(model), torch.randn(1, 3, 96, 96, dtype=torch.float64)

@@ -138,6 +138,7 @@ def test_invalid_input_is_an_error(model):
         model.train()(images, [{n: v for n, v in t.items() if n != "masks"} for t in targets])
 
 
+@pytest.mark.long
 def test_overfits_two_images(model):
     images, targets = zip(
         shapes_image(64, 64, [(1, 8, 14, 40, 32)]), shapes_image(64, 64, [(2, 20, 8, 36, 44)]), strict=True

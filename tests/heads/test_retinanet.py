@@ -195,6 +195,7 @@ def test_body_with_a_single_resolution_is_refused():
 # Learning
 
 
+@pytest.mark.long
 def test_overfits_two_images(body):
     model = RetinaNet(body(STAGES), num_classes=2, min_size=96, max_size=96)
     images, targets = two_images()

@@ -21,6 +21,7 @@ OPTIONS = dict(
 )  # fmt: skip
 
 
+@pytest.mark.long
 def test_two_runs_are_bitwise_equal(photos, tmp_path, quiet):
     one = train(photos, out=tmp_path / "one", console=quiet, **OPTIONS)
     words = [str(word) for name, value in OPTIONS.items() for word in (f"--{name}", str(value).lower())]

@@ -216,7 +216,9 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("kind", ["finding_run", "maps_run", pytest.param("masks_run", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "kind", ["finding_run", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("maps_run", "masks_run"))]
+)
 def test_two_processes_validate_like_one(kind, request, squares, tmp_path, quiet):
     run: Run = request.getfixturevalue(kind)
     if kind == "masks_run":  # has only one validation image

@@ -59,6 +59,7 @@ def test_run_is_started_from_and_resumed(run, photos, console, tmp_path):
         train(photos, out=tmp_path / "other", checkpoint=run.path, console=console, **{**QUICK, "model": "transxnet_n"})
 
 
+@pytest.mark.long
 def test_segmenter_backbone_takes_options(maps, console, tmp_path):
     options = {**SEGMENT, "model": "transxnet_n@local_conv=dwconv", "epochs": 1}
     run = train(maps, out=tmp_path / "run", console=console, **options)

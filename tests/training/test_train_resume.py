@@ -259,6 +259,7 @@ def half_precision(monkeypatch):
     monkeypatch.setattr(training, "Trainer", make)
 
 
+@pytest.mark.long
 def test_resume_restores_the_gradient_scaler(half_precision, photos, tmp_path, quiet, ask):
     options = {**QUICK, "select": "last"}
     whole = train(photos, out=tmp_path / "whole", console=quiet, **options)

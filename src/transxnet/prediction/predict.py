@@ -10,6 +10,7 @@ from rich.console import Console
 
 from transxnet.data.reading.image_search import ACCEPTED, ImageList
 from transxnet.prediction.image_classifier import ImageClassifier, load_for_prediction
+from transxnet.prediction.image_summary import ImageSummary, PredictionSummary, count
 from transxnet.prediction.predict_classes import classify_images, write_classes
 from transxnet.prediction.predict_dense import detect_images, segment_images, write_detections, write_label_maps
 from transxnet.prediction.predict_parquet import Embed, is_parquet, predict_parquet
@@ -23,6 +24,12 @@ _RESULTS: dict[type, tuple[str, ...]] = {
     TrainedSegmenter: ("predictions.csv", "classes.txt", "maps", "drawn"),
 }
 """Files and folders with the results."""
+
+_COUNTED: dict[type, str] = {
+    ImageClassifier: "predicted classes",
+    TrainedDetector: "detected objects",
+    TrainedSegmenter: "most frequent class of the images",
+}
 
 
 def predict(
@@ -122,18 +129,21 @@ def predict(
     try:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             with progress_bar(console, "predicting", len(sources)) as advance:
-                done = unreadable = 0
-                for failure in _write(loaded, sources, Path(scratch), top_k, batch_size, workers):
-                    done, unreadable = done + 1, unreadable + (failure is not None)
-                    advance(done)
-            if unreadable == done:
-                raise UserError(f"none of the {done} images could be read. Error of the last: {failure}")
+                summary = PredictionSummary()
+                for image in _write(loaded, sources, Path(scratch), top_k, batch_size, workers):
+                    summary.add(image)
+                    advance(summary.images)
+            if summary.unreadable == summary.images:
+                raise UserError(
+                    f"none of the {summary.images} images could be read. Error of the last: {image.path}: {image.error}"
+                )
             _publish(Path(scratch), folder, _RESULTS[type(loaded)])
     finally:
         if created and not any(folder.iterdir()):
             folder.rmdir()
-    failures = f", {unreadable:,} could not be read (see column error)" if unreadable else ""
-    console.print(f"{done - unreadable:,} images predicted{failures}")
+    failures = f", {summary.unreadable:,} could not be read (see column error)" if summary.unreadable else ""
+    console.print(f"{count(summary.images - summary.unreadable, 'image')} predicted{failures}", highlight=False)
+    summary.print(console, _COUNTED[type(loaded)])
     for name in _RESULTS[type(loaded)]:
         console.print(f"  {folder / name}", **PLAIN)
     return folder
@@ -146,8 +156,8 @@ def _write(
     top_k: int,
     batch_size: int,
     workers: int,
-) -> Iterator[str | None]:
-    """Write all results into a folder; yields for each image None, or its path and error if it is unreadable."""
+) -> Iterator[ImageSummary]:
+    """Write all results into a folder; yields the summary of each image."""
     if isinstance(loaded, TrainedDetector):
         return write_detections(detect_images(loaded, sources, workers), folder, loaded.class_names)
     if isinstance(loaded, TrainedSegmenter):

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.markup import escape
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from transxnet.data.datasets.unlabeled_dataset import UnlabeledDataset
 from transxnet.data.reading.image_search import Inputs
 from transxnet.prediction.image_classifier import ImageClassifier
+from transxnet.prediction.image_summary import ImageSummary
 from transxnet.utils.files import ESCAPED_UTF8
 
 
@@ -51,11 +53,11 @@ def classify_images(
             yield ClassPrediction(name, [classifier.class_names[i] for i in top], probabilities.tolist())
 
 
-def write_classes(predictions: Iterator[ClassPrediction], folder: Path, k: int) -> Iterator[str | None]:
+def write_classes(predictions: Iterator[ClassPrediction], folder: Path, k: int) -> Iterator[ImageSummary]:
     """Write ``predictions.csv`` and ``predictions.jsonl``.
 
     Yields:
-        For each image its path and the reason if it could not be read, else None.
+        The summary of each image.
     """
     with (
         (folder / "predictions.csv").open("w", newline="", **ESCAPED_UTF8) as table,
@@ -66,7 +68,9 @@ def write_classes(predictions: Iterator[ClassPrediction], folder: Path, k: int) 
         for prediction in predictions:
             writer.writerow(_csv_row(prediction, k))
             lines.write(json.dumps(_json_entry(prediction)) + "\n")
-            yield None if prediction.error is None else f"{prediction.path}: {prediction.error}"
+            pairs = zip(prediction.classes[:3], prediction.probabilities, strict=False)
+            text = ", ".join(f"{escape(name)} {probability:.1%}" for name, probability in pairs)
+            yield ImageSummary(prediction.path, text, prediction.classes[:1], prediction.error)
 
 
 def _collate(items: list[tuple[str, Tensor | None, str | None]]) -> tuple[list[str], list[str | None], Tensor]:

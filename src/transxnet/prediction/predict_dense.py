@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from rich.markup import escape
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
@@ -17,6 +19,7 @@ from transxnet.data.datasets.unlabeled_dataset import UnlabeledDataset
 from transxnet.data.reading.image_search import Inputs
 from transxnet.evaluation.inference import detect_image, segment_image
 from transxnet.metrics.detection import Detections, coco_results
+from transxnet.prediction.image_summary import ImageSummary
 from transxnet.reports.drawing import draw_detections, draw_label_map, indexed_map
 from transxnet.runs.load import TrainedDetector, TrainedSegmenter
 from transxnet.utils.device import default_device, prepare_for_inference
@@ -81,7 +84,7 @@ def segment_images(trained: TrainedSegmenter, inputs: Inputs, workers: int = 0) 
 
 def write_detections(
     predictions: Iterator[ImageDetections], folder: Path, class_names: Sequence[str]
-) -> Iterator[str | None]:
+) -> Iterator[ImageSummary]:
     """Write ``images.json``, ``detections.json`` and ``drawn/``.
 
     ``images.json`` has the images and categories in COCO's format and ``detections.json`` the results:
@@ -89,7 +92,7 @@ def write_detections(
     detections of a score of at least a half.
 
     Yields:
-        For each image its path and the reason if it could not be read, else None.
+        The summary of each image.
     """
     (folder / "drawn").mkdir()
     category_ids = range(1, len(class_names) + 1)
@@ -99,14 +102,17 @@ def write_detections(
             entry: dict[str, Any] = {"id": number, "file_name": prediction.path}
             if prediction.image is None or prediction.detections is None:
                 images.add({**entry, "error": prediction.error})
-                yield f"{prediction.path}: {prediction.error}"
+                yield ImageSummary(prediction.path, error=prediction.error)
                 continue
             images.add({**entry, "width": prediction.image.width, "height": prediction.image.height})
             for result in coco_results(prediction.detections, number, category_ids):
                 results.add(result)
-            drawn = draw_detections(prediction.image, prediction.detections.filter(), class_names)
+            shown = prediction.detections.filter()
+            drawn = draw_detections(prediction.image, shown, class_names)
             drawn.save(folder / "drawn" / _unique_name(number, prediction.path, ".jpg"), quality=92)
-            yield None
+            names = [class_names[label - 1] for label in shown.labels]
+            objects = ", ".join(f"{times} {escape(name)}" for name, times in Counter(names).most_common())
+            yield ImageSummary(prediction.path, objects or "no objects", names)
     with (
         (folder / "images.json").open("w", **ESCAPED_UTF8) as file,
         (folder / "images.part").open(**ESCAPED_UTF8) as part,
@@ -118,14 +124,14 @@ def write_detections(
 
 def write_label_maps(
     predictions: Iterator[ImageLabelMap], folder: Path, class_names: Sequence[str]
-) -> Iterator[str | None]:
+) -> Iterator[ImageSummary]:
     """Write ``maps/``, ``drawn/``, ``classes.txt`` and ``predictions.csv``.
 
     ``maps/`` has indexed PNG files whose values are the classes, from 0, in the order of ``classes.txt``; ``drawn/``
     the images under the colors of their classes; ``predictions.csv`` the map and the most frequent class of each image.
 
     Yields:
-        For each image its path and the reason if it could not be read, else None.
+        The summary of each image.
     """
     for name in ("maps", "drawn"):
         (folder / name).mkdir()
@@ -136,16 +142,18 @@ def write_label_maps(
         for number, prediction in enumerate(predictions, 1):
             if prediction.image is None or prediction.label_map is None:
                 writer.writerow([prediction.path, "", "", "", prediction.error])
-                yield f"{prediction.path}: {prediction.error}"
+                yield ImageSummary(prediction.path, error=prediction.error)
                 continue
             name = _unique_name(number, prediction.path, ".png")
             indexed_map(prediction.label_map, len(class_names)).save(folder / "maps" / name)
             drawn = draw_label_map(prediction.image, prediction.label_map, class_names)
             drawn.save(folder / "drawn" / Path(name).with_suffix(".jpg"), quality=92)
             counts = np.bincount(prediction.label_map.ravel(), minlength=len(class_names))
-            most_frequent, share = class_names[int(counts.argmax())], counts.max() / counts.sum()
-            writer.writerow([prediction.path, f"maps/{name}", most_frequent, f"{share:.4f}", ""])
-            yield None
+            shares = {class_names[i]: counts[i] / counts.sum() for i in np.argsort(-counts, kind="stable") if counts[i]}
+            most_frequent = next(iter(shares))
+            writer.writerow([prediction.path, f"maps/{name}", most_frequent, f"{shares[most_frequent]:.4f}", ""])
+            text = ", ".join(f"{escape(name)} {share:.0%}" for name, share in list(shares.items())[:3])
+            yield ImageSummary(prediction.path, f"{text} of the pixels", [most_frequent])
 
 
 class _JSONListWriter:

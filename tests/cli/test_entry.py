@@ -166,7 +166,7 @@ def to_all(number: int):
 )
 def test_interrupted_training_saves_and_says_how_to_resume(photos, here, send):
     assert re.fullmatch(
-        r"error: stopped (at step|after epoch) \d+, saved in my run/last.ckpt. "
+        r"interrupted: stopped (at step|after epoch) \d+, saved in my run/last.ckpt. "
         r"Resume with: transxnet train --resume 'my run'\n",
         interrupted(photos, here, send),
     )
@@ -175,7 +175,7 @@ def test_interrupted_training_saves_and_says_how_to_resume(photos, here, send):
 @pytest.mark.long
 def test_interrupted_workers_leave_a_run_to_resume(photos, here):
     said = interrupted(photos, here, to_all(signal.SIGTERM))
-    assert re.match(r"error: stopped .* Resume with: transxnet train --resume 'my run'\n", said)
+    assert re.match(r"interrupted: stopped .* Resume with: transxnet train --resume 'my run'\n", said)
 
 
 @pytest.mark.long

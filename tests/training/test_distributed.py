@@ -102,6 +102,14 @@ def test_device_follows_accelerator_and_machine(monkeypatch, accelerator, cuda, 
     assert distributed.resolve_hardware(config) == distributed.Hardware(*hardware)
 
 
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda"])
+def test_missing_gpu_is_an_error(monkeypatch, accelerator):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UserError, match=f"no GPU found for accelerator {accelerator}. Leave out --accelerator"):
+        distributed.resolve_hardware(ClassifyConfig("photos", accelerator=accelerator))
+
+
 @pytest.fixture(scope="module")
 def alone(photos, quiet, tmp_path_factory) -> Run:
     """A training in one process with batch size 8; the validation set of 45 images has 9, an odd number."""

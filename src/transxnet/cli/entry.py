@@ -58,7 +58,8 @@ def _run(words: Sequence[str]) -> None:
 
 def _say_error(error: Exception) -> None:
     console = Console(stderr=True)
-    console.print("[bold red]error:[/bold red] ", end="")
+    stopped = isinstance(error, Interrupted)
+    console.print("[bold yellow]interrupted:[/bold yellow] " if stopped else "[bold red]error:[/bold red] ", end="")
     if isinstance(error, UserError):
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         return

@@ -42,8 +42,15 @@ class Hardware:
 
 
 def resolve_hardware(config: TrainConfig) -> Hardware:
-    """Resolve the options accelerator, devices and num_nodes."""
+    """Resolve the options accelerator, devices and num_nodes.
+
+    Raises:
+        UserError: the options require a GPU, and there is none.
+    """
     cuda = torch.cuda.is_available()
+    wanted = config.accelerator
+    if (wanted == "cuda" and not cuda) or (wanted == "gpu" and not cuda and not torch.backends.mps.is_available()):
+        raise UserError(f"no GPU found for accelerator {wanted}. Leave out --accelerator to train on the CPU.")
     device: Literal["cuda", "cpu", "other"] = "other"
     if cuda and config.accelerator in ("auto", "gpu", "cuda"):
         device = "cuda"

@@ -22,6 +22,9 @@ from transxnet.utils.errors import UserError, nearest
 
 _PLANNERS: dict[str, Callable[..., Plan]] = {"classify": plan_classify, "detect": plan_detect, "segment": plan_segment}
 
+FEW_IMAGES = 20_000
+"""Number of training images below which a training from random weights comes with a recommendation."""
+
 
 def make_plan(config: TrainConfig, console: Console, run: Run | None = None, resumed: bool = False) -> Plan:
     """Open the data, build the model and resolve the options that are null.
@@ -52,7 +55,18 @@ def make_plan(config: TrainConfig, console: Console, run: Run | None = None, res
     defaults.resolve_common(
         len(plan.source.train), lambda config, *sizes: largest_batch(replace(plan, config=config), *sizes)
     )
-    return replace(plan, config=defaults.config)
+    notes = plan.notes if resumed else [_weights_note(config, len(plan.source.train)), *plan.notes]
+    return replace(plan, config=defaults.config, notes=notes)
+
+
+def _weights_note(config: TrainConfig, images: int) -> str:
+    """Describe the initial weights."""
+    if config.checkpoint is not None:
+        return f"weights: {config.checkpoint}"
+    if config.pretrained:
+        return "weights: published, trained on ImageNet"
+    advice = ". With few images, --pretrained or --checkpoint is recommended" if images < FEW_IMAGES else ""
+    return f"weights: random initialization{advice}"
 
 
 def check_names(config: TrainConfig) -> None:

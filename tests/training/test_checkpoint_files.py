@@ -43,8 +43,8 @@ def test_unreadable_checkpoint_is_skipped_with_a_warning(run, console, monkeypat
 
     monkeypatch.setattr(zipfile.ZipFile, "testzip", testzip)
     train(resume=run.path, console=console)
-    said = "Resuming from the previous checkpoint" if name == "last.ckpt" else "The best of the remaining"
-    assert f"{name} can't be read: Input/output error. {said}" in console.file.getvalue()
+    message = "Resuming from the previous checkpoint" if name == "last.ckpt" else "The best of the remaining"
+    assert f"{name} can't be read: Input/output error. {message}" in console.file.getvalue()
 
 
 def test_damaged_best_checkpoint_is_not_used(run, console):

@@ -293,7 +293,7 @@ def test_weights_of_a_run_with_code_are_refused(run, tmp_path):
 def test_resumed_checkpoint_with_code_is_refused(interrupted, tmp_path, quiet, write):
     content = dict(torch.load(interrupted.last_checkpoint, weights_only=True))
     write(content | {"extra": Attack(tmp_path / "marker")}, interrupted.last_checkpoint)
-    with pytest.raises(UserError, match="cannot be resumed"):
+    with pytest.raises(UserError, match="cannot resume from"):
         train(resume=interrupted.path, console=quiet)
     assert not (tmp_path / "marker").exists()
 

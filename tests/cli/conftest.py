@@ -13,10 +13,10 @@ def photos(tmp_path_factory) -> Path:
     """Two classes of ten images, dark and light."""
     root = tmp_path_factory.mktemp("data") / "photos"
     noise = np.random.default_rng(0)
-    for name, grey in (("dark", 60), ("light", 190)):
+    for name, gray in (("dark", 60), ("light", 190)):
         (root / name).mkdir(parents=True)
         for i in range(10):
-            pixels = (grey + noise.normal(0, 20, (24, 24, 3))).clip(0, 255).astype(np.uint8)
+            pixels = (gray + noise.normal(0, 20, (24, 24, 3))).clip(0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(root / name / f"{i}.png")
     return root
 

@@ -174,8 +174,8 @@ def test_interrupted_training_saves_and_says_how_to_resume(photos, here, send):
 
 @pytest.mark.long
 def test_interrupted_workers_leave_a_run_to_resume(photos, here):
-    said = interrupted(photos, here, to_all(signal.SIGTERM))
-    assert re.match(r"interrupted: stopped .* Resume with: transxnet train --resume 'my run'\n", said)
+    output = interrupted(photos, here, to_all(signal.SIGTERM))
+    assert re.match(r"interrupted: stopped .* Resume with: transxnet train --resume 'my run'\n", output)
 
 
 @pytest.mark.long

@@ -120,9 +120,13 @@ def test_autocast_computes_in_bfloat16_and_stays_close(randomize, dim, make):
         (
             lambda: compared.ShiftedWindowAttention(8, window_size=7, shift=7),
             "7",
-            "shift must be an integer from 0 to 6",
+            r"shift must be an integer from 0 to window_size - 1 \(6\)",
         ),
-        (lambda: compared.ShiftedWindowAttention(8, shift=-1), "-1", "shift must be an integer from 0 to 6"),
+        (
+            lambda: compared.ShiftedWindowAttention(8, shift=-1),
+            "-1",
+            r"shift must be an integer from 0 to window_size - 1 \(6\)",
+        ),
         (lambda: compared.SepConv(8, 4), "4", "kernel_size must be odd"),
         (lambda: compared.SepConv(8, expansion=0), "0", "expansion must be a positive integer"),
         (lambda: compared.SRA(10, 4), "dim=10", "nearest accepted: 8 or 12"),

@@ -109,8 +109,10 @@ def test_layer_decay_covers_all_parameters_and_no_bias_decays(name):
     model = timm.create_model(name)
     groups = param_groups_layer_decay(model, 0.05, model.no_weight_decay(), layer_decay=0.5)
     decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
-    spared = {id(p) for group in groups if not group["weight_decay"] for p in group["params"]}
-    assert len(decayed) + len(spared) == sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    undecayed = {id(p) for group in groups if not group["weight_decay"] for p in group["params"]}
+    assert (
+        len(decayed) + len(undecayed) == sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    )
     for parameter, p in model.named_parameters():
         bank = parameter.endswith("idconv.weight")
         bias = parameter.endswith(("pos_bias.weight", "bias"))

@@ -30,10 +30,10 @@ def test_file_has_metadata_and_the_command_reports(theirs, photos, tmp_path, con
     assert (metadata.size, metadata.batch, metadata.dynamic) == ((64, 64), 0, ("batch",))
     assert metadata.versions["transxnet"] == transxnet.__version__
     assert metadata.versions["opset"] == "20"
-    said = console.file.getvalue()
-    assert f"verified on images of the validation set of {photos}" in said
-    assert "verified at batch size 7, 64x64: maximum absolute difference" in said
-    assert "same class 100.0%" in said
+    output = console.file.getvalue()
+    assert f"verified on images of the validation set of {photos}" in output
+    assert "verified at batch size 7, 64x64: maximum absolute difference" in output
+    assert "same class 100.0%" in output
     if format == "onnx":
         model = onnx.load(str(file))
         onnx.checker.check_model(model, full_check=True)

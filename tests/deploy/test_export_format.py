@@ -13,14 +13,14 @@ from transxnet.deploy.export import export
 @pytest.mark.parametrize(("format", "reader"), [("onnx", "onnxruntime.InferenceSession"), ("openvino", "read_model")])
 def test_load_reads_a_file_once_by_its_runtime_alone(theirs, tmp_path, console, monkeypatch, format, reader):
     file = export(theirs.path, format=format, out=tmp_path / f"net{SUFFIX[format]}", console=console)
-    said = read_metadata(file)
+    metadata = read_metadata(file)
     for package in ("onnx", "onnxscript"):
         monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     target = reader if "." in reader else f"transxnet.deploy.format_{format}.{reader}"
     read, reads = pkgutil.resolve_name(target), []
     monkeypatch.setattr(target, lambda *args, **options: reads.append(args) or read(*args, **options))
     exported = load_exported(file)
-    assert exported.metadata == said
+    assert exported.metadata == metadata
     assert exported(random_images(2, 64, 64)).shape == (2, 3)
     assert len(reads) == 1
     if format == "onnx":

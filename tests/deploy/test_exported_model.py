@@ -121,6 +121,6 @@ def test_predict_takes_exported_classifiers(ours, photos, tmp_path, console):
 def test_predict_refuses_classifiers_of_other_than_squares(theirs, photos, tmp_path, console, size, dynamic):
     file = export(theirs.path, size=size, dynamic=dynamic, out=tmp_path / "wide.onnx", console=console)
     axis = "width" if size == "64x96" else "height"
-    said = rf"resized to 64x64 pixels, and .*wide\.onnx requires images of {axis} 96, got 64\. .* square --size"
-    with pytest.raises(UserError, match=said):
+    message = rf"resized to 64x64 pixels, and .*wide\.onnx requires images of {axis} 96, got 64\. .* square --size"
+    with pytest.raises(UserError, match=message):
         transxnet.predict(file, photos, out=tmp_path / "no", workers=0, console=console)

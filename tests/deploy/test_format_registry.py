@@ -14,7 +14,7 @@ def test_other_files_are_refused(tmp_path):
         "bad.onnx": "cannot read .* as an ONNX file",
         "bad.pt2": "cannot read .* as a .pt2 package",
         "strange.onnx": "cannot read the metadata",
-        "missing.onnx": "there is no file",
+        "missing.onnx": "does not exist",
         "run.ckpt": "is not an exported model. Accepted: files that end in .onnx, .xml, .pt2",
     }.items():
         with pytest.raises(UserError, match=message):

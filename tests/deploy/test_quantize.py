@@ -58,10 +58,10 @@ def test_nncf_chooses_the_layers_of_other_networks():
 def test_int8_keeps_the_accuracy(theirs, tmp_path, console):
     file = export(theirs.path, int8=True, allow_accuracy_drop=100, out=tmp_path / "net.xml", console=console)
     assert read_metadata(file).dtype == "int8"
-    said = console.file.getvalue()
-    assert "validation images" in said
-    assert "convolutions and matrix products in int8" in said
-    assert " 0 of " not in said
+    output = console.file.getvalue()
+    assert "validation images" in output
+    assert "convolutions and matrix products in int8" in output
+    assert " 0 of " not in output
     x = random_images(7, 64, 64)
     both = torch.stack([load_exported(file)(x).flatten(), load_model(theirs.path).model(x).detach().flatten()])
     assert torch.corrcoef(both)[0, 1] > 0.95

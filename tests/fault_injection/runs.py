@@ -65,7 +65,7 @@ class Ended:
 
     status: int
     seconds: float
-    said: str
+    output: str
 
 
 class Server:
@@ -92,7 +92,7 @@ class Server:
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         assert answer, (self.folder / "server.log").read_text()[-3000:]
-        return Ended(**json.loads(answer), said=log.read_text())
+        return Ended(**json.loads(answer), output=log.read_text())
 
     def train(self, data: Path | str, out: Path, options: dict[str, Any], **more: Any) -> Ended:
         """Train with the given options into a folder."""
@@ -121,14 +121,14 @@ class Whole:
     run: Run
     seconds: float
     begins: float
-    """Seconds until its run folder was created; before that there is nothing to lose."""
+    """Seconds until its run folder was created; before that, nothing can be lost."""
 
     @classmethod
     def train(cls, server: Server, kind: str, folder: Path) -> "Whole":
         """Run the training of this kind."""
         data = write_data(kind, folder)
         ended = server.train(data, folder / "whole", KINDS[kind])
-        assert ended.status == 0, ended.said
+        assert ended.status == 0, ended.output
         run = Run(folder / "whole")
         made = run.config_file.stat().st_mtime
         finished = run.report_file.stat().st_mtime

@@ -31,9 +31,9 @@ def fails(server, of, out, what, point, number):
     """Train until the disk fails at a point, check the error message and return it."""
     trap = {"point": point, "number": number, "what": what, "path": str(out)}
     ended = server.train(of.data, out, KINDS[KIND], trap=trap)
-    assert ended.status == 2, ended.said[-3000:]
-    assert "Traceback" not in ended.said
-    error = ended.said[ended.said.index("error: ") :]
+    assert ended.status == 2, ended.output[-3000:]
+    assert "Traceback" not in ended.output
+    error = ended.output[ended.output.index("error: ") :]
     assert error.startswith(f"error: cannot write {out}/"), error
     assert SAID[what] in error
     assert error.endswith(f"Resume with: transxnet train --resume {out}\n")
@@ -99,9 +99,9 @@ def test_damaged_last_checkpoint_falls_back_to_the_previous(server, whole, out, 
     assert len(run.read_metrics()) == 2
     run.last_checkpoint.write_bytes(DAMAGES[damage](run.last_checkpoint.read_bytes()))
     ended = server.resume(out, trap=step | {"number": 0})
-    said = ended.said[ended.said.index("warning: ") :].splitlines()[0]
-    assert f"{run.last_checkpoint} is" in said
-    assert "Resuming from the previous checkpoint, after epoch 1; later epochs are trained again." in said
+    warning = ended.output[ended.output.index("warning: ") :].splitlines()[0]
+    assert f"{run.last_checkpoint} is" in warning
+    assert "Resuming from the previous checkpoint, after epoch 1; later epochs are trained again." in warning
     assert ended.status == -9
     assert [row["epoch"] for row in run.read_metrics()] == [1]
     assert read_verified(run.previous_checkpoint)  # still the good one, until there is a new one

@@ -34,7 +34,7 @@ POINTS = ("half", "flushed", "moved", "written")
 def outcome(server: Server, whole: Whole, out, tried, fault: str) -> list[str]:
     """Resume to the end and return the differences from the uninterrupted run."""
     ended = finish(server, whole, out)
-    wrong = differences(Run(out), whole.run) if ended.status == 0 else [ended.said[-2000:]]
+    wrong = differences(Run(out), whole.run) if ended.status == 0 else [ended.output[-2000:]]
     tried(whole.kind, fault, "the same, bitwise" if not wrong else "NOT THE SAME")
     return wrong
 
@@ -48,9 +48,9 @@ def test_repeatedly_interrupted_run_is_bitwise_the_same(server, whole, out, trie
         trap = {"point": point, "number": number, "what": what}
         begun = (out / "config.yaml").is_file()
         ended = server.resume(out, trap=trap) if begun else server.train(of.data, out, KINDS[kind], trap=trap)
-        assert ended.status == STATUS[what], (trap, ended.said[-3000:])
+        assert ended.status == STATUS[what], (trap, ended.output[-3000:])
         if what == "TERM":
-            assert "saved in" in ended.said
+            assert "saved in" in ended.output
     assert outcome(server, of, out, tried, f"{len(CHAINS[kind])} interruptions in a row") == []
 
 
@@ -86,7 +86,7 @@ def test_run_survives_a_signal_at_every_point(server, whole, out, tried, kind, p
         ended = server.train(of.data, out, KINDS[kind], trap=trap)
         if ended.status == 0 and what == "KILL":
             break  # the point is not reached that often; a training asked to stop may have finished
-        assert ended.status in (STATUS[what], -15, 0), ended.said[-3000:]
+        assert ended.status in (STATUS[what], -15, 0), ended.output[-3000:]
         if found := outcome(server, of, out, tried, f"{what} at: {point}"):
             wrong[number] = found
         forget(out)
@@ -105,7 +105,7 @@ def test_run_survives_repeated_signals_at_random_times(server, whole, out, tried
             begun, after = (out / "config.yaml").is_file(), dice.uniform(of.begins * 0.8, of.seconds * 1.1)
             more = {"signal": dice.choice(["KILL", "KILL", "TERM"]), "after": after}
             ended = server.resume(out, **more) if begun else server.train(of.data, out, KINDS[kind], **more)
-            assert ended.status in (-9, -15, 130, 0), ended.said[-3000:]
+            assert ended.status in (-9, -15, 130, 0), ended.output[-3000:]
             stopped += ended.status != 0
         if found := outcome(server, of, out, tried, "KILL or TERM at random times, up to 3 in a row"):
             wrong[case] = found

@@ -31,9 +31,9 @@ def test_location_has_each_ratio_in_each_size_around_its_center():
 
 def test_locations_are_ordered_by_row_in_steps_of_the_stride():
     boxes = at(Anchors([16], [[32]]), (2, 3))
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    assert centres[::3].tolist() == [[0, 0], [16, 0], [32, 0], [0, 16], [16, 16], [32, 16]]
-    assert torch.equal(centres[::3], centres[1::3])
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    assert centers[::3].tolist() == [[0, 0], [16, 0], [32, 0], [0, 16], [16, 16], [32, 16]]
+    assert torch.equal(centers[::3], centers[1::3])
 
 
 def test_coarse_levels_keep_their_stride_at_rounded_sizes():

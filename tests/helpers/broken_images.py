@@ -52,52 +52,52 @@ def png_header(width: int, height: int) -> bytes:
 def whole_files() -> dict[str, bytes]:
     """Valid files by extension and variant."""
     noise = np.random.default_rng(0)
-    colour = Image.fromarray(noise.integers(0, 256, (37, 53, 3), dtype=np.uint8))
-    grey, palette = colour.convert("L"), colour.convert("P")
-    clear = colour.convert("RGBA")
-    clear.putalpha(grey)
+    color = Image.fromarray(noise.integers(0, 256, (37, 53, 3), dtype=np.uint8))
+    gray, palette = color.convert("L"), color.convert("P")
+    clear = color.convert("RGBA")
+    clear.putalpha(gray)
     wide = Image.fromarray(noise.integers(0, 65536, (37, 53), dtype=np.uint16))
     real = Image.fromarray(noise.random((37, 53), dtype=np.float32))
-    frames = dict(save_all=True, append_images=[colour.rotate(90), colour.rotate(180)], duration=40)
+    frames = dict(save_all=True, append_images=[color.rotate(90), color.rotate(180)], duration=40)
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "an image"
     made = {
-        "jpg plain": _encoded(colour, "JPEG", exif=exif, icc_profile=b"\0" * 200, comment=b"x" * 50),
-        "jpg progressive": _encoded(colour, "JPEG", progressive=True, subsampling=0),
-        "jpg grey": _encoded(grey, "JPEG"),
-        "jpg cmyk": _encoded(colour.convert("CMYK"), "JPEG"),
-        "jpg mpo": _encoded(colour, "MPO", save_all=True, append_images=[colour.rotate(90)]),
-        "png colour": _encoded(colour, "PNG", exif=exif),
+        "jpg plain": _encoded(color, "JPEG", exif=exif, icc_profile=b"\0" * 200, comment=b"x" * 50),
+        "jpg progressive": _encoded(color, "JPEG", progressive=True, subsampling=0),
+        "jpg gray": _encoded(gray, "JPEG"),
+        "jpg cmyk": _encoded(color.convert("CMYK"), "JPEG"),
+        "jpg mpo": _encoded(color, "MPO", save_all=True, append_images=[color.rotate(90)]),
+        "png color": _encoded(color, "PNG", exif=exif),
         "png clear": _encoded(clear, "PNG"),
         "png palette": _encoded(palette, "PNG", transparency=b"\0\x80\xff"),
         "png wide": _encoded(wide, "PNG"),
-        "png bits": _encoded(colour.convert("1"), "PNG"),
-        "png animated": _encoded(colour, "PNG", **frames),
+        "png bits": _encoded(color.convert("1"), "PNG"),
+        "png animated": _encoded(color, "PNG", **frames),
         "gif still": _encoded(palette, "GIF"),
         "gif animated": _encoded(palette, "GIF", **frames, transparency=3),
-        "bmp colour": _encoded(colour, "BMP"),
+        "bmp color": _encoded(color, "BMP"),
         "bmp palette": _encoded(palette, "BMP"),
         "bmp runs": _runs_bmp(),
-        "tif plain": _encoded(colour, "TIFF", exif=exif),
+        "tif plain": _encoded(color, "TIFF", exif=exif),
         "tif wide": _encoded(wide, "TIFF"),
         "tif real": _encoded(real, "TIFF"),
-        "tif pages": _encoded(colour, "TIFF", **frames),
-        "ppm colour": _encoded(colour, "PPM"),
+        "tif pages": _encoded(color, "TIFF", **frames),
+        "ppm color": _encoded(color, "PPM"),
         "pgm wide": _encoded(wide, "PPM"),
         "pbm text": b"P1\n4 2\n0 1 0 1\n1 0 1 0\n",
         "ppm text": b"P3 2 2 255\n" + b" ".join(b"%d" % i for i in range(12)),
     }
     for packing in ("tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits"):
-        made[f"tif {packing}"] = _encoded(colour, "TIFF", compression=packing)
+        made[f"tif {packing}"] = _encoded(color, "TIFF", compression=packing)
     if features.check("webp"):
-        made["webp lossy"] = _encoded(colour, "WEBP", exif=exif)
+        made["webp lossy"] = _encoded(color, "WEBP", exif=exif)
         made["webp clear"] = _encoded(clear, "WEBP", lossless=True)
-        made["webp animated"] = _encoded(colour, "WEBP", **frames)
+        made["webp animated"] = _encoded(color, "WEBP", **frames)
     if features.check("jpg_2000"):
-        made["jp2 boxes"] = _encoded(colour, "JPEG2000")
-        made["jp2 stream"] = _encoded(grey, "JPEG2000", no_jp2=True)
+        made["jp2 boxes"] = _encoded(color, "JPEG2000")
+        made["jp2 stream"] = _encoded(gray, "JPEG2000", no_jp2=True)
     if features.check("avif"):
-        made["avif still"] = _encoded(colour, "AVIF", speed=10)
+        made["avif still"] = _encoded(color, "AVIF", speed=10)
     return made
 
 
@@ -110,9 +110,9 @@ def _encoded(image: Image.Image, form: str, **options) -> bytes:
 def _runs_bmp() -> bytes:
     """A run-length encoded 8-bit bitmap of 16x8, with an absolute run and ends of lines."""
     runs = b"\x05\x01\x00\x04\x01\x02\x03\x04\x07\x05\x00\x00" + b"\x10\x02\x00\x00" * 7 + b"\x00\x01"
-    colours = b"".join(bytes((i, i, i, 0)) for i in range(256))
+    colors = b"".join(bytes((i, i, i, 0)) for i in range(256))
     sizes = struct.pack("<IiiHHIIiiII", 40, 16, 8, 1, 8, 1, len(runs), 0, 0, 256, 0)
-    return b"BM" + struct.pack("<IHHI", 54 + 1024 + len(runs), 0, 0, 54 + 1024) + sizes + colours + runs
+    return b"BM" + struct.pack("<IHHI", 54 + 1024 + len(runs), 0, 0, 54 + 1024) + sizes + colors + runs
 
 
 def _cut(chance: random.Random, form: str, whole: bytes) -> bytes:

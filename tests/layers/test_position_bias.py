@@ -34,9 +34,9 @@ def resize_rows(matrix: Tensor, rows: int) -> Tensor:
     """Bicubic resize along the first dimension, pixel centers at half-integers, border repeated."""
     out = torch.zeros(rows, matrix.shape[1], dtype=matrix.dtype)
     for i in range(rows):
-        centre = (i + 0.5) * len(matrix) / rows - 0.5
-        for j in range(math.floor(centre) - 1, math.floor(centre) + 3):
-            out[i] += cubic(centre - j) * matrix[min(max(j, 0), len(matrix) - 1)]
+        center = (i + 0.5) * len(matrix) / rows - 0.5
+        for j in range(math.floor(center) - 1, math.floor(center) + 3):
+            out[i] += cubic(center - j) * matrix[min(max(j, 0), len(matrix) - 1)]
     return out
 
 
@@ -112,7 +112,7 @@ def assign(bias: PositionBias) -> PositionBias:
     return bias
 
 
-def optimise(bias: PositionBias, **kind: bool) -> PositionBias:
+def optimize(bias: PositionBias, **kind: bool) -> PositionBias:
     with torch.enable_grad():
         bias(6, 4).sum().neg().backward()
     torch.optim.AdamW(bias.parameters(), lr=1, weight_decay=0, eps=0, **kind).step()
@@ -128,8 +128,8 @@ def optimise(bias: PositionBias, **kind: bool) -> PositionBias:
         replace_storage,
         load,
         assign,
-        pytest.param(lambda bias: optimise(bias, foreach=True), id="foreach optimiser"),
-        pytest.param(lambda bias: optimise(bias, fused=True), id="fused optimiser"),
+        pytest.param(lambda bias: optimize(bias, foreach=True), id="foreach optimizer"),
+        pytest.param(lambda bias: optimize(bias, fused=True), id="fused optimizer"),
         pytest.param(lambda bias: add_in_place(copy.deepcopy(bias)), id="change a deep copy"),
     ],
 )

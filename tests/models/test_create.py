@@ -14,16 +14,16 @@ def test_own_and_timm_models_are_created_by_name():
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
-        ("transxnett", "no model 'transxnett'. Did you mean 'transxnet_"),
-        ("", "no model ''"),
+        ("transxnett", "unknown model 'transxnett'. Did you mean 'transxnet_"),
+        ("", "unknown model ''"),
         ("transxnet_b.in1k_385", "no weights 'in1k_385'. Did you mean 'in1k_384'"),
         ("transxnet_n.in1k", "transxnet_n has no weights 'in1k'. Accepted: none"),
     ],
 )
-def test_unknown_name_error_suggests_the_nearest(name, said):
-    with pytest.raises(UserError, match=said):
+def test_unknown_name_error_suggests_the_nearest(name, message):
+    with pytest.raises(UserError, match=message):
         transxnet.create_model(name)
 
 
@@ -95,7 +95,7 @@ def test_a_model_has_the_options_of_its_name(value):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("transxnet_n@local_konv=dyconv", "transxnet_n has no option 'local_konv'. Did you mean 'local_conv'"),
         ("test_resnet@block_sizes=3", "test_resnet has no option 'block_sizes'"),
@@ -107,11 +107,11 @@ def test_a_model_has_the_options_of_its_name(value):
         ),
         ("transxnet_n@dpe=true,dpe=false", "sets dpe twice"),
         ("transxnet_n@num_classes=4", "num_classes is also passed as an argument"),
-        ("transxnet_n@untrained", "got 'untrained'"),
-        ("transxnet_n@file=weights.pth", "got 'file'"),
+        ("transxnet_n@untrained", "unexpected 'untrained' after @"),
+        ("transxnet_n@file=weights.pth", "unexpected 'file' after @"),
         ("transxnet_n:stage4", "selects part 'stage4'"),
     ],
 )
-def test_invalid_option_in_a_name_is_an_error(name, said):
-    with pytest.raises(UserError, match=said):
+def test_invalid_option_in_a_name_is_an_error(name, message):
+    with pytest.raises(UserError, match=message):
         transxnet.create_model(name, num_classes=3)

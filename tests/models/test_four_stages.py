@@ -45,11 +45,11 @@ def test_position_bias_is_resized_once_per_stage(monkeypatch, grad):
 
 def test_a_step_at_another_size_uses_the_new_position_bias(tiny):
     model, x = tiny(), torch.randn(2, 3, 48, 80, dtype=torch.float64)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
     with torch.no_grad():
         model(x)
     model(x).square().sum().backward()
-    optimiser.step()
+    optimizer.step()
     fresh = copy.deepcopy(model)
     with torch.no_grad():
         assert torch.equal(model(x), fresh(x))

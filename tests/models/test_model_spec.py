@@ -85,7 +85,7 @@ def test_option_that_opens_files_is_an_error(option):
             False,
             "unexpected 'compile' after @. Accepted: model options as name=value, separated by commas",
         ),
-        ("a@x=1,file=b", (), False, "got 'file'"),
+        ("a@x=1,file=b", (), False, "unexpected 'file' after @"),
         (
             "a@egaer",
             ("eager", "compile"),

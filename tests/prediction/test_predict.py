@@ -31,7 +31,7 @@ def test_no_readable_image_is_an_error_and_leaves_no_file(photos_run, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("inputs", "options", "said"),
+    ("inputs", "options", "message"),
     [
         ("nowhere.png", {}, "'nowhere.png' does not exist"),
         ("nowhere/*.png", {}, "no file matches 'nowhere"),
@@ -45,11 +45,11 @@ def test_no_readable_image_is_an_error_and_leaves_no_file(photos_run, tmp_path, 
     ],
 )
 def test_bad_input_is_an_error_and_leaves_no_file(
-    photos_run, image_folder, tmp_path, quiet, monkeypatch, inputs, options, said
+    photos_run, image_folder, tmp_path, quiet, monkeypatch, inputs, options, message
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         predict(photos_run.path, inputs, **{"workers": 0, "console": quiet, **options})
     assert not (tmp_path / "predictions").exists()
 

@@ -84,7 +84,7 @@ def test_predictions_equal_those_of_the_evaluation(photos_run, photos, tmp_path,
     evaluation = transxnet.eval(photos_run.path, console=quiet)
     files = [photos / name for name in evaluation.names]
     out = predict(photos_run.path, files, out=tmp_path / "out", top_k=1, workers=0, console=quiet)
-    said = [evaluation.class_names[i] for i in evaluation.predictions]
-    assert [row["class1"] for row in rows(out)] == said
+    predicted = [evaluation.class_names[i] for i in evaluation.predictions]
+    assert [row["class1"] for row in rows(out)] == predicted
     probabilities = [float(row["probability1"]) for row in rows(out)]
     np.testing.assert_allclose(probabilities, evaluation.probabilities.max(axis=1), atol=2e-6)

@@ -135,9 +135,9 @@ def test_command_resumes_after_a_kill(run, tmp_path, opened):
 def test_command_takes_the_type_of_features_or_none(run, images, tmp_path, capsys, words, type_):
     out = tmp_path / "results.parquet"
     assert main(["predict", str(run), str(images / "deeper"), "--workers", "0", *words, "--out", str(out)]) == 0
-    said = capsys.readouterr().out
-    assert re.search(r"2 images in 0:00:\d\d, [\d.]+ images/s\n1 images predicted, 1 could not be read", said)
-    assert f"  {out}\n" in said
+    output = capsys.readouterr().out
+    assert re.search(r"2 images in 0:00:\d\d, [\d.]+ images/s\n1 images predicted, 1 could not be read", output)
+    assert f"  {out}\n" in output
     fields = {field.name: field.type for field in pq.read_schema(out)}
     assert str(fields["embedding"].value_type if type_ else None) == str(type_)
 
@@ -200,7 +200,7 @@ def test_no_readable_image_is_an_error_and_leaves_no_file(tmp_path, table):
 
 
 @pytest.mark.parametrize(
-    ("out", "options", "said"),
+    ("out", "options", "message"),
     [
         ("results.parquet", {"rows_per_file": 0}, "rows_per_file must be an integer of at least 1, got 0"),
         ("results.parquet", {"rows_per_file": 5}, "--rows_per_file requires a folder as --out"),
@@ -217,14 +217,14 @@ def test_no_readable_image_is_an_error_and_leaves_no_file(tmp_path, table):
         ("a-file/results.parquet", {}, "cannot create folder"),
     ],
 )
-def test_bad_input_is_an_error_and_leaves_no_file(table, tmp_path, monkeypatch, out, options, said):
+def test_bad_input_is_an_error_and_leaves_no_file(table, tmp_path, monkeypatch, out, options, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "a.tar").touch()
     (tmp_path / "a-folder.parquet").mkdir()
     (tmp_path / "a-file").touch()
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         table(out, **options)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -239,8 +239,8 @@ def test_exported_file_is_predicted_like_a_run(tmp_path, table, monkeypatch):
     file.write_bytes(b"graph")
     classifier = exported_classifier(DarkOrLight(), file)
     monkeypatch.setattr(predict_parquet, "load_for_prediction", lambda model, file: classifier)
-    for name, grey in (("a", 0), ("b", 255)):
-        Image.new("RGB", (9, 9), (grey,) * 3).save(tmp_path / f"{name}.png")
+    for name, gray in (("a", 0), ("b", 255)):
+        Image.new("RGB", (9, 9), (gray,) * 3).save(tmp_path / f"{name}.png")
     rows = pq.read_table(table(model=file, inputs=[tmp_path / "a.png", tmp_path / "b.png"])).to_pylist()
     assert [row["class1"] for row in rows] == ["dark", "light"]
     with pytest.raises(UserError, match=r"model.onnx is an exported file and returns no features. Remove --embed"):

@@ -81,7 +81,7 @@ def test_interrupted_prediction_refuses_other_options(run, other_run, images, tm
     with interrupted(monkeypatch, r"stopped after 12 of 21 images, .* Run the same command again to resume"):
         table()
     assert finished_chunks(tmp_path / "results.parquet") == ["00000000.parquet", "00000001.parquet"]
-    for options, said in [
+    for options, expected in [
         (
             {"batch_size": 4},
             "started with batch_size 3, now 4. Resume it with the same options, use --over",
@@ -91,7 +91,7 @@ def test_interrupted_prediction_refuses_other_options(run, other_run, images, tm
         ({"inputs": images / "deeper"}, "inputs "),
         ({"model": other_run}, f"weights, class names or preprocessing other than those of {other_run}"),
     ]:
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=expected):
             table(**options)
     before = len(opened)
     table()

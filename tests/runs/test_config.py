@@ -6,7 +6,7 @@ from transxnet.utils.errors import UserError
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("epochs", "abc", "epochs must be an integer, got 'abc'"),
         ("epochs", 2.5, "epochs must be an integer, got 2.5"),
@@ -31,8 +31,8 @@ from transxnet.utils.errors import UserError
         ("batch_size", 0, "batch_size must be an integer of at least 1, or auto, got 0"),
     ],
 )
-def test_bad_value_error_names_what_is_accepted(name, value, said):
-    with pytest.raises(UserError, match=said.replace("(", r"\(")):
+def test_bad_value_error_names_what_is_accepted(name, value, message):
+    with pytest.raises(UserError, match=message.replace("(", r"\(")):
         make_config("photos", task="classify", **{name: value})
 
 

@@ -14,7 +14,7 @@ SMALL = "local_conv=dwconv,depths=(1,1,1,1)"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (
             "transxnet_z",
@@ -31,8 +31,8 @@ SMALL = "local_conv=dwconv,depths=(1,1,1,1)"
         ("transxnet_t@untrained,file=x.pth", "Remove untrained or the file"),
     ],
 )
-def test_missing_model_for_an_analysis_is_an_error(text, said):
-    with pytest.raises(UserError, match=said):
+def test_missing_model_for_an_analysis_is_an_error(text, message):
+    with pytest.raises(UserError, match=message):
         load_model(text, analysis=True)
 
 

@@ -12,7 +12,7 @@ def test_given_options_override_the_recipe(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("epochs: ten\n", "mine.yaml: epochs must be an integer, got 'ten'"),
         ("epoch: 10\n", "mine.yaml: unknown option 'epoch'.*'epochs'"),
@@ -21,10 +21,10 @@ def test_given_options_override_the_recipe(tmp_path):
         ("5: 3\n", "unknown option 5"),
     ],
 )
-def test_bad_recipe_error_names_the_file(tmp_path, content, said):
+def test_bad_recipe_error_names_the_file(tmp_path, content, message):
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(content)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         read_recipe(recipe)
 
 

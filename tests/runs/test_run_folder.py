@@ -131,8 +131,8 @@ def test_only_files_of_the_run_are_called_unwritable(run, tmp_path, quiet, monke
     monkeypatch.setattr("transxnet.training.train.write_results", write_results)
     with pytest.raises(UserError) as caught:
         train(resume=run.path, console=quiet)
-    said = (
+    message = (
         f"{'cannot write ' * inside}{path}: Input/output error. The disk or the connection to it failed: check it. The"
     )
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(message)
     assert str(caught.value).endswith(f"Resume with: {run.resume_command}")

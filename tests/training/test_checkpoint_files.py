@@ -23,7 +23,7 @@ def test_flipped_bit_is_detected(run, quiet):
     whole[len(whole) // 2] ^= 1
     run.last_checkpoint.write_bytes(whole)
     torch.load(run.last_checkpoint, weights_only=True)
-    with pytest.raises(UserError, match=r"last\.ckpt cannot be resumed.*the bytes of \S+ in it"):
+    with pytest.raises(UserError, match=r"cannot resume from .*last\.ckpt.*wrong checksum of \S+"):
         find_checkpoint(run, quiet)
     shutil.copy(run.best_checkpoint, run.previous_checkpoint)
     assert find_checkpoint(run, quiet).path == run.previous_checkpoint
@@ -43,8 +43,8 @@ def test_unreadable_checkpoint_is_skipped_with_a_warning(run, console, monkeypat
 
     monkeypatch.setattr(zipfile.ZipFile, "testzip", testzip)
     train(resume=run.path, console=console)
-    said = "Resuming from the previous checkpoint" if name == "last.ckpt" else "The best of the remaining"
-    assert f"{name} can't be read: Input/output error. {said}" in console.file.getvalue()
+    message = "Resuming from the previous checkpoint" if name == "last.ckpt" else "The best of the remaining"
+    assert f"{name}: Input/output error. {message}" in console.file.getvalue()
 
 
 def test_damaged_best_checkpoint_is_not_used(run, console):
@@ -53,7 +53,7 @@ def test_damaged_best_checkpoint_is_not_used(run, console):
         UserError, match=r"cannot load the weights of the best epoch: .*best\.ckpt .*set select to last in"
     ):
         train(resume=run.path, console=console)
-    assert "The best of the remaining come will be kept instead." in console.file.getvalue()
+    assert "The best of the remaining epochs will be saved instead." in console.file.getvalue()
     run.write_config(run.read_config().replace(select="last"))
     train(resume=run.path, console=console)
 
@@ -76,7 +76,7 @@ def test_damaged_checkpoint_error_names_the_next_step(photos_run, digits_run, tm
         content = torch.load(run.last_checkpoint, weights_only=True)
         del content["loops"]
         torch.save(content, run.last_checkpoint)
-    with pytest.raises(UserError, match=r"last\.ckpt cannot be resumed.* remove the checkpoint and repeat --resume"):
+    with pytest.raises(UserError, match=r"cannot resume from .*last\.ckpt.* remove the checkpoint and repeat --resume"):
         train(resume=run.path, console=quiet)
     assert run.results_file.is_file()
 

@@ -34,7 +34,7 @@ def test_small_data_gets_a_small_batch_size(size, batch):
 def test_batch_size_auto_takes_the_largest_that_fits():
     config, choices = resolve(1000, batch_size="auto")
     assert config.batch_size == 64
-    assert "batch_size 64: it fits" in choices
+    assert "batch_size 64 (it fits)" in choices
     assert config.lr == pytest.approx(5e-4, abs=1e-12)
     assert resolve(100, batch_size="auto")[0].batch_size == 12
     with pytest.raises(UserError, match=r"batch_size auto needs a single process, got .*--devices 1"):

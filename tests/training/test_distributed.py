@@ -142,8 +142,8 @@ def test_killed_process_ends_the_training_with_a_message(photos, tmp_path, victi
     """The wait is bounded: other processes notice at the next synchronization."""
     options = {**TOGETHER, "batch_size": 4, "devices": 2, "strategy": "ddp", "out": "run", "epochs": 1000}
     command = [sys.executable, "-m", "transxnet", "train", photos, *as_words(**options)]
-    with (tmp_path / "said").open("w") as said:
-        first = subprocess.Popen(command, env=environment(), cwd=tmp_path, stdout=said, stderr=said)
+    with (tmp_path / "output").open("w") as output:
+        first = subprocess.Popen(command, env=environment(), cwd=tmp_path, stdout=output, stderr=output)
         pids = [first.pid]
         try:
             wait_for((tmp_path / "run" / "last.ckpt").is_file, 600)
@@ -156,7 +156,7 @@ def test_killed_process_ends_the_training_with_a_message(photos, tmp_path, victi
             for pid in pids:
                 if alive(pid):
                     os.kill(pid, signal.SIGKILL)
-    text = (tmp_path / "said").read_text()
+    text = (tmp_path / "output").read_text()
     assert "Resume with: transxnet train --resume run" in text
     if victim == 1:
         assert f"training process 1 (PID {pids[1]}) was killed by SIGKILL; training stops." in text
@@ -186,7 +186,7 @@ def test_watching_stops_after_an_error(tmp_path, capsys):
     with subprocess.Popen(["sleep", "600"]) as started:
         watch.on_fit_start(trainer_of([started]), None)
         (watcher,) = (thread for thread in threading.enumerate() if thread.name.endswith("(_watch)"))
-        watch.on_exception(trainer_of([started]), None, ValueError("the loss is no number"))
+        watch.on_exception(trainer_of([started]), None, ValueError("the loss is NaN"))
         watcher.join(20)
         started.kill()
     assert not watcher.is_alive()
@@ -204,9 +204,9 @@ def test_second_training_watches_the_first_s_processes(tmp_path, capsys):
         alone.on_fit_start(trainer_of([], world_size=1), None)
         started.kill()
         watch.on_exception(trainer_of([]), None, RuntimeError("gloo: Connection reset by peer"))
-    said = capsys.readouterr().err
-    assert said.count(f"training process 1 (PID {started.pid}) was killed by SIGKILL") == 1
-    assert f"--resume {tmp_path}/run" in said
+    output = capsys.readouterr().err
+    assert output.count(f"training process 1 (PID {started.pid}) was killed by SIGKILL") == 1
+    assert f"--resume {tmp_path}/run" in output
 
 
 def wait_for(condition, seconds: float) -> None:

@@ -127,7 +127,7 @@ def test_divergence_stops_and_leaves_no_model(photos, tmp_path, console):
     with pytest.raises(NonFiniteLoss) as caught:
         train(photos, out=tmp_path / "run", lr=1e30, opt="sgd", warmup_epochs=0, console=console, **QUICK)
     assert "the loss became NaN or infinite at step" in str(caught.value)
-    assert "lr is 1e+30" in str(caught.value)
+    assert "--lr, now 1e+30" in str(caught.value)
     assert "No epoch was finished" in str(caught.value)
     run = Run(tmp_path / "run")
     assert not any(path.exists() for path in (run.weights_file, run.results_file, run.last_checkpoint))

@@ -17,8 +17,8 @@ def test_flip_and_size_follow_the_sample(hflip, squares, maps, quiet, monkeypatc
         plan = make_plan(config("scenes", model="test_resnet", accelerator="cpu"), quiet)
         assert plan.config.hflip == hflip
         assert (getattr(plan.config, "min_size", None) or plan.config.crop) == 64
-        said = [sentence for sentence in plan.choices if sentence.startswith("hflip")]
-        assert said == ["hflip 0 (this sample must not be mirrored)" if hflip == 0 else "hflip 0.5 (default)"]
+        choices = [sentence for sentence in plan.choices if sentence.startswith("hflip")]
+        assert choices == ["hflip 0 (this sample must not be mirrored)" if hflip == 0 else "hflip 0.5 (default)"]
         assert (
             make_plan(config("scenes", model="test_resnet", accelerator="cpu", hflip=0.25), quiet).config.hflip == 0.25
         )

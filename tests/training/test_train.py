@@ -135,9 +135,9 @@ def test_training_runs_outside_the_main_thread(photos, tmp_path, console):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        (dict(model="transxnet_x"), "no model 'transxnet_x'. Did you mean 'transxnet_"),
+        (dict(model="transxnet_x"), "unknown model 'transxnet_x'. Did you mean 'transxnet_"),
         (dict(opt="adamww"), "no optimizer 'adamww'. Did you mean 'adamw'"),
         (dict(accelerator="abacus"), "accelerator abacus"),
         (dict(precision="31"), "precision 31"),
@@ -153,14 +153,14 @@ def test_training_runs_outside_the_main_thread(photos, tmp_path, console):
             "test_vit does not support checkpointing single stages. Use --grad_ch",
         ),
         (dict(checkpointed_stages=5), "checkpointed_stages must be an integer from 1 to 4, got 5"),
-        (dict(img_size=20000), "accepted: 1 to 16384 pixels. Choose another --img_size"),
+        (dict(img_size=20000), "1 to 16384 pixels, got .*Choose another --img_size"),
         (dict(crop_pct=0.05), "crop_pct of at least 0.1, got .* Choose another --crop_pct"),
-        (dict(num_clases=3), "no option 'num_clases'. Did you mean 'num_classes'"),
+        (dict(num_clases=3), "unknown option 'num_clases'. Did you mean 'num_classes'"),
     ],
 )
-def test_bad_option_is_refused_before_anything_is_written(photos, tmp_path, console, monkeypatch, options, said):
+def test_bad_option_is_refused_before_anything_is_written(photos, tmp_path, console, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         train(photos, console=console, **{**QUICK, **options})
     assert list(tmp_path.iterdir()) == []
     assert "TRANSXNET_OUT" not in os.environ

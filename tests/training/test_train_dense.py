@@ -115,7 +115,7 @@ def test_task_is_recognized_from_the_data_and_printed(squares, maps, tmp_path, c
 
 
 @pytest.mark.parametrize(
-    ("data", "options", "said"),
+    ("data", "options", "message"),
     [
         ("squares", dict(img_size=64), "option 'img_size' is for task 'classify', got task 'detect'"),
         ("squares", dict(task="segment"), "is data for task 'detect', got task 'segment'"),
@@ -125,21 +125,23 @@ def test_task_is_recognized_from_the_data_and_printed(squares, maps, tmp_path, c
         ("squares", dict(task="classify", photometric=True), "'photometric' is for task 'detect' and 'segment'"),
         ("squares", dict(task="tetect"), "task must be .*got 'tetect'"),
         ("squares", dict(head="fcos"), "head must be 'retinanet' or 'maskrcnn', got 'fcos'"),
-        ("squares", dict(min_sise=64), "no option 'min_sise'. Did you mean 'min_size'"),
-        ("squares", dict(min_size=64, max_size=40), "max_size must be at least min_size (64), got 40"),
+        ("squares", dict(min_sise=64), "unknown option 'min_sise'. Did you mean 'min_size'"),
+        ("squares", dict(min_size=64, max_size=40), r"max_size must be at least min_size \(64\), got 40"),
         ("maps", dict(crop=50), "crop must be a multiple of 32 pixels, got 50"),
         ("maps", dict(milestones="8,4"), "milestones must be increasing epoch numbers, such as 8,11, got '8,4'"),
-        ("squares", dict(epochs=2, val_every=3), "val_every must be at most epochs (2), got 3"),
+        ("squares", dict(epochs=2, val_every=3), r"val_every must be at most epochs \(2\), got 3"),
         ("squares", dict(batch_size=64), "batch_size 64 is more than the number of training images, 6"),
         ("squares", dict(devices=4, batch_size=1), "4 processes need at least as many validation images, got 3"),
         ("squares", dict(model="test_vit"), "test_vit"),
         ("squares", dict(drop_path_rate=0.1, model="vgg11"), "vgg11"),
     ],
 )
-def test_bad_option_is_refused_before_anything_is_written(data, options, said, request, tmp_path, console, monkeypatch):
+def test_bad_option_is_refused_before_anything_is_written(
+    data, options, message, request, tmp_path, console, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     common = dict(model="test_resnet", workers=0, accelerator="cpu")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         train(request.getfixturevalue(data), console=console, **{**common, **options})
     assert list(tmp_path.iterdir()) == []
 
@@ -183,11 +185,11 @@ def test_images_without_objects_train_or_are_skipped(tmp_path, console, skip_emp
     data = write_coco_squares(tmp_path / "part", 8)  # every fourth image has no object
     options = {**DETECT, "epochs": 1, "batch_size": 1, "skip_empty": skip_empty, "val_fraction": 0.25}
     run = train(data, out=tmp_path / "run", console=console, **options)
-    said = re.search(r"(\d) training images without objects are skipped", console.file.getvalue())
-    assert bool(said) == skip_empty
+    skipped = re.search(r"(\d) training images without objects are skipped", console.file.getvalue())
+    assert bool(skipped) == skip_empty
     with run.split_file.open(newline="") as file:
         parts = [row["part"] for row in csv.DictReader(file)]
-    assert len(parts) == 8 - (int(said[1]) if said else 0)
+    assert len(parts) == 8 - (int(skipped[1]) if skipped else 0)
     assert run.read_metrics()[0]["step"] == parts.count("train") >= 4
     resumed = train(resume=run.path, console=console)
     assert resumed.read_metrics()[0]["step"] == run.read_metrics()[0]["step"]

@@ -43,8 +43,8 @@ def test_run_is_evaluated_and_predicts(run, photos, console, tmp_path):
     accuracy = json.loads(run.results_file.read_text())["accuracy"]
     assert transxnet.eval(run.path, console=console).metrics()["accuracy"] == pytest.approx(accuracy, abs=0)
     image = photos / "red" / "000.png"
-    assert main(["predict", str(run.path), str(image), "--out", str(tmp_path / "said")]) == 0
-    (file,) = (tmp_path / "said").glob("*.csv")
+    assert main(["predict", str(run.path), str(image), "--out", str(tmp_path / "predicted")]) == 0
+    (file,) = (tmp_path / "predicted").glob("*.csv")
     assert len(list(csv.DictReader(file.open()))) >= 1
 
 
@@ -70,7 +70,7 @@ def test_segmenter_backbone_takes_options(maps, console, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "message"),
     [
         (
             "transxnet_n@drop_path_rate=0.2",
@@ -80,8 +80,8 @@ def test_segmenter_backbone_takes_options(maps, console, tmp_path):
         ("transxnet_n@local_konv=dyconv", "transxnet_n has no option 'local_konv'. Did you mean 'local_conv'"),
     ],
 )
-def test_option_that_is_not_part_of_a_name_is_an_error(model, said, photos, console, tmp_path):
-    with pytest.raises(UserError, match=said):
+def test_option_that_is_not_part_of_a_name_is_an_error(model, message, photos, console, tmp_path):
+    with pytest.raises(UserError, match=message):
         train(photos, out=tmp_path / "run", console=console, **{**QUICK, "model": model})
 
 

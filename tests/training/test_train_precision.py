@@ -81,7 +81,7 @@ def backward(images: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, nn
 
 
 @DTYPES
-@pytest.mark.parametrize("value", [0.0, -2.1], ids=["grey", "black"])
+@pytest.mark.parametrize("value", [0.0, -2.1], ids=["gray", "black"])
 def test_constant_image_in_a_batch_gives_finite_gradients(dtype, value):
     images = torch.randn(6, 3, 32, 32)
     images[0] = value  # in normalized values

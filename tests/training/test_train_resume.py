@@ -194,7 +194,7 @@ def test_initial_weights_are_not_needed_to_resume(photos, photos_run, tmp_path, 
 
 
 def test_resume_refuses_other_options_and_folders(photos, photos_run, tmp_path, quiet):
-    with pytest.raises(UserError, match=r"give no other option with it"):
+    with pytest.raises(UserError, match=r"accepts no others"):
         train(resume=photos_run.path, epochs=5, console=quiet)
     with pytest.raises(UserError, match=r"is not a run folder: config.yaml is missing"):
         train(resume=tmp_path, console=quiet)

@@ -26,7 +26,7 @@ from transxnet.data.reading.image_decoding import (
 from transxnet.data.reading.image_search import find_images
 from transxnet.utils.errors import UserError
 
-NO_MEMORY = "refused for want of memory"
+NO_MEMORY = "refused: not enough memory"
 _LARGE = ("huge sides claimed", "a number made large")
 """Kinds for which libtiff may request a full-height strip of maximum width at once, and is refused the memory."""
 
@@ -219,11 +219,11 @@ def test_missing_permission_is_reported(open_folder):
             else:
                 recognize(str(tmp_path / "json"))
         except (UnreadableImage, UserError) as error:
-            return "said" if "ermission" in str(error) else str(error)
+            return "refused" if "ermission" in str(error) else str(error)
         return "read"
 
     try:
-        assert run_limited(["image", "class folder", "json"], attempt) == ["said"] * 3
+        assert run_limited(["image", "class folder", "json"], attempt) == ["refused"] * 3
     finally:
         (tmp_path / "closed/cat").chmod(0o755)
 
@@ -233,17 +233,17 @@ def test_whole_files_of_the_corpus_read_as_drawn():
     from tests.helpers.broken_images import whole_files
 
     noise = np.random.default_rng(0)  # repeats the random draws of the corpus
-    colour = noise.integers(0, 256, (37, 53, 3), dtype=np.uint8)
+    color = noise.integers(0, 256, (37, 53, 3), dtype=np.uint8)
     wide = np.round(noise.integers(0, 65536, (37, 53), dtype=np.uint16) / 257)
     real = np.round(noise.random((37, 53), dtype=np.float32).astype(float) * 255)
-    palette = np.asarray(Image.fromarray(colour).convert("P").convert("RGB"))
-    share = np.asarray(Image.fromarray(colour).convert("L"))[..., None] / 255
-    over_white = colour * share + 255 * (1 - share)
-    as_drawn = ("png animated", "bmp colour", "tif pages", "ppm colour", "jp2 boxes")
+    palette = np.asarray(Image.fromarray(color).convert("P").convert("RGB"))
+    share = np.asarray(Image.fromarray(color).convert("L"))[..., None] / 255
+    over_white = color * share + 255 * (1 - share)
+    as_drawn = ("png animated", "bmp color", "tif pages", "ppm color", "jp2 boxes")
     packed = ("tif tiff_lzw", "tif tiff_adobe_deflate", "tif packbits")
     expected = {
-        **dict.fromkeys((*as_drawn, *packed), colour),
-        **dict.fromkeys(("png colour", "tif plain"), np.rot90(colour, -1)),  # rotated by their EXIF orientation
+        **dict.fromkeys((*as_drawn, *packed), color),
+        **dict.fromkeys(("png color", "tif plain"), np.rot90(color, -1)),  # rotated by their EXIF orientation
         **dict.fromkeys(("gif still", "bmp palette"), palette),
         **dict.fromkeys(("png wide", "tif wide", "pgm wide"), wide[..., None].repeat(3, 2)),
         **dict.fromkeys(("png clear", "webp clear"), over_white),

@@ -185,7 +185,7 @@ def test_model_name_opens_no_files(tmp_path, option):
 
 @pytest.mark.parametrize("name", ["hf-hub:evil/model", "local-dir:/tmp", "os:system", "transxnet.cli:main", "../x"])
 def test_model_name_from_elsewhere_is_refused(name):
-    with pytest.raises(UserError, match="there is no model"):
+    with pytest.raises(UserError, match="unknown model"):
         create_model(name)
 
 
@@ -201,25 +201,25 @@ def tampered(run: Run, **changes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"format": 2, "transxnet": "9.0"}, r"newer transxnet \(9.0\)"),
         ({"format": "1"}, "damaged or not a transxnet model"),
         ({"format": None}, "damaged or not a transxnet model"),
-        ({"architecture": "os.system"}, "there is no model"),
-        ({"architecture": ["transxnet_n"]}, "no name"),
-        ({"architecture": "hf-hub:evil/model"}, "there is no model"),
+        ({"architecture": "os.system"}, "unknown model"),
+        ({"architecture": ["transxnet_n"]}, "architecture is not a name"),
+        ({"architecture": "hf-hub:evil/model"}, "unknown model"),
         ({"model_args": {"checkpoint_path": "/evil.pth"}}, "selects weights and is not accepted"),
         ({"model_args": {"pretrained": True}}, "selects weights and is not accepted"),
         ({"model_args": {"local_conv": "os.system"}}, "."),
         ({"model_args": {"checkpoint": "/evil.pth"}}, "must not contain a checkpoint"),
-        ({"model_args": [1]}, "no options"),
+        ({"model_args": [1]}, "model_args are not options"),
         ({"model_args": {"img_size": 10**6}}, "1 to 16384 pixels"),
         ({"model_args": {"img_size": "large"}}, "1 to 16384 pixels"),
         ({"class_names": "abc"}, "not a list of names"),
         ({"class_names": []}, "not a list of names"),
         ({"class_names": ["a", {"b": 1}]}, "not a list of names"),
-        ({"class_names": ["a", "a", "b"]}, "the same"),
+        ({"class_names": ["a", "a", "b"]}, "class_names contains duplicates"),
         ({"task": "run"}, "."),
         ({"preprocessing": SEEN | {"img_size": 10**6}}, "1 to 16384 pixels"),
         ({"preprocessing": SEEN | {"crop_pct": 0}}, "std other than 0"),
@@ -230,9 +230,9 @@ def tampered(run: Run, **changes) -> None:
         ({"preprocessing": None}, "damaged or not a transxnet model"),
     ],
 )
-def test_false_description_of_a_run_is_refused(run, changes, said):
+def test_false_description_of_a_run_is_refused(run, changes, message):
     tampered(run, **changes)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         load_model(run.path)
 
 
@@ -252,7 +252,7 @@ EXPORTED = Metadata(
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"class_names": "abc"}, "not a list of names"),
         ({"class_names": {"a": 1}}, "not a list of names"),
@@ -262,7 +262,7 @@ EXPORTED = Metadata(
         ({"resize": EXPORTED.resize | {"crop_pct": 0}}, "std other than 0"),
         ({"resize": EXPORTED.resize | {"command": "rm"}}, "command"),
         ({"resize": {"img_size": 32}}, "crop_pct"),
-        ({"resize": [1]}, "no mapping"),
+        ({"resize": [1]}, "resize is not a mapping"),
         ({"resize": {"scale": [10**6, 32], "multiple": 32}}, "1 to 16384 pixels"),
         ({"resize": {"min_size": 10**6, "max_size": 32}}, "1 to 16384 pixels"),
         ({"mean": [float("inf")]}, "must contain finite numbers"),
@@ -271,13 +271,13 @@ EXPORTED = Metadata(
         ({"size": [10**6, 32]}, "1 to 16384 pixels"),
     ],
 )
-def test_false_metadata_of_an_exported_file_is_refused(tmp_path, monkeypatch, changes, said):
+def test_false_metadata_of_an_exported_file_is_refused(tmp_path, monkeypatch, changes, message):
     (tmp_path / "net.onnx").touch()
     texts = EXPORTED.to_texts()
     monkeypatch.setattr(OnnxFormat, "read_texts", lambda self, path: texts)
     assert read_metadata(tmp_path / "net.onnx") == EXPORTED
     texts |= {f"transxnet.{name}": json.dumps(value) for name, value in changes.items()}
-    with pytest.raises(UserError, match=rf"net.onnx cannot read the metadata.*{said}"):
+    with pytest.raises(UserError, match=rf"cannot read the metadata of .*net.onnx.*{message}"):
         read_metadata(tmp_path / "net.onnx")
 
 
@@ -293,7 +293,7 @@ def test_weights_of_a_run_with_code_are_refused(run, tmp_path):
 def test_resumed_checkpoint_with_code_is_refused(interrupted, tmp_path, quiet, write):
     content = dict(torch.load(interrupted.last_checkpoint, weights_only=True))
     write(content | {"extra": Attack(tmp_path / "marker")}, interrupted.last_checkpoint)
-    with pytest.raises(UserError, match="cannot be resumed"):
+    with pytest.raises(UserError, match="cannot resume from"):
         train(resume=interrupted.path, console=quiet)
     assert not (tmp_path / "marker").exists()
 
@@ -336,11 +336,11 @@ BAD_YAML = {
     "an alias to itself": "epochs: &a [*a]",
     "lists in lists": "epochs: " + "[" * 100_000,
     "items in items": "- " * 20_000,
-    "a date that is none": "epochs: 2001-99-99",
-    "a number that is none": "epochs: !!int ''",
+    "an invalid date": "epochs: 2001-99-99",
+    "an invalid integer": "epochs: !!int ''",
     "a number without end": "epochs: " + "9" * 5000,
-    "a real that is none": "lr: !!float abc",
-    "bytes that are none": "out: !!binary '*'",
+    "an invalid float": "lr: !!float abc",
+    "invalid bytes": "out: !!binary '*'",
     "keys that are lists": "? [1, 2]\n: 3",
     "keys that are numbers": "1: 2",
     "a list": "- epochs",
@@ -382,7 +382,7 @@ def test_bad_yaml_as_the_config_of_a_run_is_refused(run, tmp_path, kind, quiet):
     [
         ("config.yaml", "config.yaml is missing", "config.yaml is missing"),
         ("model.json", "is not finished", None),
-        ("model.safetensors", "checkpoint file .*does not exist", None),
+        ("model.safetensors", "does not exist", None),
         ("environment.json", None, "environment.json is damaged or not part of a run: it is a pipe"),
     ],
 )
@@ -390,8 +390,8 @@ def test_pipe_in_a_run_folder_does_not_hang(run, quiet, name, of_loading, of_res
     (run.path / name).unlink()
     os.mkfifo(run.path / name)
     uses = (lambda: load_model(run.path), of_loading), (lambda: train(resume=run.path, console=quiet), of_resuming)
-    for use, said in uses:
-        with nullcontext() if said is None else pytest.raises(UserError, match=re.escape(said)):
+    for use, message in uses:
+        with nullcontext() if message is None else pytest.raises(UserError, match=re.escape(message)):
             use()
 
 

@@ -116,7 +116,7 @@ def read_split(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """
     position = {name: i for i, name in enumerate(names)}
     parts: dict[str, list[int]] = {"train": [], "val": []}
-    gone = []
+    missing = []
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         for row in _rows(file, path):
             name, part = row.get("name"), row.get("part")
@@ -128,10 +128,10 @@ def read_split(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
             if name in position:
                 parts[part].append(position[name])
             else:
-                gone.append(name)
-    if gone:
+                missing.append(name)
+    if missing:
         raise UserError(
-            f"{len(gone)} images of the stored split {path} are missing, the first is {gone[0]}. "
+            f"{len(missing)} images of the stored split {path} are missing, the first is {missing[0]}. "
             "Restore them, or start a new run."
         )
     return {part: np.array(sorted(positions), dtype=int) for part, positions in parts.items()}

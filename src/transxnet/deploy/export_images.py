@@ -73,7 +73,7 @@ def labeled_images(trained: TrainedModel, data: str | None) -> LabeledImages:
     """Load labeled images of DATA, as for training, or of the model's run with its original split.
 
     Raises:
-        UserError: there are none, or their classes differ from the model's.
+        UserError: no images are found, or their classes differ from the model's.
     """
     config = None if trained.run is None else trained.run.read_config()
     train: ClassificationSet | Stream

@@ -114,7 +114,7 @@ class RoIHeads(TorchvisionRoIHeads):
         labels: list[Tensor],
         targets: list[dict[str, Tensor]] | None,
     ) -> Tensor:
-        """Binary cross-entropy of the true class's mask in each positive box; 0 if there are none."""
+        """Binary cross-entropy of the true class's mask in each positive box; 0 without positive boxes."""
         assert targets is not None
         positive = [torch.where(image_labels > 0)[0] for image_labels in labels]
         boxes = [b[p] for b, p in zip(boxes, positive, strict=True)]

@@ -116,7 +116,7 @@ def find_checkpoint(run: Run, console: Console) -> Checkpoint | None:
             problems.append(str(error))
             continue
         except (KeyError, TypeError) as error:
-            raise UserError(_cannot_resume(run, [path], f"{error} is missing")) from error
+            raise UserError(_cannot_resume(run, [path], f"Entry {error} is missing.")) from error
         if path == run.previous_checkpoint and is_first_process():
             console.print(
                 f"warning: {problems[0] if problems else f'{run.last_checkpoint} is missing.'} Resuming from the "
@@ -142,7 +142,8 @@ def check_matches(run: Run, checkpoint: Checkpoint, module: TrainingModule) -> N
         if missing:
             raise KeyError(missing[0])
     except (KeyError, RuntimeError, TypeError) as error:
-        raise UserError(_cannot_resume(run, [checkpoint.path], str(error))) from error
+        reason = f"Entry {error} is missing." if isinstance(error, KeyError) else str(error)
+        raise UserError(_cannot_resume(run, [checkpoint.path], reason)) from error
 
 
 def weights_hint(run: Run) -> str:

@@ -40,7 +40,7 @@ def load_initial_weights(model: nn.Module, checkpoint: str) -> list[str]:
             notes = _keep_own_head(model, tensors)
             model.load_state_dict(tensors)
     except (UserError, RuntimeError, AttributeError, TypeError) as error:
-        raise UserError(f"{checkpoint} does not fit the model: {error}") from error
+        raise UserError(f"{checkpoint} does not match the model: {error}") from error
     return notes
 
 

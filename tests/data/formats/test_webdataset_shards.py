@@ -59,13 +59,13 @@ def test_invalid_shard_is_named(shards, tmp_path, fault):
         write_shard(path, {"a.jpg": solid(0), **labels[fault], "b.jpg": solid(1), "b.cls": b"1"})
     if fault == "another length":
         write_shard(path, {"a.jpg": solid(0), "a.cls": b"0"})
-    said = {
+    message = {
         "no label": "no class index: a.cls is missing",
         "class 7": r"pets-train-0001/a has class index 7\. Accepted for 3 classes: 0 to 2",
         "class 2^64": r"'a\.cls' has 20 bytes; accepted for a class index: at most 18",
         "another length": r"contains 1 images, but its _info\.json lists 2",
     }
-    with pytest.raises(UserError, match=said.get(fault, r"pets-train-0001\.tar")):
+    with pytest.raises(UserError, match=message.get(fault, r"pets-train-0001\.tar")):
         open_reader(data, "train", NUMBERS)
 
 

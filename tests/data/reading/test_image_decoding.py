@@ -51,9 +51,9 @@ def pixels(data: bytes) -> np.ndarray:
     return np.asarray(image).astype(int)
 
 
-def over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+def over_white(color: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     share = alpha[..., None] / 255
-    return colour * share + 255 * (1 - share)
+    return color * share + 255 * (1 - share)
 
 
 def gradient(height: int, width: int) -> np.ndarray:

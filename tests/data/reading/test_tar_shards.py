@@ -28,7 +28,7 @@ def test_images_of_a_shard_are_read_in_place(tmp_path, form):
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [
         (lambda data: data[:2000], "to its end"),
         (lambda data: data[:1024], "it is truncated at byte 1,024: the end-of-archive marker is missing"),
@@ -42,11 +42,11 @@ def test_images_of_a_shard_are_read_in_place(tmp_path, form):
     ],
     ids=["within a file", "between files", "a header", "two in one", "empty", "compressed"],
 )
-def test_a_damaged_shard_is_refused_rather_than_read_in_part(tmp_path, harm, said):
+def test_a_damaged_shard_is_refused_rather_than_read_in_part(tmp_path, harm, message):
     path = tmp_path / "a.tar"
     write_shard(path, [("a.png", b"x" * 10), ("b.png", b"y" * 1000)])
     path.write_bytes(harm(path.read_bytes()))
-    with pytest.raises(UserError, match=f"cannot read shard .*a.tar.*{said}.*Download it again, or remove it"):
+    with pytest.raises(UserError, match=f"cannot read shard .*a.tar.*{message}.*Download it again, or remove it"):
         list(shard_images(str(path)))
 
 

@@ -41,7 +41,10 @@ class Problem(Enum):
     BOXES_RELATIVE = "refused", "files contain boxes in relative coordinates; accepted: pixels"
     BOXES_ASTRAY = "refused", "files have most boxes outside their image; COCO boxes are [x, y, width, height]"
     UNKNOWN_CATEGORY = "refused", "objects have an undeclared category"
-    LABEL_BEYOND = "refused", "label maps contain values that are no class (if 0 means 'ignore', use --zero_is_ignored)"
+    LABEL_BEYOND = (
+        "refused",
+        "label maps contain values outside the classes (if 0 means 'ignore', use --zero_is_ignored)",
+    )
 
     def __init__(self, treatment: str, words: str):
         self.treatment, self.words = treatment, words

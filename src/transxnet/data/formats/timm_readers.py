@@ -169,10 +169,10 @@ def open_reader(data: str, split: str, class_names: Sequence[str] | None) -> Cla
 
 def _check_shards(root: Path, names: Sequence[str]) -> None:
     """Raise UserError if shards are missing."""
-    gone = [name for name in names if not (root / name).is_file()]
-    if gone:
+    missing = [name for name in names if not (root / name).is_file()]
+    if missing:
         raise UserError(
-            f"{len(gone)} of {len(names)} shards of {root} are missing, the first is {gone[0]}. "
+            f"{len(missing)} of {len(names)} shards of {root} are missing, the first is {missing[0]}. "
             "Restore them, or remove them from its _info.json."
         )
 

@@ -19,7 +19,7 @@ def check_sides(sides: Iterable[Any]) -> None:
     """Raise ValueError unless all are integers in the range of sides that images may be resized to."""
     sides = list(sides)
     if not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
-        raise ValueError(f"it resizes images to {sides}; accepted: 1 to {MAX_SIDE} pixels.")
+        raise ValueError(f"image sides must be 1 to {MAX_SIDE} pixels, got {sides}.")
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Preprocessing:
         check_sides([self.img_size])
         numbers = [*self.mean, *self.std, self.crop_pct]
         if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
-            raise ValueError(f"its preprocessing must contain finite numbers, got {numbers}.")
+            raise ValueError(f"preprocessing must contain finite numbers, got {numbers}.")
         if not all(self.std) or self.crop_pct < 0.1:
             raise ValueError(
-                f"its preprocessing must have std other than 0 and crop_pct of at least 0.1, got {self.std}, "
+                f"preprocessing must have std other than 0 and crop_pct of at least 0.1, got {self.std}, "
                 f"{self.crop_pct}."
             )
 

@@ -102,9 +102,9 @@ def _background(random: np.random.Generator, background: Image.Image, width: int
 
 def _shape(random: np.random.Generator, values: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
     """Enlarge, slant and rotate a digit; return the coverage of its body, and of its ink inside the rim."""
-    grey = Image.fromarray(np.pad(values, 1).astype(np.float32))
-    side = grey.width * _CELL
-    large = grey.resize((side, side), _SMOOTH)
+    gray = Image.fromarray(np.pad(values, 1).astype(np.float32))
+    side = gray.width * _CELL
+    large = gray.resize((side, side), _SMOOTH)
     angle, slant, stretch = random.uniform(-TURN, TURN), random.uniform(-0.2, 0.2), random.uniform(0.85, 1.2)
     middle = side / 2
     large = large.transform((side, side), Image.Transform.AFFINE, (1, slant, -slant * middle, 0, 1, 0), _SMOOTH)
@@ -149,5 +149,5 @@ def _paste(
     hue, saturation = random.uniform(), random.uniform(0.3, 1.0)
     fill, rim = (colorsys.hls_to_rgb(hue, light, saturation) for light in (random.uniform(0.6, 0.85), 0.08))
     shade = 1 + random.uniform(-0.15, 0.15) * np.linspace(-1, 1, body.shape[0])[:, None, None]
-    colour = rim + ink[..., None] * (np.array(fill) * shade - rim)
-    canvas[place] = under + body[..., None] * (colour - under)
+    color = rim + ink[..., None] * (np.array(fill) * shade - rim)
+    canvas[place] = under + body[..., None] * (color - under)

@@ -45,8 +45,8 @@ def draw_detections(
     labels = detections.labels
     if len(labels) and not 1 <= labels.min() <= labels.max() <= len(class_names):
         raise UserError(
-            f"the labels go from {labels.min()} to {labels.max()} and the {len(class_names)} classes from "
-            f"1 to {len(class_names)}. Give the class names of the model that made them."
+            f"labels must be 1 to {len(class_names)} for {len(class_names)} classes, got {labels.min()} to {labels.max()}. "
+            "Pass the class names of the model that predicted them."
         )
     size = text_size or _text_size(image)
     line = max(1, round(size / 7))
@@ -95,8 +95,8 @@ def draw_label_map(
     """
     if labels.shape != (image.height, image.width):
         raise UserError(
-            f"the labels are (height, width) {labels.shape} and the image is {(image.height, image.width)}. "
-            "Resize the labels to the image, without interpolating them."
+            f"labels must have the (height, width) of the image, {(image.height, image.width)}, got {labels.shape}. "
+            "Resize them with nearest-neighbor interpolation."
         )
     image = image.convert("RGB")
     gray = image.convert("L").convert("RGB")  # the hues of the image would change the class colors
@@ -118,12 +118,12 @@ def indexed_map(labels: np.ndarray, count: int) -> Image.Image:
         UserError: too many classes, or a label beyond them.
     """
     if not 1 <= count <= IGNORE:
-        raise UserError(f"a label map holds 1 to {IGNORE} classes, got {count}.")
+        raise UserError(f"a label map supports 1 to {IGNORE} classes, got {count}.")
     highest = labels[labels != IGNORE].max(initial=0)
     if highest >= count:
         raise UserError(
-            f"the label map holds the label {highest} and the {count} classes go from 0 to {count - 1}. "
-            "Give the class names of the model that made it."
+            f"labels must be 0 to {count - 1} for {count} classes, got {highest}. "
+            "Pass the class names of the model that predicted them."
         )
     image = Image.fromarray(labels.astype(np.uint8))
     image.putpalette([value for color in palette(IGNORE) for value in color] + [0, 0, 0])
@@ -231,7 +231,7 @@ def _with_legend(drawn: Image.Image, labels: np.ndarray, class_names: Sequence[s
     if len(shown) < len(order):
         rows.append((f"and {len(order) - len(shown)} more", None))
     if not rows:
-        rows.append(("nothing labelled", None))
+        rows.append(("no labeled pixels", None))
     width = 4 * size + max(math.ceil(font_for(text, size).getlength(text)) for text, _ in rows)
     sheet = Image.new("RGB", (drawn.width + width, max(drawn.height, row * len(rows) + size)), (255, 255, 255))
     sheet.paste(drawn)

@@ -141,7 +141,7 @@ def explain_image(
         raise
     except Exception as error:  # any network is accepted, and the caller's other results are still useful
         _logger.exception("Grad-CAM of %s", trained.name)
-        raise UserError(f"Grad-CAM fails on this network: {type(error).__name__}: {error}") from error
+        raise UserError(f"Grad-CAM failed on this network: {type(error).__name__}: {error}") from error
 
 
 def find_class(trained: TrainedModel, name: str) -> int:

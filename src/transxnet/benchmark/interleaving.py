@@ -139,6 +139,6 @@ class WorkerProcess:
         assert self.process is not None
         self.process.join()
         status = self.process.exitcode
-        how = f"was ended by signal {-status}" if status and status < 0 else f"ended with status {status}"
+        how = f"was killed by signal {-status}" if status and status < 0 else f"exited with status {status}"
         why = ": the system may have run out of memory" if status == -9 else ""
         self.row.failure = Failure(f"the process {how}{why}", "")

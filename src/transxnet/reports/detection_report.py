@@ -113,8 +113,11 @@ def _card(evaluation: DetectionEvaluation, index: int) -> dict[str, Any]:
     masks = found.masks is not None and evaluation.images.has_masks
     target = evaluation.images.target(index, masks=masks, crowds=False)
     boxes, labels = target["boxes"].numpy(), target["labels"].numpy()
-    objects = f"{len(labels)} object{'' if len(labels) == 1 else 's'}"
-    note = f"F1 {percent(evaluation.image_f1[index])}: {objects}, {len(found.labels)} detection{'' if len(found.labels) == 1 else 's'}"
+    counts = [
+        f"{count} {what}{'' if count == 1 else 's'}"
+        for count, what in ((len(labels), "object"), (len(found.labels), "detection"))
+    ]
+    note = f"F1 {percent(evaluation.image_f1[index])}: {', '.join(counts)}"
     panels: list[tuple[str, str | None]]
     try:
         image = evaluation.images.image(index)

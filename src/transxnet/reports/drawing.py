@@ -45,7 +45,8 @@ def draw_detections(
     labels = detections.labels
     if len(labels) and not 1 <= labels.min() <= labels.max() <= len(class_names):
         raise UserError(
-            f"labels must be 1 to {len(class_names)} for {len(class_names)} classes, got {labels.min()} to {labels.max()}. "
+            f"labels must be 1 to {len(class_names)} for {len(class_names)} classes, got {labels.min()} to "
+            f"{labels.max()}. "
             "Pass the class names of the model that predicted them."
         )
     size = text_size or _text_size(image)

@@ -29,7 +29,7 @@ MAX_UPLOAD_AGE = 3600
 """Seconds after which an upload is deleted."""
 
 HINT = "Upload an image or select an example."
-FAILED = "Internal error while processing this image. The terminal that runs transxnet app shows the details."
+FAILED = "failed for this image. See the terminal running transxnet app."
 
 Updates = dict[Any, Any]
 """New values by component."""
@@ -196,7 +196,7 @@ class GradioPage:
             return {self._heat: None, self._heat_text: self._html.message(f"No Grad-CAM: {error}", True)}
         except Exception:
             _logger.exception("Grad-CAM of %s", selection.source)
-            return {self._heat: None, self._heat_text: self._html.message(FAILED, True)}
+            return {self._heat: None, self._heat_text: self._html.message(f"Grad-CAM {FAILED}", True)}
         return {self._heat: found.image, self._heat_text: self._html.heat_map(found, color_scale())}
 
     def _or_message(self, compute: Callable[[], Updates]) -> Updates:
@@ -207,7 +207,7 @@ class GradioPage:
             text = str(error)
         except Exception:
             _logger.exception("prediction of an uploaded or example image")
-            text = FAILED
+            text = f"Prediction {FAILED}"
         message = gr.update(value=self._html.message(text, True), visible=True)
         return {self._selection: None, self._message: message, self._result: gr.update(visible=False)}
 

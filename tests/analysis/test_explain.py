@@ -23,7 +23,7 @@ def test_explain_command_writes_files_and_skips_bad_images(tmp_path, capsys):
     assert main(words) == 0
     assert "tabby" in capsys.readouterr().out
     rows = list(csv.DictReader((tmp_path / "out" / "explanations.csv").open()))
-    assert [(row["path"], row["class"], row["figure"]) for row in rows] == [
+    assert [(row["path"], row["class"], row["image"]) for row in rows] == [
         (str(first), "tabby", "0001-00.png"),
         (str(second), "", ""),
     ]

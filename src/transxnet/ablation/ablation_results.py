@@ -154,7 +154,7 @@ def _notes(
     result: AblationResult, configs: list[dict[str, Any]], split: bool, bench: dict[str, Any] | None
 ) -> list[str]:
     count, metric = len(result.folder.seeds), result.metrics[0]
-    determined = "the initial weights, order and augmentation" + (", and the validation split" if split else "")
+    determined = "initial weights, order" + (", augmentation and the validation set" if split else " and augmentation")
     if count > 1:
         variation = f"± is the standard deviation over {count} seeds, with n - 1 in the denominator."
     else:
@@ -165,8 +165,8 @@ def _notes(
         mean = statistics.mean(means)
         half = 196 * (mean * (1 - mean) / result.images) ** 0.5
         notes.append(
-            f"The 95% interval of an accuracy near {mean:.1%} on {result.images:,} validation images is ±{half:.1f} "
-            "points. Much smaller differences between rows mean little."
+            f"The 95% interval of an accuracy near {mean:.1%} on {result.images:,} validation images is {half:.1f} "
+            "points either way: much smaller differences between rows mean little."
         )
     conditions = "Within a seed, all rows use the same images, order, augmentation and schedule."
     other = sorted({name for config in configs for name in config} - set(result.config) - {"model", "seed"})

@@ -90,8 +90,8 @@ def split_rows(text: str) -> list[str]:
 
 _IV_D = "Sec. IV-D: "
 _EPOCHS = (
-    "The paper's table reports ImageNet-1K after 200 epochs, and ADE20K fine-tuned from it (Sec. IV-D). We do not have "
-    "the values of the table."
+    "The paper's table reports ImageNet-1K after 200 epochs, and ADE20K fine-tuned from those weights (Sec. IV-D). We do "
+    "not have its values."
 )
 
 TABLES: dict[str, Ablation] = {
@@ -240,8 +240,8 @@ TABLES: dict[str, Ablation] = {
                 ),
             ),
         ),
-        f"{_EPOCHS} The text names ratios 0.25 and 0.5; 0.75 represents those “greater than 0.5”. For other ratios, "
-        "or one per stage, add rows: attn_ratio=0.375, attn_ratio=(0.25,0.25,0.5,0.75).",
+        f"{_EPOCHS} The text names the ratios 0.25 and 0.5; 0.75 represents those “greater than 0.5”. For other "
+        "ratios, or one per stage, add rows: attn_ratio=0.375, attn_ratio=(0.25,0.25,0.5,0.75).",
     ),
     "table10": Ablation(
         "table10",

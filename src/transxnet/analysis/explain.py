@@ -18,7 +18,7 @@ from transxnet.utils.errors import UserError
 from transxnet.utils.progress import progress_bar
 
 TABLE = "explanations.csv"
-COLUMNS = ("path", "class", "score", "figure", "error")
+COLUMNS = ("path", "class", "score", "image", "error")
 
 
 def explain(

@@ -182,9 +182,9 @@ def _label_boxes(
         room = min(max(drawn.width / 2, 12 * size), drawn.width)  # a long name must not hide half of a small image
         text = truncate(name, font, room - 2 * pad, score)
         width = min(math.ceil(font.getlength(text)) + 2 * pad, drawn.width)
-        places = list(_places(box, width, height, drawn.width, drawn.height))
-        covered = [sum(_overlap(place, other) for other, *_ in labels) for place in places]
-        labels.append((places[covered.index(min(covered))], text, color))
+        positions = list(_label_positions(box, width, height, drawn.width, drawn.height))
+        covered = [sum(_overlap(position, other) for other, *_ in labels) for position in positions]
+        labels.append((positions[covered.index(min(covered))], text, color))
     draw = ImageDraw.Draw(drawn)
     for (x1, y1, x2, y2), text, color in reversed(labels):
         font = font_for(text, size)
@@ -192,8 +192,8 @@ def _label_boxes(
         draw.text((x1 + pad, y1 + 1 + font.getmetrics()[0]), text, fill=text_color(color), font=font, anchor="ls")
 
 
-def _places(box: Rectangle, width: int, height: int, right: int, bottom: int) -> Iterator[Rectangle]:
-    """List places for a label inside the image, best first: at the corners of the box, then down its left edge."""
+def _label_positions(box: Rectangle, width: int, height: int, right: int, bottom: int) -> Iterator[Rectangle]:
+    """List positions for a label inside the image, best first: at the corners of the box, then down its left edge."""
     x1, y1, x2, y2 = box
     corners = [(x1, y1 - height), (x1, y1), (x1, y2 + 1), (x2 + 1 - width, y1 - height), (x2 + 1 - width, y2 + 1)]
     for x, y in corners + [(x1, y1 + i * height) for i in range(1, 9)]:

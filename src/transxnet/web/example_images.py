@@ -56,7 +56,7 @@ class ExampleImages:
 
 
 def find_examples(trained: TrainedModel, count: int, console: Console) -> tuple[ExampleImages | None, str]:
-    """Choose examples for a model, or return the reason why there are none.
+    """Choose examples for a model, or return the reason for having none.
 
     Opening a segmenter's data reads all of its label maps, with a progress bar on the console.
 

@@ -48,7 +48,7 @@ def test_resume_gives_the_table_of_an_uninterrupted_ablation(whole, data, tmp_pa
     monkeypatch.setattr(GracefulStop, "on_train_batch_start", lambda self, *step: started.append(step[1].config.seed))
     before, each = len(started), sum(seed == 0 for _, seed, _ in started) // 2
     assert [row["n"] for row in read_table(first)["rows"]] == [1, 1]
-    assert read_table(first)["rows"][0]["figures"]["accuracy"]["std"] is None
+    assert read_table(first)["rows"][0]["metrics"]["accuracy"]["std"] is None
     ablate(resume=first, console=quiet)
     assert set(started[before:]) == {3}  # the finished runs are not trained again
     assert len(started) - before == 2 * each - 1  # the interrupted run only trains its remaining steps
@@ -70,10 +70,10 @@ def test_added_seeds_are_trained_and_nonfinite_rows_stay_blank(whole, tmp_path, 
     result = ablate(resume=path, seeds=[3, 4], console=console)
     assert [seed for _, seed in asked] == [4, 4]
     assert result.folder.seeds == (0, 3, 4)
-    assert any("dwconv-seed4 came to no end: the loss became NaN or infinite" in note for note in result.notes)
-    said = console.file.getvalue()
-    assert "row 1 of 2, seed 2 of 3: DWConv, seed 3, is finished" in said
-    assert "row 2 of 2, seed 3 of 3: IDConv, seed 4" in said
+    assert any("dwconv-seed4 failed: the loss became NaN or infinite" in note for note in result.notes)
+    printed = console.file.getvalue()
+    assert "row 1 of 2, seed 2 of 3: DWConv, seed 3, already finished" in printed
+    assert "row 2 of 2, seed 3 of 3: IDConv, seed 4" in printed
     shutil.rmtree(path / "dwconv-seed0")
     shutil.rmtree(path / "dwconv-seed3")
     blank = ablate(resume=path, console=console).rows[0]
@@ -81,41 +81,41 @@ def test_added_seeds_are_trained_and_nonfinite_rows_stay_blank(whole, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
-        ("", "name the table to make"),
-        ("table77 --data digits", "there is no table 'table77' to ablate. Did you mean 'table7'"),
-        ("table7", "name the data to train on with --data"),
+        ("", "no table given. Accepted: table6"),
+        ("table77 --data digits", "unknown table 'table77'. Did you mean 'table7'"),
+        ("table7", "no data given. Use --data"),
         ("table7 --data digits --rows idcnv", "table7 has no row 'idcnv'. Did you mean 'idconv'"),
-        ("table7 --data digits --rows idconv,idconv", "the row 'idconv' is named twice"),
+        ("table7 --data digits --rows idconv,idconv", "row 'idconv' is given twice"),
         ("table7 --data digits --rows ffn_scale=(3,)", "has no option 'ffn_scale'. Did you mean 'ffn_scales'"),
         ("table9 --data digits --rows attn_ratio=0.3", "Nearest accepted: 1/4 or 3/8"),
         ("table6 --data digits --model transxnet_t", "transxnet_t has no option 'token_mixer'"),
         ("table7 --data digits --model transxnet_t@local_conv=dwconv", "sets local_conv twice"),
         ("table7 --data digits --model transxnet_q", "no model 'transxnet_q'. Did you mean"),
-        ("table7 --data digits --seeds 0,x", "seeds must be different whole numbers from 0 up, such as 0,1,2, got"),
-        ("table7 --data digits --seeds 1,1", "seeds must be different whole numbers"),
+        ("table7 --data digits --seeds 0,x", "seeds must be distinct integers of at least 0, such as 0,1,2, got"),
+        ("table7 --data digits --seeds 1,1", "seeds must be distinct integers"),
         ("table7 --data digits --seed 1", "has no option '--seed'"),
         ("table7 --data digits --epoch 1", "has no option '--epoch'. Did you mean '--epochs'"),
         ("table7 --data digits --rounds -1", "rounds must be an integer of at least 0"),
-        ("--resume nowhere", "nowhere is no folder of an ablation: it has no ablation.yaml"),
+        ("--resume nowhere", "nowhere is not the folder of an ablation: ablation.yaml is missing"),
         ("table7 --resume nowhere", "only --seeds and --rounds may be given with it"),
     ],
 )
-def test_wrong_arguments_are_errors_before_any_training(words, said, tmp_path, monkeypatch, capsys):
+def test_wrong_arguments_are_errors_before_any_training(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["ablate", *words.split()]) == 2
-    assert said in capsys.readouterr().err
+    assert main(["ablate", *arguments.split()]) == 2
+    assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
 def test_existing_ablation_or_files_are_not_overwritten(whole, data, tmp_path):
-    with pytest.raises(UserError, match=r"holds an ablation already. Resume it with --resume"):
+    with pytest.raises(UserError, match=r"already contains an ablation. Resume it with --resume"):
         transxnet.ablate("table7", data, out=whole.folder.path)
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"is not empty. Choose another --out"):
         transxnet.ablate("table7", data, out=tmp_path)
-    with pytest.raises(UserError, match=r"Give --seeds"):
+    with pytest.raises(UserError, match=r"does not accept seed, got 1\. Use --seeds"):
         transxnet.ablate("table7", data, seed=1)
     with pytest.raises(UserError, match="unknown option 'epoch'"):
         transxnet.ablate("table7", data, epoch=1)

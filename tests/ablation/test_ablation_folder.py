@@ -35,8 +35,8 @@ def test_runs_are_finished_once_they_have_a_report(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "[]", "seeds: 0", "ablation: 1\nseeds: [0]"])
 def test_damaged_settings_are_an_error(tmp_path, text):
-    with pytest.raises(UserError, match=r"is no folder of an ablation: it has no ablation\.yaml"):
+    with pytest.raises(UserError, match=r"is not the folder of an ablation: ablation\.yaml is missing"):
         AblationFolder.read(tmp_path)
     (tmp_path / PLAN_FILE).write_text(text)
-    with pytest.raises(UserError, match=r"ablation\.yaml is damaged, or not an ablation's"):
+    with pytest.raises(UserError, match=r"ablation\.yaml is damaged or not part of an ablation"):
         AblationFolder.read(tmp_path)

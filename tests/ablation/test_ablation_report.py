@@ -19,8 +19,8 @@ def test_tables_agree_with_the_runs(whole):
     path = whole.folder.path
     for row in read_table(path)["rows"]:
         contents = [read_results(path, row["runs"][seed]) for seed in ("0", "3")]
-        for figure, found in row["figures"].items():
-            a, b = (content[figure] for content in contents)
+        for name, found in row["metrics"].items():
+            a, b = (content[name] for content in contents)
             assert found["values"] == [a, b]
             assert found["mean"] == pytest.approx((a + b) / 2, abs=1e-12)
             assert found["std"] == pytest.approx(abs(a - b) / math.sqrt(2), abs=1e-12)  # sample std of two values
@@ -33,14 +33,14 @@ def test_tables_agree_with_the_runs(whole):
         lines = {line["row"]: line for line in csv.DictReader(file)}
     shown = (path / "table.md").read_text()
     for row in read_table(path)["rows"]:
-        accuracy = row["figures"]["accuracy"]
+        accuracy = row["metrics"]["accuracy"]
         assert float(lines[row["row"]]["accuracy_mean"]) == accuracy["mean"]
         assert float(lines[row["row"]]["accuracy_std"]) == accuracy["std"]
         assert (lines[row["row"]]["n"], lines[row["row"]]["images_per_second"]) == ("2", "")
         cell = f"{100 * accuracy['mean']:.1f} ± {100 * accuracy['std']:.1f}%"
         assert re.search(rf"\| {row['label']} .* {re.escape(cell)} \|", shown)
     assert "standard deviation over 2 seeds, with n - 1" in shown
-    assert "Within a seed all rows have the same images, order, augmentation and schedule" in shown
+    assert "Within a seed, all rows use the same images, order, augmentation and schedule" in shown
 
 
 def test_page_has_links_and_quotes_of_the_paper(whole):

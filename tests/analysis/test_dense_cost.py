@@ -47,22 +47,22 @@ def test_semantic_fpn_with_resnet50_matches_the_published_cost():
 def test_the_parts_of_retinanet_are_counted_as_by_hand():
     facts = dense_info("resnet10t", "detect", num_classes=3)
     backbone, pyramid, head = facts.parts
-    places = 100 * 160 + 50 * 80 + 25 * 40
+    positions = 100 * 160 + 50 * 80 + 25 * 40
     extra = 13 * 20 * 9 * (512 * 256) + 7 * 10 * 9 * (256 * 256)
     laterals = 256 * (100 * 160 * 128 + 50 * 80 * 256 + 25 * 40 * 512)
-    assert pyramid.multiply_adds == laterals + places * 9 * 256**2 + extra
-    assert head.multiply_adds == (places + 13 * 20 + 7 * 10) * 9 * 256 * (8 * 256 + 9 * 3 + 9 * 4)
+    assert pyramid.multiply_adds == laterals + positions * 9 * 256**2 + extra
+    assert head.multiply_adds == (positions + 13 * 20 + 7 * 10) * 9 * 256 * (8 * 256 + 9 * 3 + 9 * 4)
     assert head.parameters == 9 * 256 * (8 * 256 + 27 + 36) + 8 * 256 + 27 + 36
     assert facts.parameters == backbone.parameters + pyramid.parameters + head.parameters
 
 
 def test_the_parts_of_mask_r_cnn_are_counted_as_by_hand():
     parts = {part.name: part for part in dense_info("resnet10t", "detect", "maskrcnn", size="256x320").parts}
-    assert parts["boxes of 1,000 regions"].multiply_adds == 1000 * 1024 * (256 * 49 + 1024 + 81 + 4 * 81)
+    assert parts["box head, 1,000 proposals"].multiply_adds == 1000 * 1024 * (256 * 49 + 1024 + 81 + 4 * 81)
     convs, deconv, logits = 4 * 14**2 * 9 * 256**2, 28**2 * 256**2, 28**2 * 256 * 81
-    assert parts["masks of 100 regions"].multiply_adds == 100 * (convs + deconv + logits)
-    places = sum((256 // s) * (320 // s) for s in (4, 8, 16, 32, 64))
-    assert parts["proposals"].multiply_adds == places * (9 * 256**2 + 256 * (3 + 12))
+    assert parts["mask head, 100 proposals"].multiply_adds == 100 * (convs + deconv + logits)
+    positions = sum((256 // s) * (320 // s) for s in (4, 8, 16, 32, 64))
+    assert parts["RPN head"].multiply_adds == positions * (9 * 256**2 + 256 * (3 + 12))
 
 
 def test_backbone_cost_equals_its_cost_alone():
@@ -73,7 +73,7 @@ def test_backbone_cost_equals_its_cost_alone():
 
 
 @pytest.mark.parametrize("size", [250, "250", "250x250", (250, 250), (256, 256)])
-def test_sizes_are_given_in_any_way_and_counted_as_padded_to_32(size):
+def test_size_formats_are_equivalent_and_padded_to_32(size):
     facts = dense_info("resnet10t", "segment", size=size, num_classes=2)
     assert facts.multiply_adds == dense_info("resnet10t", "segment", size=256, num_classes=2).multiply_adds
 
@@ -84,7 +84,7 @@ def test_printed_lines(capsys):
     assert lines[0] == "resnet10t, Mask R-CNN, 1,000 classes"
     assert lines[2].startswith("  MACs at 256x320    ")
     assert [line.split("  ")[0] for line in lines[5:]] == [
-        "backbone", "feature pyramid", "proposals", "boxes of 1,000 regions", "masks of 100 regions"
+        "backbone", "FPN", "RPN head", "box head, 1,000 proposals", "mask head, 100 proposals"
     ]  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def test_printed_lines(capsys):
     [
         (dict(task="classify"), "task must be 'detect' or 'segment', got 'classify'"),
         (dict(task="detect", head="fcos"), "head must be 'retinanet' or 'maskrcnn', got 'fcos'"),
-        (dict(task="segment", head="maskrcnn"), "segmenters have one head, Semantic FPN"),
+        (dict(task="segment", head="maskrcnn"), "head='maskrcnn' is for detectors; segmenters use Semantic FPN"),
         (
             dict(task="detect", size="800 x 1280"),
             "size must be a side in pixels or HEIGHTxWIDTH, such as 224 or 800x1280, got '800 x",
@@ -102,12 +102,12 @@ def test_printed_lines(capsys):
         (dict(task="detect", num_classes=0), "num_classes must be an integer of at least 1, got 0"),
     ],
 )
-def test_uncountable_cost_is_an_error(options, message):
+def test_invalid_options_are_errors(options, message):
     with pytest.raises(UserError, match=message):
         dense_info("resnet10t", **options)
 
 
-def test_unsuitable_networks_and_sizes_are_refused():
+def test_unsuitable_networks_and_sizes_are_errors():
     with pytest.raises(UserError, match="the head needs feature maps of strides 8, 16, 32, and test_vit gives"):
         dense_info("test_vit", "detect")
     with pytest.raises(

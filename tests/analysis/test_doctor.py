@@ -25,19 +25,26 @@ def test_doctor_lists_each_operator_at_each_stage():
 
 
 def test_training_and_inference_choose_separately():
-    def taken(mode):
+    def chosen(mode):
         return {f.choice.implementation for f in doctor(mode=mode, device="cpu") if f.operator.endswith("conv2d")}
 
-    assert taken("train") == {"cpu"}
-    assert taken("infer") == {"reference"}
+    assert chosen("train") == {"cpu"}
+    assert chosen("infer") == {"reference"}
 
 
 def test_terminal_shows_versions_choices_and_reasons():
     text = printed(doctor(device="cpu", size=100, dtype="bfloat16", mode="train"))
-    for part in ("torch", "biased_attention", "16 x 192 x 25 x 25", "reference", "why not the others", "float32 only"):
+    for part in (
+        "torch",
+        "biased_attention",
+        "16 x 192 x 25 x 25",
+        "reference",
+        "implementations not selected",
+        "float32 only",
+    ):
         assert part in text
 
 
-def test_a_network_that_is_not_ours_is_refused():
-    with pytest.raises(UserError, match=r"resnet18 does not have\. Name one of ours"):
+def test_network_other_than_transxnet_is_an_error():
+    with pytest.raises(UserError, match=r"only TransXNet models, got resnet18\. Choose one, such as transxnet_t"):
         doctor("resnet18")

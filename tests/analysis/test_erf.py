@@ -21,7 +21,7 @@ def test_erf_command_writes_files_and_does_not_overwrite(tmp_path, capsys):
     assert main(words) == 0
     assert "untrained" in capsys.readouterr().out
     rows = list(csv.DictReader((tmp_path / "out" / "erf.csv").open()))
-    assert [row["place"] for row in rows] == ["stage 4", "IDConv, local branch", "stage 4"]
+    assert [row["part"] for row in rows] == ["stage 4", "IDConv, local branch", "stage 4"]
     assert all(row["untrained"] == "True" and row["images"] == "3" and row["size"] == "64" for row in rows)
     for row in rows:
         assert 0 <= float(row["radius_20"]) <= float(row["radius_50"]) <= float(row["radius_99"]) < 64 * 2**0.5
@@ -44,19 +44,22 @@ def test_erf_returns_fields_and_writes_nothing_without_out(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        (dict(images=3), "3 images are to be averaged and 2 were found.*--images 2"),
+        (dict(images=3), "found 2 images, fewer than --images 3.*--images 2"),
         (dict(images=0), "images must be an integer of at least 1, got 0"),
-        (dict(models=["test_resnet@untrained", "transxnet_n@untrained"], images=1), "160 and 224 pixels.*Give --size"),
-        (dict(models=[]), "name the models"),
+        (
+            dict(models=["test_resnet@untrained", "transxnet_n@untrained"], images=1),
+            "image sizes .160, 224.*such as --size 224",
+        ),
+        (dict(models=[]), "no models given. Name the models"),
         (
             dict(models="test_vit@untrained", images=1, size=33),
             "test_vit does not support images of 33x33: .* another --size",
         ),
     ],
 )
-def test_invalid_options_are_refused(options, said, tmp_path):
+def test_invalid_options_are_errors(options, message, tmp_path):
     write_images(tmp_path, 2)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         erf(**{"models": "test_resnet@untrained", "data": tmp_path, "out": None, **options})

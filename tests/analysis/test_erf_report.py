@@ -19,7 +19,7 @@ def point() -> ReceptiveField:
 def test_row_of_a_point_has_zero_radius_and_one_pixel(point):
     assert table_row(point) == {
         "model": "net (depth=2)",
-        "place": "stage 4",
+        "part": "stage 4",
         "untrained": True,
         "images": 7,
         "size": 10,

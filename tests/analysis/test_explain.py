@@ -18,12 +18,12 @@ SMALL = "transxnet_n@untrained,depths=(1,1,1,1),layer_scale_init_value=1.0"
 
 def test_explain_command_writes_files_and_skips_bad_images(tmp_path, capsys):
     first, second = write_images(tmp_path / "photos", 2)
-    second.write_text("no picture")
+    second.write_text("not an image")
     words = ["explain", SMALL, str(tmp_path / "photos"), "--class-name", "tabby", "--out", str(tmp_path / "out")]
     assert main(words) == 0
     assert "tabby" in capsys.readouterr().out
     rows = list(csv.DictReader((tmp_path / "out" / "explanations.csv").open()))
-    assert [(row["path"], row["class"], row["picture"]) for row in rows] == [
+    assert [(row["path"], row["class"], row["image"]) for row in rows] == [
         (str(first), "tabby", "0001-00.png"),
         (str(second), "", ""),
     ]

@@ -14,9 +14,9 @@ OURS = ["stage1", "stage2", "stage3", "idconv", "osra", "ste", "stage4"]
 
 
 def test_overlay_blends_image_and_colors_equally():
-    grey = np.full((2, 1, 3), 100, np.uint8)
-    drawn = overlay(grey, np.array([[0.0], [1.0]]))
-    assert drawn[1, 0, 0] > drawn[0, 0, 0]  # the highest is red
+    gray = np.full((2, 1, 3), 100, np.uint8)
+    drawn = overlay(gray, np.array([[0.0], [1.0]]))
+    assert drawn[1, 0, 0] > drawn[0, 0, 0]  # the maximum is red
     assert drawn.min() >= 50
     assert drawn.max() <= 178
 

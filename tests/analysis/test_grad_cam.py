@@ -71,11 +71,11 @@ def test_classifier_explains_top_class_or_chosen_class(classifier):
 def test_detector_explains_the_scores_of_its_detections(detector):
     found = explain_image(detector, noise_image())
     with torch.no_grad():
-        (answer,) = detector.model([torch.from_numpy(np.asarray(noise_image())).permute(2, 0, 1).float() / 255])
+        (output,) = detector.model([torch.from_numpy(np.asarray(noise_image())).permute(2, 0, 1).float() / 255])
     assert list(found.maps) == OURS
     assert all(heat.shape == (70, 50) for heat in found.maps.values())
-    assert found.score == pytest.approx(float(answer["scores"].max()))
-    assert found.class_index == int(answer["labels"][answer["scores"].argmax()]) - 1
+    assert found.score == pytest.approx(float(output["scores"].max()))
+    assert found.class_index == int(output["labels"][output["scores"].argmax()]) - 1
     assert found.found is not None
     assert len(found.found.boxes) == 1  # no score reaches the threshold, so only the best one
     chosen = explain_image(detector, noise_image(), 1 - found.class_index)
@@ -104,14 +104,14 @@ def test_segmenter_explains_the_pixels_of_a_class(segmenter):
 
 def test_absent_class_is_not_explained(detector, segmenter):
     detector.model.score_thresh = 0.999
-    with pytest.raises(NothingToExplain, match="finds nothing"):
+    with pytest.raises(NothingToExplain, match="no detections in this image"):
         explain_image(detector, noise_image())
-    with pytest.raises(NothingToExplain, match="finds no 'dog'"):
+    with pytest.raises(NothingToExplain, match="no detections of 'dog' in this image"):
         explain_image(detector, noise_image(), 1)
     nn.init.constant_(segmenter.model.head.classifier.bias, 0.0)
     with torch.no_grad():
         segmenter.model.head.classifier.bias[2] = -1e4
-    with pytest.raises(NothingToExplain, match="no pixel of it to 'sand'"):
+    with pytest.raises(NothingToExplain, match="no pixel is predicted as 'sand'"):
         explain_image(segmenter, noise_image(), 2)
 
 
@@ -133,8 +133,8 @@ def test_missing_package_is_an_error_that_names_the_extra(classifier, monkeypatc
 
 def test_failing_network_is_a_user_error(classifier, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(grad_cam_module, "grad_cam", lambda *args: 1 / 0)
-    with pytest.raises(UserError, match="Grad-CAM fails on this network: ZeroDivisionError"):
+    with pytest.raises(UserError, match="Grad-CAM failed on this network: ZeroDivisionError"):
         explain_image(classifier, noise_image())
     write_images(tmp_path, 1)
     assert main(["explain", "test_resnet@untrained", str(tmp_path)]) == 2
-    assert "Grad-CAM fails on this network: ZeroDivisionError" in capsys.readouterr().err
+    assert "Grad-CAM failed on this network: ZeroDivisionError" in capsys.readouterr().err

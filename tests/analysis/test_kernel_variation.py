@@ -79,7 +79,7 @@ def test_other_dynamic_convolutions_give_kernels(local_conv, tiny, images):
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "transxnet_n"])
-def test_networks_without_dynamic_kernels_are_refused(name, images):
+def test_networks_without_dynamic_kernels_are_errors(name, images):
     options = {"local_conv": "dwconv"} if name == "transxnet_n" else {}
     with pytest.raises(UserError, match=r"generates no kernels. Accepted: .*idconv, dyconv or d_dwconv"):
         mixer_dynamics(create_model(name, **options).double().eval(), images)

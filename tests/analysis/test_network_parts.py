@@ -39,23 +39,23 @@ def test_nhwc_maps_and_tokens_become_feature_maps(name):
 
 
 @pytest.mark.parametrize(
-    ("part", "said"),
+    ("part", "message"),
     [
         ("idcnv", "Did you mean 'idconv'.*Accepted: stage1, stage2, stage3, idconv, osra, ste, stage4"),
         ("stage5", "Did you mean 'stage"),
         ("stages.9", "no part 'stages.9'"),
     ],
 )
-def test_unknown_part_is_an_error_with_a_suggestion(part, said, tiny):
-    with pytest.raises(UserError, match=said):
+def test_unknown_part_is_an_error_with_a_suggestion(part, message, tiny):
+    with pytest.raises(UserError, match=message):
         find_part(tiny(), part)
 
 
-def test_networks_without_the_part_stages_or_maps_are_refused(images):
+def test_networks_without_the_part_stages_or_maps_are_errors(images):
     with pytest.raises(UserError, match=r"no part .osra.\. It has no D-Mixer"):
         find_part(create_model("test_resnet"), "osra")
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 5)).double()
-    with pytest.raises(UserError, match=r"does not say what its stages are.*after a colon"):
+    with pytest.raises(UserError, match=r"has no stages in its feature_info.*after a colon"):
         find_part(net)
-    with pytest.raises(UserError, match=r"needs feature maps .* gives \(2, 5\)"):
+    with pytest.raises(UserError, match=r"expected feature maps .* got \(2, 5\)"):
         receptive_field(net, images, "1")

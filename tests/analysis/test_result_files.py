@@ -26,15 +26,15 @@ def test_results_round_trip(tmp_path):
     assert "torch" in record["environment"]
 
 
-def test_existing_files_are_refused_unless_overwrite(tmp_path):
+def test_existing_files_are_an_error_unless_overwrite(tmp_path):
     check_output_folder(tmp_path / "new", NAMES, False)
     (tmp_path / "a.csv").touch()
-    with pytest.raises(UserError, match=r"holds a\.csv already\. Give another --to, or --overwrite"):
+    with pytest.raises(UserError, match=r"already contains a\.csv\. Choose another --to, or use --overwrite"):
         check_output_folder(tmp_path, NAMES, False, "--to")
     check_output_folder(tmp_path, NAMES, True)
 
 
-def test_a_file_is_no_output_folder(tmp_path):
+def test_output_folder_that_is_a_file_is_an_error(tmp_path):
     (tmp_path / "a.csv").touch()
-    with pytest.raises(UserError, match=r"is a file; --out names a folder for a\.png and a\.csv and a\.json"):
+    with pytest.raises(UserError, match=r"is a file, but --out must be a folder, for a\.png, a\.csv, a\.json"):
         check_output_folder(tmp_path / "a.csv", NAMES, True)

@@ -12,7 +12,7 @@ from transxnet.benchmark.bench_report import format_memory, median_and_range
 def test_table_shows_all_models_in_100_columns(result):
     shown = shown_by(result)
     assert max(map(len, shown.splitlines())) <= 100
-    for words in (
+    for text in (
         "inference, classifier, 32x32, batch 2",
         "median and range of 3 rounds",
         "bfloat16, eager, channels_last,",
@@ -21,7 +21,7 @@ def test_table_shows_all_models_in_100_columns(result):
         "aten::addmm",
         f"torch {result.environment['torch']}",
     ):
-        assert words in shown
+        assert text in shown
     assert re.search(r"mine:tiny \(width=4\) +[\d.,]+ +[\d.,]+ +1.00x +[\d.]+ [MG]B", shown)
 
 
@@ -48,10 +48,10 @@ def test_json_has_all_rounds_and_the_environment(result, result_folder):
 
 
 def test_plot_is_a_png_image(result, result_folder):
-    with Image.open(result_folder / "out" / "bench.png") as picture:
-        assert picture.format == "PNG"
-        assert picture.mode == "RGBA"
-        assert min(picture.size) > 200
+    with Image.open(result_folder / "out" / "bench.png") as image:
+        assert image.format == "PNG"
+        assert image.mode == "RGBA"
+        assert min(image.size) > 200
 
 
 def test_range_of_many_rounds_excludes_outer_tenths():

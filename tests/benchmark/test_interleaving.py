@@ -23,17 +23,17 @@ class FakeProcess(WorkerProcess):
         self.row.failure = self.row.facts = None
 
     def send(self, command, *arguments):
-        self._asked = command
+        self._pending = command
 
     def receive(self):
         if self.row.failure:
             return None
-        self.log.append(f"{self.name} {self._asked}")
-        if self._asked in self.fails:
-            self.fails.remove(self._asked)
+        self.log.append(f"{self.name} {self._pending}")
+        if self._pending in self.fails:
+            self.fails.remove(self._pending)
             self.row.failure = Failure("out of memory", "", out_of_memory=True)
             return None
-        if self._asked == "build":
+        if self._pending == "build":
             self.row.facts = object()
         return 7
 
@@ -46,7 +46,7 @@ def test_gpu_models_build_together_warm_up_alone_and_retry():
         FakeProcess("resnet50@compile=max-autotune", log, set()),
         FakeProcess("resnet26@compile", log, {"warm_up"}),
     ]
-    prepare(workers, 1.0, lambda words: None)
+    prepare(workers, 1.0, lambda message: None)
     assert [line.replace("@", " ").split()[0][6:] + " " + line.split()[1] for line in log] == [
         *("18 build", "34 build", "50 build", "26 build", "18 compile", "26 compile"),
         *("18 start", "18 build", "18 warm_up", "34 warm_up", "50 warm_up", "26 warm_up"),

@@ -6,7 +6,7 @@ import pytest
 
 import transxnet
 from transxnet.ablation.paper_tables import TABLES
-from transxnet.benchmark.settings import WORDS
+from transxnet.benchmark.settings import NAMED_SETTINGS
 from transxnet.cli.command import load
 from transxnet.cli.command_table import COMMANDS
 
@@ -27,7 +27,7 @@ def test_command_has_all_parameters_of_its_function(name):
 
 def test_help_lists_the_tables_and_the_settings():
     assert ", ".join(TABLES) in COMMANDS["ablate"].arguments["table"]["help"]
-    assert f"{', '.join(WORDS)}, compile=MODE" in COMMANDS["bench"].arguments["models"]["help"]
+    assert f"{', '.join(NAMED_SETTINGS)}, compile=MODE" in COMMANDS["bench"].arguments["models"]["help"]
 
 
 def test_table_imports_no_command():

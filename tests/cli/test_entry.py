@@ -76,7 +76,7 @@ def test_version_is_printed(capsys):
         ("info transxnet_t --head maskrcnn --size 64", "--task classify does not accept --head, --size."),
         ("info transxnet_t --task detect --head fcos", "head must be 'retinanet' or 'maskrcnn', got 'fcos'."),
         ("info transxnet_t --task segment --size 512x", "size must be a side in pixels or HEIGHTxWIDTH"),
-        ("bench", "name the models to measure, such as"),
+        ("bench", "no models given. Name models such as"),
         ("bench transxnet_x", "Did you mean 'transxnet_"),
         ("bench transxnet_t --mode fast", "mode must be 'infer' or 'train', got 'fast'."),
     ],

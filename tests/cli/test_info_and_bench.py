@@ -10,7 +10,7 @@ from transxnet.cli import main
 def test_info_shows_the_parts_of_a_detector_and_segmenter(capsys):
     status, out, err = invoke(capsys, "info", "transxnet_t", "--task", "detect", "--head", "retinanet")
     assert (status, err) == (0, "")
-    for text in ("transxnet_t, RetinaNet, 80 classes", "22,439,812", "186.7 G", "at 800x1280", "feature pyramid"):
+    for text in ("transxnet_t, RetinaNet, 80 classes", "22,439,812", "186.7 G", "at 800x1280", "FPN"):
         assert text in out
     status, out, _ = invoke(capsys, "info", "transxnet_n", "--task", "segment", "--size", "64x96", "--num_classes", "3")
     assert status == 0

@@ -26,7 +26,7 @@ def published(tmp_path_factory) -> Path:
 
 def test_evaluate_reproduces_the_results_of_the_run(digits_run, quiet, tmp_path):
     stored = json.loads(digits_run.results_file.read_text())
-    out = tmp_path / "figures.json"
+    out = tmp_path / "metrics.json"
     metrics = evaluate(digits_run.path, batch_size=32, workers=0, out=out, console=quiet).metrics()
     assert metrics == {name: stored[name] for name in metrics}
     assert set(stored) == {*metrics, "images", "select"}
@@ -44,11 +44,11 @@ def test_batch_size_and_workers_do_not_change_outputs(photos_run, quiet, batch_s
 
 
 def test_training_data_is_evaluated_on_its_validation_images(photos_run, photos, quiet, monkeypatch):
-    held_out = evaluate(photos_run.path, workers=0, console=quiet).names
+    validation_names = evaluate(photos_run.path, workers=0, console=quiet).names
     monkeypatch.chdir(photos.parent)
     for data in (photos, "photos", "./photos/", f"../{photos.parent.name}/photos"):
-        assert evaluate(photos_run.path, data, workers=0, console=quiet).names == held_out
-    assert len(held_out) == 9
+        assert evaluate(photos_run.path, data, workers=0, console=quiet).names == validation_names
+    assert len(validation_names) == 9
 
 
 def test_another_folder_is_evaluated_completely(photos_run, tmp_path, console):
@@ -67,15 +67,15 @@ def test_unknown_classes_are_named_in_the_error(photos_run, tmp_path, quiet):
 
 
 def test_out_is_not_overwritten_by_default(photos_run, tmp_path, quiet):
-    out = tmp_path / "figures.json"
+    out = tmp_path / "metrics.json"
     out.write_text("mine")
-    with pytest.raises(UserError, match=r"figures.json already exists. Use --overwrite"):
+    with pytest.raises(UserError, match=r"metrics.json already exists. Use --overwrite"):
         evaluate(photos_run.path, out=out, console=quiet)
     assert out.read_text() == "mine"
     evaluate(photos_run.path, out=out, overwrite=True, workers=0, console=quiet)
     assert json.loads(out.read_text())["images"] == 9
-    for bad in (tmp_path, tmp_path / "nowhere" / "figures.json"):
-        with pytest.raises(UserError, match=r"can't be written"):
+    for bad in (tmp_path, tmp_path / "nowhere" / "metrics.json"):
+        with pytest.raises(UserError, match=r"cannot write"):
             evaluate(photos_run.path, out=bad, overwrite=True, console=quiet)
 
 

@@ -62,14 +62,14 @@ def test_metrics_match_torchmetrics(seed):
         predicted = np.where(dice.random(size) < 0.7, np.minimum(labels, 2), dice.integers(0, 3, size))
         pairs.append((predicted, labels))
     evaluation = score(*pairs, names=NAMES[:3])
-    said, true = (torch.from_numpy(np.concatenate([pair[k].ravel() for pair in pairs])) for k in (0, 1))
+    predicted, true = (torch.from_numpy(np.concatenate([pair[k].ravel() for pair in pairs])) for k in (0, 1))
     for name, metric in {
         "miou": MulticlassJaccardIndex(3, ignore_index=255),
         "mean_accuracy": MulticlassAccuracy(3, average="macro", ignore_index=255),
         "pixel_accuracy": MulticlassAccuracy(3, average="micro", ignore_index=255),
     }.items():
-        assert evaluation.metrics()[name] == pytest.approx(metric(said, true).item(), abs=1e-6), name
-    iou = MulticlassJaccardIndex(3, average="none", ignore_index=255)(said, true)
+        assert evaluation.metrics()[name] == pytest.approx(metric(predicted, true).item(), abs=1e-6), name
+    iou = MulticlassJaccardIndex(3, average="none", ignore_index=255)(predicted, true)
     np.testing.assert_allclose(evaluation.per_class()["iou"], iou, atol=1e-6, rtol=0)
 
 

@@ -31,24 +31,24 @@ def test_numbers_are_those_of_the_evaluation(num_classes, weights):
         for value in per_class[column]:
             assert f"{100 * value:.1f}%" in page.text["classes"]
     wrong = int((evaluation.predictions != evaluation.labels).sum())
-    assert f"The 12 of {wrong} wrong answers" in page.text["mistakes"]
+    assert f"The 12 of {wrong} wrong predictions with the highest confidence" in page.text["mistakes"]
 
 
 def test_confusion_matrix_holds_the_counts_by_row():
     evaluation = sample_evaluation(3, images=100)
-    cells = re.findall(r'<td class="(none|right|wrong)"[^>]*>(?:<b>)?(\d+)', render(sample_report(evaluation)))
+    cells = re.findall(r'<td class="(none|correct|wrong)"[^>]*>(?:<b>)?(\d+)', render(sample_report(evaluation)))
     np.testing.assert_array_equal(np.array([int(count) for _, count in cells]).reshape(3, 3), evaluation.confusion)
-    assert [kind for kind, _ in cells[::4]] == ["right"] * 3
+    assert [kind for kind, _ in cells[::4]] == ["correct"] * 3
 
 
 def test_many_classes_show_the_most_confused_pairs():
     labels = np.repeat(np.arange(30), 10)
-    answers = labels.copy()
-    answers[:4] = 7  # four of class 0
-    answers[10:12] = 3  # two of class 1
+    predictions = labels.copy()
+    predictions[:4] = 7  # four of class 0
+    predictions[10:12] = 3  # two of class 1
     names = [f"kind {i}" for i in range(30)]
     evaluation = ClassificationEvaluation(
-        names, [str(i) for i in range(300)], labels, np.eye(30, dtype=np.float32)[answers]
+        names, [str(i) for i in range(300)], labels, np.eye(30, dtype=np.float32)[predictions]
     )
     page = render(sample_report(evaluation))
     confusion = page[page.index('<section id="confusion">') : page.index('<section id="classes">')]
@@ -73,7 +73,7 @@ def test_page_without_mistakes():
     assert "every validation image was classified correctly" in text
     assert "<img" not in text
     many = sample_evaluation(40, skill=50)
-    assert "No class was taken for another." in render(sample_report(many))
+    assert "No confusions." in render(sample_report(many))
 
 
 def test_unreadable_image_becomes_a_placeholder():
@@ -81,7 +81,7 @@ def test_unreadable_image_becomes_a_placeholder():
         raise OSError("gone")
 
     text = render(sample_report(image=unreadable))
-    assert text.count("picture not readable") == 12
+    assert text.count(">unreadable image<") == 12
     assert "<img" not in text
 
 
@@ -106,7 +106,7 @@ def test_calibration_error_matches_torchmetrics():
         norm="l1",
     )
     assert (
-        f"expected calibration error is {100 * float(error):.1f}%"
+        f"Expected calibration error (ECE): {100 * float(error):.1f}%"
         in Page(render(sample_report(evaluation))).text["calibration"]
     )
 
@@ -118,7 +118,7 @@ def test_a_thousand_classes_stay_small():
 
 
 def explanations(index: int) -> list[tuple[str, Image.Image]]:
-    return [("picture", sample_image(index)), ("stage 4", sample_image(index))]
+    return [("image", sample_image(index)), ("stage 4", sample_image(index))]
 
 
 def test_explanations_of_the_most_confident_predictions():

@@ -19,7 +19,7 @@ from transxnet.metrics.detection import DetectionEvaluation, Detections
 from transxnet.reports import Report, render
 from transxnet.reports.colors import palette
 
-SECTIONS = ["model", "curves", "precision", "classes", "pictures", "notes", "configuration", "environment", "command"]
+SECTIONS = ["model", "curves", "precision", "classes", "examples", "notes", "configuration", "environment", "command"]
 SIZE = (120, 160)  # height, width
 HISTORY = [
     {"epoch": 1, "lr": 1e-4, "train_loss": 2.0, "val_ap": 0.1, "val_ap50": 0.3, "seconds": 30.0},
@@ -70,13 +70,13 @@ def detections(
         class_names=[f"kind {i}" for i in range(num_classes)] if names is None else list(names),
         category_ids=list(range(num_classes)),
     )
-    doubtful = np.array([[0, 0, 20, 20]], np.float32)
+    uncertain = np.array([[0, 0, 20, 20]], np.float32)
     found = [
         Detections(
-            np.concatenate([boxes[i : i + 1], doubtful]),
+            np.concatenate([boxes[i : i + 1], uncertain]),
             np.array([labels[i], labels[i]]),
             np.array([0.9, 0.1], np.float32),
-            [box_mask(boxes[i]), box_mask(doubtful[0])] if masks else None,
+            [box_mask(boxes[i]), box_mask(uncertain[0])] if masks else None,
         )
         for i in range(num_images)
     ]
@@ -115,7 +115,7 @@ def test_sections_metrics_and_curves(tmp_path, masks):
     assert len(page.ids) == len(set(page.ids))
     assert "20 objects of 4 classes in 20 validation images" in page.text["p"]
     shown = page.text["dd"].replace("\N{NO-BREAK SPACE}", " ")
-    assert all(figure in shown for figure in ("51.2%", "72.3%", "43.4%", "up to 96² 31.2%", "larger ones 64.5%"))
+    assert all(figure in shown for figure in ("51.2%", "72.3%", "43.4%", "up to 96² 31.2%", "over 96² 64.5%"))
     assert "32²" not in shown  # there is no small object
     assert "1 min 30 s" in shown
     assert ("50.2%" in shown) == ("Mask AP" in page.text["classes"]) == masks
@@ -152,12 +152,13 @@ def test_best_and_worst_classes_are_named(tmp_path, num_classes, best, worst):
 
 def test_examples_show_annotations_and_detections(tmp_path):
     text = render(report(detections(tmp_path, num_images=20)))
-    pictures = re.findall(r'<img src="data:image/jpeg;base64,([^"]*)" alt="([^"]*)">', text)
+    images = re.findall(r'<img src="data:image/jpeg;base64,([^"]*)" alt="([^"]*)">', text)
     order = [*range(19, 13, -1), *range(6)]
-    assert [alt for _, alt in pictures] == [f"image {i:02d}: {side}" for i in order for side in ("truth", "found")]
-    assert "F1 100.0%: 1 object, 1 found" in text and "F1 5.3%: 1 object, 1 found" in text
+    sides = ("ground truth", "detections")
+    assert [alt for _, alt in images] == [f"image {i:02d}: {side}" for i in order for side in sides]
+    assert "F1 100.0%: 1 object, 1 detection" in text and "F1 5.3%: 1 object, 1 detection" in text
     scale = 512 / 160
-    for data, alt in pictures:
+    for data, alt in images:
         pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(int)
         assert pixels.shape == (384, 512, 3)
         label = int(alt[6:8]) % 3
@@ -180,25 +181,25 @@ def test_crowds_are_not_drawn(tmp_path):
     evaluation = detections(tmp_path, num_images=1, masks=True)
     objects = replace(
         evaluation.images.objects, crowd=np.ones(1, bool), segmentations=None
-    )  # although it was found with masks
+    )  # although the detection has a mask
     text = render(report(replace(evaluation, images=replace(evaluation.images, objects=objects))))
-    truth = re.findall(r'base64,([^"]*)" alt="image 00: truth"', text)[0]
+    truth = re.findall(r'base64,([^"]*)" alt="image 00: ground truth"', text)[0]
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(truth)))).astype(int)
     assert np.abs(pixels - [0, 90, 120]).max() < 10
-    assert "F1 0.0%: 0 objects, 1 found" in text
+    assert "F1 0.0%: 0 objects, 1 detection" in text
 
 
 def test_few_images_are_shown_once(tmp_path):
     text = render(report(detections(tmp_path, num_images=4)))
     assert len(re.findall("<img", text)) == 2 * 4
-    assert "Worst" not in Page(text).text["pictures"]
+    assert "Worst" not in Page(text).text["examples"]
 
 
 def test_missing_images_become_placeholders(tmp_path):
     evaluation = detections(tmp_path, num_images=2)
     (tmp_path / "0.png").unlink()
     text = render(report(evaluation))
-    assert text.count("picture not readable") == 2
+    assert text.count(">unreadable image<") == 2
     assert len(re.findall("<img", text)) == 2
 
 
@@ -213,8 +214,8 @@ def test_page_without_objects(tmp_path):
         precision={"box": np.full((4, 101), np.nan)},
     )
     page = Page(render(report(evaluation)))
-    assert "There are no objects" in page.text["precision"]
-    assert "Best" not in page.text["pictures"] and "Worst" in page.text["pictures"]
+    assert "The validation images contain no objects." in page.text["precision"]
+    assert "Best" not in page.text["examples"] and "Worst" in page.text["examples"]
 
 
 def test_names_are_escaped_and_not_read_as_formulas(tmp_path):
@@ -226,4 +227,4 @@ def test_names_are_escaped_and_not_read_as_formulas(tmp_path):
     assert page.tags.count("script") == 1 and "alert" not in page.text["script"]
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert "worst: $x^2$ & $\\frac{" in page.text["precision"]
-    assert attack in page.text["pictures"]
+    assert attack in page.text["examples"]

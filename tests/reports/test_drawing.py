@@ -108,15 +108,15 @@ def test_labels_do_not_overlap_and_stay_in_the_image():
 def test_any_image_size_and_class_name(size):
     names = ["трамвай", "電車", "قطار", "🚋", "$x^2$", "two\nlines\x00", "\udcff", "", "w" * 5000, "é"]
     boxes = [[i, i, i + 9, i + 9] for i in range(10)]
-    answer = detections(boxes, range(1, 11), masks=[np.ones(size[::-1], bool)] * 10)
-    assert draw_detections(gray(*size), answer, names).size == size
+    found = detections(boxes, range(1, 11), masks=[np.ones(size[::-1], bool)] * 10)
+    assert draw_detections(gray(*size), found, names).size == size
     labels = (np.arange(size[0] * size[1]).reshape(size[::-1]) % 10).astype(np.uint8)
     assert draw_label_map(gray(*size), labels, names).height >= size[1]
 
 
 def test_long_name_leaves_half_of_the_image_free():
-    answer = detections([[100, 100, 200, 200]], [1])
-    pixels = np.asarray(draw_detections(gray(400, 300), answer, ["a name that is longer than one wants it to be " * 3]))
+    found = detections([[100, 100, 200, 200]], [1])
+    pixels = np.asarray(draw_detections(gray(400, 300), found, ["a class name that is too long for its box " * 3]))
     width = (pixels == palette(1)[0]).all(axis=2)[:99].any(axis=0).sum()
     assert 150 < width <= 200
 
@@ -127,7 +127,7 @@ def test_image_without_detections_is_unchanged():
 
 def test_label_without_class_name_raises():
     for label in (0, 3):
-        with pytest.raises(UserError, match=f"from {label} to {label} and the 2 classes from 1 to 2"):
+        with pytest.raises(UserError, match=f"must be 1 to 2 for 2 classes, got {label} to {label}"):
             draw_detections(gray(50, 50), detections([[1, 1, 9, 9]], [label]), ["a", "b"])
 
 
@@ -174,9 +174,9 @@ def test_indexed_map_keeps_labels_and_colors_in_png():
 
 def test_label_map_of_another_size_or_class_count_raises():
     labels = labels_in_halves()
-    with pytest.raises(UserError, match=r"labels are \(height, width\) \(60, 80\) and the image is \(80, 60\)"):
+    with pytest.raises(UserError, match=r"the \(height, width\) of the image, \(80, 60\), got \(60, 80\)"):
         draw_label_map(gray(60, 80), labels, ["a", "b"])
-    with pytest.raises(UserError, match="the label 1 and the 1 classes"):
+    with pytest.raises(UserError, match="must be 0 to 0 for 1 classes, got 1"):
         draw_label_map(gray(80, 60), labels, ["a"])
     with pytest.raises(UserError, match="1 to 255 classes, got 256"):
         indexed_map(labels, 256)

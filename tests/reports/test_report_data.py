@@ -11,12 +11,12 @@ from transxnet.reports import render
 
 def test_report_without_image_function_shows_placeholders():
     text = render(replace(sample_report(), image=None))
-    assert text.count("picture not readable") == 12 and "<img" not in text
+    assert text.count(">unreadable image<") == 12 and "<img" not in text
 
 
 def test_report_without_notes_and_environment_date():
     page = Page(render(replace(sample_report(), notes=[], environment={"torch": "2.11.0"})))
-    assert "Nothing was chosen automatically." in page.text["notes"]
+    assert "No settings were chosen automatically." in page.text["notes"]
     assert "2026-01-02" not in page.text["p"] and "Training report." in page.text["p"]
 
 

@@ -17,7 +17,7 @@ from transxnet.metrics.segmentation import SegmentationEvaluation, SegmentationM
 from transxnet.reports import Report, render
 from transxnet.reports.colors import palette
 
-SECTIONS = ["model", "curves", "confusion", "classes", "pictures", "notes", "configuration", "environment", "command"]
+SECTIONS = ["model", "curves", "confusion", "classes", "examples", "notes", "configuration", "environment", "command"]
 
 
 def halves(wrong: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +40,7 @@ def segments(folder: Path, wrong: list[int], num_classes: int = 2) -> Segmentati
     images = SegmentationSet(
         storage=FileImages([str(folder / f"{i}.png") for i in range(len(wrong))]),
         map_paths=[str(folder / f"{i}-labels.png") for i in range(len(wrong))],
-        names=[f"photograph {i}" for i in range(len(wrong))],
+        names=[f"image {i}" for i in range(len(wrong))],
         class_names=[f"kind {i}" for i in range(num_classes)],
         lookup=lookup,
     )
@@ -74,7 +74,7 @@ def test_sections_metrics_and_curves(tmp_path):
     # Both classes have 50 rows; class 0 is found completely and gets 10 rows of class 1.
     for figure in [(50 / 60 + 40 / 50) / 2, (1 + 40 / 50) / 2, 90 / 100, 50 / 100]:
         assert f"{100 * figure:.1f}%" in shown
-    assert "always answering “kind 0”" in shown
+    assert "always predicting “kind 0”" in shown
     assert "highest mean IoU 30.0%, epoch 2" in page.text["curves"]
     assert "lowest validation loss 1.5, epoch 2" in page.text["curves"]
 
@@ -93,8 +93,8 @@ def test_classes_without_pixels_have_dashes(tmp_path):
 
 def test_confusion_matrix_holds_shares_of_true_classes(tmp_path):
     text = render(report(segments(tmp_path, [10])))
-    cells = re.findall(r'<td class="(none|right|wrong)"[^>]*>(?:<b>)?([\d.%]+)', text)
-    assert cells == [("right", "100.0%"), ("none", "0"), ("wrong", "20.0%"), ("right", "80.0%")]
+    cells = re.findall(r'<td class="(none|correct|wrong)"[^>]*>(?:<b>)?([\d.%]+)', text)
+    assert cells == [("correct", "100.0%"), ("none", "0"), ("wrong", "20.0%"), ("correct", "80.0%")]
 
 
 def test_many_classes_show_the_most_confused_pairs(tmp_path):
@@ -107,31 +107,31 @@ def test_many_classes_show_the_most_confused_pairs(tmp_path):
 def test_examples_show_image_truth_and_prediction(tmp_path):
     wrong = [2 * i for i in range(15)]
     text = render(report(segments(tmp_path, wrong)))
-    pictures = re.findall(r'<img src="data:image/jpeg;base64,([^"]*)" alt="([^"]*)">', text)
+    images = re.findall(r'<img src="data:image/jpeg;base64,([^"]*)" alt="([^"]*)">', text)
     order = [*range(6), *range(14, 8, -1)]
-    sides = ("photograph", "truth", "prediction")
-    assert [alt for _, alt in pictures] == [f"photograph {i}: {side}" for i in order for side in sides]
+    sides = ("image", "ground truth", "prediction")
+    assert [alt for _, alt in images] == [f"image {i}: {side}" for i in order for side in sides]
     last = {
         alt.split(": ")[1]: np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(int)
-        for data, alt in pictures
-        if alt.startswith("photograph 14: ")
+        for data, alt in images
+        if alt.startswith("image 14: ")
     }
     assert {side: pixels.shape for side, pixels in last.items()} == dict.fromkeys(sides, (512, 465, 3))
     luma = 0.299 * 200 + 0.587 * 40 + 0.114 * 40
-    tinted = [0.45 * luma + 0.55 * np.array(colour) for colour in palette(2)]
+    tinted = [0.45 * luma + 0.55 * np.array(color) for color in palette(2)]
     row = round(512 * (60 + 14) / 110)  # a row of class 1 predicted as class 0
-    assert np.abs(last["photograph"][row, 200] - [200, 40, 40]).max() < 10
-    assert np.abs(last["truth"][row, 200] - tinted[1]).max() < 10
+    assert np.abs(last["image"][row, 200] - [200, 40, 40]).max() < 10
+    assert np.abs(last["ground truth"][row, 200] - tinted[1]).max() < 10
     assert np.abs(last["prediction"][row, 200] - tinted[0]).max() < 10
-    assert np.abs(last["truth"][20, 200] - [200, 40, 40]).max() < 10  # ignored
+    assert np.abs(last["ground truth"][20, 200] - [200, 40, 40]).max() < 10  # ignored
     assert f"mean IoU {100 * (50 / 78 + 22 / 50) / 2:.1f}%" in text
 
 
 def test_images_of_one_class_are_not_among_the_best(tmp_path):
     evaluation = segments(tmp_path, [0, 0, 5])
     evaluation = replace(evaluation, maps=[_plain(), *evaluation.maps[1:]])
-    best = Page(render(report(evaluation))).text["pictures"].split("Worst")[0]
-    assert "photograph 1" in best and "photograph 2" in best and "photograph 0" not in best
+    best = Page(render(report(evaluation))).text["examples"].split("Worst")[0]
+    assert "image 1" in best and "image 2" in best and "image 0" not in best
 
 
 def _plain() -> bytes:
@@ -151,8 +151,8 @@ def test_missing_images_and_images_without_labels(tmp_path):
     evaluation = replace(evaluation, image_miou=np.array([np.nan, 0.8]))
     (tmp_path / "1-labels.png").unlink()
     text = render(report(evaluation))
-    assert text.count("picture not readable") == 3
-    assert "<img" not in text and "photograph 0" not in text
+    assert text.count(">unreadable image<") == 3
+    assert "<img" not in text and "image 0" not in text
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", '"><b onclick="x">', "$x^2$"])
@@ -162,5 +162,5 @@ def test_names_are_escaped(tmp_path, name):
     page = Page(render(report(evaluation)))
     assert page.tags.count("script") == 1 and "alert" not in page.text["script"]
     assert not [attribute for attribute, _ in page.attributes if attribute.startswith("on")]
-    for section in ("confusion", "classes", "pictures"):
+    for section in ("confusion", "classes", "examples"):
         assert name in page.text[section]

@@ -45,8 +45,8 @@ def test_grad_cam_failure_is_a_user_error(failure, photos_run, monkeypatch):
     else:
         monkeypatch.setattr(grad_cam, "explanation_target", failure)
     monkeypatch.setattr(results, "_image_getter", lambda images: lambda i: Image.new("RGB", (24, 24)))
-    message = r"transxnet\[explain\]" if failure is None else "Grad-CAM fails on this network: ZeroDivisionError"
-    with pytest.raises(UserError, match=message):
+    said = r"transxnet\[explain\]" if failure is None else "Grad-CAM failed on this network: ZeroDivisionError"
+    with pytest.raises(UserError, match=said):
         results._gradcam_getter(trained, None)(0)
 
 

@@ -45,9 +45,9 @@ def test_wrong_arguments_are_errors_and_free_the_port(tmp_path, photos_run, cons
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    for run, wishes in ((tmp_path, {}), (photos_run.path, {"max_size": 0}), (photos_run.path, {"examples": -1})):
+    for run, options in ((tmp_path, {}), (photos_run.path, {"max_size": 0}), (photos_run.path, {"examples": -1})):
         with pytest.raises(UserError):
-            app(run, port=port, console=console, wait=False, **wishes)
+            app(run, port=port, console=console, wait=False, **options)
         listen("127.0.0.1", port).close()
 
 
@@ -62,7 +62,7 @@ def predict_over_http(url: str, path: str | Path, fn: str) -> str:
         for line in lines.iter_lines():
             if line.startswith("data:") and json.loads(line[5:])["msg"] == "process_completed":
                 return line
-    raise AssertionError("no answer")
+    raise AssertionError("no response")
 
 
 def upload(url: str, name: str, content: bytes) -> httpx.Response:
@@ -73,12 +73,12 @@ def test_only_uploads_are_predicted_and_no_other_file(serve, photos_run, photos)
     url = serve(photos_run).url
     own = next((photos / "red").iterdir())
     (path,) = upload(url, "red.png", own.read_bytes()).json()
-    answer = predict_over_http(url, path, "upload")
-    assert 'class=\\"rows\\"' in answer
-    assert '"success":true' in answer.replace(" ", "")
-    refused = predict_over_http(url, own, "upload")
-    assert "rows" not in refused
-    assert '"success":false' in refused.replace(" ", "")
+    response = predict_over_http(url, path, "upload")
+    assert 'class=\\"rows\\"' in response
+    assert '"success":true' in response.replace(" ", "")
+    rejected = predict_over_http(url, own, "upload")
+    assert "rows" not in rejected
+    assert '"success":false' in rejected.replace(" ", "")
     assert httpx.get(f"{url}gradio_api/file={own}").status_code == 403
 
 
@@ -86,9 +86,9 @@ def test_uploads_over_the_limits_are_refused(serve, photos_run):
     url = serve(photos_run, max_size=1).url
     assert upload(url, "large.png", b"\0" * 1_100_000).status_code == 413
     (path,) = upload(url, "huge.png", png_header(9000, 9000)).json()
-    answer = predict_over_http(url, path, "upload")
-    assert "9000x9000 is over 50,000,000 pixels" in answer
-    assert "Traceback" not in answer
+    response = predict_over_http(url, path, "upload")
+    assert "9000x9000 is over 50,000,000 pixels" in response
+    assert "Traceback" not in response
 
 
 HOSTILE = '"><img src=x onerror=alert(1)>'
@@ -101,20 +101,20 @@ def test_class_names_are_text_not_markup(serve, photos, tmp_path):
     (data / "red").rename(data / HOSTILE)
     served = serve(make_untrained_run(tmp_path / "run", data, img_size=64), examples=0)
     config = httpx.get(served.url + "config").json()
-    said = [part["props"].get("value") for part in config["components"] if part["type"] == "html"]
+    texts = [part["props"].get("value") for part in config["components"] if part["type"] == "html"]
     (path,) = upload(served.url, "blue.png", next((data / "blue").iterdir()).read_bytes()).json()
-    answer = json.loads(predict_over_http(served.url, path, "upload")[5:])
-    said += [value for value in answer["output"]["data"] if isinstance(value, str)]
+    response = json.loads(predict_over_http(served.url, path, "upload")[5:])
+    texts += [value for value in response["output"]["data"] if isinstance(value, str)]
     named = 0
-    for page in map(Page, filter(None, said)):
+    for page in map(Page, filter(None, texts)):
         assert set(page.tags) <= {"header", "h1", "h2", "p", "div", "ul", "li", "span", "i"}
         named += any(HOSTILE in text for text in page.text.values())
-    assert named == 2, "the class stands at the top of the page and in the answer"
+    assert named == 2, "the class name is in the header and in the prediction"
 
 
 def test_file_names_are_text_not_markup(tmp_path):
     pytest.importorskip("gradio")
-    (tmp_path / HOSTILE).write_bytes(b"no picture")
+    (tmp_path / HOSTILE).write_bytes(b"not an image")
     with pytest.raises(UserError) as error:
         read_upload(tmp_path / HOSTILE)
     assert HOSTILE in str(error.value)
@@ -167,11 +167,11 @@ def test_uploads_are_deleted_when_the_page_is_closed(photos_run, photos, console
     assert "warning" not in console.file.getvalue()
 
 
-def test_address_open_to_others_is_warned_of(photos_run, console):
+def test_address_reachable_by_others_prints_a_warning(photos_run, console):
     pytest.importorskip("gradio")
     served = app(photos_run.path, host="0.0.0.0", port=0, wait=False, console=console, examples=0)
     served.close()
-    assert "warning: 0.0.0.0 is open to every machine that reaches this one" in console.file.getvalue()
+    assert "warning: other machines can reach the page on 0.0.0.0" in console.file.getvalue()
 
 
 @pytest.mark.long
@@ -181,11 +181,11 @@ def test_command_serves_until_ctrl_c(photos_run):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
-    said = ""
-    while "Ctrl-C stops it." not in said:
-        said += process.stdout.readline()
+    printed = ""
+    while "Press Ctrl-C to stop." not in printed:
+        printed += process.stdout.readline()
         assert process.poll() is None, process.stderr.read()
-    url = re.search(r"http://\S+", said)[0]
+    url = re.search(r"http://\S+", printed)[0]
     assert httpx.get(url, timeout=60).status_code == 200
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)

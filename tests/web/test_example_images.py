@@ -21,11 +21,11 @@ def test_examples_are_validation_images_of_all_classes(photos_run, photos, conso
     found, why = find_examples(trained, 8, console)
     assert found is not None
     assert why == ""
-    held_out = {
+    val_names = {
         line.partition(",")[0] for line in photos_run.split_file.read_text().splitlines() if line.endswith("val")
     }
     names = [found.name(i) for i in range(len(found))]
-    assert set(names) == held_out  # three images, one of each class
+    assert set(names) == val_names  # three images, one of each class
     assert sorted(found.captions) == ["blue", "green", "red"]
     for name, caption, number in zip(names, found.captions, range(3), strict=True):
         assert name.startswith(caption)
@@ -74,20 +74,20 @@ def test_missing_data_is_reported(tmp_path, console):
     trained = load_model(make_untrained_run(tmp_path / "run", data, img_size=32, model="test_resnet").path)
     found, _ = find_examples(trained, 8, console)
     shutil.rmtree(data)
-    with pytest.raises(UserError, match="can't be read any more"):
+    with pytest.raises(UserError, match="cannot read the example "):
         found.image(0)
     assert find_examples(trained, 0, console) == (None, "")
     none, why = find_examples(trained, 8, console)
     assert none is None
-    assert why.startswith("No examples: the data of the run can't be opened. There is no folder")
+    assert why.startswith("No examples: cannot open the data of the run. There is no folder")
     published = TrainedModel(trained.model, "test_resnet", trained.class_names, None)
-    assert find_examples(published, 8, console) == (None, "No examples: a published model has no images.")
+    assert find_examples(published, 8, console) == (None, "No examples: a published model has no validation images.")
 
 
 def test_damaged_images_are_skipped(tmp_path, console):
     data = write_photos(tmp_path / "photos", 3)
     run = make_untrained_run(tmp_path / "run", data, img_size=32, model="test_resnet")
-    held_out = [line.partition(",")[0] for line in run.split_file.read_text().splitlines() if line.endswith("val")]
-    (data / held_out[0]).write_text("no picture")
+    val_names = [line.partition(",")[0] for line in run.split_file.read_text().splitlines() if line.endswith("val")]
+    (data / val_names[0]).write_text("not an image")
     found, _ = find_examples(load_model(run.path), 8, console)
-    assert {found.name(i) for i in range(len(found))} == set(held_out[1:])
+    assert {found.name(i) for i in range(len(found))} == set(val_names[1:])

@@ -28,15 +28,15 @@ def test_upload_shows_the_result_and_clears_the_upload(page, image):
     assert updates[page._selection] == Selection(str(image), None)
     assert updates[page._result]["visible"]
     assert not updates[page._message]["visible"]
-    assert updates[page._answer].count("<li>") == 3
+    assert updates[page._prediction].count("<li>") == 3
     assert updates[page._image].getpixel((5, 5)) == (220, 50, 40)
 
 
 def test_unreadable_upload_hides_the_result_and_shows_the_reason(page, tmp_path):
-    (tmp_path / "words.png").write_text("no image")
+    (tmp_path / "words.png").write_text("not an image")
     for path, reason in (
-        (tmp_path / "words.png", "words.png can&#39;t be used"),
-        (tmp_path / "gone.png", "was deleted"),
+        (tmp_path / "words.png", "cannot use words.png"),
+        (tmp_path / "gone.png", "uploads are deleted after an hour"),
     ):
         updates = page._on_upload(path, 0.5)
         assert updates[page._selection] is None
@@ -53,7 +53,7 @@ def test_explain_shows_a_heat_map_or_nothing_without_a_selection(page, image):
     assert "green" in updates[page._heat_text]
     updates = page._explain(Selection(str(image), None), "stage9", 1)
     assert updates[page._heat] is None
-    assert "no place" in updates[page._heat_text]
+    assert "no layer" in updates[page._heat_text]
 
 
 def test_min_score_filters_without_running_the_detector_again(boxes_run, image, monkeypatch):
@@ -61,7 +61,7 @@ def test_min_score_filters_without_running_the_detector_again(boxes_run, image, 
     selection = page._on_upload(image, 0.05)[page._selection]
     monkeypatch.setattr("transxnet.web.page_model.detect_image", None)
     updates = page._on_min_score(selection, 1.01)
-    assert "Nothing found" in updates[page._answer]
+    assert "No detections" in updates[page._prediction]
     assert updates[page._selection] is selection
     assert page._on_min_score(None, 0.5) == {}
 

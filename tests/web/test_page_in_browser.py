@@ -1,4 +1,4 @@
-"""The page in a browser: what a visitor sees and does, without errors in the console."""
+"""The page in a browser: what a user sees and does, without errors in the console."""
 
 import io
 import re
@@ -15,8 +15,8 @@ from tests.helpers.untrained_runs import make_untrained_run
 playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
 
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
-PATIENCE = 60_000  # ms; the machine may be busy
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
+TIMEOUT = 60_000  # ms; the machine may be busy
 WIDE, NARROW = 1600, 360
 LONG_NAME = "a_class_with_a_name_that_is_far_longer_than_any_screen_of_a_phone_is_wide_and_has_no_spaces"
 
@@ -24,9 +24,9 @@ LONG_NAME = "a_class_with_a_name_that_is_far_longer_than_any_screen_of_a_phone_i
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
     """A Chromium installed on this machine."""
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
-        pytest.skip(f"none of these browsers is installed: {', '.join(PROGRAMS)}")
+        pytest.skip(f"none of these browsers is installed: {', '.join(BROWSERS)}")
     with playwright.sync_playwright() as tools:
         opened = tools.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield opened
@@ -39,31 +39,31 @@ class Visit:
     def __init__(self, browser, url: str, width: int = 1280, dark: bool = False):
         scheme = "dark" if dark else "light"
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        context.set_default_timeout(PATIENCE)
+        context.set_default_timeout(TIMEOUT)
         self.page = context.new_page()
-        self.amiss: list[str] = []
-        self.page.on("console", lambda m: self.amiss.append(m.text) if m.type == "error" else None)
-        self.page.on("pageerror", lambda error: self.amiss.append(str(error)))
+        self.problems: list[str] = []
+        self.page.on("console", lambda m: self.problems.append(m.text) if m.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("request", lambda request: self._check(request.url, url))
         self.page.goto(url)
-        expect(self.page.locator("#upload input[type=file]")).to_be_attached(timeout=PATIENCE)
+        expect(self.page.locator("#upload input[type=file]")).to_be_attached(timeout=TIMEOUT)
 
-    def _check(self, asked: str, own: str) -> None:
-        if not asked.startswith((own, "data:", "blob:")):
-            self.amiss.append(f"asked for {asked}")
+    def _check(self, requested: str, own: str) -> None:
+        if not requested.startswith((own, "data:", "blob:")):
+            self.problems.append(f"request to {requested}")
 
-    def send(self, name: str, content: bytes, kind: str = "image/png") -> None:
+    def upload(self, name: str, content: bytes, kind: str = "image/png") -> None:
         file = {"name": name, "mimeType": kind, "buffer": content}
         self.page.locator("#upload input[type=file]").set_input_files(file)
 
-    def see(self, place: str, text: str | re.Pattern) -> None:
-        expect(self.page.locator(place)).to_contain_text(text, timeout=PATIENCE)
+    def expect_text(self, selector: str, text: str | re.Pattern) -> None:
+        expect(self.page.locator(selector)).to_contain_text(text, timeout=TIMEOUT)
 
-    def colours(self, place: str) -> np.ndarray:
+    def pixels(self, selector: str) -> np.ndarray:
         """(N, 3) colors of a rendered image on the page."""
-        image = self.page.locator(f"{place} img")
-        expect(image).to_be_visible(timeout=PATIENCE)
-        self.page.wait_for_function(f"document.querySelector('{place} img').naturalWidth > 0")
+        image = self.page.locator(f"{selector} img")
+        expect(image).to_be_visible(timeout=TIMEOUT)
+        self.page.wait_for_function(f"document.querySelector('{selector} img').naturalWidth > 0")
         shot = Image.open(io.BytesIO(image.screenshot())).convert("RGB")
         return np.asarray(shot).reshape(-1, 3).astype(int)
 
@@ -75,33 +75,33 @@ class Visit:
         self.page.context.close()
 
 
-def photo(colour: tuple[int, int, int]) -> bytes:
+def png_of_color(color: tuple[int, int, int]) -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", (48, 48), colour).save(file, "PNG")
+    Image.new("RGB", (48, 48), color).save(file, "PNG")
     return file.getvalue()
 
 
-def test_upload_is_predicted_and_explained_and_bad_file_refused(browser, serve, photos_run):
+def test_upload_is_predicted_and_explained_and_bad_file_rejected(browser, serve, photos_run):
     visit = Visit(browser, serve(photos_run).url)
-    visit.see("#message", "Send a picture, or choose an example.")
-    visit.send("red.png", photo((220, 50, 40)))
-    visit.see("#answer .rows", re.compile(r"%"))
-    assert visit.page.locator("#answer .rows li").count() == 3
-    shares = [float(w) for w in re.findall(r"--share: ([\d.]+)%", visit.page.locator("#answer").inner_html())]
+    visit.expect_text("#message", "Upload an image or select an example.")
+    visit.upload("red.png", png_of_color((220, 50, 40)))
+    visit.expect_text("#prediction .rows", re.compile(r"%"))
+    assert visit.page.locator("#prediction .rows li").count() == 3
+    shares = [float(w) for w in re.findall(r"--share: ([\d.]+)%", visit.page.locator("#prediction").inner_html())]
     assert sum(shares) == pytest.approx(100, abs=0.1)
-    assert np.abs(np.median(visit.colours("#picture"), 0) - (220, 50, 40)).max() <= 8
-    visit.see("#reasons", re.compile("at stage 4"))
+    assert np.abs(np.median(visit.pixels("#predicted-image"), 0) - (220, 50, 40)).max() <= 8
+    visit.expect_text("#heat-map-text", re.compile("at stage 4"))
     visit.page.get_by_label("IDConv, local branch").check()
-    visit.see("#reasons", "at IDConv, local branch")
-    visit.send("words.png", b"no picture")
+    visit.expect_text("#heat-map-text", "at IDConv, local branch")
+    visit.upload("words.png", b"not an image")
     alert = visit.page.get_by_role("alert")
-    expect(alert).to_contain_text("words.png can't be used: not an image", timeout=PATIENCE)
+    expect(alert).to_contain_text("cannot use words.png: not an image file", timeout=TIMEOUT)
     expect(visit.page.locator("#result")).to_be_hidden()
     visit.page.locator("#examples button").first.click()
-    visit.see("#answer .rows", re.compile(r"%"))
+    visit.expect_text("#prediction .rows", re.compile(r"%"))
     expect(alert).to_be_hidden()
     assert visit.fits()
-    assert visit.amiss == []
+    assert visit.problems == []
     visit.close()
 
 
@@ -112,52 +112,52 @@ def test_upload_is_predicted_and_explained_and_bad_file_refused(browser, serve, 
 def test_every_task_at_every_width_in_light_and_dark(browser, serve, kind, width, dark, request):
     visit = Visit(browser, serve(request.getfixturevalue(kind)).url, width, dark)
     visit.page.locator("#examples button").first.click()
-    visit.see("#answer h2", re.compile(r"\w"))
-    visit.see("#reasons", re.compile("stage 4|No Grad-CAM"))
+    visit.expect_text("#prediction h2", re.compile(r"\w"))
+    visit.expect_text("#heat-map-text", re.compile("stage 4|No Grad-CAM"))
     assert visit.fits()
     paper = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
     channels = [int(c) for c in re.findall(r"\d+", paper)[:3]]
     assert (max(channels) < 64) if dark else (min(channels) > 192)
-    for place in ("h1", "#answer h2", "header .muted"):
-        assert contrast(visit, place) >= 4.5, place
-    assert visit.amiss == []
+    for selector in ("h1", "#prediction h2", "header .muted"):
+        assert contrast(visit, selector) >= 4.5, selector
+    assert visit.problems == []
     visit.close()
 
 
-def contrast(visit: Visit, place: str) -> float:
+def contrast(visit: Visit, selector: str) -> float:
     """Contrast between a text and its background, as defined by WCAG 2."""
-    script = """place => [getComputedStyle(document.querySelector(place)).color,
-                          getComputedStyle(document.body).backgroundColor]"""
-    lights = []
-    for colour in visit.page.evaluate(script, place):
-        values = [int(c) / 255 for c in re.findall(r"\d+", colour)[:3]]
+    script = """selector => [getComputedStyle(document.querySelector(selector)).color,
+                             getComputedStyle(document.body).backgroundColor]"""
+    luminances = []
+    for color in visit.page.evaluate(script, selector):
+        values = [int(c) / 255 for c in re.findall(r"\d+", color)[:3]]
         linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
-        lights.append(float(np.dot((0.2126, 0.7152, 0.0722), linear)))
-    return (max(lights) + 0.05) / (min(lights) + 0.05)
+        luminances.append(float(np.dot((0.2126, 0.7152, 0.0722), linear)))
+    return (max(luminances) + 0.05) / (min(luminances) + 0.05)
 
 
 @pytest.mark.long
 def test_min_score_filters_the_shown_detections(browser, serve, boxes_run):
     visit = Visit(browser, serve(boxes_run).url)
     visit.page.locator("#examples button").first.click()
-    visit.see("#answer h2", re.compile("object|Nothing"))
-    slider = visit.page.locator("#least input[type=range]")
+    visit.expect_text("#prediction h2", re.compile("detection"))
+    slider = visit.page.locator("#score-threshold input[type=range]")
     slider.focus()
     counts = []
     for key in ("End", "Home"):
-        before = visit.page.locator("#answer h2").inner_text()
+        before = visit.page.locator("#prediction h2").inner_text()
         slider.press(key)
-        expect(visit.page.locator("#answer h2")).not_to_have_text(before, timeout=PATIENCE)
-        counts.append(int("0" + "".join(re.findall(r"\d+", visit.page.locator("#answer h2").inner_text()))))
+        expect(visit.page.locator("#prediction h2")).not_to_have_text(before, timeout=TIMEOUT)
+        counts.append(int("0" + "".join(re.findall(r"\d+", visit.page.locator("#prediction h2").inner_text()))))
     assert counts[0] < counts[1]
-    assert visit.amiss == []
+    assert visit.problems == []
     visit.close()
 
 
 @pytest.mark.long
 def test_page_is_usable_by_keyboard(browser, serve, photos_run):
     visit = Visit(browser, serve(photos_run).url)
-    expect(visit.page.get_by_label("Thumbnail 3 of 3")).to_be_visible(timeout=PATIENCE)
+    expect(visit.page.get_by_label("Thumbnail 3 of 3")).to_be_visible(timeout=TIMEOUT)
     seen = []
     for _ in range(8):
         visit.page.keyboard.press("Tab")
@@ -169,12 +169,12 @@ def test_page_is_usable_by_keyboard(browser, serve, photos_run):
     assert all(outline != "none" for tag, _, outline in seen if tag == "BUTTON")
     visit.page.get_by_label("Thumbnail 2 of 3").focus()
     visit.page.keyboard.press("Enter")
-    visit.see("#answer .rows", re.compile("%"))
-    visit.see("#reasons", re.compile("at stage 4"))
-    visit.page.get_by_label("STE, their fusion").focus()
+    visit.expect_text("#prediction .rows", re.compile("%"))
+    visit.expect_text("#heat-map-text", re.compile("at stage 4"))
+    visit.page.get_by_label("STE, fusion").focus()
     visit.page.keyboard.press("Space")
-    visit.see("#reasons", "at STE, their fusion")
-    assert visit.amiss == []
+    visit.expect_text("#heat-map-text", "at STE, fusion")
+    assert visit.problems == []
     visit.close()
 
 
@@ -185,23 +185,23 @@ def test_long_class_names_fit_a_phone(browser, serve, tmp_path):
     run = make_untrained_run(tmp_path / "run", data, img_size=64)
     visit = Visit(browser, serve(run).url, NARROW)
     visit.page.locator("#examples button").first.click()
-    visit.see("#answer .rows", LONG_NAME)
-    visit.see("#reasons", re.compile("stage 4"))
+    visit.expect_text("#prediction .rows", LONG_NAME)
+    visit.expect_text("#heat-map-text", re.compile("stage 4"))
     assert visit.fits()
     visit.close()
 
 
 @pytest.mark.long
-def test_files_too_large_or_no_images_are_refused(browser, serve, photos_run):
+def test_large_files_and_other_formats_are_rejected(browser, serve, photos_run):
     visit = Visit(browser, serve(photos_run, max_size=1).url)
-    visit.send("large.png", b"\0" * 1_100_000)
-    visit.see("#refused", "large.png can't be used: it has 1.1 MB, more than 1 MB.")
-    visit.send("notes.txt", b"words", "text/plain")
-    visit.see("#refused", "notes.txt can't be used: it is not a picture.")
-    visit.send("red.png", photo((220, 50, 40)))
-    visit.see("#answer .rows", re.compile("%"))
-    expect(visit.page.locator("#refused p")).to_be_hidden()
-    assert visit.amiss == []
+    visit.upload("large.png", b"\0" * 1_100_000)
+    visit.expect_text("#rejected", "Cannot use large.png: 1.1 MB is over the limit of 1 MB.")
+    visit.upload("notes.txt", b"words", "text/plain")
+    visit.expect_text("#rejected", "Cannot use notes.txt: not an image file.")
+    visit.upload("red.png", png_of_color((220, 50, 40)))
+    visit.expect_text("#prediction .rows", re.compile("%"))
+    expect(visit.page.locator("#rejected p")).to_be_hidden()
+    assert visit.problems == []
     visit.close()
 
 
@@ -211,9 +211,9 @@ def test_missing_data_is_reported_on_the_page(browser, serve, tmp_path):
     run = make_untrained_run(tmp_path / "run", data, img_size=64)
     shutil.rmtree(data)
     visit = Visit(browser, serve(run).url, NARROW)
-    visit.see("#no-examples", "No examples: the data of the run can't be opened")
-    visit.send("red.png", photo((220, 50, 40)))
-    visit.see("#answer .rows", re.compile("%"))
+    visit.expect_text("#no-examples", "No examples: cannot open the data of the run")
+    visit.upload("red.png", png_of_color((220, 50, 40)))
+    visit.expect_text("#prediction .rows", re.compile("%"))
     assert visit.fits()
-    assert visit.amiss == []
+    assert visit.problems == []
     visit.close()

@@ -73,26 +73,26 @@ def test_detections_equal_those_of_predict_above_the_min_score(kind, noise, requ
     detector = request.getfixturevalue(kind)
     (expected,) = detect_images(detector, [noise])
     assert expected.detections is not None
-    picture = Image.open(noise).convert("RGB")
+    image = Image.open(noise).convert("RGB")
     model = PageModel(detector)
     scores = expected.detections.scores
     assert len(scores) > 2
-    least = float(scores[2])
-    result = model.predict(picture, least)
+    threshold = float(scores[2])
+    result = model.predict(image, threshold)
     assert result.detections is not None
     np.testing.assert_allclose(result.detections.boxes, expected.detections.boxes, rtol=0, atol=1e-3)
     assert (result.detections.masks is None) == (kind == "detector")
     if result.detections.masks is not None:
         np.testing.assert_array_equal(result.detections.masks, expected.detections.masks)
-    assert result.headline == f"{(scores >= least).sum()} objects"
-    shown = min((scores >= least).sum(), page_model.MAX_ROWS)
+    assert result.headline == f"{(scores >= threshold).sum()} detections"
+    shown = min((scores >= threshold).sum(), page_model.MAX_ROWS)
     assert [row.share for row in result.rows] == pytest.approx(scores[:shown].tolist(), abs=1e-6)
-    assert len(result.rows) + result.more == (scores >= least).sum()
-    again = model.filter(picture, result.detections, 1.01)
-    assert (again.headline, again.rows, again.more) == ("Nothing found", [], 0)
-    assert "falls short" in again.notes[0]
+    assert len(result.rows) + result.more == (scores >= threshold).sum()
+    again = model.filter(image, result.detections, 1.01)
+    assert (again.headline, again.rows, again.more) == ("No detections", [], 0)
+    assert again.notes[0].startswith("Best detection below the score threshold: ")
     assert again.detections is result.detections
-    np.testing.assert_array_equal(np.asarray(again.image), np.asarray(resize_for_browser(picture)))  # nothing is drawn
+    np.testing.assert_array_equal(np.asarray(again.image), np.asarray(resize_for_browser(image)))  # nothing is drawn
 
 
 def test_label_map_equals_that_of_predict(segmenter, noise):
@@ -112,19 +112,19 @@ def test_pixel_shares_are_sorted_and_omit_absent_classes():
 @pytest.mark.parametrize("kind", ["detector", "segmenter"])
 def test_large_images_are_downsized_for_dense_models_with_a_note(kind, request, monkeypatch):
     monkeypatch.setattr(page_model, "MAX_DENSE_PIXELS", 5000)
-    result = PageModel(request.getfixturevalue(kind)).predict(Image.new("RGB", (200, 100), "grey"))
-    assert result.notes[-1] == "The image has 200x100 pixels and was processed at 100x50."
+    result = PageModel(request.getfixturevalue(kind)).predict(Image.new("RGB", (200, 100), "gray"))
+    assert result.notes[-1] == "The image was resized from 200x100 to 100x50 pixels for the model."
 
 
-@pytest.mark.parametrize("place", ["idconv", "stage4"])
-def test_heat_map_equals_that_of_explain(classifier, noise, place):
+@pytest.mark.parametrize("layer", ["idconv", "stage4"])
+def test_heat_map_equals_that_of_explain(classifier, noise, layer):
     model = PageModel(classifier)
-    assert list(model.places) == OURS
-    picture = Image.open(noise).convert("RGB")
-    heat_map = model.explain(picture, place, 1)
-    expected = explain_image(classifier, picture, 1, {place: model.places[place]})
-    assert (heat_map.class_name, heat_map.place) == ("green", expected.titles[place])
-    assert heat_map.empty == (not expected.maps[place].any())
+    assert list(model.layers) == OURS
+    image = Image.open(noise).convert("RGB")
+    heat_map = model.explain(image, layer, 1)
+    expected = explain_image(classifier, image, 1, {layer: model.layers[layer]})
+    assert (heat_map.class_name, heat_map.layer) == ("green", expected.titles[layer])
+    assert heat_map.empty == (not expected.maps[layer].any())
     assert heat_map.image.size == (448, 448)  # 64 pixels, upscaled
     seen = Image.fromarray(expected.image).resize((448, 448), Image.Resampling.BICUBIC)
     assert np.abs(np.asarray(heat_map.image).astype(int) - np.asarray(seen)).max() > 50  # overlaid with colors
@@ -138,18 +138,18 @@ def test_dense_models_are_explained(kind, noise, request):
 
 
 def test_failures_of_grad_cam_are_user_errors(classifier, segmenter, noise, caplog):
-    picture = Image.open(noise).convert("RGB")
+    image = Image.open(noise).convert("RGB")
     model = PageModel(classifier)
-    with pytest.raises(UserError, match=r"no place 'stage9'. Accepted: stage1"):
-        model.explain(picture, "stage9")
-    sure = deepcopy(segmenter)
+    with pytest.raises(UserError, match=r"no layer 'stage9'. Accepted: stage1"):
+        model.explain(image, "stage9")
+    constant = deepcopy(segmenter)
     with torch.no_grad():
-        sure.model.head.classifier.bias[0] = 1e6
-    assert [row.name for row in PageModel(sure).predict(picture).rows] == segmenter.class_names[:1]
-    with pytest.raises(UserError, match="gives no pixel"):
-        PageModel(sure).explain(picture, "stage4", 1)
-    with pytest.raises(UserError, match=r"Grad-CAM fails on this network: IndexError"), caplog.at_level(logging.ERROR):
-        model.explain(picture, "stage4", 99)
+        constant.model.head.classifier.bias[0] = 1e6
+    assert [row.name for row in PageModel(constant).predict(image).rows] == segmenter.class_names[:1]
+    with pytest.raises(UserError, match="no pixel is predicted as"):
+        PageModel(constant).explain(image, "stage4", 1)
+    with pytest.raises(UserError, match=r"Grad-CAM failed on this network: IndexError"), caplog.at_level(logging.ERROR):
+        model.explain(image, "stage4", 99)
     assert "Traceback" in caplog.text
 
 
@@ -157,13 +157,13 @@ def test_model_without_grad_cam_still_predicts(classifier, noise, monkeypatch):
     assert isinstance(classifier, TrainedClassifier)
     monkeypatch.setattr(page_model, "require_grad_cam", lambda: (_ for _ in ()).throw(UserError("install it")))
     model = PageModel(classifier)
-    assert (model.places, model.why_no_places) == ({}, "install it")
+    assert (model.layers, model.why_no_layers) == ({}, "install it")
     assert model.predict(Image.open(noise)).rows
 
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(0.0, "0%"), (0.009, "under 1%"), (0.01, "1%"), (0.934, "93%"), (0.991, "over 99%"), (1.0, "100%")],
+    [(0.0, "0%"), (0.009, "<1%"), (0.01, "1%"), (0.934, "93%"), (0.991, ">99%"), (1.0, "100%")],
 )
 def test_percentages_never_claim_certainty(share, text):
     assert rounded_percent(share) == text

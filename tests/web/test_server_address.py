@@ -13,18 +13,18 @@ def error_of_listen(host: str, port: int | None = None) -> str:
 
 
 def test_loopback_addresses_are_recognized():
-    for host, alone in (("127.0.0.1", True), ("localhost", True), ("0.0.0.0", False)):
+    for host, expected in (("127.0.0.1", True), ("localhost", True), ("0.0.0.0", False)):
         with listen(host, 0) as listening:
-            assert is_loopback(listening) == alone
+            assert is_loopback(listening) == expected
             port = listening.getsockname()[1]
             assert url_of(listening) in (f"http://127.0.0.1:{port}/", f"http://[::1]:{port}/")
 
 
-def test_taken_ports_are_errors_or_skipped_by_default():
+def test_ports_in_use_are_errors_or_skipped_by_default():
     with listen("127.0.0.1") as first, listen("127.0.0.1") as second:
         ports = [listening.getsockname()[1] for listening in (first, second)]
         assert 7860 <= ports[0] < ports[1] < 7960
-        assert f"port {ports[0]} is taken on 127.0.0.1" in error_of_listen("127.0.0.1", ports[0])
+        assert f"port {ports[0]} is in use on 127.0.0.1" in error_of_listen("127.0.0.1", ports[0])
 
 
 def test_host_of_another_machine_is_an_error():

@@ -19,7 +19,7 @@ def plain(mode: str = "RGB", size=(40, 30)) -> Image.Image:
 
 
 @pytest.mark.parametrize(
-    ("name", "image", "options", "colour"),
+    ("name", "image", "options", "color"),
     [
         ("cmyk.jpg", plain("CMYK"), {"quality": 95}, ORANGE),
         ("palette.png", plain().quantize(8), {}, ORANGE),
@@ -30,19 +30,19 @@ def plain(mode: str = "RGB", size=(40, 30)) -> Image.Image:
         ("phone.jpg", plain(), {"quality": 95, "exif": TURNED}, ORANGE),
     ],
 )  # fmt: skip
-def test_images_of_all_kinds_are_read(tmp_path, name, image, options, colour):
+def test_images_of_all_kinds_are_read(tmp_path, name, image, options, color):
     image.save(tmp_path / name, **options)
-    picture = read_upload(tmp_path / name)
-    assert picture.mode == "RGB"
-    assert picture.size == ((30, 40) if name == "phone.jpg" else (40, 30))  # rotated upright
-    assert np.abs(np.asarray(picture).astype(int) - colour).max() <= 24  # GIF's palette, Pillow's plain CMYK
+    result = read_upload(tmp_path / name)
+    assert result.mode == "RGB"
+    assert result.size == ((30, 40) if name == "phone.jpg" else (40, 30))  # rotated upright
+    assert np.abs(np.asarray(result).astype(int) - color).max() <= 24  # GIF's palette, Pillow's plain CMYK
     assert has_several_frames(tmp_path / name) == (name in ("animated.gif", "pages.tif"))
 
 
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
-        ("words.png", b"no picture at all", "not an image"),
+        ("words.png", b"not an image", "not an image file"),
         ("empty.png", b"", "the file is empty"),
         ("huge.png", png_header(9000, 9000), "9000x9000 is over 50,000,000 pixels"),
         ("bomb.png", png_header(60_000, 60_000), "refused as a decompression bomb"),
@@ -51,20 +51,20 @@ def test_images_of_all_kinds_are_read(tmp_path, name, image, options, colour):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_refused_file_is_named_with_reason_and_formats(tmp_path, name, content, why):
+def test_error_names_the_file_the_reason_and_the_formats(tmp_path, name, content, why):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError) as error:
         read_upload(tmp_path / name)
-    for text in (f"{name} can't be used: ", why, "Accepted: JPEG, PNG"):
+    for text in (f"cannot use {name}: ", why, "Accepted: JPEG, PNG"):
         assert text in str(error.value)
 
 
-def test_truncated_file_is_refused(tmp_path):
+def test_truncated_file_is_an_error(tmp_path):
     file = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
     Image.fromarray(noise).save(file, "PNG")
     (tmp_path / "cut.png").write_bytes(file.getvalue()[:2000])
-    with pytest.raises(UserError, match=r"cut\.png can't be used: .*truncated"):
+    with pytest.raises(UserError, match=r"cannot use cut\.png: .*truncated"):
         read_upload(tmp_path / "cut.png")
     assert not has_several_frames(tmp_path / "gone.png")
 
@@ -78,10 +78,10 @@ def test_mpo_preview_is_not_a_further_frame(tmp_path):
 
 @pytest.mark.parametrize("size", [(4000, 3000), (30_000, 60)])
 def test_limit_pixels_keeps_the_aspect_ratio(size):
-    picture = limit_pixels(Image.new("RGB", size), 1_500_000)
-    assert 1_400_000 < picture.width * picture.height <= 1_500_000
-    assert picture.width / picture.height == pytest.approx(size[0] / size[1], rel=0.02)
-    assert limit_pixels(picture, 1_500_000) is picture
+    image = limit_pixels(Image.new("RGB", size), 1_500_000)
+    assert 1_400_000 < image.width * image.height <= 1_500_000
+    assert image.width / image.height == pytest.approx(size[0] / size[1], rel=0.02)
+    assert limit_pixels(image, 1_500_000) is image
 
 
 @pytest.mark.parametrize(

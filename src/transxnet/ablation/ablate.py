@@ -86,7 +86,7 @@ def ablate(
     if resume is not None:
         if any(given is not None for given in (table, data, rows, model, out, task, recipe)) or options:
             raise UserError(
-                "--resume continues an ablation with its own options; only --seeds and --rounds may be given with it."
+                "--resume uses the options of the ablation; only --seeds and --rounds may be given with it."
             )
         folder = AblationFolder.read(resume)
         if rounds is not None:
@@ -114,7 +114,7 @@ def _run_or_interrupt(folder: AblationFolder, console: Console) -> AblationResul
         return _run(folder, console)
     except (Interrupted, KeyboardInterrupt) as error:
         raise Interrupted(
-            f"stopped with {folder.num_finished()} of {folder.num_runs} runs finished, which are kept. Resume with: "
+            f"interrupted with {folder.num_finished()} of {folder.num_runs} runs finished. Resume with: "
             f"transxnet ablate --resume {shlex.quote(str(folder.path))}"
         ) from error
     finally:
@@ -135,15 +135,15 @@ def _plan(
 ) -> AblationFolder:
     """Check all arguments before the first run, and return the settings."""
     if table is None:
-        raise UserError("name the table to make: table6, table7, table8, table9, table10.")
+        raise UserError("no table given. Accepted: table6, table7, table8, table9, table10.")
     ablation = find_table(table) if isinstance(table, str) else table
     ablation = ablation.choose(split_rows(rows) if isinstance(rows, str) else rows)
     if model is not None:
         ablation = replace(ablation, model=model)
     if data is None:
-        raise UserError("name the data to train on with --data: a folder, or a sample such as elpv or digits.")
+        raise UserError("no data given. Use --data with a folder, or with a sample such as elpv or digits.")
     if "seed" in options:
-        raise UserError("a table has seeds, not a seed. Give --seeds.")
+        raise UserError(f"ablate does not accept seed, got {options['seed']}. Use --seeds.")
     check_at_least(0, rounds=rounds)
     config = make_config(data, recipe, task, **{**options, "model": ablation.model})
     numbers = (config.seed,) if seeds is None else _parse_seeds(seeds)
@@ -154,10 +154,12 @@ def _plan(
     where = Path(data)
     stem = f"ablate-{ablation.name}-{where.resolve().name if where.exists() else str(data).replace('/', '-')}"
     if out is None and not is_first_process():
-        raise UserError("several processes that are started together must agree on a folder. Give --out.")
+        raise UserError("several processes need the same output folder. Use --out.")
     path = Path(out) if out is not None else next_free_path(Path("runs"), safe_file_name(stem))
     if is_first_process() and (path / PLAN_FILE).exists():
-        raise UserError(f"{path} holds an ablation already. Resume it with --resume {path}, or choose another --out.")
+        raise UserError(
+            f"{path} already contains an ablation. Resume it with --resume {path}, or choose another --out."
+        )
     if is_first_process() and path.exists() and (not path.is_dir() or set(os.listdir(path)) - {LOCK_FILE}):
         raise UserError(f"{path} is not empty. Choose another --out.")
     values = config.replace(data=str(where.resolve()) if where.exists() else str(data)).to_dict()
@@ -167,13 +169,13 @@ def _plan(
 
 
 def _parse_seeds(seeds: str | int | Sequence[int]) -> tuple[int, ...]:
-    words = seeds.split(",") if isinstance(seeds, str) else [seeds] if isinstance(seeds, int) else seeds
+    values = seeds.split(",") if isinstance(seeds, str) else [seeds] if isinstance(seeds, int) else seeds
     try:
-        numbers = tuple(int(word) for word in words)
+        numbers = tuple(int(value) for value in values)
     except (TypeError, ValueError):
         numbers = ()
     if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
-        raise UserError(f"seeds must be different whole numbers from 0 up, such as 0,1,2, got {seeds!r}.")
+        raise UserError(f"seeds must be distinct integers of at least 0, such as 0,1,2, got {seeds!r}.")
     return numbers
 
 
@@ -183,7 +185,7 @@ def _check_model(name: str) -> None:
         with torch.device("meta"):
             create_model(parse_model_name(name).untagged_name)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:  # networks raise different types
-        raise UserError(f"{name} can't be made: {error}") from error
+        raise UserError(f"cannot create {name}: {error}") from error
 
 
 def _run(folder: AblationFolder, console: Console) -> AblationResult:
@@ -195,14 +197,14 @@ def _run(folder: AblationFolder, console: Console) -> AblationResult:
         for j, variant in enumerate(variants, 1):
             what = f"row {j} of {len(variants)}, seed {i} of {len(seeds)}: {variant.label}, seed {seed}"
             if folder.finished(variant, seed):
-                console.print(f"\n{what}, is finished", style="dim", **PLAIN)
+                console.print(f"\n{what}, already finished", style="dim", **PLAIN)
                 continue
             console.print(f"\n{what}", style="bold", **PLAIN)
             try:
                 _train(folder, folder.run(variant, seed), folder.model(variant), seed, console)
             except NonFiniteLoss as error:
                 failures[folder.run(variant, seed).path.name] = str(error)
-                console.print(f"left blank: {error}", style="red", **PLAIN)
+                console.print(f"row left blank: {error}", style="red", **PLAIN)
             if first:
                 write_tables(read_result(folder, failures))
     if first and folder.rounds and folder.num_finished() and not (folder.path / FILES[0]).is_file():

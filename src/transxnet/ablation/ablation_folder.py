@@ -74,7 +74,7 @@ class AblationFolder:
         path = Path(path)
         file = path / PLAN_FILE
         if not file.is_file():
-            raise UserError(f"{path} is no folder of an ablation: it has no {PLAN_FILE}.")
+            raise UserError(f"{path} is not the folder of an ablation: {PLAN_FILE} is missing.")
         try:
             content = read_yaml(file)
             table = content.pop("ablation")
@@ -82,7 +82,7 @@ class AblationFolder:
             seeds = tuple(content.pop("seeds"))
             for name in (f"{row.name}-seed{seed}" for row in rows for seed in seeds):
                 if safe_file_name(name) != name:  # the runs of the row are written there
-                    raise ValueError(f"{name!r} is no name of a run folder in it")
+                    raise ValueError(f"{name!r} is not a valid name of a run folder")
             return cls(path=path, ablation=Ablation(**table, variants=tuple(rows)), seeds=seeds, **content)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(f"{file} is damaged, or not an ablation's: {error}") from error
+            raise UserError(f"{file} is damaged or not part of an ablation: {error}") from error

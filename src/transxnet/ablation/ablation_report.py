@@ -55,7 +55,7 @@ def to_markdown(result: AblationResult) -> str:
     ]
     quoted = [(row.variant.label, quote) for row in result.rows for quote in row.variant.quotes]
     if quoted:
-        lines += ["", "What the paper's text says:", "", *(f"- {label}. {quote}" for label, quote in quoted)]
+        lines += ["", "The paper's text:", "", *(f"- {label}. {quote}" for label, quote in quoted)]
     return "\n".join([*lines, "", "```sh", result.folder.command, "```", ""])
 
 
@@ -100,7 +100,7 @@ def to_json(result: AblationResult) -> dict[str, Any]:
                 "images_per_second": row.images_per_second,
                 "peak_memory": row.peak_memory,
                 "n": len(row.runs),
-                "figures": {
+                "metrics": {
                     name: {"mean": row.mean(name), "std": row.std(name), "values": values}
                     for name, values in row.metrics.items()
                 },
@@ -136,7 +136,7 @@ def to_html(result: AblationResult) -> str:
         headings=_headings(result),
         rows=[(row, _cells(result, row), _runs(result, row)) for row in result.rows],
         chart=_chart(result),
-        figure=METRIC_NAMES[result.metrics[0]],
+        metric=METRIC_NAMES[result.metrics[0]],
         quoted=[(row.variant.label, row.variant.quotes) for row in result.rows if row.variant.quotes],
         config=list(flatten_config(result.config)),
         environment=list(result.environment.items()),
@@ -192,12 +192,12 @@ def _chart(result: AblationResult) -> Chart | None:
         return None
     with chart_style():
         drawing, axes = chart_axes(height=0.9 + 0.36 * len(rows))
-        for place, row in enumerate(rows):
+        for y, row in enumerate(rows):
             values = row.metrics.get(metric, [])
-            axes.scatter(values, [place] * len(values), 28, color=css_color("blue"), alpha=0.65, linewidths=0, zorder=3)
+            axes.scatter(values, [y] * len(values), 28, color=css_color("blue"), alpha=0.65, linewidths=0, zorder=3)
             mean = row.mean(metric)
             if mean is not None:
-                axes.plot([mean, mean], [place - 0.3, place + 0.3], color=css_color("orange"), linewidth=2.5, zorder=2)
+                axes.plot([mean, mean], [y - 0.3, y + 0.3], color=css_color("orange"), linewidth=2.5, zorder=2)
         axes.set_yticks(range(len(rows)), [fill(row.variant.label, 24) for row in rows], parse_math=False)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(axis="x")

@@ -128,7 +128,7 @@ def read_result(folder: AblationFolder, failures: Mapping[str, str]) -> Ablation
         rows.append(row)
     metrics_shown = TABLE_METRICS[folder.options["task"]]
     result = AblationResult(folder, rows, metrics_shown, images, size, [], environment, _shared_options(configs))
-    failed = [f"{name} came to no end: {error}" for name, error in failures.items()]
+    failed = [f"{name} failed: {error}" for name, error in failures.items()]
     return replace(result, notes=[*_notes(result, configs, split, bench), *failed])
 
 
@@ -141,7 +141,7 @@ def _read_bench(folder: AblationFolder) -> dict[str, Any] | None:
         content = read_json(file)
         return content if len(content["models"]) == len(folder.ablation.variants) else None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{file} is damaged, or not a benchmark's: {error}") from error
+        raise UserError(f"{file} is damaged or not part of a benchmark: {error}") from error
 
 
 def _shared_options(configs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -154,21 +154,21 @@ def _notes(
     result: AblationResult, configs: list[dict[str, Any]], split: bool, bench: dict[str, Any] | None
 ) -> list[str]:
     count, metric = len(result.folder.seeds), result.metrics[0]
-    draws = "first weights, order and augmentation" + (", and which images are validated on" if split else "")
+    determined = "initial weights, order" + (", augmentation and the validation set" if split else " and augmentation")
     if count > 1:
-        spread = f"± is the standard deviation over {count} seeds, with n - 1 in the denominator; a seed draws {draws}."
+        variation = f"± is the standard deviation over {count} seeds, with n - 1 in the denominator."
     else:
-        spread = f"One seed, so no spread between seeds is known; a seed draws {draws}."
-    notes = [spread]
+        variation = "One seed: the variation between seeds is unknown."
+    notes = [f"{variation} A seed determines {determined}."]
     means = [value for row in result.rows if (value := row.mean(metric)) is not None]
     if metric == "accuracy" and means and result.images:
         mean = statistics.mean(means)
         half = 196 * (mean * (1 - mean) / result.images) ** 0.5
         notes.append(
-            f"Apart from that, an accuracy near {mean:.1%} on {result.images:,} validation images is uncertain by "
-            f"{half:.1f} points either way (95%): much smaller differences between rows say little."
+            f"The 95% interval of an accuracy near {mean:.1%} on {result.images:,} validation images is {half:.1f} "
+            "points either way: much smaller differences between rows mean little."
         )
-    conditions = "Within a seed all rows have the same images, order, augmentation and schedule."
+    conditions = "Within a seed, all rows use the same images, order, augmentation and schedule."
     other = sorted({name for config in configs for name in config} - set(result.config) - {"model", "seed"})
     if other:
         conditions = f"The conditions are not equal: the runs differ in {', '.join(other)}."
@@ -177,7 +177,7 @@ def _notes(
         settings = bench["settings"]
         notes.append(
             f"Speed and memory: inference, {settings['size'][0]}x{settings['size'][1]}, batch {settings['batch']}, "
-            f"{settings['dtype']}, {settings['device'].upper()}; the median of {bench['rounds']} "
-            f"round{'s' * (bench['rounds'] != 1)}, interleaved."
+            f"{settings['dtype']}, {settings['device'].upper()}; median of {bench['rounds']} "
+            f"interleaved round{'s' * (bench['rounds'] != 1)}."
         )
     return [*notes, result.folder.ablation.note] if result.folder.ablation.note else notes

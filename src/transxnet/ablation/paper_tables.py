@@ -1,8 +1,8 @@
 """The paper's ablation tables (Sec. IV-D, Tables VI to X): their rows, and quotes from the paper's text.
 
-We do not have the bodies of these tables. The rows are those that the text names, and the only published values are
-those in the quotes. In each table, "full" and the paper's own part are TransXNet itself; in Table VI they are the
-Swin-style network with the D-Mixer.
+We do not have the values of these tables. The rows are those that the text names; the only published values are in the
+quotes. In each table, "full" and the paper's own part are TransXNet itself; in Table VI they are the Swin-style network
+with the D-Mixer.
 """
 
 import re
@@ -60,11 +60,11 @@ class Ablation:
         if rows is None:
             return self
         if not rows:
-            raise UserError(f"name at least one row of {self.name}. Accepted: {self._accepted}.")
+            raise UserError(f"no rows of {self.name} given. Accepted: {self._accepted}.")
         chosen = tuple(self._variant(row.strip()) for row in rows)
         names = [variant.name for variant in chosen]
         if twice := [name for name in names if names.count(name) > 1]:
-            raise UserError(f"the row {twice[0]!r} is named twice.")
+            raise UserError(f"row {twice[0]!r} is given twice. Give each row once.")
         return replace(self, variants=chosen)
 
     @property
@@ -78,8 +78,8 @@ class Ablation:
         if "=" in row:
             return Variant(safe_file_name(row), row.replace("+", ", "), row.replace("+", ","))
         raise UserError(
-            f"{self.name} has no row {row!r}.{nearest(row, known)} Accepted: {self._accepted}, or a row of your own, "
-            "as option=value of the model."
+            f"{self.name} has no row {row!r}.{nearest(row, known)} Accepted: {self._accepted}, or option=value of the "
+            "model as a custom row."
         )
 
 
@@ -90,8 +90,8 @@ def split_rows(text: str) -> list[str]:
 
 _IV_D = "Sec. IV-D: "
 _EPOCHS = (
-    "The paper's table is of ImageNet-1K with 200 epochs, and of ADE20K from there (Sec. IV-D); its body is not known "
-    "to us."
+    "The paper's table reports ImageNet-1K after 200 epochs, and ADE20K fine-tuned from those weights (Sec. IV-D). We do "
+    "not have its values."
 )
 
 TABLES: dict[str, Ablation] = {
@@ -124,7 +124,7 @@ TABLES: dict[str, Ablation] = {
                 ),
             ),
         ),
-        f"{_EPOCHS} The network is T in Swin's style: 2, 2, 6 and 2 blocks of 64, 128, 256 and 512 channels.",
+        f"{_EPOCHS} The network is the Swin-style T: 2, 2, 6 and 2 blocks of 64, 128, 256 and 512 channels.",
     ),
     "table7": Ablation(
         "table7",
@@ -212,11 +212,11 @@ TABLES: dict[str, Ablation] = {
                 ),
             ),
         ),
-        f"{_EPOCHS} AP^b is a detector's on COCO.",
+        f"{_EPOCHS} AP^b is box AP on COCO.",
     ),
     "table9": Ablation(
         "table9",
-        "Table IX: share of the channels given to attention",
+        "Table IX: channel ratio of attention",
         "transxnet_t",
         (
             Variant("0.25", "0.25", "attn_ratio=0.25"),
@@ -240,8 +240,8 @@ TABLES: dict[str, Ablation] = {
                 ),
             ),
         ),
-        f"{_EPOCHS} Of the ratios the text names 0.25 and 0.5; 0.75 stands for those “greater than 0.5”. Others, and "
-        "one for each stage, are rows of your own: attn_ratio=0.375, attn_ratio=(0.25,0.25,0.5,0.75).",
+        f"{_EPOCHS} The text names the ratios 0.25 and 0.5; 0.75 represents those “greater than 0.5”. For other "
+        "ratios, or one per stage, add rows: attn_ratio=0.375, attn_ratio=(0.25,0.25,0.5,0.75).",
     ),
     "table10": Ablation(
         "table10",
@@ -256,7 +256,7 @@ TABLES: dict[str, Ablation] = {
             ),
             Variant(
                 "non_overlapping",
-                "NSR for OSR",
+                "NSR instead of OSR",
                 "spatial_reduction=non_overlapping",
                 (
                     f"{_IV_D}“OSR demonstrates a slight yet noteworthy improvement of 0.1% in top-1 accuracy and 0.3% "
@@ -264,7 +264,7 @@ TABLES: dict[str, Ablation] = {
                     "Spatial Reduction (NSR).”",
                 ),
             ),
-            Variant("conv1x1", "1x1 convolution for STE", "token_enhancer=conv1x1"),
+            Variant("conv1x1", "1x1 convolution instead of STE", "token_enhancer=conv1x1"),
             Variant("none", "without STE", "token_enhancer=none"),
             Variant(
                 "full",
@@ -289,5 +289,5 @@ def find_table(name: str) -> Ablation:
         UserError: the name is unknown.
     """
     if name not in TABLES:
-        raise UserError(f"there is no table {name!r} to ablate.{nearest(name, TABLES)} Accepted: {', '.join(TABLES)}.")
+        raise UserError(f"unknown table {name!r}.{nearest(name, TABLES)} Accepted: {', '.join(TABLES)}.")
     return TABLES[name]

@@ -127,7 +127,7 @@ def show(facts: ModelInfo) -> Group:
     lines = {
         "parameters": f"{facts.cost.parameters:,}",
         f"MACs at {size}": f"{facts.cost.multiply_adds / 1e9:.2f} G in conv and linear layers (paper: FLOPs)",
-        "": f"{facts.cost.attention_multiply_adds / 1e9:.2f} G more in attention products",
+        "": f"{facts.cost.attention_multiply_adds / 1e9:.2f} G in attention, not counted in the paper",
         "classes": f"{facts.num_classes:,}",
         "preprocessing": f"{facts.interpolation}, crop {facts.crop_pct:g}",
         "published weights": ", ".join(facts.weights) or "none",

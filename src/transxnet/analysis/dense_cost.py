@@ -82,7 +82,9 @@ def dense_info(
     """
     check_one_of(("detect", "segment"), task=task)
     if task == "segment" and head is not None:
-        raise UserError(f"segmenters have one head, Semantic FPN; leave out head={head!r}, or give task='detect'.")
+        raise UserError(
+            f"head={head!r} is for detectors; segmenters use Semantic FPN. Omit head, or use task='detect'."
+        )
     height, width = parse_image_size(("800x1280" if task == "detect" else "512x2048") if size is None else size)
     classes = (80 if task == "detect" else 150) if num_classes is None else num_classes
     name = "semantic_fpn" if task == "segment" else head or "retinanet"
@@ -103,7 +105,7 @@ def show(facts: DenseInfo) -> Group:
     lines = {
         "parameters": f"{facts.parameters:,}",
         f"MACs at {height}x{width}": f"{facts.multiply_adds / 1e9:.1f} G in conv and linear layers (paper: FLOPs)",
-        "": f"{facts.attention_multiply_adds / 1e9:.1f} G more in attention products",
+        "": f"{facts.attention_multiply_adds / 1e9:.1f} G in attention, not counted in the paper",
     }
     table = Table("part", box=None, pad_edge=False, padding=(0, 3, 0, 2))
     table.add_column("parameters", justify="right")
@@ -118,20 +120,20 @@ def _parts(model: Any, image: Tensor) -> Iterator[PartCost]:
     """Iterate over the parts, counted on meta tensors."""
     part, features = _part("backbone", model.backbone.features, model.backbone.body, image)
     yield part
-    part, pyramid = _part("feature pyramid", model.backbone.fpn, model.backbone.fpn, features)
+    part, pyramid = _part("FPN", model.backbone.fpn, model.backbone.fpn, features)
     yield part
     levels = list(pyramid.values())
     if not isinstance(model, MaskRCNN):
         yield _part("head", model.head, model.head, levels)[0]
         return
-    yield _part("proposals", model.rpn.head, model.rpn.head, levels)[0]
+    yield _part("RPN head", model.rpn.head, model.rpn.head, levels)[0]
     heads, channels = model.roi_heads, model.backbone.out_channels
     boxes = nn.Sequential(heads.box_head, heads.box_predictor)
     regions = torch.empty(BOX_REGIONS, channels, *[heads.box_roi_pool.output_size] * 2)
-    yield _part(f"boxes of {BOX_REGIONS:,} regions", boxes, boxes, regions)[0]
+    yield _part(f"box head, {BOX_REGIONS:,} proposals", boxes, boxes, regions)[0]
     masks = nn.Sequential(heads.mask_head, heads.mask_predictor)
     regions = torch.empty(MASK_REGIONS, channels, *[heads.mask_roi_pool.output_size] * 2)
-    yield _part(f"masks of {MASK_REGIONS:,} regions", masks, masks, regions)[0]
+    yield _part(f"mask head, {MASK_REGIONS:,} proposals", masks, masks, regions)[0]
 
 
 def _part(name: str, call: Callable, owner: nn.Module, *inputs: Any) -> tuple[PartCost, Any]:

@@ -62,9 +62,7 @@ def doctor(
     with torch.device("meta"):
         network = create_model(model)
     if not isinstance(network, TransXNet):
-        raise UserError(
-            f"doctor looks at TransXNet's blocks, which {model} does not have. Name one of ours: transxnet_t."
-        )
+        raise UserError(f"doctor supports only TransXNet models, got {model}. Choose one, such as transxnet_t.")
     with torch.set_grad_enabled(mode == "train"):
         return list(_findings(network, size, batch, getattr(torch, dtype), where))
 
@@ -93,7 +91,7 @@ def show(findings: list[Finding]) -> Group:
     for name, value in collect_environment().items():
         facts.add_row(name, value)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for title in ("operator", "stage", "first argument", "takes"):
+    for title in ("operator", "stage", "input shape", "implementation"):
         table.add_column(title)
     reasons: dict[tuple[str, str, str], list[int]] = {}
     last = None
@@ -113,4 +111,4 @@ def show(findings: list[Finding]) -> Group:
         where = "" if len(stages) == 4 else f" (stage {', '.join(map(str, stages))})"
         against.add_row(operator if operator != last else "", name, why + where)
         last = operator
-    return Group(facts, "", table, "", Text("why not the others", style="bold"), against)
+    return Group(facts, "", table, "", Text("implementations not selected", style="bold"), against)

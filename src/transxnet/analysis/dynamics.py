@@ -53,10 +53,10 @@ def dynamics(
         check_output_folder(Path(out), FILES, overwrite)
     paths = list(find_images([images] if isinstance(images, (str, Path)) else list(images)))
     if len(paths) < 2:
-        raise UserError(f"what varies shows on two images or more, got {len(paths)}.")
+        raise UserError(f"dynamics needs at least two images, got {len(paths)}.")
     spec = parse_model_spec(model, file)
     if spec.part:
-        raise UserError(f"all D-Mixers are looked at, so leave out the place {spec.part!r}.")
+        raise UserError(f"dynamics analyzes all D-Mixers, not one part. Remove ':{spec.part}' from the model name.")
     trained = load_model(spec, analysis=True)
     device, made = default_device(), trained.backbone_preprocessing
     batch = torch.stack([_read(path, made.transform()) for path in paths]).to(device)
@@ -74,4 +74,4 @@ def _read(path: str, transform: Transform) -> Tensor:
     try:
         return transform(open_image(path))
     except UnreadableImage as error:
-        raise UserError(f"{path} can't be read: {error}.") from error
+        raise UserError(f"cannot read {path}: {error}.") from error

@@ -29,8 +29,8 @@ def table(result: Dynamics) -> Table:
     title = Text.assemble(result.label, (", untrained" * result.untrained, "dim"))
     shown = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 0))
     shown.add_column("D-Mixer")
-    shown.add_column("kernels vary", justify="right")
-    shown.add_column("attention varies", justify="right")
+    shown.add_column("kernel variation", justify="right")
+    shown.add_column("attention variation", justify="right")
     for mixer in result.mixers:
         shown.add_row(Text(mixer.name), f"{mixer.kernel_variation:.1%}", f"{mixer.attention_variation:.1%}")
     return shown
@@ -80,13 +80,13 @@ def draw(result: Dynamics) -> Figure:
         if result.untrained:
             mark_untrained(grid[0, 0])
         for cmap, low, which, what in (
-            (KERNELS, -1, grid[:above], "weight of the kernel"),
+            (KERNELS, -1, grid[:above], "kernel weight"),
             (ATTENTION, 0, grid[above:], "attention"),
         ):
             bar = figure.colorbar(
                 ScalarMappable(Normalize(low, 1), cmap), ax=list(which.flat), shrink=0.8, aspect=22, pad=0.02
             )
-            bar.set_label(f"{what}\n(of the column's highest)")
+            bar.set_label(f"{what}\n(relative to the column maximum)")
             bar.set_ticks([low, (low + 1) / 2, 1])
         set_text(figure.suptitle(""), f"Generated kernels and attention of {result.label}", 9, color=MUTED)
     return figure
@@ -99,13 +99,13 @@ def _kernels(column: Sequence[Axes], mixer: MixerDynamics) -> None:
     highest = max(float(np.abs(chosen).max()), 1e-12)
     for axes, tiles in zip(column, chosen, strict=False):
         axes.imshow(_mosaic(tiles / highest), cmap=KERNELS, vmin=-1, vmax=1, interpolation="nearest")
-    below = f"kernels vary by {mixer.kernel_variation:.1%}"
+    below = f"kernel variation {mixer.kernel_variation:.1%}"
     if len(column) > len(chosen):
         difference = (chosen[1] - chosen[0]) / highest
         largest = max(float(np.abs(difference).max()), 1e-12)
         column[-1].imshow(_mosaic(difference / largest), cmap=KERNELS, vmin=-1, vmax=1, interpolation="nearest")
         times = 1 / largest
-        below = f"shown {times:.{0 if times >= 10 else 1}f} times as strong\n{below}"
+        below = f"scaled by {times:.{0 if times >= 10 else 1}f}\n{below}"
     set_text(column[-1].set_xlabel(""), below, 7.5, color=MUTED)
 
 
@@ -134,4 +134,4 @@ def _attention(column: Sequence[Axes], mixer: MixerDynamics, images: np.ndarray)
         axes.imshow((1 - SHARE) * gray + SHARE * colors)
         center = (middle + 0.5) * side[0] / width, (row + 0.5) * side[1] / height
         axes.plot(*center, "+", color="white", markersize=7)
-    set_text(column[-1].set_xlabel(""), f"attention varies by {mixer.attention_variation:.1%}", 7.5, color=MUTED)
+    set_text(column[-1].set_xlabel(""), f"attention variation {mixer.attention_variation:.1%}", 7.5, color=MUTED)

@@ -67,7 +67,7 @@ def erf(
         check_output_folder(Path(out), FILES, overwrite)
     names = [models] if isinstance(models, (str, Path)) else list(models)
     if not names:
-        raise UserError("name the models to compare, such as transxnet_t transxnet_t:idconv.")
+        raise UserError("no models given. Name the models to compare, such as transxnet_t transxnet_t:idconv.")
     chosen = _evenly(data, images)
     specs = [parse_model_spec(name) for name in names]
     loaded = [load_model(spec, analysis=True, size=size) for spec in specs]
@@ -79,7 +79,7 @@ def erf(
         with wrong_size_as_user_error(trained.name, side, side, "--size"), torch.no_grad():
             trained.backbone(torch.zeros(1, 3, side, side))
     fields = []
-    with progress_bar(console, "averaging", len(loaded) * len(chosen)) as advance:
+    with progress_bar(console, "computing", len(loaded) * len(chosen)) as advance:
         for number, (spec, trained, preprocessing) in enumerate(zip(specs, loaded, transforms, strict=True)):
             batches = _batches(chosen, preprocessing, batch_size)
             fields.append(_average(trained, spec.part, batches, advance, done=number * len(chosen)))
@@ -104,8 +104,8 @@ def _average(
         progress(done + count)
     network.cpu()
     if total is None or not np.isfinite(total).all() or not total.any():
-        why = "no image could be read" if total is None else "its gradient is zero or not finite"
-        raise UserError(f"{trained.name} has no receptive field here: {why}.")
+        why = "all images are unreadable" if total is None else "the gradient is zero or non-finite"
+        raise UserError(f"cannot compute the receptive field of {trained.name}: {why}.")
     title = find_part(network, part).title
     return ReceptiveField(trained.name, title, trained.untrained, total / total.sum(), count)
 
@@ -127,9 +127,9 @@ def _evenly(data: str | Path | Sequence[str | Path], count: int) -> list[str]:
     found = list(find_images([data] if isinstance(data, (str, Path)) else list(data)))
     if len(found) < count:
         raise UserError(
-            f"{count} images are to be averaged and {len(found)} were found. Give more, or --images {len(found)}."
+            f"found {len(found)} images, fewer than --images {count}. Add images, or use --images {len(found)}."
             if found
-            else "no image found. Accepted: image files, folders and globs."
+            else "no images found. Accepted: image files, folders and globs."
         )
     return [found[i * len(found) // count] for i in range(count)]
 
@@ -139,7 +139,7 @@ def _preprocessings(loaded: Sequence[TrainedModel], size: int | None) -> list[Pr
     own = [trained.backbone_preprocessing for trained in loaded]
     if size is None and len(sizes := {p.img_size for p in own}) > 1:
         raise UserError(
-            f"the models are for images of {' and '.join(map(str, sorted(sizes)))} pixels, and fields are compared at "
-            f"one size. Give --size {max(sizes)}, or another."
+            f"the models have different image sizes ({', '.join(map(str, sorted(sizes)))}). Choose one for all, such "
+            f"as --size {max(sizes)}."
         )
     return [replace(preprocessing, img_size=size or preprocessing.img_size) for preprocessing in own]

@@ -25,7 +25,7 @@ SHARES = (0.2, 0.5, 0.99)
 COLUMNS = 4  # most panels in a row of the figure
 PANEL = 2.5  # width of a panel, in inches
 DECADES = 4  # largest range of the color scale, below the highest density
-CIRCLE = "#19b8e0"  # visible on the darkest and lightest colors of the scale, and on paper
+CIRCLE = "#19b8e0"  # visible on the darkest and lightest colors of the scale, also when printed
 DASHES: tuple[Literal["-"], Literal["--"], Literal[":"]] = ("-", "--", ":")  # line styles in the order of SHARES
 
 
@@ -35,7 +35,7 @@ def table(fields: Sequence[ReceptiveField]) -> Table:
     result.add_column("model", overflow="fold")
     result.add_column("part")
     for share in SHARES:
-        result.add_column(f"{share:.0%} within\nradius, area", justify="right", no_wrap=True)
+        result.add_column(f"{share:.0%} of gradient\nradius, area", justify="right", no_wrap=True)
     for field in fields:
         cells = [f"{field.radius(share):.1f} px, {field.area(share):.1%}" for share in SHARES]
         label = Text.assemble(field.label, (", untrained" * field.untrained, "dim"))
@@ -47,7 +47,7 @@ def table_row(field: ReceptiveField) -> dict[str, Any]:
     """A field's row in the CSV and the JSON file."""
     return {
         "model": field.label,
-        "place": field.part,
+        "part": field.part,
         "untrained": field.untrained,
         "images": field.images,
         "size": len(field.density),
@@ -80,9 +80,9 @@ def draw(fields: Sequence[ReceptiveField]) -> Figure:
             image = axes.imshow(shown, cmap="magma", norm=LogNorm(lowest, highest), interpolation="nearest")
             _annotate(axes, field)
         bar = figure.colorbar(image, ax=list(grid.flat[: len(fields)]), shrink=0.85, aspect=28, extend="both", pad=0.02)
-        bar.set_label("share of the gradient per pixel")
+        bar.set_label("fraction of the gradient per pixel")
         keys = [Line2D([], [], color=CIRCLE, linestyle=dash, linewidth=1.2) for dash in DASHES]
-        texts = [f"{share:.0%} of the gradient is within" for share in SHARES]
+        texts = [f"contains {share:.0%} of the gradient" for share in SHARES]
         figure.legend(keys, texts, loc="outside lower center", ncols=min(3, columns), frameon=False, fontsize=8)
     return figure
 

@@ -18,7 +18,7 @@ from transxnet.utils.errors import UserError
 from transxnet.utils.progress import progress_bar
 
 TABLE = "explanations.csv"
-COLUMNS = ("path", "class", "score", "picture", "error")
+COLUMNS = ("path", "class", "score", "image", "error")
 
 
 def explain(
@@ -34,7 +34,7 @@ def explain(
     """Show by Grad-CAM which image regions support a class (Figs. 7 and 8).
 
     Computes a saliency map at every stage and, in a network with D-Mixers, at both branches of the last one and their
-    fusion. Writes a panel for each image as PNG, and ``explanations.csv``; nothing if ``out`` is None.
+    fusion. Writes a figure for each image as PNG, and ``explanations.csv``; nothing if ``out`` is None.
 
     Args:
         model: a run folder, or the name of a model, optionally with @ and settings as in ``transxnet erf``. After a
@@ -61,7 +61,7 @@ def explain(
         check_output_folder(folder, (TABLE,), overwrite)
     paths = list(find_images([images] if isinstance(images, (str, Path)) else list(images)))
     if not paths:
-        raise UserError("no image found. Accepted: image files, folders and globs.")
+        raise UserError("no images found. Accepted: image files, folders and globs.")
     spec = parse_model_spec(model, file)
     trained = load_model(spec, analysis=True)
     chosen = None if class_name is None else find_class(trained, class_name)
@@ -82,11 +82,11 @@ def explain(
                     write_figure(draw(found, trained.name, trained.untrained), folder / name)
             advance(number)
     if not explanations:
-        raise UserError(f"none of the {len(paths)} images could be explained; the last: {rows[-1][-1]}")
+        raise UserError(f"cannot explain any of the {len(paths)} images. Last error: {rows[-1][-1]}")
     for row in rows:
-        what = row[4] or f"{row[1]}, {float(row[2]):.1%}"
-        console.print(f"  {row[0]}: {what}", highlight=False, markup=False, soft_wrap=True)
+        result = row[4] or f"{row[1]}, {float(row[2]):.1%}"
+        console.print(f"  {row[0]}: {result}", highlight=False, markup=False, soft_wrap=True)
     if folder is not None:
         write_table(folder / TABLE, COLUMNS, rows)
-        console.print(f"{len(explanations):,} images explained in {folder}", highlight=False, markup=False)
+        console.print(f"{len(explanations):,} explanations written to {folder}", highlight=False, markup=False)
     return explanations

@@ -55,13 +55,13 @@ def draw(explanation: Explanation, label: str, untrained: bool = False) -> Figur
         for axes, (name, heat) in zip(grid[1:], maps.items(), strict=False):
             _panel(axes, explanation.titles[name], overlay(explanation.image, heat))
             if not heat.any():
-                axes.text(0.5, 0.5, "nothing", transform=axes.transAxes, color="white", ha="center", va="center")
+                axes.text(0.5, 0.5, "no evidence", transform=axes.transAxes, color="white", ha="center", va="center")
         if untrained:
             mark_untrained(grid[0])
         bar = figure.colorbar(
             ScalarMappable(cmap=COLORMAP), ax=list(grid[: len(maps) + 1]), shrink=0.85, aspect=28, pad=0.02
         )
-        bar.set_label("speaks for the class\n(of each map's highest)")
+        bar.set_label("evidence for the class\n(relative to the maximum of each map)")
         bar.set_ticks([0, 0.5, 1])
         bar.ax.tick_params(length=2)
         set_text(figure.suptitle(""), f"Grad-CAM of {label}", 9, color=MUTED)
@@ -77,7 +77,7 @@ def _panel(axes: Axes, title: str, pixels: np.ndarray) -> None:
 def _title(explanation: Explanation) -> str:
     """The class and its score, formatted for the kind of model."""
     name = f"“{explanation.class_name}”"
-    score = f"{explanation.score:.0%}" if explanation.score >= 0.005 else "under 1%"
+    score = f"{explanation.score:.0%}" if explanation.score >= 0.005 else "<1%"
     return f"{name}, {score}" + (" of the pixels" if explanation.labels is not None else "")
 
 

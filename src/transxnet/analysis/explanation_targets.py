@@ -78,15 +78,15 @@ def explanation_target(
     if isinstance(trained, TrainedSegmenter):
         return _pixels(trained, image, class_index, device)
     assert isinstance(trained, TrainedClassifier)
-    return _answer(trained, image, class_index, device)
+    return _logit(trained, image, class_index, device)
 
 
-def _answer(
+def _logit(
     trained: TrainedClassifier, image: Image.Image, class_index: int | None, device: torch.device
 ) -> ExplanationTarget:
     """The class's logit."""
-    made = trained.preprocessing
-    images = made.transform()(image)[None].to(device)
+    preprocessing = trained.preprocessing
+    images = preprocessing.transform()(image)[None].to(device)
     with torch.inference_mode():
         probabilities = trained.model(images)[0].float().softmax(0)
     chosen = int(probabilities.argmax()) if class_index is None else class_index
@@ -96,7 +96,7 @@ def _answer(
         score_of=lambda logits: logits[chosen],
         class_index=chosen,
         score=float(probabilities[chosen]),
-        image=denormalize(images[0], made.mean, made.std),
+        image=denormalize(images[0], preprocessing.mean, preprocessing.std),
     )
 
 
@@ -115,21 +115,21 @@ class _BatchedDetector(nn.Module):
 def _detections(
     trained: TrainedDetector, image: Image.Image, class_index: int | None, device: torch.device
 ) -> ExplanationTarget:
-    """The sum of the scores of the class's confident detections, or the score of the best one if there are none."""
+    """The sum of the scores of the class's confident detections, or else the score of the best one."""
     tensor = unit_range([pil_to_tensor(image).to(device)])[0]
     with torch.inference_mode():
-        (answer,) = trained.model([tensor])
+        (output,) = trained.model([tensor])
         resized, _ = trained.model.transform.resize(tensor)
-    labels, scores = answer["labels"], answer["scores"]
+    labels, scores = output["labels"], output["scores"]
     if class_index is not None:
         kept = labels == class_index + 1
-        what = f"no {trained.class_names[class_index]!r}"
+        what = f"no detections of {trained.class_names[class_index]!r}"
     else:
         kept = labels == labels[scores.argmax()] if len(labels) else labels.bool()
-        what = "nothing"
+        what = "no detections"
     if not kept.any():
-        raise NothingToExplain(f"the detector finds {what} in it.")
-    found = Detections.from_output({name: values[kept] for name, values in answer.items()})
+        raise NothingToExplain(f"{what} in this image.")
+    found = Detections.from_output({name: values[kept] for name, values in output.items()})
     count = max(1, int((found.scores >= MIN_SCORE).sum()))
     label = int(found.labels[0])
     masks = None if found.masks is None else found.masks[:count]
@@ -157,10 +157,10 @@ def _pixels(
     with torch.no_grad():
         labels = trained.model(images)[0].argmax(0)
     chosen = int(labels.flatten().bincount().argmax()) if class_index is None else class_index
-    theirs = labels == chosen
-    if not theirs.any():
-        raise NothingToExplain(f"the segmenter gives no pixel of it to {trained.class_names[chosen]!r}.")
-    mask = theirs.float()
+    selected = labels == chosen
+    if not selected.any():
+        raise NothingToExplain(f"no pixel is predicted as {trained.class_names[chosen]!r} in this image.")
+    mask = selected.float()
     return ExplanationTarget(
         model=trained.model,
         images=images,

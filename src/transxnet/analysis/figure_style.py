@@ -32,7 +32,7 @@ def set_text(text: Text, content: str, size: float, width: float = math.inf, **p
 
     Args:
         text: the matplotlib text.
-        content: the new text; line breaks inside a user's words are removed by the caller.
+        content: the new text; the caller removes line breaks from user input.
         size: font size in points.
         width: largest width of a line in inches; longer lines are shortened.
         **properties: further properties of the text.

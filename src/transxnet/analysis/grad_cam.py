@@ -141,7 +141,7 @@ def explain_image(
         raise
     except Exception as error:  # any network is accepted, and the caller's other results are still useful
         _logger.exception("Grad-CAM of %s", trained.name)
-        raise UserError(f"Grad-CAM fails on this network: {type(error).__name__}: {error}") from error
+        raise UserError(f"Grad-CAM failed on this network: {type(error).__name__}: {error}") from error
 
 
 def find_class(trained: TrainedModel, name: str) -> int:
@@ -150,9 +150,9 @@ def find_class(trained: TrainedModel, name: str) -> int:
     Raises:
         UserError: no class has this name; the message lists the nearest ones.
     """
-    words = [in_words(known) for known in trained.class_names]
-    for names in (trained.class_names, words):
+    readable = [in_words(known) for known in trained.class_names]
+    for names in (trained.class_names, readable):
         if name in names:
             return names.index(name)
-    shown = ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
-    raise UserError(f"the model has no class {name!r}.{nearest(name, words)} Accepted: {shown}.")
+    shown = ", ".join(readable[:5]) + (f" and {len(readable) - 5} more" if len(readable) > 5 else "")
+    raise UserError(f"the model has no class {name!r}.{nearest(name, readable)} Accepted: {shown}.")

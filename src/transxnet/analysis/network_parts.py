@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transxnet.layers import DMixer
 from transxnet.utils.errors import UserError, nearest
 
-MIXER_PARTS = {"idconv": "local branch", "osra": "global branch", "ste": "their fusion"}
+MIXER_PARTS = {"idconv": "local branch", "osra": "global branch", "ste": "fusion"}
 """The parts of the last D-Mixer in Fig. 8, and their titles."""
 
 
@@ -75,7 +75,7 @@ def find_part(network: nn.Module, name: str = "") -> NetworkPart:
         stages = [key for key in parts if key.startswith("stage")]
         if not stages:
             raise UserError(
-                f"{type(network).__name__} does not say what its stages are. Name one of its modules after a colon, "
+                f"{type(network).__name__} has no stages in its feature_info. Add the name of a module after a colon, "
                 f"such as {', '.join(key for key, _ in list(network.named_children())[-3:])}."
             )
         return parts[stages[-1]]
@@ -148,6 +148,5 @@ def to_feature_maps(network: nn.Module, output: Any) -> Tensor:
             return tokens.unflatten(2, (side, side))
     shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     raise UserError(
-        f"this analysis needs feature maps (B, C, H, W), and this module gives {shape}. Name another "
-        "part of the network."
+        f"expected feature maps (B, C, H, W) from this module, got {shape}. Choose another part of the network."
     )

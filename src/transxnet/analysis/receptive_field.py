@@ -77,7 +77,7 @@ def receptive_field(network: nn.Module, images: Tensor, part: str = "") -> np.nd
     with torch.enable_grad(), record_calls(find_part(network, part).module) as (calls,):
         network(pixels)
         if not calls.outputs:
-            raise UserError(f"no image passes {part!r} in {type(network).__name__}. Name another part.")
+            raise UserError(f"the forward pass of {type(network).__name__} does not use {part!r}. Choose another part.")
         features = to_feature_maps(network, calls.outputs[-1])
         center = features[:, :, features.shape[2] // 2, features.shape[3] // 2]
         (gradient,) = torch.autograd.grad(center.abs().sum(), pixels)

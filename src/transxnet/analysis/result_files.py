@@ -19,10 +19,12 @@ DPI = 160
 def check_output_folder(folder: Path, names: Sequence[str], overwrite: bool, option: str = "--out") -> None:
     """Raise UserError if files with these names cannot be written, before anything is computed."""
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; {option} names a folder for {' and '.join(names)}.")
+        raise UserError(f"{folder} is a file, but {option} must be a folder, for {', '.join(names)}.")
     existing = [name for name in names if (folder / name).exists()]
     if existing and not overwrite:
-        raise UserError(f"{folder} holds {' and '.join(existing)} already. Give another {option}, or --overwrite.")
+        raise UserError(
+            f"{folder} already contains {', '.join(existing)}. Choose another {option}, or use --overwrite."
+        )
 
 
 def write_results(

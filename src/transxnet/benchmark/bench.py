@@ -60,7 +60,7 @@ def bench(
 
     Args:
         models: names of our models or timm's, or ``module:factory`` for one of your own (a function that returns a
-            network, with ``features_only=True`` its dense-prediction form). ``NAME@WORD,WORD,argument=value`` changes
+            network, with ``features_only=True`` its dense-prediction form). ``NAME@SETTING,SETTING`` changes
             settings for this model: eager, compile, compile=MODE, channels_last, contiguous, reparameterize, original
             (not reparameterized), float32, bfloat16, float16, autocast, cast, and arguments of the model.
         mode: a forward pass, or a training step.
@@ -94,11 +94,11 @@ def bench(
     names = [*(chosen.models if chosen else ()), *names]
     if not names:
         raise UserError(
-            "name the models to measure, such as transxnet_t swin_tiny_patch4_window7_224, or give --preset table11."
+            "no models given. Name models such as transxnet_t swin_tiny_patch4_window7_224, or use --preset table11."
         )
     check_at_least(1, rounds=rounds)
     if not seconds > 0:
-        raise UserError(f"seconds must be a positive number, got {seconds}.")
+        raise UserError(f"seconds must be positive, got {seconds}.")
     check_one_of(get_args(Mode), mode=mode)
     check_one_of(get_args(Dtype), dtype=dtype)
     where = resolve_device(device)
@@ -119,7 +119,7 @@ def bench(
     )
     rows = [BenchmarkRow(parse_benchmark_model(name, settings)) for name in names]
     if autocast and not any(row.model.settings.under_autocast for row in rows):
-        raise UserError("autocast changes nothing in float32. Give --dtype bfloat16 or float16 too, or leave it out.")
+        raise UserError("autocast has no effect in float32. Add --dtype bfloat16 or float16, or omit --autocast.")
     if output is not None:
         check_output_folder(Path(output), bench_report.FILES, overwrite, "--output")
     with Console(stderr=True).status("starting") as status:
@@ -136,7 +136,7 @@ def _environment(rows: Sequence[BenchmarkRow], device: str) -> dict[str, str]:
     facts = collect_environment() | {"device": device}
     made = next((row.facts for row in rows if row.facts), None)
     if made:
-        facts |= {"threads": str(made.threads), "float32 products": made.matmul_precision}
+        facts |= {"threads": str(made.threads), "float32 matmul": made.matmul_precision}
     if device == "cuda":
         facts["cudnn"] = f"{torch.backends.cudnn.version()}, benchmark on"
         if made:

@@ -44,13 +44,13 @@ def show(result: Benchmark) -> Group:
         f"{name} {result.environment[name]}" for name in ("torch", "timm") if name in result.environment
     )
     around = "10th to 90th percentile" if result.rounds >= MANY_ROUNDS else "range"
-    notes = f"median and {around} of {result.rounds} rounds; x the first: how many times as fast as the first, by round"
+    notes = f"median and {around} of {result.rounds} rounds; speedup: relative to the first model, by round"
     idle = [row.facts.idle_memory for row in result.rows if row.facts and settings.device == "cpu"]
     if idle:
-        notes += f"\npeak memory: the process's, of which Python and PyTorch alone take {format_memory(max(idle))}"
+        notes += f"\npeak memory: of the process; Python and PyTorch alone take {format_memory(max(idle))}"
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("model", overflow="fold")
-    for column in ("img/s", "ms a batch", "x the first", "peak\nmemory", "params\nMACs"):
+    for column in ("img/s", "ms/batch", "speedup", "peak\nmemory", "params\nMACs"):
         table.add_column(column, justify="right")
     for row in result.rows:
         table.add_row()
@@ -98,7 +98,7 @@ def _cell(value: str, below: str = "") -> Text:
 def _profile(row: BenchmarkRow) -> Padding:
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
     table.add_column("operator", overflow="ellipsis", no_wrap=True, max_width=48)  # compiled graphs have long hashes
-    for column in ("share", "ms a batch", "calls"):
+    for column in ("share", "ms/batch", "calls"):
         table.add_column(column, justify="right", no_wrap=True)
     for operator in row.operators:
         table.add_row(
@@ -166,24 +166,22 @@ def plot(result: Benchmark, path: Path) -> None:
     with style.context(["default", {"text.color": _INK, "axes.edgecolor": _INK, "font.size": 10}]):
         figure = Figure(figsize=(8, 1.2 + 0.62 * max(1, len(rows))), layout="constrained")
         axes = figure.add_subplot()
-        places = np.arange(len(rows))
+        positions = np.arange(len(rows))
         middles = np.array([rate[0] for rate in rates])
         colors = [_FIRST if row is result.rows[0] else _OTHER for row in rows]
-        axes.barh(places, middles, height=0.62, color=colors)
+        axes.barh(positions, middles, height=0.62, color=colors)
         if rows:
             around = np.abs(np.array([rate[1:] for rate in rates]).T - middles)
-            axes.errorbar(middles, places, xerr=around, fmt="none", ecolor=_INK, elinewidth=1, capsize=3)
-        for place, row, rate in zip(places, rows, rates, strict=True):
+            axes.errorbar(middles, positions, xerr=around, fmt="none", ecolor=_INK, elinewidth=1, capsize=3)
+        for y, row, rate in zip(positions, rows, rates, strict=True):
             speeds = result.speeds(row)
             ratio = f"  {median_and_range(speeds)[0]:.2f}x" if speeds else ""
-            axes.annotate(
-                f"{_number(rate[0])}{ratio}", (rate[2], place), (6, 0), textcoords="offset points", va="center"
-            )
+            axes.annotate(f"{_number(rate[0])}{ratio}", (rate[2], y), (6, 0), textcoords="offset points", va="center")
         labels = [f"{fill(row.model.label, LABEL)}\n{row.model.settings}" for row in rows]
-        axes.set_yticks(places, labels, fontsize=8.5)
+        axes.set_yticks(positions, labels, fontsize=8.5)
         axes.invert_yaxis()
         axes.set_xlim(0, 1.22 * max((rate[2] for rate in rates), default=1))
-        axes.set_xlabel("images a second", color=_INK)
+        axes.set_xlabel("images per second", color=_INK)
         axes.tick_params(colors=_INK, length=0)
         axes.grid(axis="x", color=_LINE, linewidth=0.8)
         axes.set_axisbelow(True)

@@ -30,8 +30,8 @@ def measure_interleaved(
         for number, order in enumerate(rotated_orders(workers, rounds), 1):
             for worker in order:
                 report(f"round {number} of {rounds}: {worker.row.model.label}")
-                if (figure := worker.ask("measure")) is not None:
-                    worker.row.milliseconds.append(figure)
+                if (milliseconds := worker.ask("measure")) is not None:
+                    worker.row.milliseconds.append(milliseconds)
         for worker in workers:
             worker.row.peak_memory = worker.ask("peak_memory") or 0
         for worker in workers if profile else ():
@@ -75,53 +75,53 @@ def _ask_all(workers: Sequence["WorkerProcess"], command: str) -> None:
 
 
 class WorkerProcess:
-    """The process that measures one model. After a failure, which its row records, it answers None."""
+    """The process that measures one model. After a failure, which its row records, its responses are None."""
 
     def __init__(self, row: BenchmarkRow):
         self.row = row
         self.process: SpawnProcess | None = None
         self.connection: Connection
-        self._asked = ""
+        self._pending = ""
 
     def start(self) -> None:
         """Start the process, or restart it after a failure."""
         self.row.failure = self.row.facts = None
         context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, self.row.model))
+        self.connection, worker_end = context.Pipe()
+        self.process = context.Process(target=serve, args=(worker_end, self.row.model))
         self.process.start()
-        theirs.close()
+        worker_end.close()
 
     def ask(self, command: str, *arguments: Any) -> Any:
-        """Return the answer to a command, or None after a failure."""
+        """Return the response to a command, or None after a failure."""
         self.send(command, *arguments)
         return self.receive()
 
     def send(self, command: str, *arguments: Any) -> None:
-        """Send a command; receive its answer before sending the next."""
+        """Send a command; receive its response before sending the next."""
         if self.row.failure is None:
-            self._asked = command
+            self._pending = command
             try:
                 self.connection.send((command, *arguments))
             except OSError:
                 self._record_exit()
 
     def receive(self) -> Any:
-        """Receive the answer to the last command, or None after a failure."""
+        """Receive the response to the last command, or None after a failure."""
         if self.row.failure is not None:
             return None
         try:
-            answer = self.connection.recv()
+            response = self.connection.recv()
         except (EOFError, OSError):
             self._record_exit()
             return None
-        asked, self._asked = self._asked, ""
-        if isinstance(answer, Failure):
-            self.row.failure = answer
+        command, self._pending = self._pending, ""
+        if isinstance(response, Failure):
+            self.row.failure = response
             return None
-        if asked == "build":
-            self.row.facts = answer
-        return answer
+        if command == "build":
+            self.row.facts = response
+        return response
 
     def close(self) -> None:
         """Ask the process to end, unless it is busy."""
@@ -131,7 +131,7 @@ class WorkerProcess:
     def stop(self) -> None:
         """Wait for the process to end; terminate it if it is still busy."""
         if self.process is not None:
-            self.process.join(timeout=0 if self._asked else 10)
+            self.process.join(timeout=0 if self._pending else 10)
             self.process.terminate()
             self.process.join()
 
@@ -139,6 +139,6 @@ class WorkerProcess:
         assert self.process is not None
         self.process.join()
         status = self.process.exitcode
-        how = f"was ended by signal {-status}" if status and status < 0 else f"ended with status {status}"
+        how = f"was killed by signal {-status}" if status and status < 0 else f"exited with status {status}"
         why = ": the system may have run out of memory" if status == -9 else ""
         self.row.failure = Failure(f"the process {how}{why}", "")

@@ -47,7 +47,7 @@ def longest_operators(step: Callable[[], None], device: str) -> list[Operator]:
         elif not event.is_user_annotation:
             kernels += microseconds
     if cuda and (rest := kernels - sum(row[1] for row in rows)) > 0:
-        rows.append(("kernels that no operator launched", rest, 0))
+        rows.append(("kernels not launched by an operator", rest, 0))
     total = sum(row[1] for row in rows)
     rows = sorted((row for row in rows if row[1] > 0), key=lambda row: -row[1])[:OPERATORS]
     return [Operator(name, time / total, time / STEPS / 1e3, calls / STEPS) for name, time, calls in rows]

@@ -98,11 +98,11 @@ class BenchmarkModel:
         if self.spec.part:
             return find_factory(self.name)(**form, **self.arguments)
         height, width = self.settings.size
-        wishes: dict[str, Any] = {"img_size": height if height == width else (height, width)}
+        requested: dict[str, Any] = {"img_size": height if height == width else (height, width)}
         config = timm.get_pretrained_cfg(self.name)
         if form and not (config and config.fixed_input_size):
-            wishes = {}
-        model, _ = create_model_with(self.spec, wishes, **form)
+            requested = {}
+        model, _ = create_model_with(self.spec, requested, **form)
         return model
 
 
@@ -120,8 +120,8 @@ def find_factory(name: str) -> Callable[..., nn.Module]:
         module = importlib.import_module(module_name)
     except Exception as error:  # importing a user's module may raise anything
         raise UserError(
-            f"the module {module_name!r} of {name!r} can't be imported: {type(error).__name__}: {error}. It must be "
-            f"installed, or lie in the current directory, {here}."
+            f"cannot import module {module_name!r} of {name!r}: {type(error).__name__}: {error}. Install it, or run in "
+            f"its folder instead of {here}."
         ) from error
     if not callable(getattr(module, factory, None)):
         functions = [known for known in vars(module) if callable(getattr(module, known))]
@@ -130,7 +130,7 @@ def find_factory(name: str) -> Callable[..., nn.Module]:
 
 
 # Settings that may follow a model's name after "@", and their values.
-WORDS: dict[str, dict[str, Any]] = {
+NAMED_SETTINGS: dict[str, dict[str, Any]] = {
     "eager": {"compile": None},
     "compile": {"compile": "default"},
     "channels_last": {"channels_last": True},
@@ -144,21 +144,21 @@ WORDS: dict[str, dict[str, Any]] = {
 
 
 def parse_benchmark_model(text: str, settings: Settings) -> BenchmarkModel:
-    """Read ``NAME`` or ``NAME@WORD,WORD,argument=value``.
+    """Read ``NAME`` or ``NAME@SETTING,SETTING``.
 
     Args:
-        text: the name and the settings of this model: words of ``WORDS``, ``compile=MODE``, and keyword arguments of
-            the model such as ``drop_path_rate=0.1`` or ``token_mixer=sra``.
+        text: the name and the settings of this model: keys of ``NAMED_SETTINGS``, ``compile=MODE``, and keyword
+            arguments of the model such as ``drop_path_rate=0.1`` or ``token_mixer=sra``.
         settings: settings of all models.
 
     Raises:
         UserError: the model or a setting does not exist, or settings conflict.
     """
     spec = parse_model_name(text)
-    spec.check_settings(WORDS, part=True)
+    spec.check_settings(NAMED_SETTINGS, part=True)
     changes: dict[str, Any] = {}
-    for word, value in spec.settings.items():
-        changes |= WORDS[word] if value is None else {"compile": check_compile_mode(value)}
+    for name, value in spec.settings.items():
+        changes |= NAMED_SETTINGS[name] if value is None else {"compile": check_compile_mode(value)}
     model = BenchmarkModel(spec, replace(settings, **changes))
     if spec.part:
         find_factory(model.name)
@@ -166,7 +166,7 @@ def parse_benchmark_model(text: str, settings: Settings) -> BenchmarkModel:
         check_name(spec)
     if model.settings.mode == "train" and model.settings.reparameterize:
         raise UserError(
-            f"{model.name}: the inference form can't be trained. Leave out --reparameterize, or measure --mode infer."
+            f"{model.name}: the inference form cannot be trained. Omit --reparameterize, or use --mode infer."
         )
     return model
 
@@ -183,7 +183,7 @@ def check_compile_mode(mode: str) -> str:
 
 @dataclass(frozen=True)
 class Preset:
-    """A table of the paper: its models, the settings in the text, and what the text leaves open."""
+    """A table of the paper: its models, the settings in the text, and a note on our own choices."""
 
     models: tuple[str, ...]
     size: int
@@ -205,16 +205,16 @@ PRESETS = {
         ),
         size=224,
         batch=128,
-        note="After Table XI, whose body we do not have: its text names batch 128 on an RTX 3090, and Swin, ConvNeXt, "
-        "MPViT, QuadTree and Focal Transformers, of which timm has the first two. Size 224 and the sizes of Swin and "
-        "ConvNeXt, those at the cost of S and B, are our choice. Of values the text gives: T 857 img/s and 2252 MB.",
+        note="Follows Table XI, of which we have only the text. It names batch 128 on an RTX 3090, and Swin, ConvNeXt, "
+        "MPViT, QuadTree and Focal Transformers; timm has the first two. Our choices: size 224, and the variants of "
+        "Swin and ConvNeXt with about the cost of S and B. Values in the text: T 857 img/s and 2252 MB.",
     ),
     "table12": Preset(
         models=tuple(f"transxnet_swin_style@token_mixer={mixer}" for mixer in TOKEN_MIXERS),
         size=224,
         batch=128,
-        note="After Table XII, whose body we do not have: its text names the six token mixers in one architecture. "
-        "Batch 128 is Table XI's, and size 224 our choice.",
+        note="Follows Table XII, of which we have only the text. It names the six token mixers in one architecture. "
+        "Batch 128 is that of Table XI; size 224 is our choice.",
     ),
 }
 
@@ -226,5 +226,5 @@ def find_preset(name: str) -> Preset:
         UserError: no preset has this name.
     """
     if name not in PRESETS:
-        raise UserError(f"there is no preset {name!r}.{nearest(name, PRESETS)} Accepted: {', '.join(PRESETS)}.")
+        raise UserError(f"unknown preset {name!r}.{nearest(name, PRESETS)} Accepted: {', '.join(PRESETS)}.")
     return PRESETS[name]

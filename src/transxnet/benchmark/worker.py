@@ -65,7 +65,7 @@ class Facts:
 def serve(connection: Connection, model: BenchmarkModel) -> None:
     """Run the received commands until the connection closes or an error occurs.
 
-    A command is the name of one of :class:`Measurement`'s methods with its arguments. The answer is the method's
+    A command is the name of one of :class:`Measurement`'s methods with its arguments. The response is the method's
     return value, or a :class:`Failure`, after which the process ends.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main process ends this one
@@ -76,19 +76,19 @@ def serve(connection: Connection, model: BenchmarkModel) -> None:
         except EOFError:
             return
         try:
-            answer = getattr(measurement, command)(*arguments)
+            response = getattr(measurement, command)(*arguments)
         except Exception as error:
             connection.send(describe_failure(error))
             return
-        connection.send(answer)
+        connection.send(response)
 
 
 def describe_failure(error: Exception) -> Failure:
     """Describe an exception for the user."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     first = lines[0] if lines else ""
-    words = ("out of memory", "can't allocate memory")  # compilers wrap the error, and the CPU has no special one
-    out_of_memory = isinstance(error, MemoryError) or any(some in str(error) for some in words)
+    patterns = ("out of memory", "can't allocate memory")  # compilers wrap the error; the CPU has no error type
+    out_of_memory = isinstance(error, MemoryError) or any(pattern in str(error) for pattern in patterns)
     if out_of_memory:
         reason = "out of memory"
     elif isinstance(error, UserError):
@@ -247,14 +247,14 @@ class _Loss:
 
     labels: Tensor | None = None
 
-    def __call__(self, answer: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Tensor:
-        if isinstance(answer, Mapping):
-            return torch.stack(list(answer.values())).sum()
-        if not isinstance(answer, Tensor):
-            return torch.stack([feature.float().square().mean() for feature in answer]).sum()
+    def __call__(self, output: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Tensor:
+        if isinstance(output, Mapping):
+            return torch.stack(list(output.values())).sum()
+        if not isinstance(output, Tensor):
+            return torch.stack([feature.float().square().mean() for feature in output]).sum()
         if self.labels is None:
-            self.labels = torch.randint(answer.shape[1], answer.shape[:1], device=answer.device)
-        return nn.functional.cross_entropy(answer, self.labels)
+            self.labels = torch.randint(output.shape[1], output.shape[:1], device=output.device)
+        return nn.functional.cross_entropy(output, self.labels)
 
 
 def _cost(model: nn.Module, size: tuple[int, int]) -> Cost | None:

@@ -1,4 +1,4 @@
-"""The command ``evaluate``: metrics of a trained model on labeled images."""
+"""The command ``eval``: metrics of a trained model on labeled images."""
 
 import json
 from pathlib import Path
@@ -83,15 +83,15 @@ def evaluate(
     if out is not None:
         content: dict[str, Any] = {"model": str(model), "data": description, "images": len(evaluation), **metrics}
         write_atomic(Path(out), json.dumps(content, indent=2))
-        console.print(f"figures     {out}", **PLAIN)
+        console.print(f"metrics     {out}", **PLAIN)
     return evaluation
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
     if out.is_dir() or not out.parent.is_dir():
-        raise UserError(f"{out} can't be written: give the name of a JSON file in a folder that exists.")
+        raise UserError(f"cannot write {out}. Choose a JSON file in an existing folder.")
     if out.exists() and not overwrite:
-        raise UserError(f"{out} exists already. Write over it by --overwrite, or choose another --out.")
+        raise UserError(f"{out} already exists. Use --overwrite, or choose another --out.")
 
 
 def _labeled_images(
@@ -114,7 +114,7 @@ def _annotated_images(
 ) -> tuple[DetectionSet | SegmentationSet, str, list[str]]:
     """Open a detector's or segmenter's images; also returns their description and notes for the user."""
     if split is not None:
-        raise UserError("--split is for the timm readers of classifiers; give the folder to evaluate on as DATA.")
+        raise UserError("--split applies only to classifiers on timm readers. Pass the folder to evaluate on as DATA.")
     config = _config(trained, data)
     if config is not None and trained_on(config, data):
         assert trained.run is not None
@@ -138,7 +138,7 @@ def _config(trained: TrainedModel, data: str | None) -> TrainConfig | None:
     if trained.run is not None:
         return trained.run.read_config()
     if data is None:
-        raise UserError(f"name the data to evaluate {trained.name} on.")
+        raise UserError(f"no data given: name the data to evaluate {trained.name} on.")
     return None
 
 

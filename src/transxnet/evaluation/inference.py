@@ -58,8 +58,8 @@ def run_evaluation(
         segmentation = SegmentationMetric(images)
         dataset = SegmentationDataset(images, AlignedResize(trained.scale))
         for batch, labels, _ in _report(progress, evaluation_loader(dataset, batch_size, workers)):
-            for image, truth in zip(batch, labels, strict=True):
-                segmentation.update(segment(trained.model, image, truth.shape, device), truth.numpy())
+            for image, true in zip(batch, labels, strict=True):
+                segmentation.update(segment(trained.model, image, true.shape, device), true.numpy())
         return segmentation.compute()
     assert isinstance(trained, TrainedClassifier) and isinstance(images, (ClassificationSet, Stream))
     loader = evaluation_loader(images.evaluation_dataset(trained.preprocessing.transform()), batch_size, workers)

@@ -224,9 +224,11 @@ def compute_image_f1(output: dict[str, Tensor], target: Target) -> float:
     counted = output["scores"] >= MIN_SCORE
     order = output["scores"][counted].argsort(descending=True)
     boxes, labels = output["boxes"][counted][order], output["labels"][counted][order]
-    truth, true_labels = target["boxes"].as_subclass(Tensor), target["labels"]
-    crowd = target["iscrowd"].bool() if "iscrowd" in target else torch.zeros(len(truth), dtype=torch.bool)
-    iou = box_iou(boxes, truth) * (labels[:, None] == true_labels) if len(boxes) and len(truth) else None
+    true_boxes, true_labels = target["boxes"].as_subclass(Tensor), target["labels"]
+    crowd = target["iscrowd"].bool() if "iscrowd" in target else torch.zeros(len(true_boxes), dtype=torch.bool)
+    iou = None
+    if len(boxes) and len(true_boxes):
+        iou = box_iou(boxes, true_boxes) * (labels[:, None] == true_labels)
     unmatched, hits, ignored = ~crowd, 0, 0
     for i in range(len(boxes)):
         if iou is None:
@@ -235,7 +237,7 @@ def compute_image_f1(output: dict[str, Tensor], target: Target) -> float:
         if iou[i, best] * unmatched[best] >= 0.5:
             unmatched[best] = False
             hits += 1
-        elif crowd.any() and _share_inside(boxes[i], truth[crowd & (true_labels == labels[i])]) > 0.5:
+        elif crowd.any() and _share_inside(boxes[i], true_boxes[crowd & (true_labels == labels[i])]) > 0.5:
             ignored += 1
     total = len(boxes) - ignored + int((~crowd).sum())
     return 2 * hits / total if total else 1.0

@@ -108,7 +108,7 @@ def class_metrics(confusion: np.ndarray) -> dict[str, np.ndarray]:
 def segmentation_metrics(confusion: np.ndarray) -> dict[str, float]:
     """Mean IoU over the classes that occur or were predicted, mean accuracy over those that occur, pixel accuracy.
 
-    As mmsegmentation 0.x computes the published values. NaN where there is no labelled pixel.
+    As mmsegmentation 0.x computes the published values. NaN where no pixel is labeled.
     """
     if not confusion.sum():
         return {"miou": np.nan, "mean_accuracy": np.nan, "pixel_accuracy": np.nan}

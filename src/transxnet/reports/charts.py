@@ -156,7 +156,7 @@ def chart_style() -> AbstractContextManager[None]:
 
 
 def chart_axes(height: float = 3.1) -> tuple[Figure, Axes]:
-    """Create a figure 360 units wide, like a phone, so that its text is never much smaller than the page's."""
+    """Create a figure 360 units wide, the width of a phone, which keeps its text about as large as the page's."""
     figure = Figure(figsize=(5, height), layout="constrained")
     return figure, figure.add_subplot()
 

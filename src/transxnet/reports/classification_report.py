@@ -22,7 +22,7 @@ from transxnet.reports.report_data import TaskPage, Tile
 from transxnet.utils.errors import UserError
 
 MISTAKES = 12
-EXPLAINED = 3  # predictions, of the correct and of the wrong ones
+EXPLAINED = 3  # correct predictions, and as many wrong ones
 THUMBNAIL = 192  # px
 
 LoadImage = Callable[[int], Image.Image]
@@ -45,7 +45,9 @@ def task_page(
         template="classification.html.jinja",
         images=len(evaluation.labels),
         tiles=_tiles(evaluation, metrics),
-        scores=Plot("Scores on validation images", _SCORES, ("commonest class", metrics["majority"]), in_percent=True),
+        scores=Plot(
+            "Scores on validation images", _SCORES, ("most frequent class", metrics["majority"]), in_percent=True
+        ),
         sections=[
             ("confusion", "Confusion"),
             ("classes", "Classes"),
@@ -67,17 +69,17 @@ def task_page(
 
 def _tiles(evaluation: ClassificationEvaluation, metrics: Mapping[str, float]) -> list[Tile]:
     labels = evaluation.labels
-    commonest = evaluation.class_names[int(np.bincount(labels).argmax())]
+    most_frequent = evaluation.class_names[int(np.bincount(labels).argmax())]
     low, high = evaluation.accuracy_interval()
     gain = 100 * (metrics["accuracy"] - metrics["majority"])
-    baseline = f"{abs(gain):.1f} points {'above' if gain >= 0 else 'below'} always answering “{commonest}”"
+    baseline = f"{abs(gain):.1f} points {'above' if gain >= 0 else 'below'} always predicting “{most_frequent}”"
     notes = [f"{baseline} ({percent(metrics['majority'])})", f"95% interval {percent(low)} to {percent(high)}"]
     tiles = [Tile("Accuracy", percent(metrics["accuracy"]), notes)]
     for label, name, note in [
-        ("Balanced accuracy", "balanced_accuracy", "recall, mean over classes"),
-        ("F1 (macro)", "f1", "mean over classes"),
-        ("Weighted accuracy", "weighted_accuracy", "each image counts as far as its label is trusted"),
-        ("Top-5 accuracy", "top5_accuracy", "true class among the first five"),
+        ("Balanced accuracy", "balanced_accuracy", "mean recall of the classes"),
+        ("F1 (macro)", "f1", "mean F1 of the classes"),
+        ("Weighted accuracy", "weighted_accuracy", "images weighted by label confidence"),
+        ("Top-5 accuracy", "top5_accuracy", "true class in the top 5"),
     ]:
         if name in metrics:
             tiles.append(Tile(label, percent(metrics[name]), [note]))
@@ -110,14 +112,14 @@ def _mistakes(evaluation: ClassificationEvaluation, load_image: LoadImage | None
 
 def _explanations(evaluation: ClassificationEvaluation, explain: Explain) -> dict[str, Any]:
     """Explain the correct and wrong predictions with the highest confidence, or give the reason if that fails."""
-    kinds = {"right": True, "wrong": False}
+    kinds = {"correct": True, "wrong": False}
     try:
         cards = {
             kind: list(_explanation_cards(evaluation, evaluation.most_confident(EXPLAINED, correct).tolist(), explain))
             for kind, correct in kinds.items()
         }
     except UserError as error:
-        return {"right": [], "wrong": [], "columns": 1, "missing": str(error)}
+        return {"correct": [], "wrong": [], "columns": 1, "missing": str(error)}
     columns = max((len(card["panels"]) for group in cards.values() for card in group), default=1)
     return {**cards, "columns": columns, "missing": "" if any(cards.values()) else "None of the images can be read."}
 
@@ -131,9 +133,9 @@ def _explanation_cards(
         except OSError:
             continue
         predicted, label = evaluation.predictions[i], evaluation.labels[i]
-        note = f"{evaluation.class_names[predicted]}, {percent(float(evaluation.probabilities[i, predicted]))} sure"
-        truth = "" if predicted == label else f"; true class {evaluation.class_names[label]}"
-        yield {"panels": panels, "legend": [], "note": note + truth, "name": evaluation.names[i]}
+        note = f"{evaluation.class_names[predicted]}, {percent(float(evaluation.probabilities[i, predicted]))}"
+        true = "" if predicted == label else f"; true class {evaluation.class_names[label]}"
+        yield {"panels": panels, "legend": [], "note": note + true, "name": evaluation.names[i]}
 
 
 def _thumbnail(load_image: LoadImage | None, index: int) -> str | None:
@@ -153,9 +155,9 @@ def _calibration(calibration: Calibration, evaluation: ClassificationEvaluation)
         axes.plot([0, 1], [0, 1], **line_style("muted", "dashed", 1))
         axes.plot(confidence, accuracy, **line_style("blue", "solid", 1))
         axes.scatter(confidence, accuracy, sizes, color=css_color("blue"), edgecolor=css_color("paper"), zorder=3)
-        axes.set(xlim=(0, 1.04), ylim=(-0.04, 1.04), xlabel="how sure the model was", ylabel="how often it was right")
+        axes.set(xlim=(0, 1.04), ylim=(-0.04, 1.04), xlabel="confidence", ylabel="accuracy")
         for axis in (axes.xaxis, axes.yaxis):
             percent_axis(axis)
-        svg = figure_svg(figure, "calibration", "How often the model was right against how sure it was")
+        svg = figure_svg(figure, "calibration", "Accuracy by confidence")
     mean = evaluation.confidence.astype(np.float64).mean()
     return {"svg": svg, "error": calibration.error, "confidence": mean}

@@ -35,7 +35,7 @@ def task_page(evaluation: DetectionEvaluation) -> TaskPage:
         images=len(evaluation.images),
         tiles=_tiles(evaluation),
         scores=Plot("Scores on validation images", _SCORES, in_percent=True),
-        sections=[("precision", "Precision and recall"), ("classes", "Classes"), ("pictures", "Pictures")],
+        sections=[("precision", "Precision and recall"), ("classes", "Classes"), ("examples", "Examples")],
         content=dict(
             objects=int(objects.sum()),
             masks="mask" in evaluation.class_ap,
@@ -53,13 +53,13 @@ def _tiles(evaluation: DetectionEvaluation) -> list[Tile]:
     sizes = [
         f"{size} {percent(metrics[name])}".replace(" ", "\u00a0")
         for size, name in [
-            ("objects below 32² pixels", "ap_small"),
+            ("objects under 32² pixels", "ap_small"),
             ("up to 96²", "ap_medium"),
-            ("larger ones", "ap_large"),
+            ("over 96²", "ap_large"),
         ]
         if not math.isnan(metrics[name])
     ]
-    notes = ["COCO's, of boxes: mean over classes and over IoU 0.50 to 0.95"]
+    notes = ["COCO box AP: mean over classes and IoU 0.50 to 0.95"]
     tiles = [Tile("AP", percent(metrics["ap"]), [*notes, ", ".join(sizes)] if sizes else notes)]
     if "mask_ap" in metrics:
         notes = [f"AP50 {percent(metrics['mask_ap50'])}", f"AP75 {percent(metrics['mask_ap75'])}"]
@@ -113,13 +113,16 @@ def _card(evaluation: DetectionEvaluation, index: int) -> dict[str, Any]:
     masks = found.masks is not None and evaluation.images.has_masks
     target = evaluation.images.target(index, masks=masks, crowds=False)
     boxes, labels = target["boxes"].numpy(), target["labels"].numpy()
-    objects = f"{len(labels)} object{'' if len(labels) == 1 else 's'}"
-    note = f"F1 {percent(evaluation.image_f1[index])}: {objects}, {len(found.labels)} found"
+    counts = [
+        f"{count} {what}{'' if count == 1 else 's'}"
+        for count, what in ((len(labels), "object"), (len(found.labels), "detection"))
+    ]
+    note = f"F1 {percent(evaluation.image_f1[index])}: {', '.join(counts)}"
     panels: list[tuple[str, str | None]]
     try:
         image = evaluation.images.image(index)
     except UnreadableImage:
-        panels = [("truth", None), ("found", None)]
+        panels = [("ground truth", None), ("detections", None)]
     else:
         no_scores = np.full(len(labels), np.nan, np.float32)
         true_masks = target["masks"].numpy() if masks else None
@@ -128,8 +131,8 @@ def _card(evaluation: DetectionEvaluation, index: int) -> dict[str, Any]:
         )
         names = evaluation.class_names
         panels = [
-            ("truth", _panel(image, boxes, labels, no_scores, true_masks, names)),
-            ("found", _panel(image, found.boxes, found.labels, found.scores, found_masks, names)),
+            ("ground truth", _panel(image, boxes, labels, no_scores, true_masks, names)),
+            ("detections", _panel(image, found.boxes, found.labels, found.scores, found_masks, names)),
         ]
     return {"name": evaluation.images.name(index), "note": note, "panels": panels, "legend": []}
 

@@ -45,8 +45,9 @@ def draw_detections(
     labels = detections.labels
     if len(labels) and not 1 <= labels.min() <= labels.max() <= len(class_names):
         raise UserError(
-            f"the labels go from {labels.min()} to {labels.max()} and the {len(class_names)} classes from "
-            f"1 to {len(class_names)}. Give the class names of the model that made them."
+            f"labels must be 1 to {len(class_names)} for {len(class_names)} classes, got {labels.min()} to "
+            f"{labels.max()}. "
+            "Pass the class names of the model that predicted them."
         )
     size = text_size or _text_size(image)
     line = max(1, round(size / 7))
@@ -95,8 +96,8 @@ def draw_label_map(
     """
     if labels.shape != (image.height, image.width):
         raise UserError(
-            f"the labels are (height, width) {labels.shape} and the image is {(image.height, image.width)}. "
-            "Resize the labels to the image, without interpolating them."
+            f"labels must have the (height, width) of the image, {(image.height, image.width)}, got {labels.shape}. "
+            "Resize them with nearest-neighbor interpolation."
         )
     image = image.convert("RGB")
     gray = image.convert("L").convert("RGB")  # the hues of the image would change the class colors
@@ -118,12 +119,12 @@ def indexed_map(labels: np.ndarray, count: int) -> Image.Image:
         UserError: too many classes, or a label beyond them.
     """
     if not 1 <= count <= IGNORE:
-        raise UserError(f"a label map holds 1 to {IGNORE} classes, got {count}.")
+        raise UserError(f"a label map supports 1 to {IGNORE} classes, got {count}.")
     highest = labels[labels != IGNORE].max(initial=0)
     if highest >= count:
         raise UserError(
-            f"the label map holds the label {highest} and the {count} classes go from 0 to {count - 1}. "
-            "Give the class names of the model that made it."
+            f"labels must be 0 to {count - 1} for {count} classes, got {highest}. "
+            "Pass the class names of the model that predicted them."
         )
     image = Image.fromarray(labels.astype(np.uint8))
     image.putpalette([value for color in palette(IGNORE) for value in color] + [0, 0, 0])
@@ -181,9 +182,9 @@ def _label_boxes(
         room = min(max(drawn.width / 2, 12 * size), drawn.width)  # a long name must not hide half of a small image
         text = truncate(name, font, room - 2 * pad, score)
         width = min(math.ceil(font.getlength(text)) + 2 * pad, drawn.width)
-        places = list(_places(box, width, height, drawn.width, drawn.height))
-        covered = [sum(_overlap(place, other) for other, *_ in labels) for place in places]
-        labels.append((places[covered.index(min(covered))], text, color))
+        positions = list(_label_positions(box, width, height, drawn.width, drawn.height))
+        covered = [sum(_overlap(position, other) for other, *_ in labels) for position in positions]
+        labels.append((positions[covered.index(min(covered))], text, color))
     draw = ImageDraw.Draw(drawn)
     for (x1, y1, x2, y2), text, color in reversed(labels):
         font = font_for(text, size)
@@ -191,8 +192,8 @@ def _label_boxes(
         draw.text((x1 + pad, y1 + 1 + font.getmetrics()[0]), text, fill=text_color(color), font=font, anchor="ls")
 
 
-def _places(box: Rectangle, width: int, height: int, right: int, bottom: int) -> Iterator[Rectangle]:
-    """List places for a label inside the image, best first: at the corners of the box, then down its left edge."""
+def _label_positions(box: Rectangle, width: int, height: int, right: int, bottom: int) -> Iterator[Rectangle]:
+    """List positions for a label inside the image, best first: at the corners of the box, then down its left edge."""
     x1, y1, x2, y2 = box
     corners = [(x1, y1 - height), (x1, y1), (x1, y2 + 1), (x2 + 1 - width, y1 - height), (x2 + 1 - width, y2 + 1)]
     for x, y in corners + [(x1, y1 + i * height) for i in range(1, 9)]:
@@ -231,7 +232,7 @@ def _with_legend(drawn: Image.Image, labels: np.ndarray, class_names: Sequence[s
     if len(shown) < len(order):
         rows.append((f"and {len(order) - len(shown)} more", None))
     if not rows:
-        rows.append(("nothing labelled", None))
+        rows.append(("no labeled pixels", None))
     width = 4 * size + max(math.ceil(font_for(text, size).getlength(text)) for text, _ in rows)
     sheet = Image.new("RGB", (drawn.width + width, max(drawn.height, row * len(rows) + size)), (255, 255, 255))
     sheet.paste(drawn)

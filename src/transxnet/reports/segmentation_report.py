@@ -33,7 +33,7 @@ def task_page(evaluation: SegmentationEvaluation) -> TaskPage:
         images=len(evaluation.images),
         tiles=_tiles(evaluation, per_class["share"]),
         scores=Plot("Scores on validation images", _SCORES, in_percent=True),
-        sections=[("confusion", "Confusion"), ("classes", "Classes"), ("pictures", "Pictures")],
+        sections=[("confusion", "Confusion"), ("classes", "Classes"), ("examples", "Examples")],
         content=dict(
             confusion=confusion_rows(evaluation.confusion, evaluation.class_names),
             classes=_classes(evaluation.class_names, per_class),
@@ -50,14 +50,14 @@ def _tiles(evaluation: SegmentationEvaluation, share: np.ndarray) -> list[Tile]:
         Tile(
             "Mean IoU",
             percent(metrics["miou"]),
-            ["intersection over union, mean over classes", f"{occurring} of {len(names)} classes occur"],
+            ["mean intersection over union of the classes", f"{occurring} of {len(names)} classes occur"],
         ),
-        Tile("Mean accuracy", percent(metrics["mean_accuracy"]), ["pixels found, mean over classes"]),
-        Tile("Pixel accuracy", percent(metrics["pixel_accuracy"]), ["all pixels alike"]),
+        Tile("Mean accuracy", percent(metrics["mean_accuracy"]), ["mean recall of the classes"]),
+        Tile("Pixel accuracy", percent(metrics["pixel_accuracy"]), ["fraction of correct pixels"]),
     ]
     if occurring:
         largest = int(np.argmax(share))
-        note = f"pixel accuracy of always answering “{names[largest]}”"
+        note = f"pixel accuracy of always predicting “{names[largest]}”"
         tiles.append(Tile("Largest class", percent(share[largest]), [note]))
     return tiles
 
@@ -90,11 +90,11 @@ def _card(evaluation: SegmentationEvaluation, index: int) -> dict[str, Any]:
     try:
         image, labels = evaluation.images.image(index), evaluation.images.labels(index)
     except UnreadableImage:
-        panels = [("photograph", None), ("truth", None), ("prediction", None)]
+        panels = [("image", None), ("ground truth", None), ("prediction", None)]
     else:
         shown = image.resize(fit_size(image.size))
-        panels = [("photograph", data_url(shown, PANEL))]
-        for caption, values in (("truth", labels), ("prediction", predicted)):
+        panels = [("image", data_url(shown, PANEL))]
+        for caption, values in (("ground truth", labels), ("prediction", predicted)):
             resized = np.asarray(Image.fromarray(values).resize(shown.size, Image.Resampling.NEAREST))
             panels.append((caption, data_url(draw_label_map(shown, resized, names, legend=False), PANEL)))
         legend = _legend(labels, predicted, names)

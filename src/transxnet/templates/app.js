@@ -1,21 +1,21 @@
-// Files that would be refused get a sentence before they are sent: of those that are too large Gradio says only "Error".
-const refusal = file => {
-  const most = Number(document.querySelector("#refused [data-most]").dataset.most);
-  if (file.size > most) {
-    return `${file.name} can't be used: it has ${(file.size / 1e6).toFixed(1)} MB, more than ${most / 1e6} MB.`;
+// Check files before the upload: for files over the limit, Gradio shows only "Error".
+const rejectionOf = file => {
+  const maxBytes = Number(document.querySelector("#rejected [data-max-bytes]").dataset.maxBytes);
+  if (file.size > maxBytes) {
+    return `Cannot use ${file.name}: ${(file.size / 1e6).toFixed(1)} MB is over the limit of ${maxBytes / 1e6} MB.`;
   }
-  return file.type && !file.type.startsWith("image/") ? `${file.name} can't be used: it is not a picture.` : "";
+  return file.type && !file.type.startsWith("image/") ? `Cannot use ${file.name}: not an image file.` : "";
 };
-const look = files => event => {
-  if (!event.target.closest?.("#upload") || !files(event)?.length) return;
-  const text = refusal(files(event)[0]);
-  const said = document.querySelector("#refused [data-most]");
-  said.textContent = text;
-  said.hidden = !text;
+const checkFiles = filesOf => event => {
+  if (!event.target.closest?.("#upload") || !filesOf(event)?.length) return;
+  const text = rejectionOf(filesOf(event)[0]);
+  const message = document.querySelector("#rejected [data-max-bytes]");
+  message.textContent = text;
+  message.hidden = !text;
   if (!text) return;
   event.preventDefault();
   event.stopImmediatePropagation();
   event.target.closest("#upload").querySelectorAll("input[type=file]").forEach(input => { input.value = ""; });
 };
-document.addEventListener("change", look(event => event.target.files), true);
-document.addEventListener("drop", look(event => event.dataTransfer?.files), true);
+document.addEventListener("change", checkFiles(event => event.target.files), true);
+document.addEventListener("drop", checkFiles(event => event.dataTransfer?.files), true);

@@ -83,7 +83,7 @@ def app(
     Raises:
         UserError: Gradio is not installed, the model cannot be opened, or the address is not available.
     """
-    require_package("gradio", "transxnet[app]", "the page")
+    require_package("gradio", "transxnet[app]", "The web page")
     console = console or Console()
     check_at_least(0, examples=examples)
     check_at_least(1, max_size=max_size)
@@ -95,8 +95,8 @@ def app(
         raise
     if not is_loopback(listening):
         console.print(
-            f"warning: {host} is open to every machine that reaches this one, and the page has no password. "
-            "Leave out --host to keep it to this machine.",
+            f"warning: other machines can reach the page on {host}, and it has no password. "
+            "Omit --host to restrict it to this machine.",
             style="yellow",
             **PLAIN,
         )
@@ -106,7 +106,7 @@ def app(
         thread = threading.Thread(target=_serve, args=(server, listening), name="transxnet-app", daemon=True)
         thread.start()
         return ServedPage(url, server, thread)
-    console.print("Ctrl-C stops it.")
+    console.print("Press Ctrl-C to stop.")
     try:
         _serve(server, listening)
     except KeyboardInterrupt:  # uvicorn raises it again after a graceful shutdown

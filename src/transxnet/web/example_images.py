@@ -52,11 +52,11 @@ class ExampleImages:
         try:
             return self.images.image(self.positions[number])
         except UnreadableImage as error:
-            raise UserError(f"the example {self.name(number)} can't be read any more: {error}") from error
+            raise UserError(f"cannot read the example {self.name(number)}: {error}") from error
 
 
 def find_examples(trained: TrainedModel, count: int, console: Console) -> tuple[ExampleImages | None, str]:
-    """Choose examples for a model, or return the reason why there are none.
+    """Choose examples for a model, or return the reason for having none.
 
     Opening a segmenter's data reads all of its label maps, with a progress bar on the console.
 
@@ -68,13 +68,13 @@ def find_examples(trained: TrainedModel, count: int, console: Console) -> tuple[
     if count == 0:
         return None, ""
     if trained.run is None:
-        return None, "No examples: a published model has no images."
+        return None, "No examples: a published model has no validation images."
     try:
         images = _validation_images(trained, trained.run, console)
     except UserError as error:
-        return None, f"No examples: the data of the run can't be opened. {_capitalize(str(error))}"
+        return None, f"No examples: cannot open the data of the run. {_capitalize(str(error))}"
     if isinstance(images, Stream):
-        return None, "No examples: the data of the run is a stream, which does not keep its images."
+        return None, "No examples: the data of the run is a stream, without random access to images."
     positions, thumbnails = [], []
     for position in _diverse_order(images):
         try:
@@ -86,7 +86,7 @@ def find_examples(trained: TrainedModel, count: int, console: Console) -> tuple[
         if len(positions) == count:
             break
     if not positions:
-        return None, "No examples: none of the validation images can be read."
+        return None, "No examples: all validation images are unreadable."
     return ExampleImages(images, positions, [_caption(images, i) for i in positions], thumbnails), ""
 
 

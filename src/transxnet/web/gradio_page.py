@@ -28,8 +28,8 @@ PREDICTED_CLASS = -1
 MAX_UPLOAD_AGE = 3600
 """Seconds after which an upload is deleted."""
 
-HINT = "Send a picture, or choose an example."
-FAILED = "Something went wrong with this picture. The error is in the terminal that the page was started from."
+HINT = "Upload an image or select an example."
+FAILED = "failed for this image. See the terminal running transxnet app."
 
 Updates = dict[Any, Any]
 """New values by component."""
@@ -78,14 +78,14 @@ class GradioPage:
 
     def _add_inputs(self) -> None:
         self._upload = gr.File(
-            label="Picture", file_types=["image", ".avif", ".jp2"], height=150, elem_id="upload", buttons=[]
+            label="Image", file_types=["image", ".avif", ".jp2"], height=150, elem_id="upload", buttons=[]
         )
-        gr.HTML(self._html.refused(self._max_bytes), elem_id="refused")
+        gr.HTML(self._html.rejected(self._max_bytes), elem_id="rejected")
         self._gallery = None
         if self._examples is not None:
             examples = self._examples
-            classes = ", with their true classes" if isinstance(self._model.trained, TrainedClassifier) else ""
-            gr.HTML(self._html.label(f"Examples that it has not learnt from{classes}"), elem_id="examples-label")
+            classes = " with their true classes" if isinstance(self._model.trained, TrainedClassifier) else ""
+            gr.HTML(self._html.label(f"Validation images{classes}"), elem_id="examples-label")
             self._gallery = gr.Gallery(
                 list(zip(examples.thumbnails, examples.captions, strict=True)),
                 label="Examples",
@@ -107,29 +107,37 @@ class GradioPage:
         with gr.Column(visible=False, elem_id="result") as self._result:
             with gr.Row():
                 with gr.Column(scale=3, min_width=260):
-                    self._image = _image_output("What the model says, over the picture", "picture")
+                    self._image = _image_output("The image with the prediction drawn on it", "predicted-image")
                 with gr.Column(scale=2, min_width=240):
-                    self._answer = gr.HTML(elem_id="answer")
+                    self._prediction = gr.HTML(elem_id="prediction")
                     self._min_score = gr.Slider(
-                        0.05, 0.95, MIN_SCORE, step=0.05, label="Least score", visible=self._detects, elem_id="least"
+                        0.05,
+                        0.95,
+                        MIN_SCORE,
+                        step=0.05,
+                        label="Score threshold",
+                        visible=self._detects,
+                        elem_id="score-threshold",
                     )
-            if self._model.places:
+            if self._model.layers:
                 self._add_heat_map()
             else:
-                gr.HTML(self._html.message(f"No Grad-CAM: {self._model.why_no_places}", False), elem_id="no-reasons")
+                gr.HTML(self._html.message(f"No Grad-CAM: {self._model.why_no_layers}", False), elem_id="no-grad-cam")
 
     def _add_heat_map(self) -> None:
-        places = [(place.title, name) for name, place in self._model.places.items()]
-        classes = sorted((word, i) for i, word in enumerate(self._model.class_names))
+        layers = [(layer.title, name) for name, layer in self._model.layers.items()]
+        classes = sorted((name, i) for i, name in enumerate(self._model.class_names))
         with gr.Row():
             with gr.Column(scale=3, min_width=260):
-                self._heat = _image_output("The picture under colours that show what speaks for the class", "heat")
+                self._heat = _image_output("Grad-CAM heat map over the image", "heat-map")
             with gr.Column(scale=2, min_width=240):
-                self._heat_text = gr.HTML(elem_id="reasons")
-                self._place = gr.Radio(places, value=places[-1][1], label="Where in the network", elem_id="place")
-                first = "the likeliest" if isinstance(self._model.trained, TrainedClassifier) else "the most certain"
-                if not isinstance(self._model.trained, (TrainedClassifier, TrainedDetector)):
-                    first = "the commonest"
+                self._heat_text = gr.HTML(elem_id="heat-map-text")
+                self._layer = gr.Radio(layers, value=layers[-1][1], label="Layer", elem_id="layer")
+                first = "Most frequent class"
+                if isinstance(self._model.trained, TrainedClassifier):
+                    first = "Predicted class"
+                elif self._detects:
+                    first = "Class with the highest score"
                 self._class = gr.Dropdown(
                     [(first, PREDICTED_CLASS), *classes], value=PREDICTED_CLASS, label="Class", elem_id="class"
                 )
@@ -142,7 +150,7 @@ class GradioPage:
             "concurrency_id": "model",
             "show_progress": "minimal",
         }
-        outputs = [self._selection, self._message, self._result, self._image, self._answer]
+        outputs = [self._selection, self._message, self._result, self._image, self._prediction]
         predicting: dict[str, Any] = {**model, "show_progress_on": [self._upload, self._image]}
         inputs = [self._upload, self._min_score]
         predicted = [self._upload.upload(self._on_upload, inputs, [self._upload, *outputs], **predicting)]
@@ -153,12 +161,12 @@ class GradioPage:
             drawing = {**predicting, "concurrency_id": "drawing", "show_progress_on": [self._image]}
             inputs = [self._selection, self._min_score]
             self._min_score.change(self._on_min_score, inputs, outputs, trigger_mode="always_last", **drawing)
-        if self._model.places:
-            inputs, outputs = [self._selection, self._place, self._class], [self._heat, self._heat_text]
+        if self._model.layers:
+            inputs, outputs = [self._selection, self._layer, self._class], [self._heat, self._heat_text]
             explaining = {**model, "show_progress_on": [self._heat]}
             for event in predicted:
                 event.then(self._explain, inputs, outputs, **explaining)
-            for control in (self._place, self._class):
+            for control in (self._layer, self._class):
                 control.input(self._explain, inputs, outputs, **explaining)
         self.blocks.queue(max_size=64)
 
@@ -178,17 +186,17 @@ class GradioPage:
 
         return self._or_message(filtered)
 
-    def _explain(self, selection: Selection | None, place: str, class_index: int) -> Updates:
+    def _explain(self, selection: Selection | None, layer: str, class_index: int) -> Updates:
         if selection is None:
             return {self._heat: None, self._heat_text: ""}
         chosen = None if class_index == PREDICTED_CLASS else class_index
         try:
-            found = self._model.explain(self._open(selection.source), place, chosen)
+            found = self._model.explain(self._open(selection.source), layer, chosen)
         except UserError as error:
             return {self._heat: None, self._heat_text: self._html.message(f"No Grad-CAM: {error}", True)}
         except Exception:
             _logger.exception("Grad-CAM of %s", selection.source)
-            return {self._heat: None, self._heat_text: self._html.message(FAILED, True)}
+            return {self._heat: None, self._heat_text: self._html.message(f"Grad-CAM {FAILED}", True)}
         return {self._heat: found.image, self._heat_text: self._html.heat_map(found, color_scale())}
 
     def _or_message(self, compute: Callable[[], Updates]) -> Updates:
@@ -198,15 +206,15 @@ class GradioPage:
         except UserError as error:
             text = str(error)
         except Exception:
-            _logger.exception("predicting for an image")
-            text = FAILED
+            _logger.exception("prediction of an uploaded or example image")
+            text = f"Prediction {FAILED}"
         message = gr.update(value=self._html.message(text, True), visible=True)
         return {self._selection: None, self._message: message, self._result: gr.update(visible=False)}
 
     def _predict(self, source: str | int, min_score: float) -> Updates:
         result = self._model.predict(self._open(source), min_score)
         several = isinstance(source, str) and has_several_frames(source)
-        note = "The file holds several pictures; only the first was used." if several else ""
+        note = "The file contains several images. Only the first is used." if several else ""
         return self._updates(Selection(source, result.detections), result, note)
 
     def _updates(self, selection: Selection, result: ImageResult, note: str = "") -> Updates:
@@ -215,14 +223,14 @@ class GradioPage:
             self._message: gr.update(value=self._html.message(note, False), visible=bool(note)),
             self._result: gr.update(visible=True),
             self._image: result.image,
-            self._answer: self._html.result(result),
+            self._prediction: self._html.result(result),
         }
 
     def _open(self, source: str | int) -> Image.Image:
         """Open an upload or example in RGB; raises UserError if it cannot be read."""
         if isinstance(source, str):
             if not Path(source).is_file():
-                raise UserError("the picture was deleted after an hour. Send it again.")
+                raise UserError("uploads are deleted after an hour. Upload the image again.")
             return read_upload(source)
         assert self._examples is not None
         return self._examples.image(source)

@@ -83,13 +83,13 @@ class HeatMap:
     Attributes:
         image: input of the network with the map overlaid.
         class_name: class name to show.
-        place: description of the layer.
+        layer: title of the layer.
         empty: whether the map is zero everywhere.
     """
 
     image: Image.Image
     class_name: str
-    place: str
+    layer: str
     empty: bool
 
 
@@ -101,24 +101,24 @@ class PageModel:
 
     Attributes:
         class_names: class names to show.
-        places: layers that :meth:`explain` supports, by name; may be empty.
-        why_no_places: message for the user if ``places`` is empty.
+        layers: layers that :meth:`explain` supports, by name; may be empty.
+        why_no_layers: message for the user if ``layers`` is empty.
     """
 
     def __init__(self, trained: TrainedModel):
         self.trained = trained
         self.class_names = [in_words(name) for name in trained.class_names]
-        self.places: Mapping[str, NetworkPart] = {}
-        self.why_no_places = ""
+        self.layers: Mapping[str, NetworkPart] = {}
+        self.why_no_layers = ""
         self._device = default_device()
         self._lock = threading.Lock()
         prepare_for_inference(trained.model, self._device)
         try:
             require_grad_cam()
             network = trained.backbone
-            self.places = named_parts(network) or {"last": find_part(network)}
+            self.layers = named_parts(network) or {"last": find_part(network)}
         except UserError as error:
-            self.why_no_places = str(error)
+            self.why_no_layers = str(error)
 
     @property
     def title(self) -> str:
@@ -169,25 +169,25 @@ class PageModel:
         resized, notes = _resize_dense(image)
         return self._detection_result(resized, detections, min_score, notes)
 
-    def explain(self, image: Image.Image, place: str, class_index: int | None = None) -> HeatMap:
+    def explain(self, image: Image.Image, layer: str, class_index: int | None = None) -> HeatMap:
         """Compute Grad-CAM of a class.
 
         Args:
             image: RGB image.
-            place: key of ``places``.
+            layer: key of ``layers``.
             class_index: class index from 0; the default is that of :func:`~transxnet.analysis.explain.explain`.
 
         Raises:
             UserError: the class does not occur in the image, or Grad-CAM fails on this network.
         """
-        if place not in self.places:
-            raise UserError(f"the network has no place {place!r}. Accepted: {', '.join(self.places)}.")
+        if layer not in self.layers:
+            raise UserError(f"the network has no layer {layer!r}. Accepted: {', '.join(self.layers)}.")
         if not isinstance(self.trained, TrainedClassifier):
             image = _resize_dense(image)[0]
         with self._lock:
-            found = explain_image(self.trained, image, class_index, {place: self.places[place]})
-        heat = found.maps[place]
-        return HeatMap(_draw_heat(found.image, heat), found.class_name, found.titles[place], not heat.any())
+            found = explain_image(self.trained, image, class_index, {layer: self.layers[layer]})
+        heat = found.maps[layer]
+        return HeatMap(_draw_heat(found.image, heat), found.class_name, found.titles[layer], not heat.any())
 
     def _classification_result(self, trained: TrainedClassifier, image: Image.Image) -> ImageResult:
         batch = trained.preprocessing.transform()(image)[None]
@@ -204,12 +204,12 @@ class PageModel:
             ResultRow(self.class_names[label - 1], float(score), colors[label - 1])
             for label, score in zip(shown.labels[:MAX_ROWS], shown.scores[:MAX_ROWS], strict=True)
         ]
-        headline = f"{count} object{'' if count == 1 else 's'}"
+        headline = f"{count} detection{'' if count == 1 else 's'}"
         if not count:
-            headline = "Nothing found"
+            headline = "No detections"
             if len(detections.scores):
                 best = f"{self.class_names[detections.labels[0] - 1]}, {rounded_percent(float(detections.scores[0]))}"
-                notes = (f"The best that falls short of the least score: {best}.", *notes)
+                notes = (f"Best detection below the score threshold: {best}.", *notes)
         drawn = draw_detections(image, shown, self.class_names)
         return ImageResult(headline, rows, count - len(rows), resize_for_browser(drawn), detections, notes)
 
@@ -232,10 +232,10 @@ def pixel_shares(label_map: np.ndarray, names: Sequence[str]) -> list[ResultRow]
 
 
 def rounded_percent(share: float) -> str:
-    """Format ``0.934`` as "93%"; shares that would wrongly round to 0% or 100% as "under 1%" and "over 99%"."""
+    """Format ``0.934`` as "93%"; shares that would wrongly round to 0% or 100% as "<1%" and ">99%"."""
     if 0 < share < 0.01:
-        return "under 1%"
-    return "over 99%" if 0.99 < share < 1 else f"{share:.0%}"
+        return "<1%"
+    return ">99%" if 0.99 < share < 1 else f"{share:.0%}"
 
 
 def _resize_dense(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
@@ -243,7 +243,7 @@ def _resize_dense(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     resized = limit_pixels(image, MAX_DENSE_PIXELS)
     if resized is image:
         return image, ()
-    return resized, (f"The image has {_size_text(image)} pixels and was processed at {_size_text(resized)}.",)
+    return resized, (f"The image was resized from {_size_text(image)} to {_size_text(resized)} pixels for the model.",)
 
 
 def _draw_heat(image: np.ndarray, heat: np.ndarray) -> Image.Image:

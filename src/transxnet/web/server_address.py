@@ -9,7 +9,7 @@ from transxnet.utils.errors import UserError
 PORTS = range(7860, 7960)
 """Ports to try by default; the first is Gradio's default."""
 
-_HOSTS = "127.0.0.1 for this machine alone, 0.0.0.0 for all that reach it, or one of its own addresses"
+_HOSTS = "127.0.0.1 (this machine only), 0.0.0.0 (all network interfaces), or an address of this machine"
 
 
 def listen(host: str, port: int | None = None) -> socket.socket:
@@ -23,11 +23,11 @@ def listen(host: str, port: int | None = None) -> socket.socket:
         UserError: the host is not an address of this machine, or the port is in use or reserved.
     """
     if port is not None and not 0 <= port <= 65535:
-        raise UserError(f"port must be a whole number from 0 to 65535, got {port}.")
+        raise UserError(f"port must be from 0 to 65535, got {port}.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
-        raise UserError(f"{host!r} is no address of this machine: {error}. Accepted: {_HOSTS}.") from error
+        raise UserError(f"cannot resolve host {host!r}: {error}. Accepted: {_HOSTS}.") from error
     for candidate in PORTS if port is None else (port,):
         listening = socket.socket(family, kind, protocol)
         try:
@@ -38,11 +38,11 @@ def listen(host: str, port: int | None = None) -> socket.socket:
         except OSError as error:
             listening.close()
             if isinstance(error, PermissionError):
-                raise UserError(f"port {candidate} is reserved for the system. Give another --port.") from error
+                raise UserError(f"port {candidate} is reserved for the system. Choose another --port.") from error
             if error.errno != errno.EADDRINUSE:
                 raise UserError(f"cannot listen on {host!r}: {error.strerror}. Accepted: {_HOSTS}.") from error
-    wanted = f"port {port} is" if port is not None else f"the ports {PORTS[0]} to {PORTS[-1]} are all"
-    raise UserError(f"{wanted} taken on {host}. Give another --port, or --port 0 for any that is free.")
+    taken = f"port {port} is" if port is not None else f"ports {PORTS[0]} to {PORTS[-1]} are all"
+    raise UserError(f"{taken} in use on {host}. Choose another --port, or --port 0 for any free port.")
 
 
 def is_loopback(listening: socket.socket) -> bool:

@@ -14,7 +14,7 @@ MAX_PIXELS = 50_000_000
 MAX_DENSE_PIXELS = 1_500_000
 """Larger images are downsized for detectors and segmenters, whose masks and class maps take memory per pixel."""
 
-ACCEPTED = f"JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF or JPEG 2000, of at most {MAX_PIXELS // 10**6} million pixels"
+ACCEPTED = f"JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF or JPEG 2000 with at most {MAX_PIXELS // 10**6} million pixels"
 
 MAX_SHOWN_SIDE = 1280
 """Longest side of an image that is sent to the browser, in pixels."""
@@ -32,7 +32,7 @@ def read_upload(path: str | Path) -> Image.Image:
     try:
         return open_image(path, max_pixels=MAX_PIXELS)
     except UnreadableImage as error:
-        raise UserError(f"{Path(path).name} can't be used: {error}. Accepted: {ACCEPTED}.") from error
+        raise UserError(f"cannot use {Path(path).name}: {error}. Accepted: {ACCEPTED}.") from error
 
 
 def has_several_frames(path: str | Path) -> bool:

@@ -58,7 +58,7 @@ def test_bench_command_fails_if_no_model_works(here, capsys):
     out, err = capsys.readouterr()
     assert "ValueError: no such thing" in out
     assert "killed by signal 9" in re.sub(r"\s+", " ", out)
-    assert err == "error: none of the models could be measured.\n"
+    assert err == "error: no model could be measured.\n"
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_weights_of_other_classes_raise(published, tmp_path, photos, quiet):
     for name in ("classifier.2.weight", "classifier.2.bias"):
         content["state_dict_ema"][name] = content["state_dict_ema"][name][:7]
     torch.save(content, tmp_path / "seven.pth")
-    with pytest.raises(UserError, match=r"seven.pth has 7 classes; transxnet_n needs ImageNet's 1,000"):
+    with pytest.raises(UserError, match=r"seven.pth has 7 classes; transxnet_t needs ImageNet's 1,000"):
         evaluate("transxnet_t", photos, file=tmp_path / "seven.pth", console=quiet)
 
 
@@ -138,7 +138,7 @@ def test_weights_of_other_classes_raise(published, tmp_path, photos, quiet):
     ("model", "options", "message"),
     [
         ("nowhere", {}, "run folder nowhere does not exist. Read as a model name: unknown model 'nowhere'"),
-        ("transxnet_tt", {}, "no model 'transxnet_tt'. Did you mean 'transxnet_t'"),
+        ("transxnet_tt", {}, "unknown model 'transxnet_tt'. Did you mean 'transxnet_t'"),
         ("transxnet_t.in22k", {}, "transxnet_t has no weights 'in22k'.*in1k"),
         ("transxnet_n", {}, "transxnet_n"),
         ("transxnet_t", {"file": "nowhere.pth"}, "checkpoint file nowhere.pth"),

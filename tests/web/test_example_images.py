@@ -79,7 +79,7 @@ def test_missing_data_is_reported(tmp_path, console):
     assert find_examples(trained, 0, console) == (None, "")
     none, why = find_examples(trained, 8, console)
     assert none is None
-    assert why.startswith("No examples: cannot open the data of the run. There is no folder")
+    assert why.startswith(f"No examples: cannot open the data of the run. {str(data)!r} is neither an existing folder")
     published = TrainedModel(trained.model, "test_resnet", trained.class_names, None)
     assert find_examples(published, 8, console) == (None, "No examples: a published model has no validation images.")
 

@@ -90,8 +90,8 @@ def split_rows(text: str) -> list[str]:
 
 _IV_D = "Sec. IV-D: "
 _EPOCHS = (
-    "The paper's table reports ImageNet-1K after 200 epochs, and ADE20K fine-tuned from those weights (Sec. IV-D). We do "
-    "not have its values."
+    "The paper's table reports ImageNet-1K after 200 epochs, and ADE20K fine-tuned from those weights (Sec. IV-D). We "
+    "do not have its values."
 )
 
 TABLES: dict[str, Ablation] = {

@@ -16,9 +16,9 @@ SMALL = "transxnet_n@untrained,depths=(1,1,1,1),layer_scale_init_value=1.0"
 
 def test_erf_command_writes_files_and_does_not_overwrite(tmp_path, capsys):
     write_images(tmp_path / "photos", 5)
-    words = ["erf", SMALL, f"{SMALL}:idconv", "test_resnet@untrained", "--data", str(tmp_path / "photos")]
-    words += ["--images", "3", "--size", "64", "--batch-size", "2", "--out", str(tmp_path / "out")]
-    assert main(words) == 0
+    arguments = ["erf", SMALL, f"{SMALL}:idconv", "test_resnet@untrained", "--data", str(tmp_path / "photos")]
+    arguments += ["--images", "3", "--size", "64", "--batch-size", "2", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
     assert "untrained" in capsys.readouterr().out
     rows = list(csv.DictReader((tmp_path / "out" / "erf.csv").open()))
     assert [row["part"] for row in rows] == ["stage 4", "IDConv, local branch", "stage 4"]
@@ -29,9 +29,9 @@ def test_erf_command_writes_files_and_does_not_overwrite(tmp_path, capsys):
     content = json.loads((tmp_path / "out" / "erf.json").read_text())
     assert [entry["model"] for entry in content["fields"]] == [row["model"] for row in rows]
     assert Image.open(tmp_path / "out" / "erf.png").width > 500
-    assert main(words) == 2
+    assert main(arguments) == 2
     assert "--overwrite" in capsys.readouterr().err
-    assert main([*words, "--overwrite"]) == 0
+    assert main([*arguments, "--overwrite"]) == 0
 
 
 def test_erf_returns_fields_and_writes_nothing_without_out(tmp_path, monkeypatch):

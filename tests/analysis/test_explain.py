@@ -19,8 +19,8 @@ SMALL = "transxnet_n@untrained,depths=(1,1,1,1),layer_scale_init_value=1.0"
 def test_explain_command_writes_files_and_skips_bad_images(tmp_path, capsys):
     first, second = write_images(tmp_path / "photos", 2)
     second.write_text("not an image")
-    words = ["explain", SMALL, str(tmp_path / "photos"), "--class-name", "tabby", "--out", str(tmp_path / "out")]
-    assert main(words) == 0
+    arguments = ["explain", SMALL, str(tmp_path / "photos"), "--class-name", "tabby", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
     assert "tabby" in capsys.readouterr().out
     rows = list(csv.DictReader((tmp_path / "out" / "explanations.csv").open()))
     assert [(row["path"], row["class"], row["image"]) for row in rows] == [
@@ -29,9 +29,9 @@ def test_explain_command_writes_files_and_skips_bad_images(tmp_path, capsys):
     ]
     assert "not an image" in rows[1]["error"]
     assert Image.open(tmp_path / "out" / "0001-00.png").width > 800
-    assert main(words) == 2
+    assert main(arguments) == 2
     assert "--overwrite" in capsys.readouterr().err
-    assert main([*words[:3], "--class-name", "tabbi", "--out", str(tmp_path / "other")]) == 2
+    assert main([*arguments[:3], "--class-name", "tabbi", "--out", str(tmp_path / "other")]) == 2
     assert "Did you mean" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
 

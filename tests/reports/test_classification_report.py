@@ -78,7 +78,7 @@ def test_page_without_mistakes():
 
 def test_unreadable_image_becomes_a_placeholder():
     def unreadable(index: int) -> Image.Image:
-        raise OSError("gone")
+        raise OSError("deleted")
 
     text = render(sample_report(image=unreadable))
     assert text.count(">unreadable image<") == 12
@@ -140,6 +140,6 @@ def test_page_states_why_there_are_no_explanations():
     assert "Not shown. Install it by: pip install &#39;transxnet[explain]&#39;" in page
 
     def unreadable(index: int) -> list[tuple[str, Image.Image]]:
-        raise OSError("gone")
+        raise OSError("deleted")
 
     assert "Not shown. None of the images can be read." in render(replace(sample_report(), explain=unreadable))

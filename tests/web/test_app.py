@@ -82,7 +82,7 @@ def test_only_uploads_are_predicted_and_no_other_file(serve, photos_run, photos)
     assert httpx.get(f"{url}gradio_api/file={own}").status_code == 403
 
 
-def test_uploads_over_the_limits_are_refused(serve, photos_run):
+def test_uploads_over_the_limits_are_rejected(serve, photos_run):
     url = serve(photos_run, max_size=1).url
     assert upload(url, "large.png", b"\0" * 1_100_000).status_code == 413
     (path,) = upload(url, "huge.png", png_header(9000, 9000)).json()
@@ -139,7 +139,7 @@ def test_page_loads_nothing_from_other_hosts(serve, photos_run):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_foreign_host_header_is_refused(serve, photos_run, host):
+def test_foreign_host_header_is_rejected(serve, photos_run, host):
     if host == "::1":
         try:
             socket.create_server((host, 0), family=socket.AF_INET6).close()

@@ -36,7 +36,7 @@ def test_unreadable_upload_hides_the_result_and_shows_the_reason(page, tmp_path)
     (tmp_path / "words.png").write_text("not an image")
     for path, reason in (
         (tmp_path / "words.png", "cannot use words.png"),
-        (tmp_path / "gone.png", "uploads are deleted after an hour"),
+        (tmp_path / "deleted.png", "uploads are deleted after an hour"),
     ):
         updates = page._on_upload(path, 0.5)
         assert updates[page._selection] is None

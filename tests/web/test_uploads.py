@@ -66,7 +66,7 @@ def test_truncated_file_is_an_error(tmp_path):
     (tmp_path / "cut.png").write_bytes(file.getvalue()[:2000])
     with pytest.raises(UserError, match=r"cannot use cut\.png: .*truncated"):
         read_upload(tmp_path / "cut.png")
-    assert not has_several_frames(tmp_path / "gone.png")
+    assert not has_several_frames(tmp_path / "deleted.png")
 
 
 def test_mpo_preview_is_not_a_further_frame(tmp_path):

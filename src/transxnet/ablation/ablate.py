@@ -250,16 +250,16 @@ def _command(
     config: TrainConfig, ablation: Ablation, rows: str | Sequence[str] | None, seeds: Sequence[int], rounds: int
 ) -> str:
     """Return the shell command that repeats this ablation."""
-    words = ["transxnet", "ablate", ablation.name, "--data", config.data, "--model", ablation.model]
-    words += ["--seeds", ",".join(map(str, seeds))]
+    arguments = ["transxnet", "ablate", ablation.name, "--data", config.data, "--model", ablation.model]
+    arguments += ["--seeds", ",".join(map(str, seeds))]
     if rows is not None:
-        words += ["--rows", rows if isinstance(rows, str) else ",".join(rows)]
+        arguments += ["--rows", rows if isinstance(rows, str) else ",".join(rows)]
     if rounds != 9:
-        words += ["--rounds", str(rounds)]
+        arguments += ["--rounds", str(rounds)]
     if config.task != "classify":
-        words += ["--task", config.task]
+        arguments += ["--task", config.task]
     default = type(config)(config.data)
     for name, value in config.to_dict().items():
         if name not in ("task", "data", "out", "model", "seed") and value != getattr(default, name):
-            words += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
-    return shlex.join(words)
+            arguments += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
+    return shlex.join(arguments)

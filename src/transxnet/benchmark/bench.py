@@ -147,12 +147,12 @@ def _environment(rows: Sequence[BenchmarkRow], device: str) -> dict[str, str]:
 def _command(arguments: Mapping[str, Any]) -> str:
     """The command line equivalent to these arguments of :func:`bench`."""
     models = arguments["models"]
-    words = ["transxnet", "bench", *([models] if isinstance(models, str) else models)]
+    parts = ["transxnet", "bench", *([models] if isinstance(models, str) else models)]
     for name, parameter in inspect.signature(bench).parameters.items():
         value = arguments[name]
         if name == "models" or value == parameter.default:
             continue
-        words.append("--" + name.replace("_", "-"))
+        parts.append("--" + name.replace("_", "-"))
         if value is not True:
-            words.append("x".join(map(str, value)) if isinstance(value, tuple) else str(value))
-    return shlex.join(words)
+            parts.append("x".join(map(str, value)) if isinstance(value, tuple) else str(value))
+    return shlex.join(parts)

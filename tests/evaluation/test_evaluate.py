@@ -69,7 +69,7 @@ def test_unknown_classes_are_named_in_the_error(photos_run, tmp_path, quiet):
 def test_out_is_not_overwritten_by_default(photos_run, tmp_path, quiet):
     out = tmp_path / "figures.json"
     out.write_text("mine")
-    with pytest.raises(UserError, match=r"figures.json already exists. Use --overwrite"):
+    with pytest.raises(UserError, match=r"figures.json exists already. Write over it by --overwrite"):
         evaluate(photos_run.path, out=out, console=quiet)
     assert out.read_text() == "mine"
     evaluate(photos_run.path, out=out, overwrite=True, workers=0, console=quiet)
@@ -130,7 +130,7 @@ def test_weights_of_other_classes_raise(published, tmp_path, photos, quiet):
     for name in ("classifier.2.weight", "classifier.2.bias"):
         content["state_dict_ema"][name] = content["state_dict_ema"][name][:7]
     torch.save(content, tmp_path / "seven.pth")
-    with pytest.raises(UserError, match=r"seven.pth has 7 classes; transxnet_n needs ImageNet's 1,000"):
+    with pytest.raises(UserError, match=r"seven.pth has 7 classes; transxnet_t needs ImageNet's 1,000"):
         evaluate("transxnet_t", photos, file=tmp_path / "seven.pth", console=quiet)
 
 
@@ -138,10 +138,10 @@ def test_weights_of_other_classes_raise(published, tmp_path, photos, quiet):
     ("model", "options", "message"),
     [
         ("nowhere", {}, "run folder nowhere does not exist. Read as a model name: unknown model 'nowhere'"),
-        ("transxnet_tt", {}, "no model 'transxnet_tt'. Did you mean 'transxnet_t'"),
+        ("transxnet_tt", {}, "unknown model 'transxnet_tt'. Did you mean 'transxnet_t'"),
         ("transxnet_t.in22k", {}, "transxnet_t has no weights 'in22k'.*in1k"),
         ("transxnet_n", {}, "transxnet_n"),
-        ("transxnet_t", {"file": "nowhere.pth"}, "checkpoint file nowhere.pth"),
+        ("transxnet_t", {"file": "nowhere.pth"}, "checkpoint file nowhere.pth does not exist"),
         ("transxnet_t", {"file": "notes.txt"}, "notes.txt is truncated or not a checkpoint"),
         ("resnet18", {"file": "notes.txt"}, "cannot get the published weights of resnet18"),
         (".", {}, "is not a run folder: config.yaml is missing"),

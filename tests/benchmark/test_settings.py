@@ -34,7 +34,11 @@ def test_factory_is_found_in_the_current_directory(here):
     ("text", "changes", "error"),
     [
         ("nowhere:tiny", {}, "cannot import module 'nowhere' of 'nowhere:tiny': ModuleNotFoundError"),
-        ("transxnet_n@checkpoint_path=weights.pth", {}, "checkpoint_path selects weights and is not accepted as a model option"),
+        (
+            "transxnet_n@checkpoint_path=weights.pth",
+            {},
+            "checkpoint_path selects weights and is not accepted as a model option",
+        ),
         ("transxnet_n@file=weights.pth", {}, "unknown setting 'file'.*Accepted after @: eager, compile=MODE, "),
         ("transxnet_n@compile=fast", {}, "compile must be a mode of torch.compile, got 'fast'"),
         ("transxnet_n@reparameterize", {"mode": "train"}, "the inference form cannot be trained"),

@@ -366,7 +366,7 @@ def test_pipes_instead_of_annotations_do_not_hang(voc):
     assert find_coco(voc) == (None, None)
     (voc / "ImageSets" / "Main").mkdir(parents=True)
     os.mkfifo(voc / "ImageSets" / "Main" / "train.txt")
-    with pytest.raises(UserError, match="can't be read"):
+    with pytest.raises(UserError, match="cannot read"):
         find_voc(voc)
 
 

@@ -179,8 +179,13 @@ def test_impossible_file_names_are_not_found(name):
     from transxnet.data.recognize import recognize
     from transxnet.runs.load import load_model
 
-    for use in (lambda: list(find_images([name])), lambda: recognize(name), lambda: load_model(name)):
-        with pytest.raises(UserError, match="there is no"):
+    uses = {
+        "does not exist": lambda: list(find_images([name])),
+        "is neither an existing folder nor a sample": lambda: recognize(name),
+        "^run folder .* does not exist": lambda: load_model(name),
+    }
+    for message, use in uses.items():
+        with pytest.raises(UserError, match=f"(?s){message}"):
             use()
 
 

@@ -72,7 +72,7 @@ def test_features_have_the_declared_shapes(name, out_indices):
     stages = [i % 4 for i in out_indices]
     assert model.feature_info.channels() == [WIDTHS[name][i] for i in stages]
     assert model.feature_info.reduction() == [4 * 2**i for i in stages]
-    assert len(model.stages) == stages[-1] + 1, "stages behind the last output are left out"
+    assert len(model.stages) == stages[-1] + 1, "stages after the last output are omitted"
     assert [f.shape for f in model(torch.randn(2, 3, 64, 72))] == [
         (2, WIDTHS[name][i], ceil(64 / 4 / 2**i), ceil(72 / 4 / 2**i)) for i in stages
     ]

@@ -229,13 +229,13 @@ def test_other_networks_are_refused_by_name(tiny, make, name):
         (dict(dpe=False), "Identity", "True"),
         (dict(local_conv="dyconv"), "DyConv", "'idconv'"),
         (dict(token_enhancer=None), "Identity", "'ste'"),
-        (dict(ffn_scales=()), "FFN", "at least one"),
+        (dict(ffn_scales=()), "FFN", "at least one kernel size"),
         (dict(spatial_reduction="non_overlapping"), "NonOverlappingSpatialReduction", "'overlapping'"),
     ],
 )
 def test_compared_parts_are_refused_by_their_option(tiny, option, part, wanted):
     (name,) = option
-    with pytest.raises(UserError, match=f"has {part} by its option {name}, which would have to be {wanted}"):
+    with pytest.raises(UserError, match=f"requires {name} to be {wanted}; this network has {part}"):
         reparameterize(tiny(**option))
 
 

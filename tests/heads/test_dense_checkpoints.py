@@ -107,7 +107,7 @@ def test_a_missing_tensor_is_named(kind, name):
     ],
 )
 def test_unexpected_tensor_is_named(kind, name):
-    with pytest.raises(UserError, match=r"left over \(1\)") as error:
+    with pytest.raises(UserError, match=r"unexpected \(1\)") as error:
         convert_official_state_dict({**empty(kind, "t"), name: torch.empty(1, device="meta")})
     assert name in str(error.value)
     assert "missing" not in str(error.value)

@@ -98,7 +98,7 @@ def test_a_body_without_a_stride_is_refused():
 
 @pytest.mark.parametrize("name", ["test_vit", "nest_tiny"])
 def test_a_model_without_a_stride_is_refused(name):
-    with pytest.raises(UserError, match=f"the head needs feature maps of strides 4, 8, 16, 32, and {name} gives"):
+    with pytest.raises(UserError, match=f"the head needs feature maps of strides 4, 8, 16, 32, but {name} returns"):
         create_body(name, (4, 8, 16, 32))
 
 

@@ -260,7 +260,7 @@ def test_features_load_from_a_classifier_with_new_norms(files, filled, out_indic
 def test_a_dense_file_does_not_make_a_classifier(files):
     with pytest.raises(UserError, match="missing") as error:
         create(files["features"])
-    for name in ("norm.weight", "head.fc.bias", "left over", "norms.0.weight"):
+    for name in ("norm.weight", "head.fc.bias", "unexpected", "norms.0.weight"):
         assert name in str(error.value)
 
 

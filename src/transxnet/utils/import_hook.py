@@ -1,16 +1,18 @@
-"""Importing a module as soon as another is imported."""
+"""Importing a module of a package as soon as another package is imported."""
 
 import sys
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
 
 def import_after(first: str, second: str) -> None:
-    """Import a module now if another is imported already, otherwise right after the other.
+    """Import a module now if another is imported already, otherwise after the other.
+
+    If a module of the second one's own package imports the first, the second is imported when that module is complete:
+    it may need it.
 
     Args:
         first: name of a top-level module.
@@ -25,19 +27,27 @@ def import_after(first: str, second: str) -> None:
 class _ImportAfter(MetaPathFinder):
     def __init__(self, first: str, second: str):
         self.first, self.second = first, second
+        self.package = second.partition(".")[0] + "."
+        self.depth = 0  # modules in execution: the first, and those of the second one's package
 
     def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Find the first module by the other finders, and let its loader import the second."""
-        if fullname != self.first:
+        """Find the module by the other finders, and watch the end of its execution."""
+        if fullname != self.first and not fullname.startswith(self.package):
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(fullname)
+        others = (finder for finder in sys.meta_path if finder is not self)
+        spec = next(filter(None, (finder.find_spec(fullname, path, target) for finder in others)), None)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
-            def execute_both(module: ModuleType) -> None:
-                execute(module)
-                import_module(self.second)
+            def execute_and_follow(module: ModuleType) -> None:
+                self.depth += 1
+                try:
+                    execute(module)
+                finally:
+                    self.depth -= 1
+                if not self.depth and self.first in sys.modules and self in sys.meta_path:
+                    sys.meta_path.remove(self)
+                    import_module(self.second)
 
-            spec.loader.exec_module = execute_both  # type: ignore[method-assign]
+            spec.loader.exec_module = execute_and_follow  # type: ignore[method-assign]
         return spec

@@ -108,7 +108,7 @@ def test_invalid_options_are_errors(options, message):
 
 
 def test_unsuitable_networks_and_sizes_are_errors():
-    with pytest.raises(UserError, match="the head needs feature maps of strides 8, 16, 32, and test_vit gives"):
+    with pytest.raises(UserError, match="the head needs feature maps of strides 8, 16, 32, but test_vit returns"):
         dense_info("test_vit", "detect")
     with pytest.raises(
         UserError, match=r"maxvit_tiny_tf_224 does not support images of 96x160: .* Choose another --size\."

@@ -95,4 +95,4 @@ def test_batch_size_auto_works_for_detect_and_segment(kind, squares, maps, quiet
     config = kind(str(data), model="test_resnet", batch_size="auto", accelerator="cpu", val_fraction=0.4, **size)
     plan = make_plan(config, quiet)
     assert plan.config.batch_size in (2, 4, 8)
-    assert any(choice.startswith(f"batch_size {plan.config.batch_size}: an image") for choice in plan.choices)
+    assert any(choice.startswith(f"batch_size {plan.config.batch_size} (activations take ") for choice in plan.choices)

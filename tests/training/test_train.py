@@ -208,7 +208,7 @@ def test_overwrite_is_only_for_runs_and_on_request(photos, tmp_path, console):
 
 
 def test_bad_data_does_not_overwrite_a_run(photos_run, tmp_path, console):
-    with pytest.raises(UserError, match=r"no folder"):
+    with pytest.raises(UserError, match=r"nowhere' is neither an existing folder nor a sample"):
         train(tmp_path / "nowhere", out=photos_run.path, overwrite=True, console=console, **QUICK)
     assert photos_run.report_file.is_file()
 

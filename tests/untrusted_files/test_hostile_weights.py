@@ -401,7 +401,7 @@ def test_ablation_writes_nowhere_else(tmp_path, name):
     table = dict(name="t", title="t", model="test_resnet", variants=[row], note="")
     content = dict(ablation=table, seeds=[0], rounds=0, options={}, command="x")
     (tmp_path / PLAN_FILE).write_text(yaml.safe_dump(content))
-    with pytest.raises(UserError, match="no name of a run folder"):
+    with pytest.raises(UserError, match="is not a valid name of a run folder"):
         AblationFolder.read(tmp_path)
 
 

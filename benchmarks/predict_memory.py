@@ -88,7 +88,7 @@ def anonymous(process: int) -> float:
     return int(found[1]) / 1024 if found else 0
 
 
-def picture() -> bytes:
+def encoded_image() -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (8, 8), (200, 30, 90)).save(file, "PNG")
     return file.getvalue()
@@ -96,14 +96,14 @@ def picture() -> bytes:
 
 def make_files(folder: Path, count: int) -> Path:
     folder.mkdir()
-    content = picture()
+    content = encoded_image()
     for i in range(count):
         (folder / f"photograph-{i:08d}.png").write_bytes(content)
     return folder
 
 
 def make_shard(path: Path, count: int) -> Path:
-    content = picture()
+    content = encoded_image()
     with tarfile.open(path, "w") as shard:
         for i in range(count):
             header = tarfile.TarInfo(f"photograph-{i:08d}.png")

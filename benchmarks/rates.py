@@ -46,7 +46,7 @@ def main() -> None:
     print(f"copy               {copy_rate(device) / 1e9:10.1f} GB/s read and written")
     for dtype in (torch.float32, torch.bfloat16):
         rate = product_rate(device, dtype) / 1e9
-        print(f"product, {str(dtype).removeprefix('torch.'):9s} {rate:10.1f} G multiply-adds/s")
+        print(f"product, {str(dtype).removeprefix('torch.'):9s} {rate:10.1f} G MACs/s")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def resolve_hardware(config: TrainConfig) -> Hardware:
     """Resolve the options accelerator, devices and num_nodes.
 
     Raises:
-        UserError: the options require a GPU, and there is none.
+        UserError: the options require a GPU, but no GPU was found.
     """
     cuda = torch.cuda.is_available()
     wanted = config.accelerator

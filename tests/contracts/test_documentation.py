@@ -8,13 +8,12 @@ import pytest
 
 import transxnet
 from docs.package_drawing import DRAWING, draw_packages, package_layers
+from tests.helpers.documented_code import PAGES, ROOT
 from transxnet.cli.command_table import COMMANDS
 from transxnet.runs.recipes import recipe_names
 from transxnet.utils.errors import UserError
 
-ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "benchmarks" / "README.md"])
 LINK = re.compile(r"\]\(([^)\s#]*)(?:#([^)\s]*))?\)")
 
 

@@ -1,4 +1,4 @@
-"""The code blocks of the documentation, and the commands in them."""
+"""The pages of the documentation, their code blocks, and the commands in them."""
 
 import re
 import shlex
@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-FILES = [
-    *(path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md") if path.is_file()),
-    *sorted((ROOT / "docs").rglob("*.md")),
-]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "benchmarks" / "README.md"])
 SHELL = ("sh", "bash", "console")
 _FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL
@@ -47,7 +44,7 @@ class Block:
 def blocks(*languages: str) -> list[Block]:
     """All blocks in these languages."""
     found = []
-    for file in FILES:
+    for file in PAGES:
         text = file.read_text(encoding="utf-8")
         for match in _FENCE.finditer(text):
             line = text[: match.start()].count("\n") + 1

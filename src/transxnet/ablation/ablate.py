@@ -19,6 +19,7 @@ from transxnet.benchmark.bench import bench
 from transxnet.benchmark.bench_report import FILES
 from transxnet.models.create import create_model
 from transxnet.models.model_spec import parse_model_name, with_options
+from transxnet.reports.formatting import format_count
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import load_model
 from transxnet.runs.recipes import make_config
@@ -191,7 +192,7 @@ def _check_model(name: str) -> None:
 def _run(folder: AblationFolder, console: Console) -> AblationResult:
     variants, failures = folder.ablation.variants, {}
     seeds, first = folder.seeds, is_first_process()
-    console.print(f"{folder.ablation.title}: {len(variants)} rows, {len(seeds)} seed{'s' * (len(seeds) > 1)}", **PLAIN)
+    console.print(f"{folder.ablation.title}: {len(variants)} rows, {format_count(len(seeds), 'seed')}", **PLAIN)
     console.print(f"folder {folder.path}", **PLAIN)
     for i, seed in enumerate(seeds, 1):
         for j, variant in enumerate(variants, 1):

@@ -8,6 +8,7 @@ from typing import Any
 from transxnet.ablation.ablation_folder import AblationFolder
 from transxnet.ablation.paper_tables import Variant
 from transxnet.benchmark.bench_report import FILES
+from transxnet.reports.formatting import format_count
 from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
 from transxnet.training.results import cost
@@ -177,7 +178,7 @@ def _notes(
         settings = bench["settings"]
         notes.append(
             f"Speed and memory: inference, {settings['size'][0]}x{settings['size'][1]}, batch {settings['batch']}, "
-            f"{settings['dtype']}, {settings['device'].upper()}; median of {bench['rounds']} "
-            f"interleaved round{'s' * (bench['rounds'] != 1)}."
+            f"{settings['dtype']}, {settings['device'].upper()}; median of "
+            f"{format_count(bench['rounds'], 'interleaved round')}."
         )
     return [*notes, result.folder.ablation.note] if result.folder.ablation.note else notes

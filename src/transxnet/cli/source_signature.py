@@ -53,7 +53,7 @@ def _values(module: str, node: ast.AST) -> dict[str, Any]:
 
 def _definition(module: str, name: str) -> ast.stmt:
     """Return the statement of a module that defines a name."""
-    for node in _statements(module):
+    for node in ast.parse(_source(module)).body:
         match node:
             case ast.FunctionDef() if node.name == name:
                 return node
@@ -62,10 +62,6 @@ def _definition(module: str, name: str) -> ast.stmt:
             case ast.Assign(targets=[ast.Name(id=target)]) if target == name:
                 return node
     raise LookupError(f"{module} does not define {name}")
-
-
-def _statements(module: str) -> list[ast.stmt]:
-    return ast.parse(_source(module)).body
 
 
 @cache

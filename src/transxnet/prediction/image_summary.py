@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
+
+from transxnet.reports.formatting import format_count
+from transxnet.utils.progress import PLAIN
 
 FIRST_IMAGES = 5
 """Number of images whose predictions are printed."""
@@ -58,18 +60,13 @@ class PredictionSummary:
         """
         width = max(len(Path(image.path).name) for image in self.first)
         for image in self.first:
-            text = image.text if image.error is None else f"[yellow]cannot be read: {escape(image.error)}[/yellow]"
-            name = escape(f"{Path(image.path).name:<{width}}")
-            console.print(f"  {name}  {text}", highlight=False, soft_wrap=True)
+            text = image.text if image.error is None else f"cannot be read: {image.error}"
+            style = None if image.error is None else "yellow"
+            console.print(f"  {Path(image.path).name:<{width}}  {text}", style=style, **PLAIN)
         if self.images > len(self.first):
-            console.print(f"  and {count(self.images - len(self.first), 'more image')}", highlight=False)
+            console.print(f"  and {format_count(self.images - len(self.first), 'more image')}", **PLAIN)
         if self.counts and self.images > 1:
-            shown = ", ".join(f"{number:,} {escape(name)}" for name, number in self.counts.most_common(MOST_FREQUENT))
+            shown = ", ".join(f"{number:,} {name}" for name, number in self.counts.most_common(MOST_FREQUENT))
             rest = len(self.counts) - MOST_FREQUENT
-            more = f", and {count(rest, 'other class', 'other classes')}" if rest > 0 else ""
-            console.print(f"{counted}: {shown}{more}", highlight=False, soft_wrap=True)
-
-
-def count(number: int, singular: str, plural: str | None = None) -> str:
-    """Return a number with its noun, such as "1 image" or "2,000 images"."""
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+            more = f", and {format_count(rest, 'other class', 'other classes')}" if rest > 0 else ""
+            console.print(f"{counted}: {shown}{more}", **PLAIN)

@@ -10,10 +10,11 @@ from rich.console import Console
 
 from transxnet.data.reading.image_search import ACCEPTED, ImageList
 from transxnet.prediction.image_classifier import ImageClassifier, load_for_prediction
-from transxnet.prediction.image_summary import ImageSummary, PredictionSummary, count
+from transxnet.prediction.image_summary import ImageSummary, PredictionSummary
 from transxnet.prediction.predict_classes import classify_images, write_classes
 from transxnet.prediction.predict_dense import detect_images, segment_images, write_detections, write_label_maps
 from transxnet.prediction.predict_parquet import Embed, is_parquet, predict_parquet
+from transxnet.reports.formatting import format_count
 from transxnet.runs.load import TrainedDetector, TrainedSegmenter
 from transxnet.utils.errors import UserError, check_at_least, check_one_of
 from transxnet.utils.progress import PLAIN, progress_bar
@@ -142,7 +143,7 @@ def predict(
         if created and not any(folder.iterdir()):
             folder.rmdir()
     failures = f", {summary.unreadable:,} could not be read (see column error)" if summary.unreadable else ""
-    console.print(f"{count(summary.images - summary.unreadable, 'image')} predicted{failures}", highlight=False)
+    console.print(f"{format_count(summary.images - summary.unreadable, 'image')} predicted{failures}", highlight=False)
     summary.print(console, _COUNTED[type(loaded)])
     for name in _RESULTS[type(loaded)]:
         console.print(f"  {folder / name}", **PLAIN)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.markup import escape
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -69,7 +68,7 @@ def write_classes(predictions: Iterator[ClassPrediction], folder: Path, k: int) 
             writer.writerow(_csv_row(prediction, k))
             lines.write(json.dumps(_json_entry(prediction)) + "\n")
             pairs = zip(prediction.classes[:3], prediction.probabilities, strict=False)
-            text = ", ".join(f"{escape(name)} {probability:.1%}" for name, probability in pairs)
+            text = ", ".join(f"{name} {probability:.1%}" for name, probability in pairs)
             yield ImageSummary(prediction.path, text, prediction.classes[:1], prediction.error)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from rich.markup import escape
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
@@ -111,7 +110,7 @@ def write_detections(
             drawn = draw_detections(prediction.image, shown, class_names)
             drawn.save(folder / "drawn" / _unique_name(number, prediction.path, ".jpg"), quality=92)
             names = [class_names[label - 1] for label in shown.labels]
-            objects = ", ".join(f"{times} {escape(name)}" for name, times in Counter(names).most_common())
+            objects = ", ".join(f"{times} {name}" for name, times in Counter(names).most_common())
             yield ImageSummary(prediction.path, objects or "no objects", names)
     with (
         (folder / "images.json").open("w", **ESCAPED_UTF8) as file,
@@ -152,7 +151,7 @@ def write_label_maps(
             shares = {class_names[i]: counts[i] / counts.sum() for i in np.argsort(-counts, kind="stable") if counts[i]}
             most_frequent = next(iter(shares))
             writer.writerow([prediction.path, f"maps/{name}", most_frequent, f"{shares[most_frequent]:.4f}", ""])
-            text = ", ".join(f"{escape(name)} {share:.0%}" for name, share in list(shares.items())[:3])
+            text = ", ".join(f"{name} {share:.0%}" for name, share in list(shares.items())[:3])
             yield ImageSummary(prediction.path, f"{text} of the pixels", [most_frequent])
 
 

@@ -12,7 +12,7 @@ from transxnet.data.reading.masks import decode_mask, encode_mask
 from transxnet.metrics.detection import MIN_SCORE, DetectionEvaluation, Detections
 from transxnet.reports.charts import Chart, Line, Plot, chart_axes, chart_style, figure_svg, line_style, percent_axis
 from transxnet.reports.drawing import draw_detections
-from transxnet.reports.formatting import EXAMPLES, PANEL, best_and_worst, data_url, fit_size, percent
+from transxnet.reports.formatting import EXAMPLES, PANEL, best_and_worst, data_url, fit_size, format_count, percent
 from transxnet.reports.report_data import TaskPage, Tile
 
 THIN_LINES = 12  # classes; with more, only the best and the worst are drawn in addition to the mean
@@ -113,11 +113,8 @@ def _card(evaluation: DetectionEvaluation, index: int) -> dict[str, Any]:
     masks = found.masks is not None and evaluation.images.has_masks
     target = evaluation.images.target(index, masks=masks, crowds=False)
     boxes, labels = target["boxes"].numpy(), target["labels"].numpy()
-    counts = [
-        f"{count} {what}{'' if count == 1 else 's'}"
-        for count, what in ((len(labels), "object"), (len(found.labels), "detection"))
-    ]
-    note = f"F1 {percent(evaluation.image_f1[index])}: {', '.join(counts)}"
+    counts = f"{format_count(len(labels), 'object')}, {format_count(len(found.labels), 'detection')}"
+    note = f"F1 {percent(evaluation.image_f1[index])}: {counts}"
     panels: list[tuple[str, str | None]]
     try:
         image = evaluation.images.image(index)

@@ -19,6 +19,11 @@ def percent(share: float, digits: int = 1) -> str:
     return "\u2013" if math.isnan(share) else f"{100 * share:.{digits}f}%"
 
 
+def format_count(number: int, singular: str, plural: str | None = None) -> str:
+    """Format a number with its noun, as in "1 image" or "2,000 images"."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
 def duration(seconds: float) -> str:
     """Format seconds in one or two suitable units."""
     if seconds < 60:

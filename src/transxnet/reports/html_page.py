@@ -11,7 +11,7 @@ from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation
 from transxnet.reports import classification_report, detection_report, segmentation_report
 from transxnet.reports.charts import DASHES, Line, Plot, epoch_charts, history_column
-from transxnet.reports.formatting import duration, percent
+from transxnet.reports.formatting import duration, format_count, percent
 from transxnet.reports.report_data import Report, TaskPage, Tile
 from transxnet.utils.files import write_atomic
 
@@ -69,8 +69,7 @@ def _training_time(report: Report) -> list[Tile]:
     seconds = history_column(report.history, "seconds")
     if not np.isfinite(seconds).any():
         return []
-    epochs = f"{len(seconds)} epoch{'' if len(seconds) == 1 else 's'}"
-    return [Tile("Training time", duration(np.nansum(seconds)), [epochs])]
+    return [Tile("Training time", duration(np.nansum(seconds)), [format_count(len(seconds), "epoch")])]
 
 
 def flatten_config(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:

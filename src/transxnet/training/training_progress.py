@@ -5,7 +5,9 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import TaskID, TextColumn
+
+from transxnet.utils.progress import progress_display
 
 
 class TrainingProgress(Callback):
@@ -15,8 +17,7 @@ class TrainingProgress(Callback):
     """
 
     def __init__(self, console: Console):
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, TextColumn("{task.fields[loss]}"), console=console, transient=True)
+        self._progress = progress_display(console, TextColumn("{task.fields[loss]}"))
         self._task: TaskID | None = None
         self._read_at = 0.0
 

@@ -26,6 +26,13 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.1f} {self.unit}/s")
 
 
+def progress_display(console: Console, *columns: ProgressColumn) -> Progress:
+    """Create progress bars for a terminal; further columns stand before the remaining time."""
+    first = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    shown = (*first, *columns, TimeRemainingColumn())
+    return Progress(*shown, console=console, transient=True, disable=not console.is_terminal)
+
+
 @contextmanager
 def progress_bar(console: Console, text: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """Show a progress bar that disappears when done.
@@ -33,8 +40,7 @@ def progress_bar(console: Console, text: str, total: int | None) -> Iterator[Cal
     Yields:
         A function that takes the number of items done so far.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_display(console) as progress:
         task = progress.add_task(text, total=total)
         yield lambda done: progress.update(task, completed=done)
 
@@ -56,9 +62,8 @@ def long_progress(
     Yields:
         A function that takes the number of items done so far, including those done before.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn())
     start = last_line = time.monotonic()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_display(console, _Rate(unit)) as progress:
         task = progress.add_task(text, total=total, completed=done)
 
         def advance(now_done: int) -> None:

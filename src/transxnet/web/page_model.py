@@ -18,7 +18,7 @@ from transxnet.metrics.detection import MIN_SCORE, Detections
 from transxnet.metrics.metric_names import METRIC_NAMES
 from transxnet.reports.colors import Color, palette
 from transxnet.reports.drawing import draw_detections, draw_label_map
-from transxnet.reports.formatting import percent
+from transxnet.reports.formatting import format_count, percent
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.device import default_device, prepare_for_inference
 from transxnet.utils.errors import UserError
@@ -135,7 +135,7 @@ class PageModel:
         kind = "Segmenter" if isinstance(self.trained, TrainedSegmenter) else kind
         names = self.class_names
         listed = f": {', '.join(names)}" if len(names) <= MAX_NAMES else ""
-        text = f"{kind} of {len(names):,} class{'' if len(names) == 1 else 'es'}{listed}. {self._main_metric()}"
+        text = f"{kind} of {format_count(len(names), 'class', 'classes')}{listed}. {self._main_metric()}"
         return text.strip()
 
     def _main_metric(self) -> str:
@@ -204,7 +204,7 @@ class PageModel:
             ResultRow(self.class_names[label - 1], float(score), colors[label - 1])
             for label, score in zip(shown.labels[:MAX_ROWS], shown.scores[:MAX_ROWS], strict=True)
         ]
-        headline = f"{count} detection{'' if count == 1 else 's'}"
+        headline = format_count(count, "detection")
         if not count:
             headline = "No detections"
             if len(detections.scores):
@@ -218,7 +218,7 @@ class PageModel:
         label_map = segment_image(trained, pil_to_tensor(resized), self._device)
         rows = pixel_shares(label_map, self.class_names)
         drawn = draw_label_map(resized, label_map, self.class_names, legend=False)
-        headline = f"{len(rows)} class{'' if len(rows) == 1 else 'es'}"
+        headline = format_count(len(rows), "class", "classes")
         shown = rows[:MAX_ROWS]
         return ImageResult(headline, shown, len(rows) - len(shown), resize_for_browser(drawn), notes=notes)
 

@@ -148,7 +148,7 @@ def _gradcam_getter(trained: TrainedModel, images: Any) -> Callable[[int], Any]:
         found = explain_image(trained, image, parts={"last": find_part(trained.model), **parts})
         panels = [("image", Image.fromarray(found.image))]
         for name, heat in found.maps.items():
-            caption = found.titles[name] + ("" if heat.any() else ": nothing")
+            caption = found.titles[name] + ("" if heat.any() else ": no evidence")
             panels.append((caption, Image.fromarray(overlay(found.image, heat))))
         return panels
 

@@ -32,6 +32,7 @@ def test_unequal_conditions_are_noted(whole, tmp_path, console, monkeypatch):
     assert "The conditions are not equal: the runs differ in lr." in result.notes
 
 
+@pytest.mark.long
 def test_speed_and_memory_are_measured_and_shown(whole, tmp_path, console):
     path = tmp_path / "ablation"
     shutil.copytree(whole.folder.path, path)

@@ -12,10 +12,10 @@ from transxnet.utils.errors import UserError
     [
         ("transxnet_t", "retinanet", 22.4, 187),
         ("transxnet_s", "retinanet", 36.6, 242),
-        ("transxnet_b", "retinanet", 58.0, 317),
+        pytest.param("transxnet_b", "retinanet", 58.0, 317, marks=pytest.mark.long),
         ("transxnet_t", "maskrcnn", 32.5, 205),
         ("transxnet_s", "maskrcnn", 46.5, 261),
-        ("transxnet_b", "maskrcnn", 67.6, 336),
+        pytest.param("transxnet_b", "maskrcnn", 67.6, 336, marks=pytest.mark.long),
     ],
 )
 def test_detector_costs_match_the_paper(model, head, parameters, flops):

@@ -57,7 +57,11 @@ def test_a_state_dict_carries_everything(tiny, images):
 
 @pytest.mark.parametrize(
     ("train", "checkpointing"),
-    [(False, False), pytest.param(True, False, marks=pytest.mark.long), (True, True)],
+    [
+        pytest.param(False, False, marks=pytest.mark.long),
+        pytest.param(True, False, marks=pytest.mark.long),
+        (True, True),
+    ],
     ids=["eval", "train", "train checkpointed"],
 )
 def test_compiling_the_whole_graph_changes_nothing(tiny, train, checkpointing):
@@ -79,7 +83,7 @@ def test_inductor_compiles_the_network_with_its_backward_pass(tiny, images, trai
 
 
 @TRAIN
-@pytest.mark.parametrize("dynamic", [True, False], ids=["any batch", "one batch"])
+@pytest.mark.parametrize("dynamic", [True, pytest.param(False, marks=pytest.mark.long)], ids=["any batch", "one batch"])
 def test_an_exported_network_gives_the_same(tiny, images, train, dynamic):
     shapes = ({0: torch.export.Dim("batch")},) if dynamic else None
     exported = torch.export.export(tiny().train(train), (images,), dynamic_shapes=shapes).module()

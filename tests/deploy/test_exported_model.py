@@ -1,6 +1,9 @@
 """Exported files against their PyTorch models."""
 
 import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -17,16 +20,28 @@ from transxnet.deploy.verify import TOLERANCE
 from transxnet.runs.load import load_model
 
 
+@pytest.fixture(scope="module")
+def exported(ours, quiet, tmp_path_factory) -> Callable[[str], Path]:
+    """Export the run to a format once for all tests of this file."""
+
+    @cache
+    def once(format: str) -> Path:
+        return export(
+            ours.path, format=format, out=tmp_path_factory.mktemp("ours") / f"net{SUFFIX[format]}", console=quiet
+        )
+
+    return once
+
+
 @pytest.mark.parametrize("format", ["onnx", pytest.param("openvino", marks=pytest.mark.long)])
 @torch.no_grad()
-def test_any_batch_size_gives_the_outputs_of_the_model(ours, tmp_path, console, format):
-    file = export(ours.path, format=format, out=tmp_path / f"net{SUFFIX[format]}", console=console)
-    model, exported = load_model(ours.path).model, load_exported(file)
+def test_any_batch_size_gives_the_outputs_of_the_model(ours, exported, format):
+    model, compiled = load_model(ours.path).model, load_exported(exported(format))
     for count in (1, 2, 7):
         x = random_images(count, 64, 64)
-        assert_near(exported(x), model(x))
-    each = torch.cat([exported(x[i : i + 1]) for i in range(len(x))])
-    assert_near(exported(x), each)
+        assert_near(compiled(x), model(x))
+    each = torch.cat([compiled(x[i : i + 1]) for i in range(len(x))])
+    assert_near(compiled(x), each)
     assert not torch.allclose(each[0], each[1], atol=1e-3 * each.abs().max().item())
 
 
@@ -103,8 +118,8 @@ def test_half_precision_stays_within_tolerance(theirs, tmp_path, console, format
     assert_near(logits, load_model(theirs.path).model(x), TOLERANCE[dtype])
 
 
-def test_predict_takes_exported_classifiers(ours, photos, tmp_path, console):
-    file = export(ours.path, format="onnx", out=tmp_path / "ours.onnx", console=console)
+def test_predict_takes_exported_classifiers(ours, exported, photos, tmp_path, console):
+    file = exported("onnx")
     tables = []
     for name, model in (("run", ours.path), ("file", file)):
         out = transxnet.predict(model, photos, out=tmp_path / name, workers=0, console=console)

@@ -60,8 +60,8 @@ def close(actual: Tensor | list[Tensor], truth: Tensor | list[Tensor], rel: floa
         ("transxnet_t", "features", (37, 53), True),
         ("transxnet_s", "classifier", (32, 32), True),
         ("transxnet_s", "features", (32, 32), False),
-        ("transxnet_b", "classifier", (32, 32), False),
-        ("transxnet_b", "features", (32, 32), True),
+        pytest.param("transxnet_b", "classifier", (32, 32), False, marks=pytest.mark.long),
+        pytest.param("transxnet_b", "features", (32, 32), True, marks=pytest.mark.long),
     ],
 )
 @torch.no_grad()
@@ -311,7 +311,7 @@ def test_inference_mode_and_gradients_give_the_same(trained, images):
     close(torch.autograd.grad(actual.square().sum(), x)[0], gradient)
 
 
-@pytest.mark.parametrize("img_size", [None, (48, 64)])
+@pytest.mark.parametrize("img_size", [pytest.param(None, marks=pytest.mark.long), (48, 64)])
 @torch.no_grad()
 def test_full_graph_compiles(trained, img_size):
     torch.compiler.reset()

@@ -42,6 +42,7 @@ def test_last_channels_go_to_attention_for_any_ratio(randomize):
     torch.testing.assert_close(mixer(x), truth, rtol=0, atol=1e-12)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     torch.__version__.startswith("2.11."), reason="on CPUs, its Inductor can't lower convolutions with computed kernels"
 )

@@ -278,8 +278,8 @@ def test_a_detector_without_a_norm_for_stage_1_loads(filled, tmp_path):
         ("transxnet_t", "transx-t.pth.tar"),
         ("transxnet_t.in1k", "transx-t.pth.tar"),
         ("transxnet_s", "transx-s.pth.tar"),
-        ("transxnet_b", "transx-b.pth.tar"),
-        ("transxnet_b.in1k", "transx-b.pth.tar"),
+        pytest.param("transxnet_b", "transx-b.pth.tar", marks=pytest.mark.long),
+        pytest.param("transxnet_b.in1k", "transx-b.pth.tar", marks=pytest.mark.long),
         ("transxnet_b.in1k_384", "transx-b-384.pth.tar"),
     ],
 )

@@ -211,6 +211,7 @@ def test_parameter_counts_match_the_paper_s_formulas():
     assert parameters(t(local_conv="dwconv")) == rest + dwconv
 
 
+@pytest.mark.long
 def test_costs_compare_as_the_paper_says_of_table_vii():
     """IDConv: "a slight increase in Params" over DyConv, fewer than D-DWConv; windows: "higher computational cost"."""
     sizes = {name: parameters(t(local_conv=name)) for name in LOCAL_CONVS}
@@ -220,6 +221,7 @@ def test_costs_compare_as_the_paper_says_of_table_vii():
     assert max(costs, key=costs.get) == "window"
 
 
+@pytest.mark.long
 def test_costs_compare_as_the_paper_says_of_table_viii():
     """{1,3} is cheaper than {3}; {1,3,5,7} costs slightly more than {3}; {1,3,5,7,9} has more parameters and MACs."""
     scales = [(), (1, 3), (3,), (1, 3, 5, 7), (1, 3, 5, 7, 9)]

@@ -208,7 +208,9 @@ def test_missing_images_are_named(tmp_path, quiet):
         train(resume=run.path, console=quiet)
 
 
-@pytest.mark.parametrize("where", [{"step": 1}, {"step": 4}, {"epoch": 1}], ids=str)
+@pytest.mark.parametrize(
+    "where", [{"step": 1}, pytest.param({"step": 4}, marks=pytest.mark.long), {"epoch": 1}], ids=str
+)
 def test_resumed_dense_run_equals_the_uninterrupted_one(dense_whole, tmp_path, quiet, ask, where):
     config = dense_whole.read_config().to_dict()
     options = {name: value for name, value in config.items() if name != "out"}

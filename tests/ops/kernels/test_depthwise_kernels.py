@@ -22,7 +22,7 @@ BOUNDS = {torch.float32: 2e-6, torch.bfloat16: 4e-3, torch.float16: 5e-4}
         lambda: dynamic(2, 3, 4, 3, K=7),
         lambda: dynamic(1, 1, 1, 1, K=3),
         lambda: dynamic(1, 33, 8, 9, K=3, bias=False),
-        lambda: multiscale(2, 5, 9, (3, 1), (2, 3), (2, 5), (1, 7)),
+        pytest.param(lambda: multiscale(2, 5, 9, (3, 1), (2, 3), (2, 5), (1, 7)), marks=pytest.mark.long),
         lambda: multiscale(3, 1, 2, (5, 3)),
     ],
     ids=["odd", "one value", "beyond a tile", "four scales", "one scale"],
@@ -44,7 +44,7 @@ def test_weights_and_sums_stay_float32_in_every_dtype(case, dtype, assert_matche
     [lambda: dynamic(3, 2, 8, 2, K=3), lambda: multiscale(3, 8, 2, (2, 3), (1, 1))],
     ids=["dynamic", "multiscale"],
 )
-@pytest.mark.parametrize("programs", [1, 1024])
+@pytest.mark.parametrize("programs", [pytest.param(1, marks=pytest.mark.long), 1024])
 def test_split_sums_are_correct_and_repeat_bit_by_bit(case, programs, monkeypatch, assert_matches_reference):
     monkeypatch.setattr(depthwise_kernels, "TARGET_PROGRAMS", programs)
     operator, tensors = on_device(case())

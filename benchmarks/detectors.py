@@ -1,7 +1,7 @@
 """Detectors on several backbones, as models for ``transxnet bench``.
 
     retinanet=benchmarks.detectors:retinanet
-    transxnet bench $retinanet@backbone=transxnet_t $retinanet@backbone=convnext_tiny --size 800x1280 --mode train
+    transxnet bench $retinanet@backbone=transxnet_t $retinanet@backbone=convnext_tiny --img-size 800x1280 --mode train
 
 The detectors are the package's (Sec. IV-B); only the backbone differs. A training step computes the losses of ten
 objects per image; inference returns boxes and masks.

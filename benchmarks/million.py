@@ -100,8 +100,8 @@ def measure(photos: Path, count: int, workers: int, look: bool) -> dict[str, flo
 def train_steps(photos: Path, out: Path) -> dict[str, float]:
     """Start real training on all images, and stop it by Ctrl-C after some seconds of steps."""
     command = [
-        sys.executable, "-m", "transxnet", "train", str(photos), "--model", "transxnet_n", "--img_size", "32",
-        "--batch_size", "32", "--epochs", "1", "--workers", "1", "--accelerator", "cpu", "--out", str(out),
+        sys.executable, "-m", "transxnet", "train", str(photos), "--model", "transxnet_n", "--img-size", "32",
+        "--batch-size", "32", "--epochs", "1", "--workers", "1", "--device", "cpu", "--out", str(out),
     ]  # fmt: skip
     start = time.perf_counter()
     with (out.parent / "said").open("w") as said:
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--train", action="store_true", help="also start a real training")
     parser.add_argument(
-        "--skip_look", action="store_true", help="leave out the look at each image, which takes longest"
+        "--skip-look", action="store_true", help="leave out the look at each image, which takes longest"
     )
     parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -140,7 +140,7 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
         make(folder, count)
         words = ["-m", "benchmarks.million", "--measure", str(count), "--folder", str(folder)]
-        words += ["--workers", str(options.workers), *(["--skip_look"] if options.skip_look else [])]
+        words += ["--workers", str(options.workers), *(["--skip-look"] if options.skip_look else [])]
         done = subprocess.run([sys.executable, *words], check=True, capture_output=True, text=True)
         figures = json.loads(done.stdout.splitlines()[-1])
         if options.train:

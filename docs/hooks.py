@@ -154,7 +154,7 @@ def recipe_page() -> str:
     lines = [
         "# Recipes",
         "",
-        "`transxnet train DATA --recipe NAME` loads these settings. Other options override them, and `--print_config`",
+        "`transxnet train DATA --recipe NAME` loads these settings. Other options override them, and `--print-config`",
         "prints the result. A recipe may also be a YAML file of your own.",
         "",
     ]

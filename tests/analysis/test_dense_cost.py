@@ -39,7 +39,7 @@ def test_costs_of_other_models_match_their_papers(model, parameters, flops):
 
 def test_semantic_fpn_with_resnet50_matches_the_published_cost():
     """Wang et al., "Pyramid Vision Transformer", Table 4: 28.5 M parameters, 45.6 G at 512x512."""
-    facts = dense_info("resnet50", "segment", size=512)
+    facts = dense_info("resnet50", "segment", img_size=512)
     assert abs(facts.parameters / 1e6 - 28.5) < 0.1
     assert abs(facts.multiply_adds / 1e9 - 45.6) < 0.03 * 45.6
 
@@ -57,7 +57,7 @@ def test_the_parts_of_retinanet_are_counted_as_by_hand():
 
 
 def test_the_parts_of_mask_r_cnn_are_counted_as_by_hand():
-    parts = {part.name: part for part in dense_info("resnet10t", "detect", "maskrcnn", size="256x320").parts}
+    parts = {part.name: part for part in dense_info("resnet10t", "detect", "maskrcnn", img_size="256x320").parts}
     assert parts["box head, 1,000 proposals"].multiply_adds == 1000 * 1024 * (256 * 49 + 1024 + 81 + 4 * 81)
     convs, deconv, logits = 4 * 14**2 * 9 * 256**2, 28**2 * 256**2, 28**2 * 256 * 81
     assert parts["mask head, 100 proposals"].multiply_adds == 100 * (convs + deconv + logits)
@@ -66,7 +66,7 @@ def test_the_parts_of_mask_r_cnn_are_counted_as_by_hand():
 
 
 def test_backbone_cost_equals_its_cost_alone():
-    part = dense_info("transxnet_n", "segment", size="64x96").parts[0]
+    part = dense_info("transxnet_n", "segment", img_size="64x96").parts[0]
     alone = count(create_model("transxnet_n", features_only=True), 64, 96)
     assert (part.parameters, part.multiply_adds) == (alone.parameters, alone.multiply_adds)
     assert part.attention_multiply_adds == alone.attention_multiply_adds > 0
@@ -74,12 +74,12 @@ def test_backbone_cost_equals_its_cost_alone():
 
 @pytest.mark.parametrize("size", [250, "250", "250x250", (250, 250), (256, 256)])
 def test_size_formats_are_equivalent_and_padded_to_32(size):
-    facts = dense_info("resnet10t", "segment", size=size, num_classes=2)
-    assert facts.multiply_adds == dense_info("resnet10t", "segment", size=256, num_classes=2).multiply_adds
+    facts = dense_info("resnet10t", "segment", img_size=size, num_classes=2)
+    assert facts.multiply_adds == dense_info("resnet10t", "segment", img_size=256, num_classes=2).multiply_adds
 
 
 def test_printed_lines(capsys):
-    Console(width=80).print(show(dense_info("resnet10t", "detect", "maskrcnn", size="256x320", num_classes=1000)))
+    Console(width=80).print(show(dense_info("resnet10t", "detect", "maskrcnn", img_size="256x320", num_classes=1000)))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "resnet10t, Mask R-CNN, 1,000 classes"
     assert lines[2].startswith("  MACs at 256x320    ")
@@ -95,10 +95,10 @@ def test_printed_lines(capsys):
         (dict(task="detect", head="fcos"), "head must be 'retinanet' or 'maskrcnn', got 'fcos'"),
         (dict(task="segment", head="maskrcnn"), "head='maskrcnn' is for detectors; segmenters use Semantic FPN"),
         (
-            dict(task="detect", size="800 x 1280"),
-            "size must be a side in pixels or HEIGHTxWIDTH, such as 224 or 800x1280, got '800 x",
+            dict(task="detect", img_size="800 x 1280"),
+            "such as 224 or 800x1280, at least 1, got '800 x",
         ),
-        (dict(task="detect", size=0), "height must be an integer of at least 1, got 0"),
+        (dict(task="detect", img_size=0), "at least 1, got 0"),
         (dict(task="detect", num_classes=0), "num_classes must be an integer of at least 1, got 0"),
     ],
 )
@@ -111,8 +111,8 @@ def test_unsuitable_networks_and_sizes_are_errors():
     with pytest.raises(UserError, match="the head needs feature maps of strides 8, 16, 32, but test_vit returns"):
         dense_info("test_vit", "detect")
     with pytest.raises(
-        UserError, match=r"maxvit_tiny_tf_224 does not support images of 96x160: .* Choose another --size\."
+        UserError, match=r"maxvit_tiny_tf_224 does not support images of 96x160: .* Choose another img_size\."
     ):
-        dense_info("maxvit_tiny_tf_224", "detect", size="96x160")
+        dense_info("maxvit_tiny_tf_224", "detect", img_size="96x160")
     with pytest.raises(UserError, match="Did you mean 'transxnet_"):
         dense_info("transxnet_x", "segment")

@@ -16,7 +16,7 @@ def printed(*findings) -> str:
 
 
 def test_doctor_lists_each_operator_at_each_stage():
-    findings = doctor(device="cpu", batch=2)
+    findings = doctor(device="cpu", batch_size=2)
     assert len(findings) == 12
     shapes = {(f.operator, f.stage): f.shape for f in findings}
     assert shapes["dynamic_depthwise_conv2d", 1] == (2, 24, 56, 56)  # half of T's 48 channels
@@ -33,7 +33,7 @@ def test_training_and_inference_choose_separately():
 
 
 def test_terminal_shows_versions_choices_and_reasons():
-    text = printed(doctor(device="cpu", size=100, dtype="bfloat16", mode="train"))
+    text = printed(doctor(device="cpu", img_size=100, dtype="bfloat16", mode="train"))
     for part in (
         "torch",
         "biased_attention",

@@ -17,7 +17,7 @@ SMALL = "transxnet_n@untrained,depths=(1,1,1,1),layer_scale_init_value=1.0"
 def test_erf_command_writes_files_and_does_not_overwrite(tmp_path, capsys):
     write_images(tmp_path / "photos", 5)
     arguments = ["erf", SMALL, f"{SMALL}:idconv", "test_resnet@untrained", "--data", str(tmp_path / "photos")]
-    arguments += ["--images", "3", "--size", "64", "--batch-size", "2", "--out", str(tmp_path / "out")]
+    arguments += ["--images", "3", "--img-size", "64", "--batch-size", "2", "--out", str(tmp_path / "out")]
     assert main(arguments) == 0
     assert "untrained" in capsys.readouterr().out
     rows = list(csv.DictReader((tmp_path / "out" / "erf.csv").open()))
@@ -37,7 +37,7 @@ def test_erf_command_writes_files_and_does_not_overwrite(tmp_path, capsys):
 def test_erf_returns_fields_and_writes_nothing_without_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_images(tmp_path / "photos", 2)
-    (found,) = erf("test_resnet@untrained", "photos", images=2, size=32, out=None)
+    (found,) = erf("test_resnet@untrained", "photos", images=2, img_size=32, out=None)
     assert found.density.shape == (32, 32)
     assert found.density.sum() == pytest.approx(1)
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
@@ -50,12 +50,12 @@ def test_erf_returns_fields_and_writes_nothing_without_out(tmp_path, monkeypatch
         (dict(images=0), "images must be an integer of at least 1, got 0"),
         (
             dict(models=["test_resnet@untrained", "transxnet_n@untrained"], images=1),
-            "image sizes .160, 224.*such as --size 224",
+            "image sizes .160, 224.*such as img_size=224",
         ),
         (dict(models=[]), "no models given. Name the models"),
         (
             dict(models="test_vit@untrained", images=1, size=33),
-            "test_vit does not support images of 33x33: .* another --size",
+            "test_vit does not support images of 33x33: .* another img_size",
         ),
     ],
 )

@@ -79,7 +79,7 @@ def test_training_starts_from_a_stored_run(finished, console, tmp_path):
     config = finished.read_config()
     run = train(
         config.data, task="classify", model=config.model, checkpoint=str(finished.path), img_size=32, batch_size=8,
-        epochs=1, lr=1e-9, warmup_lr=1e-9, min_lr=1e-9, ema_decay=0.0, workers=0, accelerator="cpu", console=console,
+        epochs=1, lr=1e-9, warmup_lr=1e-9, min_lr=1e-9, ema_decay=0.0, workers=0, device="cpu", console=console,
         out=tmp_path / "new",
     )  # fmt: skip
     old, new = (load_model(folder).model for folder in (finished.path, run.path))

@@ -88,7 +88,7 @@ def result(result_folder) -> Benchmark:
     names = ["mine:tiny@width=4", "transxnet_n@channels_last,reparameterize,bfloat16", "mine:forgetful"]
     with user_module(result_folder):
         output = result_folder / "out"
-        return bench(names, size=32, batch=2, rounds=3, seconds=1e-4, profile=True, device="cpu", output=output)
+        return bench(names, img_size=32, batch_size=2, rounds=3, seconds=1e-4, profile=True, device="cpu", out=output)
 
 
 @pytest.fixture

@@ -36,16 +36,16 @@ def test_failure_of_one_model_is_in_its_row(result):
 
 def test_existing_files_are_not_overwritten(result, result_folder, here):
     with pytest.raises(
-        UserError, match=r"out already contains bench.json, bench.png\. Choose another --output, or use --overwrite"
+        UserError, match=r"out already contains bench.json, bench.png\. Choose another out, or use overwrite=True"
     ):
-        bench("mine:tiny", output=result_folder / "out")
-    with pytest.raises(UserError, match="is a file, but --output must be a folder"):
-        bench("mine:tiny", output=here / "mine.py")
+        bench("mine:tiny", out=result_folder / "out")
+    with pytest.raises(UserError, match="is a file, but out must be a folder"):
+        bench("mine:tiny", out=here / "mine.py")
 
 
 def test_bench_command_measures_a_training_step_of_features(here, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
-    arguments = "bench transxnet_n@contiguous --mode train --features --size 32x64 --batch 2 --dtype bfloat16"
+    arguments = "bench transxnet_n@contiguous --mode train --features --img-size 32x64 --batch-size 2 --dtype bfloat16"
     assert main([*arguments.split(), "--channels-last", "--rounds=2", "--seconds", "1e-4", "--device=cpu"]) == 0
     out, err = capsys.readouterr()
     assert "training step, dense-prediction form, 32x64, batch 2" in out
@@ -76,11 +76,11 @@ def test_bench_command_fails_if_no_model_works(here, capsys):
         ("transxnet_n --compile fast", "unrecognized arguments: fast."),
         ("transxnet_n --compile=fast", "compile must be a mode of torch.compile, got 'fast'"),
         (
-            "transxnet_n --size big",
-            "size must be a side in pixels or HEIGHTxWIDTH, such as 224 or 800x1280, got 'big'.",
+            "transxnet_n --img-size big",
+            "such as 224 or 800x1280, at least 1, got 'big'.",
         ),
-        ("transxnet_n --size 0", "height must be an integer of at least 1"),
-        ("transxnet_n --batch 0", "batch must be an integer of at least 1"),
+        ("transxnet_n --img-size 0", "at least 1, got"),
+        ("transxnet_n --batch-size 0", "batch_size must be an integer of at least 1"),
         ("transxnet_n --rounds 0", "rounds must be an integer of at least 1"),
         ("transxnet_n --seconds 0", "seconds must be positive, got 0.0."),
         ("transxnet_n --dtype float8", "dtype must be 'float32' or 'bfloat16' or 'float16', got 'float8'."),

@@ -29,7 +29,7 @@ def test_json_has_all_rounds_and_the_environment(result, result_folder):
     content = json.loads((result_folder / "out" / "bench.json").read_text())
     assert content["command"].startswith("transxnet bench mine:tiny@width=4 transxnet_n@channels_last,reparameterize,")
     assert content["command"].endswith(
-        f"--device cpu --rounds 3 --seconds 0.0001 --profile --output {result_folder / 'out'}"
+        f"--device cpu --rounds 3 --seconds 0.0001 --profile --out {result_folder / 'out'}"
     )
     assert content["environment"].keys() >= {"torch", "timm", "cpu", "python", "threads", "OMP_NUM_THREADS"}
     assert content["environment"]["threads"] == "1"

@@ -65,7 +65,7 @@ def test_table11_measures_the_models_named_in_the_text(asked):
 
 
 def test_table12_measures_six_token_mixers_at_any_size(asked):
-    bench(preset="table12", batch=4, size=64, device="cpu")
+    bench(preset="table12", batch_size=4, img_size=64, device="cpu")
     mixers = ["d_mixer", "sep_conv", "sra", "shifted_window", "mixing_block", "acmix"]
     assert [row.model.arguments for row in asked] == [{"token_mixer": mixer} for mixer in mixers]
     assert {row.model.settings for row in asked} == {settings(size=(64, 64), batch=4)}

@@ -12,7 +12,9 @@ def test_info_shows_the_parts_of_a_detector_and_segmenter(capsys):
     assert (status, err) == (0, "")
     for text in ("transxnet_t, RetinaNet, 80 classes", "22,439,812", "186.7 G", "at 800x1280", "FPN"):
         assert text in out
-    status, out, _ = invoke(capsys, "info", "transxnet_n", "--task", "segment", "--size", "64x96", "--num_classes", "3")
+    status, out, _ = invoke(
+        capsys, "info", "transxnet_n", "--task", "segment", "--img-size", "64x96", "--num-classes", "3"
+    )
     assert status == 0
     assert "transxnet_n, Semantic FPN, 3 classes" in out
     assert "MACs at 64x96 " in out

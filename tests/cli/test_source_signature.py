@@ -38,7 +38,7 @@ def test_missing_names_are_errors():
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["--version"], ["train", "--lerning_rate", "1"], *([name, "--help"] for name in COMMANDS)],
+    "words", [["--help"], ["--version"], ["train", "--lerning-rate", "1"], *([name, "--help"] for name in COMMANDS)],
     ids=" ".join,
 )  # fmt: skip
 def test_help_and_misspelt_options_do_not_import_torch(words):

@@ -15,17 +15,17 @@ from transxnet.runs.task_configs import CONFIGS, config_from_dict
 
 def test_help_of_train_has_topics_and_defaults(capsys):
     with pytest.raises(SystemExit, match="0"):
-        main(["train", "--help"])
+        main(["train", "--help-all"])
     text = capsys.readouterr().out
     titles = {"classify": "classification only", "detect": "detection only", "segment": "segmentation only"}
     topics = {**TrainConfig.TOPICS, **{titles[task]: config.OWN for task, config in CONFIGS.items()}}
     assert re.findall(r"^([a-z ]+):$", text, re.MULTILINE)[2:] == list(topics)
     for topic, names in topics.items():
         section = text.split(f"\n{topic}:\n")[1].split("\n\n")[0]
-        shown = re.findall(r"^  --(\w+)", section, re.MULTILINE)
+        shown = re.findall(r"^  --([\w-]+)", section, re.MULTILINE)
         # an option of two tasks is listed under the first
         own = [name for name in names if topic != "segmentation only" or name not in CONFIGS["detect"].OWN]
-        assert sorted(shown) == sorted(own)
+        assert sorted(shown) == sorted(name.replace("_", "-") for name in own)
     joined = re.sub(r"\s+", " ", text)
     assert "cutmix (default: 0.0)" in joined
     assert "{best,last}" in joined
@@ -41,34 +41,34 @@ def test_help_of_train_shows_the_values_of_a_recipe(capsys):
 
 def test_printed_config_is_a_recipe_for_the_same_config(here, capsys):
     _, first, _ = invoke(
-        capsys, "train", "digits", "--recipe", "demo", "--lr", "3e-4", "--pretrained", "--print_config"
+        capsys, "train", "digits", "--recipe", "demo", "--lr", "3e-4", "--pretrained", "--print-config"
     )
     values = yaml.safe_load(first)
     assert (values["lr"], values["pretrained"], values["model"]) == (3e-4, True, "transxnet_n")
     (here / "mine.yaml").write_text(first)
     status, second, _ = invoke(capsys, "train", "--recipe=mine.yaml", "--print-config")
     assert (status, second) == (0, first)
-    _, third, _ = invoke(capsys, "train", "--recipe", "mine.yaml", "--pretrained", "false", "--print_config")
+    _, third, _ = invoke(capsys, "train", "--recipe", "mine.yaml", "--pretrained", "false", "--print-config")
     assert yaml.safe_load(third) == {**values, "pretrained": False}
 
 
 @pytest.mark.parametrize(
     ("words", "name", "value"),
     [
-        ("--task detect --min_size 320", "min_size", 320),
+        ("--task detect --min-size 320", "min_size", 320),
         ("--task detect --head maskrcnn --skip-empty", "skip_empty", True),
-        ("--task segment --zero_is_ignored --milestones 8,11", "zero_is_ignored", True),
+        ("--task segment --zero-is-ignored --milestones 8,11", "zero_is_ignored", True),
     ],
 )
 def test_printed_config_of_a_dense_task_is_a_recipe_for_it(words, name, value, here, capsys):
     (here / "photos").mkdir()
-    status, first, err = invoke(capsys, "train", "photos", *words.split(), "--print_config")
+    status, first, err = invoke(capsys, "train", "photos", *words.split(), "--print-config")
     assert (status, err) == (0, "")
     values = yaml.safe_load(first)
     assert values["task"] == words.split()[1]
     assert values[name] == value
     (here / "mine.yaml").write_text(first)
-    assert invoke(capsys, "train", "--recipe", "mine.yaml", "--print_config")[:2] == (0, first)
+    assert invoke(capsys, "train", "--recipe", "mine.yaml", "--print-config")[:2] == (0, first)
     assert make_config("photos", "mine.yaml") == config_from_dict({"data": "photos", **values})
     status, _, err = invoke(capsys, "train", "photos", "--recipe", "mine.yaml", "--task", "classify")
     assert status == 2

@@ -36,13 +36,13 @@ PYTHON = [block for block in blocks("python") if block.file.name != FRAGMENTS]
 COMMAND_LINES = [(block.place, words) for block in blocks(*SHELL) for words in transxnet_arguments(block)]
 
 SMALLER = {
-    r"(transxnet train (photos|wds/shards))": r"\1 --img_size 64 EPOCH",
-    r"(transxnet train (DATA|coco|VOC2012|shapes/annotations.json))(?! --task segment)": r"\1 --min_size 64 EPOCH",
+    r"(transxnet train (photos|wds/shards))": r"\1 --img-size 64 EPOCH",
+    r"(transxnet train (DATA|coco|VOC2012|shapes/annotations.json))(?! --task segment)": r"\1 --min-size 64 EPOCH",
     r"(transxnet train (DATA --task segment|roads))": r"\1 --crop 64 EPOCH",
-    r"(transxnet ablate table7 --data photos)": r"\1 --model 'MODEL' --rounds 0 --img_size 64 EPOCH",
-    r"EPOCH": "--epochs 1 --warmup_epochs 0 --batch_size 4 --workers 0",
+    r"(transxnet ablate table7 --data photos)": r"\1 --model 'MODEL' --rounds 0 --img-size 64 EPOCH",
+    r"EPOCH": "--epochs 1 --warmup-epochs 0 --batch-size 4 --workers 0",
     r"MODEL": "transxnet_n@depths=(1,1,1,1)",
-    r"(transxnet bench)": r"\1 --batch 1 --rounds 1 --seconds 0.1",
+    r"(transxnet bench)": r"\1 --batch-size 1 --rounds 1 --seconds 0.1",
     r"\{(0+)\.\.\d+\}": r"{\1..\1}",  # one shard
     r"epochs=50": "epochs=1, warmup_epochs=0, batch_size=4, workers=0, img_size=64",
     r"pretrained=True": 'pretrained=True, pretrained_cfg_overlay=dict(file="transx-t.pth.tar")',

@@ -210,7 +210,7 @@ def test_shards_are_a_set_of_the_given_number_of_classes(shards):
 
 
 def test_shards_without_a_number_of_classes_are_an_error(shards):
-    with pytest.raises(UserError, match=r"does not list its classes\. Set their number with --num_classes"):
+    with pytest.raises(UserError, match=r"does not list its classes\. Set their number with --num-classes"):
         open_data(shards(train=[5], validation=[3]))
 
 
@@ -259,7 +259,7 @@ def test_hugging_face_labels_without_names_are_class_numbers(parquet):
 
 
 def test_an_unknown_split_is_an_error_with_those_that_exist(parquet):
-    with pytest.raises(UserError, match=r"split 'validation'.*\['train'\].*--val_split"):
+    with pytest.raises(UserError, match=r"split 'validation'.*\['train'\].*--val-split"):
         open_data(parquet({"train": [0, 1, 2]}))
 
 

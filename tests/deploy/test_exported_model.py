@@ -134,8 +134,8 @@ def test_predict_takes_exported_classifiers(ours, exported, photos, tmp_path, co
 
 @pytest.mark.parametrize(("size", "dynamic"), [("64x96", "batch"), ("96x64", "none")])
 def test_predict_refuses_classifiers_of_other_than_squares(theirs, photos, tmp_path, console, size, dynamic):
-    file = export(theirs.path, size=size, dynamic=dynamic, out=tmp_path / "wide.onnx", console=console)
+    file = export(theirs.path, img_size=size, dynamic=dynamic, out=tmp_path / "wide.onnx", console=console)
     axis = "width" if size == "64x96" else "height"
-    message = rf"resized to 64x64 pixels, and .*wide\.onnx requires images of {axis} 96, got 64\. .* square --size"
+    message = rf"resized to 64x64 pixels, and .*wide\.onnx requires images of {axis} 96, got 64\. .* square img_size"
     with pytest.raises(UserError, match=message):
         transxnet.predict(file, photos, out=tmp_path / "no", workers=0, console=console)

@@ -69,5 +69,5 @@ def test_int8_keeps_the_accuracy(theirs, tmp_path, console):
 
 def test_int8_needs_labeled_images(tmp_path, console):
     with pytest.raises(UserError, match=r"needs labeled images for calibration and validation. Use --data"):
-        export("test_resnet@untrained", int8=True, size=64, out=tmp_path / "net.xml", console=console)
+        export("test_resnet@untrained", int8=True, img_size=64, out=tmp_path / "net.xml", console=console)
     assert not list(tmp_path.iterdir())

@@ -18,7 +18,7 @@ from tests.helpers.dense_data import write_maps, write_squares
 from tests.helpers.shards import write_shards
 from transxnet.runs.run_folder import Run
 
-_ALL = dict(model="transxnet_n", epochs=3, lr=1e-3, warmup_epochs=1, drop_path_rate=0.2, accelerator="cpu", workers=0)
+_ALL = dict(model="transxnet_n", epochs=3, lr=1e-3, warmup_epochs=1, drop_path_rate=0.2, device="cpu", workers=0)
 CLASSIFY = dict(
     **_ALL | dict(model="test_resnet", lr=3e-3), img_size=32, batch_size=8, mixup=0.3, cutmix=0.5, drop_rate=0.2,
     random_erasing=0.3, color_jitter=0.4, ema_decay=0.9,

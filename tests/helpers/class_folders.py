@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
-QUICK = dict(model="test_resnet", img_size=32, batch_size=8, epochs=2, workers=0, accelerator="cpu")
+QUICK = dict(model="test_resnet", img_size=32, batch_size=8, epochs=2, workers=0, device="cpu")
 
 
 def write_photos(root: Path, count: int, seed: int = 0, names=tuple(COLOURS)) -> Path:

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-QUICK = ["--model", "test_resnet", "--img_size", "32", "--batch_size", "4", "--workers", "0", "--accelerator", "cpu"]
+QUICK = ["--model", "test_resnet", "--img-size", "32", "--batch-size", "4", "--workers", "0", "--device", "cpu"]
 """Options of a training that takes seconds."""
 
 

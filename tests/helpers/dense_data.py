@@ -8,7 +8,7 @@ from PIL import Image
 
 from transxnet.data.reading.masks import encode_mask
 
-QUICK = dict(model="test_resnet", batch_size=2, epochs=2, workers=0, accelerator="cpu")
+QUICK = dict(model="test_resnet", batch_size=2, epochs=2, workers=0, device="cpu")
 DETECT = QUICK | dict(task="detect", min_size=64)
 SEGMENT = QUICK | dict(task="segment", crop=64)
 

@@ -37,7 +37,7 @@ def make(number: int) -> None:
     root = FOLDER / f"format-{number}"
     shutil.rmtree(root, ignore_errors=True)
     write_photos(root / "images", 10)
-    quick = dict(model=MODEL, img_size=32, batch_size=4, epochs=4, workers=0, accelerator="cpu", ema_decay=0.5)
+    quick = dict(model=MODEL, img_size=32, batch_size=4, epochs=4, workers=0, device="cpu", ema_decay=0.5)
     train(root / "images", out=root / "finished", **quick)
 
     def ask(self, trainer, module, batch, batch_idx):

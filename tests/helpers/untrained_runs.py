@@ -19,7 +19,7 @@ SMALL = "transxnet_n@depths=(1,1,1,1),layer_scale_init_value=1.0"
 
 def make_untrained_run(path: Path, data: Path, **options) -> Run:
     """Make a run as it is before the first training step, with its model saved."""
-    quick = dict(model=SMALL, batch_size=2, workers=0, accelerator="cpu")
+    quick = dict(model=SMALL, batch_size=2, workers=0, device="cpu")
     torch.manual_seed(0)
     plan = make_plan(make_config(data, **quick | options), Console(file=io.StringIO()))
     if isinstance(plan.model, RetinaNet):

@@ -13,7 +13,7 @@ from transxnet.utils.errors import UserError
 def test_weights_are_hashed_and_moved_only_when_needed(run, monkeypatch):
     asked = []
     monkeypatch.setattr(image_classifier, "hash_tensors", lambda model: asked.append("hash") or "")
-    monkeypatch.setattr(image_classifier, "default_device", lambda: asked.append("device") or torch.device("cpu"))
+    monkeypatch.setattr(image_classifier, "resolve_device", lambda: asked.append("device") or torch.device("cpu"))
     loaded = load_for_prediction(run)
     assert asked == []
     loaded.probabilities(torch.zeros(1, 3, 32, 32))

@@ -203,8 +203,8 @@ def test_no_readable_image_is_an_error_and_leaves_no_file(tmp_path, table):
     ("out", "options", "message"),
     [
         ("results.parquet", {"rows_per_file": 0}, "rows_per_file must be an integer of at least 1, got 0"),
-        ("results.parquet", {"rows_per_file": 5}, "--rows_per_file requires a folder as --out"),
-        ("results", {"embed": True}, "--embed requires Parquet output. Use --out NAME.parquet, or --rows_per"),
+        ("results.parquet", {"rows_per_file": 5}, "--rows-per-file requires a folder as --out"),
+        ("results", {"embed": True}, "--embed requires Parquet output. Use --out NAME.parquet, or --rows-per"),
         ("results", {"ray": True}, "--ray requires Parquet output"),
         ("results.parquet", {"embed": "int8"}, "embed must be 'float32' or 'float16', got 'int8'"),
         ("results.parquet", {"inputs": "nowhere.tar"}, "'nowhere.tar' does not exist"),

@@ -28,7 +28,7 @@ def test_arguments_are_those_of_options_that_differ():
     config = DetectConfig("squares", out="run", model="transxnet_s", lr=0.5, pretrained=True, group_by_aspect=False)
     assert config.to_arguments() == [
         "--task", "detect", "--model", "transxnet_s", "--pretrained", "true", "--lr", "0.5",
-        "--group_by_aspect", "false",
+        "--group-by-aspect", "false",
     ]  # fmt: skip
     assert ClassifyConfig("photos", lr=0.5, seed=3).to_arguments(exclude=["seed"]) == ["--lr", "0.5"]
 

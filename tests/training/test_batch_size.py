@@ -36,7 +36,7 @@ def test_trial_raises_other_errors():
 
 
 def test_error_names_remedies_if_two_images_do_not_fit():
-    with pytest.raises(UserError, match=r"2 images does not fit into memory.*--grad_checkpointing"):
+    with pytest.raises(UserError, match=r"2 images does not fit into memory.*--grad-checkpointing"):
         largest_by_trial(lambda size: False, 8)
     with pytest.raises(UserError, match="does not fit into memory"):
         largest_by_memory(image=10, free=39, limit=8)
@@ -76,7 +76,7 @@ def test_saved_bytes_grow_with_images_not_with_checkpointing(photos, quiet):
     kept = {}
     for checkpointing in (False, True):
         config = ClassifyConfig(
-            str(photos), model="transxnet_n", img_size=32, grad_checkpointing=checkpointing, accelerator="cpu"
+            str(photos), model="transxnet_n", img_size=32, grad_checkpointing=checkpointing, device="cpu"
         )
         plan = make_plan(config, quiet)
         before = {name: tensor.clone() for name, tensor in plan.model.state_dict().items()}
@@ -92,7 +92,7 @@ def test_saved_bytes_grow_with_images_not_with_checkpointing(photos, quiet):
 def test_batch_size_auto_works_for_detect_and_segment(kind, squares, maps, quiet):
     size = {"min_size": 64} if kind is DetectConfig else {"crop": 32}
     data = squares if kind is DetectConfig else maps
-    config = kind(str(data), model="test_resnet", batch_size="auto", accelerator="cpu", val_fraction=0.4, **size)
+    config = kind(str(data), model="test_resnet", batch_size="auto", device="cpu", val_fraction=0.4, **size)
     plan = make_plan(config, quiet)
     assert plan.config.batch_size in (2, 4, 8)
     assert any(choice.startswith(f"batch_size {plan.config.batch_size} (activations take ") for choice in plan.choices)

@@ -52,7 +52,7 @@ def test_learning_rate_scales_with_batch_and_fine_tuning():
 
 def test_batch_size_above_the_data_is_refused():
     with pytest.raises(
-        UserError, match=r"batch_size 64 is more than the number of training images, 40. Use --batch_size 4"
+        UserError, match=r"batch_size 64 is more than the number of training images, 40. Use --batch-size 4"
     ):
         resolve(40, batch_size=64)
 

@@ -56,7 +56,7 @@ def torchrun(monkeypatch):
 
 def test_launch_with_another_process_count_is_refused(torchrun):
     with pytest.raises(
-        UserError, match=r"started 4 processes, but the options request 1\. Use --devices 2 --num_nodes 2"
+        UserError, match=r"started 4 processes, but the options request 1\. Use --devices 2 --num-nodes 2"
     ):
         distributed.check_launch(1, has_folder=True)
     distributed.check_launch(4, has_folder=True)
@@ -79,12 +79,12 @@ def test_launch_without_torchrun_is_accepted(processes):
     [("auto", 1, 1), (1, 1, 1), ("2", 3, 6), ("0,1", 1, 2), ("[0, 1, 2]", 1, 3), (-1, 1, 1)],
 )
 def test_processes_are_devices_times_nodes(devices, nodes, count):
-    config = ClassifyConfig("photos", accelerator="cpu", devices=devices, num_nodes=nodes)
+    config = ClassifyConfig("photos", device="cpu", devices=devices, num_nodes=nodes)
     assert distributed.resolve_hardware(config) == distributed.Hardware("cpu", count)
 
 
 @pytest.mark.parametrize(
-    ("accelerator", "cuda", "mps", "hardware"),
+    ("device", "cuda", "mps", "hardware"),
     [
         ("auto", 4, False, ("cuda", 4)),
         ("gpu", 4, False, ("cuda", 4)),
@@ -94,20 +94,20 @@ def test_processes_are_devices_times_nodes(devices, nodes, count):
         ("mps", 0, True, ("other", 1)),
     ],
 )
-def test_device_follows_accelerator_and_machine(monkeypatch, accelerator, cuda, mps, hardware):
+def test_device_follows_option_and_machine(monkeypatch, device, cuda, mps, hardware):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    config = ClassifyConfig("photos", accelerator=accelerator)
+    config = ClassifyConfig("photos", device=device)
     assert distributed.resolve_hardware(config) == distributed.Hardware(*hardware)
 
 
-@pytest.mark.parametrize("accelerator", ["gpu", "cuda"])
-def test_missing_gpu_is_an_error(monkeypatch, accelerator):
+@pytest.mark.parametrize("device", ["gpu", "cuda"])
+def test_missing_gpu_is_an_error(monkeypatch, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(UserError, match=f"no GPU found for accelerator {accelerator}. Leave out --accelerator"):
-        distributed.resolve_hardware(ClassifyConfig("photos", accelerator=accelerator))
+    with pytest.raises(UserError, match=f"no GPU found for device {device}. Leave out device"):
+        distributed.resolve_hardware(ClassifyConfig("photos", device=device))
 
 
 @pytest.fixture(scope="module")

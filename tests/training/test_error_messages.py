@@ -33,11 +33,11 @@ def test_out_of_memory_error_names_remedies(photos, tmp_path, quiet, monkeypatch
     with pytest.raises(UserError) as caught:
         train(photos, out=tmp_path / "run", console=quiet, **QUICK)
     text = str(caught.value)
-    assert "Out of memory at batch_size 8. Options that reduce memory: --grad_checkpointing recomputes" in text
-    assert "(or --checkpointed_stages 2" not in text  # only our networks support this option
-    assert "--batch_size 4 --accumulate 2 computes the same updates" in text
+    assert "Out of memory at batch_size 8. Options that reduce memory: --grad-checkpointing recomputes" in text
+    assert "(or --checkpointed-stages 2" not in text  # only our networks support this option
+    assert "--batch-size 4 --accumulate 2 computes the same updates" in text
     assert "--precision bf16-mixed" in text
-    assert "a smaller --img_size than 32" in text
+    assert "a smaller --img-size than 32" in text
 
 
 def advice(config: ClassifyConfig | DetectConfig) -> str:
@@ -46,17 +46,17 @@ def advice(config: ClassifyConfig | DetectConfig) -> str:
 
 def test_memory_advice_skips_what_is_in_use():
     text = advice(config(grad_checkpointing=True, precision="bf16-mixed", batch_size=2, accumulate=3))
-    assert "grad_checkpointing" not in text and "precision" not in text and "--batch_size" not in text
-    assert "--batch_size 2 --accumulate 6" in advice(config(batch_size=4, accumulate=3))
-    assert "(or --checkpointed_stages 2" in advice(config(model="transxnet_n"))
+    assert "grad_checkpointing" not in text and "precision" not in text and "--batch-size" not in text
+    assert "--batch-size 2 --accumulate 6" in advice(config(batch_size=4, accumulate=3))
+    assert "(or --checkpointed-stages 2" in advice(config(model="transxnet_n"))
     text = advice(config(model="transxnet_n", checkpointed_stages=2))
-    assert "--grad_checkpointing" in text and "checkpointed_stages" not in text
+    assert "--grad-checkpointing" in text and "checkpointed_stages" not in text
     for mixed in ({"mixup": 0.2}, {"cutmix": 1.0}):  # both mix pairs of images in a batch
-        assert "--batch_size" not in advice(config(batch_size=50, **mixed))
-        assert "--batch_size 26 --acc" in advice(config(batch_size=52, **mixed))
-    assert "--batch_size" not in advice(config(batch_size=9))  # two batches of four are not nine
+        assert "--batch-size" not in advice(config(batch_size=50, **mixed))
+        assert "--batch-size 26 --acc" in advice(config(batch_size=52, **mixed))
+    assert "--batch-size" not in advice(config(batch_size=9))  # two batches of four are not nine
     detect = DetectConfig("coco", batch_size=4, precision="32-true", min_size=800)
-    assert "a smaller --min_size than 800" in advice(detect)
+    assert "a smaller --min-size than 800" in advice(detect)
 
 
 def test_lost_process_error_names_the_resume_command(tmp_path):
@@ -73,7 +73,7 @@ def test_batch_size_one_error_names_the_remedy(photos, tmp_path, quiet):
     """IDConv normalizes a 1x1 map over the batch."""
     options = {**QUICK, "model": "transxnet_n", "batch_size": 1}
     with pytest.raises(
-        UserError, match=r"more than one value per channel .*got batch_size 1.*Use --batch_size 2 or more"
+        UserError, match=r"more than one value per channel .*got batch_size 1.*Use --batch-size 2 or more"
     ):
         train(photos, out=tmp_path / "run", console=quiet, **options)
 

@@ -22,7 +22,7 @@ def test_plan_is_of_the_task_and_resolved_once(photos, squares, quiet):
         "checkpoint", "out", "num_classes", "milestones", "layer_decay", "clip_grad", "auto_augment",
         "checkpointed_stages",
     }  # fmt: skip
-    assert isinstance(make_plan(DetectConfig(str(squares), model="test_resnet", accelerator="cpu"), quiet), DetectPlan)
+    assert isinstance(make_plan(DetectConfig(str(squares), model="test_resnet", device="cpu"), quiet), DetectPlan)
 
 
 def test_same_seed_gives_the_same_weights(photos, quiet):
@@ -51,7 +51,7 @@ def test_processes_beyond_the_validation_images_are_refused(tmp_path, quiet):
 def test_check_names_accepts_known_and_reports_unknown_names(tmp_path):
     check_names(ClassifyConfig("photos", model="transxnet_n@dpe=false", opt="lookahead_adamw"))
     with pytest.raises(
-        UserError, match=r"drop_path_rate is a training option, not a model option. Use --drop_path_rate"
+        UserError, match=r"drop_path_rate is a training option, not a model option. Use --drop-path-rate"
     ):
         check_names(ClassifyConfig("photos", model="transxnet_n@drop_path_rate=0.1"))
     with pytest.raises(UserError, match=r"checkpoint .*start\.pth does not exist"):

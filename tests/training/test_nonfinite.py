@@ -115,7 +115,7 @@ def test_nonfinite_batch_skips_the_accumulated_update(photos, tmp_path, quiet, p
 
 def test_too_many_skipped_updates_in_a_row_stop(photos, tmp_path, quiet, poison):
     poison(1, 2, 4, 5, 6, 7)
-    with pytest.raises(NonFiniteLoss, match=r"step 6 \(epoch 2\)\. 3 consecutive updates were skipped\..*--clip_grad"):
+    with pytest.raises(NonFiniteLoss, match=r"step 6 \(epoch 2\)\. 3 consecutive updates were skipped\..*--clip-grad"):
         train(photos, out=tmp_path / "run", lr=3e-3, max_skipped=2, console=quiet, **QUICK)
 
 

@@ -20,7 +20,7 @@ def test_gradient_checkpointing_of_the_given_stages(photos, squares, maps, quiet
         "detect": (squares, dict(min_size=32)),
         "segment": (maps, dict(crop=32)),
     }[task]
-    small = dict(model="transxnet_n@depths=(1,1,1,1)", batch_size=2, workers=0, accelerator="cpu")
+    small = dict(model="transxnet_n@depths=(1,1,1,1)", batch_size=2, workers=0, device="cpu")
     network = make_plan(make_config(data, **small, **size, **options), quiet).model
     body = network if task == "classify" else network.backbone.body
     assert [stage.grad_checkpointing for stage in body.stages] == flags
@@ -28,7 +28,7 @@ def test_gradient_checkpointing_of_the_given_stages(photos, squares, maps, quiet
 
 def test_description_builds_the_model_again(photos, quiet):
     model = "transxnet_n@depths=(1,1,1,1)"
-    plan = make_plan(make_config(photos, model=model, img_size=32, accelerator="cpu", task="classify"), quiet)
+    plan = make_plan(make_config(photos, model=model, img_size=32, device="cpu", task="classify"), quiet)
     description = plan.description()
     assert description["architecture"] == "transxnet_n"
     assert description["class_names"] == ["blue", "green", "red"]

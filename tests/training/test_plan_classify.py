@@ -6,7 +6,7 @@ from transxnet.utils.errors import UserError
 
 
 def test_null_options_are_resolved_and_recorded(photos, quiet):
-    plan = make_plan(ClassifyConfig(str(photos), model="test_resnet", accelerator="cpu"), quiet)
+    plan = make_plan(ClassifyConfig(str(photos), model="test_resnet", device="cpu"), quiet)
     chosen = {
         "img_size", "crop_pct", "hflip", "drop_path_rate", "batch_size", "epochs", "lr", "warmup_epochs", "ema_decay",
         "workers", "precision",
@@ -26,6 +26,6 @@ def test_model_without_stochastic_depth_gets_rate_zero(photos, console):
 
 def test_digits_sample_is_not_mirrored(quiet):
     pytest.importorskip("sklearn")
-    plan = make_plan(ClassifyConfig("digits", model="test_resnet", accelerator="cpu"), quiet)
+    plan = make_plan(ClassifyConfig("digits", model="test_resnet", device="cpu"), quiet)
     assert plan.config.hflip == 0
     assert "hflip 0 (this sample must not be mirrored)" in plan.choices

@@ -14,14 +14,12 @@ def test_flip_and_size_follow_the_sample(hflip, squares, maps, quiet, monkeypatc
         sample = {"scenes": lambda data=data: DenseSample(data, "none", 64, hflip)}
         monkeypatch.setattr(open_data, "DENSE_SAMPLES", sample)
         monkeypatch.setattr(recognize, "DENSE_SAMPLES", sample)
-        plan = make_plan(config("scenes", model="test_resnet", accelerator="cpu"), quiet)
+        plan = make_plan(config("scenes", model="test_resnet", device="cpu"), quiet)
         assert plan.config.hflip == hflip
         assert (getattr(plan.config, "min_size", None) or plan.config.crop) == 64
         choices = [sentence for sentence in plan.choices if sentence.startswith("hflip")]
         assert choices == ["hflip 0 (this sample must not be mirrored)" if hflip == 0 else "hflip 0.5 (default)"]
-        assert (
-            make_plan(config("scenes", model="test_resnet", accelerator="cpu", hflip=0.25), quiet).config.hflip == 0.25
-        )
+        assert make_plan(config("scenes", model="test_resnet", device="cpu", hflip=0.25), quiet).config.hflip == 0.25
 
 
 def test_flip_mirrors_images_and_targets_alike(squares, maps, quiet):

@@ -139,7 +139,7 @@ def test_training_runs_outside_the_main_thread(photos, tmp_path, console):
     [
         (dict(model="transxnet_x"), "unknown model 'transxnet_x'. Did you mean 'transxnet_"),
         (dict(opt="adamww"), "no optimizer 'adamww'. Did you mean 'adamw'"),
-        (dict(accelerator="abacus"), "accelerator abacus"),
+        (dict(device="abacus"), "device abacus"),
         (dict(precision="31"), "precision 31"),
         (dict(strategy="luck"), "strategy luck"),
         (dict(auto_augment="nonsense-m9"), "unknown auto_augment policy 'nonsense-m9'"),
@@ -150,11 +150,11 @@ def test_training_runs_outside_the_main_thread(photos, tmp_path, console):
         (dict(model="vgg11", grad_checkpointing=True), "vgg11 does not support gradient checkpointing"),
         (
             dict(model="test_vit", checkpointed_stages=2),
-            "test_vit does not support checkpointing single stages. Use --grad_ch",
+            "test_vit does not support checkpointing single stages. Use --grad-ch",
         ),
         (dict(checkpointed_stages=5), "checkpointed_stages must be an integer from 1 to 4, got 5"),
-        (dict(img_size=20000), "1 to 16384 pixels, got .*Choose another --img_size"),
-        (dict(crop_pct=0.05), "crop_pct of at least 0.1, got .* Choose another --crop_pct"),
+        (dict(img_size=20000), "1 to 16384 pixels, got .*Choose another --img-size"),
+        (dict(crop_pct=0.05), "crop_pct of at least 0.1, got .* Choose another --crop-pct"),
         (dict(num_clases=3), "unknown option 'num_clases'. Did you mean 'num_classes'"),
     ],
 )

@@ -140,7 +140,7 @@ def test_bad_option_is_refused_before_anything_is_written(
     data, options, message, request, tmp_path, console, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    common = dict(model="test_resnet", workers=0, accelerator="cpu")
+    common = dict(model="test_resnet", workers=0, device="cpu")
     with pytest.raises(UserError, match=message):
         train(request.getfixturevalue(data), console=console, **{**common, **options})
     assert list(tmp_path.iterdir()) == []

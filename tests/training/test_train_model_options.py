@@ -74,7 +74,7 @@ def test_segmenter_backbone_takes_options(maps, console, tmp_path):
     [
         (
             "transxnet_n@drop_path_rate=0.2",
-            "drop_path_rate is a training option, not a model option. Use --drop_path_rate",
+            "drop_path_rate is a training option, not a model option. Use --drop-path-rate",
         ),
         ("transxnet_n@num_classes=4", "num_classes is a training option"),
         ("transxnet_n@local_konv=dyconv", "transxnet_n has no option 'local_konv'. Did you mean 'local_conv'"),

@@ -1,36 +1,53 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
-from transxnet.utils.device import default_device, prepare_for_inference, resolve_device
+from transxnet.utils.device import prepare_for_inference, resolve_device
 from transxnet.utils.errors import UserError
+
+
+@pytest.fixture
+def machine(monkeypatch) -> Callable[[bool, bool], None]:
+    """Pretend that this machine has a GPU of NVIDIA or of Apple."""
+
+    def pretend(cuda: bool, mps: bool) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return pretend
 
 
 @pytest.mark.parametrize(
     ("cuda", "mps", "device"),
     [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
 )
-def test_default_device_is_the_gpu_if_any(monkeypatch, cuda, mps, device):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    assert default_device() == torch.device(device)
+def test_auto_is_the_gpu_if_there_is_one(machine, cuda, mps, device):
+    machine(cuda, mps)
+    assert resolve_device() == resolve_device("auto") == torch.device(device)
 
 
-@pytest.mark.parametrize("cuda", [True, False])
-def test_auto_resolves_to_the_available_device(monkeypatch, cuda):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    assert resolve_device("auto") == ("cuda" if cuda else "cpu")
-    assert resolve_device("cpu") == "cpu"
-    if cuda:
-        assert resolve_device("cuda") == "cuda"
-        return
-    with pytest.raises(UserError, match=r"found no CUDA device. Use --device cpu"):
-        resolve_device("cuda")
+def test_devices_are_found_by_name_and_index(machine):
+    machine(True, True)
+    assert resolve_device("cuda:1") == torch.device("cuda", 1)
+    assert resolve_device("mps") == torch.device("mps")
+    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("auto", ("auto", "cpu")) == torch.device("cpu")
 
 
-def test_unknown_device_is_refused():
-    with pytest.raises(UserError, match=r"device must be 'auto' or 'cpu' or 'cuda', got 'tpu'"):
-        resolve_device("tpu")
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "mps"])
+def test_missing_gpu_is_an_error(machine, device):
+    machine(False, False)
+    with pytest.raises(UserError, match=rf"no GPU found for device {device}\. Leave out device to run on the CPU"):
+        resolve_device(device)
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:x", ""])
+def test_unknown_device_is_refused(machine, device):
+    machine(True, True)
+    with pytest.raises(UserError, match=r"device must be 'auto' or 'cpu' or 'cuda' or 'mps', got"):
+        resolve_device(device)
 
 
 def test_prepared_model_is_in_eval_mode_and_channels_last():

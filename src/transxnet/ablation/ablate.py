@@ -31,6 +31,7 @@ from transxnet.training.train import train
 from transxnet.utils.errors import Interrupted, UserError, check_at_least
 from transxnet.utils.files import next_free_path, safe_file_name
 from transxnet.utils.locks import LOCK_FILE, lock_folder
+from transxnet.utils.option_names import as_option
 from transxnet.utils.progress import PLAIN
 
 _OUT = "TRANSXNET_ABLATE_OUT"
@@ -233,18 +234,18 @@ def _benchmark(folder: AblationFolder) -> None:
     run = next(folder.run(v, seed) for seed in folder.seeds for v in variants if folder.finished(v, seed))
     config = run.read_config()
     names: list[str] = [parse_model_name(folder.model(variant)).untagged_name for variant in variants]
-    settings: dict[str, Any] = {"features": True, "batch": 1}
+    settings: dict[str, Any] = {"features": True, "batch_size": 1}
     if isinstance(config, ClassifyConfig):
         classes = len(load_model(run.path).class_names)
         names = [with_options(name, f"num_classes={classes}") for name in names]
-        settings = {"size": config.img_size}
+        settings = {"img_size": config.img_size}
     elif isinstance(config, DetectConfig):
         assert config.min_size is not None
-        settings["size"] = (config.min_size, round(1.6 * config.min_size))
+        settings["img_size"] = (config.min_size, round(1.6 * config.min_size))
     elif isinstance(config, SegmentConfig):
-        settings["size"] = config.crop
-    device: Any = "cpu" if config.accelerator == "cpu" else "auto"
-    bench(names, device=device, rounds=folder.rounds, output=folder.path, overwrite=True, **settings)
+        settings["img_size"] = config.crop
+    device: Any = "cpu" if config.device == "cpu" else "auto"
+    bench(names, device=device, rounds=folder.rounds, out=folder.path, overwrite=True, **settings)
 
 
 def _command(
@@ -262,5 +263,5 @@ def _command(
     default = type(config)(config.data)
     for name, value in config.to_dict().items():
         if name not in ("task", "data", "out", "model", "seed") and value != getattr(default, name):
-            arguments += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
+            arguments += [as_option(name), str(value).lower() if isinstance(value, bool) else str(value)]
     return shlex.join(arguments)

@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from transxnet.models.create import check_name, create_model_with, default_img_size, wrong_size_as_user_error
 from transxnet.models.model_spec import ModelSpec
-from transxnet.utils.errors import check_at_least
+from transxnet.utils.errors import UserError
+from transxnet.utils.image_size import parse_image_size
 
 _LINEAR = ("convolution", "mm", "addmm", "linear", "_linear")
 _ATTENTION = ("bmm", "baddbmm", "_scaled_dot_product")
@@ -92,7 +93,7 @@ def count_operations(function: Callable, *args: Any) -> tuple[int, int, Any]:
     return sum(n for op, n in totals.items() if op.startswith(_LINEAR)), attention, result
 
 
-def info(model: str, img_size: int | None = None) -> ModelInfo:
+def info(model: str, img_size: int | str | None = None) -> ModelInfo:
     """Report parameters, MACs (FLOPs in the paper), stages and output shapes of a model.
 
     Args:
@@ -103,9 +104,10 @@ def info(model: str, img_size: int | None = None) -> ModelInfo:
         UserError: the model does not exist or does not accept the size.
     """
     spec = check_name(model)
-    size = default_img_size(spec) if img_size is None else img_size
-    check_at_least(1, img_size=size)
-    with wrong_size_as_user_error(model, size, size, "--img_size"):
+    size, width = parse_image_size(default_img_size(spec) if img_size is None else img_size)
+    if size != width:
+        raise UserError(f"img_size must be one side in pixels for a classifier, got {img_size!r}.")
+    with wrong_size_as_user_error(model, size, size, "--img-size"):
         network, _ = create_model_with(spec, {"img_size": size})
         cost = count(network, size, size)
     cfg: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]

@@ -64,7 +64,7 @@ def dense_info(
     model: str,
     task: Literal["detect", "segment"],
     head: Literal["retinanet", "maskrcnn"] | None = None,
-    size: int | str | tuple[int, int] | None = None,
+    img_size: int | str | tuple[int, int] | None = None,
     num_classes: int | None = None,
 ) -> DenseInfo:
     """Count parameters and MACs (FLOPs in the paper) of a detector or segmenter.
@@ -73,8 +73,8 @@ def dense_info(
         model: name of one of our models or timm's.
         task: detect objects, or segment the image.
         head: head of the detector: retinanet (boxes) or maskrcnn (boxes and masks); by default retinanet.
-        size: HEIGHTxWIDTH of the image in pixels, by default 800x1280 to detect and 512x2048 to segment. It is padded
-            to multiples of 32.
+        img_size: HEIGHTxWIDTH of the image in pixels, by default 800x1280 to detect and 512x2048 to segment. It is
+            padded to multiples of 32.
         num_classes: number of classes, by default COCO's 80 to detect and ADE20K's 150 to segment.
 
     Raises:
@@ -85,12 +85,12 @@ def dense_info(
         raise UserError(
             f"head={head!r} is for detectors; segmenters use Semantic FPN. Omit head, or use task='detect'."
         )
-    height, width = parse_image_size(("800x1280" if task == "detect" else "512x2048") if size is None else size)
+    height, width = parse_image_size(("800x1280" if task == "detect" else "512x2048") if img_size is None else img_size)
     classes = (80 if task == "detect" else 150) if num_classes is None else num_classes
     name = "semantic_fpn" if task == "segment" else head or "retinanet"
     padded = [-(-side // SIZE_DIVISOR) * SIZE_DIVISOR for side in (height, width)]
     network: Any
-    with wrong_size_as_user_error(model, height, width, "--size"), torch.device("meta"):
+    with wrong_size_as_user_error(model, height, width, "--img-size"), torch.device("meta"):
         if task == "segment":
             network = create_segmenter(model, classes)
         else:

@@ -38,8 +38,8 @@ class Finding:
 def doctor(
     model: str = "transxnet_t",
     mode: Literal["infer", "train"] = "infer",
-    size: int = 224,
-    batch: int | None = None,
+    img_size: int = 224,
+    batch_size: int | None = None,
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> list[Finding]:
@@ -48,8 +48,8 @@ def doctor(
     Args:
         model: one of our models.
         mode: a forward pass without gradients, or a training step.
-        size: side of the images in pixels.
-        batch: batch size; by default 16 on a CPU, 128 on a GPU.
+        img_size: side of the images in pixels.
+        batch_size: batch size; by default 16 on a CPU, 128 on a GPU.
         dtype: data type of the activations.
         device: device to run on; by default a GPU if there is one.
 
@@ -57,14 +57,14 @@ def doctor(
         UserError: the model is unknown or not ours, the device does not exist, or TRANSXNET_OPS asks for an
             implementation that is not available.
     """
-    where = resolve_device(device)
-    batch = batch or (128 if where == "cuda" else 16)
+    where = resolve_device(device, ("auto", "cpu", "cuda")).type
+    batch_size = batch_size or (128 if where == "cuda" else 16)
     with torch.device("meta"):
         network = create_model(model)
     if not isinstance(network, TransXNet):
         raise UserError(f"doctor supports only TransXNet models, got {model}. Choose one, such as transxnet_t.")
     with torch.set_grad_enabled(mode == "train"):
-        return list(_findings(network, size, batch, getattr(torch, dtype), where))
+        return list(_findings(network, img_size, batch_size, getattr(torch, dtype), where))
 
 
 def _findings(network: TransXNet, size: int, batch: int, dtype: torch.dtype, device: str) -> Iterator[Finding]:

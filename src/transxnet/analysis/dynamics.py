@@ -11,13 +11,13 @@ from torch import Tensor
 from transxnet.analysis.dynamics_report import FILES, table, write
 from transxnet.analysis.figure_style import denormalize
 from transxnet.analysis.kernel_variation import Dynamics, mixer_dynamics
-from transxnet.analysis.result_files import check_output_folder
+from transxnet.analysis.result_files import output_folder
 from transxnet.data.loading.preprocessing import Transform
 from transxnet.data.reading.image_decoding import UnreadableImage, open_image
 from transxnet.data.reading.image_search import find_images
 from transxnet.models.model_spec import parse_model_spec
 from transxnet.runs.load import load_model
-from transxnet.utils.device import default_device
+from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError
 
 
@@ -27,6 +27,7 @@ def dynamics(
     *,
     out: str | Path | None = "dynamics",
     file: str | Path | None = None,
+    device: str = "auto",
     overwrite: bool = False,
     console: Console | None = None,
 ) -> Dynamics:
@@ -39,8 +40,9 @@ def dynamics(
     Args:
         model: a run folder, or the name of a model, optionally with @ and settings as in ``transxnet erf``.
         images: files, folders (searched recursively) and globs; at least two images.
-        out: folder for the results.
+        out: folder for the results; by default dynamics, or dynamics-2 and so on if it has results.
         file: weights on disk, for a model given by name.
+        device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one.
         overwrite: overwrite existing results.
         console: where to print; by default standard output.
 
@@ -48,9 +50,8 @@ def dynamics(
         UserError: the model does not exist or generates no kernels, there are fewer than two images, an image cannot be
             read, or results already exist.
     """
-    console = console or Console()
-    if out is not None:
-        check_output_folder(Path(out), FILES, overwrite)
+    console, where = console or Console(), resolve_device(device)
+    folder = output_folder(out, "dynamics", FILES, overwrite)
     paths = list(find_images([images] if isinstance(images, (str, Path)) else list(images)))
     if len(paths) < 2:
         raise UserError(f"dynamics needs at least two images, got {len(paths)}.")
@@ -58,14 +59,14 @@ def dynamics(
     if spec.part:
         raise UserError(f"dynamics analyzes all D-Mixers, not one part. Remove ':{spec.part}' from the model name.")
     trained = load_model(spec, analysis=True)
-    device, made = default_device(), trained.backbone_preprocessing
-    batch = torch.stack([_read(path, made.transform()) for path in paths]).to(device)
-    mixers = mixer_dynamics(trained.backbone.to(device), batch)
+    made = trained.backbone_preprocessing
+    batch = torch.stack([_read(path, made.transform()) for path in paths]).to(where)
+    mixers = mixer_dynamics(trained.backbone.to(where), batch)
     shown = np.stack([denormalize(image, made.mean, made.std) for image in batch])
     result = Dynamics(trained.name, trained.untrained, paths, shown, mixers)
     console.print(table(result), highlight=False)
-    if out is not None:
-        for path in write(result, Path(out)):
+    if folder is not None:
+        for path in write(result, folder):
             console.print(f"  {path}", highlight=False, markup=False, soft_wrap=True)
     return result
 

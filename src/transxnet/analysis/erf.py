@@ -12,14 +12,14 @@ from torch import Tensor
 from transxnet.analysis.erf_report import FILES, table, write
 from transxnet.analysis.network_parts import find_part
 from transxnet.analysis.receptive_field import ReceptiveField, receptive_field
-from transxnet.analysis.result_files import check_output_folder
+from transxnet.analysis.result_files import output_folder
 from transxnet.data.datasets.unlabeled_dataset import UnlabeledDataset
 from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.data.reading.image_search import find_images
 from transxnet.models.create import wrong_size_as_user_error
 from transxnet.models.model_spec import parse_model_spec
 from transxnet.runs.load import TrainedModel, load_model
-from transxnet.utils.device import default_device
+from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError, check_at_least
 from transxnet.utils.progress import progress_bar
 
@@ -29,8 +29,9 @@ def erf(
     data: str | Path | Sequence[str | Path],
     *,
     images: int = 100,
-    size: int | None = None,
+    img_size: int | None = None,
     batch_size: int = 4,
+    device: str = "auto",
     out: str | Path | None = "erf",
     overwrite: bool = False,
     console: Console | None = None,
@@ -48,9 +49,10 @@ def erf(
             of the last D-Mixer; or the name of a module. Default: the last stage.
         data: files, folders (searched recursively) and globs of images, without labels.
         images: number of images to average over, evenly spaced in the data; 100 in the paper.
-        size: side of the images in pixels; by default the models' own, which must be the same for all.
+        img_size: side of the images in pixels; by default the models' own, which must be the same for all.
         batch_size: batch size.
-        out: folder for the results.
+        device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one.
+        out: folder for the results; by default erf, or erf-2 and so on if it has results.
         overwrite: overwrite existing results.
         console: where to print; by default standard output.
 
@@ -61,39 +63,42 @@ def erf(
         UserError: a model or part does not exist, weights are not available, sizes differ, there are too few images, or
             results already exist.
     """
-    console = console or Console()
-    check_at_least(1, images=images, batch_size=batch_size, **({} if size is None else {"size": size}))
-    if out is not None:
-        check_output_folder(Path(out), FILES, overwrite)
+    console, where = console or Console(), resolve_device(device)
+    check_at_least(1, images=images, batch_size=batch_size, **({} if img_size is None else {"img_size": img_size}))
+    folder = output_folder(out, "erf", FILES, overwrite)
     names = [models] if isinstance(models, (str, Path)) else list(models)
     if not names:
         raise UserError("no models given. Name the models to compare, such as transxnet_t transxnet_t:idconv.")
     chosen = _evenly(data, images)
     specs = [parse_model_spec(name) for name in names]
-    loaded = [load_model(spec, analysis=True, size=size) for spec in specs]
+    loaded = [load_model(spec, analysis=True, size=img_size) for spec in specs]
     for spec, trained in zip(specs, loaded, strict=True):
         find_part(trained.backbone, spec.part)  # fail before anything is computed
-    transforms = _preprocessings(loaded, size)
+    transforms = _preprocessings(loaded, img_size)
     for trained, preprocessing in zip(loaded, transforms, strict=True):
         side = preprocessing.img_size
-        with wrong_size_as_user_error(trained.name, side, side, "--size"), torch.no_grad():
+        with wrong_size_as_user_error(trained.name, side, side, "--img-size"), torch.no_grad():
             trained.backbone(torch.zeros(1, 3, side, side))
     fields = []
     with progress_bar(console, "computing", len(loaded) * len(chosen)) as advance:
         for number, (spec, trained, preprocessing) in enumerate(zip(specs, loaded, transforms, strict=True)):
             batches = _batches(chosen, preprocessing, batch_size)
-            fields.append(_average(trained, spec.part, batches, advance, done=number * len(chosen)))
+            fields.append(_average(trained, spec.part, batches, where, advance, done=number * len(chosen)))
     console.print(table(fields), highlight=False)
-    if out is not None:
-        for path in write(fields, Path(out)):
+    if folder is not None:
+        for path in write(fields, folder):
             console.print(f"  {path}", highlight=False, markup=False, soft_wrap=True)
     return fields
 
 
 def _average(
-    trained: TrainedModel, part: str, batches: Iterator[Tensor], progress: Callable[[int], None], done: int
+    trained: TrainedModel,
+    part: str,
+    batches: Iterator[Tensor],
+    device: torch.device,
+    progress: Callable[[int], None],
+    done: int,
 ) -> ReceptiveField:
-    device = default_device()
     network = trained.backbone.to(device)
     total: np.ndarray | None = None
     count = 0
@@ -140,6 +145,6 @@ def _preprocessings(loaded: Sequence[TrainedModel], size: int | None) -> list[Pr
     if size is None and len(sizes := {p.img_size for p in own}) > 1:
         raise UserError(
             f"the models have different image sizes ({', '.join(map(str, sorted(sizes)))}). Choose one for all, such "
-            f"as --size {max(sizes)}."
+            f"as --img-size {max(sizes)}."
         )
     return [replace(preprocessing, img_size=size or preprocessing.img_size) for preprocessing in own]

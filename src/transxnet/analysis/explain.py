@@ -9,11 +9,12 @@ from transxnet.analysis.explain_figure import draw
 from transxnet.analysis.explanation_targets import NothingToExplain
 from transxnet.analysis.grad_cam import Explanation, explain_image, find_class, require_grad_cam
 from transxnet.analysis.network_parts import find_part
-from transxnet.analysis.result_files import check_output_folder, write_figure, write_table
+from transxnet.analysis.result_files import output_folder, write_figure, write_table
 from transxnet.data.reading.image_decoding import UnreadableImage, open_image
 from transxnet.data.reading.image_search import find_images
 from transxnet.models.model_spec import parse_model_spec
 from transxnet.runs.load import load_model
+from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError
 from transxnet.utils.progress import progress_bar
 
@@ -28,6 +29,7 @@ def explain(
     class_name: str | None = None,
     out: str | Path | None = "explanations",
     file: str | Path | None = None,
+    device: str = "auto",
     overwrite: bool = False,
     console: Console | None = None,
 ) -> list[Explanation]:
@@ -42,8 +44,9 @@ def explain(
         images: files, folders (searched recursively) and globs, any number.
         class_name: the class to explain; by default a classifier's top class, the class of a detector's best detection,
             or a segmenter's most frequent class.
-        out: folder for the results.
+        out: folder for the results; by default explanations, or explanations-2 and so on if it has results.
         file: weights on disk, for a model given by name.
+        device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one.
         overwrite: overwrite existing results.
         console: where to print; by default standard output.
 
@@ -54,11 +57,9 @@ def explain(
         UserError: the package grad-cam is not installed; a model, part or class does not exist; no image could be
             explained; or results already exist.
     """
-    console = console or Console()
+    console, where = console or Console(), resolve_device(device)
     require_grad_cam()
-    folder = None if out is None else Path(out)
-    if folder is not None:
-        check_output_folder(folder, (TABLE,), overwrite)
+    folder = output_folder(out, "explanations", (TABLE,), overwrite)
     paths = list(find_images([images] if isinstance(images, (str, Path)) else list(images)))
     if not paths:
         raise UserError("no images found. Accepted: image files, folders and globs.")
@@ -70,7 +71,7 @@ def explain(
     with progress_bar(console, "explaining", len(paths)) as advance:
         for number, path in enumerate(paths, 1):
             try:
-                found = explain_image(trained, open_image(path), chosen, parts, path)
+                found = explain_image(trained, open_image(path), chosen, parts, path, where)
             except (UnreadableImage, NothingToExplain) as error:
                 rows.append((path, "", "", "", str(error)))
             else:

@@ -15,7 +15,7 @@ from transxnet.analysis.network_parts import NetworkPart, find_part, named_parts
 from transxnet.data.formats.class_alignment import in_words
 from transxnet.metrics.detection import Detections
 from transxnet.runs.load import TrainedModel
-from transxnet.utils.device import default_device, prepare_for_inference
+from transxnet.utils.device import prepare_for_inference, resolve_device
 from transxnet.utils.errors import UserError, nearest
 from transxnet.utils.optional_packages import require_package
 
@@ -102,6 +102,7 @@ def explain_image(
     class_index: int | None = None,
     parts: Mapping[str, NetworkPart] | None = None,
     path: str = "",
+    device: torch.device | None = None,
 ) -> Explanation:
     """Explain one image, without writing files.
 
@@ -111,6 +112,7 @@ def explain_image(
         class_index: index of the class, from 0; by default as in :func:`~transxnet.analysis.explain.explain`.
         parts: names of parts of the network; by default all that have a short name.
         path: path of the image file, if it has one.
+        device: device to compute on; by default a GPU if there is one.
 
     Raises:
         UserError: the package is not installed, a part outputs no maps, or the network cannot be explained.
@@ -119,7 +121,7 @@ def explain_image(
     try:
         network = trained.backbone
         parts = parts or named_parts(network) or {"": find_part(network)}
-        device = default_device()
+        device = device or resolve_device()
         prepare_for_inference(trained.model, device)
         target = explanation_target(trained, image, class_index, device)
         maps = {

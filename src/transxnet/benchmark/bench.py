@@ -28,8 +28,8 @@ def bench(
     models: str | Sequence[str] = (),
     *,
     mode: Mode = "infer",
-    size: int | str | tuple[int, int] | None = None,
-    batch: int | None = None,
+    img_size: int | str | tuple[int, int] | None = None,
+    batch_size: int | None = None,
     dtype: Dtype = "float32",
     autocast: bool = False,
     compile: bool | str = False,
@@ -41,7 +41,7 @@ def bench(
     seconds: float = 1.0,
     preset: str | None = None,
     profile: bool = False,
-    output: str | Path | None = None,
+    out: str | Path | None = None,
     overwrite: bool = False,
 ) -> Benchmark:
     """Measure speed and memory of models, interleaved and relative to the first.
@@ -64,8 +64,8 @@ def bench(
             settings for this model: eager, compile, compile=MODE, channels_last, contiguous, reparameterize, original
             (not reparameterized), float32, bfloat16, float16, autocast, cast, and arguments of the model.
         mode: a forward pass, or a training step.
-        size: side of the images in pixels, or HEIGHTxWIDTH; by default 224.
-        batch: batch size; by default 16 on a CPU, 128 on a GPU.
+        img_size: side of the images in pixels, or HEIGHTxWIDTH; by default 224.
+        batch_size: batch size; by default 16 on a CPU, 128 on a GPU.
         dtype: data type. bfloat16 and float16 mean autocast in training (float16 with loss scaling); in inference
             weights and images are cast.
         autocast: use autocast with float32 weights in inference too.
@@ -79,7 +79,7 @@ def bench(
         preset: models and batch size of one of the paper's tables, as far as the text specifies them: table11 or
             table12.
         profile: also list the operators that take the most time.
-        output: folder for bench.json (every round's measurements, settings, environment) and bench.png.
+        out: folder for bench.json (every round's measurements, settings, environment) and bench.png.
         overwrite: overwrite existing files.
 
     Returns:
@@ -101,14 +101,14 @@ def bench(
         raise UserError(f"seconds must be positive, got {seconds}.")
     check_one_of(get_args(Mode), mode=mode)
     check_one_of(get_args(Dtype), dtype=dtype)
-    where = resolve_device(device)
-    if batch is None:
-        batch = chosen.batch if chosen else BATCH[where]
-    check_at_least(1, batch=batch)
+    where = resolve_device(device, ("auto", "cpu", "cuda")).type
+    if batch_size is None:
+        batch_size = chosen.batch if chosen else BATCH[where]
+    check_at_least(1, batch_size=batch_size)
     settings = Settings(
         mode=mode,
-        size=parse_image_size((chosen.size if chosen else 224) if size is None else size),
-        batch=batch,
+        size=parse_image_size((chosen.size if chosen else 224) if img_size is None else img_size),
+        batch=batch_size,
         dtype=dtype,
         autocast=autocast,
         compile=check_compile_mode(compile) if isinstance(compile, str) else "default" if compile else None,
@@ -120,14 +120,14 @@ def bench(
     rows = [BenchmarkRow(parse_benchmark_model(name, settings)) for name in names]
     if autocast and not any(row.model.settings.under_autocast for row in rows):
         raise UserError("autocast has no effect in float32. Add --dtype bfloat16 or float16, or omit --autocast.")
-    if output is not None:
-        check_output_folder(Path(output), bench_report.FILES, overwrite, "--output")
+    if out is not None:
+        check_output_folder(Path(out), bench_report.FILES, overwrite)
     with Console(stderr=True).status("starting") as status:
         measure_interleaved(rows, rounds, seconds, profile, status.update)
     note = chosen.note if chosen else None
     result = Benchmark(rows, settings, rounds, seconds, command, _environment(rows, where), note)
-    if output is not None:
-        bench_report.write(result, Path(output))
+    if out is not None:
+        bench_report.write(result, Path(out))
     return result
 
 

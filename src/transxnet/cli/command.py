@@ -46,6 +46,8 @@ class Command:
         arguments: additional arguments: name or --name, and keyword arguments of ``add_argument``.
         options: options from the parameters of functions.
         option_words: options whose value is optional, and the path of a Literal or tuple of the accepted values.
+        renamed: former names of options, and their names today.
+        common: options in the short help; by default the help shows all.
         show: path of a function that turns the result into a rich renderable; by default the function itself prints.
     """
 
@@ -58,11 +60,13 @@ class Command:
     arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     options: tuple[Options, ...] = ()
     option_words: Mapping[str, str] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    common: tuple[str, ...] = ()
     show: str = ""
 
     def parser(self) -> Parser:
         """Build the parser."""
-        parser = Parser(self.name, self.usage, self.description)
+        parser = Parser(self.name, self.usage, self.description, self.renamed, self.common)
         for name, keywords in self.arguments.items():
             parser.add_argument(name, **keywords)
         for option, path in self.option_words.items():

@@ -17,6 +17,22 @@ _COMMANDS = (
         description="Train a classifier, a detector or a segmenter on DATA and write a run folder with weights, "
         "metrics and a report. Options that you do not set are chosen from the data and the hardware, and printed.",
         function="transxnet.training.train:train",
+        common=(
+            "out",
+            "model",
+            "pretrained",
+            "checkpoint",
+            "epochs",
+            "batch_size",
+            "lr",
+            "img_size",
+            "recipe",
+            "resume",
+            "overwrite",
+            "seed",
+            "device",
+        ),
+        renamed={"accelerator": "device"},
         arguments={
             "data": dict(
                 metavar="DATA",
@@ -46,7 +62,7 @@ _COMMANDS = (
                 "trained on, the validation set of the run",
             ),
         },
-        options=(Options(("file", "split", "batch_size", "workers", "out", "overwrite")),),
+        options=(Options(("file", "split", "batch_size", "workers", "device", "out", "overwrite")),),
     ),
     Command(
         name="predict",
@@ -63,7 +79,7 @@ _COMMANDS = (
         },
         options=(
             Options(("out", "top_k", "batch_size", "workers", "file", "overwrite")),
-            Options(("embed", "rows_per_file", "ray"), "Parquet output (with --out NAME.parquet or --rows_per_file)"),
+            Options(("embed", "rows_per_file", "ray"), "Parquet output (with --out NAME.parquet or --rows-per-file)"),
         ),
         option_words={"embed": "transxnet.prediction.predict_parquet:Embed"},
     ),
@@ -90,11 +106,13 @@ _COMMANDS = (
         arguments={"model": dict(metavar="RUN", help=f"{MODEL}. {_SETTINGS}")},
         options=(
             Options(
-                ("format", "features", "size", "batch", "dynamic", "dtype", "with_preprocessing"), "format and inputs"
+                ("format", "features", "img_size", "batch_size", "dynamic", "dtype", "with_preprocessing"),
+                "format and inputs",
             ),
             Options(("int8", "allow_accuracy_drop"), "quantization"),
             Options(("data", "out", "file", "overwrite"), "verification and output"),
         ),
+        renamed={"size": "img_size", "batch": "batch_size"},
     ),
     InfoCommand(
         name="info",
@@ -109,13 +127,14 @@ _COMMANDS = (
             "--task": dict(type=Task, default="classify", help="task of the model"),
         },
         options=(
-            Options(("img_size",), "classification options"),
+            Options(("img_size",)),
             Options(
-                ("head", "size", "num_classes"),
+                ("head", "num_classes"),
                 "detection and segmentation options",
                 "transxnet.analysis.dense_cost:dense_info",
             ),
         ),
+        renamed={"size": "img_size"},
         show="transxnet.analysis.cost:show",
     ),
     BenchCommand(
@@ -137,12 +156,13 @@ _COMMANDS = (
             )
         },
         options=(
-            Options(("preset", "mode", "features", "size", "batch"), "models and inputs"),
+            Options(("preset", "mode", "features", "img_size", "batch_size"), "models and inputs"),
             Options(("device", "dtype", "autocast", "channels_last", "compile", "reparameterize"), "execution"),
             Options(("rounds", "seconds", "profile"), "measurement"),
-            Options(("output", "overwrite"), "output"),
+            Options(("out", "overwrite"), "output"),
         ),
         option_words={"compile": "transxnet.benchmark.settings:COMPILE_MODES"},
+        renamed={"size": "img_size", "batch": "batch_size", "output": "out"},
         show="transxnet.benchmark.bench_report:show",
     ),
     Command(
@@ -165,7 +185,8 @@ _COMMANDS = (
             ),
             "--data": dict(metavar="IMAGES", nargs="+", required=True, help=f"{_IMAGES}; labels are not used"),
         },
-        options=(Options(("images", "size", "batch_size", "out", "overwrite")),),
+        options=(Options(("images", "img_size", "batch_size", "device", "out", "overwrite")),),
+        renamed={"size": "img_size"},
     ),
     Command(
         name="explain",
@@ -179,7 +200,7 @@ _COMMANDS = (
             "model": dict(metavar="RUN", help=f"{MODEL}. {_SETTINGS}; the part to analyze may follow after a colon"),
             "images": dict(metavar="IMAGE", nargs="+", help=_IMAGES),
         },
-        options=(Options(("class_name", "out", "file", "overwrite")),),
+        options=(Options(("class_name", "device", "out", "file", "overwrite")),),
     ),
     Command(
         name="dynamics",
@@ -193,7 +214,7 @@ _COMMANDS = (
             "model": dict(metavar="RUN", help=f"{MODEL}. {_SETTINGS}"),
             "images": dict(metavar="IMAGE", nargs="+", help=f"{_IMAGES}; at least two images"),
         },
-        options=(Options(("out", "file", "overwrite")),),
+        options=(Options(("device", "out", "file", "overwrite")),),
     ),
     AblateCommand(
         name="ablate",
@@ -220,6 +241,20 @@ _COMMANDS = (
         },
         options=(Options(("model", "out", "rounds", "resume"), "table"),),
         excluded=("seed", "out", "model"),
+        common=(
+            "data",
+            "rows",
+            "seeds",
+            "model",
+            "out",
+            "resume",
+            "recipe",
+            "epochs",
+            "batch_size",
+            "img_size",
+            "device",
+        ),
+        renamed={"accelerator": "device"},
     ),
     Command(
         name="doctor",
@@ -230,7 +265,8 @@ _COMMANDS = (
         "network, and why the others were not chosen. The environment variable TRANSXNET_OPS (auto, triton, cpu or "
         "reference) forces an implementation.",
         function="transxnet.analysis.doctor:doctor",
-        options=(Options(("model", "mode", "size", "batch", "dtype", "device")),),
+        options=(Options(("model", "mode", "img_size", "batch_size", "dtype", "device")),),
+        renamed={"size": "img_size", "batch": "batch_size"},
         show="transxnet.analysis.doctor:show",
     ),
 )

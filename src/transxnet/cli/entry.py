@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from transxnet.cli.command_table import COMMANDS
-from transxnet.utils.errors import Interrupted, UserError, nearest
+from transxnet.utils.errors import Interrupted, UserError, command_line, nearest
 from transxnet.version import __version__
 
 _LIST = "\n".join(
@@ -23,6 +23,7 @@ Options of a command: transxnet COMMAND --help
 Example: transxnet train elpv --recipe demo"""
 
 
+@command_line()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)

@@ -7,6 +7,7 @@ from rich.console import Console
 from transxnet.cli.command import Command, load
 from transxnet.cli.parser import Parser
 from transxnet.utils.errors import UserError
+from transxnet.utils.option_names import as_option
 
 
 class InfoCommand(Command):
@@ -16,8 +17,8 @@ class InfoCommand(Command):
         """Print the properties of a model, or of a detector or segmenter with this backbone."""
         task, model = given.pop("task"), given.pop("model")
         classify, dense = self.options
-        names = (classify if task == "classify" else dense).names
-        wrong = [f"--{name}" for name, value in given.items() if name not in names and value is not None]
+        names = classify.names + (() if task == "classify" else dense.names)
+        wrong = [as_option(name) for name, value in given.items() if name not in names and value is not None]
         if wrong:
             raise UserError(f"--task {task} does not accept {', '.join(wrong)}. See: {parser.prog} --help")
         options = {name: given[name] for name in names}

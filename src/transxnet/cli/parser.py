@@ -1,14 +1,18 @@
 """The parser of all commands: options from a function's parameters, and errors in one sentence."""
 
 import argparse
+import copy
 import inspect
 import re
-from collections.abc import Callable, Collection, Sequence
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-from transxnet.utils.errors import UserError, nearest
+from transxnet.utils.errors import UserError
+from transxnet.utils.option_names import as_option, nearest_option
 
 Task = Literal["classify", "detect", "segment"]
 
@@ -25,18 +29,52 @@ _METAVARS = {"int": "N", "int | None": "N", "float": "X", "float | None": "X"}
 
 
 class Help(DefaultHelpFormatter):
-    """Help formatter that shows defaults but no types."""
+    """Help formatter that shows options with hyphens, and defaults but no types."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        names = [as_option(name[2:]) if name.startswith("--") else name for name in action.option_strings]
+        shown = copy.copy(action)
+        shown.option_strings = names
+        return super()._format_action_invocation(shown)
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = re.sub(r"(?<!\.)\.$", "", (action.help or "").replace("``", ""))
         plain = not action.option_strings or action.default is None or action.default is False
-        return text if plain or action.default == argparse.SUPPRESS else f"{text} (default: %(default)s)"
+        return (
+            text
+            if plain or "by default" in text or action.default == argparse.SUPPRESS
+            else f"{text} (default: %(default)s)"
+        )
+
+
+class _FullHelp(argparse.Action):
+    """Print the help with all options and exit."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        assert isinstance(parser, Parser)
+        print(parser.format_full_help(), end="")
+        parser.exit()
 
 
 class Parser(ArgumentParser):
-    """Argument parser that raises UserError with a one-line message."""
+    """Argument parser that raises UserError with a one-line message.
 
-    def __init__(self, command: str, usage: str, description: str):
+    Args:
+        command: name of the command.
+        usage: arguments as shown in the help.
+        description: description in the help.
+        renamed: former names of options, and their names today.
+        common: options in the short help; by default all are shown.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        usage: str,
+        description: str,
+        renamed: Mapping[str, str] = MappingProxyType({}),
+        common: Collection[str] = (),
+    ):
         super().__init__(
             prog=f"transxnet {command}",
             usage=f"transxnet {command} {usage}",
@@ -46,6 +84,9 @@ class Parser(ArgumentParser):
         )
         self.flags: dict[str, Collection[str]] = {}  # options whose value is optional, with the accepted values
         self.given: set[str] = set()  # options given on the command line
+        self._renamed, self._common = renamed, common
+        shown = "show all options and exit" if common else argparse.SUPPRESS
+        self.add_argument("--help_all", action=_FullHelp, nargs=0, default=argparse.SUPPRESS, help=shown)
         self.add_argument("--debug", action="store_true", help="show the full traceback of an error")
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -68,23 +109,50 @@ class Parser(ArgumentParser):
                     action.metavar = _METAVARS.get(annotation, action.dest.rpartition("_")[2].upper())
 
     def parse_words(self, words: Sequence[str]) -> dict[str, Any]:
-        """Parse the options by name; ``--batch-size`` means ``--batch_size``, and ``--flag`` means ``--flag true``."""
+        """Parse the options by name; ``--batch-size`` means ``--batch-size``, and ``--flag`` means ``--flag true``."""
         known = [option for action in self._actions for option in action.option_strings]
         options = list(words[: words.index("--")] if "--" in words else words)
         for i, word in enumerate(options):
             if not word.startswith("--"):
                 continue
             name, equals, value = word.partition("=")
-            name = "--" + name[2:].replace("-", "_")
-            if name not in known:
-                raise UserError(f"{self.prog} has no option {name!r}.{nearest(name, known)} See: {self.prog} --help")
-            if name[2:] in self.flags and not equals and not set(options[i + 1 : i + 2]) & set(self.flags[name[2:]]):
+            name = name[2:].replace("-", "_")
+            if new := self._renamed.get(name):
+                print(f"note: {as_option(name)} is now {as_option(new)}", file=sys.stderr)
+                name = new
+            if f"--{name}" not in known:
+                if name in [action.dest for action in self._actions]:
+                    raise UserError(f"{name.upper()} is given without an option name: {self.usage}")
+                raise UserError(
+                    f"{self.prog} has no option {as_option(name)}.{nearest_option(name, known)} "
+                    f"See: {self.prog} --{'help-all' if self._common else 'help'}"
+                )
+            if name in self.flags and not equals and not set(options[i + 1 : i + 2]) & set(self.flags[name]):
                 equals, value = "=", "true"
-            options[i] = name + equals + value
-            self.given.add(name[2:])
+            options[i] = f"--{name}{equals}{value}"
+            self.given.add(name)
         given = self.parse_args([*options, *words[len(options) :]]).as_dict()
         given.pop("debug")
+        given.pop("help_all", None)
         return given
+
+    def format_help(self, *arguments: Any) -> str:
+        """Return the help: with common options, only those, and how to see all."""
+        if not self._common:
+            return super().format_help(*arguments)
+        hidden = [a for a in self._actions if a.option_strings and a.dest not in (*self._common, "help", "help_all")]
+        texts = [action.help for action in hidden]
+        try:
+            for action in hidden:
+                action.help = argparse.SUPPRESS
+            return super().format_help(*arguments)
+        finally:
+            for action, text in zip(hidden, texts, strict=True):
+                action.help = text
+
+    def format_full_help(self) -> str:
+        """Return the help with all options."""
+        return super().format_help()
 
     def _in_words(self, message: str) -> str:
         """Rewrite jsonargparse's messages on wrong types and missing arguments as one sentence."""
@@ -98,7 +166,7 @@ class Parser(ArgumentParser):
         kinds = {"'int'": "an integer", "'float'": "a number", "'bool'": "true or false"}
         expected = [words for kind, words in kinds.items() if kind in message][:1]
         expected += choices[1].split(", ") if choices else []
-        return f"{wrong[1]} must be {' or '.join(expected)}, got {wrong[2]!r}." if expected else message
+        return f"{as_option(wrong[1])} must be {' or '.join(expected)}, got {wrong[2]!r}." if expected else message
 
 
 def value_of(option: str, words: Sequence[str]) -> str | None:

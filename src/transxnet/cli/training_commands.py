@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from transxnet.cli.command import Command, load
 from transxnet.cli.parser import Parser, Task, value_of
 from transxnet.utils.errors import UserError
+from transxnet.utils.option_names import as_option
 
 if TYPE_CHECKING:
     from transxnet.runs.recipes import Recipe
@@ -75,7 +76,7 @@ class TrainCommand(TrainingCommand):
         if resume is None:
             train(data, task=task, recipe=recipe, overwrite=overwrite, **changed)
             return
-        others = [f"--{name}" for name in changed]
+        others = [as_option(name) for name in changed]
         given_too = (data, task and "--task", recipe and "--recipe", overwrite and "--overwrite")
         others += [text for text in given_too if text]
         if others:

@@ -33,8 +33,8 @@ def export(
     format: Literal["onnx", "openvino", "pt2"] | None = None,
     dynamic: str | None = None,
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
-    size: str | int | None = None,
-    batch: int = 1,
+    img_size: str | int | None = None,
+    batch_size: int = 1,
     features: bool = False,
     with_preprocessing: bool = False,
     int8: bool = False,
@@ -56,8 +56,8 @@ def export(
         dynamic: dynamic axes: any of batch, height and width, separated by commas, or none; height and width in
             multiples of 32. By default batch for classifiers and features, height,width for detectors and segmenters.
         dtype: data type to compute in; onnx does not support bfloat16.
-        size: size of the images, such as 224 or 800x1088 (height x width); by default the model's own.
-        batch: batch size if the batch axis is not dynamic.
+        img_size: size of the images, such as 224 or 800x1088 (height x width); by default the model's own.
+        batch_size: batch size if the batch axis is not dynamic.
         features: export the feature maps of the stages instead of the model's predictions.
         with_preprocessing: take uint8 images (N, height, width, 3), and normalize them inside the file.
         int8: quantize after training, calibrated on the training images; for classifiers in the openvino format.
@@ -80,7 +80,7 @@ def export(
     data = None if data is None else str(data)
     check_one_of(tuple(FORMATS), format=kind)
     file_format = FORMATS[kind]
-    check_at_least(1, batch=batch)
+    check_at_least(1, batch_size=batch_size)
     if dtype not in file_format.dtypes:
         raise UserError(
             f"dtype must be {' or '.join(map(repr, file_format.dtypes))} for --format {kind}, got {dtype!r}."
@@ -93,7 +93,7 @@ def export(
         raise UserError(
             f"allow_accuracy_drop must be between 0 and 100 percentage points, got {allow_accuracy_drop:g}."
         )
-    sides = None if size is None else parse_image_size(size, 32)
+    sides = None if img_size is None else parse_image_size(img_size, 32)
     spec = parse_model_spec(model, file)
     if spec.part:
         raise UserError(f"cannot export a part of a network, got {model}. Remove the colon and the part.")
@@ -104,7 +104,7 @@ def export(
     if int8 and trained.run is None and data is None:
         raise UserError("--int8 needs labeled images for calibration and validation. Use --data.")
     if int8 and sides is not None and sides[0] != sides[1]:
-        raise UserError(f"--int8 supports square images only, got --size {size}.")
+        raise UserError(f"--int8 supports square images only, got --img-size {img_size}.")
     path = _target(out, trained, kind, features, int8, overwrite)
     with _scratch(path) as scratch:
         labeled = labeled_images(trained, data) if int8 else None
@@ -116,13 +116,13 @@ def export(
             trained, features=features, static_size=fixed, uint8=with_preprocessing, dtype=computed
         )
         _check_sides(sides, axes, exportable)
-        if exportable.task == "detect" and batch != 1:
-            raise UserError(f"exported detectors support batch size 1 only, got {batch}. Remove --batch.")
-        metadata = _metadata(trained, exportable, kind, axes, sides, batch, dtype, with_preprocessing, spec.file)
+        if exportable.task == "detect" and batch_size != 1:
+            raise UserError(f"exported detectors support batch size 1 only, got {batch_size}. Remove --batch-size.")
+        metadata = _metadata(trained, exportable, kind, axes, sides, batch_size, dtype, with_preprocessing, spec.file)
         console.print(f"{trained.name}: {_words(metadata)}", **PLAIN)
         count = metadata.batch or BATCHES[-1]
         pil_images, where = real_images(trained, data, count) if labeled is None else labeled.validation_images(count)
-        traced = trace(exportable.graph, example_images(sides, batch, with_preprocessing, axes), axes)
+        traced = trace(exportable.graph, example_images(sides, batch_size, with_preprocessing, axes), axes)
         try:
             file_format.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)
         except OSError as error:
@@ -216,7 +216,7 @@ def _own_size(trained: TrainedModel, features: bool) -> tuple[int, int]:
 def _check_sides(sides: tuple[int, int], axes: Sequence[str], exportable: ExportableModel) -> None:
     for axis, side in zip(("height", "width"), sides, strict=True):
         if (axis in axes or exportable.task in ("detect", "segment")) and side % MULTIPLE:
-            raise UserError(f"{axis} must be a multiple of {MULTIPLE} here, got {side}. Use --size.")
+            raise UserError(f"{axis} must be a multiple of {MULTIPLE} here, got {side}. Use --img-size.")
 
 
 def _metadata(

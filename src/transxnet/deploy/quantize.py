@@ -91,8 +91,8 @@ def quantize(
     )
     if before - after > allowed / 100 + 1e-9:
         raise UserError(
-            f"int8 loses {100 * (before - after):.2f} percentage points of accuracy, more than --allow_accuracy_drop "
-            f"{allowed:g}. Nothing was written. Use more training images, a larger --allow_accuracy_drop, or no --int8."
+            f"int8 loses {100 * (before - after):.2f} percentage points of accuracy, more than --allow-accuracy-drop "
+            f"{allowed:g}. Nothing was written. Use more training images, a larger --allow-accuracy-drop, or no --int8."
         )
 
 

@@ -18,6 +18,7 @@ from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter, load_model
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.runs.training_data import check_progress, open_run_data, trained_on
+from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError, check_at_least
 from transxnet.utils.files import write_atomic
 from transxnet.utils.progress import PLAIN, progress_bar
@@ -31,6 +32,7 @@ def evaluate(
     split: str | None = None,
     batch_size: int | None = None,
     workers: int = 2,
+    device: str = "auto",
     out: str | Path | None = None,
     overwrite: bool = False,
     console: Console | None = None,
@@ -46,6 +48,7 @@ def evaluate(
         split: split of a timm reader; by default validation.
         batch_size: images per batch; by default 64, or 2 for detectors and segmenters.
         workers: number of data loading processes.
+        device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one.
         out: JSON file to write the metrics to.
         overwrite: overwrite an existing JSON file.
         console: console to print to; by default standard output.
@@ -60,6 +63,7 @@ def evaluate(
     if batch_size is not None:
         check_at_least(1, batch_size=batch_size)
     check_at_least(0, workers=workers)
+    where = resolve_device(device)
     if out is not None:
         _check_out(Path(out), overwrite)
     trained = load_model(model, file)
@@ -77,7 +81,7 @@ def evaluate(
         console.print(f"  {note}", **PLAIN)
     with progress_bar(console, "evaluating", len(images)) as advance:
         batch_size = batch_size or (64 if isinstance(trained, TrainedClassifier) else 2)
-        evaluation = run_evaluation(trained, images, batch_size, workers, progress=advance)
+        evaluation = run_evaluation(trained, images, batch_size, workers, where, progress=advance)
     metrics = evaluation.metrics()
     print_metrics(console, metrics, len(evaluation))
     if out is not None:

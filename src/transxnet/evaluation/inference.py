@@ -20,7 +20,7 @@ from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation, DetectionMetric, Detections
 from transxnet.metrics.segmentation import SegmentationEvaluation, SegmentationMetric
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
-from transxnet.utils.device import default_device, prepare_for_inference
+from transxnet.utils.device import prepare_for_inference, resolve_device
 
 AnyEvaluation = ClassificationEvaluation | DetectionEvaluation | SegmentationEvaluation
 """The results of :func:`run_evaluation`."""
@@ -44,7 +44,7 @@ def run_evaluation(
         device: device for inference; by default the GPU if there is one.
         progress: called with the number of images done.
     """
-    device = device or default_device()
+    device = device or resolve_device()
     prepare_for_inference(trained.model, device)
     if isinstance(trained, TrainedDetector):
         assert isinstance(images, DetectionSet)

@@ -15,7 +15,7 @@ from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.deploy.exported_model import ExportedModel, load_exported
 from transxnet.deploy.format_registry import find_format, is_exported
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedSegmenter, load_model
-from transxnet.utils.device import default_device, prepare_for_inference
+from transxnet.utils.device import prepare_for_inference, resolve_device
 from transxnet.utils.errors import UserError
 
 ClassifierOutput = tuple[Tensor, Tensor | None]
@@ -58,7 +58,7 @@ def trained_classifier(trained: TrainedClassifier) -> ImageClassifier:
 
     @cache
     def model_on_device() -> tuple[Any, torch.device]:  # timm's networks have methods that modules do not
-        device = default_device()
+        device = resolve_device()
         return prepare_for_inference(trained.model, device), device
 
     def forward(images: Tensor, features: bool) -> ClassifierOutput:
@@ -90,7 +90,7 @@ def exported_classifier(exported: ExportedModel, path: str | Path) -> ImageClass
         exported.check_size(side, side)
     except ValueError as error:
         raise UserError(
-            f"images are resized to {side}x{side} pixels, and {error} Export the model with a square --size."
+            f"images are resized to {side}x{side} pixels, and {error} Export the model with a square --img-size."
         ) from error
 
     def forward(images: Tensor, features: bool) -> ClassifierOutput:

@@ -17,6 +17,7 @@ from transxnet.prediction.predict_parquet import Embed, is_parquet, predict_parq
 from transxnet.reports.formatting import format_count
 from transxnet.runs.load import TrainedDetector, TrainedSegmenter
 from transxnet.utils.errors import UserError, check_at_least, check_one_of
+from transxnet.utils.files import next_free_folder
 from transxnet.utils.progress import PLAIN, progress_bar
 
 _RESULTS: dict[type, tuple[str, ...]] = {
@@ -64,7 +65,8 @@ def predict(
     Args:
         model: run folder, exported classifier, or name of a model with published weights.
         images: any number of files, folders (searched recursively), globs and WebDataset shards (``.tar``).
-        out: folder for the results, or a classifier's Parquet file.
+        out: folder for the results, or a classifier's Parquet file; by default predictions, or predictions-2 and so
+            on if it has results.
         top_k: number of classes per image, for classifiers.
         batch_size: images per batch, for classifiers; other models process images one by one at any size.
         workers: number of data loading processes.
@@ -110,11 +112,13 @@ def predict(
         )
     if embed or ray:
         raise UserError(
-            f"{'--embed' if embed else '--ray'} requires Parquet output. Use --out NAME.parquet, or --rows_per_file "
+            f"{'--embed' if embed else '--ray'} requires Parquet output. Use --out NAME.parquet, or --rows-per-file "
             "for a folder of several files."
         )
     folder = Path(out)
     names = dict.fromkeys(name for results in _RESULTS.values() for name in results)
+    if str(out) == "predictions" and not overwrite:
+        folder = next_free_folder(folder, names)
     existing = [folder / name for name in names if (folder / name).exists()]
     if existing and not overwrite:
         raise UserError(f"{existing[0]} already exists. Use --overwrite, or choose another --out.")

@@ -21,7 +21,7 @@ from transxnet.metrics.detection import Detections, coco_results
 from transxnet.prediction.image_summary import ImageSummary
 from transxnet.reports.drawing import draw_detections, draw_label_map, indexed_map
 from transxnet.runs.load import TrainedDetector, TrainedSegmenter
-from transxnet.utils.device import default_device, prepare_for_inference
+from transxnet.utils.device import prepare_for_inference, resolve_device
 from transxnet.utils.files import ESCAPED_UTF8
 
 
@@ -61,7 +61,7 @@ class ImageLabelMap:
 
 def detect_images(trained: TrainedDetector, inputs: Inputs, workers: int = 0) -> Iterator[ImageDetections]:
     """Detect objects in the images of files, folders, globs and shards, in order and in constant memory."""
-    device = default_device()
+    device = resolve_device()
     prepare_for_inference(trained.model, device)
     for path, pixels, error in _load_pixels(inputs, workers):
         if pixels is None:
@@ -72,7 +72,7 @@ def detect_images(trained: TrainedDetector, inputs: Inputs, workers: int = 0) ->
 
 def segment_images(trained: TrainedSegmenter, inputs: Inputs, workers: int = 0) -> Iterator[ImageLabelMap]:
     """Segment the images of files, folders, globs and shards, in order and in constant memory."""
-    device = default_device()
+    device = resolve_device()
     prepare_for_inference(trained.model, device)
     for path, pixels, error in _load_pixels(inputs, workers):
         if pixels is None:

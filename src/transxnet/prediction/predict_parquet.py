@@ -64,7 +64,7 @@ def predict_parquet(
     if not isinstance(classifier, ImageClassifier):
         raise UserError(
             f"Parquet output supports classifiers only; {model} is a detector or a segmenter. Use a folder as --out, "
-            "without --rows_per_file, --embed and --ray."
+            "without --rows-per-file, --embed and --ray."
         )
     if embed and not classifier.has_features:
         raise UserError(
@@ -116,11 +116,11 @@ def _check_out(out: Path, rows_per_file: int | None, may_exist: bool) -> None:
     """Raise UserError unless results can be written there."""
     if rows_per_file is None:
         if out.is_dir():
-            raise UserError(f"{out} is a folder. Choose another --out, or use --rows_per_file.")
+            raise UserError(f"{out} is a folder. Choose another --out, or use --rows-per-file.")
         existing = [out] if out.exists() else []
     else:
         if is_parquet(out) or out.is_file():
-            raise UserError(f"--rows_per_file requires a folder as --out, got {out}.")
+            raise UserError(f"--rows-per-file requires a folder as --out, got {out}.")
         existing = sorted(out.glob(PART_FILES))
     if existing and not may_exist:
         raise UserError(f"{existing[0]} already exists. Use --overwrite, or choose another --out.")

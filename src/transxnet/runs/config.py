@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from transxnet.utils.errors import UserError
+from transxnet.utils.option_names import as_option
 
 Rule = tuple[Callable[[Any], bool], str]
 """A check of an option's value, and the error message if it fails."""
@@ -60,8 +61,8 @@ class TrainConfig:
         seed: random seed for weights, split, order and augmentation.
         workers: number of data loading processes; by default half of the CPU cores, at most 8.
         precision: Lightning's precision, such as 32-true, bf16-mixed or 16-mixed; by default it depends on the device.
-        accelerator: Lightning's accelerator, such as cpu or gpu.
-        devices: number or list of devices, as in Lightning.
+        device: device to train on: auto, cpu, cuda or mps, or another accelerator of Lightning.
+        devices: number of devices, or a list of their indices, such as 0,1.
         num_nodes: number of machines.
         strategy: Lightning's strategy, such as ddp or fsdp.
         grad_checkpointing: recompute activations in the backward pass, which takes less memory and more time.
@@ -90,7 +91,7 @@ class TrainConfig:
         ),
         "augmentation": ("hflip", "vflip"),
         "hardware": (
-            "workers", "precision", "accelerator", "devices", "num_nodes", "strategy", "grad_checkpointing",
+            "workers", "precision", "device", "devices", "num_nodes", "strategy", "grad_checkpointing",
             "checkpointed_stages", "compile", "deterministic",
         ),
     }  # fmt: skip
@@ -138,7 +139,7 @@ class TrainConfig:
     seed: int = 0
     workers: int | None = None
     precision: str | None = None
-    accelerator: str = "auto"
+    device: str = "auto"
     devices: str | int = "auto"
     num_nodes: int = 1
     strategy: str = "auto"
@@ -188,7 +189,7 @@ class TrainConfig:
         arguments = [] if self.task == "classify" else ["--task", self.task]
         for name, value in asdict(self).items():
             if name not in ("data", "out", *exclude) and value != getattr(type(self), name):
-                arguments += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
+                arguments += [as_option(name), str(value).lower() if isinstance(value, bool) else str(value)]
         return arguments
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 from transxnet.runs.config import COUNT, FACTOR, POSITIVE, RATE, SHARE, Rule, TrainConfig
-from transxnet.utils.errors import UserError, check_one_of, nearest
+from transxnet.utils.errors import UserError, check_one_of
+from transxnet.utils.option_names import nearest_option
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,10 @@ CONFIGS: dict[str, type[TrainConfig]] = {
 """The configuration class of each task."""
 
 
+_RENAMED = {"accelerator": "device"}
+"""Former names of options, which recipes and run folders may contain."""
+
+
 def tasks_with(option: str) -> list[str]:
     """List the tasks that have this option."""
     return [task for task, config in CONFIGS.items() if option in {field.name for field in fields(config)}]
@@ -177,7 +182,7 @@ def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
         UserError: a task or option is unknown, an option belongs to another task, a value is out of range, or the task
             must be recognized from data that does not exist.
     """
-    values = dict(values)
+    values = {_RENAMED.get(name, name): value for name, value in values.items()}
     task = values.pop("task", None)
     if task is None:
         task = only_task_with(values)
@@ -204,6 +209,6 @@ def only_task_with(values: Mapping[str, Any]) -> str | None:
         owners = tasks_with(str(name))
         if not owners:
             known = {field.name: None for config in CONFIGS.values() for field in fields(config)}
-            raise UserError(f"unknown option {name!r}.{nearest(str(name), known)} See: transxnet train --help")
+            raise UserError(f"unknown option {name!r}.{nearest_option(str(name), known)} See: transxnet train --help")
         common &= set(owners)
     return next(iter(common)) if len(common) == 1 else None

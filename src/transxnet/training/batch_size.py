@@ -1,4 +1,4 @@
-"""Find the largest batch size that fits into memory, for ``--batch_size auto``."""
+"""Find the largest batch size that fits into memory, for ``--batch-size auto``."""
 
 import copy
 import gc
@@ -103,8 +103,8 @@ def largest_by_memory(image: float, free: float, limit: int) -> int:
 
 
 _NOTHING_FITS = (
-    f"a training step with {MIN_BATCH_SIZE} images does not fit into memory. Try --grad_checkpointing, smaller images "
-    "(--img_size, --min_size or --crop) or a smaller model."
+    f"a training step with {MIN_BATCH_SIZE} images does not fit into memory. Try --grad-checkpointing, smaller images "
+    "(--img-size, --min-size or --crop) or a smaller model."
 )
 
 

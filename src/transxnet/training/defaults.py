@@ -85,7 +85,7 @@ class DefaultsResolver(Generic[C]):
             if count > 1:
                 raise UserError(
                     f"batch_size auto needs a single process, got {count}. Find the batch size with --devices 1 "
-                    "--num_nodes 1, then pass it as --batch_size."
+                    "--num-nodes 1, then pass it as --batch-size."
                 )
             self.config = self.config.replace(batch_size=None)  # type: ignore[assignment]
             fitting, why = largest_batch(self.config, max(2, images // 8), default_batch)
@@ -100,7 +100,7 @@ class DefaultsResolver(Generic[C]):
             together = f" on {count} processes" if count > 1 else ""
             raise UserError(
                 f"batch_size {batch}{together} is more than the number of training images, {images}. "
-                f"Use --batch_size {min(fitting, images // count) or 1}."
+                f"Use --batch-size {min(fitting, images // count) or 1}."
             )
         epochs = self.resolve("epochs", defaults.epochs, "default")
         total, tuning = batch * config.accumulate * count, config.pretrained or config.checkpoint is not None

@@ -42,19 +42,19 @@ class Hardware:
 
 
 def resolve_hardware(config: TrainConfig) -> Hardware:
-    """Resolve the options accelerator, devices and num_nodes.
+    """Resolve the options device, devices and num_nodes.
 
     Raises:
         UserError: the options require a GPU, but no GPU was found.
     """
     cuda = torch.cuda.is_available()
-    wanted = config.accelerator
+    wanted = config.device
     if (wanted == "cuda" and not cuda) or (wanted == "gpu" and not cuda and not torch.backends.mps.is_available()):
-        raise UserError(f"no GPU found for accelerator {wanted}. Leave out --accelerator to train on the CPU.")
+        raise UserError(f"no GPU found for device {wanted}. Leave out --device to train on the CPU.")
     device: Literal["cuda", "cpu", "other"] = "other"
-    if cuda and config.accelerator in ("auto", "gpu", "cuda"):
+    if cuda and config.device in ("auto", "gpu", "cuda"):
         device = "cuda"
-    elif config.accelerator == "cpu" or (config.accelerator == "auto" and not torch.backends.mps.is_available()):
+    elif config.device == "cpu" or (config.device == "auto" and not torch.backends.mps.is_available()):
         device = "cpu"
     devices = str(config.devices)
     if devices in ("auto", "-1"):
@@ -86,7 +86,7 @@ def check_launch(processes: int, has_folder: bool) -> None:
         local = int(os.environ.get("LOCAL_WORLD_SIZE", started or 1))
         raise UserError(
             f"torchrun started {started} processes, but the options request {processes}. Use --devices {local} "
-            f"--num_nodes {(started or 1) // local}."
+            f"--num-nodes {(started or 1) // local}."
         )
     if not has_folder and processes > 1 and (started is not None or SLURMEnvironment.detect()):
         raise UserError(

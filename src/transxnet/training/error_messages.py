@@ -12,6 +12,7 @@ from transxnet.runs.config import TrainConfig
 from transxnet.runs.run_folder import Run
 from transxnet.training.distributed import is_lost_connection
 from transxnet.utils.errors import UserError
+from transxnet.utils.option_names import as_option
 
 
 def describe_training_error(
@@ -33,7 +34,7 @@ def describe_training_error(
     if "more than 1 value per channel" in text:
         return UserError(
             "BatchNorm needs more than one value per channel to compute a variance, got batch_size "
-            f"{config.batch_size}. Use --batch_size 2 or more."
+            f"{config.batch_size}. Use --batch-size 2 or more."
         )
     if run is not None and processes > 1 and is_lost_connection(error):
         return UserError(
@@ -52,21 +53,21 @@ def _memory_advice(config: TrainConfig) -> str:
     """List the options that reduce training memory, most effective first."""
     ways = []
     if not config.grad_checkpointing:
-        ways.append("--grad_checkpointing recomputes activations instead of storing them, with equal results")
+        ways.append("--grad-checkpointing recomputes activations instead of storing them, with equal results")
         if config.checkpointed_stages is None and parse_model_name(config.model).is_transxnet:
-            ways[-1] += " (or --checkpointed_stages 2: only the largest ones, which is faster)"
+            ways[-1] += " (or --checkpointed-stages 2: only the largest ones, which is faster)"
     assert isinstance(config.batch_size, int)
     batch = config.batch_size
     mixed = getattr(config, "mixup", 0) or getattr(config, "cutmix", 0)  # they need even batches
     if batch >= 4 and batch % (4 if mixed else 2) == 0:
         ways.append(
-            f"--batch_size {batch // 2} --accumulate {config.accumulate * 2} computes the same updates in smaller steps"
+            f"--batch-size {batch // 2} --accumulate {config.accumulate * 2} computes the same updates in smaller steps"
         )
     if config.precision == "32-true":
         ways.append("--precision bf16-mixed halves the memory of activations")
     size = next((name for name in ("img_size", "min_size", "crop") if getattr(config, name, None)), None)
     if size is not None:
-        ways.append(f"a smaller --{size} than {getattr(config, size)}")
+        ways.append(f"a smaller {as_option(size)} than {getattr(config, size)}")
     return f"Out of memory at batch_size {batch}. Options that reduce memory: " + "; ".join(ways) + "."
 
 

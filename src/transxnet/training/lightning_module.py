@@ -180,7 +180,7 @@ class TrainingModule(LightningModule, ABC):
             return
         self._snapshot.restore()
         in_row = (
-            f"{self._skipped_in_row} in a row; training stops after more than --max_skipped {self.config.max_skipped}"
+            f"{self._skipped_in_row} in a row; training stops after more than --max-skipped {self.config.max_skipped}"
         )
         _logger.warning(
             "skipped the update of step %d: its loss or gradient is NaN or infinite (%s)", self._step_number(), in_row
@@ -203,6 +203,6 @@ class TrainingModule(LightningModule, ABC):
         step, epoch = self._step_number(), self.trainer.current_epoch
         return NonFiniteLoss(
             f"the loss became NaN or infinite at step {step} (epoch {epoch + 1}). {why}This epoch is not saved. Lower "
-            f"the learning rate (--lr, now {self.config.lr:g}), clip gradients (--clip_grad 1), or train in float32 "
+            f"the learning rate (--lr, now {self.config.lr:g}), clip gradients (--clip-grad 1), or train in float32 "
             "(--precision 32-true)."
         )

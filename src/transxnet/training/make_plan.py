@@ -19,6 +19,7 @@ from transxnet.training.plan import Plan
 from transxnet.training.plan_classify import plan_classify
 from transxnet.training.plan_dense import plan_detect, plan_segment
 from transxnet.utils.errors import UserError, nearest
+from transxnet.utils.option_names import as_option
 
 _PLANNERS: dict[str, Callable[..., Plan]] = {"classify": plan_classify, "detect": plan_detect, "segment": plan_segment}
 
@@ -74,7 +75,7 @@ def check_names(config: TrainConfig) -> None:
     spec = check_name(config.model)
     if own := spec.options.keys() & {field.name for field in fields(config)}:
         option = sorted(own)[0]
-        raise UserError(f"{config.model}: {option} is a training option, not a model option. Use --{option}.")
+        raise UserError(f"{config.model}: {option} is a training option, not a model option. Use {as_option(option)}.")
     optimizer, known = config.opt.lower().removeprefix("lookahead_"), [str(name) for name in list_optimizers()]
     if optimizer not in known:
         raise UserError(

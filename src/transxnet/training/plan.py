@@ -78,8 +78,8 @@ def checkpoint_gradients(network: nn.Module, config: TrainConfig) -> None:
     if config.checkpointed_stages is not None:
         if not isinstance(network, FourStages):
             raise UserError(
-                f"{config.model} does not support checkpointing single stages. Use --grad_checkpointing instead of "
-                "--checkpointed_stages."
+                f"{config.model} does not support checkpointing single stages. Use --grad-checkpointing instead of "
+                "--checkpointed-stages."
             )
         network.set_grad_checkpointing(stages=config.checkpointed_stages)
     elif config.grad_checkpointing:
@@ -87,5 +87,5 @@ def checkpoint_gradients(network: nn.Module, config: TrainConfig) -> None:
             network.set_grad_checkpointing()  # type: ignore[operator]
         except (AssertionError, AttributeError) as error:
             raise UserError(
-                f"{config.model} does not support gradient checkpointing. Remove --grad_checkpointing."
+                f"{config.model} does not support gradient checkpointing. Remove --grad-checkpointing."
             ) from error

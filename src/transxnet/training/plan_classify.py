@@ -93,7 +93,7 @@ def plan_classify(
     try:
         transforms = Preprocessing.of_model(model, granted.get("img_size") or _size(config, source), config.crop_pct)
     except ValueError as error:
-        raise UserError(f"{error} Choose another --crop_pct.") from error
+        raise UserError(f"{error} Choose another --crop-pct.") from error
     suits = "recommended for this sample" if source.img_size else "default of the model"
     defaults.resolve("img_size", transforms.img_size, suits)
     defaults.resolve("crop_pct", transforms.crop_pct, "default of the model")
@@ -125,7 +125,7 @@ def _build(config: ClassifyConfig, source: DataSource, resumed: bool) -> tuple[n
 
 def _try(model: nn.Module, name: str, size: int) -> None:
     """Run the model on one image, since many networks reject an unsupported size only in the forward pass."""
-    with wrong_size_as_user_error(name, size, size, "--img_size"), torch.no_grad():
+    with wrong_size_as_user_error(name, size, size, "--img-size"), torch.no_grad():
         check_sides([size])
         model.eval()(torch.zeros(1, 3, size, size))
     model.train()

@@ -176,7 +176,7 @@ def plan_segment(
 
 def _with_train(source: DataSource[DetectionSet], train: DetectionSet) -> DataSource[DetectionSet]:
     if not len(train):
-        raise UserError("no training image contains an object. Check the annotations, or remove --skip_empty.")
+        raise UserError("no training image contains an object. Check the annotations, or remove --skip-empty.")
     return replace(source, train=train)
 
 

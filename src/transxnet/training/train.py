@@ -161,7 +161,7 @@ def _prepare(plan: Plan, run: Run, console: Console, checkpoint: Checkpoint | No
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         config = plan.config
         raise UserError(
-            f"this machine or Lightning does not support accelerator {config.accelerator}, devices {config.devices}, "
+            f"this machine or Lightning does not support device {config.device}, devices {config.devices}, "
             f"strategy {config.strategy} and precision {config.precision} together: {error}"
         ) from error
     return _Prepared(plan, run, module, plan.data_module(), log, stop, trainer)
@@ -237,7 +237,7 @@ def _create_trainer(
         accumulate_grad_batches=config.accumulate,
         gradient_clip_val=config.clip_grad,
         precision=None if half_on_cpu else config.precision,  # type: ignore[arg-type]
-        accelerator=config.accelerator,
+        accelerator=config.device,
         devices=config.devices,
         num_nodes=config.num_nodes,
         strategy=config.strategy,

@@ -1,30 +1,37 @@
 """Choose a device and move models to it."""
 
+from collections.abc import Collection
+
 import torch
 from torch import nn
 
 from transxnet.utils.errors import UserError, check_one_of
 
-
-def default_device() -> torch.device:
-    """Return the GPU if there is one, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+"""Names of devices; auto is a GPU if there is one."""
 
 
-def resolve_device(device: str) -> str:
-    """Check the name of a device and resolve "auto": "cuda" if there is a GPU, else "cpu".
+def resolve_device(device: str = "auto", accepted: Collection[str] = DEVICES) -> torch.device:
+    """Return a device by name.
+
+    Args:
+        device: name of a device, optionally with an index, as in "cuda:1".
+        accepted: names without an index.
 
     Raises:
-        UserError: the name is not auto, cpu or cuda, or there is no GPU.
+        UserError: the name is not accepted, or this machine has no such device.
     """
-    check_one_of(("auto", "cpu", "cuda"), device=device)
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("PyTorch found no CUDA device. Use --device cpu, or remove --device.")
-    return device
+    kind = device.partition(":")[0]
+    check_one_of(accepted, device=kind)
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if kind == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind] and kind in accepted))
+    if not available[kind]:
+        raise UserError(f"no GPU found for device {device}. Leave out --device to run on the CPU.")
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"device must be {' or '.join(map(repr, accepted))}, got {device!r}.") from error
 
 
 def prepare_for_inference(model: nn.Module, device: torch.device) -> nn.Module:

@@ -1,13 +1,62 @@
 """Errors that a user can fix, and helpers for their messages."""
 
 import difflib
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+
+_FLAGS = (
+    "autocast", "deterministic", "embed", "features", "grad-checkpointing", "int8", "overwrite", "pretrained", "ray",
+    "reparameterize", "skip-empty", "zero-is-ignored",
+)  # fmt: skip
+"""Options without a value that messages recommend."""
+
+_in_command = False
+
+
+@contextmanager
+def command_line() -> Iterator[None]:
+    """Show advice as options of the command line; elsewhere it is shown as arguments in Python."""
+    global _in_command
+    before, _in_command = _in_command, True
+    try:
+        yield
+    finally:
+        _in_command = before
+
+
+def advice(text: str) -> str:
+    """Return a text that recommends options, as the interface in use spells them.
+
+    On the command line the text stays as it is. In Python, ``--overwrite`` becomes ``overwrite=True``,
+    ``--batch-size 2`` becomes ``batch_size=2``, ``--out`` becomes ``out``, ``transxnet train --resume runs/one``
+    becomes ``transxnet.train(resume='runs/one')``, and ``transxnet train --help`` becomes ``help(transxnet.train)``.
+    """
+    if _in_command:
+        return text
+    text = re.sub(r"transxnet (\w+) --help", r"help(transxnet.\1)", text)
+    text = re.sub(r"transxnet (\w+) --resume (.+?)(?=[.,;]?(?:\s|$))", r"transxnet.\1(resume='\2')", text)
+    return re.sub(r"(?<![\w-])--([a-z][a-z0-9-]*)(?: (\d[\w.-]*\w|\d|[A-Z]{2,}(?:\.\w+)?))?", _as_argument, text)
+
+
+def _as_argument(match: re.Match[str]) -> str:
+    option, value = match.groups()
+    name = option.replace("-", "_")
+    if option in _FLAGS:
+        return f"{name}=True" + (f" {value}" if value else "")
+    return f"{name}={value}" if value else name
 
 
 class UserError(Exception):
-    """The input is invalid. The message states the value received, the accepted values and the next step."""
+    """The input is invalid. The message states the value received, the accepted values and the next step.
+
+    Messages recommend options of the command line; in Python :func:`advice` turns them into arguments.
+    """
 
     exit_status = 2
+
+    def __str__(self) -> str:
+        return advice(super().__str__())
 
 
 class Interrupted(UserError):

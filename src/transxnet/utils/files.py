@@ -4,7 +4,7 @@ import errno
 import os
 import re
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -117,3 +117,12 @@ def next_free_path(root: Path, stem: str) -> Path:
     while (root / f"{stem}-{number}").exists():
         number += 1
     return root / f"{stem}-{number}"
+
+
+def next_free_folder(folder: Path, names: Iterable[str]) -> Path:
+    """Return the first of FOLDER, FOLDER-2, FOLDER-3 and so on that contains none of these files and folders."""
+    names, found, number = list(names), folder, 1
+    while any((found / name).exists() for name in names):
+        number += 1
+        found = folder.with_name(f"{folder.name}-{number}")
+    return found

@@ -2,7 +2,7 @@
 
 import re
 
-from transxnet.utils.errors import UserError, check_at_least
+from transxnet.utils.errors import UserError
 
 
 def parse_image_size(size: int | str | tuple[int, int], minimum: int = 1) -> tuple[int, int]:
@@ -11,11 +11,13 @@ def parse_image_size(size: int | str | tuple[int, int], minimum: int = 1) -> tup
     Raises:
         UserError: the format is different, or a side is below the minimum.
     """
-    if isinstance(size, str):
-        match = re.fullmatch(r"(\d+)(?:x(\d+))?", size.lower())
-        if match is None:
-            raise UserError(f"size must be a side in pixels or HEIGHTxWIDTH, such as 224 or 800x1280, got {size!r}.")
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", size.lower()) if isinstance(size, str) else None
+    if match is not None:
         size = (int(match[1]), int(match[2] or match[1]))
-    height, width = (size, size) if isinstance(size, int) else size
-    check_at_least(minimum, height=height, width=width)
+    height, width = (size, size) if isinstance(size, int) else (0, 0) if isinstance(size, str) else size
+    if min(height, width) < minimum:
+        raise UserError(
+            f"img_size must be a side in pixels or HEIGHTxWIDTH, such as 224 or 800x1280, at least {minimum}, got "
+            f"{size!r}."
+        )
     return height, width

@@ -20,7 +20,7 @@ from transxnet.reports.colors import Color, palette
 from transxnet.reports.drawing import draw_detections, draw_label_map
 from transxnet.reports.formatting import format_count, percent
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
-from transxnet.utils.device import default_device, prepare_for_inference
+from transxnet.utils.device import prepare_for_inference, resolve_device
 from transxnet.utils.errors import UserError
 from transxnet.utils.text_files import read_json
 from transxnet.web.uploads import MAX_DENSE_PIXELS, limit_pixels, resize_for_browser
@@ -110,7 +110,7 @@ class PageModel:
         self.class_names = [in_words(name) for name in trained.class_names]
         self.layers: Mapping[str, NetworkPart] = {}
         self.why_no_layers = ""
-        self._device = default_device()
+        self._device = resolve_device()
         self._lock = threading.Lock()
         prepare_for_inference(trained.model, self._device)
         try:

@@ -78,7 +78,7 @@ def test_values_beyond_the_classes_are_refused_with_the_file(tmp_path):
     assert findings.places == {
         Problem.LABEL_BEYOND: ["b.png: value 2, 7; accepted: 0 to 1 for 2 classes, and 255 for 'ignore'"]
     }
-    with pytest.raises(UserError, match="use --zero_is_ignored"):
+    with pytest.raises(UserError, match="use --zero-is-ignored"):
         findings.refuse()
 
 

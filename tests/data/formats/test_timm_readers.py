@@ -59,7 +59,7 @@ def test_stream_shuffle_depends_on_seed_and_epoch(shards):
 
 
 def test_an_unknown_split_of_shards_is_an_error(shards):
-    with pytest.raises(UserError, match=r"split 'test'.*validation.*--val_split"):
+    with pytest.raises(UserError, match=r"split 'test'.*validation.*--val-split"):
         open_reader(shards(validation=[1]), "test", NUMBERS)
 
 
@@ -94,7 +94,7 @@ def test_hugging_face_images_equal_those_of_files(parquet):
 @UNNAMED
 def test_numbers_without_names_need_their_count(parquet):
     data = parquet({"train": [0, 3, 1]}, kind="int64")
-    with pytest.raises(UserError, match="--num_classes"):
+    with pytest.raises(UserError, match="--num-classes"):
         open_reader(data, "train", None)
     assert open_reader(data, "train", [*NUMBERS, "3"]).class_names == ["0", "1", "2", "3"]
     with pytest.raises(UserError, match=r"range from 0 to 3\. Accepted for 3 classes: 0 to 2"):

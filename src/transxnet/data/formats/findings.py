@@ -43,7 +43,7 @@ class Problem(Enum):
     UNKNOWN_CATEGORY = "refused", "objects have an undeclared category"
     LABEL_BEYOND = (
         "refused",
-        "label maps contain values outside the classes (if 0 means 'ignore', use --zero_is_ignored)",
+        "label maps contain values outside the classes (if 0 means 'ignore', use --zero-is-ignored)",
     )
 
     def __init__(self, treatment: str, words: str):

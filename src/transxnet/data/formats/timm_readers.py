@@ -156,7 +156,7 @@ def open_reader(data: str, split: str, class_names: Sequence[str] | None) -> Cla
             raise UserError(
                 f"the labels of {data}, split {split!r}, range from {labels.min()} to {labels.max()}. "
                 f"Accepted for {len(names)} classes: 0 to {len(names) - 1}. "
-                "Choose a split with labels, or another --num_classes."
+                "Choose a split with labels, or another --num-classes."
             )
         return ClassificationSet(HuggingFaceImages(reader), [f"{split}/{i}" for i in range(len(labels))], names, labels)
     names = _class_names(data, reader, class_names)
@@ -198,7 +198,7 @@ def _class_names(data: str, reader: Any, otherwise: Sequence[str] | None) -> lis
     if known:
         return sorted(known, key=known.get)
     if otherwise is None:
-        raise UserError(f"{data} does not list its classes. Set their number with --num_classes.")
+        raise UserError(f"{data} does not list its classes. Set their number with --num-classes.")
     return list(otherwise)
 
 
@@ -216,5 +216,5 @@ def _open(data: str, split: str, **kwargs: Any) -> Any:
     except Exception as error:  # each reader's library has its own exceptions, and all mean that opening failed
         raise UserError(
             f"timm's reader cannot open {data!r}, split {split!r}: {type(error).__name__}: {error} "
-            "Check the name and the split (--train_split and --val_split in training, --split in evaluation)."
+            "Check the name and the split (--train-split and --val-split in training, --split in evaluation)."
         ) from error

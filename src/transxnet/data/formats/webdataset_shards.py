@@ -80,7 +80,7 @@ def read_shards(paths: Sequence[Path], class_names: list[str], lengths: Sequence
     if len(wrong):
         raise UserError(
             f"{names[int(wrong[0])]} has class index {labels[wrong[0]]}. Accepted for {len(class_names)} classes: 0 to "
-            f"{len(class_names) - 1}. Correct the labels, or set another --num_classes."
+            f"{len(class_names) - 1}. Correct the labels, or set another --num-classes."
         )
     storage = ShardImages(
         [str(path) for path in paths],

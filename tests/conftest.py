@@ -1,7 +1,7 @@
 """Fixtures for the tests of the layers, the networks and their checkpoints."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tests.helpers import fill
 from transxnet import TransXNet
+from transxnet.utils.errors import command_line
 
 pytest_plugins = ["tests.helpers.trained_runs"]
 
@@ -24,6 +25,13 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _options_in_messages() -> Iterator[None]:
+    """Messages recommend options, as on the command line; tests/utils/test_errors.py is about messages in Python."""
+    with command_line():
+        yield
 
 
 @pytest.fixture

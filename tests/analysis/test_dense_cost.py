@@ -111,7 +111,7 @@ def test_unsuitable_networks_and_sizes_are_errors():
     with pytest.raises(UserError, match="the head needs feature maps of strides 8, 16, 32, but test_vit returns"):
         dense_info("test_vit", "detect")
     with pytest.raises(
-        UserError, match=r"maxvit_tiny_tf_224 does not support images of 96x160: .* Choose another img_size\."
+        UserError, match=r"maxvit_tiny_tf_224 does not support images of 96x160: .* Choose another --img-size\."
     ):
         dense_info("maxvit_tiny_tf_224", "detect", img_size="96x160")
     with pytest.raises(UserError, match="Did you mean 'transxnet_"):

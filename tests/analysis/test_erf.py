@@ -1,10 +1,12 @@
 """The erf command, from images to result files."""
 
 import csv
+import io
 import json
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from tests.helpers.sample_images import write_images
 from transxnet import UserError
@@ -37,7 +39,10 @@ def test_erf_command_writes_files_and_does_not_overwrite(tmp_path, capsys):
 def test_erf_returns_fields_and_writes_nothing_without_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_images(tmp_path / "photos", 2)
-    (found,) = erf("test_resnet@untrained", "photos", images=2, img_size=32, out=None)
+    console = Console(file=io.StringIO())
+    (found,) = erf("test_resnet@untrained", "photos", images=3, img_size=32, out=None, console=console)
+    assert "found 2 images; the average is over fewer than 3" in console.file.getvalue()
+    assert found.images == 2
     assert found.density.shape == (32, 32)
     assert found.density.sum() == pytest.approx(1)
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
@@ -46,16 +51,15 @@ def test_erf_returns_fields_and_writes_nothing_without_out(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(images=3), "found 2 images, fewer than --images 3.*--images 2"),
         (dict(images=0), "images must be an integer of at least 1, got 0"),
         (
             dict(models=["test_resnet@untrained", "transxnet_n@untrained"], images=1),
-            "image sizes .160, 224.*such as img_size=224",
+            "image sizes .160, 224.*such as --img-size 224",
         ),
         (dict(models=[]), "no models given. Name the models"),
         (
-            dict(models="test_vit@untrained", images=1, size=33),
-            "test_vit does not support images of 33x33: .* another img_size",
+            dict(models="test_vit@untrained", images=1, img_size=33),
+            "test_vit does not support images of 33x33: .* another --img-size",
         ),
     ],
 )

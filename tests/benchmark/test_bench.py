@@ -36,10 +36,10 @@ def test_failure_of_one_model_is_in_its_row(result):
 
 def test_existing_files_are_not_overwritten(result, result_folder, here):
     with pytest.raises(
-        UserError, match=r"out already contains bench.json, bench.png\. Choose another out, or use overwrite=True"
+        UserError, match=r"out already contains bench.json, bench.png\. Choose another --out, or use --overwrite"
     ):
         bench("mine:tiny", out=result_folder / "out")
-    with pytest.raises(UserError, match="is a file, but out must be a folder"):
+    with pytest.raises(UserError, match="is a file, but --out must be a folder"):
         bench("mine:tiny", out=here / "mine.py")
 
 
@@ -107,7 +107,7 @@ def test_invalid_arguments_of_the_function_are_errors():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="requires a machine without a GPU")
 def test_missing_gpu_is_an_error():
-    with pytest.raises(UserError, match="PyTorch found no CUDA device"):
+    with pytest.raises(UserError, match="no GPU found for device cuda"):
         bench("transxnet_n", device="cuda")
 
 

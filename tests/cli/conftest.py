@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +6,6 @@ from PIL import Image
 
 from tests.helpers.command_line import QUICK
 from transxnet.cli import main
-from transxnet.utils.errors import command_line
-
-
-@pytest.fixture(autouse=True)
-def options_in_messages() -> Iterator[None]:
-    """Messages recommend options instead of arguments."""
-    with command_line():
-        yield
 
 
 @pytest.fixture(scope="session")

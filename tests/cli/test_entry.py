@@ -42,7 +42,10 @@ def test_version_is_printed(capsys):
         ("train", "no training data given"),
         ("train nowhere", "'nowhere' is neither an existing folder nor a sample"),
         ("train 5", "'5' is neither an existing folder nor a sample"),
-        ("train digit", "'digit' is neither an existing folder nor a sample. Did you mean 'digits'"),
+        (
+            "train digit",
+            "a sample (elpv, digits, scenes). Did you mean 'digits'?",
+        ),
         ("train digits more", "unrecognized arguments: more."),
         ("train digits --epochs abc", "epochs must be an integer, got 'abc'."),
         ("train digits --epochs 2.5", "epochs must be an integer, got '2.5'."),

@@ -54,7 +54,8 @@ def test_option_values_have_the_types_of_the_parameters(words, name, value, here
 def test_flag_does_not_take_the_next_argument(run, photos, here, capsys):
     assert main(["predict", "--workers", "0", "--overwrite", str(run), str(photos / "dark" / "0.png")]) == 0
     assert main(["predict", str(run), str(photos / "dark" / "0.png"), "--workers", "0", "--overwrite"]) == 0
-    assert main(["predict", str(run), str(photos / "dark" / "0.png"), "--workers", "0"]) == 2
+    assert main(["predict", str(run), str(photos / "dark" / "0.png"), "--workers", "0"]) == 0
+    assert (here / "predictions-2" / "predictions.csv").is_file()
 
 
 def test_arguments_after_two_dashes_are_files(run, photos, here, capsys):

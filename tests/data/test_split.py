@@ -101,7 +101,7 @@ def test_a_split_holds_where_images_were_added(tmp_path):
 def test_removed_images_are_an_error(tmp_path):
     write_split(tmp_path / "split.csv", {"train": ["a", "b"], "val": ["c"]})
     with pytest.raises(
-        UserError, match=r"2 images of the stored split .*split\.csv are missing, the first is b\. Restore them"
+        UserError, match=r"images of the stored split .*split\.csv are missing: 2, the first is b\. Restore them"
     ):
         read_split(tmp_path / "split.csv", ["a"])
 

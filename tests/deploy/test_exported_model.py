@@ -59,7 +59,7 @@ def test_dynamic_height_and_width_in_steps_of_32(ours, tmp_path, console):
 
 @torch.no_grad()
 def test_fixed_batch_is_padded_and_uint8_is_normalized(theirs, tmp_path, console):
-    options = dict(dynamic="none", batch=2, size=96, with_preprocessing=True, console=console)
+    options = dict(dynamic="none", batch_size=2, img_size=96, with_preprocessing=True, console=console)
     file = export(theirs.path, out=tmp_path / "net.onnx", **options)
     levels = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
     (logits,) = onnxruntime.InferenceSession(str(file)).run(["logits"], {"images": levels})
@@ -95,7 +95,7 @@ def test_segmenter_takes_images_of_any_size(segmenter, tmp_path, console, format
 )
 @torch.no_grad()
 def test_detector_gives_boxes_after_nms(detector, tmp_path, console, format, dynamic):
-    options = dict(format=format, size="64x96", dynamic=dynamic, console=console)
+    options = dict(format=format, img_size="64x96", dynamic=dynamic, console=console)
     exported = load_exported(export(detector.path, out=tmp_path / f"boxes{SUFFIX[format]}", **options))
     model = load_model(detector.path).model
     image = torch.rand(3, 64, 96)
@@ -136,6 +136,6 @@ def test_predict_takes_exported_classifiers(ours, exported, photos, tmp_path, co
 def test_predict_refuses_classifiers_of_other_than_squares(theirs, photos, tmp_path, console, size, dynamic):
     file = export(theirs.path, img_size=size, dynamic=dynamic, out=tmp_path / "wide.onnx", console=console)
     axis = "width" if size == "64x96" else "height"
-    message = rf"resized to 64x64 pixels, and .*wide\.onnx requires images of {axis} 96, got 64\. .* square img_size"
+    message = rf"resized to 64x64 pixels, and .*wide\.onnx requires images of {axis} 96, got 64\. .* square --img-size"
     with pytest.raises(UserError, match=message):
         transxnet.predict(file, photos, out=tmp_path / "no", workers=0, console=console)

@@ -75,7 +75,7 @@ def test_a_parsed_name_is_created_without_its_settings():
 def test_a_wrong_size_names_the_option():
     model = timm.create_model("test_vit")
     with (
-        pytest.raises(UserError, match=r"test_vit does not support images of 33x33: .* Choose another img_size"),
+        pytest.raises(UserError, match=r"test_vit does not support images of 33x33: .* Choose another --img-size"),
         wrong_size_as_user_error("test_vit", 33, 33, "--img-size"),
     ):
         model(torch.zeros(1, 3, 33, 33))

@@ -8,34 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transxnet.reports.formatting import (
-    best_and_worst,
-    confusion_rows,
-    data_url,
-    duration,
-    fit_size,
-    format_count,
-    percent,
-)
+from transxnet.reports.formatting import best_and_worst, confusion_rows, data_url, fit_size, percent
 
 
 def test_percent_rounds_and_shows_nan_as_a_dash():
     assert [percent(0.12345), percent(1, 0), percent(0.5, 2), percent(math.nan)] == ["12.3%", "100%", "50.00%", "–"]  # noqa: RUF001
-
-
-@pytest.mark.parametrize(
-    ("number", "text"), [(0, "0 images"), (1, "1 image"), (2, "2 images"), (12_000, "12,000 images")]
-)
-def test_count_uses_the_right_plural(number, text):
-    assert format_count(number, "image") == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.04, "0.0 s"), (59.94, "59.9 s"), (61, "1 min 01 s"), (3599.6, "1 h 00 min"), (7380, "2 h 03 min")],
-)
-def test_duration_uses_suitable_units(seconds, text):
-    assert duration(seconds) == text
 
 
 def test_confusion_rows_hold_counts_and_shares_of_the_row():

@@ -15,7 +15,7 @@ def test_given_options_override_the_recipe(tmp_path):
     ("content", "message"),
     [
         ("epochs: ten\n", "mine.yaml: epochs must be an integer, got 'ten'"),
-        ("epoch: 10\n", "mine.yaml: unknown option 'epoch'.*'epochs'"),
+        ("epoch: 10\n", "mine.yaml: unknown option 'epoch'.*--epochs"),
         ("- 1\n- 2\n", "must contain lines of the form 'option: value', got a list"),
         ("a: b: c\n", "is not a YAML file of options"),
         ("5: 3\n", "unknown option 5"),

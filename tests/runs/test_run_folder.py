@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.class_folders import QUICK
-from transxnet.runs.run_folder import Run
+from transxnet.runs.run_folder import Run, list_runs
 from transxnet.training.train import train
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import WriteError
@@ -136,3 +136,13 @@ def test_only_files_of_the_run_are_called_unwritable(run, tmp_path, quiet, monke
     )
     assert str(caught.value).startswith(message)
     assert str(caught.value).endswith(f"Resume with: {run.resume_command}")
+
+
+def test_run_folders_are_listed_newest_first(tmp_path):
+    for age, name in enumerate(("new", "old", "older")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+        os.utime(tmp_path / name / "config.yaml", (1e9 - age, 1e9 - age))
+    (tmp_path / "other").mkdir()
+    assert list_runs(tmp_path, 2) == [str(tmp_path / "new"), str(tmp_path / "old")]
+    assert list_runs(tmp_path / "nowhere") == []

@@ -20,7 +20,7 @@ def test_mixup_needs_an_even_batch_size():
 
 
 def test_unknown_option_error_suggests_the_nearest():
-    with pytest.raises(UserError, match=r"unknown option 'epoch'.*Did you mean 'epochs'"):
+    with pytest.raises(UserError, match=r"unknown option 'epoch'.*Did you mean --epochs"):
         config_from_dict({"data": "photos", "epoch": 3})
 
 

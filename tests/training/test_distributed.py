@@ -106,7 +106,7 @@ def test_device_follows_option_and_machine(monkeypatch, device, cuda, mps, hardw
 def test_missing_gpu_is_an_error(monkeypatch, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(UserError, match=f"no GPU found for device {device}. Leave out device"):
+    with pytest.raises(UserError, match=f"no GPU found for device {device}. Leave out --device"):
         distributed.resolve_hardware(ClassifyConfig("photos", device=device))
 
 

@@ -20,7 +20,7 @@ def test_plan_is_of_the_task_and_resolved_once(photos, squares, quiet):
     assert len({choice.split()[0] for choice in plan.choices}) == len(plan.choices)
     assert {name for name, value in plan.config.to_dict().items() if value is None} == {
         "checkpoint", "out", "num_classes", "milestones", "layer_decay", "clip_grad", "auto_augment",
-        "checkpointed_stages",
+        "checkpointed_stages", "limit",
     }  # fmt: skip
     assert isinstance(make_plan(DetectConfig(str(squares), model="test_resnet", device="cpu"), quiet), DetectPlan)
 

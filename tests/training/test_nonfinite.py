@@ -78,7 +78,7 @@ def test_nonfinite_step_is_skipped_and_counted(photos, tmp_path, console, poison
     assert [row["skipped"] for row in rows] == [1, 0]
     assert [row["step"] for row in rows] == [STEPS, 2 * STEPS]
     assert all(math.isfinite(value) for row in rows for value in row.values())
-    assert "1 non-finite updates skipped" in console.file.getvalue()
+    assert "1 non-finite update skipped" in console.file.getvalue()
 
 
 def test_nonfinite_step_of_another_process_is_skipped(photos, tmp_path, quiet, monkeypatch, states):

@@ -52,7 +52,7 @@ def test_stored_config_is_complete_with_all_choices(digits_run):
     config = digits_run.read_config()
     off = {
         "checkpoint", "out", "num_classes", "milestones", "layer_decay", "clip_grad", "auto_augment",
-        "checkpointed_stages",
+        "checkpointed_stages", "limit",
     }  # fmt: skip
     assert {name for name, value in config.to_dict().items() if value is None} == off
     choices = [sentence.split()[0] for sentence in digits_run.read_environment()["choices"]]
@@ -155,7 +155,7 @@ def test_training_runs_outside_the_main_thread(photos, tmp_path, console):
         (dict(checkpointed_stages=5), "checkpointed_stages must be an integer from 1 to 4, got 5"),
         (dict(img_size=20000), "1 to 16384 pixels, got .*Choose another --img-size"),
         (dict(crop_pct=0.05), "crop_pct of at least 0.1, got .* Choose another --crop-pct"),
-        (dict(num_clases=3), "unknown option 'num_clases'. Did you mean 'num_classes'"),
+        (dict(num_clases=3), "unknown option 'num_clases'. Did you mean --num-classes"),
     ],
 )
 def test_bad_option_is_refused_before_anything_is_written(photos, tmp_path, console, monkeypatch, options, message):

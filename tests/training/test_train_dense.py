@@ -125,7 +125,7 @@ def test_task_is_recognized_from_the_data_and_printed(squares, maps, tmp_path, c
         ("squares", dict(task="classify", photometric=True), "'photometric' is for task 'detect' and 'segment'"),
         ("squares", dict(task="tetect"), "task must be .*got 'tetect'"),
         ("squares", dict(head="fcos"), "head must be 'retinanet' or 'maskrcnn', got 'fcos'"),
-        ("squares", dict(min_sise=64), "unknown option 'min_sise'. Did you mean 'min_size'"),
+        ("squares", dict(min_sise=64), "unknown option 'min_sise'. Did you mean --min-size"),
         ("squares", dict(min_size=64, max_size=40), r"max_size must be at least min_size \(64\), got 40"),
         ("maps", dict(crop=50), "crop must be a multiple of 32 pixels, got 50"),
         ("maps", dict(milestones="8,4"), "milestones must be increasing epoch numbers, such as 8,11, got '8,4'"),

@@ -204,7 +204,7 @@ def test_missing_images_are_named(tmp_path, quiet):
     data = write_photos(tmp_path / "photos", 8)
     run = train(data, out=tmp_path / "run", console=quiet, **{**QUICK, "epochs": 1})
     (data / "red" / "003.png").unlink()
-    with pytest.raises(UserError, match=r"1 images of the stored split .* are missing, the first is red/003.png"):
+    with pytest.raises(UserError, match=r"images of the stored split .* are missing: 1, the first is red/003.png"):
         train(resume=run.path, console=quiet)
 
 

@@ -39,7 +39,7 @@ def test_devices_are_found_by_name_and_index(machine):
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "mps"])
 def test_missing_gpu_is_an_error(machine, device):
     machine(False, False)
-    with pytest.raises(UserError, match=rf"no GPU found for device {device}\. Leave out device to run on the CPU"):
+    with pytest.raises(UserError, match=rf"no GPU found for device {device}\. Leave out --device to run on the CPU"):
         resolve_device(device)
 
 

@@ -1,6 +1,15 @@
 import pytest
 
-from transxnet.utils.errors import Interrupted, UserError, check_at_least, check_one_of, nearest
+from transxnet.utils.errors import (
+    Interrupted,
+    UserError,
+    advice,
+    by_interface,
+    check_at_least,
+    check_one_of,
+    command_line,
+    nearest,
+)
 
 
 def test_nearest_names_are_suggested():
@@ -23,3 +32,31 @@ def test_value_that_is_not_accepted_is_named():
 
 def test_exit_status_tells_error_from_interruption():
     assert (UserError.exit_status, Interrupted.exit_status) == (2, 130)
+
+
+@pytest.mark.parametrize(
+    ("text", "in_python"),
+    [
+        ("Use --overwrite, or choose another --out.", "Use overwrite=True, or choose another out."),
+        ("Use --batch-size 2 or more.", "Use batch_size=2 or more."),
+        ("(--precision 32-true).", "(precision=32-true)."),
+        ("Use --out NAME.parquet, or --rows-per-file for", "Use out=NAME.parquet, or rows_per_file for"),
+        ("clip gradients (--clip-grad 1), or", "clip gradients (clip_grad=1), or"),
+        ("Try --dynamic none", "Try dynamic none"),
+        ("See: transxnet train --help", "See: help(transxnet.train)"),
+        ("Resume with: transxnet train --resume runs/a-1", "Resume with: transxnet.train(resume='runs/a-1')"),
+        ("with: transxnet train --resume runs/a. Or", "with: transxnet.train(resume='runs/a'). Or"),
+        ("a model name with --file weights/a.pth.", "a model name with file='weights/a.pth'."),
+        ("Resume it with --resume runs/x, or", "Resume it with resume='runs/x', or"),
+        ("Use --val-fraction 0.25.", "Use val_fraction=0.25."),
+        ("a well-known--name stays", "a well-known--name stays"),
+    ],
+)
+def test_advice_fits_the_interface(text, in_python):
+    error = UserError(text)
+    assert str(error) == advice(text) == text
+    assert by_interface("--file", "file=...") == "--file"
+    with command_line(False):
+        assert str(error) == advice(text) == in_python
+        assert by_interface("--file", "file=...") == "file=..."
+    assert str(error) == text

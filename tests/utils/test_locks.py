@@ -37,10 +37,10 @@ def hold(folder) -> None:
 def test_error_names_the_holder_of_the_lock(tmp_path):
     with lock_folder(tmp_path):
         assert status(in_a_child(lambda: hold(tmp_path))) == 7
-        with pytest.raises(FolderInUse) as caught, lock_folder(tmp_path, "Choose another --out."):
+        with pytest.raises(FolderInUse) as caught, lock_folder(tmp_path, "Choose another folder."):
             pass
         assert f"{tmp_path} is in use by process {os.getpid()} on {socket.gethostname()}, since 20" in str(caught.value)
-        assert str(caught.value).endswith(". Choose another --out.")
+        assert str(caught.value).endswith(". Choose another folder.")
         assert status(in_a_child(lambda: hold(tmp_path))) == 7  # the second attempt did not release the lock
     assert list(tmp_path.iterdir()) == []
     assert status(in_a_child(lambda: hold(tmp_path))) == 0

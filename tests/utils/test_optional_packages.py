@@ -15,9 +15,9 @@ def test_installed_package_passes_without_being_imported():
 
 def test_missing_package_is_an_error_with_the_command(monkeypatch):
     with pytest.raises(UserError) as error:
-        require_package("no_such_package", "transxnet[export]", "--int8")
+        require_package("no_such_package", "transxnet[export]", "Quantization")
     assert str(error.value) == (
-        "--int8 needs the package no_such_package. Install it with: pip install 'transxnet[export]'"
+        "Quantization needs the package no_such_package. Install it with: pip install 'transxnet[export]'"
     )
     monkeypatch.setitem(sys.modules, "sklearn", None)  # as if it were not installed
     with pytest.raises(UserError, match=r"needs the package scikit-learn\. Install it with: pip install a b-c$"):

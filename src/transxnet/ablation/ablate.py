@@ -19,7 +19,6 @@ from transxnet.benchmark.bench import bench
 from transxnet.benchmark.bench_report import FILES
 from transxnet.models.create import create_model
 from transxnet.models.model_spec import parse_model_name, with_options
-from transxnet.reports.formatting import format_count
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import load_model
 from transxnet.runs.recipes import make_config
@@ -33,6 +32,7 @@ from transxnet.utils.files import next_free_path, safe_file_name
 from transxnet.utils.locks import LOCK_FILE, lock_folder
 from transxnet.utils.option_names import as_option
 from transxnet.utils.progress import PLAIN
+from transxnet.utils.quantities import format_count
 
 _OUT = "TRANSXNET_ABLATE_OUT"
 

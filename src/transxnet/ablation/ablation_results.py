@@ -8,11 +8,11 @@ from typing import Any
 from transxnet.ablation.ablation_folder import AblationFolder
 from transxnet.ablation.paper_tables import Variant
 from transxnet.benchmark.bench_report import FILES
-from transxnet.reports.formatting import format_count
 from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
 from transxnet.training.results import cost
 from transxnet.utils.errors import UserError
+from transxnet.utils.quantities import format_count
 from transxnet.utils.text_files import read_json
 
 TABLE_METRICS = {

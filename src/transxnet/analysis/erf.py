@@ -21,7 +21,8 @@ from transxnet.models.model_spec import parse_model_spec
 from transxnet.runs.load import TrainedModel, load_model
 from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError, check_at_least
-from transxnet.utils.progress import progress_bar
+from transxnet.utils.progress import PLAIN, progress_bar
+from transxnet.utils.quantities import format_count
 
 
 def erf(
@@ -48,7 +49,7 @@ def erf(
             such as ``local_conv=dwconv``. After a colon follows an optional part: stage1 to stage4; idconv, osra or ste
             of the last D-Mixer; or the name of a module. Default: the last stage.
         data: files, folders (searched recursively) and globs of images, without labels.
-        images: number of images to average over, evenly spaced in the data; 100 in the paper.
+        images: largest number of images to average over, evenly spaced in the data; 100 in the paper.
         img_size: side of the images in pixels; by default the models' own, which must be the same for all.
         batch_size: batch size.
         device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one.
@@ -60,7 +61,7 @@ def erf(
         One receptive field for each model, in order.
 
     Raises:
-        UserError: a model or part does not exist, weights are not available, sizes differ, there are too few images, or
+        UserError: a model or part does not exist, weights are not available, sizes differ, there are no images, or
             results already exist.
     """
     console, where = console or Console(), resolve_device(device)
@@ -70,6 +71,8 @@ def erf(
     if not names:
         raise UserError("no models given. Name the models to compare, such as transxnet_t transxnet_t:idconv.")
     chosen = _evenly(data, images)
+    if len(chosen) < images:
+        console.print(f"found {format_count(len(chosen), 'image')}; the average is over fewer than {images}", **PLAIN)
     specs = [parse_model_spec(name) for name in names]
     loaded = [load_model(spec, analysis=True, size=img_size) for spec in specs]
     for spec, trained in zip(specs, loaded, strict=True):
@@ -128,14 +131,11 @@ def _batches(paths: Sequence[str], preprocessing: Preprocessing, batch_size: int
 
 
 def _evenly(data: str | Path | Sequence[str | Path], count: int) -> list[str]:
-    """The given number of files, evenly spaced over all that the inputs match, so every folder is represented."""
+    """At most this many files, evenly spaced over all that the inputs match, so that every folder is represented."""
     found = list(find_images([data] if isinstance(data, (str, Path)) else list(data)))
-    if len(found) < count:
-        raise UserError(
-            f"found {len(found)} images, fewer than --images {count}. Add images, or use --images {len(found)}."
-            if found
-            else "no images found. Accepted: image files, folders and globs."
-        )
+    if not found:
+        raise UserError("no images found. Accepted: image files, folders and globs.")
+    count = min(count, len(found))
     return [found[i * len(found) // count] for i in range(count)]
 
 

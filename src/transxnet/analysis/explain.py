@@ -17,6 +17,7 @@ from transxnet.runs.load import load_model
 from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError
 from transxnet.utils.progress import progress_bar
+from transxnet.utils.quantities import format_count
 
 TABLE = "explanations.csv"
 COLUMNS = ("path", "class", "score", "image", "error")
@@ -89,5 +90,7 @@ def explain(
         console.print(f"  {row[0]}: {result}", highlight=False, markup=False, soft_wrap=True)
     if folder is not None:
         write_table(folder / TABLE, COLUMNS, rows)
-        console.print(f"{len(explanations):,} explanations written to {folder}", highlight=False, markup=False)
+        console.print(
+            f"{format_count(len(explanations), 'explanation')} written to {folder}", highlight=False, markup=False
+        )
     return explanations

@@ -1,5 +1,7 @@
 """The commands of ``transxnet``."""
 
+from typing import Literal
+
 from transxnet.cli.command import Command, Options
 from transxnet.cli.info_and_bench import BenchCommand, InfoCommand
 from transxnet.cli.parser import MODEL, Task
@@ -18,19 +20,21 @@ _COMMANDS = (
         "metrics and a report. Options that you do not set are chosen from the data and the hardware, and printed.",
         function="transxnet.training.train:train",
         common=(
+            "resume",
+            "dry_run",
+            "recipe",
+            "overwrite",
             "out",
+            "seed",
+            "limit",
             "model",
             "pretrained",
             "checkpoint",
             "epochs",
             "batch_size",
             "lr",
-            "img_size",
-            "recipe",
-            "resume",
-            "overwrite",
-            "seed",
             "device",
+            "img_size",
         ),
         renamed={"accelerator": "device"},
         arguments={
@@ -43,6 +47,7 @@ _COMMANDS = (
             ),
             "--resume": dict(metavar="RUN", help="resume an interrupted run"),
             "--overwrite": dict(action="store_true", help="overwrite the run in --out"),
+            "--dry_run": dict(action="store_true", help="print what would be trained, run one step, and write nothing"),
             "--print_config": dict(action="store_true", help="print the options as a YAML recipe and exit"),
         },
     ),
@@ -215,6 +220,25 @@ _COMMANDS = (
             "images": dict(metavar="IMAGE", nargs="+", help=f"{_IMAGES}; at least two images"),
         },
         options=(Options(("device", "out", "file", "overwrite")),),
+    ),
+    Command(
+        name="layouts",
+        synopsis="",
+        summary="show the accepted layouts of DATA",
+        usage="",
+        description="Show the folder layouts and names that commands accept as DATA.",
+        function="transxnet.data.layouts:layouts",
+        show="transxnet.data.layouts:show",
+    ),
+    Command(
+        name="completion",
+        synopsis="SHELL",
+        summary="print a script that completes commands and options in a shell",
+        usage="SHELL",
+        description="Print a script that completes commands, options and file names in a shell. For bash: "
+        "transxnet completion bash > ~/.local/share/bash-completion/completions/transxnet",
+        function="transxnet.cli.completion:completion",
+        arguments={"shell": dict(metavar="SHELL", type=Literal["bash", "zsh", "tcsh"], help="bash, zsh or tcsh")},
     ),
     AblateCommand(
         name="ablate",

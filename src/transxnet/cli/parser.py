@@ -166,7 +166,8 @@ class Parser(ArgumentParser):
         kinds = {"'int'": "an integer", "'float'": "a number", "'bool'": "true or false"}
         expected = [words for kind, words in kinds.items() if kind in message][:1]
         expected += choices[1].split(", ") if choices else []
-        return f"{as_option(wrong[1])} must be {' or '.join(expected)}, got {wrong[2]!r}." if expected else message
+        name = as_option(wrong[1]) if f"--{wrong[1]}" in self._option_string_actions else wrong[1].upper()
+        return f"{name} must be {' or '.join(expected)}, got {wrong[2]!r}." if expected else message
 
 
 def value_of(option: str, words: Sequence[str]) -> str | None:

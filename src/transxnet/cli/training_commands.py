@@ -67,17 +67,23 @@ class TrainCommand(TrainingCommand):
     def call(self, parser: Parser, given: dict[str, Any]) -> None:
         """Train, resume, or print the configuration."""
         data, recipe, resume, task = (given.pop(name) for name in ("data", "recipe", "resume", "task"))
-        overwrite, print_config = given.pop("overwrite"), given.pop("print_config")
+        overwrite, print_config, dry_run = (given.pop(name) for name in ("overwrite", "print_config", "dry_run"))
         changed = {name: value for name, value in given.items() if name in parser.given}
         if print_config:
             self._print_config(data, recipe, task, changed)
             return
         train = load(self.function)
         if resume is None:
-            train(data, task=task, recipe=recipe, overwrite=overwrite, **changed)
+            train(data, task=task, recipe=recipe, overwrite=overwrite, dry_run=dry_run, **changed)
             return
         others = [as_option(name) for name in changed]
-        given_too = (data, task and "--task", recipe and "--recipe", overwrite and "--overwrite")
+        given_too = (
+            data,
+            task and "--task",
+            recipe and "--recipe",
+            overwrite and "--overwrite",
+            dry_run and "--dry-run",
+        )
         others += [text for text in given_too if text]
         if others:
             raise UserError(f"--resume uses the options of the run and accepts no others. Remove {', '.join(others)}.")

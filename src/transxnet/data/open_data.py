@@ -66,6 +66,7 @@ def open_data(
     *,
     val_fraction: float = 0.2,
     seed: int = 0,
+    limit: int | None = None,
     stored_split: Path | None = None,
     train_split: str = "train",
     val_split: str = "validation",
@@ -83,6 +84,7 @@ def open_data(
         task: "classify", "detect" or "segment"; by default the task that the data is for.
         val_fraction: fraction of the images to validate on, if the folder has no validation set.
         seed: seed of that split.
+        limit: largest number of images in each set; if there are more, they are taken at even distances.
         stored_split: file of an earlier split to use instead.
         train_split: training split of a timm reader.
         val_split: validation split of a timm reader.
@@ -127,6 +129,8 @@ def open_data(
         train, val = split_images(train, val_fraction, seed, stored_split)
     else:
         val = val.with_classes(train.class_names, align_classes(train.class_names, val.class_names))
+    if limit is not None:
+        train, val = (_evenly_spaced(images, limit) for images in (train, val))
     if recognition.task == "classify" and check_images:
         with progress(len(train) + len(val)) as advance:
             (train, val), dropped = drop_unreadable(train, val, progress=advance)
@@ -270,6 +274,17 @@ def _check_objects(data: str, images: DetectionSet) -> list[str]:
         raise UserError(f"{data} has no training objects in {len(images)} images. Check the annotation file.")
     names = [name for label, name in enumerate(images.class_names, 1) if label not in present]
     return [f"no training object has class {', '.join(map(repr, names))}"] if names else []
+
+
+def _evenly_spaced(images: S, limit: int) -> S:
+    """Return at most this many of the images, at even distances."""
+    if isinstance(images, Stream):
+        raise UserError(
+            "--limit needs images in folders or annotation files; shards are read in order. Remove --limit."
+        )
+    if len(images) <= limit:
+        return images
+    return images.subset(np.linspace(0, len(images) - 1, limit).round().astype(np.int64))
 
 
 def _no_progress(total: int) -> AbstractContextManager[Callable[[int], Any]]:

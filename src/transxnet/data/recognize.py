@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from transxnet.data.formats import class_folders, coco_folders, label_maps, voc
-from transxnet.data.formats.timm_readers import PREFIXES, is_reader_name
+from transxnet.data.formats.timm_readers import is_reader_name
 from transxnet.data.samples.builtin_samples import DENSE_SAMPLES, SAMPLES
 from transxnet.utils.errors import UserError, check_one_of, nearest
 
@@ -28,6 +28,9 @@ ACCEPTED = {
     "class folders": class_folders.ACCEPTED,
 }
 """The layout of a folder of each format, for error messages."""
+
+SEE_LAYOUTS = "Accepted layouts: transxnet layouts"
+"""Where a message refers to for the layouts."""
 
 Parts = tuple[Any, Any]
 """Locations of the training and validation set of a folder, as its format describes them; None for a missing set."""
@@ -76,11 +79,26 @@ def recognize(data: str, task: str | None = None) -> Recognition:
     found = next((found for found in candidates if task in (None, found.task)), None)
     if found is not None:
         return found
-    accepted = "; or ".join(ACCEPTED[name] for name in ACCEPTED if TASKS[name] == task)
     actual = recognize(data)
     raise UserError(
-        f"{data} is data for task {actual.task!r}, got task {task!r}: {actual.why}. Accepted for {task!r}: "
-        f"{accepted}. Remove --task, or use other data."
+        f"{data} is data for task {actual.task!r}, got task {task!r}: {actual.why}. Remove --task, or arrange the data "
+        f"for it. {SEE_LAYOUTS}"
+    )
+
+
+def check_exists(data: str) -> None:
+    """Raise UserError if DATA is neither a sample, nor a timm reader name, nor an existing file or folder."""
+    if recognize_name(data) or os.path.exists(data):
+        return
+    folder = Path(data).parent
+    try:
+        siblings = [str(folder / entry.name) for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != "."]
+    except (OSError, ValueError):  # such as a name that is too long
+        siblings = []
+    samples = [*SAMPLES, *DENSE_SAMPLES]
+    raise UserError(
+        f"{data!r} is neither an existing folder nor a sample ({', '.join(samples)})."
+        f"{nearest(data, [*samples, *siblings])} {SEE_LAYOUTS}"
     )
 
 
@@ -103,13 +121,7 @@ def recognize_name(data: str) -> list[Recognition]:
 
 def _recognize_path(data: str, task: str | None) -> Iterator[Recognition]:
     """Iterate over the formats of a folder or a file that are for the task."""
-    if not os.path.exists(data):
-        samples = [*SAMPLES, *DENSE_SAMPLES]
-        raise UserError(
-            f"{data!r} is neither an existing folder nor a sample.{nearest(data, samples)} Accepted: a sample "
-            f"({', '.join(samples)}); {'; '.join(ACCEPTED.values())}; or a timm reader name "
-            f"({', '.join(prefix + '/...' for prefix in PREFIXES)})."
-        )
+    check_exists(data)
     path = Path(data)
     for name, find in FIND_PARTS.items():
         if task in (None, TASKS[name]) and (path.is_dir() or name == "coco"):

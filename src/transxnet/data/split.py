@@ -131,7 +131,7 @@ def read_split(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
                 missing.append(name)
     if missing:
         raise UserError(
-            f"{len(missing)} images of the stored split {path} are missing, the first is {missing[0]}. "
+            f"images of the stored split {path} are missing: {len(missing)}, the first is {missing[0]}. "
             "Restore them, or start a new run."
         )
     return {part: np.array(sorted(positions), dtype=int) for part, positions in parts.items()}

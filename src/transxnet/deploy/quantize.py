@@ -185,6 +185,6 @@ def _has_quantized_input(op: Any) -> bool:
 
 
 def _package() -> Any:
-    nncf = import_package("nncf", "--int8")
+    nncf = import_package("nncf", "Quantization by int8")
     nncf.set_log_level(logging.ERROR)
     return nncf

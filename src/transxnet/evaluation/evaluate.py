@@ -12,6 +12,7 @@ from transxnet.data.datasets.segmentation_dataset import SegmentationSet
 from transxnet.data.formats.timm_readers import Stream
 from transxnet.data.formats.unreadable_images import drop_unreadable
 from transxnet.data.open_data import open_evaluation_data
+from transxnet.data.recognize import check_exists
 from transxnet.evaluation.evaluation_output import print_metrics
 from transxnet.evaluation.inference import AnyEvaluation, run_evaluation
 from transxnet.runs.config import TrainConfig
@@ -22,6 +23,7 @@ from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError, check_at_least
 from transxnet.utils.files import write_atomic
 from transxnet.utils.progress import PLAIN, progress_bar
+from transxnet.utils.quantities import format_count
 
 
 def evaluate(
@@ -66,9 +68,11 @@ def evaluate(
     where = resolve_device(device)
     if out is not None:
         _check_out(Path(out), overwrite)
+    text = None if data is None else str(data)
+    if text is not None:
+        check_exists(text)
     trained = load_model(model, file)
     images: Any
-    text = None if data is None else str(data)
     if isinstance(trained, TrainedClassifier):
         images, description, notes = _labeled_images(trained, text, split)
         side = trained.preprocessing.img_size
@@ -76,7 +80,7 @@ def evaluate(
     else:
         images, description, notes = _annotated_images(trained, text, split, console)
         size = _input_size(trained)
-    console.print(f"{trained.name} on {description}: {len(images):,} images at {size}", **PLAIN)
+    console.print(f"{trained.name} on {description}: {format_count(len(images), 'image')} at {size}", **PLAIN)
     for note in notes:
         console.print(f"  {note}", **PLAIN)
     with progress_bar(console, "evaluating", len(images)) as advance:

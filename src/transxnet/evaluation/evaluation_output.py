@@ -14,11 +14,12 @@ from transxnet.metrics.detection import DetectionEvaluation, coco_results
 from transxnet.metrics.metric_names import METRIC_NAMES
 from transxnet.metrics.segmentation import SegmentationEvaluation
 from transxnet.utils.files import write_atomic
+from transxnet.utils.quantities import format_count
 
 
 def print_metrics(console: Console, metrics: Mapping[str, float], images: int) -> None:
     """Print an evaluation's metrics and the number of its images."""
-    console.print(f"\non {images:,} images", highlight=False, soft_wrap=True)
+    console.print(f"\non {format_count(images, 'image')}", highlight=False, soft_wrap=True)
     for name, text in METRIC_NAMES.items():
         if name in metrics:
             console.print(f"  {text:<46}{metrics[name]:>7.2%}", highlight=False, soft_wrap=True)

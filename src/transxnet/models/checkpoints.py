@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from transxnet.layers import resize_position_bias
 from transxnet.models.published_layouts import convert_published, is_ours
-from transxnet.utils.errors import UserError
+from transxnet.utils.errors import UserError, by_interface
 
 _log = logging.getLogger(__name__)
 
@@ -93,8 +93,11 @@ def load_pretrained(model: nn.Module, pretrained_cfg: Mapping, cache_dir: str | 
         tensors = read_checkpoint(download(pretrained_cfg["url"], cache_dir))
     else:
         raise UserError(
-            f"no published weights for {pretrained_cfg.get('architecture', 'this model')}. Use pretrained=False, or "
-            "a file with pretrained_cfg_overlay=dict(file=...)."
+            f"no published weights for {pretrained_cfg.get('architecture', 'this model')}. "
+            + by_interface(
+                "Use a run folder, or a weights file: --checkpoint in train, --file in other commands.",
+                "Use pretrained=False, or a file with pretrained_cfg_overlay=dict(file=...).",
+            )
         )
     load_adapted(model, convert_official_state_dict(tensors))
 
@@ -110,7 +113,9 @@ def download(url: str, cache_dir: str | None = None) -> str:
     except OSError as error:
         raise UserError(
             f"cannot download {url} ({error}). Download it in another way and pass "
-            "pretrained_cfg_overlay=dict(file=...)."
+            + by_interface(
+                "it as --checkpoint to train, or as --file to other commands.", "pretrained_cfg_overlay=dict(file=...)."
+            )
         ) from error
 
 
@@ -136,8 +141,11 @@ def read_checkpoint(path: str | Path) -> Mapping:
         if forbidden:
             raise UserError(
                 f"refused to load {path}: it contains {forbidden[1]}, which can execute arbitrary code. Accepted: "
-                "tensors and plain data. If you trust the file, load it with torch.load(..., weights_only=False) and "
-                "pass the tensors as pretrained_cfg_overlay=dict(state_dict=...)."
+                "tensors and plain data. If you trust the file, load it with torch.load(..., weights_only=False), "
+                + by_interface(
+                    "and save its tensors with safetensors.torch.save_file.",
+                    "and pass the tensors as pretrained_cfg_overlay=dict(state_dict=...).",
+                )
             ) from error
         raise UserError(f"{path} is truncated or not a checkpoint: it starts with {_beginning(path)}.") from error
 

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from transxnet.models.model_spec import ModelSpec, parse_model_name
-from transxnet.utils.errors import UserError, nearest
+from transxnet.utils.errors import UserError, by_interface, nearest
+from transxnet.utils.hub_messages import brief_retries
 
 
 def create_model(name: str | ModelSpec, pretrained: bool = False, **kwargs: Any) -> nn.Module:
@@ -35,7 +36,8 @@ def create_model(name: str | ModelSpec, pretrained: bool = False, **kwargs: Any)
     if arguments.get("token_enhancer", "") is None:
         arguments["token_enhancer"] = "none"  # timm drops arguments that are None, and the default would be used
     try:
-        return timm.create_model(spec.name, pretrained=pretrained, **arguments)
+        with brief_retries():
+            return timm.create_model(spec.name, pretrained=pretrained, **arguments)
     except TypeError as error:
         if wrong := [option for option in spec.options if f"keyword argument '{option}'" in str(error)]:
             known = _options_of(spec.architecture)
@@ -48,8 +50,10 @@ def create_model(name: str | ModelSpec, pretrained: bool = False, **kwargs: Any)
         if not pretrained:
             raise
         raise UserError(
-            f"cannot get the published weights of {spec.text}: {error} Download the file in another way, and pass it "
-            "as --checkpoint to train or as --file to eval and predict."
+            f"cannot get the published weights of {spec.text}: {error} Download the file in another way, and pass "
+            + by_interface(
+                "it as --checkpoint to train, or as --file to other commands.", "pretrained_cfg_overlay=dict(file=...)."
+            )
         ) from error
 
 

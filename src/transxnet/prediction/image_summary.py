@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from transxnet.reports.formatting import format_count
 from transxnet.utils.progress import PLAIN
+from transxnet.utils.quantities import format_count
 
 FIRST_IMAGES = 5
 """Number of images whose predictions are printed."""

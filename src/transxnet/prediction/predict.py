@@ -14,11 +14,11 @@ from transxnet.prediction.image_summary import ImageSummary, PredictionSummary
 from transxnet.prediction.predict_classes import classify_images, write_classes
 from transxnet.prediction.predict_dense import detect_images, segment_images, write_detections, write_label_maps
 from transxnet.prediction.predict_parquet import Embed, is_parquet, predict_parquet
-from transxnet.reports.formatting import format_count
 from transxnet.runs.load import TrainedDetector, TrainedSegmenter
 from transxnet.utils.errors import UserError, check_at_least, check_one_of
 from transxnet.utils.files import next_free_folder
 from transxnet.utils.progress import PLAIN, progress_bar
+from transxnet.utils.quantities import format_count
 
 _RESULTS: dict[type, tuple[str, ...]] = {
     ImageClassifier: ("predictions.csv", "predictions.jsonl"),

@@ -12,8 +12,9 @@ from transxnet.data.reading.masks import decode_mask, encode_mask
 from transxnet.metrics.detection import MIN_SCORE, DetectionEvaluation, Detections
 from transxnet.reports.charts import Chart, Line, Plot, chart_axes, chart_style, figure_svg, line_style, percent_axis
 from transxnet.reports.drawing import draw_detections
-from transxnet.reports.formatting import EXAMPLES, PANEL, best_and_worst, data_url, fit_size, format_count, percent
+from transxnet.reports.formatting import EXAMPLES, PANEL, best_and_worst, data_url, fit_size, percent
 from transxnet.reports.report_data import TaskPage, Tile
+from transxnet.utils.quantities import format_count
 
 THIN_LINES = 12  # classes; with more, only the best and the worst are drawn in addition to the mean
 EXTREMES = 3

@@ -11,9 +11,10 @@ from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation
 from transxnet.reports import classification_report, detection_report, segmentation_report
 from transxnet.reports.charts import DASHES, Line, Plot, epoch_charts, history_column
-from transxnet.reports.formatting import duration, format_count, percent
+from transxnet.reports.formatting import percent
 from transxnet.reports.report_data import Report, TaskPage, Tile
 from transxnet.utils.files import write_atomic
+from transxnet.utils.quantities import duration, format_count
 
 _LOSS = Plot("Loss", (Line("val_loss", "validation", "blue"), Line("train_loss", "training", "orange", "dashed")))
 _RATE = Plot("Learning rate", (Line("lr", "learning rate", "blue"),))

@@ -35,6 +35,7 @@ class TrainConfig:
         pretrained: start from the published ImageNet weights.
         checkpoint: start from the weights in this file or run folder.
         val_fraction: fraction of the images to use for validation if the data has no validation set.
+        limit: use at most this many training and this many validation images, evenly spaced, for a quick test.
         val_every: number of epochs between validations.
         epochs: number of epochs, including warm-up; by default 100, or 50 for detection and segmentation.
         cooldown_epochs: additional epochs at the lowest learning rate.
@@ -80,7 +81,7 @@ class TrainConfig:
     """Options that only this task has; a group in the help."""
     TOPICS: ClassVar[dict[str, tuple[str, ...]]] = {
         "run": ("out", "seed", "select", "val_every"),
-        "data": ("val_fraction",),
+        "data": ("val_fraction", "limit"),
         "model": ("model", "pretrained", "checkpoint", "drop_path_rate"),
         "schedule": (
             "epochs", "batch_size", "accumulate", "lr", "milestones", "warmup_epochs", "warmup_lr", "min_lr",
@@ -97,7 +98,7 @@ class TrainConfig:
     }  # fmt: skip
     """Groups of options in the help."""
     RULES: ClassVar[dict[str, Rule]] = {
-        **dict.fromkeys(("epochs", "accumulate", "num_nodes", "val_every"), COUNT),
+        **dict.fromkeys(("epochs", "accumulate", "num_nodes", "val_every", "limit"), COUNT),
         "checkpointed_stages": (lambda value: 1 <= value <= 4, "must be an integer from 1 to 4"),
         "batch_size": (lambda value: value == "auto" or value >= 1, "must be an integer of at least 1, or auto"),
         **dict.fromkeys(("hflip", "vflip"), SHARE),
@@ -116,6 +117,7 @@ class TrainConfig:
     pretrained: bool = False
     checkpoint: str | None = None
     val_fraction: float = 0.2
+    limit: int | None = None
     val_every: int = 1
     epochs: int | None = None
     cooldown_epochs: int = 0

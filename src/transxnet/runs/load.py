@@ -20,7 +20,7 @@ from transxnet.heads.dense_checkpoints import dense_tensors, load_checkpoint
 from transxnet.models.checkpoints import convert_official_state_dict, read_checkpoint
 from transxnet.models.create import check_name, create_model, create_model_with
 from transxnet.models.model_spec import ModelSpec, check_options, parse_model_spec, with_options
-from transxnet.runs.run_folder import Run
+from transxnet.runs.run_folder import Run, list_runs
 from transxnet.runs.task_configs import CONFIGS
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_atomic
@@ -156,6 +156,10 @@ def _load_by_name(spec: ModelSpec, analysis: bool, size: int | None) -> TrainedM
     except UserError as error:
         if timm.is_model(spec.architecture):
             raise
+        runs = list_runs(Path(spec.name).parent)
+        if runs or ("/" in spec.name and ":" not in spec.name):  # a model name with a slash has a prefix
+            there = f"Run folders there: {', '.join(runs)}." if runs else "transxnet train creates run folders."
+            raise UserError(f"run folder {spec.name} does not exist. {there}") from error
         raise UserError(f"run folder {spec.name} does not exist. Read as a model name: {error}") from error
     overlay: dict[str, Any] | None = None
     if spec.file is not None:

@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -204,3 +204,11 @@ def _begun(path: Path) -> bool:
     """
     first = {"environment.json", "split.csv"} if (path / LOCK_FILE).exists() else set()
     return bool({entry.name for entry in _entries(path)} - first)
+
+
+def list_runs(folder: Path, count: int = 5) -> list[str]:
+    """Return the paths of the run folders in a folder, the newest first."""
+    with suppress(OSError):
+        runs = sorted(folder.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime, reverse=True)
+        return [str(path.parent) for path in runs[:count]]
+    return []

@@ -34,6 +34,7 @@ def open_run_data(
         config.task,
         val_fraction=config.val_fraction,
         seed=config.seed,
+        limit=config.limit,
         stored_split=stored_split,
         masks=getattr(config, "head", None) == "maskrcnn",
         check_images=check_images,

@@ -3,6 +3,7 @@
 import copy
 import gc
 import math
+import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -133,7 +134,7 @@ def _try_step(plan: Plan, size: int) -> bool:
     """Run two steps on the GPU at this batch size; return whether they stayed within ``SHARE_OF_GPU``."""
     device = torch.device("cuda")
     torch.cuda.reset_peak_memory_stats(device)
-    _steps(plan, size, device, count=2)  # the second step also holds the optimizer state
+    run_steps(plan, size, device, count=2)  # the second step also holds the optimizer state
     return (
         torch.cuda.max_memory_reserved(device) <= SHARE_OF_GPU * torch.cuda.get_device_properties(device).total_memory
     )
@@ -150,21 +151,25 @@ def _saved_tensor_bytes(plan: Plan, size: int) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        _steps(plan, size, torch.device("cpu"), count=1)
+        run_steps(plan, size, torch.device("cpu"), count=1)
     return sum(sizes.values())
 
 
-def _steps(plan: Plan, size: int, device: torch.device, count: int) -> None:
-    """Run training steps like the trainer's on a copy of the model."""
+def run_steps(plan: Plan, size: int, device: torch.device, count: int) -> tuple[Any, list[tuple[float, float]]]:
+    """Run training steps like the trainer's on a copy of the model; return the batch, and loss and seconds of each."""
     config = plan.config.replace(batch_size=size, workers=0, ema_decay=0.5, compile=False)
     trial = replace(plan, config=config, model=copy.deepcopy(plan.model))
     batch: Any = move_data_to_device(next(iter(trial.data_module().train_dataloader())), device)
     module = trial.training_module().to(device).train()
     optimizer = create_optimizer_v2(module.model, config.opt, lr=1e-6, weight_decay=config.weight_decay)
     narrow = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(str(config.precision))
+    steps = []
     for _ in range(count):
+        start = time.perf_counter()
         with nullcontext() if narrow is None else torch.autocast(device.type, narrow):
             loss = torch.stack(list(module.losses(batch).values())).sum()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        steps.append((loss.item(), time.perf_counter() - start))
+    return batch, steps

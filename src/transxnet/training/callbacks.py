@@ -14,13 +14,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 
-from transxnet.reports.formatting import duration
 from transxnet.runs.run_folder import Run, is_first_process
 from transxnet.training.checkpoint_files import DamagedCheckpoint, read_verified
 from transxnet.training.lightning_module import TrainingModule
 from transxnet.utils.errors import Interrupted, UserError
 from transxnet.utils.files import write_atomic
 from transxnet.utils.progress import PLAIN
+from transxnet.utils.quantities import duration, format_count
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -258,4 +258,4 @@ def _format_validation(row: Mapping[str, float], columns: Mapping[str, str]) -> 
 
 def _format_skipped(count: int) -> str:
     """Format the number of skipped updates, or nothing if none was."""
-    return f"[yellow]{count} non-finite updates skipped[/yellow]  " if count else ""
+    return f"[yellow]{format_count(count, 'non-finite update')} skipped[/yellow]  " if count else ""

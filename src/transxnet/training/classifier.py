@@ -29,7 +29,7 @@ class Classifier(TrainingModule):
             "val_loss": "loss {:.3f}",
             "val_accuracy": "accuracy {:.1%}",
             "val_balanced_accuracy": "balanced {:.1%}",
-            "val_f1": "F1 {:.3f}",
+            "val_f1": "F1 {:.1%}",
             "val_top5_accuracy": "top-5 {:.1%}",
         }
     )

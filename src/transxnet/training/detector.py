@@ -24,10 +24,10 @@ class Detector(TrainingModule):
     monitor = "val_ap"
     columns = MappingProxyType(
         {
-            "val_ap": "AP {:.3f}",
-            "val_ap50": "AP50 {:.3f}",
-            "val_ap75": "AP75 {:.3f}",
-            "val_mask_ap": "mask AP {:.3f}",
+            "val_ap": "AP {:.1%}",
+            "val_ap50": "AP50 {:.1%}",
+            "val_ap75": "AP75 {:.1%}",
+            "val_mask_ap": "mask AP {:.1%}",
         }
     )
     config: DetectConfig

@@ -3,10 +3,12 @@
 import logging
 import os
 import shlex
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from transxnet.training.checkpoint_files import (
 )
 from transxnet.training.determinism import deterministic
 from transxnet.training.distributed import ProcessWatch
+from transxnet.training.dry_run import try_steps
 from transxnet.training.error_messages import describe_training_error, ignore_stored_thread_errors
 from transxnet.training.lightning_module import NonFiniteLoss, TrainingModule
 from transxnet.training.make_plan import make_plan
@@ -43,7 +46,7 @@ from transxnet.training.plan import Plan
 from transxnet.training.results import select_weights, write_results
 from transxnet.training.sync_batchnorm import BatchNormSync
 from transxnet.training.training_progress import TrainingProgress
-from transxnet.utils.errors import UserError
+from transxnet.utils.errors import Interrupted, UserError
 from transxnet.utils.files import (
     WriteError,
     describe_os_error,
@@ -52,6 +55,7 @@ from transxnet.utils.files import (
     next_free_path,
     safe_file_name,
 )
+from transxnet.utils.quantities import format_count
 
 _OUT = "TRANSXNET_OUT"
 
@@ -63,6 +67,7 @@ def train(
     recipe: str | Path | Recipe | None = None,
     resume: str | Path | None = None,
     overwrite: bool = False,
+    dry_run: bool = False,
     console: Console | None = None,
     **options: Any,
 ) -> Run:
@@ -75,6 +80,8 @@ def train(
         recipe: name of a recipe of the package, or a YAML file; options override its values.
         resume: folder of an interrupted run to resume; takes no other option.
         overwrite: overwrite the run in ``out``.
+        dry_run: print what would be trained, run one step, and write nothing; the folder of the returned run does not
+            exist.
         console: console to print to; by default standard output.
         **options: fields of :class:`~transxnet.runs.config.TrainConfig` and of the task's class in
             :mod:`transxnet.runs.task_configs`.
@@ -89,7 +96,7 @@ def train(
     _silence_lightning()
     console = console or Console()
     if resume is not None:
-        if data is not None or task is not None or recipe is not None or overwrite or options:
+        if data is not None or task is not None or recipe is not None or overwrite or dry_run or options:
             raise UserError("--resume uses the options of the run and accepts no others. Remove the other options.")
         run = Run.open(resume)
         with _explain_disk_errors(run), run.reopen():
@@ -105,8 +112,7 @@ def train(
                 return _fit(training, console, checkpoint)
     if data is None:
         raise UserError(
-            "no training data given. Accepted: a folder (see the README for its layout), a sample (elpv, digits, "
-            "scenes) or a timm reader name."
+            "no training data given. Name a folder, or a sample such as digits. Accepted layouts: transxnet layouts"
         )
     config = make_config(data, recipe, task, **options)
     if config.out is not None and is_first_process():
@@ -115,7 +121,12 @@ def train(
         plan = make_plan(config, console)
         path = Path(os.environ.get(_OUT) or config.out or next_free_path(Path("runs"), _run_name(config)))
         training = _prepare(plan, Run(path), console)
+        if dry_run:
+            _print_plan(plan, training.run, console)
+            try_steps(plan, console)
+            return training.run
         if is_first_process():
+            held.push(partial(_remove_failed_start, training.run))
             _write_start(plan, held.enter_context(Run.create(path, overwrite)))
         with _explain_disk_errors(training.run):
             _print_plan(plan, training.run, console)
@@ -165,6 +176,13 @@ def _prepare(plan: Plan, run: Run, console: Console, checkpoint: Checkpoint | No
             f"strategy {config.strategy} and precision {config.precision} together: {error}"
         ) from error
     return _Prepared(plan, run, module, plan.data_module(), log, stop, trainer)
+
+
+def _remove_failed_start(run: Run, kind: Any, error: BaseException | None, trace: Any) -> None:
+    """Remove the folder of a run that failed before its first checkpoint for a reason that the user can fix."""
+    stopped = isinstance(error, (Interrupted, WriteError, NonFiniteLoss))
+    if isinstance(error, UserError) and not stopped and not run.checkpoints and run.config_file.is_file():
+        shutil.rmtree(run.path, ignore_errors=True)
 
 
 def _write_start(plan: Plan, run: Run) -> None:
@@ -256,9 +274,9 @@ def _print_plan(plan: Plan, run: Run, console: Console) -> None:
     kind = {"detect": "objects", "segment": "label maps"}.get(config.task)
     reason = [f"task {config.task}: {source.recognition.why}"] if config.task != "classify" else []
     lines = [
-        f"{config.model} on {config.data}: {len(source.train):,} training images, "
-        f"{len(source.val):,} validation images, "
-        f"{len(source.class_names)} classes" + (f" of {kind}" if kind else ""),
+        f"{config.model} on {config.data}: {format_count(len(source.train), 'training image')}, "
+        f"{format_count(len(source.val), 'validation image')}, "
+        f"{format_count(len(source.class_names), 'class', 'classes')}" + (f" of {kind}" if kind else ""),
         *(f"  {line}" for line in reason + plan.notes),
         *(["chosen automatically:"] if plan.choices else []),
         *(f"  {choice}" for choice in plan.choices),

@@ -15,33 +15,41 @@ _in_command = False
 
 
 @contextmanager
-def command_line() -> Iterator[None]:
+def command_line(active: bool = True) -> Iterator[None]:
     """Show advice as options of the command line; elsewhere it is shown as arguments in Python."""
     global _in_command
-    before, _in_command = _in_command, True
+    before, _in_command = _in_command, active
     try:
         yield
     finally:
         _in_command = before
 
 
+def by_interface(command: str, python: str) -> str:
+    """Return the advice for the interface in use, where the two differ by more than the spelling of options."""
+    return command if _in_command else python
+
+
 def advice(text: str) -> str:
     """Return a text that recommends options, as the interface in use spells them.
 
     On the command line the text stays as it is. In Python, ``--overwrite`` becomes ``overwrite=True``,
-    ``--batch-size 2`` becomes ``batch_size=2``, ``--out`` becomes ``out``, ``transxnet train --resume runs/one``
-    becomes ``transxnet.train(resume='runs/one')``, and ``transxnet train --help`` becomes ``help(transxnet.train)``.
+    ``--batch-size 2`` becomes ``batch_size=2``, ``--file a.pth`` becomes ``file='a.pth'``, ``--out`` becomes ``out``,
+    ``transxnet train --resume runs/one`` becomes ``transxnet.train(resume='runs/one')``, and
+    ``transxnet train --help`` becomes ``help(transxnet.train)``.
     """
     if _in_command:
         return text
     text = re.sub(r"transxnet (\w+) --help", r"help(transxnet.\1)", text)
     text = re.sub(r"transxnet (\w+) --resume (.+?)(?=[.,;]?(?:\s|$))", r"transxnet.\1(resume='\2')", text)
-    return re.sub(r"(?<![\w-])--([a-z][a-z0-9-]*)(?: (\d[\w.-]*\w|\d|[A-Z]{2,}(?:\.\w+)?))?", _as_argument, text)
+    value = r"(\d[\w-]*(?:\.\w+)?|[A-Z]{2,}(?:\.\w+)?)|([^\s,;'\"()]*[/.][^\s,;'\"()]*\w)"
+    return re.sub(rf"(?<![\w-])--([a-z][a-z0-9-]*)(?: (?:{value}))?", _as_argument, text)
 
 
 def _as_argument(match: re.Match[str]) -> str:
-    option, value = match.groups()
+    option, value, path = match.groups()
     name = option.replace("-", "_")
+    value = value or (repr(path) if path else None)
     if option in _FLAGS:
         return f"{name}=True" + (f" {value}" if value else "")
     return f"{name}={value}" if value else name

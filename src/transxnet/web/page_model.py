@@ -18,10 +18,11 @@ from transxnet.metrics.detection import MIN_SCORE, Detections
 from transxnet.metrics.metric_names import METRIC_NAMES
 from transxnet.reports.colors import Color, palette
 from transxnet.reports.drawing import draw_detections, draw_label_map
-from transxnet.reports.formatting import format_count, percent
+from transxnet.reports.formatting import percent
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.device import prepare_for_inference, resolve_device
 from transxnet.utils.errors import UserError
+from transxnet.utils.quantities import format_count
 from transxnet.utils.text_files import read_json
 from transxnet.web.uploads import MAX_DENSE_PIXELS, limit_pixels, resize_for_browser
 

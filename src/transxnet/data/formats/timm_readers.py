@@ -15,6 +15,7 @@ from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.formats.webdataset_shards import read_shards
 from transxnet.data.reading.image_decoding import UnreadableImage, open_image
 from transxnet.utils.errors import UserError
+from transxnet.utils.hub_messages import brief_retries
 from transxnet.utils.optional_packages import require_package
 
 PREFIXES = ("hfds", "wds", "tfds")
@@ -212,7 +213,8 @@ def _open(data: str, split: str, **kwargs: Any) -> Any:
             raise UserError(f"folder {root!r} of WebDataset shards does not exist. Accepted: wds/FOLDER.")
     require_package(*_PACKAGES[prefix], data)
     try:
-        return create_dataset(f"{prefix}/{name}", root=root, split=split, **kwargs)
+        with brief_retries():
+            return create_dataset(f"{prefix}/{name}", root=root, split=split, **kwargs)
     except Exception as error:  # each reader's library has its own exceptions, and all mean that opening failed
         raise UserError(
             f"timm's reader cannot open {data!r}, split {split!r}: {type(error).__name__}: {error} "

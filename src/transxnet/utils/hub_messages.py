@@ -1,0 +1,29 @@
+"""Messages of the Hugging Face Hub's client."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def brief_retries() -> Iterator[None]:
+    """Print one line while the client repeats requests that fail, instead of two per attempt."""
+    printed = False
+
+    def first_only(record: logging.LogRecord) -> bool:
+        nonlocal printed
+        message = record.getMessage()
+        if "thrown while requesting" not in message and "Retrying in" not in message:
+            return True
+        if printed:
+            return False
+        printed = True
+        record.msg, record.args = "Cannot reach the Hugging Face Hub. Trying again for up to a minute.", ()
+        return True
+
+    logger = logging.getLogger("huggingface_hub.utils._http")
+    logger.addFilter(first_only)
+    try:
+        yield
+    finally:
+        logger.removeFilter(first_only)

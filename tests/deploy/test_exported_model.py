@@ -122,7 +122,7 @@ def test_predict_takes_exported_classifiers(ours, exported, photos, tmp_path, co
     file = exported("onnx")
     tables = []
     for name, model in (("run", ours.path), ("file", file)):
-        out = transxnet.predict(model, photos, out=tmp_path / name, workers=0, console=console)
+        out = transxnet.predict(model, photos, out=tmp_path / name, workers=0, console=console).folder
         tables.append([json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()])
     for by_run, by_file in zip(*tables, strict=True):
         shares = [{top["class"]: top["probability"] for top in line["top"]} for line in (by_run, by_file)]

@@ -10,7 +10,7 @@ from transxnet.utils.errors import UserError
 
 def test_existing_results_are_overwritten_only_on_request(photos_run, image_folder, tmp_path, quiet):
     options = dict(out=tmp_path / "out", workers=0, console=quiet)
-    out = predict(photos_run.path, image_folder / "red", **options)
+    out = predict(photos_run.path, image_folder / "red", **options).folder
     before = (out / "predictions.csv").read_bytes()
     with pytest.raises(UserError, match=r"predictions.csv already exists. Use --overwrite"):
         predict(photos_run.path, image_folder / "blue", **options)

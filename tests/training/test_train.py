@@ -84,7 +84,7 @@ def test_transxnet_trains_and_evaluates(photos, tmp_path, console):
     run = train(photos, out=tmp_path / "run", console=console, **{**QUICK, "model": "transxnet_n", "epochs": 1})
     description = json.loads(run.model_file.read_text())
     assert description["model_args"] == {"img_size": 32}
-    assert transxnet.eval(run.path, console=console).metrics()["accuracy"] == pytest.approx(
+    assert transxnet.evaluate(run.path, console=console).metrics()["accuracy"] == pytest.approx(
         json.loads(run.results_file.read_text())["accuracy"], abs=0
     )
 

@@ -19,6 +19,7 @@ def test_long_tables_are_cut():
     assert "and 1,234 more" in html
 
 
-def test_data_frame_has_the_columns():
+def test_data_frame_has_columns_or_rows():
     pytest.importorskip("pandas")
-    assert data_frame({"a": [1, 2], "b": ["x", "y"]}).to_dict("list") == {"a": [1, 2], "b": ["x", "y"]}
+    for content in ({"a": [1, 2], "b": ["x", "y"]}, [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]):
+        assert data_frame(content).to_dict("list") == {"a": [1, 2], "b": ["x", "y"]}

@@ -32,8 +32,8 @@ def _cell(value: object) -> str:
     return f'<td style="text-align: right">{value if isinstance(value, int) else f"{value:.4g}"}</td>'
 
 
-def data_frame(columns: Mapping[str, Any]) -> Any:
-    """Return a pandas DataFrame of the columns.
+def data_frame(content: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Any:
+    """Return a pandas DataFrame of columns by name, or of rows.
 
     Raises:
         UserError: pandas is not installed.
@@ -41,4 +41,4 @@ def data_frame(columns: Mapping[str, Any]) -> Any:
     require_package("pandas", "pandas", "to_pandas()")
     import pandas as pd
 
-    return pd.DataFrame(dict(columns))
+    return pd.DataFrame(content)

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from transxnet.deploy.exported_model import load_exported
     from transxnet.deploy.format_registry import read_metadata
     from transxnet.deploy.reparameterize import reparameterize
-    from transxnet.evaluation.evaluate import evaluate as eval
+    from transxnet.evaluation.evaluate import evaluate
     from transxnet.models import TransXNet, TransXNetFeatures, convert_official_state_dict
     from transxnet.models.create import create_model
+    from transxnet.prediction.loaded_model import load
     from transxnet.prediction.predict import predict
     from transxnet.runs.config import TrainConfig
     from transxnet.training.train import train
@@ -39,10 +40,11 @@ __all__ = [
     "create_model",
     "dynamics",
     "erf",
-    "eval",
+    "evaluate",
     "explain",
     "export",
     "info",
+    "load",
     "load_exported",
     "predict",
     "read_metadata",
@@ -62,10 +64,12 @@ _LAZY = {
     "create_model": ("transxnet.models.create", "create_model"),
     "dynamics": ("transxnet.analysis.dynamics", "dynamics"),
     "erf": ("transxnet.analysis.erf", "erf"),
-    "eval": ("transxnet.evaluation.evaluate", "evaluate"),
+    "eval": ("transxnet.evaluation.evaluate", "evaluate"),  # not in __all__, since it would hide Python's eval
+    "evaluate": ("transxnet.evaluation.evaluate", "evaluate"),
     "explain": ("transxnet.analysis.explain", "explain"),
     "export": ("transxnet.deploy.export", "export"),
     "info": ("transxnet.analysis.cost", "info"),
+    "load": ("transxnet.prediction.loaded_model", "load"),
     "load_exported": ("transxnet.deploy.exported_model", "load_exported"),
     "predict": ("transxnet.prediction.predict", "predict"),
     "read_metadata": ("transxnet.deploy.format_registry", "read_metadata"),

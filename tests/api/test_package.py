@@ -1,3 +1,4 @@
+import builtins
 import subprocess
 import sys
 import warnings
@@ -20,7 +21,8 @@ def test_commands_are_functions_of_the_same_name():
     from transxnet.prediction.predict import predict
     from transxnet.training.train import train
 
-    assert (transxnet.train, transxnet.eval, transxnet.predict, transxnet.info) == (train, evaluate, predict, info)
+    assert (transxnet.train, transxnet.predict, transxnet.info) == (train, predict, info)
+    assert transxnet.evaluate is transxnet.eval is evaluate
 
 
 def test_public_names_exist():
@@ -41,3 +43,7 @@ def test_warnings_caused_by_the_package_fail_a_test(kind, module):
         warnings.warn_explicit("old", kind, "file.py", 1, module)
     with pytest.warns(kind, match="old"):
         warnings.warn_explicit("old", kind, "file.py", 1, "somebody.else")
+
+
+def test_import_star_shadows_no_builtin():
+    assert not set(dir(builtins)).intersection(transxnet.__all__)

@@ -55,7 +55,7 @@ def test_stored_run_reproduces_its_predictions(finished, console, tmp_path):
     with finished.predictions_file.open() as file:
         known = list(csv.DictReader(file))
     images = [tmp_path / "images" / row["name"] for row in known]
-    out = predict(finished.path, images, out=tmp_path / "out", workers=0, console=console)
+    out = predict(finished.path, images, out=tmp_path / "out", workers=0, console=console).folder
     with (out / "predictions.csv").open() as file:
         told = list(csv.DictReader(file))
     assert [row["class1"] for row in told] == [row["predicted"] for row in known]

@@ -9,8 +9,9 @@ from tests.helpers import published
 from transxnet.data.formats.class_names import COCO_CLASSES
 from transxnet.evaluation.evaluate import evaluate
 from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN, create_detector, create_segmenter
+from transxnet.prediction.inference_backends import TrainedBackend
+from transxnet.prediction.loaded_model import LoadedModel
 from transxnet.prediction.predict import predict
-from transxnet.prediction.predict_dense import segment_images
 from transxnet.runs.load import TrainedDetector, TrainedSegmenter, load_model
 from transxnet.utils.errors import UserError
 
@@ -73,7 +74,7 @@ def test_a_published_segmenter_predicts_and_needs_data_for_eval(file, tmp_path):
     Image.effect_noise((96, 24), 90).convert("RGB").save(tmp_path / "a.png")
     trained = load_model("transxnet_t", file)
     object.__setattr__(trained, "scale", (128, 32))
-    (answer,) = segment_images(trained, [tmp_path / "a.png"])
+    answer = LoadedModel(TrainedBackend(trained, torch.device("cpu"))).predict(tmp_path / "a.png")
     assert answer.label_map.shape == (24, 96)
     assert answer.label_map.max() < 150
     assert answer.label_map.dtype == np.uint8

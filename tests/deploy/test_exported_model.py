@@ -13,7 +13,7 @@ from PIL import Image
 
 import transxnet
 from tests.helpers.classifier_runs import preprocessing
-from tests.helpers.exports import SUFFIX, assert_near, random_images
+from tests.helpers.exports import CLASSES, SUFFIX, assert_near, random_images
 from transxnet import UserError, load_exported
 from transxnet.deploy.export import export
 from transxnet.deploy.verify import TOLERANCE
@@ -122,7 +122,7 @@ def test_predict_takes_exported_classifiers(ours, exported, photos, tmp_path, co
     file = exported("onnx")
     tables = []
     for name, model in (("run", ours.path), ("file", file)):
-        out = transxnet.predict(model, photos, out=tmp_path / name, workers=0, console=console)
+        out = transxnet.predict(model, photos, out=tmp_path / name, workers=0, console=console).folder
         tables.append([json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()])
     for by_run, by_file in zip(*tables, strict=True):
         shares = [{top["class"]: top["probability"] for top in line["top"]} for line in (by_run, by_file)]
@@ -130,6 +130,32 @@ def test_predict_takes_exported_classifiers(ours, exported, photos, tmp_path, co
         assert shares[0] == pytest.approx(shares[1], abs=1e-5)
     with pytest.raises(UserError, match="contains its weights"):
         transxnet.predict(file, photos, out=tmp_path / "no", file="weights.pth", console=console)
+
+
+@pytest.mark.parametrize(("options", "agreement"), [({}, 1.0), ({"dynamic": "none", "img_size": "64x96"}, 0.9)])
+def test_exported_segmenter_predicts_images_of_any_size(segmenter, photos, tmp_path, console, options, agreement):
+    """A fixed size changes the padding and, for other aspect ratios, the scale."""
+    file = export(segmenter.path, out=tmp_path / "maps.onnx", console=console, **options)
+    model, exported = transxnet.load(segmenter.path), transxnet.load(file)
+    for size in ((90, 60), (60, 90), (150, 100)):
+        image = Image.open(photos / CLASSES[0] / "0.png").convert("RGB").resize(size)
+        expected, found = model.predict(image).label_map, exported.predict(image).label_map
+        assert found.shape == expected.shape == size[::-1]
+        assert (found == expected).mean() >= agreement - 1e-3
+        assert exported.transform(image).shape[1] % 32 == exported.transform(image).shape[2] % 32 == 0
+
+
+def test_exported_detector_predicts_like_its_run(detector, photos, tmp_path, console):
+    file = export(detector.path, out=tmp_path / "boxes.onnx", console=console)
+    image = Image.open(photos / CLASSES[1] / "1.png").resize((96, 64))
+    expected, found = (transxnet.load(path).predict(image) for path in (detector.path, file))
+    assert len(found) == len(expected) > 10
+    assert found.labels == expected.labels
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-2)
+    assert found.masks is None
+    out = transxnet.predict(file, photos, out=tmp_path / "out", workers=0, console=console)
+    assert [each.error for each in out] == [None] * 9
 
 
 @pytest.mark.parametrize(("size", "dynamic"), [("64x96", "batch"), ("96x64", "none")])

@@ -119,7 +119,9 @@ def test_published_model_on_imagenet_and_v2_folders(published, tmp_path, quiet, 
 
 def test_published_model_predicts_wnids(published, tmp_path, quiet):
     Image.effect_noise((64, 48), 90).convert("RGB").save(tmp_path / "a.png")
-    out = predict("transxnet_t", tmp_path / "a.png", file=published, out=tmp_path / "out", workers=0, console=quiet)
+    out = predict(
+        "transxnet_t", tmp_path / "a.png", file=published, out=tmp_path / "out", workers=0, console=quiet
+    ).folder
     top = json.loads((out / "predictions.jsonl").read_text())["top"]
     assert len(top) == 5
     assert all(entry["class"] in imagenet_synsets() for entry in top)

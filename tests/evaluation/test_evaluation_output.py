@@ -13,6 +13,7 @@ from rich.console import Console
 from transxnet.data.datasets.detection_dataset import DetectionSet, Objects
 from transxnet.data.datasets.image_collection import FileImages
 from transxnet.data.datasets.segmentation_dataset import SegmentationSet
+from transxnet.evaluation import evaluation_output
 from transxnet.evaluation.evaluation_output import (
     print_metrics,
     write_class_predictions,
@@ -34,7 +35,7 @@ def test_print_metrics_prints_known_metrics_in_percent():
     print_metrics(console, {"ap50": 0.5, "accuracy": 0.98765, "unknown": 0.1}, 1234)
     lines = console.file.getvalue().splitlines()
     assert lines[1] == "on 1,234 images"
-    assert [line.split() for line in lines[2:]] == [["accuracy", "98.77%"], ["at", "IoU", "0.50", "50.00%"]]
+    assert [line.split() for line in lines[2:]] == [["accuracy", "98.8%"], ["at", "IoU", "0.50", "50.0%"]]
 
 
 def test_class_predictions_hold_every_image(tmp_path):
@@ -47,6 +48,15 @@ def test_class_predictions_hold_every_image(tmp_path):
     assert [row["predicted"] for row in rows] == [f"class {i}" for i in e.predictions]
     assert [row["label"] for row in rows] == [f"class {i}" for i in e.labels]
     np.testing.assert_allclose([float(row["probability"]) for row in rows], e.probabilities.max(axis=1), atol=1e-6)
+    columns = [[float(row[f"probability_class {i}"]) for i in range(3)] for row in rows]
+    np.testing.assert_allclose(columns, e.probabilities, atol=1e-6)
+
+
+def test_large_class_predictions_omit_the_other_probabilities(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation_output, "MAX_PROBABILITIES", 3)
+    e = ClassificationEvaluation(["a", "b"], ["0", "1"], np.array([0, 1]), np.full((2, 2), 0.5, np.float32))
+    write_class_predictions(tmp_path / "predictions.csv", e)
+    assert list(read_rows(tmp_path / "predictions.csv")[0]) == ["name", "label", "predicted", "probability"]
 
 
 @pytest.mark.parametrize(("category_ids", "written"), [([7, 3], 3), ([-1, -1], 2)])

@@ -27,6 +27,11 @@ def test_unknown_name_error_suggests_the_nearest(name, message):
         transxnet.create_model(name)
 
 
+def test_run_folder_error_names_load(tmp_path):
+    with pytest.raises(UserError, match=r"is a folder, not the name of a model\. Load a run folder with transxnet"):
+        transxnet.create_model(str(tmp_path))
+
+
 def test_an_option_that_the_model_does_not_have_is_an_error():
     with pytest.raises(TypeError, match="drop_path_rte"):
         transxnet.create_model("test_resnet", drop_path_rte=0.1)

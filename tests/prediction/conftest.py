@@ -68,6 +68,6 @@ def table(run, images, tmp_path, quiet):
 
     def make(out: str = "results.parquet", inputs=images, model=run, **options) -> Path:
         options = {"batch_size": 3, "workers": 0, "console": quiet, **options}
-        return predict(model, inputs, out=tmp_path / out, **options)
+        return Path(predict(model, inputs, out=tmp_path / out, **options))
 
     return make

@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from tests.helpers.dense_data import squares as draw
 from transxnet.data.reading.masks import decode_mask
+from transxnet.prediction.file_predictions import predict_files
+from transxnet.prediction.loaded_model import open_model
 from transxnet.prediction.predict import predict
-from transxnet.prediction.predict_dense import detect_images, segment_images
 from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
 from transxnet.utils.errors import UserError
@@ -39,17 +40,16 @@ def readable(root: Path) -> list[Path]:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_pycocotools_reads_the_same_boxes_from_detections_json(finding_run, image_folder, tmp_path, console, workers):
     coco = pytest.importorskip("pycocotools.coco")
-    out = predict(finding_run.path, image_folder, out=tmp_path / "out", workers=workers, console=console)
+    out = predict(finding_run.path, image_folder, out=tmp_path / "out", workers=workers, console=console).folder
     assert sorted(path.name for path in out.iterdir()) == ["detections.json", "drawn", "images.json"]
     truth = coco.COCO(str(out / "images.json"))
     results = truth.loadRes(str(out / "detections.json"))
     assert [entry["name"] for entry in truth.loadCats([1, 2])] == ["red", "blue"]
-    trained = load_model(finding_run.path)
     entries = truth.loadImgs(sorted(truth.imgs))
     assert [entry["file_name"] for entry in entries] == sorted(str(path) for path in [
         *readable(image_folder), image_folder / "a" / "broken.png"
     ])  # fmt: skip
-    for entry, answer in zip(entries, detect_images(trained, [image_folder]), strict=True):
+    for entry, answer in zip(entries, predict_files(open_model(finding_run.path), [image_folder]), strict=True):
         assert entry["file_name"] == answer.path
         if Path(answer.path).name == "broken.png":
             assert "error" in entry
@@ -58,37 +58,37 @@ def test_pycocotools_reads_the_same_boxes_from_detections_json(finding_run, imag
         with Image.open(answer.path) as image:
             assert (entry["width"], entry["height"]) == image.size
         found = [results.anns[i] for i in results.getAnnIds(entry["id"])]
-        assert len(found) == len(answer.detections.scores) > 10
-        corners = answer.detections.boxes.copy()
+        assert len(found) == len(answer.result.detections.scores) > 10
+        corners = answer.result.detections.boxes.copy()
         corners[:, 2:] -= corners[:, :2]
         np.testing.assert_allclose([result["bbox"] for result in found], corners, atol=0.0051)
-        assert [result["category_id"] for result in found] == answer.detections.labels.tolist()
-        np.testing.assert_allclose([result["score"] for result in found], answer.detections.scores, atol=1e-6)
+        assert [result["category_id"] for result in found] == answer.result.detections.labels.tolist()
+        np.testing.assert_allclose([result["score"] for result in found], answer.result.detections.scores, atol=1e-6)
     assert "5 images predicted, 1 could not be read (see column error)" in console.file.getvalue()
 
 
 def test_masks_have_the_size_of_the_image(masks_run, image_folder, tmp_path, quiet):
     coco = pytest.importorskip("pycocotools.coco")
     file = image_folder / "b" / "thin.jpg"
-    out = predict(masks_run.path, file, out=tmp_path / "out", workers=0, console=quiet)
+    out = predict(masks_run.path, file, out=tmp_path / "out", workers=0, console=quiet).folder
     truth = coco.COCO(str(out / "images.json"))
     results = truth.loadRes(str(out / "detections.json"))
-    (answer,) = detect_images(load_model(masks_run.path), [file])
-    assert len(results.anns) == len(answer.detections.scores) > 0
-    for result, lengths in zip(results.anns.values(), answer.detections.masks, strict=True):
+    (answer,) = predict_files(open_model(masks_run.path), [file])
+    assert len(results.anns) == len(answer.result.detections.scores) > 0
+    for result, lengths in zip(results.anns.values(), answer.result.detections.masks, strict=True):
         mask = truth.annToMask(result)
         assert mask.shape == (40, 150)
         assert np.array_equal(mask, decode_mask(lengths, 40, 150))
 
 
 def test_label_maps_have_the_image_size_and_class_values(maps_run, image_folder, tmp_path, console):
-    out = predict(maps_run.path, image_folder, out=tmp_path / "out", workers=0, console=console)
+    out = predict(maps_run.path, image_folder, out=tmp_path / "out", workers=0, console=console).folder
     assert sorted(path.name for path in out.iterdir()) == ["classes.txt", "drawn", "maps", "predictions.csv"]
     names = (out / "classes.txt").read_text().splitlines()
     assert names == load_model(maps_run.path).class_names
     with (out / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    answers = list(segment_images(load_model(maps_run.path), [image_folder]))
+    answers = list(predict_files(open_model(maps_run.path), [image_folder]))
     assert [row["path"] for row in rows] == [answer.path for answer in answers]
     for row, answer in zip(rows, answers, strict=True):
         if Path(row["path"]).name == "broken.png":
@@ -99,7 +99,7 @@ def test_label_maps_have_the_image_size_and_class_values(maps_run, image_folder,
             assert image.mode == "P"
             assert image.size == original.size
             values = np.asarray(image)
-        assert np.array_equal(values, answer.label_map)
+        assert np.array_equal(values, answer.result.label_map)
         counts = np.bincount(values.ravel(), minlength=3)
         assert row["commonest"] == names[counts.argmax()]
         assert float(row["share"]) == pytest.approx(counts.max() / counts.sum(), abs=5e-5)
@@ -111,7 +111,7 @@ def test_label_maps_have_the_image_size_and_class_values(maps_run, image_folder,
 def test_images_of_the_same_name_are_all_drawn(kind, request, image_folder, tmp_path, quiet):
     run = request.getfixturevalue(kind)
     inputs = [image_folder / "a" / "0.png", image_folder / "b" / "0.png", image_folder / "b" / "thin.jpg"]
-    out = predict(run.path, inputs, out=tmp_path / "out", workers=0, console=quiet)
+    out = predict(run.path, inputs, out=tmp_path / "out", workers=0, console=quiet).folder
     drawn = sorted((out / "drawn").iterdir())
     assert [path.name for path in drawn] == ["000001-0.jpg", "000002-0.jpg", "000003-thin.jpg"]
     for path, source in zip(drawn, inputs, strict=True):
@@ -127,7 +127,7 @@ def test_images_of_the_same_name_are_all_drawn(kind, request, image_folder, tmp_
 def test_existing_results_are_overwritten_only_on_request(kind, request, image_folder, tmp_path, quiet):
     run = request.getfixturevalue(kind)
     options = dict(out=tmp_path / "out", workers=0, console=quiet)
-    out = predict(run.path, image_folder / "b", **options)
+    out = predict(run.path, image_folder / "b", **options).folder
     before = {path: path.read_bytes() for path in out.rglob("*.*")}
     assert sum(path.parent.name == "drawn" for path in before) == 3
     with pytest.raises(UserError, match=r"already exists. Use --overwrite"):
@@ -154,7 +154,7 @@ def test_no_detections_are_an_empty_list(boxes_run, image_folder, tmp_path, quie
     tensors = load_file(blind.weights_file)
     tensors["head.classification_head.cls_logits.bias"].fill_(-100)  # classifies every anchor as background
     save_file(tensors, blind.weights_file)
-    out = predict(blind.path, image_folder / "b", out=tmp_path / "out", workers=0, console=quiet)
+    out = predict(blind.path, image_folder / "b", out=tmp_path / "out", workers=0, console=quiet).folder
     assert json.loads((out / "detections.json").read_text()) == []
     assert len(json.loads((out / "images.json").read_text())["images"]) == 3
     assert len(list((out / "drawn").iterdir())) == 3
@@ -163,10 +163,10 @@ def test_no_detections_are_an_empty_list(boxes_run, image_folder, tmp_path, quie
 def test_file_names_with_special_characters_are_kept(finding_run, maps_run, image_folder, tmp_path, quiet):
     name = 'quo"te, ümläut\n日本.png'
     shutil.copy(image_folder / "a" / "0.png", tmp_path / name)
-    out = predict(finding_run.path, tmp_path / name, out=tmp_path / "boxes", workers=0, console=quiet)
+    out = predict(finding_run.path, tmp_path / name, out=tmp_path / "boxes", workers=0, console=quiet).folder
     content = json.loads((out / "images.json").read_text(encoding="utf-8"))
     assert content["images"][0]["file_name"] == str(tmp_path / name)
-    out = predict(maps_run.path, tmp_path / name, out=tmp_path / "labels", workers=0, console=quiet)
+    out = predict(maps_run.path, tmp_path / name, out=tmp_path / "labels", workers=0, console=quiet).folder
     with (out / "predictions.csv").open(newline="", encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
     assert row["path"] == str(tmp_path / name)

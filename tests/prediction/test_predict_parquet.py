@@ -19,7 +19,8 @@ from transxnet.cli import main
 from transxnet.data.datasets import unlabeled_dataset
 from transxnet.data.reading.image_decoding import open_image
 from transxnet.prediction import predict_parquet, work_folder
-from transxnet.prediction.image_classifier import exported_classifier
+from transxnet.prediction.inference_backends import ExportedBackend
+from transxnet.prediction.loaded_model import LoadedModel
 from transxnet.prediction.predict import predict
 from transxnet.utils.errors import UserError
 
@@ -237,8 +238,8 @@ def test_detector_is_refused(boxes_run, table):
 def test_exported_file_is_predicted_like_a_run(tmp_path, table, monkeypatch):
     file = tmp_path / "model.onnx"
     file.write_bytes(b"graph")
-    classifier = exported_classifier(DarkOrLight(), file)
-    monkeypatch.setattr(predict_parquet, "load_for_prediction", lambda model, file: classifier)
+    classifier = LoadedModel(ExportedBackend(DarkOrLight(), file))
+    monkeypatch.setattr(predict_parquet, "open_model", lambda model, file, device: classifier)
     for name, gray in (("a", 0), ("b", 255)):
         Image.new("RGB", (9, 9), (gray,) * 3).save(tmp_path / f"{name}.png")
     rows = pq.read_table(table(model=file, inputs=[tmp_path / "a.png", tmp_path / "b.png"])).to_pylist()

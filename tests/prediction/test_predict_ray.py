@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.prediction_data import finished_chunks, write_classifier_run, write_images
 from transxnet.prediction import work_folder
-from transxnet.prediction.image_classifier import load_for_prediction
+from transxnet.prediction.loaded_model import open_model
 from transxnet.prediction.parquet_chunks import predict_chunks
 from transxnet.prediction.predict import predict
 from transxnet.prediction.predict_ray import _Actor, _max_actors
@@ -53,7 +53,7 @@ def listening() -> set[str]:
 
 
 def test_actor_classifies_only_the_pending_chunks(small, tmp_path, quiet):
-    predictor = load_for_prediction("run")
+    predictor = open_model("run")
     inputs = [str(tmp_path / "images")]
     job = PredictionSettings(predictor.name, predictor.fingerprint, inputs, "", 3, 2, None, None, __version__)
     with lock_work_folder(tmp_path / "work"):
@@ -61,7 +61,7 @@ def test_actor_classifies_only_the_pending_chunks(small, tmp_path, quiet):
     assert [rows for _, rows in work.chunks] == [4] * 15 + [1]
     assert list(predict_chunks(predictor, work, [1], 0)) == [2, 2]
     before = work.chunk_file(1).stat()
-    actor = _Actor("run", None, work, 0)
+    actor = _Actor("run", None, "auto", work, 0)
     assert actor({"chunk": np.array([15, 1])}) == {"images": [1, 4]}
     assert work.pending() == [0, *range(2, 15)]
     assert work.chunk_file(1).stat() == before
@@ -69,7 +69,7 @@ def test_actor_classifies_only_the_pending_chunks(small, tmp_path, quiet):
     with pytest.raises(
         UserError, match=r"other on .* differs in weights, class names or preprocessing from the machine where"
     ):
-        _Actor("other", None, work, 0)
+        _Actor("other", None, "auto", work, 0)
 
 
 @pytest.mark.long

@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import shutil
 from pathlib import Path
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.class_folders import QUICK
+from transxnet.runs import run_folder
 from transxnet.runs.run_folder import Run, list_runs
 from transxnet.training.train import train
 from transxnet.utils.errors import UserError
@@ -146,3 +148,29 @@ def test_run_folders_are_listed_newest_first(tmp_path):
     (tmp_path / "other").mkdir()
     assert list_runs(tmp_path, 2) == [str(tmp_path / "new"), str(tmp_path / "old")]
     assert list_runs(tmp_path / "nowhere") == []
+
+
+def test_run_has_results_and_history(run):
+    assert run.results == json.loads(run.results_file.read_text())
+    assert run.results["images"] == 9
+    rows = run.read_metrics()
+    frame = run.history
+    assert list(frame["epoch"]) == [row["epoch"] for row in rows]
+    assert frame["train_loss"].tolist() == [row["train_loss"] for row in rows]
+    html = run._repr_html_()
+    assert "accuracy" in html
+    assert str(run.path) in html
+
+
+def test_history_is_a_list_without_pandas(run, monkeypatch):
+    monkeypatch.setattr(run_folder, "find_spec", lambda name: None)
+    assert run.history == run.read_metrics()
+
+
+def test_results_of_an_unfinished_run_name_resume(run):
+    run.results_file.unlink()
+    run.metrics_file.unlink()
+    with pytest.raises(UserError, match=r"is not finished\. Resume it with: transxnet"):
+        _ = run.results
+    assert len(run.history) == 0
+    assert "not finished" in run._repr_html_()

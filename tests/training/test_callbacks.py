@@ -24,7 +24,7 @@ def test_best_epoch_is_a_validated_one(task, squares, photos, tmp_path, quiet):
     assert validated == [2]
     figure = "ap" if task == "detect" else "accuracy"
     value = run.read_metrics()[1][f"val_{figure}"]
-    assert json.loads(run.results_file.read_text())[figure] == pytest.approx(value, abs=1e-6)
+    assert json.loads(run.results_file.read_text())[figure] == value  # the same weights, so the same digits
 
 
 def test_epochs_without_validation_have_no_metrics(maps, tmp_path, console, recwarn):

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.training.classifier import Classifier
 
@@ -34,7 +35,7 @@ def test_mixup_smooths_labels_once():
 @pytest.mark.parametrize("classes", [5, 7])
 def test_validation_metrics_are_those_of_all_batches(classes):
     classifier = make_classifier(classes, ema_decay=0.0)
-    classifier.log = classifier.log_dict = lambda *args: None
+    classifier.log_dict = lambda values, sync_dist: None
     logits, targets = [], []
     for count in (4, 3):
         images, target, order = batch(count, classes)
@@ -42,12 +43,15 @@ def test_validation_metrics_are_those_of_all_batches(classes):
         logits.append(classifier.model(images))
         targets.append(target)
     logits, targets = torch.cat(logits), torch.cat(targets)
-    metrics = classifier.val_metrics.compute()
-    assert metrics["val_accuracy"].item() == pytest.approx(
-        (logits.argmax(1) == targets).float().mean().item(), abs=1e-6
-    )
-    assert classifier.val_loss.compute().item() == pytest.approx(F.cross_entropy(logits, targets).item(), abs=1e-6)
-    assert ("val_top5_accuracy" in metrics) == (classes > 5)
+    classifier.on_validation_epoch_end()
+    metrics = classifier.validation_metrics
+    assert metrics.pop("val_loss") == pytest.approx(F.cross_entropy(logits, targets).item(), abs=1e-6)
+    names = [str(i) for i in range(classes)]
+    probabilities = logits.detach().softmax(1).numpy()
+    expected = ClassificationEvaluation(names, [""] * 7, targets.numpy(), probabilities).metrics()
+    del expected["majority"]
+    assert metrics == {f"val_{name}": value for name, value in expected.items()}  # exactly
+    assert metrics["val_accuracy"] == int((logits.argmax(1) == targets).sum()) / 7
     if classes > 5:
-        found = (logits.topk(5).indices == targets[:, None]).any(1).float().mean()
-        assert metrics["val_top5_accuracy"].item() == pytest.approx(found.item(), abs=1e-6)
+        assert metrics["val_top5_accuracy"] == int((logits.topk(5).indices == targets[:, None]).sum()) / 7
+    assert classifier.val_counts.compute().sum() == 0  # the next epoch starts from zero

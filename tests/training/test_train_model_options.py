@@ -41,7 +41,7 @@ def test_options_are_stored_and_rebuild_the_model(run):
 
 def test_run_is_evaluated_and_predicts(run, photos, console, tmp_path):
     accuracy = json.loads(run.results_file.read_text())["accuracy"]
-    assert transxnet.eval(run.path, console=console).metrics()["accuracy"] == pytest.approx(accuracy, abs=0)
+    assert transxnet.evaluate(run.path, console=console).metrics()["accuracy"] == pytest.approx(accuracy, abs=0)
     image = photos / "red" / "000.png"
     assert main(["predict", str(run.path), str(image), "--out", str(tmp_path / "predicted")]) == 0
     (file,) = (tmp_path / "predicted").glob("*.csv")
@@ -64,7 +64,7 @@ def test_segmenter_backbone_takes_options(maps, console, tmp_path):
     options = {**SEGMENT, "model": "transxnet_n@local_conv=dwconv", "epochs": 1}
     run = train(maps, out=tmp_path / "run", console=console, **options)
     assert json.loads(run.model_file.read_text())["architecture"] == "transxnet_n@local_conv=dwconv"
-    assert transxnet.eval(run.path, console=console).metrics()["miou"] == pytest.approx(
+    assert transxnet.evaluate(run.path, console=console).metrics()["miou"] == pytest.approx(
         json.loads(run.results_file.read_text())["miou"], abs=1e-6
     )
 

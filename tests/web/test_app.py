@@ -45,7 +45,12 @@ def test_wrong_arguments_are_errors_and_free_the_port(tmp_path, photos_run, cons
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    for run, options in ((tmp_path, {}), (photos_run.path, {"max_size": 0}), (photos_run.path, {"examples": -1})):
+    for run, options in (
+        (tmp_path, {}),
+        (photos_run.path, {"max_size": 0}),
+        (photos_run.path, {"examples": -1}),
+        (photos_run.path, {"device": "gpu"}),
+    ):
         with pytest.raises(UserError):
             app(run, port=port, console=console, wait=False, **options)
         listen("127.0.0.1", port).close()

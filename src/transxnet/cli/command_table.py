@@ -79,11 +79,11 @@ _COMMANDS = (
         "also drawn on the images.",
         function="transxnet.prediction.predict:predict",
         arguments={
-            "model": dict(metavar="RUN", help=f"{MODEL}; or the file of an exported classifier"),
+            "model": dict(metavar="RUN", help=f"{MODEL}; or an exported file"),
             "images": dict(metavar="IMAGE", nargs="+", help="files, folders, globs and WebDataset shards (.tar)"),
         },
         options=(
-            Options(("out", "top_k", "batch_size", "workers", "file", "overwrite")),
+            Options(("out", "top_k", "batch_size", "workers", "device", "file", "overwrite")),
             Options(("embed", "rows_per_file", "ray"), "Parquet output (with --out NAME.parquet or --rows-per-file)"),
         ),
         option_words={"embed": "transxnet.prediction.predict_parquet:Embed"},
@@ -97,7 +97,7 @@ _COMMANDS = (
         "Grad-CAM heat maps. Only this machine can open the page, unless --host allows others.",
         function="transxnet.web.app:app",
         arguments={"run": dict(metavar="RUN", help=MODEL)},
-        options=(Options(("file", "host", "port", "examples", "max_size")),),
+        options=(Options(("file", "host", "port", "device", "examples", "max_size")),),
     ),
     Command(
         name="export",

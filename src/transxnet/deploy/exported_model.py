@@ -4,14 +4,19 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms.v2.functional import resize
 
+from transxnet.data.loading.dense_transforms import MEAN_COLOUR, AlignedResize
 from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.deploy.export_format import Session
 from transxnet.deploy.format_registry import find_format
 from transxnet.deploy.metadata import Metadata
+from transxnet.heads.detector_transform import unit_range
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,19 @@ class ExportedModel:
         real = (scores > self.metadata.score_threshold) & ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
         return {"boxes": boxes[real], "labels": labels[real], "scores": scores[real]}
 
+    def segment(self, image: Tensor) -> np.ndarray:
+        """Segment an image (3, H, W) uint8 of any size.
+
+        Returns:
+            The label map (H, W) uint8.
+        """
+        scaled, (height, width) = fit_for_segmenter(image, self.metadata)
+        logits = self(scaled[None])
+        assert isinstance(logits, Tensor)
+        logits = logits[..., :height, :width].float()
+        logits = F.interpolate(logits, size=image.shape[1:], mode="bilinear", align_corners=False)
+        return logits.argmax(1)[0].to(torch.uint8).numpy()
+
     def _check(self, images: Tensor) -> None:
         data = self.metadata
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point() or not len(images):
@@ -133,23 +151,55 @@ def load_exported(path: str | Path, threads: int = 0) -> ExportedModel:
 
 def fit_for_detector(image: Tensor, metadata: Metadata) -> tuple[Tensor, tuple[float, float]]:
     """Resize an image (3, H, W) in 0 to 1 for a detector's file; also return the scale factors of x and y."""
-    own, resize = image.shape[1:], metadata.resize
-    limits = [
-        math.inf if axis in metadata.dynamic else side
-        for axis, side in zip(("height", "width"), metadata.size, strict=True)
-    ]
+    own, settings = image.shape[1:], metadata.resize
+    limits = _size_limits(metadata)
     scale = min(
-        resize["min_size"] / min(own),
-        resize["max_size"] / max(own),
+        settings["min_size"] / min(own),
+        settings["max_size"] / max(own),
         *(limit / side for limit, side in zip(limits, own, strict=True)),
     )
     height, width = (int(min(limit, max(1, int(side * scale + 0.5)))) for limit, side in zip(limits, own, strict=True))
     if (height, width) != tuple(own):
         image = F.interpolate(image[None], (height, width), mode="bilinear", align_corners=False)[0]
     full = [
-        side + -side % resize["multiple"] if limit == math.inf else limit
+        side + -side % settings["multiple"] if limit == math.inf else limit
         for limit, side in zip(limits, (height, width), strict=True)
     ]
-    padded = torch.tensor(resize["fill"]).view(-1, 1, 1).expand(3, *full).clone()
+    padded = torch.tensor(settings["fill"]).view(-1, 1, 1).expand(3, *full).clone()
     padded[:, :height, :width] = image
     return padded, (width / own[1], height / own[0])
+
+
+def fit_for_segmenter(image: Tensor, metadata: Metadata) -> tuple[Tensor, tuple[int, int]]:
+    """Resize an image (3, H, W) uint8 for a segmenter's file, to values in 0 to 1.
+
+    As by the trained segmenter if the file takes any size. For a fixed size the image keeps its aspect ratio and is
+    padded at the right and the bottom with ImageNet's mean color.
+
+    Returns:
+        The input of the file (3, h, w), and the height and width of the image in it.
+    """
+    own, (scale, multiple) = image.shape[1:], (metadata.resize["scale"], metadata.resize["multiple"])
+    limits = _size_limits(metadata)
+    if all(limit == math.inf for limit in limits):
+        aligned = unit_range([AlignedResize(tuple(scale), multiple)(tv_tensors.Image(image))])[0]
+        return aligned, (aligned.shape[1], aligned.shape[2])
+    factor = min(
+        max(scale) / max(own), min(scale) / min(own), *(limit / side for limit, side in zip(limits, own, strict=True))
+    )
+    height, width = (int(min(limit, max(1, int(side * factor + 0.5)))) for limit, side in zip(limits, own, strict=True))
+    full = [
+        side + -side % multiple if limit == math.inf else int(limit)
+        for limit, side in zip(limits, (height, width), strict=True)
+    ]
+    padded = torch.tensor(MEAN_COLOUR).view(-1, 1, 1).expand(3, *full) / 255
+    padded[:, :height, :width] = unit_range([resize(image, [height, width], antialias=True)])[0]
+    return padded, (height, width)
+
+
+def _size_limits(metadata: Metadata) -> list[float]:
+    """Height and width of a file's input; infinite if they are dynamic."""
+    return [
+        math.inf if axis in metadata.dynamic else side
+        for axis, side in zip(("height", "width"), metadata.size, strict=True)
+    ]

@@ -22,6 +22,9 @@ from transxnet.metrics.segmentation import SegmentationEvaluation, SegmentationM
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.device import prepare_for_inference, resolve_device
 
+ClassifierOutput = tuple[Tensor, Tensor | None]
+"""Logits (B, C), and pooled features (B, F) if requested, both float32 on the CPU."""
+
 AnyEvaluation = ClassificationEvaluation | DetectionEvaluation | SegmentationEvaluation
 """The results of :func:`run_evaluation`."""
 
@@ -91,9 +94,19 @@ def _report(progress: Callable[[int], Any], loader: Iterable[Sequence[Any]]) -> 
 
 
 @torch.inference_mode()
+def classifier_outputs(model: Any, images: Tensor, device: torch.device, features: bool = False) -> ClassifierOutput:
+    """Logits of images (B, 3, S, S), with the pooled features before the classifier; the model is on the device."""
+    images = images.to(device, memory_format=torch.channels_last)
+    if not features:
+        return model(images).float().cpu(), None
+    feature_map = model.forward_features(images)
+    logits, pooled = model.forward_head(feature_map), model.forward_head(feature_map, pre_logits=True)
+    return logits.float().cpu(), pooled.float().cpu()
+
+
 def classify(model: nn.Module, images: Tensor, device: torch.device) -> Tensor:
     """Softmax probabilities (B, C) float32, on the CPU, of images (B, 3, S, S); the model is on the device."""
-    return model(images.to(device, memory_format=torch.channels_last)).float().softmax(dim=1).cpu()
+    return classifier_outputs(model, images, device)[0].softmax(dim=1)
 
 
 @torch.inference_mode()

@@ -1,17 +1,15 @@
 """Classification metrics, from a classifier's probabilities."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import binned_statistic, binomtest
-from torchmetrics.functional.classification import (
-    multiclass_accuracy,
-    multiclass_confusion_matrix,
-    multiclass_f1_score,
-    multiclass_precision,
-    multiclass_recall,
-)
+from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_stat_scores
+
+TOP = 5
+"""k of the top-k accuracy, which is computed with more than k classes."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,8 @@ class ClassificationEvaluation:
     @property
     def confusion(self) -> np.ndarray:
         """(C, C) counts, true class by row, predicted by column."""
-        return multiclass_confusion_matrix(*self._tensors(), num_classes=len(self.class_names)).numpy()
+        labels, num_classes = torch.from_numpy(self.labels), len(self.class_names)
+        return multiclass_confusion_matrix(self._predictions(), labels, num_classes=num_classes).numpy()
 
     def metrics(self) -> dict[str, float]:
         """Compute metrics from 0 to 1: accuracy, top-5 (with more than 5 classes), balanced accuracy and macro F1.
@@ -81,33 +80,20 @@ class ClassificationEvaluation:
         With weights also the weighted accuracy. Balanced accuracy and F1 are means over the classes that occur in the
         labels. ``majority`` is the accuracy of always predicting the most frequent class.
         """
-        num_classes = len(self.class_names)
-        probabilities, labels = torch.from_numpy(self.probabilities), torch.from_numpy(self.labels)
-        counts = np.bincount(self.labels, minlength=num_classes)
-        per_class = self.per_class()
-        seen = counts > 0
-        metrics = {
-            "accuracy": float(self.correct.mean()),
-            "balanced_accuracy": float(per_class["recall"][seen].mean()),
-            "f1": float(per_class["f1"][seen].mean()),
-            "majority": float(counts.max() / counts.sum()),
-        }
-        if num_classes > 5:
-            top5 = multiclass_accuracy(probabilities, labels, num_classes=num_classes, average="micro", top_k=5)
-            metrics["top5_accuracy"] = float(top5)
+        counts = torch.from_numpy(self.labels), len(self.class_names)
+        top = None
+        if len(self.class_names) > TOP:
+            probabilities = torch.from_numpy(self.probabilities)
+            top = _stat_scores(probabilities, *counts, average="micro", top_k=TOP)
+        metrics = classification_metrics(_stat_scores(self._predictions(), *counts, average=None), top)
         if self.weights is not None:
             metrics["weighted_accuracy"] = float(np.average(self.correct, weights=self.weights))
         return metrics
 
     def per_class(self) -> dict[str, np.ndarray]:
         """Compute (C,) precision, recall, f1 and support (the number of images) of each class."""
-        num_classes = len(self.class_names)
-        functions = dict(precision=multiclass_precision, recall=multiclass_recall, f1=multiclass_f1_score)
-        result = {
-            name: function(*self._tensors(), num_classes=num_classes, average=None).numpy()
-            for name, function in functions.items()
-        }
-        return result | {"support": np.bincount(self.labels, minlength=num_classes)}
+        labels = torch.from_numpy(self.labels)
+        return class_metrics_from_counts(_stat_scores(self._predictions(), labels, len(self.class_names), average=None))
 
     def accuracy_interval(self) -> tuple[float, float]:
         """Compute the 95% score interval of the accuracy (Wilson 1927)."""
@@ -133,5 +119,47 @@ class ClassificationEvaluation:
         indices = np.flatnonzero(self.correct == correct)
         return indices[np.argsort(-self.confidence[indices], kind="stable")][:count]
 
-    def _tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.from_numpy(self.predictions), torch.from_numpy(self.labels)
+    def _predictions(self) -> torch.Tensor:
+        return torch.from_numpy(self.predictions)
+
+
+def _stat_scores(predicted: torch.Tensor, labels: torch.Tensor, num_classes: int, **options: Any) -> np.ndarray:
+    return multiclass_stat_scores(predicted, labels, num_classes=num_classes, **options).numpy()
+
+
+def classification_metrics(counts: np.ndarray, top_counts: np.ndarray | None = None) -> dict[str, float]:
+    """Compute metrics from 0 to 1 from counts of images, in float64.
+
+    Training computes the metrics of each epoch with it, too, so that equal predictions give equal values.
+
+    Args:
+        counts: (C, 5) true positives, false positives, true negatives, false negatives and support of each class, as
+            returned by torchmetrics' ``multiclass_stat_scores(average=None)``.
+        top_counts: (5,) the same over all classes with ``top_k=5`` and ``average="micro"``, for the top-5 accuracy.
+    """
+    support = counts[:, 4]
+    per_class, seen = class_metrics_from_counts(counts), support > 0
+    metrics = {
+        "accuracy": float(counts[:, 0].sum() / support.sum()),
+        "balanced_accuracy": float(per_class["recall"][seen].mean()),
+        "f1": float(per_class["f1"][seen].mean()),
+        "majority": float(support.max() / support.sum()),
+    }
+    if top_counts is not None:
+        metrics["top5_accuracy"] = float(top_counts[0] / top_counts[4])
+    return metrics
+
+
+def class_metrics_from_counts(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute (C,) precision, recall, f1 and support of each class; 0 where a denominator is 0.
+
+    Args:
+        counts: (C, 5), as for :func:`classification_metrics`.
+    """
+    hits, false_alarms, _, misses, support = counts.T.astype(np.int64)
+    ratios = {
+        "precision": (hits, hits + false_alarms),
+        "recall": (hits, hits + misses),
+        "f1": (2 * hits, 2 * hits + false_alarms + misses),
+    }
+    return {name: part / np.maximum(whole, 1) for name, (part, whole) in ratios.items()} | {"support": support}

@@ -1,6 +1,7 @@
 """Create a model by name. A name may have options of the model: ``transxnet_t@local_conv=dyconv,dpe=false``."""
 
 import inspect
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -61,9 +62,14 @@ def check_name(name: str | ModelSpec) -> ModelSpec:
     """Parse a name, and check that the model and its tag exist. Options are checked on creation.
 
     Raises:
-        UserError: the model or tag does not exist (the message names the nearest), or an unparsed name contains
-            something other than options of a model.
+        UserError: the model or tag does not exist (the message names the nearest), an unparsed name contains something
+            other than options of a model, or it is a folder.
     """
+    if isinstance(name, str) and os.path.isdir(name):
+        raise UserError(
+            f"{name} is a folder, not the name of a model. Load a run folder with transxnet.load({name!r}); to train "
+            f"from its weights, pass --checkpoint {name}."
+        )
     spec = parse_model_name(name) if isinstance(name, str) else name
     if not timm.is_model(spec.architecture):
         raise UserError(

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transxnet.data.datasets.unlabeled_dataset import load_or_error
 from transxnet.data.loading.preprocessing import Transform
 from transxnet.data.reading.tar_shards import ImageLocation
-from transxnet.prediction.image_classifier import ImageClassifier
+from transxnet.prediction.loaded_model import LoadedModel
 from transxnet.prediction.work_folder import PredictionSettings, WorkFolder
 from transxnet.utils.files import write_atomic
 
@@ -35,7 +35,7 @@ def parquet_schema(settings: PredictionSettings) -> "pa.Schema":
     return pa.schema([*columns, ("error", pa.string())])
 
 
-def predict_chunks(classifier: ImageClassifier, work: WorkFolder, chunks: Sequence[int], workers: int) -> Iterator[int]:
+def predict_chunks(classifier: LoadedModel, work: WorkFolder, chunks: Sequence[int], workers: int) -> Iterator[int]:
     """Classify chunks in order and write each when it is complete; yields the number of images of each batch.
 
     The batches of a chunk do not depend on earlier chunks or the number of workers, so neither do its results.
@@ -43,7 +43,7 @@ def predict_chunks(classifier: ImageClassifier, work: WorkFolder, chunks: Sequen
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    dataset = _ChunksDataset(work, chunks, classifier.preprocessing.transform())
+    dataset = _ChunksDataset(work, chunks, classifier.backend.prepare)
     tables: list[pa.Table] = []
     for chunk, names, errors, images in DataLoader(dataset, batch_size=None, num_workers=workers):
         tables.append(_batch_table(classifier, work.settings, names, errors, images))
@@ -76,7 +76,7 @@ class _ChunksDataset(IterableDataset):
 
 
 def _batch_table(
-    classifier: ImageClassifier,
+    classifier: LoadedModel,
     settings: PredictionSettings,
     names: Sequence[str],
     errors: Sequence[str | None],
@@ -94,7 +94,7 @@ def _batch_table(
     classes = np.zeros((len(names), settings.top_k), np.int32)
     features: np.ndarray = np.zeros(0, np.float32)
     if len(images):
-        logits, pooled = classifier.forward(images, settings.embed is not None)
+        logits, pooled = classifier.backend.classify(images, settings.embed is not None)
         values, indices = logits.softmax(dim=1).topk(settings.top_k, dim=1)
         probabilities[~unread], classes[~unread] = values.numpy(), indices.numpy()
         if pooled is not None:

@@ -9,28 +9,29 @@ from typing import get_args
 from rich.console import Console
 
 from transxnet.data.reading.image_search import ACCEPTED, ImageList
-from transxnet.prediction.image_classifier import ImageClassifier, load_for_prediction
+from transxnet.prediction.file_predictions import predict_files
 from transxnet.prediction.image_summary import ImageSummary, PredictionSummary
-from transxnet.prediction.predict_classes import classify_images, write_classes
-from transxnet.prediction.predict_dense import detect_images, segment_images, write_detections, write_label_maps
+from transxnet.prediction.loaded_model import LoadedModel, open_model
+from transxnet.prediction.predict_classes import write_classes
+from transxnet.prediction.predict_dense import write_detections, write_label_maps
 from transxnet.prediction.predict_parquet import Embed, is_parquet, predict_parquet
-from transxnet.runs.load import TrainedDetector, TrainedSegmenter
+from transxnet.prediction.stored_predictions import StoredPredictions
 from transxnet.utils.errors import UserError, check_at_least, check_one_of
 from transxnet.utils.files import next_free_folder
 from transxnet.utils.progress import PLAIN, progress_bar
 from transxnet.utils.quantities import format_count
 
-_RESULTS: dict[type, tuple[str, ...]] = {
-    ImageClassifier: ("predictions.csv", "predictions.jsonl"),
-    TrainedDetector: ("images.json", "detections.json", "drawn"),
-    TrainedSegmenter: ("predictions.csv", "classes.txt", "maps", "drawn"),
+_RESULTS: dict[str, tuple[str, ...]] = {
+    "classify": ("predictions.csv", "predictions.jsonl"),
+    "detect": ("images.json", "detections.json", "drawn"),
+    "segment": ("predictions.csv", "classes.txt", "maps", "drawn"),
 }
 """Files and folders with the results."""
 
-_COUNTED: dict[type, str] = {
-    ImageClassifier: "predicted classes",
-    TrainedDetector: "detected objects",
-    TrainedSegmenter: "most frequent class of the images",
+_COUNTED: dict[str, str] = {
+    "classify": "predicted classes",
+    "detect": "detected objects",
+    "segment": "most frequent class of the images",
 }
 
 
@@ -42,13 +43,14 @@ def predict(
     top_k: int = 5,
     batch_size: int = 32,
     workers: int = 2,
+    device: str = "auto",
     file: str | Path | None = None,
     embed: Embed | bool = False,
     rows_per_file: int | None = None,
     ray: bool = False,
     overwrite: bool = False,
     console: Console | None = None,
-) -> Path:
+) -> StoredPredictions:
     """Predict for images and write the results.
 
     If ``out`` ends in ``.parquet``, a classifier writes that file: one row per image with its ``path``, ``class1``,
@@ -63,13 +65,15 @@ def predict(
     cannot be read are reported in the results.
 
     Args:
-        model: run folder, exported classifier, or name of a model with published weights.
+        model: run folder, exported file, or name of a model with published weights.
         images: any number of files, folders (searched recursively), globs and WebDataset shards (``.tar``).
         out: folder for the results, or a classifier's Parquet file; by default predictions, or predictions-2 and so
             on if it has results.
         top_k: number of classes per image, for classifiers.
         batch_size: images per batch, for classifiers; other models process images one by one at any size.
         workers: number of data loading processes.
+        device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one. Exported files run
+            on the CPU.
         file: file with published weights, for a model by name.
         embed: also store the pooled features before the classifier in the Parquet file, as lists of float32 (also with
             ``True``) or float16.
@@ -80,7 +84,7 @@ def predict(
         console: console to print to; by default standard output.
 
     Returns:
-        The folder, or the Parquet file.
+        The files; iterating reads the results back one by one. ``os.fspath`` gives the folder or the Parquet file.
 
     Raises:
         UserError: the model cannot be opened, no image was found or readable, results already exist, or another
@@ -103,6 +107,7 @@ def predict(
             top_k=top_k,
             batch_size=batch_size,
             workers=workers,
+            device=device,
             file=file,
             embed=("float32" if embed is True else embed) or None,
             rows_per_file=rows_per_file,
@@ -125,7 +130,7 @@ def predict(
     sources = ImageList(inputs)
     if not len(sources):
         raise UserError(f"no images found in {', '.join(map(str, inputs))}. {ACCEPTED}")
-    loaded = load_for_prediction(model, file)
+    loaded = open_model(model, file, device)
     created = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -142,33 +147,29 @@ def predict(
                 raise UserError(
                     f"none of the {summary.images} images could be read. Error of the last: {image.path}: {image.error}"
                 )
-            _publish(Path(scratch), folder, _RESULTS[type(loaded)])
+            _publish(Path(scratch), folder, _RESULTS[loaded.task])
     finally:
         if created and not any(folder.iterdir()):
             folder.rmdir()
     failures = f", {summary.unreadable:,} could not be read (see column error)" if summary.unreadable else ""
     console.print(f"{format_count(summary.images - summary.unreadable, 'image')} predicted{failures}", highlight=False)
-    summary.print(console, _COUNTED[type(loaded)])
-    for name in _RESULTS[type(loaded)]:
-        console.print(f"  {folder / name}", **PLAIN)
-    return folder
+    summary.print(console, _COUNTED[loaded.task])
+    files = [folder / name for name in _RESULTS[loaded.task]]
+    for path in files:
+        console.print(f"  {path}", **PLAIN)
+    return StoredPredictions(folder, files, loaded.task, summary.images)
 
 
 def _write(
-    loaded: ImageClassifier | TrainedDetector | TrainedSegmenter,
-    sources: ImageList,
-    folder: Path,
-    top_k: int,
-    batch_size: int,
-    workers: int,
+    loaded: LoadedModel, sources: ImageList, folder: Path, top_k: int, batch_size: int, workers: int
 ) -> Iterator[ImageSummary]:
     """Write all results into a folder; yields the summary of each image."""
-    if isinstance(loaded, TrainedDetector):
-        return write_detections(detect_images(loaded, sources, workers), folder, loaded.class_names)
-    if isinstance(loaded, TrainedSegmenter):
-        return write_label_maps(segment_images(loaded, sources, workers), folder, loaded.class_names)
-    k = min(top_k, len(loaded.class_names))
-    return write_classes(classify_images(loaded, sources, k, batch_size, workers), folder, k)
+    predictions = predict_files(loaded, sources, batch_size, workers)
+    if loaded.task == "detect":
+        return write_detections(predictions, folder, loaded.class_names)
+    if loaded.task == "segment":
+        return write_label_maps(predictions, folder, loaded.class_names)
+    return write_classes(predictions, folder, min(top_k, len(loaded.class_names)))
 
 
 def _publish(scratch: Path, folder: Path, names: Sequence[str]) -> None:

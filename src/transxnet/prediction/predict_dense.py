@@ -1,88 +1,22 @@
-"""Detect objects in image files, or segment them, and write the results in COCO's format or as label maps."""
+"""Write detected objects in COCO's format, and label maps as images."""
 
 import csv
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-from torch import Tensor
-from torch.utils.data import DataLoader
-from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
-
-from transxnet.data.datasets.unlabeled_dataset import UnlabeledDataset
-from transxnet.data.reading.image_search import Inputs
-from transxnet.evaluation.inference import detect_image, segment_image
-from transxnet.metrics.detection import Detections, coco_results
+from transxnet.metrics.detection import coco_results
+from transxnet.prediction.file_predictions import FilePrediction
+from transxnet.prediction.image_results import DetectedObjects, Segmentation
 from transxnet.prediction.image_summary import ImageSummary
-from transxnet.reports.drawing import draw_detections, draw_label_map, indexed_map
-from transxnet.runs.load import TrainedDetector, TrainedSegmenter
-from transxnet.utils.device import prepare_for_inference, resolve_device
+from transxnet.reports.drawing import indexed_map
 from transxnet.utils.files import ESCAPED_UTF8
 
 
-@dataclass(frozen=True)
-class ImageDetections:
-    """The detections of one image.
-
-    Attributes:
-        path: path of the file.
-        image: RGB image at its original size, or None if it could not be read.
-        detections: detections, or None if the image could not be read.
-        error: error if the image could not be read, or None.
-    """
-
-    path: str
-    image: Image.Image | None
-    detections: Detections | None
-    error: str | None = None
-
-
-@dataclass(frozen=True)
-class ImageLabelMap:
-    """The label map of one image.
-
-    Attributes:
-        path: path of the file.
-        image: RGB image at its original size, or None if it could not be read.
-        label_map: (H, W) uint8 at the size of the image, or None if it could not be read.
-        error: error if the image could not be read, or None.
-    """
-
-    path: str
-    image: Image.Image | None
-    label_map: np.ndarray | None
-    error: str | None = None
-
-
-def detect_images(trained: TrainedDetector, inputs: Inputs, workers: int = 0) -> Iterator[ImageDetections]:
-    """Detect objects in the images of files, folders, globs and shards, in order and in constant memory."""
-    device = resolve_device()
-    prepare_for_inference(trained.model, device)
-    for path, pixels, error in _load_pixels(inputs, workers):
-        if pixels is None:
-            yield ImageDetections(path, None, None, error)
-        else:
-            yield ImageDetections(path, to_pil_image(pixels), detect_image(trained, pixels, device))
-
-
-def segment_images(trained: TrainedSegmenter, inputs: Inputs, workers: int = 0) -> Iterator[ImageLabelMap]:
-    """Segment the images of files, folders, globs and shards, in order and in constant memory."""
-    device = resolve_device()
-    prepare_for_inference(trained.model, device)
-    for path, pixels, error in _load_pixels(inputs, workers):
-        if pixels is None:
-            yield ImageLabelMap(path, None, None, error)
-        else:
-            yield ImageLabelMap(path, to_pil_image(pixels), segment_image(trained, pixels, device))
-
-
 def write_detections(
-    predictions: Iterator[ImageDetections], folder: Path, class_names: Sequence[str]
+    predictions: Iterator[FilePrediction], folder: Path, class_names: Sequence[str]
 ) -> Iterator[ImageSummary]:
     """Write ``images.json``, ``detections.json`` and ``drawn/``.
 
@@ -99,17 +33,16 @@ def write_detections(
     with _JSONListWriter(folder / "detections.json") as results, _JSONListWriter(folder / "images.part") as images:
         for number, prediction in enumerate(predictions, 1):
             entry: dict[str, Any] = {"id": number, "file_name": prediction.path}
-            if prediction.image is None or prediction.detections is None:
+            result = prediction.result
+            if not isinstance(result, DetectedObjects):
                 images.add({**entry, "error": prediction.error})
                 yield ImageSummary(prediction.path, error=prediction.error)
                 continue
-            images.add({**entry, "width": prediction.image.width, "height": prediction.image.height})
-            for result in coco_results(prediction.detections, number, category_ids):
-                results.add(result)
-            shown = prediction.detections.filter()
-            drawn = draw_detections(prediction.image, shown, class_names)
-            drawn.save(folder / "drawn" / _unique_name(number, prediction.path, ".jpg"), quality=92)
-            names = [class_names[label - 1] for label in shown.labels]
+            images.add({**entry, "width": result.image.width, "height": result.image.height})
+            for found in coco_results(result.detections, number, category_ids):
+                results.add(found)
+            result.plot().save(folder / "drawn" / _unique_name(number, prediction.path, ".jpg"), quality=92)
+            names = result.filter().labels
             objects = ", ".join(f"{times} {name}" for name, times in Counter(names).most_common())
             yield ImageSummary(prediction.path, objects or "no objects", names)
     with (
@@ -122,7 +55,7 @@ def write_detections(
 
 
 def write_label_maps(
-    predictions: Iterator[ImageLabelMap], folder: Path, class_names: Sequence[str]
+    predictions: Iterator[FilePrediction], folder: Path, class_names: Sequence[str]
 ) -> Iterator[ImageSummary]:
     """Write ``maps/``, ``drawn/``, ``classes.txt`` and ``predictions.csv``.
 
@@ -139,16 +72,15 @@ def write_label_maps(
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(["path", "map", "commonest", "share", "error"])
         for number, prediction in enumerate(predictions, 1):
-            if prediction.image is None or prediction.label_map is None:
+            result = prediction.result
+            if not isinstance(result, Segmentation):
                 writer.writerow([prediction.path, "", "", "", prediction.error])
                 yield ImageSummary(prediction.path, error=prediction.error)
                 continue
             name = _unique_name(number, prediction.path, ".png")
-            indexed_map(prediction.label_map, len(class_names)).save(folder / "maps" / name)
-            drawn = draw_label_map(prediction.image, prediction.label_map, class_names)
-            drawn.save(folder / "drawn" / Path(name).with_suffix(".jpg"), quality=92)
-            counts = np.bincount(prediction.label_map.ravel(), minlength=len(class_names))
-            shares = {class_names[i]: counts[i] / counts.sum() for i in np.argsort(-counts, kind="stable") if counts[i]}
+            indexed_map(result.label_map, len(class_names)).save(folder / "maps" / name)
+            result.plot().save(folder / "drawn" / Path(name).with_suffix(".jpg"), quality=92)
+            shares = result.shares
             most_frequent = next(iter(shares))
             writer.writerow([prediction.path, f"maps/{name}", most_frequent, f"{shares[most_frequent]:.4f}", ""])
             text = ", ".join(f"{name} {share:.0%}" for name, share in list(shares.items())[:3])
@@ -172,11 +104,6 @@ class _JSONListWriter:
     def __exit__(self, *error: Any) -> None:
         self._file.write("\n]\n" if self._separator == "," else "[]\n")
         self._file.close()
-
-
-def _load_pixels(inputs: Inputs, workers: int) -> Iterator[tuple[str, Tensor | None, str | None]]:
-    """Iterate over (path, (3, H, W) uint8 or None, error or None) of each image, in order."""
-    return iter(DataLoader(UnlabeledDataset(inputs, pil_to_tensor, 1), batch_size=None, num_workers=workers))
 
 
 def _unique_name(number: int, path: str, suffix: str) -> str:

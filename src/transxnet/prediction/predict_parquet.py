@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
-from transxnet.prediction.image_classifier import ImageClassifier, load_for_prediction
+from transxnet.prediction.loaded_model import open_model
 from transxnet.prediction.parquet_chunks import parquet_schema, predict_chunks
+from transxnet.prediction.stored_predictions import StoredPredictions
 from transxnet.prediction.work_folder import PredictionSettings, WorkFolder, lock_work_folder, open_work_folder
 from transxnet.utils.errors import Interrupted, UserError
 from transxnet.utils.files import write_atomic
@@ -44,13 +45,14 @@ def predict_parquet(
     top_k: int,
     batch_size: int,
     workers: int,
+    device: str,
     file: str | Path | None,
     embed: Embed | None,
     rows_per_file: int | None,
     ray: bool,
     overwrite: bool,
     console: Console,
-) -> Path:
+) -> StoredPredictions:
     """Classify images into Parquet files; an interrupted prediction with the same arguments is resumed.
 
     Arguments, result and errors are those of :func:`transxnet.predict`.
@@ -60,16 +62,14 @@ def predict_parquet(
         require_package("ray", "transxnet[ray]", "--ray")
     path = _work_folder_path(out.resolve(), rows_per_file)
     _check_out(out, rows_per_file, overwrite or (path / "manifest.json").exists())
-    classifier = load_for_prediction(model, file)
-    if not isinstance(classifier, ImageClassifier):
+    classifier = open_model(model, file, device)
+    if classifier.task != "classify":
         raise UserError(
             f"Parquet output supports classifiers only; {model} is a detector or a segmenter. Use a folder as --out, "
             "without --rows-per-file, --embed and --ray."
         )
-    if embed and not classifier.has_features:
-        raise UserError(
-            f"{classifier.name} is an exported file and returns no features. Remove --embed, or use the original run."
-        )
+    if embed:
+        classifier.check_features()
     names = [str(name) for name in inputs]
     settings = PredictionSettings(
         model=classifier.name,
@@ -88,7 +88,7 @@ def predict_parquet(
         if ray:
             from transxnet.prediction.predict_ray import predict_on_ray
 
-            counts = predict_on_ray(model, file, work, workers)
+            counts = predict_on_ray(model, file, device, work, workers)
         else:
             counts = predict_chunks(classifier, work, work.pending(), workers)
         _run(work, counts, console)
@@ -102,7 +102,8 @@ def predict_parquet(
     failures = f", {unreadable:,} could not be read (see column error)" if unreadable else ""
     console.print(f"{work.num_images - unreadable:,} images predicted{failures}")
     console.print(f"  {out}" if rows_per_file is None else f"  {out / PART_FILES} ({len(parts)} files)", **PLAIN)
-    return out
+    files = [out] if rows_per_file is None else [out / part.name for part in parts]
+    return StoredPredictions(out, files, "classify", work.num_images)
 
 
 def _work_folder_path(out: Path, rows_per_file: int | None) -> Path:

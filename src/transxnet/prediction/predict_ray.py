@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from transxnet.prediction.image_classifier import ImageClassifier, load_for_prediction
+from transxnet.prediction.loaded_model import open_model
 from transxnet.prediction.parquet_chunks import predict_chunks
 from transxnet.prediction.work_folder import WorkFolder
 from transxnet.utils.errors import UserError
@@ -16,12 +16,15 @@ MAX_BLOCKS = 10_000
 """Maximum number of Ray Data blocks; with more, planning takes longer than it saves."""
 
 
-def predict_on_ray(model: str | Path, file: str | Path | None, work: WorkFolder, workers: int) -> Iterator[int]:
+def predict_on_ray(
+    model: str | Path, file: str | Path | None, device: str, work: WorkFolder, workers: int
+) -> Iterator[int]:
     """Classify the pending chunks; yields the number of images of each finished chunk.
 
     Args:
         model: as for :func:`transxnet.predict`.
         file: as for :func:`transxnet.predict`.
+        device: as for :func:`transxnet.predict`; the actors use GPUs with auto and cuda.
         work: work folder on a file system that all machines share, like the model and the images.
         workers: number of data loading processes per actor.
 
@@ -38,7 +41,7 @@ def predict_on_ray(model: str | Path, file: str | Path | None, work: WorkFolder,
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # below that it shows its own progress next to ours
     try:
-        gpus = ray.cluster_resources().get("GPU", 0) >= 1
+        gpus = device.startswith(("auto", "cuda")) and ray.cluster_resources().get("GPU", 0) >= 1
         num_cpus, num_gpus = 1 + workers, 1 if gpus else 0
         data = ray.data.from_items(
             [{"chunk": chunk} for chunk in chunks], override_num_blocks=min(len(chunks), MAX_BLOCKS)
@@ -50,7 +53,7 @@ def predict_on_ray(model: str | Path, file: str | Path | None, work: WorkFolder,
             _Actor,
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(len(chunks), _max_actors(num_cpus, num_gpus))),
-            fn_constructor_args=(_absolute(model), None if file is None else _absolute(file), work, workers),
+            fn_constructor_args=(_absolute(model), None if file is None else _absolute(file), device, work, workers),
             num_cpus=num_cpus,
             num_gpus=num_gpus,
         )
@@ -64,9 +67,8 @@ def predict_on_ray(model: str | Path, file: str | Path | None, work: WorkFolder,
 class _Actor:
     """Ray actor that classifies chunks with its copy of the model. After a restart it skips finished chunks."""
 
-    def __init__(self, model: str, file: str | None, work: WorkFolder, workers: int):
-        classifier = load_for_prediction(model, file)
-        assert isinstance(classifier, ImageClassifier)
+    def __init__(self, model: str, file: str | None, device: str, work: WorkFolder, workers: int):
+        classifier = open_model(model, file, device.partition(":")[0])  # Ray shows the actor one GPU, number 0
         if classifier.fingerprint != work.settings.weights:
             raise UserError(
                 f"{model} on {os.uname().nodename} differs in weights, class names or preprocessing from the machine "

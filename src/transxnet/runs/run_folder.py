@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from transxnet.utils.environment import collect_environment
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import is_partial_file, remove_partial_files, write_atomic
 from transxnet.utils.locks import DEFAULT_ADVICE, LOCK_FILE, lock_folder
+from transxnet.utils.tables import data_frame, html_table
 from transxnet.utils.text_files import read_json, read_yaml
 
 _OWN = (
@@ -35,7 +37,14 @@ def is_first_process() -> bool:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder."""
+    """A run folder.
+
+    ``results`` are the metrics of the saved weights on the validation set, and ``history`` those of each epoch.
+    Functions that take a run folder also take ``run.path``: ``transxnet.load(run.path)``.
+
+    Attributes:
+        path: path of the folder.
+    """
 
     path: Path
 
@@ -58,6 +67,36 @@ class Run:
     def checkpoints(self) -> list[Path]:
         """Existing checkpoints to resume from, the last one first."""
         return [path for path in (self.last_checkpoint, self.previous_checkpoint) if path.is_file()]
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """Metrics of the saved weights on the validation set, their number of ``images``, and ``select``.
+
+        The content of ``results.json``; metrics are 0 to 1. ``select`` is the selected epoch: "best" or "last".
+
+        Raises:
+            UserError: the run is not finished, or the file is damaged.
+        """
+        if not self.results_file.is_file():
+            raise UserError(f"the run in {self.path} is not finished. Resume it with: {self.resume_command}")
+        return self.read_results()
+
+    @property
+    def history(self) -> Any:
+        """Losses, learning rate, validation metrics and seconds of each epoch, from ``metrics.csv``.
+
+        A pandas DataFrame with one row per epoch if pandas is installed, else a list of dicts. Empty before the end of
+        the first epoch.
+        """
+        rows = self.read_metrics() if self.metrics_file.is_file() else []
+        return data_frame(rows) if find_spec("pandas") is not None else rows
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[str, object]] = []
+        if self.results_file.is_file():
+            rows = list(self.read_results().items())
+        title = f"{self.path}" + ("" if rows else ": not finished")
+        return html_table(title, ("result", "value"), rows)
 
     @property
     def resume_command(self) -> str:

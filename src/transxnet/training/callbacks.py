@@ -74,8 +74,8 @@ class EpochLog(Callback):
             "skipped": pl_module.skipped,
         }
         if pl_module.validated():
-            figures = trainer.callback_metrics
-            row |= {name: float(figures[name]) for name in pl_module.columns if name in figures}
+            figures = pl_module.validation_metrics
+            row |= {name: figures[name] for name in pl_module.columns if name in figures}
         row["seconds"] = round(self._seconds(), 2)
         self._started, self._before = None, 0.0
         self.rows = [old for old in self.rows if old["epoch"] < row["epoch"]] + [row]

@@ -1,15 +1,15 @@
 """Lightning module for image classification."""
 
 from types import MappingProxyType
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from timm.data import Mixup
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassStatScores
 
+from transxnet.metrics.classification import TOP, classification_metrics
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.training.lightning_module import TrainingModule
 
@@ -40,14 +40,10 @@ class Classifier(TrainingModule):
         self.mixup = None
         if config.mixup or config.cutmix:
             self.mixup = Mixup(config.mixup, config.cutmix, label_smoothing=config.smoothing, num_classes=num_classes)
-        metrics: dict[str, Any] = {
-            "accuracy": MulticlassAccuracy(num_classes, average="micro"),
-            "balanced_accuracy": MulticlassAccuracy(num_classes, average="macro"),
-            "f1": MulticlassF1Score(num_classes, average="macro"),
-        }
-        if num_classes > 5:
-            metrics["top5_accuracy"] = MulticlassAccuracy(num_classes, average="micro", top_k=5)
-        self.val_metrics = MetricCollection(metrics, prefix="val_")
+        self.val_counts = MulticlassStatScores(num_classes, average=None)
+        self.val_top_counts = None
+        if num_classes > TOP:
+            self.val_top_counts = MulticlassStatScores(num_classes, average="micro", top_k=TOP)
         # Lightning's own mean rounds when processes have unequal numbers of images. "disable" ignores weights.
         self.val_loss = MeanMetric(nan_strategy="disable")
         # In a list, to stay out of the module tree: the state dict must hold the model only once.
@@ -66,8 +62,20 @@ class Classifier(TrainingModule):
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
         """Update loss and metrics with a validation batch."""
         images, target, _ = batch
-        logits = self.best_weights(images.contiguous(memory_format=torch.channels_last)).float()
-        self.val_metrics.update(logits, target)
+        with self.full_precision():
+            logits = self.best_weights(images.contiguous(memory_format=torch.channels_last)).float()
+        probabilities = logits.softmax(dim=1)  # as in the final evaluation, where rounding can make classes equal
+        self.val_counts.update(probabilities.argmax(dim=1), target)
+        if self.val_top_counts is not None:
+            self.val_top_counts.update(probabilities, target)
         self.val_loss.update(F.cross_entropy(logits, target, reduction="none"))  # not weighted here
-        self.log("val_loss", self.val_loss)
-        self.log_dict(self.val_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the validation set."""
+        top = None if self.val_top_counts is None else self.val_top_counts.compute().cpu().numpy()
+        figures = classification_metrics(self.val_counts.compute().cpu().numpy(), top)
+        loss = {"loss": float(self.val_loss.compute())}
+        self.log_validation(loss | {name: value for name, value in figures.items() if f"val_{name}" in self.columns})
+        for metric in (self.val_counts, self.val_top_counts, self.val_loss):
+            if metric is not None:
+                metric.reset()

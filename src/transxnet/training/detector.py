@@ -2,7 +2,6 @@
 
 from types import MappingProxyType
 
-import torch
 from torch import Tensor
 
 from transxnet.data.datasets.detection_dataset import Target
@@ -47,11 +46,12 @@ class Detector(TrainingModule):
     def validation_step(self, batch: tuple[list[Tensor], list[Target]], batch_idx: int) -> None:
         """Add the detections of a validation batch, image by image: padding to a common size would change them."""
         images, targets = batch
-        answers = [answer for image in unit_range(images) for answer in self.best_weights([image])]
+        with self.full_precision():
+            answers = [answer for image in unit_range(images) for answer in self.best_weights([image])]
         self.val_metric.update(answers, targets)
 
     def on_validation_epoch_end(self) -> None:
         """Log the COCO metrics of the validation set."""
-        figures = {f"val_{name}": value for name, value in coco_metrics(self.val_metric.compute(), self.masks).items()}
+        figures = coco_metrics(self.val_metric.compute(), self.masks)
         self.val_metric.reset()
-        self.log_dict({name: torch.tensor(figures[name]) for name in self.columns if name in figures}, sync_dist=True)
+        self.log_validation({name: value for name, value in figures.items() if f"val_{name}" in self.columns})

@@ -51,6 +51,8 @@ class TrainingModule(LightningModule, ABC):
             self.ema.requires_grad_(False)  # otherwise DDP would wait for its gradients
         self.skipped = 0
         """Number of skipped updates in the current epoch."""
+        self.validation_metrics: dict[str, float] = {}
+        """Metrics of the last validation in float64; Lightning logs them in float32."""
         self._skipped_in_row = 0
         self._pending: list[dict[str, Tensor]] = []  # losses since the last update
         self._sums: dict[str, Tensor] = {}
@@ -80,6 +82,15 @@ class TrainingModule(LightningModule, ABC):
         self._check_any_update()
         means = {name: total.to(self.device) / max(1, self._count) for name, total in self._sums.items()}
         return {name: float(self.trainer.strategy.reduce(mean)) for name, mean in means.items()}
+
+    def full_precision(self) -> torch.autocast:
+        """Disable autocast: validation computes in the precision of the saved model's evaluation and predictions."""
+        return torch.autocast(self.device.type, enabled=False)
+
+    def log_validation(self, figures: Mapping[str, float]) -> None:
+        """Store and log the validation metrics of the epoch, which are equal in all processes."""
+        self.validation_metrics = {f"val_{name}": value for name, value in figures.items()}
+        self.log_dict({name: torch.tensor(value) for name, value in self.validation_metrics.items()}, sync_dist=True)
 
     def validated(self) -> bool:
         """Return whether the current epoch ends with a validation."""

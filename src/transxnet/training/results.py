@@ -33,6 +33,7 @@ from transxnet.runs.task_configs import ClassifyConfig, DetectConfig, SegmentCon
 from transxnet.training.checkpoint_files import read_verified
 from transxnet.training.init_weights import model_weights
 from transxnet.training.lightning_module import TrainingModule
+from transxnet.utils.device import DEVICES, resolve_device
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_atomic
 from transxnet.utils.progress import PLAIN, progress_bar
@@ -58,7 +59,8 @@ def write_results(
     trained = load_model(run.path)
     assert isinstance(config.batch_size, int) and config.workers is not None
     with progress_bar(console, "evaluating", len(source.val)) as advance:
-        evaluation = run_evaluation(trained, source.val, config.batch_size, config.workers, progress=advance)
+        device = resolve_device(config.device if config.device in DEVICES else "auto")
+        evaluation = run_evaluation(trained, source.val, config.batch_size, config.workers, device, progress=advance)
     figures = evaluation.metrics()
     write_atomic(
         run.results_file, json.dumps({"images": len(evaluation), "select": config.select, **figures}, indent=2)
@@ -91,7 +93,7 @@ def write_results(
 def write_predictions(run: Run, evaluation: AnyEvaluation) -> None:
     """Write the predictions for the validation images.
 
-    A classifier gets ``predictions.csv`` with label, prediction and its probability; a detector ``detections.json`` in
+    A classifier gets ``predictions.csv`` with label, prediction and probabilities; a detector ``detections.json`` in
     COCO's results format; a segmenter ``predictions.csv`` with the mean IoU of each image.
     """
     if isinstance(evaluation, ClassificationEvaluation):

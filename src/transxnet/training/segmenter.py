@@ -54,7 +54,8 @@ class Segmenter(TrainingModule):
         """Add the label maps of a validation batch, image by image, since sizes differ."""
         for image, labels in zip(*batch[:2], strict=True):
             labels = labels.as_subclass(Tensor)
-            logits = logits_at_size(self.best_weights, image, labels.shape)
+            with self.full_precision():
+                logits = logits_at_size(self.best_weights, image, labels.shape)
             self.val_confusion.update(logits.argmax(1), labels[None].long())
             if (labels != IGNORE).any():
                 self.val_loss.update(F.cross_entropy(logits, labels[None].long(), ignore_index=IGNORE))
@@ -63,8 +64,6 @@ class Segmenter(TrainingModule):
         """Log mean IoU and the other metrics of the validation set."""
         confusion: np.ndarray = self.val_confusion.compute().cpu().numpy()
         self.val_confusion.reset()
-        figures = segmentation_metrics(confusion)
-        if confusion.any():
-            self.log("val_loss", self.val_loss.compute())
+        loss = {"loss": float(self.val_loss.compute())} if confusion.any() else {}
         self.val_loss.reset()
-        self.log_dict({f"val_{name}": torch.tensor(value) for name, value in figures.items()}, sync_dist=True)
+        self.log_validation(loss | segmentation_metrics(confusion))

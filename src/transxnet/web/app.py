@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from transxnet.runs.load import load_model
+from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import check_at_least
 from transxnet.utils.optional_packages import require_package
 from transxnet.utils.progress import PLAIN
@@ -57,6 +58,7 @@ def app(
     file: str | Path | None = None,
     host: str = "127.0.0.1",
     port: int | None = None,
+    device: str = "auto",
     examples: int = 8,
     max_size: int = 20,
     wait: bool = True,
@@ -72,6 +74,7 @@ def app(
         file: file with published weights, for a model by name.
         host: address to listen on; by default only this machine; 0.0.0.0 for everyone who can reach this machine.
         port: port to listen on; by default the first free one from 7860.
+        device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one.
         examples: maximum number of validation images of the run to show; 0 for none, without opening its data.
         max_size: maximum size of an upload in MB.
         wait: serve until Ctrl-C; otherwise serve in the background.
@@ -81,15 +84,16 @@ def app(
         The served page, if ``wait`` is not set.
 
     Raises:
-        UserError: Gradio is not installed, the model cannot be opened, or the address is not available.
+        UserError: Gradio is not installed, the model cannot be opened, or the address or device is not available.
     """
     require_package("gradio", "transxnet[app]", "The web page")
     console = console or Console()
     check_at_least(0, examples=examples)
     check_at_least(1, max_size=max_size)
+    resolve_device(device)
     listening = listen(host, port)
     try:
-        server = _prepare(run, file, listening, examples, max_size, console)
+        server = _prepare(run, file, device, listening, examples, max_size, console)
     except BaseException:
         listening.close()
         raise
@@ -117,6 +121,7 @@ def app(
 def _prepare(
     run: str | Path,
     file: str | Path | None,
+    device: str,
     listening: socket.socket,
     examples: int,
     max_size: int,
@@ -132,7 +137,7 @@ def _prepare(
     found, why_none = find_examples(trained, examples, console)
     if why_none:
         console.print(why_none, **PLAIN)
-    page = GradioPage(PageModel(trained), found, why_none, max_size * 10**6)
+    page = GradioPage(PageModel(trained, device), found, why_none, max_size * 10**6)
     return _server(page.blocks, listening, max_size)
 
 

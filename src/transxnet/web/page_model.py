@@ -1,26 +1,26 @@
 """The model behind the page: its description, and predictions and Grad-CAM of one image at a time."""
 
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from transxnet.analysis.explain import explain_image, require_grad_cam
 from transxnet.analysis.explain_figure import overlay
 from transxnet.analysis.network_parts import NetworkPart, find_part, named_parts
 from transxnet.data.formats.class_alignment import in_words
-from transxnet.evaluation.inference import classify, detect_image, segment_image
 from transxnet.metrics.detection import MIN_SCORE, Detections
 from transxnet.metrics.metric_names import METRIC_NAMES
+from transxnet.prediction.image_results import Classification, DetectedObjects, Segmentation, pixel_shares
+from transxnet.prediction.inference_backends import TrainedBackend
+from transxnet.prediction.loaded_model import LoadedModel
 from transxnet.reports.colors import Color, palette
-from transxnet.reports.drawing import draw_detections, draw_label_map
 from transxnet.reports.formatting import percent
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
-from transxnet.utils.device import prepare_for_inference, resolve_device
+from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError
 from transxnet.utils.quantities import format_count
 from transxnet.utils.text_files import read_json
@@ -98,7 +98,8 @@ class PageModel:
     """A trained model that processes one image at a time, from any thread.
 
     Args:
-        trained: classifier, detector or segmenter; its network is moved to the GPU if there is one.
+        trained: classifier, detector or segmenter; its network is moved to the device.
+        device: device to compute on, as for :func:`~transxnet.utils.device.resolve_device`.
 
     Attributes:
         class_names: class names to show.
@@ -106,14 +107,14 @@ class PageModel:
         why_no_layers: message for the user if ``layers`` is empty.
     """
 
-    def __init__(self, trained: TrainedModel):
+    def __init__(self, trained: TrainedModel, device: str = "auto"):
         self.trained = trained
         self.class_names = [in_words(name) for name in trained.class_names]
         self.layers: Mapping[str, NetworkPart] = {}
         self.why_no_layers = ""
-        self._device = resolve_device()
+        self._model = LoadedModel(TrainedBackend(trained, resolve_device(device)))
+        self._model.backend.start()
         self._lock = threading.Lock()
-        prepare_for_inference(trained.model, self._device)
         try:
             require_grad_cam()
             network = trained.backbone
@@ -155,20 +156,22 @@ class PageModel:
 
     def predict(self, image: Image.Image, min_score: float = MIN_SCORE) -> ImageResult:
         """Predict for an RGB image; for a detector, show the detections with at least ``min_score``."""
+        classify = isinstance(self.trained, TrainedClassifier)
+        shown, notes = (image, ()) if classify else _resize_dense(image)
         with self._lock:
-            if isinstance(self.trained, TrainedDetector):
-                resized, notes = _resize_dense(image)
-                detections = detect_image(self.trained, pil_to_tensor(resized), self._device)
-                return self._detection_result(resized, detections, min_score, notes)
-            if isinstance(self.trained, TrainedSegmenter):
-                return self._segmentation_result(self.trained, image)
-            assert isinstance(self.trained, TrainedClassifier)
-            return self._classification_result(self.trained, image)
+            result = self._model.predict(shown)
+        result = replace(result, class_names=self.class_names)
+        if isinstance(result, DetectedObjects):
+            return self._detection_result(result, min_score, notes)
+        if isinstance(result, Segmentation):
+            return self._segmentation_result(result, notes)
+        assert isinstance(result, Classification)
+        return self._classification_result(result)
 
     def filter(self, image: Image.Image, detections: Detections, min_score: float) -> ImageResult:
         """Return a detector's result for another minimum score, without running the model again."""
         resized, notes = _resize_dense(image)
-        return self._detection_result(resized, detections, min_score, notes)
+        return self._detection_result(DetectedObjects(self.class_names, resized, detections), min_score, notes)
 
     def explain(self, image: Image.Image, layer: str, class_index: int | None = None) -> HeatMap:
         """Compute Grad-CAM of a class.
@@ -190,46 +193,33 @@ class PageModel:
         heat = found.maps[layer]
         return HeatMap(_draw_heat(found.image, heat), found.class_name, found.titles[layer], not heat.any())
 
-    def _classification_result(self, trained: TrainedClassifier, image: Image.Image) -> ImageResult:
-        batch = trained.preprocessing.transform()(image)[None]
-        values, indices = classify(trained.model, batch, self._device)[0].topk(min(TOP_K, len(self.class_names)))
-        rows = [ResultRow(self.class_names[i], float(p)) for p, i in zip(values, indices, strict=True)]
-        return ImageResult(rows[0].name, rows, len(self.class_names) - len(rows), resize_for_browser(image))
+    def _classification_result(self, result: Classification) -> ImageResult:
+        rows = [ResultRow(name, probability) for name, probability in result.top(TOP_K)]
+        return ImageResult(rows[0].name, rows, len(self.class_names) - len(rows), resize_for_browser(result.image))
 
-    def _detection_result(
-        self, image: Image.Image, detections: Detections, min_score: float, notes: tuple[str, ...]
-    ) -> ImageResult:
-        shown, colors = detections.filter(min_score), palette(len(self.class_names))
-        count = len(shown.scores)
+    def _detection_result(self, result: DetectedObjects, min_score: float, notes: tuple[str, ...]) -> ImageResult:
+        shown, colors = result.filter(min_score), palette(len(self.class_names))
+        count = len(shown)
         rows = [
             ResultRow(self.class_names[label - 1], float(score), colors[label - 1])
-            for label, score in zip(shown.labels[:MAX_ROWS], shown.scores[:MAX_ROWS], strict=True)
+            for label, score in zip(shown.detections.labels[:MAX_ROWS], shown.scores[:MAX_ROWS], strict=True)
         ]
         headline = format_count(count, "detection")
         if not count:
             headline = "No detections"
-            if len(detections.scores):
-                best = f"{self.class_names[detections.labels[0] - 1]}, {rounded_percent(float(detections.scores[0]))}"
+            if len(result):
+                best = f"{result.labels[0]}, {rounded_percent(float(result.scores[0]))}"
                 notes = (f"Best detection below the score threshold: {best}.", *notes)
-        drawn = draw_detections(image, shown, self.class_names)
-        return ImageResult(headline, rows, count - len(rows), resize_for_browser(drawn), detections, notes)
+        drawn = resize_for_browser(result.plot(min_score))
+        return ImageResult(headline, rows, count - len(rows), drawn, result.detections, notes)
 
-    def _segmentation_result(self, trained: TrainedSegmenter, image: Image.Image) -> ImageResult:
-        resized, notes = _resize_dense(image)
-        label_map = segment_image(trained, pil_to_tensor(resized), self._device)
-        rows = pixel_shares(label_map, self.class_names)
-        drawn = draw_label_map(resized, label_map, self.class_names, legend=False)
+    def _segmentation_result(self, result: Segmentation, notes: tuple[str, ...]) -> ImageResult:
+        colors = palette(len(self.class_names))
+        rows = [ResultRow(self.class_names[i], share, colors[i]) for i, share in pixel_shares(result.label_map)]
         headline = format_count(len(rows), "class", "classes")
         shown = rows[:MAX_ROWS]
-        return ImageResult(headline, shown, len(rows) - len(shown), resize_for_browser(drawn), notes=notes)
-
-
-def pixel_shares(label_map: np.ndarray, names: Sequence[str]) -> list[ResultRow]:
-    """Return the classes in a label map (H, W) with their shares of the pixels, largest first."""
-    counts = np.bincount(label_map.ravel(), minlength=len(names))
-    colors = palette(len(names))
-    order = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
-    return [ResultRow(names[i], counts[i] / counts.sum(), colors[i]) for i in order]
+        drawn = resize_for_browser(result.plot(legend=False))
+        return ImageResult(headline, shown, len(rows) - len(shown), drawn, notes=notes)
 
 
 def rounded_percent(share: float) -> str:

@@ -1,0 +1,124 @@
+"""Images that :meth:`LoadedModel.predict` accepts: paths, PIL images, arrays and tensors."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from transxnet.data.reading.image_decoding import UnreadableImage, open_image, upright_rgb
+from transxnet.data.reading.tar_shards import ImageLocation, shard_images
+from transxnet.utils.errors import UserError
+
+ImageInput = str | Path | Image.Image | np.ndarray | Tensor
+"""A path; a PIL image; an array (H, W, 3) or (H, W) uint8; or a tensor (3, H, W), uint8 or float in 0 to 1."""
+
+ImageSource = str | Image.Image
+"""A path, or an image in memory."""
+
+ACCEPTED = (
+    "Accepted: a path, a PIL image, an array (H, W, 3) or (H, W) uint8, a tensor (3, H, W) uint8 or float in 0 to 1, "
+    "or several of them."
+)
+
+
+def split_images(images: Any) -> tuple[Iterable[ImageInput], bool]:
+    """Return one or several images as a collection, and whether it was a single image.
+
+    Raises:
+        UserError: the value is neither.
+    """
+    if isinstance(images, (str, Path, Image.Image)):
+        return [images], True
+    if isinstance(images, (np.ndarray, Tensor)):
+        return (list(images), False) if images.ndim == 4 else ([images], True)
+    if isinstance(images, Iterable) and not isinstance(images, (bytes, dict)):
+        return images, False
+    raise UserError(f"images must be one or several images, got {type(images).__name__}. {ACCEPTED}")
+
+
+def read_image(image: ImageInput) -> tuple[Image.Image, ImageSource]:
+    """Convert an image to upright RGB.
+
+    Returns:
+        The image, and where to read it again: its path, or the image.
+
+    Raises:
+        UserError: the file cannot be read, or the value is not an image.
+    """
+    if isinstance(image, (str, Path)):
+        return open_source(str(image)), str(image)
+    if isinstance(image, Image.Image):
+        try:
+            rgb = upright_rgb(image)
+        except (UnreadableImage, OSError) as error:
+            raise UserError(f"cannot use the PIL image of mode {image.mode}: {error}. Convert it to RGB.") from error
+    elif isinstance(image, np.ndarray):
+        rgb = _array_image(image)
+    elif isinstance(image, Tensor):
+        rgb = _tensor_image(image)
+    else:
+        raise UserError(f"an image must not be {type(image).__name__}. {ACCEPTED}")
+    return rgb, rgb
+
+
+def open_source(source: ImageSource) -> Image.Image:
+    """Open the RGB image of a source.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    if isinstance(source, Image.Image):
+        return source
+    if os.path.isdir(source):
+        raise UserError(
+            f"{source} is a folder. Pass the paths of its images, or use transxnet.predict, which searches folders and "
+            "writes files."
+        )
+    try:
+        return open_image(_locate(source).read())
+    except UnreadableImage as error:
+        raise UserError(f"cannot read {source}: {error}. Pass the path of an image file.") from error
+
+
+def _locate(source: str) -> ImageLocation:
+    """Find an image by the name in results: its path, or ``SHARD!MEMBER``."""
+    shard, mark, _ = source.partition("!")
+    if mark and not os.path.exists(source) and os.path.isfile(shard):
+        return next((each for each in shard_images(shard) if each.name == source), ImageLocation(source, source))
+    return ImageLocation(source, source)
+
+
+def _array_image(array: np.ndarray) -> Image.Image:
+    shape_ok = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
+    if not shape_ok or array.dtype != np.uint8 or not array.size:
+        raise UserError(
+            f"an array must be (H, W, 3) RGB or (H, W) gray, uint8, got {_shape(array)} {array.dtype}. Convert it, for "
+            "example values in 0 to 1 with (255 * array).round().astype('uint8')."
+        )
+    return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
+
+
+def _tensor_image(tensor: Tensor) -> Image.Image:
+    if tensor.ndim != 3 or tensor.shape[0] != 3 or not tensor.numel():
+        raise UserError(f"a tensor must be (3, H, W) RGB, got {_shape(tensor)}. Use permute, or expand a gray image.")
+    if tensor.is_floating_point():
+        tensor = tensor.detach().float()
+        if not bool(((tensor >= 0) & (tensor <= 1)).all()):
+            raise UserError(
+                f"a float tensor must have values in 0 to 1, got {float(tensor.min()):.3g} to "
+                f"{float(tensor.max()):.3g}. Divide by 255, or undo its normalization: the model normalizes images."
+            )
+        tensor = (tensor * 255).round().to(torch.uint8)
+    elif tensor.dtype != torch.uint8:
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise UserError(f"a tensor must be uint8, or float in 0 to 1, got {kind}. Convert it with .to(torch.uint8).")
+    return Image.fromarray(np.ascontiguousarray(tensor.permute(1, 2, 0).cpu().numpy()))
+
+
+def _shape(values: Any) -> str:
+    return str(tuple(values.shape))

@@ -1,0 +1,201 @@
+"""The predictions for one image, by task: classes, detected objects, or a label map."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from transxnet.data.reading.masks import decode_mask
+from transxnet.metrics.detection import MIN_SCORE, Detections
+from transxnet.prediction.image_inputs import ImageSource, open_source
+from transxnet.reports.class_drawing import draw_classes
+from transxnet.reports.drawing import draw_detections, draw_label_map
+from transxnet.utils.tables import data_frame, html_table
+
+TOP_K = 5
+"""Classes that are shown."""
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class ImagePrediction(ABC):
+    """The prediction for one image.
+
+    Attributes:
+        class_names: K names by class index.
+        source: path of the image, or the image.
+    """
+
+    class_names: list[str]
+    source: ImageSource
+
+    @property
+    def image(self) -> Image.Image:
+        """The RGB image; a file is decoded again.
+
+        Raises:
+            UserError: the file cannot be read any more.
+        """
+        return open_source(self.source)
+
+    @abstractmethod
+    def plot(self) -> Image.Image:
+        """Draw the prediction on the image."""
+
+    @abstractmethod
+    def _columns(self) -> dict[str, Sequence[Any]]:
+        """Return the columns of :meth:`to_pandas`."""
+
+    @abstractmethod
+    def _title(self) -> str:
+        """Return the prediction in a few words."""
+
+    def to_pandas(self) -> Any:
+        """Return a pandas DataFrame, the most important row first.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        return data_frame(self._columns())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._title()})"
+
+    def _repr_html_(self) -> str:
+        columns = {name: list(values) for name, values in self._columns().items()}
+        return html_table(repr(self), list(columns), list(zip(*columns.values(), strict=True)))
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Classification(ImagePrediction):
+    """The class probabilities of one image.
+
+    Attributes:
+        class_names: C names by class index.
+        source: path of the image, or the image.
+        probabilities: (C,) float32 softmax outputs.
+    """
+
+    probabilities: np.ndarray
+
+    @property
+    def label(self) -> str:
+        """Name of the most probable class."""
+        return self.class_names[int(self.probabilities.argmax())]
+
+    @property
+    def score(self) -> float:
+        """Probability of the most probable class."""
+        return float(self.probabilities.max())
+
+    def top(self, k: int = TOP_K) -> list[tuple[str, float]]:
+        """Return the names and probabilities of the ``k`` most probable classes, the most probable first."""
+        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        return [(self.class_names[i], float(self.probabilities[i])) for i in order]
+
+    def plot(self, k: int = TOP_K) -> Image.Image:
+        """Return the image with the ``k`` most probable classes next to it."""
+        return draw_classes(self.image, self.top(k))
+
+    def _columns(self) -> dict[str, Sequence[Any]]:
+        labels, scores = zip(*self.top(len(self.class_names)), strict=True)
+        return {"label": labels, "score": scores}
+
+    def _title(self) -> str:
+        more = f", {len(self.class_names)} classes" if len(self.class_names) > 1 else ""
+        return f"{self.label!r}, score {self.score:.4f}{more}"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class DetectedObjects(ImagePrediction):
+    """The objects detected in one image, highest score first; ``len()`` is their number.
+
+    Attributes:
+        class_names: K names; label 1 of ``detections`` is the first.
+        source: path of the image, or the image.
+        detections: boxes, label numbers, scores and masks in COCO's run-length encoding.
+    """
+
+    detections: Detections
+
+    def __len__(self) -> int:
+        return len(self.detections.scores)
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """(D, 4) float32, x1, y1, x2, y2 in pixels of the image."""
+        return self.detections.boxes
+
+    @property
+    def labels(self) -> list[str]:
+        """Class names of the D objects."""
+        return [self.class_names[label - 1] for label in self.detections.labels]
+
+    @property
+    def scores(self) -> np.ndarray:
+        """(D,) float32, 0 to 1."""
+        return self.detections.scores
+
+    @property
+    def masks(self) -> np.ndarray | None:
+        """(D, H, W) bool, decoded at each access; None for a detector of boxes."""
+        if self.detections.masks is None:
+            return None
+        masks = self.detections.masks
+        height, width = masks[0]["size"] if masks else self.image.size[::-1]
+        decoded = [decode_mask(mask, height, width) for mask in masks]
+        return np.stack(decoded) if decoded else np.zeros((0, height, width), bool)
+
+    def filter(self, min_score: float = MIN_SCORE) -> "DetectedObjects":
+        """Return the objects with at least this score."""
+        return DetectedObjects(self.class_names, self.source, self.detections.filter(min_score))
+
+    def plot(self, min_score: float = MIN_SCORE) -> Image.Image:
+        """Draw the objects with at least this score, as ``transxnet predict`` does."""
+        return draw_detections(self.image, self.detections.filter(min_score), self.class_names)
+
+    def _columns(self) -> dict[str, Sequence[Any]]:
+        corners = {name: self.boxes[:, i].tolist() for i, name in enumerate(("x1", "y1", "x2", "y2"))}
+        return {"label": self.labels, "score": self.scores.tolist(), **corners}
+
+    def _title(self) -> str:
+        best = f", best {self.labels[0]!r}, score {self.scores[0]:.4f}" if len(self) else ""
+        return f"{len(self)} objects{best}"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Segmentation(ImagePrediction):
+    """The label map of one image.
+
+    Attributes:
+        class_names: K names; label 0 is the first.
+        source: path of the image, or the image.
+        label_map: (H, W) uint8, the class of each pixel, at the size of the image.
+    """
+
+    label_map: np.ndarray
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the pixels of each class that occurs, largest first."""
+        return {self.class_names[i]: share for i, share in pixel_shares(self.label_map)}
+
+    def plot(self, legend: bool = True) -> Image.Image:
+        """Draw the class colors over the image, as ``transxnet predict`` does."""
+        return draw_label_map(self.image, self.label_map, self.class_names, legend=legend)
+
+    def _columns(self) -> dict[str, Sequence[Any]]:
+        return {"label": list(self.shares), "share": list(self.shares.values())}
+
+    def _title(self) -> str:
+        height, width = self.label_map.shape
+        shown = ", ".join(f"{name} {share:.1%}" for name, share in list(self.shares.items())[:3])
+        return f"{width}x{height} pixels, {shown}"
+
+
+def pixel_shares(label_map: np.ndarray) -> list[tuple[int, float]]:
+    """Return the classes in a label map (H, W) with their shares of the pixels, largest first."""
+    counts = np.bincount(label_map.ravel())
+    return [(int(i), float(counts[i] / counts.sum())) for i in np.argsort(-counts, kind="stable") if counts[i]]

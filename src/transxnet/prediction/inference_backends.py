@@ -1,0 +1,227 @@
+"""Run a model on images: the network of a run or of published weights, or an exported file."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision import tv_tensors
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from transxnet.data.loading.dense_transforms import AlignedResize
+from transxnet.data.loading.preprocessing import Preprocessing, Transform
+from transxnet.deploy.exported_model import ExportedModel, fit_for_detector, fit_for_segmenter
+from transxnet.deploy.format_registry import find_format
+from transxnet.evaluation.inference import (
+    ClassifierOutput,
+    classifier_outputs,
+    detect_image,
+    segment_image,
+)
+from transxnet.heads.detector_transform import unit_range
+from transxnet.metrics.detection import Detections
+from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
+from transxnet.utils.device import prepare_for_inference
+from transxnet.utils.errors import UserError
+
+
+class InferenceBackend(ABC):
+    """Computes the outputs of one model.
+
+    Attributes:
+        name: name to show to the user.
+        task: "classify", "detect" or "segment".
+        class_names: K names by class index; for detectors label 1 is the first.
+        preprocessing: from an image to the input of a classifier; None for other tasks.
+        has_features: whether it can return pooled features.
+        device: device that the model runs on.
+    """
+
+    name: str
+    task: str
+    class_names: list[str]
+    preprocessing: Preprocessing | None
+    has_features: bool
+    device: torch.device
+
+    @cached_property
+    def prepare(self) -> Transform:
+        """The transform from an RGB image to a tensor for the methods below; it runs in data loading processes."""
+        return pil_to_tensor if self.preprocessing is None else self.preprocessing.transform()
+
+    @property
+    @abstractmethod
+    def transform(self) -> Transform:
+        """The transform from an RGB image to the input of the network or file."""
+
+    @abstractmethod
+    def weights_hash(self) -> str:
+        """Read all weights and return their hash."""
+
+    def start(self) -> None:
+        """Move the model to its device; the first prediction does so too."""
+        return
+
+    @abstractmethod
+    def classify(self, images: Tensor, features: bool = False) -> ClassifierOutput:
+        """Classify prepared images (B, 3, S, S)."""
+
+    @abstractmethod
+    def detect(self, pixels: Tensor) -> Detections:
+        """Detect objects in an image (3, H, W) uint8."""
+
+    @abstractmethod
+    def segment(self, pixels: Tensor) -> np.ndarray:
+        """Return the label map (H, W) uint8 of an image (3, H, W) uint8."""
+
+
+class TrainedBackend(InferenceBackend):
+    """The network of a run or of published weights.
+
+    Args:
+        trained: classifier, detector or segmenter; the first prediction moves its network to the device.
+        device: device to compute on.
+    """
+
+    def __init__(self, trained: TrainedModel, device: torch.device):
+        self.trained, self.device = trained, device
+        self.name, self.class_names = trained.name, trained.class_names
+        self.preprocessing, self.has_features = None, False
+        if isinstance(trained, TrainedDetector):
+            self.task = "detect"
+        elif isinstance(trained, TrainedSegmenter):
+            self.task = "segment"
+        else:
+            assert isinstance(trained, TrainedClassifier)
+            self.task, self.preprocessing, self.has_features = "classify", trained.preprocessing, True
+
+    @property
+    def transform(self) -> Transform:
+        """From an RGB image to the input of the network."""
+        if self.preprocessing is not None:
+            return self.prepare
+        return _unit_pixels(AlignedResize(self.trained.scale) if isinstance(self.trained, TrainedSegmenter) else None)
+
+    def weights_hash(self) -> str:
+        """Return the hash of the weights."""
+        return hash_tensors(self.trained.model)
+
+    @cached_property
+    def _model(self) -> nn.Module:
+        return prepare_for_inference(self.trained.model, self.device)
+
+    def start(self) -> None:
+        """Move the network to the device."""
+        _ = self._model
+
+    def classify(self, images: Tensor, features: bool = False) -> ClassifierOutput:
+        """Classify prepared images (B, 3, S, S)."""
+        return classifier_outputs(self._model, images, self.device, features)
+
+    def detect(self, pixels: Tensor) -> Detections:
+        """Detect objects in an image (3, H, W) uint8."""
+        assert isinstance(self.trained, TrainedDetector)
+        self.start()
+        return detect_image(self.trained, pixels, self.device)
+
+    def segment(self, pixels: Tensor) -> np.ndarray:
+        """Return the label map (H, W) uint8 of an image (3, H, W) uint8."""
+        assert isinstance(self.trained, TrainedSegmenter)
+        self.start()
+        return segment_image(self.trained, pixels, self.device)
+
+
+class ExportedBackend(InferenceBackend):
+    """An exported file, which runs on the CPU.
+
+    Args:
+        exported: the opened file.
+        path: path of the file.
+
+    Raises:
+        UserError: the file returns feature maps, or classifies non-square images.
+    """
+
+    has_features = False
+
+    def __init__(self, exported: ExportedModel, path: str | Path):
+        if exported.task == "features":
+            raise UserError(
+                f"{path} returns feature maps, without predictions. Accepted: a run folder, or an exported classifier, "
+                "detector or segmenter."
+            )
+        self.exported, self.path, self.device = exported, Path(path), torch.device("cpu")
+        self.name, self.task, self.class_names = exported.name, exported.task, exported.class_names
+        self.preprocessing = exported.preprocessing
+        if self.preprocessing is not None:
+            side = self.preprocessing.img_size
+            try:
+                exported.check_size(side, side)
+            except ValueError as error:
+                raise UserError(
+                    f"images are resized to {side}x{side} pixels, and {error} Export the model with a square "
+                    "--img-size."
+                ) from error
+
+    @property
+    def transform(self) -> Transform:
+        """From an RGB image to the input of the file."""
+        if self.preprocessing is not None:
+            return self.prepare
+        metadata = self.exported.metadata
+        if self.task == "detect":
+            return lambda image: fit_for_detector(unit_range([pil_to_tensor(image)])[0], metadata)[0]
+        return lambda image: fit_for_segmenter(pil_to_tensor(image), metadata)[0]
+
+    def weights_hash(self) -> str:
+        """Return the hash of the file."""
+        return hash_files(self.path)
+
+    def classify(self, images: Tensor, features: bool = False) -> ClassifierOutput:
+        """Classify prepared images (B, 3, S, S)."""
+        assert not features
+        logits = self.exported(images)
+        assert isinstance(logits, Tensor)
+        return logits.float().cpu(), None
+
+    def detect(self, pixels: Tensor) -> Detections:
+        """Detect objects in an image (3, H, W) uint8."""
+        return Detections.from_output(self.exported.detect(unit_range([pixels])[0]))
+
+    def segment(self, pixels: Tensor) -> np.ndarray:
+        """Return the label map (H, W) uint8 of an image (3, H, W) uint8."""
+        return self.exported.segment(pixels)
+
+
+def hash_tensors(model: nn.Module) -> str:
+    """Return the SHA-256 of the names and values of a network's tensors."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def hash_files(path: Path) -> str:
+    """Return the SHA-256 of an exported file, including the separate weights file of an OpenVINO model."""
+    digest = hashlib.sha256()
+    for part in find_format(path).files(path):
+        if part.is_file():
+            with part.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _unit_pixels(resize: Callable[[Tensor], Tensor] | None) -> Transform:
+    """Return the transform from an image to (3, H, W) float32 in 0 to 1, optionally resized."""
+
+    def transform(image: Image.Image) -> Tensor:
+        pixels: Tensor = tv_tensors.Image(pil_to_tensor(image))
+        return unit_range([pixels if resize is None else resize(pixels)])[0]
+
+    return transform

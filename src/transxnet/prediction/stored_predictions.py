@@ -1,0 +1,146 @@
+"""The files that ``predict`` writes, and reading their predictions back one by one."""
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from transxnet.metrics.detection import Detections
+from transxnet.prediction.file_predictions import FilePrediction
+from transxnet.prediction.image_results import Classification, DetectedObjects, Segmentation
+from transxnet.utils.files import ESCAPED_UTF8
+from transxnet.utils.tables import MAX_ROWS, html_table
+
+
+@dataclass(frozen=True)
+class StoredPredictions(os.PathLike):
+    """The results of :func:`transxnet.predict` on disk.
+
+    Iterating yields a :class:`~transxnet.prediction.file_predictions.FilePrediction` for each image, in order: its
+    ``path``, its ``result`` or the ``error``. They are read one by one, so memory does not grow with their number. The
+    values are those in the files: a :class:`~transxnet.prediction.image_results.Classification` has the ``top_k``
+    classes only, and numbers are rounded as there. ``len()`` is the number of images, also unreadable ones.
+
+    ``os.fspath`` and ``Path`` convert it to ``path``.
+
+    Attributes:
+        path: ``out``: the folder, or the Parquet file.
+        files: the files and folders with the results.
+        task: "classify", "detect" or "segment".
+        images: number of images.
+    """
+
+    path: Path
+    files: list[Path]
+    task: str
+    images: int
+
+    @property
+    def folder(self) -> Path:
+        """Folder with the files."""
+        return self.files[0].parent
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __len__(self) -> int:
+        return self.images
+
+    def __iter__(self) -> Iterator[FilePrediction]:
+        if self.task == "detect":
+            return _read_detections(self.folder)
+        if self.task == "segment":
+            return _read_label_maps(self.folder)
+        if self.files[0].suffix.lower() == ".parquet":
+            return _read_parquet(self.files)
+        return _read_classes(self.folder / "predictions.jsonl")
+
+    def _repr_html_(self) -> str:
+        rows = [(each.path, repr(each.result) if each.error is None else each.error) for each in islice(self, MAX_ROWS)]
+        more = f"; the first {MAX_ROWS}:" if len(self) > MAX_ROWS else ""
+        return html_table(f"{self.path}: {len(self):,} images{more}", ("path", "result"), rows)
+
+
+def _read_classes(path: Path) -> Iterator[FilePrediction]:
+    with path.open(**ESCAPED_UTF8) as file:
+        for line in file:
+            entry = json.loads(line)
+            top = [(each["class"], each["probability"]) for each in entry.get("top", ())]
+            yield _classes(entry["path"], top, entry.get("error"))
+
+
+def _read_parquet(files: list[Path]) -> Iterator[FilePrediction]:
+    import pyarrow.parquet as pq
+
+    for path in files:
+        with pq.ParquetFile(path) as table:
+            names = [name for name in table.schema_arrow.names if name != "embedding"]
+            k = sum(name.startswith("probability") for name in names)
+            for batch in table.iter_batches(1024, columns=names):
+                for row in batch.to_pylist():
+                    top = [(row[f"class{i}"], row[f"probability{i}"]) for i in range(1, k + 1)]
+                    yield _classes(row["path"], top, row["error"])
+
+
+def _classes(path: str, top: list[tuple[str, float]], error: str | None) -> FilePrediction:
+    if error is not None:
+        return FilePrediction(path, None, error)
+    names, probabilities = zip(*top, strict=True)
+    return FilePrediction(path, Classification(list(names), path, np.array(probabilities, np.float32)))
+
+
+def _read_detections(folder: Path) -> Iterator[FilePrediction]:
+    """Read both files in parallel: the detections are in the order of the images."""
+    with (
+        (folder / "images.json").open(**ESCAPED_UTF8) as images,
+        (folder / "detections.json").open(**ESCAPED_UTF8) as detections,
+    ):
+        header = next(images).rstrip().removeprefix('{"categories": ').removesuffix(",")
+        names = [category["name"] for category in json.loads(header)]
+        results = _entries(detections)
+        following = next(results, None)
+        for entry in _entries(images):
+            found = []
+            while following is not None and following["image_id"] == entry["id"]:
+                found.append(following)
+                following = next(results, None)
+            path, error = entry["file_name"], entry.get("error")
+            result = None if error is not None else DetectedObjects(names, path, _detections(found))
+            yield FilePrediction(path, result, error)
+
+
+def _entries(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    """Iterate over the entries of a JSON list with one entry per line."""
+    for line in lines:
+        if line.startswith("{"):
+            yield json.loads(line.rstrip().removesuffix(","))
+
+
+def _detections(found: list[dict[str, Any]]) -> Detections:
+    boxes = np.array([each["bbox"] for each in found], np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    masks = [each["segmentation"] for each in found if "segmentation" in each]
+    return Detections(
+        boxes,
+        np.array([each["category_id"] for each in found], np.int64),
+        np.array([each["score"] for each in found], np.float32),
+        masks or None,
+    )
+
+
+def _read_label_maps(folder: Path) -> Iterator[FilePrediction]:
+    names = (folder / "classes.txt").read_text(**ESCAPED_UTF8).split("\n")[:-1]
+    with (folder / "predictions.csv").open(newline="", **ESCAPED_UTF8) as table:
+        for row in csv.DictReader(table):
+            if row["error"]:
+                yield FilePrediction(row["path"], None, row["error"])
+                continue
+            with Image.open(folder / row["map"]) as image:
+                yield FilePrediction(row["path"], Segmentation(names, row["path"], np.asarray(image)))

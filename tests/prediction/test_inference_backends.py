@@ -1,0 +1,104 @@
+import hashlib
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.helpers.prediction_data import DarkOrLight
+from transxnet.prediction import inference_backends
+from transxnet.prediction.inference_backends import ExportedBackend, TrainedBackend
+from transxnet.prediction.loaded_model import LoadedModel, open_model
+from transxnet.runs.load import load_model
+from transxnet.utils.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def test_weights_are_hashed_and_moved_only_when_needed(run, monkeypatch):
+    asked = []
+    move = inference_backends.prepare_for_inference
+    monkeypatch.setattr(inference_backends, "hash_tensors", lambda model: asked.append("hash") or "")
+    monkeypatch.setattr(
+        inference_backends, "prepare_for_inference", lambda *args: asked.append("device") or move(*args)
+    )
+    loaded = open_model(run)
+    assert asked == []
+    loaded.backend.classify(torch.zeros(1, 3, 32, 32))
+    loaded.backend.classify(torch.zeros(1, 3, 32, 32))
+    assert asked == ["device"]
+    assert loaded.fingerprint == loaded.fingerprint
+    assert asked == ["device", "hash"]
+
+
+def test_weights_keep_their_gradients_after_a_prediction(run):
+    """Moving them in inference mode would turn them into tensors that cannot receive gradients."""
+    trained = load_model(run)
+    images = torch.zeros(1, 3, 32, 32)
+    TrainedBackend(trained, CPU).classify(images)
+    trained.model(images).sum().backward()
+    assert all(parameter.grad is not None for parameter in trained.model.parameters())
+
+
+@torch.no_grad()
+def test_features_are_the_input_of_the_classifier(run):
+    trained = load_model(run)
+    images = torch.rand(2, 3, 32, 32)
+    logits, features = TrainedBackend(trained, CPU).classify(images, features=True)
+    torch.testing.assert_close(trained.model.get_classifier()(features), logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(trained.model(images), logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["finding_run", "maps_run"])
+def test_dense_transform_is_the_input_of_the_network(kind, request):
+    backend = TrainedBackend(load_model(request.getfixturevalue(kind).path), CPU)
+    image = Image.effect_noise((70, 50), 90).convert("RGB")
+    tensor = backend.transform(image)
+    assert tensor.dtype == torch.float32
+    assert 0 <= tensor.min() < tensor.max() <= 1
+    with torch.no_grad():
+        if kind == "finding_run":
+            (output,) = backend.trained.model([tensor])
+            found = backend.detect(backend.prepare(image))
+            assert len(found.scores) > 10
+            assert output["scores"].tolist() == pytest.approx(found.scores.tolist(), abs=1e-6)
+        else:
+            logits = backend.trained.model(tensor[None])
+            resized = torch.nn.functional.interpolate(logits, (50, 70), mode="bilinear", align_corners=False)
+            assert (resized.argmax(1)[0].numpy() == backend.segment(backend.prepare(image))).all()
+
+
+def test_fingerprint_includes_the_weights_file_of_openvino(tmp_path):
+    def fingerprints() -> dict[str, str]:
+        names = ("model.onnx", "model.xml")
+        return {name: LoadedModel(ExportedBackend(DarkOrLight(), tmp_path / name)).fingerprint for name in names}
+
+    for name in ("model.onnx", "model.xml"):
+        (tmp_path / name).write_bytes(b"graph")
+    before = fingerprints()
+    (tmp_path / "model.bin").write_bytes(b"weights")
+    after = fingerprints()
+    assert after["model.xml"] != before["model.xml"]
+    assert after["model.onnx"] == before["model.onnx"]  # the file contains its weights
+
+
+def test_hash_of_weights_covers_names_types_and_values():
+    layer = torch.nn.Linear(1, 1)
+    layer.weight.data.fill_(2.0)
+    layer.bias.data.fill_(0.0)
+    expected = hashlib.sha256(b"weight (1, 1) torch.float32\0\0\0@bias (1,) torch.float32\0\0\0\0").hexdigest()
+    assert inference_backends.hash_tensors(layer) == expected
+
+
+def test_exported_features_and_oblong_classifiers_are_refused(tmp_path):
+    features = DarkOrLight()
+    features.task = "features"
+    with pytest.raises(UserError, match=r"returns feature maps, without predictions\. Accepted: a run folder"):
+        ExportedBackend(features, tmp_path / "model.onnx")
+    oblong = DarkOrLight()
+
+    def refuse(height, width):
+        raise ValueError("it takes 8x16.")
+
+    oblong.check_size = refuse
+    with pytest.raises(UserError, match=r"images are resized to 8x8 pixels, and it takes 8x16. Export the model"):
+        ExportedBackend(oblong, tmp_path / "model.onnx")

@@ -59,6 +59,7 @@ NOT_RUN = {
     r"--ray": "starts a cluster",
     r"transxnet app": "serves until it is interrupted",
     r"--int8": "calibrates for minutes; see tests/deploy",
+    r"transxnet completion": "writes into the home folder",
 }
 """Commands and Python blocks, as regular expressions, that are only checked."""
 

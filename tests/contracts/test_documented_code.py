@@ -83,6 +83,8 @@ def reason_not_to_run(step: str) -> str | None:
 @pytest.mark.parametrize(("place", "words"), COMMAND_LINES, ids=[place for place, _ in COMMAND_LINES])
 def test_command_is_accepted_by_the_parser(place, words):
     command = COMMANDS[words[0]]
+    if words[1:] in (["--help"], ["--help-all"]):
+        return
     with patch.object(type(command), "call", autospec=True) as call:
         command.run(words[1:])
     call.assert_called_once()

@@ -1,5 +1,6 @@
 """The pages of the documentation, their code blocks, and the commands in them."""
 
+import itertools
 import re
 import shlex
 import textwrap
@@ -70,5 +71,5 @@ def transxnet_arguments(block: Block) -> Iterator[list[str]]:
                     variables[name] = value
             program = [i for i, word in enumerate(words) if Path(word).name == "transxnet"][:1]
             if program and words[0] not in ("pip", "cd", "git"):
-                yield words[program[0] + 1 :]
+                yield [*itertools.takewhile(lambda word: word != ">", words[program[0] + 1 :])]
             words = []

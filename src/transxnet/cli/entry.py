@@ -10,6 +10,7 @@ from rich.console import Console
 
 from transxnet.cli.command_table import COMMANDS
 from transxnet.utils.errors import Interrupted, UserError, command_line, nearest
+from transxnet.utils.library_messages import hide_missing_cuda
 from transxnet.version import __version__
 
 _LIST = "\n".join(
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may contain bytes that are not text
+    hide_missing_cuda()
     try:
         _run(words)
         sys.stdout.flush()

@@ -12,7 +12,7 @@ from torch import nn
 
 from transxnet.models.model_spec import ModelSpec, parse_model_name
 from transxnet.utils.errors import UserError, by_interface, nearest
-from transxnet.utils.hub_messages import brief_retries
+from transxnet.utils.library_messages import brief_retries
 
 
 def create_model(name: str | ModelSpec, pretrained: bool = False, **kwargs: Any) -> nn.Module:

@@ -15,7 +15,7 @@ from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.formats.webdataset_shards import read_shards
 from transxnet.data.reading.image_decoding import UnreadableImage, open_image
 from transxnet.utils.errors import UserError
-from transxnet.utils.hub_messages import brief_retries
+from transxnet.utils.library_messages import brief_retries
 from transxnet.utils.optional_packages import require_package
 
 PREFIXES = ("hfds", "wds", "tfds")

@@ -1,6 +1,6 @@
 import logging
 
-from transxnet.utils.hub_messages import brief_retries
+from transxnet.utils.library_messages import brief_retries, hide_missing_cuda
 
 
 def test_retries_print_one_line(caplog):
@@ -17,3 +17,12 @@ def test_retries_print_one_line(caplog):
         "another message",
         "Retrying in 1s [Retry 1/5].",
     ]
+
+
+def test_missing_cuda_is_hidden_and_nothing_else(caplog):
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    hide_missing_cuda()
+    with caplog.at_level(logging.WARNING, logger.name):
+        logger.warning("No CUDA runtime is found, using CUDA_HOME='%s'", "/usr/local")
+        logger.warning("no compiler")
+    assert [record.getMessage() for record in caplog.records] == ["no compiler"]

@@ -1,13 +1,18 @@
-"""Messages of the Hugging Face Hub's client."""
+"""Messages of other packages that would distract users of the command line."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+def hide_missing_cuda() -> None:
+    """Hide PyTorch's warning, on importing its compiler, that a CUDA toolkit is installed but no GPU was found."""
+    logging.getLogger("torch.utils.cpp_extension").addFilter(lambda record: "No CUDA runtime" not in str(record.msg))
+
+
 @contextmanager
 def brief_retries() -> Iterator[None]:
-    """Print one line while the client repeats requests that fail, instead of two per attempt."""
+    """Print one line while the client of the Hugging Face Hub repeats requests that fail, instead of two per attempt."""
     printed = False
 
     def first_only(record: logging.LogRecord) -> bool:

@@ -12,7 +12,7 @@ def hide_missing_cuda() -> None:
 
 @contextmanager
 def brief_retries() -> Iterator[None]:
-    """Print one line while the client of the Hugging Face Hub repeats requests that fail, instead of two per attempt."""
+    """Print one line, not two per attempt, while the client of the Hugging Face Hub repeats requests that fail."""
     printed = False
 
     def first_only(record: logging.LogRecord) -> bool:

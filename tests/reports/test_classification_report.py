@@ -118,18 +118,95 @@ def test_a_thousand_classes_stay_small():
 
 
 def explanations(index: int) -> list[tuple[str, Image.Image]]:
-    return [("image", sample_image(index)), ("stage 4", sample_image(index))]
+    return [(name, sample_image(index)) for name in ("image", "stage 4", "local branch", "global branch")]
 
 
-def test_explanations_of_the_most_confident_predictions():
-    evaluation = sample_evaluation(images=80)
+def explained(evaluation: ClassificationEvaluation) -> str:
     page = render(replace(sample_report(evaluation), explain=explanations))
-    section = page[page.index('<section id="explanations">') : page.index('<section id="calibration">')]
-    first = [*evaluation.most_confident(3, correct=True), *evaluation.most_confident(3, correct=False)]
-    assert re.findall(r'<div class="name">(.*?)</div>', section) == [evaluation.names[i] for i in first]
-    assert section.count("data:image/jpeg") == 2 * 6
-    assert section.count("true class") == 3
+    return page[page.index('<section id="explanations">') : page.index('<section id="calibration">')]
+
+
+def test_explanations_of_the_most_confident_predictions_of_each_class():
+    evaluation = sample_evaluation(3, images=80)
+    section = explained(evaluation)
+    shown = [i for label in range(3) for correct in (True, False) for i in evaluation.most_confident(1, correct, label)]
+    assert len(shown) == 6
+    assert re.findall(r'<div class="name">(.*?)</div>', section) == [evaluation.names[i] for i in shown]
+    assert section.count("data:image/jpeg") == 4 * 6
+    assert re.findall("<h3>(.*?)</h3>", section) == [f"True class: kind {i}" for i in range(3)]
+    notes = re.findall(r"<div>((?:Correct|Wrong): .*?)</div>", section)
+    for i, note in zip(shown, notes, strict=True):
+        kind = "Correct" if evaluation.correct[i] else "Wrong"
+        assert note == f"{kind}: kind {evaluation.predictions[i]}, {100 * float(evaluation.confidence[i]):.1f}%"
     assert '<section id="explanations">' not in render(sample_report(evaluation))
+
+
+def test_maps_of_the_branches_are_folded():
+    section = explained(sample_evaluation(images=80))
+    for details in re.findall(r"<details>.*?</details>", section, flags=re.DOTALL):
+        assert re.findall(r"<figcaption>(.*?)</figcaption>", details) == ["local branch", "global branch"]
+    unfolded = re.sub(r"<details>.*?</details>", "", section, flags=re.DOTALL)
+    assert re.findall(r"<figcaption>(.*?)</figcaption>", unfolded) == ["image", "stage 4"] * 4
+
+
+def test_of_many_classes_those_with_the_lowest_recall_are_explained():
+    labels = np.repeat(np.arange(8), 4)
+    probabilities = np.full((32, 9), 0.05, np.float32)
+    predictions = labels.copy()
+    predictions[[1, 5, 9, 13, 17, 21, 22]] = 8  # recall 3/4 of classes 0 to 4, 2/4 of class 5, 1 of 6 and 7
+    probabilities[np.arange(32), predictions] = 0.6
+    names = [f"kind {i}" for i in range(9)]
+    section = explained(ClassificationEvaluation(names, [str(i) for i in range(32)], labels, probabilities))
+    assert re.findall("<h3>(.*?)</h3>", section) == [f"True class: kind {i}" for i in range(6)]
+
+
+def test_thresholds_of_two_classes():
+    second = np.array([0.1, 0.2, 0.355, 0.6, 0.705, 0.9], np.float32)  # see tests/metrics/test_classification.py
+    evaluation = ClassificationEvaluation(
+        ["good", "<b>"], [str(i) for i in range(6)], np.array([0, 0, 1, 0, 1, 1]), np.c_[1 - second, second]
+    )
+    text = render(sample_report(evaluation))
+    section = text[text.index('<section id="thresholds">') : text.index('<section id="mistakes">')]
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', section)
+    at_recall, at_precision = ["0.35", "75.0%", "100.0%"], ["0.7", "100.0%", "66.7%"]
+    assert [(name, re.findall(">([^<]+)<", cells)) for name, cells in rows] == [
+        *((f"recall of at least {wanted}%", at_recall) for wanted in (80, 90, 95)),
+        *((f"precision of at least {wanted}%", at_precision) for wanted in (80, 90, 95)),
+    ]
+    assert "Positive class: &lt;b&gt;" in section and "Confirm their precision and recall on other images" in section
+    assert "AUROC): 0.889" in section and "(AP): 0.917" in section
+    assert "threshold 0.355\nrecall 100.0%\nprecision 75.0%" in section
+    assert "threshold 0.705\nfalse positive rate 0.0%\nrecall 66.7%" in section
+    assert '<section id="thresholds">' not in render(sample_report(sample_evaluation(3)))
+
+
+def test_images_of_each_class_in_both_sets():
+    evaluation = sample_evaluation(images=80)
+    counts = np.bincount(evaluation.labels).tolist()
+    text = Page(render(replace(sample_report(evaluation), train_counts=[30, 10]))).text["data"]
+    assert "kind 030 (75.0%)" + f"{counts[0]} ({100 * counts[0] / 80:.1f}%)" in text
+    assert "kind 110 (25.0%)" + f"{counts[1]} ({100 * counts[1] / 80:.1f}%)" in text
+    assert "Training images" not in Page(render(sample_report(evaluation))).text["data"]
+
+
+def test_augmented_training_images_have_their_class():
+    report = replace(sample_report(), train_images=[("<b>", sample_image(1)), ("other", sample_image(2))])
+    page = render(report)
+    section = page[page.index('<section id="data">') : page.index('<section id="confusion">')]
+    assert re.findall(r'alt="(.*?)"', section) == ["training image, &lt;b&gt;", "training image, other"]
+    assert section.count("data:image/jpeg") == 2
+
+
+def test_few_classes_show_matrix_and_most_confused_pairs():
+    labels = np.repeat(np.arange(3), 4)
+    predictions = np.array([0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2])
+    evaluation = ClassificationEvaluation(
+        ["a", "b", "c"], [str(i) for i in range(12)], labels, np.eye(3, dtype=np.float32)[predictions]
+    )
+    page = render(sample_report(evaluation))
+    rows = re.findall(r"<tr><td>(.*?)</td><td>(.*?)</td><td[^>]*>(\d+)</td>.*?>([\d.]+%)<", page)
+    assert rows == [("a", "b", "2", "50.0%"), ("b", "c", "1", "25.0%")]
+    assert 'aria-label="Confusion matrix"' in page
 
 
 def test_page_states_why_there_are_no_explanations():

@@ -15,7 +15,7 @@ from transxnet.reports import render, write_report
 from transxnet.reports.html_page import flatten_config
 from transxnet.utils.files import WriteError
 
-SECTIONS = ["model", "curves", "confusion", "classes", "mistakes", "calibration", "notes"]
+SECTIONS = ["model", "curves", "data", "confusion", "classes", "thresholds", "mistakes", "calibration", "notes"]
 SECTIONS += ["configuration", "environment", "command"]
 
 
@@ -33,7 +33,7 @@ def test_sections_are_in_order_with_their_content():
     }.items():
         assert part in page.text[section]
     assert "2026-01-02" in page.text["p"]
-    assert "null" in page.text["configuration"]
+    assert "limit" not in page.text["configuration"] and "null" not in page.text["configuration"]
     assert "3 min 00 s" in page.text["dd"]
 
 

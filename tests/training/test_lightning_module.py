@@ -12,7 +12,7 @@ from tests.helpers.dense_data import SEGMENT
 from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.training.classifier import Classifier
-from transxnet.training.lightning_module import NonFiniteLoss
+from transxnet.training.lightning_module import NonFiniteLoss, learning_rates
 from transxnet.training.segmenter import Segmenter
 from transxnet.training.train import train
 
@@ -36,6 +36,7 @@ def schedule(batches: int, **options) -> list[float]:
         enable_model_summary=False, num_sanity_val_steps=0,
     )  # fmt: skip
     trainer.fit(classifier, DataLoader(data, 2), DataLoader(data, 2))
+    assert learning_rates(config, batches // config.accumulate) == pytest.approx(rates)
     return rates
 
 

@@ -1,4 +1,5 @@
 import csv
+import re
 import sys
 
 import pytest
@@ -21,11 +22,19 @@ def test_report_shows_grad_cam_of_each_explained_image(photos_run):
     section = page[page.index('<section id="explanations">') : page.index('<section id="calibration">')]
     assert "stage 4" in section
     with photos_run.predictions_file.open(newline="") as file:
-        right = [row["label"] == row["predicted"] for row in csv.DictReader(file)]
-    explained = min(3, right.count(True)) + min(3, right.count(False))
-    assert explained >= 3
+        explained = len({(row["label"], row["label"] == row["predicted"]) for row in csv.DictReader(file)})
+    assert explained >= 3  # one correct or wrong prediction of each class, or both
     assert section.count("data:image/jpeg") == 2 * explained  # the image and the map of the last stage
     assert "Not shown" not in section
+
+
+def test_report_shows_training_data_and_learning_rate(photos_run):
+    page = photos_run.report_file.read_text(encoding="utf-8")
+    section = page[page.index('<section id="data">') : page.index('<section id="confusion">')]
+    assert section.count("12 <small>(33.3%)") == 3 and section.count("3 <small>(33.3%)") == 3
+    assert section.count('alt="training image, ') == 12
+    assert section.count('alt="training image, ') == section.count("data:image/jpeg")
+    assert re.search(r"highest learning rate \S+, step \d+", page)
 
 
 def test_run_is_explained_with_its_classes_and_size(photos_run, photos, quiet):

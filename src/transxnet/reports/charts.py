@@ -3,13 +3,13 @@
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -50,19 +50,21 @@ class Line:
 
 @dataclass(frozen=True)
 class Plot:
-    """Values to plot over the epochs.
+    """Values to plot over the epochs or steps.
 
     Attributes:
         title: title of the chart; its first word, in lower case, is its id in the page.
         lines: lines to plot; those without recorded values are skipped, and the best point of the first is marked.
         baseline: (label, value) of a horizontal line for comparison.
         in_percent: whether the values are fractions of 1.
+        x: column of the horizontal axis, "epoch" or "step".
     """
 
     title: str
     lines: tuple[Line, ...]
     baseline: tuple[str, float] | None = None
     in_percent: bool = False
+    x: str = "epoch"
 
 
 @dataclass(frozen=True)
@@ -84,17 +86,17 @@ class Chart:
     best: str = ""
 
 
-def epoch_charts(history: Sequence[Mapping[str, float]], plots: Sequence[Plot]) -> list[Chart]:
-    """Create the charts over the epochs, without lines that were not recorded."""
-    epochs = history_column(history, "epoch")
-    epochs = np.where(np.isfinite(epochs), epochs, np.arange(1, len(epochs) + 1))
+def history_charts(history: Sequence[Mapping[str, float]], plots: Sequence[Plot]) -> list[Chart]:
+    """Create the charts over the epochs or steps, without lines that were not recorded."""
     charts = []
     for plot in plots:
+        x = history_column(history, plot.x)
+        x = np.where(np.isfinite(x), x, np.arange(1, len(x) + 1))
         columns = {line: history_column(history, line.column) for line in plot.lines}
         columns = {line: values for line, values in columns.items() if np.isfinite(values).any()}
         if columns:
             with chart_style():
-                charts.append(_curve(plot, epochs, columns))
+                charts.append(_curve(plot, x, columns))
     return charts
 
 
@@ -104,22 +106,20 @@ def history_column(history: Sequence[Mapping[str, float]], name: str) -> np.ndar
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _curve(plot: Plot, epochs: np.ndarray, columns: Mapping[Line, np.ndarray]) -> Chart:
+def _curve(plot: Plot, x: np.ndarray, columns: Mapping[Line, np.ndarray]) -> Chart:
     """Plot the lines, with a marker around the best point of the first."""
     figure, axes = chart_axes()
-    long = len(epochs) > LONG_RUN
+    long = len(x) > LONG_RUN
     if long:
         columns = {replace(line, dash="solid"): values for line, values in columns.items()}
     for order, (line, values) in enumerate(columns.items()):
         known = np.isfinite(values)
         look = line_style(line.color, line.dash, 1.2 if long else 1.8)
-        axes.plot(epochs[known], values[known], zorder=3 - order / 10, marker="o" if known.sum() == 1 else "", **look)
+        axes.plot(x[known], values[known], zorder=3 - order / 10, marker="o" if known.sum() == 1 else "", **look)
     first, values = next(iter(columns.items()))
     lowest = "loss" in first.column
     best = int(np.nanargmin(values) if lowest else np.nanargmax(values))
-    (marker,) = axes.plot(
-        epochs[best], values[best], "o", markersize=8, color=css_color("paper"), zorder=4, clip_on=False
-    )
+    (marker,) = axes.plot(x[best], values[best], "o", markersize=8, color=css_color("paper"), zorder=4, clip_on=False)
     marker.set(markeredgecolor=css_color(first.color), markeredgewidth=2)
     legend = tuple(columns) if len(columns) > 1 or plot.baseline is not None else ()
     if plot.baseline is not None:
@@ -129,18 +129,28 @@ def _curve(plot: Plot, epochs: np.ndarray, columns: Mapping[Line, np.ndarray]) -
         percent_axis(axes.yaxis)
     else:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.set_xlabel("epoch")
+    axes.set_xlabel(plot.x)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
-    if epochs.min() == epochs.max():
-        axes.set_xlim(epochs[0] - 0.5, epochs[0] + 0.5)
+    if x.min() == x.max():
+        axes.set_xlim(x[0] - 0.5, x[0] + 0.5)
     if first.column == "lr":
         axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     which = f"lowest {first.label} loss" if lowest else f"highest {first.label}"
-    value = f"{100 * values[best]:.1f}%" if plot.in_percent else f"{values[best]:.3g}"
-    note = f"{which} {value}, epoch {epochs[best]:g}"
-    svg = figure_svg(figure, plot.title.split()[0].lower(), plot.title)
+    note = f"{which} {_format_value(values[best], plot)}, {plot.x} {x[best]:.0f}"
+    rows = zip(x, zip(*columns.values(), strict=True), strict=True)
+    hover = [(at, _hover_text(plot, at, dict(zip(columns, row, strict=True)))) for at, row in rows]
+    svg = figure_svg(figure, plot.title.split()[0].lower(), plot.title, axes, hover)
     return Chart(plot.title, svg, legend, first.color, note)
+
+
+def _format_value(value: float, plot: Plot) -> str:
+    return f"{100 * value:.1f}%" if plot.in_percent else f"{value:.3g}"
+
+
+def _hover_text(plot: Plot, x: float, values: Mapping[Line, float]) -> str:
+    known = [f"{line.label} {_format_value(value, plot)}" for line, value in values.items() if np.isfinite(value)]
+    return "\n".join([f"{plot.x} {x:.0f}", *known])
 
 
 def chart_style() -> AbstractContextManager[None]:
@@ -178,7 +188,9 @@ def percent_axis(axis: Axis) -> None:
     axis.set_major_formatter(PercentFormatter(1, decimals=0 if high - low >= 0.05 else None))
 
 
-def figure_svg(figure: Figure, name: str, label: str) -> Markup:
+def figure_svg(
+    figure: Figure, name: str, label: str, axes: Axes | None = None, hover: Sequence[tuple[float, str]] = ()
+) -> Markup:
     """Return the figure as inline SVG in the page's colors, with ids that are unique in the page.
 
     It must not contain text from users: matplotlib reads text between dollar signs as a formula.
@@ -187,6 +199,8 @@ def figure_svg(figure: Figure, name: str, label: str) -> Markup:
         figure: figure drawn under :func:`chart_style`, in colors of :func:`css_color`.
         name: prefix of the ids.
         label: text for screen readers.
+        axes: axes that ``hover`` belongs to.
+        hover: (x, text) by rising x; the text appears while the mouse is nearer to this x than to the others.
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True)
@@ -198,4 +212,21 @@ def figure_svg(figure: Figure, name: str, label: str) -> Markup:
     text = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{name}-", text)
     for placeholder, page_color in _COLORS.values():
         text = text.replace(placeholder, page_color)
+    if axes is not None and hover:
+        text = text.replace("</svg>", "".join(_hover_bands(figure, axes, hover)) + "</svg>")
     return Markup(text)
+
+
+def _hover_bands(figure: Figure, axes: Axes, hover: Sequence[tuple[float, str]]) -> Iterator[str]:
+    """Create an invisible rectangle with a tooltip for each x, in SVG's points from the upper left corner."""
+    width, height = 72 * figure.get_figwidth(), 72 * figure.get_figheight()
+    box = axes.get_position()
+    left, right, top = width * box.x0, width * box.x1, height * (1 - box.y1)
+    points = axes.transData.transform([(x, 0) for x, _ in hover])
+    centers = figure.transFigure.inverted().transform(points)[:, 0] * width
+    edges = np.clip([left, *(centers[1:] + centers[:-1]) / 2, right], left, right)
+    for (_, text), x1, x2 in zip(hover, edges[:-1], edges[1:], strict=True):
+        yield (
+            f'<rect class="hover" x="{x1:.1f}" y="{top:.1f}" width="{x2 - x1:.1f}" height="{height * box.height:.1f}">'
+            f"<title>{escape(text)}</title></rect>"
+        )

@@ -1,4 +1,4 @@
-"""The report of a classifier: accuracy, confusion matrix, mistakes, explanations and calibration."""
+"""The report of a classifier: data, confusion matrix, thresholds, mistakes, explanations and calibration."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from transxnet.metrics.classification import Calibration, ClassificationEvaluation
+from transxnet.metrics.classification import BinaryCurves, Calibration, ClassificationEvaluation
 from transxnet.reports.charts import (
+    Chart,
     Line,
     Plot,
     chart_axes,
@@ -18,12 +19,15 @@ from transxnet.reports.charts import (
     percent_axis,
 )
 from transxnet.reports.formatting import confusion_rows, data_url, percent
-from transxnet.reports.report_data import TaskPage, Tile
+from transxnet.reports.report_data import Report, TaskPage, Tile
 from transxnet.utils.errors import UserError
 
 MISTAKES = 12
-EXPLAINED = 3  # correct predictions, and as many wrong ones
+EXPLAINED_CLASSES = 6
 THUMBNAIL = 192  # px
+LARGE = 320  # px, an image next to its saliency map
+TARGETS = (0.8, 0.9, 0.95)  # recall and precision in the table of thresholds
+CURVE_POINTS = 200
 
 LoadImage = Callable[[int], Image.Image]
 Explain = Callable[[int], Sequence[tuple[str, Image.Image]]]
@@ -35,12 +39,10 @@ _SCORES = (
 )
 
 
-def task_page(
-    evaluation: ClassificationEvaluation, load_image: LoadImage | None, explain: Explain | None = None
-) -> TaskPage:
-    """Create the page of a classifier; for ``load_image`` and ``explain`` see ``Report``."""
-    metrics = evaluation.metrics()
-    explanations = None if explain is None else _explanations(evaluation, explain)
+def task_page(evaluation: ClassificationEvaluation, report: Report) -> TaskPage:
+    """Create the page of a classifier."""
+    metrics, curves = evaluation.metrics(), evaluation.binary_curves()
+    explanations = None if report.explain is None else _explanations(evaluation, report.explain)
     return TaskPage(
         template="classification.html.jinja",
         images=len(evaluation.labels),
@@ -49,17 +51,22 @@ def task_page(
             "Scores on validation images", _SCORES, ("most frequent class", metrics["majority"]), in_percent=True
         ),
         sections=[
+            ("data", "Data"),
             ("confusion", "Confusion"),
             ("classes", "Classes"),
+            *([("thresholds", "Thresholds")] if curves else []),
             ("mistakes", "Mistakes"),
             *([("explanations", "Explanations")] if explanations else []),
             ("calibration", "Calibration"),
         ],
         content=dict(
             metrics=metrics,
+            distribution=_distribution(evaluation, report.train_counts),
+            train_images=[(name, data_url(image, THUMBNAIL)) for name, image in report.train_images],
+            thresholds=None if curves is None else _thresholds(curves, evaluation.class_names),
             confusion=confusion_rows(evaluation.confusion, evaluation.class_names),
             classes=_classes(evaluation),
-            mistakes=_mistakes(evaluation, load_image),
+            mistakes=_mistakes(evaluation, report.image),
             explanations=explanations,
             wrong=int((~evaluation.correct).sum()),
             calibration=_calibration(evaluation.calibration(), evaluation),
@@ -84,6 +91,70 @@ def _tiles(evaluation: ClassificationEvaluation, metrics: Mapping[str, float]) -
         if name in metrics:
             tiles.append(Tile(label, percent(metrics[name]), [note]))
     return tiles
+
+
+def _distribution(
+    evaluation: ClassificationEvaluation, train: Sequence[int] | None
+) -> list[tuple[str, list[tuple[int, float, float]]]]:
+    """Return the name of each class with (images, share of all, share of the largest class) of each set."""
+    sets = [np.bincount(evaluation.labels, minlength=len(evaluation.class_names))]
+    if train is not None:
+        sets.insert(0, np.asarray(train))
+    columns = [zip(counts.tolist(), counts / counts.sum(), counts / counts.max(), strict=True) for counts in sets]
+    return [(name, list(cells)) for name, *cells in zip(evaluation.class_names, *columns, strict=True)]
+
+
+def _thresholds(curves: BinaryCurves, names: Sequence[str]) -> dict[str, Any]:
+    """Draw the ROC and precision-recall curves, and list thresholds for wanted values of recall and precision."""
+    false_positives, recall, thresholds = curves.roc()
+    chance = Line("", "chance", "muted", "dashed")
+    roc = _threshold_chart(
+        "ROC curve", ("false positive rate", "recall"), false_positives, recall, thresholds, ([0, 1], [0, 1]), chance
+    )
+    precision, recall, thresholds = curves.precision_recall()
+    share = float(curves.labels.mean())
+    always = Line("", f"always positive {percent(share)}", "muted", "dashed")
+    pr = _threshold_chart(
+        "Precision-recall curve", ("recall", "precision"), recall[::-1], precision[::-1], thresholds[::-1],
+        ([0, 1], [share, share]), always,
+    )  # fmt: skip
+    return {
+        "positive": names[curves.positive],
+        "negative": names[1 - curves.positive],
+        "auroc": curves.auroc,
+        "average_precision": curves.average_precision,
+        "charts": [roc, pr],
+        "rows": [
+            *((f"recall of at least {percent(wanted, 0)}", curves.at_recall(wanted)) for wanted in TARGETS),
+            *((f"precision of at least {percent(wanted, 0)}", curves.at_precision(wanted)) for wanted in TARGETS),
+        ],
+    }
+
+
+def _threshold_chart(
+    title: str,
+    labels: tuple[str, str],
+    x: np.ndarray,
+    y: np.ndarray,
+    thresholds: np.ndarray,
+    baseline: tuple[list[float], list[float]],
+    baseline_line: Line,
+) -> Chart:
+    """Plot a curve of two rates with a baseline; its tooltips name the threshold."""
+    with chart_style():
+        figure, axes = chart_axes(height=3.9)
+        axes.plot(*baseline, **line_style("muted", "dashed", 1))
+        axes.plot(x, y, **line_style("blue", "solid", 1.8))
+        axes.set(xlim=(0, 1.02), ylim=(0, 1.04), xlabel=labels[0], ylabel=labels[1])
+        for axis in (axes.xaxis, axes.yaxis):
+            percent_axis(axis)
+        shown = np.unique(np.linspace(0, len(x) - 1, CURVE_POINTS).astype(int))
+        hover = [
+            (x[i], f"threshold {thresholds[i]:.3g}\n{labels[0]} {percent(x[i])}\n{labels[1]} {percent(y[i])}")
+            for i in shown.tolist()
+        ]
+        svg = figure_svg(figure, title.split()[0].lower(), title, axes, hover)
+    return Chart(title, svg, (baseline_line,))
 
 
 def _classes(evaluation: ClassificationEvaluation) -> list[tuple[str, float, float, float, int]]:
@@ -111,17 +182,22 @@ def _mistakes(evaluation: ClassificationEvaluation, load_image: LoadImage | None
 
 
 def _explanations(evaluation: ClassificationEvaluation, explain: Explain) -> dict[str, Any]:
-    """Explain the correct and wrong predictions with the highest confidence, or give the reason if that fails."""
-    kinds = {"correct": True, "wrong": False}
+    """Explain the most confident correct and wrong prediction of each class, or give the reason if that fails.
+
+    Of many classes, those with the lowest recall are explained.
+    """
+    per_class = evaluation.per_class()
+    recall = np.where(per_class["support"], per_class["recall"], np.inf)
+    lowest = np.argsort(recall, kind="stable")[:EXPLAINED_CLASSES]
+    groups = []
     try:
-        cards = {
-            kind: list(_explanation_cards(evaluation, evaluation.most_confident(EXPLAINED, correct).tolist(), explain))
-            for kind, correct in kinds.items()
-        }
+        for label in sorted(lowest.tolist()):
+            shown = [i for correct in (True, False) for i in evaluation.most_confident(1, correct, label).tolist()]
+            if cards := list(_explanation_cards(evaluation, shown, explain)):
+                groups.append((evaluation.class_names[label], cards))
     except UserError as error:
-        return {"correct": [], "wrong": [], "columns": 1, "missing": str(error)}
-    columns = max((len(card["panels"]) for group in cards.values() for card in group), default=1)
-    return {**cards, "columns": columns, "missing": "" if any(cards.values()) else "None of the images can be read."}
+        return {"groups": [], "missing": str(error)}
+    return {"groups": groups, "missing": "" if groups else "None of the images can be read."}
 
 
 def _explanation_cards(
@@ -129,13 +205,13 @@ def _explanation_cards(
 ) -> Iterator[dict[str, Any]]:
     for i in indices:
         try:
-            panels = [(c, data_url(ImageOps.contain(p, (THUMBNAIL, THUMBNAIL)), THUMBNAIL)) for c, p in explain(i)]
+            panels = [(c, data_url(ImageOps.contain(p, (LARGE, LARGE)), LARGE)) for c, p in explain(i)]
         except OSError:
             continue
         predicted, label = evaluation.predictions[i], evaluation.labels[i]
-        note = f"{evaluation.class_names[predicted]}, {percent(float(evaluation.probabilities[i, predicted]))}"
-        true = "" if predicted == label else f"; true class {evaluation.class_names[label]}"
-        yield {"panels": panels, "legend": [], "note": note + true, "name": evaluation.names[i]}
+        kind = "Correct" if predicted == label else "Wrong"
+        note = f"{kind}: {evaluation.class_names[predicted]}, {percent(float(evaluation.probabilities[i, predicted]))}"
+        yield {"panels": panels[:2], "more": panels[2:], "legend": [], "note": note, "name": evaluation.names[i]}
 
 
 def _thumbnail(load_image: LoadImage | None, index: int) -> str | None:

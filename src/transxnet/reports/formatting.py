@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 MATRIX_CLASSES = 25  # a confusion matrix of more classes is too large to read
-CONFUSED_PAIRS = 20
+CONFUSED_PAIRS = 20  # shown instead of a matrix
+PAIRS_BELOW_MATRIX = 5
 EXAMPLES = 6  # images, of the best and of the worst
 PANEL = 512  # px, longer side of an image next to another
 
@@ -20,20 +21,26 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def confusion_rows(counts: np.ndarray, names: Sequence[str]) -> dict[str, list]:
-    """Return rows of (class, cells of (count, share of the row)); for many classes the most confused pairs instead.
+    """Return rows of (class, cells of (count, share of the row)), and the most confused pairs.
+
+    Without rows for many classes, and without pairs for two, since the other part shows them.
 
     Args:
         counts: (C, C), true class by row, predicted by column.
         names: C class names.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    if len(names) <= MATRIX_CLASSES:
-        rows = zip(names, counts.tolist(), shares.tolist(), strict=True)
-        return {"rows": [(name, list(zip(row, share, strict=True))) for name, row, share in rows], "pairs": []}
+    matrix = len(names) <= MATRIX_CLASSES
+    rows = zip(names, counts.tolist(), shares.tolist(), strict=True)
+    cells = [(name, list(zip(row, share, strict=True))) for name, row, share in rows] if matrix else []
+    if len(names) <= 2:
+        return {"rows": cells, "pairs": []}
     true, predicted = np.nonzero(counts * ~np.eye(len(names), dtype=bool))
-    order = np.lexsort((-shares[true, predicted], -counts[true, predicted]))[:CONFUSED_PAIRS]
+    order = np.lexsort((-shares[true, predicted], -counts[true, predicted]))[
+        : PAIRS_BELOW_MATRIX if matrix else CONFUSED_PAIRS
+    ]
     pairs = [(names[i], names[j], int(counts[i, j]), float(shares[i, j])) for i, j in np.c_[true, predicted][order]]
-    return {"rows": [], "pairs": pairs}
+    return {"rows": cells, "pairs": pairs}
 
 
 def data_url(image: Image.Image, side: int) -> str:

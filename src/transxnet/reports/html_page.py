@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation
 from transxnet.reports import classification_report, detection_report, segmentation_report
-from transxnet.reports.charts import DASHES, Line, Plot, epoch_charts, history_column
+from transxnet.reports.charts import DASHES, Line, Plot, history_charts, history_column
 from transxnet.reports.formatting import percent
 from transxnet.reports.report_data import Report, TaskPage, Tile
 from transxnet.utils.files import write_atomic
@@ -18,6 +19,7 @@ from transxnet.utils.quantities import duration, format_count
 
 _LOSS = Plot("Loss", (Line("val_loss", "validation", "blue"), Line("train_loss", "training", "orange", "dashed")))
 _RATE = Plot("Learning rate", (Line("lr", "learning rate", "blue"),))
+_RATE_OF_STEPS = replace(_RATE, x="step")
 
 
 def render(report: Report) -> str:
@@ -29,9 +31,10 @@ def render(report: Report) -> str:
         images=page.images,
         sections=page.sections,
         tiles=[*page.tiles, *_training_time(report)],
-        charts=epoch_charts(report.history, [_LOSS, page.scores, _RATE]),
+        charts=history_charts(report.history, [_LOSS, page.scores, *([] if report.learning_rate else [_RATE])])
+        + history_charts(report.learning_rate, [_RATE_OF_STEPS]),
         dashes=DASHES,
-        config=list(flatten_config(report.config)),
+        config=[(name, value) for name, value in flatten_config(report.config) if value != "null"],
         **page.content,
     )
 
@@ -60,7 +63,7 @@ def write_report(report: Report, path: Path) -> Path:
 def _task_page(report: Report) -> TaskPage:
     evaluation = report.evaluation
     if isinstance(evaluation, ClassificationEvaluation):
-        return classification_report.task_page(evaluation, report.image, report.explain)
+        return classification_report.task_page(evaluation, report)
     if isinstance(evaluation, DetectionEvaluation):
         return detection_report.task_page(evaluation)
     return segmentation_report.task_page(evaluation)

@@ -29,6 +29,9 @@ class Report:
         model: Properties of the model, by name.
         image: Loads validation image i of a classifier; an OSError, or no function, gives a placeholder. Evaluations
             of detection and segmentation hold their images themselves.
+        train_counts: Number of training images of each class of a classifier, if known.
+        train_images: (class name, image) of some training images as a classifier's network receives them.
+        learning_rate: Rows of step and lr; the chart then shows them instead of the history's lr.
         explain: Returns (caption, image) pairs that explain the prediction of validation image i of a classifier. An
             OSError skips the image; a UserError is printed on the page instead of all explanations.
     """
@@ -42,6 +45,9 @@ class Report:
     evaluation: ClassificationEvaluation | DetectionEvaluation | SegmentationEvaluation
     model: Mapping[str, str]
     image: Callable[[int], Image.Image] | None = None
+    train_counts: Sequence[int] | None = None
+    train_images: Sequence[tuple[str, Image.Image]] = ()
+    learning_rate: Sequence[Mapping[str, float]] = ()
     explain: Callable[[int], Sequence[tuple[str, Image.Image]]] | None = None
 
 

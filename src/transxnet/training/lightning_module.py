@@ -142,23 +142,9 @@ class TrainingModule(LightningModule, ABC):
         optimizer = create_optimizer_v2(
             self.model, config.opt, lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay
         )
-        assert config.epochs is not None and config.lr is not None
-        milestones = config.decay_epochs()
+        assert config.epochs is not None
         updates = round(self.trainer.estimated_stepping_batches / (config.epochs + config.cooldown_epochs))
-        scheduler, _ = create_scheduler_v2(
-            optimizer,
-            "multistep" if milestones else "cosine",
-            num_epochs=config.epochs,
-            # Half an update later, since timm drops the learning rate one update too early.
-            decay_milestones=[epoch + 0.5 / updates for epoch in milestones],  # type: ignore[misc]
-            decay_rate=0.1,
-            min_lr=min(config.min_lr, config.lr),
-            warmup_lr=min(config.warmup_lr, config.lr),
-            warmup_epochs=config.warmup_epochs,  # type: ignore[arg-type]
-            cooldown_epochs=config.cooldown_epochs,
-            step_on_epochs=False,
-            updates_per_epoch=updates,
-        )
+        scheduler = _create_scheduler(optimizer, config, updates)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
@@ -217,3 +203,37 @@ class TrainingModule(LightningModule, ABC):
             f"the learning rate (--lr, now {self.config.lr:g}), clip gradients (--clip-grad 1), or train in float32 "
             "(--precision 32-true)."
         )
+
+
+def learning_rates(config: TrainConfig, updates_per_epoch: int) -> list[float]:
+    """Compute the learning rate of each update of a training, without layer decay."""
+    assert config.epochs is not None and config.lr is not None
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=config.lr)
+    scheduler = _create_scheduler(optimizer, config, updates_per_epoch)
+    rates = []
+    for update in range((config.epochs + config.cooldown_epochs) * updates_per_epoch):
+        if update:
+            scheduler.step_update(num_updates=update)
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+    return rates
+
+
+def _create_scheduler(optimizer: Optimizer, config: TrainConfig, updates_per_epoch: int) -> Any:
+    """Create timm's schedule of the learning rate, which is stepped after each update."""
+    assert config.epochs is not None and config.lr is not None
+    milestones = config.decay_epochs()
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        "multistep" if milestones else "cosine",
+        num_epochs=config.epochs,
+        # Half an update later, since timm drops the learning rate one update too early.
+        decay_milestones=[epoch + 0.5 / updates_per_epoch for epoch in milestones],  # type: ignore[misc]
+        decay_rate=0.1,
+        min_lr=min(config.min_lr, config.lr),
+        warmup_lr=min(config.warmup_lr, config.lr),
+        warmup_epochs=config.warmup_epochs,  # type: ignore[arg-type]
+        cooldown_epochs=config.cooldown_epochs,
+        step_on_epochs=False,
+        updates_per_epoch=updates_per_epoch,
+    )
+    return scheduler

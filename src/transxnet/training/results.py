@@ -5,9 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from PIL import Image
 from rich.console import Console
 from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 
 from transxnet.analysis.cost import count
 from transxnet.analysis.dense_cost import dense_info
@@ -32,11 +35,16 @@ from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import ClassifyConfig, DetectConfig, SegmentConfig
 from transxnet.training.checkpoint_files import read_verified
 from transxnet.training.init_weights import model_weights
-from transxnet.training.lightning_module import TrainingModule
+from transxnet.training.lightning_module import TrainingModule, learning_rates
+from transxnet.training.plan import Plan
+from transxnet.training.plan_classify import ClassifyPlan
 from transxnet.utils.device import DEVICES, resolve_device
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_atomic
 from transxnet.utils.progress import PLAIN, progress_bar
+
+AUGMENTED_IMAGES = 12
+RATE_POINTS = 200
 
 
 def select_weights(run: Run, module: TrainingModule) -> dict[str, Tensor]:
@@ -52,10 +60,9 @@ def select_weights(run: Run, module: TrainingModule) -> dict[str, Tensor]:
         ) from error
 
 
-def write_results(
-    run: Run, config: TrainConfig, source: Any, history: Sequence[dict[str, float]], console: Console
-) -> None:
+def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], console: Console) -> None:
     """Evaluate the saved model, store the metrics and write the report."""
+    config, source = plan.config, plan.source
     trained = load_model(run.path)
     assert isinstance(config.batch_size, int) and config.workers is not None
     with progress_bar(console, "evaluating", len(source.val)) as advance:
@@ -76,6 +83,9 @@ def write_results(
         history=history,
         evaluation=evaluation,
         image=_image_getter(source.val),
+        train_counts=_train_counts(source.train),
+        train_images=_augmented_images(plan),
+        learning_rate=_learning_rate(config, history),
         explain=_gradcam_getter(trained, source.val),
         model={
             "Model": config.model,
@@ -88,6 +98,41 @@ def write_results(
     write_report(report, run.report_file)
     print_metrics(console, figures, len(evaluation))
     console.print(f"run folder  {run.path}\nreport      {run.report_file}", **PLAIN)
+
+
+def _train_counts(images: Any) -> list[int] | None:
+    """Return the number of images of each class; None unless they are labeled images that need no reading."""
+    if not isinstance(images, ClassificationSet):
+        return None
+    return np.bincount(images.own_labels, minlength=len(images.class_names)).tolist()
+
+
+def _augmented_images(plan: Plan) -> list[tuple[str, Image.Image]]:
+    """Return (class name, image) of training images after augmentation, without normalization."""
+    images = plan.source.train
+    if not isinstance(plan, ClassifyPlan) or not isinstance(images, ClassificationSet):
+        return []
+    dataset: Any = plan.data_module().train_dataset()
+    positions = np.random.default_rng(plan.config.seed).permutation(len(images))[:AUGMENTED_IMAGES]
+    mean, std = (torch.tensor(values)[:, None, None] for values in (plan.transforms.mean, plan.transforms.std))
+    shown = []
+    for seed, position in enumerate(positions.tolist()):
+        try:
+            pixels, label, _ = dataset[position, seed]
+        except UnreadableImage:
+            continue
+        shown.append((images.class_names[label], to_pil_image((pixels * std + mean).clamp(0, 1))))
+    return shown
+
+
+def _learning_rate(config: TrainConfig, history: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+    """Return step and learning rate of at most ``RATE_POINTS`` updates."""
+    if not history:
+        return []
+    steps = round(history[-1]["step"])
+    rates = learning_rates(config, round(steps / history[-1]["epoch"]))
+    shown = np.unique(np.linspace(0, min(steps, len(rates)) - 1, RATE_POINTS).round().astype(int))
+    return [{"step": i + 1, "lr": rates[i]} for i in shown.tolist()]
 
 
 def write_predictions(run: Run, evaluation: AnyEvaluation) -> None:

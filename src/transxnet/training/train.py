@@ -231,7 +231,7 @@ def _fit(training: _Prepared, console: Console, checkpoint: Checkpoint | None = 
         dist.destroy_process_group()  # results use the whole validation set, not this process's share
     if trainer.is_global_zero:
         save_model(run, select_weights(run, training.module), plan.description())
-        write_results(run, plan.config, plan.source, training.log.rows, console)
+        write_results(run, plan, training.log.rows, console)
         remove_previous(run)
     return run
 

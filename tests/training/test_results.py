@@ -3,8 +3,10 @@ import re
 import sys
 
 import pytest
+import torch
 from PIL import Image
 
+from tests.helpers.class_folders import QUICK
 from transxnet.analysis import grad_cam
 from transxnet.analysis.erf import erf
 from transxnet.analysis.explain import explain
@@ -13,6 +15,7 @@ from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
 from transxnet.training import results
 from transxnet.training.results import write_predictions
+from transxnet.training.train import train
 from transxnet.utils.errors import UserError
 
 
@@ -35,6 +38,18 @@ def test_report_shows_training_data_and_learning_rate(photos_run):
     assert section.count('alt="training image, ') == 12
     assert section.count('alt="training image, ') == section.count("data:image/jpeg")
     assert re.search(r"highest learning rate \S+, step \d+", page)
+
+
+def test_report_and_log_name_the_saved_epoch(photos, tmp_path, console):
+    run = train(photos, out=tmp_path / "run", lr=3e-3, console=console, **{**QUICK, "ema_decay": 0.0})
+    with run.metrics_file.open(newline="") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    best = max(rows, key=lambda row: row["val_accuracy"])  # the first of equal ones
+    saved = f"epoch {best['epoch']:.0f} of {len(rows)}, highest validation accuracy ({best['val_accuracy']:.1%})"
+    assert f"weights     {saved}" in console.file.getvalue()
+    page = run.report_file.read_text(encoding="utf-8")
+    assert f"Saved weights: {saved}. The same images selected the epoch" in page
+    assert torch.load(run.best_checkpoint, weights_only=True)["epoch"] + 1 == best["epoch"]
 
 
 def test_run_is_explained_with_its_classes_and_size(photos_run, photos, quiet):

@@ -29,6 +29,8 @@ class Report:
         model: Properties of the model, by name.
         image: Loads validation image i of a classifier; an OSError, or no function, gives a placeholder. Evaluations
             of detection and segmentation hold their images themselves.
+        saved_weights: The epoch whose weights were evaluated, and the reason.
+        selected: Whether the validation images selected this epoch.
         train_counts: Number of training images of each class of a classifier, if known.
         train_images: (class name, image) of some training images as a classifier's network receives them.
         learning_rate: Rows of step and lr; the chart then shows them instead of the history's lr.
@@ -45,6 +47,8 @@ class Report:
     evaluation: ClassificationEvaluation | DetectionEvaluation | SegmentationEvaluation
     model: Mapping[str, str]
     image: Callable[[int], Image.Image] | None = None
+    saved_weights: str = ""
+    selected: bool = False
     train_counts: Sequence[int] | None = None
     train_images: Sequence[tuple[str, Image.Image]] = ()
     learning_rate: Sequence[Mapping[str, float]] = ()

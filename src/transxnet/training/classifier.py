@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassStatScores
 
+from transxnet.metrics.best_epoch import monitored_metric
 from transxnet.metrics.classification import TOP, classification_metrics
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.training.lightning_module import TrainingModule
@@ -23,7 +24,7 @@ class Classifier(TrainingModule):
         config: resolved training options.
     """
 
-    monitor = "val_accuracy"
+    monitor = monitored_metric("classify")
     columns = MappingProxyType(
         {
             "val_loss": "loss {:.3f}",

@@ -7,6 +7,7 @@ from torch import Tensor
 from transxnet.data.datasets.detection_dataset import Target
 from transxnet.heads import MaskRCNN, RetinaNet
 from transxnet.heads.detector_transform import unit_range
+from transxnet.metrics.best_epoch import monitored_metric
 from transxnet.metrics.detection import CocoMetric, coco_metrics
 from transxnet.runs.task_configs import DetectConfig
 from transxnet.training.lightning_module import TrainingModule
@@ -20,7 +21,7 @@ class Detector(TrainingModule):
         config: resolved training options.
     """
 
-    monitor = "val_ap"
+    monitor = monitored_metric("detect")
     columns = MappingProxyType(
         {
             "val_ap": "AP {:.1%}",

@@ -26,6 +26,7 @@ from transxnet.evaluation.evaluation_output import (
     write_image_miou,
 )
 from transxnet.evaluation.inference import AnyEvaluation, run_evaluation
+from transxnet.metrics.best_epoch import describe_saved_epoch
 from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation
 from transxnet.reports import Report, write_report
@@ -74,6 +75,7 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
     )
     write_predictions(run, evaluation)
     stored = run.read_environment()
+    saved = describe_saved_epoch(history, config.task, config.select) + (", EMA" if config.ema_decay else "")
     report = Report(
         title=f"{config.model} on {Path(config.data).name}",
         command=stored["command"],
@@ -83,6 +85,8 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
         history=history,
         evaluation=evaluation,
         image=_image_getter(source.val),
+        saved_weights=saved,
+        selected=config.select == "best",
         train_counts=_train_counts(source.train),
         train_images=_augmented_images(plan),
         learning_rate=_learning_rate(config, history),
@@ -92,12 +96,12 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
             **_format_cost(*cost(config, trained.model, len(source.class_names))),
             "Training images": f"{len(source.train):,}",
             "Validation images": f"{len(source.val):,}",
-            "Saved weights": f"{config.select} epoch" + (", EMA" if config.ema_decay else ""),
+            "Saved weights": saved,
         },
     )
     write_report(report, run.report_file)
     print_metrics(console, figures, len(evaluation))
-    console.print(f"run folder  {run.path}\nreport      {run.report_file}", **PLAIN)
+    console.print(f"weights     {saved}\nrun folder  {run.path}\nreport      {run.report_file}", **PLAIN)
 
 
 def _train_counts(images: Any) -> list[int] | None:

@@ -12,6 +12,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from transxnet.data.datasets.segmentation_dataset import IGNORE
 from transxnet.heads import SemanticFPN
 from transxnet.heads.semantic_fpn import logits_at_size
+from transxnet.metrics.best_epoch import monitored_metric
 from transxnet.metrics.segmentation import segmentation_metrics
 from transxnet.runs.task_configs import SegmentConfig
 from transxnet.training.lightning_module import TrainingModule
@@ -25,7 +26,7 @@ class Segmenter(TrainingModule):
         config: resolved training options.
     """
 
-    monitor = "val_miou"
+    monitor = monitored_metric("segment")
     columns = MappingProxyType(
         {
             "val_loss": "loss {:.3f}",

@@ -1,0 +1,42 @@
+import math
+
+import pytest
+
+from transxnet.metrics.best_epoch import describe_saved_epoch, find_best_epoch, monitored_metric
+from transxnet.training.classifier import Classifier
+from transxnet.training.detector import Detector
+from transxnet.training.segmenter import Segmenter
+
+
+def history(*values: float | None) -> list[dict[str, float]]:
+    return [
+        {"epoch": i, "train_loss": 1.0, **({} if value is None else {"val_accuracy": value})}
+        for i, value in enumerate(values, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "epoch"),
+    [((0.5, 0.75, 0.7), 2), ((0.5, 0.75, 0.75), 2), ((None, 0.1, None), 2), ((math.nan, 0.1, 0.2), 3)],
+)
+def test_best_epoch_is_the_first_with_the_highest_metric(values, epoch):
+    assert find_best_epoch(history(*values), "classify")["epoch"] == epoch
+
+
+def test_no_validated_epoch():
+    assert find_best_epoch(history(None, None), "classify") is None
+    assert find_best_epoch([], "detect") is None
+
+
+def test_saved_epoch_is_described_with_its_metric():
+    rows = history(0.5, 0.75, 0.7)
+    assert describe_saved_epoch(rows, "classify", "best") == "epoch 2 of 3, highest validation accuracy (75.0%)"
+    assert describe_saved_epoch(rows, "classify", "last") == "last epoch"
+    rows = [{"epoch": 1, "val_ap": 0.25}]
+    assert describe_saved_epoch(rows, "detect", "best") == "epoch 1 of 1, highest validation AP (25.0%)"
+
+
+@pytest.mark.parametrize(("module", "task"), [(Classifier, "classify"), (Detector, "detect"), (Segmenter, "segment")])
+def test_training_saves_the_epoch_of_the_same_metric(module, task):
+    assert module.monitor == monitored_metric(task)
+    assert module.monitor in module.columns

@@ -1,10 +1,14 @@
 """Lightning module for detection and instance segmentation."""
 
 from types import MappingProxyType
+from typing import Any
 
+import torch
 from torch import Tensor
+from torchmetrics import MeanMetric
 
 from transxnet.data.datasets.detection_dataset import Target
+from transxnet.data.loading.samplers import seed_step
 from transxnet.heads import MaskRCNN, RetinaNet
 from transxnet.heads.detector_transform import unit_range
 from transxnet.metrics.best_epoch import monitored_metric
@@ -24,6 +28,7 @@ class Detector(TrainingModule):
     monitor = monitored_metric("detect")
     columns = MappingProxyType(
         {
+            "val_loss": "loss {:.3f}",
             "val_ap": "AP {:.1%}",
             "val_ap50": "AP50 {:.1%}",
             "val_ap75": "AP75 {:.1%}",
@@ -36,6 +41,7 @@ class Detector(TrainingModule):
         super().__init__(model, config)
         self.masks = isinstance(model, MaskRCNN)
         self.val_metric = CocoMetric(self.masks)
+        self.val_loss = MeanMetric(nan_strategy="disable")
         if config.compile:
             model.backbone.compile()
 
@@ -45,14 +51,36 @@ class Detector(TrainingModule):
         return self.model(unit_range(images), targets)
 
     def validation_step(self, batch: tuple[list[Tensor], list[Target]], batch_idx: int) -> None:
-        """Add the detections of a validation batch, image by image: padding to a common size would change them."""
+        """Add detections and losses of a validation batch, image by image: padding to a common size changes them."""
         images, targets = batch
         with self.full_precision():
             answers = [answer for image in unit_range(images) for answer in self.best_weights([image])]
         self.val_metric.update(answers, targets)
+        seed_step(self.config.seed, batch_idx)  # the losses of Mask R-CNN sample anchors and regions
+        with self.full_precision():
+            for image, target in zip(unit_range(images), targets, strict=True):
+                self.val_loss.update(self._validation_loss(image, target))
+
+    def _validation_loss(self, image: Tensor, target: Target) -> Tensor:
+        """Compute the sum of the losses of an image without its crowds; norms and dropout stay in evaluation mode."""
+        model: Any = self.best_weights
+        kept = target["iscrowd"] == 0
+        target = {
+            name: target[name].as_subclass(Tensor)[kept] for name in ("boxes", "labels", "masks") if name in target
+        }
+        parts = [model, *(getattr(model, name) for name in ("transform", "rpn", "roi_heads") if hasattr(model, name))]
+        for part in parts:
+            part.training = True  # not train(), which includes their layers
+        try:
+            return torch.stack(list(model([image], [target]).values())).sum()
+        finally:
+            for part in parts:
+                part.training = False
 
     def on_validation_epoch_end(self) -> None:
         """Log the COCO metrics of the validation set."""
         figures = coco_metrics(self.val_metric.compute(), self.masks)
         self.val_metric.reset()
-        self.log_validation({name: value for name, value in figures.items() if f"val_{name}" in self.columns})
+        loss = {"loss": float(self.val_loss.compute())}
+        self.val_loss.reset()
+        self.log_validation(loss | {name: value for name, value in figures.items() if f"val_{name}" in self.columns})

@@ -171,3 +171,32 @@ def test_file_names_with_special_characters_are_kept(finding_run, maps_run, imag
         (row,) = csv.DictReader(file)
     assert row["path"] == str(tmp_path / name)
     assert (out / row["map"]).is_file()
+
+
+def test_min_score_drops_detections_from_results_and_drawings(finding_run, image_folder, tmp_path, quiet):
+    def scores(out: Path) -> list[float]:
+        return [result["score"] for result in json.loads((out / "detections.json").read_text())]
+
+    every = scores(predict(finding_run.path, image_folder, out=tmp_path / "all", workers=0, console=quiet))
+    limit = float(np.median(every))
+    out = predict(finding_run.path, image_folder, out=tmp_path / "out", min_score=limit, workers=0, console=quiet)
+    assert sorted(scores(out)) == sorted(score for score in every if score >= limit)
+    assert 0 < len(scores(out)) < len(every)
+    none = predict(finding_run.path, image_folder, out=tmp_path / "none", min_score=1.0, workers=0, console=quiet)
+    assert scores(none) == []
+    drawn, plain = (sorted((folder / "drawn").iterdir())[0] for folder in (out, none))
+    assert Image.open(drawn).size == Image.open(plain).size
+    assert np.abs(np.asarray(Image.open(drawn)).astype(int) - np.asarray(Image.open(plain))).max() > 50
+
+
+def test_small_images_are_enlarged_for_drawing(finding_run, image_folder, tmp_path, quiet):
+    out = predict(finding_run.path, image_folder / "b" / "thin.jpg", out=tmp_path / "out", workers=0, console=quiet)
+    (drawn,) = (out / "drawn").iterdir()
+    assert Image.open(drawn).size == (600, 160)
+
+
+def test_min_score_is_checked(maps_run, image_folder, tmp_path, quiet):
+    with pytest.raises(UserError, match="min_score is for detectors"):
+        predict(maps_run.path, image_folder, out=tmp_path / "out", min_score=0.5, console=quiet)
+    with pytest.raises(UserError, match=r"must be 0 to 1, got 50"):
+        predict(maps_run.path, image_folder, out=tmp_path / "out", min_score=50, console=quiet)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from transxnet.data.reading.masks import decode_mask, encode_mask
 from transxnet.metrics.detection import Detections
 from transxnet.reports.colors import palette
-from transxnet.reports.drawing import draw_detections, draw_label_map, indexed_map
+from transxnet.reports.drawing import draw_detections, draw_label_map, enlarge, indexed_map
 from transxnet.utils.errors import UserError
 
 GRAY = (100, 100, 100)
@@ -180,3 +181,19 @@ def test_label_map_of_another_size_or_class_count_raises():
         draw_label_map(gray(80, 60), labels, ["a"])
     with pytest.raises(UserError, match="1 to 255 classes, got 256"):
         indexed_map(labels, 256)
+
+
+def test_enlarging_scales_image_boxes_and_masks():
+    mask = np.zeros((50, 100), bool)
+    mask[10:20, 30:50] = True
+    small = Detections(np.array([[30, 10, 50, 20]], np.float32), np.array([1]), np.array([0.9]), [encode_mask(mask)])
+    image, large = enlarge(gray(100, 50), small)
+    assert image.size == (600, 300)
+    assert large.boxes.tolist() == [[180, 60, 300, 120]]
+    assert np.argwhere(decode_mask(large.masks[0], 300, 600)).min(0).tolist() == [60, 180]
+    assert decode_mask(large.masks[0], 300, 600).sum() == 36 * mask.sum()
+
+
+def test_large_images_are_not_enlarged():
+    image, none = gray(512, 20), Detections(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0))
+    assert enlarge(image, none) == (image, none)

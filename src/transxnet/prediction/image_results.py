@@ -12,7 +12,7 @@ from transxnet.data.reading.masks import decode_mask
 from transxnet.metrics.detection import MIN_SCORE, Detections
 from transxnet.prediction.image_inputs import ImageSource, open_source
 from transxnet.reports.class_drawing import draw_classes
-from transxnet.reports.drawing import draw_detections, draw_label_map
+from transxnet.reports.drawing import draw_detections, draw_label_map, enlarge
 from transxnet.utils.tables import data_frame, html_table
 
 TOP_K = 5
@@ -153,8 +153,8 @@ class DetectedObjects(ImagePrediction):
         return DetectedObjects(self.class_names, self.source, self.detections.filter(min_score))
 
     def plot(self, min_score: float = MIN_SCORE) -> Image.Image:
-        """Draw the objects with at least this score, as ``transxnet predict`` does."""
-        return draw_detections(self.image, self.detections.filter(min_score), self.class_names)
+        """Draw the objects with at least this score, as ``transxnet predict`` does; small images are enlarged."""
+        return draw_detections(*enlarge(self.image, self.detections.filter(min_score)), self.class_names)
 
     def _columns(self) -> dict[str, Sequence[Any]]:
         corners = {name: self.boxes[:, i].tolist() for i, name in enumerate(("x1", "y1", "x2", "y2"))}

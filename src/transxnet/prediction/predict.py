@@ -41,6 +41,7 @@ def predict(
     *,
     out: str | Path = "predictions",
     top_k: int = 5,
+    min_score: float | None = None,
     batch_size: int = 32,
     workers: int = 2,
     device: str = "auto",
@@ -70,6 +71,8 @@ def predict(
         out: folder for the results, or a classifier's Parquet file; by default predictions, or predictions-2 and so
             on if it has results.
         top_k: number of classes per image, for classifiers.
+        min_score: for detectors, drop detections below this score (0 to 1) from results and drawings; by default the
+            results have all that the model returns, from 0.05, and the drawings those from 0.5.
         batch_size: images per batch, for classifiers; other models process images one by one at any size.
         workers: number of data loading processes.
         device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one. Exported files run
@@ -94,6 +97,8 @@ def predict(
     console = console or Console()
     check_at_least(1, top_k=top_k, batch_size=batch_size)
     check_at_least(0, workers=workers)
+    if min_score is not None and not 0 <= min_score <= 1:
+        raise UserError(f"min_score must be 0 to 1, got {min_score}.")
     if rows_per_file is not None:
         check_at_least(1, rows_per_file=rows_per_file)
     if isinstance(embed, str):
@@ -131,6 +136,8 @@ def predict(
     if not len(sources):
         raise UserError(f"no images found in {', '.join(map(str, inputs))}. {ACCEPTED}")
     loaded = open_model(model, file, device)
+    if min_score is not None and loaded.task != "detect":
+        raise UserError(f"min_score is for detectors, and {model} is not one. Remove --min-score.")
     created = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -140,7 +147,7 @@ def predict(
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             with progress_bar(console, "predicting", len(sources)) as advance:
                 summary = PredictionSummary()
-                for image in _write(loaded, sources, Path(scratch), top_k, batch_size, workers):
+                for image in _write(loaded, sources, Path(scratch), top_k, min_score, batch_size, workers):
                     summary.add(image)
                     advance(summary.images)
             if summary.unreadable == summary.images:
@@ -161,12 +168,18 @@ def predict(
 
 
 def _write(
-    loaded: LoadedModel, sources: ImageList, folder: Path, top_k: int, batch_size: int, workers: int
+    loaded: LoadedModel,
+    sources: ImageList,
+    folder: Path,
+    top_k: int,
+    min_score: float | None,
+    batch_size: int,
+    workers: int,
 ) -> Iterator[ImageSummary]:
     """Write all results into a folder; yields the summary of each image."""
     predictions = predict_files(loaded, sources, batch_size, workers)
     if loaded.task == "detect":
-        return write_detections(predictions, folder, loaded.class_names)
+        return write_detections(predictions, folder, loaded.class_names, min_score)
     if loaded.task == "segment":
         return write_label_maps(predictions, folder, loaded.class_names)
     return write_classes(predictions, folder, min(top_k, len(loaded.class_names)))

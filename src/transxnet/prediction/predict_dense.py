@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from transxnet.metrics.detection import coco_results
+from transxnet.metrics.detection import MIN_SCORE, coco_results
 from transxnet.prediction.file_predictions import FilePrediction
 from transxnet.prediction.image_results import DetectedObjects, Segmentation
 from transxnet.prediction.image_summary import ImageSummary
@@ -16,13 +16,14 @@ from transxnet.utils.files import ESCAPED_UTF8
 
 
 def write_detections(
-    predictions: Iterator[FilePrediction], folder: Path, class_names: Sequence[str]
+    predictions: Iterator[FilePrediction], folder: Path, class_names: Sequence[str], min_score: float | None = None
 ) -> Iterator[ImageSummary]:
     """Write ``images.json``, ``detections.json`` and ``drawn/``.
 
     ``images.json`` has the images and categories in COCO's format and ``detections.json`` the results:
     ``COCO("images.json").loadRes("detections.json")`` of pycocotools reads them. ``drawn/`` has the images with the
-    detections of a score of at least a half.
+    detections; small images are enlarged. Detections below ``min_score`` are dropped from both; without it only from
+    the drawings, below 0.5.
 
     Yields:
         The summary of each image.
@@ -39,10 +40,13 @@ def write_detections(
                 yield ImageSummary(prediction.path, error=prediction.error)
                 continue
             images.add({**entry, "width": result.image.width, "height": result.image.height})
+            if min_score is not None:
+                result = result.filter(min_score)
             for found in coco_results(result.detections, number, category_ids):
                 results.add(found)
-            result.plot().save(folder / "drawn" / _unique_name(number, prediction.path, ".jpg"), quality=92)
-            names = result.filter().labels
+            shown = result.filter(MIN_SCORE if min_score is None else min_score)
+            shown.plot(0).save(folder / "drawn" / _unique_name(number, prediction.path, ".jpg"), quality=92)
+            names = shown.labels
             objects = ", ".join(f"{times} {name}" for name, times in Counter(names).most_common())
             yield ImageSummary(prediction.path, objects or "no objects", names)
     with (

@@ -1,17 +1,16 @@
 """The report of a detector: average precision, precision over recall, classes and example images."""
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from transxnet.data.reading.image_decoding import UnreadableImage
-from transxnet.data.reading.masks import decode_mask, encode_mask
+from transxnet.data.reading.masks import encode_mask
 from transxnet.metrics.detection import MIN_SCORE, DetectionEvaluation, Detections
 from transxnet.reports.charts import Chart, Line, Plot, chart_axes, chart_style, figure_svg, line_style, percent_axis
-from transxnet.reports.drawing import draw_detections
+from transxnet.reports.drawing import draw_detections, resize_detections
 from transxnet.reports.formatting import EXAMPLES, PANEL, best_and_worst, data_url, fit_size, percent
 from transxnet.reports.report_data import TaskPage, Tile
 from transxnet.utils.quantities import format_count
@@ -103,7 +102,7 @@ def _precision_chart(kind: str, evaluation: DetectionEvaluation) -> Chart:
     if extremes:
         keys.append(Line("", f"best: {', '.join(names[i] for i in best)}", "green"))
         keys.append(Line("", f"worst: {', '.join(names[i] for i in reversed(worst))}", "orange", "dashed"))
-    if few and len(order) > 2 * extremes:
+    if few and len(order) > max(1, 2 * extremes):
         keys.append(Line("", "other classes", "muted"))
     return Chart(title, svg, tuple(keys))
 
@@ -123,32 +122,13 @@ def _card(evaluation: DetectionEvaluation, index: int) -> dict[str, Any]:
         panels = [("ground truth", None), ("detections", None)]
     else:
         no_scores = np.full(len(labels), np.nan, np.float32)
-        true_masks = target["masks"].numpy() if masks else None
-        found_masks = (
-            None if found.masks is None else (decode_mask(mask, image.height, image.width) for mask in found.masks)
-        )
-        names = evaluation.class_names
-        panels = [
-            ("ground truth", _panel(image, boxes, labels, no_scores, true_masks, names)),
-            ("detections", _panel(image, found.boxes, found.labels, found.scores, found_masks, names)),
-        ]
+        true_masks = [encode_mask(mask) for mask in target["masks"].numpy()] if masks else None
+        shown = {"ground truth": Detections(boxes, labels, no_scores, true_masks), "detections": found}
+        panels = [(name, _panel(image, objects, evaluation.class_names)) for name, objects in shown.items()]
     return {"name": evaluation.images.name(index), "note": note, "panels": panels, "legend": []}
 
 
-def _panel(
-    image: Image.Image,
-    boxes: np.ndarray,
-    labels: np.ndarray,
-    scores: np.ndarray,
-    masks: Iterable[np.ndarray] | None,
-    class_names: list[str],
-) -> str:
+def _panel(image: Image.Image, detections: Detections, class_names: list[str]) -> str:
     """Draw the detections on the image at the panel's size, so that the labels are legible."""
-    size = fit_size(image.size)
-    scale = np.array(size * 2) / np.array(image.size * 2)
-    runs = None
-    if masks is not None:
-        resized = (Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST) for mask in masks)
-        runs = [encode_mask(np.asarray(mask)) for mask in resized]
-    detections = Detections((boxes * scale).astype(np.float32), labels, scores, runs)
-    return data_url(draw_detections(image.resize(size), detections, class_names, text_size=TEXT), PANEL)
+    resized, shown = resize_detections(image, detections, fit_size(image.size))
+    return data_url(draw_detections(resized, shown, class_names, text_size=TEXT), PANEL)

@@ -7,18 +7,44 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from transxnet.data.datasets.segmentation_dataset import IGNORE
-from transxnet.data.reading.masks import decode_mask, mask_box
+from transxnet.data.reading.masks import decode_mask, encode_mask, mask_box
 from transxnet.metrics.detection import Detections
 from transxnet.reports.colors import Color, palette, text_color
 from transxnet.reports.fonts import font_for, one_line, truncate
 from transxnet.utils.errors import UserError
 
 SMALLEST_TEXT = 10  # px
+LARGE_SIDE = 512  # px; smaller images are enlarged for drawing
 MASK_SHARE = 0.4
 MAP_SHARE = 0.55
 LEGEND_ROWS = 20
 
 Rectangle = tuple[int, int, int, int]
+
+
+def enlarge(image: Image.Image, detections: Detections) -> tuple[Image.Image, Detections]:
+    """Enlarge an image and its detections by an integer, so that labels fit: to a longer side of at least 512 pixels.
+
+    Larger images are returned as they are.
+    """
+    factor = math.ceil(LARGE_SIDE / max(image.size))
+    if factor == 1:
+        return image, detections
+    return resize_detections(image, detections, (factor * image.width, factor * image.height))
+
+
+def resize_detections(
+    image: Image.Image, detections: Detections, size: tuple[int, int]
+) -> tuple[Image.Image, Detections]:
+    """Resize an image and its detections to (width, height)."""
+    scale = np.array(size * 2) / np.array(image.size * 2)
+    masks = None
+    if detections.masks is not None:
+        decoded = (decode_mask(mask, image.height, image.width).astype(np.uint8) for mask in detections.masks)
+        resized = (Image.fromarray(mask).resize(size, Image.Resampling.NEAREST) for mask in decoded)
+        masks = [encode_mask(np.asarray(mask)) for mask in resized]
+    boxes = (detections.boxes * scale).astype(np.float32)
+    return image.resize(size), Detections(boxes, detections.labels, detections.scores, masks)
 
 
 def draw_detections(

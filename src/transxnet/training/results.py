@@ -46,6 +46,7 @@ from transxnet.utils.progress import PLAIN, progress_bar
 
 AUGMENTED_IMAGES = 12
 RATE_POINTS = 200
+HEAD_NAMES = {"retinanet": "RetinaNet", "maskrcnn": "Mask R-CNN"}
 
 
 def select_weights(run: Run, module: TrainingModule) -> dict[str, Tensor]:
@@ -93,6 +94,7 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
         explain=_gradcam_getter(trained, source.val),
         model={
             "Model": config.model,
+            **({"Head": HEAD_NAMES[config.head]} if isinstance(config, DetectConfig) else {}),
             **_format_cost(*cost(config, trained.model, len(source.class_names))),
             "Training images": f"{len(source.train):,}",
             "Validation images": f"{len(source.val):,}",

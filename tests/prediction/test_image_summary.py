@@ -46,7 +46,7 @@ def test_one_image_has_no_counts():
     [
         ("photos_run", r"000.png +\w+ \d+\.\d%, \w+ \d+\.\d%, \w+ \d+\.\d%"),
         ("finding_run", r"000.png +(\d+ \w+(, \d+ \w+)*|no objects)"),
-        ("maps_run", r"000.png +\w+ \d+%(, \w+ \d+%)* of the pixels"),
+        ("maps_run", r"000.png +class \d: \d+% of the pixels(, class \d: \d+%)*"),
     ],
 )
 def test_predict_prints_what_it_predicted(kind, line, image_folder, tmp_path, request, console):

@@ -10,7 +10,7 @@ from PIL import Image
 from transxnet.data.reading.masks import decode_mask, encode_mask
 from transxnet.metrics.detection import Detections
 from transxnet.reports.colors import palette
-from transxnet.reports.drawing import draw_detections, draw_label_map, enlarge, indexed_map
+from transxnet.reports.drawing import background_class, draw_detections, draw_label_map, enlarge, indexed_map
 from transxnet.utils.errors import UserError
 
 GRAY = (100, 100, 100)
@@ -144,9 +144,23 @@ def test_label_map_tints_all_but_ignored_pixels():
     assert pixels.shape == (60, 80, 3)
     assert (pixels[:10] == GRAY).all()
     for columns, color in [(slice(0, 50), palette(2)[0]), (slice(51, 80), palette(2)[1])]:
-        expected = 0.45 * 100 + 0.55 * np.array(color)
+        expected = 0.55 * 100 + 0.45 * np.array(color)
         assert np.abs(pixels[11:, columns] - expected).max() <= 1
     assert (pixels[10:, 50] == 255).all() and (pixels[10] == 255).all()
+
+
+def test_untinted_class_keeps_its_own_color_up_to_the_boundary():
+    image = Image.new("RGB", (80, 60), (200, 40, 40))
+    pixels = np.asarray(draw_label_map(image, labels_in_halves(), ["a", "b"], untinted=0, legend=False))
+    assert (pixels[11:, :50] == (200, 40, 40)).all()
+    assert (pixels[11:, 51:] != (200, 40, 40)).any(axis=2).all()
+    assert (pixels[10:, 50] == 255).all()
+
+
+@pytest.mark.parametrize(("names", "untinted"), [(["a", "b"], 0), (["b", "Background"], 1), (["background", "sky"], 0)])
+def test_background_class_is_the_named_or_most_frequent_one(names, untinted):
+    assert background_class(labels_in_halves(), names) == untinted
+    assert background_class(np.full((2, 2), 255, np.uint8), ["a"]) is None
 
 
 def test_legend_names_largest_classes_first():

@@ -12,7 +12,7 @@ from transxnet.data.reading.masks import decode_mask
 from transxnet.metrics.detection import MIN_SCORE, Detections
 from transxnet.prediction.image_inputs import ImageSource, open_source
 from transxnet.reports.class_drawing import draw_classes
-from transxnet.reports.drawing import draw_detections, draw_label_map, enlarge
+from transxnet.reports.drawing import background_class, draw_detections, draw_label_map, enlarge
 from transxnet.utils.tables import data_frame, html_table
 
 TOP_K = 5
@@ -184,7 +184,8 @@ class Segmentation(ImagePrediction):
 
     def plot(self, legend: bool = True) -> Image.Image:
         """Draw the class colors over the image, as ``transxnet predict`` does."""
-        return draw_label_map(self.image, self.label_map, self.class_names, legend=legend)
+        untinted = background_class(self.label_map, self.class_names)
+        return draw_label_map(self.image, self.label_map, self.class_names, untinted=untinted, legend=legend)
 
     def _columns(self) -> dict[str, Sequence[Any]]:
         return {"label": list(self.shares), "share": list(self.shares.values())}

@@ -87,8 +87,14 @@ def write_label_maps(
             shares = result.shares
             most_frequent = next(iter(shares))
             writer.writerow([prediction.path, f"maps/{name}", most_frequent, f"{shares[most_frequent]:.4f}", ""])
-            text = ", ".join(f"{name} {share:.0%}" for name, share in list(shares.items())[:3])
-            yield ImageSummary(prediction.path, f"{text} of the pixels", [most_frequent])
+            largest = [f"{_class_text(name)}: {share:.0%}" for name, share in list(shares.items())[:3]]
+            largest[0] += " of the pixels"
+            yield ImageSummary(prediction.path, ", ".join(largest), [most_frequent])
+
+
+def _class_text(name: str) -> str:
+    """Return the name of a class, with "class" before a number."""
+    return f"class {name}" if name.isdigit() else name
 
 
 class _JSONListWriter:

@@ -16,7 +16,8 @@ from transxnet.utils.errors import UserError
 SMALLEST_TEXT = 10  # px
 LARGE_SIDE = 512  # px; smaller images are enlarged for drawing
 MASK_SHARE = 0.4
-MAP_SHARE = 0.55
+MAP_SHARE = 0.45
+BACKGROUND_NAMES = ("background", "_background_", "bg", "unlabeled")
 LEGEND_ROWS = 20
 
 Rectangle = tuple[int, int, int, int]
@@ -102,6 +103,7 @@ def draw_label_map(
     labels: np.ndarray,
     class_names: Sequence[str],
     *,
+    untinted: int | None = None,
     legend: bool = True,
     text_size: int | None = None,
 ) -> Image.Image:
@@ -111,6 +113,7 @@ def draw_label_map(
         image: (W, H), RGB.
         labels: (H, W) uint8, 0 to K - 1; pixels of 255 keep their own color.
         class_names: K names; label 0 is the first.
+        untinted: a class whose pixels keep their own color, such as :func:`background_class`.
         legend: add the names and shares of the classes that occur, largest first, to the right of the image.
         text_size: text size of the legend in pixels; the default depends on the image size.
 
@@ -129,9 +132,20 @@ def draw_label_map(
     gray = image.convert("L").convert("RGB")  # the hues of the image would change the class colors
     drawn = Image.blend(gray, indexed_map(labels, len(class_names)).convert("RGB"), MAP_SHARE)
     size = text_size or _text_size(image)
+    if untinted is not None:
+        drawn.paste(image, mask=Image.fromarray(labels == untinted))
     drawn.paste((255, 255, 255), mask=_boundaries(labels, size // 20))
     drawn.paste(image, mask=Image.fromarray(labels == IGNORE))
-    return _with_legend(drawn, labels, class_names, size) if legend else drawn
+    return _with_legend(drawn, labels, class_names, size, untinted) if legend else drawn
+
+
+def background_class(labels: np.ndarray, class_names: Sequence[str]) -> int | None:
+    """Return the class named background, or else the most frequent one; None if all pixels are ignored."""
+    for i, name in enumerate(class_names):
+        if name.lower() in BACKGROUND_NAMES:
+            return i
+    counts = np.bincount(labels.ravel(), minlength=IGNORE + 1)[:IGNORE]
+    return int(counts.argmax()) if counts.any() else None
 
 
 def indexed_map(labels: np.ndarray, count: int) -> Image.Image:
@@ -241,7 +255,9 @@ def _boundaries(labels: np.ndarray, radius: int) -> Image.Image:
     return image.filter(ImageFilter.BoxBlur(radius)).point(lambda v: 255 * (v > 0)) if radius else image
 
 
-def _with_legend(drawn: Image.Image, labels: np.ndarray, class_names: Sequence[str], size: int) -> Image.Image:
+def _with_legend(
+    drawn: Image.Image, labels: np.ndarray, class_names: Sequence[str], size: int, untinted: int | None
+) -> Image.Image:
     """Add a legend of the occurring classes to the right of the image; the smallest are only counted."""
     counts = np.bincount(labels.ravel(), minlength=IGNORE + 1)[:IGNORE]
     order = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
@@ -254,7 +270,8 @@ def _with_legend(drawn: Image.Image, labels: np.ndarray, class_names: Sequence[s
         share = 100 * counts[i] / counts.sum()
         end = " <1%" if share < 0.5 else f" {share:.0f}%"
         name = one_line(class_names[i])
-        rows.append((truncate(name, font_for(name + end, size), 14 * size, end), colors[i]))
+        text = truncate(name, font_for(name + end, size), 14 * size, end)
+        rows.append((text, None if i == untinted else colors[i]))
     if len(shown) < len(order):
         rows.append((f"and {len(order) - len(shown)} more", None))
     if not rows:

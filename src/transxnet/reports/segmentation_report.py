@@ -11,7 +11,7 @@ from transxnet.data.reading.image_decoding import UnreadableImage
 from transxnet.metrics.segmentation import SegmentationEvaluation, segmentation_metrics
 from transxnet.reports.charts import Line, Plot
 from transxnet.reports.colors import palette
-from transxnet.reports.drawing import draw_label_map
+from transxnet.reports.drawing import background_class, draw_label_map
 from transxnet.reports.formatting import EXAMPLES, PANEL, best_and_worst, confusion_rows, data_url, fit_size, percent
 from transxnet.reports.report_data import TaskPage, Tile
 
@@ -94,20 +94,25 @@ def _card(evaluation: SegmentationEvaluation, index: int) -> dict[str, Any]:
     else:
         shown = image.resize(fit_size(image.size))
         panels = [("image", data_url(shown, PANEL))]
+        untinted = background_class(labels, names)
         for caption, values in (("ground truth", labels), ("prediction", predicted)):
             resized = np.asarray(Image.fromarray(values).resize(shown.size, Image.Resampling.NEAREST))
-            panels.append((caption, data_url(draw_label_map(shown, resized, names, legend=False), PANEL)))
-        legend = _legend(labels, predicted, names)
+            drawn = draw_label_map(shown, resized, names, untinted=untinted, legend=False)
+            panels.append((caption, data_url(drawn, PANEL)))
+        legend = _legend(labels, predicted, names, untinted)
     note = f"mean IoU {percent(evaluation.image_miou[index])}"
     return {"name": evaluation.images.name(index), "note": note, "panels": panels, "legend": legend}
 
 
-def _legend(labels: np.ndarray, predicted: np.ndarray, names: list[str]) -> list[tuple[str, str]]:
+def _legend(labels: np.ndarray, predicted: np.ndarray, names: list[str], untinted: int | None) -> list[tuple[str, str]]:
     """Return (color, name) of the classes in either map, largest first; the last row counts the omitted ones."""
     counts = np.bincount(np.concatenate([labels.ravel(), predicted.ravel()]), minlength=IGNORE + 1)[:IGNORE]
     order = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
     colors = palette(len(names))
     legend = ["#{:02x}{:02x}{:02x}".format(*colors[i]) for i in order[:LEGEND_CLASSES]]
-    rows = [(color, names[i]) for color, i in zip(legend, order, strict=False)]
+    rows = [
+        ("transparent", f"{names[i]} (not tinted)") if i == untinted else (color, names[i])
+        for color, i in zip(legend, order, strict=False)
+    ]
     more = len(order) - len(rows)
     return [*rows, ("transparent", f"and {more} more")] if more else rows

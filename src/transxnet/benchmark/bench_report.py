@@ -23,7 +23,7 @@ LABEL = 50  # characters per line in the plot's labels
 MANY_ROUNDS = 10  # from this number on, the range is from the 10th to the 90th percentile
 
 # On a transparent background, legible on white and on black.
-_INK, _LINE, _FIRST, _OTHER = "#7a7a7a", "#7a7a7a55", "#7a7a7a", "#3b82c4"
+_INK, _LINE, _FIRST, _OTHER = "#1b1f24", "#dfe2e6", "#9aa4af", "#3b82c4"
 
 
 def median_and_range(values: Sequence[float]) -> tuple[float, float, float]:
@@ -191,7 +191,7 @@ def plot(result: Benchmark, path: Path) -> None:
         what = {"infer": "Inference", "train": "Training step"}[settings.mode]
         title = f"{what}, {height}x{width}, batch {settings.batch}, {settings.device.upper()}"
         axes.set_title(title, loc="left", fontsize=10.5)
-        figure.savefig(path, format="png", dpi=160, transparent=True)
+        figure.savefig(path, format="png", dpi=160)  # opaque: legible in light and dark themes
 
 
 def write(result: Benchmark, folder: Path) -> None:

@@ -98,7 +98,8 @@ def test_detections_equal_those_of_predict_above_the_min_score(kind, noise, requ
     assert (again.headline, again.rows, again.more) == ("No detections", [], 0)
     assert again.notes[0].startswith("Best detection below the score threshold: ")
     assert again.detections is result.detections
-    np.testing.assert_array_equal(np.asarray(again.image), np.asarray(resize_for_browser(image)))  # nothing is drawn
+    enlarged = image.resize((8 * image.width, 8 * image.height))  # to a longer side of at least 512 pixels
+    np.testing.assert_array_equal(np.asarray(again.image), np.asarray(resize_for_browser(enlarged)))  # nothing is drawn
 
 
 def test_label_map_equals_that_of_predict(segmenter, noise):

@@ -22,7 +22,6 @@ FILES = ("bench.json", "bench.png")
 LABEL = 50  # characters per line in the plot's labels
 MANY_ROUNDS = 10  # from this number on, the range is from the 10th to the 90th percentile
 
-# On a transparent background, legible on white and on black.
 _INK, _LINE, _FIRST, _OTHER = "#1b1f24", "#dfe2e6", "#9aa4af", "#3b82c4"
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from transxnet.data.reading.masks import encode_mask
 from transxnet.metrics.detection import Detections
 from transxnet.prediction.image_results import Classification, DetectedObjects, Segmentation
-from transxnet.reports.drawing import draw_detections, draw_label_map
+from transxnet.reports.drawing import background_class, draw_detections, draw_label_map, enlarge
 from transxnet.utils.errors import UserError
 
 IMAGE = Image.effect_noise((60, 40), 90).convert("RGB")
@@ -69,10 +69,11 @@ def test_segmentation_has_the_share_of_each_class(regions):
 
 
 def test_plots_are_those_of_predict(classes, objects, regions):
-    drawn = draw_detections(IMAGE, objects.detections.filter(0.5), NAMES)
+    drawn = draw_detections(*enlarge(IMAGE, objects.detections.filter(0.5)), NAMES)
     assert np.array_equal(objects.plot(), drawn)
     assert not np.array_equal(objects.plot(0.1), drawn)
-    assert np.array_equal(regions.plot(), draw_label_map(IMAGE, regions.label_map, NAMES))
+    untinted = background_class(regions.label_map, NAMES)
+    assert np.array_equal(regions.plot(), draw_label_map(IMAGE, regions.label_map, NAMES, untinted=untinted))
     assert regions.plot(legend=False).size == IMAGE.size
     assert np.array_equal(np.asarray(classes.plot())[:40, :60], IMAGE)
 

@@ -177,12 +177,16 @@ def test_min_score_drops_detections_from_results_and_drawings(finding_run, image
     def scores(out: Path) -> list[float]:
         return [result["score"] for result in json.loads((out / "detections.json").read_text())]
 
-    every = scores(predict(finding_run.path, image_folder, out=tmp_path / "all", workers=0, console=quiet))
+    every = scores(predict(finding_run.path, image_folder, out=tmp_path / "all", workers=0, console=quiet).folder)
     limit = float(np.median(every))
-    out = predict(finding_run.path, image_folder, out=tmp_path / "out", min_score=limit, workers=0, console=quiet)
+    out = predict(
+        finding_run.path, image_folder, out=tmp_path / "out", min_score=limit, workers=0, console=quiet
+    ).folder
     assert sorted(scores(out)) == sorted(score for score in every if score >= limit)
     assert 0 < len(scores(out)) < len(every)
-    none = predict(finding_run.path, image_folder, out=tmp_path / "none", min_score=1.0, workers=0, console=quiet)
+    none = predict(
+        finding_run.path, image_folder, out=tmp_path / "none", min_score=1.0, workers=0, console=quiet
+    ).folder
     assert scores(none) == []
     drawn, plain = (sorted((folder / "drawn").iterdir())[0] for folder in (out, none))
     assert Image.open(drawn).size == Image.open(plain).size
@@ -190,7 +194,8 @@ def test_min_score_drops_detections_from_results_and_drawings(finding_run, image
 
 
 def test_small_images_are_enlarged_for_drawing(finding_run, image_folder, tmp_path, quiet):
-    out = predict(finding_run.path, image_folder / "b" / "thin.jpg", out=tmp_path / "out", workers=0, console=quiet)
+    image = image_folder / "b" / "thin.jpg"
+    out = predict(finding_run.path, image, out=tmp_path / "out", workers=0, console=quiet).folder
     (drawn,) = (out / "drawn").iterdir()
     assert Image.open(drawn).size == (600, 160)
 

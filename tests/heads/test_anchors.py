@@ -5,7 +5,7 @@ import torch
 from torchvision.models.detection.image_list import ImageList
 
 from transxnet.heads import MaskRCNN, RetinaNet
-from transxnet.heads.anchors import AnchorMatcher, Anchors
+from transxnet.heads.anchors import AnchorMatcher, Anchors, BoxCoder, centers_inside
 
 THIRD = 2 ** (1 / 3)
 
@@ -64,6 +64,43 @@ def test_detectors_have_the_published_anchors(body):
     assert math.isclose(mask_rcnn.cell_anchors[2][0, 3] / mask_rcnn.cell_anchors[2][0, 2], 0.5, abs_tol=1e-6)
 
 
+def test_anchors_of_cells_in_the_padding_are_outside():
+    """A cell of a level is valid if its index is below the image's padded side divided by the stride, rounded up."""
+    strides, (height, width) = (4, 8, 16, 32, 64), (96, 160)
+    anchors = Anchors(strides, [[8 * stride] for stride in strides])
+    sizes = [(-(-224 // stride), -(-224 // stride)) for stride in strides]
+    truth = [
+        row < math.ceil(height / stride) and column < math.ceil(width / stride)
+        for stride, (rows, columns) in zip(strides, sizes, strict=True)
+        for row in range(rows)
+        for column in range(columns)
+        for _ in range(3)
+    ]
+    assert centers_inside(at(anchors, *sizes), torch.tensor([width, height])).tolist() == truth
+
+
+def test_boxes_change_size_by_a_factor_of_at_most_62_5():
+    """1000 / 16 = 62.5, in both directions; the box is 100x50 around (50, 25)."""
+    anchor = torch.tensor([[0.0, 0.0, 100.0, 50.0]])
+    coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
+    (small,), (large,), (other,) = (
+        coder.decode_single(torch.tensor([[0.0, 0.0, *sizes]]), anchor)
+        for sizes in ([-1e9, -1e3], [1e9, 1e3], [-5 * math.log(62.4), 5 * math.log(2)])
+    )
+    torch.testing.assert_close(small, torch.tensor([49.2, 24.6, 50.8, 25.4]), rtol=0, atol=1e-5)
+    torch.testing.assert_close(large, torch.tensor([-3075.0, -1537.5, 3175.0, 1587.5]), rtol=1e-5, atol=0)
+    width = 100 / 62.4
+    torch.testing.assert_close(other, torch.tensor([50 - width / 2, -25, 50 + width / 2, 75]), rtol=0, atol=1e-4)
+
+
+def test_deltas_of_several_classes_are_decoded_separately():
+    coder, deltas = BoxCoder((10.0, 10.0, 5.0, 5.0)), torch.randn(6, 12) * 30
+    anchors = torch.rand(6, 4) * 50 + torch.tensor([0.0, 0.0, 50.0, 50.0])
+    parts = [coder.decode_single(part, anchors) for part in deltas.split(4, 1)]
+    torch.testing.assert_close(coder.decode_single(deltas, anchors), torch.cat(parts, 1))
+    assert coder.decode(deltas[:0], [anchors[:0]]).shape[0] == 0
+
+
 BACKGROUND, BETWEEN = -1, -2
 
 
@@ -87,3 +124,7 @@ BACKGROUND, BETWEEN = -1, -2
 )
 def test_anchors_are_matched_by_overlap(iou, min_quality, expected):
     assert AnchorMatcher(0.5, 0.4, min_quality)(torch.tensor(iou)).tolist() == expected
+
+
+def test_no_anchors_match_no_object():
+    assert AnchorMatcher(0.5, 0.5, 0.5)(torch.zeros(2, 0)).shape == (0,)

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torchvision.ops import box_iou
 
 from transxnet.heads import MaskRCNN
 from transxnet.heads.roi_heads import PyramidRoIAlign, mask_targets
@@ -102,6 +103,64 @@ def test_boxes_are_decoded_in_units_of_a_tenth_and_a_fifth(heads):
     torch.testing.assert_close(boxes[0][0], torch.tensor([0.0, 36.0, 74.0, 76.0]), rtol=0, atol=1e-4)
     assert labels[0].tolist()[0] == 2
     assert scores[0][0].item() == pytest.approx(math.exp(5) / (math.exp(5) + 2))
+
+
+def test_best_proposal_of_an_object_belongs_to_it(heads):
+    """IoU 0.80 with the first object and 0.63 with the second, which has no better proposal."""
+    objects = torch.tensor([[0.0, 0.0, 100.0, 100.0], [30.0, 0.0, 140.0, 100.0]])
+    proposals = torch.tensor([[10.0, 0.0, 112.0, 100.0], [1.0, 0.0, 100.0, 100.0]])
+    (matches,), (labels,) = heads.assign_targets_to_proposals(
+        [torch.cat([proposals, objects])], [objects], [torch.tensor([1, 2])]
+    )
+    assert matches.tolist() == [1, 0, 0, 1]
+    assert labels.tolist() == [2, 1, 1, 2]
+
+
+def test_best_proposal_below_the_threshold_is_background(heads):
+    """IoU 0.4."""
+    box = torch.tensor([[0.0, 0.0, 100.0, 100.0]])
+    proposals = torch.tensor([[0.0, 0.0, 100.0, 40.0], [0.0, 0.0, 100.0, 100.0]])
+    (_,), (labels,) = heads.assign_targets_to_proposals([proposals], [box], [torch.tensor([2])])
+    assert labels.tolist() == [0, 2]
+
+
+def test_equal_boxes_of_two_objects_keep_their_labels(heads):
+    box = torch.tensor([[0.0, 0.0, 50.0, 50.0]] * 2)
+    (matches,), (labels,) = heads.assign_targets_to_proposals([box], [box], [torch.tensor([1, 2])])
+    assert matches.tolist() == [0, 1]
+    assert labels.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_proposals_are_matched_by_the_published_rule(heads, seed):
+    """Plain loops: an IoU of 0.5 with the best object; then each object in order takes its best proposals from 0.5."""
+    generator = torch.Generator().manual_seed(seed)
+    objects = torch.rand(12, 4, generator=generator) * 40 + torch.tensor([0.0, 0.0, 60.0, 60.0])
+    proposals = torch.rand(8, 4, generator=generator) * 40 + torch.tensor([0.0, 0.0, 60.0, 60.0])
+    labels = torch.randint(1, 3, (12,), generator=generator)
+    overlaps = box_iou(objects, proposals).tolist()
+    owners = []
+    for column in zip(*overlaps, strict=True):
+        owner = column.index(max(column)) if max(column) >= 0.5 else None
+        for number, row in enumerate(overlaps):
+            if max(row) >= 0.5 and column[number] == max(row):
+                owner = number
+        owners.append(owner)
+    (matches,), (found,) = heads.assign_targets_to_proposals([torch.cat([proposals, objects])], [objects], [labels])
+    assert found.tolist() == [0 if owner is None else labels[owner].item() for owner in owners] + labels.tolist()
+    positive = [n for n, owner in enumerate(owners) if owner is not None]
+    assert matches[positive].tolist() == [owners[n] for n in positive]
+    nearest = box_iou(objects, proposals).argmax(0).tolist()
+    assert any(owners[n] != nearest[n] for n in positive)
+
+
+def test_images_without_proposals_or_objects_are_matched(heads):
+    box, none = torch.tensor([[0.0, 0.0, 50.0, 50.0]]), torch.zeros(0, 4)
+    matches, labels = heads.assign_targets_to_proposals(
+        [box, box, none], [box, none, none], [torch.tensor([2]), *[torch.zeros(0, dtype=torch.int64)] * 2]
+    )
+    assert [m.tolist() for m in matches] == [[0], [0], []]
+    assert [n.tolist() for n in labels] == [[2], [0], []]
 
 
 def test_losses_of_zero_outputs_have_known_values(heads, monkeypatch):

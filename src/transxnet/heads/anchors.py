@@ -1,9 +1,10 @@
-"""Anchors, and their matching to objects."""
+"""Anchors, their matching to objects, and the coding of boxes relative to them."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torchvision.models.detection._utils import BoxCoder as TorchvisionBoxCoder
 from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
@@ -51,14 +52,42 @@ class Anchors(AnchorGenerator):
         return [anchors] * len(image_list.image_sizes)
 
 
+def centers_inside(anchors: Tensor, size: Tensor) -> Tensor:
+    """Test whether anchors are centered inside an image.
+
+    Args:
+        anchors: (A, 4) in pixels.
+        size: (2,) width and height in pixels.
+
+    Returns:
+        bool (A,). A center on the right or the bottom edge is outside.
+    """
+    # Centers and sizes are whole pixels; the half absorbs rounding.
+    return ((anchors[:, :2] + anchors[:, 2:]) / 2 < size - 0.5).all(1)
+
+
+class BoxCoder(TorchvisionBoxCoder):
+    """Box deltas whose width and height change by a factor of at most 62.5, as published.
+
+    torchvision limits only the growth, and lets boxes shrink without limit.
+    """
+
+    def decode_single(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
+        """Apply deltas (N, 4 K) to boxes (N, 4); returns (N, 4 K)."""
+        dx, dy, dw, dh = rel_codes.unflatten(1, (-1, 4)).unbind(2)
+        dw = dw.clamp(min=-self.bbox_xform_clip * self.weights[2])
+        dh = dh.clamp(min=-self.bbox_xform_clip * self.weights[3])
+        return super().decode_single(torch.stack([dx, dy, dw, dh], 2).flatten(1), boxes)
+
+
 class AnchorMatcher(Matcher):
-    """Match anchors to objects by IoU; each object also gets its best anchors, even below the threshold.
+    """Match anchors or proposals to objects by IoU; each object also gets its best ones.
 
     Args:
         high_threshold: IoU from which an anchor is positive.
         low_threshold: IoU below which it is background; in between it is ignored.
-        min_quality: minimum IoU of an object's best anchors to be positive below ``high_threshold``. torchvision has no
-            such limit, and gives a best anchor to another object that it overlaps more.
+        min_quality: minimum IoU of an object's best anchors, which match it even below ``high_threshold`` or if they
+            overlap another object more. torchvision has no minimum, and gives them to the object they overlap most.
 
     Shapes:
         IoU (objects, anchors) -> (anchors,): an object's index, -1 for background, -2 for ignored anchors.
@@ -67,6 +96,12 @@ class AnchorMatcher(Matcher):
     def __init__(self, high_threshold: float, low_threshold: float, min_quality: float):
         super().__init__(high_threshold, low_threshold, allow_low_quality_matches=True)
         self.min_quality = min_quality
+
+    def __call__(self, match_quality_matrix: Tensor) -> Tensor:
+        """Match anchors by IoU (objects, anchors), with at least one object; there may be no anchors."""
+        if not match_quality_matrix.shape[1]:
+            return torch.zeros(0, dtype=torch.int64, device=match_quality_matrix.device)
+        return super().__call__(match_quality_matrix)
 
     def set_low_quality_matches_(self, matches: Tensor, all_matches: Tensor, match_quality_matrix: Tensor) -> None:
         """Give each object its best anchors, including ties; if two objects share one, the later object gets it."""

@@ -1,6 +1,7 @@
 """Mask R-CNN's heads for each proposed region: its class, a refined box and a mask."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from torchvision.models.detection.roi_heads import RoIHeads as TorchvisionRoIHea
 from torchvision.models.detection.roi_heads import maskrcnn_inference
 from torchvision.ops import box_area, roi_align
 
+from transxnet.heads.anchors import AnchorMatcher, BoxCoder
 from transxnet.heads.detector_transform import MASK_THRESHOLD, at_least_float32
 
 FINEST_SCALE = 56
@@ -60,8 +62,41 @@ class PyramidRoIAlign(nn.Module):
 class RoIHeads(TorchvisionRoIHeads):
     """Mask R-CNN's two heads with the losses of mmdetection 2.x: L1 for boxes, mask targets with half-pixel centers.
 
-    Takes torchvision's arguments, with :class:`PyramidRoIAlign` as both pools. Class 0 is the background.
+    Takes torchvision's arguments by name, with :class:`PyramidRoIAlign` as both pools. Class 0 is the background.
+
+    Detections without an area (less than 0.01 pixels wide or high) are dropped before NMS. mmdetection keeps them here,
+    though not in its other heads; they overlap no object and can only take the place of others.
     """
+
+    def __init__(
+        self,
+        *,
+        fg_iou_thresh: float,
+        bg_iou_thresh: float,
+        bbox_reg_weights: tuple[float, float, float, float],
+        **kwargs: Any,
+    ):
+        super().__init__(
+            fg_iou_thresh=fg_iou_thresh, bg_iou_thresh=bg_iou_thresh, bbox_reg_weights=bbox_reg_weights, **kwargs
+        )
+        self.proposal_matcher = AnchorMatcher(fg_iou_thresh, bg_iou_thresh, min_quality=fg_iou_thresh)
+        self.box_coder = BoxCoder(bbox_reg_weights)
+
+    def assign_targets_to_proposals(
+        self, proposals: list[Tensor], gt_boxes: list[Tensor], gt_labels: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Match proposals to objects; return each one's object and label, where 0 is background.
+
+        The last proposals of an image are its objects' own boxes. They take no part in the matching, since each would
+        be its object's best proposal.
+        """
+        found = [p[: len(p) - len(boxes)] for p, boxes in zip(proposals, gt_boxes, strict=True)]
+        matches, labels = super().assign_targets_to_proposals(found, gt_boxes, gt_labels)
+        own = [torch.arange(len(boxes), device=boxes.device) for boxes in gt_boxes]
+        return (
+            [torch.cat(pair) for pair in zip(matches, own, strict=True)],
+            [torch.cat(pair) for pair in zip(labels, gt_labels, strict=True)],
+        )
 
     def forward(
         self,

@@ -1,11 +1,15 @@
+import math
+
 import pytest
 import torch
 from torch import nn
 from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import box_iou
 
 from tests.helpers.learning import backward, learn
 from tests.helpers.shapes import average_precision, shapes_image, two_images
 from transxnet.heads import MaskRCNN
+from transxnet.heads.detector_transform import DetectorTransform
 
 
 def small(body: nn.Module, num_classes: int = 2, size: int = 64) -> MaskRCNN:
@@ -89,6 +93,7 @@ def test_the_settings_are_the_published_ones(body):
     assert (rpn.fg_bg_sampler.batch_size_per_image, rpn.fg_bg_sampler.positive_fraction) == (256, 0.5)
     assert (heads.fg_bg_sampler.batch_size_per_image, heads.fg_bg_sampler.positive_fraction) == (512, 0.25)
     assert (heads.proposal_matcher.high_threshold, heads.proposal_matcher.low_threshold) == (0.5, 0.5)
+    assert heads.proposal_matcher.min_quality == 0.5
     assert (heads.score_thresh, heads.nms_thresh, heads.detections_per_img) == (0.05, 0.5, 100)
     assert (heads.box_roi_pool.output_size, heads.mask_roi_pool.output_size) == (7, 14)
     assert heads.mask_predictor(heads.mask_head(torch.zeros(1, 256, 14, 14))).shape == (1, 81, 28, 28)
@@ -102,6 +107,50 @@ def test_proposal_losses_are_cross_entropy_and_l1_over_a_sample(model):
     score, box = model.rpn.compute_loss(objectness, deltas, labels, truth)
     assert score.item() == pytest.approx(0.693147, abs=1e-5)
     assert box.item() == pytest.approx((0.1 + 0.5 + 0.2) / 3, abs=1e-5)
+
+
+def test_image_without_positive_anchors_counts_as_having_one(model):
+    """Two images of 256 sampled anchors; the second has no object, and the losses are divided by 256 + 257."""
+    labels = [torch.cat([torch.ones(100), torch.zeros(500)]), torch.zeros(600)]
+    objectness, deltas = torch.zeros(1200, 1), torch.ones(1200, 4)
+    truth = [torch.zeros(600, 4)] * 2
+    score, box = model.rpn.compute_loss(objectness, deltas, labels, truth)
+    assert score.item() == pytest.approx(math.log(2) * 512 / 513, rel=1e-5)
+    assert box.item() == pytest.approx(4 * 100 / 513, rel=1e-5)
+
+
+def test_anchors_in_the_padding_of_a_batch_are_ignored(model):
+    """A 64x64 and a 64x128 image; plain loops over the cells and the rule of mmdetection's assigner for one object."""
+    images, targets = zip(
+        shapes_image(64, 64, [(1, 40, 8, 62, 60)]), shapes_image(32, 64, [(2, 5, 5, 20, 20)]), strict=True
+    )
+    small = DetectorTransform(64, 128, (0.0,) * 3, (1.0,) * 3)
+    batch, moved = small(list(images), [dict(target) for target in targets])
+    assert batch.tensors.shape[2:] == (64, 128)
+    features = [torch.zeros(2, 256, 64 // stride, 128 // stride) for stride in (4, 8, 16, 32, 64)]
+    anchors = model.rpn.anchor_generator(batch, features)
+    labels, boxes = model.rpn.assign_targets_to_anchors(anchors, moved)
+    for image, (height, width) in enumerate([(64, 64), (64, 128)]):
+        assert moved[image]["padded_size"].tolist() == [width, height]
+        valid = [
+            row < height / stride and column < width / stride
+            for stride in (4, 8, 16, 32, 64)
+            for row in range(64 // stride)
+            for column in range(128 // stride)
+            for _ in range(3)
+        ]
+        overlaps = box_iou(moved[image]["boxes"], anchors[image])[0].tolist()
+        best = max(overlap for overlap, kept in zip(overlaps, valid, strict=True) if kept)
+        truth = [
+            -1 if not kept
+            else 1 if overlap >= 0.7 or (overlap == best >= 0.3)
+            else 0 if overlap < 0.3
+            else -1
+            for overlap, kept in zip(overlaps, valid, strict=True)
+        ]  # fmt: skip
+        assert labels[image].tolist() == truth
+        assert 1 in truth
+        assert torch.equal(boxes[image][labels[image] == 1], moved[image]["boxes"].expand(truth.count(1), 4))
 
 
 @torch.no_grad()

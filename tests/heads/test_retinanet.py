@@ -91,7 +91,31 @@ ANCHORS = torch.tensor([[0.0, 0, 40, 40], [10, 0, 50, 40], [18, 0, 58, 40], [200
 
 
 def given(box: list[float], label: int) -> dict:
-    return dict(boxes=torch.tensor([box]), labels=torch.tensor([label]))
+    return dict(boxes=torch.tensor([box]), labels=torch.tensor([label]), padded_size=torch.tensor([256, 256]))
+
+
+def focal(logit: float, positive: bool) -> float:
+    p = 1 / (1 + math.exp(-logit))
+    return -0.25 * (1 - p) ** 2 * math.log(p) if positive else -0.75 * p**2 * math.log(1 - p)
+
+
+def iou(a: list[float], b: list[float]) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(width, 0) * max(height, 0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return shared / (sum(areas) - shared)
+
+
+def deltas(anchor: list[float], box: list[float]) -> list[float]:
+    """Girshick et al., "R-CNN", Appendix C."""
+    width, height = anchor[2] - anchor[0], anchor[3] - anchor[1]
+    return [
+        (box[0] + box[2] - anchor[0] - anchor[2]) / 2 / width,
+        (box[1] + box[3] - anchor[1] - anchor[3]) / 2 / height,
+        math.log((box[2] - box[0]) / width),
+        math.log((box[3] - box[1]) / height),
+    ]
 
 
 def test_losses_match_the_paper_over_positive_anchors(model):
@@ -100,10 +124,6 @@ def test_losses_match_the_paper_over_positive_anchors(model):
     deltas = torch.tensor([[0.1, 0.0, 0.0, -0.2], [0.0, 0.0, 0.3, 0.0], [9.0, 9, 9, 9], [9.0, 9, 9, 9]])
     outputs = {"cls_logits": logits[None], "bbox_regression": deltas[None]}
     losses = model.compute_loss([given([0.0, 0.0, 40.0, 40.0], 2)], outputs, [ANCHORS])
-
-    def focal(logit: float, positive: bool) -> float:
-        p = 1 / (1 + math.exp(-logit))
-        return -0.25 * (1 - p) ** 2 * math.log(p) if positive else -0.75 * p**2 * math.log(1 - p)
 
     truth = {(0, 1), (1, 1)}  # anchor, class
     total = sum(focal(logits[a, c].item(), (a, c) in truth) for a in range(4) for c in range(2))
@@ -124,12 +144,67 @@ def test_anchors_between_the_thresholds_are_ignored(model):
 
 def test_the_batch_shares_one_count_of_positive_anchors(model):
     outputs = {"cls_logits": torch.zeros(2, 4, 2), "bbox_regression": torch.zeros(2, 4, 4)}
-    empty = dict(boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
+    empty = given([0.0, 0.0, 1.0, 1.0], 1)
+    empty.update(boxes=empty["boxes"][:0], labels=empty["labels"][:0])
     losses = model.compute_loss([given([0.0, 0.0, 40.0, 40.0], 1), empty], outputs, [ANCHORS, ANCHORS])
     ln2 = math.log(2)
     positives, negatives = 2 * 0.25 * 0.25 * ln2, 14 * 0.75 * 0.25 * ln2
     assert losses["classification"].item() == pytest.approx((positives + negatives) / 3, abs=1e-5)
     assert losses["bbox_regression"].item() == pytest.approx(0.25 / 3, abs=1e-5)
+
+
+def test_loss_of_mixed_shapes_follows_the_published_rules(model):
+    """A landscape and a portrait image share a batch of 96x96; plain loops over all anchors, as mmdetection describes.
+
+    Each image is padded to a multiple of 32 on its own first. Grid cells that start outside of that size are invalid:
+    they are neither background nor any object's best anchor.
+    """
+    images, targets = zip(
+        shapes_image(40, 90, [(1, 5, 5, 30, 30), (2, 60, 8, 84, 36)]),
+        shapes_image(90, 40, [(2, 8, 50, 34, 84)]),
+        strict=True,
+    )
+    model.double()
+    batch, moved = model.transform([image.double() for image in images], [dict(target) for target in targets])
+    features = list(model.backbone(batch.tensors).values())
+    outputs, anchors = model.head(features), model.anchor_generator(batch, features)
+    outputs = {name: values + torch.randn_like(values) for name, values in outputs.items()}
+    losses = model.compute_loss(moved, outputs, anchors)
+
+    classification, regression, count, ignored = 0.0, 0.0, 0, 0
+    for i, (height, width) in enumerate(batch.image_sizes):
+        padded_height, padded_width = (math.ceil(side / 32) * 32 for side in (height, width))
+        valid = []
+        for feature, stride in zip(features, (8, 16, 32, 64, 128), strict=True):
+            rows, columns = math.ceil(padded_height / stride), math.ceil(padded_width / stride)
+            for row in range(feature.shape[2]):
+                for column in range(feature.shape[3]):
+                    valid += [row < rows and column < columns] * 9
+        numbers = [n for n, kept in enumerate(valid) if kept]
+        ignored += len(valid) - len(numbers)
+        boxes = anchors[i].tolist()
+        objects = moved[i]["boxes"].tolist()
+        overlaps = [[iou(box, boxes[n]) for n in numbers] for box in objects]
+        positive = 0
+        for n, column in zip(numbers, zip(*overlaps, strict=True), strict=True):
+            assigned = column.index(max(column)) if max(column) >= 0.5 else None
+            for number, row in enumerate(overlaps):
+                if column[number] == max(row):
+                    assigned = number
+            if assigned is None and max(column) >= 0.4:
+                continue
+            label = None if assigned is None else moved[i]["labels"][assigned].item() - 1
+            for k, logit in enumerate(outputs["cls_logits"][i, n].tolist()):
+                classification += focal(logit, k == label)
+            if assigned is not None:
+                positive += 1
+                truth = deltas(boxes[n], objects[assigned])
+                found = outputs["bbox_regression"][i, n].tolist()
+                regression += sum(abs(a - b) for a, b in zip(truth, found, strict=True))
+        count += max(positive, 1)
+    assert ignored > 0
+    assert losses["classification"].item() == pytest.approx(classification / count, rel=1e-6)
+    assert losses["bbox_regression"].item() == pytest.approx(regression / count, rel=1e-5)
 
 
 def test_boxes_are_decoded_in_units_of_their_anchor(model):
@@ -153,6 +228,17 @@ def test_only_overlapping_boxes_of_the_same_class_are_suppressed(model):
     (found,) = model.postprocess_detections(outputs, [[ANCHORS]], [(300, 300)])
     assert found["labels"].tolist() == [1, 2]
     assert found["boxes"].tolist() == [[0, 0, 40, 40], [10, 0, 50, 40]]
+
+
+def test_boxes_without_area_do_not_displace_others(model):
+    """The anchor with the best score is right of the image, so its clipped box has no width."""
+    model.detections_per_img = 1
+    logits = torch.full((1, 4, 2), -9.0)
+    logits[0, 3, 0], logits[0, 1, 1] = 2.0, 1.0
+    outputs = {"cls_logits": [logits], "bbox_regression": [torch.zeros(1, 4, 4)]}
+    (found,) = model.postprocess_detections(outputs, [[ANCHORS]], [(300, 100)])
+    assert found["labels"].tolist() == [2]
+    assert found["boxes"].tolist() == [[10, 0, 50, 40]]
 
 
 def test_postprocessing_settings_are_the_published_ones(body):

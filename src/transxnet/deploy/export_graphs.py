@@ -116,6 +116,7 @@ class DetectorGraph(nn.Module):
         boxes, labels, scores = (torch.cat(parts) for parts in zip(*levels, strict=True))
         limits = torch.stack([torch.scalar_tensor(side, dtype=boxes.dtype) for side in (width, height) * 2])
         boxes = torch.minimum(boxes.clamp(min=0), limits)
+        scores = scores * ((boxes[:, 2:] - boxes[:, :2]).amin(1) > 0)  # without an area, after all others
         kept = nms(boxes + self._apart(labels, boxes.max() + 1), scores, self.nms_thresh)
         return self._first(boxes[kept]), self._first(labels[kept] + 1), self._first(scores[kept])
 

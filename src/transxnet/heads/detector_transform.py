@@ -29,7 +29,10 @@ class DetectorTransform(GeneralizedRCNNTransform):
         super().__init__(min_size, max_size, list(mean), list(std), size_divisible=32)
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """Resize an image (3, H, W), and its target's boxes (N, 4) and, by nearest neighbor, masks (N, H, W)."""
+        """Resize an image (3, H, W), and its target's boxes (N, 4) and, by nearest neighbor, masks (N, H, W).
+
+        Adds "padded_size" to the target: width and height of this image when padded on its own.
+        """
         size = (image.shape[1], image.shape[2])
         scale = min(self.min_size[-1] / min(size), self.max_size / max(size))
         height, width = (max(1, int(side * scale + 0.5)) for side in size)
@@ -37,7 +40,9 @@ class DetectorTransform(GeneralizedRCNNTransform):
             image = F.interpolate(image[None], (height, width), mode="bilinear", align_corners=False)[0]
         if target is None:
             return image, None
-        target = {**target, "boxes": resize_boxes(target["boxes"], list(size), [height, width])}
+        boxes = resize_boxes(target["boxes"], list(size), [height, width])
+        padded = [side + -side % self.size_divisible for side in (width, height)]
+        target = {**target, "boxes": boxes, "padded_size": torch.tensor(padded, device=boxes.device)}
         if "masks" in target:
             masks = target["masks"].to(torch.uint8)
             target["masks"] = (

@@ -8,7 +8,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
-from transxnet.heads.anchors import AnchorMatcher, Anchors
+from transxnet.heads.anchors import AnchorMatcher, Anchors, BoxCoder, centers_inside
 from transxnet.heads.detector_transform import DetectorTransform, at_least_float32, mean_and_std
 from transxnet.heads.pyramid import HEAD_NORM, P6, PYRAMID_CHANNELS, PyramidBackbone
 from transxnet.heads.roi_heads import PyramidRoIAlign, RoIHeads
@@ -24,10 +24,11 @@ class MaskRCNN(GeneralizedRCNN):
     The pyramid has levels of strides 4 to 64, where P6 is P5 subsampled by 2. Each position has 3 anchors of area
     (8 * stride)^2. Proposals: an anchor is positive from an IoU of 0.7 or, from 0.3, as an object's best; it is
     background below 0.3. 256 anchors are sampled per image, at most half of them positive. The best 2,000 of a level
-    (1,000 in evaluation) go through NMS at 0.7, and 1,000 remain. Regions: 512 are sampled per image, at most a quarter
-    of them positive (IoU 0.5). Classes and boxes: RoIAlign to 7x7 and two linear layers of 1,024. Masks: RoIAlign to
-    14x14, four convolutions, a transposed one and a 1x1, for masks of 28x28. Box deltas are in units of
-    (0.1, 0.1, 0.2, 0.2). The box losses are L1.
+    (1,000 in evaluation) go through NMS at 0.7, and 1,000 remain. Regions: a proposal belongs to the object that it
+    overlaps most, from an IoU of 0.5; the best proposal of an object, from the same IoU, belongs to that object. The
+    objects' own boxes are added, and 512 regions are sampled per image, at most a quarter of them positive. Classes and
+    boxes: RoIAlign to 7x7 and two linear layers of 1,024. Masks: RoIAlign to 14x14, four convolutions, a transposed one
+    and a 1x1, for masks of 28x28. Box deltas are in units of (0.1, 0.1, 0.2, 0.2). The box losses are L1.
 
     Args:
         body: outputs feature maps of strides 4, 8, 16 and 32, such as
@@ -132,6 +133,21 @@ class Proposals(RegionProposalNetwork):
             nms_thresh=0.7,
         )
         self.proposal_matcher = AnchorMatcher(0.7, 0.3, min_quality=0.3)
+        self.box_coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
+        self.min_size = torch.finfo(torch.float32).tiny  # keep every box that has an area
+
+    def assign_targets_to_anchors(
+        self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Label anchors 1 (object), 0 (background) or -1 (ignored), and match them to boxes.
+
+        Anchors in the padding that a batch adds to a smaller image are ignored.
+        """
+        inside = [centers_inside(a, target["padded_size"]) for a, target in zip(anchors, targets, strict=True)]
+        # Without an area, an anchor matches no object.
+        candidates = [a * valid[:, None] for a, valid in zip(anchors, inside, strict=True)]
+        labels, boxes = super().assign_targets_to_anchors(candidates, targets)
+        return [n.masked_fill(~valid, -1) for n, valid in zip(labels, inside, strict=True)], boxes
 
     def compute_loss(
         self,
@@ -140,14 +156,19 @@ class Proposals(RegionProposalNetwork):
         labels: list[Tensor],
         regression_targets: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Compute binary cross-entropy and L1, both averaged over the sampled anchors."""
-        positive, negative = (torch.where(torch.cat(masks))[0] for masks in self.fg_bg_sampler(labels))
+        """Compute binary cross-entropy and L1, both divided by the number of sampled anchors.
+
+        An image without positive anchors counts as having one, and so for negative anchors.
+        """
+        masks = self.fg_bg_sampler(labels)
+        count = sum(image.sum().clamp(min=1) for group in masks for image in group)
+        positive, negative = (torch.where(torch.cat(group))[0] for group in masks)
         sampled = torch.cat([positive, negative])
         truth = torch.cat(labels)[sampled]
-        objectness_loss = F.binary_cross_entropy_with_logits(objectness.flatten()[sampled], truth)
+        objectness_loss = F.binary_cross_entropy_with_logits(objectness.flatten()[sampled], truth, reduction="sum")
         truth_deltas = torch.cat(regression_targets)[positive]
-        box_loss = F.l1_loss(pred_bbox_deltas[positive], truth_deltas, reduction="sum") / len(sampled)
-        return objectness_loss, box_loss
+        box_loss = F.l1_loss(pred_bbox_deltas[positive], truth_deltas, reduction="sum")
+        return objectness_loss / count, box_loss / count
 
 
 class Float32RPNHead(RPNHead):

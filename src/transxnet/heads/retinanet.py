@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.retinanet import RetinaNet as TorchvisionRetinaNet
 from torchvision.models.detection.retinanet import RetinaNetHead
-from torchvision.ops import box_iou, sigmoid_focal_loss
+from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, sigmoid_focal_loss
 
-from transxnet.heads.anchors import AnchorMatcher, Anchors
+from transxnet.heads.anchors import AnchorMatcher, Anchors, BoxCoder, centers_inside
 from transxnet.heads.detector_transform import DetectorTransform, at_least_float32, mean_and_std
 from transxnet.heads.pyramid import HEAD_NORM, P6P7, PYRAMID_CHANNELS, PyramidBackbone
 from transxnet.heads.target_checks import check_images, check_targets
@@ -82,6 +82,7 @@ class RetinaNet(TorchvisionRetinaNet):
             topk_candidates=topk_candidates,
         )
         self.num_classes = num_classes
+        self.box_coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
         self.transform = DetectorTransform(min_size, max_size, *mean_and_std(body))
 
     def forward(
@@ -96,15 +97,21 @@ class RetinaNet(TorchvisionRetinaNet):
     def compute_loss(
         self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor], anchors: list[Tensor]
     ) -> dict[str, Tensor]:
-        """Compute the losses of a batch: logits (B, A, K) and deltas (B, A, 4) against the targets."""
+        """Compute the losses of a batch: logits (B, A, K) and deltas (B, A, 4) against the targets.
+
+        The targets come from :class:`DetectorTransform`, with "padded_size".
+        """
         logits = at_least_float32(head_outputs["cls_logits"])
         deltas = at_least_float32(head_outputs["bbox_regression"])
         classification, regression, count = logits.new_zeros(()), logits.new_zeros(()), logits.new_zeros(())
         for i, target in enumerate(targets):
             boxes, labels = target["boxes"].to(anchors[i]), target["labels"]
+            inside = centers_inside(anchors[i], target["padded_size"])
             matches = torch.full((len(anchors[i]),), Matcher.BELOW_LOW_THRESHOLD, device=logits.device)
             if len(boxes):
-                matches = self.proposal_matcher(box_iou(boxes, anchors[i]))
+                matches = self.proposal_matcher(box_iou(boxes, anchors[i]).masked_fill(~inside, 0))
+            # Anchors in the padding that the batch adds to a smaller image are ignored.
+            matches = matches.masked_fill(~inside, Matcher.BETWEEN_THRESHOLDS)
             matched, counted = matches >= 0, matches != Matcher.BETWEEN_THRESHOLDS
             objects = matches[matched]
             truth = torch.zeros_like(logits[i])
@@ -121,7 +128,30 @@ class RetinaNet(TorchvisionRetinaNet):
         anchors: list[list[Tensor]],
         image_shapes: list[tuple[int, int]],
     ) -> list[dict[str, Tensor]]:
-        """Select the best boxes of each image, with labels from 1."""
-        head_outputs = {name: [at_least_float32(x) for x in levels] for name, levels in head_outputs.items()}
-        detections = super().postprocess_detections(head_outputs, anchors, image_shapes)
-        return [{**found, "labels": found["labels"] + 1} for found in detections]
+        """Select the best boxes of each image, with labels from 1.
+
+        torchvision's own version lets boxes without an area take the place of others.
+        """
+        detections = []
+        for i, shape in enumerate(image_shapes):
+            levels = [
+                self._candidates(at_least_float32(logits[i]), at_least_float32(deltas[i]), level_anchors)
+                for logits, deltas, level_anchors in zip(
+                    head_outputs["cls_logits"], head_outputs["bbox_regression"], anchors[i], strict=True
+                )
+            ]
+            boxes, scores, labels = (torch.cat(parts) for parts in zip(*levels, strict=True))
+            boxes = clip_boxes_to_image(boxes, shape)
+            keep = (boxes[:, 2:] > boxes[:, :2]).all(1)
+            boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
+            keep = batched_nms(boxes, scores, labels, self.nms_thresh)[: self.detections_per_img]
+            detections.append({"boxes": boxes[keep], "scores": scores[keep], "labels": labels[keep] + 1})
+        return detections
+
+    def _candidates(self, logits: Tensor, deltas: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes, scores and labels from 0 of the best candidates of one level."""
+        scores = logits.sigmoid().flatten()
+        index = torch.where(scores > self.score_thresh)[0]
+        scores, best = scores[index].topk(min(self.topk_candidates, len(index)))
+        place, labels = index[best] // self.num_classes, index[best] % self.num_classes
+        return self.box_coder.decode_single(deltas[place], anchors[place]), scores, labels

@@ -38,6 +38,7 @@ def test_a_published_model_is_loaded_by_its_backbone_s_name(kind, file):
         assert isinstance(trained, TrainedSegmenter)
         assert isinstance(trained.model, SemanticFPN)
         assert trained.scale == (2048, 512)
+        assert trained.resize.as_published
         assert trained.class_names == [str(i) for i in range(150)]
         reference = create_segmenter("transxnet_t", 150, checkpoint=file)
     else:
@@ -46,7 +47,9 @@ def test_a_published_model_is_loaded_by_its_backbone_s_name(kind, file):
         assert trained.masks == (kind == "maskrcnn")
         assert trained.class_names == list(COCO_CLASSES)
         assert (trained.model.transform.min_size, trained.model.transform.max_size) == ((800,), 1333)
+        assert trained.model.transform.opencv_resize
         reference = create_detector(kind, "transxnet_t", 80, checkpoint=file)
+        assert not reference.transform.opencv_resize
     mine, theirs = trained.model.state_dict(), reference.state_dict()
     assert set(mine) == set(theirs)
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)

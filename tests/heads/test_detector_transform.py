@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from transxnet.data.loading.opencv_resize import opencv_resize
 from transxnet.heads.detector_transform import DetectorTransform, at_least_float32, mean_and_std, paste_masks
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -40,6 +41,32 @@ def test_batch_is_normalized_and_padded_with_the_mean():
     torch.testing.assert_close(batch.tensors[0, :, 19, 29], truth, rtol=0, atol=1e-6)
     assert not batch.tensors[0, :, 20:].any()
     assert not batch.tensors[0, :, :, 30:].any()
+
+
+@pytest.mark.parametrize("size", [(30, 47), (47, 30), (10, 60), (80, 90), (1, 400)])
+def test_opencv_resize_gives_8_bit_pixels_before_normalization(size):
+    image = torch.randint(256, (3, *size), dtype=torch.uint8)
+    moved = transform(40, 70).eval()
+    moved.opencv_resize = True
+    batch, _ = moved([image / 255])
+    height, width = batch.image_sizes[0]
+    assert (height, width) == moved.resized_size(size)
+    pixels = opencv_resize(image, (height, width)) / 255
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    torch.testing.assert_close(batch.tensors[0, :, :height, :width], (pixels - mean) / std, rtol=0, atol=1e-6)
+
+
+def test_training_keeps_floating_point_pixels():
+    image, target = torch.rand(3, 30, 47), dict(boxes=torch.tensor([[1.0, 2.0, 9.0, 8.0]]))
+    rounding = transform(40, 70)
+    rounding.opencv_resize = True
+    assert torch.equal(rounding([image], [target])[0].tensors, transform(40, 70)([image], [target])[0].tensors)
+
+
+def test_targets_hold_the_size_of_their_image_padded_on_its_own():
+    images = [torch.zeros(3, 20, 30), torch.zeros(3, 40, 20), torch.zeros(3, 32, 64)]
+    _, targets = transform(20, 100)(images, [dict(boxes=torch.zeros(0, 4)) for _ in images])
+    assert [target["padded_size"].tolist() for target in targets] == [[32, 32], [32, 64], [64, 32]]
 
 
 def test_resize_moves_boxes_and_masks_and_keeps_the_targets():

@@ -12,7 +12,6 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from transxnet.analysis.figure_style import denormalize
-from transxnet.data.loading.dense_transforms import AlignedResize
 from transxnet.heads.detector_transform import unit_range
 from transxnet.metrics.detection import MIN_SCORE, Detections
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
@@ -152,7 +151,7 @@ def _pixels(
     trained: TrainedSegmenter, image: Image.Image, class_index: int | None, device: torch.device
 ) -> ExplanationTarget:
     """The sum of the class's logits over the pixels assigned to it."""
-    resized = AlignedResize(trained.scale)(tv_tensors.Image(pil_to_tensor(image)))
+    resized = trained.resize(tv_tensors.Image(pil_to_tensor(image)))
     images = torch.stack(unit_range([resized])).to(device)
     with torch.no_grad():
         labels = trained.model(images)[0].argmax(0)

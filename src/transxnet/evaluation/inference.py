@@ -12,7 +12,6 @@ from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.detection_dataset import DetectionDataset, DetectionSet
 from transxnet.data.datasets.segmentation_dataset import SegmentationDataset, SegmentationSet
 from transxnet.data.formats.timm_readers import Stream
-from transxnet.data.loading.dense_transforms import AlignedResize
 from transxnet.data.loading.loaders import evaluation_loader
 from transxnet.heads.detector_transform import unit_range
 from transxnet.heads.semantic_fpn import logits_at_size
@@ -59,7 +58,7 @@ def run_evaluation(
     if isinstance(trained, TrainedSegmenter):
         assert isinstance(images, SegmentationSet)
         segmentation = SegmentationMetric(images)
-        dataset = SegmentationDataset(images, AlignedResize(trained.scale))
+        dataset = SegmentationDataset(images, trained.resize)
         for batch, labels, _ in _report(progress, evaluation_loader(dataset, batch_size, workers)):
             for image, true in zip(batch, labels, strict=True):
                 segmentation.update(segment(trained.model, image, true.shape, device), true.numpy())
@@ -129,7 +128,7 @@ def detect_image(trained: TrainedDetector, image: Tensor, device: torch.device) 
 
 def segment_image(trained: TrainedSegmenter, image: Tensor, device: torch.device) -> np.ndarray:
     """The label map (H, W) uint8 of one image (3, H, W) uint8; the model is on the device."""
-    resized = AlignedResize(trained.scale)(tv_tensors.Image(image))
+    resized = trained.resize(tv_tensors.Image(image))
     return segment(trained.model, resized, image.shape[1:], device)
 
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from transxnet.data.loading.dense_transforms import AlignedResize
 from transxnet.data.loading.preprocessing import Preprocessing, Transform
 from transxnet.deploy.exported_model import ExportedModel, fit_for_detector, fit_for_segmenter
 from transxnet.deploy.format_registry import find_format
@@ -105,7 +104,7 @@ class TrainedBackend(InferenceBackend):
         """From an RGB image to the input of the network."""
         if self.preprocessing is not None:
             return self.prepare
-        return _unit_pixels(AlignedResize(self.trained.scale) if isinstance(self.trained, TrainedSegmenter) else None)
+        return _unit_pixels(self.trained.resize if isinstance(self.trained, TrainedSegmenter) else None)
 
     def weights_hash(self) -> str:
         """Return the hash of the weights."""

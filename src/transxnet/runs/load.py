@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from transxnet.data.formats.class_alignment import imagenet_synsets
 from transxnet.data.formats.class_names import COCO_CLASSES
+from transxnet.data.loading.dense_transforms import AlignedResize
 from transxnet.data.loading.preprocessing import Preprocessing, check_sides
 from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN, create_detector, create_segmenter
 from transxnet.heads.create_heads import DETECTORS
@@ -102,10 +103,17 @@ class TrainedSegmenter(TrainedModel):
 
     Attributes:
         scale: longer and shorter side in pixels that images are resized to fit.
+        as_published: resize as for the published results; see :class:`AlignedResize`.
     """
 
     model: SemanticFPN
     scale: tuple[int, int]
+    as_published: bool = field(default=False, kw_only=True)
+
+    @property
+    def resize(self) -> AlignedResize:
+        """From an image to the size for the network."""
+        return AlignedResize(self.scale, as_published=self.as_published)
 
     @property
     def backbone(self) -> nn.Module:
@@ -216,12 +224,16 @@ def _classifier_weights(spec: ModelSpec, content: Mapping[str, Any]) -> dict[str
 
 
 def _published_dense(spec: ModelSpec, tensors: dict[str, Tensor]) -> TrainedModel:
-    """Load a published detector of the COCO classes, or a published segmenter, whose class names are numbers."""
+    """Load a published detector of the COCO classes, or a published segmenter, whose class names are numbers.
+
+    Both resize images as in the published evaluation.
+    """
     backbone = with_options(spec.name, spec.options_text)
     if SemanticFPN.class_layers[0] + ".weight" in tensors:
         count = len(tensors[SemanticFPN.class_layers[0] + ".weight"])
         segmenter = create_segmenter(backbone, count, checkpoint=tensors)
-        return TrainedSegmenter(segmenter.eval(), spec.label, [str(i) for i in range(count)], None, PUBLISHED_SCALE)
+        names = [str(i) for i in range(count)]
+        return TrainedSegmenter(segmenter.eval(), spec.label, names, None, PUBLISHED_SCALE, as_published=True)
     head = "maskrcnn" if any(layer.startswith("roi_heads.") for layer in tensors) else "retinanet"
     classes, kind = list(COCO_CLASSES), DETECTORS[head][0]
     detector = create_detector(head, backbone, len(classes))  # type: ignore[arg-type]
@@ -232,6 +244,7 @@ def _published_dense(spec: ModelSpec, tensors: dict[str, Tensor]) -> TrainedMode
             f"Train with --checkpoint {spec.file}."
         )
     load_checkpoint(detector, tensors)
+    detector.transform.opencv_resize = True
     return TrainedDetector(detector.eval(), spec.label, classes, None)
 
 

@@ -15,6 +15,7 @@ from transxnet.data.loading.dense_transforms import (
     fitted_size,
     segmentation_training,
 )
+from transxnet.data.loading.opencv_resize import opencv_resize
 
 
 def scene(height: int = 20, width: int = 30):
@@ -135,6 +136,15 @@ def test_evaluation_resizes_the_image_but_not_its_labels():
     assert resized.shape == (3, 512, 800)  # 770 rounded up
     assert resized.dtype == torch.uint8
     assert AlignedResize((128, 32))(pair(1, 500)[0]).shape == (3, 32, 128)
+
+
+def test_published_evaluation_resizes_twice_without_antialiasing():
+    """300x451 fits (2048, 512) as 512x770, and becomes 512x800."""
+    image, mask = pair(300, 451)
+    resized, kept = AlignedResize(evaluation_scale(512), as_published=True)(image, mask)
+    assert kept is mask
+    assert isinstance(resized, tv_tensors.Image)
+    assert torch.equal(resized, opencv_resize(opencv_resize(image, (512, 770)), (512, 800)))
 
 
 def test_crops_hold_image_and_labels_of_the_same_place():

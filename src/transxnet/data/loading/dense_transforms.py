@@ -9,6 +9,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from transxnet.data.datasets.segmentation_dataset import IGNORE
+from transxnet.data.loading.opencv_resize import opencv_resize
 
 MEAN_COLOUR = (124, 116, 104)
 """ImageNet's mean as bytes, used for padding: it becomes 0 after normalization."""
@@ -124,20 +125,24 @@ class AlignedResize(v2.Transform):
     Args:
         scale: longer and shorter side to fit into, in pixels.
         multiple: both sides become multiples of this; 32 is the stride of the last stage.
+        as_published: resize in two steps, first to fit and then to the multiples, each with OpenCV's 8-bit
+            interpolation without antialiasing, as the published segmenters were evaluated.
     """
 
-    def __init__(self, scale: tuple[int, int], multiple: int = 32):
+    def __init__(self, scale: tuple[int, int], multiple: int = 32, as_published: bool = False):
         super().__init__()
-        self.scale, self.multiple = scale, multiple
+        self.scale, self.multiple, self.as_published = scale, multiple, as_published
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Resize images by bilinear interpolation; leave everything else unchanged."""
         if not isinstance(inpt, tv_tensors.Image):
             return inpt
         fitted = fitted_size(F.get_size(inpt), self.scale)
-        # With antialiasing, unlike the published code: it matters only for images much larger than the scale, which
-        # are rare in ADE20K.
-        return F.resize(inpt, [math.ceil(side / self.multiple) * self.multiple for side in fitted], antialias=True)
+        height, width = (math.ceil(side / self.multiple) * self.multiple for side in fitted)
+        if self.as_published:
+            resized = opencv_resize(opencv_resize(inpt, (fitted[0], fitted[1])), (height, width))
+            return tv_tensors.wrap(resized, like=inpt)
+        return F.resize(inpt, [height, width], antialias=True)
 
 
 class CategoryCrop(v2.Transform):

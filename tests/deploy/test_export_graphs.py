@@ -60,3 +60,14 @@ def test_detector_gives_a_fixed_number_of_detections(plain):
     torch.testing.assert_close(boxes[:count], truth["boxes"], rtol=0, atol=1e-3)
     assert labels[:count].tolist() == truth["labels"].tolist()
     assert not scores[count:].any()
+
+
+@torch.no_grad()
+def test_boxes_without_area_rank_after_all_others(plain):
+    """All boxes lie 100 anchor widths to the right, outside of the image."""
+    model = draw(create_detector("retinanet", "test_resnet", 3, min_size=64, max_size=96))
+    model.head.classification_head.cls_logits.bias.fill_(9)
+    graph = DetectorGraph(plain, model).eval()
+    assert graph(torch.rand(1, 3, 64, 96))[2].min() > 0.9
+    graph.head.regression_head.bbox_reg.bias.view(-1, 4)[:, 0] = 100
+    assert not graph(torch.rand(1, 3, 64, 96))[2].any()

@@ -2,13 +2,17 @@
 
 import pytest
 import torch
+from torchvision import tv_tensors
 
 from tests.helpers.classifier_runs import write_run
 from tests.helpers.exports import CLASSES, assert_near, random_images
 from transxnet import UserError, load_exported, read_metadata
 from transxnet.deploy.export import export
-from transxnet.heads import create_detector
-from transxnet.runs.load import load_model
+from transxnet.deploy.exportable_model import ExportableModel, prepare_export
+from transxnet.deploy.exported_model import fit_for_detector, fit_for_segmenter
+from transxnet.deploy.metadata import Metadata
+from transxnet.heads import create_detector, create_segmenter
+from transxnet.runs.load import TrainedDetector, TrainedModel, TrainedSegmenter, load_model
 
 
 @pytest.mark.long
@@ -29,3 +33,53 @@ def test_mask_rcnn_is_refused_with_the_reason(photos, tmp_path, console):
     run = write_run(tmp_path / "run", model, photos, task="detect", **described)
     with pytest.raises(UserError, match=r"cannot export .*: Mask R-CNN has a data-dependent number of regions"):
         export(run.path, out=tmp_path / "net.onnx", console=console)
+
+
+def dynamic(trained: TrainedModel) -> tuple[ExportableModel, Metadata]:
+    """Prepare a model for images of any size, with the metadata that a file of it would have."""
+    ready = prepare_export(trained, features=False, static_size=None, uint8=False, dtype=torch.float32)
+    described = dict(model=trained.name, source="", class_names=trained.class_names, input="float32", versions={})
+    metadata = Metadata(
+        task=ready.task,
+        mean=ready.mean,
+        std=ready.std,
+        size=(64, 64),
+        batch=1,
+        dynamic=("height", "width"),
+        resize=ready.resize,
+        outputs=ready.outputs,
+        score_threshold=ready.score_threshold,
+        dtype="float32",
+        **described,
+    )
+    return ready, metadata
+
+
+@torch.no_grad()
+def test_exported_published_detector_resizes_as_opencv():
+    model = create_detector("retinanet", "test_resnet", 3, min_size=64, max_size=128).eval()
+    model.transform.opencv_resize = True
+    ready, metadata = dynamic(TrainedDetector(model, "published", CLASSES, None))
+    image = torch.randint(256, (3, 50, 70), dtype=torch.uint8) / 255
+    padded, _ = fit_for_detector(image, metadata)
+    truth, _ = model.transform([image])
+    height, width = truth.image_sizes[0]
+    mean, std = (
+        torch.tensor(values).view(3, 1, 1) for values in (model.transform.image_mean, model.transform.image_std)
+    )
+    pixels = (truth.tensors[0] * std + mean)[:, :height, :width]
+    torch.testing.assert_close(padded[:, :height, :width], pixels, rtol=0, atol=1e-6)
+    # The file itself resizes nothing, so its reference keeps floating-point pixels.
+    between = torch.rand(1, 3, 64, 64)
+    kept = ready.reference_outputs(between)
+    model.transform.opencv_resize = False
+    torch.testing.assert_close(kept, ready.reference_outputs(between), rtol=0, atol=0)
+
+
+def test_exported_published_segmenter_resizes_as_published():
+    trained = TrainedSegmenter(
+        create_segmenter("test_resnet", 3).eval(), "published", CLASSES, None, (128, 64), as_published=True
+    )
+    image = torch.randint(256, (3, 50, 70), dtype=torch.uint8)
+    aligned, _ = fit_for_segmenter(image, dynamic(trained)[1])
+    assert torch.equal(aligned, trained.resize(tv_tensors.Image(image)).as_subclass(torch.Tensor) / 255)

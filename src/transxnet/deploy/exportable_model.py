@@ -93,6 +93,8 @@ def prepare_export(
     if isinstance(trained, TrainedSegmenter):
         segmenter = _with_inference_body(trained.model, padded).to(dtype)
         resize = dict(scale=list(trained.scale), multiple=MULTIPLE)
+        if trained.as_published:
+            resize["as_published"] = True
         graph = SegmenterGraph(normalize, segmenter)  # type: ignore[arg-type]
         return ExportableModel(graph.eval(), trained, "segment", ("logits",), mean, std, resize)
     assert isinstance(trained, TrainedDetector)
@@ -106,6 +108,8 @@ def prepare_export(
     resize = dict(
         min_size=scaling.min_size[-1], max_size=scaling.max_size, multiple=MULTIPLE, fill=list(scaling.image_mean)
     )
+    if scaling.opencv_resize:
+        resize["opencv_resize"] = True
     graph = DetectorGraph(normalize, detector)  # type: ignore[arg-type]
     names, threshold = ("boxes", "labels", "scores"), trained.model.score_thresh
     return ExportableModel(graph.eval(), trained, "detect", names, mean, std, resize, threshold)
@@ -142,6 +146,7 @@ def _found(detector: RetinaNet, images: Tensor) -> Outputs:
     detector = copy.deepcopy(detector)
     height, width = images.shape[2:]
     detector.transform.min_size, detector.transform.max_size = (min(height, width),), max(height, width)
+    detector.transform.opencv_resize = False
     detector.score_thresh = 0.0
     (found,) = detector(list(images))
     return found["boxes"], found["labels"], found["scores"]

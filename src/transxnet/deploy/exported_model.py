@@ -12,6 +12,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import resize
 
 from transxnet.data.loading.dense_transforms import MEAN_COLOUR, AlignedResize
+from transxnet.data.loading.opencv_resize import opencv_resize
 from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.deploy.export_format import Session
 from transxnet.deploy.format_registry import find_format
@@ -159,7 +160,9 @@ def fit_for_detector(image: Tensor, metadata: Metadata) -> tuple[Tensor, tuple[f
         *(limit / side for limit, side in zip(limits, own, strict=True)),
     )
     height, width = (int(min(limit, max(1, int(side * scale + 0.5)))) for limit, side in zip(limits, own, strict=True))
-    if (height, width) != tuple(own):
+    if settings.get("opencv_resize"):
+        image = opencv_resize((image * 255).round().to(torch.uint8), (height, width)).to(image.dtype) / 255
+    elif (height, width) != tuple(own):
         image = F.interpolate(image[None], (height, width), mode="bilinear", align_corners=False)[0]
     full = [
         side + -side % settings["multiple"] if limit == math.inf else limit
@@ -182,7 +185,8 @@ def fit_for_segmenter(image: Tensor, metadata: Metadata) -> tuple[Tensor, tuple[
     own, (scale, multiple) = image.shape[1:], (metadata.resize["scale"], metadata.resize["multiple"])
     limits = _size_limits(metadata)
     if all(limit == math.inf for limit in limits):
-        aligned = unit_range([AlignedResize(tuple(scale), multiple)(tv_tensors.Image(image))])[0]
+        resize_image = AlignedResize(tuple(scale), multiple, bool(metadata.resize.get("as_published")))
+        aligned = unit_range([resize_image(tv_tensors.Image(image))])[0]
         return aligned, (aligned.shape[1], aligned.shape[2])
     factor = min(
         max(scale) / max(own), min(scale) / min(own), *(limit / side for limit, side in zip(limits, own, strict=True))

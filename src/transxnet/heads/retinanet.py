@@ -22,8 +22,8 @@ class RetinaNet(TorchvisionRetinaNet):
     The pyramid has five levels of strides 8 to 128, with P6 and P7 computed from stage 4's output. Each position has 9
     anchors: three aspect ratios, and areas of (4 * stride * 2^(k/3))^2 for k = 0, 1, 2, so sizes from 32 to 813 pixels.
     The two subnets have four 3x3 convolutions without norms. An anchor is positive from an IoU of 0.5 or as an object's
-    best, and background below 0.4. The losses are sigmoid focal loss (alpha 0.25, gamma 2) and L1, both divided by the
-    number of positive anchors in the batch.
+    best, and background below 0.4; anchors in the padding that a batch adds to smaller images are ignored. The losses
+    are sigmoid focal loss (alpha 0.25, gamma 2) and L1, both divided by the number of positive anchors in the batch.
 
     Args:
         body: outputs feature maps of strides 8, 16 and 32, such as

@@ -13,7 +13,7 @@ from torch.fx import Proxy
 
 from transxnet.ops.autocast import cast_to_autocast
 from transxnet.ops.backend import choose
-from transxnet.ops.depthwise_gradient import MIN_KERNEL_SIZE, DepthwiseConvFunction
+from transxnet.ops.depthwise_gradient import MIN_KERNEL_SIZE, depthwise_conv
 from transxnet.ops.kernels.launch import empty_output
 
 
@@ -66,7 +66,7 @@ def dynamic_depthwise_conv2d_cpu(x: Tensor, weight: Tensor, bias: Tensor | None 
     """The reference with the backward pass of :mod:`transxnet.ops.depthwise_gradient`."""
     if weight.shape[-1] < MIN_KERNEL_SIZE or x.numel() == 0:
         return dynamic_depthwise_conv2d_reference(x, weight, bias)
-    return DepthwiseConvFunction.apply(x, weight, bias)
+    return depthwise_conv(x, weight, bias)
 
 
 def dynamic_depthwise_conv2d_export(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -14,7 +14,7 @@ from torch.fx import Proxy
 
 from transxnet.ops.autocast import cast_to_autocast
 from transxnet.ops.backend import choose
-from transxnet.ops.depthwise_gradient import MIN_KERNEL_SIZE, DepthwiseConvFunction
+from transxnet.ops.depthwise_gradient import MIN_KERNEL_SIZE, depthwise_conv
 from transxnet.ops.kernels.launch import empty_output
 
 
@@ -72,7 +72,7 @@ def multiscale_depthwise_conv2d_cpu(
     branches = [
         _conv2d(group, w, b)
         if w.shape[-1] < MIN_KERNEL_SIZE or x.numel() == 0
-        else DepthwiseConvFunction.apply(group, w.movedim(1, 0), b[None])
+        else depthwise_conv(group, w.movedim(1, 0), b[None])
         for group, w, b in zip(groups, weights, biases, strict=True)
     ]
     return _join(x, branches, identity, gelu)

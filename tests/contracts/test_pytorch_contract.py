@@ -48,6 +48,13 @@ def test_symbolically_traced_network_gives_the_same(tiny, images, train):
         assert torch.equal(p.grad, q.grad), name
 
 
+def test_swin_style_network_is_symbolically_traced(images, randomize):
+    model = randomize(SwinStyle(5, **SWIN_STYLE_TINY)).double().eval()
+    traced = torch.fx.symbolic_trace(model)
+    for x in (images, like(images, *OTHER_SIZE)):
+        assert torch.equal(traced(x), model(x))
+
+
 def test_feature_extractor_returns_stages_and_blocks(tiny, images):
     model = tiny()
     nodes = {f"stages.{i}": f"stage{i}" for i in range(4)} | {"stages.2.blocks.0.mixer": "mixer"}

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.fx import Proxy
 
 from transxnet.ops.autocast import cast_to_autocast
 from transxnet.ops.backend import choose
-from transxnet.ops.depthwise_gradient import MIN_KERNEL_SIZE, DepthwiseConvFunction
+from transxnet.ops.depthwise_gradient import MIN_KERNEL_SIZE, depthwise_conv
 from transxnet.ops.kernels.launch import empty_output
 
 
@@ -38,6 +39,9 @@ def multiscale_depthwise_conv2d(
     Raises:
         UserError: TRANSXNET_OPS asks for an implementation that does not support this input.
     """
+    if isinstance(x, Proxy):  # torch.fx records the operator as one node
+        options = dict(identity=identity, gelu=gelu)
+        return x.tracer.create_proxy("call_function", multiscale_depthwise_conv2d, (x, weights, biases), options)
     x = cast_to_autocast(x)
     weights, biases = list(weights), list(biases)
     implementation = choose("multiscale_depthwise_conv2d", x).implementation
@@ -68,7 +72,7 @@ def multiscale_depthwise_conv2d_cpu(
     branches = [
         _conv2d(group, w, b)
         if w.shape[-1] < MIN_KERNEL_SIZE or x.numel() == 0
-        else DepthwiseConvFunction.apply(group, w.movedim(1, 0), b[None])
+        else depthwise_conv(group, w.movedim(1, 0), b[None])
         for group, w, b in zip(groups, weights, biases, strict=True)
     ]
     return _join(x, branches, identity, gelu)

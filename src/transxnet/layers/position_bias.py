@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from transxnet.ops.backend import is_transforming
 from transxnet.ops.resampling import resize_bicubic
 
 
@@ -36,7 +37,7 @@ class PositionBias(nn.Module):
             return resize_position_bias(self.weight, size)
         if self.weight.shape[2:] == size:
             return self.weight.contiguous()
-        if learning or compiling or self.weight.is_inference():
+        if learning or compiling or self.weight.is_inference() or is_transforming():
             return resize_position_bias(self.weight, size)
         # The version counts in-place changes (optimizer steps, loaded checkpoints); the address detects new storage.
         key = (size, self.weight._version, self.weight.data_ptr(), self.weight.dtype, self.weight.device)

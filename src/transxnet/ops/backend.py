@@ -116,7 +116,7 @@ def _triton_unfavorable(s: Conditions) -> str | None:
     if s.exporting:
         return "exported programs cannot contain its kernels"
     if s.transforming:
-        return "its operators support neither the transforms of torch.func nor forward-mode differentiation"
+        return "its operators support neither torch.func nor forward-mode differentiation"
     if s.empty:
         return "the input is empty"
     if s.many_keys:
@@ -130,9 +130,7 @@ def _cpu_unsupported(s: Conditions) -> str | None:
 
 def _cpu_unfavorable(s: Conditions) -> str | None:
     if s.transforming and s.operator == "biased_attention":
-        return (
-            "PyTorch's fused attention supports neither the transforms of torch.func nor forward-mode differentiation"
-        )
+        return "PyTorch's fused attention supports neither torch.func nor forward-mode differentiation"
     if s.compiling:
         return "compiled and exported programs use the plain operators"
     if s.operator == "biased_attention":

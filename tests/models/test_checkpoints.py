@@ -272,6 +272,43 @@ def test_a_detector_without_a_norm_for_stage_1_loads(filled, tmp_path):
         create(tmp_path / "retina.pth", features_only=True)
 
 
+def test_source_of_weights_has_the_precedence_of_timm(tmp_path, monkeypatch):
+    weights = {name: timm.create_model("transxnet_n").state_dict() for name in ("tensors", "file", "folder", "hub")}
+    for i, tensors in enumerate(weights.values()):
+        tensors["norm.bias"] = torch.full_like(tensors["norm.bias"], i)
+    torch.save(weights["file"], tmp_path / "weights.pth")
+    (tmp_path / "folder").mkdir()
+    save_file(weights["folder"], tmp_path / "folder" / "model.safetensors")
+    asked = []
+
+    def download(repository, filename="pytorch_model.bin", **_):
+        asked.append((repository, filename))
+        return weights["hub"]
+
+    monkeypatch.setattr(checkpoints, "load_state_dict_from_hf", download)
+
+    def loaded(**overlay):
+        model = timm.create_model("transxnet_n", pretrained=True, pretrained_cfg_overlay=overlay)
+        return list(weights)[int(model.norm.bias[0])]
+
+    tensors, file, folder = weights["tensors"], str(tmp_path / "weights.pth"), str(tmp_path / "folder")
+    assert loaded(state_dict=tensors, file=file, hf_hub_id="a/b") == "tensors"
+    assert loaded(file=file, hf_hub_id="a/b", url="https://example.org/a.pth") == "file"
+    assert loaded(source="local-dir", file=folder, state_dict=tensors) == "folder"
+    assert asked == []
+    assert loaded(hf_hub_id="a/b", url="https://example.org/a.pth") == "hub"
+    assert loaded(source="hf-hub", hf_hub_id="a/b", hf_hub_filename="c.bin", state_dict=tensors, file=file) == "hub"
+    assert asked == [("a/b", "pytorch_model.bin"), ("a/b", "c.bin")]
+
+
+def test_folder_prefers_safetensors_and_needs_weights(tmp_path):
+    with pytest.raises(UserError, match=r"has no weights file. Accepted: model\.safetensors"):
+        checkpoints.find_weights(tmp_path)
+    for name in ("last.bin", "b.pth", "a.pth", "model.safetensors"):
+        (tmp_path / name).touch()
+        assert checkpoints.find_weights(tmp_path).name == ("a.pth" if name == "a.pth" else name)
+
+
 @pytest.mark.parametrize(
     ("name", "file"),
     [

@@ -73,11 +73,45 @@ def test_features_are_normalized_stage_outputs(tiny, images, randomize, out_indi
         torch.testing.assert_close(feature, truth, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("out_indices", [(), (4,), (-5,), (1, 0), (2, 2), (3, -1)])
-def test_out_indices_that_do_not_exist_or_ascend_are_refused(out_indices):
-    with pytest.raises(ValueError, match="out_indices must be stages from 0 to 3 in ascending order, got") as error:
+@pytest.mark.parametrize("out_indices", [(), (4,), (-5,), (2, 2), (3, -1), 0, 5, -1])
+def test_out_indices_that_do_not_exist_or_repeat_are_refused(out_indices):
+    with pytest.raises(ValueError, match=r"out_indices must be different stages from 0 to 3, .* got") as error:
         timm.create_model("transxnet_n", features_only=True, out_indices=out_indices)
     assert str(out_indices) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("out_indices", "stages"), [(2, [2, 3]), ((3, 1), [1, 3]), ((-1, 0), [0, 3]), (4, [0, 1, 2, 3])]
+)
+@pytest.mark.parametrize("reference", ["resnet18", "convnext_atto"])
+def test_features_have_the_order_of_those_of_timm(out_indices, stages, reference):
+    """timm returns the outputs in the order of the stages too, whatever the order of out_indices."""
+    offset = 1 if reference == "resnet18" else 0  # its first feature is the stem
+    indices = out_indices if isinstance(out_indices, int) else [i if i < 0 else i + offset for i in out_indices]
+    theirs = timm.create_model(reference, features_only=True, out_indices=indices).eval()
+    ours = timm.create_model("transxnet_n", features_only=True, out_indices=out_indices).eval()
+    x = torch.zeros(1, 3, 64, 64)
+    assert [f.shape[2:] for f in ours(x)] == [f.shape[2:] for f in theirs(x)]
+    assert ours.feature_info.channels() == [f.shape[1] for f in ours(x)] == [[32, 64, 128, 256][i] for i in stages]
+    assert ours.out_indices == tuple(stages)
+
+
+@pytest.mark.parametrize("feature_cls", ["getter", "list", "dict", "hook", "fx"])
+def test_feature_classes_of_timm_return_the_stages(feature_cls):
+    weights = timm.create_model("transxnet_n").state_dict()
+    arguments = dict(pretrained=True, pretrained_cfg_overlay=dict(state_dict=weights))
+    model = timm.create_model("transxnet_n", **arguments).eval()
+    features = timm.create_model(
+        "transxnet_n", features_only=True, feature_cls=feature_cls, out_indices=(1, 3), **arguments
+    ).eval()
+    assert features.feature_info.channels() == [64, 256]
+    assert features.feature_info.reduction() == [8, 32]
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        outputs = features(x)
+        stages = model.forward_intermediates(x, [1, 3], intermediates_only=True)
+    for out, stage in zip(outputs.values() if isinstance(outputs, dict) else outputs, stages, strict=True):
+        torch.testing.assert_close(out, stage, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from torch.autograd import gradcheck, gradgradcheck
 
 from tests.helpers.formulas import rand
 from tests.helpers.operator_cases import attention
-from transxnet.ops.attention import biased_attention, biased_attention_cpu
+from transxnet.ops.attention import biased_attention, biased_attention_composed, biased_attention_cpu
 
 
 @pytest.mark.parametrize("with_bias", [True, False])
@@ -40,3 +41,30 @@ def test_cpu_attention_matches_reference_in_any_layout(assert_matches_reference)
     scattered = {name: t.transpose(2, 3).contiguous().transpose(2, 3) for name, t in tensors.items()}
     assert scattered["q"].stride(-1) != 1
     assert_matches_reference((operator, scattered), 1e-13, function=biased_attention_cpu)
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_composed_attention_matches_reference(assert_matches_reference, with_bias):
+    operator, tensors = attention(2, 3, 6, 4, 5)
+    tensors = {name: t.double() for name, t in tensors.items() if with_bias or name != "bias"}
+    assert_matches_reference((operator, tensors), 1e-13, function=biased_attention_composed)
+
+
+def test_attention_has_forward_mode_and_second_derivatives():
+    tensors = [t.requires_grad_() for t in (rand(1, 2, 4, 3), rand(1, 2, 2, 3), rand(1, 2, 2, 3))]
+    bias = rand(1, 2, 4, 2)
+    assert gradcheck(lambda *qkv: biased_attention(*qkv, bias), tensors, check_forward_ad=True, atol=1e-6, rtol=0)
+    assert gradgradcheck(lambda *qkv: biased_attention(*qkv, bias), tensors, atol=1e-6, rtol=0)
+
+
+def test_attention_can_be_transformed():
+    q, k, v, bias = rand(3, 2, 4, 3), rand(3, 2, 2, 3), rand(3, 2, 2, 3), rand(1, 2, 4, 2)
+
+    def loss(*qkv):
+        return biased_attention(*(t[None] for t in qkv), bias).square().sum()
+
+    gradients = torch.func.vmap(torch.func.grad(loss, argnums=(0, 1, 2)))(q, k, v)
+    leaves = [t.clone().requires_grad_() for t in (q, k, v)]
+    truth = torch.autograd.grad(biased_attention(*leaves, bias).square().sum(), leaves)
+    for got, want in zip(gradients, truth, strict=True):
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-12)

@@ -5,6 +5,7 @@ import torch
 
 from transxnet import UserError, ops
 from transxnet.ops import choose
+from transxnet.ops.backend import is_transforming
 
 DYNAMIC, MULTISCALE, ATTENTION = "dynamic_depthwise_conv2d", "multiscale_depthwise_conv2d", "biased_attention"
 
@@ -66,3 +67,31 @@ def test_exported_programs_hold_plain_operators():
 
     exported = torch.export.export(Call(), (torch.randn(2, 3, 4, 4), torch.randn(2, 3, 5, 5)))
     assert not any("transxnet" in str(node.target) for node in exported.graph.nodes)
+
+
+def test_transformed_attention_takes_reference():
+    assert not is_transforming()
+
+    def function(x):
+        choice = choose(ATTENTION, x)
+        assert is_transforming()
+        assert choice.implementation == "reference"
+        assert "torch.func" in choice.refused["cpu"]
+        assert choose(DYNAMIC, x).implementation == "cpu"
+        return x
+
+    torch.func.vmap(function)(torch.zeros(2, 1))
+    with torch.autograd.forward_ad.dual_level():
+        function(torch.zeros(1))
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
+def test_traced_programs_hold_plain_operators():
+    class Call(torch.nn.Module):
+        def forward(self, x, weight):
+            return ops.dynamic_depthwise_conv2d(x, weight)
+
+    x, weight = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 5, 5).requires_grad_()
+    traced = torch.jit.trace(Call(), (x, weight))
+    assert "PythonOp" not in str(traced.graph)
+    torch.testing.assert_close(traced(x, weight), Call()(x, weight))

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch.autograd import gradcheck, gradgradcheck
 
-from tests.helpers.operator_cases import dynamic, multiscale
+from tests.helpers.formulas import rand
+from tests.helpers.operator_cases import call, dynamic, multiscale
 from transxnet.ops import depthwise_gradient
 from transxnet.ops.dynamic_conv import dynamic_depthwise_conv2d_cpu
 from transxnet.ops.multiscale_conv import multiscale_depthwise_conv2d_cpu
@@ -44,9 +46,35 @@ def test_unneeded_gradients_are_not_computed(monkeypatch):
     assert tensors["x"].grad is not None
 
 
-def test_second_derivative_raises():
-    _, tensors = dynamic(1, 2, 4, 4, K=5)
-    x = tensors["x"].requires_grad_()
-    (grad,) = torch.autograd.grad(dynamic_depthwise_conv2d_cpu(**tensors).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        grad.sum().backward()
+@pytest.mark.parametrize(
+    "case",
+    [
+        lambda: dynamic(2, 2, 4, 3, K=5),
+        lambda: dynamic(1, 2, 3, 4, K=5, bias=False),
+        lambda: multiscale(2, 4, 3, (3, 5)),
+    ],
+    ids=["dynamic", "without bias", "multiscale"],
+)
+def test_second_derivatives_and_forward_mode_are_exact(case):
+    operator, tensors = case()
+    names, values = zip(*((name, t.double().requires_grad_()) for name, t in tensors.items()), strict=True)
+
+    def function(*leaves):
+        return call(CPU[operator], dict(zip(names, leaves, strict=True)))
+
+    assert gradcheck(function, values, check_forward_ad=True, atol=1e-6, rtol=0)
+    assert gradgradcheck(function, values, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("B", [1, 3])
+def test_vmap_gives_gradients_of_each_sample(B):
+    x, weight, bias = rand(2, B, 3, 4, 5), rand(2, B, 3, 5, 5), rand(2, B, 3)
+
+    def loss(*tensors):
+        return dynamic_depthwise_conv2d_cpu(*tensors).square().sum()
+
+    gradients = torch.func.vmap(torch.func.grad(loss, argnums=(0, 1, 2)))(x, weight, bias)
+    for i in range(2):
+        alone = torch.func.grad(loss, argnums=(0, 1, 2))(x[i], weight[i], bias[i])
+        for got, want in zip(gradients, alone, strict=True):
+            torch.testing.assert_close(got[i], want, rtol=0, atol=1e-11)

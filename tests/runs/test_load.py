@@ -1,13 +1,16 @@
 """Loading a model by name with published weights, local weights or random weights, and from a run folder."""
 
 import pytest
+import timm
 import torch
 
 from tests.helpers.stored import stored_run
 from transxnet.data.formats.class_alignment import imagenet_synsets
+from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.models.create import create_model
 from transxnet.models.model_spec import parse_model_spec
-from transxnet.runs.load import TrainedClassifier, load_model
+from transxnet.runs.load import TrainedClassifier, load_model, save_model
+from transxnet.runs.run_folder import Run
 from transxnet.utils.errors import UserError
 
 SMALL = "local_conv=dwconv,depths=(1,1,1,1)"
@@ -86,3 +89,37 @@ def test_run_folder_has_its_own_weights(tmp_path):
         load_model(run.path, tmp_path / "weights.pth")
     with pytest.raises(UserError, match=r"config\.yaml is a file. Accepted: a run folder"):
         load_model(run.config_file)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "model_args"),
+    [
+        ("transxnet_n@dpe=false", {"img_size": 64, "in_chans": 1, "token_enhancer": None}),
+        ("test_vit", {"img_size": 96}),
+        ("test_resnet", {}),
+    ],
+)
+def test_timm_creates_the_classifier_of_a_run_folder(tmp_path, randomize, architecture, model_args):
+    model = randomize(create_model(architecture, num_classes=3, **model_args)).eval()
+    preprocessing = Preprocessing(96, 0.8, "bilinear", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    description = {
+        "task": "classify",
+        "architecture": architecture,
+        "model_args": model_args,
+        "class_names": ["a", "b", "c"],
+        "preprocessing": preprocessing.to_dict(),
+    }
+    save_model(Run(tmp_path), model.state_dict(), description)
+    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    x = torch.randn(2, model_args.get("in_chans", 3), 96, 96)
+    assert torch.equal(loaded(x), model(x))
+    assert loaded.pretrained_cfg["label_names"] == ["a", "b", "c"]
+    assert Preprocessing.of_model(loaded) == preprocessing
+    fewer = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=2)
+    assert fewer.num_classes == 2
+    assert all(torch.equal(p, q) for p, q in zip(list(fewer.parameters())[:-2], model.parameters(), strict=False))
+
+
+def test_only_classifiers_have_a_description_for_timm(tmp_path):
+    save_model(Run(tmp_path), {"a": torch.zeros(1)}, {"task": "detect"})
+    assert not (tmp_path / "config.json").exists()

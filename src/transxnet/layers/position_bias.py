@@ -2,7 +2,9 @@
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
+from transxnet.ops.backend import is_transforming
 from transxnet.ops.resampling import resize_bicubic
 
 
@@ -32,11 +34,11 @@ class PositionBias(nn.Module):
         compiling, learning = torch.compiler.is_compiling(), torch.is_grad_enabled()
         if learning and not compiling:
             self._kept = None  # an optimizer step may follow, and a fused one does not increase the version
-        if not (isinstance(num_queries, int) and isinstance(num_keys, int)):  # exported with dynamic sizes
+        if not (isinstance(num_queries, int) and isinstance(num_keys, int)):  # a program for any size
             return resize_position_bias(self.weight, size)
         if self.weight.shape[2:] == size:
             return self.weight.contiguous()
-        if learning or compiling or self.weight.is_inference():
+        if learning or compiling or self.weight.is_inference() or is_transforming():
             return resize_position_bias(self.weight, size)
         # The version counts in-place changes (optimizer steps, loaded checkpoints); the address detects new storage.
         key = (size, self.weight._version, self.weight.data_ptr(), self.weight.dtype, self.weight.device)
@@ -60,4 +62,8 @@ def resize_position_bias(bias: Tensor, size: tuple[int, int]) -> Tensor:
     The result is contiguous even if ``model.to(memory_format=torch.channels_last)`` has reordered the bias; otherwise
     every attention would copy the whole matrix.
     """
+    if isinstance(bias, Proxy):  # torch.fx records the operator as one node
+        return bias.tracer.create_proxy("call_function", resize_position_bias, (bias, size), {})
+    if all(isinstance(length, int) for length in size) and bias.shape[2:] == size:
+        return bias.contiguous()
     return resize_bicubic(bias.contiguous(), size)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from timm.models import adapt_input_conv
+from timm.models._builder import _resolve_pretrained_source
 from timm.models._hub import download_cached_file, load_state_dict_from_hf
 from torch import Tensor, nn
 
@@ -77,20 +78,25 @@ def unwrap(state_dict: Mapping) -> dict[str, Tensor]:
 def load_pretrained(model: nn.Module, pretrained_cfg: Mapping, cache_dir: str | None = None) -> None:
     """Load the weights of a timm pretrained configuration, and account for every tensor.
 
-    The source is the first of ``state_dict``, ``file``, ``hf_hub_id``, ``url``. A different number of classes or input
+    The source is chosen as in timm: ``source`` if it is "hf-hub" or "local-dir", else the first of ``state_dict``,
+    ``file``, ``hf_hub_id`` (optionally with ``hf_hub_filename``), ``url``. A different number of classes or input
     channels, another size of the position bias and the dense form's norms are adapted and logged.
 
     Raises:
         UserError: no source, an unreadable file, another kind of file, or missing, unexpected or misshapen tensors.
     """
-    if pretrained_cfg.get("state_dict"):
-        tensors = pretrained_cfg["state_dict"]
-    elif pretrained_cfg.get("file"):
-        tensors = read_checkpoint(pretrained_cfg["file"])
-    elif pretrained_cfg.get("hf_hub_id"):
-        tensors = load_state_dict_from_hf(pretrained_cfg["hf_hub_id"], weights_only=True, cache_dir=cache_dir)
-    elif pretrained_cfg.get("url"):
-        tensors = read_checkpoint(download(pretrained_cfg["url"], cache_dir))
+    source, place = _resolve_pretrained_source(dict(pretrained_cfg))
+    if source == "state_dict":
+        tensors: Mapping = place
+    elif source == "file":
+        tensors = read_checkpoint(place)
+    elif source == "local-dir":
+        tensors = read_checkpoint(find_weights(place))
+    elif source == "hf-hub":
+        repository = [place] if isinstance(place, str) else place  # or the repository and the file in it
+        tensors = load_state_dict_from_hf(*repository, weights_only=True, cache_dir=cache_dir)
+    elif source == "url":
+        tensors = read_checkpoint(download(place, cache_dir))
     else:
         raise UserError(
             f"no published weights for {pretrained_cfg.get('architecture', 'this model')}. "
@@ -100,6 +106,19 @@ def load_pretrained(model: nn.Module, pretrained_cfg: Mapping, cache_dir: str | 
             )
         )
     load_adapted(model, convert_official_state_dict(tensors))
+
+
+def find_weights(folder: str | Path) -> Path:
+    """Return the weights file of a folder: model.safetensors, else the first file of the best format, as in timm.
+
+    Raises:
+        UserError: the folder has no weights file.
+    """
+    folder = Path(folder)
+    for pattern in ("model.safetensors", "pytorch_model.bin", "*.safetensors", "*.pth", "*.pth.tar", "*.bin"):
+        if found := sorted(folder.glob(pattern)):
+            return found[0]
+    raise UserError(f"{folder} has no weights file. Accepted: model.safetensors, or a .pth, .pth.tar or .bin file.")
 
 
 def download(url: str, cache_dir: str | None = None) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -62,9 +62,10 @@ class Stage(nn.Module):
 class FourStages(nn.Module):
     """Base class of the networks: builds the stages, supports checkpointing, and groups the parameters."""
 
-    stages: nn.ModuleList
-    feature_info: Any
-    num_features: int
+    if TYPE_CHECKING:  # torch.jit.script would take the annotations for those of attributes in TorchScript
+        stages: nn.Sequential
+        feature_info: Any
+        num_features: int
 
     def add_stages(
         self,
@@ -101,7 +102,7 @@ class FourStages(nn.Module):
         drop_paths = torch.linspace(0, drop_path_rate, sum(depths), dtype=torch.float64, device="cpu").tolist()
 
         self.num_features = self.head_hidden_size = embed_dims[-1]
-        self.stages = nn.ModuleList()
+        self.stages = nn.Sequential()
         self.feature_info = []
         reduction = 1
         for i, (in_dim, dim) in enumerate(zip((in_chans, *embed_dims), embed_dims, strict=False)):

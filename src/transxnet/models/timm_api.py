@@ -5,7 +5,7 @@ from typing import Any
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import ClassifierHead
-from timm.models import FeatureInfo, build_model_with_cfg
+from timm.models import FeatureInfo, build_model_with_cfg, resolve_pretrained_cfg
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
@@ -115,21 +115,26 @@ class FeaturesForm(FourStages):
     output are dropped.
 
     Args:
-        out_indices: the stages, 0 to 3, in ascending order; negative ones count from the end.
+        out_indices: the stages, 0 to 3, negative ones counted from the end; or the number of last ones. The outputs are
+            in the order of the stages.
         **backbone: arguments of the stages.
 
     Shapes:
         (B, in_chans, H, W) -> a list of (B, embed_dims[i], ceil(H / r), ceil(W / r)), r = 4, 8, 16, 32.
 
     Raises:
-        ValueError: stages that do not exist or are not in order.
+        ValueError: stages that do not exist, or a stage twice.
     """
 
-    def __init__(self, out_indices: Sequence[int] = (0, 1, 2, 3), **backbone: Any):
+    def __init__(self, out_indices: int | Sequence[int] = (0, 1, 2, 3), **backbone: Any):
         super().__init__(**backbone)
-        taken = [i + 4 if i < 0 else i for i in out_indices]
+        given = tuple(range(-out_indices, 0)) if isinstance(out_indices, int) else tuple(out_indices)
+        taken = sorted(i + 4 if i < 0 else i for i in given)
         if not taken or taken != sorted(set(taken) & set(range(4))):
-            raise ValueError(f"out_indices must be stages from 0 to 3 in ascending order, got {tuple(out_indices)}")
+            raise ValueError(
+                "out_indices must be different stages from 0 to 3, or a number of last stages from 1 to 4, got "
+                f"{out_indices}"
+            )
         self.num_classes = 0
         self.stages = self.stages[: taken[-1] + 1]
         self.norms = nn.ModuleDict({str(i): nn.GroupNorm(1, self.feature_info[i]["num_chs"]) for i in taken})
@@ -185,14 +190,20 @@ def create_network(
         cache_dir: folder for downloaded files, instead of timm's cache.
         **kwargs: arguments from ``timm.create_model``, and arguments of the class.
     """
-    features_only = kwargs.pop("features_only", False)
-    model = build_model_with_cfg(
-        features if features_only else classifier,
-        variant,
-        pretrained=False,  # loaded below, which accounts for every tensor
-        kwargs_filter=("num_classes", "global_pool") if features_only else None,
-        **kwargs,
-    )
-    if pretrained:
-        load_pretrained(model, model.pretrained_cfg, cache_dir)
-    return model
+    features_only = kwargs.get("features_only", False)
+    kind: type[ClassifierForm] | type[FeaturesForm] = classifier
+    if features_only and "feature_cls" not in kwargs:
+        kind = features
+        del kwargs["features_only"]
+    elif features_only:  # timm wraps the classifier
+        kwargs = {"out_indices": (0, 1, 2, 3), "feature_cfg": dict(flatten_sequential=True), **kwargs}
+
+    def build(**arguments: Any) -> nn.Module:
+        model = kind(**arguments)
+        if pretrained:  # here, and not in timm, which drops tensors that do not fit
+            sources = (kwargs.get(name) for name in ("pretrained_cfg", "pretrained_cfg_overlay"))
+            load_pretrained(model, resolve_pretrained_cfg(variant, *sources).to_dict(), cache_dir)
+        return model
+
+    kwargs_filter = ("num_classes", "global_pool") if features_only else None
+    return build_model_with_cfg(build, variant, pretrained=False, kwargs_filter=kwargs_filter, **kwargs)

@@ -142,14 +142,15 @@ class TransXNetFeatures(FeaturesForm, Backbone):
     """The dense-prediction form: each selected stage's output with its own GroupNorm.
 
     Args:
-        out_indices: the stages, 0 to 3, in ascending order; negative ones count from the end.
+        out_indices: the stages, 0 to 3, negative ones counted from the end; or the number of last ones. The outputs are
+            in the order of the stages.
         **backbone: arguments of :class:`Backbone`.
 
     Shapes:
         (B, in_chans, H, W) -> a list of (B, embed_dims[i], ceil(H / r), ceil(W / r)), r = 4, 8, 16, 32.
 
     Raises:
-        ValueError: stages that do not exist or are not in order, or an argument that :class:`Backbone` rejects.
+        ValueError: stages that do not exist, a stage twice, or an argument that :class:`Backbone` rejects.
     """
 
 

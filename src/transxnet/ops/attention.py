@@ -9,9 +9,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.fx import Proxy
 
 from transxnet.ops.autocast import cast_to_autocast
-from transxnet.ops.backend import choose
+from transxnet.ops.backend import choose, is_transforming
 
 
 def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -30,10 +31,14 @@ def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None
     Raises:
         UserError: TRANSXNET_OPS asks for an implementation that does not support this input.
     """
+    if isinstance(q, Proxy):  # torch.fx records the operator as one node
+        return q.tracer.create_proxy("call_function", biased_attention, (q, k, v, bias), {})
     q, k, v = cast_to_autocast(q), cast_to_autocast(k), cast_to_autocast(v)
     implementation = choose("biased_attention", q, keys=k.shape[2]).implementation
     if implementation == "triton":
         return biased_attention_triton(q, k, v, bias)[0]
+    if is_transforming() or _needs_second_derivatives(q, bias):
+        return biased_attention_composed(q, k, v, bias)
     if implementation == "cpu":
         return biased_attention_cpu(q, k, v, bias)
     return biased_attention_reference(q, k, v, bias)
@@ -44,6 +49,27 @@ def biased_attention_reference(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | N
     if bias is not None:
         bias = bias.to(q.dtype)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+def biased_attention_composed(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The same from matrix products and a softmax, which PyTorch can transform and differentiate any number of times.
+
+    PyTorch's fused attention on CPUs supports neither second derivatives, forward mode nor ``torch.func``.
+    """
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
+    if bias is not None:
+        logits = logits + bias.to(q.dtype)
+    wide = torch.promote_types(q.dtype, torch.float32)
+    return logits.softmax(dim=-1, dtype=wide).to(q.dtype) @ v
+
+
+def _needs_second_derivatives(q: Tensor, bias: Tensor | None) -> bool:
+    """Whether the input's gradient in a network with frozen weights may be differentiated again, on a CPU.
+
+    A bias with a gradient already excludes the fused attention.
+    """
+    frozen = bias is not None and not bias.requires_grad
+    return frozen and q.requires_grad and q.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def biased_attention_cpu(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:

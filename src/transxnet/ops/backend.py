@@ -54,7 +54,9 @@ def choose(operator: str, x: Tensor, keys: int | None = None) -> Choice:
         many_keys=keys is not None and keys > MAX_KEYS,
         grad_enabled=torch.is_grad_enabled(),
         compiling=torch.compiler.is_compiling(),
+        tracing=torch.jit.is_tracing(),
         exporting=torch.compiler.is_exporting(),
+        transforming=is_transforming(),
     )
     return _decide(conditions) if conditions.compiling else _decide_cached(conditions)
 
@@ -72,7 +74,9 @@ class Conditions(NamedTuple):
     many_keys: bool
     grad_enabled: bool
     compiling: bool
+    tracing: bool
     exporting: bool
+    transforming: bool
 
 
 def _decide(s: Conditions) -> Choice:
@@ -111,6 +115,8 @@ def _triton_unfavorable(s: Conditions) -> str | None:
         return "its interpreter is for tests"
     if s.exporting:
         return "exported programs cannot contain its kernels"
+    if s.transforming:
+        return "its operators support neither torch.func nor forward-mode differentiation"
     if s.empty:
         return "the input is empty"
     if s.many_keys:
@@ -123,15 +129,24 @@ def _cpu_unsupported(s: Conditions) -> str | None:
 
 
 def _cpu_unfavorable(s: Conditions) -> str | None:
+    if s.transforming and s.operator == "biased_attention":
+        return "PyTorch's fused attention supports neither torch.func nor forward-mode differentiation"
     if s.compiling:
         return "compiled and exported programs use the plain operators"
     if s.operator == "biased_attention":
         return None
+    if s.tracing:
+        return "traced programs use the plain operators"
     if not s.grad_enabled:
         return "it changes only the backward pass, which is not computed"
     if s.dtype != torch.float32:
         return f"it is faster in float32 only, not in {_dtype_name(s.dtype)}"
     return None
+
+
+def is_transforming() -> bool:
+    """Whether a transform of ``torch.func`` or forward-mode differentiation is active; PyTorch has no public check."""
+    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
 def _dtype_name(dtype: torch.dtype) -> str:

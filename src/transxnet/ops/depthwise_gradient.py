@@ -10,7 +10,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 MIN_KERNEL_SIZE = 5
 # Input values per convolution of a weight gradient, so that they and oneDNN's copies stay in cache.
@@ -20,17 +19,25 @@ CHUNK = 1 << 18
 class DepthwiseConvFunction(torch.autograd.Function):
     """Depthwise convolution, stride 1, same size, of x (B, C, H, W) with weight (G, C, K, K) and bias (G, C) or None.
 
-    G = 1 for kernels shared by the batch, G = B for input-dependent kernels. Neither B nor C may be 0.
+    G = 1 for kernels shared by the batch, G = B for input-dependent kernels. Neither B nor C may be 0. Supports forward
+    mode, second derivatives and the transforms of ``torch.func``.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
         """The convolution: (B, C, H, W)."""
-        ctx.save_for_backward(x, weight)
         return _convolve(x, weight, bias)
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        """Save the input and the kernels for both modes of differentiation."""
+        x, weight, _ = inputs
+        ctx.save_for_backward(x, weight)
+        ctx.save_for_forward(x, weight)
+
+    @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # type: ignore[override]
         """The gradients of x, weight and bias, None for those not needed."""
         x, weight = ctx.saved_tensors
@@ -42,6 +49,12 @@ class DepthwiseConvFunction(torch.autograd.Function):
             db = g.sum((2, 3))
             db = db if per_sample else db.sum(0, keepdim=True)
         return dx, dw, db
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Tensor, dw: Tensor, db: Tensor | None) -> Tensor:  # type: ignore[override]
+        """The output's tangent, from the tangents of x, weight and bias."""
+        x, weight = ctx.saved_tensors
+        return _convolve(dx, weight, db) + _convolve(x, dw, None)
 
 
 def weight_gradient(x: Tensor, g: Tensor, K: int, per_sample: bool) -> Tensor:

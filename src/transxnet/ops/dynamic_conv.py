@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.fx import Proxy
 
 from transxnet.ops.autocast import cast_to_autocast
 from transxnet.ops.backend import choose
@@ -31,6 +32,8 @@ def dynamic_depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = No
     Raises:
         UserError: TRANSXNET_OPS asks for an implementation that does not support this input.
     """
+    if isinstance(x, Proxy):  # torch.fx records the operator as one node
+        return x.tracer.create_proxy("call_function", dynamic_depthwise_conv2d, (x, weight, bias), {})
     x = cast_to_autocast(x)
     implementation = choose("dynamic_depthwise_conv2d", x).implementation
     if implementation == "triton":
@@ -47,7 +50,7 @@ def dynamic_depthwise_conv2d_reference(x: Tensor, weight: Tensor, bias: Tensor |
     """The definition in plain PyTorch, the reference for all other implementations."""
     B, C, H, W = x.shape
     K = weight.shape[-1]
-    if B == 0:  # a convolution needs at least one group
+    if not torch.jit.is_tracing() and B == 0:  # a convolution needs at least one group
         return x.clone()
     out = F.conv2d(
         x.reshape(1, B * C, H, W),

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.fx import Proxy
 
 from transxnet.ops.autocast import cast_to_autocast
 from transxnet.ops.backend import choose
@@ -38,6 +39,9 @@ def multiscale_depthwise_conv2d(
     Raises:
         UserError: TRANSXNET_OPS asks for an implementation that does not support this input.
     """
+    if isinstance(x, Proxy):  # torch.fx records the operator as one node
+        options = dict(identity=identity, gelu=gelu)
+        return x.tracer.create_proxy("call_function", multiscale_depthwise_conv2d, (x, weights, biases), options)
     x = cast_to_autocast(x)
     weights, biases = list(weights), list(biases)
     implementation = choose("multiscale_depthwise_conv2d", x).implementation

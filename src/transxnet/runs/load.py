@@ -19,7 +19,7 @@ from transxnet.heads.create_heads import DETECTORS
 from transxnet.heads.dense_checkpoints import dense_tensors, load_checkpoint
 from transxnet.models.checkpoints import convert_official_state_dict, read_checkpoint
 from transxnet.models.create import check_name, create_model, create_model_with
-from transxnet.models.model_spec import ModelSpec, check_options, parse_model_spec, with_options
+from transxnet.models.model_spec import ModelSpec, check_options, parse_model_name, parse_model_spec, with_options
 from transxnet.runs.run_folder import Run, list_runs
 from transxnet.runs.task_configs import CONFIGS
 from transxnet.utils.errors import UserError
@@ -114,11 +114,46 @@ class TrainedSegmenter(TrainedModel):
 
 
 def save_model(run: Run, state_dict: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
-    """Write the weights and the description to rebuild the network (see ``Plan.description``)."""
+    """Write the weights and the description to rebuild the network (see ``Plan.description``).
+
+    Also writes the description of a classifier in timm's format, so that
+    ``timm.create_model("local-dir:FOLDER", pretrained=True)`` creates it.
+    """
     content = {"format": FORMAT, **description, "transxnet": __version__}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
     write_atomic(run.weights_file, lambda path: path.write_bytes(save(tensors)))
+    if description["task"] == "classify":
+        write_atomic(run.timm_file, json.dumps(timm_config(description), indent=2))
     write_atomic(run.model_file, json.dumps(content, indent=2))
+
+
+def timm_config(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert the description of a classifier to the content of timm's ``config.json``."""
+    spec = parse_model_name(description["architecture"])
+    preprocessing = Preprocessing.from_dict(description["preprocessing"])
+    arguments = spec.options | description["model_args"]
+    if arguments.get("token_enhancer", "") is None:
+        arguments["token_enhancer"] = "none"  # timm drops arguments that are None
+    names = description["class_names"]
+    published = timm.get_pretrained_cfg(spec.architecture)
+    size = preprocessing.img_size
+    return {
+        "architecture": spec.architecture,
+        "num_classes": len(names),
+        "label_names": names,
+        "model_args": arguments,
+        "pretrained_cfg": {
+            "input_size": [arguments.get("in_chans", 3), size, size],
+            "fixed_input_size": published is not None and published.fixed_input_size,
+            "interpolation": preprocessing.interpolation,
+            "crop_pct": preprocessing.crop_pct,
+            "mean": preprocessing.mean,
+            "std": preprocessing.std,
+            "num_classes": len(names),
+            "first_conv": published and published.first_conv,
+            "classifier": published and published.classifier,
+        },
+    }
 
 
 def load_model(

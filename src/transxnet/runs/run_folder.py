@@ -25,8 +25,8 @@ from transxnet.utils.text_files import read_json, read_yaml
 
 _OWN = (
     "config.yaml", "environment.json", "split.csv", "metrics.csv", "last.ckpt", "previous.ckpt", "best.ckpt",
-    "model.safetensors", "model.json", "results.json", "predictions.csv", "detections.json", "report.html",
-    "tensorboard",
+    "model.safetensors", "model.json", "config.json", "results.json", "predictions.csv", "detections.json",
+    "report.html", "tensorboard",
 )  # fmt: skip
 
 
@@ -57,6 +57,7 @@ class Run:
     best_checkpoint = property(lambda self: self.path / "best.ckpt")
     weights_file = property(lambda self: self.path / "model.safetensors")
     model_file = property(lambda self: self.path / "model.json")
+    timm_file = property(lambda self: self.path / "config.json")
     stored_split = property(lambda self: self.split_file if self.split_file.is_file() else None)
     results_file = property(lambda self: self.path / "results.json")
     predictions_file = property(lambda self: self.path / "predictions.csv")

@@ -52,7 +52,7 @@ def choose(operator: str, x: Tensor, keys: int | None = None) -> Choice:
         device=x.device.type,
         capability=_capability(x.device.index) if x.is_cuda else None,
         dtype=x.dtype,
-        empty=x.numel() == 0,
+        empty=not torch.jit.is_tracing() and x.numel() == 0,  # traced, the size is a tensor
         many_keys=keys is not None and keys > MAX_KEYS,
         grad_enabled=torch.is_grad_enabled(),
         compiling=torch.compiler.is_compiling(),

@@ -23,9 +23,7 @@ def depthwise_c(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], 
         biases: (G, C_i) for each group, or none.
         identity: add x.
     """
-    return _depthwise(
-        x, [w.float().contiguous() for w in weights], [b.float().contiguous() for b in biases], identity
-    )
+    return _depthwise(x, [w.float().contiguous() for w in weights], [b.float().contiguous() for b in biases], identity)
 
 
 @torch.library.custom_op("transxnet::depthwise_c", mutates_args=())

@@ -62,7 +62,9 @@ def _call(
     per_sample = like[0].shape[0] != 1
     maps = [_Map(t.data_ptr(), *t.stride()) for t in (x, other)]
     sizes = [(ctypes.c_int64 * len(like))(*(w.shape[i] for w in like)) for i in (1, 3)]
-    pointers = [(ctypes.c_void_p * len(like))(*(t.data_ptr() for t in group)) if group else None for group in (weights, biases)]
+    pointers = [
+        (ctypes.c_void_p * len(like))(*(t.data_ptr() for t in group)) if group else None for group in (weights, biases)
+    ]
     getattr(library, name)(
         *map(ctypes.c_int64, (B, H, W)),
         ctypes.c_int(len(like)),

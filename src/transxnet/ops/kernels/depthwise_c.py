@@ -1,7 +1,7 @@
 """Python calls of the C kernels in ``depthwise.c``, for float32 and bfloat16 on CPUs.
 
-Shapes: x (B, C, H, W) with any strides; for each group of channels a weight (G, C_i, K_i, K_i) and a bias (G, C_i), both
-float32 and contiguous. G = B for kernels of each sample, G = 1 for shared kernels.
+Shapes: x (B, C, H, W) with any strides; for each group of channels a weight (G, C_i, K_i, K_i) and a bias (G, C_i),
+both float32 and contiguous. G = B for kernels of each sample, G = 1 for shared kernels.
 """
 
 import ctypes

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from transxnet import UserError
 from transxnet.analysis.doctor import doctor, show
+from transxnet.ops import backend
 
 
 def printed(*findings) -> str:
@@ -24,7 +25,9 @@ def test_doctor_lists_each_operator_at_each_stage():
     assert shapes["biased_attention", 4] == (2, 8, 49, 28)
 
 
-def test_training_and_inference_choose_separately():
+def test_training_and_inference_choose_separately(monkeypatch):
+    monkeypatch.setattr(backend, "why_unavailable", lambda: "there is no C compiler on this machine")
+
     def chosen(mode):
         return {f.choice.implementation for f in doctor(mode=mode, device="cpu") if f.operator.endswith("conv2d")}
 
@@ -32,7 +35,8 @@ def test_training_and_inference_choose_separately():
     assert chosen("infer") == {"reference"}
 
 
-def test_terminal_shows_versions_choices_and_reasons():
+def test_terminal_shows_versions_choices_and_reasons(monkeypatch):
+    monkeypatch.setattr(backend, "why_unavailable", lambda: "there is no C compiler on this machine")
     text = printed(doctor(device="cpu", img_size=100, dtype="bfloat16", mode="train"))
     for part in (
         "torch",
@@ -41,6 +45,7 @@ def test_terminal_shows_versions_choices_and_reasons():
         "reference",
         "implementations not selected",
         "float32 only",
+        "no C compiler",
     ):
         assert part in text
 

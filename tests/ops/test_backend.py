@@ -4,10 +4,13 @@ import pytest
 import torch
 
 from transxnet import UserError, ops
-from transxnet.ops import choose
+from transxnet.ops import backend, choose
 from transxnet.ops.backend import is_transforming
+from transxnet.ops.kernels.c_library import why_unavailable
 
 DYNAMIC, MULTISCALE, ATTENTION = "dynamic_depthwise_conv2d", "multiscale_depthwise_conv2d", "biased_attention"
+
+needs_c = pytest.mark.skipif(bool(why_unavailable()), reason="needs a C compiler")
 
 
 @pytest.fixture(autouse=True)
@@ -15,20 +18,37 @@ def _no_requested_backend(monkeypatch):
     monkeypatch.delenv("TRANSXNET_OPS", raising=False)
 
 
-def test_training_on_cpu_takes_cpu_backward_pass():
+@pytest.fixture
+def no_compiler(monkeypatch):
+    monkeypatch.setattr(backend, "why_unavailable", lambda: "there is no C compiler on this machine")
+
+
+@needs_c
+@pytest.mark.parametrize("operator", [DYNAMIC, MULTISCALE])
+def test_cpu_takes_c_kernel(operator):
+    for dtype in (torch.float32, torch.bfloat16):
+        assert choose(operator, torch.zeros(1, dtype=dtype)).implementation == "c"
+    assert choose(operator, torch.zeros(1).double()).implementation == "reference"
+    assert choose(operator, torch.zeros(0)).implementation == "cpu"
+    with torch.no_grad():
+        assert choose(operator, torch.zeros(1)).implementation == "c"
+
+
+def test_without_compiler_training_takes_cpu_backward_pass(no_compiler):
     assert choose(DYNAMIC, torch.zeros(1)).implementation == "cpu"
     assert choose(MULTISCALE, torch.zeros(1)).implementation == "cpu"
+    assert choose(DYNAMIC, torch.zeros(1)).refused["c"] == "there is no C compiler on this machine"
 
 
 def test_attention_on_cpu_takes_cpu_form():
     assert choose(ATTENTION, torch.zeros(1)).implementation == "cpu"
 
 
-def test_every_refused_implementation_has_a_reason():
+def test_every_refused_implementation_has_a_reason(no_compiler):
     with torch.no_grad():
         choice = choose(DYNAMIC, torch.zeros(1))
     assert choice.implementation == "reference"
-    assert set(choice.refused) == {"triton", "cpu"}
+    assert set(choice.refused) == {"triton", "c", "cpu"}
     assert "backward" in choice.refused["cpu"]
     assert "float32 only, not in float64" in choose(DYNAMIC, torch.zeros(1).double()).refused["cpu"]
     assert "CPU" in choose(DYNAMIC, torch.zeros(1, device="meta")).refused["cpu"]
@@ -50,7 +70,7 @@ def test_impossible_choice_raises_with_reason(monkeypatch):
     with pytest.raises(UserError, match="it supports CPUs only, the tensor is on meta"):
         ops.biased_attention(*(torch.zeros(1, 1, 2, 2, device="meta") for _ in range(3)))
     monkeypatch.setenv("TRANSXNET_OPS", "fast")
-    with pytest.raises(UserError, match="must be auto, triton, cpu, reference, got 'fast'"):
+    with pytest.raises(UserError, match="must be auto, triton, c, cpu, reference, got 'fast'"):
         choose(DYNAMIC, torch.zeros(1))
 
 

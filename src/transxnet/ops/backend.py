@@ -1,6 +1,6 @@
 """Choose the implementation of an operator, and explain why the others are not used.
 
-``TRANSXNET_OPS=auto|triton|cpu|reference`` applies to all operators; the default is "auto". On a CPU its choices are
+``TRANSXNET_OPS=auto|triton|c|cpu|reference`` applies to all operators; the default is "auto". On a CPU its choices are
 based on measurements (benchmarks/README.md); on CUDA it uses the Triton kernels, which have not been timed yet.
 """
 
@@ -13,11 +13,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from transxnet.ops.kernels.c_library import why_unavailable
 from transxnet.utils.errors import UserError
 
-IMPLEMENTATIONS = ("triton", "cpu", "reference")
+IMPLEMENTATIONS = ("triton", "c", "cpu", "reference")
 ENV_VARIABLE = "TRANSXNET_OPS"
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+C_DTYPES = (torch.float32, torch.bfloat16)
 MIN_CAPABILITY = (8, 0)  # required for bf16 arithmetic
 MAX_KEYS = 512  # with more keys PyTorch's own attention is used, until the kernel has been timed there
 
@@ -50,13 +52,14 @@ def choose(operator: str, x: Tensor, keys: int | None = None) -> Choice:
         device=x.device.type,
         capability=_capability(x.device.index) if x.is_cuda else None,
         dtype=x.dtype,
-        empty=x.numel() == 0,
+        empty=not torch.jit.is_tracing() and x.numel() == 0,  # traced, the size is a tensor
         many_keys=keys is not None and keys > MAX_KEYS,
         grad_enabled=torch.is_grad_enabled(),
         compiling=torch.compiler.is_compiling(),
         tracing=torch.jit.is_tracing(),
         exporting=torch.compiler.is_exporting(),
         transforming=is_transforming(),
+        no_c_kernel=why_unavailable() if x.device.type == "cpu" else "",
     )
     return _decide(conditions) if conditions.compiling else _decide_cached(conditions)
 
@@ -77,18 +80,20 @@ class Conditions(NamedTuple):
     tracing: bool
     exporting: bool
     transforming: bool
+    no_c_kernel: str
 
 
 def _decide(s: Conditions) -> Choice:
     if s.requested not in ("auto", *IMPLEMENTATIONS):
         raise UserError(f"{ENV_VARIABLE} must be auto, {', '.join(IMPLEMENTATIONS)}, got {s.requested!r}")
-    refused = {"triton": _triton_unsupported(s), "cpu": _cpu_unsupported(s), "reference": None}
+    refused = {"triton": _triton_unsupported(s), "c": _c_unsupported(s), "cpu": _cpu_unsupported(s), "reference": None}
     if s.requested != "auto":
         setting = f"{ENV_VARIABLE}={s.requested}"
         if (reason := refused[s.requested]) is not None:
             raise UserError(f"{setting} is not supported by {s.operator}: {reason}. Unset it, or use auto.")
         return Choice(s.requested, {name: setting for name in IMPLEMENTATIONS if name != s.requested})
     refused["triton"] = refused["triton"] or _triton_unfavorable(s)
+    refused["c"] = refused["c"] or _c_unfavorable(s)
     refused["cpu"] = refused["cpu"] or _cpu_unfavorable(s)
     taken = next(name for name in IMPLEMENTATIONS if refused[name] is None)
     why = {name: refused[name] or "fallback if no other implementation applies" for name in IMPLEMENTATIONS}
@@ -121,6 +126,28 @@ def _triton_unfavorable(s: Conditions) -> str | None:
         return "the input is empty"
     if s.many_keys:
         return f"it is designed for few keys and not benchmarked with more than {MAX_KEYS}"
+    return None
+
+
+def _c_unsupported(s: Conditions) -> str | None:
+    if s.operator == "biased_attention":
+        return "it has no C kernel"
+    if s.device != "cpu":
+        return f"it supports CPUs only, the tensor is on {s.device}"
+    if s.no_c_kernel:
+        return s.no_c_kernel
+    if s.dtype not in C_DTYPES:
+        return f"its kernel computes float32 and bfloat16, not {_dtype_name(s.dtype)}"
+    if s.empty:
+        return "the input is empty"
+    return None
+
+
+def _c_unfavorable(s: Conditions) -> str | None:
+    if s.exporting or s.tracing:
+        return "exported and traced programs cannot contain its kernel"
+    if s.transforming:
+        return "its operator supports neither torch.func nor forward-mode differentiation"
     return None
 
 

@@ -38,14 +38,14 @@ class DepthwiseConvFunction(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
         """The convolution: (B, C, H, W)."""
         ctx.save_for_backward(x, weight)
-        return _convolve(x, weight, bias)
+        return convolve(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # type: ignore[override]
         """The gradients of x, weight and bias, None for those not needed."""
         x, weight = ctx.saved_tensors
         per_sample = weight.shape[0] != 1
-        dx = _convolve(g, weight.flip(2, 3), None) if ctx.needs_input_grad[0] else None
+        dx = convolve(g, weight.flip(2, 3), None) if ctx.needs_input_grad[0] else None
         dw = weight_gradient(x, g, weight.shape[-1], per_sample) if ctx.needs_input_grad[1] else None
         db = None
         if ctx.needs_input_grad[2]:
@@ -62,7 +62,7 @@ class TransformableDepthwiseConvFunction(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
         """The convolution: (B, C, H, W)."""
-        return _convolve(x, weight, bias)
+        return convolve(x, weight, bias)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -77,7 +77,7 @@ class TransformableDepthwiseConvFunction(torch.autograd.Function):
     def jvp(ctx: Any, dx: Tensor, dw: Tensor, db: Tensor | None) -> Tensor:  # type: ignore[override]
         """The output's tangent, from the tangents of x, weight and bias."""
         x, weight = ctx.saved_tensors
-        return _convolve(dx, weight, db) + _convolve(x, dw, None)
+        return convolve(dx, weight, db) + convolve(x, dw, None)
 
 
 def weight_gradient(x: Tensor, g: Tensor, K: int, per_sample: bool) -> Tensor:
@@ -101,7 +101,8 @@ def weight_gradient(x: Tensor, g: Tensor, K: int, per_sample: bool) -> Tensor:
     return torch.cat(parts) if per_sample else torch.stack(parts).sum(0)
 
 
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Depthwise convolution of x (B, C, H, W) with weight (G, C, K, K) and bias (G, C) or None."""
     B, C, H, W = x.shape
     K = weight.shape[-1]
     if weight.shape[0] == 1 and B > 1:  # without reshape, which may change the strides of a single channel

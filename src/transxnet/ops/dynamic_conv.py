@@ -13,6 +13,7 @@ from torch.fx import Proxy
 
 from transxnet.ops.autocast import cast_to_autocast
 from transxnet.ops.backend import choose
+from transxnet.ops.depthwise_cpu import depthwise_c
 from transxnet.ops.depthwise_gradient import MIN_KERNEL_SIZE, depthwise_conv
 from transxnet.ops.kernels.launch import empty_output
 
@@ -38,6 +39,8 @@ def dynamic_depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = No
     implementation = choose("dynamic_depthwise_conv2d", x).implementation
     if implementation == "triton":
         return dynamic_depthwise_conv2d_triton(x, weight, bias)
+    if implementation == "c":
+        return depthwise_c(x, [weight], [] if bias is None else [bias])
     weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
     if torch.compiler.is_exporting() and not isinstance(x.shape[0], int):
         return dynamic_depthwise_conv2d_export(x, weight, bias)

@@ -14,7 +14,9 @@ from torch.fx import Proxy
 
 from transxnet.ops.autocast import cast_to_autocast
 from transxnet.ops.backend import choose
+from transxnet.ops.depthwise_cpu import depthwise_c
 from transxnet.ops.depthwise_gradient import MIN_KERNEL_SIZE, depthwise_conv
+from transxnet.ops.kernels.depthwise_c import MAX_GROUPS
 from transxnet.ops.kernels.launch import empty_output
 
 
@@ -49,8 +51,11 @@ def multiscale_depthwise_conv2d(
         if gelu and torch.is_grad_enabled():  # the gradient of GELU needs its input
             return F.gelu(multiscale_depthwise_conv2d_triton(x, weights, biases, identity, False))
         return multiscale_depthwise_conv2d_triton(x, weights, biases, identity, gelu)
+    if implementation == "c" and len(weights) <= MAX_GROUPS:
+        out = depthwise_c(x, [w.movedim(1, 0) for w in weights], [b[None] for b in biases], identity=identity)
+        return F.gelu(out) if gelu else out
     weights, biases = [w.to(x.dtype) for w in weights], [b.to(x.dtype) for b in biases]
-    if implementation == "cpu":
+    if implementation in ("c", "cpu"):
         return multiscale_depthwise_conv2d_cpu(x, weights, biases, identity=identity, gelu=gelu)
     return multiscale_depthwise_conv2d_reference(x, weights, biases, identity=identity, gelu=gelu)
 

@@ -1,0 +1,264 @@
+/* Depthwise convolution of several kernel sizes on CPUs: forward pass and gradients.
+ *
+ * The reference is transxnet.ops.multiscale_conv.multiscale_depthwise_conv2d_reference.
+ *
+ * LANES channels are computed together. A unit of work is one image and one block of LANES channels of one group: its
+ * map is copied into a contiguous, zero-padded float plane, so that the loops over pixels have no edges and the values
+ * may have any strides and be float32 or bfloat16. All sums are float32.
+ */
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LANES 16
+#define TILE 8 /* pixels of a row that are summed in registers */
+#define MAX_GROUPS 8
+
+typedef float vec __attribute__((vector_size(LANES * sizeof(float)), aligned(4)));
+
+/* A map (B, C, H, W) with strides in elements. */
+typedef struct {
+    void *data;
+    int64_t sb, sc, sh, sw;
+} Map;
+
+static inline float load_one(const void *data, int64_t i, int bf16) {
+    if (!bf16)
+        return ((const float *)data)[i];
+    uint32_t bits = (uint32_t)((const uint16_t *)data)[i] << 16;
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+static inline void store_one(void *data, int64_t i, float value, int bf16) {
+    if (!bf16) {
+        ((float *)data)[i] = value;
+        return;
+    }
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    /* to nearest, ties to even; NaN stays NaN */
+    ((uint16_t *)data)[i] = value != value ? 0x7fc0 : (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+/* Copy `lanes` channels from `channel` of image b into plane (H + 2 pad, width, LANES), which is zero elsewhere. */
+static void copy_in(const Map *map, int bf16, int64_t b, int64_t channel, int lanes, int64_t H, int64_t W, int64_t pad,
+                    int64_t width, float *plane) {
+    memset(plane, 0, (H + 2 * pad) * width * LANES * sizeof(float));
+    int64_t start = b * map->sb + channel * map->sc;
+    for (int64_t h = 0; h < H; h++) {
+        float *row = plane + ((h + pad) * width + pad) * LANES;
+        if (map->sc == 1 && lanes == LANES) {
+            for (int64_t w = 0; w < W; w++) {
+                int64_t from = start + h * map->sh + w * map->sw;
+                for (int c = 0; c < LANES; c++)
+                    row[w * LANES + c] = load_one(map->data, from + c, bf16);
+            }
+        } else {
+            for (int c = 0; c < lanes; c++)
+                for (int64_t w = 0; w < W; w++)
+                    row[w * LANES + c] = load_one(map->data, start + c * map->sc + h * map->sh + w * map->sw, bf16);
+        }
+    }
+}
+
+/* Write a row of W pixels. */
+static void copy_out(const Map *map, int bf16, int64_t b, int64_t channel, int lanes, int64_t h, int64_t W,
+                     const float *row) {
+    int64_t start = b * map->sb + channel * map->sc + h * map->sh;
+    if (map->sc == 1 && lanes == LANES) {
+        for (int64_t w = 0; w < W; w++)
+            for (int c = 0; c < LANES; c++)
+                store_one(map->data, start + w * map->sw + c, row[w * LANES + c], bf16);
+    } else {
+        for (int c = 0; c < lanes; c++)
+            for (int64_t w = 0; w < W; w++)
+                store_one(map->data, start + c * map->sc + w * map->sw, row[w * LANES + c], bf16);
+    }
+}
+
+static inline vec load(const float *p) { return *(const vec *)p; }
+
+/* One row of outputs: K rows of the padded plane times the kernel (K, K, LANES). */
+static inline __attribute__((always_inline)) void convolve_row(const float *plane, int64_t width, int64_t h, int64_t W,
+                                                               int K, const float *kernel, vec bias, float identity,
+                                                               float *row) {
+    int64_t pad = K / 2;
+    for (int64_t w = 0; w < W; w += TILE) {
+        vec sum[TILE];
+        for (int t = 0; t < TILE; t++)
+            sum[t] = bias + identity * load(plane + ((h + pad) * width + w + t + pad) * LANES);
+        for (int i = 0; i < K; i++)
+            for (int j = 0; j < K; j++) {
+                vec weight = load(kernel + (i * K + j) * LANES);
+                const float *from = plane + ((h + i) * width + w + j) * LANES;
+                for (int t = 0; t < TILE; t++)
+                    sum[t] += weight * load(from + t * LANES);
+            }
+        for (int t = 0; t < TILE; t++)
+            *(vec *)(row + (w + t) * LANES) = sum[t];
+    }
+}
+
+/* The gradient of the kernel (K, K, LANES) of one block: the padded input times the gradient of the output. */
+static inline __attribute__((always_inline)) void kernel_gradient(const float *plane, const float *gradient,
+                                                                  int64_t width, int64_t H, int64_t W, int K,
+                                                                  float *result) {
+    for (int i = 0; i < K; i++) {
+        vec sum[K];
+        for (int j = 0; j < K; j++)
+            sum[j] = (vec){0};
+        for (int64_t h = 0; h < H; h++) {
+            const float *from = plane + (h + i) * width * LANES, *g = gradient + h * W * LANES;
+            for (int64_t w = 0; w < W; w++) {
+                vec value = load(g + w * LANES);
+                for (int j = 0; j < K; j++)
+                    sum[j] += value * load(from + (w + j) * LANES);
+            }
+        }
+        for (int j = 0; j < K; j++)
+            *(vec *)(result + (i * K + j) * LANES) = sum[j];
+    }
+}
+
+#define FOR_EACH_SIZE(call)                                                                                            \
+    switch (K) {                                                                                                       \
+    case 1: { enum { k = 1 }; call; break; }                                                                           \
+    case 3: { enum { k = 3 }; call; break; }                                                                           \
+    case 5: { enum { k = 5 }; call; break; }                                                                           \
+    case 7: { enum { k = 7 }; call; break; }                                                                           \
+    case 9: { enum { k = 9 }; call; break; }                                                                           \
+    default: { int k = K; call; break; }                                                                               \
+    }
+
+static inline int64_t rounded(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
+
+/* Rows of a plane are wide enough for a whole number of tiles. */
+static inline int64_t plane_width(int64_t W, int K) { return rounded(W, TILE) + K; }
+
+/* Collect LANES kernels (K, K, LANES) from weights (C, K, K), rotated by 180 degrees if `flip`. */
+static void gather_kernel(const float *weights, int K, int lanes, int flip, float *kernel) {
+    memset(kernel, 0, K * K * LANES * sizeof(float));
+    for (int c = 0; c < lanes; c++)
+        for (int i = 0; i < K * K; i++)
+            kernel[i * LANES + c] = weights[c * K * K + (flip ? K * K - 1 - i : i)];
+}
+
+/* out = [x +] convolution [+ bias].
+ *
+ * weights and biases: for each group (G, C_i, K_i, K_i) and (G, C_i); biases may be NULL. G is B if per_sample, else 1.
+ * flip: rotate the kernels, which gives the gradient of x from the gradient of the output.
+ */
+void transxnet_depthwise(int64_t B, int64_t H, int64_t W, int groups, const int64_t *channels, const int64_t *sizes,
+                         Map *x, Map *out, const float **weights, const float **biases, int threads,
+                         int per_sample, int flip, int identity, int bf16) {
+    int64_t blocks[MAX_GROUPS], total = 0, largest = 1;
+    for (int g = 0; g < groups; g++) {
+        blocks[g] = (channels[g] + LANES - 1) / LANES;
+        total += blocks[g];
+        largest = sizes[g] > largest ? sizes[g] : largest;
+    }
+    int64_t padded = (H + largest) * plane_width(W, largest) * LANES;
+#pragma omp parallel num_threads(threads)
+    {
+        float *plane = aligned_alloc(64, rounded(padded * sizeof(float), 64));
+        float *row = aligned_alloc(64, rounded(W, TILE) * LANES * sizeof(float));
+        float *kernel = aligned_alloc(64, largest * largest * LANES * sizeof(float));
+#pragma omp for collapse(2) schedule(dynamic, 1)
+        for (int64_t b = 0; b < B; b++)
+            for (int64_t unit = 0; unit < total; unit++) {
+                int64_t block = unit, first = 0;
+                int g = 0;
+                for (; block >= blocks[g]; g++) {
+                    block -= blocks[g];
+                    first += channels[g];
+                }
+                int K = sizes[g];
+                int64_t own = block * LANES, width = plane_width(W, K);
+                int lanes = channels[g] - own < LANES ? (int)(channels[g] - own) : LANES;
+                int64_t at = (per_sample ? b * channels[g] : 0) + own;
+                copy_in(x, bf16, b, first + own, lanes, H, W, K / 2, width, plane);
+                gather_kernel(weights[g] + at * K * K, K, lanes, flip, kernel);
+                float start[LANES] = {0};
+                if (biases)
+                    memcpy(start, biases[g] + at, lanes * sizeof(float));
+                for (int64_t h = 0; h < H; h++) {
+                    FOR_EACH_SIZE(convolve_row(plane, width, h, W, k, kernel, load(start), identity, row));
+                    copy_out(out, bf16, b, first + own, lanes, h, W, row);
+                }
+            }
+        free(plane);
+        free(row);
+        free(kernel);
+    }
+}
+
+/* Gradients of the kernels and biases: for each group (G, C_i, K_i, K_i) and (G, C_i), G = B if per_sample, else 1.
+ *
+ * Each image's part is computed separately and they are added in order, so the result does not depend on the threads.
+ */
+void transxnet_depthwise_weight_gradient(int64_t B, int64_t H, int64_t W, int groups, const int64_t *channels,
+                                         const int64_t *sizes, Map *x, Map *gradient, float **weights, float **biases,
+                                         int threads, int per_sample, int bf16) {
+    int64_t blocks[MAX_GROUPS], total = 0, largest = 1;
+    for (int g = 0; g < groups; g++) {
+        blocks[g] = (channels[g] + LANES - 1) / LANES;
+        total += blocks[g];
+        largest = sizes[g] > largest ? sizes[g] : largest;
+    }
+    int64_t padded = (H + largest) * plane_width(W, largest) * LANES, each = (largest * largest + 1) * LANES;
+    float *parts = aligned_alloc(64, rounded(B * total * each * sizeof(float), 64));
+#pragma omp parallel num_threads(threads)
+    {
+        float *plane = aligned_alloc(64, rounded(padded * sizeof(float), 64));
+        float *other = aligned_alloc(64, rounded(H * W * LANES * sizeof(float), 64));
+#pragma omp for collapse(2) schedule(dynamic, 1)
+        for (int64_t b = 0; b < B; b++)
+            for (int64_t unit = 0; unit < total; unit++) {
+                int64_t block = unit, first = 0;
+                int g = 0;
+                for (; block >= blocks[g]; g++) {
+                    block -= blocks[g];
+                    first += channels[g];
+                }
+                int K = sizes[g];
+                int64_t own = block * LANES, width = plane_width(W, K);
+                int lanes = channels[g] - own < LANES ? (int)(channels[g] - own) : LANES;
+                copy_in(x, bf16, b, first + own, lanes, H, W, K / 2, width, plane);
+                copy_in(gradient, bf16, b, first + own, lanes, H, W, 0, W, other);
+                float *part = parts + (b * total + unit) * each;
+                FOR_EACH_SIZE(kernel_gradient(plane, other, width, H, W, k, part));
+                vec sum = (vec){0};
+                for (int64_t i = 0; i < H * W; i++)
+                    sum += load(other + i * LANES);
+                *(vec *)(part + K * K * LANES) = sum;
+            }
+        free(plane);
+        free(other);
+#pragma omp for schedule(static)
+        for (int64_t unit = 0; unit < total; unit++) {
+            int64_t block = unit;
+            int g = 0;
+            for (; block >= blocks[g]; g++)
+                block -= blocks[g];
+            int K = sizes[g];
+            int64_t own = block * LANES;
+            int lanes = channels[g] - own < LANES ? (int)(channels[g] - own) : LANES;
+            for (int64_t b = 0; b < B; b++) {
+                const float *part = parts + (b * total + unit) * each;
+                int64_t at = (per_sample ? b * channels[g] : 0) + own;
+                int add = !per_sample && b > 0;
+                for (int c = 0; c < lanes; c++) {
+                    for (int i = 0; i < K * K; i++) {
+                        float *to = weights[g] + (at + c) * K * K + i;
+                        *to = (add ? *to : 0) + part[i * LANES + c];
+                    }
+                    biases[g][at + c] = (add ? biases[g][at + c] : 0) + part[K * K * LANES + c];
+                }
+            }
+        }
+    }
+    free(parts);
+}

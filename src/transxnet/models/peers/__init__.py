@@ -1,0 +1,5 @@
+"""Networks that the paper compares TransXNet with and that timm lacks, under the names of their published tensors."""
+
+from transxnet.models.peers.uniformer import UniFormer
+
+__all__ = ["UniFormer"]

@@ -1,0 +1,62 @@
+"""Reference vectors of the networks that the paper compares with, computed by their authors' code in float64."""
+
+import gzip
+import json
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from tests.helpers import fill
+from transxnet.models.peers.peer_network import load_published
+
+HERE = fill.HERE / "peers"
+
+REFERENCES = {"uniformer_small": "uniformer_s"}
+"""Registered name -> name of the vectors."""
+
+PARAMETERS = {"uniformer_small": 21_545_256}
+LINEAR_MACS = {"uniformer_small": 3_427_708_416}
+"""MACs of convolutions and linear layers at 224x224, of the authors' code."""
+
+ATTENTION_MACS = {"uniformer_small": 3_631_774_208 - 3_427_708_416}
+WIDTHS = {"uniformer_small": [64, 128, 320, 512]}
+EVERY = pytest.mark.parametrize("name", list(REFERENCES))
+
+
+def stored(name: str, kind: str) -> dict:
+    """The keys or the aliases of a published checkpoint."""
+    return json.loads(gzip.decompress((HERE / f"{REFERENCES[name]}_{kind}.json.gz").read_bytes()))
+
+
+@lru_cache(1)
+def checkpoint(name: str) -> dict[str, Tensor]:
+    """A complete checkpoint with the authors' names, in float64."""
+    keys = stored(name, "keys")
+    return {key: torch.as_tensor(fill.tensor(key, tuple(shape))) for key, shape in keys.items()}
+
+
+def filled(name: str, **kwargs) -> nn.Module:
+    """The network in float64 with the weights of the vectors, loaded as a checkpoint of the authors."""
+    model = timm.create_model(name, **kwargs).double().eval()
+    load_published(model, model.pretrained_cfg | dict(state_dict=checkpoint(name)))
+    return model
+
+
+@torch.no_grad()
+def check_vectors(name: str, size: str) -> None:
+    """Compare logits and stage maps with those of the authors' code, to 1e-9 of the largest value."""
+    with np.load(HERE / f"{REFERENCES[name]}_{size}.npz") as file:
+        truth = dict(file)
+    model, x = filled(name), torch.from_numpy(fill.image(*map(int, size.split("x"))))
+    maps = model.forward_intermediates(x, intermediates_only=True)
+    found = {"logits": model(x).numpy()}
+    for i, feature in enumerate(maps, 1):
+        assert feature.shape == tuple(truth[f"stage{i}_shape"])
+        found[f"stage{i}_samples"] = fill.samples(feature.numpy())
+    for key, array in found.items():
+        error = np.abs(array - truth[key]).max() / np.abs(truth[key]).max()
+        assert error < 1e-9, f"{key}: {error:.1e}"

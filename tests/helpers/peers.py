@@ -15,15 +15,17 @@ from transxnet.models.peers.peer_network import load_published
 
 HERE = fill.HERE / "peers"
 
-REFERENCES = {"uniformer_small": "uniformer_s"}
+REFERENCES = {"uniformer_small": "uniformer_s", "mpvit_xsmall": "mpvit_xs"}
 """Registered name -> name of the vectors."""
 
-PARAMETERS = {"uniformer_small": 21_545_256}
-LINEAR_MACS = {"uniformer_small": 3_427_708_416}
+PARAMETERS = {"uniformer_small": 21_545_256, "mpvit_xsmall": 10_573_448}
+LINEAR_MACS = {"uniformer_small": 3_427_708_416, "mpvit_xsmall": 2_900_441_344}
 """MACs of convolutions and linear layers at 224x224, of the authors' code."""
 
-ATTENTION_MACS = {"uniformer_small": 3_631_774_208 - 3_427_708_416}
-WIDTHS = {"uniformer_small": [64, 128, 320, 512]}
+TOTAL_MACS = {"uniformer_small": 3_631_774_208, "mpvit_xsmall": 2_950_215_936}
+"""Together with the matrix products of attention."""
+
+WIDTHS = {"uniformer_small": [64, 128, 320, 512], "mpvit_xsmall": [128, 192, 256, 256]}
 EVERY = pytest.mark.parametrize("name", list(REFERENCES))
 
 

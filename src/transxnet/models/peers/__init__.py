@@ -1,5 +1,6 @@
 """Networks that the paper compares TransXNet with and that timm lacks, under the names of their published tensors."""
 
+from transxnet.models.peers.mpvit import MPViT
 from transxnet.models.peers.uniformer import UniFormer
 
-__all__ = ["UniFormer"]
+__all__ = ["MPViT", "UniFormer"]

@@ -15,17 +15,21 @@ from transxnet.models.peers.peer_network import load_published
 
 HERE = fill.HERE / "peers"
 
-REFERENCES = {"uniformer_small": "uniformer_s", "mpvit_xsmall": "mpvit_xs"}
+REFERENCES = {"uniformer_small": "uniformer_s", "mpvit_xsmall": "mpvit_xs", "focal_tiny": "focal_t"}
 """Registered name -> name of the vectors."""
 
-PARAMETERS = {"uniformer_small": 21_545_256, "mpvit_xsmall": 10_573_448}
-LINEAR_MACS = {"uniformer_small": 3_427_708_416, "mpvit_xsmall": 2_900_441_344}
+PARAMETERS = {"uniformer_small": 21_545_256, "mpvit_xsmall": 10_573_448, "focal_tiny": 28_880_380}
+LINEAR_MACS = {"uniformer_small": 3_427_708_416, "mpvit_xsmall": 2_900_441_344, "focal_tiny": 4_373_088_768}
 """MACs of convolutions and linear layers at 224x224, of the authors' code."""
 
-TOTAL_MACS = {"uniformer_small": 3_631_774_208, "mpvit_xsmall": 2_950_215_936}
+TOTAL_MACS = {"uniformer_small": 3_631_774_208, "mpvit_xsmall": 2_950_215_936, "focal_tiny": 4_953_223_680}
 """Together with the matrix products of attention."""
 
-WIDTHS = {"uniformer_small": [64, 128, 320, 512], "mpvit_xsmall": [128, 192, 256, 256]}
+WIDTHS = {
+    "uniformer_small": [64, 128, 320, 512],
+    "mpvit_xsmall": [128, 192, 256, 256],
+    "focal_tiny": [96, 192, 384, 768],
+}
 EVERY = pytest.mark.parametrize("name", list(REFERENCES))
 
 

@@ -120,7 +120,7 @@ class PeerNetwork(StageByStage, nn.Module):
     ) -> list[int]:
         """Drop the stages after the last of ``indices``; optionally also the final norm and the head."""
         take, last = feature_take_indices(self.num_stages, indices)
-        for names in self.stage_modules[last + 1 : self.num_stages]:
+        for names in reversed(self.stage_modules[last + 1 : self.num_stages]):
             for name in names:
                 parent, _, leaf = name.rpartition(".")
                 delattr(self.get_submodule(parent), leaf)

@@ -15,20 +15,41 @@ from transxnet.models.peers.peer_network import load_published
 
 HERE = fill.HERE / "peers"
 
-REFERENCES = {"uniformer_small": "uniformer_s", "mpvit_xsmall": "mpvit_xs", "focal_tiny": "focal_t"}
+REFERENCES = {
+    "uniformer_small": "uniformer_s",
+    "mpvit_xsmall": "mpvit_xs",
+    "focal_tiny": "focal_t",
+    "quadtree_b1": "quadtree_b1",
+}
 """Registered name -> name of the vectors."""
 
-PARAMETERS = {"uniformer_small": 21_545_256, "mpvit_xsmall": 10_573_448, "focal_tiny": 28_880_380}
-LINEAR_MACS = {"uniformer_small": 3_427_708_416, "mpvit_xsmall": 2_900_441_344, "focal_tiny": 4_373_088_768}
+PARAMETERS = {
+    "uniformer_small": 21_545_256,
+    "mpvit_xsmall": 10_573_448,
+    "focal_tiny": 28_880_380,
+    "quadtree_b1": 13_657_788,
+}
+LINEAR_MACS = {
+    "uniformer_small": 3_427_708_416,
+    "mpvit_xsmall": 2_900_441_344,
+    "focal_tiny": 4_373_088_768,
+    "quadtree_b1": 2_241_071_104,
+}
 """MACs of convolutions and linear layers at 224x224, of the authors' code."""
 
-TOTAL_MACS = {"uniformer_small": 3_631_774_208, "mpvit_xsmall": 2_950_215_936, "focal_tiny": 4_953_223_680}
+TOTAL_MACS = {
+    "uniformer_small": 3_631_774_208,
+    "mpvit_xsmall": 2_950_215_936,
+    "focal_tiny": 4_953_223_680,
+    "quadtree_b1": 2_308_708_352,
+}
 """Together with the matrix products of attention."""
 
 WIDTHS = {
     "uniformer_small": [64, 128, 320, 512],
     "mpvit_xsmall": [128, 192, 256, 256],
     "focal_tiny": [96, 192, 384, 768],
+    "quadtree_b1": [64, 128, 320, 512],
 }
 EVERY = pytest.mark.parametrize("name", list(REFERENCES))
 

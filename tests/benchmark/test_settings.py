@@ -4,6 +4,7 @@ import torch
 
 from tests.helpers.benchmark_settings import SETTINGS, settings, shown_by
 from transxnet.benchmark.bench import bench
+from transxnet.benchmark.bench_report import as_json
 from transxnet.benchmark.settings import PRESETS, find_factory, find_preset, parse_benchmark_model
 from transxnet.utils.errors import UserError
 
@@ -62,6 +63,18 @@ def test_table11_measures_the_models_named_in_the_text(asked):
     assert {row.model.settings for row in asked} == {settings(mode="train", size=(224, 224), batch=128)}
     assert "of which we have only the text" in result.note
     assert "of which we have only the text" in " ".join(shown_by(result).split())
+    families = ("transxnet", "mpvit", "quadtree", "swin", "convnext", "focal")
+    assert {next(family for family in families if name.startswith(family)) for name in names[:-1]} == set(families)
+
+
+def test_table11_shows_the_paper_s_values_next_to_the_measured_ones(asked):
+    result = bench("transxnet_t@drop_path_rate=0.1", preset="table11", device="cpu")
+    shown = shown_by(result)
+    for text in ("paper: 857", "paper: 2,252 MB", "paper: 868", "paper: 2,460 MB"):
+        assert shown.count(text) == 1, text
+    models = {entry["model"]: entry for entry in as_json(result)["models"]}
+    assert models["transxnet_t"]["paper"] == {"images_per_second": 857, "megabytes": 2252}
+    assert [name for name, entry in models.items() if "paper" in entry] == ["transxnet_t", "mpvit_xsmall"]
 
 
 def test_table12_measures_six_token_mixers_at_any_size(asked):

@@ -50,6 +50,26 @@ def test_state_without_average_gives_plain_weights():
     assert model_weights({"model.a": torch.ones(1), "val_metrics.x": torch.zeros(1)}) == {"a": torch.ones(1)}
 
 
+def test_checkpoint_of_a_compared_network_is_converted(tmp_path):
+    """Its authors store the tensors under "model", and MPViT's shared ones under several names."""
+    options = dict(num_layers=(1, 1, 1, 1), embed_dims=(8, 16, 16, 24), num_paths=(1, 1, 1, 1))
+    source = timm.create_model("mpvit_xsmall", num_classes=7, **options)
+    state = source.state_dict()
+    state["mhca_stages.0.mhca_blks.0.MHCA_layers.0.cpe.proj.bias"] = state["mhca_stages.0.mhca_blks.0.cpe.proj.bias"]
+    torch.save({"model": state}, tmp_path / "seven.pth")
+    model = timm.create_model("mpvit_xsmall", num_classes=3, **options)
+    notes = load_initial_weights(model, str(tmp_path / "seven.pth"))
+    assert notes == [
+        "the checkpoint has 7 classes, the data 3: the backbone is loaded, the head is initialized randomly"
+    ]
+    for name, tensor in model.state_dict().items():
+        assert name.startswith("cls_head.") or torch.equal(tensor, state[name]), name
+    del state["stem.0.conv.weight"]
+    torch.save({"model": state}, tmp_path / "seven.pth")
+    with pytest.raises(UserError, match=r"seven\.pth does not match the model: (.|\n)*missing \(1\): stem\.0\.conv"):
+        load_initial_weights(model, str(tmp_path / "seven.pth"))
+
+
 @pytest.mark.parametrize("name", ["test_resnet", "transxnet_n"])
 def test_other_classes_keep_backbone_and_reset_head(name, tmp_path):
     options = {"img_size": 64} if name == "transxnet_n" else {}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from transxnet.analysis.erf_report import FILES, table, write
 from transxnet.analysis.network_parts import find_part
+from transxnet.analysis.paper_figures import ERF_FIGURES, find_figure, load_or_untrained, models_of
 from transxnet.analysis.receptive_field import ReceptiveField, receptive_field
 from transxnet.analysis.result_files import output_folder
 from transxnet.data.datasets.unlabeled_dataset import UnlabeledDataset
@@ -18,7 +19,7 @@ from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.data.reading.image_search import find_images
 from transxnet.models.create import wrong_size_as_user_error
 from transxnet.models.model_spec import parse_model_spec
-from transxnet.runs.load import TrainedModel, load_model
+from transxnet.runs.load import TrainedModel
 from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError, check_at_least
 from transxnet.utils.progress import PLAIN, progress_bar
@@ -33,6 +34,7 @@ def erf(
     img_size: int | None = None,
     batch_size: int = 4,
     device: str = "auto",
+    preset: str | None = None,
     out: str | Path | None = "erf",
     overwrite: bool = False,
     console: Console | None = None,
@@ -53,6 +55,8 @@ def erf(
         img_size: side of the images in pixels; by default the models' own, which must be the same for all.
         batch_size: batch size.
         device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one.
+        preset: networks and image size of one of the paper's figures: fig2 or fig6. Networks without available weights
+            are untrained, which all results state; to give weights, add the network as NAME@file=PATH.
         out: folder for the results; by default erf, or erf-2 and so on if it has results.
         overwrite: overwrite existing results.
         console: where to print; by default standard output.
@@ -68,13 +72,21 @@ def erf(
     check_at_least(1, images=images, batch_size=batch_size, **({} if img_size is None else {"img_size": img_size}))
     folder = output_folder(out, "erf", FILES, overwrite)
     names = [models] if isinstance(models, (str, Path)) else list(models)
-    if not names:
-        raise UserError("no models given. Name the models to compare, such as transxnet_t transxnet_t:idconv.")
+    figure = None if preset is None else find_figure(ERF_FIGURES, preset)
+    if figure is not None:
+        chosen_models = models_of(figure, names)
+        img_size = img_size or figure.size
+    else:
+        chosen_models = [(parse_model_spec(name), False) for name in names]
+    if not chosen_models:
+        raise UserError(
+            "no models given. Name the models to compare, such as transxnet_t transxnet_t:idconv, or use --preset fig2."
+        )
     chosen = _evenly(data, images)
     if len(chosen) < images:
         console.print(f"found {format_count(len(chosen), 'image')}; the average is over fewer than {images}", **PLAIN)
-    specs = [parse_model_spec(name) for name in names]
-    loaded = [load_model(spec, analysis=True, size=img_size) for spec in specs]
+    specs = [spec for spec, _ in chosen_models]
+    loaded = [load_or_untrained(spec, default, img_size, console) for spec, default in chosen_models]
     for spec, trained in zip(specs, loaded, strict=True):
         find_part(trained.backbone, spec.part)  # fail before anything is computed
     transforms = _preprocessings(loaded, img_size)
@@ -91,6 +103,8 @@ def erf(
     if folder is not None:
         for path in write(fields, folder):
             console.print(f"  {path}", highlight=False, markup=False, soft_wrap=True)
+    if figure is not None:
+        console.print(figure.note, **PLAIN)
     return fields
 
 

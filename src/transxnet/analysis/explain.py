@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from transxnet.analysis.compare_explanations import compare_explanations
 from transxnet.analysis.explain_figure import draw
 from transxnet.analysis.explanation_targets import NothingToExplain
 from transxnet.analysis.grad_cam import Explanation, explain_image, find_class, require_grad_cam
@@ -24,10 +25,11 @@ COLUMNS = ("path", "class", "score", "image", "error")
 
 
 def explain(
-    model: str | Path,
+    model: str | Path | Sequence[str | Path],
     images: str | Path | Sequence[str | Path],
     *,
     class_name: str | None = None,
+    preset: str | None = None,
     out: str | Path | None = "explanations",
     file: str | Path | None = None,
     device: str = "auto",
@@ -41,10 +43,13 @@ def explain(
 
     Args:
         model: a run folder, or the name of a model, optionally with @ and settings as in ``transxnet erf``. After a
-            colon may follow a part of the network; then only this part is explained.
+            colon may follow a part of the network; then only this part is explained. With a preset, none or several.
         images: files, folders (searched recursively) and globs, any number.
         class_name: the class to explain; by default a classifier's top class, the class of a detector's best detection,
             or a segmenter's most frequent class.
+        preset: compare the networks of one of the paper's figures, at their stages, in one image: fig7. Networks
+            without available weights are untrained, which all results state; to give weights, add the network as
+            NAME@file=PATH.
         out: folder for the results; by default explanations, or explanations-2 and so on if it has results.
         file: weights on disk, for a model given by name.
         device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one.
@@ -52,11 +57,11 @@ def explain(
         console: where to print; by default standard output.
 
     Returns:
-        One explanation for each image that could be explained, in order.
+        One explanation for each image that could be explained, in order; with a preset, one by each network.
 
     Raises:
-        UserError: the package grad-cam is not installed; a model, part or class does not exist; no image could be
-            explained; or results already exist.
+        UserError: the package grad-cam is not installed; a preset, model, part or class does not exist; no image could
+            be explained; or results already exist.
     """
     console, where = console or Console(), resolve_device(device)
     require_grad_cam()
@@ -64,6 +69,13 @@ def explain(
     paths = list(find_images([images] if isinstance(images, (str, Path)) else list(images)))
     if not paths:
         raise UserError("no images found. Accepted: image files, folders and globs.")
+    if preset is not None:
+        if file is not None:
+            raise UserError(f"--preset {preset} has several networks. Instead of --file, add NAME@file={file}.")
+        given = [model] if isinstance(model, (str, Path)) else list(model)
+        return compare_explanations(preset, given, paths, class_name, folder, TABLE, device, console)
+    if not isinstance(model, (str, Path)):
+        raise UserError(f"explain accepts one model without a preset, got {len(model)}.")
     spec = parse_model_spec(model, file)
     trained = load_model(spec, analysis=True)
     chosen = None if class_name is None else find_class(trained, class_name)

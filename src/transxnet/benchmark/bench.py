@@ -125,7 +125,8 @@ def bench(
     with Console(stderr=True).status("starting") as status:
         measure_interleaved(rows, rounds, seconds, profile, status.update)
     note = chosen.note if chosen else None
-    result = Benchmark(rows, settings, rounds, seconds, command, _environment(rows, where), note)
+    published = chosen.published if chosen else {}
+    result = Benchmark(rows, settings, rounds, seconds, command, _environment(rows, where), note, published)
     if out is not None:
         bench_report.write(result, Path(out))
     return result

@@ -78,14 +78,15 @@ def _cells(result: Benchmark, row: BenchmarkRow) -> Iterator[Text]:
     else:
         yield _cell(row.model.label, str(settings))
         middle, low, high = median_and_range(row.milliseconds)
-        yield _cell(_number(settings.batch / middle * 1e3))
+        paper = result.published_speed(row)
+        yield _cell(_number(settings.batch / middle * 1e3), f"paper: {paper.images_per_second:,}" if paper else "")
         yield _cell(_number(middle), f"{_number(low)}-{_number(high)}")
         if speeds := result.speeds(row):
             middle, low, high = median_and_range(speeds)
             yield _cell(f"{middle:.2f}x", "" if row is result.rows[0] else f"{low:.2f}-{high:.2f}")
         else:
             yield Text("-")
-        yield _cell(format_memory(row.peak_memory))
+        yield _cell(format_memory(row.peak_memory), f"paper: {paper.megabytes:,} MB" if paper else "")
     parameters = f"{facts.parameters / 1e6:.1f} M" if facts else "-"
     yield _cell(parameters, f"{facts.multiply_adds / 1e9:.2f} G" if facts and facts.multiply_adds else "-")
 
@@ -140,6 +141,8 @@ def as_json(result: Benchmark) -> dict[str, Any]:
             "peak_memory": row.peak_memory,
             "operators": [asdict(operator) for operator in row.operators],
         }
+        if paper := result.published_speed(row):
+            entry["paper"] = asdict(paper)
         if not row.failure:
             entry["images_per_second"] = [row.model.settings.batch / ms * 1e3 for ms in row.milliseconds]
             entry["median"] = dict(

@@ -1,9 +1,10 @@
 """The result of a benchmark: one row for each model."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from transxnet.benchmark.operator_profile import Operator
-from transxnet.benchmark.settings import BenchmarkModel, Settings
+from transxnet.benchmark.settings import BenchmarkModel, PublishedSpeed, Settings
 from transxnet.benchmark.worker import Facts, Failure
 
 
@@ -42,6 +43,7 @@ class Benchmark:
         command: the command line of this benchmark.
         environment: versions, hardware, and settings that affect the results.
         note: source and limits of a preset.
+        published: model name -> what the paper measured, for some models of a preset.
     """
 
     rows: list[BenchmarkRow]
@@ -51,6 +53,11 @@ class Benchmark:
     command: str
     environment: dict[str, str]
     note: str | None = None
+    published: Mapping[str, PublishedSpeed] = field(default_factory=dict)
+
+    def published_speed(self, row: BenchmarkRow) -> PublishedSpeed | None:
+        """What the paper measured for this model, unless the model has options of its own."""
+        return None if row.model.arguments else self.published.get(row.model.name)
 
     def speeds(self, row: BenchmarkRow) -> list[float]:
         """The speed relative to the first model, in each round; empty if either failed."""

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from transxnet.cli.command import Command, Options
-from transxnet.cli.info_and_bench import BenchCommand, InfoCommand
+from transxnet.cli.info_and_bench import BenchCommand, ExplainCommand, InfoCommand
 from transxnet.cli.parser import MODEL, Task
 from transxnet.cli.training_commands import AblateCommand, TrainCommand
 
@@ -174,7 +174,7 @@ _COMMANDS = (
         name="erf",
         synopsis="MODEL...",
         summary="compare effective receptive fields",
-        usage="MODEL... --data IMAGES [options]",
+        usage="MODEL... --data IMAGES [options]\n       transxnet erf --preset PRESET --data IMAGES [options]",
         description="Compute effective receptive fields: the gradient of the central feature with respect to the "
         "image, averaged over images. The models are drawn side by side on one color scale, with the radii that "
         "contain 20, 50 and 99% of the gradient.",
@@ -182,7 +182,7 @@ _COMMANDS = (
         arguments={
             "models": dict(
                 metavar="MODEL",
-                nargs="+",
+                nargs="*",
                 help="a run folder, or a model name for its published weights. Settings may follow after @: file=PATH "
                 "(weights on disk), untrained (random weights), and model arguments as name=value. The part to "
                 "analyze may follow after a colon: stage1 to stage4, idconv, osra or ste of the last D-Mixer, or a "
@@ -190,22 +190,22 @@ _COMMANDS = (
             ),
             "--data": dict(metavar="IMAGES", nargs="+", required=True, help=f"{_IMAGES}; labels are not used"),
         },
-        options=(Options(("images", "img_size", "batch_size", "device", "out", "overwrite")),),
+        options=(Options(("preset", "images", "img_size", "batch_size", "device", "out", "overwrite")),),
         renamed={"size": "img_size"},
     ),
-    Command(
+    ExplainCommand(
         name="explain",
         synopsis="RUN IMAGE...",
         summary="draw Grad-CAM heat maps for a class",
-        usage="RUN IMAGE... [options]",
+        usage="RUN IMAGE... [options]\n       transxnet explain --preset PRESET [MODEL...] IMAGE... [options]",
         description="Draw Grad-CAM heat maps of a classifier, detector or segmenter: at every stage and, in TransXNet "
         "models, at both branches of the last D-Mixer and their fusion.",
         function="transxnet.analysis.explain:explain",
         arguments={
             "model": dict(metavar="RUN", help=f"{MODEL}. {_SETTINGS}; the part to analyze may follow after a colon"),
-            "images": dict(metavar="IMAGE", nargs="+", help=_IMAGES),
+            "images": dict(metavar="IMAGE", nargs="*", help=_IMAGES),
         },
-        options=(Options(("class_name", "device", "out", "file", "overwrite")),),
+        options=(Options(("class_name", "preset", "device", "out", "file", "overwrite")),),
     ),
     Command(
         name="dynamics",

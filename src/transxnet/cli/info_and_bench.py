@@ -1,4 +1,4 @@
-"""The commands ``info`` and ``bench``, which do more than call one function."""
+"""The commands ``info``, ``bench`` and ``explain``, which do more than call one function."""
 
 from typing import Any
 
@@ -39,3 +39,20 @@ class BenchCommand(Command):
         Console().print(load(self.show)(result), highlight=False)
         if all(row.failure for row in result.rows):
             raise UserError("no model could be measured.")
+
+
+class ExplainCommand(Command):
+    """The command ``explain``, whose arguments are all images with a preset, or networks of it with weights on disk."""
+
+    def call(self, parser: Parser, given: dict[str, Any]) -> None:
+        """Explain the images."""
+        words, preset = [given.pop("model"), *given.pop("images")], given["preset"]
+        if preset is not None:
+            from transxnet.analysis.paper_figures import EXPLAIN_FIGURES, find_figure, split_words
+
+            models, images = split_words(find_figure(EXPLAIN_FIGURES, preset), words)
+            load(self.function)(models, images, **given)
+            return
+        if len(words) == 1:
+            parser.error("the following arguments are required: images")
+        load(self.function)(words[0], words[1:], **given)

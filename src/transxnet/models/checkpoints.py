@@ -85,27 +85,34 @@ def load_pretrained(model: nn.Module, pretrained_cfg: Mapping, cache_dir: str | 
     Raises:
         UserError: no source, an unreadable file, another kind of file, or missing, unexpected or misshapen tensors.
     """
+    load_adapted(model, convert_official_state_dict(read_source(pretrained_cfg, cache_dir)))
+
+
+def read_source(pretrained_cfg: Mapping, cache_dir: str | None = None) -> Mapping:
+    """Read the checkpoint that a timm pretrained configuration names, in whatever layout it has.
+
+    Raises:
+        UserError: no source, or an unreadable file.
+    """
     source, place = _resolve_pretrained_source(dict(pretrained_cfg))
     if source == "state_dict":
-        tensors: Mapping = place
-    elif source == "file":
-        tensors = read_checkpoint(place)
-    elif source == "local-dir":
-        tensors = read_checkpoint(find_weights(place))
-    elif source == "hf-hub":
+        return place
+    if source == "file":
+        return read_checkpoint(place)
+    if source == "local-dir":
+        return read_checkpoint(find_weights(place))
+    if source == "hf-hub":
         repository = [place] if isinstance(place, str) else place  # or the repository and the file in it
-        tensors = load_state_dict_from_hf(*repository, weights_only=True, cache_dir=cache_dir)
-    elif source == "url":
-        tensors = read_checkpoint(download(place, cache_dir))
-    else:
-        raise UserError(
-            f"no published weights for {pretrained_cfg.get('architecture', 'this model')}. "
-            + by_interface(
-                "Use a run folder, or a weights file: --checkpoint in train, --file in other commands.",
-                "Use pretrained=False, or a file with pretrained_cfg_overlay=dict(file=...).",
-            )
+        return load_state_dict_from_hf(*repository, weights_only=True, cache_dir=cache_dir)
+    if source == "url":
+        return read_checkpoint(download(place, cache_dir))
+    raise UserError(
+        f"no published weights for {pretrained_cfg.get('architecture', 'this model')}. "
+        + by_interface(
+            "Use a run folder, or a weights file: --checkpoint in train, --file in other commands.",
+            "Use pretrained=False, or a file with pretrained_cfg_overlay=dict(file=...).",
         )
-    load_adapted(model, convert_official_state_dict(tensors))
+    )
 
 
 def find_weights(folder: str | Path) -> Path:
@@ -196,6 +203,16 @@ def load_adapted(model: nn.Module, tensors: dict[str, Tensor]) -> None:
         elif name == "stages.0.patch_embed.conv.weight" and tensor.shape[1] == 3:
             _log.info("adapted %s from 3 to %d input channels", name, own[name].shape[1])
             tensors[name] = adapt_input_conv(own[name].shape[1], tensor)
+    load_matching(model, tensors)
+
+
+def load_matching(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load tensors into a model that has exactly these.
+
+    Raises:
+        UserError: tensors are missing, unexpected or of another shape; the message names them.
+    """
+    own = model.state_dict()
     missing = [name for name in own if name not in tensors]
     unexpected = [name for name in tensors if name not in own]
     mismatched = [

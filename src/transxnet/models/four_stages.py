@@ -150,16 +150,16 @@ class FourStages(nn.Module):
         }
 
 
-def checkpoint_block(block: nn.Module, x: Tensor, pos_bias: Tensor | None) -> Tensor:
+def checkpoint_block(block: nn.Module, *inputs: Any) -> Tensor:
     """Compute a block's output; its activations are recomputed in the backward pass.
 
     The recomputation must not update the BatchNorms' running statistics a second time. A compiler cannot trace the
     context that prevents this, and does not need it: it recomputes values, not buffer updates.
     """
     if torch.compiler.is_compiling():
-        return checkpoint(block, x, pos_bias, use_reentrant=False)
+        return checkpoint(block, *inputs, use_reentrant=False)
     return checkpoint(
-        block, x, pos_bias, use_reentrant=False, context_fn=lambda: (nullcontext(), frozen_running_stats(block))
+        block, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), frozen_running_stats(block))
     )
 
 

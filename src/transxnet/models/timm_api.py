@@ -13,37 +13,18 @@ from transxnet.models.checkpoints import load_pretrained
 from transxnet.models.four_stages import FourStages, init_weights
 
 
-class ClassifierForm(FourStages):
-    """The classification network: the stages, a norm, and a head that pools and classifies.
+class StageByStage:
+    """The forward passes of a classifier that consists of ``stages``, a final ``norm`` and a head."""
 
-    In the bases it precedes the class that builds the stages: ``class TransXNet(ClassifierForm, Backbone)``.
-
-    Args:
-        num_classes: number of outputs; 0 for no classifier, which returns the pooled features.
-        global_pool: "avg", another of timm's poolings, or "" for none (then ``num_classes`` must be 0).
-        drop_rate: dropout rate before the classifier.
-        **backbone: arguments of the stages.
-
-    Shapes:
-        (B, in_chans, H, W) -> (B, num_classes).
-    """
-
-    def __init__(self, num_classes: int = 1000, global_pool: str = "avg", drop_rate: float = 0.0, **backbone: Any):
-        super().__init__(**backbone)
-        self.num_classes = num_classes
-        self.norm = nn.GroupNorm(1, self.num_features)
-        self.head = ClassifierHead(self.num_features, num_classes, pool_type=global_pool, drop_rate=drop_rate)
-        self.head.apply(init_weights)
+    stages: Any
+    norm: Any
+    forward_head: Any
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Normalized features of the last stage: (B, in_chans, H, W) -> (B, num_features, ⌈H/32⌉, ⌈W/32⌉)."""
         for stage in self.stages:
             x = stage(x)
         return self.norm(x)
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Pool and classify: (B, num_features, H', W') -> (B, num_classes), or with pre_logits (B, num_features)."""
-        return self.head(x, pre_logits=pre_logits)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
@@ -84,6 +65,33 @@ class ClassifierForm(FourStages):
         if intermediates_only:
             return intermediates
         return (self.norm(x) if i == len(self.stages) - 1 else x), intermediates
+
+
+class ClassifierForm(StageByStage, FourStages):
+    """The classification network: the stages, a norm, and a head that pools and classifies.
+
+    In the bases it precedes the class that builds the stages: ``class TransXNet(ClassifierForm, Backbone)``.
+
+    Args:
+        num_classes: number of outputs; 0 for no classifier, which returns the pooled features.
+        global_pool: "avg", another of timm's poolings, or "" for none (then ``num_classes`` must be 0).
+        drop_rate: dropout rate before the classifier.
+        **backbone: arguments of the stages.
+
+    Shapes:
+        (B, in_chans, H, W) -> (B, num_classes).
+    """
+
+    def __init__(self, num_classes: int = 1000, global_pool: str = "avg", drop_rate: float = 0.0, **backbone: Any):
+        super().__init__(**backbone)
+        self.num_classes = num_classes
+        self.norm = nn.GroupNorm(1, self.num_features)
+        self.head = ClassifierHead(self.num_features, num_classes, pool_type=global_pool, drop_rate=drop_rate)
+        self.head.apply(init_weights)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pool and classify: (B, num_features, H', W') -> (B, num_classes), or with pre_logits (B, num_features)."""
+        return self.head(x, pre_logits=pre_logits)
 
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True

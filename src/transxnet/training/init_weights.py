@@ -7,7 +7,14 @@ from typing import Any
 from timm.models import clean_state_dict
 from torch import Tensor, nn
 
-from transxnet.models.checkpoints import convert_official_state_dict, load_adapted, read_checkpoint
+from transxnet.models.checkpoints import (
+    convert_official_state_dict,
+    load_adapted,
+    load_matching,
+    read_checkpoint,
+    unwrap,
+)
+from transxnet.models.peers.peer_network import PeerNetwork
 from transxnet.models.transxnet import TransXNet
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.run_folder import Run
@@ -35,6 +42,10 @@ def load_initial_weights(model: nn.Module, checkpoint: str) -> list[str]:
             tensors = convert_official_state_dict(tensors)
             notes = _keep_own_head(model, tensors)
             load_adapted(model, tensors)
+        elif isinstance(model, PeerNetwork):
+            tensors = model.convert_checkpoint(unwrap(tensors))
+            notes = _keep_own_head(model, tensors)
+            load_matching(model, tensors)
         else:
             tensors = clean_state_dict(tensors)
             notes = _keep_own_head(model, tensors)

@@ -96,7 +96,7 @@ def read_source(pretrained_cfg: Mapping, cache_dir: str | None = None) -> Mappin
     """
     source, place = _resolve_pretrained_source(dict(pretrained_cfg))
     if source == "state_dict":
-        return place
+        return place  # type: ignore[return-value]
     if source == "file":
         return read_checkpoint(place)
     if source == "local-dir":

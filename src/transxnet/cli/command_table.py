@@ -286,7 +286,7 @@ _COMMANDS = (
         summary="show this machine and the operator implementations chosen on it",
         usage="[options]",
         description="Show the hardware and software of this machine, the implementation chosen for each operator of a "
-        "network, and why the others were not chosen. The environment variable TRANSXNET_OPS (auto, triton, cpu or "
+        "network, and why the others were not chosen. The environment variable TRANSXNET_OPS (auto, triton, c, cpu or "
         "reference) forces an implementation.",
         function="transxnet.analysis.doctor:doctor",
         options=(Options(("model", "mode", "img_size", "batch_size", "dtype", "device")),),

@@ -17,7 +17,7 @@ from tests.helpers.published import empty_backbone
 from transxnet import convert_official_state_dict
 from transxnet.layers import resize_position_bias
 from transxnet.models import checkpoints
-from transxnet.utils.errors import UserError
+from transxnet.utils.errors import UserError, command_line
 
 FORM = pytest.mark.parametrize("form", ["classifier", "features"])
 
@@ -341,12 +341,18 @@ def test_failed_download_error_names_the_next_step(monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr(checkpoints, "download_cached_file", fail)
-    with pytest.raises(UserError, match=r"cannot download https://.*transx-t.*no route.*dict\(file="):
+    with (
+        command_line(False),
+        pytest.raises(UserError, match=r"cannot download https://.*transx-t.*no route.*dict\(file="),
+    ):
         timm.create_model("transxnet_t", pretrained=True)
 
 
 def test_nano_without_published_weights_is_an_error():
-    with pytest.raises(UserError, match=r"no published weights for transxnet_n.*pretrained_cfg_overlay=dict\(file="):
+    with (
+        command_line(False),
+        pytest.raises(UserError, match=r"no published weights for transxnet_n.*pretrained_cfg_overlay=dict\(file="),
+    ):
         timm.create_model("transxnet_n", pretrained=True)
 
 

@@ -95,5 +95,5 @@ def test_unknown_model_error_suggests_the_nearest():
 
 @pytest.mark.parametrize(("name", "size"), [("transxnet_t", 0), ("transxnet_t", -5), ("test_vit", 33), ("vgg11", 3)])
 def test_unsupported_image_size_is_an_error(name, size):
-    with pytest.raises(UserError, match=r"img_size"):
+    with pytest.raises(UserError, match=r"img_size|--img-size"):
         info(name, img_size=size)

@@ -70,7 +70,7 @@ def test_data_for_another_task_is_an_error(tmp_path):
     maps(tmp_path)
     with pytest.raises(
         UserError,
-        match=r"is data for task 'segment', got task 'detect': .*masks.* Accepted for 'detect': a folder in COCO",
+        match=r"is data for task 'segment', got task 'detect': .*masks.* transxnet layouts",
     ):
         recognize(str(tmp_path), "detect")
     with pytest.raises(UserError, match="task must be 'detect' or 'segment' or 'classify', got 'count'"):

@@ -23,7 +23,7 @@ SMALL = "local_conv=dwconv,depths=(1,1,1,1)"
             "transxnet_z",
             "run folder transxnet_z does not exist. Read as a model name: unknown model.*Did you mean 'transxnet_",
         ),
-        ("runs/x.1", "run folder runs/x.1 does not exist. transxnet train creates run folders"),
+        ("nowhere/x.1", "run folder nowhere/x.1 does not exist. transxnet train creates run folders"),
         ("transxnet_t.in2k", "^transxnet_t has no weights 'in2k'"),
         ("transxnet_t@untraind", "unknown setting 'untraind'. Did you mean 'untrained'"),
         ("transxnet_t@untrained,local_con=dwconv", "Did you mean 'local_conv'.*Accepted: .*attn_ratio"),

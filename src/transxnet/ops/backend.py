@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from transxnet.ops.kernels.c_library import why_unavailable
 from transxnet.utils.errors import UserError
@@ -59,6 +60,7 @@ def choose(operator: str, x: Tensor, keys: int | None = None) -> Choice:
         tracing=torch.jit.is_tracing(),
         exporting=torch.compiler.is_exporting(),
         transforming=is_transforming(),
+        observed=not torch.compiler.is_compiling() and _get_current_dispatch_mode() is not None,
         no_c_kernel=why_unavailable() if x.device.type == "cpu" else "",
     )
     return _decide(conditions) if conditions.compiling else _decide_cached(conditions)
@@ -80,6 +82,7 @@ class Conditions(NamedTuple):
     tracing: bool
     exporting: bool
     transforming: bool
+    observed: bool
     no_c_kernel: str
 
 
@@ -148,6 +151,8 @@ def _c_unfavorable(s: Conditions) -> str | None:
         return "exported and traced programs cannot contain its kernel"
     if s.transforming:
         return "its operator supports neither torch.func nor forward-mode differentiation"
+    if s.observed:
+        return "a dispatch mode is active, such as a FLOP counter, which knows PyTorch's operators only"
     return None
 
 

@@ -53,6 +53,16 @@ def test_cache_folder_that_cannot_be_written_is_named(fresh, monkeypatch, tmp_pa
     assert "cannot be built or loaded" in why_unavailable()
 
 
+def test_user_without_home_folder_has_no_library(fresh, monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("TRANSXNET_CACHE")
+    monkeypatch.setattr(c_library.Path, "home", no_home)
+    assert load_library() is None
+    assert "home directory" in why_unavailable()
+
+
 def test_network_works_without_library(monkeypatch):
     code = (
         "import torch, transxnet, timm; from transxnet.ops.kernels.c_library import load_library;"

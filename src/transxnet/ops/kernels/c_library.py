@@ -37,7 +37,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
         return ctypes.CDLL(str(path)), ""
     except subprocess.CalledProcessError as error:
         return None, f"{compiler} cannot build its C kernel: {error.stderr.decode(errors='replace').strip()[-300:]}"
-    except OSError as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # such as a machine without a home folder
         return None, f"its C kernel cannot be built or loaded: {error}"
 
 

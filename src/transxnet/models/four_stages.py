@@ -98,8 +98,7 @@ class FourStages(nn.Module):
         check_positive(in_chans=in_chans, **{f"depths[{i}]": depth for i, depth in enumerate(depths)})
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         check_positive(height=height, width=width)
-        # On the CPU, even if the network itself is created on another device.
-        drop_paths = torch.linspace(0, drop_path_rate, sum(depths), dtype=torch.float64, device="cpu").tolist()
+        drop_paths = drop_path_rates(drop_path_rate, depths)
 
         self.num_features = self.head_hidden_size = embed_dims[-1]
         self.stages = nn.Sequential()
@@ -107,8 +106,7 @@ class FourStages(nn.Module):
         reduction = 1
         for i, (in_dim, dim) in enumerate(zip((in_chans, *embed_dims), embed_dims, strict=False)):
             patch_embed = make_patch_embed(i, in_dim)
-            first = sum(depths[:i])
-            blocks = [make_block(i, j, drop_paths[first + j]) for j in range(depths[i])]
+            blocks = [make_block(i, j, rate) for j, rate in enumerate(drop_paths[i])]
 
             reduction *= STRIDES[i]
             height, width = ceil(height / STRIDES[i]), ceil(width / STRIDES[i])
@@ -148,6 +146,13 @@ class FourStages(nn.Module):
         return {
             name for name, p in self.named_parameters() if p.ndim > 1 and name.endswith(("pos_bias.weight", ".bias"))
         }
+
+
+def drop_path_rates(last: float, depths: Sequence[int]) -> list[list[float]]:
+    """Return the stochastic depth rate of each block of each stage, rising linearly from 0 to that of the last."""
+    # On the CPU, even if the network itself is created on another device.
+    rates = torch.linspace(0, last, sum(depths), dtype=torch.float64, device="cpu")
+    return [part.tolist() for part in rates.split(list(depths))]
 
 
 def checkpoint_block(block: nn.Module, *inputs: Any) -> Tensor:

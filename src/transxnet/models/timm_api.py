@@ -158,8 +158,8 @@ class FeaturesForm(FourStages):
         return features
 
 
-def cfg(url: str = "", **kwargs: Any) -> dict:
-    """timm's pretrained configuration of the published networks, with overrides."""
+def imagenet_cfg(url: str = "", **kwargs: Any) -> dict:
+    """timm's pretrained configuration of a network for ImageNet at 224x224, with overrides."""
     return {
         "url": url,
         "num_classes": 1000,
@@ -169,6 +169,13 @@ def cfg(url: str = "", **kwargs: Any) -> dict:
         "interpolation": "bicubic",
         "mean": IMAGENET_DEFAULT_MEAN,
         "std": IMAGENET_DEFAULT_STD,
+        **kwargs,
+    }
+
+
+def cfg(url: str = "", **kwargs: Any) -> dict:
+    """timm's pretrained configuration of the published networks, with overrides."""
+    own = {
         "first_conv": "stages.0.patch_embed.conv",
         "classifier": "head.fc",
         "paper_ids": "arXiv:2310.19380",
@@ -176,8 +183,8 @@ def cfg(url: str = "", **kwargs: Any) -> dict:
         "Recognition",
         "origin_url": "https://github.com/LMMMEng/TransXNet",
         "license": "apache-2.0",
-        **kwargs,
     }
+    return imagenet_cfg(url, **(own | kwargs))
 
 
 def create_network(

@@ -17,27 +17,11 @@ from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from transxnet.layers.checks import check_divisible, check_odd, check_positive
-from transxnet.models.four_stages import STRIDES, check_per_stage
-from transxnet.models.peers.peer_network import Blocks, PeerNetwork, create_peer, peer_cfg
+from transxnet.models.four_stages import STRIDES, check_per_stage, drop_path_rates
+from transxnet.models.peers.peer_network import Blocks, ConvEmbed, PeerNetwork, create_peer, peer_cfg
 
 OUTSIDE = -100.0
 """Added to the logits of pooled keys outside the map."""
-
-
-class FocalPatchEmbed(nn.Module):
-    """A convolution whose kernel is its stride, and LayerNorm.
-
-    Shapes:
-        (B, in_dim, H, W) -> (B, dim, H // stride, W // stride).
-    """
-
-    def __init__(self, in_dim: int, dim: int, stride: int):
-        super().__init__()
-        self.proj = nn.Conv2d(in_dim, dim, stride, stride)
-        self.norm = LayerNorm2d(dim, eps=1e-5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.proj(x))
 
 
 def cut_windows(x: Tensor, window: int) -> Tensor:
@@ -243,22 +227,21 @@ class FocalTransformer(PeerNetwork):
         check_positive(height=height, width=width, window_size=window_size)
         dims = [embed_dim * 2**i for i in range(4)]
         super().__init__(dims, depths, in_chans, num_classes, global_pool, drop_rate)
-        rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist()
-        self.patch_embed = FocalPatchEmbed(in_chans, dims[0], STRIDES[0])
+        rates = drop_path_rates(drop_path_rate, depths)
+        self.patch_embed = ConvEmbed(in_chans, dims[0], STRIDES[0], STRIDES[0])
         self.layers = nn.ModuleList()
         for i, dim in enumerate(dims):
-            first = sum(depths[:i])
             side = max(1, min(height, width) // (4 * 2**i))
             window, surroundings = min(window_size, side), side > window_size
             layer = nn.ModuleDict()
             layer["blocks"] = Blocks(
                 *(
                     FocalBlock(dim, num_heads[i], window, focal_windows[i], surroundings, mlp_ratio, rate)
-                    for rate in rates[first : first + depths[i]]
+                    for rate in rates[i]
                 )
             )
             if i < 3:
-                layer["downsample"] = FocalPatchEmbed(dim, dims[i + 1], STRIDES[i + 1])
+                layer["downsample"] = ConvEmbed(dim, dims[i + 1], STRIDES[i + 1], STRIDES[i + 1])
             self.layers.append(layer)
         self.norm = LayerNorm2d(dims[-1], eps=1e-5)
         self.finish()

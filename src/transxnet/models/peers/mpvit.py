@@ -18,7 +18,7 @@ from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from transxnet.layers.checks import check_divisible
-from transxnet.models.four_stages import check_per_stage
+from transxnet.models.four_stages import check_per_stage, drop_path_rates
 from transxnet.models.peers.peer_network import Blocks, PeerNetwork, create_peer, peer_cfg
 
 NUM_HEADS = 8
@@ -259,16 +259,14 @@ class MPViT(PeerNetwork):
         check_per_stage(num_layers=num_layers, embed_dims=embed_dims, num_paths=num_paths)
         outputs = [*embed_dims[1:], embed_dims[-1]]
         super().__init__(outputs, num_layers, in_chans, num_classes, global_pool, drop_rate)
-        rates = torch.linspace(0, drop_path_rate, sum(num_layers), device="cpu").tolist()
+        rates = drop_path_rates(drop_path_rate, num_layers)
         width = embed_dims[0]
         self.stem = nn.Sequential(ConvBNAct(in_chans, width // 2, 3, 2), ConvBNAct(width // 2, width, 3, 2))
         self.patch_embed_stages = nn.ModuleList()
         self.mhca_stages = nn.ModuleList()
         for i, dim in enumerate(embed_dims):
-            first = sum(num_layers[:i])
-            drop_paths = rates[first : first + num_layers[i]]
             self.patch_embed_stages.append(MultiScalePatchEmbed(dim, num_paths[i], stride=1 if i == 0 else 2))
-            self.mhca_stages.append(MultiPathStage(dim, outputs[i], num_paths[i], mlp_ratio, drop_paths))
+            self.mhca_stages.append(MultiPathStage(dim, outputs[i], num_paths[i], mlp_ratio, rates[i]))
         self.norm = nn.Identity()
         self.cls_head = nn.ModuleDict()
         self.finish()

@@ -1,12 +1,12 @@
 """Base class of the networks that the paper compares with: timm's interface over the authors' tensor names."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.layers import SelectAdaptivePool2d
+from timm.layers import LayerNorm2d, SelectAdaptivePool2d
 from timm.models import adapt_input_conv, build_model_with_cfg
 from timm.models._builder import pretrained_cfg_for_features
 from timm.models._features import FeatureGetterNet, feature_take_indices
@@ -15,7 +15,23 @@ from torch import Tensor, nn
 from transxnet.layers.checks import check_positive
 from transxnet.models.checkpoints import load_matching, read_source, unwrap
 from transxnet.models.four_stages import checkpoint_block, init_weights
-from transxnet.models.timm_api import StageByStage
+from transxnet.models.timm_api import StageByStage, imagenet_cfg
+
+
+class ConvEmbed(nn.Module):
+    """A patch embedding: a convolution and LayerNorm.
+
+    Shapes:
+        (B, in_dim, H, W) -> (B, dim, H', W'), with H' = floor((H + 2 padding - kernel_size) / stride) + 1, W' likewise.
+    """
+
+    def __init__(self, in_dim: int, dim: int, kernel_size: int, stride: int, padding: int = 0):
+        super().__init__()
+        self.proj = nn.Conv2d(in_dim, dim, kernel_size, stride, padding)
+        self.norm = LayerNorm2d(dim, eps=1e-5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.proj(x))
 
 
 class Blocks(nn.Sequential):
@@ -36,7 +52,7 @@ class Blocks(nn.Sequential):
         return x
 
 
-class PeerNetwork(StageByStage, nn.Module):
+class PeerNetwork(StageByStage, nn.Module, ABC):
     """Base class: a subclass builds its layers, then calls :meth:`finish`, and defines the three class attributes.
 
     The names of modules are those of the authors' checkpoints, so these load without renaming.
@@ -85,9 +101,9 @@ class PeerNetwork(StageByStage, nn.Module):
         self.reset_classifier(self.num_classes)
         self.apply(init_weights)
 
+    @abstractmethod
     def run_stage(self, index: int, x: Tensor) -> Tensor:
         """Compute a stage from the previous one's output, or from the images: (B, C, H, W) -> (B, C', H', W')."""
-        raise NotImplementedError
 
     @property
     def stages(self) -> list[Callable[[Tensor], Tensor]]:
@@ -148,18 +164,7 @@ class PeerNetwork(StageByStage, nn.Module):
 
 def peer_cfg(**kwargs: Any) -> dict:
     """timm's pretrained configuration of a network without a download."""
-    return {
-        "url": "",
-        "num_classes": 1000,
-        "input_size": (3, 224, 224),
-        "pool_size": (7, 7),
-        "crop_pct": 0.9,
-        "interpolation": "bicubic",
-        "mean": IMAGENET_DEFAULT_MEAN,
-        "std": IMAGENET_DEFAULT_STD,
-        "classifier": "head",
-        **kwargs,
-    }
+    return imagenet_cfg(**{"classifier": "head", **kwargs})
 
 
 def create_peer(

@@ -17,24 +17,8 @@ from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from transxnet.layers.checks import check_divisible, check_positive
-from transxnet.models.four_stages import STRIDES, check_per_stage
-from transxnet.models.peers.peer_network import Blocks, PeerNetwork, create_peer, peer_cfg
-
-
-class OverlappingEmbed(nn.Module):
-    """A convolution whose kernel is larger than its stride, and LayerNorm.
-
-    Shapes:
-        (B, in_dim, H, W) -> (B, dim, ceil(H / stride), ceil(W / stride)).
-    """
-
-    def __init__(self, in_dim: int, dim: int, kernel_size: int, stride: int):
-        super().__init__()
-        self.proj = nn.Conv2d(in_dim, dim, kernel_size, stride, kernel_size // 2)
-        self.norm = LayerNorm2d(dim, eps=1e-5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.proj(x))
+from transxnet.models.four_stages import STRIDES, check_per_stage, drop_path_rates
+from transxnet.models.peers.peer_network import Blocks, ConvEmbed, PeerNetwork, create_peer, peer_cfg
 
 
 class QuadTreeLevels(nn.Module):
@@ -244,15 +228,13 @@ class QuadTreeTransformer(PeerNetwork):
         check_per_stage(depths=depths, embed_dims=embed_dims, num_heads=num_heads, mlp_ratios=mlp_ratios, levels=levels)
         check_positive(topk=topk, **{f"levels[{i}]": count for i, count in enumerate(levels)})
         super().__init__(embed_dims, depths, in_chans, num_classes, global_pool, drop_rate)
-        rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist()
+        rates = drop_path_rates(drop_path_rate, depths)
         self.divisor = max(4 * 2**i * 2 ** (count - 1) for i, count in enumerate(levels))
         for i, (in_dim, dim) in enumerate(zip((in_chans, *embed_dims), embed_dims, strict=False)):
-            first = sum(depths[:i])
-            blocks = (
-                QuadTreeBlock(dim, num_heads[i], levels[i], topk, mlp_ratios[i], rate)
-                for rate in rates[first : first + depths[i]]
-            )
-            setattr(self, f"patch_embed{i + 1}", OverlappingEmbed(in_dim, dim, 7 if i == 0 else 3, STRIDES[i]))
+            blocks = (QuadTreeBlock(dim, num_heads[i], levels[i], topk, mlp_ratios[i], rate) for rate in rates[i])
+            kernel_size = 7 if i == 0 else 3
+            embed = ConvEmbed(in_dim, dim, kernel_size, STRIDES[i], kernel_size // 2)
+            setattr(self, f"patch_embed{i + 1}", embed)
             setattr(self, f"block{i + 1}", Blocks(*blocks))
             setattr(self, f"norm{i + 1}", LayerNorm2d(dim, eps=1e-6))
         self.norm = nn.Identity()

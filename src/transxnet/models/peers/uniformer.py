@@ -11,29 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
-from timm.layers import DropPath, LayerNorm2d, Mlp
+from timm.layers import DropPath, Mlp
 from timm.models import generate_default_cfgs, register_model
-from torch import Tensor, linspace, nn
+from torch import Tensor, nn
 
 from transxnet.layers.checks import check_divisible
-from transxnet.models.four_stages import STRIDES, check_per_stage
-from transxnet.models.peers.peer_network import Blocks, PeerNetwork, create_peer, peer_cfg
-
-
-class UniFormerPatchEmbed(nn.Module):
-    """A convolution whose kernel is its stride, and LayerNorm.
-
-    Shapes:
-        (B, in_dim, H, W) -> (B, dim, H // stride, W // stride).
-    """
-
-    def __init__(self, in_dim: int, dim: int, stride: int):
-        super().__init__()
-        self.norm = LayerNorm2d(dim, eps=1e-5)
-        self.proj = nn.Conv2d(in_dim, dim, stride, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.proj(x))
+from transxnet.models.four_stages import STRIDES, check_per_stage, drop_path_rates
+from transxnet.models.peers.peer_network import Blocks, ConvEmbed, PeerNetwork, create_peer, peer_cfg
 
 
 class LocalBlock(nn.Module):
@@ -138,15 +122,13 @@ class UniFormer(PeerNetwork):
     ):
         check_per_stage(depths=depths, embed_dims=embed_dims)
         super().__init__(embed_dims, depths, in_chans, num_classes, global_pool, drop_rate)
-        rates = linspace(0, drop_path_rate, sum(depths), device="cpu").tolist()
+        rates = drop_path_rates(drop_path_rate, depths)
         for i, (in_dim, dim) in enumerate(zip((in_chans, *embed_dims), embed_dims, strict=False)):
-            first = sum(depths[:i])
-            blocks: list[nn.Module] = []
-            for rate in rates[first : first + depths[i]]:
-                blocks.append(
-                    LocalBlock(dim, mlp_ratio, rate) if i < 2 else GlobalBlock(dim, dim // head_dim, mlp_ratio, rate)
-                )
-            setattr(self, f"patch_embed{i + 1}", UniFormerPatchEmbed(in_dim, dim, STRIDES[i]))
+            blocks = (
+                LocalBlock(dim, mlp_ratio, rate) if i < 2 else GlobalBlock(dim, dim // head_dim, mlp_ratio, rate)
+                for rate in rates[i]
+            )
+            setattr(self, f"patch_embed{i + 1}", ConvEmbed(in_dim, dim, STRIDES[i], STRIDES[i]))
             setattr(self, f"blocks{i + 1}", Blocks(*blocks))
         self.norm = nn.BatchNorm2d(embed_dims[-1])
         self.finish()

@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Proxy
 
 from transxnet.ops.backend import is_transforming
+from transxnet.ops.fx_leaf import fx_leaf
 from transxnet.ops.resampling import resize_bicubic
 
 
@@ -56,14 +56,13 @@ class PositionBias(nn.Module):
         return {**super().__getstate__(), "_kept": None}
 
 
+@fx_leaf
 def resize_position_bias(bias: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize (1, h, N, M) to (1, h, *size), bicubic with ``align_corners=False``, as the published code does.
 
     The result is contiguous even if ``model.to(memory_format=torch.channels_last)`` has reordered the bias; otherwise
     every attention would copy the whole matrix.
     """
-    if isinstance(bias, Proxy):  # torch.fx records the operator as one node
-        return bias.tracer.create_proxy("call_function", resize_position_bias, (bias, size), {})
     if all(isinstance(length, int) for length in size) and bias.shape[2:] == size:
         return bias.contiguous()
     return resize_bicubic(bias.contiguous(), size)

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.fx import Proxy
 
 from transxnet.ops.autocast import cast_to_autocast
 from transxnet.ops.backend import choose, is_transforming
+from transxnet.ops.fx_leaf import fx_leaf
 
 
+@fx_leaf
 def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """Attention of all positions to a reduced set of keys, with a position bias shared by the batch (Eq. 4).
 
@@ -31,8 +32,6 @@ def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None
     Raises:
         UserError: TRANSXNET_OPS asks for an implementation that does not support this input.
     """
-    if isinstance(q, Proxy):  # torch.fx records the operator as one node
-        return q.tracer.create_proxy("call_function", biased_attention, (q, k, v, bias), {})
     q, k, v = cast_to_autocast(q), cast_to_autocast(k), cast_to_autocast(v)
     implementation = choose("biased_attention", q, keys=k.shape[2]).implementation
     if implementation == "triton":

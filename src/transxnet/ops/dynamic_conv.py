@@ -9,15 +9,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.fx import Proxy
 
 from transxnet.ops.autocast import cast_to_autocast
 from transxnet.ops.backend import choose
 from transxnet.ops.depthwise_cpu import depthwise_c
 from transxnet.ops.depthwise_gradient import MIN_KERNEL_SIZE, depthwise_conv
+from transxnet.ops.fx_leaf import fx_leaf
 from transxnet.ops.kernels.launch import empty_output
 
 
+@fx_leaf
 def dynamic_depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Depthwise convolution with input-dependent kernels, one set for each sample (Sec. III-B1), stride 1, same size.
 
@@ -33,8 +34,6 @@ def dynamic_depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = No
     Raises:
         UserError: TRANSXNET_OPS asks for an implementation that does not support this input.
     """
-    if isinstance(x, Proxy):  # torch.fx records the operator as one node
-        return x.tracer.create_proxy("call_function", dynamic_depthwise_conv2d, (x, weight, bias), {})
     x = cast_to_autocast(x)
     implementation = choose("dynamic_depthwise_conv2d", x).implementation
     if implementation == "triton":

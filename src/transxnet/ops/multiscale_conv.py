@@ -10,16 +10,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.fx import Proxy
 
 from transxnet.ops.autocast import cast_to_autocast
 from transxnet.ops.backend import choose
 from transxnet.ops.depthwise_cpu import depthwise_c
 from transxnet.ops.depthwise_gradient import MIN_KERNEL_SIZE, depthwise_conv
-from transxnet.ops.kernels.depthwise_c import MAX_GROUPS
+from transxnet.ops.fx_leaf import fx_leaf
 from transxnet.ops.kernels.launch import empty_output
 
 
+@fx_leaf
 def multiscale_depthwise_conv2d(
     x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], *, identity: bool = True, gelu: bool = False
 ) -> Tensor:
@@ -41,9 +41,6 @@ def multiscale_depthwise_conv2d(
     Raises:
         UserError: TRANSXNET_OPS asks for an implementation that does not support this input.
     """
-    if isinstance(x, Proxy):  # torch.fx records the operator as one node
-        options = dict(identity=identity, gelu=gelu)
-        return x.tracer.create_proxy("call_function", multiscale_depthwise_conv2d, (x, weights, biases), options)
     x = cast_to_autocast(x)
     weights, biases = list(weights), list(biases)
     implementation = choose("multiscale_depthwise_conv2d", x).implementation
@@ -51,11 +48,11 @@ def multiscale_depthwise_conv2d(
         if gelu and torch.is_grad_enabled():  # the gradient of GELU needs its input
             return F.gelu(multiscale_depthwise_conv2d_triton(x, weights, biases, identity, False))
         return multiscale_depthwise_conv2d_triton(x, weights, biases, identity, gelu)
-    if implementation == "c" and len(weights) <= MAX_GROUPS:
+    if implementation == "c":
         out = depthwise_c(x, [w.movedim(1, 0) for w in weights], [b[None] for b in biases], identity=identity)
         return F.gelu(out) if gelu else out
     weights, biases = [w.to(x.dtype) for w in weights], [b.to(x.dtype) for b in biases]
-    if implementation in ("c", "cpu"):
+    if implementation == "cpu":
         return multiscale_depthwise_conv2d_cpu(x, weights, biases, identity=identity, gelu=gelu)
     return multiscale_depthwise_conv2d_reference(x, weights, biases, identity=identity, gelu=gelu)
 

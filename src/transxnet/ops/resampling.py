@@ -10,9 +10,11 @@ Shapes: B batch, C channels, H x W positions.
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.fx import Proxy
+
+from transxnet.ops.fx_leaf import fx_leaf
 
 
+@fx_leaf
 def adaptive_avg_pool2d(x: Tensor, size: int) -> Tensor:
     """``F.adaptive_avg_pool2d``; in an exported program with operators that every format supports.
 
@@ -23,8 +25,6 @@ def adaptive_avg_pool2d(x: Tensor, size: int) -> Tensor:
     Returns:
         (B, C, size, size).
     """
-    if isinstance(x, Proxy):  # torch.fx records the operator as one node
-        return x.tracer.create_proxy("call_function", adaptive_avg_pool2d, (x, size), {})
     if torch.compiler.is_exporting():
         return adaptive_avg_pool2d_export(x, size)
     return adaptive_avg_pool2d_deterministic(x, size) if _must_be_deterministic(x) else F.adaptive_avg_pool2d(x, size)

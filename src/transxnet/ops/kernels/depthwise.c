@@ -2,7 +2,7 @@
  *
  * The reference is transxnet.ops.multiscale_conv.multiscale_depthwise_conv2d_reference.
  *
- * LANES channels are computed together. A unit of work is one image and one block of LANES channels of one group: its
+ * LANES channels are computed together. A unit of work is one block of LANES channels of one group in an image: its
  * map is copied into a contiguous, zero-padded float plane, so that the loops over pixels have no edges and the values
  * may have any strides and be float32 or bfloat16. All sums are float32.
  */
@@ -13,7 +13,6 @@
 
 #define LANES 16
 #define TILE 8 /* pixels of a row that are summed in registers */
-#define MAX_GROUPS 8
 
 typedef float vec __attribute__((vector_size(LANES * sizeof(float)), aligned(4)));
 
@@ -41,6 +40,41 @@ static inline void store_one(void *data, int64_t i, float value, int bf16) {
     memcpy(&bits, &value, 4);
     /* to nearest, ties to even; NaN stays NaN */
     ((uint16_t *)data)[i] = value != value ? 0x7fc0 : (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+/* A unit of work: `lanes` channels from `own` in group g, whose channels start at `first` and whose kernels are K x K. */
+typedef struct {
+    int g, K, lanes;
+    int64_t first, own;
+} Unit;
+
+static inline int64_t count_blocks(int64_t channels) { return (channels + LANES - 1) / LANES; }
+
+/* Number of units of an image. */
+static int64_t count_units(int groups, const int64_t *channels) {
+    int64_t total = 0;
+    for (int g = 0; g < groups; g++)
+        total += count_blocks(channels[g]);
+    return total;
+}
+
+static int64_t largest_size(int groups, const int64_t *sizes) {
+    int64_t largest = 1;
+    for (int g = 0; g < groups; g++)
+        largest = sizes[g] > largest ? sizes[g] : largest;
+    return largest;
+}
+
+static Unit find_unit(int64_t index, const int64_t *channels, const int64_t *sizes) {
+    Unit unit = {0};
+    for (; index >= count_blocks(channels[unit.g]); unit.g++) {
+        index -= count_blocks(channels[unit.g]);
+        unit.first += channels[unit.g];
+    }
+    unit.own = index * LANES;
+    unit.K = sizes[unit.g];
+    unit.lanes = channels[unit.g] - unit.own < LANES ? (int)(channels[unit.g] - unit.own) : LANES;
+    return unit;
 }
 
 /* Copy `lanes` channels from `channel` of image b into plane (H + 2 pad, width, LANES), which is zero elsewhere. */
@@ -154,12 +188,7 @@ static void gather_kernel(const float *weights, int K, int lanes, int flip, floa
 void transxnet_depthwise(int64_t B, int64_t H, int64_t W, int groups, const int64_t *channels, const int64_t *sizes,
                          Map *x, Map *out, const float **weights, const float **biases, int threads,
                          int per_sample, int flip, int identity, int bf16) {
-    int64_t blocks[MAX_GROUPS], total = 0, largest = 1;
-    for (int g = 0; g < groups; g++) {
-        blocks[g] = (channels[g] + LANES - 1) / LANES;
-        total += blocks[g];
-        largest = sizes[g] > largest ? sizes[g] : largest;
-    }
+    int64_t total = count_units(groups, channels), largest = largest_size(groups, sizes);
     int64_t padded = (H + largest) * plane_width(W, largest) * LANES;
 #pragma omp parallel num_threads(threads)
     {
@@ -168,25 +197,19 @@ void transxnet_depthwise(int64_t B, int64_t H, int64_t W, int groups, const int6
         float *kernel = aligned_alloc(64, largest * largest * LANES * sizeof(float));
 #pragma omp for collapse(2) schedule(dynamic, 1)
         for (int64_t b = 0; b < B; b++)
-            for (int64_t unit = 0; unit < total; unit++) {
-                int64_t block = unit, first = 0;
-                int g = 0;
-                for (; block >= blocks[g]; g++) {
-                    block -= blocks[g];
-                    first += channels[g];
-                }
-                int K = sizes[g];
-                int64_t own = block * LANES, width = plane_width(W, K);
-                int lanes = channels[g] - own < LANES ? (int)(channels[g] - own) : LANES;
-                int64_t at = (per_sample ? b * channels[g] : 0) + own;
-                copy_in(x, bf16, b, first + own, lanes, H, W, K / 2, width, plane);
+            for (int64_t index = 0; index < total; index++) {
+                Unit unit = find_unit(index, channels, sizes);
+                int g = unit.g, K = unit.K, lanes = unit.lanes;
+                int64_t channel = unit.first + unit.own, width = plane_width(W, K);
+                int64_t at = (per_sample ? b * channels[g] : 0) + unit.own;
+                copy_in(x, bf16, b, channel, lanes, H, W, K / 2, width, plane);
                 gather_kernel(weights[g] + at * K * K, K, lanes, flip, kernel);
                 float start[LANES] = {0};
                 if (biases)
                     memcpy(start, biases[g] + at, lanes * sizeof(float));
                 for (int64_t h = 0; h < H; h++) {
                     FOR_EACH_SIZE(convolve_row(plane, width, h, W, k, kernel, load(start), identity, row));
-                    copy_out(out, bf16, b, first + own, lanes, h, W, row);
+                    copy_out(out, bf16, b, channel, lanes, h, W, row);
                 }
             }
         free(plane);
@@ -202,12 +225,7 @@ void transxnet_depthwise(int64_t B, int64_t H, int64_t W, int groups, const int6
 void transxnet_depthwise_weight_gradient(int64_t B, int64_t H, int64_t W, int groups, const int64_t *channels,
                                          const int64_t *sizes, Map *x, Map *gradient, float **weights, float **biases,
                                          int threads, int per_sample, int bf16) {
-    int64_t blocks[MAX_GROUPS], total = 0, largest = 1;
-    for (int g = 0; g < groups; g++) {
-        blocks[g] = (channels[g] + LANES - 1) / LANES;
-        total += blocks[g];
-        largest = sizes[g] > largest ? sizes[g] : largest;
-    }
+    int64_t total = count_units(groups, channels), largest = largest_size(groups, sizes);
     int64_t padded = (H + largest) * plane_width(W, largest) * LANES, each = (largest * largest + 1) * LANES;
     float *parts = aligned_alloc(64, rounded(B * total * each * sizeof(float), 64));
 #pragma omp parallel num_threads(threads)
@@ -216,19 +234,13 @@ void transxnet_depthwise_weight_gradient(int64_t B, int64_t H, int64_t W, int gr
         float *other = aligned_alloc(64, rounded(H * W * LANES * sizeof(float), 64));
 #pragma omp for collapse(2) schedule(dynamic, 1)
         for (int64_t b = 0; b < B; b++)
-            for (int64_t unit = 0; unit < total; unit++) {
-                int64_t block = unit, first = 0;
-                int g = 0;
-                for (; block >= blocks[g]; g++) {
-                    block -= blocks[g];
-                    first += channels[g];
-                }
-                int K = sizes[g];
-                int64_t own = block * LANES, width = plane_width(W, K);
-                int lanes = channels[g] - own < LANES ? (int)(channels[g] - own) : LANES;
-                copy_in(x, bf16, b, first + own, lanes, H, W, K / 2, width, plane);
-                copy_in(gradient, bf16, b, first + own, lanes, H, W, 0, W, other);
-                float *part = parts + (b * total + unit) * each;
+            for (int64_t index = 0; index < total; index++) {
+                Unit unit = find_unit(index, channels, sizes);
+                int K = unit.K, lanes = unit.lanes;
+                int64_t channel = unit.first + unit.own, width = plane_width(W, K);
+                copy_in(x, bf16, b, channel, lanes, H, W, K / 2, width, plane);
+                copy_in(gradient, bf16, b, channel, lanes, H, W, 0, W, other);
+                float *part = parts + (b * total + index) * each;
                 FOR_EACH_SIZE(kernel_gradient(plane, other, width, H, W, k, part));
                 vec sum = (vec){0};
                 for (int64_t i = 0; i < H * W; i++)
@@ -238,17 +250,12 @@ void transxnet_depthwise_weight_gradient(int64_t B, int64_t H, int64_t W, int gr
         free(plane);
         free(other);
 #pragma omp for schedule(static)
-        for (int64_t unit = 0; unit < total; unit++) {
-            int64_t block = unit;
-            int g = 0;
-            for (; block >= blocks[g]; g++)
-                block -= blocks[g];
-            int K = sizes[g];
-            int64_t own = block * LANES;
-            int lanes = channels[g] - own < LANES ? (int)(channels[g] - own) : LANES;
+        for (int64_t index = 0; index < total; index++) {
+            Unit unit = find_unit(index, channels, sizes);
+            int g = unit.g, K = unit.K, lanes = unit.lanes;
             for (int64_t b = 0; b < B; b++) {
-                const float *part = parts + (b * total + unit) * each;
-                int64_t at = (per_sample ? b * channels[g] : 0) + own;
+                const float *part = parts + (b * total + index) * each;
+                int64_t at = (per_sample ? b * channels[g] : 0) + unit.own;
                 int add = !per_sample && b > 0;
                 for (int c = 0; c < lanes; c++) {
                     for (int i = 0; i < K * K; i++) {

@@ -13,7 +13,6 @@ from torch import Tensor
 from transxnet.ops.kernels.c_library import load_library
 
 DTYPES = (torch.float32, torch.bfloat16)
-MAX_GROUPS = 8
 
 
 class _Map(ctypes.Structure):

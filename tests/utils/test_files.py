@@ -3,7 +3,14 @@ import os
 
 import pytest
 
-from transxnet.utils.files import WriteError, next_free_path, remove_partial_files, write_atomic
+from transxnet.utils.files import (
+    WriteError,
+    cache_folder,
+    next_free_folder,
+    next_free_path,
+    remove_partial_files,
+    write_atomic,
+)
 
 
 def test_file_is_written_completely_or_not_at_all(tmp_path):
@@ -92,3 +99,20 @@ def test_only_partial_files_are_removed(tmp_path):
         (tmp_path / name).touch()
     remove_partial_files(tmp_path, ["last.ckpt"])
     assert sorted(os.listdir(tmp_path)) == sorted(others)
+
+
+def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "transxnet"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache_folder() == tmp_path / "home" / ".cache" / "transxnet"
+
+
+def test_free_folder_gets_the_first_number_without_results(tmp_path):
+    assert next_free_folder(tmp_path / "out", ["a.csv"]) == tmp_path / "out"
+    for name in ("out", "out-2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.csv").touch()
+    assert next_free_folder(tmp_path / "out", ["a.csv"]) == tmp_path / "out-3"
+    assert next_free_folder(tmp_path / "out", ["b.csv"]) == tmp_path / "out"

@@ -30,7 +30,7 @@ from transxnet.training.train import train
 from transxnet.utils.errors import Interrupted, UserError, check_at_least
 from transxnet.utils.files import next_free_path, safe_file_name
 from transxnet.utils.locks import LOCK_FILE, lock_folder
-from transxnet.utils.option_names import as_option
+from transxnet.utils.option_names import option_words
 from transxnet.utils.progress import PLAIN
 from transxnet.utils.quantities import format_count
 
@@ -263,5 +263,5 @@ def _command(
     default = type(config)(config.data)
     for name, value in config.to_dict().items():
         if name not in ("task", "data", "out", "model", "seed") and value != getattr(default, name):
-            arguments += [as_option(name), str(value).lower() if isinstance(value, bool) else str(value)]
+            arguments += option_words(name, value)
     return shlex.join(arguments)

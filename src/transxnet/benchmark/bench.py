@@ -19,6 +19,7 @@ from transxnet.utils.device import resolve_device
 from transxnet.utils.environment import collect_environment
 from transxnet.utils.errors import UserError, check_at_least, check_one_of
 from transxnet.utils.image_size import parse_image_size
+from transxnet.utils.option_names import as_option
 
 BATCH = {"cpu": 16, "cuda": 128}
 VARIABLES = ("OMP_NUM_THREADS", "GOMP_SPINCOUNT", "CUDA_VISIBLE_DEVICES", "PYTORCH_CUDA_ALLOC_CONF", "TRANSXNET_OPS")
@@ -153,7 +154,7 @@ def _command(arguments: Mapping[str, Any]) -> str:
         value = arguments[name]
         if name == "models" or value == parameter.default:
             continue
-        parts.append("--" + name.replace("_", "-"))
+        parts.append(as_option(name))
         if value is not True:
             parts.append("x".join(map(str, value)) if isinstance(value, tuple) else str(value))
     return shlex.join(parts)

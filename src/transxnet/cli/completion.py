@@ -1,12 +1,11 @@
 """The command ``completion``: completion of commands and options in a shell."""
 
 import argparse
-import copy
 from typing import Literal
 
 import shtab
 
-from transxnet.utils.option_names import as_option
+from transxnet.cli.parser import with_hyphens
 
 
 def completion(shell: Literal["bash", "zsh", "tcsh"]) -> None:
@@ -28,8 +27,7 @@ def completion(shell: Literal["bash", "zsh", "tcsh"]) -> None:
 
 def _for_completion(action: argparse.Action) -> argparse.Action:
     """Return a copy of an argument with hyphens in its name, and accepted words or files to complete."""
-    shown = copy.copy(action)
-    shown.option_strings = [as_option(name[2:]) if name.startswith("--") else name for name in action.option_strings]
+    shown = with_hyphens(action)
     words = str(shown.metavar or "").strip("[]{}").replace("|", ",").split(",")
     if len(words) > 1:
         shown.choices = words

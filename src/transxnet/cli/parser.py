@@ -28,14 +28,18 @@ SWITCH = ("true", "false")
 _METAVARS = {"int": "N", "int | None": "N", "float": "X", "float | None": "X"}
 
 
+def with_hyphens(action: argparse.Action) -> argparse.Action:
+    """Return a copy of an argument with hyphens in its name."""
+    shown = copy.copy(action)
+    shown.option_strings = [as_option(name[2:]) if name.startswith("--") else name for name in action.option_strings]
+    return shown
+
+
 class Help(DefaultHelpFormatter):
     """Help formatter that shows options with hyphens, and defaults but no types."""
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        names = [as_option(name[2:]) if name.startswith("--") else name for name in action.option_strings]
-        shown = copy.copy(action)
-        shown.option_strings = names
-        return super()._format_action_invocation(shown)
+        return super()._format_action_invocation(with_hyphens(action))
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = re.sub(r"(?<!\.)\.$", "", (action.help or "").replace("``", ""))

@@ -1,6 +1,7 @@
 """Load and run exported models."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import resize
 
 from transxnet.data.loading.dense_transforms import MEAN_COLOUR, AlignedResize
-from transxnet.data.loading.opencv_resize import opencv_resize
+from transxnet.data.loading.opencv_resize import opencv_resize_unit
 from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.deploy.export_format import Session
 from transxnet.deploy.format_registry import find_format
@@ -153,21 +154,11 @@ def load_exported(path: str | Path, threads: int = 0) -> ExportedModel:
 def fit_for_detector(image: Tensor, metadata: Metadata) -> tuple[Tensor, tuple[float, float]]:
     """Resize an image (3, H, W) in 0 to 1 for a detector's file; also return the scale factors of x and y."""
     own, settings = image.shape[1:], metadata.resize
-    limits = _size_limits(metadata)
-    scale = min(
-        settings["min_size"] / min(own),
-        settings["max_size"] / max(own),
-        *(limit / side for limit, side in zip(limits, own, strict=True)),
-    )
-    height, width = (int(min(limit, max(1, int(side * scale + 0.5)))) for limit, side in zip(limits, own, strict=True))
+    (height, width), full = _fitted_sides(own, settings["min_size"], settings["max_size"], metadata)
     if settings.get("opencv_resize"):
-        image = opencv_resize((image * 255).round().to(torch.uint8), (height, width)).to(image.dtype) / 255
+        image = opencv_resize_unit(image, (height, width))
     elif (height, width) != tuple(own):
         image = F.interpolate(image[None], (height, width), mode="bilinear", align_corners=False)[0]
-    full = [
-        side + -side % settings["multiple"] if limit == math.inf else limit
-        for limit, side in zip(limits, (height, width), strict=True)
-    ]
     padded = torch.tensor(settings["fill"]).view(-1, 1, 1).expand(3, *full).clone()
     padded[:, :height, :width] = image
     return padded, (width / own[1], height / own[0])
@@ -182,28 +173,35 @@ def fit_for_segmenter(image: Tensor, metadata: Metadata) -> tuple[Tensor, tuple[
     Returns:
         The input of the file (3, h, w), and the height and width of the image in it.
     """
-    own, (scale, multiple) = image.shape[1:], (metadata.resize["scale"], metadata.resize["multiple"])
-    limits = _size_limits(metadata)
-    if all(limit == math.inf for limit in limits):
-        resize_image = AlignedResize(tuple(scale), multiple, bool(metadata.resize.get("as_published")))
+    scale = metadata.resize["scale"]
+    if {"height", "width"} <= set(metadata.dynamic):
+        resize_image = AlignedResize(
+            tuple(scale), metadata.resize["multiple"], bool(metadata.resize.get("as_published"))
+        )
         aligned = unit_range([resize_image(tv_tensors.Image(image))])[0]
         return aligned, (aligned.shape[1], aligned.shape[2])
-    factor = min(
-        max(scale) / max(own), min(scale) / min(own), *(limit / side for limit, side in zip(limits, own, strict=True))
-    )
-    height, width = (int(min(limit, max(1, int(side * factor + 0.5)))) for limit, side in zip(limits, own, strict=True))
-    full = [
-        side + -side % multiple if limit == math.inf else int(limit)
-        for limit, side in zip(limits, (height, width), strict=True)
-    ]
+    (height, width), full = _fitted_sides(image.shape[1:], min(scale), max(scale), metadata)
     padded = torch.tensor(MEAN_COLOUR).view(-1, 1, 1).expand(3, *full) / 255
     padded[:, :height, :width] = unit_range([resize(image, [height, width], antialias=True)])[0]
     return padded, (height, width)
 
 
-def _size_limits(metadata: Metadata) -> list[float]:
-    """Height and width of a file's input; infinite if they are dynamic."""
-    return [
+def _fitted_sides(
+    own: Sequence[int], shorter: int, longer: int, metadata: Metadata
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Compute height and width of an image in a file's input, and of the input.
+
+    The image keeps its aspect ratio and fits into the shorter and the longer side, and into the input's fixed sides.
+    Dynamic sides are padded to multiples.
+    """
+    limits = [
         math.inf if axis in metadata.dynamic else side
         for axis, side in zip(("height", "width"), metadata.size, strict=True)
     ]
+    scale = min(shorter / min(own), longer / max(own), *(limit / side for limit, side in zip(limits, own, strict=True)))
+    height, width = (int(min(limit, max(1, int(side * scale + 0.5)))) for limit, side in zip(limits, own, strict=True))
+    full_height, full_width = (
+        side + -side % metadata.resize["multiple"] if limit == math.inf else int(limit)
+        for limit, side in zip(limits, (height, width), strict=True)
+    )
+    return (height, width), (full_height, full_width)

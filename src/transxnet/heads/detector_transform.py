@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
-from transxnet.data.loading.opencv_resize import opencv_resize
+from transxnet.data.loading.opencv_resize import opencv_resize_unit
 
 MASK_THRESHOLD = 0.5
 
@@ -43,18 +43,15 @@ class DetectorTransform(GeneralizedRCNNTransform):
     ) -> tuple[ImageList, list[dict[str, Tensor]] | None]:
         """Resize, normalize and pad images (3, H, W) in 0 to 1, and resize their targets."""
         if self.opencv_resize and targets is None:
-            images = [self._resize_bytes(image) for image in images]  # afterwards no other resizing is necessary
+            # Afterwards no other resizing is necessary.
+            images = [opencv_resize_unit(image, self.resized_size(image.shape[1:])) for image in images]
         return super().forward(images, targets)
 
-    def resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
+    def resized_size(self, size: Sequence[int]) -> tuple[int, int]:
         """Compute height and width of an image after resizing."""
         scale = min(self.min_size[-1] / min(size), self.max_size / max(size))
         height, width = (max(1, int(side * scale + 0.5)) for side in size)
         return height, width
-
-    def _resize_bytes(self, image: Tensor) -> Tensor:
-        size = self.resized_size((image.shape[1], image.shape[2]))
-        return opencv_resize((image * 255).round().to(torch.uint8), size).to(image.dtype) / 255
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
         """Resize an image (3, H, W), and its target's boxes (N, 4) and, by nearest neighbor, masks (N, H, W).

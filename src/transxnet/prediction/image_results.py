@@ -13,6 +13,7 @@ from transxnet.metrics.detection import MIN_SCORE, Detections
 from transxnet.prediction.image_inputs import ImageSource, open_source
 from transxnet.reports.class_drawing import draw_classes
 from transxnet.reports.drawing import background_class, draw_detections, draw_label_map, enlarge
+from transxnet.utils.quantities import format_count
 from transxnet.utils.tables import data_frame, html_table
 
 TOP_K = 5
@@ -162,7 +163,7 @@ class DetectedObjects(ImagePrediction):
 
     def _title(self) -> str:
         best = f", best {self.labels[0]!r}, score {self.scores[0]:.4f}" if len(self) else ""
-        return f"{len(self)} objects{best}"
+        return f"{format_count(len(self), 'object')}{best}"
 
 
 @dataclass(frozen=True, repr=False, eq=False)

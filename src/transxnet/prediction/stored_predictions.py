@@ -16,6 +16,7 @@ from transxnet.metrics.detection import Detections
 from transxnet.prediction.file_predictions import FilePrediction
 from transxnet.prediction.image_results import Classification, DetectedObjects, Segmentation
 from transxnet.utils.files import ESCAPED_UTF8
+from transxnet.utils.quantities import format_count
 from transxnet.utils.tables import MAX_ROWS, html_table
 
 
@@ -65,7 +66,7 @@ class StoredPredictions(os.PathLike):
     def _repr_html_(self) -> str:
         rows = [(each.path, repr(each.result) if each.error is None else each.error) for each in islice(self, MAX_ROWS)]
         more = f"; the first {MAX_ROWS}:" if len(self) > MAX_ROWS else ""
-        return html_table(f"{self.path}: {len(self):,} images{more}", ("path", "result"), rows)
+        return html_table(f"{self.path}: {format_count(len(self), 'image')}{more}", ("path", "result"), rows)
 
 
 def _read_classes(path: Path) -> Iterator[FilePrediction]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from transxnet.utils.errors import UserError
-from transxnet.utils.option_names import as_option
+from transxnet.utils.option_names import option_words
 
 Rule = tuple[Callable[[Any], bool], str]
 """A check of an option's value, and the error message if it fails."""
@@ -191,7 +191,7 @@ class TrainConfig:
         arguments = [] if self.task == "classify" else ["--task", self.task]
         for name, value in asdict(self).items():
             if name not in ("data", "out", *exclude) and value != getattr(type(self), name):
-                arguments += [as_option(name), str(value).lower() if isinstance(value, bool) else str(value)]
+                arguments += option_words(name, value)
         return arguments
 
 

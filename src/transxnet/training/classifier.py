@@ -76,7 +76,7 @@ class Classifier(TrainingModule):
         top = None if self.val_top_counts is None else self.val_top_counts.compute().cpu().numpy()
         figures = classification_metrics(self.val_counts.compute().cpu().numpy(), top)
         loss = {"loss": float(self.val_loss.compute())}
-        self.log_validation(loss | {name: value for name, value in figures.items() if f"val_{name}" in self.columns})
+        self.log_validation(loss | figures)
         for metric in (self.val_counts, self.val_top_counts, self.val_loss):
             if metric is not None:
                 metric.reset()

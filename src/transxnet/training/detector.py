@@ -83,4 +83,4 @@ class Detector(TrainingModule):
         self.val_metric.reset()
         loss = {"loss": float(self.val_loss.compute())}
         self.val_loss.reset()
-        self.log_validation(loss | {name: value for name, value in figures.items() if f"val_{name}" in self.columns})
+        self.log_validation(loss | figures)

@@ -3,7 +3,7 @@
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -88,8 +88,9 @@ class TrainingModule(LightningModule, ABC):
         return torch.autocast(self.device.type, enabled=False)
 
     def log_validation(self, figures: Mapping[str, float]) -> None:
-        """Store and log the validation metrics of the epoch, which are equal in all processes."""
-        self.validation_metrics = {f"val_{name}": value for name, value in figures.items()}
+        """Store and log those metrics of the epoch's validation that are columns; they are equal in all processes."""
+        named = {f"val_{name}": value for name, value in figures.items()}
+        self.validation_metrics = {name: value for name, value in named.items() if name in self.columns}
         self.log_dict({name: torch.tensor(value) for name, value in self.validation_metrics.items()}, sync_dist=True)
 
     def validated(self) -> bool:
@@ -205,13 +206,19 @@ class TrainingModule(LightningModule, ABC):
         )
 
 
-def learning_rates(config: TrainConfig, updates_per_epoch: int) -> list[float]:
-    """Compute the learning rate of each update of a training, without layer decay."""
+def learning_rates(config: TrainConfig, updates_per_epoch: int, updates: Iterable[int] | None = None) -> list[float]:
+    """Compute the learning rate of updates of a training, without layer decay.
+
+    Args:
+        config: resolved options.
+        updates_per_epoch: number of updates of each epoch.
+        updates: the updates, from 0, in ascending order; by default all.
+    """
     assert config.epochs is not None and config.lr is not None
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=config.lr)
     scheduler = _create_scheduler(optimizer, config, updates_per_epoch)
     rates = []
-    for update in range((config.epochs + config.cooldown_epochs) * updates_per_epoch):
+    for update in range((config.epochs + config.cooldown_epochs) * updates_per_epoch) if updates is None else updates:
         if update:
             scheduler.step_update(num_updates=update)
         rates.append(float(optimizer.param_groups[0]["lr"]))

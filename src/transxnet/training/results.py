@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from transxnet.analysis.cost import count
-from transxnet.analysis.dense_cost import dense_info
+from transxnet.analysis.dense_cost import HEADS, dense_info
 from transxnet.analysis.explain_figure import overlay
 from transxnet.analysis.grad_cam import explain_image
 from transxnet.analysis.network_parts import MIXER_PARTS, find_part, named_parts
@@ -46,7 +46,6 @@ from transxnet.utils.progress import PLAIN, progress_bar
 
 AUGMENTED_IMAGES = 12
 RATE_POINTS = 200
-HEAD_NAMES = {"retinanet": "RetinaNet", "maskrcnn": "Mask R-CNN"}
 
 
 def select_weights(run: Run, module: TrainingModule) -> dict[str, Tensor]:
@@ -94,7 +93,7 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
         explain=_gradcam_getter(trained, source.val),
         model={
             "Model": config.model,
-            **({"Head": HEAD_NAMES[config.head]} if isinstance(config, DetectConfig) else {}),
+            **({"Head": HEADS[config.head]} if isinstance(config, DetectConfig) else {}),
             **_format_cost(*cost(config, trained.model, len(source.class_names))),
             "Training images": f"{len(source.train):,}",
             "Validation images": f"{len(source.val):,}",
@@ -136,9 +135,9 @@ def _learning_rate(config: TrainConfig, history: Sequence[dict[str, float]]) -> 
     if not history:
         return []
     steps = round(history[-1]["step"])
-    rates = learning_rates(config, round(steps / history[-1]["epoch"]))
-    shown = np.unique(np.linspace(0, min(steps, len(rates)) - 1, RATE_POINTS).round().astype(int))
-    return [{"step": i + 1, "lr": rates[i]} for i in shown.tolist()]
+    shown = np.unique(np.linspace(0, steps - 1, RATE_POINTS).round().astype(int)).tolist()
+    rates = learning_rates(config, round(steps / history[-1]["epoch"]), shown)
+    return [{"step": update + 1, "lr": rate} for update, rate in zip(shown, rates, strict=True)]
 
 
 def write_predictions(run: Run, evaluation: AnyEvaluation) -> None:

@@ -111,6 +111,11 @@ def safe_file_name(text: str) -> str:
     return re.sub(r"[^\w.,=-]+", "-", re.sub(r"[()\[\]'\" ]", "", text)).strip("-")
 
 
+def cache_folder() -> Path:
+    """Return the folder for files that are made once and kept: ``transxnet`` in XDG_CACHE_HOME or ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transxnet"
+
+
 def next_free_path(root: Path, stem: str) -> Path:
     """Return the first of ``root/stem-1``, ``root/stem-2`` and so on that does not exist."""
     number = 1

@@ -41,6 +41,11 @@ def as_option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def option_words(name: str, value: object) -> list[str]:
+    """Return an option and its value as words of a command line."""
+    return [as_option(name), str(value).lower() if isinstance(value, bool) else str(value)]
+
+
 def nearest_option(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean --...?`` with the option closest in meaning or spelling, or "" if none is close.
 

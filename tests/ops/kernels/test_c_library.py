@@ -12,9 +12,9 @@ from transxnet.ops.kernels.c_library import load_library, why_unavailable
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):
     """Load nothing that was loaded before, and build into an empty folder."""
-    monkeypatch.setenv("TRANSXNET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     c_library._load.cache_clear()
-    yield tmp_path / "cache"
+    yield tmp_path / "transxnet"
     c_library._load.cache_clear()
 
 
@@ -48,7 +48,7 @@ def test_failing_compiler_is_named_with_its_message(fresh, monkeypatch, tmp_path
 
 
 def test_cache_folder_that_cannot_be_written_is_named(fresh, monkeypatch, tmp_path):
-    (tmp_path / "cache").write_text("a file")
+    fresh.write_text("a file")
     assert load_library() is None
     assert "cannot be built or loaded" in why_unavailable()
 
@@ -57,7 +57,7 @@ def test_user_without_home_folder_has_no_library(fresh, monkeypatch):
     def no_home():
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.delenv("TRANSXNET_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(c_library.Path, "home", no_home)
     assert load_library() is None
     assert "home directory" in why_unavailable()

@@ -37,6 +37,11 @@ def opencv_resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     return (upper + lower + 2 >> 2).to(torch.uint8)
 
 
+def opencv_resize_unit(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize an image (C, H, W) in 0 to 1 as :func:`opencv_resize`, rounded to 8 bits before and after."""
+    return opencv_resize((image * 255).round().to(torch.uint8), size).to(image.dtype) / 255
+
+
 def _weights(own: int, side: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Index and integer weight of the two pixels that each position of a resized side lies between."""
     place = ((torch.arange(side, dtype=torch.float64) + 0.5) * (1 / (side / own)) - 0.5).float()

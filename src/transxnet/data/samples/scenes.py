@@ -14,7 +14,7 @@ from PIL import Image
 from transxnet.data.reading.masks import encode_mask, mask_box
 from transxnet.data.samples.scene_drawing import Digits, Scene, draw_scene
 from transxnet.utils.errors import UserError, check_at_least
-from transxnet.utils.files import write_atomic
+from transxnet.utils.files import cache_folder, write_atomic
 from transxnet.utils.optional_packages import require_package
 
 VERSION = 1
@@ -64,7 +64,7 @@ def scenes(folder: str | Path | None = None, *, train: int = 2400, val: int = 15
     """
     check_at_least(1, train=train, val=val)
     check_at_least(0, seed=seed)
-    root = _cache_folder(f"scenes-{VERSION}-{train}-{val}-{seed}") if folder is None else Path(folder)
+    root = cache_folder() / f"scenes-{VERSION}-{train}-{val}-{seed}" if folder is None else Path(folder)
     if root.is_dir():
         if not all((root / f"annotations/instances_{part}.json").is_file() for part in _PARTS):
             raise UserError(f"{root} contains other files than scenes. Remove it, or choose another folder.")
@@ -153,10 +153,6 @@ def _publish(temporary: Path, root: Path) -> None:
     except OSError:
         if not root.is_dir():
             raise
-
-
-def _cache_folder(name: str) -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transxnet" / name
 
 
 def _load_digits() -> tuple[Digits, Digits]:

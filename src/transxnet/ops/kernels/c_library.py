@@ -1,8 +1,7 @@
 """Build and load the C kernels for CPUs, with the compiler of this machine.
 
-The library is built at its first use, which takes seconds, and kept in a cache folder: ``TRANSXNET_CACHE`` or
-``~/.cache/transxnet``. Without a compiler, and on systems other than Linux, :func:`load_library` returns None and the
-operators use PyTorch's own kernels.
+The library is built at its first use, which takes seconds, and kept in the cache folder. Without a compiler, and on
+systems other than Linux, :func:`load_library` returns None and the operators use PyTorch's own kernels.
 """
 
 import ctypes
@@ -17,6 +16,8 @@ from functools import cache
 from pathlib import Path
 
 import torch
+
+from transxnet.utils.files import cache_folder
 
 SOURCE = Path(__file__).with_name("depthwise.c")
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared")
@@ -61,8 +62,7 @@ def _cached(compiler: str) -> Path:
         processor = platform.processor()
     text = "\n".join([*FLAGS, torch.__version__, platform.machine(), processor])
     key = hashlib.sha256(SOURCE.read_bytes() + version + text.encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("TRANSXNET_CACHE") or Path.home() / ".cache" / "transxnet")
-    return folder / f"depthwise-{key}.so"
+    return cache_folder() / f"depthwise-{key}.so"
 
 
 def _build(compiler: str, path: Path) -> None:

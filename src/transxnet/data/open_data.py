@@ -16,10 +16,11 @@ from transxnet.data.formats.class_folders import read_class_folders
 from transxnet.data.formats.coco import read_coco
 from transxnet.data.formats.findings import Findings
 from transxnet.data.formats.label_map_checks import read_label_maps
+from transxnet.data.formats.parts import Parts
 from transxnet.data.formats.timm_readers import Stream, open_reader
 from transxnet.data.formats.unreadable_images import drop_unreadable, drop_unusable
 from transxnet.data.formats.voc import read_voc
-from transxnet.data.recognize import ACCEPTED, FIND_PARTS, Parts, Recognition, recognize
+from transxnet.data.recognize import ACCEPTED, FIND_PARTS, Recognition, recognize
 from transxnet.data.samples.builtin_samples import DENSE_SAMPLES, SAMPLES, DenseSample, Sample
 from transxnet.data.split import split_images
 from transxnet.utils.errors import UserError
@@ -171,7 +172,7 @@ def open_evaluation_data(
     elif recognition.format == "sample":
         images = open_data(recognition, check_images=False).val
     elif recognition.format == "class folders":
-        train_folder, val_folder = _parts(recognition, None)
+        train_folder, val_folder, _ = _parts(recognition, None)
         images = read_class_folders(val_folder or train_folder)
     else:
         sample = _sample(recognition)
@@ -220,7 +221,7 @@ def _read_classes(
         return train, val
     if recognition.format == "sample":
         return sample.images, None
-    train_folder, val_folder = _parts(recognition, None)
+    train_folder, val_folder, _ = _parts(recognition, None)
     if train_folder is None:
         root = val_folder.parent
         raise UserError(
@@ -242,7 +243,7 @@ def _read_annotated(
     progress: Progress,
 ) -> Sequence[Any]:
     """Return both sets, checked. A missing set is None; so is the training set if a model's classes are given."""
-    parts: Sequence[Any] = _parts(recognition, sample)
+    parts: Sequence[Any] = _parts(recognition, sample)[:2]
     if class_names is not None and parts[1] is not None:
         parts = (None, parts[1])
     if recognition.format == "label maps":

@@ -4,9 +4,9 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transxnet.data.formats import class_folders, coco_folders, label_maps, voc
+from transxnet.data.formats.parts import Parts
 from transxnet.data.formats.timm_readers import is_reader_name
 from transxnet.data.samples.builtin_samples import DENSE_SAMPLES, SAMPLES
 from transxnet.utils.errors import UserError, check_one_of, nearest
@@ -32,9 +32,6 @@ ACCEPTED = {
 SEE_LAYOUTS = "Accepted layouts: transxnet layouts"
 """Where a message refers to for the layouts."""
 
-Parts = tuple[Any, Any]
-"""Locations of the training and validation set of a folder, as its format describes them; None for a missing set."""
-
 FIND_PARTS: dict[str, Callable[[Path], Parts]] = {
     "coco": coco_folders.find_coco,
     "voc": voc.find_voc,
@@ -53,7 +50,7 @@ class Recognition:
         format: one of :data:`TASKS`.
         task: "classify", "detect" or "segment".
         why: what it was recognized by.
-        parts: the training and validation sets of a folder; None for samples and timm readers, which are not opened.
+        parts: the sets of a folder; None for samples and timm readers, which are not opened.
     """
 
     data: str

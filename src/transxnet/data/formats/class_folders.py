@@ -9,17 +9,17 @@ import numpy as np
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.image_collection import FileImages
 from transxnet.data.formats.class_alignment import class_order
+from transxnet.data.formats.parts import TRAIN_NAMES, Parts
 from transxnet.data.reading.file_search import list_folders, walk_images
 from transxnet.data.reading.image_decoding import EXTENSIONS
 from transxnet.data.reading.packed_strings import PackedStrings, PathsBelow
 from transxnet.utils.errors import UserError
 
-TRAIN_NAMES = ("train", "training")
-VAL_NAMES = ("val", "validation", "valid", "test")
+_VAL_NAMES = ("val", "validation", "valid", "test")
 ACCEPTED = "a folder with one folder of images per class, such as photos/cat/*.jpg and photos/dog/*.jpg"
 
 
-def find_parts(root: Path) -> tuple[Path | None, Path | None]:
+def find_parts(root: Path) -> Parts:
     """Find ``train/`` and ``val/`` below the root, by any common name in upper or lower case; None for a missing one.
 
     Without ``train/``, a ``val/`` is accepted only if it holds folders: *valid* and *test* are names of classes too.
@@ -33,16 +33,16 @@ def find_parts(root: Path) -> tuple[Path | None, Path | None]:
         raise UserError(f"{root} is a file. Accepted: {ACCEPTED}.")
     folders = {name.lower(): root / name for name in list_folders(root)}
     train = next((folders[name] for name in TRAIN_NAMES if name in folders), None)
-    val = next((folders[name] for name in VAL_NAMES if name in folders), None)
+    val = next((folders[name] for name in _VAL_NAMES if name in folders), None)
     if train is None and val is not None and not list_folders(val):
         val = None
-    return train, val
+    return Parts(train, val)
 
 
-def find_class_folders(root: Path) -> tuple[Path | None, Path | None]:
+def find_class_folders(root: Path) -> Parts:
     """Find the training and validation folder; without such subfolders, the root itself is the training folder."""
-    train, val = find_parts(root)
-    return (root, None) if train is None and val is None else (train, val)
+    parts = find_parts(root)
+    return parts if any(parts) else Parts(root)
 
 
 def read_class_folders(root: Path, minimum: int = 1) -> ClassificationSet:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from transxnet.data.formats.class_folders import TRAIN_NAMES, VAL_NAMES
+from transxnet.data.formats.parts import TRAIN_NAMES, Parts
 from transxnet.data.reading.file_search import entries, find_file
 from transxnet.utils.errors import UserError
 
@@ -20,6 +20,7 @@ OTHER_TASKS = ("captions", "panoptic", "person_keypoints", "image_info", "stuff"
 
 _NAMES = re.compile(r"instances.*|_annotations\.coco|annotations?.*|.*coco.*", re.IGNORECASE)
 _WEAK_NAMES = re.compile(r"labels|result|data|.*(train|val|test).*", re.IGNORECASE)
+_VAL_NAMES = ("val", "validation", "valid", "test")
 _KEYS = re.compile(rb'"(images|annotations|categories|info|licenses)"\s*:\s*[\[{]')
 
 
@@ -44,7 +45,7 @@ class CocoPart:
         return self.folders[hits.index(max(hits))]
 
 
-def find_coco(root: Path) -> tuple[CocoPart | None, CocoPart | None]:
+def find_coco(root: Path) -> Parts:
     """Find the training and validation set of a data set in COCO format; None for a missing set.
 
     Annotation files are searched in this order: the root itself if it is a file; ``annotations/``; ``train/`` and
@@ -55,16 +56,15 @@ def find_coco(root: Path) -> tuple[CocoPart | None, CocoPart | None]:
         UserError: there are several files for one set.
     """
     if root.is_file():
-        return (_part(root.parent, root, ()) if _is_coco(root) else None), None
+        return Parts(_part(root.parent, root, ()) if _is_coco(root) else None)
     if not root.is_dir():
-        return None, None
+        return Parts()
     for folder in (root / "annotations", root / "annotation"):
         if files := _annotation_files(folder):
             return _sorted_out(root, files)
-    inside = [_only(_first_files(root, names)) for names in (TRAIN_NAMES, VAL_NAMES)]
+    inside = [_only(_first_files(root, names)) for names in (TRAIN_NAMES, _VAL_NAMES)]
     if any(inside):
-        parts = [None if file is None else _part(root, file, ()) for file in inside]
-        return parts[0], parts[1]
+        return Parts(*(None if file is None else _part(root, file, ()) for file in inside))
     return _sorted_out(root, _annotation_files(root))
 
 
@@ -95,16 +95,15 @@ def _is_coco(file: Path) -> bool:
         raise UserError(f"cannot read {file}: {error.strerror}. Check its permissions.") from error
 
 
-def _sorted_out(root: Path, files: list[Path]) -> tuple[CocoPart | None, CocoPart | None]:
+def _sorted_out(root: Path, files: list[Path]) -> Parts:
     """Assign the files to the training and validation set."""
-    parts_of = {word: _with_word(files, (word,)) for word in (*TRAIN_NAMES, "trainval", *VAL_NAMES)}
+    parts_of = {word: _with_word(files, (word,)) for word in (*TRAIN_NAMES, "trainval", *_VAL_NAMES)}
     train = _of_part(root, _with_word(files, (*TRAIN_NAMES, "trainval")))
-    val = next((_of_part(root, parts_of[word]) for word in VAL_NAMES if parts_of[word]), None)
+    val = next((_of_part(root, parts_of[word]) for word in _VAL_NAMES if parts_of[word]), None)
     if train is None:
         train = _only([file for file in files if not any(file in named for named in parts_of.values())])
-    parts = (train, TRAIN_NAMES), (val, VAL_NAMES)
-    found = [None if file is None else _part(root, file, names) for file, names in parts]
-    return found[0], found[1]
+    parts = (train, TRAIN_NAMES), (val, _VAL_NAMES)
+    return Parts(*(None if file is None else _part(root, file, names) for file, names in parts))
 
 
 def _with_word(files: list[Path], words: Sequence[str]) -> list[Path]:
@@ -141,7 +140,7 @@ def _part(root: Path, file: Path, names: Sequence[str]) -> CocoPart:
 
 def _folders(root: Path, file: Path, names: Sequence[str]) -> list[Path]:
     """Candidate image folders: next to the file if it is in the set's own folder, else folders with the set's names."""
-    own = [file.parent] if file.parent.name.lower() in (*TRAIN_NAMES, *VAL_NAMES) else []
+    own = [file.parent] if file.parent.name.lower() in (*TRAIN_NAMES, *_VAL_NAMES) else []
     bases = (root, root / "images", root / "data")
     likely = [base / name for name in (_own_name(file), *names) for base in bases]
     general = [root / "images", root / "data", root, file.parent, file.parent / "images", root.parent / "images"]

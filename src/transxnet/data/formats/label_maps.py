@@ -5,6 +5,7 @@ from pathlib import Path
 
 from transxnet.data.formats.class_folders import find_parts
 from transxnet.data.formats.findings import Findings, Problem
+from transxnet.data.formats.parts import Parts
 from transxnet.data.formats.voc import voc_folder, voc_lists
 from transxnet.data.reading.file_search import list_images
 
@@ -45,21 +46,21 @@ class MapPart:
         return len(list_images(self.images) if self.stems is None else self.stems)
 
 
-def find_label_maps(root: Path) -> tuple[MapPart | None, MapPart | None]:
+def find_label_maps(root: Path) -> Parts:
     """Find the training and validation set in a folder of images and label maps; None for a missing set."""
     if not root.is_dir():
-        return None, None
+        return Parts()
     for folder in _existing(root):
         splits = zip(find_parts(folder.images), find_parts(folder.maps), strict=True)
         parts = [MapPart(root, *both) if None not in both else None for both in splits]  # type: ignore[arg-type]
         if any(part is not None and _holds_maps(part) for part in parts):
-            return parts[0], parts[1]
+            return Parts(*parts)
         if _holds_maps(folder):
-            return folder, None
+            return Parts(folder)
     above = [None if folder is None else next(iter(_existing(folder)), None) for folder in find_parts(root)]
     above = [None if part is None else replace(part, root=root) for part in above]
     if any(part is not None and _holds_maps(part) for part in above):
-        return above[0], above[1]
+        return Parts(*above)
     return _find_voc(root)
 
 
@@ -95,18 +96,17 @@ def _existing(root: Path) -> list[MapPart]:
     return [part for part in parts if part.images.is_dir() and part.maps.is_dir()]
 
 
-def _find_voc(root: Path) -> tuple[MapPart | None, MapPart | None]:
+def _find_voc(root: Path) -> Parts:
     folder = voc_folder(root)
     if folder is None:
-        return None, None
+        return Parts()
     whole = MapPart(folder, folder / FOLDERS[-1][0], folder / FOLDERS[-1][1])
     if not whole.maps.is_dir() or not _holds_maps(whole):
-        return None, None
+        return Parts()
     lists = voc_lists(folder / "ImageSets" / "Segmentation")
-    if lists == (None, None):
-        lists = sorted(_key(path, whole.maps) for path in list_images(whole.maps)), None
-    parts = [None if stems is None else MapPart(folder, whole.images, whole.maps, tuple(stems)) for stems in lists]
-    return parts[0], parts[1]
+    if not any(lists):
+        lists = Parts(sorted(_key(path, whole.maps) for path in list_images(whole.maps)))
+    return Parts(*(None if x is None else MapPart(folder, whole.images, whole.maps, tuple(x)) for x in lists))
 
 
 def _holds_maps(part: MapPart) -> bool:

@@ -12,6 +12,7 @@ from transxnet.data.datasets.image_collection import FileImages
 from transxnet.data.formats.class_names import read_class_names
 from transxnet.data.formats.findings import Findings, Problem
 from transxnet.data.formats.object_checks import ObjectCollector
+from transxnet.data.formats.parts import Parts
 from transxnet.data.reading.file_search import list_images
 from transxnet.data.reading.image_decoding import MAX_PIXELS, UnreadableImage, upright_size
 from transxnet.utils.errors import UserError
@@ -34,19 +35,18 @@ class VocPart:
     stems: list[str]
 
 
-def find_voc(root: Path) -> tuple[VocPart | None, VocPart | None]:
+def find_voc(root: Path) -> Parts:
     """Find the training and validation set in a folder with Pascal VOC's layout; None for a missing set.
 
     The root may contain ``VOCdevkit/VOC2012``, or another single year.
     """
     folder = voc_folder(root)
     if folder is None or not any((folder / "Annotations").glob("*.xml")):
-        return None, None
-    train, val = voc_lists(folder / "ImageSets" / "Main")
+        return Parts()
+    train, val, _ = voc_lists(folder / "ImageSets" / "Main")
     if train is None and val is None:
         train = sorted(file.stem for file in (folder / "Annotations").glob("*.xml"))
-    parts = [None if stems is None else VocPart(folder, stems) for stems in (train, val)]
-    return parts[0], parts[1]
+    return Parts(*(None if stems is None else VocPart(folder, stems) for stems in (train, val)))
 
 
 def voc_folder(root: Path) -> Path | None:
@@ -67,14 +67,14 @@ def voc_folder(root: Path) -> Path | None:
     return years[0] if years else None
 
 
-def voc_lists(folder: Path) -> tuple[list[str] | None, list[str] | None]:
+def voc_lists(folder: Path) -> Parts:
     """Names listed in ``train.txt`` and ``val.txt``, or ``trainval.txt`` and ``test.txt``; None for a missing list."""
     lists = {file.stem: file for file in folder.glob("*.txt")}
     pair = next((pair for pair in _SPLITS if pair[0] in lists and pair[1] in lists), None)
     train, val = pair or tuple(
         next((s for s in side if s in lists), None) for side in (("trainval", "train"), ("val", "test"))
     )
-    return (_lines(lists[train]) if train else None), (_lines(lists[val]) if val else None)
+    return Parts(_lines(lists[train]) if train else None, _lines(lists[val]) if val else None)
 
 
 def read_voc(parts: Sequence[VocPart | None], findings: Findings) -> tuple[DetectionSet | None, DetectionSet | None]:

@@ -128,7 +128,7 @@ def truth(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module", params=[False, True], ids=["boxes", "boxes and masks"])
 def evaluation(request, truth) -> DetectionEvaluation:
-    part, _ = find_coco(truth.parent)
+    part = find_coco(truth.parent).train
     return evaluate(read_coco(part, Findings(), masks=True), request.param)
 
 
@@ -164,7 +164,7 @@ def test_per_class_ap_and_precision_match_pycocotools(evaluation, truth):
 
 
 def test_images_without_objects_have_no_metrics(truth):
-    part, _ = find_coco(truth.parent)
+    part = find_coco(truth.parent).train
     images = read_coco(part, Findings(), masks=True).subset(np.array(EMPTY))
     for positions in ([0, 1], [1]):  # the first has detections, the second has none
         result = evaluate(images.subset(np.array(positions)), masks=False)
@@ -229,7 +229,7 @@ def test_filter_keeps_detections_from_the_threshold():
 
 @pytest.mark.parametrize("masks", [False, True])
 def test_metric_in_batches_matches_image_by_image(truth, masks):
-    part, _ = find_coco(truth.parent)
+    part = find_coco(truth.parent).train
     images = read_coco(part, Findings(), masks=True)
     outputs, targets = [find(images, i) for i in range(10)], [images.target(i, masks=masks) for i in range(10)]
     metric = CocoMetric(masks)

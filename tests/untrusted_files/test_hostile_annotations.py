@@ -113,7 +113,7 @@ def use_coco(folder: Path, text: str) -> str:
     outcomes = []
     for masks in (False, True):
         findings = Findings()
-        part, _ = find_coco(file)
+        part = find_coco(file).train
         assert part is not None
         try:
             images = read_coco(part, findings, masks=masks)
@@ -248,7 +248,7 @@ def test_many_categories_are_checked_in_linear_time(image_folder):
     content = whole() | {"categories": [dict(id=i, name=f"kind {i}") for i in range(100_000)]}
     findings = Findings()
     (image_folder / "instances.json").write_text(json.dumps(content))
-    part, _ = find_coco(image_folder / "instances.json")
+    part = find_coco(image_folder / "instances.json").train
     images = read_coco(part, findings, masks=False)
     assert images is not None and len(images.class_names) == 100_000
 
@@ -259,7 +259,7 @@ def test_class_names_with_line_breaks_are_refused(name, image_folder):
     content["categories"][0]["name"] = name
     findings = Findings()
     (image_folder / "instances.json").write_text(json.dumps(content))
-    part, _ = find_coco(image_folder / "instances.json")
+    part = find_coco(image_folder / "instances.json").train
     read_coco(part, findings, masks=False)
     assert findings.count(Problem.ENTRY_BROKEN) == 1
     (image_folder / "classes.json").write_text(json.dumps(["a", name]))
@@ -303,7 +303,7 @@ def voc(tmp_path) -> Path:
 def use_voc(root: Path, text: str) -> str:
     (root / "Annotations" / "a.xml").write_text(text, encoding="utf-8")
     findings = Findings()
-    images, _ = read_voc(find_voc(root), findings)
+    images, _ = read_voc(find_voc(root)[:2], findings)
     try:
         findings.refuse()
     except UserError:
@@ -358,12 +358,12 @@ def test_any_voc_file_is_used_or_refused(count, voc):
 def test_pipes_instead_of_annotations_do_not_hang(voc):
     os.mkfifo(voc / "Annotations" / "a.xml")
     findings = Findings()
-    read_voc(find_voc(voc), findings)
+    read_voc(find_voc(voc)[:2], findings)
     assert findings.count(Problem.FILE_BROKEN) == 1
     os.mkfifo(voc / "classes.txt")  # not a regular file, so it is ignored
     assert read_class_names(voc) is None
     os.mkfifo(voc / "instances.json")
-    assert find_coco(voc) == (None, None)
+    assert not any(find_coco(voc))
     (voc / "ImageSets" / "Main").mkdir(parents=True)
     os.mkfifo(voc / "ImageSets" / "Main" / "train.txt")
     with pytest.raises(UserError, match="cannot read"):
@@ -390,7 +390,7 @@ def read_renamed(image_folder: Path, name: str) -> DetectionSet:
     content = whole()
     content["images"][0]["file_name"] = name
     (image_folder / "instances.json").write_text(json.dumps(content))
-    part, _ = find_coco(image_folder / "instances.json")
+    part = find_coco(image_folder / "instances.json").train
     return read_coco(part, Findings(), masks=False)
 
 

@@ -17,7 +17,7 @@ POLYGON = [[4, 5, 14.5, 5, 14, 13.25, 4, 12], [20, 20, 30, 20, 25, 29]]
 
 def read(root, *, masks=False):
     findings = Findings()
-    part, _ = find_coco(root)
+    part = find_coco(root).train
     return read_coco(part, findings, masks=masks), findings
 
 

@@ -14,7 +14,7 @@ def write(root: Path, *names: str, image_folder: str | None = None) -> None:
 
 def found(root: Path) -> list[tuple[str, str] | None]:
     """Annotation file and image folder of each split, relative to the root."""
-    parts = find_coco(root)
+    parts = find_coco(root)[:2]
     return [
         None
         if part is None
@@ -91,7 +91,7 @@ def test_a_file_for_each_part_over_one_folder(tmp_path):
 
 def test_an_annotation_file_itself(tmp_path):
     write(tmp_path, "boxes/train.json", image_folder="images")
-    part, other = find_coco(tmp_path / "boxes/train.json")
+    part, other, _ = find_coco(tmp_path / "boxes/train.json")
     assert part.image_folder(["1.png"]) == tmp_path / "images"
     assert other is None
 
@@ -116,8 +116,8 @@ def test_several_files_without_a_part_are_an_error(tmp_path):
 @pytest.mark.parametrize("name", ["labels.json", "data.json", "train.json", "annotations.json", "config.json"])
 def test_other_json_files_are_ignored(name, text, tmp_path):
     (tmp_path / name).write_text(text)
-    assert find_coco(tmp_path) == (None, None)
-    assert find_coco(tmp_path / name) == (None, None)
+    assert not any(find_coco(tmp_path))
+    assert not any(find_coco(tmp_path / name))
 
 
 def test_a_broken_annotation_file_is_still_one(tmp_path):
@@ -127,5 +127,5 @@ def test_a_broken_annotation_file_is_still_one(tmp_path):
 
 
 def test_missing_folder_returns_none(tmp_path):
-    assert find_coco(tmp_path / "nowhere") == (None, None)
-    assert find_coco(tmp_path) == (None, None)
+    assert not any(find_coco(tmp_path / "nowhere"))
+    assert not any(find_coco(tmp_path))

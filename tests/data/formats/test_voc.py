@@ -8,7 +8,7 @@ from transxnet.utils.errors import UserError
 
 def read(root):
     findings = Findings()
-    return *read_voc(find_voc(root), findings), findings
+    return *read_voc(find_voc(root)[:2], findings), findings
 
 
 def lists(root, **stems: str) -> None:
@@ -59,7 +59,7 @@ def test_lists_are_the_parts(names, parts, tmp_path):
     for stem in "abc":
         write_voc(tmp_path, stem, voc_object("cat", (1, 1, 4, 3)))
     lists(tmp_path, **names)
-    assert tuple(None if part is None else part.stems for part in find_voc(tmp_path)) == parts
+    assert tuple(None if part is None else part.stems for part in find_voc(tmp_path)[:2]) == parts
 
 
 @pytest.mark.parametrize("folder", ["VOC2007", "VOCdevkit/VOC2012"])
@@ -144,7 +144,7 @@ def test_a_size_that_is_not_given_is_looked_up(tmp_path):
 
 
 def test_other_layout_returns_none(tmp_path):
-    assert find_voc(tmp_path) == (None, None)
+    assert not any(find_voc(tmp_path))
     write_voc(tmp_path, "a")
     (tmp_path / "Annotations/a.xml").unlink()
-    assert find_voc(tmp_path) == (None, None)
+    assert not any(find_voc(tmp_path))

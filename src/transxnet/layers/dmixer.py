@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transxnet.layers.checks import check_attn_ratio, check_divisible, check_positive, is_custom_part, resolve_part
 from transxnet.layers.idconv import IDConv
 from transxnet.layers.osra import OSRA
-from transxnet.ops import multiscale_depthwise_conv2d
+from transxnet.ops import gelu_norm, multiscale_depthwise_conv2d
 
 
 class STE(nn.Module):
@@ -36,13 +36,12 @@ class STE(nn.Module):
         self.bn2 = nn.BatchNorm2d(squeezed)
         self.expand = nn.Conv2d(squeezed, dim, 1)
         self.bn3 = nn.BatchNorm2d(dim)
-        self.act = nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
         y = multiscale_depthwise_conv2d(x, [self.dwconv.weight], [self.dwconv.bias], identity=False)
-        y = self.bn1(self.act(y))
-        y = self.bn2(self.act(self.squeeze(y)))
-        return x + self.bn3(self.expand(y))
+        y = gelu_norm(y, self.bn1, then=self.squeeze)
+        y = gelu_norm(y, self.bn2, then=self.expand)
+        return x + self.bn3(y)
 
 
 LOCAL_CONVS: dict[str | None, Callable[[int, int, int, int], nn.Module]] = {

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from transxnet.layers.checks import check_odd, check_positive
-from transxnet.ops import multiscale_depthwise_conv2d
+from transxnet.ops import gelu_norm, multiscale_depthwise_conv2d
 
 
 class MultiScaleDWConv(nn.ModuleList):
@@ -58,9 +58,8 @@ class MSFFN(nn.Module):
         self.bn2 = nn.BatchNorm2d(hidden)
         self.project = nn.Conv2d(hidden, dim, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(dim)
-        self.act = nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.bn1(self.act(self.expand(x)))
-        x = self.bn2(self.act(self.dwconv(x)))
-        return self.bn3(self.project(x))
+        x = gelu_norm(self.expand(x), self.bn1, then=self.dwconv)
+        x = gelu_norm(x, self.bn2, then=self.project)
+        return self.bn3(x)

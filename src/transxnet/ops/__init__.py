@@ -5,6 +5,7 @@ the CPU (``_cpu``) and CUDA (``_triton``, a custom operator with kernels in :mod
 for exported programs (``_export``). :mod:`transxnet.ops.backend` chooses between them and gives the reasons.
 """
 
+from transxnet.ops.activation_norm import gelu_norm
 from transxnet.ops.attention import biased_attention
 from transxnet.ops.backend import Choice, choose
 from transxnet.ops.dynamic_conv import dynamic_depthwise_conv2d
@@ -17,5 +18,6 @@ __all__ = [
     "biased_attention",
     "choose",
     "dynamic_depthwise_conv2d",
+    "gelu_norm",
     "multiscale_depthwise_conv2d",
 ]

@@ -60,7 +60,7 @@ def choose(operator: str, x: Tensor, keys: int | None = None) -> Choice:
         tracing=torch.jit.is_tracing(),
         exporting=torch.compiler.is_exporting(),
         transforming=is_transforming(),
-        observed=not torch.compiler.is_compiling() and _get_current_dispatch_mode() is not None,
+        observed=is_observed(),
         no_c_kernel=why_unavailable() if x.device.type == "cpu" else "",
     )
     return _decide(conditions) if conditions.compiling else _decide_cached(conditions)
@@ -179,6 +179,11 @@ def _cpu_unfavorable(s: Conditions) -> str | None:
 def is_transforming() -> bool:
     """Whether a transform of ``torch.func`` or forward-mode differentiation is active; PyTorch has no public check."""
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+
+
+def is_observed() -> bool:
+    """Whether a dispatch mode is active, such as a FLOP counter; PyTorch has no public check."""
+    return not torch.compiler.is_compiling() and _get_current_dispatch_mode() is not None
 
 
 def _dtype_name(dtype: torch.dtype) -> str:

@@ -61,7 +61,7 @@ def test_version_is_printed(capsys):
         ("train digits --model transxnet_x", "unknown model 'transxnet_x'. Did you mean 'transxnet_"),
         ("train --resume nowhere", "nowhere is not a run folder"),
         ("train digits --resume runs/x --epochs 3", "Remove --epochs, digits."),
-        ("train --resume runs/x --recipe demo", "and accepts no others. Remove"),
+        ("train --resume runs/x --recipe demo", "and accepts no others but --epochs. Remove"),
         ("train digits --task detect", "digits is data for task 'classify', got task 'detect'"),
         ("train digits --task tetect", "task must be 'classify' or 'detect' or 'segment', got 'tetect'."),
         ("train digits --task classify --head maskrcnn", "option 'head' is for task 'detect', got task 'classify'"),

@@ -8,6 +8,8 @@ import pytest
 import timm
 import torch
 import yaml
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers.logger import DummyLogger
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -43,6 +45,46 @@ def test_results_are_of_the_best_epoch(digits_run):
         assert results[name] == best[f"val_{name}"], name
 
 
+def test_frozen_weights_do_not_move(photos, photos_run, tmp_path, quiet):
+    options = {**QUICK, "checkpoint": photos_run.weights_file, "freeze": "backbone", "lr": 0.1, "epochs": 1}
+    run = train(photos, out=tmp_path / "run", console=quiet, **options)
+    before, after = load_file(photos_run.weights_file), load_file(run.weights_file)
+    moved = {name for name in after if not torch.equal(before[name], after[name])}
+    classifier = {f"{name}.{kind}" for name in ("head", "fc", "classifier") for kind in ("weight", "bias")}
+    assert moved and moved <= classifier
+
+
+class Recorder(DummyLogger):
+    """Keep what was logged."""
+
+    def __init__(self):
+        super().__init__()
+        self.metrics = []
+
+    def log_metrics(self, metrics, step):
+        self.metrics.append((step, dict(metrics)))
+
+
+class CountBatches(Callback):
+    batches = 0
+
+    def on_train_batch_end(self, *args):
+        self.batches += 1
+
+
+def test_callbacks_and_loggers_receive_every_step(photos, tmp_path, quiet):
+    logger, counter = Recorder(), CountBatches()
+    run = train(photos, out=tmp_path / "run", console=quiet, callbacks=[counter], logger=logger, **QUICK)
+    steps = round(run.read_metrics()[-1]["step"])
+    losses = [metrics["train_loss_step"] for _, metrics in logger.metrics if "train_loss_step" in metrics]
+    rates = [metrics for _, metrics in logger.metrics if any(name.startswith("lr-") for name in metrics)]
+    assert counter.batches == len(losses) == len(rates) == steps
+    assert [m["val_accuracy"] for _, m in logger.metrics if "val_accuracy" in m] == pytest.approx(
+        [row["val_accuracy"] for row in run.read_metrics()]
+    )
+    assert any("CountBatches, Recorder" in note for note in run.read_environment()["choices"])
+
+
 def test_last_checkpoint_is_of_the_last_epoch(photos, tmp_path, quiet):
     options = {**QUICK, "model": "test_vit", "lr": 0, "min_lr": 0, "warmup_lr": 0}
     run = train(photos, out=tmp_path / "run", console=quiet, **options)
@@ -53,6 +95,7 @@ def test_last_checkpoint_is_of_the_last_epoch(photos, tmp_path, quiet):
 def test_stored_config_is_complete_with_all_choices(digits_run):
     config = digits_run.read_config()
     off = {
+        "patience", "freeze", "freeze_epochs", "logger",
         "checkpoint", "out", "num_classes", "milestones", "layer_decay", "clip_grad", "auto_augment",
         "checkpointed_stages", "limit",
     }  # fmt: skip

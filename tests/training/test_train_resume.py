@@ -195,9 +195,51 @@ def test_initial_weights_are_not_needed_to_resume(photos, photos_run, tmp_path, 
 
 def test_resume_refuses_other_options_and_folders(photos, photos_run, tmp_path, quiet):
     with pytest.raises(UserError, match=r"accepts no others"):
-        train(resume=photos_run.path, epochs=5, console=quiet)
+        train(resume=photos_run.path, lr=1e-3, console=quiet)
     with pytest.raises(UserError, match=r"is not a run folder: config.yaml is missing"):
         train(resume=tmp_path, console=quiet)
+
+
+def test_resume_with_more_epochs_trains_longer(photos, tmp_path, quiet):
+    run = train(photos, out=tmp_path / "run", console=quiet, **{**QUICK, "epochs": 1})
+    train(resume=run.path, epochs=3, console=quiet)
+    assert [row["epoch"] for row in run.read_metrics()] == [1, 2, 3]
+    assert run.read_config().epochs == 3
+    rates = [row["lr"] for row in run.read_metrics()]
+    assert rates[2] < rates[1]  # the schedule of 3 epochs: the learning rate falls until the last
+    with pytest.raises(UserError, match=r"3 trained epochs, got --epochs 2"):
+        train(resume=run.path, epochs=2, console=quiet)
+
+
+def test_frozen_run_resumes_bitwise(photos, tmp_path, quiet, ask):
+    options = {**RANDOM, "freeze": "stages=2", "freeze_epochs": 2}
+    whole = train(photos, out=tmp_path / "whole", console=quiet, **options)
+    for step in (2, 9):  # frozen, and after the part is unfrozen
+        ask(step=step)
+        with pytest.raises(Interrupted):
+            train(photos, out=tmp_path / f"run{step}", console=quiet, **options)
+        ask()
+        same(whole, train(resume=tmp_path / f"run{step}", console=quiet))
+
+
+def test_patience_is_counted_across_an_interruption(photos, tmp_path, quiet, ask):
+    options = {
+        **QUICK,
+        "model": "test_vit",
+        "epochs": 9,
+        "lr": 0,
+        "min_lr": 0,
+        "warmup_lr": 0,
+        "patience": 3,
+    }  # never better than epoch 1
+    whole = train(photos, out=tmp_path / "whole", console=quiet, **options)
+    assert [row["epoch"] for row in whole.read_metrics()] == [1, 2, 3, 4]
+    ask(epoch=1)
+    with pytest.raises(Interrupted):
+        train(photos, out=tmp_path / "run", console=quiet, **options)
+    ask()
+    same(whole, train(resume=tmp_path / "run", console=quiet))
+    assert [row["epoch"] for row in Run(tmp_path / "run").read_metrics()] == [1, 2, 3, 4]
 
 
 def test_missing_images_are_named(tmp_path, quiet):

@@ -76,7 +76,7 @@ class TrainCommand(TrainingCommand):
         if resume is None:
             train(data, task=task, recipe=recipe, overwrite=overwrite, dry_run=dry_run, **changed)
             return
-        others = [as_option(name) for name in changed]
+        others = [as_option(name) for name in changed if name != "epochs"]
         given_too = (
             data,
             task and "--task",
@@ -86,8 +86,10 @@ class TrainCommand(TrainingCommand):
         )
         others += [text for text in given_too if text]
         if others:
-            raise UserError(f"--resume uses the options of the run and accepts no others. Remove {', '.join(others)}.")
-        train(resume=resume)
+            raise UserError(
+                f"--resume uses the options of the run and accepts no others but --epochs. Remove {', '.join(others)}."
+            )
+        train(resume=resume, **changed)
 
     def _print_config(
         self, data: str | None, recipe: "Recipe | None", task: str | None, changed: dict[str, Any]

@@ -34,11 +34,15 @@ class TrainConfig:
         out: run folder; by default runs/MODEL-DATA-NUMBER.
         pretrained: start from the published ImageNet weights.
         checkpoint: start from the weights in this file or run folder.
+        freeze: part that is not trained: backbone, or stages=N for the stem and the first N stages; its norms keep
+            their statistics.
+        freeze_epochs: number of first epochs in which the part is frozen; by default all.
         val_fraction: fraction of the images to use for validation if the data has no validation set.
         limit: use at most this many training and this many validation images, evenly spaced, for a quick test.
         val_every: number of epochs between validations.
         epochs: number of epochs, including warm-up; by default 100, or 50 for detection and segmentation.
         cooldown_epochs: additional epochs at the lowest learning rate.
+        patience: stop after this many validations in a row without a better one; by default train all epochs.
         batch_size: images per step and process; by default it depends on the device, and is smaller for few images;
             auto finds the largest that fits into memory.
         accumulate: number of steps to accumulate gradients over before each update.
@@ -59,6 +63,8 @@ class TrainConfig:
         ema_decay: EMA decay of the weights; the EMA weights are validated and saved; by default the EMA spans the last
             twentieth of the updates; 0 disables it.
         select: save the weights of the best epoch on the validation set, or of the last epoch.
+        logger: also log to wandb, mlflow or trackio, whose package must be installed; TensorBoard's files are always
+            written.
         seed: random seed for weights, split, order and augmentation.
         workers: number of data loading processes; by default half of the CPU cores, at most 8.
         precision: Lightning's precision, such as 32-true, bf16-mixed or 16-mixed; by default it depends on the device.
@@ -80,12 +86,12 @@ class TrainConfig:
     OWN: ClassVar[tuple[str, ...]] = ()
     """Options that only this task has; a group in the help."""
     TOPICS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "run": ("out", "seed", "select", "val_every"),
+        "run": ("out", "seed", "select", "val_every", "logger"),
         "data": ("val_fraction", "limit"),
-        "model": ("model", "pretrained", "checkpoint", "drop_path_rate"),
+        "model": ("model", "pretrained", "checkpoint", "freeze", "freeze_epochs", "drop_path_rate"),
         "schedule": (
             "epochs", "batch_size", "accumulate", "lr", "milestones", "warmup_epochs", "warmup_lr", "min_lr",
-            "cooldown_epochs",
+            "cooldown_epochs", "patience",
         ),
         "optimizer and regularization": (
             "opt", "weight_decay", "layer_decay", "clip_grad", "max_skipped", "ema_decay",
@@ -98,7 +104,9 @@ class TrainConfig:
     }  # fmt: skip
     """Groups of options in the help."""
     RULES: ClassVar[dict[str, Rule]] = {
-        **dict.fromkeys(("epochs", "accumulate", "num_nodes", "val_every", "limit"), COUNT),
+        **dict.fromkeys(
+            ("epochs", "accumulate", "num_nodes", "val_every", "limit", "patience", "freeze_epochs"), COUNT
+        ),
         "checkpointed_stages": (lambda value: 1 <= value <= 4, "must be an integer from 1 to 4"),
         "batch_size": (lambda value: value == "auto" or value >= 1, "must be an integer of at least 1, or auto"),
         **dict.fromkeys(("hflip", "vflip"), SHARE),
@@ -116,11 +124,14 @@ class TrainConfig:
     out: str | None = None
     pretrained: bool = False
     checkpoint: str | None = None
+    freeze: str | None = None
+    freeze_epochs: int | None = None
     val_fraction: float = 0.2
     limit: int | None = None
     val_every: int = 1
     epochs: int | None = None
     cooldown_epochs: int = 0
+    patience: int | None = None
     batch_size: int | Literal["auto"] | None = None
     accumulate: int = 1
     opt: str = "adamw"
@@ -138,6 +149,7 @@ class TrainConfig:
     vflip: float = 0.0
     ema_decay: float | None = None
     select: Literal["best", "last"] = "best"
+    logger: str | None = None
     seed: int = 0
     workers: int | None = None
     precision: str | None = None
@@ -162,6 +174,8 @@ class TrainConfig:
             raise UserError(f"warmup_epochs must be less than epochs ({self.epochs}), got {self.warmup_epochs:g}.")
         if self.epochs is not None and self.val_every > self.epochs + self.cooldown_epochs:
             raise UserError(f"val_every must be at most epochs ({self.epochs}), got {self.val_every}.")
+        if self.freeze_epochs is not None and self.freeze is None:
+            raise UserError("freeze_epochs needs freeze. Add --freeze backbone.")
         self.decay_epochs()
 
     def decay_epochs(self) -> list[float]:

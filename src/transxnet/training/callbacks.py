@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from rich.console import Console
 
 from transxnet.runs.run_folder import Run, is_first_process
@@ -82,8 +82,8 @@ class EpochLog(Callback):
         if not trainer.is_global_zero:
             return
         write_metrics(self.run.metrics_file, self.rows)
-        if trainer.logger is not None:
-            trainer.logger.log_metrics(losses, trainer.global_step)
+        for logger in trainer.loggers:
+            logger.log_metrics(losses, trainer.global_step)
         left = sum(r["seconds"] for r in self.rows) / len(self.rows) * ((trainer.max_epochs or 0) - row["epoch"])
         self.console.print(
             f"epoch {int(row['epoch']):>3}/{trainer.max_epochs}  "
@@ -151,6 +151,26 @@ class BestAndLast(ModelCheckpoint):
         if is_first_process():
             text = f"warning: {why} The best of the remaining epochs will be saved instead."
             self._console.print(text, style="yellow", **PLAIN)
+
+
+class EarlyStop(EarlyStopping):
+    """Stop after a number of validations in a row without a better one.
+
+    Args:
+        monitor: validation metric; higher is better.
+        patience: the number of validations.
+        console: console for the message.
+    """
+
+    def __init__(self, monitor: str, patience: int, console: Console):
+        super().__init__(monitor, patience=patience, mode="max", check_on_train_epoch_end=False)
+        self._console = console
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print why the training stops, after the epoch's line."""
+        if trainer.should_stop and self.stopped_epoch and trainer.is_global_zero:
+            count = format_count(self.patience, "validation")
+            self._console.print(f"stopped early: {count} in a row without a better one", **PLAIN)
 
 
 class GracefulStop(Callback):

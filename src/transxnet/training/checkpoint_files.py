@@ -35,6 +35,11 @@ class Checkpoint:
     path: Path
     content: dict[str, Any]
 
+    @property
+    def epoch(self) -> int:
+        """Number of finished epochs."""
+        return int(self.content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+
 
 class CheckpointFiles(TorchCheckpointIO):
     """Write Lightning's checkpoints atomically, and pass on the one that is already loaded.
@@ -109,8 +114,8 @@ def find_checkpoint(run: Run, console: Console) -> Checkpoint | None:
     damaged, problems = [], []
     for path in run.checkpoints:
         try:
-            content = dict(read_verified(path))
-            epoch = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+            checkpoint = Checkpoint(path, dict(read_verified(path)))
+            epoch = checkpoint.epoch
         except DamagedCheckpoint as error:
             damaged.append(path)
             problems.append(str(error))
@@ -124,7 +129,7 @@ def find_checkpoint(run: Run, console: Console) -> Checkpoint | None:
                 style="yellow",
                 **PLAIN,
             )
-        return Checkpoint(path, content)
+        return checkpoint
     if problems:
         raise UserError(_cannot_resume(run, damaged, " ".join(problems)))
     return None

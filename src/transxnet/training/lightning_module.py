@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from transxnet.data.loading.samplers import seed_step
 from transxnet.runs.config import TrainConfig
+from transxnet.training.freezing import FrozenPart
 from transxnet.training.nonfinite import BufferSnapshot, is_finite_update
 from transxnet.utils.errors import UserError
 
@@ -49,6 +50,7 @@ class TrainingModule(LightningModule, ABC):
         self.ema = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None
         if self.ema is not None:
             self.ema.requires_grad_(False)  # otherwise DDP would wait for its gradients
+        self.frozen = FrozenPart(model, config.freeze, config.freeze_epochs) if config.freeze else None
         self.skipped = 0
         """Number of skipped updates in the current epoch."""
         self.validation_metrics: dict[str, float] = {}
@@ -75,6 +77,7 @@ class TrainingModule(LightningModule, ABC):
         loss = torch.stack(list(losses.values())).sum()
         named = {"train_loss": loss, **({f"train_{k}": v for k, v in losses.items()} if len(losses) > 1 else {})}
         self._pending.append({name: value.detach() for name, value in named.items()})
+        self.log("train_loss_step", loss.detach(), batch_size=1)
         return loss
 
     def epoch_losses(self) -> dict[str, float]:
@@ -104,10 +107,18 @@ class TrainingModule(LightningModule, ABC):
         change later it computes wrong gradients and only warns (torch 2.15).
         """
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.frozen is not None:
+            self.frozen.apply(self.trainer.current_epoch)
 
     def on_train_start(self) -> None:
         """Save the running statistics before the first update, which may be non-finite."""
         self._snapshot = BufferSnapshot(self.model)
+        self.on_train_epoch_start()  # which Lightning does not call when it resumes within an epoch
+
+    def on_train_epoch_start(self) -> None:
+        """Freeze or unfreeze a part of the network; Lightning has put all of it into training mode."""
+        if self.frozen is not None:
+            self.frozen.apply(self.trainer.current_epoch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the current epoch's losses and number of skipped updates."""
@@ -120,6 +131,7 @@ class TrainingModule(LightningModule, ABC):
         saved = checkpoint["train_loss"]
         self._sums = {name: torch.tensor(total) for name, total in saved["sums"].items()}
         self._count = saved["count"]
+        checkpoint["lr_schedulers"] = []  # the schedule depends on the options only, which may have more epochs now
         self.skipped, self._skipped_in_row = saved.get("skipped", 0), saved.get("skipped_in_row", 0)
 
     def on_validation_start(self) -> None:
@@ -140,9 +152,13 @@ class TrainingModule(LightningModule, ABC):
     def configure_optimizers(self) -> Any:
         """Create timm's optimizer with weight-decay and layer-decay groups, and its per-update schedule."""
         config = self.config
+        if config.freeze_epochs is not None:
+            self.model.requires_grad_(True)  # the optimizer takes all weights, also those that are frozen at first
         optimizer = create_optimizer_v2(
             self.model, config.opt, lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay
         )
+        if self.frozen is not None:
+            self.frozen.apply(self.trainer.current_epoch)
         assert config.epochs is not None
         updates = round(self.trainer.estimated_stepping_batches / (config.epochs + config.cooldown_epochs))
         scheduler = _create_scheduler(optimizer, config, updates)

@@ -5,7 +5,7 @@ import os
 import shlex
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +15,8 @@ from typing import Any
 import torch.distributed as dist
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import MixedPrecision
 from rich.console import Console
 
@@ -26,7 +26,7 @@ from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import save_model
 from transxnet.runs.recipes import Recipe, make_config
 from transxnet.runs.run_folder import Run, is_first_process
-from transxnet.training.callbacks import BestAndLast, EpochLog, GracefulStop, write_metrics
+from transxnet.training.callbacks import BestAndLast, EarlyStop, EpochLog, GracefulStop, write_metrics
 from transxnet.training.checkpoint_files import (
     Checkpoint,
     CheckpointFiles,
@@ -41,6 +41,7 @@ from transxnet.training.distributed import ProcessWatch
 from transxnet.training.dry_run import try_steps
 from transxnet.training.error_messages import describe_training_error, ignore_stored_thread_errors
 from transxnet.training.lightning_module import NonFiniteLoss, TrainingModule
+from transxnet.training.loggers import create_loggers
 from transxnet.training.make_plan import make_plan
 from transxnet.training.plan import Plan
 from transxnet.training.results import select_weights, write_results
@@ -59,6 +60,9 @@ from transxnet.utils.quantities import format_count
 
 _OUT = "TRANSXNET_OUT"
 
+LONGER = {"epochs"}
+"""The options that a resumed run takes."""
+
 
 def train(
     data: str | Path | None = None,
@@ -68,6 +72,8 @@ def train(
     resume: str | Path | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
+    callbacks: Sequence[Callback] = (),
+    logger: str | Logger | Sequence[Logger] | None = None,
     console: Console | None = None,
     **options: Any,
 ) -> Run:
@@ -78,10 +84,15 @@ def train(
             (elpv, digits, scenes) or a timm reader name.
         task: "classify", "detect" or "segment"; by default the recipe's task, or the one that the data is for.
         recipe: name of a recipe of the package, or a YAML file; options override its values.
-        resume: folder of an interrupted run to resume; takes no other option.
+        resume: folder of an interrupted run to resume; the only option that it takes is ``epochs``, to train longer.
         overwrite: overwrite the run in ``out``.
         dry_run: print what would be trained, run one step, and write nothing; the folder of the returned run does not
             exist.
+        callbacks: Lightning callbacks in addition to this package's. They are not stored in the run folder: pass them
+            again to resume; their ``state_dict`` is restored.
+        logger: Lightning loggers in addition to TensorBoard's, or the name of one: wandb, mlflow or trackio. Objects
+            are not stored in the run folder either. They receive the loss and the learning rate of each update and the
+            metrics of each epoch.
         console: console to print to; by default standard output.
         **options: fields of :class:`~transxnet.runs.config.TrainConfig` and of the task's class in
             :mod:`transxnet.runs.task_configs`.
@@ -95,17 +106,24 @@ def train(
     """
     _silence_lightning()
     console = console or Console()
+    extensions = _Extensions.of(callbacks, logger)
+    if isinstance(logger, str):
+        options["logger"] = logger
     if resume is not None:
-        if data is not None or task is not None or recipe is not None or overwrite or dry_run or options:
-            raise UserError("--resume uses the options of the run and accepts no others. Remove the other options.")
+        if data is not None or task is not None or recipe is not None or overwrite or dry_run or set(options) - LONGER:
+            raise UserError(
+                "--resume uses the options of the run and accepts no others but --epochs. Remove the other options."
+            )
         run = Run.open(resume)
         with _explain_disk_errors(run), run.reopen():
-            config = run.read_config()
             checkpoint = find_checkpoint(run, console)
+            config = _lengthened(run.read_config(), checkpoint, **options)
             with deterministic(config.deterministic):
                 plan = make_plan(config, console, run, resumed=checkpoint is not None)
-                training = _prepare(plan, run, console, checkpoint)
+                training = _prepare(plan, run, console, extensions, checkpoint)
                 _print_plan(plan, run, console)
+                if options and is_first_process():
+                    run.write_config(config)
                 if checkpoint is None:
                     message = "no checkpoint found: training starts from the beginning"
                     console.print(message, soft_wrap=True)
@@ -120,7 +138,7 @@ def train(
     with deterministic(config.deterministic), ExitStack() as held:
         plan = make_plan(config, console)
         path = Path(os.environ.get(_OUT) or config.out or next_free_path(Path("runs"), _run_name(config)))
-        training = _prepare(plan, Run(path), console)
+        training = _prepare(plan, Run(path), console, extensions)
         if dry_run:
             _print_plan(plan, training.run, console)
             try_steps(plan, console)
@@ -151,6 +169,39 @@ def _explain_disk_errors(run: Run) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
+class _Extensions:
+    """Objects of the caller that take part in the training and are not stored in the run folder."""
+
+    callbacks: list[Callback]
+    loggers: list[Logger]
+
+    @classmethod
+    def of(cls, callbacks: Sequence[Callback], logger: str | Logger | Sequence[Logger] | None) -> "_Extensions":
+        loggers = [] if logger is None or isinstance(logger, str) else logger
+        return cls(list(callbacks), list(loggers) if isinstance(loggers, Sequence) else [loggers])
+
+    def note(self) -> list[str]:
+        """Name the objects, for the run's notes."""
+        names = ", ".join(type(extension).__name__ for extension in (*self.callbacks, *self.loggers))
+        return [f"not stored in the run folder, pass again to resume: {names}"] if names else []
+
+
+def _lengthened(config: TrainConfig, checkpoint: Checkpoint | None, epochs: int | None = None) -> TrainConfig:
+    """Return the run's options with another number of epochs.
+
+    Raises:
+        UserError: more epochs are already trained.
+    """
+    if epochs is None:
+        return config
+    longer = config.replace(epochs=epochs)
+    trained = 0 if checkpoint is None else checkpoint.epoch
+    if trained > epochs + config.cooldown_epochs:
+        raise UserError(f"the run has {trained} trained epochs, got --epochs {epochs}. Accepted: more than {trained}.")
+    return longer
+
+
+@dataclass(frozen=True)
 class _Prepared:
     """The objects of a training run; creating them writes no files."""
 
@@ -163,12 +214,19 @@ class _Prepared:
     trainer: Trainer
 
 
-def _prepare(plan: Plan, run: Run, console: Console, checkpoint: Checkpoint | None = None) -> _Prepared:
+def _prepare(
+    plan: Plan, run: Run, console: Console, extensions: _Extensions, checkpoint: Checkpoint | None = None
+) -> _Prepared:
+    plan.notes.extend(extensions.note())
     module = plan.training_module()
     log, stop, files = EpochLog(run, console), GracefulStop(run), CheckpointFiles(run, checkpoint)
     callbacks: list[Callback] = [log, stop, BestAndLast(run, module.monitor, console), ProcessWatch(run)]
+    if plan.config.patience is not None:
+        callbacks.append(EarlyStop(module.monitor, plan.config.patience, console))
+    callbacks += [LearningRateMonitor("step"), *extensions.callbacks]
+    loggers = [*create_loggers(plan.config, run), *extensions.loggers]
     try:
-        trainer = _create_trainer(run, plan, console, callbacks, files)
+        trainer = _create_trainer(run, plan, console, callbacks, loggers, files)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         config = plan.config
         raise UserError(
@@ -237,7 +295,12 @@ def _fit(training: _Prepared, console: Console, checkpoint: Checkpoint | None = 
 
 
 def _create_trainer(
-    run: Run, plan: Plan, console: Console, callbacks: list[Callback], files: CheckpointFiles
+    run: Run,
+    plan: Plan,
+    console: Console,
+    callbacks: list[Callback],
+    loggers: list[Logger],
+    files: CheckpointFiles,
 ) -> Trainer:
     config, hardware = plan.config, plan.hardware
     assert config.epochs is not None
@@ -263,7 +326,8 @@ def _create_trainer(
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         callbacks=callbacks,
-        logger=TensorBoardLogger(run.path, name="tensorboard", version=""),
+        logger=loggers,
+        log_every_n_steps=1,
         enable_progress_bar=False,
         enable_model_summary=False,
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transxnet.deploy.export import export
     from transxnet.deploy.exported_model import load_exported
     from transxnet.deploy.format_registry import read_metadata
+    from transxnet.deploy.push import push
     from transxnet.deploy.reparameterize import reparameterize
     from transxnet.evaluation.evaluate import evaluate
     from transxnet.models import TransXNet, TransXNetFeatures, convert_official_state_dict
@@ -47,6 +48,7 @@ __all__ = [
     "load",
     "load_exported",
     "predict",
+    "push",
     "read_metadata",
     "reparameterize",
     "train",
@@ -72,6 +74,7 @@ _LAZY = {
     "load": ("transxnet.prediction.loaded_model", "load"),
     "load_exported": ("transxnet.deploy.exported_model", "load_exported"),
     "predict": ("transxnet.prediction.predict", "predict"),
+    "push": ("transxnet.deploy.push", "push"),
     "read_metadata": ("transxnet.deploy.format_registry", "read_metadata"),
     "reparameterize": ("transxnet.deploy.reparameterize", "reparameterize"),
     "train": ("transxnet.training.train", "train"),

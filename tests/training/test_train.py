@@ -21,7 +21,7 @@ from transxnet.utils.errors import UserError
 
 FILES = {
     "config.yaml", "environment.json", "split.csv", "metrics.csv", "tensorboard", "last.ckpt", "best.ckpt",
-    "model.safetensors", "model.json", "config.json", "results.json", "predictions.csv", "report.html",
+    "model.safetensors", "model.json", "config.json", "results.json", "predictions.csv", "report.html", "README.md",
 }  # fmt: skip
 
 

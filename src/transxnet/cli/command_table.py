@@ -119,6 +119,20 @@ _COMMANDS = (
         ),
         renamed={"size": "img_size", "batch": "batch_size"},
     ),
+    Command(
+        name="push",
+        synopsis="RUN REPO",
+        summary="upload a run to the Hugging Face Hub",
+        usage="RUN REPO [options]",
+        description="Upload the weights, the model card and the results of a finished run to a model repository of "
+        "the Hugging Face Hub, which is created if it does not exist. Log in first: hf auth login",
+        function="transxnet.deploy.push:push",
+        arguments={
+            "run": dict(metavar="RUN", help="run folder"),
+            "repo": dict(metavar="REPO", help="name of the repository, as OWNER/NAME"),
+        },
+        options=(Options(("public",)),),
+    ),
     InfoCommand(
         name="info",
         synopsis="MODEL",

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
+import yaml
+
 from transxnet.utils.errors import UserError
 from transxnet.utils.option_names import option_words
 
@@ -199,6 +201,10 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the options, including the task, as plain data."""
         return {"task": self.task, **asdict(self)}
+
+    def to_yaml(self) -> str:
+        """Return the options as a YAML recipe, in their order in the help."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
     def to_arguments(self, exclude: Collection[str] = ()) -> list[str]:
         """Return the command-line arguments of the options that differ from their defaults, without data and out."""

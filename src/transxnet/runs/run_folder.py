@@ -12,8 +12,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.task_configs import config_from_dict
 from transxnet.utils.environment import collect_environment
@@ -26,7 +24,7 @@ from transxnet.utils.text_files import read_json, read_yaml
 _OWN = (
     "config.yaml", "environment.json", "split.csv", "metrics.csv", "last.ckpt", "previous.ckpt", "best.ckpt",
     "model.safetensors", "model.json", "config.json", "results.json", "predictions.csv", "detections.json",
-    "report.html", "tensorboard",
+    "report.html", "README.md", "tensorboard", "wandb",
 )  # fmt: skip
 
 
@@ -62,6 +60,7 @@ class Run:
     results_file = property(lambda self: self.path / "results.json")
     predictions_file = property(lambda self: self.path / "predictions.csv")
     detections_file = property(lambda self: self.path / "detections.json")
+    card_file = property(lambda self: self.path / "README.md")
     report_file = property(lambda self: self.path / "report.html")
 
     @property
@@ -193,7 +192,7 @@ class Run:
 
     def write_config(self, config: TrainConfig) -> None:
         """Store the resolved options."""
-        write_atomic(self.config_file, yaml.safe_dump(config.to_dict(), sort_keys=False))
+        write_atomic(self.config_file, config.to_yaml())
 
     def read_environment(self) -> dict[str, Any]:
         """Read environment, command and choices, as stored at the start of the run.

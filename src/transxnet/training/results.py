@@ -30,6 +30,7 @@ from transxnet.metrics.best_epoch import describe_saved_epoch
 from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation
 from transxnet.reports import Report, write_report
+from transxnet.reports.model_card import model_card
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import TrainedModel, load_model
 from transxnet.runs.run_folder import Run
@@ -101,6 +102,7 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
         },
     )
     write_report(report, run.report_file)
+    write_atomic(run.card_file, model_card(run))
     print_metrics(console, figures, len(evaluation))
     console.print(f"weights     {saved}\nrun folder  {run.path}\nreport      {run.report_file}", **PLAIN)
 

@@ -56,3 +56,9 @@ def test_check_names_accepts_known_and_reports_unknown_names(tmp_path):
         check_names(ClassifyConfig("photos", model="transxnet_n@drop_path_rate=0.1"))
     with pytest.raises(UserError, match=r"checkpoint .*start\.pth does not exist"):
         check_names(ClassifyConfig("photos", model="test_resnet", checkpoint=str(tmp_path / "start.pth")))
+
+
+def test_unfreezing_is_refused_with_several_processes(photos, tmp_path, quiet):
+    config = ClassifyConfig(str(photos), freeze="backbone", freeze_epochs=1, devices=2, out=str(tmp_path), device="cpu")
+    with pytest.raises(UserError, match=r"--freeze-epochs is not supported with 2 processes"):
+        make_plan(config, quiet)

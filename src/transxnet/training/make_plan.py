@@ -41,6 +41,11 @@ def make_plan(config: TrainConfig, console: Console, run: Run | None = None, res
     """
     hardware = resolve_hardware(config)
     check_launch(hardware.processes, has_folder=run is not None or config.out is not None)
+    if config.freeze_epochs is not None and hardware.processes > 1:  # DistributedDataParallel plans its buckets once
+        raise UserError(
+            f"--freeze-epochs is not supported with {hardware.processes} processes. Train with --freeze first, then "
+            "start a second run from it with --checkpoint."
+        )
     if not resumed:
         check_names(config)  # before the data is read, which may take long
     seed_everything(config.seed, verbose=False)

@@ -117,5 +117,7 @@ def test_existing_ablation_or_files_are_not_overwritten(whole, data, tmp_path):
         transxnet.ablate("table7", data, out=tmp_path)
     with pytest.raises(UserError, match=r"does not accept seed, got 1\. Use --seeds"):
         transxnet.ablate("table7", data, seed=1)
+    with pytest.raises(UserError, match=r"ablate compares validation metrics\. Use a --val-fraction greater than 0"):
+        transxnet.ablate("table7", data, val_fraction=0)
     with pytest.raises(UserError, match="unknown option 'epoch'"):
         transxnet.ablate("table7", data, epoch=1)

@@ -33,6 +33,6 @@ def test_figure_shows_kernels_their_difference_and_attention(opposite):
     np.testing.assert_array_equal(first[:3, :3], 1)
     np.testing.assert_array_equal(second[:3, :3], -1)
     np.testing.assert_array_equal(difference[:3, :3], -1)  # scaled to its largest value
-    assert grid[2, 1].get_xlabel() == "scaled by 0.5\nkernel variation 100.0%"
+    assert grid[2, 1].get_xlabel() == "scaled by 0.5\nmaximum 1\nkernel variation 100.0%"
     brightest = [np.unravel_index(axes.images[0].get_array().sum(-1).argmax(), (8, 8)) for axes in grid[3:, 1]]
     assert [(row // 4, column // 4) for row, column in brightest] == [(0, 0), (1, 1)]

@@ -46,3 +46,9 @@ def test_denormalize_inverts_the_normalization():
     normalized = (pixels / 255 - mean) / std
     image = torch.from_numpy(normalized).permute(2, 0, 1).float()
     np.testing.assert_array_equal(denormalize(image, mean, std), pixels)
+
+
+def test_set_text_breaks_long_lines_at_separators():
+    text = Figure().text(0, 0, "")
+    set_text(text, "net (local_conv=dyconv, token_enhancer=conv1x1)", 9, width=1.5)
+    assert text.get_text().split("\n") == ["net (local_conv=", "dyconv, token_", "enhancer=conv1x1)"]

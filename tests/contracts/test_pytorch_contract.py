@@ -16,7 +16,9 @@ from tests.helpers.networks import SWIN_STYLE_TINY
 from transxnet.analysis.cost import count
 from transxnet.models import SwinStyle
 
-ignore_deprecation = pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
+ignore_deprecation = pytest.mark.filterwarnings(
+    "ignore:.*is deprecated:FutureWarning", "ignore:.*is deprecated:DeprecationWarning"
+)
 OTHER_SIZE = (2, 3, 96, 40)
 
 
@@ -53,6 +55,16 @@ def test_swin_style_network_is_symbolically_traced(images, randomize):
     traced = torch.fx.symbolic_trace(model)
     for x in (images, like(images, *OTHER_SIZE)):
         assert torch.equal(traced(x), model(x))
+
+
+@ignore_deprecation
+@pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
+def test_scripted_network_gives_the_same_for_any_size(tiny, images, train, tmp_path):
+    model, twin = tiny().train(train), tiny().train(train)
+    torch.jit.script(twin).save(tmp_path / "scripted.pt")
+    scripted = torch.jit.load(tmp_path / "scripted.pt")
+    for x in (images, like(images, *OTHER_SIZE)):
+        torch.testing.assert_close(scripted(x), model(x), rtol=0, atol=1e-10)
 
 
 def test_feature_extractor_returns_stages_and_blocks(tiny, images):

@@ -5,11 +5,18 @@ from math import ceil
 import pytest
 import timm
 import torch
-from timm.models import group_parameters
+from timm.models import get_notrace_functions, get_notrace_modules, group_parameters
 from timm.optim import param_groups_layer_decay
 from torch import Tensor
+from torchvision.models.feature_extraction import create_feature_extractor
 
+from tests.helpers import peers
 from tests.helpers.networks import DEPTHS, EVERY, OUT_INDICES, SMALL, WIDTHS, on_meta
+
+ONE_BLOCK = dict(depths=(1, 1, 1, 1))
+ignore_deprecation = pytest.mark.filterwarnings(
+    "ignore:.*is deprecated:FutureWarning", "ignore:.*is deprecated:DeprecationWarning"
+)
 
 PARAMETERS = {
     "transxnet_n": 3_146_000,
@@ -35,7 +42,7 @@ def test_timm_lists_the_networks_and_their_weights():
     }
 
 
-@EVERY
+@pytest.mark.parametrize("name", [*DEPTHS, *peers.REFERENCES])
 def test_the_config_names_first_convolution_and_classifier(name):
     model = on_meta(name)
     assert model.get_submodule(model.default_cfg["first_conv"]).weight.shape[1] == 3
@@ -55,6 +62,40 @@ def test_any_size_passes(name, height, width, randomize):
     assert out.shape == (2, 7)
     assert out.isfinite().all()
     assert torch.equal(out, model.forward_head(features))
+
+
+@ignore_deprecation
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("transxnet_n", ONE_BLOCK),
+        ("transxnet_n", dict(ONE_BLOCK, features_only=True, out_indices=(1, 3))),
+        ("transxnet_swin_style", ONE_BLOCK),
+        ("uniformer_small", ONE_BLOCK),
+        ("mpvit_xsmall", dict(num_layers=(1, 1, 1, 1), num_paths=(2, 2, 2, 2))),
+    ],
+    ids=str,
+)
+@torch.no_grad()
+def test_scriptable_model_gives_the_same(name, options, randomize):
+    model = randomize(timm.create_model(name, scriptable=True, **options)).eval()
+    scripted = torch.jit.script(model)
+    with torch.jit.optimized_execution(False):  # the first calls would take much longer
+        for shape in [(1, 3, 64, 64), (2, 3, 96, 64)]:
+            x = torch.randn(shape)
+            torch.testing.assert_close(scripted(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+@ignore_deprecation
+@torch.no_grad()
+def test_model_traced_as_in_timms_tests_is_scripted(randomize):
+    model = randomize(timm.create_model("transxnet_n", scriptable=True, **ONE_BLOCK)).eval()
+    leaves = dict(leaf_modules=get_notrace_modules(), autowrap_functions=get_notrace_functions())
+    traced = create_feature_extractor(model, ["head"], tracer_kwargs=dict(leaves, param_shapes_constant=True))
+    x = torch.randn(1, 3, 64, 96)
+    assert torch.equal(traced(x)["head"], model(x))
+    with torch.jit.optimized_execution(False):
+        torch.testing.assert_close(torch.jit.script(traced)(x)["head"], model(x), rtol=1e-4, atol=1e-4)
 
 
 @EVERY

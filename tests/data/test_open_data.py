@@ -108,10 +108,32 @@ def test_classes_of_one_image_are_an_error(folder):
         open_data(folder(cat=1, dog=1))
 
 
-@pytest.mark.parametrize("fraction", [0, 1, -0.1, 2])
+@pytest.mark.parametrize("fraction", [1, -0.1, 2])
 def test_invalid_fraction_is_an_error(folder, fraction):
-    with pytest.raises(UserError, match=f"greater than 0 and less than 1, got {fraction}"):
+    with pytest.raises(UserError, match=f"at least 0 and less than 1, got {fraction}"):
         open_data(folder(cat=5, dog=5), val_fraction=fraction)
+
+
+def test_fraction_of_zero_trains_on_all_images(folder, coco, tmp_path):
+    for data, names in (
+        (folder(cat=1, dog=3), ["cat/000.png", *(f"dog/{i:03d}.png" for i in range(3))]),
+        ("digits", 1797),
+    ):
+        source = open_data(data, val_fraction=0, check_images=True)
+        assert source.split_made
+        assert source.train.own_names == names if isinstance(names, list) else len(source.train) == names
+        assert len(source.val) == 0
+        assert source.val.class_names == source.train.class_names
+    source = open_data(coco(train=3, val=0), val_fraction=0)
+    assert (len(source.train), len(source.val)) == (3, 0)
+    write_split(tmp_path / "split.csv", {"train": source.train.own_names, "val": source.val.own_names})
+    again = open_data(source.recognition, stored_split=tmp_path / "split.csv", val_fraction=0)
+    assert (len(again.train), len(again.val)) == (3, 0)
+
+
+def test_fraction_of_zero_keeps_an_own_validation_set(folder):
+    source = open_data(folder(train__cat=1, train__dog=1, val__dog=2), val_fraction=0)
+    assert (len(source.train), len(source.val)) == (2, 2)
 
 
 @pytest.mark.parametrize(("name", "meant"), [("epvl", "elpv"), ("ELPV", ""), ("digit", "digits"), ("", "")])
@@ -333,7 +355,7 @@ def test_a_fifth_is_split_off_without_a_validation_set(coco, tmp_path):
 def test_few_images_of_different_classes_are_split(coco):
     source = open_data(coco(train=2, val=0))
     assert (len(source.train), len(source.val)) == (1, 1)
-    with pytest.raises(UserError, match="val_fraction must be greater than 0 and less than 1, got 1"):
+    with pytest.raises(UserError, match="val_fraction must be at least 0 and less than 1, got 1"):
         open_data(coco(), val_fraction=1)
 
 

@@ -12,7 +12,9 @@ def test_existing_results_are_overwritten_only_on_request(photos_run, image_fold
     options = dict(out=tmp_path / "out", workers=0, console=quiet)
     out = predict(photos_run.path, image_folder / "red", **options).folder
     before = (out / "predictions.csv").read_bytes()
-    with pytest.raises(UserError, match=r"predictions.csv already exists. Use --overwrite"):
+    with pytest.raises(
+        UserError, match=r"already contains predictions\.csv, .* Choose another --out, or use --overwrite"
+    ):
         predict(photos_run.path, image_folder / "blue", **options)
     assert (out / "predictions.csv").read_bytes() == before
     (out / "mine.txt").write_text("mine")
@@ -41,7 +43,8 @@ def test_no_readable_image_is_an_error_and_leaves_no_file(photos_run, tmp_path, 
         ("image_folder", {"batch_size": 0}, "batch_size must be"),
         ("image_folder", {"workers": -1}, "workers must be"),
         ("image_folder", {"device": "gpu"}, "device must be 'auto' or 'cpu' or 'cuda' or 'mps', got 'gpu'"),
-        ("image_folder", {"out": "image_folder/red/000.png"}, "cannot create folder"),
+        ("image_folder", {"out": "image_folder/red/000.png"}, "is a file, but --out must be a folder"),
+        ("image_folder", {"out": "image_folder/red/000.png/out"}, "cannot create folder"),
         ("image_folder", {"file": "weights.pth"}, "is a run folder, which contains its weights"),
     ],
 )

@@ -130,7 +130,7 @@ def test_existing_results_are_overwritten_only_on_request(kind, request, image_f
     out = predict(run.path, image_folder / "b", **options).folder
     before = {path: path.read_bytes() for path in out.rglob("*.*")}
     assert sum(path.parent.name == "drawn" for path in before) == 3
-    with pytest.raises(UserError, match=r"already exists. Use --overwrite"):
+    with pytest.raises(UserError, match=r"already contains .* Choose another --out, or use --overwrite"):
         predict(run.path, image_folder / "a" / "0.png", **options)
     assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
     (out / "mine.txt").write_text("mine")

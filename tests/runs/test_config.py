@@ -22,7 +22,7 @@ from transxnet.utils.errors import UserError
         ("select", "worst", "select must be 'best' or 'last', got 'worst'"),
         ("hflip", 1.5, "hflip must be between 0 and 1"),
         ("ema_decay", 1.0, "ema_decay must be at least 0 and less than 1"),
-        ("val_fraction", 0.0, "val_fraction must be greater than 0 and less than 1"),
+        ("val_fraction", 1.0, "val_fraction must be at least 0 and less than 1"),
         ("min_scale", 0, "min_scale must be greater than 0"),
         ("img_size", 16, "img_size must be at least 32"),
         ("clip_grad", -1, "clip_grad must not be negative"),

@@ -9,7 +9,8 @@ from rich.console import Console
 from tests.helpers.class_folders import write_photos
 from transxnet.data.split import write_split
 from transxnet.runs.task_configs import ClassifyConfig
-from transxnet.runs.training_data import open_run_data, trained_on
+from transxnet.runs.training_data import open_run_data, open_validated_data, trained_on
+from transxnet.utils.errors import UserError
 
 
 @pytest.fixture
@@ -32,6 +33,12 @@ def test_stored_split_is_used(folder, tmp_path):
     stored = open_run_data(ClassifyConfig(str(folder)), None, tmp_path / "split.csv")
     assert sorted(stored.train.own_names) == sorted(parts["train"])
     assert sorted(stored.val.own_names) == sorted(parts["val"])
+
+
+def test_run_without_validation_images_is_an_error(folder):
+    assert len(open_validated_data(ClassifyConfig(str(folder)), None, None).val) == 3
+    with pytest.raises(UserError, match=r"no validation set: .* all images of .* \(val_fraction 0\)\. Name other"):
+        open_validated_data(ClassifyConfig(str(folder), val_fraction=0), None, None)
 
 
 @pytest.mark.parametrize("check_images", [True, False])

@@ -5,8 +5,10 @@ import sys
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
-from tests.helpers.class_folders import QUICK
+from tests.helpers.class_folders import QUICK, write_photos
+from tests.helpers.dense_data import DETECT, SEGMENT, write_coco_squares, write_maps
 from transxnet.analysis import grad_cam
 from transxnet.analysis.erf import erf
 from transxnet.analysis.explain import explain
@@ -14,6 +16,7 @@ from transxnet.evaluation.evaluate import evaluate
 from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
 from transxnet.training import results
+from transxnet.training.init_weights import model_weights
 from transxnet.training.results import write_predictions
 from transxnet.training.train import train
 from transxnet.utils.errors import UserError
@@ -94,3 +97,31 @@ def test_segmenter_s_predictions_name_each_image(maps_run):
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == ["100.jpg", "101.jpg", "102.jpg"]
     assert all(0 <= float(row["miou"]) <= 1 for row in rows)
+
+
+UNVALIDATED = {
+    "classify": (lambda root: write_photos(root, 4), QUICK),
+    "detect": (lambda root: write_coco_squares(root, 4), DETECT | dict(min_size=32)),
+    "segment": (lambda root: write_maps(root, 4, 0), SEGMENT | dict(crop=32)),
+}
+
+
+@pytest.mark.parametrize("task", list(UNVALIDATED))
+def test_run_without_validation_states_it_everywhere(task, tmp_path, console, quiet):
+    write, options = UNVALIDATED[task]
+    data = write(tmp_path / "data")
+    run = train(data, out=tmp_path / "run", console=console, **{**options, "epochs": 2, "val_fraction": 0})
+    assert run.results == {"images": 0, "select": "last"}
+    assert run.read_config().select == "last"
+    assert not [path for path in (run.best_checkpoint, run.predictions_file, run.detections_file) if path.exists()]
+    assert [name for row in run.read_metrics() for name in row if name.startswith("val")] == []
+    printed, report = console.file.getvalue(), run.report_file.read_text()
+    assert "no validation set (val_fraction 0): nothing is validated, and the last epoch is saved" in printed
+    assert "not validated: all" in printed
+    assert "Not validated: all images were used for training." in report
+    assert "optimistic" not in report
+    last = model_weights(torch.load(run.last_checkpoint, weights_only=True)["state_dict"])
+    for key, value in load_file(run.path / "model.safetensors").items():
+        assert torch.equal(last[key], value), key
+    with pytest.raises(UserError, match=r"the run has no validation set: it was trained on all images of .* as DATA"):
+        evaluate(run.path, console=quiet, workers=0, device="cpu")

@@ -148,6 +148,8 @@ def _plan(
         raise UserError(f"ablate does not accept seed, got {options['seed']}. Use --seeds.")
     check_at_least(0, rounds=rounds)
     config = make_config(data, recipe, task, **{**options, "model": ablation.model})
+    if not config.val_fraction:
+        raise UserError("ablate compares validation metrics. Use a --val-fraction greater than 0.")
     numbers = (config.seed,) if seeds is None else _parse_seeds(seeds)
     names = [with_options(ablation.model, variant.options) for variant in ablation.variants]
     for name in names:

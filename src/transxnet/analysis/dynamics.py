@@ -11,7 +11,6 @@ from torch import Tensor
 from transxnet.analysis.dynamics_report import FILES, table, write
 from transxnet.analysis.figure_style import denormalize
 from transxnet.analysis.kernel_variation import Dynamics, mixer_dynamics
-from transxnet.analysis.result_files import output_folder
 from transxnet.data.loading.preprocessing import Transform
 from transxnet.data.reading.image_decoding import UnreadableImage, open_image
 from transxnet.data.reading.image_search import find_images
@@ -19,6 +18,7 @@ from transxnet.models.model_spec import parse_model_spec
 from transxnet.runs.load import load_model
 from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError
+from transxnet.utils.output_folder import output_folder
 
 
 def dynamics(
@@ -51,7 +51,7 @@ def dynamics(
             read, or results already exist.
     """
     console, where = console or Console(), resolve_device(device)
-    folder = output_folder(out, "dynamics", FILES, overwrite)
+    folder = None if out is None else output_folder(out, "dynamics", FILES, overwrite)
     paths = list(find_images([images] if isinstance(images, (str, Path)) else list(images)))
     if len(paths) < 2:
         raise UserError(f"dynamics needs at least two images, got {len(paths)}.")

@@ -21,6 +21,11 @@ FILES = ("dynamics.png", "dynamics.csv", "dynamics.json")
 TILES = 4  # kernels along a side of a panel
 SIDE = 1.75  # width of a panel, in inches
 KERNELS, ATTENTION = "RdBu_r", "inferno"
+ATTENTION_NOTE = (
+    "Attention: weights of the position marked +, mean over the heads. If a map has one color, the attention is "
+    "uniform: its highest weight is the reciprocal of the number of keys."
+)
+UNTRAINED = "Untrained: the position bias starts at zero and the weights near it, so the attention is nearly uniform."
 SHARE = 0.65  # opacity of the attention over the image
 
 
@@ -88,7 +93,14 @@ def draw(result: Dynamics) -> Figure:
             )
             bar.set_label(f"{what}\n(relative to the column maximum)")
             bar.set_ticks([low, (low + 1) / 2, 1])
-        set_text(figure.suptitle(""), f"Generated kernels and attention of {result.label}", 9, color=MUTED)
+        title = f"Generated kernels and attention of {result.label}\n{ATTENTION_NOTE}"
+        set_text(
+            figure.suptitle(""),
+            f"{title}\n{UNTRAINED}" if result.untrained else title,
+            8.5,
+            width=SIDE * (len(stages) + 1),
+            color=MUTED,
+        )
     return figure
 
 
@@ -99,7 +111,7 @@ def _kernels(column: Sequence[Axes], mixer: MixerDynamics) -> None:
     highest = max(float(np.abs(chosen).max()), 1e-12)
     for axes, tiles in zip(column, chosen, strict=False):
         axes.imshow(_mosaic(tiles / highest), cmap=KERNELS, vmin=-1, vmax=1, interpolation="nearest")
-    below = f"kernel variation {mixer.kernel_variation:.1%}"
+    below = f"maximum {highest:.2g}\nkernel variation {mixer.kernel_variation:.1%}"
     if len(column) > len(chosen):
         difference = (chosen[1] - chosen[0]) / highest
         largest = max(float(np.abs(difference).max()), 1e-12)
@@ -134,4 +146,7 @@ def _attention(column: Sequence[Axes], mixer: MixerDynamics, images: np.ndarray)
         axes.imshow((1 - SHARE) * gray + SHARE * colors)
         center = (middle + 0.5) * side[0] / width, (row + 0.5) * side[1] / height
         axes.plot(*center, "+", color="white", markersize=7)
-    set_text(column[-1].set_xlabel(""), f"attention variation {mixer.attention_variation:.1%}", 7.5, color=MUTED)
+    below = (
+        f"maximum {highest:.2%}, uniform {1 / maps[0].size:.2%}\nattention variation {mixer.attention_variation:.1%}"
+    )
+    set_text(column[-1].set_xlabel(""), below, 7.5, color=MUTED)

@@ -13,7 +13,6 @@ from transxnet.analysis.erf_report import FILES, table, write
 from transxnet.analysis.network_parts import find_part
 from transxnet.analysis.paper_figures import ERF_FIGURES, find_figure, load_or_untrained, models_of
 from transxnet.analysis.receptive_field import ReceptiveField, receptive_field
-from transxnet.analysis.result_files import output_folder
 from transxnet.data.datasets.unlabeled_dataset import UnlabeledDataset
 from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.data.reading.image_search import find_images
@@ -22,6 +21,7 @@ from transxnet.models.model_spec import parse_model_spec
 from transxnet.runs.load import TrainedModel
 from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError, check_at_least
+from transxnet.utils.output_folder import output_folder
 from transxnet.utils.progress import PLAIN, progress_bar
 from transxnet.utils.quantities import format_count
 
@@ -70,7 +70,7 @@ def erf(
     """
     console, where = console or Console(), resolve_device(device)
     check_at_least(1, images=images, batch_size=batch_size, **({} if img_size is None else {"img_size": img_size}))
-    folder = output_folder(out, "erf", FILES, overwrite)
+    folder = None if out is None else output_folder(out, "erf", FILES, overwrite)
     names = [models] if isinstance(models, (str, Path)) else list(models)
     figure = None if preset is None else find_figure(ERF_FIGURES, preset)
     if figure is not None:

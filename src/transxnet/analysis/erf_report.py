@@ -15,7 +15,7 @@ from matplotlib.patheffects import withStroke
 from rich.table import Table
 from rich.text import Text
 
-from transxnet.analysis.figure_style import MUTED, figure_style, hide_axes, mark_untrained, set_text
+from transxnet.analysis.figure_style import MUTED, add_note, figure_style, hide_axes, mark_untrained, set_text
 from transxnet.analysis.receptive_field import ReceptiveField
 from transxnet.analysis.result_files import write_results
 
@@ -26,6 +26,10 @@ COLUMNS = 4  # most panels in a row of the figure
 PANEL = 2.5  # width of a panel, in inches
 DECADES = 4  # largest range of the color scale, below the highest density
 CIRCLE = "#19b8e0"  # visible on the darkest and lightest colors of the scale, also when printed
+UNTRAINED = (
+    "Untrained: LayerScale starts near zero, so the field of a stage with it is mostly that of its patch embeddings "
+    "and position encodings."
+)
 DASHES: tuple[Literal["-"], Literal["--"], Literal[":"]] = ("-", "--", ":")  # line styles in the order of SHARES
 
 
@@ -67,7 +71,7 @@ def draw(fields: Sequence[ReceptiveField]) -> Figure:
     columns = min(COLUMNS, len(fields))
     rows = math.ceil(len(fields) / columns)
     with figure_style():
-        figure = Figure(figsize=(PANEL * columns + 0.9, (PANEL + 0.6) * rows + 0.4), layout="constrained")
+        figure = Figure(figsize=(PANEL * columns + 0.9, (PANEL + 1.0) * rows + 0.8), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         # Not the maximum: a few pixels under the corners of patches would set the scale for all.
         highest = max(float(np.percentile(field.density, 99.95)) for field in fields)
@@ -83,6 +87,8 @@ def draw(fields: Sequence[ReceptiveField]) -> Figure:
         bar.set_label("fraction of the gradient per pixel")
         keys = [Line2D([], [], color=CIRCLE, linestyle=dash, linewidth=1.2) for dash in DASHES]
         texts = [f"contains {share:.0%} of the gradient" for share in SHARES]
+        if any(field.untrained for field in fields):
+            add_note(figure, UNTRAINED, PANEL * columns)
         figure.legend(keys, texts, loc="outside lower center", ncols=min(3, columns), frameon=False, fontsize=8)
     return figure
 
@@ -94,9 +100,13 @@ def _annotate(axes: Axes, field: ReceptiveField) -> None:
         circle.set_path_effects([withStroke(linewidth=2.2, foreground="#00000080")])
         axes.add_patch(circle)
     hide_axes(axes)
+    size = len(field.density)
+    ticks = [-0.5, size / 2 - 0.5, size - 0.5]
+    axes.set_xticks(ticks, [f"{place + 0.5:g}" for place in ticks], fontsize=7, color=MUTED)
+    axes.set_yticks(ticks, [f"{place + 0.5:g}" for place in ticks], fontsize=7, color=MUTED)
     radii = " / ".join(f"{field.radius(share):.0f}" for share in SHARES)
     title = [*field.label.replace(" (", "\n(").split("\n"), field.part]
     set_text(axes.set_title(""), "\n".join(title), 8.5, width=PANEL)
-    set_text(axes.set_xlabel(""), f"radii {radii} px", 8, color=MUTED)
+    set_text(axes.set_xlabel(""), f"position in pixels\nradii of the circles: {radii} px", 8, color=MUTED)
     if field.untrained:
         mark_untrained(axes)

@@ -10,13 +10,14 @@ from transxnet.analysis.explain_figure import draw
 from transxnet.analysis.explanation_targets import NothingToExplain
 from transxnet.analysis.grad_cam import Explanation, explain_image, find_class, require_grad_cam
 from transxnet.analysis.network_parts import find_part
-from transxnet.analysis.result_files import output_folder, write_figure, write_table
+from transxnet.analysis.result_files import write_figure, write_table
 from transxnet.data.reading.image_decoding import UnreadableImage, open_image
 from transxnet.data.reading.image_search import find_images
 from transxnet.models.model_spec import parse_model_spec
 from transxnet.runs.load import load_model
 from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError
+from transxnet.utils.output_folder import output_folder
 from transxnet.utils.progress import progress_bar
 from transxnet.utils.quantities import format_count
 
@@ -65,7 +66,7 @@ def explain(
     """
     console, where = console or Console(), resolve_device(device)
     require_grad_cam()
-    folder = output_folder(out, "explanations", (TABLE,), overwrite)
+    folder = None if out is None else output_folder(out, "explanations", (TABLE,), overwrite)
     paths = list(find_images([images] if isinstance(images, (str, Path)) else list(images)))
     if not paths:
         raise UserError("no images found. Accepted: image files, folders and globs.")

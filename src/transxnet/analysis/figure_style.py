@@ -9,13 +9,16 @@ import numpy as np
 import torch
 from matplotlib import style
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 from torch import Tensor
 
-from transxnet.reports.fonts import font_for, one_line, truncate
+from transxnet.reports.fonts import font_for, one_line, wrap
 
 INK, MUTED, WARNING = "#1b1f24", "#5c646e", "#c4510a"
+LINES = 3
+"""Most lines that a line of a label is broken into."""
 
 
 def figure_style() -> AbstractContextManager[None]:
@@ -34,11 +37,11 @@ def set_text(text: Text, content: str, size: float, width: float = math.inf, **p
         text: the matplotlib text.
         content: the new text; the caller removes line breaks from user input.
         size: font size in points.
-        width: largest width of a line in inches; longer lines are shortened.
+        width: largest width of a line in inches; longer lines are broken at separators, at most twice.
         **properties: further properties of the text.
     """
     lines = [one_line(line) for line in content.split("\n")]
-    lines = [truncate(line, font_for(line, 100), width * 72 / size * 100) for line in lines]
+    lines = [part for line in lines for part in wrap(line, font_for(line, 100), width * 72 / size * 100, LINES)]
     text.set(text="\n".join(lines), parse_math=False, **properties)
     text.set_fontproperties(FontProperties(fname=str(font_for("".join(lines), 100).path), size=size))
 
@@ -49,6 +52,11 @@ def hide_axes(axes: Axes) -> None:
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
+
+
+def add_note(figure: Figure, text: str, width: float) -> None:
+    """Print a note of at most ``width`` inches per line above the figure."""
+    set_text(figure.suptitle(""), text, 7.5, width=width, color=WARNING)
 
 
 def mark_untrained(axes: Axes) -> None:

@@ -10,33 +10,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from transxnet.utils.environment import collect_environment
-from transxnet.utils.errors import UserError
-from transxnet.utils.files import next_free_folder, write_atomic
+from transxnet.utils.files import write_atomic
 
 DPI = 160
-
-
-def check_output_folder(folder: Path, names: Sequence[str], overwrite: bool) -> None:
-    """Raise UserError if files with these names cannot be written, before anything is computed."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file, but --out must be a folder, for {', '.join(names)}.")
-    existing = [name for name in names if (folder / name).exists()]
-    if existing and not overwrite:
-        raise UserError(f"{folder} already contains {', '.join(existing)}. Choose another --out, or use --overwrite.")
-
-
-def output_folder(out: str | Path | None, default: str, names: Sequence[str], overwrite: bool) -> Path | None:
-    """Return the folder for the results, or None for no results; the default one gets a number if it has results.
-
-    Raises:
-        UserError: these files exist in a folder other than the default.
-    """
-    if out is None:
-        return None
-    if str(out) == default and not overwrite:
-        return next_free_folder(Path(out), names)
-    check_output_folder(Path(out), names, overwrite)
-    return Path(out)
 
 
 def write_results(

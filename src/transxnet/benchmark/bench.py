@@ -10,7 +10,6 @@ from typing import Any, Literal, get_args
 import torch
 from rich.console import Console
 
-from transxnet.analysis.result_files import check_output_folder
 from transxnet.benchmark import bench_report
 from transxnet.benchmark.benchmark_result import Benchmark, BenchmarkRow
 from transxnet.benchmark.interleaving import measure_interleaved
@@ -20,6 +19,7 @@ from transxnet.utils.environment import collect_environment
 from transxnet.utils.errors import UserError, check_at_least, check_one_of
 from transxnet.utils.image_size import parse_image_size
 from transxnet.utils.option_names import as_option
+from transxnet.utils.output_folder import check_output_folder
 
 BATCH = {"cpu": 16, "cuda": 128}
 VARIABLES = ("OMP_NUM_THREADS", "GOMP_SPINCOUNT", "CUDA_VISIBLE_DEVICES", "PYTORCH_CUDA_ALLOC_CONF", "TRANSXNET_OPS")

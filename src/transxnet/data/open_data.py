@@ -83,7 +83,8 @@ def open_data(
         data: name of a sample, a timm reader name, a folder in one of the layouts that :func:`recognize` knows, or
             its result.
         task: "classify", "detect" or "segment"; by default the task that the data is for.
-        val_fraction: fraction of the images to validate on, if the folder has no validation set.
+        val_fraction: fraction of the images to validate on, if the folder has no validation set; with 0 the validation
+            set is empty.
         seed: seed of that split.
         limit: largest number of images in each set; if there are more, they are taken at even distances.
         stored_split: file of an earlier split to use instead.
@@ -99,8 +100,8 @@ def open_data(
     Raises:
         UserError: DATA has no known format, is not suitable for training, or too much of it cannot be used.
     """
-    if not 0 < val_fraction < 1:
-        raise UserError(f"val_fraction must be greater than 0 and less than 1, got {val_fraction}.")
+    if not 0 <= val_fraction < 1:
+        raise UserError(f"val_fraction must be at least 0 and less than 1, got {val_fraction}.")
     recognition = data if isinstance(data, Recognition) else recognize(data, task)
     progress = progress or _no_progress
     findings = Findings()
@@ -125,7 +126,8 @@ def open_data(
         notes += _check_objects(recognition.data, train)
     made = val is None
     if isinstance(sample, Sample):
-        train, val = split_images(train, sample.val_fraction, seed, stored_split, sample.strata)
+        fraction = sample.val_fraction if val_fraction else 0.0
+        train, val = split_images(train, fraction, seed, stored_split, sample.strata)
     elif made:
         train, val = split_images(train, val_fraction, seed, stored_split)
     else:

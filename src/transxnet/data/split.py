@@ -23,7 +23,7 @@ def split_images(
 
     Args:
         images: all images.
-        fraction: fraction of the images to validate on.
+        fraction: fraction of the images to validate on; 0 for an empty validation set.
         seed: seed of the split.
         stored: file of an earlier split to use instead.
         strata: what to stratify by; by default each image's class, or its rarest object class. Label maps are not
@@ -35,6 +35,8 @@ def split_images(
     if stored is not None:
         parts = read_split(stored, images.own_names)
         return images.subset(parts["train"]), images.subset(parts["val"])
+    if fraction == 0:
+        return images, images.subset(np.array([], int))
     train, val = stratified_split(_strata(images) if strata is None else strata, fraction, seed)
     if not len(val):
         if isinstance(images, ClassificationSet):

@@ -18,7 +18,7 @@ from transxnet.evaluation.inference import AnyEvaluation, run_evaluation
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter, load_model
 from transxnet.runs.task_configs import ClassifyConfig
-from transxnet.runs.training_data import check_progress, open_run_data, trained_on
+from transxnet.runs.training_data import check_progress, open_validated_data, trained_on
 from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError, check_at_least
 from transxnet.utils.files import write_atomic
@@ -109,7 +109,7 @@ def _labeled_images(
     config = _config(trained, data)
     if isinstance(config, ClassifyConfig) and trained_on(config, data) and split in (None, config.val_split):
         assert trained.run is not None
-        source = open_run_data(config, None, trained.run.stored_split, check_images=False)
+        source = open_validated_data(config, None, trained.run.stored_split, check_images=False)
         (images,), notes = drop_unreadable(source.val)
         return images, f"the validation set of {config.data}", notes
     description = data or (config.data if config is not None else "")
@@ -126,7 +126,7 @@ def _annotated_images(
     config = _config(trained, data)
     if config is not None and trained_on(config, data):
         assert trained.run is not None
-        source = open_run_data(config, console, trained.run.stored_split)
+        source = open_validated_data(config, console, trained.run.stored_split)
         return source.val, f"the validation set of {config.data}", source.notes
     assert data is not None
     images, notes = open_evaluation_data(

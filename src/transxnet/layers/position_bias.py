@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from transxnet.ops.backend import is_transforming
 from transxnet.ops.fx_leaf import fx_leaf
-from transxnet.ops.resampling import resize_bicubic
+from transxnet.ops.resampling import resize_bicubic, resize_bicubic_reference
 
 
 class PositionBias(nn.Module):
@@ -56,7 +56,7 @@ class PositionBias(nn.Module):
         return {**super().__getstate__(), "_kept": None}
 
 
-@fx_leaf
+@fx_leaf(scripted=resize_bicubic_reference)
 def resize_position_bias(bias: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize (1, h, N, M) to (1, h, *size), bicubic with ``align_corners=False``, as the published code does.
 

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from transxnet.layers import DMixer, PositionBias
 from transxnet.layers.checks import check_positive
+from transxnet.models.scripting import ScriptedByTracing
 
 STRIDES = (4, 2, 2, 2)
 """Strides of the stages' patch embeddings (Table I)."""
@@ -59,7 +60,7 @@ class Stage(nn.Module):
         return x
 
 
-class FourStages(nn.Module):
+class FourStages(ScriptedByTracing, nn.Module):
     """Base class of the networks: builds the stages, supports checkpointing, and groups the parameters."""
 
     if TYPE_CHECKING:  # torch.jit.script would take the annotations for those of attributes in TorchScript

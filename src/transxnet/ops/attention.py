@@ -15,7 +15,14 @@ from transxnet.ops.backend import choose, is_transforming
 from transxnet.ops.fx_leaf import fx_leaf
 
 
-@fx_leaf
+def biased_attention_reference(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The definition in plain PyTorch, the reference for all other implementations."""
+    if bias is not None:
+        bias = bias.to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+@fx_leaf(scripted=biased_attention_reference)
 def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """Attention of all positions to a reduced set of keys, with a position bias shared by the batch (Eq. 4).
 
@@ -41,13 +48,6 @@ def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None
     if implementation == "cpu":
         return biased_attention_cpu(q, k, v, bias)
     return biased_attention_reference(q, k, v, bias)
-
-
-def biased_attention_reference(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The definition in plain PyTorch, the reference for all other implementations."""
-    if bias is not None:
-        bias = bias.to(q.dtype)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
 def biased_attention_composed(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -18,7 +18,23 @@ from transxnet.ops.fx_leaf import fx_leaf
 from transxnet.ops.kernels.launch import empty_output
 
 
-@fx_leaf
+def dynamic_depthwise_conv2d_reference(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The definition in plain PyTorch, the reference for all other implementations."""
+    B, C, H, W = x.shape
+    K = weight.shape[-1]
+    if not torch.jit.is_tracing() and B == 0:  # a convolution needs at least one group
+        return x.clone()
+    out = F.conv2d(
+        x.reshape(1, B * C, H, W),
+        weight.reshape(B * C, 1, K, K),
+        None if bias is None else bias.reshape(B * C),
+        padding=K // 2,
+        groups=B * C,
+    )
+    return out.reshape(B, C, H, W)
+
+
+@fx_leaf(scripted=dynamic_depthwise_conv2d_reference)
 def dynamic_depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Depthwise convolution with input-dependent kernels, one set for each sample (Sec. III-B1), stride 1, same size.
 
@@ -46,22 +62,6 @@ def dynamic_depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = No
     if implementation == "cpu":
         return dynamic_depthwise_conv2d_cpu(x, weight, bias)
     return dynamic_depthwise_conv2d_reference(x, weight, bias)
-
-
-def dynamic_depthwise_conv2d_reference(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The definition in plain PyTorch, the reference for all other implementations."""
-    B, C, H, W = x.shape
-    K = weight.shape[-1]
-    if not torch.jit.is_tracing() and B == 0:  # a convolution needs at least one group
-        return x.clone()
-    out = F.conv2d(
-        x.reshape(1, B * C, H, W),
-        weight.reshape(B * C, 1, K, K),
-        None if bias is None else bias.reshape(B * C),
-        padding=K // 2,
-        groups=B * C,
-    )
-    return out.reshape(B, C, H, W)
 
 
 def dynamic_depthwise_conv2d_cpu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

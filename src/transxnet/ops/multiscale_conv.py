@@ -19,7 +19,18 @@ from transxnet.ops.fx_leaf import fx_leaf
 from transxnet.ops.kernels.launch import empty_output
 
 
-@fx_leaf
+def multiscale_depthwise_conv2d_reference(
+    x: Tensor, weights: list[Tensor], biases: list[Tensor], identity: bool = True, gelu: bool = False
+) -> Tensor:
+    """The definition in plain PyTorch, the reference for all other implementations."""
+    branches: list[Tensor] = []
+    groups = x.split([w.shape[0] for w in weights], dim=1)
+    for group, weight, bias in zip(groups, weights, biases):  # noqa: B905, torch.jit.script does not know strict
+        branches.append(_conv2d(group, weight, bias))
+    return _join(x, branches, identity, gelu)
+
+
+@fx_leaf(scripted=multiscale_depthwise_conv2d_reference)
 def multiscale_depthwise_conv2d(
     x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], *, identity: bool = True, gelu: bool = False
 ) -> Tensor:
@@ -55,15 +66,6 @@ def multiscale_depthwise_conv2d(
     if implementation == "cpu":
         return multiscale_depthwise_conv2d_cpu(x, weights, biases, identity=identity, gelu=gelu)
     return multiscale_depthwise_conv2d_reference(x, weights, biases, identity=identity, gelu=gelu)
-
-
-def multiscale_depthwise_conv2d_reference(
-    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], *, identity: bool = True, gelu: bool = False
-) -> Tensor:
-    """The definition in plain PyTorch, the reference for all other implementations."""
-    groups = x.split([w.shape[0] for w in weights], dim=1)
-    branches = [_conv2d(group, w, b) for group, w, b in zip(groups, weights, biases, strict=True)]
-    return _join(x, branches, identity, gelu)
 
 
 def multiscale_depthwise_conv2d_cpu(

@@ -14,7 +14,7 @@ from torch import Tensor
 from transxnet.ops.fx_leaf import fx_leaf
 
 
-@fx_leaf
+@fx_leaf(scripted=F.adaptive_avg_pool2d)
 def adaptive_avg_pool2d(x: Tensor, size: int) -> Tensor:
     """``F.adaptive_avg_pool2d``; in an exported program with operators that every format supports.
 
@@ -54,22 +54,24 @@ def averaging_matrix(size: int, length: int, dtype: torch.dtype, device: torch.d
     return inside.to(dtype) / (end - start)[:, None].to(dtype)
 
 
+def resize_bicubic_reference(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """PyTorch's bicubic resizing."""
+    return F.interpolate(x, size=size, mode="bicubic", align_corners=False)
+
+
 def resize_bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
     """``F.interpolate(x, size, mode="bicubic", align_corners=False)``: (B, C, H, W) -> (B, C, *size)."""
-    return resize_bicubic_deterministic(x, size) if _must_be_deterministic(x) else _interpolate(x, size)
+    return resize_bicubic_deterministic(x, size) if _must_be_deterministic(x) else resize_bicubic_reference(x, size)
 
 
 def resize_bicubic_deterministic(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Variant with deterministic gradients: products with the (H', H) and (W', W) matrices of its kernel."""
     identities = (torch.eye(old, dtype=_matrix_dtype(x), device=x.device)[None, None] for old in x.shape[2:])
     rows, columns = (
-        _interpolate(identity, (new, identity.shape[3]))[0, 0] for identity, new in zip(identities, size, strict=True)
+        resize_bicubic_reference(identity, (new, identity.shape[3]))[0, 0]
+        for identity, new in zip(identities, size, strict=True)
     )
     return _multiply(x, rows, columns)
-
-
-def _interpolate(x: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(x, size=size, mode="bicubic", align_corners=False)
 
 
 def _multiply(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

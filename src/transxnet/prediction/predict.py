@@ -17,7 +17,7 @@ from transxnet.prediction.predict_dense import write_detections, write_label_map
 from transxnet.prediction.predict_parquet import Embed, is_parquet, predict_parquet
 from transxnet.prediction.stored_predictions import StoredPredictions
 from transxnet.utils.errors import UserError, check_at_least, check_one_of
-from transxnet.utils.files import next_free_folder
+from transxnet.utils.output_folder import output_folder
 from transxnet.utils.progress import PLAIN, progress_bar
 from transxnet.utils.quantities import format_count
 
@@ -125,13 +125,8 @@ def predict(
             f"{'--embed' if embed else '--ray'} requires Parquet output. Use --out NAME.parquet, or --rows-per-file "
             "for a folder of several files."
         )
-    folder = Path(out)
     names = dict.fromkeys(name for results in _RESULTS.values() for name in results)
-    if str(out) == "predictions" and not overwrite:
-        folder = next_free_folder(folder, names)
-    existing = [folder / name for name in names if (folder / name).exists()]
-    if existing and not overwrite:
-        raise UserError(f"{existing[0]} already exists. Use --overwrite, or choose another --out.")
+    folder = output_folder(out, "predictions", names, overwrite)
     sources = ImageList(inputs)
     if not len(sources):
         raise UserError(f"no images found in {', '.join(map(str, inputs))}. {ACCEPTED}")

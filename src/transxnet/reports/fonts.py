@@ -1,6 +1,7 @@
 """Find fonts for any text, and shorten text to one line."""
 
 import bisect
+import re
 import unicodedata
 from functools import cache, lru_cache
 from pathlib import Path
@@ -19,6 +20,19 @@ def truncate(text: str, font: ImageFont.FreeTypeFont, width: float, end: str = "
         return text + end
     fits = bisect.bisect_right(range(len(text)), width, key=lambda kept: font.getlength(f"{text[:kept]}…{end}"))
     return f"{text[: max(fits - 1, 0)].rstrip()}…{end}"
+
+
+def wrap(text: str, font: ImageFont.FreeTypeFont, width: float, lines: int) -> list[str]:
+    """Break a text after spaces and separators of names into lines of at most ``width`` pixels.
+
+    A piece without separators that is wider, and the rest after the last line, are truncated.
+    """
+    wrapped = [""]
+    for piece in re.findall(r"[^\s,./_=()-]+[\s,./_=()-]*|[\s,./_=()-]+", text):
+        if len(wrapped) < lines and wrapped[-1] and font.getlength((wrapped[-1] + piece).rstrip()) > width:
+            wrapped.append("")
+        wrapped[-1] += piece
+    return [truncate(line.rstrip(), font, width) for line in wrapped]
 
 
 @lru_cache(maxsize=256)

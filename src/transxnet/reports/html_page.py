@@ -31,7 +31,9 @@ def render(report: Report) -> str:
         images=page.images,
         sections=page.sections,
         tiles=[*page.tiles, *_training_time(report)],
-        charts=history_charts(report.history, [_LOSS, page.scores, *([] if report.learning_rate else [_RATE])])
+        charts=history_charts(
+            report.history, [_LOSS, *([page.scores] if page.scores else []), *([] if report.learning_rate else [_RATE])]
+        )
         + history_charts(report.learning_rate, [_RATE_OF_STEPS]),
         dashes=DASHES,
         config=[(name, value) for name, value in flatten_config(report.config) if value != "null"],
@@ -62,6 +64,8 @@ def write_report(report: Report, path: Path) -> Path:
 
 def _task_page(report: Report) -> TaskPage:
     evaluation = report.evaluation
+    if evaluation is None:
+        return TaskPage("unvalidated.html.jinja", images=0, tiles=[], sections=[])
     if isinstance(evaluation, ClassificationEvaluation):
         return classification_report.task_page(evaluation, report)
     if isinstance(evaluation, DetectionEvaluation):

@@ -26,7 +26,11 @@ def model_card(run: Run, repo: str | None = None) -> str:
     config, results = run.read_config(), run.results
     data = config.data.rstrip("/").rpartition("/")[2]
     figures = {name: results[name] for name in METRIC_NAMES if name in results}
-    images = format_count(results["images"], "validation image")
+    validated = f"On {format_count(results['images'], 'validation image')}."
+    if results["select"] == "best":
+        validated += " The saved epoch was selected on these images, so the metrics are optimistic."
+    if not results["images"]:
+        validated = "Not validated: all images were used for training."
     name = run.path.resolve().name
     pipeline = _PIPELINES[config.task]
     front = ModelCardData(
@@ -45,10 +49,10 @@ def model_card(run: Run, repo: str | None = None) -> str:
                 metric_name=METRIC_NAMES[metric],
             )
             for metric, value in figures.items()
-        ],
+        ]
+        or None,
     )
     head = f" with the head {config.head}" if isinstance(config, DetectConfig) else ""
-    selected = " The saved epoch was selected on these images, so the metrics are optimistic."
     options = " ".join(config.to_arguments(exclude=_PRIVATE))
     classes = read_json(run.model_file)["class_names"]
     shown = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
@@ -57,9 +61,9 @@ def model_card(run: Run, repo: str | None = None) -> str:
             f"---\n{front.to_yaml()}\n---",
             f"# {name}",
             f"{config.model}{head}, trained on {data} with [transxnet](https://arxiv.org/abs/2310.19380).",
-            f"## Metrics\n\nOn {images}.{selected if results.get('select') == 'best' else ''}",
-            "| metric | value |\n|---|---|\n"
-            + "\n".join(f"| {METRIC_NAMES[metric]} | {value:.1%} |" for metric, value in figures.items()),
+            f"## Metrics\n\n{validated}\n",
+            *(["| metric | value |\n|---|---|"] if figures else []),
+            *(f"| {METRIC_NAMES[metric]} | {value:.1%} |" for metric, value in figures.items()),
             f"## Classes\n\n{format_count(len(classes), 'class', 'classes')}: {shown}",
             f"## Use\n\n```python\n{_example(config.task, repo)}\n```",
             f"## Training\n\n```sh\ntransxnet train DATA {options}\n```",

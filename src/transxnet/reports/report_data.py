@@ -25,7 +25,7 @@ class Report:
             val_loss and seconds (the epoch's duration); for classification: val_accuracy, val_balanced_accuracy and
             val_f1; for detection: val_ap, val_ap50 and val_mask_ap; for segmentation: val_miou and
             val_pixel_accuracy.
-        evaluation: The results on the validation images; its type selects the page.
+        evaluation: The results on the validation images, or None without any; its type selects the page.
         model: Properties of the model, by name.
         image: Loads validation image i of a classifier; an OSError, or no function, gives a placeholder. Evaluations
             of detection and segmentation hold their images themselves.
@@ -44,7 +44,7 @@ class Report:
     environment: Mapping[str, str]
     notes: Sequence[str]
     history: Sequence[Mapping[str, float]]
-    evaluation: ClassificationEvaluation | DetectionEvaluation | SegmentationEvaluation
+    evaluation: ClassificationEvaluation | DetectionEvaluation | SegmentationEvaluation | None
     model: Mapping[str, str]
     image: Callable[[int], Image.Image] | None = None
     saved_weights: str = ""
@@ -72,14 +72,14 @@ class TaskPage:
         template: name of the page's template.
         images: number of validation images.
         tiles: headline metrics, of which the first is the largest on the page.
-        scores: the chart of the validation metrics over the epochs.
         sections: (id, name) of the task's own sections, in order.
+        scores: the chart of the validation metrics over the epochs.
         content: variables of the template's own sections.
     """
 
     template: str
     images: int
     tiles: Sequence[Tile]
-    scores: Plot
     sections: Sequence[tuple[str, str]]
+    scores: Plot | None = None
     content: Mapping[str, object] = field(default_factory=dict)

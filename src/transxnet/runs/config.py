@@ -19,7 +19,6 @@ SHARE: Rule = lambda value: 0 <= value <= 1, "must be between 0 and 1"
 RATE: Rule = lambda value: 0 <= value < 1, "must be at least 0 and less than 1"
 FACTOR: Rule = lambda value: 0 < value <= 1, "must be greater than 0 and at most 1"
 POSITIVE: Rule = lambda value: value >= 0, "must not be negative"
-INSIDE: Rule = lambda value: 0 < value < 1, "must be greater than 0 and less than 1"
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,8 @@ class TrainConfig:
         freeze: part that is not trained: backbone, or stages=N for the stem and the first N stages; its norms keep
             their statistics.
         freeze_epochs: number of first epochs in which the part is frozen; by default all.
-        val_fraction: fraction of the images to use for validation if the data has no validation set.
+        val_fraction: fraction of the images to use for validation if the data has no validation set; 0 trains on all
+            images and validates nothing.
         limit: use at most this many training and this many validation images, evenly spaced, for a quick test.
         val_every: number of epochs between validations.
         epochs: number of epochs, including warm-up; by default 100, or 50 for detection and segmentation.
@@ -112,9 +112,8 @@ class TrainConfig:
         "checkpointed_stages": (lambda value: 1 <= value <= 4, "must be an integer from 1 to 4"),
         "batch_size": (lambda value: value == "auto" or value >= 1, "must be an integer of at least 1, or auto"),
         **dict.fromkeys(("hflip", "vflip"), SHARE),
-        **dict.fromkeys(("drop_path_rate", "ema_decay"), RATE),
+        **dict.fromkeys(("drop_path_rate", "ema_decay", "val_fraction"), RATE),
         "layer_decay": FACTOR,
-        "val_fraction": INSIDE,
         **dict.fromkeys(
             ("lr", "min_lr", "warmup_lr", "warmup_epochs", "weight_decay", "cooldown_epochs", "workers", "clip_grad",
              "max_skipped", "seed"), POSITIVE,

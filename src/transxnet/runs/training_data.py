@@ -9,6 +9,7 @@ from rich.console import Console
 
 from transxnet.data.open_data import DataSource, open_data
 from transxnet.runs.config import TrainConfig
+from transxnet.utils.errors import UserError
 from transxnet.utils.progress import progress_bar
 
 
@@ -41,6 +42,23 @@ def open_run_data(
         progress=None if console is None else check_progress(console),
         **{name: getattr(config, name) for name in options if hasattr(config, name)},
     )
+
+
+def open_validated_data(
+    config: TrainConfig, console: Console | None, stored_split: Path | None, *, check_images: bool = True
+) -> DataSource:
+    """As :func:`open_run_data`, for the validation images.
+
+    Raises:
+        UserError: the run has none.
+    """
+    source = open_run_data(config, console, stored_split, check_images=check_images)
+    if not len(source.val):
+        raise UserError(
+            f"the run has no validation set: it was trained on all images of {config.data} (val_fraction 0). Name "
+            "other labeled images as DATA."
+        )
+    return source
 
 
 def check_progress(console: Console) -> Callable[[int], AbstractContextManager[Callable[[int], None]]]:

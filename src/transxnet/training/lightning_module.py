@@ -98,7 +98,7 @@ class TrainingModule(LightningModule, ABC):
 
     def validated(self) -> bool:
         """Return whether the current epoch ends with a validation."""
-        return (self.trainer.current_epoch + 1) % self.config.val_every == 0
+        return self.trainer.enable_validation and (self.trainer.current_epoch + 1) % self.config.val_every == 0
 
     def setup(self, stage: str) -> None:
         """Convert the weights to channels-last layout.

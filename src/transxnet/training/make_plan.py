@@ -53,7 +53,7 @@ def make_plan(config: TrainConfig, console: Console, run: Run | None = None, res
     stored_split = None if run is None else run.stored_split
     plan = _PLANNERS[config.task](defaults, console, stored_split, resumed)
     images = len(plan.source.val)
-    if images < hardware.processes:  # the others would wait for a process without a validation image
+    if 0 < images < hardware.processes:  # the others would wait for a process without a validation image
         raise UserError(
             f"{hardware.processes} processes need at least as many validation images, got {images}. Use fewer "
             "--devices or add validation images."
@@ -62,7 +62,14 @@ def make_plan(config: TrainConfig, console: Console, run: Run | None = None, res
         len(plan.source.train), lambda config, *sizes: largest_batch(replace(plan, config=config), *sizes)
     )
     notes = plan.notes if resumed else [_weights_note(config, len(plan.source.train)), *plan.notes]
-    return replace(plan, config=defaults.config, notes=notes)
+    if plan.validates:
+        return replace(plan, config=defaults.config, notes=notes)
+    if config.patience is not None:
+        raise UserError(
+            "--patience needs validation images, but there are none. Remove --patience or --val-fraction 0."
+        )
+    notes = [*notes, "no validation set (val_fraction 0): nothing is validated, and the last epoch is saved"]
+    return replace(plan, config=defaults.config.replace(select="last"), notes=notes)
 
 
 def _weights_note(config: TrainConfig, images: int) -> str:

@@ -46,6 +46,11 @@ class Plan(ABC):
         """Model name without its tag; includes its options unless ``model_args`` has them."""
         return parse_model_name(self.config.model).untagged_name
 
+    @property
+    def validates(self) -> bool:
+        """Whether there are validation images; there are none with ``val_fraction`` 0."""
+        return len(self.source.val) > 0
+
     @abstractmethod
     def data_module(self) -> LightningDataModule:
         """Create the data loaders; raises UserError for unknown augmentations."""

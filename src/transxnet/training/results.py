@@ -44,6 +44,7 @@ from transxnet.utils.device import DEVICES, resolve_device
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_atomic
 from transxnet.utils.progress import PLAIN, progress_bar
+from transxnet.utils.quantities import format_count
 
 AUGMENTED_IMAGES = 12
 RATE_POINTS = 200
@@ -66,15 +67,11 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
     """Evaluate the saved model, store the metrics and write the report."""
     config, source = plan.config, plan.source
     trained = load_model(run.path)
-    assert isinstance(config.batch_size, int) and config.workers is not None
-    with progress_bar(console, "evaluating", len(source.val)) as advance:
-        device = resolve_device(config.device if config.device in DEVICES else "auto")
-        evaluation = run_evaluation(trained, source.val, config.batch_size, config.workers, device, progress=advance)
-    figures = evaluation.metrics()
-    write_atomic(
-        run.results_file, json.dumps({"images": len(evaluation), "select": config.select, **figures}, indent=2)
-    )
-    write_predictions(run, evaluation)
+    evaluation = _evaluate(trained, plan, console) if plan.validates else None
+    images, figures = (0, {}) if evaluation is None else (len(evaluation), evaluation.metrics())
+    write_atomic(run.results_file, json.dumps({"images": images, "select": config.select, **figures}, indent=2))
+    if evaluation is not None:
+        write_predictions(run, evaluation)
     stored = run.read_environment()
     saved = describe_saved_epoch(history, config.task, config.select) + (", EMA" if config.ema_decay else "")
     report = Report(
@@ -103,8 +100,20 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
     )
     write_report(report, run.report_file)
     write_atomic(run.card_file, model_card(run))
-    print_metrics(console, figures, len(evaluation))
+    if evaluation is None:
+        console.print(f"not validated: all {format_count(len(source.train), 'image')} were used for training", **PLAIN)
+    else:
+        print_metrics(console, figures, images)
     console.print(f"weights     {saved}\nrun folder  {run.path}\nreport      {run.report_file}", **PLAIN)
+
+
+def _evaluate(trained: TrainedModel, plan: Plan, console: Console) -> AnyEvaluation:
+    """Run the saved model over the validation images."""
+    config, images = plan.config, plan.source.val
+    assert isinstance(config.batch_size, int) and config.workers is not None
+    device = resolve_device(config.device if config.device in DEVICES else "auto")
+    with progress_bar(console, "evaluating", len(images)) as advance:
+        return run_evaluation(trained, images, config.batch_size, config.workers, device, progress=advance)
 
 
 def _train_counts(images: Any) -> list[int] | None:

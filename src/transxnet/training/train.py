@@ -315,6 +315,7 @@ def _create_trainer(
         default_root_dir=run.path,
         max_epochs=config.epochs + config.cooldown_epochs,
         check_val_every_n_epoch=config.val_every,
+        limit_val_batches=None if plan.validates else 0,
         accumulate_grad_batches=config.accumulate,
         gradient_clip_val=config.clip_grad,
         precision=None if half_on_cpu else config.precision,  # type: ignore[arg-type]

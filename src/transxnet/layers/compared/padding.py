@@ -6,7 +6,7 @@ from torch import Tensor
 from transxnet.ops.fx_leaf import fx_leaf
 
 
-@fx_leaf
+@fx_leaf()
 def pad_to_multiple(x: Tensor, step: int) -> Tensor:
     """Pad with zeros at the bottom and the right to multiples of ``step``: (B, C, H, W) -> (B, C, H', W')."""
     below, right = -x.shape[2] % step, -x.shape[3] % step

@@ -119,7 +119,7 @@ class ConvRelativePosition(nn.Module):
 
     def forward(self, v: Tensor) -> Tensor:
         parts = v.split(self.splits, dim=1)
-        return torch.cat([conv(part) for conv, part in zip(self.conv_list, parts, strict=True)], dim=1)
+        return torch.cat([conv(parts[i]) for i, conv in enumerate(self.conv_list)], dim=1)
 
 
 class FactorizedAttention(nn.Module):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transxnet.layers.checks import check_positive
 from transxnet.models.checkpoints import load_matching, read_source, unwrap
 from transxnet.models.four_stages import checkpoint_block, init_weights
+from transxnet.models.scripting import ScriptedByTracing
 from transxnet.models.timm_api import StageByStage, imagenet_cfg
 
 
@@ -52,7 +53,7 @@ class Blocks(nn.Sequential):
         return x
 
 
-class PeerNetwork(StageByStage, nn.Module, ABC):
+class PeerNetwork(StageByStage, ScriptedByTracing, nn.Module, ABC):
     """Base class: a subclass builds its layers, then calls :meth:`finish`, and defines the three class attributes.
 
     The names of modules are those of the authors' checkpoints, so these load without renaming.

@@ -289,7 +289,7 @@ _COMMANDS = (
         "network, and why the others were not chosen. The environment variable TRANSXNET_OPS (auto, triton, c, cpu or "
         "reference) forces an implementation.",
         function="transxnet.analysis.doctor:doctor",
-        options=(Options(("model", "mode", "img_size", "batch_size", "dtype", "device")),),
+        options=(Options(("model", "mode", "img_size", "batch_size", "dtype", "device", "measure")),),
         renamed={"size": "img_size", "batch": "batch_size"},
         show="transxnet.analysis.doctor:show",
     ),

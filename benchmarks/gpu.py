@@ -19,6 +19,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import IO, Any
@@ -47,6 +48,7 @@ class Sizes:
         large: height and width of the images of features and detectors.
         rounds: rounds of a benchmark.
         seconds: seconds of a model in a round.
+        time_factor: multiplies the time of each part.
         tests: tests of the kernels, as arguments of pytest.
         training: arguments of the training.
     """
@@ -62,6 +64,7 @@ class Sizes:
     large: tuple[int, int]
     rounds: int
     seconds: float
+    time_factor: float
     tests: tuple[str, ...]
     training: tuple[str, ...]
 
@@ -78,6 +81,7 @@ GPU = Sizes(
     large=(800, 1280),
     rounds=3,
     seconds=0.5,
+    time_factor=1,
     tests=("tests/ops",),
     training=("elpv", "--recipe", "demo", "--model", "transxnet_t"),
 )
@@ -93,6 +97,7 @@ REHEARSAL = Sizes(
     large=(64, 96),
     rounds=1,
     seconds=0.001,
+    time_factor=30,  # a rehearsal is about errors, not about time
     tests=("tests/ops/kernels/test_launch.py",),
     training=("digits", "--model", "transxnet_n", "--img-size", "32", "--epochs", "1", "--device", "cpu"),
 )
@@ -183,8 +188,8 @@ def test_table(out: Path) -> Iterator[str]:
     yield from _markdown(tuple(count), [[str(value) for value in count.values()]])
 
 
-def log_table(out: Path) -> Iterator[str]:
-    yield from ("```", (out / "log.txt").read_text().strip(), "```")
+def log_table(out: Path, lines: int = 200) -> Iterator[str]:
+    yield from ("```", *(out / "log.txt").read_text().rstrip().splitlines()[-lines:], "```")
 
 
 def operator_table(out: Path) -> Iterator[str]:
@@ -227,14 +232,14 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[
 
 
 PARTS = {
-    "kernels": Part("Tests of the kernels", 90, kernel_tests, test_table),
-    "choices": Part("Chosen operators", 45, operator_choices, log_table),
-    "inference": Part("Inference", 75, inference, bench_table),
-    "training": Part("Training step", 90, training, bench_table),
-    "operators": Part("Operators", 30, operators, operator_table),
-    "features": Part("Features", 60, features, bench_table),
-    "detectors": Part("RetinaNet", 60, detectors, bench_table),
-    "elpv": Part("Training on ELPV", 120, elpv, log_table),
+    "kernels": Part("Tests of the kernels", 60, kernel_tests, test_table),
+    "choices": Part("Chosen operators", 40, operator_choices, log_table),
+    "inference": Part("Inference", 65, inference, bench_table),
+    "training": Part("Training step", 75, training, bench_table),
+    "operators": Part("Operators", 25, operators, operator_table),
+    "features": Part("Features", 45, features, bench_table),
+    "detectors": Part("RetinaNet", 50, detectors, bench_table),
+    "elpv": Part("Training on ELPV", 120, elpv, partial(log_table, lines=15)),
 }
 """The parts by name, the most important first."""
 
@@ -244,11 +249,11 @@ def run_part(name: str, sizes: Sizes, out: Path) -> dict[str, Any]:
     part, folder = PARTS[name], out / name
     shutil.rmtree(folder, ignore_errors=True)  # of an interrupted run
     folder.mkdir(parents=True)
-    start, statuses = time.monotonic(), []
+    start, limit, statuses = time.monotonic(), part.seconds * sizes.time_factor, []
     commands = part.commands(sizes, folder)
     with (folder / "log.txt").open("w") as log:
         for command in commands:
-            statuses.append(run_within(command, part.seconds - (time.monotonic() - start), log))
+            statuses.append(run_within(command, limit - (time.monotonic() - start), log))
     seconds = round(time.monotonic() - start, 1)
     result = {"commands": [" ".join(command) for command in commands], "statuses": statuses, "seconds": seconds}
     (folder / "part.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -9,8 +9,8 @@ import pytest
 from benchmarks.gpu import GPU, NOT_MEASURED, PARTS, REHEARSAL, main, run_within, write_tables
 
 
-def test_parts_fit_into_ten_minutes_of_device_time():
-    assert sum(part.seconds for part in PARTS.values()) <= 600
+def test_parts_fit_into_eight_minutes():
+    assert sum(part.seconds for part in PARTS.values()) * GPU.time_factor <= 8 * 60
 
 
 @pytest.mark.parametrize("sizes", [GPU, REHEARSAL], ids=["gpu", "rehearsal"])
@@ -18,7 +18,7 @@ def test_commands_write_into_the_folder_of_their_part(sizes, tmp_path):
     for name, part in PARTS.items():
         commands = part.commands(sizes, tmp_path / name)
         assert commands
-        if name not in ("choices",):
+        if name != "choices":  # its table is its log
             assert all(str(tmp_path / name) in " ".join(command) for command in commands)
 
 

@@ -1,6 +1,7 @@
 """A chart of throughput against published accuracy, with the frontier of the networks that none exceeds in both."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -10,6 +11,7 @@ from matplotlib.transforms import Bbox
 
 from transxnet.analysis.figure_style import INK, MUTED, figure_style
 from transxnet.benchmark.benchmark_result import Benchmark
+from transxnet.benchmark.presets import PublishedAccuracy
 
 OURS, LINE, GRID = "#1f5fbf", "#c4510a", "#e6e8eb"
 OFFSETS = ((7, 0), (-7, 0), (0, 9), (0, -9), (7, 8), (7, -8), (-7, 8), (-7, -8), (0, 18), (0, -18))
@@ -42,17 +44,23 @@ def plot_frontier(result: Benchmark, path: Path) -> None:
                 zorder=3,
             )
         _style_axes(axes, result)
-        labels = [(row.images_per_second, found.top1, found.label) for row, found in points]
+        labels = [(row.images_per_second, found.top1, _label(result, found)) for row, found in points]
         colors = [OURS if row.model.spec.is_transxnet else INK for row, _ in points]
-        _place_labels(figure, axes, labels, colors)
+        _place_labels(figure, axes, labels, colors, best)
         figure.savefig(path, format="png", dpi=200, facecolor="white")  # opaque: legible in light and dark themes
+
+
+def _label(result: Benchmark, published: PublishedAccuracy) -> str:
+    """The network's name, with the size of its images if it differs from that of the others."""
+    same = result.settings.size == (published.size, published.size)
+    return published.label if same else f"{published.label}, {published.size} px"
 
 
 def _style_axes(axes: Axes, result: Benchmark) -> None:
     settings = result.settings
     axes.set_xscale("log")
     axes.margins(x=0.14, y=0.1)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(which="both", length=0)
@@ -74,16 +82,21 @@ def _style_axes(axes: Axes, result: Benchmark) -> None:
 
 
 def _place_labels(
-    figure: Figure, axes: Axes, labels: Sequence[tuple[float, float, str]], colors: Sequence[str]
+    figure: Figure,
+    axes: Axes,
+    labels: Sequence[tuple[float, float, str]],
+    colors: Sequence[str],
+    line: Sequence[tuple[float, float]],
 ) -> None:
-    """Place each label where it overlaps the fewest points and labels placed before."""
+    """Place each label where it overlaps the fewest points, labels placed before, and parts of the frontier."""
     figure.draw_without_rendering()
     scale = figure.dpi / 72
     pixels = axes.transData.transform([(x, y) for x, y, _ in labels])
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in pixels]
-    legend = axes.get_legend()
-    if legend is not None:
-        taken.append(legend.get_window_extent())
+    taken += [legend.get_window_extent() for legend in [axes.get_legend()] if legend]
+    corners = axes.transData.transform(line) if line else []
+    for (x0, y0), (x1, y1) in pairwise(corners):
+        taken += [Bbox.from_extents(x0 - 1, y1, x0 + 1, y0), Bbox.from_extents(x0, y1 - 1, x1, y1 + 1)]
     inside = axes.get_window_extent()
     for (x, y, text), color in zip(labels, colors, strict=True):
         candidates = []

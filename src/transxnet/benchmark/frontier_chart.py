@@ -94,8 +94,7 @@ def _place_labels(
     pixels = axes.transData.transform([(x, y) for x, y, _ in labels])
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in pixels]
     taken += [legend.get_window_extent() for legend in [axes.get_legend()] if legend]
-    corners = axes.transData.transform(line) if line else []
-    for (x0, y0), (x1, y1) in pairwise(corners):
+    for (x0, y0), (x1, y1) in pairwise(map(axes.transData.transform, line)):
         taken += [Bbox.from_extents(x0 - 1, y1, x0 + 1, y0), Bbox.from_extents(x0, y1 - 1, x1, y1 + 1)]
     inside = axes.get_window_extent()
     for (x, y, text), color in zip(labels, colors, strict=True):

@@ -287,8 +287,8 @@ _COMMANDS = (
         usage="[options]",
         description="Show the hardware and software of this machine, the implementation chosen for each operator of a "
         "network, and why the others were not chosen. On a GPU, the faster correct implementation is chosen, by "
-        "measurement at its first use; --measure does it for all shapes of a model. The environment variable TRANSXNET_OPS (auto, "
-        "triton, c, cpu or reference) forces an implementation.",
+        "measurement at its first use; --measure does it for all shapes of a model. The environment variable "
+        "TRANSXNET_OPS (auto, triton, c, cpu or reference) forces an implementation.",
         function="transxnet.analysis.doctor:doctor",
         options=(Options(("model", "mode", "img_size", "batch_size", "dtype", "device", "measure")),),
         renamed={"size": "img_size", "batch": "batch_size"},

@@ -223,7 +223,7 @@ def bench_table(out: Path) -> Iterator[str]:
         yield f"`{content['command']}`"
         yield ""
         yield from _markdown(("network", "", "img/s", "ms/batch", "relative to the first", "peak memory"), rows)
-        yield ""
+        yield ""  # between two tables
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -285,12 +285,10 @@ def write_tables(out: Path) -> None:
         folder = out / name
         lines += [f"### {part.title}", ""]
         try:
-            lines += part.table(folder)
+            table = list(part.table(folder))
         except (OSError, ValueError, KeyError, ElementTree.ParseError):  # stopped before its files were complete
-            lines.append(NOT_MEASURED)
-        if lines[-1] == "":
-            lines.pop()
-        lines.append("")
+            table = []
+        lines += [*(table or [NOT_MEASURED]), ""]
         if (folder / "part.json").is_file():
             files = {str(path.relative_to(folder)): json.loads(path.read_text()) for path in folder.rglob("bench.json")}
             results[name] = json.loads((folder / "part.json").read_text()) | {"benchmarks": files}

@@ -9,7 +9,7 @@ from rich.console import Console
 from transxnet import UserError
 from transxnet.analysis.doctor import Finding, doctor, show
 from transxnet.ops import Choice, backend
-from transxnet.ops.measured_choice import Comparison, Outcome
+from transxnet.ops.measured_choice import KernelComparison, Outcome
 
 CONVS = ("dynamic_depthwise_conv2d", "multiscale_depthwise_conv2d")
 
@@ -67,8 +67,8 @@ def test_measuring_runs_the_network_and_lists_every_shape():
 
 
 def test_terminal_shows_times_and_defects_of_measured_kernels():
-    good = Comparison(Outcome(2e-7, 0.25), Outcome(1e-7, 0.5), 1e-5)
-    bad = Comparison(Outcome(nan, nan, "OutOfResources: shared memory"), Outcome(1e-7, 0.75), 1e-5)
+    good = KernelComparison(Outcome(2e-7, 0.25), Outcome(1e-7, 0.5), 1e-5)
+    bad = KernelComparison(Outcome(nan, nan, "OutOfResources: shared memory"), Outcome(1e-7, 0.75), 1e-5)
     choices = [Choice("triton", {"reference": good.against_plain}), Choice("reference", {"triton": bad.against_kernel})]
     cases = zip(CONVS, choices, (good, bad), strict=True)
     text = printed([Finding(name, None, (2, 8, 4, 4), choice, found) for name, choice, found in cases])

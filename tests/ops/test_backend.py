@@ -11,7 +11,7 @@ from transxnet import UserError, ops
 from transxnet.ops import backend, choose
 from transxnet.ops.backend import is_transforming, record_choices
 from transxnet.ops.kernels.c_library import why_unavailable
-from transxnet.ops.measured_choice import Comparison, Outcome
+from transxnet.ops.measured_choice import KernelComparison, Outcome
 from transxnet.ops.operator_trial import compare
 
 DYNAMIC, MULTISCALE, ATTENTION = "dynamic_depthwise_conv2d", "multiscale_depthwise_conv2d", "biased_attention"
@@ -134,7 +134,7 @@ def gpu(monkeypatch, tmp_path):
 
     def compare(run, arguments, training):
         times["calls"] += 1
-        return Comparison(Outcome(0.0, times["kernel"]), Outcome(0.0, times["plain"]), 1e-5)
+        return KernelComparison(Outcome(0.0, times["kernel"]), Outcome(0.0, times["plain"]), 1e-5)
 
     monkeypatch.setattr(backend, "compare", compare)
     backend.device_store.cache_clear()

@@ -6,14 +6,16 @@ from math import nan
 import pytest
 import torch
 
-from transxnet.ops.measured_choice import ChoiceStore, Comparison, Outcome, describe_inputs
+from transxnet.ops.measured_choice import ChoiceStore, KernelComparison, Outcome, describe_inputs
 
 FACTS = {"device": "a GPU", "torch": "2.15"}
 INPUTS = "biased_attention float32 contiguous infer 3x3x7x5"
 
 
-def comparison(kernel_ms: float = 1.0, plain_ms: float = 2.0, error: float = 1e-6, failure: str = "") -> Comparison:
-    return Comparison(Outcome(error, kernel_ms, failure), Outcome(1e-6, plain_ms), 1e-5)
+def comparison(
+    kernel_ms: float = 1.0, plain_ms: float = 2.0, error: float = 1e-6, failure: str = ""
+) -> KernelComparison:
+    return KernelComparison(Outcome(error, kernel_ms, failure), Outcome(1e-6, plain_ms), 1e-5)
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def test_failing_kernel_is_refused_with_its_message():
 
 
 def test_correct_kernel_is_used_where_plain_operators_fail():
-    found = Comparison(Outcome(1e-6, 1.0), Outcome(nan, nan, "RuntimeError: no engine"), 1e-5)
+    found = KernelComparison(Outcome(1e-6, 1.0), Outcome(nan, nan, "RuntimeError: no engine"), 1e-5)
     assert found.against_kernel == ""
 
 

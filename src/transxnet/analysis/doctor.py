@@ -15,7 +15,7 @@ from transxnet.models.create import create_model
 from transxnet.models.transxnet import TransXNet
 from transxnet.ops import Choice, choose
 from transxnet.ops.backend import record_choices
-from transxnet.ops.measured_choice import Comparison
+from transxnet.ops.measured_choice import KernelComparison
 from transxnet.utils.device import resolve_device
 from transxnet.utils.environment import collect_environment
 from transxnet.utils.errors import UserError
@@ -37,7 +37,7 @@ class Finding:
     stage: int | None
     shape: tuple[int, ...]
     choice: Choice
-    comparison: Comparison | None = None
+    comparison: KernelComparison | None = None
 
 
 def doctor(

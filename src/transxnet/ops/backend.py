@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from transxnet.ops.kernels.c_library import why_unavailable
-from transxnet.ops.measured_choice import Comparison, describe_inputs, device_store
+from transxnet.ops.measured_choice import KernelComparison, describe_inputs, device_store
 from transxnet.ops.operator_trial import Run, compare
 from transxnet.utils.errors import UserError
 
@@ -56,7 +56,7 @@ class RecordedChoice:
     shape: tuple[int, ...]
     inputs: str
     choice: Choice
-    comparison: Comparison | None
+    comparison: KernelComparison | None
 
 
 _records: list[RecordedChoice] | None = None
@@ -141,7 +141,7 @@ NOT_MEASURED: Reasons = (
 )
 
 
-def _reasons(comparison: Comparison | None) -> Reasons:
+def _reasons(comparison: KernelComparison | None) -> Reasons:
     return NOT_MEASURED if comparison is None else (comparison.against_kernel, comparison.against_plain)
 
 
@@ -150,7 +150,7 @@ def _is_measured(s: Conditions) -> bool:
     return s.requested == "auto" and _triton_unsupported(s) is None and _triton_unfavorable(s) is None
 
 
-def _measured(s: Conditions, arguments: tuple, run: Run | None) -> Comparison | None:
+def _measured(s: Conditions, arguments: tuple, run: Run | None) -> KernelComparison | None:
     """Return what was measured for these inputs; measure now if that is possible here."""
     if not _is_measured(s):
         return None

@@ -41,7 +41,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class KernelComparison:
     """What was measured for a class of inputs.
 
     Attributes:
@@ -158,11 +158,11 @@ class ChoiceStore:
         self._skipped: set[str] = set()
         self._reported: set[str] = set()
 
-    def find(self, inputs: str) -> Comparison | None:
+    def find(self, inputs: str) -> KernelComparison | None:
         """Return the comparison for a class of inputs, or None if they have not been compared."""
         return self._known.get(inputs)
 
-    def add(self, inputs: str, measure: Callable[[], Comparison]) -> Comparison | None:
+    def add(self, inputs: str, measure: Callable[[], KernelComparison]) -> KernelComparison | None:
         """Compare the implementations for a class of inputs and keep the result; warn of a defective kernel.
 
         Returns:
@@ -179,7 +179,7 @@ class ChoiceStore:
         self._report(inputs, comparison)
         return comparison
 
-    def _keep(self, inputs: str, comparison: Comparison) -> None:
+    def _keep(self, inputs: str, comparison: KernelComparison) -> None:
         self._known[inputs] = comparison
         with suppress(OSError, RuntimeError, WriteError):
             path = self._path()
@@ -187,12 +187,12 @@ class ChoiceStore:
             comparisons = {name: asdict(entry) for name, entry in (self._read() | self._known).items()}
             write_atomic(path, json.dumps(self._facts | {"comparisons": comparisons}, indent=1) + "\n")
 
-    def _read(self) -> dict[str, Comparison]:
+    def _read(self) -> dict[str, KernelComparison]:
         """Read the file; one that is missing or damaged is written again."""
         try:
             entries = json.loads(self._path().read_text(encoding="utf-8"))["comparisons"]
             return {
-                name: Comparison(Outcome(**entry["kernel"]), Outcome(**entry["plain"]), float(entry["bound"]))
+                name: KernelComparison(Outcome(**entry["kernel"]), Outcome(**entry["plain"]), float(entry["bound"]))
                 for name, entry in entries.items()
             }
         except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError):
@@ -201,7 +201,7 @@ class ChoiceStore:
     def _path(self) -> Path:
         return cache_folder() / self._name  # a user without a home folder has none: RuntimeError
 
-    def _report(self, inputs: str, comparison: Comparison) -> None:
+    def _report(self, inputs: str, comparison: KernelComparison) -> None:
         """Warn of a defective kernel, once for each operator."""
         operator = inputs.partition(" ")[0]
         if comparison.defect and operator not in self._reported:

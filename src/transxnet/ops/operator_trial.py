@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from transxnet.ops.measured_choice import Comparison, Outcome
+from transxnet.ops.measured_choice import KernelComparison, Outcome
 
 BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
 """Largest error of a correct kernel, relative to the largest value: a few roundings of the type."""
@@ -24,7 +24,7 @@ Run = Callable[..., Tensor]
 
 def compare(
     run: Run, arguments: Sequence[Any], training: bool, time_step: Callable[[Callable[[], Any]], float] | None = None
-) -> Comparison:
+) -> KernelComparison:
     """Compare the Triton kernel with PyTorch's operators.
 
     Args:
@@ -44,7 +44,7 @@ def compare(
         plain = _measure(trial, "reference", time_step)
         kernel = _measure(trial, "triton", time_step)
     errors = [2 * plain.error] if not plain.failure else []
-    return Comparison(kernel, plain, max(BOUNDS[x.dtype], *errors, 0.0))
+    return KernelComparison(kernel, plain, max(BOUNDS[x.dtype], *errors, 0.0))
 
 
 def time_call(step: Callable[[], Any]) -> float:

@@ -22,7 +22,6 @@ from transxnet.benchmark.memory import peak_memory, reset_peak, resident_memory
 from transxnet.benchmark.operator_profile import Operator, longest_operators
 from transxnet.benchmark.settings import BenchmarkModel, Settings
 from transxnet.deploy.reparameterize import reparameterize
-from transxnet.models.transxnet import TransXNet
 from transxnet.utils.errors import UserError
 
 WARM_UP_STEPS = {"cpu": 2, "cuda": 10}  # minimum
@@ -209,7 +208,7 @@ class Measurement:
 
 def _inference_form(model: nn.Module, settings: Settings) -> nn.Module:
     """Reparameterize one of our networks, or one of timm's that has another form for inference."""
-    if not isinstance(model, TransXNet):
+    if any(hasattr(module, "reparameterize") for module in model.modules()):  # timm's FastViT and others
         return reparameterize_model(model)
     # Compilers and GPUs run faster with the bias kept resized; eager on a CPU needs less memory without.
     kept = settings.compile is not None or settings.device != "cpu"

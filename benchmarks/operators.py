@@ -20,8 +20,8 @@ from rates import copy_rate, interleaved_medians
 from torch import Tensor
 
 from transxnet import create_model, ops
-from transxnet.ops import choose
 from transxnet.ops.attention import biased_attention_cpu, biased_attention_reference
+from transxnet.ops.backend import record_choices
 from transxnet.ops.dynamic_conv import dynamic_depthwise_conv2d_cpu, dynamic_depthwise_conv2d_reference
 from transxnet.ops.multiscale_conv import multiscale_depthwise_conv2d_cpu, multiscale_depthwise_conv2d_reference
 from transxnet.utils.environment import collect_environment
@@ -46,7 +46,6 @@ class Case:
     stage: int
     inputs: list[Tensor]
     call: Callable[..., Tensor]
-    keys: int | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,6 @@ def cases(model: str, size: int, batch: int, dtype: torch.dtype, device: str) ->
             i,
             [q, k, v, rand(1, heads, side * side, keys, kind=single)],
             lambda function, q, k, v, b: function(*(t.transpose(1, 2) for t in (q, k, v)), b),
-            keys,
         )
 
 
@@ -123,9 +121,12 @@ def implementations(operator: str, device: str) -> dict[str, Callable[..., Tenso
 def measure(case: Case, copy_bytes: float, device: str) -> Iterator[Result]:
     """Time the passes of every implementation at one stage."""
     x = case.inputs[0]
-    with torch.no_grad():
-        inferred = choose(case.operator, x, keys=case.keys).implementation
-    learned = choose(case.operator, x, keys=case.keys).implementation
+    auto = getattr(ops, case.operator)
+    with record_choices() as records:
+        case.call(auto, *case.inputs)
+        with torch.no_grad():
+            case.call(auto, *case.inputs)
+    learned, inferred = (record.choice.implementation for record in records)
     floor = 2 * x.nbytes / copy_bytes
     functions = implementations(case.operator, device)
 

@@ -1,13 +1,17 @@
 """What doctor reports about the operators and the machine."""
 
 from io import StringIO
+from math import nan
 
 import pytest
 from rich.console import Console
 
 from transxnet import UserError
-from transxnet.analysis.doctor import doctor, show
-from transxnet.ops import backend
+from transxnet.analysis.doctor import Finding, doctor, show
+from transxnet.ops import Choice, backend
+from transxnet.ops.measured_choice import KernelComparison, Outcome
+
+CONVS = ("dynamic_depthwise_conv2d", "multiscale_depthwise_conv2d")
 
 
 def printed(*findings) -> str:
@@ -53,3 +57,21 @@ def test_terminal_shows_versions_choices_and_reasons(monkeypatch):
 def test_network_other_than_transxnet_is_an_error():
     with pytest.raises(UserError, match=r"only TransXNet models, got resnet18\. Choose one, such as transxnet_t"):
         doctor("resnet18")
+
+
+def test_measuring_runs_the_network_and_lists_every_shape():
+    findings = doctor("transxnet_n", img_size=32, batch_size=2, device="cpu", measure=True)
+    assert {f.operator for f in findings} == {"biased_attention", *CONVS}
+    assert len({(f.operator, f.shape) for f in findings if f.operator in CONVS}) > 8
+    assert all(f.stage is None and f.comparison is None for f in findings)
+
+
+def test_terminal_shows_times_and_defects_of_measured_kernels():
+    good = KernelComparison(Outcome(2e-7, 0.25), Outcome(1e-7, 0.5), 1e-5)
+    bad = KernelComparison(Outcome(nan, nan, "OutOfResources: shared memory"), Outcome(1e-7, 0.75), 1e-5)
+    choices = [Choice("triton", {"reference": good.against_plain}), Choice("reference", {"triton": bad.against_kernel})]
+    cases = zip(CONVS, choices, (good, bad), strict=True)
+    text = printed([Finding(name, None, (2, 8, 4, 4), choice, found) for name, choice, found in cases])
+    for part in ("0.250", "0.500", "2.0e-07", "0.750", "it fails: OutOfResources: shared memory"):
+        assert part in text
+    assert "slower here" not in text

@@ -48,7 +48,8 @@ def test_gpu_models_build_together_warm_up_alone_and_retry():
     ]
     prepare(workers, 1.0, lambda message: None)
     assert [line.replace("@", " ").split()[0][6:] + " " + line.split()[1] for line in log] == [
-        *("18 build", "34 build", "50 build", "26 build", "18 compile", "26 compile"),
+        *("18 build", "34 build", "50 build", "26 build"),
+        *("18 choose_operators", "50 choose_operators", "26 choose_operators", "18 compile", "26 compile"),
         *("18 start", "18 build", "18 warm_up", "34 warm_up", "50 warm_up", "26 warm_up"),
     ]
     assert [worker.row.iterations for worker in workers] == [7, 7, 7, 0]

@@ -1,15 +1,22 @@
 """The selected implementation, and the reported reasons."""
 
+from importlib.util import find_spec
+from unittest.mock import ANY
+
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from transxnet import UserError, ops
 from transxnet.ops import backend, choose
-from transxnet.ops.backend import is_transforming
+from transxnet.ops.backend import is_transforming, record_choices
 from transxnet.ops.kernels.c_library import why_unavailable
+from transxnet.ops.measured_choice import KernelComparison, Outcome
+from transxnet.ops.operator_trial import compare
 
 DYNAMIC, MULTISCALE, ATTENTION = "dynamic_depthwise_conv2d", "multiscale_depthwise_conv2d", "biased_attention"
 
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="needs the package triton")
 needs_c = pytest.mark.skipif(bool(why_unavailable()), reason="needs a C compiler")
 
 
@@ -115,3 +122,110 @@ def test_traced_programs_hold_plain_operators():
     traced = torch.jit.trace(Call(), (x, weight))
     assert "PythonOp" not in str(traced.graph)
     torch.testing.assert_close(traced(x, weight), Call()(x, weight))
+
+
+@pytest.fixture
+def gpu(monkeypatch, tmp_path):
+    """Treat the CPU as a GPU, with kernels in the interpreter, an empty cache folder and given times."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    capability = torch.compiler.assume_constant_result(lambda device, index: (9, 0))
+    monkeypatch.setattr(backend, "_capability", capability)
+    times = {"kernel": 1.0, "plain": 2.0, "calls": 0}
+
+    def compare(run, arguments, training):
+        times["calls"] += 1
+        return KernelComparison(Outcome(0.0, times["kernel"]), Outcome(0.0, times["plain"]), 1e-5)
+
+    monkeypatch.setattr(backend, "compare", compare)
+    backend.device_store.cache_clear()
+    backend._warn_not_measured.cache_clear()
+    yield times
+    backend.device_store.cache_clear()
+
+
+@needs_triton
+def test_gpu_takes_faster_implementation(gpu):
+    x, weight = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 3, 3)
+    with torch.no_grad():
+        assert choose(DYNAMIC, x, weight, None, run=ANY).implementation == "triton"
+        gpu["kernel"] = 3.0
+        assert choose(DYNAMIC, x, weight, None, run=ANY).implementation == "triton"  # remembered
+        choice = choose(DYNAMIC, x.bfloat16(), weight, None, run=ANY)
+    assert choice.implementation != "triton"
+    assert choice.refused["triton"] == "it is slower here: the kernel takes 3.000 ms, PyTorch's operators 2.000"
+    assert gpu["calls"] == 2
+
+
+@needs_triton
+def test_training_is_measured_separately(gpu):
+    x, weight = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 3, 3)
+    with record_choices() as records:
+        for tensor in (x, x.clone().requires_grad_(), x.clone().requires_grad_()):
+            choose(DYNAMIC, tensor, weight, None, run=ANY)
+    assert gpu["calls"] == 2
+    assert [" train " in record.inputs for record in records] == [False, True, True]
+    assert records[0].comparison == records[2].comparison
+
+
+@needs_triton
+def test_nothing_is_measured_where_choices_are_fixed(gpu):
+    x, weight = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 3, 3)
+
+    def chosen(*tensors, run=ANY):
+        choice = choose(DYNAMIC, *tensors, run=run)
+        assert choice.implementation == "triton" or "not measured" in choice.refused["triton"]
+        return choice.implementation
+
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert chosen(x, weight, None) != "triton"
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert chosen(x, weight, None, run=None) != "triton"
+    with FlopCounterMode(display=False):
+        assert chosen(x, weight, None) != "triton"
+    assert gpu["calls"] == 0
+    assert chosen(x, weight, None) == "triton"
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert chosen(x, weight, None) == "triton"  # the remembered choice
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@needs_triton
+def test_compiled_code_takes_remembered_choice(gpu):
+    def function(x, weight):
+        choice = choose(DYNAMIC, x, weight, None, run=None)
+        return x * 2 if choice.implementation == "triton" else x
+
+    x, weight = torch.ones(10, 3, 4, 4), torch.randn(10, 3, 3, 3)
+    with pytest.warns(UserWarning, match=r"have not been measured.*doctor --measure"):
+        assert torch.compile(function, backend="eager", fullgraph=True)(x, weight).max() == 1
+    choose(DYNAMIC, x, weight, None, run=ANY)
+    torch.compiler.reset()
+    compiled = torch.compile(function, backend="eager", fullgraph=True, dynamic=True)
+    for batch in (10, 12, 16):  # one class of sizes
+        assert compiled(torch.ones(batch, 3, 4, 4), torch.ones(batch, 3, 3, 3)).max() == 2
+    assert gpu["calls"] == 1
+
+
+@needs_triton
+def test_requested_implementation_is_not_measured(gpu, monkeypatch):
+    monkeypatch.setenv("TRANSXNET_OPS", "triton")
+    x = torch.randn(2, 3, 4, 4)
+    assert choose(DYNAMIC, x, x, None, run=ANY).implementation == "triton"
+    assert gpu["calls"] == 0
+
+
+@needs_triton
+def test_operators_pass_what_measuring_needs(gpu, monkeypatch, no_compiler):
+    monkeypatch.setattr(backend, "compare", lambda *given: compare(*given, time_step=lambda step: 1.0))
+    x, weight = torch.randn(2, 1, 2, 2), torch.randn(1, 1, 1, 1)
+    with torch.no_grad(), record_choices() as records:
+        ops.dynamic_depthwise_conv2d(x, weight.expand(2, 1, 1, 1))
+        ops.multiscale_depthwise_conv2d(x, [weight], [weight[0, 0, 0]], gelu=True)
+        ops.biased_attention(x, x, x, x[:1])
+    for record in records:
+        assert record.comparison.defect == ""
+        assert record.choice.implementation == "triton"

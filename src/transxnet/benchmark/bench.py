@@ -4,6 +4,7 @@ import inspect
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,7 +14,8 @@ from rich.console import Console
 from transxnet.benchmark import bench_report
 from transxnet.benchmark.benchmark_result import Benchmark, BenchmarkRow
 from transxnet.benchmark.interleaving import measure_interleaved
-from transxnet.benchmark.settings import Dtype, Mode, Settings, check_compile_mode, find_preset, parse_benchmark_model
+from transxnet.benchmark.presets import find_preset
+from transxnet.benchmark.settings import Dtype, Mode, Settings, check_compile_mode, parse_benchmark_model
 from transxnet.utils.device import resolve_device
 from transxnet.utils.environment import collect_environment
 from transxnet.utils.errors import UserError, check_at_least, check_one_of
@@ -62,8 +64,9 @@ def bench(
     Args:
         models: names of our models or timm's, or ``module:factory`` for one of your own (a function that returns a
             network, with ``features_only=True`` its dense-prediction form). ``NAME@SETTING,SETTING`` changes
-            settings for this model: eager, compile, compile=MODE, channels_last, contiguous, reparameterize, original
-            (not reparameterized), float32, bfloat16, float16, autocast, cast, and arguments of the model.
+            settings for this model: eager, compile, compile=MODE, size=PIXELS, channels_last, contiguous,
+            reparameterize, original (not reparameterized), float32, bfloat16, float16, autocast, cast, and arguments
+            of the model.
         mode: a forward pass, or a training step.
         img_size: side of the images in pixels, or HEIGHTxWIDTH; by default 224.
         batch_size: batch size; by default 16 on a CPU, 128 on a GPU.
@@ -72,13 +75,13 @@ def bench(
         autocast: use autocast with float32 weights in inference too.
         compile: use torch.compile with the mode default, reduce-overhead, max-autotune or max-autotune-no-cudagraphs.
         channels_last: use the memory layout NHWC.
-        reparameterize: use the inference form of our networks.
+        reparameterize: use the inference form of our networks, and of timm's that have one.
         features: use the dense-prediction form.
         device: device to run on; by default a GPU if there is one.
         rounds: number of rounds; every model runs once in each.
         seconds: target length of a model's run in a round; at least one step, and on a GPU five.
-        preset: models and batch size of one of the paper's tables, as far as the text specifies them: table11 or
-            table12.
+        preset: models and batch size: table11 or table12 for the paper's tables, as far as the text specifies them, or
+            frontier for throughput against published ImageNet accuracy, ours and networks of similar accuracy.
         profile: also list the operators that take the most time.
         out: folder for bench.json (every round's measurements, settings, environment) and bench.png.
         overwrite: overwrite existing files.
@@ -125,9 +128,9 @@ def bench(
         check_output_folder(Path(out), bench_report.FILES, overwrite)
     with Console(stderr=True).status("starting") as status:
         measure_interleaved(rows, rounds, seconds, profile, status.update)
-    note = chosen.note if chosen else None
-    published = chosen.published if chosen else {}
-    result = Benchmark(rows, settings, rounds, seconds, command, _environment(rows, where), note, published)
+    result = Benchmark(rows, settings, rounds, seconds, command, _environment(rows, where))
+    if chosen:
+        result = replace(result, note=chosen.note, published=chosen.published, accuracies=chosen.accuracies)
     if out is not None:
         bench_report.write(result, Path(out))
     return result

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from transxnet.benchmark.benchmark_result import Benchmark, BenchmarkRow
+from transxnet.benchmark.frontier_chart import plot_frontier
 from transxnet.utils.files import write_atomic
 
 FILES = ("bench.json", "bench.png")
@@ -50,11 +51,16 @@ def show(result: Benchmark) -> Group:
         notes += f"\npeak memory: of the process; Python and PyTorch alone take {format_memory(max(idle))}"
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("model", overflow="fold")
-    for column in ("img/s", "ms/batch", "speedup", "peak\nmemory", "params\nMACs"):
+    accuracy = ("top-1",) if result.accuracies else ()
+    for column in (*accuracy, "img/s", "ms/batch", "speedup", "peak\nmemory", "params\nMACs"):
         table.add_column(column, justify="right")
+    frontier = result.frontier()
     for row in result.rows:
         table.add_row()
-        table.add_row(*_cells(result, row))
+        model, *numbers = _cells(result, row)
+        if result.accuracies:
+            numbers.insert(0, _accuracy(result, row, row in frontier))
+        table.add_row(model, *numbers)
     parts: list[Any] = [
         Text(f"{what}, {form}, {height}x{width}, batch {settings.batch}", style="bold"),
         Text(f"{chip}; {versions}", style="dim"),
@@ -71,13 +77,23 @@ def show(result: Benchmark) -> Group:
     return Group(*parts)
 
 
+def _accuracy(result: Benchmark, row: BenchmarkRow, on_frontier: bool) -> Text:
+    found = result.accuracy(row)
+    if found is None:
+        return Text("-")
+    return _cell(f"{found.top1:.1f}{'*' if on_frontier else ' '}", found.training)
+
+
 def _cells(result: Benchmark, row: BenchmarkRow) -> Iterator[Text]:
     settings, facts = row.model.settings, row.facts
+    words = str(settings)
+    if settings.size != result.settings.size:
+        words += ", {}x{}".format(*settings.size)
     if row.failure:
-        yield _cell(row.model.label, f"{settings}\n").append(row.failure.reason, style="red")
+        yield _cell(row.model.label, f"{words}\n").append(row.failure.reason, style="red")
         yield from [Text("-")] * 4
     else:
-        yield _cell(row.model.label, str(settings))
+        yield _cell(row.model.label, words)
         middle, low, high = median_and_range(row.milliseconds)
         paper = result.published_speed(row)
         yield _cell(_number(settings.batch / middle * 1e3), f"paper: {paper.images_per_second:,}" if paper else "")
@@ -144,6 +160,8 @@ def as_json(result: Benchmark) -> dict[str, Any]:
         }
         if paper := result.published_speed(row):
             entry["paper"] = asdict(paper)
+        if accuracy := result.accuracy(row):
+            entry["published_accuracy"] = asdict(accuracy)
         if not row.failure:
             entry["images_per_second"] = [row.model.settings.batch / ms * 1e3 for ms in row.milliseconds]
             entry["median"] = dict(
@@ -201,4 +219,5 @@ def write(result: Benchmark, folder: Path) -> None:
     """Write the JSON file and the plot."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / FILES[0], json.dumps(as_json(result), indent=2) + "\n")
-    write_atomic(folder / FILES[1], lambda path: plot(result, path))
+    chart = plot_frontier if result.accuracies else plot
+    write_atomic(folder / FILES[1], lambda path: chart(result, path))

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import median
 
 from transxnet.benchmark.operator_profile import Operator
-from transxnet.benchmark.settings import BenchmarkModel, PublishedSpeed, Settings
+from transxnet.benchmark.presets import PublishedAccuracy, PublishedSpeed
+from transxnet.benchmark.settings import BenchmarkModel, Settings
 from transxnet.benchmark.worker import Facts, Failure
 
 
@@ -30,6 +32,11 @@ class BenchmarkRow:
     operators: list[Operator] = field(default_factory=list)
     failure: Failure | None = None
 
+    @property
+    def images_per_second(self) -> float:
+        """Median throughput."""
+        return self.model.settings.batch / median(self.milliseconds) * 1e3
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -44,6 +51,7 @@ class Benchmark:
         environment: versions, hardware, and settings that affect the results.
         note: source and limits of a preset.
         published: model name -> what the paper measured, for some models of a preset.
+        accuracies: model name -> its published accuracy, for the models of a preset.
     """
 
     rows: list[BenchmarkRow]
@@ -54,10 +62,27 @@ class Benchmark:
     environment: dict[str, str]
     note: str | None = None
     published: Mapping[str, PublishedSpeed] = field(default_factory=dict)
+    accuracies: Mapping[str, PublishedAccuracy] = field(default_factory=dict)
 
     def published_speed(self, row: BenchmarkRow) -> PublishedSpeed | None:
         """What the paper measured for this model, unless the model has options of its own."""
         return None if row.model.arguments else self.published.get(row.model.name)
+
+    def accuracy(self, row: BenchmarkRow) -> PublishedAccuracy | None:
+        """The published accuracy of this model, if it was measured without options and at the same size."""
+        found = None if row.model.arguments else self.accuracies.get(row.model.name)
+        return found if found and row.model.settings.size == (found.size, found.size) else None
+
+    def frontier(self) -> list[BenchmarkRow]:
+        """The models that no other exceeds in both throughput and published accuracy, fastest first."""
+        known = [(row, found.top1) for row in self.rows if not row.failure and (found := self.accuracy(row))]
+        known.sort(key=lambda entry: (-entry[0].images_per_second, -entry[1]))
+        best, kept = 0.0, []
+        for row, top1 in known:
+            if top1 > best:
+                best = top1
+                kept.append(row)
+        return kept
 
     def speeds(self, row: BenchmarkRow) -> list[float]:
         """The speed relative to the first model, in each round; empty if either failed."""

@@ -56,6 +56,9 @@ def prepare(workers: Sequence["WorkerProcess"], seconds: float, report: Callable
     if workers[0].row.model.settings.device == "cuda":
         report("building and compiling")
         _ask_all(workers, "build")
+        for worker in workers:
+            if worker.row.model.settings.compile is not None:
+                worker.ask("choose_operators")
         _ask_all([worker for worker in workers if worker.row.model.settings.compile == "default"], "compile")
     for worker in workers:
         if worker.row.failure and worker.row.failure.out_of_memory:

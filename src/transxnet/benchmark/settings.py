@@ -1,10 +1,10 @@
-"""Settings of a benchmark: models by name, each with its settings, and presets for the paper's tables."""
+"""Settings of a benchmark: models by name, each with its settings."""
 
 import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import timm
@@ -13,6 +13,7 @@ from torch import nn
 from transxnet.models.create import check_name, create_model_with
 from transxnet.models.model_spec import ModelSpec, parse_model_name
 from transxnet.utils.errors import UserError, nearest
+from transxnet.utils.image_size import parse_image_size
 
 Mode = Literal["infer", "train"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -141,24 +142,28 @@ NAMED_SETTINGS: dict[str, dict[str, Any]] = {
     "cast": {"autocast": False},
     **{dtype: {"dtype": dtype} for dtype in get_args(Dtype)},
 }
+SETTINGS_WITH_VALUE: tuple[str, ...] = ("compile", "size")
 
 
 def parse_benchmark_model(text: str, settings: Settings) -> BenchmarkModel:
     """Read ``NAME`` or ``NAME@SETTING,SETTING``.
 
     Args:
-        text: the name and the settings of this model: keys of ``NAMED_SETTINGS``, ``compile=MODE``, and keyword
-            arguments of the model such as ``drop_path_rate=0.1`` or ``token_mixer=sra``.
+        text: the name and the settings of this model: keys of ``NAMED_SETTINGS``, ``compile=MODE``,
+            ``size=PIXELS``, and keyword arguments of the model such as ``drop_path_rate=0.1`` or ``token_mixer=sra``.
         settings: settings of all models.
 
     Raises:
         UserError: the model or a setting does not exist, or settings conflict.
     """
     spec = parse_model_name(text)
-    spec.check_settings(NAMED_SETTINGS, part=True)
+    spec.check_settings(dict.fromkeys((*NAMED_SETTINGS, *SETTINGS_WITH_VALUE)), part=True)
     changes: dict[str, Any] = {}
     for name, value in spec.settings.items():
-        changes |= NAMED_SETTINGS[name] if value is None else {"compile": check_compile_mode(value)}
+        if name == "size":
+            changes["size"] = parse_image_size(value or "")
+        else:
+            changes |= NAMED_SETTINGS[name] if value is None else {"compile": check_compile_mode(value)}
     model = BenchmarkModel(spec, replace(settings, **changes))
     if spec.part:
         find_factory(model.name)
@@ -179,79 +184,3 @@ def check_compile_mode(mode: str) -> str:
             f"Accepted: {', '.join(COMPILE_MODES)}."
         )
     return mode
-
-
-@dataclass(frozen=True)
-class PublishedSpeed:
-    """What the paper measured for a model.
-
-    Attributes:
-        images_per_second: throughput.
-        megabytes: memory, in the paper's unit.
-    """
-
-    images_per_second: int
-    megabytes: int
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A table of the paper: its models, the settings in the text, and a note on our own choices.
-
-    Attributes:
-        models: names of the models.
-        size: side of the images in pixels.
-        batch: batch size.
-        note: source and limits.
-        published: model name -> the paper's measurements, for the models that its text gives them for.
-    """
-
-    models: tuple[str, ...]
-    size: int
-    batch: int
-    note: str
-    published: Mapping[str, PublishedSpeed] = field(default_factory=dict)
-
-
-TOKEN_MIXERS = ("d_mixer", "sep_conv", "sra", "shifted_window", "mixing_block", "acmix")
-PRESETS = {
-    "table11": Preset(
-        models=(
-            "transxnet_t",
-            "mpvit_xsmall",
-            "quadtree_b1",
-            "transxnet_s",
-            "swin_tiny_patch4_window7_224",
-            "convnext_tiny",
-            "mpvit_small",
-            "focal_tiny",
-            "transxnet_b",
-            "swin_small_patch4_window7_224",
-            "convnext_small",
-        ),
-        size=224,
-        batch=128,
-        note="Follows Table XI, of which we have only the text. It names batch 128 on an RTX 3090, and Swin, ConvNeXt, "
-        "MPViT, QuadTree and Focal Transformers. Our choices: size 224, and variants of about the cost of T, S and B. "
-        "Values marked as the paper's are those in its text, on its GPU.",
-        published={"transxnet_t": PublishedSpeed(857, 2252), "mpvit_xsmall": PublishedSpeed(868, 2460)},
-    ),
-    "table12": Preset(
-        models=tuple(f"transxnet_swin_style@token_mixer={mixer}" for mixer in TOKEN_MIXERS),
-        size=224,
-        batch=128,
-        note="Follows Table XII, of which we have only the text. It names the six token mixers in one architecture. "
-        "Batch 128 is that of Table XI; size 224 is our choice.",
-    ),
-}
-
-
-def find_preset(name: str) -> Preset:
-    """Find a preset by name.
-
-    Raises:
-        UserError: no preset has this name.
-    """
-    if name not in PRESETS:
-        raise UserError(f"unknown preset {name!r}.{nearest(name, PRESETS)} Accepted: {', '.join(PRESETS)}.")
-    return PRESETS[name]

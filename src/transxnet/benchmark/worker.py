@@ -8,12 +8,13 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from textwrap import shorten
 from typing import Any
 
 import torch
+from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
 from transxnet.analysis.cost import Cost, count
@@ -116,9 +117,7 @@ class Measurement:
         idle, settings = resident_memory(), self.settings
         model = self.model.create()
         if settings.reparameterize:
-            # Compilers and GPUs run faster with the bias kept resized; eager on a CPU needs less memory without.
-            kept = settings.compile is not None or settings.device != "cpu"
-            model = reparameterize(model, settings.size if kept else None)
+            model = _inference_form(model, settings)
         cost = _cost(model, settings.size)
         facts = Facts(
             parameters=sum(p.numel() for p in model.parameters()),
@@ -129,8 +128,14 @@ class Measurement:
             matmul_precision=torch.get_float32_matmul_precision(),
             cudnn_tf32=torch.backends.cudnn.allow_tf32,
         )
+        self._network = model
         self.step = make_step(model, settings)
         return facts
+
+    def choose_operators(self) -> None:
+        """Run a step in eager mode, in which operators are chosen by measurement; compiled code uses these choices."""
+        make_step(self._network, replace(self.settings, compile=None))()
+        self._release()
 
     def compile(self) -> None:
         """Run the first step, which compiles. It may run in parallel with others: nothing is timed here."""
@@ -199,6 +204,15 @@ class Measurement:
         if self.settings.device == "cuda":  # the next model shares the device
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
+
+
+def _inference_form(model: nn.Module, settings: Settings) -> nn.Module:
+    """Reparameterize one of our networks, or one of timm's that has another form for inference."""
+    if any(hasattr(module, "reparameterize") for module in model.modules()):  # timm's FastViT and others
+        return reparameterize_model(model)
+    # Compilers and GPUs run faster with the bias kept resized; eager on a CPU needs less memory without.
+    kept = settings.compile is not None or settings.device != "cpu"
+    return reparameterize(model, settings.size if kept else None)
 
 
 def make_step(model: nn.Module, settings: Settings) -> Callable[[], None]:

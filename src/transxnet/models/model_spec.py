@@ -16,7 +16,7 @@ LOADING = frozenset(
 """Arguments of ``timm.create_model`` that choose the files to open. A name may come from an untrusted recipe or run, so
 it never sets them: some versions of timm execute code from a ``checkpoint_path`` file."""
 
-VALUE_SETTINGS = {"file": "PATH", "compile": "MODE"}
+VALUE_SETTINGS = {"file": "PATH", "compile": "MODE", "size": "PIXELS"}
 """Settings that take a value. Every other ``name=value`` is an option of the model."""
 
 

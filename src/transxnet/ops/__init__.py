@@ -2,7 +2,8 @@
 
 Each file has one operator: the public function, its reference in plain PyTorch (``_reference``), faster variants for
 the CPU (``_cpu``) and CUDA (``_triton``, a custom operator with kernels in :mod:`transxnet.ops.kernels`), and a variant
-for exported programs (``_export``). :mod:`transxnet.ops.backend` chooses between them and gives the reasons.
+for exported programs (``_export``). :mod:`transxnet.ops.backend` chooses between them, on CUDA by measurement, and
+gives the reasons.
 """
 
 from transxnet.ops.activation_norm import gelu_norm

@@ -40,7 +40,11 @@ def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None
         UserError: TRANSXNET_OPS asks for an implementation that does not support this input.
     """
     q, k, v = cast_to_autocast(q), cast_to_autocast(k), cast_to_autocast(v)
-    implementation = choose("biased_attention", q, keys=k.shape[2]).implementation
+    choice = choose("biased_attention", q, k, v, bias, run=_run)
+    return _run(choice.implementation, q, k, v, bias)
+
+
+def _run(implementation: str, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     if implementation == "triton":
         return biased_attention_triton(q, k, v, bias)[0]
     if is_transforming() or _needs_second_derivatives(q, bias):

@@ -1,20 +1,26 @@
 """Choose the implementation of an operator, and explain why the others are not used.
 
-``TRANSXNET_OPS=auto|triton|c|cpu|reference`` applies to all operators; the default is "auto". On a CPU its choices are
-based on measurements (benchmarks/README.md); on CUDA it uses the Triton kernels, which have not been timed yet.
+``TRANSXNET_OPS=auto|triton|c|cpu|reference`` applies to all operators; the default is "auto". On a CPU its choices
+follow rules based on measurements (benchmarks/README.md). On CUDA it measures: at the first use for a class of inputs,
+the Triton kernel is compared with PyTorch's operators (:mod:`transxnet.ops.measured_choice`).
 """
 
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from transxnet.ops.kernels.c_library import why_unavailable
+from transxnet.ops.measured_choice import KernelComparison, describe_inputs, device_store
+from transxnet.ops.operator_trial import Run, compare
 from transxnet.utils.errors import UserError
 
 IMPLEMENTATIONS = ("triton", "c", "cpu", "reference")
@@ -22,7 +28,6 @@ ENV_VARIABLE = "TRANSXNET_OPS"
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 C_DTYPES = (torch.float32, torch.bfloat16)
 MIN_CAPABILITY = (8, 0)  # required for bf16 arithmetic
-MAX_KEYS = 512  # with more keys PyTorch's own attention is used, until the kernel has been timed there
 
 _HAS_TRITON = find_spec("triton") is not None
 
@@ -35,26 +40,60 @@ class Choice:
     refused: dict[str, str]
 
 
-def choose(operator: str, x: Tensor, keys: int | None = None) -> Choice:
+@dataclass(frozen=True)
+class RecordedChoice:
+    """A choice made while :func:`record_choices` is active.
+
+    Attributes:
+        operator: its name.
+        shape: shape of its first argument.
+        inputs: the class of its inputs.
+        choice: the chosen implementation.
+        comparison: what was measured for this class, or None.
+    """
+
+    operator: str
+    shape: tuple[int, ...]
+    inputs: str
+    choice: Choice
+    comparison: KernelComparison | None
+
+
+_records: list[RecordedChoice] | None = None
+
+
+@contextmanager
+def record_choices() -> Iterator[list[RecordedChoice]]:
+    """Record the choice of every call of an operator in eager mode."""
+    global _records
+    before, _records = _records, []
+    try:
+        yield _records
+    finally:
+        _records = before
+
+
+def choose(operator: str, *arguments: Any, run: Run | None = None) -> Choice:
     """Choose the implementation of an operator.
 
     Args:
         operator: "dynamic_depthwise_conv2d", "multiscale_depthwise_conv2d" or "biased_attention".
-        x: its first argument.
-        keys: number of keys, for attention.
+        *arguments: its arguments, the input first.
+        run: the operator with a given implementation, to measure it on CUDA at its first use; by default nothing is
+            measured.
 
     Raises:
         UserError: TRANSXNET_OPS names no implementation, or one that does not support this input.
     """
+    x = arguments[0]
     conditions = Conditions(
         requested=os.environ.get(ENV_VARIABLE, "auto"),
         interpreting=os.environ.get("TRITON_INTERPRET") == "1",
         operator=operator,
         device=x.device.type,
-        capability=_capability(x.device.index) if x.is_cuda else None,
+        capability=_capability(x.device.type, x.device.index),
         dtype=x.dtype,
         empty=not torch.jit.is_tracing() and x.numel() == 0,  # traced, the size is a tensor
-        many_keys=keys is not None and keys > MAX_KEYS,
         grad_enabled=torch.is_grad_enabled(),
         compiling=torch.compiler.is_compiling(),
         tracing=torch.jit.is_tracing(),
@@ -63,7 +102,14 @@ def choose(operator: str, x: Tensor, keys: int | None = None) -> Choice:
         observed=is_observed(),
         no_c_kernel=why_unavailable() if x.device.type == "cpu" else "",
     )
-    return _decide(conditions) if conditions.compiling else _decide_cached(conditions)
+    if conditions.compiling:
+        return _decide(conditions, _remembered(conditions, arguments))
+    comparison = _measured(conditions, arguments, run)
+    choice = _decide_cached(conditions, _reasons(comparison))
+    if _records is not None:
+        inputs = describe_inputs(operator, arguments, _needs_gradients(arguments))
+        _records.append(RecordedChoice(operator, tuple(x.shape), inputs, choice, comparison))
+    return choice
 
 
 class Conditions(NamedTuple):
@@ -76,7 +122,6 @@ class Conditions(NamedTuple):
     capability: tuple[int, int] | None
     dtype: torch.dtype
     empty: bool
-    many_keys: bool
     grad_enabled: bool
     compiling: bool
     tracing: bool
@@ -86,7 +131,74 @@ class Conditions(NamedTuple):
     no_c_kernel: str
 
 
-def _decide(s: Conditions) -> Choice:
+Reasons = tuple[str, str]
+"""Why the Triton kernel is not used, empty if it is, and why PyTorch's operators are not used."""
+
+NOT_MEASURED: Reasons = (
+    "not measured yet for these inputs: it is at their first use, or by transxnet doctor --measure; never in compiled, "
+    "traced or captured programs, nor with --deterministic",
+    "",
+)
+
+
+def _reasons(comparison: KernelComparison | None) -> Reasons:
+    return NOT_MEASURED if comparison is None else (comparison.against_kernel, comparison.against_plain)
+
+
+def _is_measured(s: Conditions) -> bool:
+    """Whether the choice between the Triton kernel and PyTorch's operators depends on a measurement."""
+    return s.requested == "auto" and _triton_unsupported(s) is None and _triton_unfavorable(s) is None
+
+
+def _measured(s: Conditions, arguments: tuple, run: Run | None) -> KernelComparison | None:
+    """Return what was measured for these inputs; measure now if that is possible here."""
+    if not _is_measured(s):
+        return None
+    training = _needs_gradients(arguments)
+    inputs, store = describe_inputs(s.operator, arguments, training), device_store(arguments[0].device.index)
+    found = store.find(inputs)
+    if found is None and run is not None and not _is_fixed(s):
+        return store.add(inputs, partial(compare, run, arguments, training))
+    return found
+
+
+def _is_fixed(s: Conditions) -> bool:
+    """Whether nothing may be measured now, because the calls are recorded or must be reproducible."""
+    capturing = s.device == "cuda" and torch.cuda.is_current_stream_capturing()
+    return s.tracing or s.observed or capturing or torch.are_deterministic_algorithms_enabled()
+
+
+def _remembered(s: Conditions, arguments: tuple) -> Reasons:
+    """Return the remembered reasons, for code that torch.compile traces."""
+    if not _is_measured(s):
+        return NOT_MEASURED
+    inputs = describe_inputs(s.operator, arguments, _needs_gradients(arguments))
+    return _remembered_reasons(arguments[0].device.index, inputs)
+
+
+@torch.compiler.assume_constant_result
+def _remembered_reasons(device: int | None, inputs: str) -> Reasons:
+    comparison = device_store(device).find(inputs)
+    if comparison is None:
+        _warn_not_measured()
+    return _reasons(comparison)
+
+
+@cache
+def _warn_not_measured() -> None:
+    warnings.warn(
+        "Operators in compiled code have not been measured on this GPU, so PyTorch's are used instead of our kernels. "
+        "Run 'transxnet doctor --measure --model MODEL' once, with the same mode, image size, batch size and type.",
+        stacklevel=2,
+    )
+
+
+def _needs_gradients(arguments: tuple) -> bool:
+    tensors = [t for argument in arguments for t in (argument if isinstance(argument, (list, tuple)) else [argument])]
+    return torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in tensors)
+
+
+def _decide(s: Conditions, measured: Reasons) -> Choice:
     if s.requested not in ("auto", *IMPLEMENTATIONS):
         raise UserError(f"{ENV_VARIABLE} must be auto, {', '.join(IMPLEMENTATIONS)}, got {s.requested!r}")
     refused = {"triton": _triton_unsupported(s), "c": _c_unsupported(s), "cpu": _cpu_unsupported(s), "reference": None}
@@ -95,11 +207,15 @@ def _decide(s: Conditions) -> Choice:
         if (reason := refused[s.requested]) is not None:
             raise UserError(f"{setting} is not supported by {s.operator}: {reason}. Unset it, or use auto.")
         return Choice(s.requested, {name: setting for name in IMPLEMENTATIONS if name != s.requested})
-    refused["triton"] = refused["triton"] or _triton_unfavorable(s)
+    against_kernel, against_plain = measured
+    refused["triton"] = refused["triton"] or _triton_unfavorable(s) or against_kernel or None
     refused["c"] = refused["c"] or _c_unfavorable(s)
     refused["cpu"] = refused["cpu"] or _cpu_unfavorable(s)
     taken = next(name for name in IMPLEMENTATIONS if refused[name] is None)
-    why = {name: refused[name] or "fallback if no other implementation applies" for name in IMPLEMENTATIONS}
+    fallback = "fallback if no other implementation applies"
+    if taken == "triton":
+        fallback = against_plain
+    why = {name: refused[name] or fallback for name in IMPLEMENTATIONS}
     return Choice(taken, {name: why[name] for name in IMPLEMENTATIONS if name != taken})
 
 
@@ -127,8 +243,6 @@ def _triton_unfavorable(s: Conditions) -> str | None:
         return "its operators support neither torch.func nor forward-mode differentiation"
     if s.empty:
         return "the input is empty"
-    if s.many_keys:
-        return f"it is designed for few keys and not benchmarked with more than {MAX_KEYS}"
     return None
 
 
@@ -191,5 +305,5 @@ def _dtype_name(dtype: torch.dtype) -> str:
 
 
 @torch.compiler.assume_constant_result
-def _capability(device: int) -> tuple[int, int]:
-    return torch.cuda.get_device_capability(device)
+def _capability(device: str, index: int | None) -> tuple[int, int] | None:
+    return torch.cuda.get_device_capability(index) if device == "cuda" else None

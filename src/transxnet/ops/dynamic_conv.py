@@ -51,7 +51,11 @@ def dynamic_depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = No
         UserError: TRANSXNET_OPS asks for an implementation that does not support this input.
     """
     x = cast_to_autocast(x)
-    implementation = choose("dynamic_depthwise_conv2d", x).implementation
+    choice = choose("dynamic_depthwise_conv2d", x, weight, bias, run=_run)
+    return _run(choice.implementation, x, weight, bias)
+
+
+def _run(implementation: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if implementation == "triton":
         return dynamic_depthwise_conv2d_triton(x, weight, bias)
     if implementation == "c":

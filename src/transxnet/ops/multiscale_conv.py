@@ -54,7 +54,13 @@ def multiscale_depthwise_conv2d(
     """
     x = cast_to_autocast(x)
     weights, biases = list(weights), list(biases)
-    implementation = choose("multiscale_depthwise_conv2d", x).implementation
+    choice = choose("multiscale_depthwise_conv2d", x, weights, biases, identity, gelu, run=_run)
+    return _run(choice.implementation, x, weights, biases, identity, gelu)
+
+
+def _run(
+    implementation: str, x: Tensor, weights: list[Tensor], biases: list[Tensor], identity: bool, gelu: bool
+) -> Tensor:
     if implementation == "triton":
         if gelu and torch.is_grad_enabled():  # the gradient of GELU needs its input
             return F.gelu(multiscale_depthwise_conv2d_triton(x, weights, biases, identity, False))

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 _FLAGS = (
-    "autocast", "deterministic", "embed", "features", "grad-checkpointing", "int8", "overwrite", "pretrained", "ray",
-    "reparameterize", "skip-empty", "zero-is-ignored",
+    "autocast", "deterministic", "embed", "features", "grad-checkpointing", "int8", "measure", "overwrite",
+    "pretrained", "ray", "reparameterize", "skip-empty", "zero-is-ignored",
 )  # fmt: skip
 """Options without a value that messages recommend."""
 

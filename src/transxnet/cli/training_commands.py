@@ -86,7 +86,10 @@ class TrainCommand(TrainingCommand):
         )
         others += [text for text in given_too if text]
         if others:
-            raise UserError(f"--resume uses the options of the run and accepts no others. Remove {', '.join(others)}.")
+            raise UserError(
+                f"--resume uses the options of the run and accepts no others. Remove {', '.join(others)}. "
+                f"To train a finished run longer, start a new run with its weights: --checkpoint {resume}."
+            )
         train(resume=resume)
 
     def _print_config(

@@ -19,7 +19,7 @@ from transxnet.evaluation.inference import AnyEvaluation, run_evaluation
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter, load_model
 from transxnet.runs.task_configs import ClassifyConfig
-from transxnet.runs.training_data import check_progress, open_run_data, trained_on
+from transxnet.runs.training_data import check_progress, open_run_data, run_config, trained_on
 from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError, check_at_least
 from transxnet.utils.files import write_atomic
@@ -155,7 +155,7 @@ def _annotated_images(
 def _config(trained: TrainedModel, data: str | None) -> TrainConfig | None:
     """Return the training configuration of a run; None for a published model, which needs ``data``."""
     if trained.run is not None:
-        return trained.run.read_config()
+        return run_config(trained.run, data)
     if data is None:
         raise UserError(f"no data given: name the data to evaluate {trained.name} on.")
     return None

@@ -26,6 +26,7 @@ from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import save_model
 from transxnet.runs.recipes import Recipe, make_config
 from transxnet.runs.run_folder import Run, is_first_process
+from transxnet.runs.training_data import run_config
 from transxnet.training.callbacks import BestAndLast, EpochLog, GracefulStop, write_metrics
 from transxnet.training.checkpoint_files import (
     Checkpoint,
@@ -46,7 +47,7 @@ from transxnet.training.plan import Plan
 from transxnet.training.results import select_weights, write_results
 from transxnet.training.sync_batchnorm import BatchNormSync
 from transxnet.training.training_progress import TrainingProgress
-from transxnet.utils.errors import Interrupted, UserError
+from transxnet.utils.errors import Interrupted, UserError, by_interface
 from transxnet.utils.files import (
     WriteError,
     describe_os_error,
@@ -55,6 +56,7 @@ from transxnet.utils.files import (
     next_free_path,
     safe_file_name,
 )
+from transxnet.utils.progress import PLAIN
 from transxnet.utils.quantities import format_count
 
 _OUT = "TRANSXNET_OUT"
@@ -97,10 +99,13 @@ def train(
     console = console or Console()
     if resume is not None:
         if data is not None or task is not None or recipe is not None or overwrite or dry_run or options:
-            raise UserError("--resume uses the options of the run and accepts no others. Remove the other options.")
+            raise UserError(
+                "--resume uses the options of the run and accepts no others. Remove the other options. To train a "
+                "finished run longer, start a new run with its weights: --checkpoint RUN."
+            )
         run = Run.open(resume)
         with _explain_disk_errors(run), run.reopen():
-            config = run.read_config()
+            config = run_config(run)
             checkpoint = find_checkpoint(run, console)
             with deterministic(config.deterministic):
                 plan = make_plan(config, console, run, resumed=checkpoint is not None)
@@ -109,6 +114,12 @@ def train(
                 if checkpoint is None:
                     message = "no checkpoint found: training starts from the beginning"
                     console.print(message, soft_wrap=True)
+                elif _is_finished(checkpoint, config):
+                    console.print(
+                        f"all {config.epochs} epochs are trained; only the results are computed again. To train "
+                        f"longer, start a new run with {by_interface('--checkpoint', 'checkpoint=')} {run.path}",
+                        **PLAIN,
+                    )
                 return _fit(training, console, checkpoint)
     if data is None:
         raise UserError(
@@ -131,6 +142,12 @@ def train(
         with _explain_disk_errors(training.run):
             _print_plan(plan, training.run, console)
             return _fit(training, console)
+
+
+def _is_finished(checkpoint: Checkpoint, config: TrainConfig) -> bool:
+    rows = checkpoint.content["callbacks"].get("EpochLog", {}).get("rows", [])
+    assert config.epochs is not None
+    return bool(rows) and rows[-1]["epoch"] >= config.epochs + config.cooldown_epochs
 
 
 @contextmanager

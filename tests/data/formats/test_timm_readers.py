@@ -109,9 +109,16 @@ def test_a_split_without_labels_is_an_error(parquet):
 
 
 @UNNAMED
-def test_labels_that_are_text_are_an_error(parquet):
-    with pytest.raises(UserError, match=r"not class indices: \['cat', 'dog'\].*Cast the column to datasets.ClassLabel"):
-        open_reader(parquet({"train": ["cat", "dog"]}, kind="string"), "train", NUMBERS[:2])
+def test_labels_that_are_text_are_classes(parquet):
+    images = open_reader(parquet({"train": ["dog", "cat", "dog"]}, kind="string"), "train", None)
+    assert images.class_names == ["cat", "dog"]
+    assert images.own_labels.tolist() == [1, 0, 1]
+
+
+@UNNAMED
+def test_labels_that_are_fractions_are_an_error(parquet):
+    with pytest.raises(UserError, match=r"not class indices: \[0\.5, 1\.0\].*Cast the column to datasets.ClassLabel"):
+        open_reader(parquet({"train": [0.5, 1.0]}, kind="float32"), "train", NUMBERS[:2])
 
 
 def test_a_data_set_without_labels_is_an_error(parquet):

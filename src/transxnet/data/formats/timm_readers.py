@@ -152,7 +152,8 @@ def open_reader(data: str, split: str, class_names: Sequence[str] | None) -> Cla
     dataset = _open(data, split)
     reader = dataset.reader
     if data.lower().startswith("hfds/"):
-        labels, names = _labels(data, reader), _class_names(data, reader, class_names)
+        labels, texts = _labels(data, reader)
+        names = texts or _class_names(data, reader, class_names)
         if len(labels) and not 0 <= labels.min() <= labels.max() < len(names):
             raise UserError(
                 f"the labels of {data}, split {split!r}, range from {labels.min()} to {labels.max()}. "
@@ -178,7 +179,8 @@ def _check_shards(root: Path, names: Sequence[str]) -> None:
         )
 
 
-def _labels(data: str, reader: Any) -> np.ndarray:
+def _labels(data: str, reader: Any) -> tuple[np.ndarray, list[str]]:
+    """Return class indices, and the sorted class names if the labels are text."""
     columns = reader.dataset.column_names
     if reader.label_key not in columns:
         raise UserError(
@@ -186,12 +188,15 @@ def _labels(data: str, reader: Any) -> np.ndarray:
             f"Rename the label column to {reader.label_key!r}."
         )
     values = np.asarray(reader.dataset[reader.label_key][:])
+    if values.dtype.kind == "U":
+        names, indices = np.unique(values, return_inverse=True)
+        return indices, names.tolist()
     if not np.issubdtype(values.dtype, np.integer):
         raise UserError(
             f"the labels of {data} are not class indices: {values[:3].tolist()}. "
             "Cast the column to datasets.ClassLabel."
         )
-    return values.astype(np.int64)
+    return values.astype(np.int64), []
 
 
 def _class_names(data: str, reader: Any, otherwise: Sequence[str] | None) -> list[str]:

@@ -242,8 +242,8 @@ def _read_classes(
     if train_folder is None:
         other = next(folder for folder in others if folder is not None)
         raise UserError(
-            f"{other.parent} contains {other.name}/ but no train/. Accepted: {ACCEPTED['class folders']}, optionally "
-            f"in train/, val/ and test/. Add {other.parent / 'train'}, or pass {other} to split it."
+            f"{other.parent} contains {other.name}/ but no train/. Accepted: {ACCEPTED['class folders']}. "
+            f"Add {other.parent / 'train'}, or pass {other} to split it."
         )
     record_unused_folders(_parts(recognition, None), findings)
     training = read_class_folders(train_folder, findings, minimum=2)

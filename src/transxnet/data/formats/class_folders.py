@@ -17,7 +17,10 @@ from transxnet.data.reading.image_decoding import EXTENSIONS
 from transxnet.data.reading.packed_strings import PackedStrings, PathsBelow
 from transxnet.utils.errors import UserError
 
-ACCEPTED = "a folder with one folder of images per class, such as photos/cat/*.jpg and photos/dog/*.jpg"
+ACCEPTED = (
+    "a folder with one folder of images per class, such as photos/cat/*.jpg and photos/dog/*.jpg, optionally in "
+    "train/, val/ and test/"
+)
 
 
 def find_class_folders(root: Path) -> Parts:
@@ -30,7 +33,7 @@ def find_class_folders(root: Path) -> Parts:
         UserError: the root does not exist or is not a folder, or two folders are for the same set.
     """
     if not root.exists():
-        raise UserError(f"folder {root} does not exist. Accepted: {ACCEPTED}, optionally in train/, val/ and test/.")
+        raise UserError(f"folder {root} does not exist. Accepted: {ACCEPTED}.")
     if not root.is_dir():
         raise UserError(f"{root} is a file. Accepted: {ACCEPTED}.")
     parts = part_folders(root / name for name in list_folders(root) if part_of(name) and list_folders(root / name))

@@ -116,7 +116,7 @@ def train(
                     console.print(message, soft_wrap=True)
                 elif _is_finished(checkpoint, config):
                     console.print(
-                        f"all {config.epochs} epochs are trained; only the results are computed again. To train "
+                        f"training is finished ({format_count(config.epochs, 'epoch')}): only the results are computed again. To train "
                         f"longer, start a new run with {by_interface('--checkpoint', 'checkpoint=')} {run.path}",
                         **PLAIN,
                     )

@@ -47,7 +47,7 @@ from transxnet.training.plan import Plan
 from transxnet.training.results import select_weights, write_results
 from transxnet.training.sync_batchnorm import BatchNormSync
 from transxnet.training.training_progress import TrainingProgress
-from transxnet.utils.errors import Interrupted, UserError, by_interface
+from transxnet.utils.errors import Interrupted, UserError
 from transxnet.utils.files import (
     WriteError,
     describe_os_error,
@@ -116,8 +116,8 @@ def train(
                     console.print(message, soft_wrap=True)
                 elif _is_finished(checkpoint, config):
                     console.print(
-                        f"training is finished ({format_count(config.epochs, 'epoch')}): only the results are computed again. To train "
-                        f"longer, start a new run with {by_interface('--checkpoint', 'checkpoint=')} {run.path}",
+                        "training is finished: only the results are computed again. To train longer, start a new run "
+                        f"with --checkpoint {run.path}",
                         **PLAIN,
                     )
                 return _fit(training, console, checkpoint)

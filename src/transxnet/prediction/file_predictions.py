@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2.functional import to_pil_image
 
 from transxnet.data.datasets.unlabeled_dataset import UnlabeledDataset, describe_image_error
+from transxnet.data.loading.loaders import explained
 from transxnet.data.reading.image_search import Inputs
 from transxnet.prediction.image_results import ImagePrediction
 from transxnet.prediction.loaded_model import LoadedModel
@@ -43,7 +44,7 @@ def predict_files(
     if not classify:
         batch_size = 1
     dataset = UnlabeledDataset(inputs, model.backend.prepare, batch_size)
-    for batch in DataLoader(dataset, batch_size, num_workers=workers, collate_fn=list):
+    for batch in explained(DataLoader(dataset, batch_size, num_workers=workers, collate_fn=list)):
         readable = [(name, tensor) for name, tensor, _ in batch if tensor is not None]
         # The pixels of a detector's or segmenter's image are the image itself, which is drawn on.
         sources = [name if classify else to_pil_image(tensor) for name, tensor in readable]

@@ -3,6 +3,7 @@
 import os
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,6 +127,23 @@ def test_a_data_set_without_labels_is_an_error(parquet):
         UserError, match=r"has no column 'label'\. Columns found: 'image', 'kind'\. Rename the label column to 'label'"
     ):
         open_reader(parquet({"train": [0, 1]}, column="kind"), "train", None)
+
+
+def test_a_data_set_without_images_is_an_error(parquet, tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    table = pq.read_table(Path(parquet({"train": [0, 1]})[len("hfds/") :], "train-00000-of-00001.parquet"))
+    (tmp_path / "renamed").mkdir()
+    table = table.rename_columns(["img", "label"]).replace_schema_metadata()
+    pq.write_table(table, tmp_path / "renamed" / "train-00000-of-00001.parquet")
+    with pytest.raises(UserError, match=r"no column 'image'\. Columns found: .*'img'.*Rename the image"):
+        open_reader(f"hfds/{tmp_path}/renamed", "train", ["dog", "cat", "fox"])
+
+
+def test_missing_split_names_slices(parquet):
+    data = parquet({"train": [0, 1, 2, 0]})
+    with pytest.raises(UserError, match=r"split 'validation'.*slices, such as train\[:80%\]"):
+        open_reader(data, "validation", None)
+    assert len(open_reader(data, "train[75%:]", None)) == 1
 
 
 def test_missing_data_set_is_an_error(parquet, tmp_path):

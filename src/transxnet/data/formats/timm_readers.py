@@ -182,11 +182,16 @@ def _check_shards(root: Path, names: Sequence[str]) -> None:
 def _labels(data: str, reader: Any) -> tuple[np.ndarray, list[str]]:
     """Return class indices, and the sorted class names if the labels are text."""
     columns = reader.dataset.column_names
-    if reader.label_key not in columns:
-        raise UserError(
-            f"{data} has no column {reader.label_key!r}. Columns found: {', '.join(map(repr, columns))}. "
-            f"Rename the label column to {reader.label_key!r}."
-        )
+    images = reader.dataset.data.column(reader.image_key)  # of nulls if the data set has no such column
+    for kind, key, missing in (
+        ("image", reader.image_key, images.null_count == len(images)),
+        ("label", reader.label_key, reader.label_key not in columns),
+    ):
+        if missing:
+            raise UserError(
+                f"{data} has no column {key!r}. Columns found: {', '.join(map(repr, columns))}. "
+                f"Rename the {kind} column to {key!r}."
+            )
     values = np.asarray(reader.dataset[reader.label_key][:])
     if values.dtype.kind == "U":
         names, indices = np.unique(values, return_inverse=True)
@@ -223,5 +228,6 @@ def _open(data: str, split: str, **kwargs: Any) -> Any:
     except Exception as error:  # each reader's library has its own exceptions, and all mean that opening failed
         raise UserError(
             f"timm's reader cannot open {data!r}, split {split!r}: {type(error).__name__}: {error} "
-            "Check the name and the split (--train-split and --val-split in training, --split in evaluation)."
+            "Check the name and the split (--train-split and --val-split in training, --split in evaluation). Splits "
+            "of hfds/ may be slices, such as train[:80%] and train[80%:]."
         ) from error

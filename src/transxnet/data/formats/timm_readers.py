@@ -181,16 +181,14 @@ def _check_shards(root: Path, names: Sequence[str]) -> None:
 
 def _labels(data: str, reader: Any) -> tuple[np.ndarray, list[str]]:
     """Return class indices, and the sorted class names if the labels are text."""
-    columns = reader.dataset.column_names
-    images = reader.dataset.data.column(reader.image_key)  # of nulls if the data set has no such column
-    for kind, key, missing in (
-        ("image", reader.image_key, images.null_count == len(images)),
-        ("label", reader.label_key, reader.label_key not in columns),
-    ):
-        if missing:
+    table = reader.dataset.data
+    # timm adds a column of nulls if there is none for the images.
+    columns = [name for name in table.column_names if table.column(name).null_count < max(1, len(table))]
+    for kind, key in (("image", reader.image_key), ("label", reader.label_key)):
+        if key not in columns:
             raise UserError(
-                f"{data} has no column {key!r}. Columns found: {', '.join(map(repr, columns))}. "
-                f"Rename the {kind} column to {key!r}."
+                f"{data} has no column {key!r}. Columns found: {', '.join(map(repr, columns))}. Rename the {kind} "
+                f"column to {key!r}."
             )
     values = np.asarray(reader.dataset[reader.label_key][:])
     if values.dtype.kind == "U":

@@ -31,6 +31,13 @@ def test_commands_are_listed_without_a_command(words, capsys):
     assert all(f"transxnet {command}" in out for command in entry.COMMANDS)
 
 
+def test_closed_output_is_no_error(monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    monkeypatch.setattr("sys.stderr", None)
+    assert main(["--version"]) == 0
+    assert main(["nonsense"]) == 2
+
+
 def test_version_is_printed(capsys):
     assert invoke(capsys, "--version")[1] == f"transxnet {entry.__version__}\n"
 
@@ -136,7 +143,7 @@ def test_file_name_that_is_not_text_is_printed(run, here):
     process = spawn("predict", run, name, "--workers", 0, cwd=here)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert "none of the 1 images could be read" in err
+    assert "none of the 1 images could be predicted" in err
     assert "Traceback" not in err
 
 

@@ -549,3 +549,53 @@ def test_extreme_images_are_opened(width, height, tmp_path):
     source = open_data(str(tmp_path))
     boxes = [images.target(0)["boxes"].tolist() for images in (source.train, source.val)]
     assert sorted(boxes) == [[], [[0, 0, width, height]]]
+
+
+def test_test_folder_is_neither_trained_nor_validated_on(folder):
+    source = open_data(folder(train__cat=8, train__dog=8, test__dog=2, test__cat=1))
+    assert source.split_made
+    assert (len(source.train), len(source.val), len(source.test)) == (13, 3, 3)
+    assert source.test.own_labels.tolist() == [0, 1, 1]
+    assert source.part("test") is source.test
+    assert source.part() is source.val
+
+
+def test_three_folders_are_three_sets(folder):
+    data = folder(train__cat=3, train__dog=3, Valid__dog=2, TEST__cat=1)
+    source = open_data(data)
+    assert not source.split_made
+    assert (len(source.train), len(source.val), len(source.test)) == (6, 2, 1)
+    for split, count in ((None, 2), ("test", 1), ("train", 6)):
+        assert len(open_evaluation_data(data, ["cat", "dog"], split=split)[0]) == count
+    with pytest.raises(UserError, match=r"has no split 'other'\. Accepted: train, val, test\."):
+        open_evaluation_data(data, ["cat", "dog"], split="other")
+
+
+def test_missing_test_set_of_a_source_is_an_error(folder):
+    with pytest.raises(UserError, match=r"has no split 'test'\. Accepted: train, val\."):
+        open_data(folder(cat=4, dog=4)).part("test")
+
+
+def test_test_set_of_label_maps_has_the_training_classes(tmp_path):
+    values = np.repeat(np.uint8([0, 2]), 2)[:, None]
+    for part, count in (("train", 3), ("val", 1), ("test", 2)):
+        for i in range(count):
+            write_map(tmp_path / f"masks/{part}/{i}.png", values, image_path=tmp_path / f"images/{part}/{i}.jpg")
+    source = open_data(str(tmp_path))
+    assert [len(images) for images in (source.train, source.val, source.test)] == [3, 1, 2]
+    assert source.test.class_names == ["0", "1", "2"]
+    assert len(open_evaluation_data(str(tmp_path), ["0", "1", "2"], split="test")[0]) == 2
+
+
+def test_files_that_are_not_used_are_in_the_notes(folder):
+    data = folder(train__cat=3, train__dog=3, other__cat=1)
+    Path(data, "train/cat/a.heic").touch()
+    (note,) = open_data(data).notes
+    assert note == (
+        "2 files or folders are not used: other/, next to train/; cat/a.heic: not an image by its extension"
+    )
+
+
+def test_classes_in_another_unicode_form_are_equal(folder):
+    source = open_data(folder(**{"train__caf\u00e9": 2, "train__dog": 2, "val__cafe\u0301": 1}))
+    assert source.val.own_labels.tolist() == [source.class_names.index("caf\u00e9")]

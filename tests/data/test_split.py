@@ -6,7 +6,7 @@ import pytest
 
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.image_collection import ArrayImages
-from transxnet.data.split import read_split, split_images, stratified_split, write_split
+from transxnet.data.split import read_split, split_images, split_names, stratified_split, write_split
 from transxnet.utils.errors import UserError
 
 
@@ -116,3 +116,8 @@ def test_invalid_split_file_is_an_error(tmp_path, content):
 def test_an_empty_part_is_read_as_positions(tmp_path):
     write_split(tmp_path / "split.csv", {"train": ["a"], "val": []})
     assert np.arange(1)[read_split(tmp_path / "split.csv", ["a"])["val"]].tolist() == []
+
+
+def test_names_of_a_stored_split_are_those_of_all_its_sets(tmp_path):
+    write_split(tmp_path / "split.csv", {"train": ["a/1.png", "b,2.png"], "val": ["c.png"]})
+    assert split_names(tmp_path / "split.csv") == ["a/1.png", "b,2.png", "c.png"]

@@ -35,3 +35,27 @@ def test_images_are_read_lazily(photos_run, image_folder, monkeypatch):
     answers = predict_files(open_model(photos_run.path), [image_folder], batch_size=2)
     next(answers)
     assert len(opened) == 2
+
+
+@pytest.mark.parametrize("kind", ["photos_run", "finding_run", "maps_run"])
+def test_errors_of_one_image_do_not_end_the_prediction(kind, tmp_path, request, monkeypatch):
+    model = open_model(request.getfixturevalue(kind).path)
+    for name, width in (("a", 60), ("b", 61), ("c", 60)):
+        Image.new("RGB", (width, 60)).save(tmp_path / f"{name}.png")
+    prepare, results = model.backend.prepare, model.results
+
+    def check(sizes: list[int]) -> None:
+        if 61 in sizes:
+            raise MemoryError
+
+    def prepare_or_fail(image: Image.Image):
+        check([image.width] if model.task == "classify" else [])
+        return prepare(image)
+
+    def results_or_fail(tensors, sources):
+        check([tensor.shape[-1] for tensor in tensors])
+        return results(tensors, sources)
+
+    monkeypatch.setattr(model.backend, "prepare", prepare_or_fail)
+    monkeypatch.setattr(model, "results", results_or_fail)
+    assert [each.error for each in predict_files(model, [tmp_path])] == [None, "out of memory", None]

@@ -26,7 +26,7 @@ def test_existing_results_are_overwritten_only_on_request(photos_run, image_fold
 def test_no_readable_image_is_an_error_and_leaves_no_file(photos_run, tmp_path, quiet):
     (tmp_path / "bad.png").write_bytes(b"no image")
     with pytest.raises(
-        UserError, match=r"none of the 1 images could be read. Error of the last: .*bad.png: not an image"
+        UserError, match=r"none of the 1 images could be predicted. Error of the last: .*bad.png: not an image"
     ):
         predict(photos_run.path, tmp_path / "bad.png", out=tmp_path / "out", workers=0, console=quiet)
     assert not (tmp_path / "out").exists()
@@ -77,3 +77,10 @@ def test_files_folders_and_globs_can_be_mixed(image_folder):
 def test_file_with_a_glob_like_name_is_that_file(image_folder):
     path = shutil.copy(image_folder / "red" / "000.png", image_folder / "a[1].png")
     assert list(find_images([path])) == [str(path)]
+
+
+def test_skipped_files_of_a_folder_are_counted(photos_run, image_folder, tmp_path, console):
+    for name in ("a.heic", "b.HEIC", ".hidden", "notes"):
+        (image_folder / "red" / name).touch()
+    predict(photos_run.path, image_folder / "red", out=tmp_path / "out", workers=0, console=console)
+    assert "3 files skipped, no image extension: 2 .heic, 1 notes" in console.file.getvalue()

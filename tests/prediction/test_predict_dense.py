@@ -64,7 +64,7 @@ def test_pycocotools_reads_the_same_boxes_from_detections_json(finding_run, imag
         np.testing.assert_allclose([result["bbox"] for result in found], corners, atol=0.0051)
         assert [result["category_id"] for result in found] == answer.result.detections.labels.tolist()
         np.testing.assert_allclose([result["score"] for result in found], answer.result.detections.scores, atol=1e-6)
-    assert "5 images predicted, 1 could not be read (see column error)" in console.file.getvalue()
+    assert "5 images predicted, 1 failed (see column error)" in console.file.getvalue()
 
 
 def test_masks_have_the_size_of_the_image(masks_run, image_folder, tmp_path, quiet):
@@ -104,7 +104,7 @@ def test_label_maps_have_the_image_size_and_class_values(maps_run, image_folder,
         assert row["commonest"] == names[counts.argmax()]
         assert float(row["share"]) == pytest.approx(counts.max() / counts.sum(), abs=5e-5)
     assert len({row["map"] for row in rows if row["map"]}) == 5
-    assert "5 images predicted, 1 could not be read" in console.file.getvalue()
+    assert "5 images predicted, 1 failed" in console.file.getvalue()
 
 
 @pytest.mark.parametrize("kind", ["finding_run", "masks_run", "maps_run"])
@@ -143,7 +143,7 @@ def test_existing_results_are_overwritten_only_on_request(kind, request, image_f
 def test_no_readable_image_is_an_error_and_leaves_no_file(kind, request, tmp_path, quiet):
     (tmp_path / "bad.png").write_bytes(b"no image")
     with pytest.raises(
-        UserError, match=r"none of the 1 images could be read. Error of the last: .*bad.png: not an image"
+        UserError, match=r"none of the 1 images could be predicted. Error of the last: .*bad.png: not an image"
     ):
         predict(request.getfixturevalue(kind).path, tmp_path / "bad.png", out=tmp_path / "out", console=quiet)
     assert not (tmp_path / "out").exists()
@@ -204,3 +204,30 @@ def test_min_score_is_checked(maps_run, image_folder, tmp_path, quiet):
         predict(maps_run.path, image_folder, out=tmp_path / "out", min_score=0.5, console=quiet)
     with pytest.raises(UserError, match=r"must be 0 to 1, got 50"):
         predict(maps_run.path, image_folder, out=tmp_path / "out", min_score=50, console=quiet)
+
+
+@pytest.mark.parametrize("kind", ["finding_run", "maps_run"])
+def test_long_names_and_long_images_are_drawn(kind, tmp_path, quiet, request, monkeypatch):
+    monkeypatch.setattr("transxnet.prediction.predict_dense.MAX_JPEG_SIDE", 100)
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("RGB", (200, 8)).save(images / f"{'長' * 80}.png")
+    out = predict(request.getfixturevalue(kind).path, images, out=tmp_path / "out", workers=0, console=quiet).folder
+    (drawn,) = (out / "drawn").iterdir()
+    assert drawn.name == f"000001-{'長' * 33}.jpg"
+    assert max(Image.open(drawn).size) == 100
+
+
+@pytest.mark.parametrize("kind", ["finding_run", "maps_run"])
+def test_error_of_a_drawing_is_one_of_its_image(kind, tmp_path, quiet, request, monkeypatch):
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in "ab":
+        Image.new("RGB", (40, 40)).save(images / f"{name}.png")
+
+    def draw_or_fail(plot, path):
+        return "cannot be drawn: out of memory" if path.stem.endswith("a") else None
+
+    monkeypatch.setattr("transxnet.prediction.predict_dense._draw", draw_or_fail)
+    results = list(predict(request.getfixturevalue(kind).path, images, out=tmp_path / "out", workers=0, console=quiet))
+    assert [each.error for each in results] == ["cannot be drawn: out of memory", None]

@@ -137,7 +137,7 @@ def test_command_takes_the_type_of_features_or_none(run, images, tmp_path, capsy
     out = tmp_path / "results.parquet"
     assert main(["predict", str(run), str(images / "deeper"), "--workers", "0", *words, "--out", str(out)]) == 0
     output = capsys.readouterr().out
-    assert re.search(r"2 images in 0:00:\d\d, [\d.]+ images/s\n1 images predicted, 1 could not be read", output)
+    assert re.search(r"2 images in 0:00:\d\d, [\d.]+ images/s\n1 images predicted, 1 failed", output)
     assert f"  {out}\n" in output
     fields = {field.name: field.type for field in pq.read_schema(out)}
     assert str(fields["embedding"].value_type if type_ else None) == str(type_)
@@ -194,7 +194,7 @@ def test_results_are_written_onto_a_mounted_disk(table, disk, monkeypatch):
 def test_no_readable_image_is_an_error_and_leaves_no_file(tmp_path, table):
     (tmp_path / "bad.png").write_bytes(b"no image")
     with pytest.raises(
-        UserError, match=r"none of the 1 images could be read. Error of the last: .*bad.png: not an image"
+        UserError, match=r"none of the 1 images could be predicted. Error of the last: .*bad.png: not an image"
     ):
         table(inputs=tmp_path / "bad.png")
     assert [path.name for path in tmp_path.iterdir()] == ["bad.png"]

@@ -8,8 +8,9 @@ from rich.console import Console
 
 from tests.helpers.class_folders import write_photos
 from transxnet.data.split import write_split
+from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import ClassifyConfig
-from transxnet.runs.training_data import open_run_data, open_validated_data, trained_on
+from transxnet.runs.training_data import open_run_data, run_config, trained_on
 from transxnet.utils.errors import UserError
 
 
@@ -36,9 +37,9 @@ def test_stored_split_is_used(folder, tmp_path):
 
 
 def test_run_without_validation_images_is_an_error(folder):
-    assert len(open_validated_data(ClassifyConfig(str(folder)), None, None).val) == 3
+    assert len(open_run_data(ClassifyConfig(str(folder)), None, None).part()) == 3
     with pytest.raises(UserError, match=r"no validation set: .* all images of .* \(val_fraction 0\)\. Name other"):
-        open_validated_data(ClassifyConfig(str(folder), val_fraction=0), None, None)
+        open_run_data(ClassifyConfig(str(folder), val_fraction=0), None, None).part()
 
 
 @pytest.mark.parametrize("check_images", [True, False])
@@ -52,3 +53,29 @@ def test_unreadable_images_are_dropped_on_request(check_images, folder):
     names = [*source.train.own_names, *source.val.own_names]
     assert len(names) == 45 + (not check_images)
     assert ("red/broken.png" in names) != check_images
+
+
+@pytest.fixture
+def run(folder, tmp_path) -> Run:
+    """The start of a run on the folder."""
+    run = Run(tmp_path / "run")
+    run.path.mkdir()
+    run.write_config(ClassifyConfig(str(folder)))
+    source = open_run_data(ClassifyConfig(str(folder)), None, None)
+    write_split(run.split_file, {"train": source.train.own_names, "val": source.val.own_names})
+    return run
+
+
+def test_moved_data_has_the_split_of_the_run(run, folder, tmp_path):
+    copy = str(shutil.copytree(folder, tmp_path / "copy"))
+    assert run_config(run, copy).data == str(folder)
+    shutil.move(folder, tmp_path / "moved" / "here")
+    assert run_config(run, str(tmp_path / "moved")).data == str(tmp_path / "moved")
+    (tmp_path / "copy" / "red" / "000.png").unlink()
+    assert run_config(run, copy).data == str(folder)
+
+
+def test_missing_data_of_a_run_is_an_error_with_its_file(run, folder):
+    shutil.rmtree(folder)
+    with pytest.raises(UserError, match=r"photos, the data of the run .*, no longer exists\. .*set data in .*yaml"):
+        run_config(run)

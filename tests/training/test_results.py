@@ -1,5 +1,6 @@
 import csv
 import re
+import shutil
 import sys
 
 import pytest
@@ -125,3 +126,27 @@ def test_run_without_validation_states_it_everywhere(task, tmp_path, console, qu
         assert torch.equal(last[key], value), key
     with pytest.raises(UserError, match=r"the run has no validation set: it was trained on all images of .* as DATA"):
         evaluate(run.path, console=quiet, workers=0, device="cpu")
+
+
+def test_test_set_is_evaluated_once_and_in_all_results(tmp_path, console):
+    for part, count in (("train", 4), ("test", 2)):
+        write_photos(tmp_path / "data" / part, count, seed=count)
+    run = train(tmp_path / "data", out=tmp_path / "run", console=console, **QUICK)
+    assert "9 training images, 3 validation images, 6 test images, 3 classes" in console.file.getvalue()
+    assert "on 3 images" in console.file.getvalue() and "on 6 test images" in console.file.getvalue()
+    test = run.results["test"]
+    assert test["images"] == 6
+    assert evaluate(run.path, split="test", workers=0, console=console).metrics()["accuracy"] == test["accuracy"]
+    page = run.report_file.read_text(encoding="utf-8")
+    section = page[page.index('<section id="test">') : page.index('<section id="curves">')]
+    assert "6 test images" in section and f"{test['accuracy']:.1%}" in section
+    assert "test accuracy" in run._repr_html_()
+
+
+def test_reports_of_dense_tasks_show_the_test_set(tmp_path, quiet):
+    write_maps(tmp_path, 2, 1)
+    for kind in ("images", "masks"):
+        shutil.copytree(tmp_path / kind / "val", tmp_path / kind / "test")
+    run = train(tmp_path, out=tmp_path / "run", console=quiet, **SEGMENT | {"epochs": 1})
+    assert run.results["test"] == {name: run.results[name] for name in run.results["test"]}
+    assert '<section id="test">' in run.report_file.read_text(encoding="utf-8")

@@ -316,3 +316,18 @@ def test_resume_restores_the_gradient_scaler(half_precision, photos, tmp_path, q
     assert mine["MixedPrecision"] == theirs["MixedPrecision"]
     assert theirs["MixedPrecision"]["scale"] < 2.0**19
     assert all(torch.equal(mine["state_dict"][name], tensor) for name, tensor in theirs["state_dict"].items())
+
+
+def test_resume_of_a_finished_run_says_how_to_train_longer(photos_run, tmp_path, console):
+    run = shutil.copytree(photos_run.path, tmp_path / "run")
+    train(resume=run, console=console)
+    assert f"To train longer, start a new run with --checkpoint {run}" in console.file.getvalue()
+
+
+def test_resume_without_its_data_names_the_configuration(photos_run, tmp_path, quiet):
+    run = Run(shutil.copytree(photos_run.path, tmp_path / "run"))
+    run.write_config(run.read_config().replace(data=str(tmp_path / "moved")))
+    with pytest.raises(
+        UserError, match=r"moved, the data of the run .*, no longer exists\. .*set data in .*config\.yaml"
+    ):
+        train(resume=run.path, console=quiet)

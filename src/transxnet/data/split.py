@@ -110,6 +110,12 @@ def _rows(file: TextIO, path: Path) -> Iterator[dict[str, str]]:
         ) from error
 
 
+def split_names(path: Path) -> list[str]:
+    """Names of all images of a stored split; none if the file is not a split."""
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return [row["name"] for row in _rows(file, path) if row.get("name")]
+
+
 def read_split(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Read the positions in ``names`` of each part of a stored split.
 

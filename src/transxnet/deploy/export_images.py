@@ -21,7 +21,7 @@ from transxnet.data.samples.builtin_samples import DENSE_SAMPLES
 from transxnet.data.samples.scenes import BACKGROUNDS
 from transxnet.runs.load import TrainedModel
 from transxnet.runs.task_configs import ClassifyConfig
-from transxnet.runs.training_data import open_validated_data, trained_on
+from transxnet.runs.training_data import open_run_data, run_config, trained_on
 from transxnet.utils.errors import UserError
 from transxnet.utils.optional_packages import require_package
 
@@ -40,7 +40,7 @@ def real_images(trained: TrainedModel, data: str | None, count: int) -> tuple[li
         config = trained.run.read_config()
         try:
             if isinstance(config, ClassifyConfig):
-                images = open_validated_data(config, None, trained.run.stored_split, check_images=False).val
+                images = open_run_data(config, None, trained.run.stored_split, check_images=False).part()
                 if isinstance(images, ClassificationSet):
                     return _some(_of_set(images), count, config.data), f"the validation set of {config.data}"
             else:
@@ -75,12 +75,12 @@ def labeled_images(trained: TrainedModel, data: str | None) -> LabeledImages:
     Raises:
         UserError: no images are found, or their classes differ from the model's.
     """
-    config = None if trained.run is None else trained.run.read_config()
+    config = None if trained.run is None else run_config(trained.run, data)
     train: ClassificationSet | Stream
     if isinstance(config, ClassifyConfig) and trained_on(config, data):
         assert trained.run is not None
-        source, where = open_validated_data(config, None, trained.run.stored_split, check_images=False), config.data
-        train, val = source.train, source.val
+        source, where = open_run_data(config, None, trained.run.stored_split, check_images=False), config.data
+        train, val = source.train, source.part()
     else:
         assert data is not None
         where = data

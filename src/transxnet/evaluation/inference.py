@@ -12,7 +12,7 @@ from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.detection_dataset import DetectionDataset, DetectionSet
 from transxnet.data.datasets.segmentation_dataset import SegmentationDataset, SegmentationSet
 from transxnet.data.formats.timm_readers import Stream
-from transxnet.data.loading.loaders import evaluation_loader
+from transxnet.data.loading.loaders import evaluation_loader, explain_worker_errors
 from transxnet.heads.detector_transform import unit_range
 from transxnet.heads.semantic_fpn import logits_at_size
 from transxnet.metrics.classification import ClassificationEvaluation
@@ -28,6 +28,7 @@ AnyEvaluation = ClassificationEvaluation | DetectionEvaluation | SegmentationEva
 """The results of :func:`run_evaluation`."""
 
 
+@explain_worker_errors()
 def run_evaluation(
     trained: TrainedModel,
     images: ClassificationSet | Stream | DetectionSet | SegmentationSet,

@@ -25,7 +25,7 @@ class ImageSummary:
         path: path of the file, or ``SHARD!MEMBER``.
         text: the prediction in words.
         classes: class names to count over all images: the predicted class, or one per detected object.
-        error: error if the image could not be read, or None.
+        error: error if the image could not be read or processed, or None.
     """
 
     path: str

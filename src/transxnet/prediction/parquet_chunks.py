@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from transxnet.data.datasets.unlabeled_dataset import load_or_error
+from transxnet.data.loading.loaders import explained
 from transxnet.data.loading.preprocessing import Transform
 from transxnet.data.reading.tar_shards import ImageLocation
 from transxnet.prediction.loaded_model import LoadedModel
@@ -45,7 +46,7 @@ def predict_chunks(classifier: LoadedModel, work: WorkFolder, chunks: Sequence[i
 
     dataset = _ChunksDataset(work, chunks, classifier.backend.prepare)
     tables: list[pa.Table] = []
-    for chunk, names, errors, images in DataLoader(dataset, batch_size=None, num_workers=workers):
+    for chunk, names, errors, images in explained(DataLoader(dataset, batch_size=None, num_workers=workers)):
         tables.append(_batch_table(classifier, work.settings, names, errors, images))
         if sum(map(len, tables)) == work.chunks[chunk][1]:
             complete = pa.concat_tables(tables)

@@ -128,6 +128,9 @@ def predict(
     names = dict.fromkeys(name for results in _RESULTS.values() for name in results)
     folder = output_folder(out, "predictions", names, overwrite)
     sources = ImageList(inputs)
+    if sources.skipped:
+        listed = ", ".join(f"{count} {extension}" for extension, count in sources.skipped.most_common(5))
+        console.print(f"{format_count(sources.skipped.total(), 'file')} skipped, no image extension: {listed}", **PLAIN)
     if not len(sources):
         raise UserError(f"no images found in {', '.join(map(str, inputs))}. {ACCEPTED}")
     loaded = open_model(model, file, device)
@@ -147,13 +150,14 @@ def predict(
                     advance(summary.images)
             if summary.unreadable == summary.images:
                 raise UserError(
-                    f"none of the {summary.images} images could be read. Error of the last: {image.path}: {image.error}"
+                    f"none of the {summary.images} images could be predicted. Error of the last: {image.path}: "
+                    f"{image.error}"
                 )
             _publish(Path(scratch), folder, _RESULTS[loaded.task])
     finally:
         if created and not any(folder.iterdir()):
             folder.rmdir()
-    failures = f", {summary.unreadable:,} could not be read (see column error)" if summary.unreadable else ""
+    failures = f", {summary.unreadable:,} failed (see column error)" if summary.unreadable else ""
     console.print(f"{format_count(summary.images - summary.unreadable, 'image')} predicted{failures}", highlight=False)
     summary.print(console, _COUNTED[loaded.task])
     files = [folder / name for name in _RESULTS[loaded.task]]

@@ -3,16 +3,23 @@
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from transxnet.data.datasets.unlabeled_dataset import describe_image_error
 from transxnet.metrics.detection import MIN_SCORE, coco_results
 from transxnet.prediction.file_predictions import FilePrediction
 from transxnet.prediction.image_results import DetectedObjects, Segmentation
 from transxnet.prediction.image_summary import ImageSummary
 from transxnet.reports.drawing import indexed_map
 from transxnet.utils.files import ESCAPED_UTF8
+
+MAX_JPEG_SIDE = 65_500
+"""Pillow writes no larger JPEG files."""
 
 
 def write_detections(
@@ -34,18 +41,19 @@ def write_detections(
     with _JSONListWriter(folder / "detections.json") as results, _JSONListWriter(folder / "images.part") as images:
         for number, prediction in enumerate(predictions, 1):
             entry: dict[str, Any] = {"id": number, "file_name": prediction.path}
-            result = prediction.result
-            if not isinstance(result, DetectedObjects):
-                images.add({**entry, "error": prediction.error})
-                yield ImageSummary(prediction.path, error=prediction.error)
+            result, error = prediction.result, prediction.error
+            if isinstance(result, DetectedObjects):
+                shown = result.filter(MIN_SCORE if min_score is None else min_score)
+                error = _draw(partial(shown.plot, 0), folder / "drawn" / _unique_name(number, prediction.path, ".jpg"))
+            if error is not None or not isinstance(result, DetectedObjects):
+                images.add({**entry, "error": error})
+                yield ImageSummary(prediction.path, error=error)
                 continue
             images.add({**entry, "width": result.image.width, "height": result.image.height})
             if min_score is not None:
                 result = result.filter(min_score)
             for found in coco_results(result.detections, number, category_ids):
                 results.add(found)
-            shown = result.filter(MIN_SCORE if min_score is None else min_score)
-            shown.plot(0).save(folder / "drawn" / _unique_name(number, prediction.path, ".jpg"), quality=92)
             names = shown.labels
             objects = ", ".join(f"{times} {name}" for name, times in Counter(names).most_common())
             yield ImageSummary(prediction.path, objects or "no objects", names)
@@ -76,14 +84,15 @@ def write_label_maps(
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(["path", "map", "commonest", "share", "error"])
         for number, prediction in enumerate(predictions, 1):
-            result = prediction.result
-            if not isinstance(result, Segmentation):
-                writer.writerow([prediction.path, "", "", "", prediction.error])
-                yield ImageSummary(prediction.path, error=prediction.error)
-                continue
+            result, error = prediction.result, prediction.error
             name = _unique_name(number, prediction.path, ".png")
+            if isinstance(result, Segmentation):
+                error = _draw(result.plot, folder / "drawn" / Path(name).with_suffix(".jpg"))
+            if error is not None or not isinstance(result, Segmentation):
+                writer.writerow([prediction.path, "", "", "", error])
+                yield ImageSummary(prediction.path, error=error)
+                continue
             indexed_map(result.label_map, len(class_names)).save(folder / "maps" / name)
-            result.plot().save(folder / "drawn" / Path(name).with_suffix(".jpg"), quality=92)
             shares = result.shares
             most_frequent = next(iter(shares))
             writer.writerow([prediction.path, f"maps/{name}", most_frequent, f"{shares[most_frequent]:.4f}", ""])
@@ -95,6 +104,17 @@ def write_label_maps(
 def _class_text(name: str) -> str:
     """Return the name of a class, with "class" before a number."""
     return f"class {name}" if name.isdigit() else name
+
+
+def _draw(plot: Callable[[], Image.Image], path: Path) -> str | None:
+    """Draw a result and save it as JPEG, reduced to the format's largest sides; return the error of this image."""
+    try:
+        image = plot()
+        image.thumbnail((MAX_JPEG_SIDE, MAX_JPEG_SIDE))
+        image.save(path, quality=92)
+    except (MemoryError, RuntimeError, ValueError) as error:
+        return f"cannot be drawn: {describe_image_error(error)}"
+    return None
 
 
 class _JSONListWriter:
@@ -118,5 +138,5 @@ class _JSONListWriter:
 
 def _unique_name(number: int, path: str, suffix: str) -> str:
     """Return a file name with the number of the image, since images in different folders may have the same name."""
-    stem = Path(path).stem.encode("utf-8", "replace").decode()[:100]
+    stem = Path(path).stem.encode("utf-8", "replace")[:100].decode(errors="ignore")
     return f"{number:06d}-{stem}{suffix}"

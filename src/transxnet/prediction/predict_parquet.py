@@ -95,11 +95,11 @@ def predict_parquet(
         unreadable, last = _count_unreadable(work)
         if unreadable == work.num_images:
             work.clear()
-            raise UserError(f"none of the {unreadable:,} images could be read. Error of the last: {last}")
+            raise UserError(f"none of the {unreadable:,} images could be predicted. Error of the last: {last}")
         parts = _merge_chunks(work)
         _publish(parts, out.resolve(), rows_per_file)
         work.clear()
-    failures = f", {unreadable:,} could not be read (see column error)" if unreadable else ""
+    failures = f", {unreadable:,} failed (see column error)" if unreadable else ""
     console.print(f"{work.num_images - unreadable:,} images predicted{failures}")
     console.print(f"  {out}" if rows_per_file is None else f"  {out / PART_FILES} ({len(parts)} files)", **PLAIN)
     files = [out] if rows_per_file is None else [out / part.name for part in parts]

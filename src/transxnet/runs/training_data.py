@@ -1,6 +1,7 @@
 """Open the training and validation images of a run."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -8,7 +9,11 @@ from pathlib import Path
 from rich.console import Console
 
 from transxnet.data.open_data import DataSource, open_data
+from transxnet.data.reading.file_search import walk_images
+from transxnet.data.recognize import recognize_name
+from transxnet.data.split import split_names
 from transxnet.runs.config import TrainConfig
+from transxnet.runs.run_folder import Run
 from transxnet.utils.errors import UserError
 from transxnet.utils.progress import progress_bar
 
@@ -16,6 +21,36 @@ from transxnet.utils.progress import progress_bar
 def trained_on(config: TrainConfig, data: str | None) -> bool:
     """Return whether DATA is the data that a run was trained on, under any path; None also means that data."""
     return data is None or data == config.data or Path(data).resolve() == Path(config.data).resolve()
+
+
+def run_config(run: Run, data: str | None = None) -> TrainConfig:
+    """Return the configuration of a run, with the present path of its data.
+
+    Args:
+        run: a run folder.
+        data: DATA as given. If the run's data no longer exists, and this folder has all images of the run's split, the
+            data was moved there.
+
+    Raises:
+        UserError: the data no longer exists, and none is given.
+    """
+    config = run.read_config()
+    if recognize_name(config.data) or os.path.exists(config.data):
+        return config
+    if data is None:
+        raise UserError(
+            f"{config.data}, the data of the run {run.path}, no longer exists. Restore it, or set data in "
+            f"{run.config_file} to its new path."
+        )
+    moved = run.stored_split is not None and _has_images(data, split_names(run.stored_split))
+    return config.replace(data=str(Path(data).resolve())) if moved else config
+
+
+def _has_images(folder: str, names: Iterable[str]) -> bool:
+    """Whether all these images exist, at any depth of the folder."""
+    parts = (Path(path).relative_to(folder).parts for path in walk_images(folder))
+    found = {"/".join(own[start:]) for own in parts for start in range(len(own))}
+    return found.issuperset(names)
 
 
 def open_run_data(
@@ -42,23 +77,6 @@ def open_run_data(
         progress=None if console is None else check_progress(console),
         **{name: getattr(config, name) for name in options if hasattr(config, name)},
     )
-
-
-def open_validated_data(
-    config: TrainConfig, console: Console | None, stored_split: Path | None, *, check_images: bool = True
-) -> DataSource:
-    """As :func:`open_run_data`, for the validation images.
-
-    Raises:
-        UserError: the run has none.
-    """
-    source = open_run_data(config, console, stored_split, check_images=check_images)
-    if not len(source.val):
-        raise UserError(
-            f"the run has no validation set: it was trained on all images of {config.data} (val_fraction 0). Name "
-            "other labeled images as DATA."
-        )
-    return source
 
 
 def check_progress(console: Console) -> Callable[[int], AbstractContextManager[Callable[[int], None]]]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 from lightning.pytorch.utilities.memory import is_oom_error
 
+from transxnet.data.loading.loaders import describe_worker_error
 from transxnet.models.model_spec import parse_model_name
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.run_folder import Run
@@ -27,6 +28,8 @@ def describe_training_error(
         processes: number of training processes.
     """
     text = str(error)
+    if shared_memory := describe_worker_error(error):
+        return shared_memory
     if is_out_of_memory(error):
         return UserError(f"{_first_line(text)}\n{_memory_advice(config)}")
     if "deterministic implementation" in text or "deterministic behavior" in text.lower():

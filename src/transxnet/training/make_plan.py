@@ -65,9 +65,7 @@ def make_plan(config: TrainConfig, console: Console, run: Run | None = None, res
     if plan.validates:
         return replace(plan, config=defaults.config, notes=notes)
     if config.patience is not None:
-        raise UserError(
-            "--patience needs validation images, got none. Remove --patience or --val-fraction 0."
-        )
+        raise UserError("--patience needs validation images, got none. Remove --patience or --val-fraction 0.")
     notes = [*notes, "no validation set (val_fraction 0): nothing is validated, and the last epoch is saved"]
     return replace(plan, config=defaults.config.replace(select="last"), notes=notes)
 

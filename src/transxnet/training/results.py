@@ -67,9 +67,12 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
     """Evaluate the saved model, store the metrics and write the report."""
     config, source = plan.config, plan.source
     trained = load_model(run.path)
-    evaluation = _evaluate(trained, plan, console) if plan.validates else None
+    evaluation, test = _evaluate(trained, plan, console)
     images, figures = (0, {}) if evaluation is None else (len(evaluation), evaluation.metrics())
-    write_atomic(run.results_file, json.dumps({"images": images, "select": config.select, **figures}, indent=2))
+    results: dict[str, Any] = {"images": images, "select": config.select, **figures}
+    if test is not None:
+        results["test"] = {"images": len(test), **test.metrics()}
+    write_atomic(run.results_file, json.dumps(results, indent=2))
     if evaluation is not None:
         write_predictions(run, evaluation)
     stored = run.read_environment()
@@ -89,12 +92,14 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
         train_images=_augmented_images(plan),
         learning_rate=_learning_rate(config, history),
         explain=_gradcam_getter(trained, source.val),
+        test=test,
         model={
             "Model": config.model,
             **({"Head": HEADS[config.head]} if isinstance(config, DetectConfig) else {}),
             **_format_cost(*cost(config, trained.model, len(source.class_names))),
             "Training images": f"{len(source.train):,}",
             "Validation images": f"{len(source.val):,}",
+            **({} if source.test is None else {"Test images": f"{len(source.test):,}"}),
             "Saved weights": saved,
         },
     )
@@ -104,16 +109,26 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
         console.print(f"not validated: all {format_count(len(source.train), 'image')} were used for training", **PLAIN)
     else:
         print_metrics(console, figures, images)
+    if test is not None:
+        print_metrics(console, test.metrics(), len(test), "test image")
     console.print(f"weights     {saved}\nrun folder  {run.path}\nreport      {run.report_file}", **PLAIN)
 
 
-def _evaluate(trained: TrainedModel, plan: Plan, console: Console) -> AnyEvaluation:
-    """Run the saved model over the validation images."""
-    config, images = plan.config, plan.source.val
+def _evaluate(trained: TrainedModel, plan: Plan, console: Console) -> tuple[AnyEvaluation | None, AnyEvaluation | None]:
+    """Run the saved model over the validation and the test images; None for a missing set."""
+    config = plan.config
     assert isinstance(config.batch_size, int) and config.workers is not None
     device = resolve_device(config.device if config.device in DEVICES else "auto")
-    with progress_bar(console, "evaluating", len(images)) as advance:
-        return run_evaluation(trained, images, config.batch_size, config.workers, device, progress=advance)
+    evaluate = partial(run_evaluation, trained, batch_size=config.batch_size, workers=config.workers, device=device)
+    val, test = plan.source.val if plan.validates else (), plan.source.test or ()
+    with progress_bar(console, "evaluating", len(val) + len(test)) as advance:
+
+        def run(images: Any, before: int) -> AnyEvaluation | None:
+            if not len(images):
+                return None
+            return evaluate(images, progress=lambda count: advance(before + count))
+
+        return run(val, 0), run(test, len(val))
 
 
 def _train_counts(images: Any) -> list[int] | None:

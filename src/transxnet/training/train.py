@@ -26,6 +26,7 @@ from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import save_model
 from transxnet.runs.recipes import Recipe, make_config
 from transxnet.runs.run_folder import Run, is_first_process
+from transxnet.runs.training_data import run_config
 from transxnet.training.callbacks import BestAndLast, EarlyStop, EpochLog, GracefulStop, write_metrics
 from transxnet.training.checkpoint_files import (
     Checkpoint,
@@ -56,6 +57,7 @@ from transxnet.utils.files import (
     next_free_path,
     safe_file_name,
 )
+from transxnet.utils.progress import PLAIN
 from transxnet.utils.quantities import format_count
 
 _OUT = "TRANSXNET_OUT"
@@ -117,7 +119,7 @@ def train(
         run = Run.open(resume)
         with _explain_disk_errors(run), run.reopen():
             checkpoint = find_checkpoint(run, console)
-            config = _lengthened(run.read_config(), checkpoint, **options)
+            config = _lengthened(run_config(run), checkpoint, **options)
             with deterministic(config.deterministic):
                 plan = make_plan(config, console, run, resumed=checkpoint is not None)
                 training = _prepare(plan, run, console, extensions, checkpoint)
@@ -127,6 +129,11 @@ def train(
                 if checkpoint is None:
                     message = "no checkpoint found: training starts from the beginning"
                     console.print(message, soft_wrap=True)
+                elif _is_finished(checkpoint, config):
+                    console.print(
+                        "training is finished: only the results are computed again. To train longer, add --epochs",
+                        **PLAIN,
+                    )
                 return _fit(training, console, checkpoint)
     if data is None:
         raise UserError(
@@ -149,6 +156,12 @@ def train(
         with _explain_disk_errors(training.run):
             _print_plan(plan, training.run, console)
             return _fit(training, console)
+
+
+def _is_finished(checkpoint: Checkpoint, config: TrainConfig) -> bool:
+    rows = checkpoint.content["callbacks"].get("EpochLog", {}).get("rows", [])
+    assert config.epochs is not None
+    return bool(rows) and rows[-1]["epoch"] >= config.epochs + config.cooldown_epochs
 
 
 @contextmanager
@@ -341,7 +354,9 @@ def _print_plan(plan: Plan, run: Run, console: Console) -> None:
     lines = [
         f"{config.model} on {config.data}: {format_count(len(source.train), 'training image')}, "
         f"{format_count(len(source.val), 'validation image')}, "
-        f"{format_count(len(source.class_names), 'class', 'classes')}" + (f" of {kind}" if kind else ""),
+        + ("" if source.test is None else f"{format_count(len(source.test), 'test image')}, ")
+        + f"{format_count(len(source.class_names), 'class', 'classes')}"
+        + (f" of {kind}" if kind else ""),
         *(f"  {line}" for line in reason + plan.notes),
         *(["chosen automatically:"] if plan.choices else []),
         *(f"  {choice}" for choice in plan.choices),

@@ -17,7 +17,7 @@ from transxnet.data.reading.image_decoding import UnreadableImage
 from transxnet.runs.load import TrainedDetector, TrainedModel
 from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import ClassifyConfig
-from transxnet.runs.training_data import check_progress, open_validated_data
+from transxnet.runs.training_data import check_progress, open_run_data
 from transxnet.utils.errors import UserError
 from transxnet.web.uploads import resize_for_browser
 
@@ -93,7 +93,7 @@ def find_examples(trained: TrainedModel, count: int, console: Console) -> tuple[
 def _validation_images(trained: TrainedModel, run: Run, console: Console) -> Any:
     config, split = run.read_config(), run.stored_split
     if split is not None or isinstance(config, ClassifyConfig):
-        return open_validated_data(config, console, split, check_images=False).val
+        return open_run_data(config, console, split, check_images=False).part()
     # The data has its own validation set, so skip its training set: COCO's has 118,287 images.
     return open_evaluation_data(
         config.data,

@@ -105,3 +105,7 @@ def test_wordnet_ids_are_shown_as_words_other_names_unchanged():
     assert in_words("n02123045") == "tabby"
     assert in_words("n02123045x") == "n02123045x"
     assert in_words("solar cell") == "solar cell"
+
+
+def test_names_match_in_any_unicode_form():
+    assert align_classes(["dog", "caf\u00e9"], ["cafe\u0301", "dog"]) == [1, 0]

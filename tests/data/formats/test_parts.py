@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
-from transxnet.data.formats.parts import part_of
+from transxnet.data.formats.parts import Parts, choose_part, part_folders, part_of
+from transxnet.utils.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -23,3 +26,34 @@ from transxnet.data.formats.parts import part_of
 )
 def test_part_of_name(name, part):
     assert part_of(name) == part
+
+
+def test_folders_are_sorted_into_the_sets():
+    folders = [Path("data", name) for name in ("Test", "images", "train2017", "dev")]
+    assert part_folders(folders) == (Path("data/train2017"), Path("data/dev"), Path("data/Test"))
+    assert part_folders([]) == (None, None, None)
+
+
+def test_two_folders_for_one_set_are_an_error():
+    with pytest.raises(UserError, match=r"data contains two folders for one set: val/ and dev/"):
+        part_folders([Path("data/val"), Path("data/dev")])
+
+
+@pytest.mark.parametrize(
+    ("parts", "split", "chosen"),
+    [
+        (("a", "b", "c"), None, "b"),
+        (("a", None, "c"), None, "c"),
+        (("a", None, None), None, "a"),
+        (("a", "b", "c"), "test", "c"),
+        (("a", "b", "c"), "Validation", "b"),
+    ],
+)
+def test_choose_part_by_name_or_by_precedence(parts, split, chosen):
+    assert choose_part(Parts(*parts), split, "data") == chosen
+
+
+@pytest.mark.parametrize("split", ["test", "minival"])
+def test_missing_split_names_the_accepted_ones(split):
+    with pytest.raises(UserError, match=rf"photos has no split '{split}'\. Accepted: train, val\."):
+        choose_part(Parts("a", "b"), split, "photos")

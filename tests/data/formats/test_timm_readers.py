@@ -3,6 +3,7 @@
 import os
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,9 +110,16 @@ def test_a_split_without_labels_is_an_error(parquet):
 
 
 @UNNAMED
-def test_labels_that_are_text_are_an_error(parquet):
-    with pytest.raises(UserError, match=r"not class indices: \['cat', 'dog'\].*Cast the column to datasets.ClassLabel"):
-        open_reader(parquet({"train": ["cat", "dog"]}, kind="string"), "train", NUMBERS[:2])
+def test_labels_that_are_text_are_classes(parquet):
+    images = open_reader(parquet({"train": ["dog", "cat", "dog"]}, kind="string"), "train", None)
+    assert images.class_names == ["cat", "dog"]
+    assert images.own_labels.tolist() == [1, 0, 1]
+
+
+@UNNAMED
+def test_labels_that_are_fractions_are_an_error(parquet):
+    with pytest.raises(UserError, match=r"not class indices: \[0\.5, 1\.0\].*Cast the column to datasets.ClassLabel"):
+        open_reader(parquet({"train": [0.5, 1.0]}, kind="float32"), "train", NUMBERS[:2])
 
 
 def test_a_data_set_without_labels_is_an_error(parquet):
@@ -119,6 +127,23 @@ def test_a_data_set_without_labels_is_an_error(parquet):
         UserError, match=r"has no column 'label'\. Columns found: 'image', 'kind'\. Rename the label column to 'label'"
     ):
         open_reader(parquet({"train": [0, 1]}, column="kind"), "train", None)
+
+
+def test_a_data_set_without_images_is_an_error(parquet, tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    table = pq.read_table(Path(parquet({"train": [0, 1]})[len("hfds/") :], "train-00000-of-00001.parquet"))
+    (tmp_path / "renamed").mkdir()
+    table = table.rename_columns(["img", "label"]).replace_schema_metadata()
+    pq.write_table(table, tmp_path / "renamed" / "train-00000-of-00001.parquet")
+    with pytest.raises(UserError, match=r"no column 'image'\. Columns found: 'img', 'label'. Rename the image"):
+        open_reader(f"hfds/{tmp_path}/renamed", "train", ["dog", "cat", "fox"])
+
+
+def test_missing_split_names_slices(parquet):
+    data = parquet({"train": [0, 1, 2, 0]})
+    with pytest.raises(UserError, match=r"split 'validation'.*slices, such as train\[:80%\]"):
+        open_reader(data, "validation", None)
+    assert len(open_reader(data, "train[75%:]", None)) == 1
 
 
 def test_missing_data_set_is_an_error(parquet, tmp_path):

@@ -2,6 +2,7 @@ import warnings
 
 import pytest
 from lightning.pytorch import LightningModule, Trainer
+from torch.utils.data import DataLoader, Dataset
 
 from tests.helpers.shards import (
     NUMBERS,
@@ -11,7 +12,13 @@ from tests.helpers.shards import (
 )
 from transxnet.data.formats.timm_readers import open_reader
 from transxnet.data.loading import samplers
-from transxnet.data.loading.loaders import evaluation_loader, make_loader
+from transxnet.data.loading.loaders import (
+    evaluation_loader,
+    explain_worker_errors,
+    explained,
+    make_loader,
+)
+from transxnet.utils.errors import UserError
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -91,3 +98,36 @@ def test_hugging_face_data_gives_every_sample_once(parquet, workers):
     batches = list(evaluation_loader(images.evaluation_dataset(first_value), 2, workers))
     assert [value for image, _, _ in batches for value in image.tolist()] == [0, 10, 20, 30, 40]
     assert [label for _, labels, _ in batches for label in labels.tolist()] == [0, 1, 2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Caught RuntimeError in a worker.\nunable to allocate shared memory(shm) for file </torch_1>",
+        "DataLoader worker (pid 7) is killed by signal: Bus error.",
+    ],
+)
+def test_full_shared_memory_names_workers(text):
+    with pytest.raises(UserError, match=r"/dev/shm is too small\. Use --workers 0"), explain_worker_errors():
+        raise RuntimeError(text)
+
+
+def test_other_errors_of_workers_are_unchanged():
+    with pytest.raises(RuntimeError, match="another error"), explain_worker_errors():
+        raise RuntimeError("another error")
+
+
+def test_batches_are_explained_one_by_one():
+    class Failing(Dataset):
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> int:
+            if index:
+                raise RuntimeError("unable to allocate shared memory(shm)")
+            return index
+
+    batches = explained(DataLoader(Failing(), batch_size=None))
+    assert next(batches) == 0
+    with pytest.raises(UserError, match="/dev/shm"):
+        next(batches)

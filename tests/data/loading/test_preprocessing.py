@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from transxnet.data.datasets.image_dataset import seeded
-from transxnet.data.loading.preprocessing import Preprocessing
+from transxnet.data.loading.preprocessing import Preprocessing, crop_middle
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 AUGMENTATION = dict(
@@ -108,3 +108,17 @@ def test_a_models_own_configuration_is_the_default():
     assert Preprocessing.of_model(timm.create_model("resnet18.tv_in1k")) == Preprocessing(
         224, 0.875, "bilinear", MEAN, STD
     )
+
+
+@pytest.mark.parametrize("shape", [(600, 10), (601, 10), (10, 2000)])
+def test_middle_of_long_images_is_the_center_crop(shape):
+    image = noise(*shape)
+    assert max(crop_middle(image).size) <= 161
+    transform = Preprocessing(32, 1.0, "bicubic", MEAN, STD).transform()
+    np.testing.assert_allclose(transform(image), by_hand(image, 32, 1.0), atol=0.1)
+
+
+def test_memory_of_a_strip_does_not_grow_with_its_length():
+    pixels = Preprocessing(32, 0.9, "bicubic", MEAN, STD).transform()(Image.new("RGB", (30_000, 1), "white"))
+    assert pixels.shape == (3, 32, 32)
+    assert crop_middle(noise(160, 10)).size == (160, 10)

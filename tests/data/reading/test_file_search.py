@@ -1,7 +1,7 @@
 import pytest
 
 from tests.helpers.annotated import write_image
-from transxnet.data.reading.file_search import find_file, is_image, list_images
+from transxnet.data.reading.file_search import find_file, is_image, list_images, walk_images
 
 
 def test_files_are_found_by_path_or_by_name(tmp_path):
@@ -32,3 +32,19 @@ def test_uppercase_extensions_count_and_other_files_do_not(tmp_path):
 )
 def test_image_is_recognized_by_its_extension(name, expected):
     assert is_image(name) is expected
+
+
+@pytest.mark.parametrize(
+    ("stored", "named"), [("caf\u00e9.png", "cafe\u0301.png"), ("cafe\u0301.png", "a/caf\u00e9.png")]
+)
+def test_files_are_found_in_another_unicode_form(tmp_path, stored, named):
+    (tmp_path / stored).touch()
+    assert find_file(tmp_path, named) == tmp_path / stored
+
+
+def test_other_files_are_reported(tmp_path):
+    for name in ("a.png", "b.heic", ".hidden", "notes.txt"):
+        (tmp_path / name).touch()
+    others = []
+    assert list(walk_images(tmp_path, others.append)) == [str(tmp_path / "a.png")]
+    assert others == [str(tmp_path / "b.heic"), str(tmp_path / "notes.txt")]

@@ -456,3 +456,42 @@ def test_colors_and_damage_are_refused(tmp_path):
     for name in ("b.png", "c.png"):
         with pytest.raises(UnreadableImage):
             read_label_map(str(tmp_path / name))
+
+
+def write_gray_png(path, values: np.ndarray, bits: int) -> None:
+    """Write a grayscale PNG of 1, 2 or 4 bits, as tools that shrink PNG files do."""
+    digits = ((values[..., None] >> np.arange(bits - 1, -1, -1)) & 1).astype(np.uint8).reshape(len(values), -1)
+    rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in digits)
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], bits, 0, 0, 0, 0)
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_labels_of_few_bits_are_not_scaled(bits, tmp_path):
+    values = np.arange(24, dtype=np.uint8).reshape(4, 6) % (1 << bits)
+    write_gray_png(tmp_path / "a.png", values, bits)
+    assert read_label_map(str(tmp_path / "a.png")).tolist() == values.tolist()
+
+
+def test_labels_of_a_gray_palette_are_its_values(tmp_path):
+    image = Image.fromarray(np.uint8([[0, 1], [2, 2]]), "P")
+    image.putpalette([7, 7, 7, 0, 0, 0, 2, 2, 2])
+    image.save(tmp_path / "a.png")
+    assert read_label_map(str(tmp_path / "a.png")).tolist() == [[7, 0], [2, 2]]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colors_of_a_table_are_labels(mode, tmp_path):
+    colors = np.uint8([[200, 0, 0], [0, 0, 0], [9, 9, 9]])
+    pixels = np.uint8([[[0, 0, 0], [200, 0, 0]], [[9, 9, 9], [9, 9, 9]]])
+    Image.fromarray(pixels).convert(mode, palette=Image.Palette.ADAPTIVE).save(tmp_path / "a.png")
+    assert read_label_map(str(tmp_path / "a.png"), colors).tolist() == [[1, 0], [2, 2]]
+    unknown = read_label_map(str(tmp_path / "a.png"), colors[:2])
+    assert unknown.tolist() == [[1, 0], [256 + 0x090909] * 2]
+    Image.fromarray(np.uint8([[2, 0]])).save(tmp_path / "gray.png")
+    assert read_label_map(str(tmp_path / "gray.png"), colors).tolist() == [[2, 0]]

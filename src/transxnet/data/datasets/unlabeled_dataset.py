@@ -38,8 +38,19 @@ class UnlabeledDataset(IterableDataset):
 def load_or_error(
     location: ImageLocation, transform: Callable[[Image.Image], Tensor], root: str = ""
 ) -> tuple[Tensor | None, str | None]:
-    """Load and transform an image below the root; return the tensor, or None and the error."""
+    """Load and transform an image below the root; return the tensor, or None and the error.
+
+    Any error is one of this image, such as a size that does not fit in memory: the others are still predicted.
+    """
     try:
         return transform(open_image(location.read(root))), None
     except UnreadableImage as error:
         return None, str(error)
+    except Exception as error:
+        return None, describe_image_error(error)
+
+
+def describe_image_error(error: Exception) -> str:
+    """Describe the error of processing one image, on one line."""
+    first_line = str(error).partition("\n")[0]
+    return "out of memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {first_line}"

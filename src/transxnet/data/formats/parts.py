@@ -1,7 +1,11 @@
 """Names of the training, validation and test sets, as folders, lists and annotation files use them."""
 
 import re
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from transxnet.utils.errors import UserError
 
 TRAIN_NAMES = ("train", "training")
 VAL_NAMES = ("val", "validation", "valid", "dev", "eval", "evaluation", "holdout")
@@ -26,3 +30,43 @@ def part_of(name: str) -> str | None:
     Upper and lower case are equal, and a year may follow: ``Validation``, ``train2017``.
     """
     return _PART_OF.get(re.sub(r"[-_ ]?\d*$", "", name.strip().casefold()))
+
+
+def part_folders(folders: Iterable[Path]) -> Parts:
+    """Sort folders into the three sets by their names; all others are ignored.
+
+    Raises:
+        UserError: two folders are for the same set.
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        part = part_of(folder.name)
+        if part in found:
+            raise UserError(
+                f"{folder.parent} contains two folders for one set: {found[part].name}/ and {folder.name}/. Accepted: "
+                "one each for training, validation and test. Move one of them away."
+            )
+        if part is not None:
+            found[part] = folder
+    return Parts(**found)
+
+
+def choose_part(parts: Parts, split: str | None, data: str) -> Any:
+    """Return one set by any of its names; by default the first of validation, test and training set that exists.
+
+    Args:
+        parts: the sets of the data; None for missing ones.
+        split: name of the set, such as "validation" or "test", or None.
+        data: name of the data, for messages.
+
+    Raises:
+        UserError: there is no such set.
+    """
+    if split is None:
+        return next((part for part in (parts.val, parts.test, parts.train) if part is not None), None)
+    wanted = part_of(split)
+    chosen = None if wanted is None else getattr(parts, wanted)
+    if chosen is None:
+        existing = ", ".join(name for name, part in parts._asdict().items() if part is not None)
+        raise UserError(f"{data} has no split {split!r}. Accepted: {existing}.")
+    return chosen

@@ -152,7 +152,8 @@ def open_reader(data: str, split: str, class_names: Sequence[str] | None) -> Cla
     dataset = _open(data, split)
     reader = dataset.reader
     if data.lower().startswith("hfds/"):
-        labels, names = _labels(data, reader), _class_names(data, reader, class_names)
+        labels, texts = _labels(data, reader)
+        names = texts or _class_names(data, reader, class_names)
         if len(labels) and not 0 <= labels.min() <= labels.max() < len(names):
             raise UserError(
                 f"the labels of {data}, split {split!r}, range from {labels.min()} to {labels.max()}. "
@@ -178,20 +179,27 @@ def _check_shards(root: Path, names: Sequence[str]) -> None:
         )
 
 
-def _labels(data: str, reader: Any) -> np.ndarray:
-    columns = reader.dataset.column_names
-    if reader.label_key not in columns:
-        raise UserError(
-            f"{data} has no column {reader.label_key!r}. Columns found: {', '.join(map(repr, columns))}. "
-            f"Rename the label column to {reader.label_key!r}."
-        )
+def _labels(data: str, reader: Any) -> tuple[np.ndarray, list[str]]:
+    """Return class indices, and the sorted class names if the labels are text."""
+    table = reader.dataset.data
+    # timm adds a column of nulls if there is none for the images.
+    columns = [name for name in table.column_names if table.column(name).null_count < max(1, len(table))]
+    for kind, key in (("image", reader.image_key), ("label", reader.label_key)):
+        if key not in columns:
+            raise UserError(
+                f"{data} has no column {key!r}. Columns found: {', '.join(map(repr, columns))}. Rename the {kind} "
+                f"column to {key!r}."
+            )
     values = np.asarray(reader.dataset[reader.label_key][:])
+    if values.dtype.kind == "U":
+        names, indices = np.unique(values, return_inverse=True)
+        return indices, names.tolist()
     if not np.issubdtype(values.dtype, np.integer):
         raise UserError(
             f"the labels of {data} are not class indices: {values[:3].tolist()}. "
             "Cast the column to datasets.ClassLabel."
         )
-    return values.astype(np.int64)
+    return values.astype(np.int64), []
 
 
 def _class_names(data: str, reader: Any, otherwise: Sequence[str] | None) -> list[str]:
@@ -218,5 +226,6 @@ def _open(data: str, split: str, **kwargs: Any) -> Any:
     except Exception as error:  # each reader's library has its own exceptions, and all mean that opening failed
         raise UserError(
             f"timm's reader cannot open {data!r}, split {split!r}: {type(error).__name__}: {error} "
-            "Check the name and the split (--train-split and --val-split in training, --split in evaluation)."
+            "Check the name and the split (--train-split and --val-split in training, --split in evaluation). Splits "
+            "of hfds/ may be slices, such as train[:80%] and train[80%:]."
         ) from error

@@ -77,8 +77,8 @@ def voc_lists(folder: Path) -> Parts:
     return Parts(_lines(lists[train]) if train else None, _lines(lists[val]) if val else None)
 
 
-def read_voc(parts: Sequence[VocPart | None], findings: Findings) -> tuple[DetectionSet | None, DetectionSet | None]:
-    """Read the images of both sets and their objects, without those that are skipped according to :class:`Problem`.
+def read_voc(parts: Sequence[VocPart | None], findings: Findings) -> list[DetectionSet | None]:
+    """Read the images of all sets and their objects, without those that are skipped according to :class:`Problem`.
 
     VOC's pixel coordinates start at 1 and are inclusive, so ``xmin`` 1 is the image's edge. Difficult objects are
     marked as crowds: ignored in training and evaluation. The classes are those of ``classes.txt`` or ``labels.txt`` in
@@ -91,11 +91,10 @@ def read_voc(parts: Sequence[VocPart | None], findings: Findings) -> tuple[Detec
     root = next(part.root for part in parts if part is not None)
     declared = read_class_names(root)
     names = declared or sorted({name for file in files if file for tree in file.values() for name in _names(tree)})
-    sets = [
+    return [
         None if part is None or file is None else _set(part, file, names, findings)
         for part, file in zip(parts, files, strict=True)
     ]
-    return sets[0], sets[1]
 
 
 def _parsed(part: VocPart, findings: Findings) -> dict[str, ElementTree.Element]:

@@ -1,11 +1,15 @@
 """Data loaders with this package's settings, for training and evaluation."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 from transxnet.data.loading.samplers import ShareSampler
+from transxnet.utils.errors import UserError
 
 
 def make_loader(
@@ -36,3 +40,34 @@ def ignore_signals(worker: int) -> None:
     """Ignore Ctrl-C and SIGTERM in a worker; the training process needs its workers for an orderly shutdown."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@contextmanager
+def explain_worker_errors() -> Iterator[None]:
+    """Explain errors of data loading processes that ran out of shared memory, as in containers with a small /dev/shm.
+
+    Raises:
+        UserError: instead of PyTorch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if known := describe_worker_error(error):
+            raise known from error
+        raise
+
+
+def explained(loader: DataLoader) -> Iterator[Any]:
+    """Iterate over the batches of a loader, with explained errors."""
+    with explain_worker_errors():
+        yield from loader
+
+
+def describe_worker_error(error: Exception) -> UserError | None:
+    """Describe the error of a data loading process that ran out of shared memory; None for any other error."""
+    if not any(text in str(error).lower() for text in ("shared memory", "(shm)", "bus error")):
+        return None
+    return UserError(
+        "the data loading processes ran out of shared memory: /dev/shm is too small. Use --workers 0, or enlarge "
+        "/dev/shm (Docker's option shm-size)."
+    )

@@ -8,11 +8,16 @@ from typing import Any
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
 from torch import Tensor, nn
+from torchvision.transforms import Compose
 
 Transform = Callable[[Image.Image], Tensor]
 
 MAX_SIDE = 16384
 """Largest side in pixels that stored preprocessing may resize images to, since memory grows with it."""
+
+MAX_ASPECT = 16
+"""Of longer and thinner images only the middle is resized: the center crop drops the rest, and an image of 30000x1
+pixels would become 6.7 GB."""
 
 
 def check_sides(sides: Iterable[Any]) -> None:
@@ -77,7 +82,7 @@ class Preprocessing:
 
     def transform(self) -> Transform:
         """The transform from an RGB image to (3, img_size, img_size) float32."""
-        return create_transform(
+        resize_and_crop = create_transform(
             self.img_size,
             is_training=False,
             interpolation=self.interpolation,
@@ -85,6 +90,7 @@ class Preprocessing:
             std=self.std,
             crop_pct=self.crop_pct,
         )
+        return Compose([crop_middle, resize_and_crop])
 
     def training_transform(
         self,
@@ -120,3 +126,12 @@ class Preprocessing:
             re_prob=random_erasing,
             re_mode="pixel",
         )
+
+
+def crop_middle(image: Image.Image) -> Image.Image:
+    """Crop an image whose sides differ by more than ``MAX_ASPECT`` to its middle; others are returned unchanged."""
+    most = MAX_ASPECT * min(image.size)
+    left, top = (max(0, side - most) // 2 for side in image.size)
+    if not left and not top:
+        return image
+    return image.crop((left, top, image.width - left, image.height - top))

@@ -2,9 +2,10 @@
 
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
+from unicodedata import normalize
 
 from transxnet.data.reading.image_decoding import EXTENSIONS
 from transxnet.utils.errors import UserError
@@ -15,11 +16,19 @@ def list_images(folder: Path) -> list[Path]:
     return [Path(path) for path in walk_images(folder)]
 
 
-def walk_images(folder: str | Path) -> Iterator[str]:
-    """Iterate over the paths of :func:`list_images`: a list of a million would take half a gigabyte."""
+def walk_images(folder: str | Path, on_other: Callable[[str], object] | None = None) -> Iterator[str]:
+    """Iterate over the paths of :func:`list_images`: a list of a million would take half a gigabyte.
+
+    ``on_other`` is called with the paths of all other files that are not hidden.
+    """
     for directory, folders, files in os.walk(folder, onerror=refuse_folder):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        yield from (os.path.join(directory, name) for name in sorted(files) if is_image(name))
+        for name in sorted(files):
+            path = os.path.join(directory, name)
+            if is_image(name):
+                yield path
+            elif on_other is not None and not name.startswith("."):
+                on_other(path)
 
 
 def list_folders(root: Path) -> list[str]:
@@ -70,10 +79,11 @@ def is_image(name: str) -> bool:
 def find_file(folder: Path, name: str) -> Path | None:
     """Find the file that an annotation names below a folder, or return None.
 
-    The name may contain folders, also with backslashes. If there is no such file, its last part is looked up directly
-    in the folder.
+    The name may contain folders, also with backslashes, and its letters may be composed or decomposed (Unicode's NFC
+    and NFD). If there is no such file, its last part is looked up directly in the folder.
     """
     plain = name.replace("\\", "/")
-    candidates = (folder / plain, folder / plain.rpartition("/")[2])
+    forms = dict.fromkeys((plain, normalize("NFC", plain), normalize("NFD", plain)))
+    candidates = (folder / path for path in (*forms, *(form.rpartition("/")[2] for form in forms)))
     # Unlike Path.is_file, this does not raise for a name that is too long.
     return next((candidate for candidate in candidates if os.path.isfile(candidate)), None)

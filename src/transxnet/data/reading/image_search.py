@@ -6,7 +6,8 @@ import json
 import os
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
@@ -21,12 +22,13 @@ from transxnet.utils.files import WriteError, describe_write_error
 ACCEPTED = "Accepted: image files, folders, globs, and WebDataset shards (.tar, shard-{0000..0009}.tar)."
 
 
-def find_images(inputs: Sequence[str | Path]) -> Iterator[str]:
+def find_images(inputs: Sequence[str | Path], on_other: Callable[[str], object] | None = None) -> Iterator[str]:
     """Iterate over the image files that the inputs match.
 
     Args:
         inputs: files, taken as they are; folders, searched for image files to any depth in order, without hidden files
             and folders; globs, whose matches are taken in order; names with braces, each expansion as one of these.
+        on_other: called with the other files of folders, which are not images by their extension.
 
     Raises:
         UserError: an input that matches nothing, or a folder that cannot be read.
@@ -35,9 +37,9 @@ def find_images(inputs: Sequence[str | Path]) -> Iterator[str]:
         if os.path.isfile(text):
             yield text
         elif os.path.isdir(text):
-            yield from walk_images(text)
+            yield from walk_images(text, on_other)
         elif (names := _expand_braces(text)) != [text]:
-            yield from find_images(names)
+            yield from find_images(names, on_other)
         elif glob.has_magic(text):
             found = False
             for name in sorted_on_disk(glob_files(text)):
@@ -58,13 +60,15 @@ def _expand_braces(text: str) -> list[str]:
         return [text]
 
 
-def find_locations(inputs: Sequence[str | Path]) -> Iterator[ImageLocation]:
+def find_locations(
+    inputs: Sequence[str | Path], on_other: Callable[[str], object] | None = None
+) -> Iterator[ImageLocation]:
     """Iterate over the images that the inputs match: the files of :func:`find_images`, and the images inside shards.
 
     Raises:
         UserError: as :func:`find_images`, or a shard that cannot be read to its end.
     """
-    for path in find_images(inputs):
+    for path in find_images(inputs, on_other):
         if is_shard(path):
             yield from shard_images(path)
         else:
@@ -95,17 +99,21 @@ class ImageList:
     Args:
         inputs: as for :func:`find_images`.
 
+    Attributes:
+        skipped: number of files in the folders that are not images, by extension.
+
     Raises:
         UserError: as :func:`find_locations`, or the file cannot be written.
     """
 
     def __init__(self, inputs: Iterable[str | Path]):
         self._count = 0
+        self.skipped: Counter[str] = Counter()
         try:
             descriptor, self._path = tempfile.mkstemp(prefix="transxnet-images-")
             weakref.finalize(self, _remove, self._path, os.getpid())
             with open(descriptor, "wb") as file:
-                for location in find_locations([str(one) for one in inputs]):
+                for location in find_locations([str(one) for one in inputs], self._skip):
                     file.write(location.to_line())
                     self._count += 1
         except OSError as error:
@@ -113,6 +121,9 @@ class ImageList:
 
     def __len__(self) -> int:
         return self._count
+
+    def _skip(self, path: str) -> None:
+        self.skipped[os.path.splitext(path)[1].lower() or os.path.basename(path)] += 1
 
     def lines(self) -> Iterator[bytes]:
         """Iterate over the lines, one for each image; :meth:`ImageLocation.from_line` reads them."""

@@ -35,8 +35,9 @@ class Problem(Enum):
     MASK_BROKEN = "skipped", "masks are invalid"
 
     FILE_BROKEN = "refused", "annotation files cannot be parsed"
-    ENTRY_BROKEN = "refused", "entries lack required values"
+    ENTRY_BROKEN = "refused", "entries lack required values, or have values of another type"
     DUPLICATE_IMAGE = "refused", "images have a duplicate id"
+    DUPLICATE_FILE = "refused", "images have the file of another image"
     DUPLICATE_CATEGORY = "refused", "categories have a duplicate id or name"
     BOXES_RELATIVE = "refused", "files contain boxes in relative coordinates; accepted: pixels"
     BOXES_ASTRAY = "refused", "files have most boxes outside their image; COCO boxes are [x, y, width, height]"

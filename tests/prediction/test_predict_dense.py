@@ -44,7 +44,7 @@ def test_pycocotools_reads_the_same_boxes_from_detections_json(finding_run, imag
     assert sorted(path.name for path in out.iterdir()) == ["detections.json", "drawn", "images.json"]
     truth = coco.COCO(str(out / "images.json"))
     results = truth.loadRes(str(out / "detections.json"))
-    assert [entry["name"] for entry in truth.loadCats([1, 2])] == ["red", "blue"]
+    assert [entry["name"] for entry in truth.loadCats([4, 9])] == ["red", "blue"]
     entries = truth.loadImgs(sorted(truth.imgs))
     assert [entry["file_name"] for entry in entries] == sorted(str(path) for path in [
         *readable(image_folder), image_folder / "a" / "broken.png"
@@ -62,7 +62,7 @@ def test_pycocotools_reads_the_same_boxes_from_detections_json(finding_run, imag
         corners = answer.result.detections.boxes.copy()
         corners[:, 2:] -= corners[:, :2]
         np.testing.assert_allclose([result["bbox"] for result in found], corners, atol=0.0051)
-        assert [result["category_id"] for result in found] == answer.result.detections.labels.tolist()
+        assert [result["category_id"] for result in found] == [(4, 9)[i - 1] for i in answer.result.detections.labels]
         np.testing.assert_allclose([result["score"] for result in found], answer.result.detections.scores, atol=1e-6)
     assert "5 images predicted, 1 could not be read (see column error)" in console.file.getvalue()
 

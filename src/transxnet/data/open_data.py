@@ -272,7 +272,11 @@ def _check_objects(data: str, images: DetectionSet) -> list[str]:
     """Return a note on classes without training objects; raise UserError if there are no objects at all."""
     present = set(np.concatenate(images.own_labels).tolist())
     if not present:
-        raise UserError(f"{data} has no training objects in {len(images)} images. Check the annotation file.")
+        ignored = f" All {len(images.objects.crowd)} are marked iscrowd or difficult, so training ignores them."
+        raise UserError(
+            f"{data} has no training objects in {len(images)} images.{ignored if len(images.objects.crowd) else ''} "
+            "Check the annotation file."
+        )
     names = [name for label, name in enumerate(images.class_names, 1) if label not in present]
     return [f"no training object has class {', '.join(map(repr, names))}"] if names else []
 

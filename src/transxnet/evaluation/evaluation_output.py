@@ -54,13 +54,15 @@ def write_class_predictions(path: Path, evaluation: ClassificationEvaluation) ->
 
 
 def write_detections(path: Path, evaluation: DetectionEvaluation) -> None:
-    """Write all detections in COCO's results format; labels replace category ids if the data has none."""
+    """Write the detections in COCO's results format, with the ids of the annotation file.
+
+    Detections of classes that the annotation file does not have are dropped, since it has no ids for them.
+    """
     images = evaluation.images
-    ids = images.category_ids if min(images.category_ids) >= 0 else list(range(1, len(images.class_names) + 1))
     results = [
         result
         for i, detections in enumerate(evaluation.detections)
-        for result in coco_results(detections, images.image_id(i), ids)
+        for result in coco_results(detections, images.image_id(i), images.category_ids)
     ]
     write_atomic(path, json.dumps(results))
 

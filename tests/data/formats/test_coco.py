@@ -111,7 +111,9 @@ def test_missing_images_and_their_objects_are_skipped(tmp_path):
 
 def test_error_without_any_image_names_the_searched_folders(tmp_path):
     write_coco(tmp_path / "annotations.json", [image(1)], [])
-    with pytest.raises(UserError, match=r"none of the 1 images of .*annotations\.json was found:\n1 images are missing:\n.*1\.png"):
+    with pytest.raises(
+        UserError, match=r"none of the 1 images of .*annotations\.json was found:\n1 images are missing:\n.*1\.png"
+    ):
         read(tmp_path)
 
 
@@ -228,7 +230,9 @@ def test_other_encodings_are_refused_with_the_byte(tmp_path):
     path = tmp_path / "annotations.json"
     path.write_bytes(path.read_bytes().replace(b"dog", b"d\xf6g"))
     _, findings = read(tmp_path)
-    with pytest.raises(UserError, match=r"annotations\.json: its encoding is not UTF-8: byte 0xf6 at position \d+; save"):
+    with pytest.raises(
+        UserError, match=r"annotations\.json: its encoding is not UTF-8: byte 0xf6 at position \d+; save"
+    ):
         findings.refuse()
 
 

@@ -131,7 +131,9 @@ def test_missing_folder_returns_none(tmp_path):
     assert not any(find_coco(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["labels_my-project_2026-01-01.json", "export.json", "boxes.JSON", "vott-json-export.json"])
+@pytest.mark.parametrize(
+    "name", ["labels_my-project_2026-01-01.json", "export.json", "boxes.JSON", "vott-json-export.json"]
+)
 def test_files_of_any_name_are_recognized_by_their_lists(name, tmp_path):
     write(tmp_path, name, image_folder="images")
     assert found(tmp_path) == [(name, "images"), None]

@@ -154,7 +154,9 @@ def _existing(
             continue
         normal = os.path.normpath(path)
         if shortened and users[normal] > 1:
-            findings.add(Problem.IMAGE_MISSING, f"{place}: {path.name} without its folder is the file of several images")
+            findings.add(
+                Problem.IMAGE_MISSING, f"{place}: {path.name} without its folder is the file of several images"
+            )
             continue
         if normal in exact:
             findings.add(Problem.DUPLICATE_FILE, place)

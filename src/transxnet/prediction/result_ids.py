@@ -47,7 +47,14 @@ def find_result_ids(inputs: Sequence[str | Path], class_names: Sequence[str], ca
     """
     sets = [images for text in map(str, inputs) if os.path.isdir(text) for images in _annotated(Path(text))]
     image_ids = {os.path.abspath(images.path(i)): images.image_id(i) for images in sets for i in range(len(images))}
-    categories = [dict(zip(images.class_names, images.category_ids, strict=True)) for images in sets]
+    categories = [
+        {
+            name: number
+            for name, number in zip(images.class_names, images.category_ids, strict=True)
+            if number is not None
+        }
+        for images in sets
+    ]
     if any(one != categories[0] for one in categories) or len(set(image_ids.values())) < sum(map(len, sets)):
         return ResultIds(category_ids)
     known = categories[0] if categories else {}

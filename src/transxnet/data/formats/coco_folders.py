@@ -23,7 +23,7 @@ _SURE_NAMES = re.compile(r"instances.*|_annotations\.coco", re.IGNORECASE)
 _LIST = re.compile(r'"(images|annotations|categories)"\s*:\s*\[')
 
 _HEAD = 1 << 16
-"""Bytes at the start of a JSON file in which one of COCO's lists begins: only ``info`` and ``licenses`` precede them."""
+"""Bytes at the start of a JSON file in which a list of COCO begins: only ``info`` and ``licenses`` may precede it."""
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.detection_dataset import DetectionSet
 from transxnet.data.datasets.segmentation_dataset import SegmentationSet
 from transxnet.data.formats.class_alignment import align_classes
-from transxnet.data.formats.class_folders import read_class_folders
+from transxnet.data.formats.class_folders import read_class_folders, record_unused_folders
 from transxnet.data.formats.coco import read_coco
 from transxnet.data.formats.findings import Findings
 from transxnet.data.formats.label_map_checks import read_label_maps
-from transxnet.data.formats.parts import Parts
+from transxnet.data.formats.parts import Parts, choose_part
 from transxnet.data.formats.timm_readers import Stream, open_reader
 from transxnet.data.formats.unreadable_images import drop_unreadable, drop_unusable
 from transxnet.data.formats.voc import read_voc
@@ -33,11 +33,12 @@ S = TypeVar("S", ClassificationSet | Stream, DetectionSet, SegmentationSet)
 
 @dataclass(frozen=True)
 class DataSource(Generic[S]):
-    """Training and validation images.
+    """Training, validation and test images.
 
     Attributes:
         train: training images.
         val: validation images, with the classes of ``train``.
+        test: test images, with the classes of ``train``, or None. Nothing is chosen by them.
         split_made: whether this package made the split, so that it must be stored with the run.
         recognition: the recognized format and task.
         findings: problems found in annotations and label maps.
@@ -54,11 +55,20 @@ class DataSource(Generic[S]):
     img_size: int | None = None
     hflip: float = 0.5
     notes: list[str] = field(default_factory=list)
+    test: S | None = None
 
     @property
     def class_names(self) -> list[str]:
-        """Class names, the same for both sets. Object labels start at 1, all others at 0."""
+        """Class names, the same for all sets. Object labels start at 1, all others at 0."""
         return self.train.class_names
+
+    def part(self, split: str | None = None) -> S:
+        """Return the set "train", "validation" or "test"; by default the validation set.
+
+        Raises:
+            UserError: there is no such set.
+        """
+        return choose_part(Parts(self.train, self.val, self.test), split, self.recognition.data)
 
 
 def open_data(
@@ -111,32 +121,34 @@ def open_data(
         about = dict(img_size=sample.img_size, hflip=sample.hflip)
         notes.append(f"License: {sample.license}")
     if recognition.task == "classify":
-        train, val = _read_classes(recognition, sample, (train_split, val_split), num_classes)
+        train, val, test = _read_classes(recognition, sample, findings, (train_split, val_split), num_classes)
     else:
-        train, val = _read_annotated(
-            recognition, sample, findings, masks, zero_is_ignored, None, check_images, progress
+        train, val, test = _read_annotated(
+            recognition, _parts(recognition, sample), findings, masks, zero_is_ignored, None, check_images, progress
         )
-        notes += findings.notes()
+    notes += findings.notes()
     if train is None:
         raise UserError(
-            f"{recognition.data} has a validation set but no training set. Accepted: {ACCEPTED[recognition.format]}."
+            f"{recognition.data} has a {'test' if val is None else 'validation'} set but no training set. Accepted: "
+            f"{ACCEPTED[recognition.format]}."
         )
     if isinstance(train, DetectionSet):
         notes += _check_objects(recognition.data, train)
     made = val is None
+    val, test = (None if images is None else _aligned(images, train.class_names) for images in (val, test))
     if isinstance(sample, Sample):
         train, val = split_images(train, sample.val_fraction, seed, stored_split, sample.strata)
     elif made:
         train, val = split_images(train, val_fraction, seed, stored_split)
-    else:
-        val = val.with_classes(train.class_names, align_classes(train.class_names, val.class_names))
+    sets: list[Any] = [train, val, test]
     if limit is not None:
-        train, val = (_evenly_spaced(images, limit) for images in (train, val))
+        sets = [None if images is None else _evenly_spaced(images, limit) for images in sets]
     if recognition.task == "classify" and check_images:
-        with progress(len(train) + len(val)) as advance:
-            (train, val), dropped = drop_unreadable(train, val, progress=advance)
+        with progress(sum(len(images) for images in sets if images is not None)) as advance:
+            sets, dropped = drop_unreadable(*sets, progress=advance)
         notes += dropped
-    return DataSource(train, val, made, recognition, findings, notes=notes, **about)
+    train, val, test = sets
+    return DataSource(train, val, made, recognition, findings, notes=notes, test=test, **about)
 
 
 def open_evaluation_data(
@@ -144,55 +156,60 @@ def open_evaluation_data(
     class_names: list[str],
     task: str | None = None,
     *,
-    split: str = "validation",
+    split: str | None = None,
     masks: bool = False,
     zero_is_ignored: bool | None = None,
     by_number: bool = False,
     check_images: bool = True,
     progress: Progress | None = None,
 ) -> tuple[Any, list[str]]:
-    """Open DATA to evaluate a model with the given classes: its validation set if it has one, else all of it.
+    """Open one set of DATA to evaluate a model with the given classes.
 
-    The other arguments are those of :func:`open_data`, and ``split`` of a timm reader. Data that does not know its
-    classes, such as label maps without names and shards, gets the model's classes by index. With ``by_number`` this
+    ``split`` is "train", "validation" or "test", or a split of a timm reader; by default the validation set if there is
+    one, else the test set, else all images. The other arguments are those of :func:`open_data`. Data that does not know
+    its classes, such as label maps without names and shards, gets the model's classes by index. With ``by_number`` this
     holds for any data, for models without class names.
 
     Returns:
         The data set, with the model's classes in their order, and messages for the user.
 
     Raises:
-        UserError: as :func:`open_data`, or the classes differ from the model's.
+        UserError: as :func:`open_data`, there is no such set, or the classes differ from the model's.
     """
     recognition = data if isinstance(data, Recognition) else recognize(data, task)
     progress = progress or _no_progress
     findings = Findings()
     notes: list[str] = []
     if recognition.format == "reader":
-        images: Any = open_reader(recognition.data, split, class_names)
+        images: Any = open_reader(recognition.data, split or "validation", class_names)
     elif recognition.format == "sample":
-        images = open_data(recognition, check_images=False).val
+        images = open_data(recognition, check_images=False).part(split)
     elif recognition.format == "class folders":
-        train_folder, val_folder, _ = _parts(recognition, None)
-        images = read_class_folders(val_folder or train_folder)
+        images = read_class_folders(choose_part(_parts(recognition, None), split, recognition.data), findings)
     else:
         sample = _sample(recognition)
-        train, val = _read_annotated(
-            recognition, sample, findings, masks, zero_is_ignored, class_names, check_images, progress
+        part = choose_part(_parts(recognition, sample), split, recognition.data)
+        (images,) = _read_annotated(
+            recognition, [part], findings, masks, zero_is_ignored, class_names, check_images, progress
         )
-        images = train if val is None else val
         notes += [] if sample is None else [f"License: {sample.license}"]
-        notes += findings.notes()
+    notes += findings.notes()
     if (by_number or isinstance(images, Stream)) and len(images.class_names) != len(class_names):
         raise UserError(
             f"{recognition.data} has {len(images.class_names)} classes, but the model has {len(class_names)}."
         )
     if not by_number:
-        images = images.with_classes(class_names, align_classes(class_names, images.class_names))
+        images = _aligned(images, class_names)
     if recognition.task == "classify" and check_images:
         with progress(len(images)) as advance:
             (images,), dropped = drop_unreadable(images, progress=advance)
         notes += dropped
     return images, notes
+
+
+def _aligned(images: Any, class_names: list[str]) -> Any:
+    """The same images with these classes, matched by name."""
+    return images.with_classes(class_names, align_classes(class_names, images.class_names))
 
 
 def _sample(recognition: Recognition) -> Sample | DenseSample | None:
@@ -212,29 +229,31 @@ def _parts(recognition: Recognition, sample: Sample | DenseSample | None) -> Par
 
 
 def _read_classes(
-    recognition: Recognition, sample: Any, splits: tuple[str, str], num_classes: int | None
-) -> tuple[Any, Any]:
-    """Return the training set, and the validation set if there is one."""
+    recognition: Recognition, sample: Any, findings: Findings, splits: tuple[str, str], num_classes: int | None
+) -> tuple[Any, Any, Any]:
+    """Return the training set, and the validation and test set or None."""
     if recognition.format == "reader":
         numbers = None if num_classes is None else [str(i) for i in range(num_classes)]
-        train, val = (open_reader(recognition.data, split, numbers) for split in splits)
-        return train, val
+        first, second = (open_reader(recognition.data, split, numbers) for split in splits)
+        return first, second, None
     if recognition.format == "sample":
-        return sample.images, None
-    train_folder, val_folder, _ = _parts(recognition, None)
+        return sample.images, None, None
+    train_folder, *others = _parts(recognition, None)
     if train_folder is None:
-        root = val_folder.parent
+        other = next(folder for folder in others if folder is not None)
         raise UserError(
-            f"{root} contains {val_folder.name}/ but no train/. Accepted: {ACCEPTED['class folders']}, optionally in "
-            f"train/ and val/. Add {root / 'train'}, or pass {val_folder} to split it."
+            f"{other.parent} contains {other.name}/ but no train/. Accepted: {ACCEPTED['class folders']}, optionally "
+            f"in train/, val/ and test/. Add {other.parent / 'train'}, or pass {other} to split it."
         )
-    train = read_class_folders(train_folder, minimum=2)
-    return train, None if val_folder is None else read_class_folders(val_folder)
+    record_unused_folders(_parts(recognition, None), findings)
+    training = read_class_folders(train_folder, findings, minimum=2)
+    val, test = (None if folder is None else read_class_folders(folder, findings) for folder in others)
+    return training, val, test
 
 
 def _read_annotated(
     recognition: Recognition,
-    sample: Sample | DenseSample | None,
+    parts: Sequence[Any],
     findings: Findings,
     masks: bool,
     zero_is_ignored: bool | None,
@@ -242,10 +261,7 @@ def _read_annotated(
     check_images: bool,
     progress: Progress,
 ) -> Sequence[Any]:
-    """Return both sets, checked. A missing set is None; so is the training set if a model's classes are given."""
-    parts: Sequence[Any] = _parts(recognition, sample)[:2]
-    if class_names is not None and parts[1] is not None:
-        parts = (None, parts[1])
+    """Return the sets of these parts, checked. A missing set is None."""
     if recognition.format == "label maps":
         with progress(sum(part.count() for part in parts if part is not None)) as advance:
             sets: Sequence[Any] = read_label_maps(

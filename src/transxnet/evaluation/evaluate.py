@@ -9,7 +9,8 @@ from rich.console import Console
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.detection_dataset import DetectionSet
 from transxnet.data.datasets.segmentation_dataset import SegmentationSet
-from transxnet.data.formats.timm_readers import Stream
+from transxnet.data.formats.parts import part_of
+from transxnet.data.formats.timm_readers import Stream, is_reader_name
 from transxnet.data.formats.unreadable_images import drop_unreadable
 from transxnet.data.open_data import open_evaluation_data
 from transxnet.data.recognize import check_exists
@@ -47,7 +48,8 @@ def evaluate(
             name; for a detector a folder with annotations; for a segmenter a folder with label maps. By default, and
             for the data that the run was trained on, the validation set of the run.
         file: file with published weights of a classifier, detector or segmenter, for a model by name.
-        split: split of a timm reader; by default validation.
+        split: set to evaluate on: train, validation or test, or a split of a timm reader; by default the validation
+            set, or else the test set, or else all images.
         batch_size: images per batch; by default 64, or 2 for detectors and segmenters.
         workers: number of data loading processes.
         device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one.
@@ -107,32 +109,41 @@ def _labeled_images(
 ) -> tuple[ClassificationSet | Stream, str, list[str]]:
     """Open a classifier's readable images; also returns their description and notes for the user."""
     config = _config(trained, data)
-    if isinstance(config, ClassifyConfig) and trained_on(config, data) and split in (None, config.val_split):
+    if isinstance(config, ClassifyConfig) and trained_on(config, data) and _is_set(config, split):
         assert trained.run is not None
         source = open_run_data(config, None, trained.run.stored_split, check_images=False)
-        (images,), notes = drop_unreadable(source.val)
-        return images, f"the validation set of {config.data}", notes
+        (images,), notes = drop_unreadable(source.part(None if split == config.val_split else split))
+        return images, f"{_describe(split)} of {config.data}", notes
     description = data or (config.data if config is not None else "")
-    images, notes = open_evaluation_data(description, trained.class_names, "classify", split=split or "validation")
+    images, notes = open_evaluation_data(description, trained.class_names, "classify", split=split)
     return images, description, notes
+
+
+def _is_set(config: ClassifyConfig, split: str | None) -> bool:
+    """Return whether the split is a set of the run, and not another split of a timm reader."""
+    return split in (None, config.val_split) or not is_reader_name(config.data)
+
+
+def _describe(split: str | None) -> str:
+    part = part_of(split or "")
+    return f"the {'training' if part == 'train' else 'test' if part == 'test' else 'validation'} set"
 
 
 def _annotated_images(
     trained: TrainedModel, data: str | None, split: str | None, console: Console
 ) -> tuple[DetectionSet | SegmentationSet, str, list[str]]:
     """Open a detector's or segmenter's images; also returns their description and notes for the user."""
-    if split is not None:
-        raise UserError("--split applies only to classifiers on timm readers. Pass the folder to evaluate on as DATA.")
     config = _config(trained, data)
     if config is not None and trained_on(config, data):
         assert trained.run is not None
         source = open_run_data(config, console, trained.run.stored_split)
-        return source.val, f"the validation set of {config.data}", source.notes
+        return source.part(split), f"{_describe(split)} of {config.data}", source.notes
     assert data is not None
     images, notes = open_evaluation_data(
         data,
         trained.class_names,
         "detect" if isinstance(trained, TrainedDetector) else "segment",
+        split=split,
         masks=isinstance(trained, TrainedDetector) and trained.masks,
         zero_is_ignored=getattr(config, "zero_is_ignored", None),
         by_number=isinstance(trained, TrainedSegmenter) and trained.run is None,  # a published file has no class names

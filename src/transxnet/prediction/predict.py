@@ -75,8 +75,8 @@ def predict(
         top_k: number of classes per image, for classifiers.
         min_score: for detectors, drop detections below this score (0 to 1) from results and drawings; by default the
             results have all that the model returns, from 0.05, and the drawings those from 0.5.
-        save_txt: for detectors, also write ``yolo/`` with ``classes.txt`` and for each image a text file of class, x, y,
-            width, height and score.
+        save_txt: for detectors, also write ``yolo/`` with ``classes.txt`` and for each image a text file of class, x,
+            y, width, height and score.
         batch_size: images per batch, for classifiers; other models process images one by one at any size.
         workers: number of data loading processes.
         device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one. Exported files run

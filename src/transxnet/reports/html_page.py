@@ -1,6 +1,7 @@
 """Render a report as an HTML page: the sections of all tasks, and those of its task."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation
+from transxnet.metrics.metric_names import METRIC_NAMES
 from transxnet.reports import classification_report, detection_report, segmentation_report
 from transxnet.reports.charts import DASHES, Line, Plot, history_charts, history_column
 from transxnet.reports.formatting import percent
@@ -30,6 +32,7 @@ def render(report: Report) -> str:
         date=next((value for key, value in report.environment.items() if key.lower() == "date"), None),
         images=page.images,
         sections=page.sections,
+        test_metrics=_test_metrics(report),
         tiles=[*page.tiles, *_training_time(report)],
         charts=history_charts(report.history, [_LOSS, page.scores, *([] if report.learning_rate else [_RATE])])
         + history_charts(report.learning_rate, [_RATE_OF_STEPS]),
@@ -67,6 +70,15 @@ def _task_page(report: Report) -> TaskPage:
     if isinstance(evaluation, DetectionEvaluation):
         return detection_report.task_page(evaluation)
     return segmentation_report.task_page(evaluation)
+
+
+def _test_metrics(report: Report) -> list[tuple[str, float, float]]:
+    """Return (name, value on the validation images, value on the test images) of each metric of the test images."""
+    if report.test is None:
+        return []
+    test, validation = report.test.metrics(), report.evaluation.metrics()
+    names = [name for name in METRIC_NAMES if name in test]
+    return [(METRIC_NAMES[name].strip(), validation.get(name, math.nan), test[name]) for name in names]
 
 
 def _training_time(report: Report) -> list[Tile]:

@@ -36,6 +36,7 @@ class Report:
         learning_rate: Rows of step and lr; the chart then shows them instead of the history's lr.
         explain: Returns (caption, image) pairs that explain the prediction of validation image i of a classifier. An
             OSError skips the image; a UserError is printed on the page instead of all explanations.
+        test: The results on the test images, if there are any; they chose nothing.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Report:
     train_images: Sequence[tuple[str, Image.Image]] = ()
     learning_rate: Sequence[Mapping[str, float]] = ()
     explain: Callable[[int], Sequence[tuple[str, Image.Image]]] | None = None
+    test: ClassificationEvaluation | DetectionEvaluation | SegmentationEvaluation | None = None
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ class Run:
         """Metrics of the saved weights on the validation set, their number of ``images``, and ``select``.
 
         The content of ``results.json``; metrics are 0 to 1. ``select`` is the selected epoch: "best" or "last".
+        ``test`` holds metrics and number of images of the test set, if the data has one.
 
         Raises:
             UserError: the run is not finished, or the file is damaged.
@@ -95,7 +96,9 @@ class Run:
     def _repr_html_(self) -> str:
         rows: list[tuple[str, object]] = []
         if self.results_file.is_file():
-            rows = list(self.read_results().items())
+            results = self.read_results()
+            test = results.pop("test", {})
+            rows = [*results.items(), *((f"test {name}", value) for name, value in test.items())]
         title = f"{self.path}" + ("" if rows else ": not finished")
         return html_table(title, ("result", "value"), rows)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,17 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
     config, source = plan.config, plan.source
     trained = load_model(run.path)
     assert isinstance(config.batch_size, int) and config.workers is not None
-    with progress_bar(console, "evaluating", len(source.val)) as advance:
-        device = resolve_device(config.device if config.device in DEVICES else "auto")
-        evaluation = run_evaluation(trained, source.val, config.batch_size, config.workers, device, progress=advance)
+    device = resolve_device(config.device if config.device in DEVICES else "auto")
+    with progress_bar(console, "evaluating", sum(map(len, (source.val, source.test or ())))) as advance:
+        evaluate = partial(run_evaluation, trained, batch_size=config.batch_size, workers=config.workers, device=device)
+        evaluation = evaluate(source.val, progress=advance)
+        done = len(source.val)
+        test = None if source.test is None else evaluate(source.test, progress=lambda more: advance(done + more))
     figures = evaluation.metrics()
-    write_atomic(
-        run.results_file, json.dumps({"images": len(evaluation), "select": config.select, **figures}, indent=2)
-    )
+    results: dict[str, Any] = {"images": len(evaluation), "select": config.select, **figures}
+    if test is not None:
+        results["test"] = {"images": len(test), **test.metrics()}
+    write_atomic(run.results_file, json.dumps(results, indent=2))
     write_predictions(run, evaluation)
     stored = run.read_environment()
     saved = describe_saved_epoch(history, config.task, config.select) + (", EMA" if config.ema_decay else "")
@@ -94,17 +99,21 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
         train_images=_augmented_images(plan),
         learning_rate=_learning_rate(config, history),
         explain=_gradcam_getter(trained, source.val),
+        test=test,
         model={
             "Model": config.model,
             **({"Head": HEADS[config.head]} if isinstance(config, DetectConfig) else {}),
             **_format_cost(*cost(config, trained.model, len(source.class_names))),
             "Training images": f"{len(source.train):,}",
             "Validation images": f"{len(source.val):,}",
+            **({} if source.test is None else {"Test images": f"{len(source.test):,}"}),
             "Saved weights": saved,
         },
     )
     write_report(report, run.report_file)
     print_metrics(console, figures, len(evaluation))
+    if test is not None:
+        print_metrics(console, test.metrics(), len(test), "test image")
     console.print(f"weights     {saved}\nrun folder  {run.path}\nreport      {run.report_file}", **PLAIN)
 
 

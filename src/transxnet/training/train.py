@@ -276,7 +276,9 @@ def _print_plan(plan: Plan, run: Run, console: Console) -> None:
     lines = [
         f"{config.model} on {config.data}: {format_count(len(source.train), 'training image')}, "
         f"{format_count(len(source.val), 'validation image')}, "
-        f"{format_count(len(source.class_names), 'class', 'classes')}" + (f" of {kind}" if kind else ""),
+        + ("" if source.test is None else f"{format_count(len(source.test), 'test image')}, ")
+        + f"{format_count(len(source.class_names), 'class', 'classes')}"
+        + (f" of {kind}" if kind else ""),
         *(f"  {line}" for line in reason + plan.notes),
         *(["chosen automatically:"] if plan.choices else []),
         *(f"  {choice}" for choice in plan.choices),

@@ -3,7 +3,8 @@ import os
 import pytest
 from PIL import Image
 
-from transxnet.data.formats.class_folders import find_parts, read_class_folders
+from transxnet.data.formats.class_folders import find_class_folders, read_class_folders, record_unused_folders
+from transxnet.data.formats.findings import Findings, Problem
 from transxnet.utils.errors import UserError
 
 
@@ -87,42 +88,46 @@ def test_names_that_are_not_utf8_are_kept(tmp_path):
 
 @pytest.mark.parametrize(
     ("train", "val"),
-    [("train", "val"), ("training", "validation"), ("Train", "Val"), ("TRAIN", "test"), ("train", "valid")],
+    [("train", "val"), ("training", "validation"), ("Train", "Val"), ("TRAIN", "holdout"), ("train2017", "valid")],
 )
-def test_train_and_val_are_found_by_their_usual_names(tmp_path, train, val):
-    fill(tmp_path, f"{train}/cat/a.png", f"{val}/cat/b.png")
-    assert find_parts(tmp_path)[:2] == (tmp_path / train, tmp_path / val)
-
-
-def test_val_is_preferred_to_test(tmp_path):
-    fill(tmp_path, "train/cat/a.png", "test/cat/b.png", "val/cat/c.png")
-    assert find_parts(tmp_path)[:2] == (tmp_path / "train", tmp_path / "val")
+@pytest.mark.parametrize("test", ["test", "Testing", None])
+def test_sets_are_found_by_their_usual_names(tmp_path, train, val, test):
+    names = [name for name in (train, val, test) if name]
+    fill(tmp_path, "more/a.png", *(f"{name}/cat/a.png" for name in names))
+    assert find_class_folders(tmp_path) == (tmp_path / train, tmp_path / val, test and tmp_path / test)
 
 
 def test_missing_part_is_none(tmp_path):
     fill(tmp_path, "cat/a.png", "train")
-    assert not any(find_parts(tmp_path))
+    assert find_class_folders(tmp_path) == (tmp_path, None, None)
     fill(tmp_path, "val/cat/a.png")
-    assert find_parts(tmp_path)[:2] == (None, tmp_path / "val")
+    assert find_class_folders(tmp_path) == (None, tmp_path / "val", None)
     fill(tmp_path, "training/cat/a.png")
-    assert find_parts(tmp_path)[:2] == (tmp_path / "training", tmp_path / "val")
+    assert find_class_folders(tmp_path) == (tmp_path / "training", tmp_path / "val", None)
 
 
-def test_valid_and_test_can_be_classes(tmp_path):
-    fill(tmp_path, "valid/a.png", "invalid/b.png")
-    assert not any(find_parts(tmp_path))
-    assert read_class_folders(tmp_path).class_names == ["invalid", "valid"]
+@pytest.mark.parametrize("classes", [("invalid", "valid"), ("bus", "car", "train"), ("test", "train", "valid")])
+def test_names_of_sets_can_be_classes(tmp_path, classes):
+    fill(tmp_path, *(f"{name}/a.png" for name in classes))
+    assert find_class_folders(tmp_path) == (tmp_path, None, None)
+    assert read_class_folders(tmp_path).class_names == list(classes)
+
+
+def test_two_folders_for_one_set_are_an_error(tmp_path):
+    fill(tmp_path, "train/cat/a.png", "val/cat/a.png", "valid/cat/a.png")
+    with pytest.raises(UserError, match=r"two folders for one set: val/ and valid/\. Accepted: one each"):
+        find_class_folders(tmp_path)
 
 
 def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"folder .*gone does not exist.*Accepted: a folder with one folder of images"):
-        find_parts(tmp_path / "gone")
+        find_class_folders(tmp_path / "gone")
 
 
 def test_a_file_is_an_error(tmp_path):
     fill(tmp_path, "photos.zip")
     with pytest.raises(UserError, match=r"photos\.zip is a file.*Accepted"):
-        find_parts(tmp_path / "photos.zip")
+        find_class_folders(tmp_path / "photos.zip")
 
 
 def test_an_empty_folder_is_an_error(tmp_path):
@@ -146,9 +151,31 @@ def test_one_class_is_an_error_where_two_are_needed(tmp_path):
 
 
 def test_a_class_folder_without_images_is_an_error(tmp_path):
-    fill(tmp_path, "cat/a.png", "dog/notes.txt")
-    with pytest.raises(UserError, match=r"class folder .*dog contains no images \(\.bmp, .*Add images, or remove"):
+    fill(tmp_path, "cat/a.png", "dog/a.heic", "dog/b.heic", "dog/notes.txt")
+    with pytest.raises(
+        UserError, match=r"dog contains no images; found: 2 \.heic, 1 \.txt\. Accepted: \.apng, .*Convert.* move"
+    ):
         read_class_folders(tmp_path)
+
+
+@pytest.mark.parametrize("extension", [".jfif", ".JPEG", ".jpe", ".avif", ".mpo", ".TIF"])
+def test_extensions_of_accepted_formats_are_images(tmp_path, extension):
+    fill(tmp_path, f"cat/a{extension}")
+    assert read_class_folders(tmp_path).own_names == [f"cat/a{extension}"]
+
+
+def test_files_that_are_not_used_are_recorded(tmp_path):
+    fill(tmp_path, "train/cat/a.png", "train/cat/b.heic", "train/c.png", "train/cat/.hidden", "other/d.png")
+    findings = Findings()
+    record_unused_folders(find_class_folders(tmp_path), findings)
+    assert read_class_folders(tmp_path / "train", findings).own_names == ["cat/a.png"]
+    assert findings.places == {
+        Problem.NOT_USED: [
+            "other/, next to train/",
+            "c.png: outside the class folders",
+            "cat/b.heic: not an image by its extension",
+        ]
+    }
 
 
 def test_a_folder_that_may_not_be_read_is_an_error(tmp_path, monkeypatch):

@@ -177,4 +177,4 @@ def test_test_set_chooses_nothing(tmp_path):
     parts = find_coco(tmp_path)
     assert (parts.train.name, parts.val, parts.test.name) == ("train.json", None, "test.json")
     (tmp_path / "train.json").unlink()
-    assert [part and part.name for part in find_coco(tmp_path)] == [None, "test.json", None]
+    assert [part and part.name for part in find_coco(tmp_path)] == [None, None, "test.json"]

@@ -78,7 +78,7 @@ def test_values_beyond_the_classes_are_refused_with_the_file(tmp_path):
     assert findings.places == {
         Problem.LABEL_BEYOND: ["b.png: value 2, 7; accepted: 0 to 1 for 2 classes, and 255 for 'ignore'"]
     }
-    with pytest.raises(UserError, match="use --zero-is-ignored"):
+    with pytest.raises(UserError, match="use --zero-is-ignored; binary"):
         findings.refuse()
 
 
@@ -147,3 +147,62 @@ def test_more_classes_than_labels_are_an_error(tmp_path):
 def test_maps_without_names_use_the_model_s_classes(tmp_path):
     write(tmp_path, {"a": values(0, 1)})
     assert read(tmp_path, class_names=["road", "sky", "tree"])[0].class_names == ["road", "sky", "tree"]
+
+
+@pytest.mark.parametrize(
+    ("found", "advice"),
+    [
+        ((0, 3, 17, 60, 130, 251, 255), "Threshold binary masks"),
+        ((0, 128, 255), "Threshold binary masks"),
+        ((0, 38, 75), "Convert the maps"),
+        (tuple(range(255)), "Convert the maps"),
+    ],
+)
+def test_values_that_are_no_class_indices_are_refused(found, advice, tmp_path):
+    write(tmp_path, {"a": values(*found), "b": values(0, 0)})
+    between = [value for value in found if 0 < value < 255]
+    with pytest.raises(UserError, match=rf"values of 1 of 2 label maps .* {between[0]}.*{advice}.*classes\.txt"):
+        read(tmp_path)
+
+
+def test_few_classes_with_gaps_are_class_indices(tmp_path):
+    write(tmp_path, {"a": values(0, 5, 19, 255)})
+    assert len(read(tmp_path)[0].class_names) == 20
+
+
+def test_rotated_maps_name_the_exif_orientation(tmp_path):
+    write(tmp_path, {"a": values(0, 1)})
+    write_image(tmp_path / "images/a.jpg", 2, 5)
+    assert read(tmp_path)[2].places[Problem.MAP_SIZE] == [
+        "a.png: label map 5x2, image 2x5; rotate it as the image's EXIF orientation rotates the image"
+    ]
+
+
+COLORS = np.array([[0, 0, 0], [176, 112, 32], [1, 1, 1]], np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("labelmap.txt", "# label:color_rgb:parts:actions\nsky:0,0,0::\ndog:176,112,32::\ncat:1,1,1::\n"),
+        ("class_dict.csv", "name,r,g,b\nsky,0,0,0\ndog,176,112,32\ncat,1,1,1\n"),
+    ],
+)
+def test_colors_are_read_by_their_table(file, content, tmp_path):
+    write(tmp_path, {"a": values(0, 2), "b": COLORS[values(0, 1)]})
+    (tmp_path / file).write_text(content)
+    train, _, findings = read(tmp_path)
+    assert train.class_names == ["sky", "dog", "cat"]
+    assert [train.labels(i)[:, 0].tolist() for i in range(2)] == [[0, 2], [0, 1]]
+    assert not findings.places
+
+
+def test_unknown_colors_are_refused_with_the_file(tmp_path):
+    write(tmp_path, {"a": np.uint8([[[0, 0, 0], [9, 8, 7]]])})
+    (tmp_path / "colors.csv").write_text("name,r,g,b\nsky,0,0,0\n")
+    assert read(tmp_path)[2].places == {Problem.UNKNOWN_COLOR: ["a.png: (9, 8, 7); accepted: those of colors.csv"]}
+
+
+def test_colors_without_a_table_are_refused(tmp_path):
+    write(tmp_path, {"a": COLORS[values(0, 1)]})
+    assert "labelmap.txt or classes.csv" in read(tmp_path)[2].places[Problem.MAP_UNREADABLE][0]

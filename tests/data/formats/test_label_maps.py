@@ -3,7 +3,7 @@ import pytest
 
 from tests.helpers.annotated import write_image, write_map
 from transxnet.data.formats.findings import Findings, Problem
-from transxnet.data.formats.label_maps import FOLDERS, find_label_maps, is_ade20k, pair_up
+from transxnet.data.formats.label_maps import ENDINGS, find_label_maps, is_ade20k, pair_up
 
 MAP = np.zeros((3, 4), np.uint8)
 
@@ -25,12 +25,22 @@ def found(root):
 
 @pytest.mark.parametrize(
     ("images", "maps"),
-    [(images, maps) for images, maps in FOLDERS if images != "JPEGImages"],
+    [
+        ("images", "annotations"),
+        ("images", "masks"),
+        ("Images", "label_maps"),
+        ("image", "mask"),
+        ("img_dir", "ann_dir"),
+        ("leftImg8bit", "gtFine"),
+        ("Original", "Ground Truth"),
+    ],
 )
 @pytest.mark.parametrize(("train", "val"), [("training", "validation"), ("train", "val")])
 def test_parts_below_the_folders(images, maps, train, val, tmp_path):
     write(tmp_path, f"{images}/{train}", f"{maps}/{train}", "a", "deep/b")
     write(tmp_path, f"{images}/{val}", f"{maps}/{val}", "c")
+    write(tmp_path, f"{images}/test", f"{maps}/test", "d")
+    assert find_label_maps(tmp_path).test.maps == tmp_path / maps / "test"
     assert found(tmp_path) == [
         [
             (f"{images}/{train}/a.jpg", f"{maps}/{train}/a.png"),
@@ -48,6 +58,14 @@ def test_parts_above_the_folders(tmp_path):
         [("valid/images/b.jpg", "valid/masks/b.png")],
     ]
     assert {part.root for part in find_label_maps(tmp_path)[:2]} == {tmp_path}
+
+
+@pytest.mark.parametrize("ending", ["annot", "_labels", "-masks"])
+def test_parts_next_to_their_label_maps(ending, tmp_path):
+    for name in ("train", "Val", "test"):
+        write(tmp_path, name, name + ending, "a")
+    assert found(tmp_path) == [[("train/a.jpg", f"train{ending}/a.png")], [("Val/a.jpg", f"Val{ending}/a.png")]]
+    assert find_label_maps(tmp_path).test.images == tmp_path / "test"
 
 
 def test_no_parts(tmp_path):
@@ -69,10 +87,43 @@ def test_the_lists_of_pascal_voc(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("ending", ["_mask", "_label"])
+@pytest.mark.parametrize("ending", [*ENDINGS, ".jpg", ".jpg_mask"])
 def test_label_maps_may_have_name_suffixes(ending, tmp_path):
     write_map(tmp_path / f"masks/a{ending}.png", MAP, image_path=tmp_path / "images/a.jpg")
     assert found(tmp_path)[0] == [("images/a.jpg", f"masks/a{ending}.png")]
+
+
+def test_cityscapes_pairs_are_found(tmp_path):
+    stem = "train/bonn/bonn_0"
+    for kind in ("labelTrainIds", "labelIds", "color"):
+        write_map(tmp_path / f"gtFine/{stem}_gtFine_{kind}.png", MAP)
+    write_image(tmp_path / f"leftImg8bit/{stem}_leftImg8bit.png", 4, 3)
+    assert found(tmp_path)[0] == [(f"leftImg8bit/{stem}_leftImg8bit.png", f"gtFine/{stem}_gtFine_labelTrainIds.png")]
+    findings = Findings()
+    pair_up(find_label_maps(tmp_path).train, findings)
+    assert not findings.places
+
+
+def test_composed_and_decomposed_names_are_equal(tmp_path):
+    write_map(tmp_path / "masks/cafe\u0301.png", MAP, image_path=tmp_path / "images/caf\xe9.jpg")
+    assert found(tmp_path)[0] == [("images/caf\xe9.jpg", "masks/cafe\u0301.png")]
+
+
+def test_names_without_any_pair_show_the_accepted_endings(tmp_path):
+    write_map(tmp_path / "masks/x1.png", MAP, image_path=tmp_path / "images/a.jpg")
+    findings = Findings()
+    assert pair_up(find_label_maps(tmp_path).train, findings) == []
+    assert findings.places[Problem.NO_ANNOTATION] == [
+        f"a.jpg: masks/a.png is missing; found: x1, accepted endings: {', '.join(ENDINGS[1:])}"
+    ]
+
+
+def test_folders_of_lossy_masks_are_label_maps(tmp_path):
+    write_image(tmp_path / "images/a.jpg")
+    write_image(tmp_path / "masks/a.jpg")
+    findings = Findings()
+    assert pair_up(find_label_maps(tmp_path).train, findings) == []
+    assert findings.places == {Problem.MAP_LOSSY: ["a.jpg; accepted: .png, .bmp, .tif, .tiff"]}
 
 
 def test_images_without_a_map_and_lossy_maps_are_reported(tmp_path):
@@ -86,9 +137,8 @@ def test_images_without_a_map_and_lossy_maps_are_reported(tmp_path):
     assert [image.name for image, _ in pairs] == ["a.jpg"]
     assert findings.places == {
         Problem.NO_ANNOTATION: ["b.png: masks/b.png is missing"],
-        Problem.MAP_UNREADABLE: [
-            "c.jpg: label maps must be .png, .bmp, .tif, .tiff; lossy formats change their values"
-        ],
+        Problem.MAP_LOSSY: ["c.jpg; accepted: .png, .bmp, .tif, .tiff"],
+        Problem.STRAY_MAP: ["nobodys.png"],
     }
     assert findings.images == 3
 

@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
-from transxnet.data.formats.parts import Parts, arrange_parts, folders_of, part_folders, part_in, part_of
+from transxnet.data.formats.parts import Parts, choose_part, folders_of, part_folders, part_in, part_of
+from transxnet.utils.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -47,11 +50,36 @@ def test_folders_of_parts(tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / "test").touch()
     assert folders_of(tmp_path, "train") == [tmp_path / "Train", tmp_path / "training"]
-    assert part_folders(tmp_path) == Parts(tmp_path / "Train", tmp_path / "valid", None)
-    assert part_folders(tmp_path / "nowhere") == Parts()
+    assert folders_of(tmp_path, "val") == [tmp_path / "valid"]
+    assert folders_of(tmp_path, "test") == folders_of(tmp_path / "nowhere", "val") == []
 
 
-def test_test_set_alone_is_validated_on():
-    assert arrange_parts(test=1) == Parts(None, 1, None)
-    assert arrange_parts(train=0, test=1) == Parts(0, None, 1)
-    assert arrange_parts(val=0, test=1) == Parts(None, 0, 1)
+def test_folders_are_sorted_into_the_sets():
+    folders = [Path("data", name) for name in ("Test", "images", "train2017", "dev")]
+    assert part_folders(folders) == (Path("data/train2017"), Path("data/dev"), Path("data/Test"))
+    assert part_folders([]) == (None, None, None)
+
+
+def test_two_folders_for_one_set_are_an_error():
+    with pytest.raises(UserError, match=r"data contains two folders for one set: val/ and dev/"):
+        part_folders([Path("data/val"), Path("data/dev")])
+
+
+@pytest.mark.parametrize(
+    ("parts", "split", "chosen"),
+    [
+        (("a", "b", "c"), None, "b"),
+        (("a", None, "c"), None, "c"),
+        (("a", None, None), None, "a"),
+        (("a", "b", "c"), "test", "c"),
+        (("a", "b", "c"), "Validation", "b"),
+    ],
+)
+def test_choose_part_by_name_or_by_precedence(parts, split, chosen):
+    assert choose_part(Parts(*parts), split, "data") == chosen
+
+
+@pytest.mark.parametrize("split", ["test", "minival"])
+def test_missing_split_names_the_accepted_ones(split):
+    with pytest.raises(UserError, match=rf"photos has no split '{split}'\. Accepted: train, val\."):
+        choose_part(Parts("a", "b"), split, "photos")

@@ -28,14 +28,16 @@ class SegmentationSet(ImageCollection):
     Attributes:
         map_paths: file of each image's label map.
         lookup: (256,) uint8, the label of each value in the files, 0 to K - 1 or ``IGNORE``.
+        colors: (C, 3) uint8, the colors of which the values are the indices, or None for maps without colors.
     """
 
     map_paths: Sequence[str]
     lookup: np.ndarray
+    colors: np.ndarray | None = None
 
     def labels(self, index: int) -> np.ndarray:
         """(H, W) uint8 labels of image ``index`` of this set, 0 to K - 1 or ``IGNORE``; raises UnreadableImage."""
-        values = read_label_map(self.map_paths[self.indices[index]])
+        values = read_label_map(self.map_paths[self.indices[index]], self.colors)
         if values.dtype != np.uint8 and (values.min(initial=0) < 0 or values.max(initial=0) > IGNORE):
             raise UnreadableImage(f"the label map contains values from {values.min()} to {values.max()}")
         return self.lookup[values]

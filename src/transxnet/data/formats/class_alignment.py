@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from unicodedata import normalize
 
 from timm.data import ImageNetInfo
 
@@ -38,19 +39,20 @@ def _imagenet_words() -> dict[str, str]:
 def align_classes(model_classes: Sequence[str], data_classes: Sequence[str]) -> list[int]:
     """Return the model's class index for each class of a data set.
 
-    Classes are matched by name. A model of ImageNet's 1,000 classes also accepts folders named by class index, as in
-    ImageNet-V2.
+    Classes are matched by name, in any Unicode form: macOS decomposes the letters of file names. A model of ImageNet's
+    1,000 classes also accepts folders named by class index, as in ImageNet-V2.
 
     Raises:
         UserError: the model does not know some classes; the message names them.
     """
-    index = {name: i for i, name in enumerate(model_classes)}
-    if all(name in index for name in data_classes):
-        return [index[name] for name in data_classes]
+    index = {normalize("NFC", name): i for i, name in enumerate(model_classes)}
+    found = [index.get(normalize("NFC", name)) for name in data_classes]
+    if None not in found:
+        return found  # type: ignore[return-value]
     numbers = [int(name) if name.isascii() and name.isdigit() else -1 for name in data_classes]
     if tuple(model_classes) == imagenet_synsets() and all(0 <= n < len(model_classes) for n in numbers):
         return numbers
-    unknown = [name for name in data_classes if name not in index]
+    unknown = [name for name, i in zip(data_classes, found, strict=True) if i is None]
     raise UserError(
         f"the classes of the data do not match the model: {len(unknown)} of {len(data_classes)} are unknown, "
         f"{_listed(unknown)}. The model has {len(model_classes)}: {_listed(model_classes)}."

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from transxnet.data.formats.parts import Parts, arrange_parts, folders_of, part_in, part_of
+from transxnet.data.formats.parts import Parts, folders_of, part_in, part_of
 from transxnet.data.reading.file_search import entries, find_file, named_folders
 from transxnet.utils.errors import UserError
 
@@ -66,7 +66,7 @@ def find_coco(root: Path) -> Parts:
     inside = {part: _first_file(folders_of(root, part)) for part in Parts._fields}
     if not any(inside.values()):
         return _sorted_out(root, _annotation_files(root) if root.is_dir() else [])
-    return arrange_parts(**{part: file and _part(root, file, part) for part, file in inside.items()})
+    return Parts(**{part: file and _part(root, file, part) for part, file in inside.items()})
 
 
 def _first_file(folders: Sequence[Path]) -> Path | None:
@@ -100,7 +100,7 @@ def _sorted_out(root: Path, files: list[Path]) -> Parts:
     found = {part: _of_part(root, named.get(part, [])) for part in Parts._fields}
     if found["train"] is None:
         found["train"] = _only(named.get(None, []))
-    return arrange_parts(**{part: file and _part(root, file, part) for part, file in found.items()})
+    return Parts(**{part: file and _part(root, file, part) for part, file in found.items()})
 
 
 def _of_part(root: Path, files: list[Path]) -> Path | None:

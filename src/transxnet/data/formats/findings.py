@@ -13,9 +13,9 @@ MAX_UNREADABLE = 0.05
 class Problem(Enum):
     """All problems that the annotation checks distinguish, with their descriptions.
 
-    There are three kinds. Problems that are *repaired* or *skipped* are counted and reported, and training continues,
-    unless more than 5% of the images or objects would be skipped. Problems that are *refused* must be fixed by the
-    user; all of them are reported together.
+    There are three kinds. Problems that are *repaired*, or harmless, or *skipped* are counted and reported, and
+    training continues, unless more than 5% of the images or objects would be skipped. Problems that are *refused* must
+    be fixed by the user; all of them are reported together.
     """
 
     BOX_OUTSIDE = "repaired", "boxes extend beyond their image and are clipped"
@@ -23,11 +23,18 @@ class Problem(Enum):
     DUPLICATE_ANNOTATION = "repaired", "annotations have a duplicate or missing id, and all are renumbered"
     FOREGROUND_255 = "repaired", "set of label maps contains only 0 and 255, and 255 is used as class 1"
 
+    NOT_USED = "repaired", "files or folders are not used"
+    STRAY_MAP = "repaired", "label maps belong to no image and are not used"
+
     IMAGE_MISSING = "skipped", "images are missing"
     IMAGE_UNREADABLE = "skipped", "images cannot be read"
     IMAGE_SIZE = "skipped", "images differ in size from their annotations"
     NO_ANNOTATION = "skipped", "images have no annotation file"
     MAP_UNREADABLE = "skipped", "label maps cannot be used"
+    MAP_LOSSY = (
+        "skipped",
+        "label maps are in a lossy format, which changes their values (threshold binary masks and save them as PNG)",
+    )
     MAP_SIZE = "skipped", "label maps differ in size from their image"
     STRAY_ANNOTATION = "skipped", "annotations belong to no image of the file"
     BOX_EMPTY = "skipped", "boxes are empty"
@@ -44,8 +51,10 @@ class Problem(Enum):
     UNKNOWN_CATEGORY = "refused", "objects have an undeclared category"
     LABEL_BEYOND = (
         "refused",
-        "label maps contain values outside the classes (if 0 means 'ignore', use --zero-is-ignored)",
+        "label maps contain values outside the classes (if 0 means 'ignore', use --zero-is-ignored; binary masks may "
+        "contain only 0 and 255)",
     )
+    UNKNOWN_COLOR = "refused", "label maps contain colors that no class has (resize maps without interpolation)"
 
     def __init__(self, treatment: str, words: str):
         self.treatment, self.words = treatment, words
@@ -58,6 +67,7 @@ _OF_IMAGES = frozenset(
         Problem.IMAGE_SIZE,
         Problem.NO_ANNOTATION,
         Problem.MAP_UNREADABLE,
+        Problem.MAP_LOSSY,
         Problem.MAP_SIZE,
     }
 )

@@ -1,10 +1,12 @@
 """Names of the training, validation and test sets, as folders, lists and annotation files use them."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from transxnet.data.reading.file_search import named_folders
+from transxnet.utils.errors import UserError
 
 TRAIN_NAMES = ("train", "training")
 VAL_NAMES = ("val", "validation", "valid", "dev", "eval", "evaluation", "holdout")
@@ -41,11 +43,6 @@ def part_in(name: str) -> str | None:
     return next((part for part in Parts._fields if part in found), None)
 
 
-def part_folders(root: Path) -> Parts:
-    """The folders of the sets directly below the root; of several for one set, the most common name."""
-    return Parts(*(next(iter(folders_of(root, part)), None) for part in Parts._fields))
-
-
 def folders_of(root: Path, part: str) -> list[Path]:
     """The folders directly below the root that are named like the set, the most common name first."""
     found = {name: folder for name, folder in named_folders(root).items() if part_of(name) == part}
@@ -53,6 +50,41 @@ def folders_of(root: Path, part: str) -> list[Path]:
     return [found[name] for name in dict.fromkeys([*common, *sorted(found)])]
 
 
-def arrange_parts(train: Any = None, val: Any = None, test: Any = None) -> Parts:
-    """Arrange the sets that a format found. A test set alone is used as validation set: there is nothing to choose."""
-    return Parts(train, val, test) if train is not None or val is not None else Parts(val=test)
+def part_folders(folders: Iterable[Path]) -> Parts:
+    """Sort folders into the three sets by their names; all others are ignored.
+
+    Raises:
+        UserError: two folders are for the same set.
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        part = part_of(folder.name)
+        if part in found:
+            raise UserError(
+                f"{folder.parent} contains two folders for one set: {found[part].name}/ and {folder.name}/. Accepted: "
+                "one each for training, validation and test. Move one of them away."
+            )
+        if part is not None:
+            found[part] = folder
+    return Parts(**found)
+
+
+def choose_part(parts: Parts, split: str | None, data: str) -> Any:
+    """Return one set by any of its names; by default the first of validation, test and training set that exists.
+
+    Args:
+        parts: the sets of the data; None for missing ones.
+        split: name of the set, such as "validation" or "test", or None.
+        data: name of the data, for messages.
+
+    Raises:
+        UserError: there is no such set.
+    """
+    if split is None:
+        return next((part for part in (parts.val, parts.test, parts.train) if part is not None), None)
+    wanted = part_of(split)
+    chosen = None if wanted is None else getattr(parts, wanted)
+    if chosen is None:
+        existing = ", ".join(name for name, part in parts._asdict().items() if part is not None)
+        raise UserError(f"{data} has no split {split!r}. Accepted: {existing}.")
+    return chosen

@@ -2,9 +2,10 @@
 
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
+from unicodedata import normalize
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from transxnet.data.reading.image_decoding import EXTENSIONS
@@ -16,11 +17,19 @@ def list_images(folder: Path) -> list[Path]:
     return [Path(path) for path in walk_images(folder)]
 
 
-def walk_images(folder: str | Path) -> Iterator[str]:
-    """Iterate over the paths of :func:`list_images`: a list of a million would take half a gigabyte."""
+def walk_images(folder: str | Path, on_other: Callable[[str], object] | None = None) -> Iterator[str]:
+    """Iterate over the paths of :func:`list_images`: a list of a million would take half a gigabyte.
+
+    ``on_other`` is called with the paths of all other files that are not hidden.
+    """
     for directory, folders, files in os.walk(folder, onerror=refuse_folder):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        yield from (os.path.join(directory, name) for name in sorted(files) if is_image(name))
+        for name in sorted(files):
+            path = os.path.join(directory, name)
+            if is_image(name):
+                yield path
+            elif on_other is not None and not name.startswith("."):
+                on_other(path)
 
 
 def list_folders(root: Path) -> list[str]:
@@ -92,20 +101,21 @@ class FoundFile(NamedTuple):
 def find_file(folder: Path, name: str) -> FoundFile:
     """Find the file that an annotation names below a folder.
 
-    The name may contain folders, also with backslashes, and it may be a URL, also one of Label Studio. If there is no
-    such file, leading folders are dropped one by one.
+    The name may contain folders, also with backslashes; its letters may be composed or decomposed (Unicode's NFC and
+    NFD); and it may be a URL, also one of Label Studio. If there is no such file, leading folders are dropped one by
+    one.
     """
-    spellings = [name.replace("\\", "/")]
-    decoded = _url_path(spellings[0])
-    if decoded != spellings[0]:
-        spellings.append(decoded)
+    plain = name.replace("\\", "/")
+    spellings = dict.fromkeys(
+        form for path in (plain, _url_path(plain)) for form in (path, normalize("NFC", path), normalize("NFD", path))
+    )
     # Unlike Path.is_file, os.path.isfile does not raise for a name that is too long.
     for spelling in spellings:
         if os.path.isfile(folder / spelling):
             return FoundFile(folder / spelling)
     for spelling in spellings:
         parts = [part for part in spelling.split("/") if part]
-        for start in range(1, len(parts)):
+        for start in range(len(parts)):
             if os.path.isfile(candidate := folder.joinpath(*parts[start:])):
                 return FoundFile(candidate, shortened=True)
     return FoundFile(None)

@@ -23,9 +23,11 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF"
 """Pillow's names of the formats that are decoded, regardless of file extension. Pillow knows more, but opens some with
 external programs; PostScript, for example, is a programming language and would be executed."""
 
-EXTENSIONS = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
+EXTENSIONS = (
+    ".apng", ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo", ".pbm",
+    ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+"""Extensions of the files of these formats."""
 
 
 class UnreadableImage(Exception):
@@ -68,25 +70,68 @@ def upright_size(source: str | Path | bytes, full: bool) -> tuple[int, int]:
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
-def read_label_map(path: str) -> np.ndarray:
+def read_label_map(path: str, colors: np.ndarray | None = None) -> np.ndarray:
     """Read a label map (H, W): bytes or, from 16-bit and 32-bit files, wider integers.
 
-    Grayscale and palette images are read unchanged, as are RGB images with equal channels.
+    Grayscale images are read unchanged: those of 2 and 4 bits as stored, not scaled to 255 as Pillow does. Of palette
+    images the indices are read, or the gray values if the palette has no colors: tools that shrink PNG files reorder
+    it. Of RGB images with equal channels the first is read.
+
+    Args:
+        path: path of the file.
+        colors: (K, 3) uint8 color of each class. The values of RGB and palette images are then the indices of their
+            colors, and 256 + 0xRRGGBB for colors of no class.
 
     Raises:
-        UnreadableImage: no such file, not an image, too large, damaged, or in color.
+        UnreadableImage: no such file, not an image, too large, damaged, or in color without ``colors``.
     """
     with opened_image(path) as image:
         if image.mode == "1":
             return np.asarray(image).astype(np.uint8)
-        if image.mode in ("L", "P") or image.mode.startswith("I"):
+        if image.mode == "L":
+            step = _gray_step(image)  # before decoding, which forgets the depth
+            return np.asarray(image) // step
+        if image.mode.startswith("I"):
             return np.asarray(image)
+        if colors is not None:
+            return _color_indices(np.asarray(image.convert("RGB")), colors)
+        if image.mode == "P":
+            return _palette_values(image)
         values = np.asarray(image)
     if values.dtype == np.uint8 and values.ndim == 3:
-        colors = values[..., : 1 if values.shape[2] == 2 else 3]  # without the alpha channel
-        if (colors == colors[..., :1]).all():
-            return colors[..., 0]
-    raise UnreadableImage("the label map is a color image; accepted: one class index per pixel")
+        channels = values[..., : 1 if values.shape[2] == 2 else 3]  # without the alpha channel
+        if (channels == channels[..., :1]).all():
+            return channels[..., 0]
+    raise UnreadableImage(
+        "the label map is a color image; accepted: one class index per pixel, or the colors of the classes in "
+        "labelmap.txt or classes.csv (name,r,g,b)"
+    )
+
+
+def _gray_step(image: Image.Image) -> np.uint8:
+    """Pillow's distance between two stored values of a grayscale image that is not decoded yet."""
+    tiles = image.tile  # type: ignore[attr-defined]
+    modes = {str(mode) for tile in tiles for mode in np.atleast_1d(np.asarray(tile[3], object))}
+    return np.uint8(85 if "L;2" in modes else 17 if "L;4" in modes else 1)
+
+
+def _palette_values(image: Image.Image) -> np.ndarray:
+    indices = np.asarray(image)
+    palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    gray = (palette == palette[:, :1]).all(axis=1)
+    used = np.unique(indices)
+    if used[-1] >= len(palette) or not gray[used].all():
+        return indices
+    return palette[:, 0][indices]
+
+
+def _color_indices(pixels: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """Index of each pixel's color (H, W), or 256 + 0xRRGGBB if it is not one of the colors."""
+    packed, known = (rgb.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32) for rgb in (pixels, colors))
+    order = np.argsort(known)
+    places = order[np.searchsorted(known, packed, sorter=order).clip(max=len(known) - 1)]
+    matched = known[places] == packed
+    return places.astype(np.uint8) if matched.all() else np.where(matched, places, 256 + packed)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:

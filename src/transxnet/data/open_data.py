@@ -20,6 +20,7 @@ from transxnet.data.formats.parts import Parts, choose_part
 from transxnet.data.formats.timm_readers import Stream, open_reader
 from transxnet.data.formats.unreadable_images import drop_unreadable, drop_unusable
 from transxnet.data.formats.voc import read_voc
+from transxnet.data.formats.yolo import read_yolo
 from transxnet.data.recognize import ACCEPTED, FIND_PARTS, Recognition, recognize
 from transxnet.data.samples.builtin_samples import DENSE_SAMPLES, SAMPLES, DenseSample, Sample
 from transxnet.data.split import split_images
@@ -273,6 +274,8 @@ def _read_annotated(
         if masks:
             raise UserError(f"{recognition.data} has boxes but no object masks. For boxes only, use --head retinanet.")
         sets = read_voc(parts, findings)
+    elif recognition.format == "yolo":
+        sets = read_yolo(parts, findings, masks=masks)
     else:
         assert recognition.format == "coco", recognition.format
         sets = [None if part is None else read_coco(part, findings, masks=masks) for part in parts]

@@ -349,7 +349,7 @@ def test_validation_set_alone_is_for_evaluation(coco):
         open_data(data)
     images, notes = open_evaluation_data(data, ["dog", "cat", "fox"])
     assert [labels.tolist() for labels in images.own_labels] == [[2], [1]]
-    assert images.category_ids == [1, 2, -1]
+    assert images.category_ids == [1, 2, None]
     assert notes == []
 
 

@@ -130,8 +130,7 @@ def _recognize_path(data: str, task: str | None) -> Iterator[Recognition]:
                 yield Recognition(data, name, TASKS[name], _why(name, parts), parts)
     if not path.is_dir() and task is None:
         raise UserError(
-            f"{path} is a file, but not an annotation file. Accepted: a folder, a COCO annotation file, or YOLO's "
-            "data.yaml."
+            f"{path} is a file, but not a COCO annotation file or YOLO's data.yaml. Accepted: these, or a folder."
         )
 
 

@@ -21,7 +21,8 @@ MAX_PROBABILITIES = 10_000_000
 
 def print_metrics(console: Console, metrics: Mapping[str, float], images: int, kind: str = "image") -> None:
     """Print an evaluation's metrics and the number of its images, with their kind."""
-    console.print(f"\non {format_count(images, kind)}", highlight=False, soft_wrap=True)
+    none = "" if metrics else ": no metric, since no image has an object or label to compare with"
+    console.print(f"\non {format_count(images, kind)}{none}", highlight=False, soft_wrap=True)
     for name, text in METRIC_NAMES.items():
         if name in metrics:
             console.print(f"  {text:<47}{metrics[name]:>6.1%}", highlight=False, soft_wrap=True)

@@ -146,6 +146,11 @@ def test_large_file_is_recognized_by_its_start(tmp_path):
     assert find_coco(tmp_path).train is not None
 
 
+def test_truncated_file_of_any_name_is_still_one(tmp_path):
+    (tmp_path / "export.json").write_text('{"info": {}, "images": [{"id": 1, "file')
+    assert find_coco(tmp_path).train is not None
+
+
 def test_images_without_annotations_are_not_coco(tmp_path):
     (tmp_path / "images.json").write_text('{"categories": [], "images": [{"id": 1, "file_name": "1.png"}]}')
     assert not any(find_coco(tmp_path))

@@ -88,8 +88,18 @@ def _is_coco(file: Path) -> bool:
             head = opened.read(_HEAD)
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}. Check its permissions.") from error
-    lists = set(_LIST.findall(head.decode(json.detect_encoding(head), errors="ignore")))
-    return {"images", "annotations"} <= lists if len(head) < _HEAD else bool(lists)
+    text = head.decode(json.detect_encoding(head), errors="ignore")
+    lists = set(_LIST.findall(text))
+    whole = len(head) < _HEAD and _is_json(text)  # a truncated file is reported later
+    return {"images", "annotations"} <= lists if whole else bool(lists)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _sorted_out(root: Path, files: list[Path]) -> Parts:

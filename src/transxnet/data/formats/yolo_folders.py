@@ -1,5 +1,6 @@
 """Find the images, label files and class names of a data set in YOLO format."""
 
+import os
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -77,16 +78,13 @@ def find_yolo(root: Path) -> Parts:
         parts = _configured(root, config)
         if any(_is_labeled(source, root) for part in parts if part is not None for source in part.sources):
             return parts
-    lists = {part_of(file.stem): file for file in sorted(root.glob("*.txt"))}
-    for candidates in ({part: [lists[part]] if part in lists else [] for part in Parts._fields}, _folders(root)):
-        found = {
-            part: next((one for one in sources if _is_labeled(one, root)), None) for part, sources in candidates.items()
-        }
-        if found["train"] or found["val"] or found["test"]:
-            return Parts(*(source and YoloPart(root, (source,), config) for source in found.values()))
-    folders = named_folders(root)
-    whole = next((one for one in (folders.get("images"), root) if one is not None and _is_labeled(one, root)), None)
-    return Parts(whole and YoloPart(root, (whole,), config))
+    images = named_folders(root).get("images", root)
+    for candidates in (_lists(root), _folders(root), {"train": [images, root]}):
+        labeled = {part: [one for one in sources if _is_labeled(one, root)] for part, sources in candidates.items()}
+        found = {part: YoloPart(root, (sources[0],), config) for part, sources in labeled.items() if sources}
+        if found:
+            return Parts(**found)
+    return Parts()
 
 
 def label_file(image: Path) -> Path | None:
@@ -163,7 +161,14 @@ def _locate(bases: list[Path], value: str) -> Path | None:
     paths += [
         base.joinpath(*parts[start:]) for start in range(len(parts)) for base in bases if ".." not in parts[start:]
     ]
-    return next((path for path in paths if path.is_dir() or path.is_file()), None)
+    # Unlike Path.is_file, these do not raise for a name that is too long.
+    return next((path for path in paths if os.path.isdir(path) or os.path.isfile(path)), None)
+
+
+def _lists(root: Path) -> dict[str, list[Path]]:
+    """The text files that list the images of each set."""
+    lists = {part_of(file.stem): [file] for file in sorted(root.glob("*.txt"))}
+    return {part: lists.get(part, []) for part in Parts._fields}
 
 
 def _folders(root: Path) -> dict[str, list[Path]]:

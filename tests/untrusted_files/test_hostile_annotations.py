@@ -401,7 +401,7 @@ def use_yolo(root: Path, texts: tuple[str, str]) -> str:
 @pytest.mark.parametrize("count", [150, pytest.param(3000, marks=pytest.mark.long)])
 def test_any_yolo_file_is_used_or_refused(count, yolo):
     pytest.importorskip("pycocotools")
-    assert use_yolo(yolo, (GOOD_ROWS, GOOD_CONFIG)) == "used"
+    assert use_yolo(yolo, (GOOD_ROWS, GOOD_CONFIG)) == "used and refused"  # the boxes have no masks
     values = [
         "",
         "0",

@@ -102,7 +102,7 @@ def _whole(folder: Path) -> VocPart | None:
 def _part(root: Path, annotations: Path, images: Path) -> VocPart | None:
     """The set of all XML files of a folder, below subfolders too if it has no images; None if they are not VOC's."""
     files = sorted(annotations.glob("*.xml") if annotations == images else annotations.rglob("*.xml"))
-    if not files or not _is_voc(files[0]):
+    if not files or not (images.name == "JPEGImages" or _is_voc(files[0])):
         return None
     return VocPart(root, annotations, images, [_stem(file, annotations) for file in files])
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.annotated import box, image, voc_object, write_coco, write_image, write_map, write_voc
+from tests.helpers.dense_data import write_coco_squares, write_yolo_squares
 from tests.helpers.shards import (
     UNNAMED,
 )
@@ -370,7 +371,7 @@ def test_validation_set_alone_is_for_evaluation(coco):
         open_data(data)
     images, notes = open_evaluation_data(data, ["dog", "cat", "fox"])
     assert [labels.tolist() for labels in images.own_labels] == [[2], [1]]
-    assert images.category_ids == [1, 2, -1]
+    assert images.category_ids == [1, 2, None]
     assert notes == []
 
 
@@ -456,6 +457,31 @@ def test_pascal_voc_has_boxes_only(tmp_path):
     assert (len(source.train), len(source.val), source.class_names) == (3, 1, ["cat"])
     with pytest.raises(UserError, match=r"has boxes but no .*masks"):
         open_data(str(tmp_path), masks=True)
+
+
+def test_yolo_polygons_are_masks(tmp_path):
+    write_yolo_squares(tmp_path, 2, 1, polygons=True)
+    source = open_data(str(tmp_path), masks=True)
+    assert (source.recognition.format, len(source.train), len(source.val), source.split_made) == ("yolo", 2, 1, False)
+    assert source.train.has_masks
+    target = source.train.target(0, masks=True)
+    assert target["masks"].sum((1, 2)).tolist() == target["area"].tolist()
+
+
+def test_validation_classes_are_matched_by_name(tmp_path):
+    categories = [dict(id=1, name="red"), dict(id=2, name="blue")]
+    write_coco_squares(tmp_path / "train", 4, categories)
+    write_coco_squares(tmp_path / "val", 2, [dict(id=5, name="blue")])
+    source = open_data(str(tmp_path))
+    assert source.class_names == ["red", "blue"]
+    assert {int(label) for labels in source.val.own_labels for label in labels} == {2}
+    assert source.val.category_ids == [None, 5]
+
+
+def test_crowds_alone_are_an_error(tmp_path):
+    write_coco(tmp_path / "a.json", [image(1)], [box(1, 1, iscrowd=1)], image_folder=tmp_path)
+    with pytest.raises(UserError, match=r"no training objects in 1 images\. All 1 are marked iscrowd or difficult"):
+        open_data(str(tmp_path))
 
 
 def test_label_maps_are_for_segmentation(maps, seen):

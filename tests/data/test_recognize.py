@@ -16,6 +16,12 @@ def voc(root):
     write_voc(root, "a", voc_object("cat", (1, 1, 3, 3)))
 
 
+def yolo(root):
+    write_image(root / "images/train/a.png")
+    (root / "labels/train").mkdir(parents=True)
+    (root / "labels/train/a.txt").write_text("0 0.5 0.5 0.5 0.5")
+
+
 def maps(root):
     write_map(root / "masks/a.png", MAP, image_path=root / "images/a.jpg")
 
@@ -29,7 +35,8 @@ def classes(root):
     ("write", "format", "task", "why"),
     [
         (coco, "coco", "detect", "instances_train.json is a COCO annotation file"),
-        (voc, "voc", "detect", "as Pascal VOC does"),
+        (voc, "voc", "detect", "Annotations/ contains XML files of Pascal VOC"),
+        (yolo, "yolo", "detect", "text files with YOLO labels"),
         (maps, "label maps", "segment", "masks contains label maps for"),
         (classes, "class folders", "classify", "it contains folders"),
     ],

@@ -59,8 +59,8 @@ def test_large_class_predictions_omit_the_other_probabilities(tmp_path, monkeypa
     assert list(read_rows(tmp_path / "predictions.csv")[0]) == ["name", "label", "predicted", "probability"]
 
 
-@pytest.mark.parametrize(("category_ids", "written"), [([7, 3], 3), ([-1, -1], 2)])
-def test_detections_have_category_ids_or_labels(tmp_path, category_ids, written):
+@pytest.mark.parametrize(("category_ids", "written"), [([7, 3], 3), ([7, 0], 0), ([7, None], None)])
+def test_detections_have_the_category_ids_of_the_file(tmp_path, category_ids, written):
     objects = Objects(*(np.zeros(shape, kind) for shape, kind in [((0, 4), float), *((0, k) for k in "ifbi")]))
     images = DetectionSet(
         FileImages(["a", "b"]),
@@ -77,7 +77,7 @@ def test_detections_have_category_ids_or_labels(tmp_path, category_ids, written)
     evaluation = DetectionEvaluation(images, [nothing, found], {}, {}, {}, np.zeros(2))
     write_detections(tmp_path / "detections.json", evaluation)
     expected = {"image_id": 12, "category_id": written, "bbox": [1, 2, 3, 6], "score": 0.25}
-    assert json.loads((tmp_path / "detections.json").read_text()) == [expected]
+    assert json.loads((tmp_path / "detections.json").read_text()) == ([] if written is None else [expected])
 
 
 def test_image_miou_is_empty_where_all_pixels_are_ignored(tmp_path):

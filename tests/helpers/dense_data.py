@@ -109,3 +109,24 @@ def write_voc_squares(root: Path, count: int = 6) -> Path:
         size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
         (root / "Annotations" / f"{number}.xml").write_text(f"<annotation>{size}{words}</annotation>")
     return root
+
+
+def write_yolo_squares(root: Path, train: int = 6, val: int = 3, polygons: bool = False) -> Path:
+    """Write images and label files in YOLO format, with boxes or polygons and ``data.yaml``."""
+    for part, start, count in (("train", 0, train), ("valid", 100, val)):
+        for kind in ("images", "labels"):
+            (root / part / kind).mkdir(parents=True)
+        for number in range(start, start + count):
+            pixels, objects = squares(number, 2)
+            height, width = pixels.shape[:2]
+            Image.fromarray(pixels).save(root / part / "images" / f"{number}.jpg", quality=95)
+            rows = []
+            for label, x, y, w, h in objects:
+                box = [(x + w / 2) / width, (y + h / 2) / height, w / width, h / height]
+                corners = [x / width, y / height, (x + w) / width, y / height, (x + w) / width, (y + h) / height]
+                corners += [x / width, (y + h) / height]
+                rows.append(" ".join(map(str, [label, *(corners if polygons else box)])))
+            (root / part / "labels" / f"{number}.txt").write_text("\n".join(rows) + "\n")
+    names = [category["name"] for category in CATEGORIES]
+    (root / "data.yaml").write_text(f"train: ../train/images\nval: ../valid/images\nnc: 2\nnames: {names}\n")
+    return root

@@ -24,6 +24,7 @@ def test_best_epoch_is_the_first_with_the_highest_metric(values, epoch):
 
 
 def test_no_validated_epoch():
+    assert find_best_epoch(history(math.nan, math.nan), "classify") is None
     assert find_best_epoch(history(None, None), "classify") is None
     assert find_best_epoch([], "detect") is None
 
@@ -32,6 +33,8 @@ def test_saved_epoch_is_described_with_its_metric():
     rows = history(0.5, 0.75, 0.7)
     assert describe_saved_epoch(rows, "classify", "best") == "epoch 2 of 3, highest validation accuracy (75.0%)"
     assert describe_saved_epoch(rows, "classify", "last") == "last epoch"
+    rows = [{"epoch": 1, "val_ap": math.nan}]
+    assert describe_saved_epoch(rows, "detect", "best") == "last epoch, since no epoch has a validation AP"
     rows = [{"epoch": 1, "val_ap": 0.25}]
     assert describe_saved_epoch(rows, "detect", "best") == "epoch 1 of 1, highest validation AP (25.0%)"
 

@@ -44,7 +44,7 @@ def test_pycocotools_reads_the_same_boxes_from_detections_json(finding_run, imag
     assert sorted(path.name for path in out.iterdir()) == ["detections.json", "drawn", "images.json"]
     truth = coco.COCO(str(out / "images.json"))
     results = truth.loadRes(str(out / "detections.json"))
-    assert [entry["name"] for entry in truth.loadCats([1, 2])] == ["red", "blue"]
+    assert [entry["name"] for entry in truth.loadCats([4, 9])] == ["red", "blue"]
     entries = truth.loadImgs(sorted(truth.imgs))
     assert [entry["file_name"] for entry in entries] == sorted(str(path) for path in [
         *readable(image_folder), image_folder / "a" / "broken.png"
@@ -62,9 +62,40 @@ def test_pycocotools_reads_the_same_boxes_from_detections_json(finding_run, imag
         corners = answer.result.detections.boxes.copy()
         corners[:, 2:] -= corners[:, :2]
         np.testing.assert_allclose([result["bbox"] for result in found], corners, atol=0.0051)
-        assert [result["category_id"] for result in found] == answer.result.detections.labels.tolist()
+        assert [result["category_id"] for result in found] == [(4, 9)[i - 1] for i in answer.result.detections.labels]
         np.testing.assert_allclose([result["score"] for result in found], answer.result.detections.scores, atol=1e-6)
     assert "5 images predicted, 1 failed (see column error)" in console.file.getvalue()
+
+
+def test_results_are_evaluated_against_the_annotation_file(finding_run, squares, tmp_path, quiet):
+    coco = pytest.importorskip("pycocotools.coco")
+    out = predict(finding_run.path, squares / "val", out=tmp_path / "out", workers=0, console=quiet)
+    truth = coco.COCO(str(squares / "val" / "annotations.json"))
+    results = truth.loadRes(str(out.folder / "detections.json"))
+    assert results.getImgIds() == truth.getImgIds() == [101, 102, 103]
+    assert {entry["category_id"] for entry in results.anns.values()} == {4, 9}
+    for each in out:
+        assert set(each.result.labels) == {"red", "blue"}
+
+
+def test_yolo_files_have_relative_boxes_and_scores(finding_run, image_folder, tmp_path, quiet):
+    out = predict(finding_run.path, image_folder, out=tmp_path / "out", save_txt=True, workers=0, console=quiet)
+    folder = out.folder / "yolo"
+    assert folder in out.files
+    assert (folder / "classes.txt").read_text() == "red\nblue\n"
+    names = ["0.txt", "000004-0.txt", "000005-1.txt", "1.txt", "thin.txt"]
+    assert sorted(path.name for path in (folder / "labels").iterdir()) == names
+    (answer,) = predict_files(open_model(finding_run.path), [image_folder / "b/thin.jpg"])
+    rows = np.loadtxt(folder / "labels/thin.txt")
+    assert rows[:, 0].tolist() == (answer.result.detections.labels - 1).tolist()
+    corners = np.hstack([rows[:, 1:3] - rows[:, 3:5] / 2, rows[:, 1:3] + rows[:, 3:5] / 2]) * [150, 40, 150, 40]
+    np.testing.assert_allclose(corners, answer.result.boxes, atol=2e-4)
+    np.testing.assert_allclose(rows[:, 5], answer.result.scores, atol=1e-6)
+
+
+def test_yolo_files_are_for_detectors(maps_run, image_folder, tmp_path, quiet):
+    with pytest.raises(UserError, match="Remove --save-txt"):
+        predict(maps_run.path, image_folder, out=tmp_path / "out", save_txt=True, workers=0, console=quiet)
 
 
 def test_masks_have_the_size_of_the_image(masks_run, image_folder, tmp_path, quiet):

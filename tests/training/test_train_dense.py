@@ -7,6 +7,7 @@ import shlex
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
@@ -19,10 +20,14 @@ from tests.helpers.dense_data import (
     write_maps,
     write_squares,
     write_voc_squares,
+    write_yolo_squares,
 )
 from transxnet.cli import main
 from transxnet.evaluation.evaluate import evaluate
+from transxnet.prediction.predict import predict
 from transxnet.runs.run_folder import Run
+from transxnet.training.checkpoint_files import read_verified
+from transxnet.training.init_weights import model_weights
 from transxnet.training.train import train
 from transxnet.utils.errors import UserError
 
@@ -217,3 +222,40 @@ def test_images_of_extreme_sizes_train(tmp_path, quiet):
         Image.new("L", size, i % 2).save(tmp_path / "maps" / "masks" / f"{i}.png")
     run = train(tmp_path / "maps", out=tmp_path / "maps run", console=quiet, **{**SEGMENT, "epochs": 1})
     assert run.report_file.is_file()
+
+
+def test_yolo_data_trains_evaluates_and_predicts(tmp_path, quiet):
+    data = write_yolo_squares(tmp_path / "data", 4, 2)
+    run = train(data, out=tmp_path / "run", console=quiet, **DETECT | dict(epochs=1, min_size=32))
+    assert json.loads(run.model_file.read_text())["category_ids"] == [0, 1]
+    evaluation = evaluate(run.path, data / "data.yaml", workers=0, device="cpu", console=quiet)
+    assert len(evaluation) == run.results["images"] == 2
+    assert evaluation.metrics() == {name: run.results[name] for name in evaluation.metrics()}
+    out = predict(run.path, data / "valid", out=tmp_path / "out", save_txt=True, workers=0, console=quiet)
+    assert [path.name for path in sorted((out.folder / "yolo/labels").iterdir())] == ["100.txt", "101.txt"]
+
+
+def test_validation_without_objects_saves_the_last_epoch(tmp_path, console):
+    write_coco_squares(tmp_path / "data/train", 2)
+    write_coco_squares(tmp_path / "data/val", 1, start=3)  # the fourth image is empty
+    run = train(tmp_path / "data", out=tmp_path / "run", console=console, **DETECT | dict(min_size=32))
+    printed = console.file.getvalue()
+    assert "the validation images have no objects: there is no AP, and the last epoch is saved" in printed
+    assert "last epoch, since no epoch has a validation AP" in printed
+    assert "on 1 image: no metric, since no image has an object or label to compare with" in printed
+    assert "nan" not in printed
+    assert set(json.loads(run.results_file.read_text())) == {"images", "select"}
+    last = model_weights(read_verified(run.last_checkpoint)["state_dict"])
+    saved = load_file(run.weights_file)
+    assert all(torch.equal(saved[name], tensor) for name, tensor in last.items())
+
+
+def test_detections_have_the_ids_of_the_validation_file(tmp_path, quiet):
+    pytest.importorskip("pycocotools")
+    write_coco_squares(tmp_path / "data/train", 2)
+    write_coco_squares(tmp_path / "data/val", 2, [dict(id=7, name="blue")], start=100)
+    run = train(tmp_path / "data", out=tmp_path / "run", console=quiet, **DETECT | dict(min_size=32, epochs=1))
+    assert json.loads(run.model_file.read_text())["category_ids"] == [4, 9]
+    results = json.loads(run.detections_file.read_text())
+    assert {entry["category_id"] for entry in results} <= {7}
+    assert {entry["image_id"] for entry in results} <= {101, 102}

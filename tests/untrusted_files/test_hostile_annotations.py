@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
@@ -22,6 +23,8 @@ from transxnet.data.formats.coco import read_coco
 from transxnet.data.formats.coco_folders import find_coco
 from transxnet.data.formats.findings import Findings, Problem
 from transxnet.data.formats.voc import find_voc, read_voc
+from transxnet.data.formats.yolo import read_yolo
+from transxnet.data.formats.yolo_folders import find_yolo
 from transxnet.data.open_data import open_data
 from transxnet.data.reading.image_decoding import UnreadableImage
 from transxnet.data.reading.masks import BadMask, check_mask, decode_mask
@@ -353,6 +356,93 @@ def test_any_voc_file_is_used_or_refused(count, voc):
 
     cases = [one(seed) for seed in range(count)]
     check(["xml"] * count, run_limited(cases, lambda text: use_voc(voc, text)))
+
+
+# YOLO
+
+
+GOOD_ROWS = "0 0.5 0.5 0.5 0.5\n1 0.1 0.1 0.5 0.1 0.5 0.5\n"
+GOOD_CONFIG = "train: images\nnames: {0: ant, 1: bee}\nnc: 2\n"
+
+
+@pytest.fixture
+def yolo(tmp_path) -> Path:
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for stem in ("a", "b"):
+        Image.new("RGB", SIZE[::-1]).save(tmp_path / "images" / f"{stem}.png")
+        (tmp_path / "labels" / f"{stem}.txt").write_text(GOOD_ROWS)
+    return tmp_path
+
+
+def use_yolo(root: Path, texts: tuple[str, str]) -> str:
+    (root / "labels" / "a.txt").write_bytes(texts[0].encode("utf-8", "surrogateescape"))
+    (root / "data.yaml").write_bytes(texts[1].encode("utf-8", "surrogateescape"))
+    outcomes = []
+    for masks in (False, True):
+        findings = Findings()
+        try:
+            (images,) = read_yolo([find_yolo(root).train], findings, masks=masks)
+            findings.refuse()
+        except UserError:
+            outcomes.append("refused")
+            continue
+        assert images is not None and len(images) == 2
+        for index in range(len(images)):
+            target = images.target(index, masks=masks)
+            boxes = target["boxes"].numpy()
+            assert np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all() and (boxes >= 0).all()
+            assert (boxes <= [40, 30, 40, 30]).all()
+            assert set(target["labels"].tolist()) <= set(range(1, len(images.class_names) + 1))
+        outcomes.append("used" if not findings.places else "used in part")
+    return " and ".join(dict.fromkeys(outcomes))
+
+
+@pytest.mark.parametrize("count", [150, pytest.param(3000, marks=pytest.mark.long)])
+def test_any_yolo_file_is_used_or_refused(count, yolo):
+    pytest.importorskip("pycocotools")
+    assert use_yolo(yolo, (GOOD_ROWS, GOOD_CONFIG)) == "used and refused"  # the boxes have no masks
+    values = [
+        "",
+        "0",
+        "-1",
+        "²",
+        "1e308",
+        "nan",
+        "inf",
+        "9" * 5000,
+        "1_0",
+        "0,5",
+        "x",
+        "0.5 0.5",
+        "\0",
+        "\udcff",
+        "[" * 99,
+    ]
+    values += [
+        "{a: b}",
+        "!!python/name:os.system",
+        "&a [*a]",
+        "../../..",
+        "/etc",
+        "images",
+        "[]",
+        "null",
+        "yes",
+        "a\nb: c",
+    ]
+
+    def one(seed: int) -> tuple[str, str]:
+        chance, texts = random.Random(seed), [GOOD_ROWS, GOOD_CONFIG]
+        for _ in range(chance.choice((1, 1, 2, 4))):
+            which = chance.randrange(2)
+            words = re.split(r"(\s+|[:,{}])", texts[which])
+            words[chance.randrange(len(words))] = chance.choice(values)
+            texts[which] = "".join(words)
+        return texts[0], texts[1]
+
+    cases = [one(seed) for seed in range(count)]
+    check(["yolo"] * count, run_limited(cases, lambda texts: use_yolo(yolo, texts)))
 
 
 def test_pipes_instead_of_annotations_do_not_hang(voc):

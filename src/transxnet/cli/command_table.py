@@ -83,7 +83,7 @@ _COMMANDS = (
             "images": dict(metavar="IMAGE", nargs="+", help="files, folders, globs and WebDataset shards (.tar)"),
         },
         options=(
-            Options(("out", "top_k", "min_score", "batch_size", "workers", "device", "file", "overwrite")),
+            Options(("out", "top_k", "min_score", "save_txt", "batch_size", "workers", "device", "file", "overwrite")),
             Options(("embed", "rows_per_file", "ray"), "Parquet output (with --out NAME.parquet or --rows-per-file)"),
         ),
         option_words={"embed": "transxnet.prediction.predict_parquet:Embed"},

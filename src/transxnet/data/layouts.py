@@ -7,7 +7,7 @@ from transxnet.data.formats.timm_readers import PREFIXES
 from transxnet.data.recognize import ACCEPTED, TASKS
 from transxnet.data.samples.builtin_samples import DENSE_SAMPLES, SAMPLES
 
-_NAMES = {"coco": "COCO", "voc": "Pascal VOC"}
+_NAMES = {"coco": "COCO", "voc": "Pascal VOC", "yolo": "YOLO"}
 
 
 def layouts() -> list[tuple[str, str, str]]:

@@ -20,6 +20,7 @@ from transxnet.data.formats.parts import Parts, choose_part
 from transxnet.data.formats.timm_readers import Stream, open_reader
 from transxnet.data.formats.unreadable_images import drop_unreadable, drop_unusable
 from transxnet.data.formats.voc import read_voc
+from transxnet.data.formats.yolo import read_yolo
 from transxnet.data.recognize import ACCEPTED, FIND_PARTS, Recognition, recognize
 from transxnet.data.samples.builtin_samples import DENSE_SAMPLES, SAMPLES, DenseSample, Sample
 from transxnet.data.split import split_images
@@ -280,6 +281,8 @@ def _read_annotated(
         if masks:
             raise UserError(f"{recognition.data} has boxes but no object masks. For boxes only, use --head retinanet.")
         sets = read_voc(parts, findings)
+    elif recognition.format == "yolo":
+        sets = read_yolo(parts, findings, masks=masks)
     else:
         assert recognition.format == "coco", recognition.format
         sets = [None if part is None else read_coco(part, findings, masks=masks) for part in parts]
@@ -295,7 +298,11 @@ def _check_objects(data: str, images: DetectionSet) -> list[str]:
     """Return a note on classes without training objects; raise UserError if there are no objects at all."""
     present = set(np.concatenate(images.own_labels).tolist())
     if not present:
-        raise UserError(f"{data} has no training objects in {len(images)} images. Check the annotation file.")
+        ignored = f" All {len(images.objects.crowd)} are marked iscrowd or difficult, so training ignores them."
+        raise UserError(
+            f"{data} has no training objects in {len(images)} images.{ignored if len(images.objects.crowd) else ''} "
+            "Check the annotation file."
+        )
     names = [name for label, name in enumerate(images.class_names, 1) if label not in present]
     return [f"no training object has class {', '.join(map(repr, names))}"] if names else []
 

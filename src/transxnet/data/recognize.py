@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from transxnet.data.formats import class_folders, coco_folders, label_maps, voc
+from transxnet.data.formats import class_folders, coco_folders, label_maps, voc, yolo_folders
 from transxnet.data.formats.parts import Parts
 from transxnet.data.formats.timm_readers import is_reader_name
 from transxnet.data.samples.builtin_samples import DENSE_SAMPLES, SAMPLES
@@ -14,6 +14,7 @@ from transxnet.utils.errors import UserError, check_one_of, nearest
 TASKS = {
     "coco": "detect",
     "voc": "detect",
+    "yolo": "detect",
     "label maps": "segment",
     "class folders": "classify",
     "sample": "classify",
@@ -24,6 +25,7 @@ TASKS = {
 ACCEPTED = {
     "coco": coco_folders.ACCEPTED,
     "voc": voc.ACCEPTED,
+    "yolo": yolo_folders.ACCEPTED,
     "label maps": label_maps.ACCEPTED,
     "class folders": class_folders.ACCEPTED,
 }
@@ -35,6 +37,7 @@ SEE_LAYOUTS = "Accepted layouts: transxnet layouts"
 FIND_PARTS: dict[str, Callable[[Path], Parts]] = {
     "coco": coco_folders.find_coco,
     "voc": voc.find_voc,
+    "yolo": yolo_folders.find_yolo,
     "label maps": label_maps.find_label_maps,
     "class folders": class_folders.find_class_folders,
 }
@@ -121,13 +124,13 @@ def _recognize_path(data: str, task: str | None) -> Iterator[Recognition]:
     check_exists(data)
     path = Path(data)
     for name, find in FIND_PARTS.items():
-        if task in (None, TASKS[name]) and (path.is_dir() or name == "coco"):
+        if task in (None, TASKS[name]) and (path.is_dir() or name in ("coco", "yolo")):
             parts = find(path)
             if any(parts):
                 yield Recognition(data, name, TASKS[name], _why(name, parts), parts)
     if not path.is_dir() and task is None:
         raise UserError(
-            f"{path} is a file, but not a COCO annotation file. Accepted: a folder or a COCO annotation file."
+            f"{path} is a file, but not a COCO annotation file or YOLO's data.yaml. Accepted: these, or a folder."
         )
 
 
@@ -135,7 +138,8 @@ def _why(name: str, parts: Parts) -> str:
     part = next(part for part in parts if part is not None)
     return {
         "coco": lambda: f"{part.annotations.name} is a COCO annotation file",
-        "voc": lambda: "it contains Annotations/*.xml and JPEGImages/, as Pascal VOC does",
+        "voc": lambda: f"{part.annotations.name}/ contains XML files of Pascal VOC",
+        "yolo": lambda: "its images have text files with YOLO labels",
         "label maps": lambda: f"{part.maps} contains label maps for {part.images}",
         "class folders": lambda: "it contains folders without annotations or label maps",
     }[name]()

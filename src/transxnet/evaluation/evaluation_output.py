@@ -21,7 +21,8 @@ MAX_PROBABILITIES = 10_000_000
 
 def print_metrics(console: Console, metrics: Mapping[str, float], images: int, kind: str = "image") -> None:
     """Print an evaluation's metrics and the number of its images, with their kind."""
-    console.print(f"\non {format_count(images, kind)}", highlight=False, soft_wrap=True)
+    none = "" if metrics else ": no metric, since no image has an object or label to compare with"
+    console.print(f"\non {format_count(images, kind)}{none}", highlight=False, soft_wrap=True)
     for name, text in METRIC_NAMES.items():
         if name in metrics:
             console.print(f"  {text:<47}{metrics[name]:>6.1%}", highlight=False, soft_wrap=True)
@@ -54,13 +55,15 @@ def write_class_predictions(path: Path, evaluation: ClassificationEvaluation) ->
 
 
 def write_detections(path: Path, evaluation: DetectionEvaluation) -> None:
-    """Write all detections in COCO's results format; labels replace category ids if the data has none."""
+    """Write the detections in COCO's results format, with the ids of the annotation file.
+
+    Detections of classes that the annotation file does not have are dropped, since it has no ids for them.
+    """
     images = evaluation.images
-    ids = images.category_ids if min(images.category_ids) >= 0 else list(range(1, len(images.class_names) + 1))
     results = [
         result
         for i, detections in enumerate(evaluation.detections)
-        for result in coco_results(detections, images.image_id(i), ids)
+        for result in coco_results(detections, images.image_id(i), images.category_ids)
     ]
     write_atomic(path, json.dumps(results))
 

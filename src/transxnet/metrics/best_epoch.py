@@ -1,8 +1,7 @@
 """The rule for the best epoch of a training."""
 
+import math
 from collections.abc import Mapping, Sequence
-
-import numpy as np
 
 SELECTION_METRICS = {"classify": ("accuracy", "accuracy"), "detect": ("ap", "AP"), "segment": ("miou", "mean IoU")}
 """Metric on the validation images that selects the best epoch of each task, and its readable name.
@@ -17,17 +16,15 @@ def monitored_metric(task: str) -> str:
 
 
 def find_best_epoch(history: Sequence[Mapping[str, float]], task: str) -> Mapping[str, float] | None:
-    """Return the row of the best epoch; None if no epoch was validated.
+    """Return the row of the best epoch; None if no epoch has the metric, as without any validation object.
 
     Args:
         history: one row per epoch, with the logged metrics of the validated ones.
         task: "classify", "detect" or "segment".
     """
-    rows = [row for row in history if monitored_metric(task) in row]
-    if not rows:
-        return None
-    values = np.array([row[monitored_metric(task)] for row in rows], dtype=np.float64)
-    return rows[int(np.argmax(np.where(np.isnan(values), -np.inf, values)))]
+    metric = monitored_metric(task)
+    rows = [row for row in history if not math.isnan(row.get(metric, math.nan))]
+    return max(rows, key=lambda row: row[metric], default=None)
 
 
 def describe_saved_epoch(history: Sequence[Mapping[str, float]], task: str, select: str) -> str:
@@ -38,9 +35,11 @@ def describe_saved_epoch(history: Sequence[Mapping[str, float]], task: str, sele
         task: likewise.
         select: "best" or "last".
     """
-    best = find_best_epoch(history, task) if select == "best" else None
-    if best is None:
-        return "last epoch"
     name = SELECTION_METRICS[task][1]
+    if select == "last":
+        return "last epoch"
+    best = find_best_epoch(history, task)
+    if best is None:
+        return f"last epoch, since no epoch has a validation {name}"
     value = best[monitored_metric(task)]
     return f"epoch {best['epoch']:.0f} of {history[-1]['epoch']:.0f}, highest validation {name} ({100 * value:.1f}%)"

@@ -251,10 +251,15 @@ def _share_inside(box: Tensor, regions: Tensor) -> float:
     return float((sides.clamp(min=0).prod(1) / (box[2:] - box[:2]).prod()).max())
 
 
-def coco_results(detections: Detections, image_id: int, category_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Convert an image's detections to COCO's results format: ``bbox`` is [x, y, width, height] in pixels."""
+def coco_results(detections: Detections, image_id: int, category_ids: Sequence[int | None]) -> Iterator[dict[str, Any]]:
+    """Convert an image's detections to COCO's results format: ``bbox`` is [x, y, width, height] in pixels.
+
+    Detections of classes without an id are dropped.
+    """
     rows = zip(detections.boxes.tolist(), detections.labels, detections.scores, strict=True)
     for i, (box, label, score) in enumerate(rows):
+        if category_ids[label - 1] is None:
+            continue
         x1, y1, x2, y2 = box
         result: dict[str, Any] = {
             "image_id": image_id,

@@ -36,6 +36,7 @@ class InferenceBackend(ABC):
         name: name to show to the user.
         task: "classify", "detect" or "segment".
         class_names: K names by class index; for detectors label 1 is the first.
+        category_ids: for detectors, the ids of the classes in COCO's results.
         preprocessing: from an image to the input of a classifier; None for other tasks.
         has_features: whether it can return pooled features.
         device: device that the model runs on.
@@ -44,6 +45,7 @@ class InferenceBackend(ABC):
     name: str
     task: str
     class_names: list[str]
+    category_ids: list[int]
     preprocessing: Preprocessing | None
     has_features: bool
     device: torch.device
@@ -92,7 +94,7 @@ class TrainedBackend(InferenceBackend):
         self.name, self.class_names = trained.name, trained.class_names
         self.preprocessing, self.has_features = None, False
         if isinstance(trained, TrainedDetector):
-            self.task = "detect"
+            self.task, self.category_ids = "detect", trained.category_ids
         elif isinstance(trained, TrainedSegmenter):
             self.task = "segment"
         else:
@@ -156,6 +158,7 @@ class ExportedBackend(InferenceBackend):
             )
         self.exported, self.path, self.device = exported, Path(path), torch.device("cpu")
         self.name, self.task, self.class_names = exported.name, exported.task, exported.class_names
+        self.category_ids = list(range(1, len(exported.class_names) + 1))
         self.preprocessing = exported.preprocessing
         if self.preprocessing is not None:
             side = self.preprocessing.img_size

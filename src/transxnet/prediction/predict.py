@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -10,11 +10,12 @@ from rich.console import Console
 
 from transxnet.data.reading.image_search import ACCEPTED, ImageList
 from transxnet.prediction.file_predictions import predict_files
-from transxnet.prediction.image_summary import ImageSummary, PredictionSummary
-from transxnet.prediction.loaded_model import LoadedModel, open_model
+from transxnet.prediction.image_summary import PredictionSummary
+from transxnet.prediction.loaded_model import open_model
 from transxnet.prediction.predict_classes import write_classes
 from transxnet.prediction.predict_dense import write_detections, write_label_maps
 from transxnet.prediction.predict_parquet import Embed, is_parquet, predict_parquet
+from transxnet.prediction.result_ids import find_result_ids
 from transxnet.prediction.stored_predictions import StoredPredictions
 from transxnet.utils.errors import UserError, check_at_least, check_one_of
 from transxnet.utils.output_folder import output_folder
@@ -23,7 +24,7 @@ from transxnet.utils.quantities import format_count
 
 _RESULTS: dict[str, tuple[str, ...]] = {
     "classify": ("predictions.csv", "predictions.jsonl"),
-    "detect": ("images.json", "detections.json", "drawn"),
+    "detect": ("images.json", "detections.json", "drawn", "yolo"),
     "segment": ("predictions.csv", "classes.txt", "maps", "drawn"),
 }
 """Files and folders with the results."""
@@ -42,6 +43,7 @@ def predict(
     out: str | Path = "predictions",
     top_k: int = 5,
     min_score: float | None = None,
+    save_txt: bool = False,
     batch_size: int = 32,
     workers: int = 2,
     device: str = "auto",
@@ -73,6 +75,8 @@ def predict(
         top_k: number of classes per image, for classifiers.
         min_score: for detectors, drop detections below this score (0 to 1) from results and drawings; by default the
             results have all that the model returns, from 0.05, and the drawings those from 0.5.
+        save_txt: for detectors, also write ``yolo/`` with ``classes.txt`` and for each image a text file of class, x,
+            y, width, height and score.
         batch_size: images per batch, for classifiers; other models process images one by one at any size.
         workers: number of data loading processes.
         device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one. Exported files run
@@ -136,6 +140,8 @@ def predict(
     loaded = open_model(model, file, device)
     if min_score is not None and loaded.task != "detect":
         raise UserError(f"min_score is for detectors, and {model} is not one. Remove --min-score.")
+    if save_txt and loaded.task != "detect":
+        raise UserError(f"save_txt is for detectors, and {model} is not one. Remove --save-txt.")
     created = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -145,7 +151,15 @@ def predict(
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             with progress_bar(console, "predicting", len(sources)) as advance:
                 summary = PredictionSummary()
-                for image in _write(loaded, sources, Path(scratch), top_k, min_score, batch_size, workers):
+                predictions = predict_files(loaded, sources, batch_size, workers)
+                if loaded.task == "detect":
+                    ids = find_result_ids(inputs, loaded.class_names, loaded.backend.category_ids)
+                    written = write_detections(predictions, Path(scratch), loaded.class_names, ids, min_score, save_txt)
+                elif loaded.task == "segment":
+                    written = write_label_maps(predictions, Path(scratch), loaded.class_names)
+                else:
+                    written = write_classes(predictions, Path(scratch), min(top_k, len(loaded.class_names)))
+                for image in written:
                     summary.add(image)
                     advance(summary.images)
             if summary.unreadable == summary.images:
@@ -160,28 +174,10 @@ def predict(
     failures = f", {summary.unreadable:,} failed (see column error)" if summary.unreadable else ""
     console.print(f"{format_count(summary.images - summary.unreadable, 'image')} predicted{failures}", highlight=False)
     summary.print(console, _COUNTED[loaded.task])
-    files = [folder / name for name in _RESULTS[loaded.task]]
+    files = [folder / name for name in _RESULTS[loaded.task] if (folder / name).exists()]
     for path in files:
         console.print(f"  {path}", **PLAIN)
     return StoredPredictions(folder, files, loaded.task, summary.images)
-
-
-def _write(
-    loaded: LoadedModel,
-    sources: ImageList,
-    folder: Path,
-    top_k: int,
-    min_score: float | None,
-    batch_size: int,
-    workers: int,
-) -> Iterator[ImageSummary]:
-    """Write all results into a folder; yields the summary of each image."""
-    predictions = predict_files(loaded, sources, batch_size, workers)
-    if loaded.task == "detect":
-        return write_detections(predictions, folder, loaded.class_names, min_score)
-    if loaded.task == "segment":
-        return write_label_maps(predictions, folder, loaded.class_names)
-    return write_classes(predictions, folder, min(top_k, len(loaded.class_names)))
 
 
 def _publish(scratch: Path, folder: Path, names: Sequence[str]) -> None:

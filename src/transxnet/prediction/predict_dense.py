@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from transxnet.data.datasets.unlabeled_dataset import describe_image_error
@@ -15,6 +16,7 @@ from transxnet.metrics.detection import MIN_SCORE, coco_results
 from transxnet.prediction.file_predictions import FilePrediction
 from transxnet.prediction.image_results import DetectedObjects, Segmentation
 from transxnet.prediction.image_summary import ImageSummary
+from transxnet.prediction.result_ids import ResultIds
 from transxnet.reports.drawing import indexed_map
 from transxnet.utils.files import ESCAPED_UTF8
 
@@ -23,24 +25,33 @@ MAX_JPEG_SIDE = 65_500
 
 
 def write_detections(
-    predictions: Iterator[FilePrediction], folder: Path, class_names: Sequence[str], min_score: float | None = None
+    predictions: Iterator[FilePrediction],
+    folder: Path,
+    class_names: Sequence[str],
+    ids: ResultIds,
+    min_score: float | None = None,
+    save_txt: bool = False,
 ) -> Iterator[ImageSummary]:
-    """Write ``images.json``, ``detections.json`` and ``drawn/``.
+    """Write ``images.json``, ``detections.json`` and ``drawn/``; with ``save_txt`` also ``yolo/``.
 
     ``images.json`` has the images and categories in COCO's format and ``detections.json`` the results:
     ``COCO("images.json").loadRes("detections.json")`` of pycocotools reads them. ``drawn/`` has the images with the
     detections; small images are enlarged. Detections below ``min_score`` are dropped from both; without it only from
-    the drawings, below 0.5.
+    the drawings, below 0.5. ``yolo/labels/`` has the detections as YOLO's text files: class from 0 in the order of
+    ``yolo/classes.txt``, x and y of the box's center, width, height and score, relative to the size of the image.
 
     Yields:
         The summary of each image.
     """
     (folder / "drawn").mkdir()
-    category_ids = range(1, len(class_names) + 1)
-    categories = [{"id": i, "name": name} for i, name in zip(category_ids, class_names, strict=True)]
+    if save_txt:
+        (folder / "yolo" / "labels").mkdir(parents=True)
+        (folder / "yolo" / "classes.txt").write_text("\n".join(class_names) + "\n", **ESCAPED_UTF8)
+    categories = [{"id": i, "name": name} for i, name in zip(ids.category_ids, class_names, strict=True)]
     with _JSONListWriter(folder / "detections.json") as results, _JSONListWriter(folder / "images.part") as images:
         for number, prediction in enumerate(predictions, 1):
-            entry: dict[str, Any] = {"id": number, "file_name": prediction.path}
+            image_id = ids.image_id(prediction.path, number)
+            entry: dict[str, Any] = {"id": image_id, "file_name": prediction.path}
             result, error = prediction.result, prediction.error
             if isinstance(result, DetectedObjects):
                 shown = result.filter(MIN_SCORE if min_score is None else min_score)
@@ -52,8 +63,10 @@ def write_detections(
             images.add({**entry, "width": result.image.width, "height": result.image.height})
             if min_score is not None:
                 result = result.filter(min_score)
-            for found in coco_results(result.detections, number, category_ids):
+            for found in coco_results(result.detections, image_id, ids.category_ids):
                 results.add(found)
+            if save_txt:
+                _write_txt(folder / "yolo" / "labels", number, prediction.path, result)
             names = shown.labels
             objects = ", ".join(f"{times} {name}" for name, times in Counter(names).most_common())
             yield ImageSummary(prediction.path, objects or "no objects", names)
@@ -101,6 +114,17 @@ def write_label_maps(
             yield ImageSummary(prediction.path, ", ".join(largest), [most_frequent])
 
 
+def _write_txt(folder: Path, number: int, path: str, result: DetectedObjects) -> None:
+    """Write an image's detections under its name, or under its number and name if another image has the name."""
+    file = folder / _file_name(path, ".txt")
+    if file.exists():
+        file = folder / _unique_name(number, path, ".txt")
+    size = np.array([*result.image.size, *result.image.size])
+    x1, y1, x2, y2 = (result.boxes / size).T
+    rows = zip(result.detections.labels - 1, (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, result.scores, strict=True)
+    file.write_text("".join(f"{label} {' '.join(f'{value:.6f}' for value in values)}\n" for label, *values in rows))
+
+
 def _class_text(name: str) -> str:
     """Return the name of a class, with "class" before a number."""
     return f"class {name}" if name.isdigit() else name
@@ -138,5 +162,9 @@ class _JSONListWriter:
 
 def _unique_name(number: int, path: str, suffix: str) -> str:
     """Return a file name with the number of the image, since images in different folders may have the same name."""
-    stem = Path(path).stem.encode("utf-8", "replace")[:100].decode(errors="ignore")
-    return f"{number:06d}-{stem}{suffix}"
+    return f"{number:06d}-{_file_name(path, suffix)}"
+
+
+def _file_name(path: str, suffix: str) -> str:
+    """Return the name of the image with another suffix, shortened to what file systems take."""
+    return Path(path).stem.encode("utf-8", "replace")[:100].decode(errors="ignore") + suffix

@@ -104,7 +104,9 @@ def _read_detections(folder: Path) -> Iterator[FilePrediction]:
         (folder / "detections.json").open(**ESCAPED_UTF8) as detections,
     ):
         header = next(images).rstrip().removeprefix('{"categories": ').removesuffix(",")
-        names = [category["name"] for category in json.loads(header)]
+        categories = json.loads(header)
+        names = [category["name"] for category in categories]
+        labels = {category["id"]: label for label, category in enumerate(categories, 1)}
         results = _entries(detections)
         following = next(results, None)
         for entry in _entries(images):
@@ -113,7 +115,7 @@ def _read_detections(folder: Path) -> Iterator[FilePrediction]:
                 found.append(following)
                 following = next(results, None)
             path, error = entry["file_name"], entry.get("error")
-            result = None if error is not None else DetectedObjects(names, path, _detections(found))
+            result = None if error is not None else DetectedObjects(names, path, _detections(found, labels))
             yield FilePrediction(path, result, error)
 
 
@@ -124,13 +126,13 @@ def _entries(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
             yield json.loads(line.rstrip().removesuffix(","))
 
 
-def _detections(found: list[dict[str, Any]]) -> Detections:
+def _detections(found: list[dict[str, Any]], labels: dict[int, int]) -> Detections:
     boxes = np.array([each["bbox"] for each in found], np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     masks = [each["segmentation"] for each in found if "segmentation" in each]
     return Detections(
         boxes,
-        np.array([each["category_id"] for each in found], np.int64),
+        np.array([labels[each["category_id"]] for each in found], np.int64),
         np.array([each["score"] for each in found], np.float32),
         masks or None,
     )

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from transxnet.data.formats.class_alignment import imagenet_synsets
-from transxnet.data.formats.class_names import COCO_CLASSES
+from transxnet.data.formats.class_names import COCO_CATEGORY_IDS, COCO_CLASSES
 from transxnet.data.loading.dense_transforms import AlignedResize
 from transxnet.data.loading.preprocessing import Preprocessing, check_sides
 from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN, create_detector, create_segmenter
@@ -82,9 +82,18 @@ class TrainedClassifier(TrainedModel):
 
 @dataclass(frozen=True)
 class TrainedDetector(TrainedModel):
-    """A detector, which resizes and normalizes its input itself."""
+    """A detector, which resizes and normalizes its input itself.
+
+    Attributes:
+        category_ids: ids of its K classes in COCO's results; by default 1 to K.
+    """
 
     model: RetinaNet | MaskRCNN
+    category_ids: list[int] = field(default_factory=list, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not self.category_ids:
+            object.__setattr__(self, "category_ids", list(range(1, len(self.class_names) + 1)))
 
     @property
     def backbone(self) -> nn.Module:
@@ -280,7 +289,7 @@ def _published_dense(spec: ModelSpec, tensors: dict[str, Tensor]) -> TrainedMode
         )
     load_checkpoint(detector, tensors)
     detector.transform.opencv_resize = True
-    return TrainedDetector(detector.eval(), spec.label, classes, None)
+    return TrainedDetector(detector.eval(), spec.label, classes, None, category_ids=list(COCO_CATEGORY_IDS))
 
 
 def _load_run(run: Run) -> TrainedModel:
@@ -310,7 +319,7 @@ def _build(run: Run, description: Mapping[str, Any]) -> TrainedModel:
     name, count = str(run.path), len(classes)
     if description["task"] == "detect":
         detector = create_detector(backbone=architecture, num_classes=count, **args)
-        return TrainedDetector(detector, name, classes, run)
+        return TrainedDetector(detector, name, classes, run, category_ids=description.get("category_ids", []))
     if description["task"] == "segment":
         segmenter = create_segmenter(architecture, count, **args)
         return TrainedSegmenter(segmenter, name, classes, run, tuple(preprocessing["scale"]))
@@ -325,6 +334,9 @@ def _check_description(description: Mapping[str, Any]) -> None:
         raise ValueError("class_names is not a list of names")
     if len(set(classes)) < len(classes):
         raise ValueError("class_names contains duplicates")
+    ids = description.get("category_ids", list(range(len(classes))))
+    if len(ids) != len(classes) or len(set(ids)) < len(ids) or not all(type(number) is int for number in ids):
+        raise ValueError("category_ids are not one integer for each class")
     if not isinstance(description["architecture"], str) or not isinstance(args, dict):
         raise ValueError("architecture is not a name, or model_args are not options")
     check_options(description["architecture"], args)

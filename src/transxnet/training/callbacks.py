@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import signal
 import threading
 import time
@@ -271,8 +272,9 @@ def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 def _format_validation(row: Mapping[str, float], columns: Mapping[str, str]) -> str:
-    """Format the validation metrics, or nothing in an epoch without validation."""
-    figures = ", ".join(words.format(row[name]) for name, words in columns.items() if name in row)
+    """Format the validation metrics that are known, or nothing in an epoch without validation."""
+    known = {name: words for name, words in columns.items() if not math.isnan(row.get(name, math.nan))}
+    figures = ", ".join(words.format(row[name]) for name, words in known.items())
     return f"validation: {figures}  " if figures else ""
 
 

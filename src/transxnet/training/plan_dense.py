@@ -68,6 +68,10 @@ class DetectPlan(Plan):
         """Return an empty dict: detectors resize and normalize their input themselves."""
         return {}
 
+    def description(self) -> dict[str, Any]:
+        """Return the description with the ids of the classes in the annotation file."""
+        return super().description() | {"category_ids": list(self.source.train.category_ids)}
+
 
 @dataclass(frozen=True)
 class SegmentPlan(Plan):
@@ -121,6 +125,8 @@ def plan_detect(
         train = train.with_objects()
         notes.append(f"{len(source.train) - len(train):,} training images without objects are skipped")
         source = _with_train(source, train)
+    if not any(len(labels) for labels in source.val.own_labels):
+        notes.append("the validation images have no objects: there is no AP, and the last epoch is saved")
     why = "recommended for this sample" if source.img_size else "as published for COCO"
     short = defaults.resolve("min_size", source.img_size or MIN_SIZE, why)
     defaults.resolve("max_size", round(short * MAX_SIZE / MIN_SIZE), "1333/800 of min_size, as published for COCO")

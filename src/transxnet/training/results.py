@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from transxnet.evaluation.evaluation_output import (
     write_image_miou,
 )
 from transxnet.evaluation.inference import AnyEvaluation, run_evaluation
-from transxnet.metrics.best_epoch import describe_saved_epoch
+from transxnet.metrics.best_epoch import describe_saved_epoch, find_best_epoch
 from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation
 from transxnet.reports import Report, write_report
@@ -50,9 +51,12 @@ AUGMENTED_IMAGES = 12
 RATE_POINTS = 200
 
 
-def select_weights(run: Run, module: TrainingModule) -> dict[str, Tensor]:
-    """Select the weights of the best or the last epoch: the EMA weights if there are any."""
-    if module.config.select == "last":
+def select_weights(run: Run, module: TrainingModule, history: Sequence[dict[str, float]]) -> dict[str, Tensor]:
+    """Select the weights of the best or the last epoch: the EMA weights if there are any.
+
+    Without a metric to select by, these are the weights of the last epoch.
+    """
+    if module.config.select == "last" or find_best_epoch(history, module.config.task) is None:
         return module.best_weights.state_dict()
     try:
         return model_weights(read_verified(run.best_checkpoint)["state_dict"])

@@ -301,7 +301,7 @@ def _fit(training: _Prepared, console: Console, checkpoint: Checkpoint | None = 
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()  # results use the whole validation set, not this process's share
     if trainer.is_global_zero:
-        save_model(run, select_weights(run, training.module), plan.description())
+        save_model(run, select_weights(run, training.module, training.log.rows), plan.description())
         write_results(run, plan, training.log.rows, console)
         remove_previous(run)
     return run

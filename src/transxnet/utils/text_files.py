@@ -44,14 +44,17 @@ def read_text(path: str | Path, errors: str = "strict") -> str:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
     Raises:
         OSError: as :func:`read_bytes`.
-        ValueError: the file is not JSON, or is nested too deeply.
+        ValueError: the file is not JSON, has another encoding, or is nested too deeply.
     """
     try:
         return json.loads(read_bytes(path))
+    except UnicodeDecodeError as error:
+        byte = f"byte 0x{error.object[error.start]:02x} at position {error.start}"
+        raise ValueError(f"its encoding is not UTF-8: {byte}; save it as UTF-8") from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 

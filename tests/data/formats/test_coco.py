@@ -111,7 +111,9 @@ def test_missing_images_and_their_objects_are_skipped(tmp_path):
 
 def test_error_without_any_image_names_the_searched_folders(tmp_path):
     write_coco(tmp_path / "annotations.json", [image(1)], [])
-    with pytest.raises(UserError, match=r"none of the 1 images of .*annotations\.json was found, such as '1\.png'"):
+    with pytest.raises(
+        UserError, match=r"none of the 1 images of .*annotations\.json was found:\n1 images are missing:\n.*1\.png"
+    ):
         read(tmp_path)
 
 
@@ -144,7 +146,7 @@ def test_problems_are_reported_with_file_and_ids(tmp_path):
         ([image(1)], [], [*CATEGORIES, dict(id=3, name="x")], Problem.DUPLICATE_CATEGORY, "category 3 (x)"),
         ([image(1)], [], [*CATEGORIES, dict(id=4, name="dog")], Problem.DUPLICATE_CATEGORY, "category 4 (dog)"),
         ([image(1), dict(id=2)], [], CATEGORIES, Problem.ENTRY_BROKEN, "images[1]: 'file_name' is missing"),
-        ([image(1), image("2")], [], CATEGORIES, Problem.ENTRY_BROKEN, "images[1]: 'id' is '2'"),
+        ([image(1), image("2")], [], CATEGORIES, Problem.ENTRY_BROKEN, "images[1]: 'id' is '2'; accepted: an integer"),
         ([image(1)], [7], CATEGORIES, Problem.ENTRY_BROKEN, "annotations[0] is 7"),
         ([image(1)], [dict(id=1, image_id=1)], CATEGORIES, Problem.ENTRY_BROKEN,
          "annotations[0]: 'category_id' is missing"),
@@ -170,7 +172,7 @@ def test_ambiguous_annotations_are_refused(images, annotations, categories, prob
         ('{"images": [1], "annotations": [], "categories": []}', "list categories is empty"),
         ('{"images": ' + "[" * 100_000, "nested too deeply"),
         ("", "Expecting value at line 1, column 1"),
-        ('{"images": "\udcff"}', "utf-8"),
+        ('{"images": "\udcff"}', "not UTF-8: byte 0xff at position 12"),
     ],
 )
 def test_a_file_without_annotations_is_refused_with_the_place(text, message, tmp_path):
@@ -212,3 +214,82 @@ def test_byte_order_mark_is_accepted(tmp_path):
     path = tmp_path / "annotations.json"
     path.write_text(json.dumps(json.loads(path.read_text())), encoding="utf-8-sig")
     assert len(read(tmp_path)[0]) == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
+def test_other_encodings_of_unicode_are_read(encoding, tmp_path):
+    write(tmp_path, [image(1)], [], [dict(id=1, name="Kätzchen")])
+    path = tmp_path / "annotations.json"
+    content = json.dumps(json.loads(path.read_text()), ensure_ascii=False, indent=1)
+    path.write_bytes(content.replace("\n", "\r\n").encode(encoding))
+    assert read(tmp_path)[0].class_names == ["Kätzchen"]
+
+
+def test_other_encodings_are_refused_with_the_byte(tmp_path):
+    write(tmp_path, [image(1)], [])
+    path = tmp_path / "annotations.json"
+    path.write_bytes(path.read_bytes().replace(b"dog", b"d\xf6g"))
+    _, findings = read(tmp_path)
+    with pytest.raises(UserError, match=r"its encoding is not UTF-8: byte 0xf6 at position \d+; save"):
+        findings.refuse()
+
+
+@pytest.mark.parametrize("key", ["id", "file_name", "image_id", "category_id", "iscrowd"])
+def test_value_of_another_type_is_refused(key, tmp_path):
+    images, annotations = [image(1), image(2)], [box(1, 1), box(2, 1)]
+    (images if key in images[1] else annotations)[1][key] = ["x"]
+    write_coco(tmp_path / "annotations.json", images, annotations)
+    write_image(tmp_path / "1.png")
+    write_image(tmp_path / "2.png")
+    _, findings = read(tmp_path)
+    (place,) = findings.places[Problem.ENTRY_BROKEN]
+    assert f"'{key}' is ['x']; accepted: " in place
+
+
+def test_numbers_may_be_text_or_whole_floats(tmp_path):
+    images = [image(1), image(2, id=2.0)]
+    objects = [box(1.0, 1.0, ("4", "5", "10", "8"), 7.0, iscrowd="0", area="60"), box(2, 2, iscrowd="1")]
+    write(tmp_path, images, objects, [dict(id=7.0, name=0), dict(id=3, name=1)])
+    found, findings = read(tmp_path)
+    assert not findings.places
+    assert (found.class_names, found.category_ids) == (["1", "0"], [3, 7])
+    assert [found.image_id(i) for i in range(2)] == [1, 2]
+    assert found.objects.boxes[0].tolist() == [4, 5, 14, 13]
+    assert found.objects.crowd.tolist() == [False, True]
+    assert found.objects.areas[0] == 60
+
+
+def test_folders_that_are_missing_are_not_replaced(tmp_path):
+    names = ["cam1/1.png", "cam2/1.png", "cam2/2.png", "3.png"]
+    write_coco(tmp_path / "annotations.json", [image(i, file_name=name) for i, name in enumerate(names, 1)], [])
+    for name in ("1.png", "2.png", "3.png"):
+        write_image(tmp_path / name)
+    found, findings = read(tmp_path)
+    assert found.own_names == ["2.png", "3.png"]
+    assert findings.places == {
+        Problem.IMAGE_MISSING: [
+            f"annotations.json: image {i} ({names[i - 1]}): 1.png without its folder is the file of several images"
+            for i in (1, 2)
+        ]
+    }
+    write_image(tmp_path / "cam1/1.png")
+    (tmp_path / "1.png").unlink()
+    found, findings = read(tmp_path)
+    assert found.own_names == ["cam1/1.png", "2.png", "3.png"]
+    assert findings.places == {Problem.IMAGE_MISSING: ["annotations.json: image 2 (cam2/1.png)"]}
+
+
+def test_images_with_the_same_file_are_refused(tmp_path):
+    write_coco(tmp_path / "annotations.json", [image(1), image(2, file_name="./1.png")], [])
+    write_image(tmp_path / "1.png")
+    _, findings = read(tmp_path)
+    assert findings.places == {Problem.DUPLICATE_FILE: ["annotations.json: image 2 (./1.png)"]}
+
+
+def test_urls_name_the_images_below_the_folder(tmp_path):
+    names = ["https://host/b/a%20b.png", "/data/local-files/?d=images%2Fc%20d.png"]
+    write_coco(tmp_path / "result.json", [image(i, file_name=name) for i, name in enumerate(names, 1)], [])
+    for name in ("a b.png", "c d.png"):
+        write_image(tmp_path / "images" / name)
+    found, findings = read(tmp_path)
+    assert (found.own_names, findings.places) == (["a b.png", "c d.png"], {})

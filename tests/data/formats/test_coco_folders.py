@@ -129,3 +129,57 @@ def test_a_broken_annotation_file_is_still_one(tmp_path):
 def test_missing_folder_returns_none(tmp_path):
     assert not any(find_coco(tmp_path / "nowhere"))
     assert not any(find_coco(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name", ["labels_my-project_2026-01-01.json", "export.json", "boxes.JSON", "vott-json-export.json"]
+)
+def test_files_of_any_name_are_recognized_by_their_lists(name, tmp_path):
+    write(tmp_path, name, image_folder="images")
+    assert found(tmp_path) == [(name, "images"), None]
+    assert find_coco(tmp_path / name).train is not None
+
+
+def test_large_file_is_recognized_by_its_start(tmp_path):
+    write_coco(tmp_path / "export.json", [image(number) for number in range(2000)], [])
+    assert (tmp_path / "export.json").stat().st_size > 1 << 16
+    assert find_coco(tmp_path).train is not None
+
+
+def test_truncated_file_of_any_name_is_still_one(tmp_path):
+    (tmp_path / "export.json").write_text('{"info": {}, "images": [{"id": 1, "file')
+    assert find_coco(tmp_path).train is not None
+
+
+def test_images_without_annotations_are_not_coco(tmp_path):
+    (tmp_path / "images.json").write_text('{"categories": [], "images": [{"id": 1, "file_name": "1.png"}]}')
+    assert not any(find_coco(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("Train", "Valid", "Test"), ("training", "dev", "testing"), ("TRAIN", "holdout", "TEST")],
+)
+def test_folders_of_the_parts_have_any_common_name(names, tmp_path):
+    for name in names:
+        write(tmp_path, f"{name}/_annotations.coco.json", image_folder=name)
+    parts = find_coco(tmp_path)
+    assert [part.annotations.parent.name for part in parts] == list(names)
+    assert all(part.image_folder(["1.png"]) == tmp_path / name for part, name in zip(parts, names, strict=True))
+
+
+def test_files_of_the_parts_have_any_common_name(tmp_path):
+    names = ("Boxes_Train", "boxes-Validation", "boxes.TEST2")
+    for name in names:
+        write(tmp_path, f"Annotations/{name}.json", image_folder="Images")
+    parts = find_coco(tmp_path)
+    assert [part.annotations.stem for part in parts] == list(names)
+    assert parts.val.image_folder(["1.png"]) == tmp_path / "Images"
+
+
+def test_test_set_chooses_nothing(tmp_path):
+    write(tmp_path, "train.json", "test.json", image_folder="images")
+    parts = find_coco(tmp_path)
+    assert (parts.train.name, parts.val, parts.test.name) == ("train.json", None, "test.json")
+    (tmp_path / "train.json").unlink()
+    assert [part and part.name for part in find_coco(tmp_path)] == [None, None, "test.json"]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from transxnet.data.formats.findings import Findings, Problem
-from transxnet.data.formats.object_checks import ObjectCollector
+from transxnet.data.formats.object_checks import ObjectCollector, as_flag
 
 SIZES = np.array([[30, 40], [10, 2000], [8, 8]])
 """Heights and widths."""
@@ -57,7 +57,10 @@ def test_no_objects_give_empty_arrays():
         ([50, 3, 5, 5], None, Problem.BOX_EMPTY),  # completely outside
         ([30, 3, 1e-7, 5], None, Problem.BOX_EMPTY),  # empty in single precision
         ([3, 3, 5], None, Problem.BOX_BROKEN),
-        ([3, 3, 5, "5"], None, Problem.BOX_BROKEN),
+        ([3, 3, "5", "5.0"], [3, 3, 8, 8], None),  # from CSV or XML
+        ([3, 3, 5, "x"], None, Problem.BOX_BROKEN),
+        ([3, 3, 5, "nan"], None, Problem.BOX_BROKEN),
+        (["1", "2", "3"], None, Problem.BOX_BROKEN),
         ([3, 3, 5, None], None, Problem.BOX_BROKEN),
         ([3, 3, 5, True], None, Problem.BOX_BROKEN),
         ([3, 3, 5, float("nan")], None, Problem.BOX_BROKEN),
@@ -79,13 +82,27 @@ def test_thin_and_long_boxes_stay():
     assert made.boxes[0].tolist() == pytest.approx([0, 4, 2000, 4.1])
 
 
-@pytest.mark.parametrize("area", [None, 0, -3, float("nan"), "12"])
+@pytest.mark.parametrize("area", [None, 0, -3, float("nan"), "x"])
 def test_a_missing_area_is_that_of_the_box_or_the_mask(area):
     made, _, _ = collect(dict(area=area))
     assert made.areas.tolist() == [80]
     triangle = [[4, 5, 14, 5, 4, 13]]
     made, _, _ = collect(dict(area=area, segmentation=triangle), masks=True)
     assert 30 < made.areas[0] < 60
+
+
+def test_area_may_be_text():
+    assert collect(dict(area="12"))[0].areas.tolist() == [12]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(None, False), (0, False), ("0", False), (0.0, False), (False, False), ("", False), ("False", False)]
+    + [(1, True), ("1", True), (1.0, True), (True, True), (" true ", True)]
+    + [(value, None) for value in (2, -1, "no", [], {}, [1], float("nan"), 10**400)],
+)
+def test_flag_is_zero_or_one(value, expected):
+    assert as_flag(value) is expected
 
 
 def test_masks_are_kept_unchanged():

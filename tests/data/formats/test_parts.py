@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from transxnet.data.formats.parts import Parts, choose_part, part_folders, part_of
+from transxnet.data.formats.parts import Parts, choose_part, folders_of, part_folders, part_in, part_of
 from transxnet.utils.errors import UserError
 
 
@@ -26,6 +26,32 @@ from transxnet.utils.errors import UserError
 )
 def test_part_of_name(name, part):
     assert part_of(name) == part
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("instances_train2017", "train"),
+        ("boxes-Validation", "val"),
+        ("my.TEST.2", "test"),
+        ("trainval", "train"),
+        ("train_val", "train"),
+        ("trains", None),
+        ("instances_default", None),
+        ("2017", None),
+    ],
+)
+def test_part_in_name(name, part):
+    assert part_in(name) == part
+
+
+def test_folders_of_parts(tmp_path):
+    for name in ("Train", "training", "valid", "images"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "test").touch()
+    assert folders_of(tmp_path, "train") == [tmp_path / "Train", tmp_path / "training"]
+    assert folders_of(tmp_path, "val") == [tmp_path / "valid"]
+    assert folders_of(tmp_path, "test") == folders_of(tmp_path / "nowhere", "val") == []
 
 
 def test_folders_are_sorted_into_the_sets():

@@ -1,18 +1,44 @@
 import pytest
 
 from tests.helpers.annotated import write_image
-from transxnet.data.reading.file_search import find_file, is_image, list_images, walk_images
+from transxnet.data.reading.file_search import find_file, is_image, list_images, named_folders, walk_images
 
 
 def test_files_are_found_by_path_or_by_name(tmp_path):
     write_image(tmp_path / "a/1.png")
     write_image(tmp_path / "2.png")
-    assert find_file(tmp_path, "a/1.png") == find_file(tmp_path, "a\\1.png") == tmp_path / "a/1.png"
-    assert find_file(tmp_path, "somewhere/else/2.png") == tmp_path / "2.png"
-    assert find_file(tmp_path, "1.png") is None
-    assert find_file(tmp_path, "a") is None
-    assert find_file(tmp_path, "") is None
-    assert find_file(tmp_path, "a\0b") is None
+    assert find_file(tmp_path, "a/1.png") == find_file(tmp_path, "a\\1.png") == (tmp_path / "a/1.png", False)
+    assert find_file(tmp_path, "somewhere/else/2.png") == (tmp_path / "2.png", True)
+    assert find_file(tmp_path, "C:\\data\\a\\1.png") == (tmp_path / "a/1.png", True)
+    for name in ("1.png", "a", "", "a\0b", "/", "http://[x/1.png", "?d="):
+        assert find_file(tmp_path, name).path is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "https://host/bucket/a%20b/1.png?token=x",
+        "s3://bucket/a b/1.png",
+        "file:///home/x/a%20b/1.png",
+        "/data/local-files/?d=photos%2Fa%20b%2F1.png",
+        "a%20b/1.png",
+    ],
+)
+def test_urls_are_found_by_their_path(name, tmp_path):
+    write_image(tmp_path / "a b/1.png")
+    assert find_file(tmp_path, name).path == tmp_path / "a b/1.png"
+
+
+def test_file_of_the_exact_name_precedes_the_decoded_one(tmp_path):
+    write_image(tmp_path / "a%20b.png")
+    write_image(tmp_path / "a b.png")
+    assert find_file(tmp_path, "a%20b.png") == (tmp_path / "a%20b.png", False)
+
+
+def test_subfolders_are_named_in_lower_case(tmp_path):
+    fill(tmp_path, "Images/a", "b")
+    assert named_folders(tmp_path) == {"images": tmp_path / "Images"}
+    assert named_folders(tmp_path / "b") == named_folders(tmp_path / "c") == {}
 
 
 def fill(root, *names):

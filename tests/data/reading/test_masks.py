@@ -117,6 +117,28 @@ def test_invalid_mask_is_refused_with_the_reason(segmentation, message):
             function(segmentation, 6, 8)
 
 
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [[[2, 1], [5, 1], [5, 4], [2, 4]]],
+        [[2, 1], [5, 1], [5, 4], [2, 4]],
+        [["2", "1", "5", "1", "5", "4", "2", "4"]],
+        [[["2.0", 1], [5, "1"], [5, 4], [2, 4]], [[0, 0], [1, 1]]],
+        [[[2, 1], [3, 1], [4, 1], [5, 1], [5, 4], [4, 4], [3, 4], [2, 4]]],
+    ],
+)
+def test_polygons_of_pairs_and_text_are_used(segmentation):
+    check_mask(segmentation, 6, 8)
+    assert (decode_mask(segmentation, 6, 8) == decode_mask([[2, 1, 5, 1, 5, 4, 2, 4]], 6, 8)).all()
+
+
+@pytest.mark.parametrize("corners", [[[[1, 2, 3]] * 6], [[[1, 2], [3, 4], [5]]], [[[[1, 2]]] * 6], [[{"x": 1}] * 6]])
+def test_polygons_of_other_shapes_are_refused(corners):
+    for function in (check_mask, decode_mask):
+        with pytest.raises(BadMask, match=r"accepted: \[x1, y1|not a number"):
+            function(corners, 6, 8)
+
+
 def test_the_box_of_a_mask():
     mask = np.zeros((6, 8), bool)
     assert mask_box(mask) is None

@@ -73,14 +73,15 @@ class DetectionSet(ImageCollection):
         image_ids: (images,) int64, from COCO's files; otherwise counted from 1.
         objects: objects of all images.
         first: (images + 1,) start of each image's objects, and the end of the last one's.
-        category_ids: ids of the K classes in the annotation file, in the order of the names; -1 if it has none.
+        category_ids: ids of the K classes in the annotation file, in the order of the names; None for those that the
+            file does not have.
     """
 
     sizes: np.ndarray
     image_ids: np.ndarray
     objects: Objects
     first: np.ndarray
-    category_ids: list[int]
+    category_ids: Sequence[int | None]
 
     @property
     def has_masks(self) -> bool:
@@ -113,7 +114,7 @@ class DetectionSet(ImageCollection):
             classes: for each class of this set, in order, the index of the model's class.
         """
         labels = np.array([0, *(index + 1 for index in classes)])
-        ids = [-1] * len(class_names)
+        ids: list[int | None] = [None] * len(class_names)
         for index, category in zip(classes, self.category_ids, strict=True):
             ids[index] = category
         objects = replace(self.objects, labels=labels[self.objects.labels])

@@ -1,1 +1,1 @@
-"""The data formats: class folders, COCO, Pascal VOC, label maps, timm readers, WebDataset shards."""
+"""The data formats: class folders, COCO, Pascal VOC, YOLO, label maps, timm readers, WebDataset shards."""

@@ -22,6 +22,9 @@ COCO_CLASSES = (
 )  # fmt: skip
 """COCO's 80 classes in the order of their ids, as in published detectors."""
 
+COCO_CATEGORY_IDS = tuple(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
+"""The ids of COCO's 80 classes; 10 classes were announced and never published."""
+
 
 def read_class_names(*folders: Path) -> list[str] | None:
     """Read the names from the first of :data:`FILES` found in one of the folders; None if no folder has one.

@@ -1,6 +1,9 @@
 """Read and check annotation files in COCO format, in one pass."""
 
 import json
+import os
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ from transxnet.data.datasets.image_collection import FileImages
 from transxnet.data.formats.class_names import is_plain
 from transxnet.data.formats.coco_folders import CocoPart
 from transxnet.data.formats.findings import Findings, Problem
-from transxnet.data.formats.object_checks import ObjectCollector, is_id
+from transxnet.data.formats.object_checks import ObjectCollector, as_flag, as_id
 from transxnet.data.reading.file_search import find_file
 from transxnet.data.reading.image_decoding import MAX_PIXELS, UnreadableImage, upright_size
 from transxnet.utils.errors import UserError
@@ -44,11 +47,11 @@ def read_coco(part: CocoPart, findings: Findings, *, masks: bool) -> DetectionSe
     images = _images(content["images"], file, findings)
     folder = part.image_folder([name for name, _ in images.values()])
     kept = _existing(images, folder, file, findings)
-    if images and not kept:
+    if images and not kept and findings.count(Problem.IMAGE_MISSING) >= len(images):
         looked = ", ".join(map(str, part.folders))
         raise UserError(
-            f"none of the {len(images)} images of {part.annotations} was found, such as "
-            f"{next(iter(images.values()))[0]!r}. Put them into one of these folders: {looked}."
+            f"none of the {len(images)} images of {part.annotations} was found:\n"
+            f"{findings.listed([Problem.IMAGE_MISSING])}\nPut them into one of these folders: {looked}."
         )
     if masks and not any(isinstance(a, dict) and a.get("segmentation") for a in content["annotations"]):
         raise UserError(
@@ -100,14 +103,17 @@ def _categories(entries: list, file: str, findings: Findings) -> dict[int, str]:
     found: dict[int, str] = {}
     names: set[str] = set()
     for number, entry in enumerate(entries):
-        if _lacks(entry, {"id": int, "name": str}, f"{file}: categories[{number}]", findings):
+        place = f"{file}: categories[{number}]"
+        values = _values(entry, {"id": _ID, "name": _NAME}, place, findings)
+        if values is None:
             continue
-        if entry["id"] in found or entry["name"] in names:
-            findings.add(Problem.DUPLICATE_CATEGORY, f"{file}: category {entry['id']} ({entry['name']})")
-        if not is_plain(entry["name"]):
-            findings.add(Problem.ENTRY_BROKEN, f"{file}: categories[{number}]: 'name' is {entry['name']!r:.40}")
-        found[entry["id"]] = entry["name"]
-        names.add(entry["name"])
+        category, name = values
+        if category in found or name in names:
+            findings.add(Problem.DUPLICATE_CATEGORY, f"{file}: category {category} ({name})")
+        if not is_plain(name):
+            findings.add(Problem.ENTRY_BROKEN, f"{place}: 'name' is {name!r:.40}")
+        found[category] = name
+        names.add(name)
     return found
 
 
@@ -115,27 +121,46 @@ def _images(entries: list, file: str, findings: Findings) -> dict[int, tuple[str
     """File names, and sizes (height, width) if given, by id."""
     found: dict[int, tuple[str, tuple[int, int] | None]] = {}
     for number, entry in enumerate(entries):
-        if _lacks(entry, {"id": int, "file_name": str}, f"{file}: images[{number}]", findings):
+        values = _values(entry, {"id": _ID, "file_name": _TEXT}, f"{file}: images[{number}]", findings)
+        if values is None:
             continue
-        if entry["id"] in found:
-            findings.add(Problem.DUPLICATE_IMAGE, f"{file}: image {entry['id']} ({entry['file_name']})")
-        size = entry.get("height"), entry.get("width")
-        known = all(type(side) is int and 0 < side <= MAX_PIXELS for side in size)
-        found[entry["id"]] = entry["file_name"], size if known else None  # type: ignore[assignment]
+        image_id, name = values
+        if image_id in found:
+            findings.add(Problem.DUPLICATE_IMAGE, f"{file}: image {image_id} ({name})")
+        height, width = as_id(entry.get("height")), as_id(entry.get("width"))
+        known = height is not None and width is not None and 0 < height <= MAX_PIXELS and 0 < width <= MAX_PIXELS
+        found[image_id] = name, (height, width) if known else None  # type: ignore[assignment]
     return found
 
 
 def _existing(
     images: dict[int, tuple[str, tuple[int, int] | None]], folder: Path, file: str, findings: Findings
 ) -> dict[int, tuple[str, str, tuple[int, int]]]:
-    """Path, name and size of the existing images by ascending id, the order in which COCO breaks ties of scores."""
+    """Path, name and size of the existing images by ascending id, the order in which COCO breaks ties of scores.
+
+    A file that several images name is refused. If a name matches a file only without its leading folders, and another
+    image has this file too, it probably lies in a folder that is missing.
+    """
     kept = {}
     findings.images += len(images)
-    for image_id, (name, size) in sorted(images.items()):
-        place, path = f"{file}: image {image_id} ({name})", find_file(folder, name)
+    found = {image_id: find_file(folder, name) for image_id, (name, _) in sorted(images.items())}
+    users = Counter(os.path.normpath(path) for path, _ in found.values() if path is not None)
+    exact: set[str] = set()
+    for image_id, (path, shortened) in found.items():
+        name, size = images[image_id]
+        place = f"{file}: image {image_id} ({name})"
         if path is None:
             findings.add(Problem.IMAGE_MISSING, place)
             continue
+        normal = os.path.normpath(path)
+        if shortened and users[normal] > 1:
+            findings.add(
+                Problem.IMAGE_MISSING, f"{place}: {path.name} without its folder is the file of several images"
+            )
+            continue
+        if normal in exact:
+            findings.add(Problem.DUPLICATE_FILE, place)
+        exact.add(normal)
         if size is None:
             try:
                 size = upright_size(str(path), full=False)
@@ -163,10 +188,10 @@ def _collect(
     index = {image_id: i for i, image_id in enumerate(kept)}
     labels = {category: label for label, category in enumerate(sorted(categories), 1)}
     for number, entry in enumerate(entries):
-        place = f"{file}: annotations[{number}]"
-        if _lacks(entry, {"image_id": int, "category_id": int}, place, findings):
+        values = _values(entry, _OBJECT, f"{file}: annotations[{number}]", findings)
+        if values is None:
             continue
-        image_id, category = entry["image_id"], entry["category_id"]
+        image_id, category, crowd = values
         name = images[image_id][0] if image_id in images else "unknown"
         place = f"{file}: annotation {entry.get('id', f'[{number}]')} of image {image_id} ({name})"
         if category not in labels:
@@ -181,20 +206,37 @@ def _collect(
                 labels[category],
                 place=place,
                 area=entry.get("area"),
-                crowd=bool(entry.get("iscrowd")),
+                crowd=crowd,
                 number=entry.get("id"),
                 segmentation=entry.get("segmentation"),
             )
 
 
-def _lacks(entry: Any, needed: dict[str, type], place: str, findings: Findings) -> bool:
-    """Record an entry that is not a JSON object or lacks a value of the right type."""
+def _name(value: Any) -> str | None:
+    """The name of a category; numbers are names too."""
+    return str(value) if type(value) in (str, int) else None
+
+
+_Reader = tuple[Callable[[Any], Any], str]
+"""Converts a value, or returns None; and what it accepts."""
+
+_ID: _Reader = as_id, "an integer"
+_NAME: _Reader = _name, "text"
+_TEXT: _Reader = (lambda value: value if isinstance(value, str) else None), "text"
+_OBJECT: dict[str, _Reader] = {"image_id": _ID, "category_id": _ID, "iscrowd": (as_flag, "0 or 1")}
+
+
+def _values(entry: Any, readers: dict[str, _Reader], place: str, findings: Findings) -> list[Any] | None:
+    """The values of an entry under these keys; None, after recording it, if one is missing or of another type."""
     if not isinstance(entry, dict):
         findings.add(Problem.ENTRY_BROKEN, f"{place} is {entry!r:.40}")
-        return True
-    for key, kind in needed.items():
-        if type(entry.get(key)) is not kind or (kind is int and not is_id(entry[key])):
-            what = f"{key!r} is {entry[key]!r:.40}" if key in entry else f"{key!r} is missing"
+        return None
+    values = []
+    for key, (read, accepted) in readers.items():
+        value = read(entry.get(key))
+        if value is None:
+            what = f"{key!r} is {entry[key]!r:.40}; accepted: {accepted}" if key in entry else f"{key!r} is missing"
             findings.add(Problem.ENTRY_BROKEN, f"{place}: {what}")
-            return True
-    return False
+            return None
+        values.append(value)
+    return values

@@ -21,6 +21,8 @@ class Problem(Enum):
     BOX_OUTSIDE = "repaired", "boxes extend beyond their image and are clipped"
     NO_BOX = "repaired", "objects have no box and get the bounding box of their mask"
     DUPLICATE_ANNOTATION = "repaired", "annotations have a duplicate or missing id, and all are renumbered"
+    NO_LABEL_FILE = "repaired", "images have no label file and are used as images without objects"
+    DUPLICATE_OBJECT = "repaired", "rows occur twice in a file and are used once"
     FOREGROUND_255 = "repaired", "set of label maps contains only 0 and 255, and 255 is used as class 1"
 
     NOT_USED = "repaired", "files or folders are not used"
@@ -39,11 +41,13 @@ class Problem(Enum):
     STRAY_ANNOTATION = "skipped", "annotations belong to no image of the file"
     BOX_EMPTY = "skipped", "boxes are empty"
     BOX_BROKEN = "skipped", "boxes are not four finite numbers"
+    COORDINATES = "skipped", "rows have coordinates outside 0 to 1; YOLO's are relative to the image"
     MASK_BROKEN = "skipped", "masks are invalid"
 
     FILE_BROKEN = "refused", "annotation files cannot be parsed"
-    ENTRY_BROKEN = "refused", "entries lack required values"
+    ENTRY_BROKEN = "refused", "entries lack required values, or have values of another type"
     DUPLICATE_IMAGE = "refused", "images have a duplicate id"
+    DUPLICATE_FILE = "refused", "images have the file of another image"
     DUPLICATE_CATEGORY = "refused", "categories have a duplicate id or name"
     BOXES_RELATIVE = "refused", "files contain boxes in relative coordinates; accepted: pixels"
     BOXES_ASTRAY = "refused", "files have most boxes outside their image; COCO boxes are [x, y, width, height]"

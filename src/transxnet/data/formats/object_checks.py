@@ -71,7 +71,8 @@ class ObjectCollector:
         corners = self._corners(box, size, place)
         if corners is None:
             return
-        if not _is_number(area) or not 0 < area <= size[0] * size[1]:
+        area = as_number(area)
+        if area is None or not 0 < area <= size[0] * size[1]:
             if self._masks:
                 area = decode_mask(segmentation, *size).sum()
                 if not area:
@@ -117,9 +118,11 @@ class ObjectCollector:
 
     def _corners(self, box: Any, size: list[int], place: str) -> tuple[float, ...] | None:
         """The box's corners clipped to the image, or None if nothing is left."""
-        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        values = [as_number(value) for value in box] if isinstance(box, list) and len(box) == 4 else [None]
+        if None in values:
             self._findings.add(Problem.BOX_BROKEN, f"{place}: {box}")
             return None
+        box = values
         height, width = size
         x, y, right, bottom = box[0], box[1], box[0] + box[2], box[1] + box[3]
         self._reach, self._largest = max(self._reach, right, bottom), max(self._largest, height, width)
@@ -139,7 +142,8 @@ class ObjectCollector:
 
     def _ids(self, numbers: tuple[Any, ...], file: str) -> np.ndarray:
         """The annotations' ids if they are unique, else numbers from 1."""
-        times = Counter(number if is_id(number) else None for number in numbers)
+        ids = [as_id(number) for number in numbers]
+        times = Counter(ids)
         faults = [
             f"{file}: id {number}, {count} times" for number, count in times.items() if number is not None and count > 1
         ]
@@ -147,13 +151,33 @@ class ObjectCollector:
             faults.append(f"{file}: {times[None]} without an integer id")
         for fault in faults:
             self._findings.add(Problem.DUPLICATE_ANNOTATION, fault)
-        return np.arange(1, len(numbers) + 1) if faults else np.array(numbers, np.int64)
+        return np.arange(1, len(ids) + 1) if faults else np.array(ids, np.int64)
 
 
-def is_id(value: Any) -> bool:
-    """Whether this is an integer that fits into 64 bits."""
-    return type(value) is int and -(2**63) <= value < 2**63
+def as_id(value: Any) -> int | None:
+    """The integer that fits into 64 bits, also written as 1.0; None for other values."""
+    whole = int(value) if type(value) is float and value.is_integer() else value
+    return whole if type(whole) is int and -(2**63) <= whole < 2**63 else None
 
 
-def _is_number(value: Any) -> bool:
-    return (type(value) is float and math.isfinite(value)) or (type(value) is int and abs(value) < 2**53)
+def as_number(value: Any) -> float | None:
+    """The finite number, also written as text; None for other values."""
+    if type(value) is str:
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    known = (type(value) is float and math.isfinite(value)) or (type(value) is int and abs(value) < 2**53)
+    return value if known else None
+
+
+def as_flag(value: Any) -> bool | None:
+    """Whether a mark such as ``iscrowd`` or ``difficult`` is set; None for a value that is neither 0 nor 1."""
+    text = str(value).strip().casefold() if isinstance(value, (bool, int, float, str)) else value
+    return _FLAGS.get(text) if text is None or isinstance(text, str) else None
+
+
+_FLAGS: dict[str | None, bool] = {
+    **dict.fromkeys((None, "", "0", "0.0", "false"), False),
+    **dict.fromkeys(("1", "1.0", "true"), True),
+}

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from transxnet.data.reading.file_search import named_folders
 from transxnet.utils.errors import UserError
 
 TRAIN_NAMES = ("train", "training")
@@ -30,6 +31,23 @@ def part_of(name: str) -> str | None:
     Upper and lower case are equal, and a year may follow: ``Validation``, ``train2017``.
     """
     return _PART_OF.get(re.sub(r"[-_ ]?\d*$", "", name.strip().casefold()))
+
+
+def part_in(name: str) -> str | None:
+    """Return the set whose name is a word of a file name: ``instances_train2017``, ``boxes-Validation``, ``trainval``.
+
+    If there are several such words, training precedes validation, and validation precedes test.
+    """
+    words = re.findall(r"[^\W\d_]+", name.casefold())
+    found = {"train" if word == "trainval" else part_of(word) for word in words}
+    return next((part for part in Parts._fields if part in found), None)
+
+
+def folders_of(root: Path, part: str) -> list[Path]:
+    """The folders directly below the root that are named like the set, the most common name first."""
+    found = {name: folder for name, folder in named_folders(root).items() if part_of(name) == part}
+    common = [name for name in _PART_OF if name in found]
+    return [found[name] for name in dict.fromkeys([*common, *sorted(found)])]
 
 
 def part_folders(folders: Iterable[Path]) -> Parts:

@@ -1,7 +1,8 @@
 """Pascal VOC annotations: one XML file with boxes for each image."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,46 +12,116 @@ from transxnet.data.datasets.detection_dataset import DetectionSet
 from transxnet.data.datasets.image_collection import FileImages
 from transxnet.data.formats.class_names import read_class_names
 from transxnet.data.formats.findings import Findings, Problem
-from transxnet.data.formats.object_checks import ObjectCollector
-from transxnet.data.formats.parts import Parts
-from transxnet.data.reading.file_search import list_images
+from transxnet.data.formats.object_checks import ObjectCollector, as_flag
+from transxnet.data.formats.parts import Parts, folders_of, part_of
+from transxnet.data.reading.file_search import list_images, named_folders
 from transxnet.data.reading.image_decoding import MAX_PIXELS, UnreadableImage, upright_size
 from transxnet.utils.errors import UserError
-from transxnet.utils.text_files import read_text, read_xml
+from transxnet.utils.text_files import read_bytes, read_text, read_xml
 
 ACCEPTED = (
-    "a folder with Annotations/*.xml, JPEGImages/ and, for a predefined split, ImageSets/Main/train.txt and val.txt "
-    "(or trainval.txt and test.txt)"
+    "a folder with Annotations/*.xml, JPEGImages/ (or images/) and, for a predefined split, ImageSets/Main/train.txt, "
+    "val.txt and test.txt; or images with an XML file next to each; or train/, val/ and test/ with either"
 )
 
-_SPLITS = (("train", "val"), ("trainval", "test"), ("train", "test"), ("trainval", "val"))
-"""Pairs of lists for training and validation; the first pair that exists is used."""
+_ANNOTATIONS = ("annotations", "annotation", "labels", "xml", "xmls")
+_IMAGES = ("jpegimages", "images", "image", "imgs", "img")
+"""Names of the folders of XML files and of images, in lower case."""
 
 
 @dataclass(frozen=True)
 class VocPart:
-    """The training or validation set: its folder, and its images by file name without extension."""
+    """The training, validation or test set.
+
+    Attributes:
+        root: folder of the data, which may have the class names.
+        annotations: folder of the XML files.
+        images: folder of the images.
+        stems: names of the images without extension, below both folders.
+    """
 
     root: Path
+    annotations: Path
+    images: Path
     stems: list[str]
 
 
 def find_voc(root: Path) -> Parts:
-    """Find the training and validation set in a folder with Pascal VOC's layout; None for a missing set.
+    """Find the sets in a folder with Pascal VOC's XML files; None for a missing set.
 
-    The root may contain ``VOCdevkit/VOC2012``, or another single year.
+    The root may contain ``VOCdevkit/VOC2012``, or another single year. The XML files are in a folder next to that of
+    the images, or next to the images; folders of the sets may be above or inside both.
     """
-    folder = voc_folder(root)
-    if folder is None or not any((folder / "Annotations").glob("*.xml")):
-        return Parts()
-    train, val, _ = voc_lists(folder / "ImageSets" / "Main")
-    if train is None and val is None:
-        train = sorted(file.stem for file in (folder / "Annotations").glob("*.xml"))
-    return Parts(*(None if stems is None else VocPart(folder, stems) for stems in (train, val)))
+    folder = voc_folder(root) or root
+    inside = _sets(folder, _inside)
+    if any(inside):
+        return inside
+    whole = _whole(folder)
+    if whole is None:
+        return _sets(folder, _above)
+    lists = named_folders(folder).get("imagesets", folder / "ImageSets")
+    stems = voc_lists(named_folders(lists).get("main", lists / "Main"))
+    if not any(stems):
+        return Parts(whole)
+    return Parts(*(None if names is None else replace(whole, stems=names) for names in stems))
+
+
+def _sets(folder: Path, candidates: Callable[[Path, str], Iterator[VocPart | None]]) -> Parts:
+    """The first candidate for each set."""
+    found = (next(filter(None, candidates(folder, part)), None) for part in Parts._fields)
+    return Parts(*(None if part is None else replace(part, root=folder) for part in found))
+
+
+def _inside(folder: Path, part: str) -> Iterator[VocPart | None]:
+    """``annotations/train/`` and ``images/train/``, or ``images/`` for all sets."""
+    for annotations, images in _folder_pairs(folder):
+        for one in folders_of(annotations, part):
+            yield from (_part(folder, one, other) for other in (*folders_of(images, part), images))
+
+
+def _above(folder: Path, part: str) -> Iterator[VocPart | None]:
+    """``train/`` with all images of the set."""
+    yield from map(_whole, folders_of(folder, part))
+
+
+def _folder_pairs(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Folders of XML files and of images directly below a folder."""
+    folders = named_folders(folder)
+    for annotations in (folders[name] for name in _ANNOTATIONS if name in folders):
+        for images in (folders[name] for name in _IMAGES if name in folders):
+            yield annotations, images
+
+
+def _whole(folder: Path) -> VocPart | None:
+    """All images of a folder, with XML files in another folder or next to them."""
+    images = (images for name, images in named_folders(folder).items() if name in _IMAGES)
+    pairs = [*_folder_pairs(folder), (folder, folder), *((one, one) for one in images)]
+    return next((part for pair in pairs if (part := _part(folder, *pair)) is not None), None)
+
+
+def _part(root: Path, annotations: Path, images: Path) -> VocPart | None:
+    """The set of all XML files of a folder, below subfolders too if it has no images; None if they are not VOC's."""
+    files = sorted(annotations.glob("*.xml") if annotations == images else annotations.rglob("*.xml"))
+    if not files or not (images.name == "JPEGImages" or _is_voc(files[0])):
+        return None
+    return VocPart(root, annotations, images, [_stem(file, annotations) for file in files])
+
+
+def _is_voc(file: Path) -> bool:
+    """Whether the root of an XML file is ``<annotation>``; damaged files are reported later."""
+    try:
+        text = read_bytes(file)[:4096].replace(b"\0", b"")  # of UTF-16
+    except OSError:
+        return True
+    return re.search(rb"<(?![?!])", text) is None or re.search(rb"<annotation[\s>]", text) is not None
+
+
+def _stem(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).with_suffix("").as_posix()
 
 
 def voc_folder(root: Path) -> Path | None:
-    """The folder that holds ``JPEGImages/``: the root, or the only year below it.
+    """The folder that holds ``JPEGImages/``: the root, or the only year below it; None if there is none.
 
     Raises:
         UserError: there are several years.
@@ -68,21 +139,26 @@ def voc_folder(root: Path) -> Path | None:
 
 
 def voc_lists(folder: Path) -> Parts:
-    """Names listed in ``train.txt`` and ``val.txt``, or ``trainval.txt`` and ``test.txt``; None for a missing list."""
-    lists = {file.stem: file for file in folder.glob("*.txt")}
-    pair = next((pair for pair in _SPLITS if pair[0] in lists and pair[1] in lists), None)
-    train, val = pair or tuple(
-        next((s for s in side if s in lists), None) for side in (("trainval", "train"), ("val", "test"))
-    )
-    return Parts(_lines(lists[train]) if train else None, _lines(lists[val]) if val else None)
+    """Names listed in the files of the sets, such as ``train.txt`` and ``Validation.txt``; None for a missing list.
+
+    Without ``train.txt``, ``trainval.txt`` without the names in ``val.txt`` is used, as without ``val.txt``.
+    """
+    lists: dict[str | None, Path] = {}
+    for file in sorted(folder.glob("*.txt")):
+        both = file.stem.casefold() == "trainval"
+        lists.setdefault("trainval" if both else part_of(file.stem), file)
+    train, val, test = (_lines(lists[part]) if part in lists else None for part in Parts._fields)
+    if "trainval" in lists and (train is None or val is None):
+        train = [name for name in _lines(lists["trainval"]) if name not in set(val or ())]
+    return Parts(train, val, test)
 
 
 def read_voc(parts: Sequence[VocPart | None], findings: Findings) -> list[DetectionSet | None]:
-    """Read the images of all sets and their objects, without those that are skipped according to :class:`Problem`.
+    """Read the images of the sets and their objects, without those that are skipped according to :class:`Problem`.
 
     VOC's pixel coordinates start at 1 and are inclusive, so ``xmin`` 1 is the image's edge. Difficult objects are
-    marked as crowds: ignored in training and evaluation. The classes are those of ``classes.txt`` or ``labels.txt`` in
-    the folder, or else all classes in the annotations, sorted.
+    marked as crowds: ignored in training and evaluation. An object with several boxes is several objects. The classes
+    are those of ``classes.txt`` or ``labels.txt`` in the folder, or else all classes in the annotations, sorted.
 
     Raises:
         UserError: none of the images of a set exists.
@@ -102,7 +178,7 @@ def _parsed(part: VocPart, findings: Findings) -> dict[str, ElementTree.Element]
     found = {}
     findings.images += len(part.stems)
     for stem in part.stems:
-        path = part.root / "Annotations" / f"{stem}.xml"
+        path = part.annotations / f"{stem}.xml"
         try:
             found[stem] = read_xml(path)
         except FileNotFoundError:
@@ -117,14 +193,19 @@ def _names(tree: ElementTree.Element) -> list[str]:
 
 
 def _set(part: VocPart, files: dict[str, ElementTree.Element], names: list[str], findings: Findings) -> DetectionSet:
-    folder = part.root / "JPEGImages"
-    images = {path.stem: path for path in reversed(list_images(folder))}
+    images: dict[str, list[Path]] = {}
+    for path in list_images(part.images):
+        images.setdefault(_stem(path, part.images), []).append(path)
     paths, stems, sizes = [], [], []
     for stem, tree in files.items():
-        path = images.get(stem)
-        if path is None:
-            findings.add(Problem.IMAGE_MISSING, f"{stem}.xml: {folder.name}/{stem}.* is missing")
+        candidates = images.get(stem, [])
+        if len(candidates) > 1:
+            candidates = [path for path in candidates if path.name == _text(tree, "filename")]
+        if not candidates:
+            what = "<filename> is none of" if stem in images else "missing:"
+            findings.add(Problem.IMAGE_MISSING, f"{stem}.xml: {what} {part.images.name}/{stem}.*")
             continue
+        path = candidates[0]
         given = [_side(_text(tree, f"size/{side}")) for side in ("height", "width")]
         try:
             sizes.append(tuple(given) if None not in given else upright_size(str(path), full=False))
@@ -134,15 +215,15 @@ def _set(part: VocPart, files: dict[str, ElementTree.Element], names: list[str],
         paths.append(str(path))
         stems.append(stem)
     if files and not paths:
-        raise UserError(f"none of the images of {part.root / 'Annotations'} was found in {folder}. Put them there.")
+        raise UserError(f"none of the images of {part.annotations} was found in {part.images}. Put them there.")
     objects = ObjectCollector(np.array(sizes, np.int64).reshape(-1, 2), findings, masks=False)
     labels = {name: label for label, name in enumerate(names, 1)}
     for index, stem in enumerate(stems):
         for number, entry in enumerate(files[stem].iter("object"), 1):
             _add(objects, index, entry, labels, f"{stem}.xml: object {number}", findings)
-    made, first = objects.collected(str(part.root))
+    made, first = objects.collected(str(part.annotations))
     ids = np.arange(1, len(paths) + 1)
-    file_names = [Path(path).name for path in paths]
+    file_names = [Path(path).relative_to(part.images).as_posix() for path in paths]
     return DetectionSet(
         FileImages(paths),
         file_names,
@@ -166,20 +247,26 @@ def _add(
     name = _text(entry, "name")
     if name not in labels:
         problem = Problem.UNKNOWN_CATEGORY if name else Problem.ENTRY_BROKEN
-        findings.add(problem, f"{place}: category {name!r}" if name else f"{place}: <name> is missing")
+        findings.add(problem, f"{place}: category {name!r}" if name else f"{place}: not one <name>")
         return
-    corners = [_number(_text(entry, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")]
-    box: list[float | None] = corners
-    if None not in corners:
-        left, top, right, bottom = corners
-        box = [left - 1, top - 1, right - left + 1, bottom - top + 1]  # type: ignore[operator]
-    difficult = _text(entry, "difficult") == "1"
-    objects.add(image, box, labels[name], place=place, crowd=difficult, number=objects.seen + 1)
+    difficult = as_flag(_text(entry, "difficult"))
+    if difficult is None:
+        what = f"<difficult> is {_text(entry, 'difficult')!r:.40}; accepted: 0 or 1"
+        findings.add(Problem.ENTRY_BROKEN, f"{place}: {what}")
+        return
+    for bounds in entry.findall("bndbox") or [ElementTree.Element("bndbox")]:
+        corners = [_number(_text(bounds, side)) for side in ("xmin", "ymin", "xmax", "ymax")]
+        box: list[float | None] = corners
+        if None not in corners:
+            left, top, right, bottom = corners
+            box = [left - 1, top - 1, right - left + 1, bottom - top + 1]  # type: ignore[operator]
+        objects.add(image, box, labels[name], place=place, crowd=difficult, number=objects.seen + 1)
 
 
 def _text(entry: ElementTree.Element, path: str) -> str:
-    """Text of an element, on one line."""
-    return " ".join((entry.findtext(path) or "").split())
+    """Text of an element, on one line; empty if there is none or more than one."""
+    found = entry.findall(path)
+    return " ".join((found[0].text or "").split()) if len(found) == 1 else ""
 
 
 def _side(text: str) -> int | None:

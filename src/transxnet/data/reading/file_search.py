@@ -4,8 +4,9 @@ import glob
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 from unicodedata import normalize
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from transxnet.data.reading.image_decoding import EXTENSIONS
 from transxnet.utils.errors import UserError
@@ -76,14 +77,57 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith(".")
 
 
-def find_file(folder: Path, name: str) -> Path | None:
-    """Find the file that an annotation names below a folder, or return None.
+def named_folders(root: Path) -> dict[str, Path]:
+    """The subfolders by their names in lower case; empty if the root cannot be read."""
+    try:
+        names = sorted(os.listdir(root))
+    except OSError:
+        return {}
+    return {name.casefold(): root / name for name in names if (root / name).is_dir()}
 
-    The name may contain folders, also with backslashes, and its letters may be composed or decomposed (Unicode's NFC
-    and NFD). If there is no such file, its last part is looked up directly in the folder.
+
+class FoundFile(NamedTuple):
+    """The file that an annotation names.
+
+    Attributes:
+        path: the file, or None if there is none.
+        shortened: whether leading folders of the name had to be dropped, so that the file may be that of another entry.
+    """
+
+    path: Path | None
+    shortened: bool = False
+
+
+def find_file(folder: Path, name: str) -> FoundFile:
+    """Find the file that an annotation names below a folder.
+
+    The name may contain folders, also with backslashes; its letters may be composed or decomposed (Unicode's NFC and
+    NFD); and it may be a URL, also one of Label Studio. If there is no such file, leading folders are dropped one by
+    one.
     """
     plain = name.replace("\\", "/")
-    forms = dict.fromkeys((plain, normalize("NFC", plain), normalize("NFD", plain)))
-    candidates = (folder / path for path in (*forms, *(form.rpartition("/")[2] for form in forms)))
-    # Unlike Path.is_file, this does not raise for a name that is too long.
-    return next((candidate for candidate in candidates if os.path.isfile(candidate)), None)
+    spellings = dict.fromkeys(
+        form for path in (plain, _url_path(plain)) for form in (path, normalize("NFC", path), normalize("NFD", path))
+    )
+    # Unlike Path.is_file, os.path.isfile does not raise for a name that is too long.
+    for spelling in spellings:
+        if os.path.isfile(folder / spelling):
+            return FoundFile(folder / spelling)
+    for spelling in spellings:
+        parts = [part for part in spelling.split("/") if part]
+        for start in range(len(parts)):
+            if os.path.isfile(candidate := folder.joinpath(*parts[start:])):
+                return FoundFile(candidate, shortened=True)
+    return FoundFile(None)
+
+
+def _url_path(name: str) -> str:
+    """The decoded path of a URL without its host; Label Studio's local files have it in the parameter ``d``."""
+    try:
+        url = urlsplit(name)
+    except ValueError:  # such as an invalid IPv6 address
+        return name
+    local = parse_qs(url.query).get("d", [""])[0]
+    if local:
+        return local
+    return unquote(url.path).lstrip("/") if "://" in name or "%" in name else name

@@ -23,8 +23,9 @@ def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
 
     Args:
         segmentation: an annotation's entry: a list of polygons ``[x1, y1, x2, y2, ...]`` in pixels, where those with
-            fewer than three corners are ignored; or ``{"size": [H, W], "counts": ...}`` with the lengths of
-            alternating runs of zeros and ones, column by column, as numbers or as COCO's compressed string.
+            fewer than three corners are ignored, also with [x, y] pairs; or ``{"size": [H, W], "counts": ...}`` with
+            the lengths of alternating runs of zeros and ones, column by column, as numbers or as COCO's compressed
+            string.
         height: H of the image.
         width: W of the image.
 
@@ -75,25 +76,37 @@ def _polygons(segmentation: Any, height: int, width: int) -> list[list[float]]:
         raise BadMask("the segmentation is missing")
     if not isinstance(segmentation, list) or not all(isinstance(part, list) for part in segmentation):
         raise BadMask("the segmentation is neither a list of polygons nor RLE")
-    kept = [part for part in segmentation if len(part) >= 6]
+    if len(segmentation) >= 3 and all(isinstance(part, list) and len(part) == 2 for part in segmentation):
+        segmentation = [segmentation]  # one polygon, of [x, y] pairs
+    kept = [outline for outline in map(_outline, segmentation) if len(outline) >= 3]
     if not kept:
         raise BadMask("no polygon has three points")
     far, length = FARTHEST * max(height, width), 0.0
-    for part in kept:
-        if len(part) % 2:
-            raise BadMask(f"a polygon has an odd number of coordinates, {len(part)}")
-        try:
-            corners = np.asarray(part, np.float64)
-            inside = (np.abs(corners) <= far).all()  # False for NaN too
-        except (TypeError, ValueError, OverflowError):
-            raise BadMask("a polygon contains a value that is not a number") from None
-        if not inside:
+    for outline in kept:
+        if not (np.abs(outline) <= far).all():  # also for NaN
             raise BadMask(f"a polygon extends beyond {far} pixels")
-        sides = np.abs(np.diff(corners.reshape(-1, 2), axis=0, append=corners[None, :2]))
+        sides = np.abs(np.diff(outline, axis=0, append=outline[None, 0]))
         length += sides.max(axis=1).sum() + len(sides)
         if length > LONGEST:
             raise BadMask(f"its polygon outlines are longer than {LONGEST:,} pixels in total")
-    return kept
+    return [outline.ravel().tolist() for outline in kept]
+
+
+def _outline(part: list) -> np.ndarray:
+    """Corners (N, 2) of a polygon ``[x1, y1, x2, y2, ...]`` or ``[[x1, y1], [x2, y2], ...]``."""
+    try:
+        corners = np.asarray(part, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise BadMask("a polygon contains a value that is not a number") from None
+    if corners.ndim == 2 and corners.shape[1] == 2:
+        return corners
+    if corners.ndim != 1:
+        raise BadMask(f"a polygon has the shape {list(corners.shape)}; accepted: [x1, y1, x2, y2, ...]")
+    if len(corners) < 6:
+        return np.zeros((0, 2))
+    if len(corners) % 2:
+        raise BadMask(f"a polygon has an odd number of coordinates, {len(corners)}")
+    return corners.reshape(-1, 2)
 
 
 def _run_lengths(segmentation: dict, height: int, width: int) -> np.ndarray:

@@ -74,10 +74,13 @@ class ExportedModel:
         return outputs[0] if data.task in ("classify", "segment") else outputs
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Softmax probabilities (N, K) of a classifier, for images as above."""
+        """Outputs (N, K) of a classifier, for images as above.
+
+        Probabilities of classes (softmax) or labels (sigmoid), or (N, 1) values in the unit of a regression's target.
+        """
         logits = self(images)
         assert isinstance(logits, Tensor)
-        return logits.softmax(dim=1)
+        return self.metadata.decoded_targets.activate(logits)
 
     def detect(self, image: Tensor) -> dict[str, Tensor]:
         """Detect objects in an image (3, H, W) of any size, in 0 to 1.

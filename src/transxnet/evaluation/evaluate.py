@@ -113,7 +113,9 @@ def _labeled_images(
         (images,), notes = drop_unreadable(source.val)
         return images, f"the validation set of {config.data}", notes
     description = data or (config.data if config is not None else "")
-    images, notes = open_evaluation_data(description, trained.class_names, "classify", split=split or "validation")
+    images, notes = open_evaluation_data(
+        description, trained.class_names, "classify", split=split or "validation", targets=trained.targets.kind
+    )
     return images, description, notes
 
 

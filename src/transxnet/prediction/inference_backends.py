@@ -24,6 +24,7 @@ from transxnet.evaluation.inference import (
 )
 from transxnet.heads.detector_transform import unit_range
 from transxnet.metrics.detection import Detections
+from transxnet.metrics.targets import ClassTargets, Targets
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.device import prepare_for_inference
 from transxnet.utils.errors import UserError
@@ -37,6 +38,7 @@ class InferenceBackend(ABC):
         task: "classify", "detect" or "segment".
         class_names: K names by class index; for detectors label 1 is the first.
         preprocessing: from an image to the input of a classifier; None for other tasks.
+        targets: what a classifier's logits mean.
         has_features: whether it can return pooled features.
         device: device that the model runs on.
     """
@@ -45,6 +47,7 @@ class InferenceBackend(ABC):
     task: str
     class_names: list[str]
     preprocessing: Preprocessing | None
+    targets: Targets = ClassTargets()
     has_features: bool
     device: torch.device
 
@@ -98,6 +101,7 @@ class TrainedBackend(InferenceBackend):
         else:
             assert isinstance(trained, TrainedClassifier)
             self.task, self.preprocessing, self.has_features = "classify", trained.preprocessing, True
+            self.targets = trained.targets
 
     @property
     def transform(self) -> Transform:
@@ -156,7 +160,7 @@ class ExportedBackend(InferenceBackend):
             )
         self.exported, self.path, self.device = exported, Path(path), torch.device("cpu")
         self.name, self.task, self.class_names = exported.name, exported.task, exported.class_names
-        self.preprocessing = exported.preprocessing
+        self.preprocessing, self.targets = exported.preprocessing, exported.metadata.decoded_targets
         if self.preprocessing is not None:
             side = self.preprocessing.img_size
             try:

@@ -9,6 +9,7 @@ from typing import get_args
 from rich.console import Console
 
 from transxnet.data.reading.image_search import ACCEPTED, ImageList
+from transxnet.prediction.classifier_tables import ClassifierTable, classifier_table
 from transxnet.prediction.file_predictions import predict_files
 from transxnet.prediction.image_summary import ImageSummary, PredictionSummary
 from transxnet.prediction.loaded_model import LoadedModel, open_model
@@ -29,7 +30,6 @@ _RESULTS: dict[str, tuple[str, ...]] = {
 """Files and folders with the results."""
 
 _COUNTED: dict[str, str] = {
-    "classify": "predicted classes",
     "detect": "detected objects",
     "segment": "most frequent class of the images",
 }
@@ -55,7 +55,9 @@ def predict(
     """Predict for images and write the results.
 
     If ``out`` ends in ``.parquet``, a classifier writes that file: one row per image with its ``path``, ``class1``,
-    ``probability1`` and so on, ``embedding`` if requested, and the ``error`` of unreadable images. With
+    ``probability1`` and so on, ``embedding`` if requested, and the ``error`` of unreadable images. Instead of
+    classes, a multi-label classifier writes ``labels`` and ``probability_NAME`` of each label, a regression the
+    ``value``. With
     ``rows_per_file`` it writes a folder of such files. After any interruption the same call resumes: no image is lost
     or computed twice, and the results are the same.
 
@@ -70,7 +72,7 @@ def predict(
         images: any number of files, folders (searched recursively), globs and WebDataset shards (``.tar``).
         out: folder for the results, or a classifier's Parquet file; by default predictions, or predictions-2 and so
             on if it has results.
-        top_k: number of classes per image, for classifiers.
+        top_k: number of classes per image, for classifiers of classes.
         min_score: for detectors, drop detections below this score (0 to 1) from results and drawings; by default the
             results have all that the model returns, from 0.05, and the drawings those from 0.5.
         batch_size: images per batch, for classifiers; other models process images one by one at any size.
@@ -138,6 +140,7 @@ def predict(
     loaded = open_model(model, file, device)
     if min_score is not None and loaded.task != "detect":
         raise UserError(f"min_score is for detectors, and {model} is not one. Remove --min-score.")
+    table = classifier_table(loaded.targets, loaded.class_names, top_k) if loaded.task == "classify" else None
     created = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -147,7 +150,7 @@ def predict(
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             with progress_bar(console, "predicting", len(sources)) as advance:
                 summary = PredictionSummary()
-                for image in _write(loaded, sources, Path(scratch), top_k, min_score, batch_size, workers):
+                for image in _write(loaded, sources, Path(scratch), table, min_score, batch_size, workers):
                     summary.add(image)
                     advance(summary.images)
             if summary.unreadable == summary.images:
@@ -160,18 +163,18 @@ def predict(
             folder.rmdir()
     failures = f", {summary.unreadable:,} could not be read (see column error)" if summary.unreadable else ""
     console.print(f"{format_count(summary.images - summary.unreadable, 'image')} predicted{failures}", highlight=False)
-    summary.print(console, _COUNTED[loaded.task])
+    summary.print(console, _COUNTED[loaded.task] if table is None else table.counted)
     files = [folder / name for name in _RESULTS[loaded.task]]
     for path in files:
         console.print(f"  {path}", **PLAIN)
-    return StoredPredictions(folder, files, loaded.task, summary.images)
+    return StoredPredictions(folder, files, loaded.task, summary.images, table)
 
 
 def _write(
     loaded: LoadedModel,
     sources: ImageList,
     folder: Path,
-    top_k: int,
+    table: ClassifierTable | None,
     min_score: float | None,
     batch_size: int,
     workers: int,
@@ -182,7 +185,8 @@ def _write(
         return write_detections(predictions, folder, loaded.class_names, min_score)
     if loaded.task == "segment":
         return write_label_maps(predictions, folder, loaded.class_names)
-    return write_classes(predictions, folder, min(top_k, len(loaded.class_names)))
+    assert table is not None
+    return write_classes(predictions, folder, table)
 
 
 def _publish(scratch: Path, folder: Path, names: Sequence[str]) -> None:

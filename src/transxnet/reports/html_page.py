@@ -10,7 +10,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation
-from transxnet.reports import classification_report, detection_report, segmentation_report
+from transxnet.metrics.multilabel import MultiLabelEvaluation
+from transxnet.metrics.regression import RegressionEvaluation
+from transxnet.reports import (
+    classification_report,
+    detection_report,
+    multilabel_report,
+    regression_report,
+    segmentation_report,
+)
 from transxnet.reports.charts import DASHES, Line, Plot, history_charts, history_column
 from transxnet.reports.formatting import percent
 from transxnet.reports.report_data import Report, TaskPage, Tile
@@ -64,6 +72,10 @@ def _task_page(report: Report) -> TaskPage:
     evaluation = report.evaluation
     if isinstance(evaluation, ClassificationEvaluation):
         return classification_report.task_page(evaluation, report)
+    if isinstance(evaluation, MultiLabelEvaluation):
+        return multilabel_report.task_page(evaluation, report)
+    if isinstance(evaluation, RegressionEvaluation):
+        return regression_report.task_page(evaluation, report)
     if isinstance(evaluation, DetectionEvaluation):
         return detection_report.task_page(evaluation)
     return segmentation_report.task_page(evaluation)

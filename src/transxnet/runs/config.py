@@ -164,6 +164,11 @@ class TrainConfig:
             raise UserError(f"val_every must be at most epochs ({self.epochs}), got {self.val_every}.")
         self.decay_epochs()
 
+    @property
+    def predicted(self) -> str:
+        """What the model predicts: the task, or a classifier's kind of targets."""
+        return self.task
+
     def decay_epochs(self) -> list[float]:
         """Return the milestones as numbers; empty for a cosine schedule.
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,21 @@ from transxnet.analysis.dense_cost import HEADS, dense_info
 from transxnet.analysis.explain_figure import overlay
 from transxnet.analysis.grad_cam import explain_image
 from transxnet.analysis.network_parts import MIXER_PARTS, find_part, named_parts
-from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.classification_dataset import ClassificationSet, describe_label
 from transxnet.data.reading.image_decoding import UnreadableImage
 from transxnet.evaluation.evaluation_output import (
     print_metrics,
-    write_class_predictions,
+    write_classifier_predictions,
     write_detections,
     write_image_miou,
 )
 from transxnet.evaluation.inference import AnyEvaluation, run_evaluation
 from transxnet.metrics.best_epoch import describe_saved_epoch
-from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation
+from transxnet.metrics.segmentation import SegmentationEvaluation
 from transxnet.reports import Report, write_report
 from transxnet.runs.config import TrainConfig
-from transxnet.runs.load import TrainedModel, load_model
+from transxnet.runs.load import TrainedClassifier, TrainedModel, load_model, save_description
 from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import ClassifyConfig, DetectConfig, SegmentConfig
 from transxnet.training.checkpoint_files import read_verified
@@ -69,13 +70,17 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
     with progress_bar(console, "evaluating", len(source.val)) as advance:
         device = resolve_device(config.device if config.device in DEVICES else "auto")
         evaluation = run_evaluation(trained, source.val, config.batch_size, config.workers, device, progress=advance)
+    if isinstance(trained, TrainedClassifier):
+        targets, evaluation = trained.targets.fit(evaluation)
+        trained = replace(trained, targets=targets)
+        save_description(run, {**plan.description(), "targets": targets.to_dict()})
     figures = evaluation.metrics()
     write_atomic(
         run.results_file, json.dumps({"images": len(evaluation), "select": config.select, **figures}, indent=2)
     )
     write_predictions(run, evaluation)
     stored = run.read_environment()
-    saved = describe_saved_epoch(history, config.task, config.select) + (", EMA" if config.ema_decay else "")
+    saved = describe_saved_epoch(history, config.predicted, config.select) + (", EMA" if config.ema_decay else "")
     report = Report(
         title=f"{config.model} on {Path(config.data).name}",
         command=stored["command"],
@@ -107,13 +112,15 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
 
 def _train_counts(images: Any) -> list[int] | None:
     """Return the number of images of each class; None unless they are labeled images that need no reading."""
-    if not isinstance(images, ClassificationSet):
+    if not isinstance(images, ClassificationSet) or images.targets == "regression":
         return None
+    if images.targets == "multilabel":
+        return np.nansum(images.own_labels, axis=0).astype(int).tolist()
     return np.bincount(images.own_labels, minlength=len(images.class_names)).tolist()
 
 
 def _augmented_images(plan: Plan) -> list[tuple[str, Image.Image]]:
-    """Return (class name, image) of training images after augmentation, without normalization."""
+    """Return (label, image) of training images after augmentation, without normalization."""
     images = plan.source.train
     if not isinstance(plan, ClassifyPlan) or not isinstance(images, ClassificationSet):
         return []
@@ -126,7 +133,8 @@ def _augmented_images(plan: Plan) -> list[tuple[str, Image.Image]]:
             pixels, label, _ = dataset[position, seed]
         except UnreadableImage:
             continue
-        shown.append((images.class_names[label], to_pil_image((pixels * std + mean).clamp(0, 1))))
+        text = describe_label(np.asarray(label), images.class_names)
+        shown.append((text, to_pil_image((pixels * std + mean).clamp(0, 1))))
     return shown
 
 
@@ -143,15 +151,15 @@ def _learning_rate(config: TrainConfig, history: Sequence[dict[str, float]]) -> 
 def write_predictions(run: Run, evaluation: AnyEvaluation) -> None:
     """Write the predictions for the validation images.
 
-    A classifier gets ``predictions.csv`` with label, prediction and probabilities; a detector ``detections.json`` in
+    A classifier gets ``predictions.csv`` with labels, predictions and probabilities; a detector ``detections.json`` in
     COCO's results format; a segmenter ``predictions.csv`` with the mean IoU of each image.
     """
-    if isinstance(evaluation, ClassificationEvaluation):
-        write_class_predictions(run.predictions_file, evaluation)
-    elif isinstance(evaluation, DetectionEvaluation):
+    if isinstance(evaluation, DetectionEvaluation):
         write_detections(run.detections_file, evaluation)
-    else:
+    elif isinstance(evaluation, SegmentationEvaluation):
         write_image_miou(run.predictions_file, evaluation)
+    else:
+        write_classifier_predictions(run.predictions_file, evaluation)
 
 
 def cost(config: TrainConfig, model: Any, classes: int) -> tuple[int, int, tuple[int, int]]:
@@ -190,14 +198,14 @@ def _image_getter(images: Any) -> Callable[[int], Any]:
     return get_image
 
 
-def _gradcam_getter(trained: TrainedModel, images: Any) -> Callable[[int], Any]:
+def _gradcam_getter(trained: TrainedModel, images: Any) -> Callable[..., Any]:
     """Return a function that draws Grad-CAM at the last stage and in the last D-Mixer's branches, if there are any."""
     get_image = _image_getter(images)
 
-    def get_panels(index: int) -> list[tuple[str, Image.Image]]:
+    def get_panels(index: int, class_index: int | None = None) -> list[tuple[str, Image.Image]]:
         image = get_image(index)
         parts = {name: part for name, part in named_parts(trained.model).items() if name in MIXER_PARTS}
-        found = explain_image(trained, image, parts={"last": find_part(trained.model), **parts})
+        found = explain_image(trained, image, class_index, parts={"last": find_part(trained.model), **parts})
         panels = [("image", Image.fromarray(found.image))]
         for name, heat in found.maps.items():
             caption = found.titles[name] + ("" if heat.any() else ": no evidence")

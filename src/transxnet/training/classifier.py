@@ -5,7 +5,7 @@ from timm.data import Mixup
 from torch import Tensor, nn
 
 from transxnet.metrics.best_epoch import monitored_metric
-from transxnet.metrics.targets import Targets
+from transxnet.metrics.targets import ClassTargets, Targets
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.training.lightning_module import TrainingModule
 from transxnet.training.objectives import create_objective
@@ -17,13 +17,15 @@ class Classifier(TrainingModule):
     Args:
         model: network (B, 3, S, S) -> (B, C).
         num_classes: C.
-        targets: what the logits mean.
         config: resolved training options.
+        targets: what the logits mean.
     """
 
     config: ClassifyConfig
 
-    def __init__(self, model: nn.Module, num_classes: int, targets: Targets, config: ClassifyConfig):
+    def __init__(
+        self, model: nn.Module, num_classes: int, config: ClassifyConfig, targets: Targets = ClassTargets()
+    ):
         super().__init__(model, config)
         self.monitor = monitored_metric(config.predicted)
         self.objective = create_objective(targets, num_classes, config)

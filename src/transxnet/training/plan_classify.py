@@ -76,7 +76,7 @@ class ClassifyPlan(Plan):
 
     def training_module(self) -> Classifier:
         """Create the Lightning module."""
-        return Classifier(self.model, len(self.source.class_names), self.targets, self.config)
+        return Classifier(self.model, len(self.source.class_names), self.config, self.targets)
 
     @property
     def targets(self) -> Targets:

@@ -13,7 +13,14 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.image_collection import ArrayImages
-from transxnet.evaluation.inference import classifier_outputs, detect, detect_image, run_evaluation, segment, segment_image
+from transxnet.evaluation.inference import (
+    classifier_outputs,
+    detect,
+    detect_image,
+    run_evaluation,
+    segment,
+    segment_image,
+)
 from transxnet.runs.load import TrainedDetector, TrainedSegmenter, load_model
 from transxnet.runs.run_folder import Run
 from transxnet.runs.training_data import open_run_data

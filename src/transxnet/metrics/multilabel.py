@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torchmetrics.functional.classification import (
     binary_precision_recall_curve,
-    multilabel_stat_scores,
+    binary_stat_scores,
 )
 
 from transxnet.metrics.classification import BinaryCurves, class_metrics_from_counts
@@ -116,8 +116,8 @@ class MultiLabelEvaluation:
         """(C, 5) counts, as :func:`~transxnet.metrics.classification.class_metrics_from_counts` takes them."""
         labels = torch.from_numpy(np.where(self.known, self.labels, UNKNOWN).astype(np.int64))
         predicted = torch.from_numpy(self.predictions.astype(np.int64))
-        counts = multilabel_stat_scores(predicted, labels, len(self.class_names), average=None, ignore_index=UNKNOWN)
-        return counts.reshape(-1, 5).numpy()
+        pairs = zip(predicted.T, labels.T, strict=True)  # torchmetrics' multilabel_stat_scores refuses a single label
+        return np.stack([binary_stat_scores(*pair, ignore_index=UNKNOWN).numpy() for pair in pairs])
 
 
 def best_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -85,6 +85,9 @@ class ClassTargets(Targets):
         return ClassificationEvaluation(class_names, names, labels, outputs, weights)
 
 
+CLASSES = ClassTargets()
+
+
 @dataclass(frozen=True)
 class MultiLabelTargets(Targets):
     """Any number of C labels for each image.
@@ -173,4 +176,4 @@ def targets_of(kind: TargetKind, class_names: Sequence[str], labels: np.ndarray 
         assert labels is not None
         values = labels.astype(np.float64)
         return RegressionTargets(float(values.mean()), float(values.std()) or 1.0)
-    return ClassTargets()
+    return CLASSES

@@ -24,7 +24,7 @@ from transxnet.evaluation.inference import (
 )
 from transxnet.heads.detector_transform import unit_range
 from transxnet.metrics.detection import Detections
-from transxnet.metrics.targets import ClassTargets, Targets
+from transxnet.metrics.targets import CLASSES, Targets
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.device import prepare_for_inference
 from transxnet.utils.errors import UserError
@@ -47,7 +47,7 @@ class InferenceBackend(ABC):
     task: str
     class_names: list[str]
     preprocessing: Preprocessing | None
-    targets: Targets = ClassTargets()
+    targets: Targets = CLASSES
     has_features: bool
     device: torch.device
 
@@ -160,7 +160,7 @@ class ExportedBackend(InferenceBackend):
             )
         self.exported, self.path, self.device = exported, Path(path), torch.device("cpu")
         self.name, self.task, self.class_names = exported.name, exported.task, exported.class_names
-        self.preprocessing, self.targets = exported.preprocessing, exported.metadata.decoded_targets
+        self.preprocessing, self.targets = exported.preprocessing, exported.targets
         if self.preprocessing is not None:
             side = self.preprocessing.img_size
             try:

@@ -18,7 +18,7 @@ from transxnet.data.loading.preprocessing import Preprocessing, check_sides
 from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN, create_detector, create_segmenter
 from transxnet.heads.create_heads import DETECTORS
 from transxnet.heads.dense_checkpoints import dense_tensors, load_checkpoint
-from transxnet.metrics.targets import ClassTargets, Targets
+from transxnet.metrics.targets import CLASSES, Targets
 from transxnet.models.checkpoints import convert_official_state_dict, read_checkpoint
 from transxnet.models.create import check_name, create_model, create_model_with
 from transxnet.models.model_spec import ModelSpec, check_options, parse_model_name, parse_model_spec, with_options
@@ -75,7 +75,7 @@ class TrainedClassifier(TrainedModel):
     """
 
     preprocessing: Preprocessing
-    targets: Targets = field(default_factory=ClassTargets, kw_only=True)
+    targets: Targets = field(default=CLASSES, kw_only=True)
 
     @property
     def backbone_preprocessing(self) -> Preprocessing:

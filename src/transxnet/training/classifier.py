@@ -5,7 +5,7 @@ from timm.data import Mixup
 from torch import Tensor, nn
 
 from transxnet.metrics.best_epoch import monitored_metric
-from transxnet.metrics.targets import ClassTargets, Targets
+from transxnet.metrics.targets import CLASSES, Targets
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.training.lightning_module import TrainingModule
 from transxnet.training.objectives import create_objective
@@ -23,9 +23,7 @@ class Classifier(TrainingModule):
 
     config: ClassifyConfig
 
-    def __init__(
-        self, model: nn.Module, num_classes: int, config: ClassifyConfig, targets: Targets = ClassTargets()
-    ):
+    def __init__(self, model: nn.Module, num_classes: int, config: ClassifyConfig, targets: Targets = CLASSES):
         super().__init__(model, config)
         self.monitor = monitored_metric(config.predicted)
         self.objective = create_objective(targets, num_classes, config)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from transxnet.metrics.metric_names import format_metric
 from transxnet.metrics.regression import RegressionEvaluation
@@ -86,6 +87,7 @@ def _residual_histogram(evaluation: RegressionEvaluation) -> Chart:
         axes.hist(evaluation.residuals, BINS, color=css_color("blue"), edgecolor=css_color("paper"), linewidth=0.5)
         axes.axvline(0, **line_style("muted", "dashed", 1))
         axes.set(xlabel="predicted minus true value", ylabel="images")
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         svg = figure_svg(figure, "residuals", "Number of images by residual")
     return Chart("Residuals", svg, (Line("", "no error", "muted", "dashed"),))
 

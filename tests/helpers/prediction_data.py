@@ -12,6 +12,7 @@ from torch import nn
 
 from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.data.reading.image_decoding import open_image
+from transxnet.metrics.targets import ClassTargets
 from transxnet.runs.load import save_model
 from transxnet.runs.run_folder import Run
 
@@ -75,7 +76,7 @@ def finished_chunks(out: Path) -> list[str]:
 class DarkOrLight:
     """Stands in for an opened exported classifier with two classes, chosen by the mean of the pixels."""
 
-    name, task, class_names = "model.onnx", "classify", ["dark", "light"]
+    name, task, class_names, targets = "model.onnx", "classify", ["dark", "light"], ClassTargets()
     preprocessing = Preprocessing(8, 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3)
     check_size = staticmethod(lambda height, width: None)
 

@@ -2,14 +2,17 @@
 
 import io
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+from tests.helpers import target_data
 from tests.helpers.class_folders import QUICK, write_photos
 from tests.helpers.dense_data import DETECT, SEGMENT, write_maps, write_squares
+from transxnet.data.samples.builtin_samples import SAMPLES
 from transxnet.heads import RetinaNet
 from transxnet.runs.run_folder import Run
 from transxnet.training.train import train
@@ -47,6 +50,28 @@ def digits_run(quiet, tmp_path_factory) -> Run:
     out = tmp_path_factory.mktemp("runs") / "digits"
     options = {**QUICK, "batch_size": 32, "img_size": None, "lr": 3e-3}
     return train("digits", out=out, console=quiet, **options)
+
+
+@pytest.fixture(scope="session")
+def tint_sample() -> Iterator[str]:
+    """The name of a sample with several labels per image, or a value."""
+    SAMPLES[target_data.NAME] = target_data.tints
+    yield target_data.NAME
+    del SAMPLES[target_data.NAME]
+
+
+@pytest.fixture(scope="session")
+def labels_run(tint_sample, quiet, tmp_path_factory) -> Run:
+    """A finished run on images with several labels."""
+    out = tmp_path_factory.mktemp("runs") / "labels"
+    return train(tint_sample, out=out, console=quiet, targets="multilabel", **target_data.OPTIONS)
+
+
+@pytest.fixture(scope="session")
+def values_run(tint_sample, quiet, tmp_path_factory) -> Run:
+    """A finished run on images with a value each."""
+    out = tmp_path_factory.mktemp("runs") / "values"
+    return train(tint_sample, out=out, console=quiet, targets="regression", **target_data.OPTIONS)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from PIL import Image
 
 import transxnet
 from tests.helpers.prediction_data import CLASSES, DarkOrLight
-from transxnet.evaluation.inference import classify
+from transxnet.evaluation.inference import classifier_outputs
 from transxnet.prediction import loaded_model
 from transxnet.prediction.image_results import Classification, DetectedObjects, Segmentation
 from transxnet.prediction.inference_backends import ExportedBackend
@@ -29,7 +29,7 @@ def paths(images) -> list[Path]:
 def test_classification_equals_the_networks_softmax(model, run, paths):
     trained = load_model(run)
     batch = torch.stack([model.transform(Image.open(path).convert("RGB")) for path in paths])
-    expected = classify(trained.model, batch, torch.device("cpu")).numpy()
+    expected = classifier_outputs(trained.model, batch, torch.device("cpu"))[0].softmax(1).numpy()
     results = model.predict(paths, batch_size=3)
     assert all(isinstance(result, Classification) for result in results)
     np.testing.assert_allclose([result.probabilities for result in results], expected, atol=1e-6)

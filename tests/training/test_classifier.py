@@ -3,8 +3,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from transxnet.metrics.best_epoch import monitored_metric
 from transxnet.metrics.classification import ClassificationEvaluation
-from transxnet.runs.task_configs import ClassifyConfig
+from transxnet.metrics.targets import ClassTargets, MultiLabelTargets, RegressionTargets
+from transxnet.runs.task_configs import LOSSES, ClassifyConfig
 from transxnet.training.classifier import Classifier
 
 
@@ -23,6 +25,14 @@ def test_loss_is_cross_entropy_with_label_smoothing():
     uniform = -logits.log_softmax(1).mean()
     (loss,) = classifier.losses((images, target, order)).values()
     torch.testing.assert_close(loss, 0.8 * right + 0.2 * uniform, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("targets", [ClassTargets(), MultiLabelTargets([0.5] * 7), RegressionTargets(0.0, 1.0)])
+def test_classifier_monitors_the_metric_of_its_targets(targets):
+    config = ClassifyConfig("photos", targets=targets.kind, loss=LOSSES[targets.kind][0])
+    classifier = Classifier(nn.Linear(1, 7), 7, config, targets)
+    assert classifier.monitor == monitored_metric(targets.kind)
+    assert classifier.monitor in classifier.columns
 
 
 def test_mixup_smooths_labels_once():
@@ -54,4 +64,4 @@ def test_validation_metrics_are_those_of_all_batches(classes):
     assert metrics["val_accuracy"] == int((logits.argmax(1) == targets).sum()) / 7
     if classes > 5:
         assert metrics["val_top5_accuracy"] == int((logits.topk(5).indices == targets[:, None]).sum()) / 7
-    assert classifier.val_counts.compute().sum() == 0  # the next epoch starts from zero
+    assert classifier.objective.counts.compute().sum() == 0  # the next epoch starts from zero

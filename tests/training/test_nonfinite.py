@@ -29,7 +29,7 @@ def poison(monkeypatch):
             if where == "input":
                 return plain(self, (batch[0] * float("inf"), *batch[1:]))
             parameter = next(self.model.parameters())
-            return {"cross_entropy": plain(self, batch)["cross_entropy"] + Spoil.apply(parameter)}
+            return {"loss": plain(self, batch)["loss"] + Spoil.apply(parameter)}
 
         monkeypatch.setattr(Classifier, "losses", losses)
 

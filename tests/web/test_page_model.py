@@ -14,10 +14,11 @@ from PIL import Image
 from transxnet.analysis.explain import explain_image
 from transxnet.prediction.image_results import pixel_shares
 from transxnet.prediction.inference_backends import TrainedBackend
-from transxnet.prediction.loaded_model import LoadedModel
+from transxnet.prediction.loaded_model import LoadedModel, load
 from transxnet.runs.load import TrainedClassifier, TrainedModel, load_model
 from transxnet.utils.errors import UserError
 from transxnet.web import page_model
+from transxnet.web.example_images import find_examples
 from transxnet.web.page_model import PageModel, rounded_percent
 from transxnet.web.uploads import resize_for_browser
 
@@ -189,3 +190,23 @@ def test_title_and_description_name_data_classes_and_metric(photos_run, boxes_ru
             _ = model.description
     finally:
         photos_run.results_file.unlink()
+
+
+def test_labels_and_values_are_shown_as_predicted(labels_run, values_run, noise):
+    model = PageModel(load_model(labels_run.path))
+    result, expected = model.predict(noise), load(labels_run.path).predict(noise)
+    assert result.headline == (", ".join(expected.labels) or "No label")
+    assert [(row.name, row.share) for row in result.rows] == expected.top()
+    assert model.description.startswith("Multi-label classifier of 2 labels: red, green. Mean AP of the labels: ")
+    model = PageModel(load_model(values_run.path))
+    result = model.predict(noise)
+    assert (result.headline, result.rows) == (f"redness: {load(values_run.path).predict(noise).value:.4g}", [])
+    r2 = f"R2: {values_run.results['r2']:.3f} on 24 validation images."
+    assert model.description == f"Regression of redness. {r2}"
+
+
+def test_examples_show_labels_or_the_value(labels_run, values_run, console):
+    examples, _ = find_examples(load_model(labels_run.path), 4, console)
+    assert set(examples.captions) <= {"red", "green", "red, green", "no label"}
+    examples, _ = find_examples(load_model(values_run.path), 4, console)
+    assert all(100 <= float(caption) <= 150 for caption in examples.captions)

@@ -119,8 +119,7 @@ def draw_comparison(compared: Sequence[ComparedExplanation]) -> Figure:
             for axes in row:
                 hide_axes(axes)
             row[0].imshow(explanation.image)
-            score = f"{explanation.score:.0%}" if explanation.score >= 0.005 else "<1%"
-            title = f"“{explanation.class_name}”, {score}"
+            title = f"“{explanation.class_name}”, {explanation.score_text}"
             set_text(row[0].set_title("", pad=4), title, 8, width=SIDE)
             set_text(row[0].set_ylabel(""), entry.model, 7.5, width=SIDE + 0.2)
             if entry.untrained:

@@ -46,8 +46,8 @@ def explain(
         model: a run folder, or the name of a model, optionally with @ and settings as in ``transxnet erf``. After a
             colon may follow a part of the network; then only this part is explained. With a preset, none or several.
         images: files, folders (searched recursively) and globs, any number.
-        class_name: the class to explain; by default a classifier's top class, the class of a detector's best detection,
-            or a segmenter's most frequent class.
+        class_name: the class to explain; by default a classifier's most probable class or label, the class of a
+            detector's best detection, or a segmenter's most frequent class.
         preset: compare the networks of one of the paper's figures, at their stages, in one image: fig7. Networks
             without available weights are untrained, which all results state; to give weights, add the network as
             NAME@file=PATH.
@@ -81,26 +81,28 @@ def explain(
     trained = load_model(spec, analysis=True)
     chosen = None if class_name is None else find_class(trained, class_name)
     parts = {spec.part: find_part(trained.backbone, spec.part)} if spec.part else None
-    explanations, rows = [], []
+    explanations, rows, results = [], [], []
     with progress_bar(console, "explaining", len(paths)) as advance:
         for number, path in enumerate(paths, 1):
             try:
                 found = explain_image(trained, open_image(path), chosen, parts, path, where)
             except (UnreadableImage, NothingToExplain) as error:
                 rows.append((path, "", "", "", str(error)))
+                results.append((path, str(error)))
             else:
                 name = f"{number:04d}-{Path(path).stem[:100]}.png"
                 explanations.append(found)
                 rows.append((path, found.class_name, f"{found.score:.6f}", name, ""))
+                score = f"{found.score:.4g}" if found.is_value else f"{found.score:.1%}"
+                results.append((path, f"{found.class_name}, {score}"))
                 if folder is not None:
                     folder.mkdir(parents=True, exist_ok=True)
                     write_figure(draw(found, trained.name, trained.untrained), folder / name)
             advance(number)
     if not explanations:
         raise UserError(f"cannot explain any of the {len(paths)} images. Last error: {rows[-1][-1]}")
-    for row in rows:
-        result = row[4] or f"{row[1]}, {float(row[2]):.1%}"
-        console.print(f"  {row[0]}: {result}", highlight=False, markup=False, soft_wrap=True)
+    for path, result in results:
+        console.print(f"  {path}: {result}", highlight=False, markup=False, soft_wrap=True)
     if folder is not None:
         write_table(folder / TABLE, COLUMNS, rows)
         console.print(

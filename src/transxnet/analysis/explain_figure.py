@@ -77,8 +77,7 @@ def _panel(axes: Axes, title: str, pixels: np.ndarray) -> None:
 def _title(explanation: Explanation) -> str:
     """The class and its score, formatted for the kind of model."""
     name = f"“{explanation.class_name}”"
-    score = f"{explanation.score:.0%}" if explanation.score >= 0.005 else "<1%"
-    return f"{name}, {score}" + (" of the pixels" if explanation.labels is not None else "")
+    return f"{name}, {explanation.score_text}" + (" of the pixels" if explanation.labels is not None else "")
 
 
 def _annotated_image(explanation: Explanation) -> np.ndarray:

@@ -31,7 +31,8 @@ class ExplanationTarget:
         images: (1, 3, H, W).
         score_of: from the model's output for the image to the score, with gradients.
         class_index: index of the explained class, from 0.
-        score: the score to report: a probability, the best detection's score, or a fraction of the pixels.
+        score: the score to report: a probability or the value of a regression, the best detection's score, or a
+            fraction of the pixels.
         image: (H, W, 3) uint8, the preprocessed image.
         seen: fraction of the network's maps, from the upper left, that the image covers without padding.
         found: a detector's detections that contribute to the score.
@@ -87,14 +88,14 @@ def _logit(
     preprocessing = trained.preprocessing
     images = preprocessing.transform()(image)[None].to(device)
     with torch.inference_mode():
-        probabilities = trained.model(images)[0].float().softmax(0)
-    chosen = int(probabilities.argmax()) if class_index is None else class_index
+        outputs = trained.targets.activate(trained.model(images).float())[0]
+    chosen = int(outputs.argmax()) if class_index is None else class_index
     return ExplanationTarget(
         model=trained.model,
         images=images,
         score_of=lambda logits: logits[chosen],
         class_index=chosen,
-        score=float(probabilities[chosen]),
+        score=float(outputs[chosen]),
         image=denormalize(images[0], preprocessing.mean, preprocessing.std),
     )
 

@@ -14,7 +14,7 @@ from transxnet.analysis.explanation_targets import explanation_target
 from transxnet.analysis.network_parts import NetworkPart, find_part, named_parts, to_feature_maps
 from transxnet.data.formats.class_alignment import in_words
 from transxnet.metrics.detection import Detections
-from transxnet.runs.load import TrainedModel
+from transxnet.runs.load import TrainedClassifier, TrainedModel
 from transxnet.utils.device import prepare_for_inference, resolve_device
 from transxnet.utils.errors import UserError, nearest
 from transxnet.utils.optional_packages import require_package
@@ -31,11 +31,13 @@ class Explanation:
         image: (H, W, 3) uint8, the preprocessed image.
         class_name: readable name of the explained class.
         class_index: its index, from 0.
-        score: the classifier's probability, the best detection's score, or the fraction of pixels of the class.
+        score: the classifier's probability or a regression's value, the best detection's score, or the fraction of
+            pixels of the class.
         maps: for each part (H, W) float32 scaled to a maximum of 1; all 0 if no region supports the class.
         titles: titles of the parts.
         found: detections of the class that contribute to the score; None for other models.
         labels: (H, W) uint8, a segmenter's classes; None for other models.
+        is_value: whether the score is the value of a regression.
     """
 
     path: str
@@ -47,6 +49,14 @@ class Explanation:
     titles: dict[str, str]
     found: Detections | None = None
     labels: np.ndarray | None = None
+    is_value: bool = False
+
+    @property
+    def score_text(self) -> str:
+        """The score as text: in percent, or the value of a regression."""
+        if self.is_value:
+            return f"{self.score:.4g}"
+        return f"{self.score:.0%}" if self.score >= 0.005 else "<1%"
 
 
 def require_grad_cam() -> None:
@@ -138,6 +148,7 @@ def explain_image(
             titles={name: part.title for name, part in parts.items()},
             found=target.found,
             labels=target.labels,
+            is_value=isinstance(trained, TrainedClassifier) and trained.targets.kind == "regression",
         )
     except UserError:
         raise

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.classification_dataset import ClassificationSet, TargetKind
 from transxnet.data.datasets.detection_dataset import DetectionSet
 from transxnet.data.datasets.segmentation_dataset import SegmentationSet
 from transxnet.data.formats.class_alignment import align_classes
@@ -88,6 +88,7 @@ def open_data(
     train_split: str = "train",
     val_split: str = "validation",
     num_classes: int | None = None,
+    targets: TargetKind | None = None,
     masks: bool = False,
     zero_is_ignored: bool | None = None,
     check_images: bool = True,
@@ -107,6 +108,7 @@ def open_data(
         train_split: training split of a timm reader.
         val_split: validation split of a timm reader.
         num_classes: number of classes, for timm readers that do not report it.
+        targets: for classification, the kind of the labels; by default that of the data.
         masks: also read the objects' masks.
         zero_is_ignored: for label maps; see :func:`~transxnet.data.formats.label_map_checks.read_label_maps`.
         check_images: decode every image and drop those that cannot be read. Label maps are always read, since they
@@ -121,7 +123,7 @@ def open_data(
     recognition = data if isinstance(data, Recognition) else recognize(data, task)
     progress = progress or _no_progress
     findings = Findings()
-    sample = _sample(recognition)
+    sample = _sample(recognition, targets)
     about: dict[str, Any] = {}
     notes: list[str] = []
     if sample is not None:
@@ -129,6 +131,7 @@ def open_data(
         notes.append(f"License: {sample.license}")
     if recognition.task == "classify":
         train, val, test = _read_classes(recognition, sample, findings, (train_split, val_split), num_classes)
+        _check_targets(recognition.data, train, targets)
     else:
         train, val, test = _read_annotated(
             recognition, _parts(recognition, sample), findings, masks, zero_is_ignored, None, check_images, progress
@@ -165,6 +168,7 @@ def open_evaluation_data(
     task: str | None = None,
     *,
     split: str | None = None,
+    targets: TargetKind | None = None,
     masks: bool = False,
     zero_is_ignored: bool | None = None,
     by_number: bool = False,
@@ -191,7 +195,7 @@ def open_evaluation_data(
     if recognition.format == "reader":
         images: Any = open_reader(recognition.data, split or "validation", class_names)
     elif recognition.format == "sample":
-        images = open_data(recognition, check_images=False).part(split)
+        images = open_data(recognition, targets=targets, check_images=False).part(split)
     elif recognition.format == "class folders":
         images = read_class_folders(choose_part(_parts(recognition, None), split, recognition.data), findings)
     else:
@@ -202,6 +206,8 @@ def open_evaluation_data(
         )
         notes += [] if sample is None else [f"License: {sample.license}"]
     notes += findings.notes()
+    if recognition.task == "classify":
+        _check_targets(recognition.data, images, targets)
     if (by_number or isinstance(images, Stream)) and len(images.class_names) != len(class_names):
         raise UserError(
             f"{recognition.data} has {len(images.class_names)} classes, but the model has {len(class_names)}."
@@ -220,10 +226,18 @@ def _aligned(images: Any, class_names: list[str]) -> Any:
     return images.with_classes(class_names, align_classes(class_names, images.class_names))
 
 
-def _sample(recognition: Recognition) -> Sample | DenseSample | None:
+def _check_targets(data: str, images: ClassificationSet | Stream, targets: TargetKind | None) -> None:
+    """Raise UserError unless the labels are of this kind."""
+    if targets not in (None, images.targets):
+        raise UserError(
+            f"the labels of {data} are {images.targets}, got targets {targets}. Use data with labels of this kind."
+        )
+
+
+def _sample(recognition: Recognition, targets: TargetKind | None = None) -> Sample | DenseSample | None:
     """Create or load the built-in sample if DATA names one."""
     if recognition.format == "sample":
-        return SAMPLES[recognition.data]()
+        return SAMPLES[recognition.data](targets)
     if recognition.format != "reader" and recognition.parts is None:
         return DENSE_SAMPLES[recognition.data]()
     return None

@@ -101,6 +101,11 @@ def export(
     if int8 and not isinstance(trained, TrainedClassifier):
         kind_of_model = "detector" if isinstance(trained, TrainedDetector) else "segmenter"
         raise UserError(f"--int8 supports classifiers only; {trained.name} is a {kind_of_model}.")
+    if int8 and isinstance(trained, TrainedClassifier) and trained.targets.kind != "classes":
+        raise UserError(
+            f"--int8 limits the loss of accuracy of classes; {trained.name} has targets {trained.targets.kind}. Remove "
+            "--int8."
+        )
     if int8 and trained.run is None and data is None:
         raise UserError("--int8 needs labeled images for calibration and validation. Use --data.")
     if int8 and sides is not None and sides[0] != sides[1]:
@@ -253,6 +258,7 @@ def _metadata(
         outputs=exportable.outputs,
         score_threshold=exportable.score_threshold,
         dtype=dtype,
+        targets=trained.targets.to_dict() if exportable.task == "classify" else {},  # type: ignore[attr-defined]
         versions={"transxnet": __version__, "torch": torch.__version__, **FORMATS[kind].versions()},
     )
 

@@ -19,6 +19,7 @@ from transxnet.deploy.export_format import Session
 from transxnet.deploy.format_registry import find_format
 from transxnet.deploy.metadata import Metadata
 from transxnet.heads.detector_transform import unit_range
+from transxnet.metrics.targets import Targets
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class ExportedModel:
     def class_names(self) -> list[str]:
         """K names by class index; for detectors label 1 is the first."""
         return self.metadata.class_names
+
+    @property
+    def targets(self) -> Targets:
+        """What a classifier's logits mean."""
+        return self.metadata.decoded_targets
 
     @property
     def preprocessing(self) -> Preprocessing | None:
@@ -74,10 +80,13 @@ class ExportedModel:
         return outputs[0] if data.task in ("classify", "segment") else outputs
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Softmax probabilities (N, K) of a classifier, for images as above."""
+        """Outputs (N, K) of a classifier, for images as above.
+
+        Probabilities of classes (softmax) or labels (sigmoid), or (N, 1) values in the unit of a regression's target.
+        """
         logits = self(images)
         assert isinstance(logits, Tensor)
-        return logits.softmax(dim=1)
+        return self.targets.activate(logits)
 
     def detect(self, image: Tensor) -> dict[str, Tensor]:
         """Detect objects in an image (3, H, W) of any size, in 0 to 1.

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from transxnet.data.loading.preprocessing import Preprocessing, check_sides
+from transxnet.metrics.targets import Targets
 from transxnet.utils.errors import UserError
 
 PREFIX = "transxnet."
@@ -39,6 +40,8 @@ class Metadata:
             ``opencv_resize`` or ``as_published``.
         outputs: names of the outputs.
         score_threshold: detections below it are discarded; 0 for other tasks.
+        targets: of a classifier, what the logits mean: ``kind`` "classes" (softmax), "multilabel" (sigmoid, and the
+            ``thresholds`` from which each label is predicted) or "regression" (multiply by ``std``, add ``mean``).
         dtype: data type of the computation, or "int8", or "int8-bfloat16" if the rest is bfloat16.
         versions: versions of transxnet, torch, the runtime that checked the file, and ONNX's opset.
     """
@@ -58,6 +61,7 @@ class Metadata:
     score_threshold: float
     dtype: str
     versions: dict[str, str]
+    targets: dict[str, Any] = field(default_factory=dict)
 
     def to_texts(self) -> dict[str, str]:
         """Convert to the strings that the file stores."""
@@ -75,11 +79,13 @@ class Metadata:
             TypeError, ValueError: a value is not JSON or not valid; the file may be untrusted.
         """
         values = {}
-        for field in fields(cls):
-            text = texts[PREFIX + field.name]
-            plain = field.name in ("task", "model", "source", "input", "dtype")
+        for each in fields(cls):
+            if each.name in _ADDED and PREFIX + each.name not in texts:
+                continue
+            text = texts[PREFIX + each.name]
+            plain = each.name in ("task", "model", "source", "input", "dtype")
             value = text if plain else json.loads(text)
-            values[field.name] = tuple(value) if field.name in _TUPLES else value
+            values[each.name] = tuple(value) if each.name in _TUPLES else value
         metadata = cls(**values)
         metadata._check()
         return metadata
@@ -91,7 +97,7 @@ class Metadata:
             raise ValueError("resize is not a mapping")
         sides = [*self.size, *self.resize.get("scale", ())]
         check_sides([*sides, *(self.resize[name] for name in ("min_size", "max_size") if name in self.resize)])
-        _ = self.preprocessing  # validates its values
+        _ = self.preprocessing, self.decoded_targets  # validate their values
 
     @property
     def preprocessing(self) -> Preprocessing | None:
@@ -100,6 +106,14 @@ class Metadata:
             return None
         return Preprocessing(**self.resize, mean=self.mean, std=self.std)
 
+    @property
+    def decoded_targets(self) -> Targets:
+        """What a classifier's logits mean; files without it classify."""
+        return Targets.from_dict(self.targets or {"kind": "classes"}, len(self.class_names))
+
+
+_ADDED = ("targets",)
+"""Values that older files lack."""
 
 _TUPLES = ("mean", "std", "size", "dynamic", "outputs")
 

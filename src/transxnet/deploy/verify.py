@@ -32,7 +32,7 @@ class Comparison:
         batch: number of images.
         absolute: largest absolute difference of any output value.
         relative: largest difference relative to the largest value of its output.
-        agreement: fraction of the images, pixels or detections with the same class, or None for feature maps.
+        agreement: fraction of the images, pixels or detections with the same class, or None for other outputs.
     """
 
     size: tuple[int, int]
@@ -106,7 +106,7 @@ def _values(answer: Sequence[Tensor], truth: Sequence[Tensor], metadata: Metadat
         largest = (a.double() - t.double()).abs().max().item()
         share = largest / max(t.abs().max().item(), torch.finfo(torch.float32).tiny)
         absolute, relative = max(absolute, _order(largest)), max(relative, _order(share))
-    if metadata.task == "features":
+    if metadata.task == "features" or metadata.decoded_targets.kind != "classes":
         return absolute, relative, None
     return absolute, relative, (answer[0].argmax(1) == truth[0].argmax(1)).double().mean().item()
 

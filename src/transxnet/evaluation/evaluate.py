@@ -115,7 +115,9 @@ def _labeled_images(
         (images,), notes = drop_unreadable(source.part(None if split == config.val_split else split))
         return images, f"{_describe(split)} of {config.data}", notes
     description = data or (config.data if config is not None else "")
-    images, notes = open_evaluation_data(description, trained.class_names, "classify", split=split)
+    images, notes = open_evaluation_data(
+        description, trained.class_names, "classify", split=split, targets=trained.targets.kind
+    )
     return images, description, notes
 
 

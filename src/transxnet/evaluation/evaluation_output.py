@@ -10,8 +10,10 @@ from rich.console import Console
 
 from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation, coco_results
-from transxnet.metrics.metric_names import METRIC_NAMES
+from transxnet.metrics.metric_names import METRIC_NAMES, format_metric
+from transxnet.metrics.multilabel import MultiLabelEvaluation
 from transxnet.metrics.segmentation import SegmentationEvaluation
+from transxnet.metrics.targets import ClassifierEvaluation
 from transxnet.utils.files import write_atomic
 from transxnet.utils.quantities import format_count
 
@@ -25,7 +27,43 @@ def print_metrics(console: Console, metrics: Mapping[str, float], images: int, k
     console.print(f"\non {format_count(images, kind)}{none}", highlight=False, soft_wrap=True)
     for name, text in METRIC_NAMES.items():
         if name in metrics:
-            console.print(f"  {text:<47}{metrics[name]:>6.1%}", highlight=False, soft_wrap=True)
+            console.print(f"  {text:<47}{format_metric(name, metrics[name]):>6}", highlight=False, soft_wrap=True)
+
+
+def write_classifier_predictions(path: Path, evaluation: ClassifierEvaluation) -> None:
+    """Write a CSV of a classifier's predictions, with each image's name and true labels."""
+    if isinstance(evaluation, ClassificationEvaluation):
+        write_class_predictions(path, evaluation)
+    elif isinstance(evaluation, MultiLabelEvaluation):
+        write_label_predictions(path, evaluation)
+    else:
+        rows = zip(evaluation.names, evaluation.labels, evaluation.predictions, strict=True)
+        numbers = ((name, f"{label:.9g}", f"{value:.9g}") for name, label, value in rows)
+        _write_csv(path, ("name", "label", "predicted"), numbers)
+
+
+def write_label_predictions(path: Path, evaluation: MultiLabelEvaluation) -> None:
+    """Write a CSV of each image's name, and for each label its truth, its prediction and its probability.
+
+    The columns are named ``label_NAME``, ``predicted_NAME`` and ``probability_NAME``. Unknown labels are empty.
+    """
+    rows = zip(evaluation.names, evaluation.labels, evaluation.predictions, evaluation.probabilities, strict=True)
+    _write_csv(
+        path,
+        (
+            "name",
+            *(f"{kind}_{name}" for kind in ("label", "predicted", "probability") for name in evaluation.class_names),
+        ),
+        (
+            (
+                name,
+                *("" if math.isnan(label) else f"{label:.0f}" for label in labels),
+                *(f"{value:d}" for value in predicted),
+                *(f"{value:.6f}" for value in probabilities),
+            )
+            for name, labels, predicted, probabilities in rows
+        ),
+    )
 
 
 def write_class_predictions(path: Path, evaluation: ClassificationEvaluation) -> None:

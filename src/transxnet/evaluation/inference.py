@@ -15,16 +15,16 @@ from transxnet.data.formats.timm_readers import Stream
 from transxnet.data.loading.loaders import evaluation_loader, explain_worker_errors
 from transxnet.heads.detector_transform import unit_range
 from transxnet.heads.semantic_fpn import logits_at_size
-from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation, DetectionMetric, Detections
 from transxnet.metrics.segmentation import SegmentationEvaluation, SegmentationMetric
+from transxnet.metrics.targets import ClassifierEvaluation
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.device import prepare_for_inference, resolve_device
 
 ClassifierOutput = tuple[Tensor, Tensor | None]
 """Logits (B, C), and pooled features (B, F) if requested, both float32 on the CPU."""
 
-AnyEvaluation = ClassificationEvaluation | DetectionEvaluation | SegmentationEvaluation
+AnyEvaluation = ClassifierEvaluation | DetectionEvaluation | SegmentationEvaluation
 """The results of :func:`run_evaluation`."""
 
 
@@ -67,7 +67,7 @@ def run_evaluation(
     assert isinstance(trained, TrainedClassifier) and isinstance(images, (ClassificationSet, Stream))
     loader = evaluation_loader(images.evaluation_dataset(trained.preprocessing.transform()), batch_size, workers)
     results = [
-        (classify(trained.model, batch, device), labels, positions)
+        (trained.targets.activate(classifier_outputs(trained.model, batch, device)[0]), labels, positions)
         for batch, labels, positions in _report(progress, loader)
     ]
     predicted, labels, positions = (torch.cat(parts).numpy() for parts in zip(*results, strict=True))
@@ -75,13 +75,8 @@ def run_evaluation(
         names, weights = [images.name(i) for i in positions], images.own_weights
     else:
         names, weights = [str(i) for i in positions], None
-    return ClassificationEvaluation(
-        class_names=list(images.class_names),
-        names=names,
-        labels=labels,
-        probabilities=predicted,
-        weights=None if weights is None else weights[positions],
-    )
+    weights = None if weights is None else weights[positions]
+    return trained.targets.evaluate(list(images.class_names), names, labels, predicted, weights)
 
 
 def _report(progress: Callable[[int], Any], loader: Iterable[Sequence[Any]]) -> Iterator[Any]:
@@ -102,11 +97,6 @@ def classifier_outputs(model: Any, images: Tensor, device: torch.device, feature
     feature_map = model.forward_features(images)
     logits, pooled = model.forward_head(feature_map), model.forward_head(feature_map, pre_logits=True)
     return logits.float().cpu(), pooled.float().cpu()
-
-
-def classify(model: nn.Module, images: Tensor, device: torch.device) -> Tensor:
-    """Softmax probabilities (B, C) float32, on the CPU, of images (B, 3, S, S); the model is on the device."""
-    return classifier_outputs(model, images, device)[0].softmax(dim=1)
 
 
 @torch.inference_mode()

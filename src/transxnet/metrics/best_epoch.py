@@ -3,43 +3,51 @@
 import math
 from collections.abc import Mapping, Sequence
 
-SELECTION_METRICS = {"classify": ("accuracy", "accuracy"), "detect": ("ap", "AP"), "segment": ("miou", "mean IoU")}
-"""Metric on the validation images that selects the best epoch of each task, and its readable name.
+from transxnet.metrics.metric_names import format_metric
+
+SELECTION_METRICS = {
+    "classes": ("accuracy", "accuracy"),
+    "multilabel": ("macro_ap", "mean AP"),
+    "regression": ("r2", "R2"),
+    "detect": ("ap", "AP"),
+    "segment": ("miou", "mean IoU"),
+}
+"""Metric on the validation images that selects the best epoch, and its readable name, by what the model predicts.
 
 The highest value is the best, and the first of equal values.
 """
 
 
-def monitored_metric(task: str) -> str:
-    """Return the name under which the task's selection metric is logged."""
-    return f"val_{SELECTION_METRICS[task][0]}"
+def monitored_metric(predicted: str) -> str:
+    """Return the name under which the selection metric is logged."""
+    return f"val_{SELECTION_METRICS[predicted][0]}"
 
 
-def find_best_epoch(history: Sequence[Mapping[str, float]], task: str) -> Mapping[str, float] | None:
+def find_best_epoch(history: Sequence[Mapping[str, float]], predicted: str) -> Mapping[str, float] | None:
     """Return the row of the best epoch; None if no epoch has the metric, as without any validation object.
 
     Args:
         history: one row per epoch, with the logged metrics of the validated ones.
-        task: "classify", "detect" or "segment".
+        predicted: what the model predicts: a key of ``SELECTION_METRICS``.
     """
-    metric = monitored_metric(task)
+    metric = monitored_metric(predicted)
     rows = [row for row in history if not math.isnan(row.get(metric, math.nan))]
     return max(rows, key=lambda row: row[metric], default=None)
 
 
-def describe_saved_epoch(history: Sequence[Mapping[str, float]], task: str, select: str) -> str:
+def describe_saved_epoch(history: Sequence[Mapping[str, float]], predicted: str, select: str) -> str:
     """Name the epoch whose weights are saved, and the reason.
 
     Args:
         history: as in :func:`find_best_epoch`.
-        task: likewise.
+        predicted: likewise.
         select: "best" or "last".
     """
-    name = SELECTION_METRICS[task][1]
+    metric, name = SELECTION_METRICS[predicted]
     if select == "last":
         return "last epoch"
-    best = find_best_epoch(history, task)
+    best = find_best_epoch(history, predicted)
     if best is None:
         return f"last epoch, since no epoch has a validation {name}"
-    value = best[monitored_metric(task)]
-    return f"epoch {best['epoch']:.0f} of {history[-1]['epoch']:.0f}, highest validation {name} ({100 * value:.1f}%)"
+    value = format_metric(metric, best[monitored_metric(predicted)])
+    return f"epoch {best['epoch']:.0f} of {history[-1]['epoch']:.0f}, highest validation {name} ({value})"

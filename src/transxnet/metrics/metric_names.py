@@ -4,9 +4,20 @@ METRIC_NAMES = {
     "accuracy": "accuracy",
     "majority": "  baseline: most frequent class",
     "balanced_accuracy": "balanced accuracy",
+    "macro_ap": "mean AP of the labels",
+    "micro_ap": "  AP of all labels together",
+    "macro_auroc": "mean AUROC of the labels",
+    "micro_auroc": "  AUROC of all labels together",
     "f1": "F1 (macro)",
+    "micro_f1": "  F1 of all labels together",
     "top5_accuracy": "top-5 accuracy",
     "weighted_accuracy": "accuracy, weighted by label confidence",
+    "exact_match": "images with all labels correct",
+    "mae": "mean absolute error (MAE)",
+    "rmse": "root mean squared error (RMSE)",
+    "baseline_rmse": "  baseline: mean of the targets",
+    "r2": "R2",
+    "spearman": "Spearman's rank correlation",
     "ap": "box AP, IoU 0.50 to 0.95",
     "ap50": "  at IoU 0.50",
     "ap75": "  at IoU 0.75",
@@ -24,3 +35,11 @@ METRIC_NAMES = {
     "pixel_accuracy": "pixel accuracy",
 }
 """Display name of each metric; a leading space indents it below the previous one."""
+
+_FORMATS = {**dict.fromkeys(("mae", "rmse", "baseline_rmse"), ".4g"), **dict.fromkeys(("r2", "spearman"), ".3f")}
+"""Format of the metrics that are not fractions."""
+
+
+def format_metric(name: str, value: float) -> str:
+    """Format a metric: most in percent, errors in the unit of the targets."""
+    return format(value, _FORMATS.get(name, ".1%"))

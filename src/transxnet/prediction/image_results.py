@@ -1,4 +1,4 @@
-"""The predictions for one image, by task: classes, detected objects, or a label map."""
+"""The predictions for one image: classes, labels, a value, detected objects, or a label map."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -10,8 +10,9 @@ from PIL import Image
 
 from transxnet.data.reading.masks import decode_mask
 from transxnet.metrics.detection import MIN_SCORE, Detections
+from transxnet.metrics.targets import MultiLabelTargets, RegressionTargets, Targets
 from transxnet.prediction.image_inputs import ImageSource, open_source
-from transxnet.reports.class_drawing import draw_classes
+from transxnet.reports.class_drawing import draw_classes, draw_value
 from transxnet.reports.drawing import background_class, draw_detections, draw_label_map, enlarge
 from transxnet.utils.quantities import format_count
 from transxnet.utils.tables import data_frame, html_table
@@ -70,16 +71,36 @@ class ImagePrediction(ABC):
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Classification(ImagePrediction):
-    """The class probabilities of one image.
+class ClassProbabilities(ImagePrediction):
+    """A probability for each class.
+
+    Attributes:
+        class_names: C names by class index.
+        source: path of the image, or the image.
+        probabilities: (C,) float32.
+    """
+
+    probabilities: np.ndarray
+
+    def top(self, k: int = TOP_K) -> list[tuple[str, float]]:
+        """Return the names and probabilities of the ``k`` most probable classes, the most probable first."""
+        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        return [(self.class_names[i], float(self.probabilities[i])) for i in order]
+
+    def plot(self, k: int = TOP_K) -> Image.Image:
+        """Return the image with the ``k`` most probable classes next to it."""
+        return draw_classes(self.image, self.top(k))
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Classification(ClassProbabilities):
+    """The class of one image.
 
     Attributes:
         class_names: C names by class index.
         source: path of the image, or the image.
         probabilities: (C,) float32 softmax outputs.
     """
-
-    probabilities: np.ndarray
 
     @property
     def label(self) -> str:
@@ -91,15 +112,6 @@ class Classification(ImagePrediction):
         """Probability of the most probable class."""
         return float(self.probabilities.max())
 
-    def top(self, k: int = TOP_K) -> list[tuple[str, float]]:
-        """Return the names and probabilities of the ``k`` most probable classes, the most probable first."""
-        order = np.argsort(-self.probabilities, kind="stable")[:k]
-        return [(self.class_names[i], float(self.probabilities[i])) for i in order]
-
-    def plot(self, k: int = TOP_K) -> Image.Image:
-        """Return the image with the ``k`` most probable classes next to it."""
-        return draw_classes(self.image, self.top(k))
-
     def _columns(self) -> dict[str, Sequence[Any]]:
         labels, scores = zip(*self.top(len(self.class_names)), strict=True)
         return {"label": labels, "score": scores}
@@ -107,6 +119,73 @@ class Classification(ImagePrediction):
     def _title(self) -> str:
         more = f", {len(self.class_names)} classes" if len(self.class_names) > 1 else ""
         return f"{self.label!r}, score {self.score:.4f}{more}"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class MultiLabelClassification(ClassProbabilities):
+    """The labels of one image, any number of C.
+
+    Attributes:
+        class_names: C names by class index.
+        source: path of the image, or the image.
+        probabilities: (C,) float32 sigmoid outputs.
+        thresholds: (C,) smallest probability of each class at which its label is predicted.
+    """
+
+    thresholds: np.ndarray
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the predicted labels, the most probable first."""
+        predicted = {self.class_names[i] for i in np.flatnonzero(self.probabilities >= self.thresholds)}
+        return [name for name, _ in self.top(len(self.class_names)) if name in predicted]
+
+    def _columns(self) -> dict[str, Sequence[Any]]:
+        names, scores = zip(*self.top(len(self.class_names)), strict=True)
+        threshold = dict(zip(self.class_names, self.thresholds.tolist(), strict=True))
+        return {"label": names, "score": scores, "threshold": [threshold[name] for name in names]}
+
+    def _title(self) -> str:
+        return f"{', '.join(map(repr, self.labels)) or 'no label'} of {format_count(len(self.class_names), 'label')}"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Regression(ImagePrediction):
+    """The value of one image.
+
+    Attributes:
+        class_names: the name of the target, as a list of one.
+        source: path of the image, or the image.
+        value: predicted value, in the unit of the target.
+    """
+
+    value: float
+
+    @property
+    def name(self) -> str:
+        """Name of the target."""
+        return self.class_names[0]
+
+    def plot(self) -> Image.Image:
+        """Return the image with the name and the value next to it."""
+        return draw_value(self.image, self.name, self.value)
+
+    def _columns(self) -> dict[str, Sequence[Any]]:
+        return {"name": [self.name], "value": [self.value]}
+
+    def _title(self) -> str:
+        return f"{self.name!r} {self.value:.4g}"
+
+
+def classifier_prediction(
+    targets: Targets, class_names: list[str], source: ImageSource, outputs: np.ndarray
+) -> ImagePrediction:
+    """Return the prediction for one image from a classifier's outputs (C,)."""
+    if isinstance(targets, MultiLabelTargets):
+        return MultiLabelClassification(class_names, source, outputs, np.array(targets.thresholds))
+    if isinstance(targets, RegressionTargets):
+        return Regression(class_names, source, float(outputs[0]))
+    return Classification(class_names, source, outputs)
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -24,6 +24,7 @@ from transxnet.evaluation.inference import (
 )
 from transxnet.heads.detector_transform import unit_range
 from transxnet.metrics.detection import Detections
+from transxnet.metrics.targets import CLASSES, Targets
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.device import prepare_for_inference
 from transxnet.utils.errors import UserError
@@ -38,6 +39,7 @@ class InferenceBackend(ABC):
         class_names: K names by class index; for detectors label 1 is the first.
         category_ids: for detectors, the ids of the classes in COCO's results.
         preprocessing: from an image to the input of a classifier; None for other tasks.
+        targets: what a classifier's logits mean.
         has_features: whether it can return pooled features.
         device: device that the model runs on.
     """
@@ -47,6 +49,7 @@ class InferenceBackend(ABC):
     class_names: list[str]
     category_ids: list[int]
     preprocessing: Preprocessing | None
+    targets: Targets = CLASSES
     has_features: bool
     device: torch.device
 
@@ -100,6 +103,7 @@ class TrainedBackend(InferenceBackend):
         else:
             assert isinstance(trained, TrainedClassifier)
             self.task, self.preprocessing, self.has_features = "classify", trained.preprocessing, True
+            self.targets = trained.targets
 
     @property
     def transform(self) -> Transform:
@@ -159,7 +163,7 @@ class ExportedBackend(InferenceBackend):
         self.exported, self.path, self.device = exported, Path(path), torch.device("cpu")
         self.name, self.task, self.class_names = exported.name, exported.task, exported.class_names
         self.category_ids = list(range(1, len(exported.class_names) + 1))
-        self.preprocessing = exported.preprocessing
+        self.preprocessing, self.targets = exported.preprocessing, exported.targets
         if self.preprocessing is not None:
             side = self.preprocessing.img_size
             try:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from transxnet.data.loading.preprocessing import Transform
 from transxnet.deploy.exported_model import load_exported
 from transxnet.deploy.format_registry import is_exported
+from transxnet.metrics.targets import Targets
 from transxnet.prediction.image_inputs import ImageInput, ImageSource, read_image, split_images
-from transxnet.prediction.image_results import Classification, DetectedObjects, ImagePrediction, Segmentation
+from transxnet.prediction.image_results import DetectedObjects, ImagePrediction, Segmentation, classifier_prediction
 from transxnet.prediction.inference_backends import ExportedBackend, InferenceBackend, TrainedBackend
 from transxnet.runs.load import load_model
 from transxnet.utils.device import resolve_device
@@ -54,6 +55,11 @@ class LoadedModel:
         return self.backend.task
 
     @property
+    def targets(self) -> Targets:
+        """What a classifier predicts: classes, labels with their thresholds, or a value."""
+        return self.backend.targets
+
+    @property
     def class_names(self) -> list[str]:
         """Class names by index."""
         return self.backend.class_names
@@ -87,9 +93,10 @@ class LoadedModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the weights, class names and preprocessing."""
+        """Hash of the weights, class names, preprocessing and thresholds."""
         prepared = self.backend.preprocessing
-        content = [self.backend.weights_hash(), self.class_names, None if prepared is None else prepared.to_dict()]
+        read = [None if prepared is None else prepared.to_dict(), self.targets.to_dict()]
+        content = [self.backend.weights_hash(), self.class_names, *read]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def predict(self, images: ImageInput | Iterable[ImageInput], *, batch_size: int = 32) -> Any:
@@ -103,6 +110,8 @@ class LoadedModel:
 
         Returns:
             For one image a :class:`~transxnet.prediction.image_results.Classification`,
+            :class:`~transxnet.prediction.image_results.MultiLabelClassification`,
+            :class:`~transxnet.prediction.image_results.Regression`,
             :class:`~transxnet.prediction.image_results.DetectedObjects` or
             :class:`~transxnet.prediction.image_results.Segmentation`; for a list, tuple, array or tensor of images a
             list of them; for an iterator or generator an iterator, which reads one batch at a time.
@@ -167,8 +176,11 @@ class LoadedModel:
         names = self.class_names
         if self.task == "classify":
             logits, _ = self.backend.classify(torch.stack(list(prepared)))
-            probabilities = logits.softmax(dim=1).numpy()
-            return [Classification(names, source, row) for source, row in zip(sources, probabilities, strict=True)]
+            outputs = self.targets.activate(logits).numpy()
+            return [
+                classifier_prediction(self.targets, names, source, row)
+                for source, row in zip(sources, outputs, strict=True)
+            ]
         pairs = zip(prepared, sources, strict=True)
         if self.task == "detect":
             return [DetectedObjects(names, source, self.backend.detect(pixels)) for pixels, source in pairs]

@@ -13,6 +13,8 @@ from transxnet.data.datasets.unlabeled_dataset import load_or_error
 from transxnet.data.loading.loaders import explained
 from transxnet.data.loading.preprocessing import Transform
 from transxnet.data.reading.tar_shards import ImageLocation
+from transxnet.prediction.classifier_tables import ClassifierTable, classifier_table
+from transxnet.prediction.image_results import classifier_prediction
 from transxnet.prediction.loaded_model import LoadedModel
 from transxnet.prediction.work_folder import PredictionSettings, WorkFolder
 from transxnet.utils.files import write_atomic
@@ -24,15 +26,14 @@ Batch = tuple[int, list[str], list[str | None], Tensor]
 """Number of the chunk, names of the images, errors of unreadable images, and tensors of the readable ones."""
 
 
-def parquet_schema(settings: PredictionSettings) -> "pa.Schema":
-    """Return the schema: path, class1, probability1 and so on, embedding if requested, error."""
+def parquet_schema(table: ClassifierTable, embed: str | None) -> "pa.Schema":
+    """Return the schema: path, the columns of the table, embedding if requested, error."""
     import pyarrow as pa
 
-    columns = [("path", pa.string())]
-    for i in range(1, settings.top_k + 1):
-        columns += [(f"class{i}", pa.string()), (f"probability{i}", pa.float32())]
-    if settings.embed is not None:
-        columns.append(("embedding", pa.list_(pa.type_for_alias(settings.embed))))
+    types = {"string": pa.string(), "float32": pa.float32(), "list<string>": pa.list_(pa.string())}
+    columns = [("path", pa.string()), *((_as_utf8(name), types[type]) for name, type in table.columns)]
+    if embed is not None:
+        columns.append(("embedding", pa.list_(pa.type_for_alias(embed))))
     return pa.schema([*columns, ("error", pa.string())])
 
 
@@ -87,26 +88,30 @@ def _batch_table(
     import pyarrow as pa
 
     unread = np.array([error is not None for error in errors])
+    stored = classifier_table(classifier.targets, classifier.class_names, settings.top_k)
+    rows: list[list[Any]] = []
+    features: np.ndarray = np.zeros(0, np.float32)
+    if len(images):
+        logits, pooled = classifier.backend.classify(images, settings.embed is not None)
+        outputs = classifier.targets.activate(logits).numpy()
+        read = (name for name, error in zip(names, errors, strict=True) if error is None)
+        rows = [
+            stored.values(classifier_prediction(classifier.targets, classifier.class_names, name, row))
+            for name, row in zip(read, outputs, strict=True)
+        ]
+        if pooled is not None:
+            features = pooled.numpy()
+    schema = parquet_schema(stored, settings.embed)
     columns: dict[str, Any] = {
         "path": [_as_utf8(name) for name in names],
         "error": [error and _as_utf8(error) for error in errors],
     }
-    probabilities = np.zeros((len(names), settings.top_k), np.float32)
-    classes = np.zeros((len(names), settings.top_k), np.int32)
-    features: np.ndarray = np.zeros(0, np.float32)
-    if len(images):
-        logits, pooled = classifier.backend.classify(images, settings.embed is not None)
-        values, indices = logits.softmax(dim=1).topk(settings.top_k, dim=1)
-        probabilities[~unread], classes[~unread] = values.numpy(), indices.numpy()
-        if pooled is not None:
-            features = pooled.numpy()
-    class_names = pa.array([*map(_as_utf8, classifier.class_names)], pa.string())
-    for i in range(settings.top_k):
-        columns[f"class{i + 1}"] = class_names.take(pa.array(classes[:, i], mask=unread))
-        columns[f"probability{i + 1}"] = pa.array(probabilities[:, i], mask=unread)
+    for i, (name, _) in enumerate(stored.columns):
+        values = iter(rows)
+        column = [None if error is not None else _utf8_value(next(values)[i]) for error in errors]
+        columns[_as_utf8(name)] = pa.array(column, schema.field(_as_utf8(name)).type)
     if settings.embed is not None:
         columns["embedding"] = _list_column(features, unread, settings.embed)
-    schema = parquet_schema(settings)
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
@@ -123,3 +128,10 @@ def _list_column(features: np.ndarray, unread: np.ndarray, dtype: str) -> "pa.Ar
 def _as_utf8(name: str) -> str:
     """Convert a file name, which may contain bytes that are not text, to valid UTF-8 for Parquet."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _utf8_value(value: Any) -> Any:
+    """Convert the text in a value of a column."""
+    if isinstance(value, list):
+        return [_as_utf8(name) for name in value]
+    return _as_utf8(value) if isinstance(value, str) else value

@@ -9,6 +9,7 @@ from typing import get_args
 from rich.console import Console
 
 from transxnet.data.reading.image_search import ACCEPTED, ImageList
+from transxnet.prediction.classifier_tables import classifier_table
 from transxnet.prediction.file_predictions import predict_files
 from transxnet.prediction.image_summary import PredictionSummary
 from transxnet.prediction.loaded_model import open_model
@@ -30,7 +31,6 @@ _RESULTS: dict[str, tuple[str, ...]] = {
 """Files and folders with the results."""
 
 _COUNTED: dict[str, str] = {
-    "classify": "predicted classes",
     "detect": "detected objects",
     "segment": "most frequent class of the images",
 }
@@ -57,7 +57,9 @@ def predict(
     """Predict for images and write the results.
 
     If ``out`` ends in ``.parquet``, a classifier writes that file: one row per image with its ``path``, ``class1``,
-    ``probability1`` and so on, ``embedding`` if requested, and the ``error`` of unreadable images. With
+    ``probability1`` and so on, ``embedding`` if requested, and the ``error`` of unreadable images. Instead of
+    classes, a multi-label classifier writes ``labels`` and ``probability_NAME`` of each label, a regression the
+    ``value``. With
     ``rows_per_file`` it writes a folder of such files. After any interruption the same call resumes: no image is lost
     or computed twice, and the results are the same.
 
@@ -72,7 +74,7 @@ def predict(
         images: any number of files, folders (searched recursively), globs and WebDataset shards (``.tar``).
         out: folder for the results, or a classifier's Parquet file; by default predictions, or predictions-2 and so
             on if it has results.
-        top_k: number of classes per image, for classifiers.
+        top_k: number of classes per image, for classifiers of classes.
         min_score: for detectors, drop detections below this score (0 to 1) from results and drawings; by default the
             results have all that the model returns, from 0.05, and the drawings those from 0.5.
         save_txt: for detectors, also write ``yolo/`` with ``classes.txt`` and for each image a text file of class, x,
@@ -142,6 +144,7 @@ def predict(
         raise UserError(f"min_score is for detectors, and {model} is not one. Remove --min-score.")
     if save_txt and loaded.task != "detect":
         raise UserError(f"save_txt is for detectors, and {model} is not one. Remove --save-txt.")
+    table = classifier_table(loaded.targets, loaded.class_names, top_k) if loaded.task == "classify" else None
     created = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -158,7 +161,8 @@ def predict(
                 elif loaded.task == "segment":
                     written = write_label_maps(predictions, Path(scratch), loaded.class_names)
                 else:
-                    written = write_classes(predictions, Path(scratch), min(top_k, len(loaded.class_names)))
+                    assert table is not None
+                    written = write_classes(predictions, Path(scratch), table)
                 for image in written:
                     summary.add(image)
                     advance(summary.images)
@@ -173,11 +177,11 @@ def predict(
             folder.rmdir()
     failures = f", {summary.unreadable:,} failed (see column error)" if summary.unreadable else ""
     console.print(f"{format_count(summary.images - summary.unreadable, 'image')} predicted{failures}", highlight=False)
-    summary.print(console, _COUNTED[loaded.task])
+    summary.print(console, _COUNTED[loaded.task] if table is None else table.counted)
     files = [folder / name for name in _RESULTS[loaded.task] if (folder / name).exists()]
     for path in files:
         console.print(f"  {path}", **PLAIN)
-    return StoredPredictions(folder, files, loaded.task, summary.images)
+    return StoredPredictions(folder, files, loaded.task, summary.images, table)
 
 
 def _publish(scratch: Path, folder: Path, names: Sequence[str]) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
+from transxnet.prediction.classifier_tables import classifier_table
 from transxnet.prediction.loaded_model import open_model
-from transxnet.prediction.parquet_chunks import parquet_schema, predict_chunks
+from transxnet.prediction.parquet_chunks import predict_chunks
 from transxnet.prediction.stored_predictions import StoredPredictions
 from transxnet.prediction.work_folder import PredictionSettings, WorkFolder, lock_work_folder, open_work_folder
 from transxnet.utils.errors import Interrupted, UserError
@@ -103,7 +104,8 @@ def predict_parquet(
     console.print(f"{work.num_images - unreadable:,} images predicted{failures}")
     console.print(f"  {out}" if rows_per_file is None else f"  {out / PART_FILES} ({len(parts)} files)", **PLAIN)
     files = [out] if rows_per_file is None else [out / part.name for part in parts]
-    return StoredPredictions(out, files, "classify", work.num_images)
+    table = classifier_table(classifier.targets, classifier.class_names, settings.top_k)
+    return StoredPredictions(out, files, "classify", work.num_images, table)
 
 
 def _work_folder_path(out: Path, rows_per_file: int | None) -> Path:
@@ -193,7 +195,7 @@ def _write_part(work: WorkFolder, chunks: Sequence[int], path: Path) -> None:
     import pyarrow.parquet as pq
 
     origin = {"model": work.settings.model, "weights": work.settings.weights, "version": work.settings.version}
-    schema = parquet_schema(work.settings).with_metadata({"transxnet": json.dumps(origin)})
+    schema = pq.read_schema(work.chunk_file(chunks[0])).with_metadata({"transxnet": json.dumps(origin)})
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         group: list[pa.Table] = []
         for chunk in chunks:

@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image
 
 from transxnet.metrics.detection import Detections
+from transxnet.prediction.classifier_tables import ClassifierTable
 from transxnet.prediction.file_predictions import FilePrediction
-from transxnet.prediction.image_results import Classification, DetectedObjects, Segmentation
+from transxnet.prediction.image_results import DetectedObjects, Segmentation
 from transxnet.utils.files import ESCAPED_UTF8
 from transxnet.utils.quantities import format_count
 from transxnet.utils.tables import MAX_ROWS, html_table
@@ -36,12 +37,14 @@ class StoredPredictions(os.PathLike):
         files: the files and folders with the results.
         task: "classify", "detect" or "segment".
         images: number of images.
+        table: how a classifier's predictions are stored; None for other tasks.
     """
 
     path: Path
     files: list[Path]
     task: str
     images: int
+    table: ClassifierTable | None = None
 
     @property
     def folder(self) -> Path:
@@ -59,9 +62,10 @@ class StoredPredictions(os.PathLike):
             return _read_detections(self.folder)
         if self.task == "segment":
             return _read_label_maps(self.folder)
+        assert self.table is not None
         if self.files[0].suffix.lower() == ".parquet":
-            return _read_parquet(self.files)
-        return _read_classes(self.folder / "predictions.jsonl")
+            return _read_parquet(self.files, self.table)
+        return _read_entries(self.folder / "predictions.jsonl", self.table)
 
     def _repr_html_(self) -> str:
         rows = [(each.path, repr(each.result) if each.error is None else each.error) for each in islice(self, MAX_ROWS)]
@@ -69,32 +73,24 @@ class StoredPredictions(os.PathLike):
         return html_table(f"{self.path}: {format_count(len(self), 'image')}{more}", ("path", "result"), rows)
 
 
-def _read_classes(path: Path) -> Iterator[FilePrediction]:
+def _read_entries(path: Path, table: ClassifierTable) -> Iterator[FilePrediction]:
     with path.open(**ESCAPED_UTF8) as file:
         for line in file:
             entry = json.loads(line)
-            top = [(each["class"], each["probability"]) for each in entry.get("top", ())]
-            yield _classes(entry["path"], top, entry.get("error"))
+            name, error = entry["path"], entry.get("error")
+            yield FilePrediction(name, None if error is not None else table.from_entry(name, entry), error)
 
 
-def _read_parquet(files: list[Path]) -> Iterator[FilePrediction]:
+def _read_parquet(files: list[Path], table: ClassifierTable) -> Iterator[FilePrediction]:
     import pyarrow.parquet as pq
 
+    columns = ["path", *(name for name, _ in table.columns), "error"]
     for path in files:
-        with pq.ParquetFile(path) as table:
-            names = [name for name in table.schema_arrow.names if name != "embedding"]
-            k = sum(name.startswith("probability") for name in names)
-            for batch in table.iter_batches(1024, columns=names):
+        with pq.ParquetFile(path) as stored:
+            for batch in stored.iter_batches(1024, columns=columns):
                 for row in batch.to_pylist():
-                    top = [(row[f"class{i}"], row[f"probability{i}"]) for i in range(1, k + 1)]
-                    yield _classes(row["path"], top, row["error"])
-
-
-def _classes(path: str, top: list[tuple[str, float]], error: str | None) -> FilePrediction:
-    if error is not None:
-        return FilePrediction(path, None, error)
-    names, probabilities = zip(*top, strict=True)
-    return FilePrediction(path, Classification(list(names), path, np.array(probabilities, np.float32)))
+                    name, error = row["path"], row["error"]
+                    yield FilePrediction(name, None if error is not None else table.from_row(name, row), error)
 
 
 def _read_detections(folder: Path) -> Iterator[FilePrediction]:

@@ -16,6 +16,9 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
+from transxnet.reports.formatting import percent
+
+CURVE_POINTS = 200  # of a curve of rates
 LONG_RUN = 60  # epochs; longer curves are noisy, and dashes hard to see
 
 # Placeholder colors for matplotlib, later replaced with the colors of the page's style sheet.
@@ -151,6 +154,44 @@ def _format_value(value: float, plot: Plot) -> str:
 def _hover_text(plot: Plot, x: float, values: Mapping[Line, float]) -> str:
     known = [f"{line.label} {_format_value(value, plot)}" for line, value in values.items() if np.isfinite(value)]
     return "\n".join([f"{plot.x} {x:.0f}", *known])
+
+
+def rate_chart(
+    title: str,
+    labels: tuple[str, str],
+    x: np.ndarray,
+    y: np.ndarray,
+    thresholds: np.ndarray,
+    baseline: tuple[list[float], list[float]],
+    baseline_line: Line,
+    suffix: str = "",
+) -> Chart:
+    """Plot a curve of two rates with a baseline; its tooltips name the threshold.
+
+    Args:
+        title: title of the chart.
+        labels: what x and y are.
+        x: (T,) rates.
+        y: (T,) rates.
+        thresholds: (T,) thresholds of the points.
+        baseline: x and y of a line for comparison.
+        baseline_line: its legend entry.
+        suffix: makes the chart's id, the first word of the title, unique in the page.
+    """
+    with chart_style():
+        figure, axes = chart_axes(height=3.9)
+        axes.plot(*baseline, **line_style("muted", "dashed", 1))
+        axes.plot(x, y, **line_style("blue", "solid", 1.8))
+        axes.set(xlim=(0, 1.02), ylim=(0, 1.04), xlabel=labels[0], ylabel=labels[1])
+        for axis in (axes.xaxis, axes.yaxis):
+            percent_axis(axis)
+        shown = np.unique(np.linspace(0, len(x) - 1, CURVE_POINTS).astype(int))
+        hover = [
+            (x[i], f"threshold {thresholds[i]:.3g}\n{labels[0]} {percent(x[i])}\n{labels[1]} {percent(y[i])}")
+            for i in shown.tolist()
+        ]
+        svg = figure_svg(figure, f"{title.split()[0].lower()}{suffix}", title, axes, hover)
+    return Chart(title, svg, (baseline_line,))
 
 
 def chart_style() -> AbstractContextManager[None]:

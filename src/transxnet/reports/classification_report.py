@@ -1,14 +1,12 @@
 """The report of a classifier: data, confusion matrix, thresholds, mistakes, explanations and calibration."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from transxnet.metrics.classification import BinaryCurves, Calibration, ClassificationEvaluation
 from transxnet.reports.charts import (
-    Chart,
     Line,
     Plot,
     chart_axes,
@@ -17,21 +15,15 @@ from transxnet.reports.charts import (
     figure_svg,
     line_style,
     percent_axis,
+    rate_chart,
 )
 from transxnet.reports.formatting import confusion_rows, data_url, percent
+from transxnet.reports.image_cards import THUMBNAIL, Explain, LoadImage, explain_groups, thumbnail
 from transxnet.reports.report_data import Report, TaskPage, Tile
-from transxnet.utils.errors import UserError
 
 MISTAKES = 12
 EXPLAINED_CLASSES = 6
-THUMBNAIL = 192  # px
-LARGE = 320  # px, an image next to its saliency map
 TARGETS = (0.8, 0.9, 0.95)  # recall and precision in the table of thresholds
-CURVE_POINTS = 200
-
-LoadImage = Callable[[int], Image.Image]
-Explain = Callable[[int], Sequence[tuple[str, Image.Image]]]
-
 _SCORES = (
     Line("val_accuracy", "accuracy", "blue"),
     Line("val_balanced_accuracy", "balanced accuracy", "orange", "dashed"),
@@ -108,13 +100,13 @@ def _thresholds(curves: BinaryCurves, names: Sequence[str]) -> dict[str, Any]:
     """Draw the ROC and precision-recall curves, and list thresholds for wanted values of recall and precision."""
     false_positives, recall, thresholds = curves.roc()
     chance = Line("", "chance", "muted", "dashed")
-    roc = _threshold_chart(
+    roc = rate_chart(
         "ROC curve", ("false positive rate", "recall"), false_positives, recall, thresholds, ([0, 1], [0, 1]), chance
     )
     precision, recall, thresholds = curves.precision_recall()
     share = float(curves.labels.mean())
     always = Line("", f"always positive {percent(share)}", "muted", "dashed")
-    pr = _threshold_chart(
+    pr = rate_chart(
         "Precision-recall curve", ("recall", "precision"), recall[::-1], precision[::-1], thresholds[::-1],
         ([0, 1], [share, share]), always,
     )  # fmt: skip
@@ -131,32 +123,6 @@ def _thresholds(curves: BinaryCurves, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _threshold_chart(
-    title: str,
-    labels: tuple[str, str],
-    x: np.ndarray,
-    y: np.ndarray,
-    thresholds: np.ndarray,
-    baseline: tuple[list[float], list[float]],
-    baseline_line: Line,
-) -> Chart:
-    """Plot a curve of two rates with a baseline; its tooltips name the threshold."""
-    with chart_style():
-        figure, axes = chart_axes(height=3.9)
-        axes.plot(*baseline, **line_style("muted", "dashed", 1))
-        axes.plot(x, y, **line_style("blue", "solid", 1.8))
-        axes.set(xlim=(0, 1.02), ylim=(0, 1.04), xlabel=labels[0], ylabel=labels[1])
-        for axis in (axes.xaxis, axes.yaxis):
-            percent_axis(axis)
-        shown = np.unique(np.linspace(0, len(x) - 1, CURVE_POINTS).astype(int))
-        hover = [
-            (x[i], f"threshold {thresholds[i]:.3g}\n{labels[0]} {percent(x[i])}\n{labels[1]} {percent(y[i])}")
-            for i in shown.tolist()
-        ]
-        svg = figure_svg(figure, title.split()[0].lower(), title, axes, hover)
-    return Chart(title, svg, (baseline_line,))
-
-
 def _classes(evaluation: ClassificationEvaluation) -> list[tuple[str, float, float, float, int]]:
     """Return (name, precision, recall, f1, support) of each class, most frequent first."""
     per_class = evaluation.per_class()
@@ -170,7 +136,7 @@ def _mistakes(evaluation: ClassificationEvaluation, load_image: LoadImage | None
     return [
         {
             "name": evaluation.names[i],
-            "thumbnail": _thumbnail(load_image, i),
+            "thumbnail": thumbnail(load_image, i),
             "true": evaluation.class_names[labels[i]],
             "true_probability": float(evaluation.probabilities[i, labels[i]]),
             "predicted": evaluation.class_names[predictions[i]],
@@ -190,36 +156,17 @@ def _explanations(evaluation: ClassificationEvaluation, explain: Explain) -> dic
     recall = np.where(per_class["support"], per_class["recall"], np.inf)
     lowest = np.argsort(recall, kind="stable")[:EXPLAINED_CLASSES]
     groups = []
-    try:
-        for label in sorted(lowest.tolist()):
-            shown = [i for correct in (True, False) for i in evaluation.most_confident(1, correct, label).tolist()]
-            if cards := list(_explanation_cards(evaluation, shown, explain)):
-                groups.append((evaluation.class_names[label], cards))
-    except UserError as error:
-        return {"groups": [], "missing": str(error)}
-    return {"groups": groups, "missing": "" if groups else "None of the images can be read."}
+    for label in sorted(lowest.tolist()):
+        shown = [i for correct in (True, False) for i in evaluation.most_confident(1, correct, label).tolist()]
+        examples = [(i, evaluation.names[i], _explanation_note(evaluation, i)) for i in shown]
+        groups.append((evaluation.class_names[label], examples, None))
+    return explain_groups(groups, explain)
 
 
-def _explanation_cards(
-    evaluation: ClassificationEvaluation, indices: Iterable[int], explain: Explain
-) -> Iterator[dict[str, Any]]:
-    for i in indices:
-        try:
-            panels = [(c, data_url(ImageOps.contain(p, (LARGE, LARGE)), LARGE)) for c, p in explain(i)]
-        except OSError:
-            continue
-        predicted, label = evaluation.predictions[i], evaluation.labels[i]
-        kind = "Correct" if predicted == label else "Wrong"
-        note = f"{kind}: {evaluation.class_names[predicted]}, {percent(float(evaluation.probabilities[i, predicted]))}"
-        yield {"panels": panels[:2], "more": panels[2:], "legend": [], "note": note, "name": evaluation.names[i]}
-
-
-def _thumbnail(load_image: LoadImage | None, index: int) -> str | None:
-    """Return the image as a data URL; None if it cannot be read."""
-    try:
-        return None if load_image is None else data_url(load_image(index), THUMBNAIL)
-    except OSError:
-        return None
+def _explanation_note(evaluation: ClassificationEvaluation, index: int) -> str:
+    predicted, label = evaluation.predictions[index], evaluation.labels[index]
+    probability = percent(float(evaluation.probabilities[index, predicted]))
+    return f"{'Correct' if predicted == label else 'Wrong'}: {evaluation.class_names[predicted]}, {probability}"
 
 
 def _calibration(calibration: Calibration, evaluation: ClassificationEvaluation) -> dict[str, Any]:

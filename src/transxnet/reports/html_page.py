@@ -1,7 +1,6 @@
 """Render a report as an HTML page: the sections of all tasks, and those of its task."""
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +10,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation
-from transxnet.metrics.metric_names import METRIC_NAMES
-from transxnet.reports import classification_report, detection_report, segmentation_report
+from transxnet.metrics.metric_names import METRIC_NAMES, format_metric
+from transxnet.metrics.multilabel import MultiLabelEvaluation
+from transxnet.metrics.regression import RegressionEvaluation
+from transxnet.reports import (
+    classification_report,
+    detection_report,
+    multilabel_report,
+    regression_report,
+    segmentation_report,
+)
 from transxnet.reports.charts import DASHES, Line, Plot, history_charts, history_column
 from transxnet.reports.formatting import percent
 from transxnet.reports.report_data import Report, TaskPage, Tile
@@ -71,19 +78,24 @@ def _task_page(report: Report) -> TaskPage:
         return TaskPage("unvalidated.html.jinja", images=0, tiles=[], sections=[])
     if isinstance(evaluation, ClassificationEvaluation):
         return classification_report.task_page(evaluation, report)
+    if isinstance(evaluation, MultiLabelEvaluation):
+        return multilabel_report.task_page(evaluation, report)
+    if isinstance(evaluation, RegressionEvaluation):
+        return regression_report.task_page(evaluation, report)
     if isinstance(evaluation, DetectionEvaluation):
         return detection_report.task_page(evaluation)
     return segmentation_report.task_page(evaluation)
 
 
-def _test_metrics(report: Report) -> list[tuple[str, float, float]]:
+def _test_metrics(report: Report) -> list[tuple[str, str, str]]:
     """Return (name, value on the validation images, value on the test images) of each metric of the test images."""
     if report.test is None:
         return []
     test = report.test.metrics()
     validation = {} if report.evaluation is None else report.evaluation.metrics()
     names = [name for name in METRIC_NAMES if name in test]
-    return [(METRIC_NAMES[name].strip(), validation.get(name, math.nan), test[name]) for name in names]
+    both = [[format_metric(name, of[name]) if name in of else "" for of in (validation, test)] for name in names]
+    return [(METRIC_NAMES[name].strip(), *values) for name, values in zip(names, both, strict=True)]  # type: ignore[misc]
 
 
 def _training_time(report: Report) -> list[Tile]:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation
 from transxnet.metrics.segmentation import SegmentationEvaluation
+from transxnet.metrics.targets import ClassifierEvaluation
 from transxnet.reports.charts import Plot
 
 
@@ -22,20 +22,21 @@ class Report:
         environment: Versions, hardware, commit; an entry "date" is also shown in the header.
         notes: Sentences: the automatically chosen settings with their reasons, and other remarks.
         history: One row per epoch; any value may be missing or NaN. Shown for all tasks: epoch, lr, train_loss,
-            val_loss and seconds (the epoch's duration); for classification: val_accuracy, val_balanced_accuracy and
-            val_f1; for detection: val_ap, val_ap50 and val_mask_ap; for segmentation: val_miou and
-            val_pixel_accuracy.
+            val_loss and seconds (the epoch's duration); for classes: val_accuracy, val_balanced_accuracy and val_f1;
+            for labels: val_macro_ap, val_macro_auroc and val_f1; for regression: val_r2 and val_spearman; for
+            detection: val_ap, val_ap50 and val_mask_ap; for segmentation: val_miou and val_pixel_accuracy.
         evaluation: The results on the validation images, or None without any; its type selects the page.
         model: Properties of the model, by name.
         image: Loads validation image i of a classifier; an OSError, or no function, gives a placeholder. Evaluations
             of detection and segmentation hold their images themselves.
         saved_weights: The epoch whose weights were evaluated, and the reason.
         selected: Whether the validation images selected this epoch.
-        train_counts: Number of training images of each class of a classifier, if known.
-        train_images: (class name, image) of some training images as a classifier's network receives them.
+        train_counts: Number of training images of each class or label of a classifier, if known.
+        train_images: (label, image) of some training images as a classifier's network receives them.
         learning_rate: Rows of step and lr; the chart then shows them instead of the history's lr.
-        explain: Returns (caption, image) pairs that explain the prediction of validation image i of a classifier. An
-            OSError skips the image; a UserError is printed on the page instead of all explanations.
+        explain: Returns (caption, image) pairs that explain the prediction of validation image i of a classifier, or
+            a class that is given as the second argument. An OSError skips the image; a UserError is printed on the
+            page instead of all explanations.
         test: The results on the test images, if there are any; they chose nothing.
     """
 
@@ -45,7 +46,7 @@ class Report:
     environment: Mapping[str, str]
     notes: Sequence[str]
     history: Sequence[Mapping[str, float]]
-    evaluation: ClassificationEvaluation | DetectionEvaluation | SegmentationEvaluation | None
+    evaluation: ClassifierEvaluation | DetectionEvaluation | SegmentationEvaluation | None
     model: Mapping[str, str]
     image: Callable[[int], Image.Image] | None = None
     saved_weights: str = ""
@@ -53,8 +54,8 @@ class Report:
     train_counts: Sequence[int] | None = None
     train_images: Sequence[tuple[str, Image.Image]] = ()
     learning_rate: Sequence[Mapping[str, float]] = ()
-    explain: Callable[[int], Sequence[tuple[str, Image.Image]]] | None = None
-    test: ClassificationEvaluation | DetectionEvaluation | SegmentationEvaluation | None = None
+    explain: Callable[..., Sequence[tuple[str, Image.Image]]] | None = None
+    test: ClassifierEvaluation | DetectionEvaluation | SegmentationEvaluation | None = None
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,11 @@ class TrainConfig:
             raise UserError("freeze_epochs needs freeze. Add --freeze backbone.")
         self.decay_epochs()
 
+    @property
+    def predicted(self) -> str:
+        """What the model predicts: the task, or a classifier's kind of targets."""
+        return self.task
+
     def decay_epochs(self) -> list[float]:
         """Return the milestones as numbers; empty for a cosine schedule.
 

@@ -18,6 +18,7 @@ from transxnet.data.loading.preprocessing import Preprocessing, check_sides
 from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN, create_detector, create_segmenter
 from transxnet.heads.create_heads import DETECTORS
 from transxnet.heads.dense_checkpoints import dense_tensors, load_checkpoint
+from transxnet.metrics.targets import CLASSES, Targets
 from transxnet.models.checkpoints import convert_official_state_dict, read_checkpoint
 from transxnet.models.create import check_name, create_model, create_model_with
 from transxnet.models.model_spec import ModelSpec, check_options, parse_model_name, parse_model_spec, with_options
@@ -70,9 +71,11 @@ class TrainedClassifier(TrainedModel):
 
     Attributes:
         preprocessing: from an image to the input of the network.
+        targets: what the logits mean.
     """
 
     preprocessing: Preprocessing
+    targets: Targets = field(default=CLASSES, kw_only=True)
 
     @property
     def backbone_preprocessing(self) -> Preprocessing:
@@ -136,12 +139,16 @@ def save_model(run: Run, state_dict: Mapping[str, Tensor], description: Mapping[
     Also writes the description of a classifier in timm's format, so that
     ``timm.create_model("local-dir:FOLDER", pretrained=True)`` creates it.
     """
-    content = {"format": FORMAT, **description, "transxnet": __version__}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
     write_atomic(run.weights_file, lambda path: path.write_bytes(save(tensors)))
     if description["task"] == "classify":
         write_atomic(run.timm_file, json.dumps(timm_config(description), indent=2))
-    write_atomic(run.model_file, json.dumps(content, indent=2))
+    save_description(run, description)
+
+
+def save_description(run: Run, description: Mapping[str, Any]) -> None:
+    """Write the description to rebuild the network, which marks the run as finished."""
+    write_atomic(run.model_file, json.dumps({"format": FORMAT, **description, "transxnet": __version__}, indent=2))
 
 
 def timm_config(description: Mapping[str, Any]) -> dict[str, Any]:
@@ -323,8 +330,9 @@ def _build(run: Run, description: Mapping[str, Any]) -> TrainedModel:
     if description["task"] == "segment":
         segmenter = create_segmenter(architecture, count, **args)
         return TrainedSegmenter(segmenter, name, classes, run, tuple(preprocessing["scale"]))
+    targets = Targets.from_dict(description.get("targets", {"kind": "classes"}), count)
     classifier = create_model(architecture, num_classes=count, **args)
-    return TrainedClassifier(classifier, name, classes, run, Preprocessing.from_dict(preprocessing))
+    return TrainedClassifier(classifier, name, classes, run, Preprocessing.from_dict(preprocessing), targets=targets)
 
 
 def _check_description(description: Mapping[str, Any]) -> None:

@@ -8,6 +8,13 @@ from transxnet.runs.config import COUNT, FACTOR, POSITIVE, RATE, SHARE, Rule, Tr
 from transxnet.utils.errors import UserError, check_one_of
 from transxnet.utils.option_names import nearest_option
 
+LOSSES = {
+    "classes": ("cross_entropy",),
+    "multilabel": ("bce", "focal", "asymmetric"),
+    "regression": ("smooth_l1", "mse"),
+}
+"""The losses for each kind of targets, the default first."""
+
 
 @dataclass(frozen=True)
 class ClassifyConfig(TrainConfig):
@@ -19,10 +26,14 @@ class ClassifyConfig(TrainConfig):
         train_split: split of a timm reader to train on.
         val_split: split of a timm reader to validate on.
         num_classes: number of classes, for timm readers that do not report it.
+        targets: classes, one for each image; multilabel, any number of labels for each; or regression, a value for
+            each; by default those of the data.
+        loss: cross_entropy for classes; bce, focal or asymmetric for multilabel; smooth_l1 or mse, of standardized
+            values, for regression; by default the first of these.
         drop_rate: dropout rate before the classifier.
-        smoothing: label smoothing.
-        mixup: alpha of mixup.
-        cutmix: alpha of cutmix.
+        smoothing: label smoothing, of classes and labels.
+        mixup: alpha of mixup, for classes.
+        cutmix: alpha of cutmix, for classes.
         min_scale: smallest fraction of the image area that a training crop keeps.
         color_jitter: strength of random brightness, contrast and saturation.
         auto_augment: timm's policy, such as rand-m9-mstd0.5-inc1, instead of color jitter; by default none.
@@ -34,8 +45,8 @@ class ClassifyConfig(TrainConfig):
 
     task: ClassVar[str] = "classify"
     OWN: ClassVar[tuple[str, ...]] = (
-        "img_size", "crop_pct", "train_split", "val_split", "num_classes", "drop_rate", "smoothing", "mixup", "cutmix",
-        "min_scale", "color_jitter", "auto_augment", "random_erasing",
+        "img_size", "crop_pct", "train_split", "val_split", "num_classes", "targets", "loss", "drop_rate", "smoothing",
+        "mixup", "cutmix", "min_scale", "color_jitter", "auto_augment", "random_erasing",
     )  # fmt: skip
     RULES: ClassVar[dict[str, Rule]] = {
         **TrainConfig.RULES,
@@ -52,6 +63,8 @@ class ClassifyConfig(TrainConfig):
     train_split: str = "train"
     val_split: str = "validation"
     num_classes: int | None = None
+    targets: Literal["classes", "multilabel", "regression"] | None = None
+    loss: Literal["cross_entropy", "bce", "focal", "asymmetric", "smooth_l1", "mse"] | None = None
     drop_rate: float = 0.0
     smoothing: float = 0.1
     mixup: float = 0.0
@@ -65,6 +78,20 @@ class ClassifyConfig(TrainConfig):
         super().__post_init__()
         if (self.mixup or self.cutmix) and isinstance(self.batch_size, int) and self.batch_size % 2:
             raise UserError(f"batch_size must be even for mixup and cutmix, got {self.batch_size}.")
+        if self.targets is None:
+            return
+        if self.loss not in (None, *LOSSES[self.targets]):
+            accepted = " or ".join(LOSSES[self.targets])
+            raise UserError(f"loss must be {accepted} for targets {self.targets}, got {self.loss}.")
+        if (self.mixup or self.cutmix) and self.targets != "classes":
+            raise UserError(
+                f"mixup and cutmix are for classes, got targets {self.targets}. Use --mixup 0 and --cutmix 0."
+            )
+
+    @property
+    def predicted(self) -> str:
+        """The kind of targets."""
+        return self.targets or "classes"
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def open_run_data(
         stored_split: file of the run's split, if it has one.
         check_images: decode every image and skip unreadable ones.
     """
-    options = ("train_split", "val_split", "num_classes", "zero_is_ignored")
+    options = ("train_split", "val_split", "num_classes", "targets", "zero_is_ignored")
     return open_data(
         config.data,
         config.task,

@@ -8,12 +8,14 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.loading.data_modules import ClassificationData
 from transxnet.data.loading.preprocessing import Preprocessing, check_sides
 from transxnet.data.open_data import DataSource
+from transxnet.metrics.targets import Targets, targets_of
 from transxnet.models.create import create_model_with, default_img_size, wrong_size_as_user_error
 from transxnet.models.model_spec import parse_model_name
-from transxnet.runs.task_configs import ClassifyConfig
+from transxnet.runs.task_configs import LOSSES, ClassifyConfig
 from transxnet.runs.training_data import open_run_data
 from transxnet.training.classifier import Classifier
 from transxnet.training.defaults import DefaultsResolver
@@ -74,7 +76,18 @@ class ClassifyPlan(Plan):
 
     def training_module(self) -> Classifier:
         """Create the Lightning module."""
-        return Classifier(self.model, len(self.source.class_names), self.config)
+        return Classifier(self.model, len(self.source.class_names), self.config, self.targets)
+
+    @property
+    def targets(self) -> Targets:
+        """What the logits mean, with the statistics of the training labels."""
+        train = self.source.train
+        labels = train.own_labels if isinstance(train, ClassificationSet) else None
+        return targets_of(train.targets, self.source.class_names, labels)
+
+    def description(self) -> dict[str, Any]:
+        """Return the description that is stored with the weights; thresholds are chosen later."""
+        return {**super().description(), "targets": self.targets.to_dict()}
 
     def preprocessing(self) -> dict[str, Any]:
         """Return resizing, cropping and normalization as plain data."""
@@ -85,8 +98,9 @@ def plan_classify(
     defaults: DefaultsResolver[ClassifyConfig], console: Console, stored_split: Path | None, resumed: bool
 ) -> ClassifyPlan:
     """Plan the training of a classifier; see :func:`~transxnet.training.make_plan.make_plan`."""
-    config = defaults.config
-    source = open_run_data(config, console, stored_split)
+    source = open_run_data(defaults.config, console, stored_split)
+    config: ClassifyConfig = defaults.config.replace(targets=source.train.targets)  # type: ignore[assignment]
+    defaults.config = config
     model, granted, about_weights = _build(config, source, resumed)
     rate = granted.pop("drop_path_rate", 0.0)
     defaults.resolve("drop_path_rate", rate, "default" if rate else "the model does not support stochastic depth")
@@ -94,6 +108,7 @@ def plan_classify(
         transforms = Preprocessing.of_model(model, granted.get("img_size") or _size(config, source), config.crop_pct)
     except ValueError as error:
         raise UserError(f"{error} Choose another --crop-pct.") from error
+    defaults.resolve("loss", LOSSES[config.predicted][0], "default")
     suits = "recommended for this sample" if source.img_size else "default of the model"
     defaults.resolve("img_size", transforms.img_size, suits)
     defaults.resolve("crop_pct", transforms.crop_pct, "default of the model")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,22 @@ from transxnet.analysis.dense_cost import HEADS, dense_info
 from transxnet.analysis.explain_figure import overlay
 from transxnet.analysis.grad_cam import explain_image
 from transxnet.analysis.network_parts import MIXER_PARTS, find_part, named_parts
-from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.classification_dataset import ClassificationSet, describe_label
 from transxnet.data.reading.image_decoding import UnreadableImage
 from transxnet.evaluation.evaluation_output import (
     print_metrics,
-    write_class_predictions,
+    write_classifier_predictions,
     write_detections,
     write_image_miou,
 )
 from transxnet.evaluation.inference import AnyEvaluation, run_evaluation
 from transxnet.metrics.best_epoch import describe_saved_epoch, find_best_epoch
-from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation
+from transxnet.metrics.segmentation import SegmentationEvaluation
 from transxnet.reports import Report, write_report
 from transxnet.reports.model_card import model_card
 from transxnet.runs.config import TrainConfig
-from transxnet.runs.load import TrainedModel, load_model
+from transxnet.runs.load import TrainedClassifier, TrainedModel, load_model, save_description
 from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import ClassifyConfig, DetectConfig, SegmentConfig
 from transxnet.training.checkpoint_files import read_verified
@@ -71,7 +71,12 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
     """Evaluate the saved model, store the metrics and write the report."""
     config, source = plan.config, plan.source
     trained = load_model(run.path)
-    evaluation, test = _evaluate(trained, plan, console)
+    evaluation = _evaluate(trained, plan, console, source.val) if plan.validates else None
+    if isinstance(trained, TrainedClassifier) and evaluation is not None:
+        targets, evaluation = trained.targets.fit(evaluation)
+        trained = replace(trained, targets=targets)
+        save_description(run, {**plan.description(), "targets": targets.to_dict()})
+    test = None if source.test is None else _evaluate(trained, plan, console, source.test)
     images, figures = (0, {}) if evaluation is None else (len(evaluation), evaluation.metrics())
     results: dict[str, Any] = {"images": images, "select": config.select, **figures}
     if test is not None:
@@ -80,7 +85,7 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
     if evaluation is not None:
         write_predictions(run, evaluation)
     stored = run.read_environment()
-    saved = describe_saved_epoch(history, config.task, config.select) + (", EMA" if config.ema_decay else "")
+    saved = describe_saved_epoch(history, config.predicted, config.select) + (", EMA" if config.ema_decay else "")
     report = Report(
         title=f"{config.model} on {Path(config.data).name}",
         command=stored["command"],
@@ -118,32 +123,26 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
     console.print(f"weights     {saved}\nrun folder  {run.path}\nreport      {run.report_file}", **PLAIN)
 
 
-def _evaluate(trained: TrainedModel, plan: Plan, console: Console) -> tuple[AnyEvaluation | None, AnyEvaluation | None]:
-    """Run the saved model over the validation and the test images; None for a missing set."""
+def _evaluate(trained: TrainedModel, plan: Plan, console: Console, images: Any) -> AnyEvaluation:
+    """Run the saved model over labeled images."""
     config = plan.config
     assert isinstance(config.batch_size, int) and config.workers is not None
     device = resolve_device(config.device if config.device in DEVICES else "auto")
-    evaluate = partial(run_evaluation, trained, batch_size=config.batch_size, workers=config.workers, device=device)
-    val, test = plan.source.val if plan.validates else (), plan.source.test or ()
-    with progress_bar(console, "evaluating", len(val) + len(test)) as advance:
-
-        def run(images: Any, before: int) -> AnyEvaluation | None:
-            if not len(images):
-                return None
-            return evaluate(images, progress=lambda count: advance(before + count))
-
-        return run(val, 0), run(test, len(val))
+    with progress_bar(console, "evaluating", len(images)) as advance:
+        return run_evaluation(trained, images, config.batch_size, config.workers, device, progress=advance)
 
 
 def _train_counts(images: Any) -> list[int] | None:
     """Return the number of images of each class; None unless they are labeled images that need no reading."""
-    if not isinstance(images, ClassificationSet):
+    if not isinstance(images, ClassificationSet) or images.targets == "regression":
         return None
+    if images.targets == "multilabel":
+        return np.nansum(images.own_labels, axis=0).astype(int).tolist()
     return np.bincount(images.own_labels, minlength=len(images.class_names)).tolist()
 
 
 def _augmented_images(plan: Plan) -> list[tuple[str, Image.Image]]:
-    """Return (class name, image) of training images after augmentation, without normalization."""
+    """Return (label, image) of training images after augmentation, without normalization."""
     images = plan.source.train
     if not isinstance(plan, ClassifyPlan) or not isinstance(images, ClassificationSet):
         return []
@@ -156,7 +155,8 @@ def _augmented_images(plan: Plan) -> list[tuple[str, Image.Image]]:
             pixels, label, _ = dataset[position, seed]
         except UnreadableImage:
             continue
-        shown.append((images.class_names[label], to_pil_image((pixels * std + mean).clamp(0, 1))))
+        text = describe_label(np.asarray(label), images.class_names)
+        shown.append((text, to_pil_image((pixels * std + mean).clamp(0, 1))))
     return shown
 
 
@@ -173,15 +173,15 @@ def _learning_rate(config: TrainConfig, history: Sequence[dict[str, float]]) -> 
 def write_predictions(run: Run, evaluation: AnyEvaluation) -> None:
     """Write the predictions for the validation images.
 
-    A classifier gets ``predictions.csv`` with label, prediction and probabilities; a detector ``detections.json`` in
+    A classifier gets ``predictions.csv`` with labels, predictions and probabilities; a detector ``detections.json`` in
     COCO's results format; a segmenter ``predictions.csv`` with the mean IoU of each image.
     """
-    if isinstance(evaluation, ClassificationEvaluation):
-        write_class_predictions(run.predictions_file, evaluation)
-    elif isinstance(evaluation, DetectionEvaluation):
+    if isinstance(evaluation, DetectionEvaluation):
         write_detections(run.detections_file, evaluation)
-    else:
+    elif isinstance(evaluation, SegmentationEvaluation):
         write_image_miou(run.predictions_file, evaluation)
+    else:
+        write_classifier_predictions(run.predictions_file, evaluation)
 
 
 def cost(config: TrainConfig, model: Any, classes: int) -> tuple[int, int, tuple[int, int]]:
@@ -220,14 +220,14 @@ def _image_getter(images: Any) -> Callable[[int], Any]:
     return get_image
 
 
-def _gradcam_getter(trained: TrainedModel, images: Any) -> Callable[[int], Any]:
+def _gradcam_getter(trained: TrainedModel, images: Any) -> Callable[..., Any]:
     """Return a function that draws Grad-CAM at the last stage and in the last D-Mixer's branches, if there are any."""
     get_image = _image_getter(images)
 
-    def get_panels(index: int) -> list[tuple[str, Image.Image]]:
+    def get_panels(index: int, class_index: int | None = None) -> list[tuple[str, Image.Image]]:
         image = get_image(index)
         parts = {name: part for name, part in named_parts(trained.model).items() if name in MIXER_PARTS}
-        found = explain_image(trained, image, parts={"last": find_part(trained.model), **parts})
+        found = explain_image(trained, image, class_index, parts={"last": find_part(trained.model), **parts})
         panels = [("image", Image.fromarray(found.image))]
         for name, heat in found.maps.items():
             caption = found.titles[name] + ("" if heat.any() else ": no evidence")

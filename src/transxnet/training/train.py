@@ -349,14 +349,13 @@ def _create_trainer(
 
 def _print_plan(plan: Plan, run: Run, console: Console) -> None:
     config, source = plan.config, plan.source
-    kind = {"detect": "objects", "segment": "label maps"}.get(config.task)
     reason = [f"task {config.task}: {source.recognition.why}"] if config.task != "classify" else []
+    outputs = _describe_outputs(config.predicted, source.class_names)
     lines = [
         f"{config.model} on {config.data}: {format_count(len(source.train), 'training image')}, "
         f"{format_count(len(source.val), 'validation image')}, "
         + ("" if source.test is None else f"{format_count(len(source.test), 'test image')}, ")
-        + f"{format_count(len(source.class_names), 'class', 'classes')}"
-        + (f" of {kind}" if kind else ""),
+        + outputs,
         *(f"  {line}" for line in reason + plan.notes),
         *(["chosen automatically:"] if plan.choices else []),
         *(f"  {choice}" for choice in plan.choices),
@@ -365,6 +364,15 @@ def _print_plan(plan: Plan, run: Run, console: Console) -> None:
     chosen = {f"  {choice}" for choice in plan.choices}
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True, style="dim" if line in chosen else None)
+
+
+def _describe_outputs(predicted: str, class_names: list[str]) -> str:
+    if predicted == "regression":
+        return f"regression of {class_names[0]!r}"
+    if predicted == "multilabel":
+        return format_count(len(class_names), "label")
+    kind = {"detect": " of objects", "segment": " of label maps"}.get(predicted, "")
+    return format_count(len(class_names), "class", "classes") + kind
 
 
 def _run_name(config: TrainConfig) -> str:

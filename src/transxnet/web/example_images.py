@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.classification_dataset import ClassificationSet, describe_label
 from transxnet.data.datasets.image_collection import ImageCollection
 from transxnet.data.formats.class_alignment import in_words
 from transxnet.data.formats.timm_readers import Stream
@@ -31,7 +31,7 @@ class ExampleImages:
     Attributes:
         images: all validation images.
         positions: indices of the examples in ``images``.
-        captions: name of the true class of each example; None for detection and segmentation.
+        captions: true label of each example as text; None for detection and segmentation.
         thumbnails: thumbnails of the examples.
     """
 
@@ -106,9 +106,10 @@ def _validation_images(trained: TrainedModel, run: Run, console: Console) -> Any
 
 
 def _diverse_order(images: ImageCollection) -> Iterator[int]:
-    """Iterate over all positions, shuffled; if images have classes, the first ones cover each class once."""
-    if isinstance(images, ClassificationSet):
-        labels = images.own_labels
+    """Iterate over all positions, shuffled; the first ones cover each class, or combination of labels, once."""
+    if isinstance(images, ClassificationSet) and images.targets != "regression":
+        _, labels = np.unique(np.nan_to_num(images.own_labels, nan=-1), axis=0, return_inverse=True)
+        labels = labels.ravel()  # NumPy 2.0 returns it in the shape of the rows
         rank = np.zeros(len(labels), int)  # within the class
         for label in np.unique(labels):
             own = np.flatnonzero(labels == label)
@@ -119,7 +120,9 @@ def _diverse_order(images: ImageCollection) -> Iterator[int]:
 
 
 def _caption(images: ImageCollection, position: int) -> str | None:
-    return in_words(images.class_names[images.own_labels[position]]) if isinstance(images, ClassificationSet) else None
+    if not isinstance(images, ClassificationSet):
+        return None
+    return describe_label(images.own_labels[position], [in_words(name) for name in images.class_names])
 
 
 def _capitalize(text: str) -> str:

@@ -135,11 +135,17 @@ class GradioPage:
                 self._layer = gr.Radio(layers, value=layers[-1][1], label="Layer", elem_id="layer")
                 first = "Most frequent class"
                 if isinstance(self._model.trained, TrainedClassifier):
-                    first = "Predicted class"
+                    first = (
+                        "Most probable label" if self._model.trained.targets.kind == "multilabel" else "Predicted class"
+                    )
                 elif self._detects:
                     first = "Class with the highest score"
                 self._class = gr.Dropdown(
-                    [(first, PREDICTED_CLASS), *classes], value=PREDICTED_CLASS, label="Class", elem_id="class"
+                    [(first, PREDICTED_CLASS), *classes],
+                    value=PREDICTED_CLASS,
+                    label="Class",
+                    visible=len(classes) > 1,
+                    elem_id="class",
                 )
 
     def _connect_events(self) -> None:

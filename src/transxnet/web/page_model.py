@@ -13,12 +13,18 @@ from transxnet.analysis.explain_figure import overlay
 from transxnet.analysis.network_parts import NetworkPart, find_part, named_parts
 from transxnet.data.formats.class_alignment import in_words
 from transxnet.metrics.detection import MIN_SCORE, Detections
-from transxnet.metrics.metric_names import METRIC_NAMES
-from transxnet.prediction.image_results import Classification, DetectedObjects, Segmentation, pixel_shares
+from transxnet.metrics.metric_names import METRIC_NAMES, format_metric
+from transxnet.prediction.image_results import (
+    ClassProbabilities,
+    DetectedObjects,
+    MultiLabelClassification,
+    Regression,
+    Segmentation,
+    pixel_shares,
+)
 from transxnet.prediction.inference_backends import TrainedBackend
 from transxnet.prediction.loaded_model import LoadedModel
 from transxnet.reports.colors import Color, palette
-from transxnet.reports.formatting import percent
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError
@@ -33,7 +39,7 @@ MAX_ROWS = 15
 MAX_NAMES = 8
 """Maximum number of class names in the description."""
 
-_MAIN_METRICS = ("accuracy", "ap", "miou")
+_MAIN_METRICS = ("accuracy", "macro_ap", "r2", "ap", "miou")
 
 
 @dataclass(frozen=True)
@@ -133,12 +139,18 @@ class PageModel:
     @property
     def description(self) -> str:
         """Task, classes and, for a run, the main metric on the validation set."""
-        kind = "Detector" if isinstance(self.trained, TrainedDetector) else "Classifier"
-        kind = "Segmenter" if isinstance(self.trained, TrainedSegmenter) else kind
-        names = self.class_names
+        return f"{self._outputs()}. {self._main_metric()}".strip()
+
+    def _outputs(self) -> str:
+        names, kind = self.class_names, self._model.targets.kind
+        if kind == "regression":
+            return f"Regression of {names[0]}"
+        words = ("label", "labels") if kind == "multilabel" else ("class", "classes")
+        model = "Multi-label classifier" if kind == "multilabel" else "Classifier"
+        model = "Detector" if isinstance(self.trained, TrainedDetector) else model
+        model = "Segmenter" if isinstance(self.trained, TrainedSegmenter) else model
         listed = f": {', '.join(names)}" if len(names) <= MAX_NAMES else ""
-        text = f"{kind} of {format_count(len(names), 'class', 'classes')}{listed}. {self._main_metric()}"
-        return text.strip()
+        return f"{model} of {format_count(len(names), *words)}{listed}"
 
     def _main_metric(self) -> str:
         run = self.trained.run
@@ -150,7 +162,7 @@ class PageModel:
             if name is None:
                 return ""
             label = METRIC_NAMES[name][:1].upper() + METRIC_NAMES[name][1:]
-            return f"{label}: {percent(metrics[name])} on {metrics['images']:,} validation images."
+            return f"{label}: {format_metric(name, metrics[name])} on {metrics['images']:,} validation images."
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{run.results_file} is damaged: {error}") from error
 
@@ -165,7 +177,10 @@ class PageModel:
             return self._detection_result(result, min_score, notes)
         if isinstance(result, Segmentation):
             return self._segmentation_result(result, notes)
-        assert isinstance(result, Classification)
+        if isinstance(result, Regression):
+            headline = f"{result.name}: {result.value:.4g}"
+            return ImageResult(headline, [], 0, resize_for_browser(result.image))
+        assert isinstance(result, ClassProbabilities)
         return self._classification_result(result)
 
     def filter(self, image: Image.Image, detections: Detections, min_score: float) -> ImageResult:
@@ -193,9 +208,12 @@ class PageModel:
         heat = found.maps[layer]
         return HeatMap(_draw_heat(found.image, heat), found.class_name, found.titles[layer], not heat.any())
 
-    def _classification_result(self, result: Classification) -> ImageResult:
+    def _classification_result(self, result: ClassProbabilities) -> ImageResult:
         rows = [ResultRow(name, probability) for name, probability in result.top(TOP_K)]
-        return ImageResult(rows[0].name, rows, len(self.class_names) - len(rows), resize_for_browser(result.image))
+        headline = rows[0].name
+        if isinstance(result, MultiLabelClassification):
+            headline = ", ".join(result.labels) or "No label"
+        return ImageResult(headline, rows, len(self.class_names) - len(rows), resize_for_browser(result.image))
 
     def _detection_result(self, result: DetectedObjects, min_score: float, notes: tuple[str, ...]) -> ImageResult:
         shown, colors = result.filter(min_score), palette(len(self.class_names))

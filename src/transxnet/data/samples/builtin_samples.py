@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.classification_dataset import ClassificationSet, TargetKind
 from transxnet.data.datasets.image_collection import ArrayImages, FileImages
 from transxnet.data.samples.scenes import LICENSE, scenes
 from transxnet.utils.optional_packages import require_package
@@ -50,12 +50,16 @@ class DenseSample:
     hflip: float
 
 
-def elpv() -> Sample:
+def elpv(targets: TargetKind | None = None) -> Sample:
     """2,624 electroluminescence images of solar cells, functional or defective, 300x300 grayscale.
 
     A cell is labeled defective if the published defect probability exceeds 0.5. The weight of a label is the
     probability that it is correct: 1 if the experts were sure, 2/3 if not. The published benchmark (Deitsch et al.,
     Solar Energy 185, 2019) tests on a quarter, stratified by cell type and probability.
+
+    Args:
+        targets: "classes", the default, as described; "multilabel" for the labels defective and monocrystalline;
+            "regression" for the defect probability, which is 0, 1/3, 2/3 or 1.
     """
     require_package("elpv_dataset", "transxnet[samples]", "The sample 'elpv'")
     import elpv_dataset
@@ -66,13 +70,13 @@ def elpv() -> Sample:
     names = [row[0] for row in rows]
     probability = np.array([float(row[1]) for row in rows])
     kind = np.array([row[2] for row in rows])
-    images = ClassificationSet(
-        FileImages([str(folder / name) for name in names]),
-        names,
-        ["functional", "defective"],
-        (probability > 0.5).astype(np.int64),
-        weights=np.maximum(probability, 1 - probability),
-    )
+    defective, sure = probability > 0.5, np.maximum(probability, 1 - probability)
+    labels: dict[str | None, tuple[list[str], np.ndarray, np.ndarray | None]] = {
+        "multilabel": (["defective", "monocrystalline"], np.c_[defective, kind == "mono"].astype(np.float32), sure),
+        "regression": (["defect probability"], probability.astype(np.float32), None),
+    }
+    class_names, own, weights = labels.get(targets, (["functional", "defective"], defective.astype(np.int64), sure))
+    images = ClassificationSet(FileImages([str(folder / name) for name in names]), names, class_names, own, weights)
     strata = np.stack([kind, np.round(probability, 2).astype(str)], axis=1)
     license = (
         "ELPV images: Creative Commons BY-NC-SA 4.0, not for commercial use; cite Deitsch et al., Solar Energy "
@@ -81,8 +85,12 @@ def elpv() -> Sample:
     return Sample(images, strata, 0.25, license, 112)
 
 
-def digits() -> Sample:
-    """scikit-learn's 1,797 handwritten digits, 8x8 grayscale, for quick tests."""
+def digits(targets: TargetKind | None = None) -> Sample:
+    """scikit-learn's 1,797 handwritten digits, 8x8 grayscale, for quick tests.
+
+    Args:
+        targets: only "classes" exist.
+    """
     require_package("sklearn", "transxnet[samples]", "The sample 'digits'")
     from sklearn.datasets import load_digits
 
@@ -101,7 +109,7 @@ def dense_scenes() -> DenseSample:
     return DenseSample(scenes(), LICENSE, 256, hflip=0.0)
 
 
-SAMPLES: dict[str, Callable[[], Sample]] = {"elpv": elpv, "digits": digits}
+SAMPLES: dict[str, Callable[..., Sample]] = {"elpv": elpv, "digits": digits}
 """Samples for classification."""
 
 DENSE_SAMPLES: dict[str, Callable[[], DenseSample]] = {"scenes": dense_scenes}

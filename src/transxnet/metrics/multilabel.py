@@ -1,0 +1,153 @@
+"""Multi-label metrics, from the probabilities of a classifier whose labels do not exclude each other."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torchmetrics.functional.classification import (
+    binary_precision_recall_curve,
+    binary_stat_scores,
+)
+
+from transxnet.metrics.classification import BinaryCurves, class_metrics_from_counts
+
+UNKNOWN = -1
+"""Integer of an unknown label, which torchmetrics ignores."""
+
+
+@dataclass(frozen=True)
+class MultiLabelEvaluation:
+    """A multi-label classifier's results on N images with C labels each.
+
+    Unknown labels (NaN) are ignored in all metrics.
+
+    Attributes:
+        class_names: C names, by class index.
+        names: N image names.
+        labels: (N, C) 0, 1 or NaN.
+        probabilities: (N, C) sigmoid outputs.
+        thresholds: (C,) smallest probability of each class at which its label is predicted.
+        weights: (N,) confidence in the labels, 0 to 1, if the data has it; else None.
+    """
+
+    class_names: list[str]
+    names: list[str]
+    labels: np.ndarray
+    probabilities: np.ndarray
+    thresholds: np.ndarray
+    weights: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def known(self) -> np.ndarray:
+        """(N, C) whether each label is known."""
+        return ~np.isnan(self.labels)
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """(N, C) whether each label is predicted."""
+        return self.probabilities >= self.thresholds
+
+    @property
+    def wrong(self) -> np.ndarray:
+        """(N, C) whether each prediction is wrong; False where the label is unknown."""
+        return self.known & (self.predictions != (self.labels == 1))
+
+    def with_best_thresholds(self) -> Self:
+        """Return the same results at the thresholds with the highest F1 of each class on these images."""
+        return replace(self, thresholds=best_thresholds(self.labels, self.probabilities))
+
+    def metrics(self) -> dict[str, float]:
+        """Compute metrics from 0 to 1, without those that are not defined for these labels.
+
+        ``macro_ap`` and ``macro_auroc`` are means over the classes that occur with both labels; ``micro_ap`` and
+        ``micro_auroc`` treat all labels as those of one class. ``f1`` is the mean over the classes, ``micro_f1`` the F1
+        of all labels, and ``exact_match`` the fraction of images without a wrong label; all three at the thresholds.
+        """
+        return {name: value for name, value in self.all_metrics().items() if not np.isnan(value)}
+
+    def all_metrics(self) -> dict[str, float]:
+        """Compute the same, with NaN for those that are not defined."""
+        per_class, known = self.per_class(), self.known
+        everything = BinaryCurves(0, self.probabilities[known], self.labels[known] == 1)
+        both = 0 < everything.labels.sum() < len(everything.labels)
+        counts = self._counts()
+        total = class_metrics_from_counts(counts.sum(axis=0, keepdims=True))
+        judged = known.any(axis=1)
+        return {
+            "macro_ap": _mean(per_class["ap"]),
+            "micro_ap": everything.average_precision if both else np.nan,
+            "macro_auroc": _mean(per_class["auroc"]),
+            "micro_auroc": everything.auroc if both else np.nan,
+            "f1": _mean(per_class["f1"]),
+            "micro_f1": float(total["f1"][0]),
+            "exact_match": _mean(~self.wrong[judged].any(axis=1)),
+        }
+
+    def per_class(self) -> dict[str, np.ndarray]:
+        """Compute (C,) auroc, ap, precision, recall, f1, and numbers of known and positive labels (known, support).
+
+        AUROC, AP and F1 are NaN without a positive label, AUROC and AP also without a negative one.
+        """
+        curves = [self.curves(label) for label in range(len(self.class_names))]
+        at_thresholds = class_metrics_from_counts(self._counts())
+        return {
+            "auroc": np.array([np.nan if curve is None else curve.auroc for curve in curves]),
+            "ap": np.array([np.nan if curve is None else curve.average_precision for curve in curves]),
+            "precision": at_thresholds["precision"],
+            "recall": at_thresholds["recall"],
+            "f1": np.where(at_thresholds["support"] > 0, at_thresholds["f1"], np.nan),
+            "known": self.known.sum(axis=0),
+            "support": at_thresholds["support"],
+        }
+
+    def curves(self, label: int) -> BinaryCurves | None:
+        """Return the ROC and precision-recall curve of a class; None unless it occurs with both labels."""
+        known = self.known[:, label]
+        positive = self.labels[known, label] == 1
+        if not 0 < positive.sum() < len(positive):
+            return None
+        return BinaryCurves(label, self.probabilities[known, label], positive)
+
+    def _counts(self) -> np.ndarray:
+        """(C, 5) counts, as :func:`~transxnet.metrics.classification.class_metrics_from_counts` takes them."""
+        labels = torch.from_numpy(np.where(self.known, self.labels, UNKNOWN).astype(np.int64))
+        predicted = torch.from_numpy(self.predictions.astype(np.int64))
+        pairs = zip(predicted.T, labels.T, strict=True)  # torchmetrics' multilabel_stat_scores refuses a single label
+        return np.stack([binary_stat_scores(*pair, ignore_index=UNKNOWN).numpy() for pair in pairs])
+
+
+def best_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return (C,) thresholds of the highest F1 of each class; 0.5 for classes without a positive label.
+
+    Each lies halfway between two probabilities, so that rounding does not change predictions.
+
+    Args:
+        labels: (N, C) 0, 1 or NaN.
+        probabilities: (N, C).
+    """
+    known = ~np.isnan(labels)
+    return np.array(
+        [_best_threshold(t[k] == 1, p[k]) for t, p, k in zip(labels.T, probabilities.T, known.T, strict=True)]
+    )
+
+
+def _best_threshold(positive: np.ndarray, scores: np.ndarray) -> float:
+    if not positive.any():
+        return 0.5
+    curve = binary_precision_recall_curve(torch.from_numpy(scores), torch.from_numpy(positive).long())
+    precision, recall, thresholds = (values.numpy().astype(np.float64) for values in curve)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    best = int(f1[:-1].argmax())
+    below = thresholds[best - 1] if best else 0.0
+    return float((below + thresholds[best]) / 2)
+
+
+def _mean(values: Any) -> float:
+    """Return the mean of the values that are not NaN; NaN if there are none."""
+    defined = np.asarray(values, np.float64)
+    defined = defined[~np.isnan(defined)]
+    return float(defined.mean()) if len(defined) else np.nan

@@ -1,0 +1,179 @@
+"""The three kinds of targets of a classifier: how its logits are read and evaluated."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from transxnet.data.datasets.classification_dataset import TargetKind
+from transxnet.metrics.classification import ClassificationEvaluation
+from transxnet.metrics.multilabel import MultiLabelEvaluation
+from transxnet.metrics.regression import RegressionEvaluation
+
+ClassifierEvaluation = ClassificationEvaluation | MultiLabelEvaluation | RegressionEvaluation
+"""A classifier's results."""
+
+
+@dataclass(frozen=True)
+class Targets(ABC):
+    """What a classifier predicts; stored with its weights and in exported files."""
+
+    kind: ClassVar[TargetKind]
+
+    @abstractmethod
+    def activate(self, logits: Tensor) -> Tensor:
+        """Convert logits (N, C) to outputs (N, C): probabilities, or values in the unit of the targets."""
+
+    @abstractmethod
+    def evaluate(
+        self,
+        class_names: list[str],
+        names: list[str],
+        labels: np.ndarray,
+        outputs: np.ndarray,
+        weights: np.ndarray | None = None,
+    ) -> Any:
+        """Return the evaluation of outputs (N, C)."""
+
+    def fit(self, evaluation: Any) -> tuple["Targets", Any]:
+        """Return the targets and the evaluation with the settings that are chosen on the validation images."""
+        return self, evaluation
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the kind and the settings as plain data."""
+        return {"kind": self.kind, **asdict(self)}
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any], num_classes: int) -> "Targets":
+        """The inverse of :meth:`to_dict`, for a classifier of C classes.
+
+        Raises:
+            KeyError, TypeError, ValueError: the content is not valid; the file may be untrusted.
+        """
+        settings = dict(values)
+        targets = _KINDS[settings.pop("kind")](**settings)
+        targets.check(num_classes)
+        return targets
+
+    def check(self, num_classes: int) -> None:
+        """Raise ValueError for settings that training never writes."""
+        return
+
+
+@dataclass(frozen=True)
+class ClassTargets(Targets):
+    """One of C classes for each image."""
+
+    kind = "classes"
+
+    def activate(self, logits: Tensor) -> Tensor:
+        """Return softmax probabilities."""
+        return logits.softmax(dim=1)
+
+    def evaluate(
+        self,
+        class_names: list[str],
+        names: list[str],
+        labels: np.ndarray,
+        outputs: np.ndarray,
+        weights: np.ndarray | None = None,
+    ) -> ClassificationEvaluation:
+        """Return the evaluation of probabilities (N, C)."""
+        return ClassificationEvaluation(class_names, names, labels, outputs, weights)
+
+
+CLASSES = ClassTargets()
+
+
+@dataclass(frozen=True)
+class MultiLabelTargets(Targets):
+    """Any number of C labels for each image.
+
+    Attributes:
+        thresholds: smallest probability of each class at which its label is predicted.
+    """
+
+    kind = "multilabel"
+    thresholds: Sequence[float]
+
+    def activate(self, logits: Tensor) -> Tensor:
+        """Return sigmoid probabilities."""
+        return logits.sigmoid()
+
+    def evaluate(
+        self,
+        class_names: list[str],
+        names: list[str],
+        labels: np.ndarray,
+        outputs: np.ndarray,
+        weights: np.ndarray | None = None,
+    ) -> MultiLabelEvaluation:
+        """Return the evaluation of probabilities (N, C) at the thresholds."""
+        return MultiLabelEvaluation(class_names, names, labels, outputs, np.array(self.thresholds), weights)
+
+    def fit(self, evaluation: MultiLabelEvaluation) -> tuple["MultiLabelTargets", MultiLabelEvaluation]:
+        """Choose the thresholds of the highest F1 of each class."""
+        fitted = evaluation.with_best_thresholds()
+        return MultiLabelTargets(fitted.thresholds.tolist()), fitted
+
+    def check(self, num_classes: int) -> None:
+        """Raise ValueError unless there is a threshold for each class."""
+        if len(self.thresholds) != num_classes or not all(0 <= float(value) <= 1 for value in self.thresholds):
+            raise ValueError("thresholds are not one probability for each class")
+
+
+@dataclass(frozen=True)
+class RegressionTargets(Targets):
+    """A value for each image, standardized for training.
+
+    Attributes:
+        mean: mean of the training targets.
+        std: their standard deviation.
+    """
+
+    kind = "regression"
+    mean: float
+    std: float
+
+    def activate(self, logits: Tensor) -> Tensor:
+        """Return values in the unit of the targets."""
+        return logits * self.std + self.mean
+
+    def evaluate(
+        self,
+        class_names: list[str],
+        names: list[str],
+        labels: np.ndarray,
+        outputs: np.ndarray,
+        weights: np.ndarray | None = None,
+    ) -> RegressionEvaluation:
+        """Return the evaluation of values (N, 1)."""
+        return RegressionEvaluation(class_names, names, labels, outputs[:, 0], weights)
+
+    def check(self, num_classes: int) -> None:
+        """Raise ValueError unless there is one output, and mean and standard deviation are finite."""
+        if num_classes != 1 or not np.isfinite([float(self.mean), float(self.std)]).all():
+            raise ValueError("regression needs one name, and a finite mean and std")
+
+
+_KINDS: dict[str, Any] = {targets.kind: targets for targets in (ClassTargets, MultiLabelTargets, RegressionTargets)}
+
+
+def targets_of(kind: TargetKind, class_names: Sequence[str], labels: np.ndarray | None) -> Targets:
+    """Return the targets of training labels, before thresholds are chosen.
+
+    Args:
+        kind: kind of the labels.
+        class_names: C names.
+        labels: training labels; may be None for classes.
+    """
+    if kind == "multilabel":
+        return MultiLabelTargets([0.5] * len(class_names))
+    if kind == "regression":
+        assert labels is not None
+        values = labels.astype(np.float64)
+        return RegressionTargets(float(values.mean()), float(values.std()) or 1.0)
+    return CLASSES

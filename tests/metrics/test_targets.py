@@ -1,0 +1,60 @@
+"""The kinds of targets: outputs, evaluation and storage."""
+
+import numpy as np
+import pytest
+import torch
+
+from transxnet.metrics.targets import ClassTargets, MultiLabelTargets, RegressionTargets, Targets, targets_of
+
+LOGITS = torch.tensor([[0.0, 2.0], [-1.0, 1.0]])
+
+
+def test_logits_are_activated_by_the_kind():
+    assert torch.equal(ClassTargets().activate(LOGITS), LOGITS.softmax(1))
+    assert torch.equal(MultiLabelTargets([0.5, 0.5]).activate(LOGITS), LOGITS.sigmoid())
+    assert torch.equal(RegressionTargets(10.0, 2.0).activate(LOGITS[:, :1]), torch.tensor([[10.0], [8.0]]))
+
+
+@pytest.mark.parametrize(
+    ("targets", "count"), [(ClassTargets(), 7), (MultiLabelTargets([0.25, 0.5]), 2), (RegressionTargets(3.0, 0.5), 1)]
+)
+def test_targets_are_restored(targets, count):
+    assert Targets.from_dict(targets.to_dict(), count) == targets
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"kind": "ordinal"},
+        {"kind": "classes", "mean": 0.0},
+        {"kind": "multilabel", "thresholds": [0.5]},
+        {"kind": "multilabel", "thresholds": [0.5, 2.0]},
+        {"kind": "multilabel", "thresholds": 3},
+        {"kind": "regression", "mean": 0.0, "std": 1.0},
+        {"mean": 0.0},
+    ],
+)
+def test_damaged_description_is_refused(values):
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Targets.from_dict(values, 2)
+
+
+def test_non_finite_mean_is_refused():
+    with pytest.raises(ValueError, match="finite"):
+        Targets.from_dict({"kind": "regression", "mean": float("nan"), "std": 1.0}, 1)
+
+
+def test_regression_is_standardized_by_the_training_labels():
+    labels = np.array([1, 2, 6], np.float32)
+    targets = targets_of("regression", ["mass"], labels)
+    assert targets == RegressionTargets(3.0, pytest.approx(labels.std()))
+    assert targets_of("regression", ["mass"], np.full(3, 2.0)) == RegressionTargets(2.0, 1.0)
+
+
+def test_fit_chooses_thresholds_of_labels_only():
+    labels, scores = np.array([[0], [1], [1]], np.float32), np.array([[0.1], [0.3], [0.4]], np.float32)
+    targets = MultiLabelTargets([0.5])
+    fitted, evaluation = targets.fit(targets.evaluate(["a"], [], labels, scores))
+    assert fitted.thresholds == pytest.approx([0.2])
+    assert evaluation.metrics()["exact_match"] == 1.0
+    assert ClassTargets().fit("anything") == (ClassTargets(), "anything")

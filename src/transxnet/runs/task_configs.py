@@ -19,6 +19,8 @@ class ClassifyConfig(TrainConfig):
         train_split: split of a timm reader to train on.
         val_split: split of a timm reader to validate on.
         num_classes: number of classes, for timm readers that do not report it.
+        targets: labels of a label table: one class per image, several (multilabel) or a number (regression); by default
+            recognized from the labels.
         drop_rate: dropout rate before the classifier.
         smoothing: label smoothing.
         mixup: alpha of mixup.
@@ -34,8 +36,8 @@ class ClassifyConfig(TrainConfig):
 
     task: ClassVar[str] = "classify"
     OWN: ClassVar[tuple[str, ...]] = (
-        "img_size", "crop_pct", "train_split", "val_split", "num_classes", "drop_rate", "smoothing", "mixup", "cutmix",
-        "min_scale", "color_jitter", "auto_augment", "random_erasing",
+        "img_size", "crop_pct", "train_split", "val_split", "num_classes", "targets", "drop_rate", "smoothing", "mixup",
+        "cutmix", "min_scale", "color_jitter", "auto_augment", "random_erasing",
     )  # fmt: skip
     RULES: ClassVar[dict[str, Rule]] = {
         **TrainConfig.RULES,
@@ -52,6 +54,7 @@ class ClassifyConfig(TrainConfig):
     train_split: str = "train"
     val_split: str = "validation"
     num_classes: int | None = None
+    targets: Literal["classes", "multilabel", "regression"] | None = None
     drop_rate: float = 0.0
     smoothing: float = 0.1
     mixup: float = 0.0

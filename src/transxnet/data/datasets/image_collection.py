@@ -55,12 +55,15 @@ class ImageCollection:
         names: name of each image in the storage.
         class_names: K names.
         indices: indices in the storage of the images in this set, or None for all.
+        groups: group number of each image in the storage, such as its patient, or None. Images of one group are never
+            split into training and validation set.
     """
 
     storage: ImageStorage
     names: Sequence[str]
     class_names: list[str]
     indices: np.ndarray = field(default=None, kw_only=True)  # type: ignore[arg-type]
+    groups: np.ndarray | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.indices is None:

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.classification_dataset import ClassificationSet, TargetKind
 from transxnet.data.datasets.detection_dataset import DetectionSet
 from transxnet.data.datasets.segmentation_dataset import SegmentationSet
 from transxnet.data.formats.class_alignment import align_classes
@@ -16,17 +16,21 @@ from transxnet.data.formats.class_folders import read_class_folders
 from transxnet.data.formats.coco import read_coco
 from transxnet.data.formats.findings import Findings
 from transxnet.data.formats.label_map_checks import read_label_maps
+from transxnet.data.formats.label_table import TableOptions, read_label_table
 from transxnet.data.formats.parts import Parts
 from transxnet.data.formats.timm_readers import Stream, open_reader
 from transxnet.data.formats.unreadable_images import drop_unreadable, drop_unusable
 from transxnet.data.formats.voc import read_voc
 from transxnet.data.recognize import ACCEPTED, FIND_PARTS, Recognition, recognize
 from transxnet.data.samples.builtin_samples import DENSE_SAMPLES, SAMPLES, DenseSample, Sample
-from transxnet.data.split import split_images
+from transxnet.data.split import group_images, split_images
 from transxnet.utils.errors import UserError
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], Any]]]
 """Called with the number of images, shows a progress bar; yields a function that takes the number of checked images."""
+
+TABLE_DEFAULTS = TableOptions()
+"""Options of a label table of which everything is recognized."""
 
 S = TypeVar("S", ClassificationSet | Stream, DetectionSet, SegmentationSet)
 
@@ -72,6 +76,9 @@ def open_data(
     train_split: str = "train",
     val_split: str = "validation",
     num_classes: int | None = None,
+    targets: TargetKind | None = None,
+    table: TableOptions = TABLE_DEFAULTS,
+    group_from: str | None = None,
     masks: bool = False,
     zero_is_ignored: bool | None = None,
     check_images: bool = True,
@@ -90,6 +97,10 @@ def open_data(
         train_split: training split of a timm reader.
         val_split: validation split of a timm reader.
         num_classes: number of classes, for timm readers that do not report it.
+        targets: for classification, the kind of the labels; by default that of the data.
+        table: columns of a label table.
+        group_from: regular expression that finds in the images' names the groups that are not split; see
+            :func:`~transxnet.data.split.group_images`.
         masks: also read the objects' masks.
         zero_is_ignored: for label maps; see :func:`~transxnet.data.formats.label_map_checks.read_label_maps`.
         check_images: decode every image and drop those that cannot be read. Label maps are always read, since they
@@ -110,26 +121,35 @@ def open_data(
     if sample is not None:
         about = dict(img_size=sample.img_size, hflip=sample.hflip)
         notes.append(f"License: {sample.license}")
-    if recognition.task == "classify":
+    if recognition.format == "label table":
+        (train, val, _), about_labels = read_label_table(
+            _parts(recognition, None).train, table, targets, findings, minimum=2
+        )
+        notes += about_labels
+    elif recognition.task == "classify":
         train, val = _read_classes(recognition, sample, (train_split, val_split), num_classes)
     else:
         train, val = _read_annotated(
             recognition, sample, findings, masks, zero_is_ignored, None, check_images, progress
         )
-        notes += findings.notes()
+    notes += findings.notes()
     if train is None:
         raise UserError(
             f"{recognition.data} has a validation set but no training set. Accepted: {ACCEPTED[recognition.format]}."
         )
+    if recognition.task == "classify":
+        _check_targets(recognition.data, train, targets)
     if isinstance(train, DetectionSet):
         notes += _check_objects(recognition.data, train)
     made = val is None
+    if group_from is not None:
+        train = _group(train, val, group_from)
     if isinstance(sample, Sample):
         train, val = split_images(train, sample.val_fraction, seed, stored_split, sample.strata)
     elif made:
         train, val = split_images(train, val_fraction, seed, stored_split)
     else:
-        val = val.with_classes(train.class_names, align_classes(train.class_names, val.class_names))
+        val = _aligned(val, train.class_names)
     if limit is not None:
         train, val = (_evenly_spaced(images, limit) for images in (train, val))
     if recognition.task == "classify" and check_images:
@@ -145,6 +165,8 @@ def open_evaluation_data(
     task: str | None = None,
     *,
     split: str = "validation",
+    targets: TargetKind | None = None,
+    table: TableOptions = TABLE_DEFAULTS,
     masks: bool = False,
     zero_is_ignored: bool | None = None,
     by_number: bool = False,
@@ -171,6 +193,10 @@ def open_evaluation_data(
         images: Any = open_reader(recognition.data, split, class_names)
     elif recognition.format == "sample":
         images = open_data(recognition, check_images=False).val
+    elif recognition.format == "label table":
+        parts, about_labels = read_label_table(_parts(recognition, None).train, table, targets, findings)
+        images = next(part for part in (parts.val, parts.test, parts.train) if part is not None)
+        notes += about_labels
     elif recognition.format == "class folders":
         train_folder, val_folder, _ = _parts(recognition, None)
         images = read_class_folders(val_folder or train_folder)
@@ -181,18 +207,44 @@ def open_evaluation_data(
         )
         images = train if val is None else val
         notes += [] if sample is None else [f"License: {sample.license}"]
-        notes += findings.notes()
+    notes += findings.notes()
+    if recognition.task == "classify":
+        _check_targets(recognition.data, images, targets)
     if (by_number or isinstance(images, Stream)) and len(images.class_names) != len(class_names):
         raise UserError(
             f"{recognition.data} has {len(images.class_names)} classes, but the model has {len(class_names)}."
         )
     if not by_number:
-        images = images.with_classes(class_names, align_classes(class_names, images.class_names))
+        images = _aligned(images, class_names)
     if recognition.task == "classify" and check_images:
         with progress(len(images)) as advance:
             (images,), dropped = drop_unreadable(images, progress=advance)
         notes += dropped
     return images, notes
+
+
+def _check_targets(data: str, images: ClassificationSet | Stream, targets: TargetKind | None) -> None:
+    """Raise UserError unless the labels are of this kind."""
+    if targets not in (None, images.targets):
+        raise UserError(
+            f"the labels of {data} are {images.targets}, got targets {targets}. Use data with labels of this kind."
+        )
+
+
+def _aligned(images: Any, class_names: list[str]) -> Any:
+    """The same images with these classes, matched by name; the one name of values to regress may differ."""
+    regression = isinstance(images, ClassificationSet) and images.targets == "regression"
+    return images.with_classes(class_names, [] if regression else align_classes(class_names, images.class_names))
+
+
+def _group(train: S, val: S | None, pattern: str) -> S:
+    """Return the training images with groups, so that these are not split."""
+    if isinstance(train, Stream) or val is not None:
+        raise UserError(
+            "--group-from needs images in files or in a sample, without a validation set of their own. Remove "
+            "--group-from."
+        )
+    return group_images(train, pattern)
 
 
 def _sample(recognition: Recognition) -> Sample | DenseSample | None:

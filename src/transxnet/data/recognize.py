@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from transxnet.data.formats import class_folders, coco_folders, label_maps, voc
+from transxnet.data.formats import class_folders, coco_folders, label_maps, label_table, voc
 from transxnet.data.formats.parts import Parts
 from transxnet.data.formats.timm_readers import is_reader_name
+from transxnet.data.reading.tables import TABLE_EXTENSIONS
 from transxnet.data.samples.builtin_samples import DENSE_SAMPLES, SAMPLES
 from transxnet.utils.errors import UserError, check_one_of, nearest
 
@@ -15,6 +16,7 @@ TASKS = {
     "coco": "detect",
     "voc": "detect",
     "label maps": "segment",
+    "label table": "classify",
     "class folders": "classify",
     "sample": "classify",
     "reader": "classify",
@@ -25,6 +27,7 @@ ACCEPTED = {
     "coco": coco_folders.ACCEPTED,
     "voc": voc.ACCEPTED,
     "label maps": label_maps.ACCEPTED,
+    "label table": label_table.ACCEPTED,
     "class folders": class_folders.ACCEPTED,
 }
 """The layout of a folder of each format, for error messages."""
@@ -36,9 +39,13 @@ FIND_PARTS: dict[str, Callable[[Path], Parts]] = {
     "coco": coco_folders.find_coco,
     "voc": voc.find_voc,
     "label maps": label_maps.find_label_maps,
+    "label table": label_table.find_label_table,
     "class folders": class_folders.find_class_folders,
 }
 """The formats in the order in which they are tried."""
+
+FILES = ("coco", "label table")
+"""The formats of which DATA may be a file."""
 
 
 @dataclass(frozen=True)
@@ -121,13 +128,14 @@ def _recognize_path(data: str, task: str | None) -> Iterator[Recognition]:
     check_exists(data)
     path = Path(data)
     for name, find in FIND_PARTS.items():
-        if task in (None, TASKS[name]) and (path.is_dir() or name == "coco"):
+        if task in (None, TASKS[name]) and (path.is_dir() or name in FILES):
             parts = find(path)
             if any(parts):
                 yield Recognition(data, name, TASKS[name], _why(name, parts), parts)
     if not path.is_dir() and task is None:
         raise UserError(
-            f"{path} is a file, but not a COCO annotation file. Accepted: a folder or a COCO annotation file."
+            f"{path} is a file, but neither a COCO annotation file nor a table. Accepted: a folder, a COCO annotation "
+            f"file, or a table ({', '.join(TABLE_EXTENSIONS)})."
         )
 
 
@@ -137,5 +145,6 @@ def _why(name: str, parts: Parts) -> str:
         "coco": lambda: f"{part.annotations.name} is a COCO annotation file",
         "voc": lambda: "it contains Annotations/*.xml and JPEGImages/, as Pascal VOC does",
         "label maps": lambda: f"{part.maps} contains label maps for {part.images}",
+        "label table": lambda: f"{part.name} is a table of images and labels",
         "class folders": lambda: "it contains folders without annotations or label maps",
     }[name]()

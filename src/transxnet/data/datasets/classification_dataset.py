@@ -1,8 +1,8 @@
-"""Images with classes, several labels or a number each, and their PyTorch dataset."""
+"""Images with a class, several labels or a value each, and their PyTorch dataset."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -12,15 +12,17 @@ from torch import Tensor
 from transxnet.data.datasets.image_collection import ImageCollection
 from transxnet.data.datasets.image_dataset import ImageDataset
 
+TargetKind = Literal["classes", "multilabel", "regression"]
+"""What is predicted for an image: one of C classes, any number of C labels, or a value."""
+
 
 @dataclass(frozen=True)
 class ClassificationSet(ImageCollection):
-    """N labeled images of C classes.
+    """N labeled images.
 
     Attributes:
-        labels: labels of the images in the storage: (N,) int class indices; (N, C) float32 with 1 for the classes of an
-            image, 0 for the others and NaN for unknown ones (multi-label); or (N,) float32 numbers (regression).
-            Regression has one class name, the name of the number.
+        labels: of each image in the storage: int (N,) class indices; float32 (N, C) with 0, 1 or NaN for an unknown
+            label; or float32 (N,) values to regress, whose name is the only one of ``class_names``.
         weights: confidence in each label, 0 to 1, or None.
     """
 
@@ -28,15 +30,15 @@ class ClassificationSet(ImageCollection):
     weights: np.ndarray | None = None
 
     @property
-    def targets(self) -> str:
-        """What the labels are: "classes", "multilabel" or "regression"."""
-        if self.labels.dtype.kind != "f":
-            return "classes"
-        return "multilabel" if self.labels.ndim == 2 else "regression"
+    def targets(self) -> TargetKind:
+        """The kind of the labels."""
+        if self.labels.ndim == 2:
+            return "multilabel"
+        return "regression" if self.labels.dtype.kind == "f" else "classes"
 
     @property
     def own_labels(self) -> np.ndarray:
-        """Labels of this set's images."""
+        """Labels of this set's images, as in ``labels``."""
         return self.labels[self.indices]
 
     @property
@@ -61,12 +63,12 @@ class ClassificationSet(ImageCollection):
             classes: for each class of this set, in order, the index of the model's class. Multi-label classes of the
                 model that this set lacks are unknown.
         """
-        if self.targets == "regression":
-            return replace(self, class_names=class_names)
+        labels = self.labels
         if self.targets == "classes":
-            return replace(self, labels=np.array(classes)[self.labels], class_names=class_names)
-        labels = np.full((len(self.labels), len(class_names)), np.nan, np.float32)
-        labels[:, classes] = self.labels
+            labels = np.array(classes)[labels]
+        elif self.targets == "multilabel":
+            labels = np.full((len(labels), len(class_names)), np.nan, np.float32)
+            labels[:, list(classes)] = self.labels
         return replace(self, labels=labels, class_names=class_names)
 
     def evaluation_dataset(self, transform: Callable[[Image.Image], Tensor]) -> "ClassificationDataset":
@@ -77,19 +79,15 @@ class ClassificationSet(ImageCollection):
 class ClassificationDataset(ImageDataset):
     """Transformed images and labels.
 
-    Items: image (3, H, W) float32, label, position. The label is an int; a float32 tensor (C,) for multi-label; or a
-    float32 tensor () for regression.
+    Items: image (3, H, W) float32, label, position. The label is an int, or a float32 tensor (C,) or ().
     """
 
     def __init__(self, images: ClassificationSet, transform: Callable[[Image.Image], Tensor]):
         super().__init__(images)
         self.transform = transform
 
-    def item(self, loaded: Image.Image, position: int) -> tuple[Tensor, Any, int]:
+    def item(self, loaded: Image.Image, position: int) -> tuple[Tensor, int | Tensor, int]:
         """Return transformed image, label and position."""
         label = self.images.labels[self.images.indices[position]]
-        return (
-            self.transform(loaded),
-            int(label) if self.images.targets == "classes" else torch.as_tensor(label),
-            position,
-        )
+        target = int(label) if self.images.targets == "classes" else torch.as_tensor(label, dtype=torch.float32)
+        return self.transform(loaded), target, position

@@ -77,6 +77,11 @@ class ImageCollection:
         """Names of this set's images, in order."""
         return [self.names[i] for i in self.indices]
 
+    @property
+    def own_groups(self) -> np.ndarray | None:
+        """(N,) group numbers of this set's images, or None."""
+        return None if self.groups is None else self.groups[self.indices]
+
     def name(self, index: int) -> str:
         """Name of image ``index`` of this set."""
         return self.names[self.indices[index]]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from PIL import Image
 from timm.data import create_dataset
 from torch.utils.data import IterableDataset, get_worker_info
 
-from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.classification_dataset import ClassificationSet, TargetKind
 from transxnet.data.formats.webdataset_shards import read_shards
 from transxnet.data.reading.image_decoding import UnreadableImage, open_image
 from transxnet.utils.errors import UserError
@@ -61,8 +61,10 @@ class Stream:
         split: name of the split.
         size: number of samples in the split.
         class_names: C names by class index.
+        targets: the labels are classes.
     """
 
+    targets: ClassVar[TargetKind] = "classes"
     name: str
     split: str
     size: int

@@ -68,12 +68,18 @@ def is_image(name: str) -> bool:
 
 
 def find_file(folder: Path, name: str) -> Path | None:
-    """Find the file that an annotation names below a folder, or return None.
+    """Find the file that an annotation names below a folder, or return None; see :func:`find_name`."""
+    found = find_name(folder, name)
+    return None if found is None else folder / found
+
+
+def find_name(folder: str | Path, name: str) -> str | None:
+    """Return the name below a folder of the file that an annotation names, or None.
 
     The name may contain folders, also with backslashes. If there is no such file, its last part is looked up directly
     in the folder.
     """
     plain = name.replace("\\", "/")
-    candidates = (folder / plain, folder / plain.rpartition("/")[2])
+    candidates = (plain, plain.rpartition("/")[2])
     # Unlike Path.is_file, this does not raise for a name that is too long.
-    return next((candidate for candidate in candidates if os.path.isfile(candidate)), None)
+    return next((candidate for candidate in candidates if os.path.isfile(os.path.join(folder, candidate))), None)

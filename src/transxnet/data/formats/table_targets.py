@@ -14,6 +14,7 @@ from transxnet.data.formats.class_names import is_plain
 from transxnet.data.reading.table_columns import BINARY, plain_number
 from transxnet.data.reading.tables import Cell
 from transxnet.utils.errors import UserError, advice
+from transxnet.utils.quantities import format_count
 
 SEPARATORS = ("|", ";", ",")
 """Separators of several labels in a cell, in the order in which they are tried."""
@@ -23,6 +24,9 @@ FEW_INTEGERS = 10
 
 MOST_ENTRIES = 1 << 30
 """Largest product of rows and labels in multi-label data: 4 GiB."""
+
+LARGEST = float(np.finfo(np.float32).max)
+"""Largest absolute value to regress."""
 
 
 class TableColumn:
@@ -189,7 +193,7 @@ def _encode_several(column: TableColumn, note: str) -> TableTargets:
     labels = labels[column.codes]
     empty = int((labels.sum(1) == 0).sum())
     if empty:
-        note += f"; {empty} rows have none of the labels"
+        note += f"; {format_count(empty, 'row')} without a label"
     return TableTargets(labels, names, np.ones(len(labels), bool), note, add_up=True)
 
 
@@ -212,7 +216,7 @@ def _number(text: str) -> float | None:
         number = float(text)
     except ValueError:
         return None
-    return number if abs(number) <= np.finfo(np.float32).max and "_" not in text else None
+    return number if abs(number) <= LARGEST and "_" not in text else None
 
 
 def _read_class_columns(columns: Sequence[TableColumn], targets: TargetKind | None) -> TableTargets:

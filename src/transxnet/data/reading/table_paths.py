@@ -28,6 +28,7 @@ class ImageFinder:
 
     def find(self, path: str) -> str | None:
         """Return the path of an image below the folder, or None if there is no such file."""
+        path = path.replace("\\", "/").removeprefix("./")  # so that each image has one name
         if is_image(path):
             return find_name(self.folder, path)
         for extension in self._extensions:

@@ -61,7 +61,7 @@ def mutated(seed: int, values: list) -> tuple[str, list[dict[str, object]]]:
         for row in rows:
             row[column] = chance.choice(some)
     elif kind == "name":
-        name = str(chance.choice(CELLS))
+        name = str(chance.choice(values))
         rows = [{name if key == column else key: value for key, value in row.items()} for row in rows]
     else:
         for row in rows[: chance.choice((1, ROWS))]:

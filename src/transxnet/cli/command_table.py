@@ -67,7 +67,7 @@ _COMMANDS = (
                 "trained on, the validation set of the run",
             ),
         },
-        options=(Options(("file", "split", "batch_size", "workers", "device", "out", "overwrite")),),
+        options=(Options(("file", "split", "image_folder", "batch_size", "workers", "device", "out", "overwrite")),),
     ),
     Command(
         name="predict",

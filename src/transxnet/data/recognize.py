@@ -8,7 +8,7 @@ from pathlib import Path
 from transxnet.data.formats import class_folders, coco_folders, label_maps, label_table, voc
 from transxnet.data.formats.parts import Parts
 from transxnet.data.formats.timm_readers import is_reader_name
-from transxnet.data.reading.tables import TABLE_EXTENSIONS
+from transxnet.data.reading.table_files import TABLE_EXTENSIONS
 from transxnet.data.samples.builtin_samples import DENSE_SAMPLES, SAMPLES
 from transxnet.utils.errors import UserError, check_one_of, nearest
 

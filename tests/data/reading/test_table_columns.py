@@ -1,7 +1,7 @@
 import pytest
 
 from transxnet.data.reading.table_columns import Columns, find_columns, find_path_column
-from transxnet.data.reading.tables import open_table
+from transxnet.data.reading.table_files import open_table
 from transxnet.utils.errors import UserError
 
 

@@ -15,8 +15,8 @@ from transxnet.data.formats.parts import TEST_NAMES, TRAIN_NAMES, VAL_NAMES, Par
 from transxnet.data.formats.table_targets import TableColumn, TableTargets, read_targets
 from transxnet.data.reading.packed_strings import PackedStrings, PathsBelow
 from transxnet.data.reading.table_columns import Columns, find_columns
+from transxnet.data.reading.table_files import TABLE_EXTENSIONS, Table, is_table, open_table
 from transxnet.data.reading.table_paths import ImageFinder, image_folder, path_text
-from transxnet.data.reading.tables import TABLE_EXTENSIONS, Table, is_table, open_table
 from transxnet.utils.errors import UserError
 
 ACCEPTED = (

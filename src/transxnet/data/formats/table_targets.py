@@ -12,7 +12,7 @@ from transxnet.data.datasets.classification_dataset import TargetKind
 from transxnet.data.formats.class_alignment import class_order
 from transxnet.data.formats.class_names import is_plain
 from transxnet.data.reading.table_columns import BINARY, plain_number
-from transxnet.data.reading.tables import Cell
+from transxnet.data.reading.table_files import Cell
 from transxnet.utils.errors import UserError, advice
 from transxnet.utils.quantities import format_count
 

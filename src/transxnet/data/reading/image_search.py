@@ -14,8 +14,8 @@ from pathlib import Path
 from braceexpand import braceexpand
 
 from transxnet.data.reading.file_search import glob_files, walk_images
+from transxnet.data.reading.table_files import is_table
 from transxnet.data.reading.table_paths import table_images
-from transxnet.data.reading.tables import is_table
 from transxnet.data.reading.tar_shards import ImageLocation, is_shard, shard_images
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import WriteError, describe_write_error

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from transxnet.data.reading.image_decoding import EXTENSIONS
-from transxnet.data.reading.tables import Table
+from transxnet.data.reading.table_files import Table
 from transxnet.utils.errors import UserError, nearest
 
 NAMES = {

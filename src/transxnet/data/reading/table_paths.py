@@ -8,7 +8,7 @@ from pathlib import Path
 from transxnet.data.reading.file_search import find_name, is_image
 from transxnet.data.reading.image_decoding import EXTENSIONS
 from transxnet.data.reading.table_columns import find_path_column
-from transxnet.data.reading.tables import HEAD, Cell, open_table
+from transxnet.data.reading.table_files import HEAD, Cell, open_table
 from transxnet.utils.errors import UserError
 
 _PROBES = 50

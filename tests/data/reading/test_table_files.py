@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from transxnet.data.reading.tables import is_table, open_table
+from transxnet.data.reading.table_files import is_table, open_table
 from transxnet.utils.errors import UserError
 
 CSV = b"path,label\n0.png,cat\n1.png,dog\n"

@@ -74,8 +74,8 @@ def train(
     """Train a classifier, a detector or a segmenter on DATA and write a run folder.
 
     Args:
-        data: a folder (class folders, COCO or Pascal VOC annotations, or images with label maps), a built-in sample
-            (elpv, digits, scenes) or a timm reader name.
+        data: a folder (class folders, COCO or Pascal VOC annotations, or images with label maps), a table of images and
+            labels, a built-in sample (elpv, digits, scenes) or a timm reader name.
         task: "classify", "detect" or "segment"; by default the recipe's task, or the one that the data is for.
         recipe: name of a recipe of the package, or a YAML file; options override its values.
         resume: folder of an interrupted run to resume; takes no other option.

@@ -36,7 +36,7 @@ PYTHON = [block for block in blocks("python") if block.file.name != FRAGMENTS]
 COMMAND_LINES = [(block.place, words) for block in blocks(*SHELL) for words in transxnet_arguments(block)]
 
 SMALLER = {
-    r"(transxnet train (photos|wds/shards))": r"\1 --img-size 64 EPOCH",
+    r"(transxnet train (photos|wds/shards|cells/labels.csv|cells))(?! --img)": r"\1 --img-size 64 EPOCH",
     r"(transxnet train (DATA|coco|VOC2012|shapes/annotations.json))(?! --task segment)": r"\1 --min-size 64 EPOCH",
     r"(transxnet train (DATA --task segment|roads))": r"\1 --crop 64 EPOCH",
     r"(transxnet ablate table7 --data photos)": r"\1 --model 'MODEL' --rounds 0 --img-size 64 EPOCH",
@@ -136,6 +136,11 @@ def example_data(tmp_path_factory) -> Path:
     write_images(root, *(f"photos/{name}/{i}.jpg" for i in range(10) for name in ("cat", "dog")))
     write_images(root, "photos/1.jpg", "photos/2.jpg", "a.jpg", "b.jpg", "archive/old/d.png")
     write_images(root, "new/a.jpg", "new/b.jpg", "new/more/c.jpg")
+    write_images(root, *(f"cells/images/{i // 2}_{i % 2}.png" for i in range(20)))
+    rows = [f"{i // 2}_{i % 2}.png,{'ab'[i % 2]},1" for i in range(20)]
+    (root / "cells/labels.csv").write_text("\n".join(["file,label,confidence", *rows]))
+    for name in ("other.csv", "new.csv"):
+        (root / name).write_text("\n".join(["path,label,weight", *(f"cells/images/{row}" for row in rows)]))
     for name in ("DATA", "coco", "other"):
         write_squares(root / name)
     write_maps(root / "DATA")

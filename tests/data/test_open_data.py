@@ -17,6 +17,7 @@ from transxnet.data.datasets.detection_dataset import DetectionSet
 from transxnet.data.datasets.segmentation_dataset import SegmentationSet
 from transxnet.data.formats.class_alignment import imagenet_synsets
 from transxnet.data.formats.findings import Problem
+from transxnet.data.formats.label_table import TableOptions
 from transxnet.data.formats.timm_readers import Stream
 from transxnet.data.open_data import open_data, open_evaluation_data
 from transxnet.data.recognize import recognize
@@ -625,3 +626,52 @@ def test_files_that_are_not_used_are_in_the_notes(folder):
 def test_classes_in_another_unicode_form_are_equal(folder):
     source = open_data(folder(**{"train__caf\u00e9": 2, "train__dog": 2, "val__cafe\u0301": 1}))
     assert source.val.own_labels.tolist() == [source.class_names.index("caf\u00e9")]
+
+
+@pytest.fixture
+def label_table(tmp_path):
+    """Write 20 images and a table of their labels."""
+    for number in range(20):
+        write_image(tmp_path / f"{number // 2}_{number % 2}.png")
+
+    def write(header: str, cell) -> str:
+        rows = [f"{number // 2}_{number % 2}.png,{cell(number)}" for number in range(20)]
+        (tmp_path / "labels.csv").write_text("\n".join([header, *rows]))
+        return str(tmp_path / "labels.csv")
+
+    return write
+
+
+def test_label_table_is_split_by_group(label_table):
+    source = open_data(label_table("path,label,patient", lambda number: f"{'ab'[number % 2]},{number // 4}"))
+    assert (source.split_made, source.class_names, len(source.val)) == (True, ["a", "b"], 4)
+    assert not set(source.train.own_groups) & set(source.val.own_groups)
+    assert "columns: path=path, label=label, group=patient" in source.notes
+
+
+def test_groups_are_taken_from_names(label_table, folder):
+    data = label_table("path,label", lambda number: "ab"[number % 2])
+    source = open_data(data, group_from=r"(\d+)_", seed=1)
+    for images in (source.train, source.val):
+        assert set(Counter(name.split("_")[0] for name in images.own_names).values()) == {2}
+    assert open_data(folder(cat=4, dog=4), group_from=r"/00\d").train.groups is not None
+    with pytest.raises(UserError, match=r"without a validation set of their own. Remove --group-from"):
+        open_data(folder(train__cat=2, train__dog=2, val__cat=1), group_from="x")
+
+
+def test_split_column_is_used_and_columns_are_options(label_table):
+    data = label_table("path,x,y,part", lambda number: f"a,{number % 2},{['train', 'val', 'test'][number % 3]}")
+    options = TableOptions(label_column="y", split_column="part")
+    source = open_data(data, table=options)
+    assert (source.split_made, len(source.train), len(source.val)) == (False, 7, 7)
+    images, notes = open_evaluation_data(data, ["1", "0"], table=options)
+    assert (len(images), images.own_labels[0]) == (7, 0)
+    assert "columns: path=path, label=y, split=part" in notes
+
+
+def test_targets_must_be_those_of_the_model(label_table, folder):
+    data = label_table("path,age", lambda number: f"{number / 2}")
+    assert open_data(data).train.targets == "regression"
+    assert open_evaluation_data(data, ["years"], targets="regression")[0].class_names == ["years"]
+    with pytest.raises(UserError, match=r"are classes, got targets multilabel. Use data with labels of this kind."):
+        open_evaluation_data(folder(cat=2, dog=2), ["cat", "dog"], targets="multilabel")

@@ -26,6 +26,11 @@ def maps(root):
     write_map(root / "masks/a.png", MAP, image_path=root / "images/a.jpg")
 
 
+def table(root):
+    write_image(root / "images/1.png")
+    (root / "labels.csv").write_text("path,label\n1.png,cat\n")
+
+
 def classes(root):
     write_image(root / "cat/1.png")
     write_image(root / "dog/1.png")
@@ -38,6 +43,7 @@ def classes(root):
         (voc, "voc", "detect", "Annotations/ contains XML files of Pascal VOC"),
         (yolo, "yolo", "detect", "text files with YOLO labels"),
         (maps, "label maps", "segment", "masks contains label maps for"),
+        (table, "label table", "classify", "labels.csv is a table of images and labels"),
         (classes, "class folders", "classify", "it contains folders"),
     ],
 )
@@ -69,8 +75,16 @@ def test_one_folder_may_serve_several_tasks(tmp_path):
 def test_an_annotation_file_is_recognized(tmp_path):
     coco(tmp_path)
     assert recognize(str(tmp_path / "annotations/instances_train.json")).format == "coco"
-    with pytest.raises(UserError, match=r"1\.png is a file, but not a COCO annotation file"):
+    with pytest.raises(UserError, match=r"1\.png is a file, but neither a COCO annotation file nor a table"):
         recognize(str(tmp_path / "train/1.png"))
+
+
+def test_table_is_recognized_as_a_file(tmp_path):
+    table(tmp_path)
+    found = recognize(str(tmp_path / "labels.csv"))
+    assert (found.format, found.parts) == ("label table", recognize(str(tmp_path)).parts)
+    with pytest.raises(UserError, match="is data for task 'classify', got task 'detect'"):
+        recognize(str(tmp_path / "labels.csv"), "detect")
 
 
 def test_data_for_another_task_is_an_error(tmp_path):

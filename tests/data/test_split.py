@@ -6,7 +6,15 @@ import pytest
 
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.image_collection import ArrayImages
-from transxnet.data.split import read_split, split_images, split_names, stratified_split, write_split
+from transxnet.data.split import (
+    group_images,
+    grouped_split,
+    read_split,
+    split_images,
+    split_names,
+    stratified_split,
+    write_split,
+)
 from transxnet.utils.errors import UserError
 
 
@@ -121,3 +129,72 @@ def test_an_empty_part_is_read_as_positions(tmp_path):
 def test_names_of_a_stored_split_are_those_of_all_its_sets(tmp_path):
     write_split(tmp_path / "split.csv", {"train": ["a/1.png", "b,2.png"], "val": ["c.png"]})
     assert split_names(tmp_path / "split.csv") == ["a/1.png", "b,2.png", "c.png"]
+
+
+def grouped(labels, groups, names=None, **more):
+    labels = np.asarray(labels)
+    storage = ArrayImages(np.zeros((len(labels), 2, 2), np.uint8))
+    names = names or [f"{i}.png" for i in range(len(labels))]
+    return ClassificationSet(storage, names, ["a", "b", "c"], labels, groups=groups, **more)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
+def test_groups_are_not_split_and_classes_keep_their_share(fraction):
+    random = np.random.default_rng(0)
+    groups = random.integers(0, 100, 1000)
+    labels = random.choice(3, 1000, p=[0.7, 0.25, 0.05])
+    train, val = grouped_split(labels, groups, fraction, seed=0)
+    check_halves(labels, train, val)
+    assert not set(groups[train]) & set(groups[val])
+    shares = np.bincount(labels[val]) / np.bincount(labels)
+    np.testing.assert_allclose(shares, fraction, atol=0.04)
+
+
+def test_grouped_split_depends_on_the_seed():
+    groups = np.repeat(np.arange(20), 3)
+    first, again, other = (grouped_split(groups % 2, groups, 0.3, seed)[1] for seed in (1, 1, 2))
+    assert (first == again).all()
+    assert first.tolist() != other.tolist()
+
+
+def test_class_of_two_groups_is_in_both_parts():
+    labels, groups = [0] * 10 + [1] * 10 + [2] * 3, [0] * 5 + [1] * 5 + [2] * 9 + [3] + [4] * 3
+    train, val = grouped_split(np.array(labels), np.array(groups), 0.2, seed=0)
+    assert {labels[i] for i in train} == {0, 1, 2}
+    assert {labels[i] for i in val} == {0, 1}
+
+
+def test_images_with_groups_are_split_by_group():
+    train, val = split_images(grouped([0, 0, 0, 1, 1, 1] * 4, np.repeat(np.arange(8), 3)), 0.25, 0)
+    assert not set(train.own_groups) & set(val.own_groups)
+    assert np.bincount(val.own_labels).tolist() == [3, 3, 0][:2]
+    with pytest.raises(UserError, match="every class has only one group, so no validation set can be split off"):
+        split_images(grouped([0, 0, 1, 1], np.array([0, 0, 1, 1])), 0.25, 0)
+    several = np.ones((4, 3), np.float32)
+    with pytest.raises(UserError, match="needs at least two groups in total, got 1"):
+        split_images(grouped(several, np.zeros(4, int)), 0.25, 0)
+
+
+def test_groups_are_found_in_names():
+    images = grouped([0] * 4, None, ["a/p1_0.png", "a/p1_1.png", "b/p2_0.png", "b/x.png"])
+    groups = group_images(images, r"p(\d+)_").groups
+    assert groups[0] == groups[1]
+    assert len(set(groups)) == 3
+    assert (group_images(images, r"p\d+").groups == groups).all()
+    with pytest.raises(UserError, match=r"'\(' is not a regular expression: missing \).*Correct --group-from"):
+        group_images(images, "(")
+    with pytest.raises(UserError, match=r"'q' matches no image, such as 'a/p1_0.png'"):
+        group_images(images, "q")
+
+
+def test_several_labels_are_stratified_by_the_rarest():
+    labels = np.zeros((40, 3), np.float32)
+    labels[:, 0], labels[::4, 1], labels[5, 2], labels[7] = 1, 1, np.nan, 0
+    _, val = split_images(grouped(labels, None), 0.2, 0)
+    assert (val.own_labels[:, 1] == 1).sum() == 2
+
+
+def test_values_are_stratified_by_tenths():
+    values = np.random.default_rng(0).normal(size=100).astype(np.float32)
+    _, val = split_images(grouped(values, None), 0.2, 0)
+    assert np.histogram(val.own_labels, np.quantile(values, np.arange(0, 1.1, 0.1)))[0].tolist() == [2] * 10

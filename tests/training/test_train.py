@@ -3,6 +3,8 @@ import os
 import re
 import shlex
 import threading
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import timm
@@ -277,3 +279,34 @@ def test_compiled_model_learns_the_same(photos, photos_run, tmp_path, quiet):
     for row, plain in zip(run.read_metrics(), photos_run.read_metrics(), strict=True):
         assert row["train_loss"] == pytest.approx(plain["train_loss"], abs=1e-3)
     assert all(not name.startswith("_orig_mod") for name in load_file(run.weights_file))
+
+
+def write_labels(file: Path, photos: Path, separator: str, **columns) -> Path:
+    """Write a table of the images in class folders, as spreadsheets do, with these additional columns."""
+    rows = [["image_path", "category", *columns]]
+    for number, path in enumerate(sorted(photos.rglob("*.png"))):
+        more = [str(values(number)) for values in columns.values()]
+        rows.append([str(path.relative_to(photos)).replace("/", "\\"), path.parent.name, *more])
+    file.write_bytes("\r\n".join(map(separator.join, rows)).encode("utf-8-sig"))
+    return file
+
+
+def test_label_table_trains_evaluates_and_predicts(photos, tmp_path, console, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    table = write_labels(tmp_path / "labels.csv", photos, ";", patient=lambda number: number // 3)
+    run = train(table, out=tmp_path / "run", image_folder=photos.name, lr=3e-3, console=console, **QUICK)
+    assert "  columns: path=image_path, label=category, group=patient\n" in console.file.getvalue()
+    assert json.loads(run.results_file.read_text())["accuracy"] > 0.5
+    config = run.read_config()
+    assert (config.data, config.image_folder) == (str(table), str(photos))
+    monkeypatch.chdir(tmp_path)
+    validated = transxnet.evaluate(run.path, workers=0, console=console)
+    patients = [int(Path(name).stem) // 3 for name in validated.names]  # 15 images in each of three folders
+    assert sorted(set(Counter(zip(validated.labels, patients, strict=True)).values())) == [3]
+    other = write_labels(tmp_path / "other.tsv", photos, "\t", split=lambda number: ["train", "test"][number % 2])
+    evaluation = transxnet.evaluate(run.path, other, image_folder=photos, workers=0, console=console)
+    assert len(evaluation) == 22
+    (tmp_path / "new.csv").write_text("\n".join(["path", *map(str, photos.rglob("*.png"))]))
+    predicted = transxnet.predict(run.path, tmp_path / "new.csv", out=tmp_path / "out", workers=0, console=console)
+    assert predicted.images == 45
+    assert train(resume=run.path, console=console).path == run.path

@@ -42,8 +42,9 @@ _COMMANDS = (
                 metavar="DATA",
                 nargs="?",
                 help="a folder with one folder of images per class (or train/ and val/ with such folders), with COCO "
-                "or Pascal VOC annotations, or with images and label maps; a sample: elpv, digits or scenes; or a "
-                "timm reader name: hfds/..., wds/... or tfds/...",
+                "or Pascal VOC annotations, or with images and label maps; a table of images and labels (.csv, .tsv, "
+                ".jsonl, .parquet); a sample: elpv, digits or scenes; or a timm reader name: hfds/..., "
+                "wds/... or tfds/...",
             ),
             "--resume": dict(metavar="RUN", help="resume an interrupted run"),
             "--overwrite": dict(action="store_true", help="overwrite the run in --out"),
@@ -67,7 +68,7 @@ _COMMANDS = (
                 "trained on, the validation set of the run",
             ),
         },
-        options=(Options(("file", "split", "batch_size", "workers", "device", "out", "overwrite")),),
+        options=(Options(("file", "split", "image_folder", "batch_size", "workers", "device", "out", "overwrite")),),
     ),
     Command(
         name="predict",

@@ -16,6 +16,7 @@ from transxnet.data.formats.class_folders import read_class_folders, record_unus
 from transxnet.data.formats.coco import read_coco
 from transxnet.data.formats.findings import Findings
 from transxnet.data.formats.label_map_checks import read_label_maps
+from transxnet.data.formats.label_table import TableOptions, read_label_table
 from transxnet.data.formats.parts import Parts, choose_part
 from transxnet.data.formats.timm_readers import Stream, open_reader
 from transxnet.data.formats.unreadable_images import drop_unreadable, drop_unusable
@@ -23,11 +24,14 @@ from transxnet.data.formats.voc import read_voc
 from transxnet.data.formats.yolo import read_yolo
 from transxnet.data.recognize import ACCEPTED, FIND_PARTS, Recognition, recognize
 from transxnet.data.samples.builtin_samples import DENSE_SAMPLES, SAMPLES, DenseSample, Sample
-from transxnet.data.split import split_images
+from transxnet.data.split import group_images, split_images
 from transxnet.utils.errors import UserError
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], Any]]]
 """Called with the number of images, shows a progress bar; yields a function that takes the number of checked images."""
+
+TABLE_DEFAULTS = TableOptions()
+"""Options of a label table of which everything is recognized."""
 
 S = TypeVar("S", ClassificationSet | Stream, DetectionSet, SegmentationSet)
 
@@ -89,6 +93,8 @@ def open_data(
     val_split: str = "validation",
     num_classes: int | None = None,
     targets: TargetKind | None = None,
+    table: TableOptions = TABLE_DEFAULTS,
+    group_from: str | None = None,
     masks: bool = False,
     zero_is_ignored: bool | None = None,
     check_images: bool = True,
@@ -109,6 +115,9 @@ def open_data(
         val_split: validation split of a timm reader.
         num_classes: number of classes, for timm readers that do not report it.
         targets: for classification, the kind of the labels; by default that of the data.
+        table: columns of a label table.
+        group_from: regular expression that finds in the images' names the groups that are not split; see
+            :func:`~transxnet.data.split.group_images`.
         masks: also read the objects' masks.
         zero_is_ignored: for label maps; see :func:`~transxnet.data.formats.label_map_checks.read_label_maps`.
         check_images: decode every image and drop those that cannot be read. Label maps are always read, since they
@@ -129,9 +138,13 @@ def open_data(
     if sample is not None:
         about = dict(img_size=sample.img_size, hflip=sample.hflip)
         notes.append(f"License: {sample.license}")
-    if recognition.task == "classify":
+    if recognition.format == "label table":
+        (train, val, test), about_labels = read_label_table(
+            _parts(recognition, None).train, table, targets, findings, minimum=2
+        )
+        notes += about_labels
+    elif recognition.task == "classify":
         train, val, test = _read_classes(recognition, sample, findings, (train_split, val_split), num_classes)
-        _check_targets(recognition.data, train, targets)
     else:
         train, val, test = _read_annotated(
             recognition, _parts(recognition, sample), findings, masks, zero_is_ignored, None, check_images, progress
@@ -142,10 +155,14 @@ def open_data(
             f"{recognition.data} has a {'test' if val is None else 'validation'} set but no training set. Accepted: "
             f"{ACCEPTED[recognition.format]}."
         )
+    if recognition.task == "classify":
+        _check_targets(recognition.data, train, targets)
     if isinstance(train, DetectionSet):
         notes += _check_objects(recognition.data, train)
     made = val is None
     val, test = (None if images is None else _aligned(images, train.class_names) for images in (val, test))
+    if group_from is not None:
+        train = _group(train, val, group_from)
     if isinstance(sample, Sample):
         fraction = sample.val_fraction if val_fraction else 0.0
         train, val = split_images(train, fraction, seed, stored_split, sample.strata)
@@ -169,6 +186,7 @@ def open_evaluation_data(
     *,
     split: str | None = None,
     targets: TargetKind | None = None,
+    table: TableOptions = TABLE_DEFAULTS,
     masks: bool = False,
     zero_is_ignored: bool | None = None,
     by_number: bool = False,
@@ -196,6 +214,10 @@ def open_evaluation_data(
         images: Any = open_reader(recognition.data, split or "validation", class_names)
     elif recognition.format == "sample":
         images = open_data(recognition, targets=targets, check_images=False).part(split)
+    elif recognition.format == "label table":
+        parts, about_labels = read_label_table(_parts(recognition, None).train, table, targets, findings)
+        images = choose_part(parts, split, recognition.data)
+        notes += about_labels
     elif recognition.format == "class folders":
         images = read_class_folders(choose_part(_parts(recognition, None), split, recognition.data), findings)
     else:
@@ -221,17 +243,28 @@ def open_evaluation_data(
     return images, notes
 
 
-def _aligned(images: Any, class_names: list[str]) -> Any:
-    """The same images with these classes, matched by name."""
-    return images.with_classes(class_names, align_classes(class_names, images.class_names))
-
-
 def _check_targets(data: str, images: ClassificationSet | Stream, targets: TargetKind | None) -> None:
     """Raise UserError unless the labels are of this kind."""
     if targets not in (None, images.targets):
         raise UserError(
             f"the labels of {data} are {images.targets}, got targets {targets}. Use data with labels of this kind."
         )
+
+
+def _aligned(images: Any, class_names: list[str]) -> Any:
+    """The same images with these classes, matched by name; the one name of values to regress may differ."""
+    regression = isinstance(images, ClassificationSet) and images.targets == "regression"
+    return images.with_classes(class_names, [] if regression else align_classes(class_names, images.class_names))
+
+
+def _group(train: S, val: S | None, pattern: str) -> S:
+    """Return the training images with groups, so that these are not split."""
+    if isinstance(train, Stream) or val is not None:
+        raise UserError(
+            "--group-from needs images in files or in a sample, without a validation set of their own. Remove "
+            "--group-from."
+        )
+    return group_images(train, pattern)
 
 
 def _sample(recognition: Recognition, targets: TargetKind | None = None) -> Sample | DenseSample | None:

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from transxnet.data.formats import class_folders, coco_folders, label_maps, voc, yolo_folders
+from transxnet.data.formats import class_folders, coco_folders, label_maps, label_table, voc, yolo_folders
 from transxnet.data.formats.parts import Parts
 from transxnet.data.formats.timm_readers import is_reader_name
+from transxnet.data.reading.table_files import TABLE_EXTENSIONS
 from transxnet.data.samples.builtin_samples import DENSE_SAMPLES, SAMPLES
 from transxnet.utils.errors import UserError, check_one_of, nearest
 
@@ -16,6 +17,7 @@ TASKS = {
     "voc": "detect",
     "yolo": "detect",
     "label maps": "segment",
+    "label table": "classify",
     "class folders": "classify",
     "sample": "classify",
     "reader": "classify",
@@ -27,6 +29,7 @@ ACCEPTED = {
     "voc": voc.ACCEPTED,
     "yolo": yolo_folders.ACCEPTED,
     "label maps": label_maps.ACCEPTED,
+    "label table": label_table.ACCEPTED,
     "class folders": class_folders.ACCEPTED,
 }
 """The layout of a folder of each format, for error messages."""
@@ -39,9 +42,13 @@ FIND_PARTS: dict[str, Callable[[Path], Parts]] = {
     "voc": voc.find_voc,
     "yolo": yolo_folders.find_yolo,
     "label maps": label_maps.find_label_maps,
+    "label table": label_table.find_label_table,
     "class folders": class_folders.find_class_folders,
 }
 """The formats in the order in which they are tried."""
+
+FILES = ("coco", "yolo", "label table")
+"""The formats of which DATA may be a file."""
 
 
 @dataclass(frozen=True)
@@ -124,13 +131,14 @@ def _recognize_path(data: str, task: str | None) -> Iterator[Recognition]:
     check_exists(data)
     path = Path(data)
     for name, find in FIND_PARTS.items():
-        if task in (None, TASKS[name]) and (path.is_dir() or name in ("coco", "yolo")):
+        if task in (None, TASKS[name]) and (path.is_dir() or name in FILES):
             parts = find(path)
             if any(parts):
                 yield Recognition(data, name, TASKS[name], _why(name, parts), parts)
     if not path.is_dir() and task is None:
         raise UserError(
-            f"{path} is a file, but not a COCO annotation file or YOLO's data.yaml. Accepted: these, or a folder."
+            f"{path} is a file, but neither a COCO annotation file, nor YOLO's data.yaml, nor a table. Accepted: a "
+            f"folder, such a file, or a table ({', '.join(TABLE_EXTENSIONS)})."
         )
 
 
@@ -141,5 +149,6 @@ def _why(name: str, parts: Parts) -> str:
         "voc": lambda: f"{part.annotations.name}/ contains XML files of Pascal VOC",
         "yolo": lambda: "its images have text files with YOLO labels",
         "label maps": lambda: f"{part.maps} contains label maps for {part.images}",
+        "label table": lambda: f"{part.name} is a table of images and labels",
         "class folders": lambda: "it contains folders without annotations or label maps",
     }[name]()

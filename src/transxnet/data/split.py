@@ -1,7 +1,9 @@
 """Split images into a training and a validation set, reproducibly."""
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO, TypeVar
 
@@ -26,37 +28,58 @@ def split_images(
         fraction: fraction of the images to validate on; 0 for an empty validation set.
         seed: seed of the split.
         stored: file of an earlier split to use instead.
-        strata: what to stratify by; by default each image's class, or its rarest object class. Label maps are not
-            stratified.
+        strata: what to stratify by; by default each image's class, its rarest class of several, the tenth of the images
+            that its number is in, or its rarest object class. Label maps are not stratified.
 
     Raises:
-        UserError: there are too few images to split, or images of the stored split are missing.
+        UserError: there are too few images or groups to split, or images of the stored split are missing.
     """
     if stored is not None:
         parts = read_split(stored, images.own_names)
         return images.subset(parts["train"]), images.subset(parts["val"])
     if fraction == 0:
         return images, images.subset(np.array([], int))
-    train, val = stratified_split(_strata(images) if strata is None else strata, fraction, seed)
+    strata = _strata(images) if strata is None else strata
+    groups = images.own_groups
+    unit = "image" if groups is None else "group"
+    train, val = _divide(strata, groups, fraction, seed)
     if not len(val):
-        if isinstance(images, ClassificationSet):
+        if isinstance(images, ClassificationSet) and images.targets == "classes":
             raise UserError(
-                "every class has only one image, so no validation set can be split off. Add at least one image."
+                f"every class has only one {unit}, so no validation set can be split off. Add at least one {unit}."
             )
-        train, val = stratified_split(np.zeros(len(images), int), fraction, seed)
+        train, val = _divide(np.zeros(len(images), int), groups, fraction, seed)
     if not len(val):
-        raise UserError(f"a validation set needs at least two images in total, got {len(images)}.")
+        count = len(images) if groups is None else len(np.unique(groups))
+        raise UserError(f"a validation set needs at least two {unit}s in total, got {count}.")
     return images.subset(train), images.subset(val)
+
+
+def _divide(strata: np.ndarray, groups: np.ndarray | None, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    if groups is None:
+        return stratified_split(strata, fraction, seed)
+    return grouped_split(strata, groups, fraction, seed)
 
 
 def _strata(images: ClassificationSet | DetectionSet | SegmentationSet) -> np.ndarray:
     if isinstance(images, ClassificationSet):
-        return images.own_labels
+        return _label_strata(images)
     if isinstance(images, SegmentationSet):
         return np.zeros(len(images), int)
     labels = images.own_labels
     counts = np.bincount(np.concatenate([[0], *labels]).astype(int), minlength=len(images.class_names) + 1)
     return np.array([int(own[counts[own].argmin()]) if len(own) else 0 for own in labels])
+
+
+def _label_strata(images: ClassificationSet) -> np.ndarray:
+    labels = images.own_labels
+    if images.targets == "classes":
+        return labels
+    if images.targets == "regression":
+        return np.digitize(labels, np.quantile(labels, np.arange(0.1, 1, 0.1)))
+    has = labels == 1
+    rarest = np.where(has, has.sum(0), len(has) + 1).argmin(1) if has.size else np.zeros(len(has), int)
+    return np.where(has.any(1), rarest, -1)
 
 
 def stratified_split(strata: Sequence | np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -86,6 +109,88 @@ def stratified_split(strata: Sequence | np.ndarray, fraction: float, seed: int) 
     for g, count in enumerate(counts):
         validation[generator.permutation(np.flatnonzero(group == g))[:count]] = True
     return np.flatnonzero(~validation), np.flatnonzero(validation)
+
+
+def grouped_split(strata: np.ndarray, groups: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split off about the same fraction of every stratum, without splitting a group.
+
+    From the rarest stratum on, groups are drawn that bring their strata closer to the fraction. A stratum of several
+    groups gives at least one if the others allow it, and never its last. scikit-learn's
+    StratifiedGroupKFold makes only splits of equal parts, and without these two guarantees.
+
+    Args:
+        strata: (N,) or (N, k) what to stratify by.
+        groups: (N,) group of each item.
+        fraction: fraction of all items to validate on, between 0 and 1.
+        seed: seed of the split; the same items in the same order give the same split.
+
+    Returns:
+        Training and validation positions, ascending. The validation set is empty if there is only one group.
+    """
+    stratum = np.unique(np.asarray(strata), axis=0, return_inverse=True)[1].ravel()
+    group = np.unique(groups, return_inverse=True)[1].ravel()
+    strata_of: list[dict[int, int]] = [{} for _ in range(int(group.max()) + 1)]  # number of items by stratum
+    groups_of: list[list[int]] = [[] for _ in range(int(stratum.max()) + 1)]
+    pairs, counts = np.unique(np.stack([stratum, group], 1), axis=0, return_counts=True)
+    for (s, g), count in zip(pairs.tolist(), counts.tolist(), strict=True):
+        strata_of[g][s] = count
+        groups_of[s].append(g)
+    sizes = np.bincount(stratum).tolist()
+    missing = [size * fraction for size in sizes]
+    left = [len(members) for members in groups_of]
+    drawn = np.zeros(len(strata_of), bool)
+
+    def is_free(g: int) -> bool:
+        return not drawn[g] and all(left[s] > 1 for s in strata_of[g])
+
+    def gain(g: int) -> float:
+        return sum((abs(missing[s]) - abs(missing[s] - count)) / sizes[s] for s, count in strata_of[g].items())
+
+    def draw(g: int) -> None:
+        drawn[g] = True
+        for s, count in strata_of[g].items():
+            missing[s] -= count
+            left[s] -= 1
+
+    generator = np.random.default_rng(seed)
+    for s in np.argsort(sizes, kind="stable").tolist():
+        members = generator.permutation(groups_of[s]).tolist()
+        for g in members:
+            if missing[s] > 0 and is_free(g) and gain(g) > 0:
+                draw(g)
+        free = [g for g in members if is_free(g)]
+        if free and not drawn[members].any():
+            draw(max(free, key=gain))
+    validation = drawn[group]
+    return np.flatnonzero(~validation), np.flatnonzero(validation)
+
+
+def group_images(images: C, pattern: str) -> C:
+    """Return the images with the groups that a regular expression finds in their names.
+
+    Args:
+        images: all images.
+        pattern: its first group, or the whole match, is the group of an image. An image whose name does not match is a
+            group of its own.
+
+    Raises:
+        UserError: the expression is invalid, or matches no name.
+    """
+    try:
+        expression = re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise UserError(
+            f"group_from {pattern!r} is not a regular expression: {error}. Correct --group-from."
+        ) from error
+    numbers: dict[str, int] = {}
+    groups = np.arange(len(images.names)) + len(images.names)
+    for position, name in enumerate(images.names):
+        if match := expression.search(name):
+            key = match[1] if expression.groups and match[1] is not None else match[0]
+            groups[position] = numbers.setdefault(key, len(numbers))
+    if not numbers:
+        raise UserError(f"group_from {pattern!r} matches no image, such as {images.names[0]!r}. Correct --group-from.")
+    return replace(images, groups=groups)
 
 
 def write_split(path: Path, parts: Mapping[str, Iterable[str]]) -> None:

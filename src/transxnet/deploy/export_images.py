@@ -21,7 +21,7 @@ from transxnet.data.samples.builtin_samples import DENSE_SAMPLES
 from transxnet.data.samples.scenes import BACKGROUNDS
 from transxnet.runs.load import TrainedModel
 from transxnet.runs.task_configs import ClassifyConfig
-from transxnet.runs.training_data import open_run_data, run_config, trained_on
+from transxnet.runs.training_data import open_run_data, run_config, table_options, trained_on
 from transxnet.utils.errors import UserError
 from transxnet.utils.optional_packages import require_package
 
@@ -91,7 +91,7 @@ def labeled_images(trained: TrainedModel, data: str | None) -> LabeledImages:
                 for split in ("train", "validation")
             )
         else:
-            source = open_data(recognition, check_images=False)
+            source = open_data(recognition, table=table_options(config), check_images=False)
             train, val = source.train, source.val
     index = align_classes(trained.class_names, train.class_names)
     train, val = (_stored(part, where).with_classes(trained.class_names, index) for part in (train, val))

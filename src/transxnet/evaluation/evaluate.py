@@ -1,6 +1,7 @@
 """The command ``eval``: metrics of a trained model on labeled images."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from transxnet.evaluation.inference import AnyEvaluation, run_evaluation
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter, load_model
 from transxnet.runs.task_configs import ClassifyConfig
-from transxnet.runs.training_data import check_progress, open_run_data, run_config, trained_on
+from transxnet.runs.training_data import check_progress, open_run_data, run_config, table_options, trained_on
 from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError, check_at_least
 from transxnet.utils.files import write_atomic
@@ -33,6 +34,7 @@ def evaluate(
     *,
     file: str | Path | None = None,
     split: str | None = None,
+    image_folder: str | Path | None = None,
     batch_size: int | None = None,
     workers: int = 2,
     device: str = "auto",
@@ -44,12 +46,13 @@ def evaluate(
 
     Args:
         model: run folder, or name of a model with published weights.
-        data: for a classifier a folder of class folders (such as ImageNet or ImageNet-V2), a sample, or a timm reader
-            name; for a detector a folder with annotations; for a segmenter a folder with label maps. By default, and
-            for the data that the run was trained on, the validation set of the run.
+        data: for a classifier a folder of class folders (such as ImageNet or ImageNet-V2), a label table, a sample, or
+            a timm reader name; for a detector a folder with annotations; for a segmenter a folder with label maps. By
+            default, and for the data that the run was trained on, the validation set of the run.
         file: file with published weights of a classifier, detector or segmenter, for a model by name.
         split: set to evaluate on: train, validation or test, or a split of a timm reader; by default the validation
             set, or else the test set, or else all images.
+        image_folder: folder that the paths in a label table are relative to. Its columns are as in the run.
         batch_size: images per batch; by default 64, or 2 for detectors and segmenters.
         workers: number of data loading processes.
         device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one.
@@ -76,7 +79,7 @@ def evaluate(
     trained = load_model(model, file)
     images: Any
     if isinstance(trained, TrainedClassifier):
-        images, description, notes = _labeled_images(trained, text, split)
+        images, description, notes = _labeled_images(trained, text, split, image_folder)
         side = trained.preprocessing.img_size
         size = f"{side}x{side}"
     else:
@@ -105,7 +108,7 @@ def _check_out(out: Path, overwrite: bool) -> None:
 
 
 def _labeled_images(
-    trained: TrainedClassifier, data: str | None, split: str | None
+    trained: TrainedClassifier, data: str | None, split: str | None, image_folder: str | Path | None
 ) -> tuple[ClassificationSet | Stream, str, list[str]]:
     """Open a classifier's readable images; also returns their description and notes for the user."""
     config = _config(trained, data)
@@ -116,7 +119,12 @@ def _labeled_images(
         return images, f"{_describe(split)} of {config.data}", notes
     description = data or (config.data if config is not None else "")
     images, notes = open_evaluation_data(
-        description, trained.class_names, "classify", split=split, targets=trained.targets.kind
+        description,
+        trained.class_names,
+        "classify",
+        split=split,
+        targets=trained.targets.kind,
+        table=replace(table_options(config), image_folder=None if image_folder is None else str(image_folder)),
     )
     return images, description, notes
 

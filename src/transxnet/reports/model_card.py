@@ -1,8 +1,11 @@
 """The model card of a run: README.md with its metrics, data and use, in the format of the Hugging Face Hub."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from huggingface_hub import EvalResult, ModelCardData
 
-from transxnet.metrics.metric_names import METRIC_NAMES
+from transxnet.metrics.metric_names import METRIC_NAMES, format_metric
 from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import DetectConfig
 from transxnet.utils.quantities import format_count
@@ -46,7 +49,7 @@ def model_card(run: Run, repo: str | None = None) -> str:
                 dataset_split="validation",
                 metric_type=metric,
                 metric_value=round(value, 4),
-                metric_name=METRIC_NAMES[metric],
+                metric_name=METRIC_NAMES[metric].strip(),
             )
             for metric, value in figures.items()
         ]
@@ -62,8 +65,7 @@ def model_card(run: Run, repo: str | None = None) -> str:
             f"# {name}",
             f"{config.model}{head}, trained on {data} with [transxnet](https://arxiv.org/abs/2310.19380).",
             f"## Metrics\n\n{validated}\n",
-            *(["| metric | value |\n|---|---|"] if figures else []),
-            *(f"| {METRIC_NAMES[metric]} | {value:.1%} |" for metric, value in figures.items()),
+            *_table(results),
             f"## Classes\n\n{format_count(len(classes), 'class', 'classes')}: {shown}",
             f"## Use\n\n```python\n{_example(config.task, repo)}\n```",
             f"## Training\n\n```sh\ntransxnet train DATA {options}\n```",
@@ -71,6 +73,16 @@ def model_card(run: Run, repo: str | None = None) -> str:
             "",
         ]
     ).replace("\n#", "\n\n#")
+
+
+def _table(results: Mapping[str, Any]) -> list[str]:
+    """Return the rows of a table of metrics, with a column for the test images if there are any."""
+    columns = {"validation": results, **({"test": results["test"]} if "test" in results else {})}
+    names = [name for name in METRIC_NAMES if any(name in values for values in columns.values())]
+    cells = [[format_metric(name, of[name]) if name in of else "" for of in columns.values()] for name in names]
+    head = ["| metric | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    rows = [f"| {METRIC_NAMES[name].strip()} | {' | '.join(row)} |" for name, row in zip(names, cells, strict=True)]
+    return [*head, *rows] if names else []
 
 
 def _example(task: str, repo: str | None) -> str:

@@ -29,7 +29,8 @@ class TrainConfig:
     ``SegmentConfig``; :func:`~transxnet.runs.recipes.make_config` creates the right one.
 
     Args:
-        data: a folder, a built-in sample (elpv, digits, scenes) or a timm reader name (hfds/..., wds/..., tfds/...).
+        data: a folder, a table of images and labels, a built-in sample (elpv, digits, scenes) or a timm reader name
+            (hfds/..., wds/..., tfds/...).
         model: any timm model; TransXNet models are transxnet_n (nano, not in the paper), transxnet_t, transxnet_s and
             transxnet_b. Model options may follow the name, as in 'transxnet_t@local_conv=dyconv,dpe=false'.
         out: run folder; by default runs/MODEL-DATA-NUMBER.
@@ -40,6 +41,8 @@ class TrainConfig:
         freeze_epochs: number of first epochs in which the part is frozen; by default all.
         val_fraction: fraction of the images to use for validation if the data has no validation set; 0 trains on all
             images and validates nothing.
+        group_from: regular expression that finds in an image's name its group, such as the patient; groups are not
+            split into training and validation set.
         limit: use at most this many training and this many validation images, evenly spaced, for a quick test.
         val_every: number of epochs between validations.
         epochs: number of epochs, including warm-up; by default 100, or 50 for detection and segmentation.
@@ -89,7 +92,7 @@ class TrainConfig:
     """Options that only this task has; a group in the help."""
     TOPICS: ClassVar[dict[str, tuple[str, ...]]] = {
         "run": ("out", "seed", "select", "val_every", "logger"),
-        "data": ("val_fraction", "limit"),
+        "data": ("val_fraction", "group_from", "limit"),
         "model": ("model", "pretrained", "checkpoint", "freeze", "freeze_epochs", "drop_path_rate"),
         "schedule": (
             "epochs", "batch_size", "accumulate", "lr", "milestones", "warmup_epochs", "warmup_lr", "min_lr",
@@ -128,6 +131,7 @@ class TrainConfig:
     freeze: str | None = None
     freeze_epochs: int | None = None
     val_fraction: float = 0.2
+    group_from: str | None = None
     limit: int | None = None
     val_every: int = 1
     epochs: int | None = None

@@ -26,6 +26,14 @@ class ClassifyConfig(TrainConfig):
         train_split: split of a timm reader to train on.
         val_split: split of a timm reader to validate on.
         num_classes: number of classes, for timm readers that do not report it.
+        path_column: column of a label table with the images' paths; by default recognized by name, as are the others.
+        label_column: column with the labels, or several, separated by commas, with one class each.
+        split_column: column with the set of each image, train, val or test; none for no column.
+        group_column: column with groups, such as patients, that are not split into training and validation set; none
+            for no column.
+        weight_column: column with the confidence in each label; none for no column.
+        image_folder: folder that the paths in a label table are relative to; by default that of the table, or images/
+            in it.
         targets: classes, one for each image; multilabel, any number of labels for each; or regression, a value for
             each; by default those of the data.
         loss: cross_entropy for classes; bce, focal or asymmetric for multilabel; smooth_l1 or mse, of standardized
@@ -45,7 +53,8 @@ class ClassifyConfig(TrainConfig):
 
     task: ClassVar[str] = "classify"
     OWN: ClassVar[tuple[str, ...]] = (
-        "img_size", "crop_pct", "train_split", "val_split", "num_classes", "targets", "loss", "drop_rate", "smoothing",
+        "img_size", "crop_pct", "train_split", "val_split", "num_classes", "path_column", "label_column",
+        "split_column", "group_column", "weight_column", "image_folder", "targets", "loss", "drop_rate", "smoothing",
         "mixup", "cutmix", "min_scale", "color_jitter", "auto_augment", "random_erasing",
     )  # fmt: skip
     RULES: ClassVar[dict[str, Rule]] = {
@@ -63,6 +72,12 @@ class ClassifyConfig(TrainConfig):
     train_split: str = "train"
     val_split: str = "validation"
     num_classes: int | None = None
+    path_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
+    group_column: str | None = None
+    weight_column: str | None = None
+    image_folder: str | None = None
     targets: Literal["classes", "multilabel", "regression"] | None = None
     loss: Literal["cross_entropy", "bce", "focal", "asymmetric", "smooth_l1", "mse"] | None = None
     drop_rate: float = 0.0

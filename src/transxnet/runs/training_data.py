@@ -3,11 +3,13 @@
 import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+from transxnet.data.formats.label_table import TableOptions
 from transxnet.data.open_data import DataSource, open_data
 from transxnet.data.reading.file_search import walk_images
 from transxnet.data.recognize import recognize_name
@@ -72,11 +74,18 @@ def open_run_data(
         seed=config.seed,
         limit=config.limit,
         stored_split=stored_split,
+        table=table_options(config),
+        group_from=config.group_from,
         masks=getattr(config, "head", None) == "maskrcnn",
         check_images=check_images,
         progress=None if console is None else check_progress(console),
         **{name: getattr(config, name) for name in options if hasattr(config, name)},
     )
+
+
+def table_options(config: TrainConfig | None) -> TableOptions:
+    """Return the columns of a label table that a training configuration names."""
+    return TableOptions(**{field.name: getattr(config, field.name, None) for field in fields(TableOptions)})
 
 
 def check_progress(console: Console) -> Callable[[int], AbstractContextManager[Callable[[int], None]]]:

@@ -82,8 +82,8 @@ def train(
     """Train a classifier, a detector or a segmenter on DATA and write a run folder.
 
     Args:
-        data: a folder (class folders, COCO or Pascal VOC annotations, or images with label maps), a built-in sample
-            (elpv, digits, scenes) or a timm reader name.
+        data: a folder (class folders, COCO or Pascal VOC annotations, or images with label maps), a table of images and
+            labels, a built-in sample (elpv, digits, scenes) or a timm reader name.
         task: "classify", "detect" or "segment"; by default the recipe's task, or the one that the data is for.
         recipe: name of a recipe of the package, or a YAML file; options override its values.
         resume: folder of an interrupted run to resume; the only option that it takes is ``epochs``, to train longer.
@@ -268,11 +268,19 @@ def _write_start(plan: Plan, run: Run) -> None:
             parts = {"train": source.train, "val": source.val}
             write_split(run.split_file, {part: map(images.name, range(len(images))) for part, images in parts.items()})
         data = str(Path(config.data).resolve()) if Path(config.data).exists() else config.data
-        run.write_config(config.replace(data=data, out=None))  # the folder may be moved; the data may not
+        run.write_config(
+            _with_absolute_folder(config).replace(data=data, out=None)
+        )  # the folder may be moved; the data may not
     except BaseException:
         with suppress(OSError):
             run.clear()
         raise
+
+
+def _with_absolute_folder(config: TrainConfig) -> TrainConfig:
+    """Return the configuration with a complete path of the image folder, since the run may be resumed elsewhere."""
+    folder = getattr(config, "image_folder", None)
+    return config if folder is None else config.replace(image_folder=str(Path(folder).resolve()))
 
 
 def _fit(training: _Prepared, console: Console, checkpoint: Checkpoint | None = None) -> Run:

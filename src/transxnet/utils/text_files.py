@@ -4,7 +4,7 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
 import yaml
@@ -18,18 +18,28 @@ LARGEST_YAML = 1 << 20
 """Maximum size of a YAML file in bytes: ours have a few thousand, and parsing takes about a second per megabyte."""
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """Read a regular file.
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file for reading.
 
     Raises:
         OSError: the file cannot be read, or it is a pipe or a device, which may never end.
     """
     # Without O_NONBLOCK, opening a pipe blocks until another process writes to it.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(descriptor, "rb") as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if not stat.S_ISREG(mode):
-            raise OSError("it is a folder" if stat.S_ISDIR(mode) else "it is a pipe or a device, not a regular file")
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise OSError("it is a folder" if stat.S_ISDIR(mode) else "it is a pipe or a device, not a regular file")
+    return open(descriptor, "rb")
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Read a regular file.
+
+    Raises:
+        OSError: as :func:`open_regular`.
+    """
+    with open_regular(path) as file:
         return file.read()
 
 

@@ -90,7 +90,7 @@ def test_unknown_classes_are_named_with_the_nearest():
         align_classes(["bird", "cat", "dog"], ["cat", "dogs", "emu"])
     assert str(raised.value) == (
         "the classes of the data do not match the model: 2 of 3 are unknown, 'dogs', 'emu'. "
-        "The model has 3: 'bird', 'cat', 'dog'. Did you mean 'dog'? Rename the folders, or train on this data."
+        "The model has 3: 'bird', 'cat', 'dog'. Did you mean 'dog'? Rename the classes, or train on this data."
     )
 
 

@@ -97,3 +97,13 @@ def test_unreadable_folder_is_not_skipped(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(UserError, match=r"cannot read folder .*closed: Permission denied"):
         list(find_images([tmp_path]))
+
+
+def test_tables_stand_for_the_images_that_they_name(tmp_path):
+    for name in ("a.png", "b.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "new.csv").write_text("id,label\nb,1\na,0\nmissing,0\n")
+    assert list(find_images([tmp_path / "new.csv"])) == [str(tmp_path / name) for name in ("b.jpg", "a.png", "missing")]
+    (tmp_path / "other.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(UserError, match=r"other.csv: column 'path' is missing"):
+        list(find_images([tmp_path / "other.csv"]))

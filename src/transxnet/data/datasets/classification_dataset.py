@@ -42,6 +42,15 @@ class ClassificationSet(ImageCollection):
         return self.labels[self.indices]
 
     @property
+    def present_classes(self) -> np.ndarray:
+        """Indices of the classes that this set has images of, ascending; none for regression."""
+        if self.targets == "regression":
+            return np.zeros(0, int)
+        return (
+            np.unique(self.own_labels) if self.targets == "classes" else np.flatnonzero((self.own_labels == 1).any(0))
+        )
+
+    @property
     def own_weights(self) -> np.ndarray | None:
         """(N,) weights of this set's images, or None."""
         return None if self.weights is None else self.weights[self.indices]
@@ -51,7 +60,8 @@ class ClassificationSet(ImageCollection):
 
         Args:
             class_names: the model's class names.
-            classes: for each class of this set, in order, the index of the model's class.
+            classes: for each class of this set, in order, the index of the model's class. Multi-label classes of the
+                model that this set lacks are unknown.
         """
         labels = self.labels
         if self.targets == "classes":

@@ -55,12 +55,15 @@ class ImageCollection:
         names: name of each image in the storage.
         class_names: K names.
         indices: indices in the storage of the images in this set, or None for all.
+        groups: group number of each image in the storage, such as its patient, or None. Images of one group are never
+            split into training and validation set.
     """
 
     storage: ImageStorage
     names: Sequence[str]
     class_names: list[str]
     indices: np.ndarray = field(default=None, kw_only=True)  # type: ignore[arg-type]
+    groups: np.ndarray | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.indices is None:
@@ -73,6 +76,11 @@ class ImageCollection:
     def own_names(self) -> list[str]:
         """Names of this set's images, in order."""
         return [self.names[i] for i in self.indices]
+
+    @property
+    def own_groups(self) -> np.ndarray | None:
+        """(N,) group numbers of this set's images, or None."""
+        return None if self.groups is None else self.groups[self.indices]
 
     def name(self, index: int) -> str:
         """Name of image ``index`` of this set."""

@@ -56,7 +56,7 @@ def align_classes(model_classes: Sequence[str], data_classes: Sequence[str]) -> 
     raise UserError(
         f"the classes of the data do not match the model: {len(unknown)} of {len(data_classes)} are unknown, "
         f"{_listed(unknown)}. The model has {len(model_classes)}: {_listed(model_classes)}."
-        f"{nearest(unknown[0], model_classes)} Rename the folders, or train on this data."
+        f"{nearest(unknown[0], model_classes)} Rename the classes, or train on this data."
     )
 
 

@@ -20,6 +20,8 @@ class Problem(Enum):
 
     BOX_OUTSIDE = "repaired", "boxes extend beyond their image and are clipped"
     NO_BOX = "repaired", "objects have no box and get the bounding box of their mask"
+    ROW_REPEATED = "repaired", "rows repeat an image and its label, and the first is used"
+    LABEL_EMPTY = "repaired", "rows have no label and are skipped"
     DUPLICATE_ANNOTATION = "repaired", "annotations have a duplicate or missing id, and all are renumbered"
     NO_LABEL_FILE = "repaired", "images have no label file and are used as images without objects"
     DUPLICATE_OBJECT = "repaired", "rows occur twice in a file and are used once"
@@ -38,6 +40,7 @@ class Problem(Enum):
         "label maps are in a lossy format, which changes their values (threshold binary masks and save them as PNG)",
     )
     MAP_SIZE = "skipped", "label maps differ in size from their image"
+    ROW_RAGGED = "skipped", "rows differ from the header in their number of cells"
     STRAY_ANNOTATION = "skipped", "annotations belong to no image of the file"
     BOX_EMPTY = "skipped", "boxes are empty"
     BOX_BROKEN = "skipped", "boxes are not four finite numbers"
@@ -48,6 +51,7 @@ class Problem(Enum):
     ENTRY_BROKEN = "refused", "entries lack required values, or have values of another type"
     DUPLICATE_IMAGE = "refused", "images have a duplicate id"
     DUPLICATE_FILE = "refused", "images have the file of another image"
+    LABELS_DIFFER = "refused", "images have several rows with different labels (if they add up: --targets multilabel)"
     DUPLICATE_CATEGORY = "refused", "categories have a duplicate id or name"
     BOXES_RELATIVE = "refused", "files contain boxes in relative coordinates; accepted: pixels"
     BOXES_ASTRAY = "refused", "files have most boxes outside their image; COCO boxes are [x, y, width, height]"
@@ -68,6 +72,7 @@ _OF_IMAGES = frozenset(
         Problem.IMAGE_MISSING,
         Problem.IMAGE_UNREADABLE,
         Problem.IMAGE_SIZE,
+        Problem.ROW_RAGGED,
         Problem.NO_ANNOTATION,
         Problem.MAP_UNREADABLE,
         Problem.MAP_LOSSY,

@@ -85,10 +85,9 @@ def drop_unreadable(*parts: C, progress: Callable[[int], Any] | None = None) -> 
     findings = Findings(images=sum(len(part) for part in parts if isinstance(part, ClassificationSet)))
     kept = drop_unusable(parts, findings, progress)
     before, after = parts[0], kept[0]
-    if after is not before and isinstance(before, ClassificationSet) and before.targets == "classes":
-        assert isinstance(after, ClassificationSet)
-        lost = sorted(set(before.own_labels.tolist()) - set(after.own_labels.tolist()))
-        if lost:
+    if isinstance(before, ClassificationSet) and isinstance(after, ClassificationSet) and after is not before:
+        lost = np.setdiff1d(before.present_classes, after.present_classes)
+        if len(lost):
             classes = ", ".join(repr(before.class_names[c]) for c in lost)
             raise UserError(
                 f"no image of class {classes} can be read:\n{findings.listed()}\nRepair the images, or remove the "

@@ -121,6 +121,12 @@ def find_file(folder: Path, name: str) -> FoundFile:
     return FoundFile(None)
 
 
+def find_name(folder: str | Path, name: str) -> str | None:
+    """Return the path below a folder of the file that an annotation names, or None; see :func:`find_file`."""
+    found = find_file(Path(folder), name).path
+    return None if found is None else found.relative_to(folder).as_posix()
+
+
 def _url_path(name: str) -> str:
     """The decoded path of a URL without its host; Label Studio's local files have it in the parameter ``d``."""
     try:

@@ -15,19 +15,24 @@ from pathlib import Path
 from braceexpand import braceexpand
 
 from transxnet.data.reading.file_search import glob_files, walk_images
+from transxnet.data.reading.table_files import is_table
+from transxnet.data.reading.table_paths import table_images
 from transxnet.data.reading.tar_shards import ImageLocation, is_shard, shard_images
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import WriteError, describe_write_error
 
-ACCEPTED = "Accepted: image files, folders, globs, and WebDataset shards (.tar, shard-{0000..0009}.tar)."
+ACCEPTED = (
+    "Accepted: image files, tables of images, folders, globs, and WebDataset shards (.tar, shard-{0000..0009}.tar)."
+)
 
 
 def find_images(inputs: Sequence[str | Path], on_other: Callable[[str], object] | None = None) -> Iterator[str]:
     """Iterate over the image files that the inputs match.
 
     Args:
-        inputs: files, taken as they are; folders, searched for image files to any depth in order, without hidden files
-            and folders; globs, whose matches are taken in order; names with braces, each expansion as one of these.
+        inputs: image files, taken as they are; tables (CSV, TSV, JSON Lines, Parquet), for the images in their path
+            column; folders, searched for image files to any depth in order, without hidden files and folders; globs,
+            whose matches are taken in order; names with braces, each expansion as one of these.
         on_other: called with the other files of folders, which are not images by their extension.
 
     Raises:
@@ -35,7 +40,7 @@ def find_images(inputs: Sequence[str | Path], on_other: Callable[[str], object] 
     """
     for text in map(str, inputs):
         if os.path.isfile(text):
-            yield text
+            yield from table_images(Path(text)) if is_table(text) else [text]
         elif os.path.isdir(text):
             yield from walk_images(text, on_other)
         elif (names := _expand_braces(text)) != [text]:

@@ -21,7 +21,7 @@ def test_tiles_are_the_metrics_in_the_unit_of_the_target():
     found = evaluation()
     shown = Page(render(sample_report(found))).text["dd"]
     metrics = found.metrics()
-    assert f"{metrics['rmse']:.4g}" in shown and f"{metrics['baseline_rmse']:.4g} for always" in shown
+    assert f"{metrics['rmse']:#.4g}" in shown and f"{metrics['baseline_rmse']:#.4g} for always" in shown
     assert f"{metrics['r2']:.3f}" in shown
 
 
@@ -30,7 +30,7 @@ def test_largest_errors_are_shown_with_both_values():
     text = Page(render(sample_report(found))).text["errors"]
     worst = found.largest_errors(1)[0]
     assert found.names[worst] in text
-    assert f"{found.predictions[worst]:.4g}" in text and f"{found.labels[worst]:.4g}" in text
+    assert f"{found.predictions[worst]:#.4g}" in text and f"{found.labels[worst]:#.4g}" in text
 
 
 def test_target_name_is_escaped():

@@ -133,7 +133,7 @@ def test_test_set_is_evaluated_once_and_in_all_results(tmp_path, console):
         write_photos(tmp_path / "data" / part, count, seed=count)
     run = train(tmp_path / "data", out=tmp_path / "run", console=console, **QUICK)
     assert "9 training images, 3 validation images, 6 test images, 3 classes" in console.file.getvalue()
-    assert "on 3 images" in console.file.getvalue() and "on 6 test images" in console.file.getvalue()
+    assert "on 3 validation images" in console.file.getvalue() and "on 6 test images" in console.file.getvalue()
     test = run.results["test"]
     assert test["images"] == 6
     assert evaluate(run.path, split="test", workers=0, console=console).metrics()["accuracy"] == test["accuracy"]
@@ -141,6 +141,8 @@ def test_test_set_is_evaluated_once_and_in_all_results(tmp_path, console):
     section = page[page.index('<section id="test">') : page.index('<section id="curves">')]
     assert "6 test images" in section and f"{test['accuracy']:.1%}" in section
     assert "test accuracy" in run._repr_html_()
+    card = run.card_file.read_text(encoding="utf-8")
+    assert "6 test images" in card and "split: test" in card and f"| {test['accuracy']:.1%} |" in card
 
 
 def test_reports_of_dense_tasks_show_the_test_set(tmp_path, quiet):

@@ -52,7 +52,7 @@ def test_report_shows_the_results(labels_run, values_run):
     for name in ("macro_ap", "macro_auroc", "f1", "exact_match", "micro_ap", "micro_f1"):
         assert f"{100 * labels_run.results[name]:.1f}%" in text
     text = values_run.report_file.read_text()
-    for name, form in {"mae": ".4g", "rmse": ".4g", "r2": ".3f", "spearman": ".3f"}.items():
+    for name, form in {"mae": "#.4g", "rmse": "#.4g", "r2": ".3f", "spearman": ".3f"}.items():
         assert format(values_run.results[name], form) in text
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from transxnet.utils.quantities import duration, format_count
+from transxnet.utils.quantities import duration, format_count, format_value
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,18 @@ def test_count_uses_the_right_plural(number, text):
 )
 def test_duration_uses_suitable_units(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (17.6, "17.60"),
+        (0, "0.000"),
+        (-0.00123456, "-0.001235"),
+        (999.96, "1000"),
+        (1234.5, "1,234"),
+        (-2.5e6, "-2,500,000"),
+    ],
+)
+def test_value_has_four_digits_or_is_a_whole_number(value, text):
+    assert format_value(value) == text

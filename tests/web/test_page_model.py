@@ -200,7 +200,7 @@ def test_labels_and_values_are_shown_as_predicted(labels_run, values_run, noise)
     assert model.description.startswith("Multi-label classifier of 2 labels: red, green. Mean AP of the labels: ")
     model = PageModel(load_model(values_run.path))
     result = model.predict(noise)
-    assert (result.headline, result.rows) == (f"redness: {load(values_run.path).predict(noise).value:.4g}", [])
+    assert (result.headline, result.rows) == (f"redness: {load(values_run.path).predict(noise).value:#.4g}", [])
     r2 = f"R2: {values_run.results['r2']:.3f} on 24 validation images."
     assert model.description == f"Regression of redness. {r2}"
 

@@ -7,18 +7,18 @@ from typing import Any
 
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from PIL import Image
 from rich.console import Console
 
 from transxnet.analysis.explain_figure import COLORMAP, overlay
+from transxnet.analysis.explain_images import explain_images
 from transxnet.analysis.figure_style import MUTED, figure_style, hide_axes, mark_untrained, set_text
 from transxnet.analysis.grad_cam import Explanation, explain_image, find_class
 from transxnet.analysis.network_parts import named_parts
 from transxnet.analysis.paper_figures import EXPLAIN_FIGURES, find_figure, load_or_untrained, models_of
-from transxnet.analysis.result_files import write_figure, write_table
-from transxnet.data.reading.image_decoding import UnreadableImage, open_image
+from transxnet.analysis.result_files import write_table
 from transxnet.utils.device import resolve_device
-from transxnet.utils.errors import UserError
-from transxnet.utils.progress import PLAIN, progress_bar
+from transxnet.utils.progress import PLAIN
 from transxnet.utils.quantities import format_count
 
 COLUMNS = ("path", "model", "untrained", "class", "score", "image", "error")
@@ -73,35 +73,30 @@ def compare_explanations(
     classes = [None if class_name is None else find_class(network, class_name) for network in networks]
     # The stages only, which all networks have.
     parts = [{k: v for k, v in named_parts(n.backbone).items() if k.startswith("stage")} for n in networks]
+
+    def explain(path: str, image: Image.Image) -> list[ComparedExplanation]:
+        return [
+            ComparedExplanation(n.name, n.untrained, explain_image(n, image, chosen, own, path, where))
+            for n, chosen, own in zip(networks, classes, parts, strict=True)
+        ]
+
     found: list[Explanation] = []
     rows: list[tuple[Any, ...]] = []
-    with progress_bar(console, "explaining", len(paths)) as advance:
-        for number, path in enumerate(paths, 1):
-            try:
-                image = open_image(path)
-            except UnreadableImage as error:
-                rows.append((path, "", "", "", "", "", str(error)))
-                advance(number)
-                continue
-            name, compared = f"{number:04d}-{Path(path).stem[:100]}.png", []
-            for network, chosen, own in zip(networks, classes, parts, strict=True):
-                explanation = explain_image(network, image, chosen, own, path, where)
-                compared.append(ComparedExplanation(network.name, network.untrained, explanation))
-                score = f"{explanation.score:.6f}"
-                rows.append((path, network.name, network.untrained, explanation.class_name, score, name, ""))
-            found += [entry.explanation for entry in compared]
-            if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True)
-                write_figure(draw_comparison(compared), folder / name)
-            advance(number)
-    if not found:
-        raise UserError(f"cannot explain any of the {len(paths)} images. Last error: {rows[-1][-1]}")
-    for path, model, untrained, name, score, _, problem in rows:
-        result = problem or f"{model}{', untrained' * bool(untrained)}: {name}, {float(score):.1%}"
-        console.print(f"  {path}: {result}", **PLAIN)
+    results = explain_images(paths, explain, draw_comparison, folder, console)
+    for result in results:
+        if result.found is None:
+            rows.append((result.path, "", "", "", "", "", result.error))
+            console.print(f"  {result.path}: {result.error}", **PLAIN)
+        for entry in result.found or ():
+            explanation = entry.explanation
+            found.append(explanation)
+            score = f"{explanation.score:.6f}"
+            rows.append((result.path, entry.model, entry.untrained, explanation.class_name, score, result.figure, ""))
+            text = f"{entry.model}{', untrained' * entry.untrained}: {explanation.class_name}, {explanation.score_text}"
+            console.print(f"  {result.path}: {text}", **PLAIN)
     if folder is not None:
         write_table(folder / table, COLUMNS, rows)
-        written = len({row[5] for row in rows if row[5]})
+        written = sum(result.found is not None for result in results)
         console.print(f"{format_count(written, 'figure')} written to {folder}", **PLAIN)
     console.print(figure.note, **PLAIN)
     return found

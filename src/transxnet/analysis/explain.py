@@ -7,18 +7,17 @@ from rich.console import Console
 
 from transxnet.analysis.compare_explanations import compare_explanations
 from transxnet.analysis.explain_figure import draw
-from transxnet.analysis.explanation_targets import NothingToExplain
+from transxnet.analysis.explain_images import explain_images
 from transxnet.analysis.grad_cam import Explanation, explain_image, find_class, require_grad_cam
 from transxnet.analysis.network_parts import find_part
-from transxnet.analysis.result_files import write_figure, write_table
-from transxnet.data.reading.image_decoding import UnreadableImage, open_image
+from transxnet.analysis.result_files import write_table
 from transxnet.data.reading.image_search import find_images
 from transxnet.models.model_spec import parse_model_spec
 from transxnet.runs.load import load_model
 from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError
 from transxnet.utils.output_folder import output_folder
-from transxnet.utils.progress import progress_bar
+from transxnet.utils.progress import PLAIN
 from transxnet.utils.quantities import format_count
 
 TABLE = "explanations.csv"
@@ -81,31 +80,25 @@ def explain(
     trained = load_model(spec, analysis=True)
     chosen = None if class_name is None else find_class(trained, class_name)
     parts = {spec.part: find_part(trained.backbone, spec.part)} if spec.part else None
-    explanations, rows, results = [], [], []
-    with progress_bar(console, "explaining", len(paths)) as advance:
-        for number, path in enumerate(paths, 1):
-            try:
-                found = explain_image(trained, open_image(path), chosen, parts, path, where)
-            except (UnreadableImage, NothingToExplain) as error:
-                rows.append((path, "", "", "", str(error)))
-                results.append((path, str(error)))
-            else:
-                name = f"{number:04d}-{Path(path).stem[:100]}.png"
-                explanations.append(found)
-                rows.append((path, found.class_name, f"{found.score:.6f}", name, ""))
-                score = f"{found.score:.4g}" if found.is_value else f"{found.score:.1%}"
-                results.append((path, f"{found.class_name}, {score}"))
-                if folder is not None:
-                    folder.mkdir(parents=True, exist_ok=True)
-                    write_figure(draw(found, trained.name, trained.untrained), folder / name)
-            advance(number)
-    if not explanations:
-        raise UserError(f"cannot explain any of the {len(paths)} images. Last error: {rows[-1][-1]}")
-    for path, result in results:
-        console.print(f"  {path}: {result}", highlight=False, markup=False, soft_wrap=True)
+    results = explain_images(
+        paths,
+        lambda path, image: explain_image(trained, image, chosen, parts, path, where),
+        lambda found: draw(found, trained.name, trained.untrained),
+        folder,
+        console,
+    )
+    explanations, rows = [], []
+    for result in results:
+        if result.found is None:
+            rows.append((result.path, "", "", "", result.error))
+            text = result.error
+        else:
+            explanations.append(result.found)
+            name, score = result.found.class_name, result.found.score
+            rows.append((result.path, name, f"{score:.6f}", result.figure, ""))
+            text = f"{name}, {result.found.score_text}"
+        console.print(f"  {result.path}: {text}", **PLAIN)
     if folder is not None:
         write_table(folder / TABLE, COLUMNS, rows)
-        console.print(
-            f"{format_count(len(explanations), 'explanation')} written to {folder}", highlight=False, markup=False
-        )
+        console.print(f"{format_count(len(explanations), 'explanation')} written to {folder}", **PLAIN)
     return explanations

@@ -18,6 +18,7 @@ from transxnet.runs.load import TrainedClassifier, TrainedModel
 from transxnet.utils.device import prepare_for_inference, resolve_device
 from transxnet.utils.errors import UserError, nearest
 from transxnet.utils.optional_packages import require_package
+from transxnet.utils.quantities import format_value
 
 _logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Explanation:
     def score_text(self) -> str:
         """The score as text: in percent, or the value of a regression."""
         if self.is_value:
-            return f"{self.score:.4g}"
+            return format_value(self.score)
         return f"{self.score:.0%}" if self.score >= 0.005 else "<1%"
 
 

@@ -1,5 +1,7 @@
 """Display names of all metrics."""
 
+from transxnet.utils.quantities import format_value
+
 METRIC_NAMES = {
     "accuracy": "accuracy",
     "majority": "  baseline: most frequent class",
@@ -36,10 +38,12 @@ METRIC_NAMES = {
 }
 """Display name of each metric; a leading space indents it below the previous one."""
 
-_FORMATS = {**dict.fromkeys(("mae", "rmse", "baseline_rmse"), ".4g"), **dict.fromkeys(("r2", "spearman"), ".3f")}
-"""Format of the metrics that are not fractions."""
+_IN_UNITS = ("mae", "rmse", "baseline_rmse")
+_NUMBERS = ("loss", "r2", "spearman")
 
 
 def format_metric(name: str, value: float) -> str:
     """Format a metric: most in percent, errors in the unit of the targets."""
-    return format(value, _FORMATS.get(name, ".1%"))
+    if name in _IN_UNITS:
+        return format_value(value)
+    return f"{value:.3f}" if name in _NUMBERS else f"{value:.1%}"

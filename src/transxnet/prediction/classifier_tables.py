@@ -14,6 +14,7 @@ from transxnet.prediction.image_results import (
     MultiLabelClassification,
     Regression,
 )
+from transxnet.utils.quantities import format_value
 
 LABEL_SEPARATOR = ";"
 """Between the labels of an image in CSV."""
@@ -178,7 +179,7 @@ class ValueTable(ClassifierTable):
 
     def summary(self, prediction: Regression) -> tuple[str, list[str]]:
         """Return name and value; nothing is counted."""
-        return f"{self.name} {prediction.value:.4g}", []
+        return f"{self.name} {format_value(prediction.value)}", []
 
 
 def classifier_table(targets: Targets, class_names: Sequence[str], top_k: int) -> ClassifierTable:

@@ -14,7 +14,7 @@ from transxnet.metrics.targets import MultiLabelTargets, RegressionTargets, Targ
 from transxnet.prediction.image_inputs import ImageSource, open_source
 from transxnet.reports.class_drawing import draw_classes, draw_value
 from transxnet.reports.drawing import background_class, draw_detections, draw_label_map, enlarge
-from transxnet.utils.quantities import format_count
+from transxnet.utils.quantities import format_count, format_value
 from transxnet.utils.tables import data_frame, html_table
 
 TOP_K = 5
@@ -174,7 +174,7 @@ class Regression(ImagePrediction):
         return {"name": [self.name], "value": [self.value]}
 
     def _title(self) -> str:
-        return f"{self.name!r} {self.value:.4g}"
+        return f"{self.name!r} {format_value(self.value)}"
 
 
 def classifier_prediction(

@@ -14,7 +14,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from transxnet.reports.formatting import percent
 
@@ -128,10 +128,6 @@ def _curve(plot: Plot, x: np.ndarray, columns: Mapping[Line, np.ndarray]) -> Cha
     if plot.baseline is not None:
         axes.axhline(plot.baseline[1], zorder=1, **line_style("muted", "dashed", 1))
         legend += (Line("", plot.baseline[0], "muted", "dashed"),)
-    if plot.in_percent:
-        percent_axis(axes.yaxis)
-    else:
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlabel(plot.x)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     if x.min() == x.max():
@@ -139,6 +135,10 @@ def _curve(plot: Plot, x: np.ndarray, columns: Mapping[Line, np.ndarray]) -> Cha
     if first.column == "lr":
         axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(MaxNLocator(5))
+    if plot.in_percent:
+        percent_axis(axes.yaxis)
+    else:
+        axes.ticklabel_format(axis="y", style="plain", useOffset=False)
     which = f"lowest {first.label} loss" if lowest else f"highest {first.label}"
     note = f"{which} {_format_value(values[best], plot)}, {plot.x} {x[best]:.0f}"
     rows = zip(x, zip(*columns.values(), strict=True), strict=True)
@@ -224,9 +224,10 @@ def line_style(color: str, dash: str, width: float) -> dict[str, Any]:
 
 
 def percent_axis(axis: Axis) -> None:
-    """Label an axis of fractions in percent, with decimals only for narrow ranges."""
-    low, high = axis.get_view_interval()
-    axis.set_major_formatter(PercentFormatter(1, decimals=0 if high - low >= 0.05 else None))
+    """Label an axis of fractions in percent, with the decimals that its ticks need."""
+    ticks = 100 * axis.get_majorticklocs()
+    decimals = next((d for d in range(4) if np.allclose(ticks, ticks.round(d), rtol=0, atol=1e-6)), 4)
+    axis.set_major_formatter(PercentFormatter(1, decimals))
 
 
 def figure_svg(

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 from transxnet.reports.colors import palette
 from transxnet.reports.drawing import SMALLEST_TEXT
 from transxnet.reports.fonts import font_for, one_line, truncate
+from transxnet.utils.quantities import format_value
 
 
 def draw_classes(
@@ -36,7 +37,7 @@ def draw_value(image: Image.Image, name: str, value: float, *, text_size: int | 
         value: predicted value.
         text_size: as for :func:`draw_classes`.
     """
-    return _draw_rows(image, [(name, f"{value:.4g}", None)], text_size)
+    return _draw_rows(image, [(name, format_value(value), None)], text_size)
 
 
 def _draw_rows(image: Image.Image, rows: Sequence[tuple[str, str, float | None]], text_size: int | None) -> Image.Image:

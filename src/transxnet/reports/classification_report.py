@@ -48,7 +48,7 @@ def task_page(evaluation: ClassificationEvaluation, report: Report) -> TaskPage:
             ("classes", "Classes"),
             *([("thresholds", "Thresholds")] if curves else []),
             ("mistakes", "Mistakes"),
-            *([("explanations", "Explanations")] if explanations else []),
+            *([("explanations", "Grad-CAM")] if explanations else []),
             ("calibration", "Calibration"),
         ],
         content=dict(

@@ -14,6 +14,8 @@ from transxnet.utils.text_files import read_json
 _PIPELINES = {"classify": "image-classification", "detect": "object-detection", "segment": "image-segmentation"}
 _PRIVATE = ("logger", "workers", "device", "devices", "num_nodes", "strategy", "checkpoint", "out")
 """Options that say nothing about the model, or may contain a path."""
+_OUTPUTS = {"multilabel": ("label", "labels"), "regression": ("target", "targets")}
+"""Nouns of what a model predicts, if these are not classes."""
 
 
 def model_card(run: Run, repo: str | None = None) -> str:
@@ -28,12 +30,13 @@ def model_card(run: Run, repo: str | None = None) -> str:
     """
     config, results = run.read_config(), run.results
     data = config.data.rstrip("/").rpartition("/")[2]
-    figures = {name: results[name] for name in METRIC_NAMES if name in results}
     validated = f"On {format_count(results['images'], 'validation image')}."
     if results["select"] == "best":
         validated += " The saved epoch was selected on these images, so the metrics are optimistic."
     if not results["images"]:
         validated = "Not validated: all images were used for training."
+    if "test" in results:
+        validated += f" The {format_count(results['test']['images'], 'test image')} selected nothing."
     name = run.path.resolve().name
     pipeline = _PIPELINES[config.task]
     front = ModelCardData(
@@ -46,18 +49,21 @@ def model_card(run: Run, repo: str | None = None) -> str:
                 task_type=pipeline,
                 dataset_type="custom",
                 dataset_name=data,
-                dataset_split="validation",
+                dataset_split=split,
                 metric_type=metric,
                 metric_value=round(value, 4),
                 metric_name=METRIC_NAMES[metric].strip(),
             )
-            for metric, value in figures.items()
+            for split, values in _sets(results).items()
+            for metric, value in values.items()
         ]
         or None,
     )
     head = f" with the head {config.head}" if isinstance(config, DetectConfig) else ""
+    versions = ", ".join(f"{key} {value}" for key, value in run.read_environment()["environment"].items())
     options = " ".join(config.to_arguments(exclude=_PRIVATE))
     classes = read_json(run.model_file)["class_names"]
+    output = _OUTPUTS.get(config.predicted, ("class", "classes"))
     shown = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
     return "\n".join(
         [
@@ -66,21 +72,27 @@ def model_card(run: Run, repo: str | None = None) -> str:
             f"{config.model}{head}, trained on {data} with [transxnet](https://arxiv.org/abs/2310.19380).",
             f"## Metrics\n\n{validated}\n",
             *_table(results),
-            f"## Classes\n\n{format_count(len(classes), 'class', 'classes')}: {shown}",
+            f"## {output[1].capitalize()}\n\n{format_count(len(classes), *output)}: {shown}",
             f"## Use\n\n```python\n{_example(config.task, repo)}\n```",
             f"## Training\n\n```sh\ntransxnet train DATA {options}\n```",
-            "Versions: " + ", ".join(f"{key} {value}" for key, value in run.read_environment()["environment"].items()),
+            f"\nVersions: {versions}",
             "",
         ]
     ).replace("\n#", "\n\n#")
 
 
+def _sets(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Return the metrics of the validation images, and of the test images if there are any."""
+    sets = {"validation": results, **({"test": results["test"]} if "test" in results else {})}
+    return {split: {name: values[name] for name in METRIC_NAMES if name in values} for split, values in sets.items()}
+
+
 def _table(results: Mapping[str, Any]) -> list[str]:
-    """Return the rows of a table of metrics, with a column for the test images if there are any."""
-    columns = {"validation": results, **({"test": results["test"]} if "test" in results else {})}
-    names = [name for name in METRIC_NAMES if any(name in values for values in columns.values())]
-    cells = [[format_metric(name, of[name]) if name in of else "" for of in columns.values()] for name in names]
-    head = ["| metric | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    """Return the rows of a table of metrics, with a column for each set of images."""
+    sets = _sets(results)
+    names = [name for name in METRIC_NAMES if any(name in values for values in sets.values())]
+    cells = [[format_metric(name, of[name]) if name in of else "" for of in sets.values()] for name in names]
+    head = ["| metric | " + " | ".join(sets) + " |", "|---|" + "---:|" * len(sets)]
     rows = [f"| {METRIC_NAMES[name].strip()} | {' | '.join(row)} |" for name, row in zip(names, cells, strict=True)]
     return [*head, *rows] if names else []
 

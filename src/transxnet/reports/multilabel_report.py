@@ -38,7 +38,7 @@ def task_page(evaluation: MultiLabelEvaluation, report: Report) -> TaskPage:
             ("labels", "Labels"),
             *([("rates", "Precision and recall")] if drawn else []),
             ("mistakes", "Mistakes"),
-            *([("explanations", "Explanations")] if explanations else []),
+            *([("explanations", "Grad-CAM")] if explanations else []),
         ],
         content=dict(
             metrics=evaluation.all_metrics(),

@@ -21,12 +21,14 @@ from transxnet.reports.charts import (
 from transxnet.reports.formatting import data_url
 from transxnet.reports.image_cards import THUMBNAIL, Explain, LoadImage, explain_groups, thumbnail
 from transxnet.reports.report_data import Report, TaskPage, Tile
+from transxnet.utils.quantities import format_value
 
 ERRORS = 12
 EXPLAINED = 4
 POINTS = 2000
 """Most points of a chart; of more images some are drawn at random."""
-BINS = 31
+FEW = 200
+"""Points that hardly overlap; more are transparent."""
 
 _SCORES = (Line("val_r2", "R2", "blue"), Line("val_spearman", "Spearman", "orange", "dashed"))
 
@@ -43,14 +45,14 @@ def task_page(evaluation: RegressionEvaluation, report: Report) -> TaskPage:
         sections=[
             ("predictions", "Predictions"),
             ("errors", "Largest errors"),
-            *([("explanations", "Explanations")] if explanations else []),
+            *([("explanations", "Grad-CAM")] if explanations else []),
         ],
         content=dict(
             classes=evaluation.class_names,
             target=evaluation.class_names[0],
             shown=len(shown),
             scatter=[_predicted_by_true(evaluation, shown), _residual_histogram(evaluation)],
-            bias=float(evaluation.residuals.mean()),
+            bias=format_value(evaluation.residuals.mean()),
             train_images=[(name, data_url(image, THUMBNAIL)) for name, image in report.train_images],
             errors=_errors(evaluation, report.image),
             explanations=explanations,
@@ -75,7 +77,15 @@ def _predicted_by_true(evaluation: RegressionEvaluation, shown: np.ndarray) -> C
     with chart_style():
         figure, axes = chart_axes(height=3.9)
         axes.plot([low, high], [low, high], **line_style("muted", "dashed", 1))
-        axes.scatter(true, predicted, 14, color=css_color("blue"), alpha=0.35, linewidths=0, zorder=3)
+        axes.scatter(
+            true,
+            predicted,
+            20,
+            color=css_color("blue"),
+            alpha=0.35 if len(shown) > FEW else 0.8,
+            linewidths=0,
+            zorder=3,
+        )
         axes.set(xlabel="true value", ylabel="predicted value")
         svg = figure_svg(figure, "scatter", "Predicted by true value")
     return Chart("Predicted by true value", svg, (Line("", "perfect prediction", "muted", "dashed"),))
@@ -84,7 +94,7 @@ def _predicted_by_true(evaluation: RegressionEvaluation, shown: np.ndarray) -> C
 def _residual_histogram(evaluation: RegressionEvaluation) -> Chart:
     with chart_style():
         figure, axes = chart_axes(height=3.9)
-        axes.hist(evaluation.residuals, BINS, color=css_color("blue"), edgecolor=css_color("paper"), linewidth=0.5)
+        axes.hist(evaluation.residuals, "auto", color=css_color("blue"), edgecolor=css_color("paper"), linewidth=0.5)
         axes.axvline(0, **line_style("muted", "dashed", 1))
         axes.set(xlabel="predicted minus true value", ylabel="images")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -98,8 +108,8 @@ def _errors(evaluation: RegressionEvaluation, load_image: LoadImage | None) -> l
         {
             "name": evaluation.names[i],
             "thumbnail": thumbnail(load_image, i),
-            "predicted": f"{evaluation.predictions[i]:.4g}",
-            "true": f"{evaluation.labels[i]:.4g}",
+            "predicted": format_value(evaluation.predictions[i]),
+            "true": format_value(evaluation.labels[i]),
         }
         for i in evaluation.largest_errors(ERRORS).tolist()
     ]
@@ -109,7 +119,10 @@ def _explanations(evaluation: RegressionEvaluation, explain: Explain) -> dict[st
     """Explain the images with the highest predictions, and those with the largest errors."""
 
     def examples(indices: np.ndarray) -> list[tuple[int, str, str]]:
-        notes = [f"Predicted {evaluation.predictions[i]:.4g}, true {evaluation.labels[i]:.4g}" for i in indices]
+        notes = [
+            f"Predicted {format_value(evaluation.predictions[i])}, true {format_value(evaluation.labels[i])}"
+            for i in indices
+        ]
         return [(i, evaluation.names[i], note) for i, note in zip(indices.tolist(), notes, strict=True)]
 
     highest = np.argsort(-evaluation.predictions, kind="stable")[:EXPLAINED]

@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from rich.console import Console
 
+from transxnet.metrics.metric_names import format_metric
 from transxnet.runs.run_folder import Run, is_first_process
 from transxnet.training.checkpoint_files import DamagedCheckpoint, read_verified
 from transxnet.training.lightning_module import TrainingModule
@@ -273,8 +274,10 @@ def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
 
 def _format_validation(row: Mapping[str, float], columns: Mapping[str, str]) -> str:
     """Format the validation metrics that are known, or nothing in an epoch without validation."""
-    known = {name: words for name, words in columns.items() if not math.isnan(row.get(name, math.nan))}
-    figures = ", ".join(words.format(row[name]) for name, words in known.items())
+    known = {column: name for column, name in columns.items() if not math.isnan(row.get(column, math.nan))}
+    figures = ", ".join(
+        f"{name} {format_metric(column.removeprefix('val_'), row[column])}" for column, name in known.items()
+    )
     return f"validation: {figures}  " if figures else ""
 
 

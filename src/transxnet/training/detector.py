@@ -28,11 +28,11 @@ class Detector(TrainingModule):
     monitor = monitored_metric("detect")
     columns = MappingProxyType(
         {
-            "val_loss": "loss {:.3f}",
-            "val_ap": "AP {:.1%}",
-            "val_ap50": "AP50 {:.1%}",
-            "val_ap75": "AP75 {:.1%}",
-            "val_mask_ap": "mask AP {:.1%}",
+            "val_loss": "loss",
+            "val_ap": "AP",
+            "val_ap50": "AP50",
+            "val_ap75": "AP75",
+            "val_mask_ap": "mask AP",
         }
     )
     config: DetectConfig

@@ -21,7 +21,7 @@ class Objective(nn.Module):
     """The loss of a kind of targets, and the metrics of a validation.
 
     Attributes:
-        columns: metrics of an epoch, each with its console format.
+        columns: metrics of an epoch, each with its short name.
     """
 
     columns: Mapping[str, str]
@@ -44,11 +44,11 @@ class ClassObjective(Objective):
 
     columns = MappingProxyType(
         {
-            "val_loss": "loss {:.3f}",
-            "val_accuracy": "accuracy {:.1%}",
-            "val_balanced_accuracy": "balanced {:.1%}",
-            "val_f1": "F1 {:.1%}",
-            "val_top5_accuracy": "top-5 {:.1%}",
+            "val_loss": "loss",
+            "val_accuracy": "accuracy",
+            "val_balanced_accuracy": "balanced",
+            "val_f1": "F1",
+            "val_top5_accuracy": "top-5",
         }
     )
 
@@ -143,11 +143,11 @@ class MultiLabelObjective(_EvaluatedObjective):
 
     columns = MappingProxyType(
         {
-            "val_loss": "loss {:.3f}",
-            "val_macro_ap": "mean AP {:.1%}",
-            "val_macro_auroc": "mean AUROC {:.1%}",
-            "val_f1": "F1 {:.1%}",
-            "val_exact_match": "all labels {:.1%}",
+            "val_loss": "loss",
+            "val_macro_ap": "mean AP",
+            "val_macro_auroc": "mean AUROC",
+            "val_f1": "F1",
+            "val_exact_match": "all labels",
         }
     )
 
@@ -184,11 +184,11 @@ class RegressionObjective(_EvaluatedObjective):
 
     columns = MappingProxyType(
         {
-            "val_loss": "loss {:.3f}",
-            "val_mae": "MAE {:.4g}",
-            "val_rmse": "RMSE {:.4g}",
-            "val_r2": "R2 {:.3f}",
-            "val_spearman": "Spearman {:.3f}",
+            "val_loss": "loss",
+            "val_mae": "MAE",
+            "val_rmse": "RMSE",
+            "val_r2": "R2",
+            "val_spearman": "Spearman",
         }
     )
     targets: RegressionTargets

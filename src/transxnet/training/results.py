@@ -109,7 +109,6 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
             "Training images": f"{len(source.train):,}",
             "Validation images": f"{len(source.val):,}",
             **({} if source.test is None else {"Test images": f"{len(source.test):,}"}),
-            "Saved weights": saved,
         },
     )
     write_report(report, run.report_file)
@@ -117,7 +116,7 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
     if evaluation is None:
         console.print(f"not validated: all {format_count(len(source.train), 'image')} were used for training", **PLAIN)
     else:
-        print_metrics(console, figures, images)
+        print_metrics(console, figures, images, "validation image")
     if test is not None:
         print_metrics(console, test.metrics(), len(test), "test image")
     console.print(f"weights     {saved}\nrun folder  {run.path}\nreport      {run.report_file}", **PLAIN)

@@ -29,10 +29,10 @@ class Segmenter(TrainingModule):
     monitor = monitored_metric("segment")
     columns = MappingProxyType(
         {
-            "val_loss": "loss {:.3f}",
-            "val_miou": "mean IoU {:.1%}",
-            "val_mean_accuracy": "mean accuracy {:.1%}",
-            "val_pixel_accuracy": "pixel accuracy {:.1%}",
+            "val_loss": "loss",
+            "val_miou": "mean IoU",
+            "val_mean_accuracy": "mean accuracy",
+            "val_pixel_accuracy": "pixel accuracy",
         }
     )
     config: SegmentConfig

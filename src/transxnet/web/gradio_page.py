@@ -84,8 +84,8 @@ class GradioPage:
         self._gallery = None
         if self._examples is not None:
             examples = self._examples
-            classes = " with their true classes" if isinstance(self._model.trained, TrainedClassifier) else ""
-            gr.HTML(self._html.label(f"Validation images{classes}"), elem_id="examples-label")
+            labels = " with their labels" if isinstance(self._model.trained, TrainedClassifier) else ""
+            gr.HTML(self._html.label(f"Validation images{labels}"), elem_id="examples-label")
             self._gallery = gr.Gallery(
                 list(zip(examples.thumbnails, examples.captions, strict=True)),
                 label="Examples",
@@ -133,17 +133,16 @@ class GradioPage:
             with gr.Column(scale=2, min_width=240):
                 self._heat_text = gr.HTML(elem_id="heat-map-text")
                 self._layer = gr.Radio(layers, value=layers[-1][1], label="Layer", elem_id="layer")
-                first = "Most frequent class"
+                title, first = "Class", "Most frequent class"
                 if isinstance(self._model.trained, TrainedClassifier):
-                    first = (
-                        "Most probable label" if self._model.trained.targets.kind == "multilabel" else "Predicted class"
-                    )
+                    several = self._model.trained.targets.kind == "multilabel"
+                    title, first = ("Label", "Most probable label") if several else ("Class", "Predicted class")
                 elif self._detects:
                     first = "Class with the highest score"
                 self._class = gr.Dropdown(
                     [(first, PREDICTED_CLASS), *classes],
                     value=PREDICTED_CLASS,
-                    label="Class",
+                    label=title,
                     visible=len(classes) > 1,
                     elem_id="class",
                 )

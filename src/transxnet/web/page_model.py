@@ -28,7 +28,7 @@ from transxnet.reports.colors import Color, palette
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError
-from transxnet.utils.quantities import format_count
+from transxnet.utils.quantities import format_count, format_value
 from transxnet.utils.text_files import read_json
 from transxnet.web.uploads import MAX_DENSE_PIXELS, limit_pixels, resize_for_browser
 
@@ -178,7 +178,7 @@ class PageModel:
         if isinstance(result, Segmentation):
             return self._segmentation_result(result, notes)
         if isinstance(result, Regression):
-            headline = f"{result.name}: {result.value:.4g}"
+            headline = f"{result.name}: {format_value(result.value)}"
             return ImageResult(headline, [], 0, resize_for_browser(result.image))
         assert isinstance(result, ClassProbabilities)
         return self._classification_result(result)

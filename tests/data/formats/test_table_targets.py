@@ -66,7 +66,7 @@ def test_note_states_the_reason():
         "targets: regression, because column 'label' contains numbers with decimals; --targets overrides this"
     )
     assert read_targets([column(["1", "2"])]).note.endswith("contains 2 different integers in 2 rows")
-    assert read_targets([column(["a|b", "b", ""])]).note.endswith("; 1 row without a label")
+    assert read_targets([column(["a|b", "b", ""])]).note.endswith("; 1 row with none of the labels")
     assert read_targets([column(["a"])], "classes").note == "targets: classes, as given"
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from transxnet.data.datasets.image_collection import ImageCollection
 from transxnet.data.datasets.image_dataset import ImageDataset
+from transxnet.utils.quantities import format_value
 
 TargetKind = Literal["classes", "multilabel", "regression"]
 """What is predicted for an image: one of C classes, any number of C labels, or a value."""
@@ -85,7 +86,7 @@ def describe_label(label: np.ndarray, class_names: Sequence[str]) -> str:
     """
     if label.ndim:
         return ", ".join(name for name, positive in zip(class_names, label, strict=True) if positive == 1) or "no label"
-    return class_names[int(label)] if label.dtype.kind in "iu" else f"{label:.4g}"
+    return class_names[int(label)] if label.dtype.kind in "iu" else format_value(float(label))
 
 
 class ClassificationDataset(ImageDataset):

@@ -193,7 +193,7 @@ def _encode_several(column: TableColumn, note: str) -> TableTargets:
     labels = labels[column.codes]
     empty = int((labels.sum(1) == 0).sum())
     if empty:
-        note += f"; {format_count(empty, 'row')} without a label"
+        note += f"; {format_count(empty, 'row')} with none of the labels"
     return TableTargets(labels, names, np.ones(len(labels), bool), note, add_up=True)
 
 

@@ -17,9 +17,11 @@ from transxnet.models.create import create_model_with, default_img_size, wrong_s
 from transxnet.models.model_spec import parse_model_name
 from transxnet.runs.task_configs import LOSSES, ClassifyConfig
 from transxnet.runs.training_data import open_run_data
+from transxnet.training.class_balance import check_balance, class_weights, draw_probabilities
 from transxnet.training.classifier import Classifier
 from transxnet.training.defaults import DefaultsResolver
 from transxnet.training.init_weights import load_initial_weights
+from transxnet.training.objectives import create_objective
 from transxnet.training.plan import DROP_PATH_RATE, Plan, checkpoint_gradients
 from transxnet.utils.errors import UserError
 
@@ -72,11 +74,17 @@ class ClassifyPlan(Plan):
             config.batch_size,
             config.workers,
             config.seed,
+            None if config.sampler is None else draw_probabilities(config.sampler, self.source.train),
         )
 
     def training_module(self) -> Classifier:
         """Create the Lightning module."""
-        return Classifier(self.model, len(self.source.class_names), self.config, self.targets)
+        config, train, class_names = self.config, self.source.train, self.source.class_names
+        factors = None if config.class_weights is None else class_weights(config.class_weights, train)
+        objective = create_objective(self.targets, len(class_names), config, factors)
+        weights = train.own_weights if isinstance(train, ClassificationSet) and config.weighted_loss else None
+        image_weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)
+        return Classifier(self.model, len(class_names), config, objective, image_weights)
 
     @property
     def targets(self) -> Targets:
@@ -101,6 +109,7 @@ def plan_classify(
     source = open_run_data(defaults.config, console, stored_split)
     config: ClassifyConfig = defaults.config.replace(targets=source.train.targets)  # type: ignore[assignment]
     defaults.config = config
+    check_balance(config, source.train)
     model, granted, about_weights = _build(config, source, resumed)
     rate = granted.pop("drop_path_rate", 0.0)
     defaults.resolve("drop_path_rate", rate, "default" if rate else "the model does not support stochastic depth")

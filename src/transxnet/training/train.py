@@ -37,6 +37,7 @@ from transxnet.training.checkpoint_files import (
     resume_hint,
     weights_hint,
 )
+from transxnet.training.class_balance import BALANCED
 from transxnet.training.determinism import deterministic
 from transxnet.training.distributed import ProcessWatch
 from transxnet.training.dry_run import try_steps
@@ -269,7 +270,7 @@ def _write_start(plan: Plan, run: Run) -> None:
             write_split(run.split_file, {part: map(images.name, range(len(images))) for part, images in parts.items()})
         data = str(Path(config.data).resolve()) if Path(config.data).exists() else config.data
         run.write_config(
-            _with_absolute_folder(config).replace(data=data, out=None)
+            _with_absolute_paths(config).replace(data=data, out=None)
         )  # the folder may be moved; the data may not
     except BaseException:
         with suppress(OSError):
@@ -277,10 +278,11 @@ def _write_start(plan: Plan, run: Run) -> None:
         raise
 
 
-def _with_absolute_folder(config: TrainConfig) -> TrainConfig:
-    """Return the configuration with a complete path of the image folder, since the run may be resumed elsewhere."""
-    folder = getattr(config, "image_folder", None)
-    return config if folder is None else config.replace(image_folder=str(Path(folder).resolve()))
+def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    """Return the configuration with complete paths of other files, since the run may be resumed elsewhere."""
+    given = {name: getattr(config, name, None) for name in ("image_folder", "class_weights")}
+    paths = {name: path for name, path in given.items() if path not in (None, BALANCED)}
+    return config.replace(**{name: str(Path(path).resolve()) for name, path in paths.items()})
 
 
 def _fit(training: _Prepared, console: Console, checkpoint: Checkpoint | None = None) -> Run:

@@ -18,6 +18,7 @@ from transxnet.data.datasets.segmentation_dataset import IGNORE
 from transxnet.metrics.classification import TOP, classification_metrics
 from transxnet.metrics.targets import RegressionTargets, Targets
 from transxnet.runs.task_configs import ClassifyConfig
+from transxnet.utils.errors import UserError
 
 FOCUS = 2.0
 """Exponent gamma of the focal loss."""
@@ -256,6 +257,39 @@ _REGRESSION_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": partial(F.mse_loss, reduction="none"),
 }
 """Losses (B,) of values (B,)."""
+
+
+class OwnLoss(Objective):
+    """A loss of the caller with the metrics of another objective.
+
+    Args:
+        objective: computes the metrics and the validation loss.
+        module: called with logits (B, C) and targets; returns the mean loss, or the losses (B,) of the images, which
+            are then weighted.
+    """
+
+    def __init__(self, objective: Objective, module: nn.Module):
+        super().__init__()
+        self.objective, self.module = objective, module
+        self.columns = objective.columns
+
+    def loss(self, logits: Tensor, target: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
+        """Compute the mean loss; only the module smooths labels."""
+        losses = self.module(logits, target)
+        if not isinstance(losses, Tensor) or losses.shape not in ((), (len(logits),)):
+            got = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+            raise UserError(
+                f"the loss must return a tensor () or ({len(logits)},), one value for each image, got {got}."
+            )
+        return _weighted_mean(losses, torch.ones_like(losses), weights) if losses.ndim else losses
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Add a validation batch."""
+        self.objective.update(logits, target)
+
+    def compute(self) -> dict[str, float]:
+        """Return loss and metrics of the validation."""
+        return self.objective.compute()
 
 
 def pixel_losses(name: str, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -202,10 +202,10 @@ def open_dataset(
         train, val = split_images(train, val_fraction, seed, stored_split)
     else:
         val = read_map_dataset(dataset[1], train.class_names)
-    sets: list[ClassificationSet | Stream] = [train, val]
     if limit is not None:
-        sets = [_evenly_spaced(images, limit) for images in sets]
-    return DataSource(*sets, made, Recognition(type(first).__name__, "dataset", "classify", "it is passed in Python"))
+        train, val = (images.subset(_even_positions(len(images), limit)) for images in (train, val))
+    about = Recognition(type(first).__name__, "dataset", "classify", "it is passed in Python")
+    return DataSource(train, val, made, about)
 
 
 def open_evaluation_data(
@@ -389,9 +389,11 @@ def _evenly_spaced(images: S, limit: int) -> S:
         raise UserError(
             "--limit needs images in folders or annotation files; shards are read in order. Remove --limit."
         )
-    if len(images) <= limit:
-        return images
-    return images.subset(np.linspace(0, len(images) - 1, limit).round().astype(np.int64))
+    return images.subset(_even_positions(len(images), limit))
+
+
+def _even_positions(count: int, limit: int) -> np.ndarray:
+    return np.linspace(0, count - 1, min(count, limit)).round().astype(np.int64)
 
 
 def _no_progress(total: int) -> AbstractContextManager[Callable[[int], Any]]:

@@ -28,8 +28,8 @@ def gelu_norm(x: Tensor, norm: nn.BatchNorm2d, then: Callable[[Tensor], Tensor])
     """
     if not _can_recompute(x, norm):
         return then(norm(F.gelu(x)))
-    assert norm.num_batches_tracked is not None
-    norm.num_batches_tracked.add_(1)
+    if norm.num_batches_tracked is not None:  # gradient checkpointing hides it while it computes again
+        norm.num_batches_tracked.add_(1)
     args = (norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.momentum, norm.eps)
     out, mean, rstd = _GeluBatchNorm.apply(x, *args)
     kept, weight, bias = x.detach(), norm.weight.detach(), norm.bias.detach()

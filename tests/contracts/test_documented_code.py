@@ -141,6 +141,7 @@ def example_data(tmp_path_factory) -> Path:
     (root / "cells/labels.csv").write_text("\n".join(["file,label,confidence", *rows]))
     for name in ("other.csv", "new.csv"):
         (root / name).write_text("\n".join(["path,label,weight", *(f"cells/images/{row}" for row in rows)]))
+    (root / "weights.csv").write_text("class,weight\ncat,1\ndog,2\n")
     for name in ("DATA", "coco", "other"):
         write_squares(root / name)
     write_maps(root / "DATA")

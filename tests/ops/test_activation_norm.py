@@ -39,6 +39,14 @@ def test_output_gradients_and_statistics_equal_the_plain_form(memory_format):
         torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
 
 
+def test_hidden_counter_of_batches_stays_hidden():
+    norm, then = parts()
+    norm.num_batches_tracked = None  # as gradient checkpointing does
+    x = torch.randn(3, 6, 5, 4, dtype=torch.float64)
+    for ours, expected in zip(run(gelu_norm, x, norm, then), run(plain, x, norm, then), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_second_derivatives_are_correct():
     norm, then = parts()
     x = torch.randn(2, 6, 3, 3, dtype=torch.float64, requires_grad=True)

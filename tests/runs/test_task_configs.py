@@ -50,3 +50,9 @@ def test_options_of_one_task_determine_the_task(options, task):
 def test_option_of_another_task_is_refused():
     with pytest.raises(UserError, match=r"option 'crop' is for task 'segment', got task 'detect'"):
         config_from_dict({"data": "photos", "task": "detect", "crop": 64})
+
+
+@pytest.mark.parametrize("options", [dict(class_weights="balanced"), dict(sampler="sqrt")], ids=str)
+def test_classes_are_weighed_only_for_classes(options):
+    with pytest.raises(UserError, match=r"is for classes, got targets multilabel. Remove --(class-weights|sampler)."):
+        ClassifyConfig("photos", targets="multilabel", **options)

@@ -8,6 +8,7 @@ from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.targets import ClassTargets, MultiLabelTargets, RegressionTargets
 from transxnet.runs.task_configs import LOSSES, ClassifyConfig
 from transxnet.training.classifier import Classifier
+from transxnet.training.objectives import create_objective
 
 
 def make_classifier(classes: int = 7, **options) -> Classifier:
@@ -30,9 +31,24 @@ def test_loss_is_cross_entropy_with_label_smoothing():
 @pytest.mark.parametrize("targets", [ClassTargets(), MultiLabelTargets([0.5] * 7), RegressionTargets(0.0, 1.0)])
 def test_classifier_monitors_the_metric_of_its_targets(targets):
     config = ClassifyConfig("photos", targets=targets.kind, loss=LOSSES[targets.kind][0])
-    classifier = Classifier(nn.Linear(1, 7), 7, config, targets)
+    classifier = Classifier(nn.Linear(1, 7), 7, config, create_objective(targets, 7, config))
     assert classifier.monitor == monitored_metric(targets.kind)
     assert classifier.monitor in classifier.columns
+
+
+def test_image_of_weight_zero_has_no_effect_on_gradients():
+    weights = torch.tensor([1.0, 0.0, 0.5, 2.0])
+    classifier, (images, target, order) = make_classifier(), batch(4)
+    classifier.image_weights = weights
+    for image, label in zip(torch.randn(2, 3, 2, 2), (0, 5), strict=True):
+        images[1], target[1] = image, label
+        classifier.zero_grad()
+        classifier.losses((images, target, order))["loss"].backward()
+        gradient = classifier.model[1].weight.grad.clone()
+        kept = order[weights > 0]
+        classifier.zero_grad()
+        classifier.losses((images[kept], target[kept], kept))["loss"].backward()
+        torch.testing.assert_close(classifier.model[1].weight.grad, gradient)
 
 
 def test_mixup_smooths_labels_once():

@@ -73,7 +73,8 @@ def test_batch_size_one_error_names_the_remedy(photos, tmp_path, quiet):
     """IDConv normalizes a 1x1 map over the batch."""
     options = {**QUICK, "model": "transxnet_n", "batch_size": 1}
     with pytest.raises(
-        UserError, match=r"more than one value per channel .*got batch_size 1.*Use --batch-size 2 or more"
+        UserError,
+        match=r"more than one value per channel .*got batch_size 1.*Use --batch-size 2, .*or --freeze backbone",
     ):
         train(photos, out=tmp_path / "run", console=quiet, **options)
 

@@ -62,3 +62,12 @@ def test_frozen_norms_keep_their_statistics_until_unfrozen():
 def test_other_parts_are_rejected(part):
     with pytest.raises(UserError, match="stages=N"):
         FrozenPart(timm.create_model("resnet18"), part)
+
+
+def test_frozen_backbone_trains_with_one_image():
+    model = timm.create_model("transxnet_n", depths=(1, 1, 1, 1), num_classes=3, img_size=64).train()
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        model(torch.randn(1, 3, 64, 64))
+    FrozenPart(model, "backbone").apply(0)
+    model(torch.randn(1, 3, 64, 64)).sum().backward()
+    assert model.get_classifier().weight.grad is not None

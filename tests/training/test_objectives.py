@@ -5,11 +5,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from timm.loss import AsymmetricLossMultiLabel
+from torch import nn
+from torchmetrics.functional.classification import multiclass_f1_score
 from torchvision.ops import sigmoid_focal_loss
 
+from transxnet.data.datasets.segmentation_dataset import IGNORE
 from transxnet.metrics.targets import ClassTargets, MultiLabelTargets, RegressionTargets
 from transxnet.runs.task_configs import ClassifyConfig
-from transxnet.training.objectives import MultiLabelObjective, RegressionObjective, create_objective
+from transxnet.training.objectives import (
+    ClassObjective,
+    MultiLabelObjective,
+    RegressionObjective,
+    create_objective,
+    pixel_losses,
+)
 
 LABELS = MultiLabelTargets([0.5] * 3)
 VALUES = RegressionTargets(100.0, 20.0)
@@ -53,6 +62,55 @@ def test_smoothing_moves_labels_towards_one_half():
     torch.testing.assert_close(loss, F.binary_cross_entropy_with_logits(logits, TRUE * 0.8 + 0.1))
 
 
+def test_class_weights_and_smoothing_are_those_of_pytorch():
+    logits, target, weights = torch.randn(6, 3), torch.tensor([0, 0, 0, 1, 2, 2]), torch.tensor([0.5, 2.0, 1.0])
+    loss = ClassObjective(3, class_weights=weights).loss(logits, target, 0.2)
+    torch.testing.assert_close(loss, F.cross_entropy(logits, target, weights, label_smoothing=0.2))
+    torch.testing.assert_close(
+        ClassObjective(3).loss(logits, target, 0.2), F.cross_entropy(logits, target, label_smoothing=0.2)
+    )
+
+
+def test_focal_loss_of_two_classes_equals_that_of_torchvision():
+    logits, target = torch.randn(8), torch.randint(2, (8,))
+    loss = ClassObjective(2, "focal").loss(torch.stack([torch.zeros(8), logits], 1), target, 0.0)
+    torch.testing.assert_close(loss, sigmoid_focal_loss(logits, target.float(), alpha=-1, reduction="mean"))
+
+
+def test_focal_loss_of_mixed_targets_is_linear_in_them():
+    logits, objective = torch.randn(4, 3), ClassObjective(3, "focal", torch.ones(3))
+    one, other = torch.tensor([0, 1, 2, 0]), torch.tensor([2, 1, 0, 1])
+    mixed = 0.3 * F.one_hot(one, 3) + 0.7 * F.one_hot(other, 3)
+    expected = 0.3 * objective.loss(logits, one, 0.0) + 0.7 * objective.loss(logits, other, 0.0)
+    torch.testing.assert_close(objective.loss(logits, mixed, 0.0), expected)
+
+
+CASES = {
+    "cross_entropy": (lambda: ClassObjective(3, class_weights=torch.tensor([1.0, 2.0, 3.0])), torch.tensor([0, 2, 1])),
+    "focal": (lambda: ClassObjective(3, "focal"), torch.tensor([0, 2, 1])),
+    **{name: (lambda name=name: MultiLabelObjective(LABELS, name), torch.eye(3)) for name in ("bce", "asymmetric")},
+    "mse": (lambda: RegressionObjective(VALUES, "mse"), torch.tensor([90.0, 120.0, 150.0])),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_image_of_weight_zero_is_ignored(name):
+    (create, target), logits = CASES[name], torch.randn(3, 3, requires_grad=True)
+    objective = create()
+    (gradient,) = torch.autograd.grad(objective.loss(logits, target, 0.1, torch.tensor([1.0, 0.0, 1.0])), logits)
+    (expected,) = torch.autograd.grad(objective.loss(logits[[0, 2]], target[[0, 2]], 0.1), logits)
+    torch.testing.assert_close(gradient, expected)
+    assert objective.loss(logits, target, 0.1, torch.zeros(3)).item() == 0
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_weight_two_counts_an_image_twice(name):
+    (create, target), logits = CASES[name], torch.randn(3, 3)
+    twice = [0, 1, 1, 2]
+    expected = create().loss(logits[twice], target[twice], 0.1)
+    torch.testing.assert_close(create().loss(logits, target, 0.1, torch.tensor([1.0, 2.0, 1.0])), expected)
+
+
 @pytest.mark.parametrize(("name", "function"), [("smooth_l1", F.smooth_l1_loss), ("mse", F.mse_loss)])
 def test_regression_loss_is_of_standardized_values(name, function):
     loss = RegressionObjective(VALUES, name).loss(torch.tensor([[0.5], [1.0]]), torch.tensor([110.0, 160.0]), 0.1)
@@ -89,3 +147,53 @@ def test_columns_are_metrics_of_the_objective(targets):
     expected = {name.removeprefix("val_") for name in objective.columns} - {"top5_accuracy"}
     assert expected <= set(figures)
     assert all(np.isfinite(figures[name]) for name in expected)
+
+
+def pixels() -> tuple[torch.Tensor, torch.Tensor]:
+    labels = torch.randint(2, (2, 8, 8))
+    labels[:, :2] = IGNORE
+    return torch.randn(2, 3, 8, 8, requires_grad=True), labels
+
+
+def test_dice_loss_is_that_of_a_confusion_matrix():
+    _, labels = pixels()
+    predicted = torch.randint(3, (2, 8, 8))
+    (loss,) = pixel_losses("dice", 1e4 * F.one_hot(predicted, 3).movedim(-1, 1).float(), labels).values()
+    kept = labels != IGNORE
+    f1 = multiclass_f1_score(predicted[kept], labels[kept], 3, average=None)
+    assert loss.item() == pytest.approx(1 - f1[:2].mean().item(), abs=1e-6)  # class 2 does not occur
+
+
+def test_focal_dice_is_the_sum_of_both():
+    logits, labels = pixels()
+    losses = pixel_losses("focal_dice", logits, labels)
+    torch.testing.assert_close(losses["dice"], pixel_losses("dice", logits, labels)["dice"])
+    kept = labels != IGNORE
+    expected = ClassObjective(3, "focal").loss(logits.movedim(1, -1)[kept], labels[kept], 0.0)
+    torch.testing.assert_close(losses["focal"], expected)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "dice", "focal_dice"])
+def test_ignored_pixels_have_no_gradient(name):
+    logits, labels = pixels()
+    sum(pixel_losses(name, logits, labels).values()).backward()
+    assert (logits.grad[:, :, :2] == 0).all() and (logits.grad[:, :, 2:] != 0).all()
+    unlabeled = sum(pixel_losses(name, logits, torch.full_like(labels, IGNORE)).values())
+    unlabeled.backward()
+    assert unlabeled.item() == 0 and logits.grad.isfinite().all()
+
+
+def test_dice_loss_finds_a_rare_class():
+    labels = torch.zeros(1, 20, 20, dtype=torch.int64)
+    labels[0, :2, :10] = 1  # a twentieth of the pixels
+    level = labels[:, None] * 1.5 + torch.randn(1, 1, 20, 20)
+    found = {}
+    for name in ("cross_entropy", "dice", "focal_dice"):
+        model = nn.Conv2d(1, 2, 1)
+        optimizer = torch.optim.Adam(model.parameters(), 0.1)
+        for _ in range(200):
+            optimizer.zero_grad()
+            sum(pixel_losses(name, model(level), labels).values()).backward()
+            optimizer.step()
+        found[name] = (model(level).argmax(1)[labels == 1] == 1).float().mean().item()
+    assert found["dice"] > found["cross_entropy"] < found["focal_dice"]

@@ -97,7 +97,7 @@ def test_last_checkpoint_is_of_the_last_epoch(photos, tmp_path, quiet):
 def test_stored_config_is_complete_with_all_choices(digits_run):
     config = digits_run.read_config()
     off = {
-        "patience", "freeze", "freeze_epochs", "logger",
+        "class_weights", "sampler", "patience", "freeze", "freeze_epochs", "logger",
         "checkpoint", "out", "num_classes", "milestones", "layer_decay", "clip_grad", "auto_augment",
         "checkpointed_stages", "limit",
     }  # fmt: skip

@@ -222,6 +222,21 @@ def test_frozen_run_resumes_bitwise(photos, tmp_path, quiet, ask):
         same(whole, train(resume=tmp_path / f"run{step}", console=quiet))
 
 
+def test_balanced_run_resumes_bitwise(photos, tmp_path, quiet, ask, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    weights = tmp_path / "weights.json"
+    weights.write_text('{"blue": 1, "green": 2, "red": 0.5}')
+    options = {**RANDOM, "class_weights": weights.name, "sampler": "sqrt", "loss": "focal"}
+    whole = train(photos, out=tmp_path / "whole", console=quiet, **options)
+    ask(step=6)
+    with pytest.raises(Interrupted):
+        train(photos, out=tmp_path / "run", console=quiet, **options)
+    ask()
+    weights.write_text('{"blue": 1, "green": 1, "red": 1}')  # the weights of the run are in its checkpoint
+    monkeypatch.chdir("/")
+    same(whole, train(resume=tmp_path / "run", console=quiet))
+
+
 def test_patience_is_counted_across_an_interruption(photos, tmp_path, quiet, ask):
     options = {
         **QUICK,

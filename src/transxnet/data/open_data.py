@@ -17,6 +17,7 @@ from transxnet.data.formats.coco import read_coco
 from transxnet.data.formats.findings import Findings
 from transxnet.data.formats.label_map_checks import read_label_maps
 from transxnet.data.formats.label_table import TableOptions, read_label_table
+from transxnet.data.formats.map_dataset import read_map_dataset
 from transxnet.data.formats.parts import Parts, choose_part
 from transxnet.data.formats.timm_readers import Stream, open_reader
 from transxnet.data.formats.unreadable_images import drop_unreadable, drop_unusable
@@ -177,6 +178,34 @@ def open_data(
         notes += dropped
     train, val, test = sets
     return DataSource(train, val, made, recognition, findings, notes=notes, test=test, **about)
+
+
+def open_dataset(
+    dataset: Any, *, val_fraction: float, seed: int, limit: int | None, stored_split: Path | None
+) -> DataSource[ClassificationSet | Stream]:
+    """Open a data set in Python, or a pair of them for training and validation.
+
+    Args:
+        dataset: see :func:`~transxnet.data.formats.map_dataset.read_map_dataset`.
+        val_fraction: fraction of the images to validate on, unless there is a pair.
+        seed: seed of that split.
+        limit: largest number of images in each set.
+        stored_split: file of an earlier split to use instead.
+
+    Raises:
+        UserError: the items are not images with class indices.
+    """
+    made = not isinstance(dataset, tuple)
+    first = dataset if made else dataset[0]
+    train = read_map_dataset(first)
+    if made:
+        train, val = split_images(train, val_fraction, seed, stored_split)
+    else:
+        val = read_map_dataset(dataset[1], train.class_names)
+    if limit is not None:
+        train, val = (images.subset(_even_positions(len(images), limit)) for images in (train, val))
+    about = Recognition(type(first).__name__, "dataset", "classify", "it is passed in Python")
+    return DataSource(train, val, made, about)
 
 
 def open_evaluation_data(
@@ -360,9 +389,11 @@ def _evenly_spaced(images: S, limit: int) -> S:
         raise UserError(
             "--limit needs images in folders or annotation files; shards are read in order. Remove --limit."
         )
-    if len(images) <= limit:
-        return images
-    return images.subset(np.linspace(0, len(images) - 1, limit).round().astype(np.int64))
+    return images.subset(_even_positions(len(images), limit))
+
+
+def _even_positions(count: int, limit: int) -> np.ndarray:
+    return np.linspace(0, count - 1, min(count, limit)).round().astype(np.int64)
 
 
 def _no_progress(total: int) -> AbstractContextManager[Callable[[int], Any]]:

@@ -6,10 +6,10 @@ from typing import Any, ClassVar, Literal
 
 from transxnet.runs.config import COUNT, FACTOR, POSITIVE, RATE, SHARE, Rule, TrainConfig
 from transxnet.utils.errors import UserError, check_one_of
-from transxnet.utils.option_names import nearest_option
+from transxnet.utils.option_names import as_option, nearest_option
 
 LOSSES = {
-    "classes": ("cross_entropy",),
+    "classes": ("cross_entropy", "focal"),
     "multilabel": ("bce", "focal", "asymmetric"),
     "regression": ("smooth_l1", "mse"),
 }
@@ -36,8 +36,13 @@ class ClassifyConfig(TrainConfig):
             in it.
         targets: classes, one for each image; multilabel, any number of labels for each; or regression, a value for
             each; by default those of the data.
-        loss: cross_entropy for classes; bce, focal or asymmetric for multilabel; smooth_l1 or mse, of standardized
-            values, for regression; by default the first of these.
+        loss: cross_entropy or focal for classes; bce, focal or asymmetric for multilabel; smooth_l1 or mse, of
+            standardized values, for regression; by default the first of these.
+        class_weights: weights of the classes in the loss: balanced, for equal sums of all classes; or a CSV or JSON
+            file with a weight for each class; by default all are equal.
+        sampler: draw training images with replacement: balanced, all classes equally often; or sqrt, in proportion to
+            the square root of their number of images; by default each image once in an epoch.
+        weighted_loss: weigh images in the loss by their confidence, if the data has it; else only in the metrics.
         drop_rate: dropout rate before the classifier.
         smoothing: label smoothing, of classes and labels.
         mixup: alpha of mixup, for classes.
@@ -54,8 +59,9 @@ class ClassifyConfig(TrainConfig):
     task: ClassVar[str] = "classify"
     OWN: ClassVar[tuple[str, ...]] = (
         "img_size", "crop_pct", "train_split", "val_split", "num_classes", "path_column", "label_column",
-        "split_column", "group_column", "weight_column", "image_folder", "targets", "loss", "drop_rate", "smoothing",
-        "mixup", "cutmix", "min_scale", "color_jitter", "auto_augment", "random_erasing",
+        "split_column", "group_column", "weight_column", "image_folder", "targets", "loss", "class_weights", "sampler",
+        "weighted_loss", "drop_rate", "smoothing", "mixup", "cutmix", "min_scale", "color_jitter", "auto_augment",
+        "random_erasing",
     )  # fmt: skip
     RULES: ClassVar[dict[str, Rule]] = {
         **TrainConfig.RULES,
@@ -80,6 +86,9 @@ class ClassifyConfig(TrainConfig):
     image_folder: str | None = None
     targets: Literal["classes", "multilabel", "regression"] | None = None
     loss: Literal["cross_entropy", "bce", "focal", "asymmetric", "smooth_l1", "mse"] | None = None
+    class_weights: str | None = None
+    sampler: Literal["balanced", "sqrt"] | None = None
+    weighted_loss: bool = True
     drop_rate: float = 0.0
     smoothing: float = 0.1
     mixup: float = 0.0
@@ -102,6 +111,9 @@ class ClassifyConfig(TrainConfig):
             raise UserError(
                 f"mixup and cutmix are for classes, got targets {self.targets}. Use --mixup 0 and --cutmix 0."
             )
+        for name in ("class_weights", "sampler"):
+            if getattr(self, name) is not None and self.targets != "classes":
+                raise UserError(f"{name} is for classes, got targets {self.targets}. Remove {as_option(name)}.")
 
     @property
     def predicted(self) -> str:
@@ -166,6 +178,7 @@ class SegmentConfig(TrainConfig):
         cat_max_ratio: maximum fraction of a crop's labeled pixels in one class; up to ten other crops are tried.
         zero_is_ignored: treat 0 in the label maps as "ignore", with classes starting at 1; by default it depends on the
             layout of the folder.
+        loss: cross_entropy; dice, for small or rare classes; or focal_dice, the sum of focal loss and Dice loss.
 
     Raises:
         UserError: a value has the wrong type or is out of range.
@@ -174,7 +187,7 @@ class SegmentConfig(TrainConfig):
     task: ClassVar[str] = "segment"
     OWN: ClassVar[tuple[str, ...]] = (
         "crop", "min_ratio", "max_ratio", "photometric", "cat_max_ratio",
-        "zero_is_ignored",
+        "zero_is_ignored", "loss",
     )  # fmt: skip
     RULES: ClassVar[dict[str, Rule]] = {
         **TrainConfig.RULES,
@@ -188,6 +201,7 @@ class SegmentConfig(TrainConfig):
     photometric: bool | None = None
     cat_max_ratio: float = 0.75
     zero_is_ignored: bool | None = None
+    loss: Literal["cross_entropy", "dice", "focal_dice"] = "cross_entropy"
 
     def __post_init__(self) -> None:
         super().__post_init__()

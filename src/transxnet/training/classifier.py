@@ -5,10 +5,9 @@ from timm.data import Mixup
 from torch import Tensor, nn
 
 from transxnet.metrics.best_epoch import monitored_metric
-from transxnet.metrics.targets import CLASSES, Targets
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.training.lightning_module import TrainingModule
-from transxnet.training.objectives import create_objective
+from transxnet.training.objectives import ClassObjective, Objective
 
 
 class Classifier(TrainingModule):
@@ -18,15 +17,25 @@ class Classifier(TrainingModule):
         model: network (B, 3, S, S) -> (B, C).
         num_classes: C.
         config: resolved training options.
-        targets: what the logits mean.
+        objective: loss and metrics; by default the cross-entropy of classes.
+        image_weights: (N,) weights of the training images in the loss; by default all are equal.
     """
 
     config: ClassifyConfig
+    image_weights: Tensor | None
 
-    def __init__(self, model: nn.Module, num_classes: int, config: ClassifyConfig, targets: Targets = CLASSES):
+    def __init__(
+        self,
+        model: nn.Module,
+        num_classes: int,
+        config: ClassifyConfig,
+        objective: Objective | None = None,
+        image_weights: Tensor | None = None,
+    ):
         super().__init__(model, config)
         self.monitor = monitored_metric(config.predicted)
-        self.objective = create_objective(targets, num_classes, config)
+        self.objective = objective or ClassObjective(num_classes)
+        self.register_buffer("image_weights", image_weights, persistent=False)
         self.columns = self.objective.columns
         self.mixup = None
         if config.mixup or config.cutmix:
@@ -36,13 +45,14 @@ class Classifier(TrainingModule):
 
     def losses(self, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
         """Compute the loss of a batch."""
-        images, target, _ = batch
+        images, target, positions = batch
+        weights = None if self.image_weights is None else self.image_weights[positions]
         smoothing = self.config.smoothing
         if self.mixup is not None:
             images, target = self.mixup(images, target)
             smoothing = 0.0  # mixup has already smoothed the targets
         logits = self._train_forward[0](images.contiguous(memory_format=torch.channels_last))
-        return {"loss": self.objective.loss(logits.float(), target, smoothing)}
+        return {"loss": self.objective.loss(logits.float(), target, smoothing, weights)}
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
         """Update loss and metrics with a validation batch."""

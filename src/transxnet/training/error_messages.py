@@ -37,7 +37,8 @@ def describe_training_error(
     if "more than 1 value per channel" in text:
         return UserError(
             "BatchNorm needs more than one value per channel to compute a variance, got batch_size "
-            f"{config.batch_size}. Use --batch-size 2 or more."
+            f"{config.batch_size}; --accumulate does not change that. Use --batch-size 2, with --grad-checkpointing if "
+            "memory is short, or --freeze backbone, whose BatchNorms keep their statistics."
         )
     if run is not None and processes > 1 and is_lost_connection(error):
         return UserError(

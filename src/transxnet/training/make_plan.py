@@ -15,6 +15,7 @@ from transxnet.runs.run_folder import Run
 from transxnet.training.batch_size import largest_batch
 from transxnet.training.defaults import DefaultsResolver
 from transxnet.training.distributed import check_launch, resolve_hardware
+from transxnet.training.extensions import NO_EXTENSIONS, Extensions
 from transxnet.training.plan import Plan
 from transxnet.training.plan_classify import plan_classify
 from transxnet.training.plan_dense import plan_detect, plan_segment
@@ -27,7 +28,13 @@ FEW_IMAGES = 20_000
 """Number of training images below which a training from random weights comes with a recommendation."""
 
 
-def make_plan(config: TrainConfig, console: Console, run: Run | None = None, resumed: bool = False) -> Plan:
+def make_plan(
+    config: TrainConfig,
+    console: Console,
+    run: Run | None = None,
+    resumed: bool = False,
+    extensions: Extensions = NO_EXTENSIONS,
+) -> Plan:
     """Open the data, build the model and resolve the options that are null.
 
     Args:
@@ -35,6 +42,7 @@ def make_plan(config: TrainConfig, console: Console, run: Run | None = None, res
         console: console for progress.
         run: run to resume, whose split is used.
         resumed: whether a checkpoint of that run will replace the weights.
+        extensions: objects of the caller that take part in the training.
 
     Raises:
         UserError: the data, model or weights cannot be opened or do not fit together.
@@ -51,7 +59,9 @@ def make_plan(config: TrainConfig, console: Console, run: Run | None = None, res
     seed_everything(config.seed, verbose=False)
     defaults: DefaultsResolver[Any] = DefaultsResolver(config, hardware)
     stored_split = None if run is None else run.stored_split
-    plan = _PLANNERS[config.task](defaults, console, stored_split, resumed)
+    extensions.check_task(config.task)
+    own = {"extensions": extensions} if config.task == "classify" else {}
+    plan = _PLANNERS[config.task](defaults, console, stored_split, resumed, **own)
     images = len(plan.source.val)
     if 0 < images < hardware.processes:  # the others would wait for a process without a validation image
         raise UserError(

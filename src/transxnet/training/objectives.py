@@ -1,9 +1,11 @@
-"""What a classifier is trained for, by the kind of its targets: the loss and the metrics of each epoch."""
+"""Losses and metrics of each epoch of a classifier, by the kind of its targets; losses of segmenters."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
+import torch
 import torch.nn.functional as F
 from timm.loss import AsymmetricLossMultiLabel
 from torch import Tensor, nn
@@ -12,9 +14,14 @@ from torchmetrics.classification import MulticlassStatScores
 from torchmetrics.utilities import dim_zero_cat
 from torchvision.ops import sigmoid_focal_loss
 
+from transxnet.data.datasets.segmentation_dataset import IGNORE
 from transxnet.metrics.classification import TOP, classification_metrics
 from transxnet.metrics.targets import RegressionTargets, Targets
 from transxnet.runs.task_configs import ClassifyConfig
+from transxnet.utils.errors import UserError
+
+FOCUS = 2.0
+"""Exponent gamma of the focal loss."""
 
 
 class Objective(nn.Module):
@@ -27,8 +34,15 @@ class Objective(nn.Module):
     columns: Mapping[str, str]
 
     @abstractmethod
-    def loss(self, logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
-        """Compute the mean loss of a batch of logits (B, C)."""
+    def loss(self, logits: Tensor, target: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
+        """Compute the mean loss of a batch.
+
+        Args:
+            logits: (B, C).
+            target: labels of the images, or probabilities (B, C) after mixup.
+            smoothing: label smoothing.
+            weights: (B,) weights of the images; by default all are equal.
+        """
 
     @abstractmethod
     def update(self, logits: Tensor, target: Tensor) -> None:
@@ -40,7 +54,16 @@ class Objective(nn.Module):
 
 
 class ClassObjective(Objective):
-    """Cross-entropy, and the metrics of classes from counts."""
+    """A loss of classes, and the metrics of classes from counts.
+
+    Args:
+        num_classes: C.
+        name: "cross_entropy" or "focal" (Lin et al. 2017, with softmax and without alpha, which is a class weight).
+        class_weights: (C,) factors of the classes' losses; by default all are equal. The validation loss is the plain
+            cross-entropy.
+    """
+
+    class_weights: Tensor | None
 
     columns = MappingProxyType(
         {
@@ -52,8 +75,10 @@ class ClassObjective(Objective):
         }
     )
 
-    def __init__(self, num_classes: int):
+    def __init__(self, num_classes: int, name: str = "cross_entropy", class_weights: Tensor | None = None):
         super().__init__()
+        self._each = _CLASS_LOSSES[name]
+        self.register_buffer("class_weights", class_weights)  # stored in checkpoints, since its file may change
         self.counts = MulticlassStatScores(num_classes, average=None)
         self.top_counts = None
         if num_classes > TOP:
@@ -61,9 +86,12 @@ class ClassObjective(Objective):
         # Lightning's own mean rounds when processes have unequal numbers of images. "disable" ignores weights.
         self.mean_loss = MeanMetric(nan_strategy="disable")
 
-    def loss(self, logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
-        """Compute the cross-entropy; targets are class indices, or probabilities (B, C) after mixup."""
-        return F.cross_entropy(logits, target, label_smoothing=smoothing)
+    def loss(self, logits: Tensor, target: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
+        """Compute the mean, by the weights of images and classes."""
+        share = target if target.ndim == 2 else F.one_hot(target, logits.shape[1]).to(logits.dtype)
+        losses = self._each(logits, share * (1 - smoothing) + smoothing / logits.shape[1], self.class_weights)
+        totals = torch.ones_like(losses) if self.class_weights is None else share @ self.class_weights
+        return _weighted_mean(losses, totals, weights)
 
     def update(self, logits: Tensor, target: Tensor) -> None:
         """Add a validation batch."""
@@ -82,6 +110,27 @@ class ClassObjective(Objective):
             if metric is not None:
                 metric.reset()
         return loss | figures
+
+
+def _focal(logits: Tensor, target: Tensor, class_weights: Tensor | None) -> Tensor:
+    log_probabilities = logits.log_softmax(dim=1)
+    losses = -target * (1 - log_probabilities.exp()) ** FOCUS * log_probabilities
+    return (losses if class_weights is None else losses * class_weights).sum(dim=1)
+
+
+_CLASS_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
+    "cross_entropy": partial(F.cross_entropy, reduction="none"),
+    "focal": _focal,
+}
+"""Losses (B,) of logits (B, C), probabilities (B, C) and class weights (C,)."""
+
+
+def _weighted_mean(losses: Tensor, totals: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the sum of losses (B,) over that of their totals (B,), both weighted; 0 if no image counts."""
+    if weights is not None:
+        losses, totals = losses * weights, totals * weights
+    total = totals.sum()
+    return losses.sum() / torch.where(total > 0, total, 1)
 
 
 class _Outputs(Metric):
@@ -153,25 +202,25 @@ class MultiLabelObjective(_EvaluatedObjective):
 
     def __init__(self, targets: Targets, name: str):
         super().__init__(targets)
-        self._sum = _MULTILABEL_LOSSES[name]
+        self._each = _MULTILABEL_LOSSES[name]
 
-    def loss(self, logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
+    def loss(self, logits: Tensor, target: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
         """Compute the mean over the known labels."""
         known = ~target.isnan()
-        smoothed = target[known] * (1 - smoothing) + smoothing / 2
-        return self._sum(logits[known], smoothed) / known.sum().clamp(min=1)
+        smoothed = target.nan_to_num(0.5) * (1 - smoothing) + smoothing / 2
+        losses = torch.where(known, self._each(logits, smoothed), 0)
+        return _weighted_mean(losses.sum(dim=1), known.sum(dim=1), weights)
 
 
-def _asymmetric(logits: Tensor, target: Tensor) -> Tensor:
-    # As one image: timm divides by the number of images, in some versions.
-    return AsymmetricLossMultiLabel()(logits[None], target[None])
-
+# timm sums over the labels of an image, and has no other reduction in its oldest supported version.
+_asymmetric = torch.vmap(torch.vmap(lambda x, y: AsymmetricLossMultiLabel()(x[None, None], y[None, None])))
 
 _MULTILABEL_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "bce": lambda logits, target: F.binary_cross_entropy_with_logits(logits, target, reduction="sum"),
-    "focal": lambda logits, target: sigmoid_focal_loss(logits, target, reduction="sum"),
+    "bce": partial(F.binary_cross_entropy_with_logits, reduction="none"),
+    "focal": sigmoid_focal_loss,
     "asymmetric": _asymmetric,
 }
+"""Losses (B, C) of logits and labels."""
 
 
 class RegressionObjective(_EvaluatedObjective):
@@ -195,21 +244,101 @@ class RegressionObjective(_EvaluatedObjective):
 
     def __init__(self, targets: RegressionTargets, name: str):
         super().__init__(targets)
-        self._mean = _REGRESSION_LOSSES[name]
+        self._each = _REGRESSION_LOSSES[name]
 
-    def loss(self, logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
+    def loss(self, logits: Tensor, target: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
         """Compute the mean loss; values are not smoothed."""
-        return self._mean(logits[:, 0], (target - self.targets.mean) / self.targets.std)
+        losses = self._each(logits[:, 0], (target - self.targets.mean) / self.targets.std)
+        return _weighted_mean(losses, torch.ones_like(losses), weights)
 
 
-_REGRESSION_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"smooth_l1": F.smooth_l1_loss, "mse": F.mse_loss}
+_REGRESSION_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "smooth_l1": partial(F.smooth_l1_loss, reduction="none"),
+    "mse": partial(F.mse_loss, reduction="none"),
+}
+"""Losses (B,) of values (B,)."""
 
 
-def create_objective(targets: Targets, num_classes: int, config: ClassifyConfig) -> Objective:
-    """Create the objective for the targets with the loss of the configuration."""
+class OwnLoss(Objective):
+    """A loss of the caller with the metrics of another objective.
+
+    Args:
+        objective: computes the metrics and the validation loss.
+        module: called with logits (B, C) and targets; returns the mean loss, or the losses (B,) of the images, which
+            are then weighted.
+    """
+
+    def __init__(self, objective: Objective, module: nn.Module):
+        super().__init__()
+        self.objective, self.module = objective, module
+        self.columns = objective.columns
+
+    def loss(self, logits: Tensor, target: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
+        """Compute the mean loss; only the module smooths labels."""
+        losses = self.module(logits, target)
+        if not isinstance(losses, Tensor) or losses.shape not in ((), (len(logits),)):
+            got = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+            raise UserError(
+                f"the loss must return a tensor () or ({len(logits)},), one value for each image, got {got}."
+            )
+        return _weighted_mean(losses, torch.ones_like(losses), weights) if losses.ndim else losses
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Add a validation batch."""
+        self.objective.update(logits, target)
+
+    def compute(self) -> dict[str, float]:
+        """Return loss and metrics of the validation."""
+        return self.objective.compute()
+
+
+def pixel_losses(name: str, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Compute the losses of a segmenter, by name; training minimizes their sum.
+
+    Args:
+        name: "cross_entropy", averaged over all pixels, of which ignored ones count as zero, as in
+            :class:`~transxnet.heads.SemanticFPN`; "dice"; or "focal_dice".
+        logits: (B, K, H, W).
+        labels: int64 (B, H, W), 0 to K - 1 or ``IGNORE``.
+    """
+    if name == "cross_entropy":
+        losses = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
+        return {"cross_entropy": losses / labels.numel()}
+    labeled = labels != IGNORE
+    target = F.one_hot(labels[labeled], logits.shape[1]).to(logits.dtype)  # (labeled pixels, K)
+    own = logits.movedim(1, -1)[labeled]
+    dice = {"dice": _dice(own, target)}
+    if name == "dice":
+        return dice
+    return {"focal": _focal(own, target, None).sum() / max(1, len(own)), **dice}
+
+
+def _dice(logits: Tensor, target: Tensor) -> Tensor:
+    """Compute 1 - Dice coefficient of all pixels of the batch together, averaged over the classes that occur in it.
+
+    Source:
+        Milletari et al., "V-Net", 3DV 2016, without squares.
+    """
+    probabilities = logits.softmax(dim=1)
+    present = target.sum(dim=0) > 0
+    coefficients = 2 * (probabilities * target).sum(dim=0) / (probabilities + target).sum(dim=0).clamp(min=1e-7)
+    return ((1 - coefficients) * present).sum() / present.sum().clamp(min=1)
+
+
+def create_objective(
+    targets: Targets, num_classes: int, config: ClassifyConfig, class_weights: Tensor | None = None
+) -> Objective:
+    """Create the objective for the targets with the loss of the configuration.
+
+    Args:
+        targets: what the logits mean.
+        num_classes: C.
+        config: resolved training options.
+        class_weights: (C,) factors of the classes' losses.
+    """
     if config.targets == "multilabel":
         return MultiLabelObjective(targets, str(config.loss))
     if config.targets == "regression":
         assert isinstance(targets, RegressionTargets)
         return RegressionObjective(targets, str(config.loss))
-    return ClassObjective(num_classes)
+    return ClassObjective(num_classes, str(config.loss), class_weights)

@@ -5,21 +5,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.loading.data_modules import ClassificationData
-from transxnet.data.loading.preprocessing import Preprocessing, check_sides
-from transxnet.data.open_data import DataSource
+from transxnet.data.loading.preprocessing import Preprocessing, Transform, check_sides
+from transxnet.data.open_data import DataSource, open_dataset
 from transxnet.metrics.targets import Targets, targets_of
 from transxnet.models.create import create_model_with, default_img_size, wrong_size_as_user_error
 from transxnet.models.model_spec import parse_model_name
 from transxnet.runs.task_configs import LOSSES, ClassifyConfig
 from transxnet.runs.training_data import open_run_data
+from transxnet.training.class_balance import check_balance, class_weights, draw_probabilities
 from transxnet.training.classifier import Classifier
 from transxnet.training.defaults import DefaultsResolver
+from transxnet.training.extensions import NO_EXTENSIONS, Extensions
 from transxnet.training.init_weights import load_initial_weights
+from transxnet.training.objectives import OwnLoss, create_objective
 from transxnet.training.plan import DROP_PATH_RATE, Plan, checkpoint_gradients
 from transxnet.utils.errors import UserError
 
@@ -30,11 +34,13 @@ class ClassifyPlan(Plan):
 
     Attributes:
         transforms: image preprocessing.
+        extensions: loss and transform of the caller.
     """
 
     config: ClassifyConfig
     source: DataSource
     transforms: Preprocessing
+    extensions: Extensions = NO_EXTENSIONS
 
     @property
     def architecture(self) -> str:
@@ -48,9 +54,24 @@ class ClassifyPlan(Plan):
             UserError: timm does not know the augmentation policy.
         """
         config = self.config
-        assert isinstance(config.batch_size, int) and config.workers is not None and config.hflip is not None
+        assert isinstance(config.batch_size, int) and config.workers is not None
+        transform = self.transforms.transform()
+        return ClassificationData(
+            self.source.train,
+            self.source.val,
+            self.extensions.train_transform or self._augmentation(),
+            transform,
+            config.batch_size,
+            config.workers,
+            config.seed,
+            None if config.sampler is None else draw_probabilities(config.sampler, self.source.train),
+        )
+
+    def _augmentation(self) -> Transform:
+        config = self.config
+        assert config.hflip is not None
         try:
-            train_transform = self.transforms.training_transform(
+            return self.transforms.training_transform(
                 min_scale=config.min_scale,
                 hflip=config.hflip,
                 vflip=config.vflip,
@@ -63,20 +84,17 @@ class ClassifyPlan(Plan):
                 f"unknown auto_augment policy {config.auto_augment!r}: {error or type(error).__name__}. "
                 "Accepted: timm's policies, such as rand-m9-mstd0.5-inc1, augmix-m5-w4-d2 or original."
             ) from error
-        transform = self.transforms.transform()
-        return ClassificationData(
-            self.source.train,
-            self.source.val,
-            train_transform,
-            transform,
-            config.batch_size,
-            config.workers,
-            config.seed,
-        )
 
     def training_module(self) -> Classifier:
         """Create the Lightning module."""
-        return Classifier(self.model, len(self.source.class_names), self.config, self.targets)
+        config, train, class_names = self.config, self.source.train, self.source.class_names
+        factors = None if config.class_weights is None else class_weights(config.class_weights, train)
+        objective = create_objective(self.targets, len(class_names), config, factors)
+        if self.extensions.loss is not None:
+            objective = OwnLoss(objective, self.extensions.loss)
+        weights = train.own_weights if isinstance(train, ClassificationSet) and config.weighted_loss else None
+        image_weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)
+        return Classifier(self.model, len(class_names), config, objective, image_weights)
 
     @property
     def targets(self) -> Targets:
@@ -95,12 +113,23 @@ class ClassifyPlan(Plan):
 
 
 def plan_classify(
-    defaults: DefaultsResolver[ClassifyConfig], console: Console, stored_split: Path | None, resumed: bool
+    defaults: DefaultsResolver[ClassifyConfig],
+    console: Console,
+    stored_split: Path | None,
+    resumed: bool,
+    extensions: Extensions = NO_EXTENSIONS,
 ) -> ClassifyPlan:
     """Plan the training of a classifier; see :func:`~transxnet.training.make_plan.make_plan`."""
-    source = open_run_data(defaults.config, console, stored_split)
+    if extensions.dataset is None:
+        source: DataSource = open_run_data(defaults.config, console, stored_split)
+    else:
+        options = {name: getattr(defaults.config, name) for name in ("val_fraction", "seed", "limit")}
+        source = open_dataset(extensions.dataset, stored_split=stored_split, **options)
     config: ClassifyConfig = defaults.config.replace(targets=source.train.targets)  # type: ignore[assignment]
     defaults.config = config
+    check_balance(config, source.train)
+    if extensions.loss is not None and config.targets == "regression":
+        raise UserError("loss as a module is for classes and labels, got targets regression. Use --loss smooth_l1.")
     model, granted, about_weights = _build(config, source, resumed)
     rate = granted.pop("drop_path_rate", 0.0)
     defaults.resolve("drop_path_rate", rate, "default" if rate else "the model does not support stochastic depth")
@@ -109,13 +138,28 @@ def plan_classify(
     except ValueError as error:
         raise UserError(f"{error} Choose another --crop-pct.") from error
     defaults.resolve("loss", LOSSES[config.predicted][0], "default")
+    _check_transform(extensions.train_transform, transforms.img_size)
     suits = "recommended for this sample" if source.img_size else "default of the model"
     defaults.resolve("img_size", transforms.img_size, suits)
     defaults.resolve("crop_pct", transforms.crop_pct, "default of the model")
     defaults.resolve("hflip", source.hflip, "default" if source.hflip else "this sample must not be mirrored")
     args = parse_model_name(config.model).options | granted
     notes = source.notes + about_weights
-    return ClassifyPlan(defaults.config, defaults.hardware, source, model, args, defaults.choices, notes, transforms)
+    return ClassifyPlan(
+        defaults.config, defaults.hardware, source, model, args, defaults.choices, notes, transforms, extensions
+    )
+
+
+def _check_transform(transform: Transform | None, size: int) -> None:
+    """Check that a transform of the caller makes tensors (3, H, W) of images."""
+    if transform is None:
+        return
+    pixels = transform(Image.new("RGB", (size, size)))
+    if not isinstance(pixels, Tensor) or pixels.ndim != 3 or len(pixels) != 3 or not pixels.is_floating_point():
+        got = f"{pixels.dtype} {tuple(pixels.shape)}" if isinstance(pixels, Tensor) else type(pixels).__name__
+        raise UserError(
+            f"train_transform must return a float tensor (3, H, W), got {got}. End it with ToTensor and Normalize."
+        )
 
 
 def _build(config: ClassifyConfig, source: DataSource, resumed: bool) -> tuple[nn.Module, dict[str, Any], list[str]]:

@@ -16,6 +16,7 @@ from transxnet.metrics.best_epoch import monitored_metric
 from transxnet.metrics.segmentation import segmentation_metrics
 from transxnet.runs.task_configs import SegmentConfig
 from transxnet.training.lightning_module import TrainingModule
+from transxnet.training.objectives import pixel_losses
 
 
 class Segmenter(TrainingModule):
@@ -46,10 +47,10 @@ class Segmenter(TrainingModule):
             model.backbone.compile()
 
     def losses(self, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
-        """Compute the cross-entropy of a batch."""
+        """Compute the losses of a batch."""
         images, labels, _ = batch
         images = images.as_subclass(Tensor).float().contiguous(memory_format=torch.channels_last) / 255
-        return self.model(images, labels.as_subclass(Tensor).long())
+        return pixel_losses(self.config.loss, self.model(images), labels.as_subclass(Tensor).long())
 
     def validation_step(self, batch: tuple[list[Tensor], list[Tensor], Tensor], batch_idx: int) -> None:
         """Add the label maps of a validation batch, image by image, since sizes differ."""

@@ -5,7 +5,7 @@ import os
 import shlex
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,9 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import MixedPrecision
+from PIL import Image
 from rich.console import Console
+from torch import Tensor, nn
 
 from transxnet.data.formats.timm_readers import Stream
 from transxnet.data.split import write_split
@@ -37,10 +39,12 @@ from transxnet.training.checkpoint_files import (
     resume_hint,
     weights_hint,
 )
+from transxnet.training.class_balance import BALANCED
 from transxnet.training.determinism import deterministic
 from transxnet.training.distributed import ProcessWatch
 from transxnet.training.dry_run import try_steps
 from transxnet.training.error_messages import describe_training_error, ignore_stored_thread_errors
+from transxnet.training.extensions import Extensions, name_of
 from transxnet.training.lightning_module import NonFiniteLoss, TrainingModule
 from transxnet.training.loggers import create_loggers
 from transxnet.training.make_plan import make_plan
@@ -76,6 +80,9 @@ def train(
     dry_run: bool = False,
     callbacks: Sequence[Callback] = (),
     logger: str | Logger | Sequence[Logger] | None = None,
+    loss: str | nn.Module | None = None,
+    train_transform: Callable[[Image.Image], Tensor] | None = None,
+    dataset: Any = None,
     console: Console | None = None,
     **options: Any,
 ) -> Run:
@@ -95,6 +102,13 @@ def train(
         logger: Lightning loggers in addition to TensorBoard's, or the name of one: wandb, mlflow or trackio. Objects
             are not stored in the run folder either. They receive the loss and the learning rate of each update and the
             metrics of each epoch.
+        loss: name of a loss, or a module for classes or labels, called with logits (B, C) and the targets: class
+            indices (B,), probabilities (B, C) with mixup, or labels (B, C), NaN if unknown. It returns the mean loss,
+            or the losses (B,) of the images. Its parameters are not trained.
+        train_transform: for classifiers, replaces the augmentation: called with a PIL image in RGB, returns a tensor
+            (3, H, W). Validation images are preprocessed as for the model.
+        dataset: instead of ``data``, a map-style data set of PIL images and class indices, such as torchvision's, or a
+            pair of them for training and validation. Loss, transform and data set must be passed again to resume.
         console: console to print to; by default standard output.
         **options: fields of :class:`~transxnet.runs.config.TrainConfig` and of the task's class in
             :mod:`transxnet.runs.task_configs`.
@@ -108,20 +122,28 @@ def train(
     """
     _silence_lightning()
     console = console or Console()
-    extensions = _Extensions.of(callbacks, logger)
-    if isinstance(logger, str):
-        options["logger"] = logger
+    named = {name: value for name, value in (("logger", logger), ("loss", loss)) if isinstance(value, str)}
+    options |= named
+    loggers = [] if logger is None or isinstance(logger, str) else logger
+    extensions = Extensions(
+        callbacks,
+        loggers if isinstance(loggers, Sequence) else [loggers],
+        None if isinstance(loss, str) else loss,
+        train_transform,
+        dataset,
+    )
     if resume is not None:
         if data is not None or task is not None or recipe is not None or overwrite or dry_run or set(options) - LONGER:
             raise UserError(
                 "--resume uses the options of the run and accepts no others but --epochs. Remove the other options."
             )
         run = Run.open(resume)
+        extensions.check_resumed(run)
         with _explain_disk_errors(run), run.reopen():
             checkpoint = find_checkpoint(run, console)
-            config = _lengthened(run_config(run), checkpoint, **options)
+            config = _lengthened(run.read_config() if dataset is not None else run_config(run), checkpoint, **options)
             with deterministic(config.deterministic):
-                plan = make_plan(config, console, run, resumed=checkpoint is not None)
+                plan = make_plan(config, console, run, checkpoint is not None, extensions)
                 training = _prepare(plan, run, console, extensions, checkpoint)
                 _print_plan(plan, run, console)
                 if options and is_first_process():
@@ -135,6 +157,10 @@ def train(
                         **PLAIN,
                     )
                 return _fit(training, console, checkpoint)
+    if data is not None and dataset is not None:
+        raise UserError("data and dataset cannot be combined. Remove one of them.")
+    if dataset is not None:
+        data, task = name_of(dataset), task or "classify"
     if data is None:
         raise UserError(
             "no training data given. Name a folder, or a sample such as digits. Accepted layouts: transxnet layouts"
@@ -143,7 +169,7 @@ def train(
     if config.out is not None and is_first_process():
         Run.check_free(Path(config.out), overwrite)  # before the data is read, which may take long
     with deterministic(config.deterministic), ExitStack() as held:
-        plan = make_plan(config, console)
+        plan = make_plan(config, console, extensions=extensions)
         path = Path(os.environ.get(_OUT) or config.out or next_free_path(Path("runs"), _run_name(config)))
         training = _prepare(plan, Run(path), console, extensions)
         if dry_run:
@@ -181,24 +207,6 @@ def _explain_disk_errors(run: Run) -> Iterator[None]:
         raise WriteError(f"{describe_write_error(path, error)} {resume_hint(run)}") from error
 
 
-@dataclass(frozen=True)
-class _Extensions:
-    """Objects of the caller that take part in the training and are not stored in the run folder."""
-
-    callbacks: list[Callback]
-    loggers: list[Logger]
-
-    @classmethod
-    def of(cls, callbacks: Sequence[Callback], logger: str | Logger | Sequence[Logger] | None) -> "_Extensions":
-        loggers = [] if logger is None or isinstance(logger, str) else logger
-        return cls(list(callbacks), list(loggers) if isinstance(loggers, Sequence) else [loggers])
-
-    def note(self) -> list[str]:
-        """Name the objects, for the run's notes."""
-        names = ", ".join(type(extension).__name__ for extension in (*self.callbacks, *self.loggers))
-        return [f"not stored in the run folder, pass again to resume: {names}"] if names else []
-
-
 def _lengthened(config: TrainConfig, checkpoint: Checkpoint | None, epochs: int | None = None) -> TrainConfig:
     """Return the run's options with another number of epochs.
 
@@ -228,9 +236,9 @@ class _Prepared:
 
 
 def _prepare(
-    plan: Plan, run: Run, console: Console, extensions: _Extensions, checkpoint: Checkpoint | None = None
+    plan: Plan, run: Run, console: Console, extensions: Extensions, checkpoint: Checkpoint | None = None
 ) -> _Prepared:
-    plan.notes.extend(extensions.note())
+    plan.notes.extend(extensions.notes())
     module = plan.training_module()
     log, stop, files = EpochLog(run, console), GracefulStop(run), CheckpointFiles(run, checkpoint)
     callbacks: list[Callback] = [log, stop, BestAndLast(run, module.monitor, console), ProcessWatch(run)]
@@ -269,7 +277,7 @@ def _write_start(plan: Plan, run: Run) -> None:
             write_split(run.split_file, {part: map(images.name, range(len(images))) for part, images in parts.items()})
         data = str(Path(config.data).resolve()) if Path(config.data).exists() else config.data
         run.write_config(
-            _with_absolute_folder(config).replace(data=data, out=None)
+            _with_absolute_paths(config).replace(data=data, out=None)
         )  # the folder may be moved; the data may not
     except BaseException:
         with suppress(OSError):
@@ -277,10 +285,11 @@ def _write_start(plan: Plan, run: Run) -> None:
         raise
 
 
-def _with_absolute_folder(config: TrainConfig) -> TrainConfig:
-    """Return the configuration with a complete path of the image folder, since the run may be resumed elsewhere."""
-    folder = getattr(config, "image_folder", None)
-    return config if folder is None else config.replace(image_folder=str(Path(folder).resolve()))
+def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    """Return the configuration with complete paths of other files, since the run may be resumed elsewhere."""
+    given = {name: getattr(config, name, None) for name in ("image_folder", "class_weights")}
+    paths = {name: path for name, path in given.items() if path not in (None, BALANCED)}
+    return config.replace(**{name: str(Path(path).resolve()) for name, path in paths.items()})
 
 
 def _fit(training: _Prepared, console: Console, checkpoint: Checkpoint | None = None) -> Run:

@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from transxnet.data.loading import samplers as module
-from transxnet.data.loading.samplers import AspectRatioSampler, EpochSampler, ShareSampler, seed_step, step_seed
+from transxnet.data.loading.samplers import (
+    AspectRatioSampler,
+    EpochSampler,
+    ShareSampler,
+    WeightedSampler,
+    seed_step,
+    step_seed,
+)
 
 
 @pytest.fixture
@@ -210,3 +217,18 @@ def test_a_resumed_grouped_epoch_draws_the_rest(done, processes, as_rank):
 
 def test_fewer_images_than_a_batch_give_no_batch():
     assert epoch(AspectRatioSampler(sizes(2, 1), 4, seed=0), 0) == []
+
+
+def test_weighted_sampler_draws_by_probability():
+    probabilities = np.repeat([0.1 / 90, 0.9 / 10], [90, 10])
+    sampler = WeightedSampler(probabilities, 10, seed=0)
+    drawn = np.array([position for number in range(20) for position, _ in epoch(sampler, number)])
+    assert len(drawn) == 2000
+    assert (drawn >= 90).mean() == pytest.approx(0.9, abs=0.03)
+    assert epoch(sampler, 3) == epoch(WeightedSampler(probabilities, 10, seed=0), 3) != epoch(sampler, 4)
+
+
+def test_weighted_sampler_resumes_within_an_epoch():
+    whole, resumed = (WeightedSampler(np.full(50, 0.02), 10, seed=0) for _ in range(2))
+    resumed.resume(epoch=1, batches_done=2)
+    assert list(resumed) == epoch(whole, 1)[20:]

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
@@ -13,7 +14,7 @@ from transxnet.data.datasets.segmentation_dataset import SegmentationDataset, Se
 from transxnet.data.formats.timm_readers import Stream
 from transxnet.data.loading.loaders import evaluation_loader, make_loader
 from transxnet.data.loading.preprocessing import Transform
-from transxnet.data.loading.samplers import AspectRatioSampler, EpochSampler
+from transxnet.data.loading.samplers import AspectRatioSampler, EpochSampler, WeightedSampler
 
 
 class ResumableData(LightningDataModule):
@@ -84,6 +85,8 @@ class ClassificationData(ResumableData):
         batch_size: images per batch and process.
         workers: processes that decode and augment; 0 uses the training process.
         seed: seed of the order and the augmentation.
+        probabilities: (N,) probability of each training image in a weighted sampling with replacement; by default each
+            is drawn once in an epoch.
     """
 
     def __init__(
@@ -95,9 +98,17 @@ class ClassificationData(ResumableData):
         batch_size: int,
         workers: int,
         seed: int,
+        probabilities: np.ndarray | None = None,
     ):
         super().__init__(train, val, batch_size, workers, seed)
         self.train_transform, self.val_transform = train_transform, val_transform
+        self.probabilities = probabilities
+
+    def train_sampler(self) -> EpochSampler:
+        """The sampler of the training images."""
+        if self.probabilities is not None:
+            return WeightedSampler(self.probabilities, self.batch_size, self.seed)
+        return super().train_sampler()
 
     def train_dataset(self) -> Dataset:
         """Augmented images and labels; a stream shuffles itself, starting at the resumed epoch."""

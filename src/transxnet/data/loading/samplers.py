@@ -99,6 +99,27 @@ class AspectRatioSampler(EpochSampler):
         return order[np.concatenate([*steps, np.sort(np.concatenate(left))])]
 
 
+class WeightedSampler(EpochSampler):
+    """An :class:`EpochSampler` that draws the images of each epoch with replacement.
+
+    Args:
+        probabilities: (N,) probability of each image; their sum is 1.
+        batch_size: images per batch and process.
+        seed: seed of the run.
+
+    Yields:
+        (position, seed of the image's augmentation).
+    """
+
+    def __init__(self, probabilities: np.ndarray, batch_size: int, seed: int):
+        self.probabilities = probabilities
+        super().__init__(len(probabilities), batch_size, seed)
+
+    def _order(self, generator: np.random.Generator, step: int) -> np.ndarray:
+        """The images drawn for the epoch."""
+        return generator.choice(self.size, self.size, p=self.probabilities)
+
+
 class ShareSampler(Sampler[int]):
     """Every image once, in order, sharded over the processes without padding."""
 

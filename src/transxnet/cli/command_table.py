@@ -121,6 +121,16 @@ _COMMANDS = (
         renamed={"size": "img_size", "batch": "batch_size"},
     ),
     Command(
+        name="verify",
+        synopsis="FILE",
+        summary="check an exported file on this machine",
+        usage="FILE",
+        description="Run an exported file in its runtime on the image that export stored in it, compare the outputs "
+        "with those of the trained model, and print the latency.",
+        function="transxnet.deploy.verify_file:verify",
+        arguments={"file": dict(metavar="FILE", help="an ONNX file, an OpenVINO model's .xml, or a .pt2 package")},
+    ),
+    Command(
         name="push",
         synopsis="RUN REPO",
         summary="upload a run to the Hugging Face Hub",

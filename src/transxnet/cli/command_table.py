@@ -60,7 +60,7 @@ _COMMANDS = (
         description="Evaluate a trained model on labeled images.",
         function="transxnet.evaluation.evaluate:evaluate",
         arguments={
-            "model": dict(metavar="RUN", help=MODEL),
+            "model": dict(metavar="RUN", help=f"{MODEL}; or an exported file"),
             "data": dict(
                 metavar="DATA",
                 nargs="?",

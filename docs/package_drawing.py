@@ -19,7 +19,7 @@ CAPTIONS = {
     "analysis": "receptive fields, Grad-CAM, cost",
     "deploy": "export, reparameterize, int8",
     "reports": "HTML reports, drawings",
-    "evaluation": "labeled images through a model",
+    "evaluation": "models and exported files on images",
     "runs": "run folders, configurations, recipes",
     "metrics": "accuracy, AP, mean IoU",
     "heads": "RetinaNet, Mask R-CNN, Semantic FPN",
@@ -34,8 +34,8 @@ CAPTIONS = {
 
 FILLS = {
     "#e8eaf6": ("cli", "web", "ablation"),
-    "#e0f2f1": ("training", "prediction", "benchmark", "analysis", "deploy"),
-    "#fff3e0": ("reports", "evaluation", "runs", "metrics"),
+    "#e0f2f1": ("training", "prediction", "benchmark", "evaluation", "analysis", "deploy"),
+    "#fff3e0": ("reports", "runs", "metrics"),
     "#fce4ec": ("heads", "models", "layers", "ops"),
     "#eceff1": ("data", "utils", "version"),
 }

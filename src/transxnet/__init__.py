@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transxnet.deploy.format_registry import read_metadata
     from transxnet.deploy.push import push
     from transxnet.deploy.reparameterize import reparameterize
+    from transxnet.deploy.verify_file import verify
     from transxnet.evaluation.evaluate import evaluate
     from transxnet.models import TransXNet, TransXNetFeatures, convert_official_state_dict
     from transxnet.models.create import create_model
@@ -52,6 +53,7 @@ __all__ = [
     "read_metadata",
     "reparameterize",
     "train",
+    "verify",
 ]
 
 # Imported lazily: torch and Lightning take seconds to import, and `transxnet --help` does not need them.
@@ -78,6 +80,7 @@ _LAZY = {
     "read_metadata": ("transxnet.deploy.format_registry", "read_metadata"),
     "reparameterize": ("transxnet.deploy.reparameterize", "reparameterize"),
     "train": ("transxnet.training.train", "train"),
+    "verify": ("transxnet.deploy.verify_file", "verify"),
 }
 
 

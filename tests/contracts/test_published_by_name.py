@@ -8,8 +8,8 @@ from PIL import Image
 from tests.helpers import published
 from transxnet.data.formats.class_names import COCO_CLASSES
 from transxnet.evaluation.evaluate import evaluate
+from transxnet.evaluation.inference_backends import TrainedBackend
 from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN, create_detector, create_segmenter
-from transxnet.prediction.inference_backends import TrainedBackend
 from transxnet.prediction.loaded_model import LoadedModel
 from transxnet.prediction.predict import predict
 from transxnet.runs.load import TrainedDetector, TrainedSegmenter, load_model

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.helpers.exports import described
 from transxnet.deploy.format_openvino import OpenVinoFormat, save_model
 from transxnet.deploy.format_openvino import convert as to_openvino
 from transxnet.deploy.trace import trace
@@ -52,7 +53,7 @@ def convert(module: nn.Module, x: Tensor, folder: Path) -> tuple[dict[str, list[
     shapes = defaultdict(list)
     for op in model.get_ordered_ops():
         shapes[op.get_type_name()].append(next(list(output.shape) for output in op.outputs()))
-    save_model(model, {}, "float32", folder / "graph.xml")
+    save_model(model, described().to_texts(), "float32", folder / "graph.xml")
     (out,) = OpenVinoFormat().open(folder / "graph.xml", "float32")(x)
     return shapes, out
 

@@ -8,16 +8,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tests.helpers.exports import described
 from transxnet.deploy.metadata import Metadata
 from transxnet.deploy.verify import BATCHES, Comparison, check_cases, check_tolerance, compare
 from transxnet.utils.errors import UserError
 
-CLASSIFIER = Metadata(
-    task="classify", model="net", source="run", class_names=["a", "b"], input="float32",
-    mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), size=(32, 32), batch=2, dynamic=(),
-    resize={"img_size": 32, "crop_pct": 1.0, "interpolation": "bicubic"},
-    outputs=("logits",), score_threshold=0.0, dtype="float32", versions={},
-)  # fmt: skip
+CLASSIFIER = described(batch=2)
 DETECTOR = replace(CLASSIFIER, task="detect", batch=1, resize={}, outputs=("boxes", "labels", "scores"))
 IMAGES = [Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))]
 

@@ -10,6 +10,7 @@ from PIL import Image
 from tests.helpers import fill
 from tests.helpers.class_folders import write_photos
 from transxnet.data.formats.class_alignment import imagenet_synsets
+from transxnet.deploy.export import export
 from transxnet.evaluation.evaluate import evaluate
 from transxnet.prediction.predict import predict
 from transxnet.utils.errors import UserError
@@ -49,6 +50,35 @@ def test_training_data_is_evaluated_on_its_validation_images(photos_run, photos,
     for data in (photos, "photos", "./photos/", f"../{photos.parent.name}/photos"):
         assert evaluate(photos_run.path, data, workers=0, console=quiet).names == validation_names
     assert len(validation_names) == 9
+
+
+@pytest.mark.parametrize("kind", ["photos_run", "finding_run", "maps_run"])
+def test_exported_file_is_evaluated_like_its_run(request, tmp_path, quiet, kind):
+    run = request.getfixturevalue(kind)
+    file = export(run.path, out=tmp_path / "net.onnx", console=quiet)
+    expected, found = (evaluate(model, workers=0, console=quiet) for model in (run.path, file))
+    assert len(found) == len(expected)
+    assert found.metrics() == pytest.approx(expected.metrics(), abs=1e-3)
+
+
+def test_exported_file_without_its_run_needs_data(photos_run, photos, tmp_path, console):
+    run = shutil.copytree(photos_run.path, tmp_path / "run")
+    file = export(run, out=tmp_path / "net.onnx", console=console)
+    shutil.rmtree(run)
+    with pytest.raises(UserError, match=r"name the data to evaluate .*net\.onnx on"):
+        evaluate(file, console=console)
+    assert len(evaluate(file, photos, workers=0, console=console)) == 45
+    with pytest.raises(UserError, match=r"net\.onnx is an exported file and runs on the CPU, got device cuda"):
+        evaluate(file, photos, device="cuda", console=console)
+
+
+def test_run_with_other_classes_than_its_exported_file_is_an_error(photos_run, tmp_path, quiet):
+    run = Path(shutil.copytree(photos_run.path, tmp_path / "run"))
+    description = json.loads((run / "model.json").read_text())
+    (run / "model.json").write_text(json.dumps({**description, "class_names": ["red", "green", "white"]}))
+    file = export(run, out=tmp_path / "net.onnx", console=quiet)
+    with pytest.raises(UserError, match=r"net\.onnx and the validation set of .* have different classes"):
+        evaluate(file, console=quiet)
 
 
 def test_another_folder_is_evaluated_completely(photos_run, tmp_path, console):

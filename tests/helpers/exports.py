@@ -1,7 +1,11 @@
 """Images for exported files, and the tolerance of their outputs."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from transxnet.deploy.metadata import Metadata
 
 CLASSES = ["ant", "bee", "cat"]
 SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
@@ -16,3 +20,25 @@ def random_images(count: int, *size: int) -> Tensor:
 def assert_near(actual: Tensor, truth: Tensor, rel: float = 1e-4) -> None:
     """Compare relative to the largest value, as the export command does."""
     torch.testing.assert_close(actual, truth, rtol=0, atol=rel * truth.abs().max().item())
+
+
+def described(**changes: Any) -> Metadata:
+    """Metadata of a classifier of two classes for 32x32 images, with changes."""
+    values: dict[str, Any] = dict(
+        task="classify",
+        model="net",
+        source="run",
+        class_names=["a", "b"],
+        input="float32",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        size=(32, 32),
+        batch=0,
+        dynamic=(),
+        resize={"img_size": 32, "crop_pct": 1.0, "interpolation": "bicubic"},
+        outputs=("logits",),
+        score_threshold=0.0,
+        dtype="float32",
+        versions={"transxnet": "0.1.0"},
+    )
+    return Metadata(**{**values, **changes})

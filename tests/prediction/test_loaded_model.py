@@ -7,10 +7,10 @@ from PIL import Image
 
 import transxnet
 from tests.helpers.prediction_data import CLASSES, DarkOrLight
+from transxnet.evaluation import inference_backends
 from transxnet.evaluation.inference import classifier_outputs
-from transxnet.prediction import loaded_model
+from transxnet.evaluation.inference_backends import ExportedBackend
 from transxnet.prediction.image_results import Classification, DetectedObjects, Segmentation
-from transxnet.prediction.inference_backends import ExportedBackend
 from transxnet.prediction.loaded_model import LoadedModel, open_model
 from transxnet.runs.load import load_model
 from transxnet.utils.errors import UserError
@@ -102,7 +102,7 @@ def test_attributes_describe_the_model(model, run):
 def test_exported_file_has_no_module_or_features(tmp_path, monkeypatch):
     file = tmp_path / "model.onnx"
     file.write_bytes(b"graph")
-    monkeypatch.setattr(loaded_model, "load_exported", lambda path: DarkOrLight())
+    monkeypatch.setattr(inference_backends, "load_exported", lambda path: DarkOrLight())
     model = transxnet.load(file)
     assert isinstance(model.backend, ExportedBackend)
     gray = [np.full((9, 9), level, np.uint8) for level in (0, 255)]

@@ -18,8 +18,8 @@ from tests.helpers.shards import write_shard
 from transxnet.cli import main
 from transxnet.data.datasets import unlabeled_dataset
 from transxnet.data.reading.image_decoding import open_image
+from transxnet.evaluation.inference_backends import ExportedBackend
 from transxnet.prediction import predict_parquet, work_folder
-from transxnet.prediction.inference_backends import ExportedBackend
 from transxnet.prediction.loaded_model import LoadedModel
 from transxnet.prediction.predict import predict
 from transxnet.utils.errors import UserError

@@ -59,7 +59,7 @@ def test_explain_shows_a_heat_map_or_nothing_without_a_selection(page, image):
 def test_min_score_filters_without_running_the_detector_again(boxes_run, image, monkeypatch):
     page = GradioPage(PageModel(load_model(boxes_run.path)), None, "", 10**6)
     selection = page._on_upload(image, 0.05)[page._selection]
-    monkeypatch.setattr("transxnet.prediction.inference_backends.detect_image", None)
+    monkeypatch.setattr("transxnet.evaluation.inference_backends.detect", None)
     updates = page._on_min_score(selection, 1.01)
     assert "No detections" in updates[page._prediction]
     assert updates[page._selection] is selection

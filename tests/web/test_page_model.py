@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from transxnet.analysis.explain import explain_image
+from transxnet.evaluation.inference_backends import TrainedBackend
 from transxnet.prediction.image_results import pixel_shares
-from transxnet.prediction.inference_backends import TrainedBackend
 from transxnet.prediction.loaded_model import LoadedModel, load
 from transxnet.runs.load import TrainedClassifier, TrainedModel, load_model
 from transxnet.utils.errors import UserError

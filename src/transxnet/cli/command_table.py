@@ -60,7 +60,7 @@ _COMMANDS = (
         description="Evaluate a trained model on labeled images.",
         function="transxnet.evaluation.evaluate:evaluate",
         arguments={
-            "model": dict(metavar="RUN", help=MODEL),
+            "model": dict(metavar="RUN", help=f"{MODEL}; or an exported file"),
             "data": dict(
                 metavar="DATA",
                 nargs="?",
@@ -119,6 +119,16 @@ _COMMANDS = (
             Options(("data", "out", "file", "overwrite"), "verification and output"),
         ),
         renamed={"size": "img_size", "batch": "batch_size"},
+    ),
+    Command(
+        name="verify",
+        synopsis="FILE",
+        summary="check an exported file on this machine",
+        usage="FILE",
+        description="Run an exported file in its runtime on the image that export stored in it, compare the outputs "
+        "with those of the trained model, and print the latency.",
+        function="transxnet.deploy.verify_file:verify",
+        arguments={"file": dict(metavar="FILE", help="an ONNX file, an OpenVINO model's .xml, or a .pt2 package")},
     ),
     Command(
         name="push",

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,13 +12,14 @@ from PIL import Image
 from rich.console import Console
 
 from transxnet.deploy.export_format import Session
-from transxnet.deploy.export_images import labeled_images, real_images
+from transxnet.deploy.export_images import labeled_images, normalize_images, real_images
 from transxnet.deploy.exportable_model import MULTIPLE, ExportableModel, prepare_export
 from transxnet.deploy.format_registry import FORMATS
 from transxnet.deploy.metadata import Metadata
 from transxnet.deploy.quantize import quantize
+from transxnet.deploy.reference_answer import ReferenceAnswer
 from transxnet.deploy.trace import AXES, example_images, trace
-from transxnet.deploy.verify import BATCHES, check_cases, check_tolerance, compare
+from transxnet.deploy.verify import BATCHES, check_cases, check_tolerance, compare, run_file
 from transxnet.models.model_spec import parse_model_spec
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, load_model
 from transxnet.utils.errors import UserError, check_at_least, check_one_of, nearest
@@ -127,6 +129,12 @@ def export(
         console.print(f"{trained.name}: {_words(metadata)}", **PLAIN)
         count = metadata.batch or BATCHES[-1]
         pil_images, where = real_images(trained, data, count) if labeled is None else labeled.validation_images(count)
+        reference = ReferenceAnswer.create(
+            pil_images[0],
+            metadata,
+            lambda images: exportable.reference_outputs(normalize_images(images, exportable.mean, exportable.std)),
+        )
+        metadata = replace(metadata, reference=reference.to_dict())
         traced = trace(exportable.graph, example_images(sides, batch_size, with_preprocessing, axes), axes)
         try:
             file_format.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)
@@ -154,14 +162,10 @@ def check_file(
     with progress_bar(console, "checking", sum(1 for _ in check_cases(metadata))) as advance:
         comparisons = compare(session, exportable, metadata, pil_images, advance)
     for comparison in comparisons:
-        height, width = comparison.size
-        same = "" if comparison.agreement is None else f", same class {comparison.agreement:.1%}"
-        console.print(
-            f"  verified at batch size {comparison.batch}, {height}x{width}: maximum absolute difference "
-            f"{comparison.absolute:.2g}, relative {comparison.relative:.1g}{same}",
-            **PLAIN,
-        )
-    check_tolerance(comparisons, metadata.dtype)
+        console.print(f"  {comparison.describe()}", **PLAIN)
+    reference = ReferenceAnswer.from_dict(metadata.reference)
+    answer = reference.compare(run_file(session, reference.images(metadata), metadata), metadata)
+    check_tolerance([*comparisons, answer], metadata.dtype)
 
 
 def _target(

@@ -111,7 +111,8 @@ class DetectorGraph(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         images = self.normalize(images)
         height, width = images.shape[2:]
-        images = F.pad((images - self.mean) / self.std, (0, -width % 32, 0, -height % 32))
+        images = ((images - self.mean) / self.std).to(images.dtype)  # the buffers are float32
+        images = F.pad(images, (0, -width % 32, 0, -height % 32))
         levels = [self._candidates(level, x) for level, x in enumerate(self.backbone(images).values())]
         boxes, labels, scores = (torch.cat(parts) for parts in zip(*levels, strict=True))
         limits = torch.stack([torch.scalar_tensor(side, dtype=boxes.dtype) for side in (width, height) * 2])

@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 
 from transxnet.deploy.export_format import ExportFormat, import_package
 from transxnet.deploy.metadata import Metadata, parse_metadata
-from transxnet.deploy.onnx_graph import tidy, translations
+from transxnet.deploy.onnx_graph import name_axes, tidy, translations
 from transxnet.utils.errors import UserError
 
 OPSET = 20
@@ -110,6 +110,7 @@ def to_onnx(program: ExportedProgram, outputs: Sequence[str], *, queries_last: b
         )
     assert result is not None
     tidy(result.model)
+    name_axes(result.model)
     return result
 
 

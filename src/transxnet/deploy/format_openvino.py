@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 from transxnet.deploy.export_format import ExportFormat, import_package
 from transxnet.deploy.format_onnx import OPSET, to_onnx
 from transxnet.deploy.metadata import PREFIX, Metadata, parse_metadata
+from transxnet.deploy.model_api import model_info
 from transxnet.deploy.openvino_graph import normalize_in_layout
 from transxnet.utils.errors import UserError
 
@@ -89,6 +90,8 @@ def save_model(model: Any, texts: Mapping[str, str], dtype: str, path: Path) -> 
     """Write an ``openvino.Model`` with its metadata."""
     for key, text in texts.items():
         model.set_rt_info(text, [_SECTION, key.removeprefix(PREFIX)])
+    for key, text in model_info(Metadata.from_texts(texts)).items():
+        model.set_rt_info(text, ["model_info", key])
     _package().save_model(model, str(path), compress_to_fp16=dtype == "float16")
 
 

@@ -44,6 +44,9 @@ class Metadata:
             ``thresholds`` from which each label is predicted) or "regression" (multiply by ``std``, add ``mean``).
         dtype: data type of the computation, or "int8", or "int8-bfloat16" if the rest is bfloat16.
         versions: versions of transxnet, torch, the runtime that checked the file, and ONNX's opset.
+        reference: ``image``, a PNG in base64, and the ``outputs`` that the model returns for it, resized to the input
+            by Pillow's bicubic interpolation: their ``shape``, ``values`` (little-endian float32 in base64) and, of
+            maps, the flattened ``positions`` of these values.
     """
 
     task: ExportTask
@@ -62,6 +65,7 @@ class Metadata:
     dtype: str
     versions: dict[str, str]
     targets: dict[str, Any] = field(default_factory=dict)
+    reference: dict[str, Any] = field(default_factory=dict)
 
     def to_texts(self) -> dict[str, str]:
         """Convert to the strings that the file stores."""
@@ -112,7 +116,7 @@ class Metadata:
         return Targets.from_dict(self.targets or {"kind": "classes"}, len(self.class_names))
 
 
-_ADDED = ("targets",)
+_ADDED = ("targets", "reference")
 """Values that older files lack."""
 
 _TUPLES = ("mean", "std", "size", "dynamic", "outputs")

@@ -118,6 +118,31 @@ def group_norm(
     return x if bias is None else op.Add(x, op.Reshape(bias, per_channel))
 
 
+def name_axes(model: Any) -> None:
+    """Name the dynamic axes of the input batch, height and width, and express all other sizes by them.
+
+    The exporter names them as the tracer does: s77, 32*s87.
+
+    Args:
+        model: an ``onnx_ir.Model`` with one input of images, changed in place.
+    """
+    import onnx_ir
+    import sympy
+
+    (images,) = model.graph.inputs
+    places = (0, 1, 2) if images.dtype == onnx_ir.DataType.UINT8 else (0, 2, 3)
+    named = {}
+    for place, name in zip(places, ("batch", "height", "width"), strict=True):
+        if isinstance(images.shape[place], onnx_ir.SymbolicDim):
+            size = sympy.sympify(images.shape[place].value)
+            (symbol,) = size.free_symbols
+            named[symbol] = sympy.Symbol(name) * symbol / size
+    for value in (images, *(output for node in model.graph.all_nodes() for output in node.outputs)):
+        for place, size in enumerate(value.shape or ()):
+            if isinstance(size, onnx_ir.SymbolicDim) and size.value is not None:
+                value.shape[place] = onnx_ir.SymbolicDim(str(sympy.sympify(size.value).subs(named)))
+
+
 def tidy(model: Any) -> None:
     """Fold splits of constants, remove unused nodes, and clear metadata about source files.
 

@@ -9,6 +9,7 @@ networks NNCF chooses the layers.
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from transxnet.data.loading.loaders import evaluation_loader
 from transxnet.deploy.export_format import import_package
 from transxnet.deploy.export_images import LabeledImages
 from transxnet.deploy.exported_model import ExportedModel, file_input
-from transxnet.deploy.format_openvino import OpenVinoFormat, read_model, save_model
+from transxnet.deploy.format_openvino import OpenVinoFormat, OpenVinoSession, read_model, save_model
 from transxnet.deploy.metadata import Metadata
+from transxnet.deploy.reference_answer import ReferenceAnswer
+from transxnet.deploy.verify import run_file
 from transxnet.utils.errors import UserError
 from transxnet.utils.progress import PLAIN, progress_bar
 
@@ -82,6 +85,10 @@ def quantize(
     )
     small = "int8" if metadata.dtype == "float32" else f"int8-{metadata.dtype}"
     reduced = replace(metadata, dtype=small, versions={**metadata.versions, "nncf": nncf.__version__})
+    reference = ReferenceAnswer.from_dict(metadata.reference).answered(
+        reduced, partial(run_file, OpenVinoSession(model, small), metadata=reduced)
+    )
+    reduced = replace(reduced, reference=reference.to_dict())
     save_model(model, reduced.to_texts(), reduced.dtype, path)
     after = _accuracy(path, reduced, val, console)
     console.print(

@@ -1,4 +1,4 @@
-"""The command ``eval``: metrics of a trained model on labeled images."""
+"""The command ``eval``: metrics of a trained model or an exported file on labeled images."""
 
 import json
 from dataclasses import replace
@@ -15,13 +15,12 @@ from transxnet.data.formats.timm_readers import Stream, is_reader_name
 from transxnet.data.formats.unreadable_images import drop_unreadable
 from transxnet.data.open_data import open_evaluation_data
 from transxnet.data.recognize import check_exists
+from transxnet.evaluation.dataset_evaluation import AnyEvaluation, run_evaluation
 from transxnet.evaluation.evaluation_output import print_metrics
-from transxnet.evaluation.inference import AnyEvaluation, run_evaluation
+from transxnet.evaluation.inference_backends import InferenceBackend, open_backend
 from transxnet.runs.config import TrainConfig
-from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter, load_model
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.runs.training_data import check_progress, open_run_data, run_config, table_options, trained_on
-from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError, check_at_least
 from transxnet.utils.files import write_atomic
 from transxnet.utils.progress import PLAIN, progress_bar
@@ -42,20 +41,22 @@ def evaluate(
     overwrite: bool = False,
     console: Console | None = None,
 ) -> AnyEvaluation:
-    """Evaluate the model of a run, or a published one, on labeled images.
+    """Evaluate the model of a run, an exported file, or a published model on labeled images.
 
     Args:
-        model: run folder, or name of a model with published weights.
+        model: run folder, exported file, or name of a model with published weights.
         data: for a classifier a folder of class folders (such as ImageNet or ImageNet-V2), a label table, a sample, or
             a timm reader name; for a detector a folder with annotations; for a segmenter a folder with label maps. By
-            default, and for the data that the run was trained on, the validation set of the run.
+            default, and for the data that the run was trained on, the validation set of the run. An exported file
+            uses the run that it was exported from, if the run still exists.
         file: file with published weights of a classifier, detector or segmenter, for a model by name.
         split: set to evaluate on: train, validation or test, or a split of a timm reader; by default the validation
             set, or else the test set, or else all images.
         image_folder: folder that the paths in a label table are relative to. Its columns are as in the run.
         batch_size: images per batch; by default 64, or 2 for detectors and segmenters.
         workers: number of data loading processes.
-        device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one.
+        device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one. Exported files run
+            on the CPU.
         out: JSON file to write the metrics to.
         overwrite: overwrite an existing JSON file.
         console: console to print to; by default standard output.
@@ -70,27 +71,26 @@ def evaluate(
     if batch_size is not None:
         check_at_least(1, batch_size=batch_size)
     check_at_least(0, workers=workers)
-    where = resolve_device(device)
     if out is not None:
         _check_out(Path(out), overwrite)
     text = None if data is None else str(data)
     if text is not None:
         check_exists(text)
-    trained = load_model(model, file)
+    backend = open_backend(model, file, device)
     images: Any
-    if isinstance(trained, TrainedClassifier):
-        images, description, notes = _labeled_images(trained, text, split, image_folder)
-        side = trained.preprocessing.img_size
-        size = f"{side}x{side}"
+    if backend.task == "classify":
+        images, description, notes = _labeled_images(backend, text, split, image_folder)
     else:
-        images, description, notes = _annotated_images(trained, text, split, console)
-        size = _input_size(trained)
-    console.print(f"{trained.name} on {description}: {format_count(len(images), 'image')} at {size}", **PLAIN)
+        images, description, notes = _annotated_images(backend, text, split, console)
+    if list(images.class_names) != backend.class_names:
+        raise UserError(f"{backend.name} and {description} have different classes. Export the run again, or name DATA.")
+    count = format_count(len(images), "image")
+    console.print(f"{backend.name} on {description}: {count} at {backend.input_size}", **PLAIN)
     for note in notes:
         console.print(f"  {note}", **PLAIN)
     with progress_bar(console, "evaluating", len(images)) as advance:
-        batch_size = batch_size or (64 if isinstance(trained, TrainedClassifier) else 2)
-        evaluation = run_evaluation(trained, images, batch_size, workers, where, progress=advance)
+        batch_size = batch_size or (64 if backend.task == "classify" else 2)
+        evaluation = run_evaluation(backend, images, batch_size, workers, progress=advance)
     metrics = evaluation.metrics()
     print_metrics(console, metrics, len(evaluation))
     if out is not None:
@@ -108,22 +108,22 @@ def _check_out(out: Path, overwrite: bool) -> None:
 
 
 def _labeled_images(
-    trained: TrainedClassifier, data: str | None, split: str | None, image_folder: str | Path | None
+    backend: InferenceBackend, data: str | None, split: str | None, image_folder: str | Path | None
 ) -> tuple[ClassificationSet | Stream, str, list[str]]:
     """Open a classifier's readable images; also returns their description and notes for the user."""
-    config = _config(trained, data)
+    config = _config(backend, data)
     if isinstance(config, ClassifyConfig) and trained_on(config, data) and _is_set(config, split):
-        assert trained.run is not None
-        source = open_run_data(config, None, trained.run.stored_split, check_images=False)
+        assert backend.run is not None
+        source = open_run_data(config, None, backend.run.stored_split, check_images=False)
         (images,), notes = drop_unreadable(source.part(None if split == config.val_split else split))
         return images, f"{_describe(split)} of {config.data}", notes
     description = data or (config.data if config is not None else "")
     images, notes = open_evaluation_data(
         description,
-        trained.class_names,
+        backend.class_names,
         "classify",
         split=split,
-        targets=trained.targets.kind,
+        targets=backend.targets.kind,
         table=replace(table_options(config), image_folder=None if image_folder is None else str(image_folder)),
     )
     return images, description, notes
@@ -140,41 +140,32 @@ def _describe(split: str | None) -> str:
 
 
 def _annotated_images(
-    trained: TrainedModel, data: str | None, split: str | None, console: Console
+    backend: InferenceBackend, data: str | None, split: str | None, console: Console
 ) -> tuple[DetectionSet | SegmentationSet, str, list[str]]:
     """Open a detector's or segmenter's images; also returns their description and notes for the user."""
-    config = _config(trained, data)
+    config = _config(backend, data)
     if config is not None and trained_on(config, data):
-        assert trained.run is not None
-        source = open_run_data(config, console, trained.run.stored_split)
+        assert backend.run is not None
+        source = open_run_data(config, console, backend.run.stored_split)
         return source.part(split), f"{_describe(split)} of {config.data}", source.notes
     assert data is not None
     images, notes = open_evaluation_data(
         data,
-        trained.class_names,
-        "detect" if isinstance(trained, TrainedDetector) else "segment",
+        backend.class_names,
+        backend.task,
         split=split,
-        masks=isinstance(trained, TrainedDetector) and trained.masks,
+        masks=backend.masks,
         zero_is_ignored=getattr(config, "zero_is_ignored", None),
-        by_number=isinstance(trained, TrainedSegmenter) and trained.run is None,  # a published file has no class names
+        by_number=backend.run is None and backend.class_names == list(map(str, range(len(backend.class_names)))),
         progress=check_progress(console),
     )
     return images, data, notes
 
 
-def _config(trained: TrainedModel, data: str | None) -> TrainConfig | None:
+def _config(backend: InferenceBackend, data: str | None) -> TrainConfig | None:
     """Return the training configuration of a run; None for a published model, which needs ``data``."""
-    if trained.run is not None:
-        return run_config(trained.run, data)
+    if backend.run is not None:
+        return run_config(backend.run, data)
     if data is None:
-        raise UserError(f"no data given: name the data to evaluate {trained.name} on.")
+        raise UserError(f"no data given: name the data to evaluate {backend.name} on.")
     return None
-
-
-def _input_size(trained: TrainedModel) -> str:
-    """Return the size to which a detector or segmenter resizes images, as text."""
-    if isinstance(trained, TrainedSegmenter):
-        return f"up to {trained.scale[0]}x{trained.scale[1]}"
-    assert isinstance(trained, TrainedDetector)
-    transform = trained.model.transform
-    return f"{transform.min_size[0]} to {transform.max_size} pixels"

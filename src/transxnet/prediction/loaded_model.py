@@ -13,14 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from transxnet.data.loading.preprocessing import Transform
-from transxnet.deploy.exported_model import load_exported
-from transxnet.deploy.format_registry import is_exported
+from transxnet.evaluation.inference_backends import InferenceBackend, TrainedBackend, open_backend
 from transxnet.metrics.targets import Targets
 from transxnet.prediction.image_inputs import ImageInput, ImageSource, read_image, split_images
 from transxnet.prediction.image_results import DetectedObjects, ImagePrediction, Segmentation, classifier_prediction
-from transxnet.prediction.inference_backends import ExportedBackend, InferenceBackend, TrainedBackend
-from transxnet.runs.load import load_model
-from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError, check_at_least
 
 MAX_NAMES = 5
@@ -222,14 +218,7 @@ def load(model: str | Path, file: str | Path | None = None, *, device: str = "au
 
 def open_model(model: str | Path, file: str | Path | None = None, device: str = "auto") -> LoadedModel:
     """Load a model as :func:`load`, but move it to the device only when it first predicts."""
-    if is_exported(model):
-        if file is not None:
-            raise UserError(f"{model} is an exported file, which contains its weights. Remove --file.")
-        if device not in ("auto", "cpu"):
-            raise UserError(f"{model} is an exported file and runs on the CPU, got device {device}. Remove --device.")
-        return LoadedModel(ExportedBackend(load_exported(model), model))
-    where = resolve_device(device)
-    return LoadedModel(TrainedBackend(load_model(model, file), where))
+    return LoadedModel(open_backend(model, file, device))
 
 
 def _batches(images: Iterable[ImageInput], batch_size: int) -> Iterator[list[ImageInput]]:

@@ -20,13 +20,14 @@ from transxnet.analysis.grad_cam import explain_image
 from transxnet.analysis.network_parts import MIXER_PARTS, find_part, named_parts
 from transxnet.data.datasets.classification_dataset import ClassificationSet, describe_label
 from transxnet.data.reading.image_decoding import UnreadableImage
+from transxnet.evaluation.dataset_evaluation import AnyEvaluation, run_evaluation
 from transxnet.evaluation.evaluation_output import (
     print_metrics,
     write_classifier_predictions,
     write_detections,
     write_image_miou,
 )
-from transxnet.evaluation.inference import AnyEvaluation, run_evaluation
+from transxnet.evaluation.inference_backends import TrainedBackend
 from transxnet.metrics.best_epoch import describe_saved_epoch, find_best_epoch
 from transxnet.metrics.detection import DetectionEvaluation
 from transxnet.metrics.segmentation import SegmentationEvaluation
@@ -128,7 +129,8 @@ def _evaluate(trained: TrainedModel, plan: Plan, console: Console, images: Any) 
     assert isinstance(config.batch_size, int) and config.workers is not None
     device = resolve_device(config.device if config.device in DEVICES else "auto")
     with progress_bar(console, "evaluating", len(images)) as advance:
-        return run_evaluation(trained, images, config.batch_size, config.workers, device, progress=advance)
+        backend = TrainedBackend(trained, device)
+        return run_evaluation(backend, images, config.batch_size, config.workers, progress=advance)
 
 
 def _train_counts(images: Any) -> list[int] | None:

@@ -12,6 +12,7 @@ from transxnet.analysis.explain import explain_image, require_grad_cam
 from transxnet.analysis.explain_figure import overlay
 from transxnet.analysis.network_parts import NetworkPart, find_part, named_parts
 from transxnet.data.formats.class_alignment import in_words
+from transxnet.evaluation.inference_backends import TrainedBackend
 from transxnet.metrics.detection import MIN_SCORE, Detections
 from transxnet.metrics.metric_names import METRIC_NAMES, format_metric
 from transxnet.prediction.image_results import (
@@ -22,7 +23,6 @@ from transxnet.prediction.image_results import (
     Segmentation,
     pixel_shares,
 )
-from transxnet.prediction.inference_backends import TrainedBackend
 from transxnet.prediction.loaded_model import LoadedModel
 from transxnet.reports.colors import Color, palette
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter

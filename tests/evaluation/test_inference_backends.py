@@ -1,17 +1,23 @@
 import hashlib
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from tests.helpers.prediction_data import DarkOrLight
-from transxnet.prediction import inference_backends
-from transxnet.prediction.inference_backends import ExportedBackend, TrainedBackend
+from tests.helpers.prediction_data import DarkOrLight, write_classifier_run
+from transxnet.evaluation import inference_backends
+from transxnet.evaluation.inference_backends import ExportedBackend, TrainedBackend
 from transxnet.prediction.loaded_model import LoadedModel, open_model
 from transxnet.runs.load import load_model
 from transxnet.utils.errors import UserError
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return write_classifier_run(tmp_path_factory.mktemp("runs") / "small", "test_resnet")
 
 
 def test_weights_are_hashed_and_moved_only_when_needed(run, monkeypatch):

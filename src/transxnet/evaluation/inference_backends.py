@@ -14,19 +14,15 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from transxnet.data.loading.preprocessing import Preprocessing, Transform
-from transxnet.deploy.exported_model import ExportedModel, fit_for_detector, fit_for_segmenter
-from transxnet.deploy.format_registry import find_format
-from transxnet.evaluation.inference import (
-    ClassifierOutput,
-    classifier_outputs,
-    detect_image,
-    segment_image,
-)
+from transxnet.deploy.exported_model import ExportedModel, fit_for_detector, fit_for_segmenter, load_exported
+from transxnet.deploy.format_registry import find_format, is_exported
+from transxnet.evaluation.inference import ClassifierOutput, classifier_outputs, detect, segment_image
 from transxnet.heads.detector_transform import unit_range
 from transxnet.metrics.detection import Detections
 from transxnet.metrics.targets import CLASSES, Targets
-from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
-from transxnet.utils.device import prepare_for_inference
+from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter, load_model
+from transxnet.runs.run_folder import Run
+from transxnet.utils.device import prepare_for_inference, resolve_device
 from transxnet.utils.errors import UserError
 
 
@@ -41,6 +37,7 @@ class InferenceBackend(ABC):
         preprocessing: from an image to the input of a classifier; None for other tasks.
         targets: what a classifier's logits mean.
         has_features: whether it can return pooled features.
+        masks: for detectors, whether it predicts masks in addition to boxes.
         device: device that the model runs on.
     """
 
@@ -50,7 +47,8 @@ class InferenceBackend(ABC):
     category_ids: list[int]
     preprocessing: Preprocessing | None
     targets: Targets = CLASSES
-    has_features: bool
+    has_features: bool = False
+    masks: bool = False
     device: torch.device
 
     @cached_property
@@ -62,6 +60,16 @@ class InferenceBackend(ABC):
     @abstractmethod
     def transform(self) -> Transform:
         """The transform from an RGB image to the input of the network or file."""
+
+    @property
+    @abstractmethod
+    def run(self) -> Run | None:
+        """The run of the model, or None."""
+
+    @property
+    @abstractmethod
+    def input_size(self) -> str:
+        """The size to which images are resized, in words."""
 
     @abstractmethod
     def weights_hash(self) -> str:
@@ -76,8 +84,12 @@ class InferenceBackend(ABC):
         """Classify prepared images (B, 3, S, S)."""
 
     @abstractmethod
+    def detector_output(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Return the boxes, labels, scores and masks in an image (3, H, W) uint8."""
+
     def detect(self, pixels: Tensor) -> Detections:
         """Detect objects in an image (3, H, W) uint8."""
+        return Detections.from_output(self.detector_output(pixels))
 
     @abstractmethod
     def segment(self, pixels: Tensor) -> np.ndarray:
@@ -95,9 +107,9 @@ class TrainedBackend(InferenceBackend):
     def __init__(self, trained: TrainedModel, device: torch.device):
         self.trained, self.device = trained, device
         self.name, self.class_names = trained.name, trained.class_names
-        self.preprocessing, self.has_features = None, False
+        self.preprocessing = None
         if isinstance(trained, TrainedDetector):
-            self.task, self.category_ids = "detect", trained.category_ids
+            self.task, self.category_ids, self.masks = "detect", trained.category_ids, trained.masks
         elif isinstance(trained, TrainedSegmenter):
             self.task = "segment"
         else:
@@ -111,6 +123,21 @@ class TrainedBackend(InferenceBackend):
         if self.preprocessing is not None:
             return self.prepare
         return _unit_pixels(self.trained.resize if isinstance(self.trained, TrainedSegmenter) else None)
+
+    @property
+    def run(self) -> Run | None:
+        """The run of the model, or None."""
+        return self.trained.run
+
+    @property
+    def input_size(self) -> str:
+        """The size to which images are resized, in words."""
+        if isinstance(self.trained, TrainedDetector):
+            transform = self.trained.model.transform
+            return f"{transform.min_size[0]} to {transform.max_size} pixels"
+        if isinstance(self.trained, TrainedSegmenter):
+            return f"up to {self.trained.scale[0]}x{self.trained.scale[1]}"
+        return _square(self.preprocessing)
 
     def weights_hash(self) -> str:
         """Return the hash of the weights."""
@@ -128,11 +155,9 @@ class TrainedBackend(InferenceBackend):
         """Classify prepared images (B, 3, S, S)."""
         return classifier_outputs(self._model, images, self.device, features)
 
-    def detect(self, pixels: Tensor) -> Detections:
-        """Detect objects in an image (3, H, W) uint8."""
-        assert isinstance(self.trained, TrainedDetector)
-        self.start()
-        return detect_image(self.trained, pixels, self.device)
+    def detector_output(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Return the boxes, labels, scores and masks in an image (3, H, W) uint8."""
+        return detect(self._model, pixels, self.device)
 
     def segment(self, pixels: Tensor) -> np.ndarray:
         """Return the label map (H, W) uint8 of an image (3, H, W) uint8."""
@@ -151,8 +176,6 @@ class ExportedBackend(InferenceBackend):
     Raises:
         UserError: the file returns feature maps, or classifies non-square images.
     """
-
-    has_features = False
 
     def __init__(self, exported: ExportedModel, path: str | Path):
         if exported.task == "features":
@@ -184,6 +207,24 @@ class ExportedBackend(InferenceBackend):
             return lambda image: fit_for_detector(unit_range([pil_to_tensor(image)])[0], metadata)[0]
         return lambda image: fit_for_segmenter(pil_to_tensor(image), metadata)[0]
 
+    @property
+    def run(self) -> Run | None:
+        """The run that the file was exported from, or None if it does not exist."""
+        run = Run(Path(self.exported.metadata.source))
+        return run if run.config_file.is_file() else None
+
+    @property
+    def input_size(self) -> str:
+        """The size to which images are resized, in words."""
+        metadata = self.exported.metadata
+        if self.preprocessing is not None:
+            return _square(self.preprocessing)
+        if not metadata.dynamic:
+            return "{}x{}".format(*metadata.size)
+        if self.task == "detect":
+            return f"{metadata.resize['min_size']} to {metadata.resize['max_size']} pixels"
+        return "up to {}x{}".format(*metadata.resize["scale"])
+
     def weights_hash(self) -> str:
         """Return the hash of the file."""
         return hash_files(self.path)
@@ -195,13 +236,34 @@ class ExportedBackend(InferenceBackend):
         assert isinstance(logits, Tensor)
         return logits.float().cpu(), None
 
-    def detect(self, pixels: Tensor) -> Detections:
-        """Detect objects in an image (3, H, W) uint8."""
-        return Detections.from_output(self.exported.detect(unit_range([pixels])[0]))
+    def detector_output(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Return the boxes, labels and scores in an image (3, H, W) uint8."""
+        return self.exported.detect(unit_range([pixels])[0])
 
     def segment(self, pixels: Tensor) -> np.ndarray:
         """Return the label map (H, W) uint8 of an image (3, H, W) uint8."""
         return self.exported.segment(pixels)
+
+
+def open_backend(model: str | Path, file: str | Path | None = None, device: str = "auto") -> InferenceBackend:
+    """Open a run, an exported file or a model with published weights; its first prediction moves it to the device.
+
+    Args:
+        model: run folder; exported file (.onnx, .xml or .pt2); or name of a model with published weights.
+        file: file with published weights, for a model by name.
+        device: device to compute on: auto, cpu, cuda, cuda:1 or mps. Exported files run on the CPU.
+
+    Raises:
+        UserError: the model cannot be opened, or the device does not exist.
+    """
+    if is_exported(model):
+        if file is not None:
+            raise UserError(f"{model} is an exported file, which contains its weights. Remove --file.")
+        if device not in ("auto", "cpu"):
+            raise UserError(f"{model} is an exported file and runs on the CPU, got device {device}. Remove --device.")
+        return ExportedBackend(load_exported(model), model)
+    where = resolve_device(device)
+    return TrainedBackend(load_model(model, file), where)
 
 
 def hash_tensors(model: nn.Module) -> str:
@@ -221,6 +283,11 @@ def hash_files(path: Path) -> str:
             with part.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+def _square(preprocessing: Preprocessing | None) -> str:
+    assert preprocessing is not None
+    return f"{preprocessing.img_size}x{preprocessing.img_size}"
 
 
 def _unit_pixels(resize: Callable[[Tensor], Tensor] | None) -> Transform:

@@ -1,0 +1,119 @@
+"""A reference image and its expected outputs, which travel in the metadata of an exported file."""
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from transxnet.data.reading.image_decoding import open_image
+from transxnet.deploy.export_images import uint8_batch
+from transxnet.deploy.metadata import Metadata
+from transxnet.deploy.verify import Comparison, difference
+
+SIDE = 64
+"""Longer side of the stored image, which is resized to the size of the file's input."""
+
+POSITIONS = 16
+"""Number of positions of a map whose outputs are stored, since whole maps would take megabytes."""
+
+
+@dataclass(frozen=True)
+class ReferenceAnswer:
+    """A reference image and its expected outputs.
+
+    Attributes:
+        image: a PNG.
+        positions: for each output, the flattened positions of its map that are stored; None for an output that is
+            stored completely.
+        outputs: the expected outputs. Of maps (1, C, H, W) those at the positions: (1, C, P).
+    """
+
+    image: bytes
+    positions: tuple[list[int] | None, ...]
+    outputs: tuple[Tensor, ...]
+
+    @classmethod
+    def create(
+        cls, pil_image: Image.Image, metadata: Metadata, run: Callable[[Tensor], Sequence[Tensor]]
+    ) -> "ReferenceAnswer":
+        """Reduce an image, and compute its outputs.
+
+        Args:
+            pil_image: an image of any size.
+            metadata: metadata of the file.
+            run: computes all outputs for images (N, H, W, 3) uint8.
+        """
+        small, png = pil_image.copy(), io.BytesIO()
+        small.thumbnail((SIDE, SIDE))
+        small.save(png, "PNG")
+        return cls(png.getvalue(), (), ()).answered(metadata, run)
+
+    def answered(self, metadata: Metadata, run: Callable[[Tensor], Sequence[Tensor]]) -> "ReferenceAnswer":
+        """The same image with other outputs; arguments as for :meth:`create`."""
+        outputs = run(self.images(metadata))
+        positions = tuple(_positions(output) for output in outputs)
+        return ReferenceAnswer(self.image, positions, _selected(outputs, positions, metadata))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ReferenceAnswer":
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            KeyError, TypeError, ValueError: the values are not valid; the file may be untrusted.
+        """
+        outputs = [
+            torch.from_numpy(np.frombuffer(base64.b64decode(each["values"]), "<f4").reshape(each["shape"]).copy())
+            for each in values["outputs"]
+        ]
+        positions = tuple(each["positions"] for each in values["outputs"])
+        return cls(base64.b64decode(values["image"]), positions, tuple(outputs))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to values for JSON."""
+        return {
+            "image": base64.b64encode(self.image).decode(),
+            "outputs": [
+                {
+                    "shape": list(output.shape),
+                    "positions": positions,
+                    "values": base64.b64encode(output.float().numpy().astype("<f4").tobytes()).decode(),
+                }
+                for positions, output in zip(self.positions, self.outputs, strict=True)
+            ],
+        }
+
+    def images(self, metadata: Metadata) -> Tensor:
+        """The image in the size and batch size of a file's input: (N, H, W, 3) uint8."""
+        return uint8_batch([open_image(self.image)], metadata.size, metadata.batch or 1)
+
+    def compare(self, outputs: Sequence[Tensor], metadata: Metadata) -> Comparison:
+        """Compare a file's outputs for :meth:`images` with the expected ones."""
+        selected = _selected(outputs, self.positions, metadata)
+        return Comparison(metadata.size, metadata.batch or 1, *difference(selected, self.outputs, metadata))
+
+
+def _positions(output: Tensor) -> list[int] | None:
+    """Evenly spaced positions of a map (N, C, H, W), and that of its largest value, which scales differences."""
+    if output.ndim < 4:
+        return None
+    count = output[0, 0].numel()
+    largest = output[:1].abs().amax((0, 1)).flatten().argmax().item()
+    return sorted({*torch.linspace(0, count - 1, POSITIONS).long().tolist(), int(largest)})
+
+
+def _selected(
+    outputs: Sequence[Tensor], positions: Sequence[list[int] | None], metadata: Metadata
+) -> tuple[Tensor, ...]:
+    """The values to store: all of a detector's outputs, else those of the first image."""
+    if metadata.task == "detect":
+        return tuple(outputs)
+    return tuple(
+        output[:1] if places is None else output[:1].flatten(2)[..., places]
+        for output, places in zip(outputs, positions, strict=True)
+    )

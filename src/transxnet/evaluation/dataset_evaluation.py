@@ -1,0 +1,72 @@
+"""Run a trained model or an exported file over labeled images and compute its metrics."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.detection_dataset import DetectionDataset, DetectionSet
+from transxnet.data.datasets.segmentation_dataset import SegmentationDataset, SegmentationSet
+from transxnet.data.formats.timm_readers import Stream
+from transxnet.data.loading.loaders import evaluation_loader, explain_worker_errors
+from transxnet.evaluation.inference_backends import InferenceBackend
+from transxnet.metrics.detection import DetectionEvaluation, DetectionMetric
+from transxnet.metrics.segmentation import SegmentationEvaluation, SegmentationMetric
+from transxnet.metrics.targets import ClassifierEvaluation
+
+AnyEvaluation = ClassifierEvaluation | DetectionEvaluation | SegmentationEvaluation
+"""The results of :func:`run_evaluation`."""
+
+
+@explain_worker_errors()
+def run_evaluation(
+    backend: InferenceBackend,
+    images: ClassificationSet | Stream | DetectionSet | SegmentationSet,
+    batch_size: int,
+    workers: int,
+    progress: Callable[[int], Any] = lambda done: None,
+) -> AnyEvaluation:
+    """Run a model over labeled images and compute its metrics.
+
+    Args:
+        backend: computes the outputs of a classifier, detector or segmenter.
+        images: images for the model's task, with its classes.
+        batch_size: images per batch.
+        workers: number of data loading processes.
+        progress: called with the number of images done.
+    """
+    backend.start()
+    if isinstance(images, DetectionSet):
+        detection = DetectionMetric(images, backend.masks)
+        detection_data = DetectionDataset(images, masks=backend.masks)
+        for batch, targets in _report(progress, evaluation_loader(detection_data, batch_size, workers)):
+            detection.update([backend.detector_output(image) for image in batch], targets)
+        return detection.compute()
+    if isinstance(images, SegmentationSet):
+        segmentation = SegmentationMetric(images)
+        for batch, labels, _ in _report(progress, evaluation_loader(SegmentationDataset(images), batch_size, workers)):
+            for image, true in zip(batch, labels, strict=True):
+                segmentation.update(backend.segment(image), true.numpy())
+        return segmentation.compute()
+    loader = evaluation_loader(images.evaluation_dataset(backend.prepare), batch_size, workers)
+    results = [
+        (backend.targets.activate(backend.classify(batch)[0]), labels, positions)
+        for batch, labels, positions in _report(progress, loader)
+    ]
+    predicted, labels, positions = (torch.cat(parts).numpy() for parts in zip(*results, strict=True))
+    if isinstance(images, ClassificationSet):
+        names, weights = [images.name(i) for i in positions], images.own_weights
+    else:
+        names, weights = [str(i) for i in positions], None
+    weights = None if weights is None else weights[positions]
+    return backend.targets.evaluate(list(images.class_names), names, labels, predicted, weights)
+
+
+def _report(progress: Callable[[int], Any], loader: Iterable[Sequence[Any]]) -> Iterator[Any]:
+    """Iterate over the batches of a loader; after each, call ``progress`` with the number of images done."""
+    done = 0
+    for batch in loader:
+        yield batch
+        done += len(batch[0])
+        progress(done)

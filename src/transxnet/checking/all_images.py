@@ -1,7 +1,7 @@
 """The images of all sets of a data source, under consecutive numbers."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image
@@ -62,15 +62,6 @@ class AllImages:
     def labels(self, numbers: Iterable[int]) -> list[str]:
         """Labels of these images."""
         return [self.label(number) for number in numbers]
-
-    @property
-    def groups(self) -> np.ndarray | None:
-        """(N,) group of each image, or None. Sets have a common numbering if they share their images' storage."""
-        sets: Sequence[ImageCollection] = list(self.sets.values())
-        own = [images.own_groups for images in sets]
-        if any(groups is None for groups in own) or any(images.groups is not sets[0].groups for images in sets):
-            return None
-        return np.concatenate([groups for groups in own if groups is not None])
 
     def _place(self, number: int) -> tuple[int, int]:
         place = int(np.searchsorted(self.first, number, side="right")) - 1

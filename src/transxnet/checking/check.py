@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from transxnet.checking.all_images import AllImages
@@ -27,6 +28,9 @@ from transxnet.utils.errors import UserError
 from transxnet.utils.output_folder import output_folder
 from transxnet.utils.progress import PLAIN, long_progress, progress_bar
 
+MANY = 0.1
+"""Fraction of images with near duplicates above which a note recommends a higher similarity."""
+
 
 def check(
     data: str | Path,
@@ -34,6 +38,7 @@ def check(
     model: str | Path | None = None,
     task: str | None = None,
     similarity: float = 0.97,
+    group_from: str | None = None,
     val_fraction: float = 0.2,
     seed: int = 0,
     device: str = "auto",
@@ -53,6 +58,8 @@ def check(
         task: classify, detect or segment; by default the task that the data is for.
         similarity: minimum correlation of near duplicates after alignment, up to 1; higher for images that all look
             alike.
+        group_from: regular expression that finds in an image's name its group, such as the patient, to find groups in
+            two sets.
         val_fraction: fraction of the images to validate on, as in training, if the data has no validation set.
         seed: seed of that split.
         device: device of the model: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one.
@@ -89,12 +96,18 @@ def check(
         scan = scan_images(list(images.sets.values()), advance)
     with long_progress(console, "comparing", len(images), 0, "images") as advance:
         near = near_duplicates(scan, similarity, advance)
+    similar = len(np.unique(near.pairs))
+    if similar > MANY * len(images):
+        source.notes.append(
+            f"{similar / len(images):.0%} of the images have near duplicates: if they are different images that look "
+            "alike, use a higher --similarity"
+        )
     counts = class_counts(images)
     findings = [
         *_unreadable(scan),
         *exact_findings(images, exact_duplicates(scan)),
         *near_findings(images, near),
-        *group_findings(images),
+        *([] if group_from is None else group_findings(images, group_from)),
         *imbalance_findings(counts, source.class_names),
         *_outside(source.findings),
         *box_findings(images),

@@ -25,7 +25,11 @@ class Kind(Enum):
         "Mirrored, resized, recompressed or slightly cropped copies in two sets; or different images of one scene or "
         "one kind of part.",
     )
-    GROUP_LEAK = "group_leak", "Groups in two sets", "Images of one group, such as a patient, are in two sets."
+    GROUP_LEAK = (
+        "group_leak",
+        "Groups in two sets",
+        "Images of one group, such as a patient, are in two sets. Split them with transxnet train --group-from.",
+    )
     EXACT_CONFLICT = (
         "exact_conflict",
         "Exact duplicates with different labels",

@@ -6,7 +6,8 @@ import numpy as np
 
 from transxnet.checking.all_images import AllImages
 from transxnet.checking.check_findings import Finding, Kind
-from transxnet.checking.duplicates import NearDuplicates, linked_groups
+from transxnet.checking.duplicates import NearDuplicates, equal_groups, linked_groups
+from transxnet.data.split import group_numbers
 
 
 def exact_findings(images: AllImages, groups: Sequence[np.ndarray]) -> list[Finding]:
@@ -31,13 +32,16 @@ def exact_findings(images: AllImages, groups: Sequence[np.ndarray]) -> list[Find
 
 
 def near_findings(images: AllImages, near: NearDuplicates) -> list[Finding]:
-    """Return the findings about near duplicates: leaks and conflicts by pair, the others by group."""
+    """Return the findings about near duplicates: leaks and conflicts by pair, the others by group.
+
+    All are to be reviewed, since different images of one scene or one kind of part are also similar.
+    """
     found, same = [], []
     for (first, second), similarity in zip(near.pairs.tolist(), near.similarity.tolist(), strict=True):
         pair = (first, second)
         sets, labels, detail = images.set_names(pair), images.labels(pair), f"similarity {similarity:.3f}"
         if sets[0] != sets[1]:
-            found.append(Finding(Kind.NEAR_LEAK, pair, detail, (first,)))
+            found.append(Finding(Kind.NEAR_LEAK, pair, detail))
         if labels[0] != labels[1]:
             found.append(Finding(Kind.NEAR_CONFLICT, pair, f"{detail}, {_count(labels)}"))
         elif sets[0] == sets[1]:
@@ -46,24 +50,21 @@ def near_findings(images: AllImages, near: NearDuplicates) -> list[Finding]:
     return found + [Finding(Kind.NEAR_DUPLICATE, tuple(g.tolist()), f"{len(g)} similar images") for g in groups]
 
 
-def group_findings(images: AllImages) -> list[Finding]:
-    """Return the findings about groups, such as patients, with images in two sets."""
+def group_findings(images: AllImages, pattern: str) -> list[Finding]:
+    """Return the findings about groups, such as patients, with images in two sets.
+
+    Args:
+        images: the images.
+        pattern: regular expression that finds the group in a name; see :func:`~transxnet.data.split.group_images`.
+    """
+    groups = group_numbers([images.name(n) for n in range(len(images))], pattern)
     found = []
-    for group in _members(images.groups):
+    for group in equal_groups(np.arange(len(groups)), groups):
         numbers = tuple(group.tolist())
         sets = images.set_names(numbers)
         if len(set(sets)) > 1:
-            leaked = tuple(n for n in numbers if images.set_name(n) != sets[-1])
-            found.append(Finding(Kind.GROUP_LEAK, numbers, _count(sets), leaked))
+            found.append(Finding(Kind.GROUP_LEAK, numbers, _count(sets)))
     return found
-
-
-def _members(groups: np.ndarray | None) -> list[np.ndarray]:
-    """Return the images of each group, by its number (N,)."""
-    if groups is None:
-        return []
-    order = np.argsort(groups, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
 
 
 def _kept(images: AllImages, numbers: Sequence[int]) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor
 from transxnet.checking.image_scan import SIDE, Scan
 
 MIN_SIDE = 32
-"""Smaller images are compared exactly only: of handwritten digits of 8 pixels, different ones are as similar as copies."""
+"""Smaller images are compared exactly only: of the sample digits (8x8), different ones are as similar as copies."""
 
 _FREQUENCIES = 6  # per axis; pHash uses 8, but few dimensions keep the search fast
 _RADIUS = 0.35  # of candidates; copies of 1,200 cells and scenes, cropped by 5%, were all within it
@@ -49,7 +49,7 @@ def exact_duplicates(scan: Scan) -> list[np.ndarray]:
     """Return the groups of images with the same pixels, as ascending numbers."""
     numbers = np.flatnonzero(scan.readable)
     _, inverse = np.unique(scan.digests[numbers], return_inverse=True)
-    return _groups(numbers, inverse)
+    return equal_groups(numbers, inverse)
 
 
 def near_duplicates(scan: Scan, similarity: float, progress: Callable[[int], Any]) -> NearDuplicates:
@@ -90,14 +90,14 @@ def near_duplicates(scan: Scan, similarity: float, progress: Callable[[int], Any
 def linked_groups(pairs: np.ndarray, count: int) -> list[np.ndarray]:
     """Return the groups of images that pairs (M, 2) link, directly or through others, as ascending numbers."""
     graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), (count, count))
-    return _groups(np.arange(count), connected_components(graph, directed=False)[1])
+    return equal_groups(np.arange(count), connected_components(graph, directed=False)[1])
 
 
-def _groups(numbers: np.ndarray, label: np.ndarray) -> list[np.ndarray]:
+def equal_groups(numbers: np.ndarray, label: np.ndarray) -> list[np.ndarray]:
     """Return the numbers of each label that two or more have, in the order of their first."""
     order = np.argsort(label, kind="stable")
-    ends = np.cumsum(np.bincount(label))[:-1] if len(label) else []
-    return sorted((group for group in np.split(numbers[order], ends) if len(group) > 1), key=lambda group: group[0])
+    starts = np.flatnonzero(np.diff(label[order])) + 1
+    return sorted((group for group in np.split(numbers[order], starts) if len(group) > 1), key=lambda group: group[0])
 
 
 def _thumbnails(scan: Scan, numbers: np.ndarray) -> Tensor:

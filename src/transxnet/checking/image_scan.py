@@ -82,7 +82,7 @@ def _facts(images: ImageCollection, index: int) -> _Facts | str:
         mode, image = _decode(images, index)
     except UnreadableImage as error:
         return str(error)
-    digest = hashlib.blake2b(np.asarray(image), digest_size=8, salt=b"%dx%d" % image.size)
+    digest = hashlib.blake2b(image.tobytes(), digest_size=8, salt=b"%dx%d" % image.size)
     small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
     return _Facts(*image.size, mode, int.from_bytes(digest.digest()), np.asarray(small))
 

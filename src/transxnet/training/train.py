@@ -258,7 +258,7 @@ def _remove_failed_start(run: Run, kind: Any, error: BaseException | None, trace
 
 
 def _write_start(plan: Plan, run: Run) -> None:
-    """Write environment, split, excluded images and configuration; the configuration comes last, since it marks the run as started."""
+    """Write environment, split, excluded images and configuration, which comes last: it marks the run as started."""
     config, source = plan.config, plan.source
     try:
         run.write_environment(

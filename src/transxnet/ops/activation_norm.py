@@ -30,7 +30,8 @@ def gelu_norm(x: Tensor, norm: nn.BatchNorm2d, then: Callable[[Tensor], Tensor])
         return then(norm(F.gelu(x)))
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked.add_(1)
-    args = (norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.momentum, norm.eps)
+    activation: list[Tensor] = []  # GELU as computed again for the layer, for the gradient of BatchNorm
+    args = (norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.momentum, norm.eps, activation)
     out, mean, rstd = _GeluBatchNorm.apply(x, *args)
     kept, weight, bias = x.detach(), norm.weight.detach(), norm.bias.detach()
     address, shape = out.data_ptr(), out.shape  # the hooks must not keep the tensor
@@ -39,7 +40,10 @@ def gelu_norm(x: Tensor, norm: nn.BatchNorm2d, then: Callable[[Tensor], Tensor])
         return None if saved.data_ptr() == address and saved.shape == shape else saved
 
     def unpack(packed: Tensor | None) -> Tensor:
-        return _normalize(F.gelu(kept), weight, bias, mean, rstd, norm.eps) if packed is None else packed
+        if packed is not None:
+            return packed
+        activation[:] = [F.gelu(kept)]
+        return _normalize(activation[0], weight, bias, mean, rstd, norm.eps)
 
     with saved_tensors_hooks(pack, unpack):
         return then(out)
@@ -73,7 +77,7 @@ class _GeluBatchNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, *statistics: Any) -> tuple[Tensor, Tensor, Tensor]:
-        running_mean, running_var, momentum, ctx.eps = statistics
+        running_mean, running_var, momentum, ctx.eps, ctx.activation = statistics
         out, mean, rstd = torch.native_batch_norm(
             F.gelu(x), weight, bias, running_mean, running_var, True, momentum, ctx.eps
         )
@@ -94,11 +98,12 @@ class _GeluBatchNorm(torch.autograd.Function):
                 grads[i] = grad
         else:
             mask = list(ctx.needs_input_grad[:3])
+            activation = ctx.activation.pop() if ctx.activation else F.gelu(x)
             grads = list(
                 torch.ops.aten.native_batch_norm_backward(
-                    g, F.gelu(x), weight, None, None, mean, rstd, True, ctx.eps, mask
+                    g, activation, weight, None, None, mean, rstd, True, ctx.eps, mask
                 )
             )
             if mask[0]:
                 grads[0] = torch.ops.aten.gelu_backward(grads[0], x)
-        return (*grads, None, None, None, None)
+        return (*grads, None, None, None, None, None)

@@ -56,7 +56,7 @@ def select_weights(run: Run, module: TrainingModule, history: Sequence[dict[str,
 
     Without a metric to select by, these are the weights of the last epoch.
     """
-    if module.config.select == "last" or find_best_epoch(history, module.config.task) is None:
+    if module.config.select == "last" or find_best_epoch(history, module.config.predicted) is None:
         return module.best_weights.state_dict()
     try:
         return model_weights(read_verified(run.best_checkpoint)["state_dict"])

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from transxnet.checking.all_images import AllImages
 from transxnet.checking.box_findings import box_findings
-from transxnet.checking.check_findings import Finding, Kind
+from transxnet.checking.check_findings import DataFinding, Kind
 from transxnet.checking.check_report import FILES, CheckResult, print_summary, tally, write_results
 from transxnet.checking.class_counts import class_counts, imbalance_findings
 from transxnet.checking.duplicate_findings import exact_findings, group_findings, near_findings
@@ -156,19 +156,19 @@ def _sets(source: DataSource) -> dict[str, ImageCollection]:
     return {name: part for name, part in parts.items() if part is not None and len(part)}
 
 
-def _unreadable(scan: Scan) -> list[Finding]:
-    return [Finding(Kind.UNREADABLE, (number,), fault, (number,)) for number, fault in scan.faults.items()]
+def _unreadable(scan: Scan) -> list[DataFinding]:
+    return [DataFinding(Kind.UNREADABLE, (number,), fault, (number,)) for number, fault in scan.faults.items()]
 
 
-def _outside(findings: Findings) -> list[Finding]:
+def _outside(findings: Findings) -> list[DataFinding]:
     """Return the boxes that reading the annotations clipped or skipped."""
     places = [place for p in (Problem.BOX_OUTSIDE, Problem.BOX_EMPTY) for place in findings.places.get(p, ())]
-    return [Finding(Kind.BOX_OUTSIDE, (), place) for place in places]
+    return [DataFinding(Kind.BOX_OUTSIDE, (), place) for place in places]
 
 
 def _label_errors(
     trained: TrainedClassifier, images: AllImages, scan: Scan, device: str, console: Console
-) -> list[Finding]:
+) -> list[DataFinding]:
     """Return the likely label errors of the sets that the model was not trained on."""
     found = []
     for first, (name, part) in zip(images.first.tolist(), images.sets.items(), strict=False):

@@ -58,7 +58,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class DataFinding:
     """A problem.
 
     Attributes:
@@ -80,7 +80,7 @@ class Finding:
         return EXCLUDE if number in self.exclude else "review"
 
 
-def by_kind(findings: Sequence[Finding]) -> dict[Kind, list[Finding]]:
+def by_kind(findings: Sequence[DataFinding]) -> dict[Kind, list[DataFinding]]:
     """Return the findings of each kind that occurs, in the order of the kinds."""
     found = {kind: [finding for finding in findings if finding.kind is kind] for kind in Kind}
     return {kind: members for kind, members in found.items() if members}

@@ -13,7 +13,7 @@ from PIL import ImageDraw
 from rich.console import Console
 
 from transxnet.checking.all_images import AllImages
-from transxnet.checking.check_findings import Finding, Kind, by_kind
+from transxnet.checking.check_findings import DataFinding, Kind, by_kind
 from transxnet.data.reading.image_decoding import UnreadableImage
 from transxnet.reports.formatting import data_url
 from transxnet.reports.html_page import load_template
@@ -52,12 +52,12 @@ class CheckResult:
     counts: dict[str, list[int]]
     sizes: dict[tuple[int, int], int]
     modes: dict[str, int]
-    findings: list[Finding]
+    findings: list[DataFinding]
     notes: list[str]
     all_images: AllImages = field(repr=False)
     split_made: bool = False
 
-    def of(self, kind: str) -> list[Finding]:
+    def of(self, kind: str) -> list[DataFinding]:
         """Return the findings of a kind, by its key, such as "exact_leak"."""
         return [finding for finding in self.findings if finding.kind.key == kind]
 
@@ -168,7 +168,7 @@ def to_html(result: CheckResult) -> str:
     )
 
 
-def _tiles(result: CheckResult, found: dict[Kind, list[Finding]]) -> Iterator[tuple[str, str, str]]:
+def _tiles(result: CheckResult, found: dict[Kind, list[DataFinding]]) -> Iterator[tuple[str, str, str]]:
     """Iterate over (label, value, note) of the headline numbers."""
     sets = ", ".join(f"{count:,} {name}" for name, count in result.images.items())
     yield "Images", f"{sum(result.images.values()):,}", sets
@@ -187,7 +187,7 @@ def _tiles(result: CheckResult, found: dict[Kind, list[Finding]]) -> Iterator[tu
             yield label, f"{sum(count for _, count in counts):,}", note
 
 
-def _card(result: CheckResult, finding: Finding) -> dict[str, Any]:
+def _card(result: CheckResult, finding: DataFinding) -> dict[str, Any]:
     """Return the card of a finding: its first images, with their labels and actions."""
     images = result.all_images
     shown = finding.images[:_IMAGES]
@@ -198,12 +198,12 @@ def _card(result: CheckResult, finding: Finding) -> dict[str, Any]:
     }
 
 
-def _caption(images: AllImages, finding: Finding, number: int) -> str:
+def _caption(images: AllImages, finding: DataFinding, number: int) -> str:
     words = (images.set_name(number), images.label(number), "exclude" if number in finding.exclude else "")
     return ", ".join(word for word in words if word)
 
 
-def _thumbnail(images: AllImages, finding: Finding, number: int) -> str | None:
+def _thumbnail(images: AllImages, finding: DataFinding, number: int) -> str | None:
     try:
         image = images.image(number)
     except UnreadableImage:
@@ -214,7 +214,7 @@ def _thumbnail(images: AllImages, finding: Finding, number: int) -> str | None:
     return data_url(image, _SIDE)
 
 
-def _place(result: CheckResult, finding: Finding) -> str:
+def _place(result: CheckResult, finding: DataFinding) -> str:
     """Return the first images of a finding and its description, as text."""
     images = result.all_images
     names = [f"{images.set_name(n)} {images.name(n)}" for n in finding.images[:2]]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from transxnet.checking.all_images import AllImages
-from transxnet.checking.check_findings import Finding, Kind
+from transxnet.checking.check_findings import DataFinding, Kind
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.detection_dataset import DetectionSet
 from transxnet.data.datasets.image_collection import ImageCollection
@@ -18,19 +18,19 @@ def class_counts(images: AllImages) -> dict[str, list[int]]:
     return {name: counts.tolist() for name, counts in columns.items() if counts is not None}
 
 
-def imbalance_findings(counts: dict[str, list[int]], class_names: list[str]) -> list[Finding]:
+def imbalance_findings(counts: dict[str, list[int]], class_names: list[str]) -> list[DataFinding]:
     """Return the findings about classes that are missing in a set, or rare in the training set."""
     found = []
     for part, values in counts.items():
         missing = [name for name, count in zip(class_names, values, strict=True) if not count]
         if missing and any(values):
-            found.append(Finding(Kind.IMBALANCE, (), f"{part} has no {', '.join(missing)}"))
+            found.append(DataFinding(Kind.IMBALANCE, (), f"{part} has no {', '.join(missing)}"))
     train = counts.get("train", [])
     for name, count in zip(class_names, train, strict=bool(train)):
         if 0 < count * MAX_RATIO < max(train):
             most = class_names[int(np.argmax(train))]
             detail = f"{name} occurs {count:,} times in train, {most} {max(train):,} times ({max(train) / count:.0f}:1)"
-            found.append(Finding(Kind.IMBALANCE, (), detail))
+            found.append(DataFinding(Kind.IMBALANCE, (), detail))
     return found
 
 

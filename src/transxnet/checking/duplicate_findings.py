@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from transxnet.checking.all_images import AllImages
-from transxnet.checking.check_findings import Finding, Kind
+from transxnet.checking.check_findings import DataFinding, Kind
 from transxnet.checking.duplicates import NearDuplicates, equal_groups, linked_groups
 from transxnet.data.split import group_numbers
 
 
-def exact_findings(images: AllImages, groups: Sequence[np.ndarray]) -> list[Finding]:
+def exact_findings(images: AllImages, groups: Sequence[np.ndarray]) -> list[DataFinding]:
     """Return the findings about groups of images with the same pixels.
 
     The last sets keep their images, so that test and validation set do not change; of several images in one set the
@@ -23,15 +23,15 @@ def exact_findings(images: AllImages, groups: Sequence[np.ndarray]) -> list[Find
         copies = tuple(n for n in numbers if n != _kept(images, numbers))
         if len(set(sets)) > 1:
             leaked = tuple(n for n in copies if images.set_name(n) != sets[-1])
-            found.append(Finding(Kind.EXACT_LEAK, numbers, _count(sets), leaked))
+            found.append(DataFinding(Kind.EXACT_LEAK, numbers, _count(sets), leaked))
         if len(set(labels)) > 1:
-            found.append(Finding(Kind.EXACT_CONFLICT, numbers, _count(labels)))
+            found.append(DataFinding(Kind.EXACT_CONFLICT, numbers, _count(labels)))
         elif len(set(sets)) == 1:
-            found.append(Finding(Kind.EXACT_DUPLICATE, numbers, f"{len(numbers)} copies", copies))
+            found.append(DataFinding(Kind.EXACT_DUPLICATE, numbers, f"{len(numbers)} copies", copies))
     return found
 
 
-def near_findings(images: AllImages, near: NearDuplicates) -> list[Finding]:
+def near_findings(images: AllImages, near: NearDuplicates) -> list[DataFinding]:
     """Return the findings about near duplicates: leaks and conflicts by pair, the others by group.
 
     All are to be reviewed, since different images of one scene or one kind of part are also similar.
@@ -41,16 +41,16 @@ def near_findings(images: AllImages, near: NearDuplicates) -> list[Finding]:
         pair = (first, second)
         sets, labels, detail = images.set_names(pair), images.labels(pair), f"similarity {similarity:.3f}"
         if sets[0] != sets[1]:
-            found.append(Finding(Kind.NEAR_LEAK, pair, detail))
+            found.append(DataFinding(Kind.NEAR_LEAK, pair, detail))
         if labels[0] != labels[1]:
-            found.append(Finding(Kind.NEAR_CONFLICT, pair, f"{detail}, {_count(labels)}"))
+            found.append(DataFinding(Kind.NEAR_CONFLICT, pair, f"{detail}, {_count(labels)}"))
         elif sets[0] == sets[1]:
             same.append(pair)
     groups = linked_groups(np.array(same, int).reshape(-1, 2), len(images))
-    return found + [Finding(Kind.NEAR_DUPLICATE, tuple(g.tolist()), f"{len(g)} similar images") for g in groups]
+    return found + [DataFinding(Kind.NEAR_DUPLICATE, tuple(g.tolist()), f"{len(g)} similar images") for g in groups]
 
 
-def group_findings(images: AllImages, pattern: str) -> list[Finding]:
+def group_findings(images: AllImages, pattern: str) -> list[DataFinding]:
     """Return the findings about groups, such as patients, with images in two sets.
 
     Args:
@@ -63,7 +63,7 @@ def group_findings(images: AllImages, pattern: str) -> list[Finding]:
         numbers = tuple(group.tolist())
         sets = images.set_names(numbers)
         if len(set(sets)) > 1:
-            found.append(Finding(Kind.GROUP_LEAK, numbers, _count(sets)))
+            found.append(DataFinding(Kind.GROUP_LEAK, numbers, _count(sets)))
     return found
 
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from transxnet.checking.check_findings import Finding, Kind
+from transxnet.checking.check_findings import DataFinding, Kind
 from transxnet.metrics.classification import ClassificationEvaluation
 
 
-def label_error_findings(evaluation: ClassificationEvaluation, numbers: np.ndarray) -> list[Finding]:
+def label_error_findings(evaluation: ClassificationEvaluation, numbers: np.ndarray) -> list[DataFinding]:
     """Return the images whose label is likely wrong, most confident first.
 
     A label is likely wrong if the model predicts another class with at least the mean probability that the images of
@@ -27,7 +27,7 @@ def label_error_findings(evaluation: ClassificationEvaluation, numbers: np.ndarr
     margin = own - confidence
     names = evaluation.class_names
     return [
-        Finding(
+        DataFinding(
             Kind.LABEL_ERROR,
             (int(numbers[i]),),
             f"label {names[labels[i]]} ({own[i]:.1%}), predicted {names[predicted[i]]} ({confidence[i]:.1%})",

@@ -17,6 +17,7 @@ CAPTIONS = {
     "prediction": "predict",
     "benchmark": "bench",
     "analysis": "receptive fields, Grad-CAM, cost",
+    "checking": "duplicates, leaks, label errors",
     "deploy": "export, reparameterize, int8",
     "reports": "HTML reports, drawings",
     "evaluation": "models and exported files on images",
@@ -34,7 +35,7 @@ CAPTIONS = {
 
 FILLS = {
     "#e8eaf6": ("cli", "web", "ablation"),
-    "#e0f2f1": ("training", "prediction", "benchmark", "evaluation", "analysis", "deploy"),
+    "#e0f2f1": ("training", "prediction", "benchmark", "checking", "evaluation", "analysis", "deploy"),
     "#fff3e0": ("reports", "runs", "metrics"),
     "#fce4ec": ("heads", "models", "layers", "ops"),
     "#eceff1": ("data", "utils", "version"),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transxnet.analysis.erf import erf
     from transxnet.analysis.explain import explain
     from transxnet.benchmark.bench import bench
+    from transxnet.checking.check import check
     from transxnet.deploy.export import export
     from transxnet.deploy.exported_model import load_exported
     from transxnet.deploy.format_registry import read_metadata
@@ -38,6 +39,7 @@ __all__ = [
     "ablate",
     "app",
     "bench",
+    "check",
     "convert_official_state_dict",
     "create_model",
     "dynamics",
@@ -64,6 +66,7 @@ _LAZY = {
     "ablate": ("transxnet.ablation.ablate", "ablate"),
     "app": ("transxnet.web.app", "app"),
     "bench": ("transxnet.benchmark.bench", "bench"),
+    "check": ("transxnet.checking.check", "check"),
     "convert_official_state_dict": ("transxnet.models", "convert_official_state_dict"),
     "create_model": ("transxnet.models.create", "create_model"),
     "dynamics": ("transxnet.analysis.dynamics", "dynamics"),

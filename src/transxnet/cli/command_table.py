@@ -53,6 +53,22 @@ _COMMANDS = (
         },
     ),
     Command(
+        name="check",
+        synopsis="DATA",
+        summary="find duplicates, leaks and label errors in labeled data",
+        usage="DATA [options]",
+        description="Find problems in labeled data before training: unreadable images, exact and near duplicates, the "
+        "same image or group in two sets, different labels of duplicates, class imbalance and suspicious boxes; with "
+        "--model also likely label errors. Writes a page with thumbnails, a JSON file, and a table of images that "
+        "transxnet train --exclude accepts.",
+        function="transxnet.checking.check:check",
+        arguments={"data": dict(metavar="DATA", help="labeled images in any format of transxnet train")},
+        options=(
+            Options(("model", "task", "similarity", "group_from", "val_fraction", "seed", "device")),
+            Options(("out", "overwrite"), "output"),
+        ),
+    ),
+    Command(
         name="eval",
         synopsis="RUN [DATA]",
         summary="compute metrics on the validation set or on other labeled images",

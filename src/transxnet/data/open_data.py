@@ -14,6 +14,7 @@ from transxnet.data.datasets.segmentation_dataset import SegmentationSet
 from transxnet.data.formats.class_alignment import align_classes
 from transxnet.data.formats.class_folders import read_class_folders, record_unused_folders
 from transxnet.data.formats.coco import read_coco
+from transxnet.data.formats.exclusions import exclude_images
 from transxnet.data.formats.findings import Findings
 from transxnet.data.formats.label_map_checks import read_label_maps
 from transxnet.data.formats.label_table import TableOptions, read_label_table
@@ -96,6 +97,7 @@ def open_data(
     targets: TargetKind | None = None,
     table: TableOptions = TABLE_DEFAULTS,
     group_from: str | None = None,
+    exclude: str | Path | None = None,
     masks: bool = False,
     zero_is_ignored: bool | None = None,
     check_images: bool = True,
@@ -119,6 +121,7 @@ def open_data(
         table: columns of a label table.
         group_from: regular expression that finds in the images' names the groups that are not split; see
             :func:`~transxnet.data.split.group_images`.
+        exclude: table of images not to use; see :func:`~transxnet.data.formats.exclusions.exclude_images`.
         masks: also read the objects' masks.
         zero_is_ignored: for label maps; see :func:`~transxnet.data.formats.label_map_checks.read_label_maps`.
         check_images: decode every image and drop those that cannot be read. Label maps are always read, since they
@@ -162,11 +165,14 @@ def open_data(
         notes += _check_objects(recognition.data, train)
     made = val is None
     val, test = (None if images is None else _aligned(images, train.class_names) for images in (val, test))
+    if exclude is not None:
+        (train, val, test), excluded = exclude_images((train, val, test), exclude)
+        notes.append(excluded)
     if group_from is not None:
         train = _group(train, val, group_from)
     if isinstance(sample, Sample):
         fraction = sample.val_fraction if val_fraction else 0.0
-        train, val = split_images(train, fraction, seed, stored_split, sample.strata)
+        train, val = split_images(train, fraction, seed, stored_split, sample.strata[train.indices])
     elif made:
         train, val = split_images(train, val_fraction, seed, stored_split)
     sets: list[Any] = [train, val, test]

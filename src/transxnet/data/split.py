@@ -176,6 +176,11 @@ def group_images(images: C, pattern: str) -> C:
     Raises:
         UserError: the expression is invalid, or matches no name.
     """
+    return replace(images, groups=group_numbers(images.names, pattern))
+
+
+def group_numbers(names: Sequence[str], pattern: str) -> np.ndarray:
+    """Return the group number (N,) of each name; see :func:`group_images`."""
     try:
         expression = re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
@@ -183,14 +188,14 @@ def group_images(images: C, pattern: str) -> C:
             f"group_from {pattern!r} is not a regular expression: {error}. Correct --group-from."
         ) from error
     numbers: dict[str, int] = {}
-    groups = np.arange(len(images.names)) + len(images.names)
-    for position, name in enumerate(images.names):
+    groups = np.arange(len(names)) + len(names)
+    for position, name in enumerate(names):
         if match := expression.search(name):
             key = match[1] if expression.groups and match[1] is not None else match[0]
             groups[position] = numbers.setdefault(key, len(numbers))
     if not numbers:
-        raise UserError(f"group_from {pattern!r} matches no image, such as {images.names[0]!r}. Correct --group-from.")
-    return replace(images, groups=groups)
+        raise UserError(f"group_from {pattern!r} matches no image, such as {names[0]!r}. Correct --group-from.")
+    return groups
 
 
 def write_split(path: Path, parts: Mapping[str, Iterable[str]]) -> None:

@@ -22,8 +22,8 @@ from transxnet.utils.tables import data_frame, html_table
 from transxnet.utils.text_files import read_json, read_yaml
 
 _OWN = (
-    "config.yaml", "environment.json", "split.csv", "metrics.csv", "last.ckpt", "previous.ckpt", "best.ckpt",
-    "model.safetensors", "model.json", "config.json", "results.json", "predictions.csv", "detections.json",
+    "config.yaml", "environment.json", "split.csv", "exclude.csv", "metrics.csv", "last.ckpt", "previous.ckpt",
+    "best.ckpt", "model.safetensors", "model.json", "config.json", "results.json", "predictions.csv", "detections.json",
     "report.html", "README.md", "tensorboard", "wandb",
 )  # fmt: skip
 
@@ -49,6 +49,7 @@ class Run:
     config_file = property(lambda self: self.path / "config.yaml")
     environment_file = property(lambda self: self.path / "environment.json")
     split_file = property(lambda self: self.path / "split.csv")
+    exclude_file = property(lambda self: self.path / "exclude.csv")
     metrics_file = property(lambda self: self.path / "metrics.csv")
     last_checkpoint = property(lambda self: self.path / "last.ckpt")
     previous_checkpoint = property(lambda self: self.path / "previous.ckpt")
@@ -187,11 +188,12 @@ class Run:
         return cls(path)
 
     def read_config(self) -> TrainConfig:
-        """Read the resolved options of the run."""
+        """Read the resolved options of the run, with the present path of its excluded images."""
         try:
-            return config_from_dict({"task": "classify", **read_yaml(self.config_file)})
+            config = config_from_dict({"task": "classify", **read_yaml(self.config_file)})
         except (OSError, ValueError, TypeError, UserError) as error:
             raise UserError(f"{self.config_file} is damaged or not part of a run: {error}") from error
+        return config if config.exclude is None else config.replace(exclude=str(self.exclude_file))
 
     def write_config(self, config: TrainConfig) -> None:
         """Store the resolved options."""

@@ -76,6 +76,7 @@ def open_run_data(
         stored_split=stored_split,
         table=table_options(config),
         group_from=config.group_from,
+        exclude=config.exclude,
         masks=getattr(config, "head", None) == "maskrcnn",
         check_images=check_images,
         progress=None if console is None else check_progress(console),

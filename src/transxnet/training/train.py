@@ -22,6 +22,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
 
+from transxnet.data.formats.exclusions import copy_exclusions
 from transxnet.data.formats.timm_readers import Stream
 from transxnet.data.split import write_split
 from transxnet.runs.config import TrainConfig
@@ -265,7 +266,7 @@ def _remove_failed_start(run: Run, kind: Any, error: BaseException | None, trace
 
 
 def _write_start(plan: Plan, run: Run) -> None:
-    """Write environment, split and configuration; the configuration comes last, since it marks the run as started."""
+    """Write environment, split, excluded images and configuration, which comes last: it marks the run as started."""
     config, source = plan.config, plan.source
     try:
         run.write_environment(
@@ -275,6 +276,8 @@ def _write_start(plan: Plan, run: Run) -> None:
             assert not isinstance(source.train, Stream) and not isinstance(source.val, Stream)
             parts = {"train": source.train, "val": source.val}
             write_split(run.split_file, {part: map(images.name, range(len(images))) for part, images in parts.items()})
+        if config.exclude is not None:
+            copy_exclusions(config.exclude, run.exclude_file)
         data = str(Path(config.data).resolve()) if Path(config.data).exists() else config.data
         run.write_config(
             _with_absolute_paths(config).replace(data=data, out=None)

@@ -1,0 +1,1 @@
+"""The command ``check``: duplicates, leaks, label errors and suspicious boxes in labeled data."""

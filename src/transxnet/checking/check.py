@@ -1,0 +1,184 @@
+"""The command ``check``: find problems in labeled data before training on it."""
+
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from transxnet.checking.all_images import AllImages
+from transxnet.checking.box_findings import box_findings
+from transxnet.checking.check_findings import DataFinding, Kind
+from transxnet.checking.check_report import FILES, CheckResult, print_summary, tally, write_results
+from transxnet.checking.class_counts import class_counts, imbalance_findings
+from transxnet.checking.duplicate_findings import exact_findings, group_findings, near_findings
+from transxnet.checking.duplicates import exact_duplicates, near_duplicates
+from transxnet.checking.image_scan import Scan, scan_images
+from transxnet.checking.label_errors import label_error_findings
+from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.image_collection import ImageCollection
+from transxnet.data.formats.findings import Findings, Problem
+from transxnet.data.open_data import DataSource, open_data
+from transxnet.data.recognize import check_exists
+from transxnet.evaluation.dataset_evaluation import run_evaluation
+from transxnet.evaluation.inference_backends import TrainedBackend
+from transxnet.metrics.classification import ClassificationEvaluation
+from transxnet.runs.load import TrainedClassifier, load_model
+from transxnet.runs.training_data import check_progress, open_run_data, run_config, trained_on
+from transxnet.utils.device import resolve_device
+from transxnet.utils.errors import UserError
+from transxnet.utils.output_folder import output_folder
+from transxnet.utils.progress import PLAIN, long_progress, progress_bar
+
+MANY = 0.1
+"""Fraction of images with near duplicates above which a note recommends a higher similarity."""
+
+
+def check(
+    data: str | Path,
+    *,
+    model: str | Path | None = None,
+    task: str | None = None,
+    similarity: float = 0.97,
+    group_from: str | None = None,
+    val_fraction: float = 0.2,
+    seed: int = 0,
+    device: str = "auto",
+    out: str | Path | None = "check",
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> CheckResult:
+    """Find problems in labeled data: duplicates, leaks, label errors, class imbalance and suspicious boxes.
+
+    Writes a page with thumbnails, ``check.json``, and ``fixes.csv`` for ``transxnet train --exclude``. Writes nothing
+    if ``out`` is None.
+
+    Args:
+        data: labeled images in any format of transxnet train, except timm readers.
+        model: run folder of a classifier that was trained on this data, to find likely label errors in its validation
+            and test set. Its split is checked.
+        task: classify, detect or segment; by default the task that the data is for.
+        similarity: minimum correlation of near duplicates after alignment, up to 1; higher for images that all look
+            alike.
+        group_from: regular expression that finds in an image's name its group, such as the patient, to find groups in
+            two sets.
+        val_fraction: fraction of the images to validate on, as in training, if the data has no validation set.
+        seed: seed of that split.
+        device: device of the model: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one.
+        out: folder for the results; by default check, or check-2 and so on if it has results.
+        overwrite: overwrite existing results.
+        console: where to print; by default standard output.
+
+    Returns:
+        The findings.
+
+    Raises:
+        UserError: the data cannot be opened, or the model is not a classifier of this data.
+    """
+    console, text = console or Console(), str(data)
+    if not 0 < similarity <= 1:
+        raise UserError(f"similarity must be greater than 0 and at most 1, got {similarity:g}.")
+    folder = None if out is None else output_folder(out, "check", FILES, overwrite)
+    check_exists(text)
+    trained = None if model is None else _load_classifier(model, text)
+    if trained is None:
+        source = open_data(
+            text,
+            task,
+            val_fraction=val_fraction,
+            seed=seed,
+            check_images=False,
+            progress=check_progress(console),
+        )
+    else:
+        assert trained.run is not None
+        source = open_run_data(run_config(trained.run, text), console, trained.run.stored_split, check_images=False)
+    images = AllImages(_sets(source))
+    with long_progress(console, "reading", len(images), 0, "images") as advance:
+        scan = scan_images(list(images.sets.values()), advance)
+    with long_progress(console, "comparing", len(images), 0, "images") as advance:
+        near = near_duplicates(scan, similarity, advance)
+    similar = len(np.unique(near.pairs))
+    if similar > MANY * len(images):
+        source.notes.append(
+            f"{similar / len(images):.0%} of the images have near duplicates: if they are different images that look "
+            "alike, use a higher --similarity"
+        )
+    counts = class_counts(images)
+    findings = [
+        *_unreadable(scan),
+        *exact_findings(images, exact_duplicates(scan)),
+        *near_findings(images, near),
+        *([] if group_from is None else group_findings(images, group_from)),
+        *imbalance_findings(counts, source.class_names),
+        *_outside(source.findings),
+        *box_findings(images),
+    ]
+    if trained is not None:
+        findings += _label_errors(trained, images, scan, device, console)
+    order = list(Kind)
+    result = CheckResult(
+        data=text,
+        class_names=source.class_names,
+        images={name: len(part) for name, part in images.sets.items()},
+        counts=counts,
+        sizes=tally([(width, height) for width, height in scan.sizes[scan.readable].tolist()]),
+        modes=tally([mode for mode in scan.modes if mode]),
+        findings=sorted(findings, key=lambda finding: order.index(finding.kind)),
+        notes=source.notes,
+        all_images=images,
+        split_made=source.split_made,
+    )
+    print_summary(result, console)
+    if folder is not None:
+        for path in write_results(result, folder):
+            console.print(f"  {path}", **PLAIN)
+    return result
+
+
+def _load_classifier(model: str | Path, data: str) -> TrainedClassifier:
+    trained = load_model(model)
+    if not isinstance(trained, TrainedClassifier) or trained.targets.kind != "classes":
+        raise UserError(f"label errors need a classifier of one class per image, got {model}. Remove --model.")
+    if trained.run is None or not trained_on(run_config(trained.run, data), data):
+        raise UserError(
+            f"{model} was not trained on {data}, so its validation set is unknown. Pass a run that was trained on "
+            f"{data} to --model."
+        )
+    return trained
+
+
+def _sets(source: DataSource) -> dict[str, ImageCollection]:
+    parts = {"train": source.train, "val": source.val, "test": source.test}
+    if not all(part is None or isinstance(part, ImageCollection) for part in parts.values()):
+        raise UserError(
+            f"{source.recognition.data} is read as a stream, which cannot be checked. Accepted: images in files, or a "
+            "sample."
+        )
+    return {name: part for name, part in parts.items() if part is not None and len(part)}
+
+
+def _unreadable(scan: Scan) -> list[DataFinding]:
+    return [DataFinding(Kind.UNREADABLE, (number,), fault, (number,)) for number, fault in scan.faults.items()]
+
+
+def _outside(findings: Findings) -> list[DataFinding]:
+    """Return the boxes that reading the annotations clipped or skipped."""
+    places = [place for p in (Problem.BOX_OUTSIDE, Problem.BOX_EMPTY) for place in findings.places.get(p, ())]
+    return [DataFinding(Kind.BOX_OUTSIDE, (), place) for place in places]
+
+
+def _label_errors(
+    trained: TrainedClassifier, images: AllImages, scan: Scan, device: str, console: Console
+) -> list[DataFinding]:
+    """Return the likely label errors of the sets that the model was not trained on."""
+    found, backend = [], TrainedBackend(trained, resolve_device(device))
+    for first, (name, part) in zip(images.first.tolist(), images.sets.items(), strict=False):
+        if name == "train":
+            continue
+        assert isinstance(part, ClassificationSet)
+        readable = scan.readable[first : first + len(part)].nonzero()[0]
+        with progress_bar(console, f"predicting {name}", len(readable)) as advance:
+            evaluation = run_evaluation(backend, part.subset(readable), 64, 2, progress=advance)
+        assert isinstance(evaluation, ClassificationEvaluation)
+        found += label_error_findings(evaluation, first + readable)
+    return found

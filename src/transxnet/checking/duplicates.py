@@ -1,0 +1,184 @@
+"""Find exact and near duplicates: mirrored, resized, recompressed, or cropped by a few percent."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.fft import dctn
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from transxnet.checking.image_scan import SIDE, Scan
+
+MIN_SIDE = 32
+"""Smaller images are compared exactly only: of the sample digits (8x8), different ones are as similar as copies."""
+
+_FREQUENCIES = 6  # per axis; pHash uses 8, but few dimensions keep the search fast
+_RADIUS = 0.35  # of candidates; copies of 1,200 cells and scenes, cropped by 5%, were all within it
+_NEIGHBORS = 4
+_CHUNK = 2048  # images
+_BATCH = 256  # pairs
+_STEPS = 5
+_BORDER = 4  # pixels of a thumbnail that are not compared, since a crop lacks them
+_FLAT = 2.0  # standard deviation of gray values, below which there is nothing to compare
+
+# The kept fraction and the center of crops, as scale and shift of coordinates from -1 to 1.
+_CROPS = [(1.0, 0.0, 0.0), (0.975, 0.0, 0.0)] + [
+    (scale, x * (1 - scale), y * (1 - scale)) for scale in (0.95, 0.925) for x in (-1, 0, 1) for y in (-1, 0, 1)
+]
+
+
+class NearDuplicates(NamedTuple):
+    """Pairs of near duplicates.
+
+    Attributes:
+        pairs: (M, 2) numbers of images.
+        similarity: (M,) correlation of each pair after alignment, at most 1.
+    """
+
+    pairs: np.ndarray
+    similarity: np.ndarray
+
+
+def exact_duplicates(scan: Scan) -> list[np.ndarray]:
+    """Return the groups of images with the same pixels, as ascending numbers."""
+    numbers = np.flatnonzero(scan.readable)
+    _, inverse = np.unique(scan.digests[numbers], return_inverse=True)
+    return equal_groups(numbers, inverse)
+
+
+def near_duplicates(scan: Scan, similarity: float, progress: Callable[[int], Any]) -> NearDuplicates:
+    """Find pairs of near duplicates. Of exact duplicates only the first is compared.
+
+    Candidates are neighbors in a k-d tree of low DCT frequencies, as in a perceptual hash; each image is searched with
+    its mirrored and cropped versions. A candidate counts if its fine structure correlates with that of the other image
+    after both are aligned.
+
+    Args:
+        scan: the images.
+        similarity: minimum correlation.
+        progress: called with the number of images searched.
+    """
+    usable = np.flatnonzero(scan.readable & (scan.sizes.min(axis=1, initial=MIN_SIDE) >= MIN_SIDE))
+    numbers = usable[np.unique(scan.digests[usable], return_index=True)[1]]
+    numbers.sort()
+    numbers = np.array([n for n in numbers if scan.thumbnails[n].std() >= _FLAT], int)
+    if len(numbers) < 2:
+        return NearDuplicates(np.zeros((0, 2), int), np.zeros(0))
+    chunks = [numbers[start : start + _CHUNK] for start in range(0, len(numbers), _CHUNK)]
+    tree = cKDTree(np.concatenate([_descriptors(_thumbnails(scan, chunk), 1)[:, 0, 0] for chunk in chunks]))
+    found: dict[tuple[int, int], float] = {}
+    done = 0
+    for chunk in chunks:
+        for own, other, mirrored, crop in _candidates(tree, _descriptors(_thumbnails(scan, chunk)), done):
+            a, b = numbers[own], numbers[other]
+            values = _similarity(_thumbnails(scan, a), _thumbnails(scan, b), mirrored, crop)
+            for i in np.flatnonzero(values >= similarity):
+                pair = (min(int(a[i]), int(b[i])), max(int(a[i]), int(b[i])))
+                found[pair] = max(found.get(pair, 0.0), float(values[i]))
+        done += len(chunk)
+        progress(done)
+    pairs = sorted(found, key=lambda pair: (-found[pair], pair))
+    return NearDuplicates(np.array(pairs, int).reshape(-1, 2), np.array([found[pair] for pair in pairs]))
+
+
+def linked_groups(pairs: np.ndarray, count: int) -> list[np.ndarray]:
+    """Return the groups of images that pairs (M, 2) link, directly or through others, as ascending numbers."""
+    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), (count, count))
+    return equal_groups(np.arange(count), connected_components(graph, directed=False)[1])
+
+
+def equal_groups(numbers: np.ndarray, label: np.ndarray) -> list[np.ndarray]:
+    """Return the numbers of each label that two or more have, in the order of their first."""
+    order = np.argsort(label, kind="stable")
+    starts = np.flatnonzero(np.diff(label[order])) + 1
+    return sorted((group for group in np.split(numbers[order], starts) if len(group) > 1), key=lambda group: group[0])
+
+
+def _thumbnails(scan: Scan, numbers: np.ndarray) -> Tensor:
+    return torch.from_numpy(scan.thumbnails[numbers].astype(np.float32))
+
+
+def _descriptors(thumbnails: Tensor, crops: int = len(_CROPS)) -> np.ndarray:
+    """Return (B, 2, crops, F) normalized DCT coefficients without the mean, of the images and their mirror images."""
+    half = F.avg_pool2d(thumbnails[:, None], 2)[:, 0]
+    views = torch.stack([_crop(half, _parameters(i).expand(len(half), 4)) for i in range(crops)], 1)
+    rows = np.arange(_FREQUENCIES)
+    low = dctn(views.numpy(), axes=(2, 3), norm="ortho")[..., :_FREQUENCIES, :_FREQUENCIES]
+    both = np.stack([low, low * (-1.0) ** rows], 1)  # a mirrored image has the opposite odd horizontal frequencies
+    flat = both.reshape(*both.shape[:3], -1)[..., 1:]
+    return flat / np.maximum(np.linalg.norm(flat, axis=-1, keepdims=True), 1e-9)
+
+
+def _candidates(tree: Any, descriptors: np.ndarray, first: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """Iterate over batches of (image, other image, whether mirrored, best crop)."""
+    distance, other = tree.query(descriptors, _NEIGHBORS, distance_upper_bound=_RADIUS, workers=os.cpu_count() or 1)
+    image = np.arange(first, first + len(descriptors))[:, None, None, None]
+    place = np.nonzero((distance < _RADIUS) & (other != image))
+    own, mirrored, crop, _ = place
+    own, other, distance = own + first, other[place], distance[place]
+    order = np.lexsort((distance, mirrored, other, own))
+    keys = np.stack([own, other, mirrored], 1)[order]
+    best = order[np.flatnonzero(np.r_[True, (keys[1:] != keys[:-1]).any(1)])] if len(order) else order
+    for start in range(0, len(best), _BATCH):
+        batch = best[start : start + _BATCH]
+        yield own[batch], other[batch], mirrored[batch], crop[batch]
+
+
+def _parameters(crop: int) -> Tensor:
+    scale, x, y = _CROPS[crop]
+    return torch.tensor([scale, x, scale, y])
+
+
+def _similarity(images: Tensor, others: Tensor, mirrored: np.ndarray, crop: np.ndarray) -> np.ndarray:
+    """Return the correlation of the fine structure of images (B, SIDE, SIDE), mirrored and aligned, with the others."""
+    images = torch.where(torch.from_numpy(mirrored == 1)[:, None, None], images.flip(2), images)
+    start = torch.stack([_parameters(i) for i in crop.tolist()])
+    aligned = _align(images, others, start)
+    both = [_correlation(_crop(images, parameters), others) for parameters in (start, aligned)]
+    return torch.maximum(*both).numpy()
+
+
+def _align(images: Tensor, others: Tensor, parameters: Tensor) -> Tensor:
+    """Fit scale and shift on both axes (B, 4) by Gauss-Newton; a result far from a small crop is not used."""
+    start, axis = parameters, (torch.arange(SIDE) + 0.5) / (SIDE / 2) - 1
+    for _ in range(_STEPS):
+        view = _normalized(_blur(_crop(images, parameters)))
+        down, right = (gradient * (SIDE / 2) for gradient in torch.gradient(view, dim=(1, 2)))
+        jacobian = torch.stack([right * axis, right, down * axis[:, None], down], -1).flatten(1, 2)
+        rest = (_normalized(_blur(others)) - view).flatten(1)[..., None]
+        hessian = jacobian.mT @ jacobian
+        damped = hessian + 1e-3 * torch.diag_embed(hessian.diagonal(dim1=1, dim2=2)) + 1e-6 * torch.eye(4)
+        parameters = parameters + torch.linalg.solve(damped, jacobian.mT @ rest)[..., 0].clamp(-0.03, 0.03)
+    scale, shift = parameters[:, [0, 2]], parameters[:, [1, 3]]
+    small = (scale > 0.88) & (scale < 1.04) & (shift.abs() <= (scale - 1).abs() + 0.03)
+    return torch.where(small.all(1, keepdim=True), parameters, start)
+
+
+def _crop(images: Tensor, parameters: Tensor) -> Tensor:
+    """Sample crops of images (B, S, S) at their size; parameters (B, 4): scale and shift in x, scale and shift in y."""
+    matrix = torch.zeros(len(images), 2, 3)
+    matrix[:, 0, 0], matrix[:, 0, 2], matrix[:, 1, 1], matrix[:, 1, 2] = parameters.T
+    grid = F.affine_grid(matrix, [len(images), 1, *images.shape[1:]], align_corners=False)
+    return F.grid_sample(images[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
+
+
+def _correlation(views: Tensor, others: Tensor) -> Tensor:
+    """Return the correlation (B,) of both images without their large-scale brightness, inside the border."""
+    inner = slice(_BORDER, -_BORDER)
+    fine = [(x - _blur(x, 9))[:, inner, inner] for x in (_blur(views), _blur(others))]
+    return (_normalized(fine[0]) * _normalized(fine[1])).sum((1, 2))
+
+
+def _blur(images: Tensor, width: int = 3) -> Tensor:
+    return F.avg_pool2d(images[:, None], width, 1, width // 2, count_include_pad=False)[:, 0]
+
+
+def _normalized(images: Tensor) -> Tensor:
+    centered = images - images.mean((1, 2), keepdim=True)
+    return centered / (centered.flatten(1).norm(dim=1)[:, None, None] + 1e-6)

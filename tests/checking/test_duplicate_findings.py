@@ -1,0 +1,42 @@
+"""Planted duplicates: each is found, in the right place, and nothing else."""
+
+from tests.helpers.planted_problems import COPIES
+
+
+def names(result, kind):
+    images = result.all_images
+    return [{f"{images.set_name(n)}/{images.name(n)}" for n in finding.images} for finding in result.of(kind)]
+
+
+def excluded(result, kind):
+    images = result.all_images
+    return [f"{images.set_name(n)}/{images.name(n)}" for finding in result.of(kind) for n in finding.exclude]
+
+
+def test_near_duplicates_are_found_with_full_precision(planted):
+    pairs = names(planted, "near_duplicate")
+    found = [{name.partition("-")[0].removesuffix(".png") for name in pair} for pair in pairs]
+    assert len(found) == len(COPIES)
+    assert sorted(map(min, found)) == [f"train/a/{seed:02d}" for seed in (0, 4, 8, 12, 16, 20)]
+    assert all(len(originals) == 1 for originals in found)
+
+
+def test_exact_duplicate_keeps_the_first_image(planted):
+    assert names(planted, "exact_duplicate") == [{"train/b/01.png", "train/b/01-same.png"}]
+    assert len(excluded(planted, "exact_duplicate")) == 1
+
+
+def test_exact_leak_excludes_the_training_image(planted):
+    assert names(planted, "exact_leak") == [{"train/a/02.png", "val/a/02-leak.png"}]
+    assert excluded(planted, "exact_leak") == ["train/a/02.png"]
+
+
+def test_near_leak_is_to_be_reviewed(planted):
+    assert names(planted, "near_leak") == [{"train/b/05.png", "val/b/05-near.png"}]
+    assert excluded(planted, "near_leak") == []
+
+
+def test_different_labels_of_duplicates_are_conflicts(planted):
+    assert names(planted, "exact_conflict") == [{"train/a/06.png", "train/b/06-label.png"}]
+    assert excluded(planted, "exact_conflict") == []
+    assert names(planted, "near_conflict") == []

@@ -97,7 +97,8 @@ def test_last_checkpoint_is_of_the_last_epoch(photos, tmp_path, quiet):
 def test_stored_config_is_complete_with_all_choices(digits_run):
     config = digits_run.read_config()
     off = {
-        "class_weights", "sampler", "patience", "freeze", "freeze_epochs", "logger",
+        "group_from", "exclude", "path_column", "label_column", "split_column", "group_column", "weight_column",
+        "image_folder", "class_weights", "sampler", "patience", "freeze", "freeze_epochs", "logger",
         "checkpoint", "out", "num_classes", "milestones", "layer_decay", "clip_grad", "auto_augment",
         "checkpointed_stages", "limit",
     }  # fmt: skip

@@ -33,7 +33,7 @@ from transxnet.utils.errors import UserError
 
 FILES = {
     "config.yaml", "environment.json", "metrics.csv", "tensorboard", "last.ckpt", "best.ckpt", "model.safetensors",
-    "model.json", "results.json", "report.html",
+    "model.json", "results.json", "report.html", "README.md",
 }  # fmt: skip
 
 
@@ -242,7 +242,7 @@ def test_validation_without_objects_saves_the_last_epoch(tmp_path, console):
     printed = console.file.getvalue()
     assert "the validation images have no objects: there is no AP, and the last epoch is saved" in printed
     assert "last epoch, since no epoch has a validation AP" in printed
-    assert "on 1 image: no metric, since no image has an object or label to compare with" in printed
+    assert "on 1 validation image: no metric, since no image has an object or label to compare with" in printed
     assert "nan" not in printed
     assert set(json.loads(run.results_file.read_text())) == {"images", "select"}
     last = model_weights(read_verified(run.last_checkpoint)["state_dict"])

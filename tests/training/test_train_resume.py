@@ -336,7 +336,9 @@ def test_resume_restores_the_gradient_scaler(half_precision, photos, tmp_path, q
 def test_resume_of_a_finished_run_says_how_to_train_longer(photos_run, tmp_path, console):
     run = shutil.copytree(photos_run.path, tmp_path / "run")
     train(resume=run, console=console)
-    assert f"To train longer, start a new run with --checkpoint {run}" in console.file.getvalue()
+    assert "training is finished: only the results are computed again. To train longer, add --epochs" in (
+        console.file.getvalue()
+    )
 
 
 def test_resume_without_its_data_names_the_configuration(photos_run, tmp_path, quiet):

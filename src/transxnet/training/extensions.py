@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import isroutine
 from typing import Any
 
 from lightning.pytorch.callbacks import Callback
@@ -75,4 +76,4 @@ def name_of(extension: Any) -> str:
     """Return the name of a function, or of an object's class; of a pair, that of its first part."""
     if isinstance(extension, tuple):
         return name_of(extension[0])
-    return getattr(extension, "__name__", type(extension).__name__)
+    return (extension if isroutine(extension) else type(extension)).__name__

@@ -122,9 +122,11 @@ def find_file(folder: Path, name: str) -> FoundFile:
 
 
 def find_name(folder: str | Path, name: str) -> str | None:
-    """Return the path below a folder of the file that an annotation names, or None; see :func:`find_file`."""
+    """Return the path of the file that an annotation names, below the folder if it is there; see :func:`find_file`."""
     found = find_file(Path(folder), name).path
-    return None if found is None else found.relative_to(folder).as_posix()
+    if found is None:
+        return None
+    return (found.relative_to(folder) if found.is_relative_to(folder) else found).as_posix()
 
 
 def _url_path(name: str) -> str:

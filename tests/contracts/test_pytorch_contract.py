@@ -47,7 +47,7 @@ def test_symbolically_traced_network_gives_the_same(tiny, images, train):
     model(images).sum().backward()
     traced(images).sum().backward()
     for (name, p), q in zip(model.named_parameters(), traced.parameters(), strict=True):
-        assert torch.equal(p.grad, q.grad), name
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-10, atol=1e-10, msg=lambda m, name=name: f"{name}: {m}")
 
 
 def test_swin_style_network_is_symbolically_traced(images, randomize):

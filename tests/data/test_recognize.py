@@ -75,7 +75,9 @@ def test_one_folder_may_serve_several_tasks(tmp_path):
 def test_an_annotation_file_is_recognized(tmp_path):
     coco(tmp_path)
     assert recognize(str(tmp_path / "annotations/instances_train.json")).format == "coco"
-    with pytest.raises(UserError, match=r"1\.png is a file, but neither a COCO annotation file nor a table"):
+    with pytest.raises(
+        UserError, match=r"1\.png is a file, but neither a COCO annotation file, nor YOLO's data.yaml, nor a table"
+    ):
         recognize(str(tmp_path / "train/1.png"))
 
 

@@ -65,7 +65,7 @@ def test_image_is_recognized_by_its_extension(name, expected):
 )
 def test_files_are_found_in_another_unicode_form(tmp_path, stored, named):
     (tmp_path / stored).touch()
-    assert find_file(tmp_path, named) == tmp_path / stored
+    assert find_file(tmp_path, named).path == tmp_path / stored
 
 
 def test_other_files_are_reported(tmp_path):

@@ -128,8 +128,8 @@ class PlainSTE(STE):
     """Convolutions, activations and norms in sequence, and an addition."""
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.bn1(self.act(self.dwconv(x)))
-        y = self.bn2(self.act(self.squeeze(y)))
+        y = self.bn1(F.gelu(self.dwconv(x)))
+        y = self.bn2(F.gelu(self.squeeze(y)))
         return self.bn3(self.expand(y)) + x
 
 
@@ -153,8 +153,8 @@ class PlainMSFFN(MSFFN):
     """Convolutions, activations and norms in sequence."""
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.bn1(self.act(self.expand(x)))
-        x = self.bn2(self.act(self.dwconv(x)))
+        x = self.bn1(F.gelu(self.expand(x)))
+        x = self.bn2(F.gelu(self.dwconv(x)))
         return self.bn3(self.project(x))
 
 

@@ -20,14 +20,16 @@ def test_help_of_train_has_topics_and_defaults(capsys):
     titles = {"classify": "classification only", "detect": "detection only", "segment": "segmentation only"}
     topics = {**TrainConfig.TOPICS, **{titles[task]: config.OWN for task, config in CONFIGS.items()}}
     assert re.findall(r"^([a-z ]+):$", text, re.MULTILINE)[2:] == list(topics)
+    listed: set[str] = set()
     for topic, names in topics.items():
         section = text.split(f"\n{topic}:\n")[1].split("\n\n")[0]
         shown = re.findall(r"^  --([\w-]+)", section, re.MULTILINE)
         # an option of two tasks is listed under the first
-        own = [name for name in names if topic != "segmentation only" or name not in CONFIGS["detect"].OWN]
+        own = [name for name in names if name not in listed]
+        listed |= set(own)
         assert sorted(shown) == sorted(name.replace("_", "-") for name in own)
     joined = re.sub(r"\s+", " ", text)
-    assert "cutmix (default: 0.0)" in joined
+    assert "cutmix, for classes (default: 0.0)" in joined
     assert "{best,last}" in joined
     assert "(default: 0.35)" in joined
 
@@ -109,3 +111,10 @@ def test_resume_is_passed_alone(monkeypatch):
     monkeypatch.setattr("transxnet.training.train.train", lambda *args, **options: calls.append((args, options)))
     assert main(["train", "--resume", "runs/x"]) == 0
     assert calls == [((), {"resume": "runs/x"})]
+
+
+def test_loss_of_a_segmenter_is_accepted(monkeypatch):
+    calls = []
+    monkeypatch.setattr("transxnet.training.train.train", lambda data, **options: calls.append(options["loss"]))
+    main(["train", "scenes", "--task", "segment", "--loss", "dice"])
+    assert calls == ["dice"]

@@ -18,3 +18,12 @@ def write_photos(root: Path, count: int, seed: int = 0, names=tuple(COLOURS)) ->
             pixels = np.array(COLOURS[name]) + noise.normal(0, 40, (24, 24, 3))
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / name / f"{i:03d}.png")
     return root
+
+
+UNSET = {
+    "auto_augment", "checkpoint", "checkpointed_stages", "class_weights", "clip_grad", "exclude", "freeze",
+    "freeze_epochs", "group_column", "group_from", "image_folder", "label_column", "layer_decay", "limit",
+    "logger", "milestones", "num_classes", "out", "path_column", "patience", "sampler", "split_column",
+    "weight_column",
+}  # fmt: skip
+"""Options that remain unset if the user does not give them."""

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.helpers.class_folders import QUICK, write_photos
+from tests.helpers.class_folders import QUICK, UNSET, write_photos
 from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import ClassifyConfig, DetectConfig
 from transxnet.training.distributed import Hardware
@@ -18,10 +18,7 @@ def test_plan_is_of_the_task_and_resolved_once(photos, squares, quiet):
     assert isinstance(plan, ClassifyPlan)
     assert plan.hardware == Hardware("cpu", 1)
     assert len({choice.split()[0] for choice in plan.choices}) == len(plan.choices)
-    assert {name for name, value in plan.config.to_dict().items() if value is None} == {
-        "checkpoint", "out", "num_classes", "milestones", "layer_decay", "clip_grad", "auto_augment",
-        "checkpointed_stages", "limit",
-    }  # fmt: skip
+    assert {name for name, value in plan.config.to_dict().items() if value is None} == UNSET
     assert isinstance(make_plan(DetectConfig(str(squares), model="test_resnet", device="cpu"), quiet), DetectPlan)
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import transxnet
-from tests.helpers.class_folders import QUICK, write_photos
+from tests.helpers.class_folders import QUICK, UNSET, write_photos
 from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.training.train import train
 from transxnet.utils.errors import UserError
@@ -96,13 +96,7 @@ def test_last_checkpoint_is_of_the_last_epoch(photos, tmp_path, quiet):
 
 def test_stored_config_is_complete_with_all_choices(digits_run):
     config = digits_run.read_config()
-    off = {
-        "group_from", "exclude", "path_column", "label_column", "split_column", "group_column", "weight_column",
-        "image_folder", "class_weights", "sampler", "patience", "freeze", "freeze_epochs", "logger",
-        "checkpoint", "out", "num_classes", "milestones", "layer_decay", "clip_grad", "auto_augment",
-        "checkpointed_stages", "limit",
-    }  # fmt: skip
-    assert {name for name, value in config.to_dict().items() if value is None} == off
+    assert {name for name, value in config.to_dict().items() if value is None} == UNSET
     choices = [sentence.split()[0] for sentence in digits_run.read_environment()["choices"]]
     assert {"img_size", "drop_path_rate", "ema_decay", "warmup_epochs"} <= set(choices)
 

@@ -15,6 +15,9 @@ LOSSES = {
 }
 """The losses for each kind of targets, the default first."""
 
+SEGMENT_LOSSES = ("cross_entropy", "dice", "focal_dice")
+"""The losses of segmenters."""
+
 
 @dataclass(frozen=True)
 class ClassifyConfig(TrainConfig):
@@ -37,7 +40,8 @@ class ClassifyConfig(TrainConfig):
         targets: classes, one for each image; multilabel, any number of labels for each; or regression, a value for
             each; by default those of the data.
         loss: cross_entropy or focal for classes; bce, focal or asymmetric for multilabel; smooth_l1 or mse, of
-            standardized values, for regression; by default the first of these.
+            standardized values, for regression; cross_entropy, dice or focal_dice for segmenters; by default the first
+            of these.
         class_weights: weights of the classes in the loss: balanced, for equal sums of all classes; or a CSV or JSON
             file with a weight for each class; by default all are equal.
         sampler: draw training images with replacement: balanced, all classes equally often; or sqrt, in proportion to
@@ -85,7 +89,7 @@ class ClassifyConfig(TrainConfig):
     weight_column: str | None = None
     image_folder: str | None = None
     targets: Literal["classes", "multilabel", "regression"] | None = None
-    loss: Literal["cross_entropy", "bce", "focal", "asymmetric", "smooth_l1", "mse"] | None = None
+    loss: str | None = None
     class_weights: str | None = None
     sampler: Literal["balanced", "sqrt"] | None = None
     weighted_loss: bool = True
@@ -201,7 +205,7 @@ class SegmentConfig(TrainConfig):
     photometric: bool | None = None
     cat_max_ratio: float = 0.75
     zero_is_ignored: bool | None = None
-    loss: Literal["cross_entropy", "dice", "focal_dice"] = "cross_entropy"
+    loss: str = "cross_entropy"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -209,6 +213,7 @@ class SegmentConfig(TrainConfig):
             raise UserError(
                 f"min_ratio must be greater than 0 and at most max_ratio ({self.max_ratio:g}), got {self.min_ratio:g}."
             )
+        check_one_of(SEGMENT_LOSSES, loss=self.loss)
 
 
 CONFIGS: dict[str, type[TrainConfig]] = {

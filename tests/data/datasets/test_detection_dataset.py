@@ -78,7 +78,7 @@ def test_subset_of_a_subset_keeps_images_and_objects_aligned(images):
 def test_classes_of_a_model_keep_the_ids_of_the_file(images):
     other = images.with_classes(["cat", "bee", "ant", "dog"], [2, 3, 0])
     assert other.class_names == ["cat", "bee", "ant", "dog"]
-    assert other.category_ids == [7, -1, 1, 3]
+    assert other.category_ids == [7, None, 1, 3]
     assert other.target(0)["labels"].tolist() == [1, 4, 3]
     assert images.target(0)["labels"].tolist() == [3, 2, 1]
 

@@ -15,7 +15,7 @@ def test_paths_are_found_as_tables_write_them(tmp_path):
     assert finder.find("C:\\old\\1.2.840.JPG") == "1.2.840.JPG"
     assert finder.find("a/0") == "a/0.png"
     assert finder.find("1.2.840") == "1.2.840.JPG"
-    assert finder.find(str(tmp_path / "a" / "0.png")) == str(tmp_path / "a" / "0.png")
+    assert finder.find(str(tmp_path / "a" / "0.png")) == "a/0.png"
     for path in ("", "2", "2.png", "a", "x" * 5000, "nul\0.png"):
         assert finder.find(path) is None
 

@@ -7,7 +7,8 @@ from transxnet.data.recognize import TASKS
 def test_every_format_has_a_row():
     rows = layouts()
     assert len(rows) == len(TASKS) + 1  # samples of two kinds
-    assert ("classify", "sample", "elpv or digits") in rows
+    (samples,) = (data for task, name, data in rows if (task, name) == ("classify", "sample"))
+    assert samples.startswith("elpv or digits")  # other tests may register more
     assert {task for task, *_ in rows} == {"classify", "detect", "segment", "detect, segment"}
 
 

@@ -12,11 +12,11 @@ SIDE = 96
 
 COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "mirrored": ImageOps.mirror,
-    "resized": lambda picture: picture.resize((60, 60), Image.Resampling.BICUBIC),
-    "cropped": lambda picture: picture.crop((3, 1, 94, 92)),
-    "cropped_corner": lambda picture: picture.crop((5, 5, SIDE, SIDE)),
-    "cropped_mirrored": lambda picture: ImageOps.mirror(picture.crop((0, 2, 91, 93))),
-    "recompressed": lambda picture: picture,  # write_texture saves it as JPEG
+    "resized": lambda image: image.resize((60, 60), Image.Resampling.BICUBIC),
+    "cropped": lambda image: image.crop((3, 1, 94, 92)),
+    "cropped_corner": lambda image: image.crop((5, 5, SIDE, SIDE)),
+    "cropped_mirrored": lambda image: ImageOps.mirror(image.crop((0, 2, 91, 93))),
+    "recompressed": lambda image: image,  # write_texture saves it as JPEG
 }
 """The copies that are near duplicates, by name."""
 

@@ -9,7 +9,7 @@ from transxnet.data.datasets.detection_dataset import DetectionSet
 from transxnet.data.datasets.image_collection import ImageCollection
 
 MAX_RATIO = 10
-"""Largest ratio of the most frequent to another class that is no finding."""
+"""Ratio of the most frequent class to another above which the imbalance is reported."""
 
 
 def class_counts(images: AllImages) -> dict[str, list[int]]:

@@ -147,7 +147,7 @@ def _best_threshold(positive: np.ndarray, scores: np.ndarray) -> float:
 
 
 def _mean(values: Any) -> float:
-    """Return the mean of the values that are not NaN; NaN if there are none."""
+    """Return the mean of the values that are not NaN; NaN if all are."""
     defined = np.asarray(values, np.float64)
     defined = defined[~np.isnan(defined)]
     return float(defined.mean()) if len(defined) else np.nan

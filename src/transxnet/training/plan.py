@@ -48,7 +48,7 @@ class Plan(ABC):
 
     @property
     def validates(self) -> bool:
-        """Whether there are validation images; there are none with ``val_fraction`` 0."""
+        """Whether there are validation images: always, unless ``val_fraction`` is 0."""
         return len(self.source.val) > 0
 
     @abstractmethod

@@ -247,7 +247,7 @@ def test_images_of_equal_name_are_distinguished_by_the_file(tmp_path):
     findings = Findings()
     with pytest.raises(UserError, match="none of the images"):
         read_voc(find_voc(tmp_path), findings)
-    assert findings.places == {Problem.IMAGE_MISSING: ["a.xml: <filename> is none of JPEGImages/a.*"]}
+    assert findings.places == {Problem.IMAGE_MISSING: ["a.xml: <filename> does not match JPEGImages/a.*"]}
     path = tmp_path / "Annotations/a.xml"
     path.write_text(path.read_text().replace("<annotation>", "<annotation><filename>a.png</filename>"))
     assert read(tmp_path)[0].own_names == ["a.png"]

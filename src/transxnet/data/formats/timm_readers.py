@@ -184,7 +184,7 @@ def _check_shards(root: Path, names: Sequence[str]) -> None:
 def _labels(data: str, reader: Any) -> tuple[np.ndarray, list[str]]:
     """Return class indices, and the sorted class names if the labels are text."""
     table = reader.dataset.data
-    # timm adds a column of nulls if there is none for the images.
+    # timm adds a column of nulls if the image column is missing.
     columns = [name for name in table.column_names if table.column(name).null_count < max(1, len(table))]
     for kind, key in (("image", reader.image_key), ("label", reader.label_key)):
         if key not in columns:

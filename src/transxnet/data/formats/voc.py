@@ -121,7 +121,7 @@ def _stem(file: Path, folder: Path) -> str:
 
 
 def voc_folder(root: Path) -> Path | None:
-    """The folder that holds ``JPEGImages/``: the root, or the only year below it; None if there is none.
+    """The folder that holds ``JPEGImages/``: the root, or the only year below it, or None.
 
     Raises:
         UserError: there are several years.
@@ -202,7 +202,7 @@ def _set(part: VocPart, files: dict[str, ElementTree.Element], names: list[str],
         if len(candidates) > 1:
             candidates = [path for path in candidates if path.name == _text(tree, "filename")]
         if not candidates:
-            what = "<filename> is none of" if stem in images else "missing:"
+            what = "<filename> does not match" if stem in images else "missing:"
             findings.add(Problem.IMAGE_MISSING, f"{stem}.xml: {what} {part.images.name}/{stem}.*")
             continue
         path = candidates[0]
@@ -264,7 +264,7 @@ def _add(
 
 
 def _text(entry: ElementTree.Element, path: str) -> str:
-    """Text of an element, on one line; empty if there is none or more than one."""
+    """Text of an element, on one line; empty if it is missing or repeated."""
     found = entry.findall(path)
     return " ".join((found[0].text or "").split()) if len(found) == 1 else ""
 

@@ -104,7 +104,7 @@ def _labels_folders(images: Path) -> list[Path]:
 
 
 def unused_labels(part: YoloPart, used: Collection[Path]) -> list[Path]:
-    """The label files for a single folder of images that are none of those used."""
+    """The unused label files of a set that is a single folder of images."""
     folders = _labels_folders(part.sources[0]) if len(part.sources) == 1 and part.sources[0].is_dir() else []
     files = (file for folder in folders for file in sorted(folder.rglob("*.txt")))
     return [file for file in files if file not in used and file.name != "classes.txt"]

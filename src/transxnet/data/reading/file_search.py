@@ -90,7 +90,7 @@ class FoundFile(NamedTuple):
     """The file that an annotation names.
 
     Attributes:
-        path: the file, or None if there is none.
+        path: the file, or None if it was not found.
         shortened: whether leading folders of the name had to be dropped, so that the file may be that of another entry.
     """
 

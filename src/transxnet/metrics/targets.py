@@ -1,8 +1,9 @@
 """The three kinds of targets of a classifier: how its logits are read and evaluated."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,7 +28,6 @@ class Targets(ABC):
     def activate(self, logits: Tensor) -> Tensor:
         """Convert logits (N, C) to outputs (N, C): probabilities, or values in the unit of the targets."""
 
-    @abstractmethod
     def evaluate(
         self,
         class_names: list[str],
@@ -36,7 +36,13 @@ class Targets(ABC):
         outputs: np.ndarray,
         weights: np.ndarray | None = None,
     ) -> Any:
-        """Return the evaluation of outputs (N, C)."""
+        """Return the evaluation of outputs (N, C) for N images with these names, labels and weights."""
+        return self.evaluation(class_names, names, labels, outputs, weights=weights)
+
+    @property
+    @abstractmethod
+    def evaluation(self) -> Callable[..., Any]:
+        """The class of the evaluation with the settings of these targets."""
 
     def fit(self, evaluation: Any) -> tuple["Targets", Any]:
         """Return the targets and the evaluation with the settings that are chosen on the validation images."""
@@ -73,16 +79,10 @@ class ClassTargets(Targets):
         """Return softmax probabilities."""
         return logits.softmax(dim=1)
 
-    def evaluate(
-        self,
-        class_names: list[str],
-        names: list[str],
-        labels: np.ndarray,
-        outputs: np.ndarray,
-        weights: np.ndarray | None = None,
-    ) -> ClassificationEvaluation:
-        """Return the evaluation of probabilities (N, C)."""
-        return ClassificationEvaluation(class_names, names, labels, outputs, weights)
+    @property
+    def evaluation(self) -> Callable[..., ClassificationEvaluation]:
+        """Evaluation of probabilities (N, C)."""
+        return ClassificationEvaluation
 
 
 CLASSES = ClassTargets()
@@ -103,16 +103,10 @@ class MultiLabelTargets(Targets):
         """Return sigmoid probabilities."""
         return logits.sigmoid()
 
-    def evaluate(
-        self,
-        class_names: list[str],
-        names: list[str],
-        labels: np.ndarray,
-        outputs: np.ndarray,
-        weights: np.ndarray | None = None,
-    ) -> MultiLabelEvaluation:
-        """Return the evaluation of probabilities (N, C) at the thresholds."""
-        return MultiLabelEvaluation(class_names, names, labels, outputs, np.array(self.thresholds), weights)
+    @property
+    def evaluation(self) -> Callable[..., MultiLabelEvaluation]:
+        """Evaluation of probabilities (N, C) at the thresholds."""
+        return partial(MultiLabelEvaluation, thresholds=np.array(self.thresholds))
 
     def fit(self, evaluation: MultiLabelEvaluation) -> tuple["MultiLabelTargets", MultiLabelEvaluation]:
         """Choose the thresholds of the highest F1 of each class."""
@@ -142,16 +136,12 @@ class RegressionTargets(Targets):
         """Return values in the unit of the targets."""
         return logits * self.std + self.mean
 
-    def evaluate(
-        self,
-        class_names: list[str],
-        names: list[str],
-        labels: np.ndarray,
-        outputs: np.ndarray,
-        weights: np.ndarray | None = None,
-    ) -> RegressionEvaluation:
-        """Return the evaluation of values (N, 1)."""
-        return RegressionEvaluation(class_names, names, labels, outputs[:, 0], weights)
+    @property
+    def evaluation(self) -> Callable[..., RegressionEvaluation]:
+        """Evaluation of values (N, 1)."""
+        return lambda class_names, names, labels, outputs, weights: RegressionEvaluation(
+            class_names, names, labels, outputs[:, 0], weights
+        )
 
     def check(self, num_classes: int) -> None:
         """Raise ValueError unless there is one output, and mean and standard deviation are finite."""

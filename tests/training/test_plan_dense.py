@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.dense_data import QUICK
-from transxnet.data import open_data, recognize
+from transxnet.data import read_sets, recognize
 from transxnet.data.samples.builtin_samples import DenseSample
 from transxnet.runs.task_configs import DetectConfig, SegmentConfig
 from transxnet.training.make_plan import make_plan
@@ -12,7 +12,7 @@ from transxnet.training.make_plan import make_plan
 def test_flip_and_size_follow_the_sample(hflip, squares, maps, quiet, monkeypatch):
     for data, config in ((squares, DetectConfig), (maps, SegmentConfig)):
         sample = {"scenes": lambda data=data: DenseSample(data, "none", 64, hflip)}
-        monkeypatch.setattr(open_data, "DENSE_SAMPLES", sample)
+        monkeypatch.setattr(read_sets, "DENSE_SAMPLES", sample)
         monkeypatch.setattr(recognize, "DENSE_SAMPLES", sample)
         plan = make_plan(config("scenes", model="test_resnet", device="cpu"), quiet)
         assert plan.config.hflip == hflip

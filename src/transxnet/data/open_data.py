@@ -1,6 +1,6 @@
 """Open the data for training or evaluation, in any format and for any task."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,25 +12,19 @@ from transxnet.data.datasets.classification_dataset import ClassificationSet, Ta
 from transxnet.data.datasets.detection_dataset import DetectionSet
 from transxnet.data.datasets.segmentation_dataset import SegmentationSet
 from transxnet.data.formats.class_alignment import align_classes
-from transxnet.data.formats.class_folders import read_class_folders, record_unused_folders
-from transxnet.data.formats.coco import read_coco
+from transxnet.data.formats.class_folders import read_class_folders
 from transxnet.data.formats.exclusions import exclude_images
 from transxnet.data.formats.findings import Findings
-from transxnet.data.formats.label_map_checks import read_label_maps
 from transxnet.data.formats.label_table import TableOptions, read_label_table
 from transxnet.data.formats.map_dataset import read_map_dataset
 from transxnet.data.formats.parts import Parts, choose_part
 from transxnet.data.formats.timm_readers import Stream, open_reader
-from transxnet.data.formats.unreadable_images import drop_unreadable, drop_unusable
-from transxnet.data.formats.voc import read_voc
-from transxnet.data.formats.yolo import read_yolo
-from transxnet.data.recognize import ACCEPTED, FIND_PARTS, Recognition, recognize
-from transxnet.data.samples.builtin_samples import DENSE_SAMPLES, SAMPLES, DenseSample, Sample
+from transxnet.data.formats.unreadable_images import drop_unreadable
+from transxnet.data.read_sets import Progress, check_objects, find_sample, locate_parts, read_annotated, read_classes
+from transxnet.data.recognize import ACCEPTED, Recognition, recognize
+from transxnet.data.samples.builtin_samples import Sample
 from transxnet.data.split import group_images, split_images
 from transxnet.utils.errors import UserError
-
-Progress = Callable[[int], AbstractContextManager[Callable[[int], Any]]]
-"""Called with the number of images, shows a progress bar; yields a function that takes the number of checked images."""
 
 TABLE_DEFAULTS = TableOptions()
 """Options of a label table of which everything is recognized."""
@@ -136,22 +130,28 @@ def open_data(
     recognition = data if isinstance(data, Recognition) else recognize(data, task)
     progress = progress or _no_progress
     findings = Findings()
-    sample = _sample(recognition, targets)
+    sample = find_sample(recognition, targets)
     about: dict[str, Any] = {}
     notes: list[str] = []
     if sample is not None:
         about = dict(img_size=sample.img_size, hflip=sample.hflip)
         notes.append(f"License: {sample.license}")
-    if recognition.format == "label table":
-        (train, val, test), about_labels = read_label_table(
-            _parts(recognition, None).train, table, targets, findings, minimum=2
+    train: Any
+    if recognition.task == "classify":
+        (train, val, test), about_labels = read_classes(
+            recognition, sample, findings, (train_split, val_split), num_classes, targets, table
         )
         notes += about_labels
-    elif recognition.task == "classify":
-        train, val, test = _read_classes(recognition, sample, findings, (train_split, val_split), num_classes)
     else:
-        train, val, test = _read_annotated(
-            recognition, _parts(recognition, sample), findings, masks, zero_is_ignored, None, check_images, progress
+        train, val, test = read_annotated(
+            recognition,
+            locate_parts(recognition, sample),
+            findings,
+            masks=masks,
+            zero_is_ignored=zero_is_ignored,
+            class_names=None,
+            check_images=check_images,
+            progress=progress,
         )
     notes += findings.notes()
     if train is None:
@@ -162,7 +162,7 @@ def open_data(
     if recognition.task == "classify":
         _check_targets(recognition.data, train, targets)
     if isinstance(train, DetectionSet):
-        notes += _check_objects(recognition.data, train)
+        notes += check_objects(recognition.data, train)
     made = val is None
     val, test = (None if images is None else _aligned(images, train.class_names) for images in (val, test))
     if exclude is not None:
@@ -250,16 +250,23 @@ def open_evaluation_data(
     elif recognition.format == "sample":
         images = open_data(recognition, targets=targets, check_images=False).part(split)
     elif recognition.format == "label table":
-        parts, about_labels = read_label_table(_parts(recognition, None).train, table, targets, findings)
+        parts, about_labels = read_label_table(locate_parts(recognition).train, table, targets, findings)
         images = choose_part(parts, split, recognition.data)
         notes += about_labels
     elif recognition.format == "class folders":
-        images = read_class_folders(choose_part(_parts(recognition, None), split, recognition.data), findings)
+        images = read_class_folders(choose_part(locate_parts(recognition), split, recognition.data), findings)
     else:
-        sample = _sample(recognition)
-        part = choose_part(_parts(recognition, sample), split, recognition.data)
-        (images,) = _read_annotated(
-            recognition, [part], findings, masks, zero_is_ignored, class_names, check_images, progress
+        sample = find_sample(recognition)
+        part = choose_part(locate_parts(recognition, sample), split, recognition.data)
+        (images,) = read_annotated(
+            recognition,
+            [part],
+            findings,
+            masks=masks,
+            zero_is_ignored=zero_is_ignored,
+            class_names=class_names,
+            check_images=check_images,
+            progress=progress,
         )
         notes += [] if sample is None else [f"License: {sample.license}"]
     notes += findings.notes()
@@ -300,93 +307,6 @@ def _group(train: S, val: S | None, pattern: str) -> S:
             "--group-from."
         )
     return group_images(train, pattern)
-
-
-def _sample(recognition: Recognition, targets: TargetKind | None = None) -> Sample | DenseSample | None:
-    """Create or load the built-in sample if DATA names one."""
-    if recognition.format == "sample":
-        return SAMPLES[recognition.data](targets)
-    if recognition.format != "reader" and recognition.parts is None:
-        return DENSE_SAMPLES[recognition.data]()
-    return None
-
-
-def _parts(recognition: Recognition, sample: Sample | DenseSample | None) -> Parts:
-    if isinstance(sample, DenseSample):
-        return FIND_PARTS[recognition.format](sample.folder)
-    assert recognition.parts is not None
-    return recognition.parts
-
-
-def _read_classes(
-    recognition: Recognition, sample: Any, findings: Findings, splits: tuple[str, str], num_classes: int | None
-) -> tuple[Any, Any, Any]:
-    """Return the training set, and the validation and test set or None."""
-    if recognition.format == "reader":
-        numbers = None if num_classes is None else [str(i) for i in range(num_classes)]
-        first, second = (open_reader(recognition.data, split, numbers) for split in splits)
-        return first, second, None
-    if recognition.format == "sample":
-        return sample.images, None, None
-    train_folder, *others = _parts(recognition, None)
-    if train_folder is None:
-        other = next(folder for folder in others if folder is not None)
-        raise UserError(
-            f"{other.parent} contains {other.name}/ but no train/. Accepted: {ACCEPTED['class folders']}. "
-            f"Add {other.parent / 'train'}, or pass {other} to split it."
-        )
-    record_unused_folders(_parts(recognition, None), findings)
-    training = read_class_folders(train_folder, findings, minimum=2)
-    val, test = (None if folder is None else read_class_folders(folder, findings) for folder in others)
-    return training, val, test
-
-
-def _read_annotated(
-    recognition: Recognition,
-    parts: Sequence[Any],
-    findings: Findings,
-    masks: bool,
-    zero_is_ignored: bool | None,
-    class_names: list[str] | None,
-    check_images: bool,
-    progress: Progress,
-) -> Sequence[Any]:
-    """Return the sets of these parts, checked. A missing set is None."""
-    if recognition.format == "label maps":
-        with progress(sum(part.count() for part in parts if part is not None)) as advance:
-            sets: Sequence[Any] = read_label_maps(
-                parts, findings, zero_is_ignored=zero_is_ignored, class_names=class_names, progress=advance
-            )
-        findings.refuse()
-        return sets
-    if recognition.format == "voc":
-        if masks:
-            raise UserError(f"{recognition.data} has boxes but no object masks. For boxes only, use --head retinanet.")
-        sets = read_voc(parts, findings)
-    elif recognition.format == "yolo":
-        sets = read_yolo(parts, findings, masks=masks)
-    else:
-        assert recognition.format == "coco", recognition.format
-        sets = [None if part is None else read_coco(part, findings, masks=masks) for part in parts]
-    findings.refuse()  # before the images are checked, which may take long
-    if check_images:
-        with progress(sum(len(images) for images in sets if images is not None)) as advance:
-            sets = drop_unusable(sets, findings, advance)
-        findings.refuse()
-    return sets
-
-
-def _check_objects(data: str, images: DetectionSet) -> list[str]:
-    """Return a note on classes without training objects; raise UserError if there are no objects at all."""
-    present = set(np.concatenate(images.own_labels).tolist())
-    if not present:
-        ignored = f" All {len(images.objects.crowd)} are marked iscrowd or difficult, so training ignores them."
-        raise UserError(
-            f"{data} has no training objects in {len(images)} images.{ignored if len(images.objects.crowd) else ''} "
-            "Check the annotation file."
-        )
-    names = [name for label, name in enumerate(images.class_names, 1) if label not in present]
-    return [f"no training object has class {', '.join(map(repr, names))}"] if names else []
 
 
 def _evenly_spaced(images: S, limit: int) -> S:

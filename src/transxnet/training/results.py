@@ -80,14 +80,37 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
     test = None if source.test is None else _evaluate(trained, plan, console, source.test)
     images, figures = (0, {}) if evaluation is None else (len(evaluation), evaluation.metrics())
     results: dict[str, Any] = {"images": images, "select": config.select, **figures}
+    test_figures = {} if test is None else test.metrics()
     if test is not None:
-        results["test"] = {"images": len(test), **test.metrics()}
+        results["test"] = {"images": len(test), **test_figures}
     write_atomic(run.results_file, json.dumps(results, indent=2))
     if evaluation is not None:
         write_predictions(run, evaluation)
-    stored = run.read_environment()
     saved = describe_saved_epoch(history, config.predicted, config.select) + (", EMA" if config.ema_decay else "")
-    report = Report(
+    write_report(_report(run, plan, trained, history, evaluation, test, saved), run.report_file)
+    write_atomic(run.card_file, model_card(run))
+    if evaluation is None:
+        console.print(f"not validated: all {format_count(len(source.train), 'image')} were used for training", **PLAIN)
+    else:
+        print_metrics(console, figures, images, "validation image")
+    if test is not None:
+        print_metrics(console, test_figures, len(test), "test image")
+    console.print(f"weights     {saved}\nrun folder  {run.path}\nreport      {run.report_file}", **PLAIN)
+
+
+def _report(
+    run: Run,
+    plan: Plan,
+    trained: TrainedModel,
+    history: Sequence[dict[str, float]],
+    evaluation: AnyEvaluation | None,
+    test: AnyEvaluation | None,
+    saved: str,
+) -> Report:
+    """Collect what the report shows."""
+    config, source = plan.config, plan.source
+    stored = run.read_environment()
+    return Report(
         title=f"{config.model} on {Path(config.data).name}",
         command=stored["command"],
         config=config.to_dict(),
@@ -112,15 +135,6 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
             **({} if source.test is None else {"Test images": f"{len(source.test):,}"}),
         },
     )
-    write_report(report, run.report_file)
-    write_atomic(run.card_file, model_card(run))
-    if evaluation is None:
-        console.print(f"not validated: all {format_count(len(source.train), 'image')} were used for training", **PLAIN)
-    else:
-        print_metrics(console, figures, images, "validation image")
-    if test is not None:
-        print_metrics(console, test.metrics(), len(test), "test image")
-    console.print(f"weights     {saved}\nrun folder  {run.path}\nreport      {run.report_file}", **PLAIN)
 
 
 def _evaluate(trained: TrainedModel, plan: Plan, console: Console, images: Any) -> AnyEvaluation:

@@ -1,23 +1,17 @@
 """The command ``train``: train a model on DATA and write a run folder with a report."""
 
-import logging
 import os
 import shlex
 import shutil
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins import MixedPrecision
 from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
@@ -30,10 +24,9 @@ from transxnet.runs.load import save_model
 from transxnet.runs.recipes import Recipe, make_config
 from transxnet.runs.run_folder import Run, is_first_process
 from transxnet.runs.training_data import run_config
-from transxnet.training.callbacks import BestAndLast, EarlyStop, EpochLog, GracefulStop, write_metrics
+from transxnet.training.callbacks import write_metrics
 from transxnet.training.checkpoint_files import (
     Checkpoint,
-    CheckpointFiles,
     check_matches,
     find_checkpoint,
     remove_previous,
@@ -42,17 +35,14 @@ from transxnet.training.checkpoint_files import (
 )
 from transxnet.training.class_balance import BALANCED
 from transxnet.training.determinism import deterministic
-from transxnet.training.distributed import ProcessWatch
 from transxnet.training.dry_run import try_steps
 from transxnet.training.error_messages import describe_training_error, ignore_stored_thread_errors
 from transxnet.training.extensions import Extensions, name_of
-from transxnet.training.lightning_module import NonFiniteLoss, TrainingModule
-from transxnet.training.loggers import create_loggers
+from transxnet.training.lightning_module import NonFiniteLoss
 from transxnet.training.make_plan import make_plan
 from transxnet.training.plan import Plan
+from transxnet.training.prepare_training import PreparedTraining, prepare_training, silence_lightning
 from transxnet.training.results import select_weights, write_results
-from transxnet.training.sync_batchnorm import BatchNormSync
-from transxnet.training.training_progress import TrainingProgress
 from transxnet.utils.errors import Interrupted, UserError
 from transxnet.utils.files import (
     WriteError,
@@ -121,18 +111,14 @@ def train(
         UserError: an option, the data or a checkpoint is invalid, or the loss became NaN or Inf.
         Interrupted: training was stopped; its state is saved.
     """
-    _silence_lightning()
+    silence_lightning()
     console = console or Console()
-    named = {name: value for name, value in (("logger", logger), ("loss", loss)) if isinstance(value, str)}
-    options |= named
-    loggers = [] if logger is None or isinstance(logger, str) else logger
-    extensions = Extensions(
-        callbacks,
-        loggers if isinstance(loggers, Sequence) else [loggers],
-        None if isinstance(loss, str) else loss,
-        train_transform,
-        dataset,
-    )
+    if isinstance(logger, str):
+        options["logger"], logger = logger, None
+    if isinstance(loss, str):
+        options["loss"], loss = loss, None
+    loggers = [logger] if isinstance(logger, Logger) else logger or []
+    extensions = Extensions(callbacks, loggers, loss, train_transform, dataset)
     if resume is not None:
         if data is not None or task is not None or recipe is not None or overwrite or dry_run or set(options) - LONGER:
             raise UserError(
@@ -145,14 +131,14 @@ def train(
             config = _lengthened(run.read_config() if dataset is not None else run_config(run), checkpoint, **options)
             with deterministic(config.deterministic):
                 plan = make_plan(config, console, run, checkpoint is not None, extensions)
-                training = _prepare(plan, run, console, extensions, checkpoint)
+                training = prepare_training(plan, run, console, extensions, checkpoint)
                 _print_plan(plan, run, console)
                 if options and is_first_process():
                     run.write_config(config)
                 if checkpoint is None:
                     message = "no checkpoint found: training starts from the beginning"
                     console.print(message, soft_wrap=True)
-                elif _is_finished(checkpoint, config):
+                elif checkpoint.epoch >= _last_epoch(config):
                     console.print(
                         "training is finished: only the results are computed again. To train longer, add --epochs",
                         **PLAIN,
@@ -172,7 +158,7 @@ def train(
     with deterministic(config.deterministic), ExitStack() as held:
         plan = make_plan(config, console, extensions=extensions)
         path = Path(os.environ.get(_OUT) or config.out or next_free_path(Path("runs"), _run_name(config)))
-        training = _prepare(plan, Run(path), console, extensions)
+        training = prepare_training(plan, Run(path), console, extensions)
         if dry_run:
             _print_plan(plan, training.run, console)
             try_steps(plan, console)
@@ -185,10 +171,9 @@ def train(
             return _fit(training, console)
 
 
-def _is_finished(checkpoint: Checkpoint, config: TrainConfig) -> bool:
-    rows = checkpoint.content["callbacks"].get("EpochLog", {}).get("rows", [])
+def _last_epoch(config: TrainConfig) -> int:
     assert config.epochs is not None
-    return bool(rows) and rows[-1]["epoch"] >= config.epochs + config.cooldown_epochs
+    return config.epochs + config.cooldown_epochs
 
 
 @contextmanager
@@ -218,44 +203,9 @@ def _lengthened(config: TrainConfig, checkpoint: Checkpoint | None, epochs: int 
         return config
     longer = config.replace(epochs=epochs)
     trained = 0 if checkpoint is None else checkpoint.epoch
-    if trained > epochs + config.cooldown_epochs:
+    if trained > _last_epoch(longer):
         raise UserError(f"the run has {trained} trained epochs, got --epochs {epochs}. Accepted: more than {trained}.")
     return longer
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """The objects of a training run; creating them writes no files."""
-
-    plan: Plan
-    run: Run
-    module: TrainingModule
-    data: LightningDataModule
-    log: EpochLog
-    stop: GracefulStop
-    trainer: Trainer
-
-
-def _prepare(
-    plan: Plan, run: Run, console: Console, extensions: Extensions, checkpoint: Checkpoint | None = None
-) -> _Prepared:
-    plan.notes.extend(extensions.notes())
-    module = plan.training_module()
-    log, stop, files = EpochLog(run, console), GracefulStop(run), CheckpointFiles(run, checkpoint)
-    callbacks: list[Callback] = [log, stop, BestAndLast(run, module.monitor, console), ProcessWatch(run)]
-    if plan.config.patience is not None:
-        callbacks.append(EarlyStop(module.monitor, plan.config.patience, console))
-    callbacks += [LearningRateMonitor("step"), *extensions.callbacks]
-    loggers = [*create_loggers(plan.config, run), *extensions.loggers]
-    try:
-        trainer = _create_trainer(run, plan, console, callbacks, loggers, files)
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        config = plan.config
-        raise UserError(
-            f"this machine or Lightning does not support device {config.device}, devices {config.devices}, "
-            f"strategy {config.strategy} and precision {config.precision} together: {error}"
-        ) from error
-    return _Prepared(plan, run, module, plan.data_module(), log, stop, trainer)
 
 
 def _remove_failed_start(run: Run, kind: Any, error: BaseException | None, trace: Any) -> None:
@@ -279,9 +229,8 @@ def _write_start(plan: Plan, run: Run) -> None:
         if config.exclude is not None:
             copy_exclusions(config.exclude, run.exclude_file)
         data = str(Path(config.data).resolve()) if Path(config.data).exists() else config.data
-        run.write_config(
-            _with_absolute_paths(config).replace(data=data, out=None)
-        )  # the folder may be moved; the data may not
+        # the run folder may be moved; the data may not
+        run.write_config(_with_absolute_paths(config).replace(data=data, out=None))
     except BaseException:
         with suppress(OSError):
             run.clear()
@@ -295,7 +244,7 @@ def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     return config.replace(**{name: str(Path(path).resolve()) for name, path in paths.items()})
 
 
-def _fit(training: _Prepared, console: Console, checkpoint: Checkpoint | None = None) -> Run:
+def _fit(training: PreparedTraining, console: Console, checkpoint: Checkpoint | None = None) -> Run:
     plan, run, trainer = training.plan, training.run, training.trainer
     path, rows = None, []
     if checkpoint is not None:
@@ -325,46 +274,6 @@ def _fit(training: _Prepared, console: Console, checkpoint: Checkpoint | None = 
         write_results(run, plan, training.log.rows, console)
         remove_previous(run)
     return run
-
-
-def _create_trainer(
-    run: Run,
-    plan: Plan,
-    console: Console,
-    callbacks: list[Callback],
-    loggers: list[Logger],
-    files: CheckpointFiles,
-) -> Trainer:
-    config, hardware = plan.config, plan.hardware
-    assert config.epochs is not None
-    if console.is_terminal:
-        callbacks = [TrainingProgress(console), *callbacks]
-    # Lightning would use bfloat16 without a gradient scaler instead.
-    half_on_cpu = config.precision == "16-mixed" and hardware.device == "cpu"
-    plugins: list[Any] = [files, *([MixedPrecision("16-mixed", "cpu")] if half_on_cpu else [])]
-    if hardware.processes > 1:
-        plugins.append(BatchNormSync(gpu=hardware.device == "cuda"))
-    return Trainer(
-        default_root_dir=run.path,
-        max_epochs=config.epochs + config.cooldown_epochs,
-        check_val_every_n_epoch=config.val_every,
-        limit_val_batches=None if plan.validates else 0,
-        accumulate_grad_batches=config.accumulate,
-        gradient_clip_val=config.clip_grad,
-        precision=None if half_on_cpu else config.precision,  # type: ignore[arg-type]
-        accelerator=config.device,
-        devices=config.devices,
-        num_nodes=config.num_nodes,
-        strategy=config.strategy,
-        plugins=plugins,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        callbacks=callbacks,
-        logger=loggers,
-        log_every_n_steps=1,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
 
 
 def _print_plan(plan: Plan, run: Run, console: Console) -> None:
@@ -398,20 +307,3 @@ def _describe_outputs(predicted: str, class_names: list[str]) -> str:
 def _run_name(config: TrainConfig) -> str:
     data = Path(config.data)
     return f"{safe_file_name(config.model)}-{data.resolve().name if data.exists() else config.data.replace('/', '-')}"
-
-
-def _silence_lightning() -> None:
-    """Hide the hints of Lightning that do not apply to users of this package."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",
-        ".*Checkpoint directory .* exists and is not empty.*",
-        ".*The number of training batches .* is smaller than the logging interval.*",
-        ".*module.s. in eval mode at the start of training.*",  # the EMA model stays in eval mode
-        ".*isinstance.treespec, LeafSpec.*",
-        ".*your dataloader is not resumable.*",  # it is: its sampler skips the batches drawn before
-        ".*No positive samples in targets.*",
-        ".*Grad strides do not match bucket view strides.*",  # of a dimension of size 1, where they do not matter
-    ):
-        warnings.filterwarnings("ignore", message)

@@ -81,7 +81,7 @@ class TopClassesTable(ClassifierTable):
         ]
 
     def values(self, prediction: Classification) -> list[Any]:
-        """Return names and probabilities by turns."""
+        """Return names and probabilities, alternating."""
         return [value for pair in prediction.top(self.k) for value in pair]
 
     def entry(self, prediction: Classification) -> dict[str, Any]:

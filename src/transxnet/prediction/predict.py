@@ -59,9 +59,8 @@ def predict(
     If ``out`` ends in ``.parquet``, a classifier writes that file: one row per image with its ``path``, ``class1``,
     ``probability1`` and so on, ``embedding`` if requested, and the ``error`` of unreadable images. Instead of
     classes, a multi-label classifier writes ``labels`` and ``probability_NAME`` of each label, a regression the
-    ``value``. With
-    ``rows_per_file`` it writes a folder of such files. After any interruption the same call resumes: no image is lost
-    or computed twice, and the results are the same.
+    ``value``. With ``rows_per_file`` it writes a folder of such files. After any interruption the same call resumes: no
+    image is lost or computed twice, and the results are the same.
 
     Otherwise ``out`` is a folder. A classifier writes ``predictions.csv`` and ``predictions.jsonl``. A detector writes
     ``images.json`` and ``detections.json`` in COCO's format of images and of results, and ``drawn/`` with boxes and

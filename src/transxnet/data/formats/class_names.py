@@ -38,11 +38,16 @@ def read_class_names(*folders: Path) -> list[str] | None:
     for folder in folders:
         for name in FILES:
             if (folder / name).is_file():
-                return _read(folder / name)
+                return read_names(folder / name)
     return None
 
 
-def _read(path: Path) -> list[str]:
+def read_names(path: Path) -> list[str]:
+    """Read class names from a file; its format depends on its name, as in :func:`read_class_names`.
+
+    Raises:
+        UserError: the file cannot be read, or names are missing or not unique.
+    """
     try:
         if path.suffix == ".json":
             names = _from_json(read_json(path))

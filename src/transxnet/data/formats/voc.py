@@ -14,10 +14,10 @@ from transxnet.data.formats.class_names import read_class_names
 from transxnet.data.formats.findings import Findings, Problem
 from transxnet.data.formats.object_checks import ObjectCollector, as_flag
 from transxnet.data.formats.parts import Parts, folders_of, part_of
-from transxnet.data.reading.file_search import list_images, named_folders
+from transxnet.data.reading.file_search import list_images, named_folders, read_lines
 from transxnet.data.reading.image_decoding import MAX_PIXELS, UnreadableImage, upright_size
 from transxnet.utils.errors import UserError
-from transxnet.utils.text_files import read_bytes, read_text, read_xml
+from transxnet.utils.text_files import read_bytes, read_xml
 
 ACCEPTED = (
     "a folder with Annotations/*.xml, JPEGImages/ (or images/) and, for a predefined split, ImageSets/Main/train.txt, "
@@ -147,9 +147,10 @@ def voc_lists(folder: Path) -> Parts:
     for file in sorted(folder.glob("*.txt")):
         both = file.stem.casefold() == "trainval"
         lists.setdefault("trainval" if both else part_of(file.stem), file)
-    train, val, test = (_lines(lists[part]) if part in lists else None for part in Parts._fields)
+    train, val, test = (_names_in(lists[part]) if part in lists else None for part in Parts._fields)
     if "trainval" in lists and (train is None or val is None):
-        train = [name for name in _lines(lists["trainval"]) if name not in set(val or ())]
+        validated = set(val or ())
+        train = [name for name in _names_in(lists["trainval"]) if name not in validated]
     return Parts(train, val, test)
 
 
@@ -282,10 +283,6 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _lines(file: Path) -> list[str]:
+def _names_in(file: Path) -> list[str]:
     """First word of each line; the lists of single classes have a second."""
-    try:
-        words = [line.split() for line in read_text(file, errors="replace").splitlines()]
-    except OSError as error:
-        raise UserError(f"cannot read the image list {file}: {error.strerror or error}.") from error
-    return list(dict.fromkeys(line[0] for line in words if line))
+    return list(dict.fromkeys(line.split()[0] for line in read_lines(file)))

@@ -8,7 +8,7 @@ import numpy as np
 
 from transxnet.data.datasets.detection_dataset import DetectionSet
 from transxnet.data.datasets.image_collection import FileImages
-from transxnet.data.formats.class_names import is_plain
+from transxnet.data.formats.class_names import is_plain, read_names
 from transxnet.data.formats.findings import Findings, Problem
 from transxnet.data.formats.object_checks import ObjectCollector, as_id, as_number
 from transxnet.data.formats.yolo_folders import YoloPart, label_file, names_files, read_config, unused_labels
@@ -123,10 +123,7 @@ def _class_names(part: YoloPart, config: dict[str, Any], largest: int) -> list[s
     names = config.get("names")
     file = part.config if names is not None else next(names_files(part.root), None)
     if names is None and file is not None:
-        try:
-            names = [line.strip() for line in read_text(file).splitlines() if line.strip()]
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot read class names from {file}: {error}. Accepted: one name per line.") from error
+        names = read_names(file)
     if names is None:
         if largest >= MAX_CLASSES:
             raise UserError(

@@ -10,9 +10,9 @@ from typing import Any
 
 from transxnet.data.formats.findings import Findings, Problem
 from transxnet.data.formats.parts import Parts, folders_of, part_in, part_of
-from transxnet.data.reading.file_search import find_file, list_images, named_folders, walk_images
+from transxnet.data.reading.file_search import find_file, list_images, named_folders, read_lines, walk_images
 from transxnet.utils.errors import UserError
-from transxnet.utils.text_files import read_text, read_yaml
+from transxnet.utils.text_files import read_yaml
 
 ACCEPTED = (
     "a folder in YOLO format: images/train/, images/val/ and labels/train/, labels/val/; or train/images/ and "
@@ -46,7 +46,7 @@ class YoloPart:
             if source.is_dir():
                 found += list_images(source)
                 continue
-            for name in _lines(source):
+            for name in read_lines(source):
                 path = find_file(source.parent, name).path or find_file(self.root, name).path
                 if path is None:
                     findings.add(Problem.IMAGE_MISSING, f"{source.name}: {name:.200}")
@@ -191,21 +191,14 @@ def _is_labeled(source: Path, root: Path) -> bool:
     if source.is_dir():
         images = [Path(path) for path in islice(walk_images(source), _SAMPLE)]
     else:
-        images = [path for name in _lines(source)[:_SAMPLE] if (path := find_file(root, name).path) is not None]
+        images = [path for name in read_lines(source)[:_SAMPLE] if (path := find_file(root, name).path) is not None]
     labels = ((file, image) for image in images if (file := label_file(image)) is not None)
     return any(file.parent != image.parent or _is_yolo(file) for file, image in labels)
 
 
 def _is_yolo(file: Path) -> bool:
-    rows = [line for line in _lines(file) if line.strip()]
+    rows = read_lines(file)
     return bool(rows) and _ROW.fullmatch(rows[0]) is not None
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return [line.strip() for line in read_text(file, errors="replace").splitlines() if line.strip()]
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror or error}. Check its permissions.") from error
 
 
 def names_files(root: Path) -> Iterator[Path]:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from transxnet.data.reading.image_decoding import EXTENSIONS
 from transxnet.utils.errors import UserError
+from transxnet.utils.text_files import read_text
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -84,6 +85,18 @@ def named_folders(root: Path) -> dict[str, Path]:
     except OSError:
         return {}
     return {name.casefold(): root / name for name in names if (root / name).is_dir()}
+
+
+def read_lines(file: Path) -> list[str]:
+    """Return the lines of a text file without surrounding whitespace, and without empty ones.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        return [line.strip() for line in read_text(file, errors="replace").splitlines() if line.strip()]
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror or error}. Check its permissions.") from error
 
 
 class FoundFile(NamedTuple):

@@ -4,11 +4,11 @@ import io
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from rich.console import Console
 
 from tests.helpers import dense_data
 from tests.helpers.class_folders import QUICK
-from transxnet.training import train as module
 from transxnet.training.dry_run import _shapes
 from transxnet.training.train import train
 from transxnet.utils.errors import UserError
@@ -50,7 +50,7 @@ def test_failed_start_leaves_no_run_folder(photos, tmp_path, monkeypatch, quiet,
     def fail(*args, **options):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-    monkeypatch.setattr(module.Trainer, "fit", fail)
+    monkeypatch.setattr(Trainer, "fit", fail)
     with pytest.raises(UserError, match="memory"):
         train(photos, out=out, console=quiet, **QUICK)
     assert not [path for path in tmp_path.rglob("*") if path.name != "runs"]

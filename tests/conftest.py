@@ -1,5 +1,6 @@
 """Fixtures for the tests of the layers, the networks and their checkpoints."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 
@@ -20,6 +21,17 @@ pytest_plugins = ["tests.helpers.trained_runs"]
 
 # Tests compute little; threads that wait for each other cost minutes on a busy machine.
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """Exempt imports and tests, a million objects, from garbage collection, which Lightning and PyTorch start often."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Let libraries find their own objects again at exit."""
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import pytest
     [
         "import timm, transxnet",
         "import transxnet, timm",
-        "from transxnet import TransXNet; import timm",
+        pytest.param("from transxnet import TransXNet; import timm", marks=pytest.mark.long),
         "from transxnet.layers import DMixer; import timm",  # its modules import timm, and the models need it
         "from transxnet.ops import biased_attention; import timm",
         pytest.param("from transxnet.heads import RetinaNet; import timm", marks=pytest.mark.long),

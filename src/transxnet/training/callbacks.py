@@ -86,11 +86,12 @@ class EpochLog(Callback):
         write_metrics(self.run.metrics_file, self.rows)
         for logger in trainer.loggers:
             logger.log_metrics(losses, trainer.global_step)
-        left = sum(r["seconds"] for r in self.rows) / len(self.rows) * ((trainer.max_epochs or 0) - row["epoch"])
+        epochs = (trainer.max_epochs or 0) - row["epoch"]
+        left = f", {duration(sum(r['seconds'] for r in self.rows) / len(self.rows) * epochs)} left" if epochs else ""
         self.console.print(
             f"epoch {int(row['epoch']):>3}/{trainer.max_epochs}  "
             f"loss {row['train_loss']:.3f}  {_format_validation(row, pl_module.columns)}"
-            f"{_format_skipped(pl_module.skipped)}[dim]{row['seconds']:.0f} s, {duration(left)} left[/dim]",
+            f"{_format_skipped(pl_module.skipped)}[dim]{row['seconds']:.0f} s{left}[/dim]",
             highlight=False,
             soft_wrap=not self.console.is_terminal,  # in a file, one line per epoch
         )

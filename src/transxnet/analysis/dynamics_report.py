@@ -146,7 +146,9 @@ def _attention(column: Sequence[Axes], mixer: MixerDynamics, images: np.ndarray)
         axes.imshow((1 - SHARE) * gray + SHARE * colors)
         center = (middle + 0.5) * side[0] / width, (row + 0.5) * side[1] / height
         axes.plot(*center, "+", color="white", markersize=7)
-    below = (
-        f"maximum {highest:.2%}, uniform {1 / maps[0].size:.2%}\nattention variation {mixer.attention_variation:.1%}"
-    )
-    set_text(column[-1].set_xlabel(""), below, 7.5, color=MUTED)
+    lines = [
+        f"maximum {highest:.2%}",
+        f"uniform {1 / maps[0].size:.2%}",
+        f"attention variation {mixer.attention_variation:.1%}",
+    ]
+    set_text(column[-1].set_xlabel(""), "\n".join(lines), 7.5, color=MUTED)

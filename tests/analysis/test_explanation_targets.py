@@ -1,5 +1,6 @@
 """The scores that Grad-CAM explains, and the images they belong to."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -47,3 +48,16 @@ def test_score_of_a_regression_is_the_value(classifier):
     assert target.score == pytest.approx(100 + 10 * logit.item(), rel=1e-5)
     explained = Explanation("", target.image, "mass", 0, 123.456, {}, {}, is_value=True)
     assert explained.score_text == "123.5"
+
+
+def test_background_is_explained_only_if_nothing_else_occurs(segmenter):
+    image = noise_image()
+    first = explanation_target(segmenter, image, None, CPU).class_index
+    names = ["Background" if i == first else name for i, name in enumerate(segmenter.class_names)]
+    other = explanation_target(replace(segmenter, class_names=names), image, None, CPU)
+    assert other.class_index != first
+    assert (other.labels == other.class_index).any()
+    constant = deepcopy(segmenter)
+    with torch.no_grad():
+        constant.model.head.classifier.bias[first] = 1e6
+    assert explanation_target(replace(constant, class_names=names), image, None, CPU).class_index == first

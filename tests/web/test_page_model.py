@@ -15,6 +15,7 @@ from transxnet.analysis.explain import explain_image
 from transxnet.evaluation.inference_backends import TrainedBackend
 from transxnet.prediction.image_results import pixel_shares
 from transxnet.prediction.loaded_model import LoadedModel, load
+from transxnet.reports.drawing import background_class
 from transxnet.runs.load import TrainedClassifier, TrainedModel, load_model
 from transxnet.utils.errors import UserError
 from transxnet.web import page_model
@@ -107,9 +108,10 @@ def test_label_map_equals_that_of_predict(segmenter, noise):
     expected = predicted(segmenter, noise)
     result = PageModel(segmenter).predict(Image.open(noise).convert("RGB"))
     counts = np.bincount(expected.label_map.ravel(), minlength=3) / expected.label_map.size
-    found = {row.name: row.share for row in result.rows}
+    found = {row.name.removesuffix(" (not tinted)"): row.share for row in result.rows}
     assert found == {name: pytest.approx(n) for name, n in zip(segmenter.class_names, counts, strict=True) if n}
-    assert all(row.color for row in result.rows)
+    untinted = segmenter.class_names[background_class(expected.label_map, segmenter.class_names)]
+    assert [row.name for row in result.rows if not row.color] == [f"{untinted} (not tinted)"]
 
 
 def test_pixel_shares_are_sorted_and_omit_absent_classes():
@@ -153,7 +155,7 @@ def test_failures_of_grad_cam_are_user_errors(classifier, segmenter, noise, capl
     constant = deepcopy(segmenter)
     with torch.no_grad():
         constant.model.head.classifier.bias[0] = 1e6
-    assert [row.name for row in PageModel(constant).predict(image).rows] == segmenter.class_names[:1]
+    assert [row.name for row in PageModel(constant).predict(image).rows] == [f"{segmenter.class_names[0]} (not tinted)"]
     with pytest.raises(UserError, match="no pixel is predicted as"):
         PageModel(constant).explain(image, "stage4", 1)
     with pytest.raises(UserError, match=r"Grad-CAM failed on this network: IndexError"), caplog.at_level(logging.ERROR):

@@ -46,7 +46,7 @@ def explain(
             colon may follow a part of the network; then only this part is explained. With a preset, none or several.
         images: files, folders (searched recursively) and globs, any number.
         class_name: the class to explain; by default a classifier's most probable class or label, the class of a
-            detector's best detection, or a segmenter's most frequent class.
+            detector's best detection, or a segmenter's most frequent class except background.
         preset: compare the networks of one of the paper's figures, at their stages, in one image: fig7. Networks
             without available weights are untrained, which all results state; to give weights, add the network as
             NAME@file=PATH.

@@ -1,6 +1,6 @@
 """The score that Grad-CAM explains: a logit, the scores of detections, or the logits of a class's pixels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from transxnet.analysis.figure_style import denormalize
 from transxnet.heads.detector_transform import unit_range
 from transxnet.metrics.detection import MIN_SCORE, Detections
+from transxnet.reports.drawing import named_background
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.errors import UserError
 
@@ -67,7 +68,7 @@ def explanation_target(
         trained: a model on the device, in evaluation mode.
         image: an RGB image.
         class_index: index of the class, from 0; by default a classifier's top class, the class of a detector's best
-            detection, or a segmenter's most frequent class.
+            detection, or a segmenter's most frequent class except background.
         device: device to compute on.
 
     Raises:
@@ -156,7 +157,7 @@ def _pixels(
     images = torch.stack(unit_range([resized])).to(device)
     with torch.no_grad():
         labels = trained.model(images)[0].argmax(0)
-    chosen = int(labels.flatten().bincount().argmax()) if class_index is None else class_index
+    chosen = _most_frequent(labels, trained.class_names) if class_index is None else class_index
     selected = labels == chosen
     if not selected.any():
         raise NothingToExplain(f"no pixel is predicted as {trained.class_names[chosen]!r} in this image.")
@@ -170,3 +171,12 @@ def _pixels(
         image=denormalize(images[0]),
         labels=labels.to(torch.uint8).cpu().numpy(),
     )
+
+
+def _most_frequent(labels: Tensor, class_names: Sequence[str]) -> int:
+    """Return the class of most pixels; background only if no other class occurs."""
+    counts = labels.flatten().bincount(minlength=len(class_names))
+    background = named_background(class_names)
+    if background is not None and counts[background] < labels.numel():
+        counts[background] = 0
+    return int(counts.argmax())

@@ -139,11 +139,16 @@ def draw_label_map(
     return _with_legend(drawn, labels, class_names, size, untinted) if legend else drawn
 
 
+def named_background(class_names: Sequence[str]) -> int | None:
+    """Return the class named background, or None."""
+    return next((i for i, name in enumerate(class_names) if name.lower() in BACKGROUND_NAMES), None)
+
+
 def background_class(labels: np.ndarray, class_names: Sequence[str]) -> int | None:
     """Return the class named background, or else the most frequent one; None if all pixels are ignored."""
-    for i, name in enumerate(class_names):
-        if name.lower() in BACKGROUND_NAMES:
-            return i
+    background = named_background(class_names)
+    if background is not None:
+        return background
     counts = np.bincount(labels.ravel(), minlength=IGNORE + 1)[:IGNORE]
     return int(counts.argmax()) if counts.any() else None
 

@@ -133,7 +133,7 @@ class GradioPage:
             with gr.Column(scale=2, min_width=240):
                 self._heat_text = gr.HTML(elem_id="heat-map-text")
                 self._layer = gr.Radio(layers, value=layers[-1][1], label="Layer", elem_id="layer")
-                title, first = "Class", "Most frequent class"
+                title, first = "Class", "Most frequent class except background"
                 if isinstance(self._model.trained, TrainedClassifier):
                     several = self._model.trained.targets.kind == "multilabel"
                     title, first = ("Label", "Most probable label") if several else ("Class", "Predicted class")

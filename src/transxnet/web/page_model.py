@@ -25,6 +25,7 @@ from transxnet.prediction.image_results import (
 )
 from transxnet.prediction.loaded_model import LoadedModel
 from transxnet.reports.colors import Color, palette
+from transxnet.reports.drawing import background_class
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError
@@ -233,7 +234,13 @@ class PageModel:
 
     def _segmentation_result(self, result: Segmentation, notes: tuple[str, ...]) -> ImageResult:
         colors = palette(len(self.class_names))
-        rows = [ResultRow(self.class_names[i], share, colors[i]) for i, share in pixel_shares(result.label_map)]
+        untinted = background_class(result.label_map, result.class_names)
+        rows = []
+        for i, share in pixel_shares(result.label_map):
+            name = self.class_names[i]
+            rows.append(
+                ResultRow(f"{name} (not tinted)", share) if i == untinted else ResultRow(name, share, colors[i])
+            )
         headline = format_count(len(rows), "class", "classes")
         shown = rows[:MAX_ROWS]
         drawn = resize_for_browser(result.plot(legend=False))

@@ -69,7 +69,7 @@ def make_plan(
             "--devices or add validation images."
         )
     defaults.resolve_common(
-        len(plan.source.train), lambda config, *sizes: largest_batch(replace(plan, config=config), *sizes)
+        len(plan.source.train_items), lambda config, *sizes: largest_batch(replace(plan, config=config), *sizes)
     )
     notes = plan.notes if resumed else [_weights_note(config, len(plan.source.train)), *plan.notes]
     if plan.validates:

@@ -1,8 +1,12 @@
 """The check command: options, errors, groups, and label errors by a model."""
 
+import re
+
 import pytest
 
+from tests.helpers.class_folders import QUICK, write_photos
 from tests.helpers.dense_data import write_maps
+from tests.helpers.planted_problems import swap_labels
 from transxnet import UserError, check, train
 from transxnet.cli import main
 
@@ -27,10 +31,57 @@ def test_groups_in_two_sets_are_found(planted_data, quiet):
     assert found == [{"train/b/09.png", "val/b/19.png"}, {"train/b/17.png", "val/b/07.png"}]
 
 
-def test_model_finds_swapped_labels(photos, photos_run, tmp_path, quiet):
-    result = check(photos, model=photos_run.path, out=None, console=quiet)
-    assert result.images == {"train": 36, "val": 9}
-    assert all(result.all_images.set_name(f.images[0]) == "val" for f in result.of("label_error"))
+def label_errors(result) -> list[str]:
+    images = result.all_images
+    numbers = [finding.images[0] for finding in result.of("label_error")]
+    return [f"{images.set_name(number)}/{images.name(number)}" for number in numbers]
+
+
+def assert_found(found: list[str], planted: set[str]) -> None:
+    """Assert a recall and a precision of at least 80%."""
+    hits = planted.intersection(found)
+    assert len(hits) >= 0.8 * len(planted)
+    assert len(hits) >= 0.8 * len(found)
+
+
+def test_model_finds_swapped_labels(tmp_path, quiet):
+    data = tmp_path / "data"
+    write_photos(data / "train", 15)
+    write_photos(data / "val", 10, seed=1)
+    planted = {f"val/{name}" for name in swap_labels(data / "val", 6)}
+    assert len(planted) == 5
+    run = train(data, out=tmp_path / "run", lr=3e-3, console=quiet, **QUICK | {"epochs": 6, "select": "last"})
+    result = check(data, model=run.path, out=None, console=quiet)
+    assert result.images == {"train": 45, "val": 30}
+    assert_found(label_errors(result), planted)
+
+
+def test_folds_find_swapped_labels_in_all_sets(photos_run, tmp_path, quiet):
+    data, planted = tmp_path / "data", set()
+    for seed, (part, count) in enumerate((("train", 30), ("val", 10)), 10):
+        write_photos(data / part, count, seed)
+        planted |= {f"{part}/{name}" for name in swap_labels(data / part, 10)}
+    result = check(data, model=photos_run.path, folds=4, out=None, console=quiet)
+    found = label_errors(result)
+    assert_found(found, planted)
+    assert {name.partition("/")[0] for name in found} == {"train", "val"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"folds": 3}, "--folds needs a classifier for the features. Add --model"),
+        ({"folds": 1, "model": "x"}, "folds must be an integer of at least 2, got 1"),
+    ],
+)
+def test_folds_without_a_model_or_below_two_are_refused(options, message, photos):
+    with pytest.raises(UserError, match=re.escape(message)):
+        check(photos, out=None, **options)
+
+
+def test_folds_of_label_maps_are_refused(maps, photos_run, quiet):
+    with pytest.raises(UserError, match="--folds needs images with one class each"):
+        check(maps, model=photos_run.path, folds=2, out=None, console=quiet)
 
 
 def test_label_maps_are_checked(tmp_path, quiet):

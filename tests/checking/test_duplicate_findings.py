@@ -1,6 +1,12 @@
 """Planted duplicates: each is found, in the right place, and nothing else."""
 
+import numpy as np
+
 from tests.helpers.planted_problems import COPIES
+from transxnet.checking.all_images import AllImages
+from transxnet.checking.duplicate_findings import exact_findings
+from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.image_collection import ArrayImages
 
 
 def names(result, kind):
@@ -40,3 +46,15 @@ def test_different_labels_of_duplicates_are_conflicts(planted):
     assert names(planted, "exact_conflict") == [{"train/a/06.png", "train/b/06-label.png"}]
     assert excluded(planted, "exact_conflict") == []
     assert names(planted, "near_conflict") == []
+
+
+def test_group_of_many_images_takes_linear_time(monkeypatch):
+    """Thousands of files may be the same placeholder."""
+    count, asked, set_name = 2000, [], AllImages.set_name
+    monkeypatch.setattr(AllImages, "set_name", lambda images, number: asked.append(number) or set_name(images, number))
+    pixels, names = np.zeros((count, 4, 4), np.uint8), [str(i) for i in range(count)]
+    images = ClassificationSet(ArrayImages(pixels), names, ["a"], np.zeros(count, np.int64))
+    (finding,) = exact_findings(AllImages({"train": images}), [np.arange(count)])
+    assert finding.exclude == tuple(range(1, count))
+    assert [finding.action(number) for number in (0, 1, count - 1)] == ["review", "exclude", "exclude"]
+    assert len(asked) <= 4 * count

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.planted_problems import COPIES, write_texture
+from transxnet.checking import duplicates
 from transxnet.checking.duplicates import exact_duplicates, linked_groups, near_duplicates
 from transxnet.checking.image_scan import scan_images
 from transxnet.data.datasets.image_collection import ArrayImages, FileImages, ImageCollection
@@ -33,6 +34,18 @@ def test_flat_and_small_images_are_compared_exactly_only():
     small[1, 0, 0] ^= 1
     for images in (flat, small):
         assert len(near_duplicates(scan_of(ArrayImages(images)), 0.5, lambda done: None).pairs) == 0
+
+
+def test_only_the_most_similar_pairs_are_kept(tmp_path, monkeypatch):
+    paths = [str(write_texture(tmp_path / f"{seed}.png", seed)) for seed in range(8)]
+    paths += [str(write_texture(tmp_path / f"{s}-copy.png", s, "cropped")) for s in range(8)]
+    whole = near_duplicates(scan_of(FileImages(paths)), 0.97, lambda done: None)
+    assert len(whole.pairs) == 8
+    monkeypatch.setattr(duplicates, "MAX_PAIRS", 3)
+    monkeypatch.setattr(duplicates, "_CHUNK", 5)
+    few = near_duplicates(scan_of(FileImages(paths)), 0.97, lambda done: None)
+    assert few.pairs.tolist() == whole.pairs[:3].tolist()
+    np.testing.assert_allclose(few.similarity, whole.similarity[:3], atol=1e-5)
 
 
 def test_linked_groups_join_pairs():

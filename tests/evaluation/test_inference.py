@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from transxnet.evaluation.inference import classifier_outputs, detect, segment, segment_image
+from transxnet.evaluation.inference import classifier_outputs, detect, segmenter_logits
 from transxnet.runs.load import TrainedSegmenter
 
 CPU = torch.device("cpu")
@@ -51,18 +51,11 @@ def test_detect_passes_one_image_in_unit_range():
         assert float(result["scores"]) == pytest.approx(level / 255, abs=1e-6)
 
 
-def test_segment_returns_labels_at_the_requested_size():
-    image = torch.zeros(3, 8, 12, dtype=torch.uint8)
-    image[0, :, 6:] = 255
-    labels = segment(TwoHalves(), image, (16, 24), CPU)
-    assert labels.dtype == np.uint8 and labels.shape == (16, 24)
-    assert (labels[:, :10] == 1).all() and (labels[:, 14:] == 2).all()
-
-
-def test_segment_image_returns_labels_at_the_image_size():
+def test_segmenter_logits_have_the_size_of_the_image():
     trained = TrainedSegmenter(TwoHalves(), "halves", ["a", "b", "c"], None, (128, 64))
     image = torch.zeros(3, 40, 80, dtype=torch.uint8)
     image[0, :, 40:] = 255
-    labels = segment_image(trained, image, CPU)
-    assert labels.dtype == np.uint8 and labels.shape == (40, 80)
+    logits = segmenter_logits(trained, image, CPU)
+    assert logits.dtype == torch.float32 and logits.shape == (3, 40, 80)
+    labels = logits.argmax(0)
     assert (labels[:, :36] == 1).all() and (labels[:, 44:] == 2).all()

@@ -57,6 +57,17 @@ def write_planted(root: Path) -> Path:
     return root
 
 
+def swap_labels(root: Path, every: int) -> set[str]:
+    """Move every n-th image below the class folders of a set to the next class; return their new names."""
+    classes, moved = sorted(path.name for path in root.iterdir()), set()
+    for number, path in enumerate(sorted(root.rglob("*.png"))):
+        if number % every == 0:
+            other = classes[(classes.index(path.parent.name) + 1) % len(classes)]
+            path.rename(root / other / f"swapped-{number:03d}.png")
+            moved.add(f"{other}/swapped-{number:03d}.png")
+    return moved
+
+
 def write_bad_boxes(root: Path) -> Path:
     """Write COCO data with one box of each problem, among good ones."""
     images = [image(number, 80, 60) for number in range(1, 9)]

@@ -91,6 +91,29 @@ def test_detector_and_segmenter_return_typed_results(finding_run, masks_run, map
         model.embed(image)
 
 
+def test_tiles_give_results_at_the_size_of_the_image(finding_run, masks_run, maps_run):
+    image = Image.effect_noise((150, 90), 90)
+    boxes, masks, regions = (transxnet.load(run.path) for run in (finding_run, masks_run, maps_run))
+    found = boxes.predict(image, tile=64)
+    assert len(found) > len(boxes.predict(image))  # a hundred in each tile, instead of in the image
+    assert found.boxes[:, 2].max() > 100
+    assert masks.predict(image, tile=64).masks.shape[1:] == (90, 150)
+    assert regions.predict(image, tile=64, overlap=0.5).label_map.shape == (90, 150)
+    assert regions.backend.tiling is None
+
+
+def test_image_within_a_tile_is_predicted_as_without_tiles(finding_run, maps_run):
+    image = Image.effect_noise((70, 50), 90)
+    boxes, regions = (transxnet.load(run.path) for run in (finding_run, maps_run))
+    assert np.array_equal(boxes.predict(image, tile=70).boxes, boxes.predict(image).boxes)
+    assert np.array_equal(regions.predict(image, tile=70).label_map, regions.predict(image).label_map)
+
+
+def test_tiles_of_a_classifier_are_refused(model, paths):
+    with pytest.raises(UserError, match=r"tile is for detectors and segmenters, and .* is not one\. Remove --tile"):
+        model.predict(paths[0], tile=64)
+
+
 def test_attributes_describe_the_model(model, run):
     assert (model.task, model.class_names, model.name) == ("classify", CLASSES, str(run))
     assert isinstance(model.module, torch.nn.Module)

@@ -9,6 +9,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tests.helpers.dense_data import squares as draw
+from transxnet import load
+from transxnet.cli import main
 from transxnet.data.reading.masks import decode_mask
 from transxnet.prediction.file_predictions import predict_files
 from transxnet.prediction.loaded_model import open_model
@@ -262,3 +264,24 @@ def test_error_of_a_drawing_is_one_of_its_image(kind, tmp_path, quiet, request, 
     monkeypatch.setattr("transxnet.prediction.predict_dense._draw", draw_or_fail)
     results = list(predict(request.getfixturevalue(kind).path, images, out=tmp_path / "out", workers=0, console=quiet))
     assert [each.error for each in results] == ["cannot be drawn: out of memory", None]
+
+
+@pytest.mark.parametrize("kind", ["finding_run", "maps_run"])
+def test_tiles_are_an_option_of_the_command(kind, request, tmp_path, capsys):
+    run, image = request.getfixturevalue(kind), tmp_path / "large.png"
+    Image.effect_noise((150, 90), 90).convert("RGB").save(image)
+    options = ["--out", str(tmp_path / "out"), "--workers", "0", "--tile", "64", "--overlap", "0.3"]
+    assert main(["predict", str(run.path), str(image), *options]) == 0, capsys.readouterr().err
+    expected = load(run.path).predict(image, tile=64, overlap=0.3)
+    if kind == "maps_run":
+        (file,) = (tmp_path / "out" / "maps").iterdir()
+        assert np.array_equal(np.asarray(Image.open(file)), expected.label_map)
+    else:
+        assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == len(expected)
+
+
+def test_options_of_detectors_are_refused_for_parquet(run, images, tmp_path, quiet):
+    for options in ({"tile": 64}, {"min_score": 0.5}, {"save_txt": True}):
+        (name,) = options
+        with pytest.raises(UserError, match=rf"--{name.replace('_', '-')} is not for Parquet output"):
+            predict(run, images, out=tmp_path / "out.parquet", console=quiet, **options)

@@ -22,6 +22,12 @@ def test_plan_is_of_the_task_and_resolved_once(photos, squares, quiet):
     assert isinstance(make_plan(DetectConfig(str(squares), model="test_resnet", device="cpu"), quiet), DetectPlan)
 
 
+def test_short_check_is_printed_at_the_first_start(photos, quiet):
+    config = ClassifyConfig(str(photos), **OPTIONS)
+    assert make_plan(config, quiet).notes[-1].endswith(f"transxnet check {photos}")
+    assert not any("transxnet check" in note for note in make_plan(config, quiet, resumed=True).notes)
+
+
 def test_same_seed_gives_the_same_weights(photos, quiet):
     one, other, third = (make_plan(ClassifyConfig(str(photos), seed=seed, **OPTIONS), quiet) for seed in (1, 1, 2))
     weights = [plan.model.state_dict() for plan in (one, other, third)]

@@ -22,12 +22,16 @@ from tests.helpers.dense_data import (
     write_voc_squares,
     write_yolo_squares,
 )
+from transxnet import load
 from transxnet.cli import main
+from transxnet.data.tiling import Tiling
 from transxnet.evaluation.evaluate import evaluate
 from transxnet.prediction.predict import predict
 from transxnet.runs.run_folder import Run
+from transxnet.runs.task_configs import DetectConfig, SegmentConfig
 from transxnet.training.checkpoint_files import read_verified
 from transxnet.training.init_weights import model_weights
+from transxnet.training.make_plan import make_plan
 from transxnet.training.train import train
 from transxnet.utils.errors import UserError
 
@@ -198,6 +202,32 @@ def test_images_without_objects_train_or_are_skipped(tmp_path, console, skip_emp
     assert run.read_metrics()[0]["step"] == parts.count("train") >= 4
     resumed = train(resume=run.path, console=console)
     assert resumed.read_metrics()[0]["step"] == run.read_metrics()[0]["step"]
+
+
+@pytest.mark.parametrize("kind", ["boxes", "masks", "maps"])
+def test_tiles_are_trained_and_used_in_every_evaluation(kind, squares, maps, tmp_path, console):
+    own = {"boxes": DETECT | {"min_size": 48}, "masks": DETECT | {"head": "maskrcnn", "min_size": 32}, "maps": SEGMENT}
+    options = {**own[kind], "epochs": 1, "select": "last", "ema_decay": 0, "tile": 48, "overlap": 0.25}
+    run = train(maps if kind == "maps" else squares, out=tmp_path / "run", console=console, **options)
+    assert re.search(r"\d\d training tiles of 48 pixels; validation images", console.file.getvalue())
+    results, (row,) = json.loads(run.results_file.read_text()), run.read_metrics()
+    assert row["step"] > 6  # tiles of 6 images, in batches of two
+    assert np.isfinite(row["val_loss"])
+    assert row["val_miou" if kind == "maps" else "val_ap"] == results["miou" if kind == "maps" else "ap"]
+    metrics = evaluate(run.path, workers=0, console=console).metrics()
+    assert metrics == {name: results[name] for name in metrics}
+    assert "in tiles of 48 pixels" in console.file.getvalue()
+    model, image = load(run.path), Image.effect_noise((90, 70), 90).convert("RGB")
+    assert model.backend.tiling == Tiling(48, 0.25)
+    default, tiled = model.predict(image), model.predict(image, tile=48, overlap=0.25)
+    assert default.to_pandas().equals(tiled.to_pandas())
+
+
+def test_sizes_follow_the_tiles(squares, maps, quiet):
+    for data, config, name in ((squares, DetectConfig, "min_size"), (maps, SegmentConfig, "crop")):
+        plan = make_plan(config(str(data), model="test_resnet", device="cpu", tile=48), quiet)
+        assert getattr(plan.config, name) == (48 if name == "min_size" else 64)
+        assert len(plan.source.train_items) > len(plan.source.train) == 6
 
 
 def test_images_of_extreme_sizes_train(tmp_path, quiet):

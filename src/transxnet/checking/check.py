@@ -13,21 +13,15 @@ from transxnet.checking.class_counts import class_counts, imbalance_findings
 from transxnet.checking.duplicate_findings import exact_findings, group_findings, near_findings
 from transxnet.checking.duplicates import exact_duplicates, near_duplicates
 from transxnet.checking.image_scan import Scan, scan_images
-from transxnet.checking.label_errors import label_error_findings
-from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.checking.model_errors import fold_errors, is_run_of, load_classifier, validation_errors
 from transxnet.data.datasets.image_collection import ImageCollection
 from transxnet.data.formats.findings import Findings, Problem
 from transxnet.data.open_data import DataSource, open_data
 from transxnet.data.recognize import check_exists
-from transxnet.evaluation.dataset_evaluation import run_evaluation
-from transxnet.evaluation.inference_backends import TrainedBackend
-from transxnet.metrics.classification import ClassificationEvaluation
-from transxnet.runs.load import TrainedClassifier, load_model
-from transxnet.runs.training_data import check_progress, open_run_data, run_config, trained_on
-from transxnet.utils.device import resolve_device
-from transxnet.utils.errors import UserError
+from transxnet.runs.training_data import check_progress, open_run_data, run_config
+from transxnet.utils.errors import UserError, check_at_least
 from transxnet.utils.output_folder import output_folder
-from transxnet.utils.progress import PLAIN, long_progress, progress_bar
+from transxnet.utils.progress import PLAIN, long_progress
 
 MANY = 0.1
 """Fraction of images with near duplicates above which a note recommends a higher similarity."""
@@ -37,6 +31,7 @@ def check(
     data: str | Path,
     *,
     model: str | Path | None = None,
+    folds: int | None = None,
     task: str | None = None,
     similarity: float = 0.97,
     group_from: str | None = None,
@@ -55,7 +50,10 @@ def check(
     Args:
         data: labeled images in any format of transxnet train, except timm readers.
         model: run folder of a classifier that was trained on this data, to find likely label errors in its validation
-            and test set. Its split is checked.
+            and test set. Its split is checked. With folds, any classifier: a run folder, or a model with published
+            weights.
+        folds: find likely label errors in all images, by cross-validation with this many folds: a logistic regression
+            on the features of the model.
         task: classify, detect or segment; by default the task that the data is for.
         similarity: minimum correlation of near duplicates after alignment, up to 1; higher for images that all look
             alike.
@@ -77,10 +75,14 @@ def check(
     console, text = console or Console(), str(data)
     if not 0 < similarity <= 1:
         raise UserError(f"similarity must be greater than 0 and at most 1, got {similarity:g}.")
+    if folds is not None:
+        check_at_least(2, folds=folds)
+        if model is None:
+            raise UserError("--folds needs a classifier for the features. Add --model RUN, or a model with weights.")
     folder = None if out is None else output_folder(out, "check", FILES, overwrite)
     check_exists(text)
-    trained = None if model is None else _load_classifier(model, text)
-    if trained is None:
+    trained = None if model is None else load_classifier(model, text, folds)
+    if trained is None or not is_run_of(trained, text):
         source = open_data(
             text,
             task,
@@ -113,8 +115,10 @@ def check(
         *_outside(source.findings),
         *box_findings(images),
     ]
-    if trained is not None:
-        findings += _label_errors(trained, images, scan, device, console)
+    if trained is not None and folds is not None:
+        findings += fold_errors(trained, images, scan, folds, device, console)
+    elif trained is not None:
+        findings += validation_errors(trained, images, scan, device, console)
     order = list(Kind)
     result = CheckResult(
         data=text,
@@ -135,18 +139,6 @@ def check(
     return result
 
 
-def _load_classifier(model: str | Path, data: str) -> TrainedClassifier:
-    trained = load_model(model)
-    if not isinstance(trained, TrainedClassifier) or trained.targets.kind != "classes":
-        raise UserError(f"label errors need a classifier of one class per image, got {model}. Remove --model.")
-    if trained.run is None or not trained_on(run_config(trained.run, data), data):
-        raise UserError(
-            f"{model} was not trained on {data}, so its validation set is unknown. Pass a run that was trained on "
-            f"{data} to --model."
-        )
-    return trained
-
-
 def _sets(source: DataSource) -> dict[str, ImageCollection]:
     parts = {"train": source.train, "val": source.val, "test": source.test}
     if not all(part is None or isinstance(part, ImageCollection) for part in parts.values()):
@@ -165,20 +157,3 @@ def _outside(findings: Findings) -> list[DataFinding]:
     """Return the boxes that reading the annotations clipped or skipped."""
     places = [place for p in (Problem.BOX_OUTSIDE, Problem.BOX_EMPTY) for place in findings.places.get(p, ())]
     return [DataFinding(Kind.BOX_OUTSIDE, (), place) for place in places]
-
-
-def _label_errors(
-    trained: TrainedClassifier, images: AllImages, scan: Scan, device: str, console: Console
-) -> list[DataFinding]:
-    """Return the likely label errors of the sets that the model was not trained on."""
-    found, backend = [], TrainedBackend(trained, resolve_device(device))
-    for first, (name, part) in zip(images.first.tolist(), images.sets.items(), strict=False):
-        if name == "train":
-            continue
-        assert isinstance(part, ClassificationSet)
-        readable = scan.readable[first : first + len(part)].nonzero()[0]
-        with progress_bar(console, f"predicting {name}", len(readable)) as advance:
-            evaluation = run_evaluation(backend, part.subset(readable), 64, 2, progress=advance)
-        assert isinstance(evaluation, ClassificationEvaluation)
-        found += label_error_findings(evaluation, first + readable)
-    return found

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Literal
 
 from transxnet.data.formats.exclusions import EXCLUDE
@@ -77,7 +78,12 @@ class DataFinding:
 
     def action(self, number: int) -> Action:
         """Return the suggested action for an image."""
-        return EXCLUDE if number in self.exclude else "review"
+        return EXCLUDE if number in self._excluded else "review"
+
+    @cached_property
+    def _excluded(self) -> frozenset[int]:
+        """The numbers to exclude, for groups of many images."""
+        return frozenset(self.exclude)
 
 
 def by_kind(findings: Sequence[DataFinding]) -> dict[Kind, list[DataFinding]]:

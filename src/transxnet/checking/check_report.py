@@ -14,6 +14,7 @@ from rich.console import Console
 
 from transxnet.checking.all_images import AllImages
 from transxnet.checking.check_findings import DataFinding, Kind, by_kind
+from transxnet.data.formats.exclusions import EXCLUDE
 from transxnet.data.reading.image_decoding import UnreadableImage
 from transxnet.reports.formatting import data_url
 from transxnet.reports.html_page import load_template
@@ -199,7 +200,7 @@ def _card(result: CheckResult, finding: DataFinding) -> dict[str, Any]:
 
 
 def _caption(images: AllImages, finding: DataFinding, number: int) -> str:
-    words = (images.set_name(number), images.label(number), "exclude" if number in finding.exclude else "")
+    words = (images.set_name(number), images.label(number), "exclude" if finding.action(number) == EXCLUDE else "")
     return ", ".join(word for word in words if word)
 
 

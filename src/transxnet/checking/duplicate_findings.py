@@ -20,7 +20,8 @@ def exact_findings(images: AllImages, groups: Sequence[np.ndarray]) -> list[Data
     for group in groups:
         numbers = tuple(group.tolist())
         sets, labels = images.set_names(numbers), images.labels(numbers)
-        copies = tuple(n for n in numbers if n != _kept(images, numbers))
+        kept = _kept(images, numbers)
+        copies = tuple(n for n in numbers if n != kept)
         if len(set(sets)) > 1:
             leaked = tuple(n for n in copies if images.set_name(n) != sets[-1])
             found.append(DataFinding(Kind.EXACT_LEAK, numbers, _count(sets), leaked))

@@ -1,7 +1,7 @@
 """Find exact and near duplicates: mirrored, resized, recompressed, or cropped by a few percent."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,10 +18,13 @@ from transxnet.checking.image_scan import SIDE, Scan
 MIN_SIDE = 32
 """Smaller images are compared exactly only: of the sample digits (8x8), different ones are as similar as copies."""
 
+MAX_PAIRS = 200_000
+"""Of more pairs of near duplicates only the most similar are kept; they would fill the memory and nobody reads them."""
+
 _FREQUENCIES = 6  # per axis; pHash uses 8, but few dimensions keep the search fast
 _RADIUS = 0.35  # of candidates; copies of 1,200 cells and scenes, cropped by 5%, were all within it
 _NEIGHBORS = 4
-_CHUNK = 2048  # images
+_CHUNK = 512  # images; their descriptors take 0.15 GB
 _BATCH = 256  # pairs
 _STEPS = 5
 _BORDER = 4  # pixels of a thumbnail that are not compared, since a crop lacks them
@@ -57,7 +60,7 @@ def near_duplicates(scan: Scan, similarity: float, progress: Callable[[int], Any
 
     Candidates are neighbors in a k-d tree of low DCT frequencies, as in a perceptual hash; each image is searched with
     its mirrored and cropped versions. A candidate counts if its fine structure correlates with that of the other image
-    after both are aligned.
+    after both are aligned. Only the ``MAX_PAIRS`` most similar pairs are returned.
 
     Args:
         scan: the images.
@@ -72,19 +75,27 @@ def near_duplicates(scan: Scan, similarity: float, progress: Callable[[int], Any
         return NearDuplicates(np.zeros((0, 2), int), np.zeros(0))
     chunks = [numbers[start : start + _CHUNK] for start in range(0, len(numbers), _CHUNK)]
     tree = cKDTree(np.concatenate([_descriptors(_thumbnails(scan, chunk), 1)[:, 0, 0] for chunk in chunks]))
-    found: dict[tuple[int, int], float] = {}
+    found = NearDuplicates(np.zeros((0, 2), int), np.zeros(0))
     done = 0
     for chunk in chunks:
+        parts = [found]
         for own, other, mirrored, crop in _candidates(tree, _descriptors(_thumbnails(scan, chunk)), done):
             a, b = numbers[own], numbers[other]
             values = _similarity(_thumbnails(scan, a), _thumbnails(scan, b), mirrored, crop)
-            for i in np.flatnonzero(values >= similarity):
-                pair = (min(int(a[i]), int(b[i])), max(int(a[i]), int(b[i])))
-                found[pair] = max(found.get(pair, 0.0), float(values[i]))
+            near = values >= similarity
+            parts.append(NearDuplicates(np.sort(np.stack([a, b], 1)[near], axis=1), values[near].astype(float)))
+        found = _most_similar(parts)
         done += len(chunk)
         progress(done)
-    pairs = sorted(found, key=lambda pair: (-found[pair], pair))
-    return NearDuplicates(np.array(pairs, int).reshape(-1, 2), np.array([found[pair] for pair in pairs]))
+    return found
+
+
+def _most_similar(parts: Sequence[NearDuplicates]) -> NearDuplicates:
+    """Return the ``MAX_PAIRS`` most similar pairs, each once, the most similar first."""
+    pairs, similarity = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.lexsort((pairs[:, 1], pairs[:, 0], -similarity))
+    first = np.sort(np.unique(pairs[order], axis=0, return_index=True)[1])[:MAX_PAIRS]
+    return NearDuplicates(pairs[order][first], similarity[order][first])
 
 
 def linked_groups(pairs: np.ndarray, count: int) -> list[np.ndarray]:

@@ -64,7 +64,7 @@ _COMMANDS = (
         function="transxnet.checking.check:check",
         arguments={"data": dict(metavar="DATA", help="labeled images in any format of transxnet train")},
         options=(
-            Options(("model", "task", "similarity", "group_from", "val_fraction", "seed", "device")),
+            Options(("model", "folds", "task", "similarity", "group_from", "val_fraction", "seed", "device")),
             Options(("out", "overwrite"), "output"),
         ),
     ),
@@ -84,7 +84,10 @@ _COMMANDS = (
                 "trained on, the validation set of the run",
             ),
         },
-        options=(Options(("file", "split", "image_folder", "batch_size", "workers", "device", "out", "overwrite")),),
+        options=(
+            Options(("file", "split", "image_folder", "batch_size", "workers", "device", "out", "overwrite")),
+            Options(("tile", "overlap"), "tiles, for detectors and segmenters"),
+        ),
     ),
     Command(
         name="predict",
@@ -101,6 +104,7 @@ _COMMANDS = (
         },
         options=(
             Options(("out", "top_k", "min_score", "save_txt", "batch_size", "workers", "device", "file", "overwrite")),
+            Options(("tile", "overlap"), "tiles, for detectors and segmenters"),
             Options(("embed", "rows_per_file", "ray"), "Parquet output (with --out NAME.parquet or --rows-per-file)"),
         ),
         option_words={"embed": "transxnet.prediction.predict_parquet:Embed"},

@@ -40,6 +40,7 @@ class DataSource(Generic[S]):
         train: training images.
         val: validation images, with the classes of ``train``.
         test: test images, with the classes of ``train``, or None. Nothing is chosen by them.
+        tiles: tiles of the training images to train on instead, or None.
         split_made: whether this package made the split, so that it must be stored with the run.
         recognition: the recognized format and task.
         findings: problems found in annotations and label maps.
@@ -57,6 +58,12 @@ class DataSource(Generic[S]):
     hflip: float = 0.5
     notes: list[str] = field(default_factory=list)
     test: S | None = None
+    tiles: S | None = None
+
+    @property
+    def train_items(self) -> S:
+        """The training images, or the tiles that are cut from them."""
+        return self.train if self.tiles is None else self.tiles
 
     @property
     def class_names(self) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from transxnet.data.tiling import tile_dict
 from transxnet.deploy.export_graphs import (
     ClassifierGraph,
     DetectorGraph,
@@ -92,7 +93,7 @@ def prepare_export(
     normalize, padded = InputNormalization(mean, std, uint8, dtype), _padded(static_size)
     if isinstance(trained, TrainedSegmenter):
         segmenter = _with_inference_body(trained.model, padded).to(dtype)
-        resize = dict(scale=list(trained.scale), multiple=MULTIPLE)
+        resize = dict(scale=list(trained.scale), multiple=MULTIPLE, **tile_dict(trained.tiling))
         if trained.as_published:
             resize["as_published"] = True
         graph = SegmenterGraph(normalize, segmenter)  # type: ignore[arg-type]
@@ -106,7 +107,11 @@ def prepare_export(
     detector = _with_inference_body(trained.model, padded).to(dtype)
     scaling = trained.model.transform
     resize = dict(
-        min_size=scaling.min_size[-1], max_size=scaling.max_size, multiple=MULTIPLE, fill=list(scaling.image_mean)
+        min_size=scaling.min_size[-1],
+        max_size=scaling.max_size,
+        multiple=MULTIPLE,
+        fill=list(scaling.image_mean),
+        **tile_dict(trained.tiling),
     )
     if scaling.opencv_resize:
         resize["opencv_resize"] = True

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -106,18 +105,13 @@ class ExportedModel:
         real = (scores > self.metadata.score_threshold) & ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
         return {"boxes": boxes[real], "labels": labels[real], "scores": scores[real]}
 
-    def segment(self, image: Tensor) -> np.ndarray:
-        """Segment an image (3, H, W) uint8 of any size.
-
-        Returns:
-            The label map (H, W) uint8.
-        """
+    def segmenter_logits(self, image: Tensor) -> Tensor:
+        """Compute the logits (K, H, W) of an image (3, H, W) uint8 of any size."""
         scaled, (height, width) = fit_for_segmenter(image, self.metadata)
         logits = self(scaled[None])
         assert isinstance(logits, Tensor)
         logits = logits[..., :height, :width].float()
-        logits = F.interpolate(logits, size=image.shape[1:], mode="bilinear", align_corners=False)
-        return logits.argmax(1)[0].to(torch.uint8).numpy()
+        return F.interpolate(logits, size=image.shape[1:], mode="bilinear", align_corners=False)[0]
 
     def _check(self, images: Tensor) -> None:
         data = self.metadata

@@ -15,6 +15,7 @@ from transxnet.data.formats.timm_readers import Stream, is_reader_name
 from transxnet.data.formats.unreadable_images import drop_unreadable
 from transxnet.data.open_data import open_evaluation_data
 from transxnet.data.recognize import check_exists
+from transxnet.data.tiling import OVERLAP, Tiling
 from transxnet.evaluation.dataset_evaluation import AnyEvaluation, run_evaluation
 from transxnet.evaluation.evaluation_output import print_metrics
 from transxnet.evaluation.inference_backends import InferenceBackend, open_backend
@@ -34,6 +35,8 @@ def evaluate(
     file: str | Path | None = None,
     split: str | None = None,
     image_folder: str | Path | None = None,
+    tile: int | None = None,
+    overlap: float = OVERLAP,
     batch_size: int | None = None,
     workers: int = 2,
     device: str = "auto",
@@ -53,6 +56,9 @@ def evaluate(
         split: set to evaluate on: train, validation or test, or a split of a timm reader; by default the validation
             set, or else the test set, or else all images.
         image_folder: folder that the paths in a label table are relative to. Its columns are as in the run.
+        tile: for detectors and segmenters, side in pixels of the tiles that images are cut into; by default as in
+            training, where the default is no tiles.
+        overlap: fraction of the side that neighboring tiles share, 0 to 0.9.
         batch_size: images per batch; by default 64, or 2 for detectors and segmenters.
         workers: number of data loading processes.
         device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one. Exported files run
@@ -77,6 +83,8 @@ def evaluate(
     if text is not None:
         check_exists(text)
     backend = open_backend(model, file, device)
+    if tile is not None:
+        backend = backend.with_tiling(Tiling(tile, overlap))
     images: Any
     if backend.task == "classify":
         images, description, notes = _labeled_images(backend, text, split, image_folder)
@@ -85,7 +93,8 @@ def evaluate(
     if list(images.class_names) != backend.class_names:
         raise UserError(f"{backend.name} and {description} have different classes. Export the run again, or name DATA.")
     count = format_count(len(images), "image")
-    console.print(f"{backend.name} on {description}: {count} at {backend.input_size}", **PLAIN)
+    tiles = "" if backend.tiling is None else f", in tiles of {backend.tiling.size} pixels"
+    console.print(f"{backend.name} on {description}: {count} at {backend.input_size}{tiles}", **PLAIN)
     for note in notes:
         console.print(f"  {note}", **PLAIN)
     with progress_bar(console, "evaluating", len(images)) as advance:

@@ -1,9 +1,7 @@
 """Run trained models on images."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision import tv_tensors
@@ -34,16 +32,8 @@ def detect(model: nn.Module, image: Tensor, device: torch.device) -> dict[str, T
     return {name: value.cpu() for name, value in output.items()}
 
 
-def segment_image(trained: TrainedSegmenter, image: Tensor, device: torch.device) -> np.ndarray:
-    """The label map (H, W) uint8 of one image (3, H, W) uint8; the model is on the device."""
-    resized = trained.resize(tv_tensors.Image(image))
-    return segment(trained.model, resized, image.shape[1:], device)
-
-
 @torch.inference_mode()
-def segment(model: nn.Module, image: Tensor, size: Sequence[int], device: torch.device) -> np.ndarray:
-    """The label map, (H, W) = ``size`` uint8, of one image (3, h, w) uint8 that is resized for the model.
-
-    The model is on the device.
-    """
-    return logits_at_size(model, image.to(device), tuple(size)).argmax(1)[0].to(torch.uint8).cpu().numpy()
+def segmenter_logits(trained: TrainedSegmenter, image: Tensor, device: torch.device) -> Tensor:
+    """Logits (K, H, W) of one image (3, H, W) uint8; the model is on the device."""
+    resized = trained.resize(tv_tensors.Image(image)).to(device)
+    return logits_at_size(trained.model, resized, tuple(image.shape[1:]))[0]

@@ -2,9 +2,11 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from copy import copy
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -14,9 +16,12 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from transxnet.data.loading.preprocessing import Preprocessing, Transform
+from transxnet.data.tiling import Tiling, read_tiling
 from transxnet.deploy.exported_model import ExportedModel, fit_for_detector, fit_for_segmenter, load_exported
 from transxnet.deploy.format_registry import find_format, is_exported
-from transxnet.evaluation.inference import ClassifierOutput, classifier_outputs, detect, segment_image
+from transxnet.evaluation.inference import ClassifierOutput, classifier_outputs, detect, segmenter_logits
+from transxnet.evaluation.tiled_detection import detect_tiles
+from transxnet.evaluation.tiled_segmentation import tiled_logits
 from transxnet.heads.detector_transform import unit_range
 from transxnet.metrics.detection import Detections
 from transxnet.metrics.targets import CLASSES, Targets
@@ -39,6 +44,7 @@ class InferenceBackend(ABC):
         has_features: whether it can return pooled features.
         masks: for detectors, whether it predicts masks in addition to boxes.
         device: device that the model runs on.
+        tiling: for detectors and segmenters, the tiles to cut images into, or None.
     """
 
     name: str
@@ -50,6 +56,7 @@ class InferenceBackend(ABC):
     has_features: bool = False
     masks: bool = False
     device: torch.device
+    tiling: Tiling | None = None
 
     @cached_property
     def prepare(self) -> Transform:
@@ -84,16 +91,42 @@ class InferenceBackend(ABC):
         """Classify prepared images (B, 3, S, S)."""
 
     @abstractmethod
+    def detect_whole(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Return the boxes, labels, scores and masks in an image or tile (3, H, W) uint8."""
+
+    @abstractmethod
+    def segmenter_logits(self, pixels: Tensor) -> Tensor:
+        """Return the logits (K, H, W) of an image or tile (3, H, W) uint8."""
+
+    def with_tiling(self, tiling: Tiling) -> Self:
+        """Return this backend with images cut into tiles; raises UserError for a classifier."""
+        if self.task == "classify":
+            raise UserError(f"tile is for detectors and segmenters, and {self.name} is not one. Remove --tile.")
+        self.start()
+        tiled = copy(self)
+        tiled.tiling = tiling
+        return tiled
+
     def detector_output(self, pixels: Tensor) -> dict[str, Tensor]:
         """Return the boxes, labels, scores and masks in an image (3, H, W) uint8."""
+        if self.tiling is None:
+            return self.detect_whole(pixels)
+        return detect_tiles(self.detect_whole, pixels, self.tiling).to_output(*pixels.shape[1:])
 
     def detect(self, pixels: Tensor) -> Detections:
         """Detect objects in an image (3, H, W) uint8."""
-        return Detections.from_output(self.detector_output(pixels))
+        if self.tiling is None:
+            return Detections.from_output(self.detect_whole(pixels))
+        return detect_tiles(self.detect_whole, pixels, self.tiling)
 
-    @abstractmethod
     def segment(self, pixels: Tensor) -> np.ndarray:
         """Return the label map (H, W) uint8 of an image (3, H, W) uint8."""
+        strips: Iterable[Tensor]
+        if self.tiling is None:
+            strips = [self.segmenter_logits(pixels)]
+        else:
+            strips = tiled_logits(self.segmenter_logits, pixels, self.tiling)
+        return np.concatenate([strip.argmax(0).to(torch.uint8).cpu().numpy() for strip in strips])
 
 
 class TrainedBackend(InferenceBackend):
@@ -107,7 +140,7 @@ class TrainedBackend(InferenceBackend):
     def __init__(self, trained: TrainedModel, device: torch.device):
         self.trained, self.device = trained, device
         self.name, self.class_names = trained.name, trained.class_names
-        self.preprocessing = None
+        self.preprocessing, self.tiling = None, trained.tiling
         if isinstance(trained, TrainedDetector):
             self.task, self.category_ids, self.masks = "detect", trained.category_ids, trained.masks
         elif isinstance(trained, TrainedSegmenter):
@@ -155,15 +188,15 @@ class TrainedBackend(InferenceBackend):
         """Classify prepared images (B, 3, S, S)."""
         return classifier_outputs(self._model, images, self.device, features)
 
-    def detector_output(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Return the boxes, labels, scores and masks in an image (3, H, W) uint8."""
+    def detect_whole(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Return the boxes, labels, scores and masks in an image or tile (3, H, W) uint8."""
         return detect(self._model, pixels, self.device)
 
-    def segment(self, pixels: Tensor) -> np.ndarray:
-        """Return the label map (H, W) uint8 of an image (3, H, W) uint8."""
+    def segmenter_logits(self, pixels: Tensor) -> Tensor:
+        """Return the logits (K, H, W) of an image or tile (3, H, W) uint8."""
         assert isinstance(self.trained, TrainedSegmenter)
         self.start()
-        return segment_image(self.trained, pixels, self.device)
+        return segmenter_logits(self.trained, pixels, self.device)
 
 
 class ExportedBackend(InferenceBackend):
@@ -187,7 +220,9 @@ class ExportedBackend(InferenceBackend):
         self.name, self.task, self.class_names = exported.name, exported.task, exported.class_names
         self.category_ids = list(range(1, len(exported.class_names) + 1))
         self.preprocessing, self.targets = exported.preprocessing, exported.targets
-        if self.preprocessing is not None:
+        if self.preprocessing is None:
+            self.tiling = read_tiling(exported.metadata.resize)
+        else:
             side = self.preprocessing.img_size
             try:
                 exported.check_size(side, side)
@@ -236,13 +271,13 @@ class ExportedBackend(InferenceBackend):
         assert isinstance(logits, Tensor)
         return logits.float().cpu(), None
 
-    def detector_output(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Return the boxes, labels and scores in an image (3, H, W) uint8."""
+    def detect_whole(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Return the boxes, labels and scores in an image or tile (3, H, W) uint8."""
         return self.exported.detect(unit_range([pixels])[0])
 
-    def segment(self, pixels: Tensor) -> np.ndarray:
-        """Return the label map (H, W) uint8 of an image (3, H, W) uint8."""
-        return self.exported.segment(pixels)
+    def segmenter_logits(self, pixels: Tensor) -> Tensor:
+        """Return the logits (K, H, W) of an image or tile (3, H, W) uint8."""
+        return self.exported.segmenter_logits(pixels)
 
 
 def open_backend(model: str | Path, file: str | Path | None = None, device: str = "auto") -> InferenceBackend:

@@ -13,7 +13,7 @@ from torchmetrics.detection import MeanAveragePrecision
 from torchvision.ops import box_iou
 
 from transxnet.data.datasets.detection_dataset import DetectionSet, Target
-from transxnet.data.reading.masks import encode_mask
+from transxnet.data.reading.masks import decode_mask, encode_mask
 from transxnet.utils.optional_packages import require_package
 
 MIN_SCORE = 0.5
@@ -55,6 +55,21 @@ class Detections:
         boxes, labels, scores = (output[name].cpu().numpy() for name in ("boxes", "labels", "scores"))
         masks = [encode_mask(mask.cpu().numpy()) for mask in output["masks"]] if "masks" in output else None
         return cls(boxes, labels, scores, masks)
+
+    def to_output(self, height: int, width: int) -> dict[str, Tensor]:
+        """Return the detections in an image of this size as a detector does, with masks (D, H, W) bool."""
+        tensors = {name: torch.from_numpy(getattr(self, name)) for name in ("boxes", "labels", "scores")}
+        masks = self.decode_masks(height, width)
+        return tensors if masks is None else tensors | {"masks": torch.from_numpy(masks)}
+
+    def decode_masks(self, height: int, width: int) -> np.ndarray | None:
+        """Return the masks (D, H, W) bool in an image of this size; None for a box detector."""
+        if self.masks is None:
+            return None
+        decoded = np.zeros((len(self.masks), height, width), bool)
+        for mask, encoded in zip(decoded, self.masks, strict=True):
+            mask[:] = decode_mask(encoded, height, width)
+        return decoded
 
     def filter(self, min_score: float = MIN_SCORE) -> "Detections":
         """Return the detections with at least this score."""

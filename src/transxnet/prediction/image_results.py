@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from transxnet.data.reading.masks import decode_mask
 from transxnet.metrics.detection import MIN_SCORE, Detections
 from transxnet.metrics.targets import MultiLabelTargets, RegressionTargets, Targets
 from transxnet.prediction.image_inputs import ImageSource, open_source
@@ -224,9 +223,7 @@ class DetectedObjects(ImagePrediction):
         if self.detections.masks is None:
             return None
         masks = self.detections.masks
-        height, width = masks[0]["size"] if masks else self.image.size[::-1]
-        decoded = [decode_mask(mask, height, width) for mask in masks]
-        return np.stack(decoded) if decoded else np.zeros((0, height, width), bool)
+        return self.detections.decode_masks(*(masks[0]["size"] if masks else self.image.size[::-1]))
 
     def filter(self, min_score: float = MIN_SCORE) -> "DetectedObjects":
         """Return the objects with at least this score."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from transxnet.data.loading.preprocessing import Transform
+from transxnet.data.tiling import OVERLAP, Tiling
 from transxnet.evaluation.inference_backends import InferenceBackend, TrainedBackend, open_backend
 from transxnet.metrics.targets import Targets
 from transxnet.prediction.image_inputs import ImageInput, ImageSource, read_image, split_images
@@ -95,7 +96,14 @@ class LoadedModel:
         content = [self.backend.weights_hash(), self.class_names, *read]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
-    def predict(self, images: ImageInput | Iterable[ImageInput], *, batch_size: int = 32) -> Any:
+    def predict(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        *,
+        batch_size: int = 32,
+        tile: int | None = None,
+        overlap: float = OVERLAP,
+    ) -> Any:
         """Predict for images.
 
         Args:
@@ -103,6 +111,9 @@ class LoadedModel:
                 uint8 or float in 0 to 1; also an array (N, H, W, 3) or a tensor (N, 3, H, W). For folders and large
                 numbers of files see :func:`transxnet.predict`.
             batch_size: images per batch of a classifier; other models process images one by one at any size.
+            tile: for detectors and segmenters, side in pixels of the tiles that images are cut into; by default as in
+                training, where the default is no tiles.
+            overlap: fraction of the side that neighboring tiles share.
 
         Returns:
             For one image a :class:`~transxnet.prediction.image_results.Classification`,
@@ -113,7 +124,7 @@ class LoadedModel:
             list of them; for an iterator or generator an iterator, which reads one batch at a time.
 
         Raises:
-            UserError: an image cannot be read or is not one of these.
+            UserError: an image cannot be read or is not one of these, or the model does not accept tiles.
 
         Examples:
             >>> model = transxnet.load("runs/transxnet_t-photos-1")
@@ -122,10 +133,19 @@ class LoadedModel:
         """
         check_at_least(1, batch_size=batch_size)
         several, single = split_images(images)
-        results = self._predict(several, batch_size)
+        model = self if tile is None else self.tiled(tile, overlap)
+        results = model._predict(several, batch_size)
         if single:
             return next(results)
         return results if isinstance(images, Iterator) else list(results)
+
+    def tiled(self, tile: int, overlap: float = OVERLAP) -> "LoadedModel":
+        """Return this detector or segmenter with images cut into tiles; see :meth:`predict`.
+
+        Raises:
+            UserError: the model is a classifier, or a value is out of range.
+        """
+        return LoadedModel(self.backend.with_tiling(Tiling(tile, overlap)))
 
     def embed(self, images: ImageInput | Iterable[ImageInput], *, batch_size: int = 32) -> np.ndarray:
         """Compute the pooled features before the classifier, as ``transxnet predict --embed`` does.

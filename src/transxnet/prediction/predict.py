@@ -9,6 +9,7 @@ from typing import get_args
 from rich.console import Console
 
 from transxnet.data.reading.image_search import ACCEPTED, ImageList
+from transxnet.data.tiling import OVERLAP
 from transxnet.prediction.classifier_tables import classifier_table
 from transxnet.prediction.file_predictions import predict_files
 from transxnet.prediction.image_summary import PredictionSummary
@@ -44,6 +45,8 @@ def predict(
     top_k: int = 5,
     min_score: float | None = None,
     save_txt: bool = False,
+    tile: int | None = None,
+    overlap: float = OVERLAP,
     batch_size: int = 32,
     workers: int = 2,
     device: str = "auto",
@@ -78,6 +81,9 @@ def predict(
             results have all that the model returns, from 0.05, and the drawings those from 0.5.
         save_txt: for detectors, also write ``yolo/`` with ``classes.txt`` and for each image a text file of class, x,
             y, width, height and score.
+        tile: for detectors and segmenters, side in pixels of the tiles that images are cut into, for images that are
+            larger than those in training; results are merged. By default as in training, where the default is no tiles.
+        overlap: fraction of the side that neighboring tiles share, 0 to 0.9.
         batch_size: images per batch, for classifiers; other models process images one by one at any size.
         workers: number of data loading processes.
         device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one. Exported files run
@@ -110,6 +116,9 @@ def predict(
         check_one_of(get_args(Embed), embed=embed)
     inputs = [images] if isinstance(images, (str, Path)) else list(images)
     if is_parquet(out) or rows_per_file is not None:
+        dense = {"--tile": tile is not None, "--min-score": min_score is not None, "--save-txt": save_txt}
+        if refused := [option for option, given in dense.items() if given]:
+            raise UserError(f"{refused[0]} is not for Parquet output, which is for classifiers. Remove {refused[0]}.")
         return predict_parquet(
             model,
             inputs,
@@ -139,6 +148,8 @@ def predict(
     if not len(sources):
         raise UserError(f"no images found in {', '.join(map(str, inputs))}. {ACCEPTED}")
     loaded = open_model(model, file, device)
+    if tile is not None:
+        loaded = loaded.tiled(tile, overlap)
     if min_score is not None and loaded.task != "detect":
         raise UserError(f"min_score is for detectors, and {model} is not one. Remove --min-score.")
     if save_txt and loaded.task != "detect":

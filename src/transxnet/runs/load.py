@@ -15,6 +15,7 @@ from transxnet.data.formats.class_alignment import imagenet_synsets
 from transxnet.data.formats.class_names import COCO_CATEGORY_IDS, COCO_CLASSES
 from transxnet.data.loading.dense_transforms import AlignedResize
 from transxnet.data.loading.preprocessing import Preprocessing, check_sides
+from transxnet.data.tiling import Tiling, read_tiling
 from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN, create_detector, create_segmenter
 from transxnet.heads.create_heads import DETECTORS
 from transxnet.heads.dense_checkpoints import dense_tensors, load_checkpoint
@@ -46,6 +47,7 @@ class TrainedModel:
         class_names: K names by class index; for detectors, label 1 is the first.
         run: run of the model, or None.
         untrained: whether the weights are random, which every result must show.
+        tiling: tiles that a detector or segmenter cuts images into, or None.
     """
 
     model: nn.Module
@@ -53,6 +55,7 @@ class TrainedModel:
     class_names: list[str]
     run: Run | None
     untrained: bool = field(default=False, kw_only=True)
+    tiling: Tiling | None = field(default=None, kw_only=True)
 
     @property
     def backbone(self) -> nn.Module:
@@ -324,12 +327,14 @@ def _build(run: Run, description: Mapping[str, Any]) -> TrainedModel:
     args, preprocessing = description["model_args"], description["preprocessing"]
     _check_description(description)
     name, count = str(run.path), len(classes)
+    tiling = read_tiling(preprocessing)
     if description["task"] == "detect":
         detector = create_detector(backbone=architecture, num_classes=count, **args)
-        return TrainedDetector(detector, name, classes, run, category_ids=description.get("category_ids", []))
+        ids = description.get("category_ids", [])
+        return TrainedDetector(detector, name, classes, run, category_ids=ids, tiling=tiling)
     if description["task"] == "segment":
         segmenter = create_segmenter(architecture, count, **args)
-        return TrainedSegmenter(segmenter, name, classes, run, tuple(preprocessing["scale"]))
+        return TrainedSegmenter(segmenter, name, classes, run, tuple(preprocessing["scale"]), tiling=tiling)
     targets = Targets.from_dict(description.get("targets", {"kind": "classes"}), count)
     classifier = create_model(architecture, num_classes=count, **args)
     return TrainedClassifier(classifier, name, classes, run, Preprocessing.from_dict(preprocessing), targets=targets)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
+from transxnet.data.tiling import MAX_OVERLAP, MIN_TILE, OVERLAP, Tiling
 from transxnet.runs.config import COUNT, FACTOR, POSITIVE, RATE, SHARE, Rule, TrainConfig
 from transxnet.utils.errors import UserError, check_one_of
 from transxnet.utils.option_names import as_option, nearest_option
@@ -17,6 +18,25 @@ LOSSES = {
 
 SEGMENT_LOSSES = ("cross_entropy", "dice", "focal_dice")
 """The losses of segmenters."""
+
+
+TILE_RULES: dict[str, Rule] = {
+    "tile": (lambda value: value >= MIN_TILE, f"must be at least {MIN_TILE} pixels"),
+    "overlap": (lambda value: 0 <= value <= MAX_OVERLAP, f"must be 0 to {MAX_OVERLAP:g}"),
+}
+"""The rules of the options of tiles."""
+
+
+class TileOptions:
+    """The options of tiles of a detector or segmenter."""
+
+    tile: int | None
+    overlap: float
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """The tiles that images are cut into, or None."""
+        return None if self.tile is None else Tiling(self.tile, self.overlap)
 
 
 @dataclass(frozen=True)
@@ -126,7 +146,7 @@ class ClassifyConfig(TrainConfig):
 
 
 @dataclass(frozen=True)
-class DetectConfig(TrainConfig):
+class DetectConfig(TileOptions, TrainConfig):
     """Options for training a detector; see :class:`TrainConfig` for the others.
 
     Args:
@@ -138,6 +158,9 @@ class DetectConfig(TrainConfig):
         photometric: randomly change brightness, contrast, saturation and hue; by default only for segmentation.
         group_by_aspect: make batches of either landscape or portrait images, which need less padding.
         skip_empty: skip training images without objects, as in the published COCO training.
+        tile: side in pixels of the tiles that large images are cut into, for training and prediction; by default no
+            tiles.
+        overlap: fraction of the side that neighboring tiles share.
 
     Raises:
         UserError: a value has the wrong type or is out of range.
@@ -146,10 +169,11 @@ class DetectConfig(TrainConfig):
     task: ClassVar[str] = "detect"
     OWN: ClassVar[tuple[str, ...]] = (
         "head", "min_size", "max_size", "head_norm", "box_batch_size_per_image", "photometric",
-        "group_by_aspect", "skip_empty",
+        "group_by_aspect", "skip_empty", "tile", "overlap",
     )  # fmt: skip
     RULES: ClassVar[dict[str, Rule]] = {
         **TrainConfig.RULES,
+        **TILE_RULES,
         "box_batch_size_per_image": COUNT,
         **dict.fromkeys(("min_size", "max_size"), (lambda value: value >= 32, "must be at least 32 pixels")),
     }
@@ -162,6 +186,8 @@ class DetectConfig(TrainConfig):
     photometric: bool | None = None
     group_by_aspect: bool = True
     skip_empty: bool = False
+    tile: int | None = None
+    overlap: float = OVERLAP
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -170,7 +196,7 @@ class DetectConfig(TrainConfig):
 
 
 @dataclass(frozen=True)
-class SegmentConfig(TrainConfig):
+class SegmentConfig(TileOptions, TrainConfig):
     """Options for training a segmenter; see :class:`TrainConfig` for the others.
 
     Args:
@@ -183,6 +209,9 @@ class SegmentConfig(TrainConfig):
         zero_is_ignored: treat 0 in the label maps as "ignore", with classes starting at 1; by default it depends on the
             layout of the folder.
         loss: cross_entropy; dice, for small or rare classes; or focal_dice, the sum of focal loss and Dice loss.
+        tile: side in pixels of the tiles that large images are cut into, for training and prediction; by default no
+            tiles.
+        overlap: fraction of the side that neighboring tiles share.
 
     Raises:
         UserError: a value has the wrong type or is out of range.
@@ -191,10 +220,11 @@ class SegmentConfig(TrainConfig):
     task: ClassVar[str] = "segment"
     OWN: ClassVar[tuple[str, ...]] = (
         "crop", "min_ratio", "max_ratio", "photometric", "cat_max_ratio",
-        "zero_is_ignored", "loss",
+        "zero_is_ignored", "loss", "tile", "overlap",
     )  # fmt: skip
     RULES: ClassVar[dict[str, Rule]] = {
         **TrainConfig.RULES,
+        **TILE_RULES,
         "crop": (lambda value: value >= 32 and value % 32 == 0, "must be a multiple of 32 pixels"),
         "cat_max_ratio": FACTOR,
     }
@@ -206,6 +236,8 @@ class SegmentConfig(TrainConfig):
     cat_max_ratio: float = 0.75
     zero_is_ignored: bool | None = None
     loss: str = "cross_entropy"
+    tile: int | None = None
+    overlap: float = OVERLAP
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,5 +1,6 @@
 """Lightning module for detection and instance segmentation."""
 
+from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any
 
@@ -9,6 +10,8 @@ from torchmetrics import MeanMetric
 
 from transxnet.data.datasets.detection_dataset import Target
 from transxnet.data.loading.samplers import seed_step
+from transxnet.data.training_tiles import crop_target
+from transxnet.evaluation.tiled_detection import detect_tiles
 from transxnet.heads import MaskRCNN, RetinaNet
 from transxnet.heads.detector_transform import unit_range
 from transxnet.metrics.best_epoch import monitored_metric
@@ -54,12 +57,33 @@ class Detector(TrainingModule):
         """Add detections and losses of a validation batch, image by image: padding to a common size changes them."""
         images, targets = batch
         with self.full_precision():
-            answers = [answer for image in unit_range(images) for answer in self.best_weights([image])]
+            answers = [self._detect(image) for image in images]
         self.val_metric.update(answers, targets)
         seed_step(self.config.seed, batch_idx)  # the losses of Mask R-CNN sample anchors and regions
         with self.full_precision():
-            for image, target in zip(unit_range(images), targets, strict=True):
-                self.val_loss.update(self._validation_loss(image, target))
+            for image, target in zip(images, targets, strict=True):
+                for part, objects in self._tiles(image, target):
+                    self.val_loss.update(self._validation_loss(unit_range([part])[0], objects))
+
+    def _detect(self, image: Tensor) -> dict[str, Tensor]:
+        """Detect objects in an image (3, H, W) uint8, tile by tile if it is trained on tiles."""
+
+        def detect(part: Tensor) -> dict[str, Tensor]:
+            return self.best_weights(unit_range([part]))[0]
+
+        if self.config.tiling is None:
+            return detect(image)
+        found = detect_tiles(detect, image, self.config.tiling).to_output(*image.shape[1:])
+        return {name: value.to(image.device) for name, value in found.items()}
+
+    def _tiles(self, image: Tensor, target: Target) -> Iterator[tuple[Tensor, Target]]:
+        """Iterate over the tiles of an image with their objects, or over the image if it is not trained on tiles."""
+        if self.config.tiling is None:
+            yield image, target
+            return
+        for window in self.config.tiling.windows(*image.shape[1:]):
+            left, top, right, bottom = window
+            yield image[:, top:bottom, left:right], crop_target(target, window)
 
     def _validation_loss(self, image: Tensor, target: Target) -> Tensor:
         """Compute the sum of the losses of an image without its crowds; norms and dropout stay in evaluation mode."""

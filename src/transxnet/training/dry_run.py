@@ -33,7 +33,7 @@ def try_steps(plan: Plan, console: Console) -> None:
         if (known := describe_training_error(error, config)) is not None:
             raise known from error
         raise
-    steps = math.ceil(len(plan.source.train) / (config.batch_size * plan.hardware.processes))
+    steps = math.ceil(len(plan.source.train_items) / (config.batch_size * plan.hardware.processes))
     epochs = config.epochs + config.cooldown_epochs
     lines = {
         "batch": "; ".join(_shapes(batch)),

@@ -9,6 +9,7 @@ from lightning.pytorch import seed_everything
 from rich.console import Console
 from timm.optim import list_optimizers
 
+from transxnet.data.short_check import describe_problems
 from transxnet.models.create import check_name
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.run_folder import Run
@@ -69,9 +70,12 @@ def make_plan(
             "--devices or add validation images."
         )
     defaults.resolve_common(
-        len(plan.source.train), lambda config, *sizes: largest_batch(replace(plan, config=config), *sizes)
+        len(plan.source.train_items), lambda config, *sizes: largest_batch(replace(plan, config=config), *sizes)
     )
-    notes = plan.notes if resumed else [_weights_note(config, len(plan.source.train)), *plan.notes]
+    notes = plan.notes
+    if not resumed:
+        about = describe_problems(plan.source)
+        notes = [_weights_note(config, len(plan.source.train)), *plan.notes, *([] if about is None else [about])]
     if plan.validates:
         return replace(plan, config=defaults.config, notes=notes)
     if config.patience is not None:

@@ -18,8 +18,11 @@ from transxnet.data.loading.dense_transforms import (
     segmentation_training,
 )
 from transxnet.data.open_data import DataSource
+from transxnet.data.tiling import Tiling, tile_dict
+from transxnet.data.training_tiles import cut_label_maps, cut_objects
 from transxnet.heads import create_detector, create_segmenter
 from transxnet.heads.pyramid import NoStochasticDepth
+from transxnet.heads.semantic_fpn import SIZE_DIVISOR
 from transxnet.runs.task_configs import DetectConfig, SegmentConfig
 from transxnet.runs.training_data import open_run_data
 from transxnet.training.defaults import DefaultsResolver
@@ -50,7 +53,7 @@ class DetectPlan(Plan):
         config, source = self.config, self.source
         assert isinstance(config.batch_size, int) and config.workers is not None and config.hflip is not None
         return DetectionData(
-            source.train,
+            source.train_items,
             source.val,
             detection_training(hflip=config.hflip, vflip=config.vflip, photometric=bool(config.photometric)),
             config.batch_size,
@@ -65,8 +68,8 @@ class DetectPlan(Plan):
         return Detector(self.model, self.config)  # type: ignore[arg-type]
 
     def preprocessing(self) -> dict[str, Any]:
-        """Return an empty dict: detectors resize and normalize their input themselves."""
-        return {}
+        """Return the tiles, if any: detectors resize and normalize their input themselves."""
+        return tile_dict(self.config.tiling)
 
     def description(self) -> dict[str, Any]:
         """Return the description with the ids of the classes in the annotation file."""
@@ -94,10 +97,10 @@ class SegmentPlan(Plan):
             cat_max_ratio=config.cat_max_ratio,
         )
         return SegmentationData(
-            self.source.train,
+            self.source.train_items,
             self.source.val,
             train_transform,
-            AlignedResize(evaluation_scale(config.crop)),
+            None if config.tile else AlignedResize(evaluation_scale(config.crop)),
             config.batch_size,
             config.workers,
             config.seed,
@@ -108,9 +111,9 @@ class SegmentPlan(Plan):
         return Segmenter(self.model, self.config)  # type: ignore[arg-type]
 
     def preprocessing(self) -> dict[str, Any]:
-        """Return the longer and the shorter side that images are resized to fit."""
+        """Return the longer and the shorter side that images or tiles are resized to fit, and the tiles, if any."""
         assert self.config.crop is not None
-        return {"scale": list(evaluation_scale(self.config.crop))}
+        return {"scale": list(evaluation_scale(self.config.crop)), **tile_dict(self.config.tiling)}
 
 
 def plan_detect(
@@ -125,10 +128,15 @@ def plan_detect(
         train = train.with_objects()
         notes.append(f"{len(source.train) - len(train):,} training images without objects are skipped")
         source = _with_train(source, train)
+    if config.tiling is not None:
+        tiles = cut_objects(source.train, config.tiling)
+        source = replace(source, tiles=tiles.with_objects() if config.skip_empty else tiles)
+        notes.append(_describe_tiles(source, config.tiling))
     if not any(len(labels) for labels in source.val.own_labels):
         notes.append("the validation images have no objects: there is no AP, and the last epoch is saved")
     why = "recommended for this sample" if source.img_size else "as published for COCO"
-    short = defaults.resolve("min_size", source.img_size or MIN_SIZE, why)
+    why = why if config.tile is None else "side of the tiles"
+    short = defaults.resolve("min_size", config.tile or source.img_size or MIN_SIZE, why)
     defaults.resolve("max_size", round(short * MAX_SIZE / MIN_SIZE), "1333/800 of min_size, as published for COCO")
     weights = initial_weight_arguments(config, resumed)
     if config.checkpoint is not None or config.pretrained:
@@ -166,7 +174,12 @@ def plan_segment(
     source: DataSource[SegmentationSet] = open_run_data(config, console, stored_split)
     notes = list(source.notes)
     why = "recommended for this sample" if source.img_size else "as published for ADE20K"
-    defaults.resolve("crop", source.img_size or CROP, why)
+    crop = source.img_size or CROP
+    if config.tiling is not None:
+        source = replace(source, tiles=cut_label_maps(source.train, config.tiling))
+        notes.append(_describe_tiles(source, config.tiling))
+        crop, why = -(-config.tiling.size // SIZE_DIVISOR) * SIZE_DIVISOR, "side of the tiles, rounded up"
+    defaults.resolve("crop", crop, why)
     defaults.resolve("photometric", True, "as published for ADE20K")
     defaults.resolve("hflip", source.hflip, "default" if source.hflip else "this sample must not be mirrored")
 
@@ -178,6 +191,11 @@ def plan_segment(
     model = _with_stochastic_depth(build, defaults)
     checkpoint_gradients(model.backbone.body, config)  # type: ignore[union-attr, arg-type]
     return SegmentPlan(defaults.config, defaults.hardware, source, model, {}, defaults.choices, notes)
+
+
+def _describe_tiles(source: DataSource[Any], tiling: Tiling) -> str:
+    count = f"{len(source.train_items):,} training tiles of {tiling.size} pixels"
+    return f"{count}; validation images are predicted tile by tile"
 
 
 def _with_train(source: DataSource[DetectionSet], train: DetectionSet) -> DataSource[DetectionSet]:

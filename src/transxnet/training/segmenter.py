@@ -1,5 +1,6 @@
 """Lightning module for semantic segmentation."""
 
+from collections.abc import Iterator
 from types import MappingProxyType
 
 import numpy as np
@@ -8,8 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
+from torchvision import tv_tensors
 
 from transxnet.data.datasets.segmentation_dataset import IGNORE
+from transxnet.data.loading.dense_transforms import AlignedResize, evaluation_scale
+from transxnet.evaluation.tiled_segmentation import tiled_logits
 from transxnet.heads import SemanticFPN
 from transxnet.heads.semantic_fpn import logits_at_size
 from transxnet.metrics.best_epoch import monitored_metric
@@ -55,12 +59,33 @@ class Segmenter(TrainingModule):
     def validation_step(self, batch: tuple[list[Tensor], list[Tensor], Tensor], batch_idx: int) -> None:
         """Add the label maps of a validation batch, image by image, since sizes differ."""
         for image, labels in zip(*batch[:2], strict=True):
-            labels = labels.as_subclass(Tensor)
+            labels = labels.as_subclass(Tensor).long()
+            labeled, top = int((labels != IGNORE).sum()), 0
             with self.full_precision():
-                logits = logits_at_size(self.best_weights, image, labels.shape)
-            self.val_confusion.update(logits.argmax(1), labels[None].long())
-            if (labels != IGNORE).any():
-                self.val_loss.update(F.cross_entropy(logits, labels[None].long(), ignore_index=IGNORE))
+                for logits in self._logits(image, labels.shape):
+                    rows = labels[None, top : top + logits.shape[1]]
+                    top += logits.shape[1]
+                    self.val_confusion.update(logits[None].argmax(1), rows)
+                    if count := int((rows != IGNORE).sum()):
+                        loss = F.cross_entropy(logits[None], rows, ignore_index=IGNORE)
+                        self.val_loss.update(loss, count / labeled)
+
+    def _logits(self, image: Tensor, size: torch.Size) -> Iterator[Tensor]:
+        """Compute the logits (K, h, W) of an image, or of one row of tiles after the other if trained on tiles.
+
+        Args:
+            image: (3, h, w) uint8, resized for the model unless it is trained on tiles.
+            size: height and width of the logits.
+        """
+        if self.config.tiling is None:
+            return iter(logits_at_size(self.best_weights, image, size))
+        assert self.config.crop is not None
+        resize = AlignedResize(evaluation_scale(self.config.crop))
+
+        def logits(tile: Tensor) -> Tensor:
+            return logits_at_size(self.best_weights, resize(tv_tensors.Image(tile)), tile.shape[1:])[0]
+
+        return tiled_logits(logits, image.as_subclass(Tensor), self.config.tiling)
 
     def on_validation_epoch_end(self) -> None:
         """Log mean IoU and the other metrics of the validation set."""

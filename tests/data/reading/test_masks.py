@@ -5,7 +5,15 @@ import sys
 import numpy as np
 import pytest
 
-from transxnet.data.reading.masks import BadMask, check_mask, decode_mask, encode_mask, mask_box
+from transxnet.data.reading.masks import (
+    BadMask,
+    check_mask,
+    crop_segmentation,
+    decode_mask,
+    encode_mask,
+    encode_part,
+    mask_box,
+)
 from transxnet.utils.errors import UserError
 
 coco = pytest.importorskip("pycocotools.mask")
@@ -154,3 +162,23 @@ def test_polygons_without_pycocotools_are_an_error(monkeypatch):
         decode_mask([[2, 1, 5, 1, 5, 4]], 6, 8)
     with pytest.raises(UserError, match="pycocotools"):
         encode_mask(np.zeros((2, 2)))
+
+
+def test_mask_of_a_part_is_encoded_like_the_whole_mask():
+    dice = np.random.default_rng(0)
+    for left, top, height, width in ((0, 0, 7, 5), (3, 2, 9, 8), (3, 0, 7, 8), (0, 4, 11, 5)):
+        for share in (0.0, 0.5, 1.0):
+            part, whole = dice.random((7, 5)) < share, np.zeros((height, width), bool)
+            whole[top : top + 7, left : left + 5] = part
+            assert encode_part(part, left, top, height, width) == encode_mask(whole)
+
+
+def test_cropped_masks_are_those_of_the_part():
+    window, dice = (3, 2, 15, 18), np.random.default_rng(1)
+    mask = dice.random((20, 24)) < 0.5
+    polygon = [[1, 1, 20, 3, 12, 17], [2, 12, 8, 12, 8, 19, 2, 19]]
+    for segmentation in (encode_mask(mask), uncompressed(mask), polygon):
+        expected = decode_mask(segmentation, 20, 24)[2:18, 3:15]
+        found = decode_mask(crop_segmentation(segmentation, window, 20, 24), 16, 12)
+        # pycocotools truncates coordinates, so pixels on the outline of a polygon differ left of and above the part
+        assert (found != expected).sum() <= (3 if segmentation is polygon else 0)

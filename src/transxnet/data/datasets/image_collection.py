@@ -57,6 +57,8 @@ class ImageCollection:
         indices: indices in the storage of the images in this set, or None for all.
         groups: group number of each image in the storage, such as its patient, or None. Images of one group are never
             split into training and validation set.
+        windows: left, top, right and bottom of the part of each image in the storage that belongs to the set, for tiles
+            of larger images; or None.
     """
 
     storage: ImageStorage
@@ -64,6 +66,7 @@ class ImageCollection:
     class_names: list[str]
     indices: np.ndarray = field(default=None, kw_only=True)  # type: ignore[arg-type]
     groups: np.ndarray | None = field(default=None, kw_only=True)
+    windows: np.ndarray | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.indices is None:
@@ -93,7 +96,9 @@ class ImageCollection:
 
     def image(self, index: int) -> Image.Image:
         """Image ``index`` of this set in RGB; raises UnreadableImage."""
-        return self.storage[self.indices[index]]
+        stored = self.indices[index]
+        image = self.storage[stored]
+        return image if self.windows is None else image.crop(tuple(self.windows[stored].tolist()))
 
     def subset(self, positions: np.ndarray) -> Self:
         """The images at these positions of this set."""

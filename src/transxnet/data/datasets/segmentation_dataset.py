@@ -40,6 +40,9 @@ class SegmentationSet(ImageCollection):
         values = read_label_map(self.map_paths[self.indices[index]], self.colors)
         if values.dtype != np.uint8 and (values.min(initial=0) < 0 or values.max(initial=0) > IGNORE):
             raise UnreadableImage(f"the label map contains values from {values.min()} to {values.max()}")
+        if self.windows is not None:
+            left, top, right, bottom = self.windows[self.indices[index]]
+            values = values[top:bottom, left:right]
         return self.lookup[values]
 
     def with_classes(self, class_names: list[str], classes: Sequence[int]) -> Self:

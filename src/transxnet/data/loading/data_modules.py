@@ -188,7 +188,7 @@ class SegmentationData(ResumableData):
         train_transform: transform of training images and labels to one size, such as
             :func:`~transxnet.data.loading.dense_transforms.segmentation_training`.
         val_transform: transform of validation images and labels, such as
-            :class:`~transxnet.data.loading.dense_transforms.AlignedResize`.
+            :class:`~transxnet.data.loading.dense_transforms.AlignedResize`; None if tiles are resized later.
         batch_size: images per batch and process.
         workers: processes that decode and augment; 0 uses the training process.
         seed: seed of the order and the augmentation.
@@ -199,7 +199,7 @@ class SegmentationData(ResumableData):
         train: SegmentationSet,
         val: SegmentationSet,
         train_transform: Callable,
-        val_transform: Callable,
+        val_transform: Callable | None,
         batch_size: int,
         workers: int,
         seed: int,

@@ -62,6 +62,53 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
     return {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")}
 
 
+def encode_part(part: np.ndarray, left: int, top: int, height: int, width: int) -> dict[str, Any]:
+    """Encode a mask (height, width) that is empty outside of a part (h, w), without creating it.
+
+    Args:
+        part: mask of the part.
+        left: column of the part's first pixel in the image.
+        top: row of the part's first pixel in the image.
+        height: height of the image.
+        width: width of the image.
+
+    Returns:
+        The same as :func:`encode_mask` of the whole mask.
+
+    Raises:
+        UserError: pycocotools is not installed.
+    """
+    change = np.diff(part.T.astype(np.int8), axis=1, prepend=0, append=0)  # run lengths go down each column
+    starts, ends = ((x + left) * height + y + top for x, y in (np.nonzero(change == step) for step in (1, -1)))
+    ended = starts[1:] != ends[:-1]  # runs continue in the next column if the part is as high as the image
+    starts, ends = starts[np.r_[True, ended][: len(starts)]], ends[np.r_[ended, True][: len(ends)]]
+    bounds = np.concatenate([[0], np.stack([starts, ends], 1).ravel(), [height * width]])
+    lengths = np.diff(bounds)
+    counts = lengths[: np.flatnonzero(lengths)[-1] + 1].tolist()
+    encoded = _pycocotools().frPyObjects({"size": [height, width], "counts": counts}, height, width)
+    return {"size": [height, width], "counts": encoded["counts"].decode("ascii")}
+
+
+def crop_segmentation(segmentation: Any, window: tuple[int, int, int, int], height: int, width: int) -> Any:
+    """Return an annotation's entry for a part of its image, for :func:`decode_mask` at the size of the part.
+
+    Args:
+        segmentation: the entry for the image.
+        window: left, top, right and bottom of the part in pixels.
+        height: height of the image.
+        width: width of the image.
+
+    Raises:
+        BadMask: as decode_mask.
+        UserError: pycocotools is not installed.
+    """
+    left, top, right, bottom = window
+    if isinstance(segmentation, dict):
+        return encode_mask(decode_mask(segmentation, height, width)[top:bottom, left:right])
+    outlines = [np.reshape(polygon, (-1, 2)) - [left, top] for polygon in _polygons(segmentation, height, width)]
+    return [outline.ravel().tolist() for outline in outlines]
+
+
 def mask_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
     """Bounding box (x1, y1, x2, y2) of a mask (H, W), x2 and y2 exclusive; None if the mask is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

@@ -11,7 +11,7 @@ from rich.console import Console
 
 import transxnet
 from tests.helpers.classifier_runs import draw, preprocessing, write_run
-from tests.helpers.exports import CLASSES
+from tests.helpers.exports import CLASSES, mask_rcnn
 from transxnet import TransXNet
 from transxnet.heads import create_detector, create_segmenter
 from transxnet.runs.run_folder import Run
@@ -67,6 +67,15 @@ def detector(photos, tmp_path_factory) -> Run:
         model_args=dict(head="retinanet", min_size=64, max_size=128),
     )
     return write_run(tmp_path_factory.mktemp("runs") / "boxes", model, photos, task="detect", **described)
+
+
+@pytest.fixture(scope="session")
+def mask_detector(photos, tmp_path_factory) -> Run:
+    """A Mask R-CNN that detects objects of all classes everywhere."""
+    args = dict(head="maskrcnn", min_size=64, max_size=128)
+    described = dict(architecture="test_resnet", class_names=CLASSES, preprocessing={}, model_args=args)
+    model = mask_rcnn(min_size=64, max_size=128)
+    return write_run(tmp_path_factory.mktemp("runs") / "masks", model, photos, task="detect", **described)
 
 
 @pytest.fixture(scope="session")

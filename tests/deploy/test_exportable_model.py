@@ -4,9 +4,8 @@ import pytest
 import torch
 from torchvision import tv_tensors
 
-from tests.helpers.classifier_runs import write_run
 from tests.helpers.exports import CLASSES, assert_near, random_images
-from transxnet import UserError, load_exported, read_metadata
+from transxnet import load_exported, read_metadata
 from transxnet.deploy.export import export
 from transxnet.deploy.exportable_model import ExportableModel, prepare_export
 from transxnet.deploy.exported_model import fit_for_detector, fit_for_segmenter
@@ -26,13 +25,15 @@ def test_features_are_the_outputs_of_the_stages(ours, tmp_path, console):
         assert_near(actual, expected)
 
 
-def test_mask_rcnn_is_refused_with_the_reason(photos, tmp_path, console):
-    model = create_detector("maskrcnn", "test_resnet", 3, min_size=32, max_size=64)
-    args = dict(head="maskrcnn", min_size=32, max_size=64)
-    described = dict(architecture="test_resnet", class_names=CLASSES, preprocessing={}, model_args=args)
-    run = write_run(tmp_path / "run", model, photos, task="detect", **described)
-    with pytest.raises(UserError, match=r"cannot export .*: Mask R-CNN has a data-dependent number of regions"):
-        export(run.path, out=tmp_path / "net.onnx", console=console)
+def test_mask_rcnn_has_masks_that_span_their_boxes(mask_detector):
+    ready = prepare_export(
+        load_model(mask_detector.path), features=False, static_size=None, uint8=False, dtype=torch.float32
+    )
+    assert ready.outputs == ("boxes", "labels", "scores", "masks")
+    assert ready.score_threshold == 0.05
+    boxes, _, scores, masks = ready.reference_outputs(torch.rand(1, 3, 64, 96))
+    assert masks.shape == (len(boxes), 1, 28, 28)
+    assert scores.min() < 0.05  # also those below the threshold
 
 
 def dynamic(trained: TrainedModel) -> tuple[ExportableModel, Metadata]:

@@ -158,6 +158,29 @@ def test_exported_detector_predicts_like_its_run(detector, photos, tmp_path, con
     assert [each.error for each in out] == [None] * 9
 
 
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        ("onnx", {}),
+        ("onnx", {"dynamic": "none", "img_size": "64x96"}),
+        pytest.param("openvino", {}, marks=pytest.mark.long),
+        pytest.param("pt2", {"dynamic": "none", "img_size": "64x96"}, marks=pytest.mark.long),
+    ],
+    ids=str,
+)
+def test_exported_mask_rcnn_predicts_like_its_run(mask_detector, photos, tmp_path, console, format, options):
+    out = tmp_path / f"masks{SUFFIX[format]}"
+    file = export(mask_detector.path, format=format, out=out, console=console, **options)
+    image = Image.open(photos / CLASSES[1] / "1.png").resize((96, 64))
+    expected, found = (transxnet.load(path).predict(image) for path in (mask_detector.path, file))
+    assert len(found) == len(expected) > 10
+    assert found.labels == expected.labels
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-2)
+    assert found.masks.shape == (len(found), 64, 96)
+    assert (found.masks == expected.masks).mean() > 0.999
+
+
 @pytest.mark.parametrize(("size", "dynamic"), [("64x96", "batch"), ("96x64", "none")])
 def test_predict_refuses_classifiers_of_other_than_squares(theirs, photos, tmp_path, console, size, dynamic):
     file = export(theirs.path, img_size=size, dynamic=dynamic, out=tmp_path / "wide.onnx", console=console)

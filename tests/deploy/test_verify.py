@@ -61,6 +61,17 @@ def test_detections_are_compared_by_box_and_score():
     assert missing.relative == float("inf")
 
 
+def test_masks_are_compared_with_those_of_the_nearest_boxes():
+    boxes, labels = torch.tensor([[0.0, 0, 10, 10], [0, 0, 20, 10], [5, 5, 20, 20]]), torch.tensor([1, 1, 1])
+    truth = (boxes, labels, torch.tensor([0.8, 0.8, 0.1]), torch.rand(3, 1, 4, 4))
+    metadata = replace(DETECTOR, outputs=(*DETECTOR.outputs, "masks"))
+    swapped = tuple(values[[1, 0, 2]] for values in truth)
+    assert compared(metadata, truth, swapped).relative == 0
+    masks = truth[3].clone()
+    masks[1, 0, 2, 3] += 0.25
+    assert compared(metadata, truth, (*truth[:3], masks)).relative == pytest.approx(0.25)
+
+
 def test_sizes_and_batches_to_check():
     assert list(check_cases(CLASSIFIER)) == [((32, 32), 2)]
     assert list(check_cases(replace(CLASSIFIER, batch=0))) == [((32, 32), batch) for batch in BATCHES]

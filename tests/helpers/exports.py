@@ -3,9 +3,11 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from tests.helpers.classifier_runs import draw
 from transxnet.deploy.metadata import Metadata
+from transxnet.heads import create_detector
 
 CLASSES = ["ant", "bee", "cat"]
 SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
@@ -15,6 +17,19 @@ def random_images(count: int, *size: int) -> Tensor:
     """Images that differ, also in their mean values."""
     dice = torch.Generator().manual_seed(count)
     return torch.randn(count, 3, *size, generator=dice) + torch.randn(count, 3, 1, 1, generator=dice)
+
+
+@torch.no_grad()
+def mask_rcnn(**options: Any) -> nn.Module:
+    """A Mask R-CNN that finds objects of all classes everywhere."""
+    model = draw(create_detector("maskrcnn", "test_resnet", 3, **options))
+    dice = torch.Generator().manual_seed(0)
+    heads = model.roi_heads
+    for layer in (model.rpn.head.cls_logits, model.rpn.head.bbox_pred, heads.mask_predictor.mask_fcn_logits):
+        layer.weight.normal_(std=0.1, generator=dice)
+    heads.box_predictor.cls_score.weight.normal_(std=0.06, generator=dice)
+    heads.box_predictor.cls_score.bias.zero_()
+    return model
 
 
 def assert_near(actual: Tensor, truth: Tensor, rel: float = 1e-4) -> None:

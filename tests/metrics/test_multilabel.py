@@ -1,9 +1,11 @@
 """Multi-label metrics, against scikit-learn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
 from transxnet.metrics.multilabel import MultiLabelEvaluation, best_thresholds
 
@@ -45,6 +47,14 @@ def test_unknown_labels_are_ignored():
     flipped = np.where(evaluation.known, evaluation.probabilities, 1 - evaluation.probabilities)
     other = MultiLabelEvaluation(list("abc"), evaluation.names, evaluation.labels, flipped, evaluation.thresholds)
     assert other.metrics() == evaluation.metrics()
+
+
+def test_weighted_exact_match_equals_that_of_scikit_learn():
+    weights = np.linspace(0, 1, 80)
+    evaluation = replace(sample(), weights=weights)
+    expected = accuracy_score(evaluation.labels, evaluation.predictions, sample_weight=weights)
+    assert evaluation.metrics()["weighted_exact_match"] == pytest.approx(expected)
+    assert "weighted_exact_match" not in replace(evaluation, weights=np.zeros(80)).metrics()
 
 
 def test_best_thresholds_have_the_highest_f1():

@@ -35,5 +35,13 @@ def test_undefined_metrics_are_omitted(labels, predictions, undefined):
     assert set(result.all_metrics()) - set(result.metrics()) == undefined
 
 
+def test_weighted_error_equals_that_of_scikit_learn():
+    weights = np.array([1.0, 0.5, 0.0])
+    result = RegressionEvaluation(["mass"], [], np.array([1.0, 2.0, 3.0]), np.array([2.0, 5.0, 9.0]), weights)
+    expected = mean_absolute_error(result.labels, result.predictions, sample_weight=weights)
+    assert result.metrics()["weighted_mae"] == pytest.approx(expected)
+    assert "weighted_mae" not in evaluation([1, 2], [2, 2]).metrics()
+
+
 def test_largest_errors_come_first():
     assert evaluation([0, 0, 0, 0], [1, -3, 2, 0]).largest_errors(2).tolist() == [1, 2]

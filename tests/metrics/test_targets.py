@@ -49,6 +49,8 @@ def test_regression_is_standardized_by_the_training_labels():
     targets = targets_of("regression", ["mass"], labels)
     assert targets == RegressionTargets(3.0, pytest.approx(labels.std()))
     assert targets_of("regression", ["mass"], np.full(3, 2.0)) == RegressionTargets(2.0, 1.0)
+    weighted = targets_of("regression", ["mass"], np.array([1.0, 3.0, 99.0]), np.array([1.0, 1.0, 0.0]))
+    assert weighted == RegressionTargets(2.0, 1.0)
 
 
 def test_fit_chooses_thresholds_of_labels_only():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.helpers.class_folders import QUICK
+from tests.helpers.dense_data import DETECT, SEGMENT
 from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import ClassifyConfig, DetectConfig
 from transxnet.training.classifier import Classifier
@@ -69,14 +70,35 @@ def test_lost_process_error_names_the_resume_command(tmp_path):
     assert describe_training_error(RuntimeError("mat1 and mat2 shapes"), config(), run, processes=2) is None
 
 
-def test_batch_size_one_error_names_the_remedy(photos, tmp_path, quiet):
+ONE_IMAGE = {
+    "photos": QUICK,
+    "squares": {**DETECT, "min_size": 32},
+    "maps": SEGMENT,
+}
+
+
+@pytest.mark.parametrize("data", ONE_IMAGE)
+def test_batch_size_one_error_names_options_that_work(data, request, tmp_path, quiet):
     """IDConv normalizes a 1x1 map over the batch."""
-    options = {**QUICK, "model": "transxnet_n", "batch_size": 1}
+    data, options = request.getfixturevalue(data), {**ONE_IMAGE[data], "model": "transxnet_n", "epochs": 1, "limit": 2}
     with pytest.raises(
         UserError,
         match=r"more than one value per channel .*got batch_size 1.*Use --batch-size 2, .*or --freeze backbone",
     ):
-        train(photos, out=tmp_path / "run", console=quiet, **options)
+        train(data, out=tmp_path / "run", console=quiet, **options | {"batch_size": 1})
+    for name, remedy in {
+        "two": {"batch_size": 2, "grad_checkpointing": True},
+        "frozen": {"batch_size": 1, "freeze": "backbone"},
+    }.items():
+        run = train(data, out=tmp_path / name, console=quiet, **options | remedy)
+        assert run.read_metrics()[0]["train_loss"] > 0
+
+
+@pytest.mark.parametrize("data", ONE_IMAGE)
+def test_incomplete_last_batch_of_one_image_is_dropped(data, request, tmp_path, quiet):
+    options = {**ONE_IMAGE[data], "model": "transxnet_n", "epochs": 1, "limit": 3, "batch_size": 2}
+    run = train(request.getfixturevalue(data), out=tmp_path / "run", console=quiet, **options)
+    assert run.read_metrics()[0]["step"] == 1
 
 
 @pytest.mark.parametrize("kept", [True, False])

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from timm.loss import AsymmetricLossMultiLabel
+from timm.loss import AsymmetricLossMultiLabel, AsymmetricLossSingleLabel, BinaryCrossEntropy
 from torch import nn
 from torchmetrics.functional.classification import multiclass_f1_score
 from torchvision.ops import sigmoid_focal_loss
 
 from transxnet.data.datasets.segmentation_dataset import IGNORE
 from transxnet.metrics.targets import ClassTargets, MultiLabelTargets, RegressionTargets
-from transxnet.runs.task_configs import ClassifyConfig
+from transxnet.runs.task_configs import LOSSES, ClassifyConfig
 from transxnet.training.objectives import (
     ClassObjective,
     MultiLabelObjective,
@@ -77,17 +77,39 @@ def test_focal_loss_of_two_classes_equals_that_of_torchvision():
     torch.testing.assert_close(loss, sigmoid_focal_loss(logits, target.float(), alpha=-1, reduction="mean"))
 
 
-def test_focal_loss_of_mixed_targets_is_linear_in_them():
-    logits, objective = torch.randn(4, 3), ClassObjective(3, "focal", torch.ones(3))
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_losses_of_classes_equal_those_of_timm(smoothing):
+    logits, target = torch.randn(6, 3), torch.tensor([0, 0, 0, 1, 2, 2])
+    for name, loss in (
+        ("bce", BinaryCrossEntropy(smoothing)),
+        ("asymmetric", AsymmetricLossSingleLabel(eps=smoothing)),
+    ):
+        torch.testing.assert_close(ClassObjective(3, name).loss(logits, target, smoothing), loss(logits, target))
+
+
+@pytest.mark.parametrize("name", LOSSES["classes"])
+def test_losses_of_mixed_targets_are_linear_in_them(name):
+    logits, objective = torch.randn(4, 3), ClassObjective(3, name, torch.ones(3))
     one, other = torch.tensor([0, 1, 2, 0]), torch.tensor([2, 1, 0, 1])
     mixed = 0.3 * F.one_hot(one, 3) + 0.7 * F.one_hot(other, 3)
-    expected = 0.3 * objective.loss(logits, one, 0.0) + 0.7 * objective.loss(logits, other, 0.0)
-    torch.testing.assert_close(objective.loss(logits, mixed, 0.0), expected)
+    expected = 0.3 * objective.loss(logits, one, 0.1) + 0.7 * objective.loss(logits, other, 0.1)
+    torch.testing.assert_close(objective.loss(logits, mixed, 0.1), expected)
+
+
+@pytest.mark.parametrize("name", LOSSES["classes"])
+def test_class_weight_two_counts_its_images_twice(name):
+    logits, target = torch.randn(3, 3), torch.tensor([0, 1, 1])
+    weighted = ClassObjective(3, name, torch.tensor([1.0, 2.0, 1.0])).loss(logits, target, 0.0)
+    twice = [0, 1, 1, 2, 2]
+    torch.testing.assert_close(weighted, ClassObjective(3, name).loss(logits[twice], target[twice], 0.0))
 
 
 CASES = {
     "cross_entropy": (lambda: ClassObjective(3, class_weights=torch.tensor([1.0, 2.0, 3.0])), torch.tensor([0, 2, 1])),
-    "focal": (lambda: ClassObjective(3, "focal"), torch.tensor([0, 2, 1])),
+    **{
+        f"{name} of classes": (lambda name=name: ClassObjective(3, name), torch.tensor([0, 2, 1]))
+        for name in ("focal", "bce", "asymmetric")
+    },
     **{name: (lambda name=name: MultiLabelObjective(LABELS, name), torch.eye(3)) for name in ("bce", "asymmetric")},
     "mse": (lambda: RegressionObjective(VALUES, "mse"), torch.tensor([90.0, 120.0, 150.0])),
 }

@@ -52,7 +52,7 @@ def test_report_and_log_name_the_saved_epoch(photos, tmp_path, console):
     saved = f"epoch {best['epoch']:.0f} of {len(rows)}, highest validation accuracy ({best['val_accuracy']:.1%})"
     assert f"weights     {saved}" in console.file.getvalue()
     page = run.report_file.read_text(encoding="utf-8")
-    assert f"Saved weights: {saved}. The same images selected the epoch" in page
+    assert f"Saved weights: {saved}. The same images selected the weights" in page
     assert torch.load(run.best_checkpoint, weights_only=True)["epoch"] + 1 == best["epoch"]
 
 

@@ -257,6 +257,24 @@ def test_patience_is_counted_across_an_interruption(photos, tmp_path, quiet, ask
     assert [row["epoch"] for row in Run(tmp_path / "run").read_metrics()] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_averaged_run_resumes_bitwise(photos, tmp_path, quiet, ask, which):
+    options = {**RANDOM, "average": f"{which}=2"}
+    whole = train(photos, out=tmp_path / "whole", console=quiet, **options)
+    for where in ({"step": 6}, {"epoch": 1}):
+        ask(**where)
+        with pytest.raises(Interrupted):
+            train(photos, out=tmp_path / "run", console=quiet, overwrite=True, **options)
+        ask()
+        shutil.rmtree(tmp_path / "moved", ignore_errors=True)
+        (tmp_path / "run").rename(tmp_path / "moved")
+        run = train(resume=tmp_path / "moved", console=quiet)
+        same(run, whole)
+        assert sorted(path.name for path in run.averaged_folder.iterdir()) == sorted(
+            path.name for path in whole.averaged_folder.iterdir()
+        )
+
+
 def test_missing_images_are_named(tmp_path, quiet):
     data = write_photos(tmp_path / "photos", 8)
     run = train(data, out=tmp_path / "run", console=quiet, **{**QUICK, "epochs": 1})

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.helpers import target_data
+from tests.helpers.class_folders import write_photos
 from transxnet.evaluation.evaluate import evaluate
 from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
@@ -121,3 +122,37 @@ def test_unsuitable_options_are_refused(tint_sample, tmp_path, quiet, options, m
     with pytest.raises(UserError, match=message):
         train(tint_sample, out=tmp_path / "run", console=quiet, **{**target_data.OPTIONS, **options})
     assert not (tmp_path / "run").exists()
+
+
+WEIGHTED = {
+    "classes": ("label", ["red", "blue"], "weighted_accuracy"),
+    "multilabel": ("red,wet", ["0,1", "1,0"], "weighted_exact_match"),
+    "regression": ("score", ["1", "3"], "weighted_mae"),
+}
+
+
+@pytest.mark.parametrize("targets", WEIGHTED)
+def test_weight_column_counts_in_loss_and_metrics(targets, tmp_path, quiet):
+    columns, labels, metric = WEIGHTED[targets]
+    photos = write_photos(tmp_path / "photos", 12, names=("blue", "red"))
+    paths = sorted(photos.rglob("*.png"))
+
+    def trained(name, swapped, weight):
+        """Train with the labels of the images of this weight as given, or swapped with each other."""
+        rows = []
+        for i, path in enumerate(paths):
+            counted = i % 3 > 0
+            label = labels[path.parent.name == "red" if counted else (i + swapped) % 2]
+            rows.append(f"{path},{label},{1 if counted else weight},{'val' if i % 4 == 3 else 'train'}")
+        (tmp_path / f"{name}.csv").write_text("\n".join([f"path,{columns},weight,split", *rows]))
+        options = {**target_data.OPTIONS, "epochs": 1, "label_column": columns, "targets": targets}
+        return train(tmp_path / f"{name}.csv", out=tmp_path / name, console=quiet, **options)
+
+    ignored = [trained(f"ignored{i}", swapped, 0) for i, swapped in enumerate((False, True))]
+    counted = [trained(f"counted{i}", swapped, 1) for i, swapped in enumerate((False, True))]
+    for runs, equal in ((ignored, True), (counted, False)):
+        mine, theirs = (load_file(run.weights_file) for run in runs)
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine) == equal
+    assert metric in ignored[0].results
+    plain = metric.removeprefix("weighted_")
+    assert counted[0].results[metric] == pytest.approx(counted[0].results[plain], rel=1e-5)

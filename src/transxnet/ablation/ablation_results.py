@@ -110,7 +110,7 @@ def read_result(folder: AblationFolder, failures: Mapping[str, str]) -> Ablation
         metrics = {
             name: [content[name] for content in contents]
             for name in (contents[0] if contents else ())
-            if name not in ("images", "select", "test")
+            if name not in ("images", "select", "averaged", "best_epoch", "test")
         }
         row = RowResult(variant, folder.model(variant), runs, metrics)
         for run in runs.values():

@@ -9,16 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from transxnet.data.tiling import tile_dict
-from transxnet.deploy.export_graphs import (
-    ClassifierGraph,
-    DetectorGraph,
-    FeaturesGraph,
-    InputNormalization,
-    SegmenterGraph,
-)
+from transxnet.deploy.detector_graphs import MaskRCNNGraph, RetinaNetGraph
+from transxnet.deploy.export_graphs import ClassifierGraph, FeaturesGraph, InputNormalization, SegmenterGraph
 from transxnet.deploy.metadata import ExportTask
 from transxnet.deploy.reparameterize import reparameterize
-from transxnet.heads import RetinaNet
+from transxnet.heads import MaskRCNN, RetinaNet
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.errors import UserError
 
@@ -26,6 +21,9 @@ MULTIPLE = 32
 """Divisor of dynamic image sides, and of all sides for detectors and segmenters."""
 
 Outputs = tuple[Tensor, ...]
+
+DETECTIONS = ("boxes", "labels", "scores")
+"""Outputs of a detector; Mask R-CNN also has masks."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +97,6 @@ def prepare_export(
         graph = SegmenterGraph(normalize, segmenter)  # type: ignore[arg-type]
         return ExportableModel(graph.eval(), trained, "segment", ("logits",), mean, std, resize)
     assert isinstance(trained, TrainedDetector)
-    if not isinstance(trained.model, RetinaNet):
-        raise UserError(
-            f"cannot export {trained.name}: Mask R-CNN has a data-dependent number of regions. Accepted: RetinaNet, or "
-            "--features for the feature maps of the backbone."
-        )
     detector = _with_inference_body(trained.model, padded).to(dtype)
     scaling = trained.model.transform
     resize = dict(
@@ -115,8 +108,11 @@ def prepare_export(
     )
     if scaling.opencv_resize:
         resize["opencv_resize"] = True
-    graph = DetectorGraph(normalize, detector)  # type: ignore[arg-type]
-    names, threshold = ("boxes", "labels", "scores"), trained.model.score_thresh
+    names, threshold = DETECTIONS, _thresholded(trained.model).score_thresh
+    if isinstance(detector, MaskRCNN):
+        graph, names = MaskRCNNGraph(normalize, detector), (*DETECTIONS, "masks")
+    else:
+        graph = RetinaNetGraph(normalize, detector)  # type: ignore[arg-type]
     return ExportableModel(graph.eval(), trained, "detect", names, mean, std, resize, threshold)
 
 
@@ -146,12 +142,19 @@ def _strides(network: nn.Module, label: str) -> Sequence[int]:
     return info.reduction() if hasattr(info, "reduction") else [stage["reduction"] for stage in info]
 
 
-def _found(detector: RetinaNet, images: Tensor) -> Outputs:
-    """Detections in one image without resizing, including those below the threshold."""
+def _thresholded(detector: RetinaNet | MaskRCNN) -> Any:
+    """The part of a detector that has the score threshold."""
+    return detector.roi_heads if isinstance(detector, MaskRCNN) else detector
+
+
+def _found(detector: RetinaNet | MaskRCNN, images: Tensor) -> Outputs:
+    """Detections in one image without resizing, including those below the threshold; masks span their boxes."""
     detector = copy.deepcopy(detector)
     height, width = images.shape[2:]
     detector.transform.min_size, detector.transform.max_size = (min(height, width),), max(height, width)
     detector.transform.opencv_resize = False
-    detector.score_thresh = 0.0
+    _thresholded(detector).score_thresh = 0.0
+    if isinstance(detector, MaskRCNN):
+        detector.transform.postprocess = lambda found, *sizes: found  # it would paste the masks into the image
     (found,) = detector(list(images))
-    return found["boxes"], found["labels"], found["scores"]
+    return tuple(found[name] for name in (*DETECTIONS, "masks") if name in found)

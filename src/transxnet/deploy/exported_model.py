@@ -17,7 +17,7 @@ from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.deploy.export_format import Session
 from transxnet.deploy.format_registry import find_format
 from transxnet.deploy.metadata import Metadata
-from transxnet.heads.detector_transform import unit_range
+from transxnet.heads.detector_transform import paste_masks, unit_range
 from transxnet.metrics.targets import Targets
 
 
@@ -93,17 +93,21 @@ class ExportedModel:
         The image is resized as by the detector, and padded at the right and the bottom with the mean color.
 
         Returns:
-            "boxes" (D, 4) in pixels of the image, "labels" (D,) from 1 and "scores" (D,) in descending order.
+            "boxes" (D, 4) in pixels of the image, "labels" (D,) from 1 and "scores" (D,) in descending order; of Mask
+            R-CNN also "masks", bool (D, H, W).
         """
         scaled, scale = fit_for_detector(image, self.metadata)
-        boxes, labels, scores = self(scaled[None])
+        boxes, labels, scores, *masks = self(scaled[None])
         boxes = boxes / torch.tensor(scale * 2)
         height, width = image.shape[1:]
         boxes = torch.stack(
             [x.clamp(0, side) for x, side in zip(boxes.unbind(1), (width, height) * 2, strict=True)], dim=1
         )
         real = (scores > self.metadata.score_threshold) & ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
-        return {"boxes": boxes[real], "labels": labels[real], "scores": scores[real]}
+        found = {"boxes": boxes[real], "labels": labels[real], "scores": scores[real]}
+        if masks:
+            found["masks"] = paste_masks(masks[0][real, 0], found["boxes"], (height, width))
+        return found
 
     def segmenter_logits(self, image: Tensor) -> Tensor:
         """Compute the logits (K, H, W) of an image (3, H, W) uint8 of any size."""

@@ -31,7 +31,8 @@ class ReferenceAnswer:
         image: a PNG.
         positions: for each output, the flattened positions of its map that are stored; None for an output that is
             stored completely.
-        outputs: the expected outputs. Of maps (1, C, H, W) those at the positions: (1, C, P).
+        outputs: the expected outputs. Of maps (1, C, H, W) those at the positions: (1, C, P); of masks (D, 1, M, M)
+            likewise.
     """
 
     image: bytes
@@ -110,10 +111,10 @@ def _positions(output: Tensor) -> list[int] | None:
 def _selected(
     outputs: Sequence[Tensor], positions: Sequence[list[int] | None], metadata: Metadata
 ) -> tuple[Tensor, ...]:
-    """The values to store: all of a detector's outputs, else those of the first image."""
-    if metadata.task == "detect":
-        return tuple(outputs)
+    """The values to store: those of all of a detector's detections, else those of the first image."""
+    if metadata.task != "detect":
+        outputs = [output[:1] for output in outputs]
     return tuple(
-        output[:1] if places is None else output[:1].flatten(2)[..., places]
+        output if places is None else output.flatten(2)[..., places]
         for output, places in zip(outputs, positions, strict=True)
     )

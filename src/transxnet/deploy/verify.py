@@ -138,14 +138,14 @@ def _values(answer: Sequence[Tensor], truth: Sequence[Tensor], metadata: Metadat
 def _detections(
     answer: Sequence[Tensor], truth: Sequence[Tensor], metadata: Metadata
 ) -> tuple[float, float, float | None]:
-    """Compare scores in order, which only ties can change, and each box with the nearest of its class.
+    """Compare scores in order, which only ties can change, and each box and its mask with the nearest of its class.
 
     Boxes with the lowest score are not compared: ties at the end of the output may be cut off differently.
     """
-    boxes, labels, scores = answer
+    boxes, labels, scores = answer[:3]
     real = (scores > 0) & ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
-    boxes, labels, scores = boxes[real], labels[real], scores[real]
-    true_boxes, true_labels, true_scores = truth
+    boxes, labels, scores, *masks = (values[real] for values in answer)
+    true_boxes, true_labels, true_scores, *true_masks = truth
     if len(scores) != len(true_scores):
         return float("inf"), float("inf"), 0.0
     if not len(scores):
@@ -154,10 +154,12 @@ def _detections(
     counted = true_scores > true_scores[-1] + score_difference * 2 + 1e-6
     away = (boxes[None] - true_boxes[counted][:, None]).abs().amax(2)
     away = away.masked_fill(labels[None] != true_labels[counted][:, None], float("inf"))
-    nearest = away.amin(1) if len(away) else away.new_zeros(0)
+    nearest, partners = away.min(1) if len(away) else (away.new_zeros(0), labels[:0])
     agreement = (nearest < _extent(true_boxes[counted]) * PAIRED).double().mean().item() if len(nearest) else 1.0
     box_difference = nearest.max().item() if len(nearest) else 0.0
     relative = max(score_difference / true_scores.max().item(), box_difference / true_boxes.abs().max().item())
+    for own, true in zip(masks, true_masks, strict=True):
+        relative = max(relative, (own[partners] - true[counted]).abs().amax().item() if len(partners) else 0.0)
     return max(score_difference, box_difference), relative, agreement
 
 

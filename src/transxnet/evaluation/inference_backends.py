@@ -219,6 +219,7 @@ class ExportedBackend(InferenceBackend):
         self.exported, self.path, self.device = exported, Path(path), torch.device("cpu")
         self.name, self.task, self.class_names = exported.name, exported.task, exported.class_names
         self.category_ids = list(range(1, len(exported.class_names) + 1))
+        self.masks = "masks" in exported.metadata.outputs
         self.preprocessing, self.targets = exported.preprocessing, exported.targets
         if self.preprocessing is None:
             self.tiling = read_tiling(exported.metadata.resize)
@@ -272,7 +273,7 @@ class ExportedBackend(InferenceBackend):
         return logits.float().cpu(), None
 
     def detect_whole(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Return the boxes, labels and scores in an image or tile (3, H, W) uint8."""
+        """Return the boxes, labels, scores and masks in an image or tile (3, H, W) uint8."""
         return self.exported.detect(unit_range([pixels])[0])
 
     def segmenter_logits(self, pixels: Tensor) -> Tensor:

@@ -35,19 +35,25 @@ def find_best_epoch(history: Sequence[Mapping[str, float]], predicted: str) -> M
     return max(rows, key=lambda row: row[metric], default=None)
 
 
-def describe_saved_epoch(history: Sequence[Mapping[str, float]], predicted: str, select: str) -> str:
-    """Name the epoch whose weights are saved, and the reason.
+def describe_saved_epoch(
+    history: Sequence[Mapping[str, float]], predicted: str, select: str, averaged: Sequence[int] = ()
+) -> str:
+    """Name the epoch whose weights are saved, and the reason; or those that are averaged, and the best epoch.
 
     Args:
         history: as in :func:`find_best_epoch`.
         predicted: likewise.
         select: "best" or "last".
+        averaged: epochs whose weights are averaged, if any.
     """
     metric, name = SELECTION_METRICS[predicted]
+    best = find_best_epoch(history, predicted)
+    value = "" if best is None else format_metric(metric, best[monitored_metric(predicted)])
+    if averaged:
+        mean = f"mean of epochs {', '.join(map(str, averaged))}"
+        return mean if best is None else f"{mean} (best epoch: {best['epoch']:.0f}, validation {name} {value})"
     if select == "last":
         return "last epoch"
-    best = find_best_epoch(history, predicted)
     if best is None:
         return f"last epoch, since no epoch has a validation {name}"
-    value = format_metric(metric, best[monitored_metric(predicted)])
     return f"epoch {best['epoch']:.0f} of {history[-1]['epoch']:.0f}, highest validation {name} ({value})"

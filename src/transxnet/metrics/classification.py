@@ -177,7 +177,7 @@ class ClassificationEvaluation:
             top = _stat_scores(probabilities, *counts, average="micro", top_k=TOP)
         metrics = classification_metrics(_stat_scores(self._predictions(), *counts, average=None), top)
         if self.weights is not None:
-            metrics["weighted_accuracy"] = float(np.average(self.correct, weights=self.weights))
+            metrics["weighted_accuracy"] = weighted_mean(self.correct, self.weights)
         return metrics
 
     def per_class(self) -> dict[str, np.ndarray]:
@@ -228,6 +228,11 @@ class ClassificationEvaluation:
 
     def _predictions(self) -> torch.Tensor:
         return torch.from_numpy(self.predictions)
+
+
+def weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
+    """Return the mean of values (N,) weighted by (N,); NaN if all weights are 0."""
+    return float(np.average(values, weights=weights)) if weights.any() else np.nan
 
 
 def _stat_scores(predicted: torch.Tensor, labels: torch.Tensor, num_classes: int, **options: Any) -> np.ndarray:

@@ -15,7 +15,9 @@ METRIC_NAMES = {
     "top5_accuracy": "top-5 accuracy",
     "weighted_accuracy": "accuracy, weighted by label confidence",
     "exact_match": "images with all labels correct",
+    "weighted_exact_match": "all labels correct, weighted by confidence",
     "mae": "mean absolute error (MAE)",
+    "weighted_mae": "MAE, weighted by label confidence",
     "rmse": "root mean squared error (RMSE)",
     "baseline_rmse": "  baseline: mean of the targets",
     "r2": "R2",
@@ -38,7 +40,7 @@ METRIC_NAMES = {
 }
 """Display name of each metric; a leading space indents it below the previous one."""
 
-_IN_UNITS = ("mae", "rmse", "baseline_rmse")
+_IN_UNITS = ("mae", "weighted_mae", "rmse", "baseline_rmse")
 _NUMBERS = ("loss", "r2", "spearman")
 
 

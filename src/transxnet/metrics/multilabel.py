@@ -10,7 +10,7 @@ from torchmetrics.functional.classification import (
     binary_stat_scores,
 )
 
-from transxnet.metrics.classification import BinaryCurves, class_metrics_from_counts
+from transxnet.metrics.classification import BinaryCurves, class_metrics_from_counts, weighted_mean
 
 UNKNOWN = -1
 """Integer of an unknown label, which torchmetrics ignores."""
@@ -66,6 +66,7 @@ class MultiLabelEvaluation:
         ``macro_ap`` and ``macro_auroc`` are means over the classes that occur with both labels; ``micro_ap`` and
         ``micro_auroc`` treat all labels as those of one class. ``f1`` is the mean over the classes, ``micro_f1`` the F1
         of all labels, and ``exact_match`` the fraction of images without a wrong label; all three at the thresholds.
+        With weights also ``weighted_exact_match``.
         """
         return {name: value for name, value in self.all_metrics().items() if not np.isnan(value)}
 
@@ -77,6 +78,8 @@ class MultiLabelEvaluation:
         counts = self._counts()
         total = class_metrics_from_counts(counts.sum(axis=0, keepdims=True))
         judged = known.any(axis=1)
+        right = np.asarray(~self.wrong[judged].any(axis=1))
+        weighted = {} if self.weights is None else {"weighted_exact_match": weighted_mean(right, self.weights[judged])}
         return {
             "macro_ap": _mean(per_class["ap"]),
             "micro_ap": everything.average_precision if both else np.nan,
@@ -84,7 +87,8 @@ class MultiLabelEvaluation:
             "micro_auroc": everything.auroc if both else np.nan,
             "f1": _mean(per_class["f1"]),
             "micro_f1": float(total["f1"][0]),
-            "exact_match": _mean(~self.wrong[judged].any(axis=1)),
+            "exact_match": _mean(right),
+            **weighted,
         }
 
     def per_class(self) -> dict[str, np.ndarray]:

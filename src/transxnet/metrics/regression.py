@@ -8,6 +8,8 @@ import torch
 from scipy.stats import spearmanr
 from torchmetrics.functional.regression import mean_absolute_error, mean_squared_error, r2_score
 
+from transxnet.metrics.classification import weighted_mean
+
 
 @dataclass(frozen=True)
 class RegressionEvaluation:
@@ -38,8 +40,8 @@ class RegressionEvaluation:
     def metrics(self) -> dict[str, float]:
         """Compute ``mae`` and ``rmse`` in the unit of the targets, and ``r2`` and ``spearman``, at most 1.
 
-        ``baseline_rmse`` is the RMSE of always predicting the mean of these targets, where R2 is 0. Metrics that are
-        not defined, as R2 of equal targets, are omitted.
+        ``baseline_rmse`` is the RMSE of always predicting the mean of these targets, where R2 is 0. With weights also
+        ``weighted_mae``. Metrics that are not defined, as R2 of equal targets, are omitted.
         """
         return {name: value for name, value in self.all_metrics().items() if not math.isnan(value)}
 
@@ -48,8 +50,11 @@ class RegressionEvaluation:
         predicted, true = (torch.from_numpy(x.astype(np.float64)) for x in (self.predictions, self.labels))
         varied = len(np.unique(self.labels)) > 1
         ranked = varied and len(np.unique(self.predictions)) > 1
+        weights = self.weights
+        weighted = {} if weights is None else {"weighted_mae": weighted_mean(np.abs(self.residuals), weights)}
         return {
             "mae": float(mean_absolute_error(predicted, true)),
+            **weighted,
             "rmse": float(mean_squared_error(predicted, true, squared=False)),
             "baseline_rmse": float(true.std(correction=0)),
             "r2": float(r2_score(predicted, true)) if varied else math.nan,

@@ -152,18 +152,23 @@ class RegressionTargets(Targets):
 _KINDS: dict[str, Any] = {targets.kind: targets for targets in (ClassTargets, MultiLabelTargets, RegressionTargets)}
 
 
-def targets_of(kind: TargetKind, class_names: Sequence[str], labels: np.ndarray | None) -> Targets:
+def targets_of(
+    kind: TargetKind, class_names: Sequence[str], labels: np.ndarray | None, weights: np.ndarray | None = None
+) -> Targets:
     """Return the targets of training labels, before thresholds are chosen.
 
     Args:
         kind: kind of the labels.
         class_names: C names.
         labels: training labels; may be None for classes.
+        weights: (N,) weights of the training images in the loss; None for equal weights.
     """
     if kind == "multilabel":
         return MultiLabelTargets([0.5] * len(class_names))
     if kind == "regression":
         assert labels is not None
         values = labels.astype(np.float64)
-        return RegressionTargets(float(values.mean()), float(values.std()) or 1.0)
+        mean = np.average(values, weights=weights)
+        std = np.sqrt(np.average((values - mean) ** 2, weights=weights))
+        return RegressionTargets(float(mean), float(std) or 1.0)
     return CLASSES

@@ -31,8 +31,8 @@ def model_card(run: Run, repo: str | None = None) -> str:
     config, results = run.read_config(), run.results
     data = config.data.rstrip("/").rpartition("/")[2]
     validated = f"On {format_count(results['images'], 'validation image')}."
-    if results["select"] == "best":
-        validated += " The saved epoch was selected on these images, so the metrics are optimistic."
+    if config.selects_by_validation:
+        validated += " They selected the saved weights, so the metrics are optimistic."
     if not results["images"]:
         validated = "Not validated: all images were used for training."
     if "test" in results:

@@ -60,6 +60,7 @@ def _tiles(metrics: Mapping[str, float]) -> list[Tile]:
         ("Mean AUROC", "macro_auroc", "mean of the labels' area under the ROC curve"),
         ("F1 (macro)", "f1", "mean F1 of the labels, at the chosen thresholds"),
         ("Exact match", "exact_match", "images with all labels correct"),
+        ("Weighted exact match", "weighted_exact_match", "images weighted by label confidence"),
     ]
     return [Tile(label, percent(metrics[name]), [note]) for label, name, note in tiles if name in metrics]
 

@@ -66,6 +66,7 @@ def _tiles(metrics: Mapping[str, float], target: str) -> list[Tile]:
         ("R2", "r2", [f"fraction of the variance of “{target}” that is explained; 0 for always predicting the mean"]),
         ("RMSE", "rmse", [baseline]),
         ("MAE", "mae", ["mean absolute error"]),
+        ("Weighted MAE", "weighted_mae", ["images weighted by label confidence"]),
         ("Spearman", "spearman", ["rank correlation"]),
     ]
     return [Tile(label, format_metric(name, metrics[name]), notes) for label, name, notes in tiles if name in metrics]

@@ -29,8 +29,8 @@ class Report:
         model: Properties of the model, by name.
         image: Loads validation image i of a classifier; an OSError, or no function, gives a placeholder. Evaluations
             of detection and segmentation hold their images themselves.
-        saved_weights: The epoch whose weights were evaluated, and the reason.
-        selected: Whether the validation images selected this epoch.
+        saved_weights: The epoch whose weights were evaluated, and the reason; or the averaged epochs.
+        selected: Whether the validation images selected these weights.
         train_counts: Number of training images of each class or label of a classifier, if known.
         train_images: (label, image) of some training images as a classifier's network receives them.
         learning_rate: Rows of step and lr; the chart then shows them instead of the history's lr.

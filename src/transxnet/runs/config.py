@@ -1,6 +1,7 @@
 """Training options that all tasks share."""
 
 import math
+import re
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -70,6 +71,8 @@ class TrainConfig:
         ema_decay: EMA decay of the weights; the EMA weights are validated and saved; by default the EMA spans the last
             twentieth of the updates; 0 disables it.
         select: save the weights of the best epoch on the validation set, or of the last epoch.
+        average: save the mean of the weights of several epochs instead: of the last N (last=N), or of the N best on the
+            validation set (best=N); BatchNorm's running statistics are computed again on the training images.
         logger: also log to wandb, mlflow or trackio, whose package must be installed; TensorBoard's files are always
             written.
         seed: random seed for weights, split, order and augmentation.
@@ -93,7 +96,7 @@ class TrainConfig:
     OWN: ClassVar[tuple[str, ...]] = ()
     """Options that only this task has; a group in the help."""
     TOPICS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "run": ("out", "seed", "select", "val_every", "logger"),
+        "run": ("out", "seed", "select", "average", "val_every", "logger"),
         "data": ("val_fraction", "group_from", "exclude", "limit"),
         "model": ("model", "pretrained", "checkpoint", "freeze", "freeze_epochs", "drop_path_rate"),
         "schedule": (
@@ -119,6 +122,10 @@ class TrainConfig:
         **dict.fromkeys(("hflip", "vflip"), SHARE),
         **dict.fromkeys(("drop_path_rate", "ema_decay", "val_fraction"), RATE),
         "layer_decay": FACTOR,
+        "average": (
+            lambda value: re.fullmatch(r"(last|best)=0*[1-9]\d*", value) is not None,
+            "must be last=N or best=N with a number of epochs N",
+        ),
         **dict.fromkeys(
             ("lr", "min_lr", "warmup_lr", "warmup_epochs", "weight_decay", "cooldown_epochs", "workers", "clip_grad",
              "max_skipped", "seed"), POSITIVE,
@@ -157,6 +164,7 @@ class TrainConfig:
     vflip: float = 0.0
     ema_decay: float | None = None
     select: Literal["best", "last"] = "best"
+    average: str | None = None
     logger: str | None = None
     seed: int = 0
     workers: int | None = None
@@ -184,12 +192,27 @@ class TrainConfig:
             raise UserError(f"val_every must be at most epochs ({self.epochs}), got {self.val_every}.")
         if self.freeze_epochs is not None and self.freeze is None:
             raise UserError("freeze_epochs needs freeze. Add --freeze backbone.")
+        averaged = self.averaged_epochs()
+        if averaged is not None and self.epochs is not None and averaged[1] > self.epochs + self.cooldown_epochs:
+            raise UserError(f"average must name at most the number of epochs ({self.epochs}), got {self.average}.")
         self.decay_epochs()
 
     @property
     def predicted(self) -> str:
         """What the model predicts: the task, or a classifier's kind of targets."""
         return self.task
+
+    @property
+    def selects_by_validation(self) -> bool:
+        """Whether the validation images select the epochs whose weights are saved."""
+        return (self.average or self.select).startswith("best")
+
+    def averaged_epochs(self) -> tuple[str, int] | None:
+        """Return which epochs' weights are averaged, "last" or "best", and their number; None without averaging."""
+        if self.average is None:
+            return None
+        which, _, count = self.average.partition("=")
+        return which, int(count)
 
     def decay_epochs(self) -> list[float]:
         """Return the milestones as numbers; empty for a cosine schedule.

@@ -23,8 +23,8 @@ from transxnet.utils.text_files import read_json, read_yaml
 
 _OWN = (
     "config.yaml", "environment.json", "split.csv", "exclude.csv", "metrics.csv", "last.ckpt", "previous.ckpt",
-    "best.ckpt", "model.safetensors", "model.json", "config.json", "results.json", "predictions.csv", "detections.json",
-    "report.html", "README.md", "tensorboard", "wandb",
+    "best.ckpt", "averaged", "model.safetensors", "model.json", "config.json", "results.json", "predictions.csv",
+    "detections.json", "report.html", "README.md", "tensorboard", "wandb",
 )  # fmt: skip
 
 
@@ -51,6 +51,7 @@ class Run:
     split_file = property(lambda self: self.path / "split.csv")
     exclude_file = property(lambda self: self.path / "exclude.csv")
     metrics_file = property(lambda self: self.path / "metrics.csv")
+    averaged_folder = property(lambda self: self.path / "averaged")
     last_checkpoint = property(lambda self: self.path / "last.ckpt")
     previous_checkpoint = property(lambda self: self.path / "previous.ckpt")
     best_checkpoint = property(lambda self: self.path / "best.ckpt")
@@ -73,8 +74,9 @@ class Run:
     def results(self) -> dict[str, Any]:
         """Metrics of the saved weights on the validation set, their number of ``images``, and ``select``.
 
-        The content of ``results.json``; metrics are 0 to 1. ``select`` is the selected epoch: "best" or "last".
-        ``test`` holds metrics and number of images of the test set, if the data has one.
+        The content of ``results.json``; metrics are 0 to 1. ``select`` is the selected epoch: "best" or "last"; with
+        averaged weights, the value of ``average``, and ``averaged`` lists the epochs, and ``best_epoch`` has number and
+        metrics of the best single one. ``test`` holds metrics and number of images of the test set, if there is one.
 
         Raises:
             UserError: the run is not finished, or the file is damaged.

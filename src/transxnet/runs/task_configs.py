@@ -10,7 +10,7 @@ from transxnet.utils.errors import UserError, check_one_of
 from transxnet.utils.option_names import as_option, nearest_option
 
 LOSSES = {
-    "classes": ("cross_entropy", "focal"),
+    "classes": ("cross_entropy", "focal", "bce", "asymmetric"),
     "multilabel": ("bce", "focal", "asymmetric"),
     "regression": ("smooth_l1", "mse"),
 }
@@ -59,9 +59,9 @@ class ClassifyConfig(TrainConfig):
             in it.
         targets: classes, one for each image; multilabel, any number of labels for each; or regression, a value for
             each; by default those of the data.
-        loss: cross_entropy or focal for classes; bce, focal or asymmetric for multilabel; smooth_l1 or mse, of
-            standardized values, for regression; cross_entropy, dice or focal_dice for segmenters; by default the first
-            of these.
+        loss: cross_entropy, focal, bce or asymmetric for classes; bce, focal or asymmetric for multilabel; smooth_l1 or
+            mse, of standardized values, for regression; cross_entropy, dice or focal_dice for segmenters; by default
+            the first of these.
         class_weights: weights of the classes in the loss: balanced, for equal sums of all classes; or a CSV or JSON
             file with a weight for each class; by default all are equal.
         sampler: draw training images with replacement: balanced, all classes equally often; or sqrt, in proportion to

@@ -6,8 +6,9 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -100,18 +101,53 @@ class EpochLog(Callback):
         return self._before + (0.0 if self._started is None else time.monotonic() - self._started)
 
 
-class BestAndLast(ModelCheckpoint):
-    """Save the checkpoints of the best and the last epoch; resuming works in a moved run folder, too."""
+class RunCheckpoint(ModelCheckpoint):
+    """Saves checkpoints at the end of epochs, and finds them again in a run folder that was moved.
 
-    def __init__(self, run: Run, monitor: str, console: Console):
+    Args:
+        folder: folder of the checkpoints.
+        monitor: metric that selects the epochs; higher is better.
+        names: patterns of the file names that this object writes.
+        **options: further arguments of Lightning's class.
+    """
+
+    def __init__(self, folder: Path, monitor: str, names: Sequence[str], **options: Any):
         super().__init__(
-            dirpath=run.path,
-            filename="best",
+            dirpath=folder,
             monitor=monitor,
             mode="max",
             enable_version_counter=False,
             save_on_train_epoch_end=True,
+            **options,
         )
+        self._names = names
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the checkpoints' names and scores.
+
+        Raises:
+            UserError: a name is not one of this object's files.
+        """
+
+        def here(path: str) -> str:
+            # Lightning deletes the previous best path, even a folder, so accept only names that it wrote.
+            if path and not any(fnmatch(Path(path).name, pattern) for pattern in self._names):
+                accepted = " and ".join(self._names)
+                raise UserError(f"the checkpoint names {path!r} as the best checkpoint. Accepted: {accepted}.")
+            return path and str(Path(str(self.dirpath), Path(path).name))
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        known = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        moved = {name: here(state_dict[name]) for name in paths} | {"best_k_models": known, "dirpath": self.dirpath}
+        super().load_state_dict(state_dict | moved)
+        self.current_score = state_dict["current_score"]  # not restored by Lightning
+
+
+class BestAndLast(RunCheckpoint):
+    """Save the checkpoints of the best and the last epoch; resuming works in a moved run folder, too."""
+
+    def __init__(self, run: Run, monitor: str, console: Console):
+        super().__init__(run.path, monitor, (run.best_checkpoint.name, run.last_checkpoint.name), filename="best")
         self._run, self._console = run, console
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -136,19 +172,7 @@ class BestAndLast(ModelCheckpoint):
         elif state_dict["best_model_path"]:
             self._warn_of_lost_best(f"{best} is missing.")
             return
-
-        def here(path: str) -> str:
-            # Lightning deletes the previous best path, even a folder, so accept only names that it wrote.
-            own = (best.name, self._run.last_checkpoint.name)
-            if path and Path(path).name not in own:
-                raise UserError(f"the checkpoint names {path!r} as the best checkpoint. Accepted: {' and '.join(own)}.")
-            return path and str(Path(str(self.dirpath), Path(path).name))
-
-        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
-        known = {here(path): score for path, score in state_dict["best_k_models"].items()}
-        moved = {name: here(state_dict[name]) for name in paths} | {"best_k_models": known, "dirpath": self.dirpath}
-        super().load_state_dict(state_dict | moved)
-        self.current_score = state_dict["current_score"]  # not restored by Lightning
+        super().load_state_dict(state_dict)
 
     def _warn_of_lost_best(self, why: str) -> None:
         if is_first_process():

@@ -68,6 +68,7 @@ class CheckpointFiles(TorchCheckpointIO):
         """Write a checkpoint; on failure raises WriteError and leaves the earlier ones unchanged."""
         assert storage_options is None
         path, last = Path(path), self.run.last_checkpoint
+        path.parent.mkdir(exist_ok=True)
         backup = self.run.previous_checkpoint if path == last and not self._last_is_damaged else None
         write_atomic(path, lambda temporary: _save(checkpoint, temporary), backup)
         self._last_is_damaged = self._last_is_damaged and path != last

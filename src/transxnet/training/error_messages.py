@@ -1,5 +1,6 @@
 """Messages that explain hardware and PyTorch errors during training."""
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ def describe_training_error(
         return UserError(f"{_first_line(text)}\n{_memory_advice(config)}")
     if "deterministic implementation" in text or "deterministic behavior" in text.lower():
         return UserError(f"--deterministic is not supported here: {_first_line(text)} Remove --deterministic.")
-    if "more than 1 value per channel" in text:
+    if re.search("more than (1|one) value per channel", text):
         return UserError(
             "BatchNorm needs more than one value per channel to compute a variance, got batch_size "
             f"{config.batch_size}; --accumulate does not change that. Use --batch-size 2, with --grad-checkpointing if "

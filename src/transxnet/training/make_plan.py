@@ -78,9 +78,13 @@ def make_plan(
         notes = [_weights_note(config, len(plan.source.train)), *plan.notes, *([] if about is None else [about])]
     if plan.validates:
         return replace(plan, config=defaults.config, notes=notes)
-    if config.patience is not None:
-        raise UserError("--patience needs validation images, got none. Remove --patience or --val-fraction 0.")
-    notes = [*notes, "no validation set (val_fraction 0): nothing is validated, and the last epoch is saved"]
+    for option, given in (("patience", config.patience), ("average", config.selects_by_validation and config.average)):
+        if given:
+            raise UserError(
+                f"--{option} {given} needs validation images, got none. Remove --{option} or --val-fraction 0."
+            )
+    saved = "the last epoch is saved" if config.average is None else "the mean of the last epochs is saved"
+    notes = [*notes, f"no validation set (val_fraction 0): nothing is validated, and {saved}"]
     return replace(plan, config=defaults.config.replace(select="last"), notes=notes)
 
 

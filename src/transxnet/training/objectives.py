@@ -22,6 +22,8 @@ from transxnet.utils.errors import UserError
 
 FOCUS = 2.0
 """Exponent gamma of the focal loss."""
+POSITIVE_FOCUS, NEGATIVE_FOCUS = 1.0, 4.0
+"""Exponents of the asymmetric loss, for the class of the image and for the others."""
 
 
 class Objective(nn.Module):
@@ -58,7 +60,9 @@ class ClassObjective(Objective):
 
     Args:
         num_classes: C.
-        name: "cross_entropy" or "focal" (Lin et al. 2017, with softmax and without alpha, which is a class weight).
+        name: "cross_entropy"; "focal" (Lin et al. 2017, with softmax and without alpha, which is a class weight);
+            "bce", the mean over the classes, each against all others (Wightman et al. 2021); or "asymmetric" (Ridnik et
+            al. 2021, for one class per image).
         class_weights: (C,) factors of the classes' losses; by default all are equal. The validation loss is the plain
             cross-entropy.
     """
@@ -89,7 +93,7 @@ class ClassObjective(Objective):
     def loss(self, logits: Tensor, target: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
         """Compute the mean, by the weights of images and classes."""
         share = target if target.ndim == 2 else F.one_hot(target, logits.shape[1]).to(logits.dtype)
-        losses = self._each(logits, share * (1 - smoothing) + smoothing / logits.shape[1], self.class_weights)
+        losses = self._each(logits, share, smoothing, self.class_weights)
         totals = torch.ones_like(losses) if self.class_weights is None else share @ self.class_weights
         return _weighted_mean(losses, totals, weights)
 
@@ -112,17 +116,41 @@ class ClassObjective(Objective):
         return loss | figures
 
 
-def _focal(logits: Tensor, target: Tensor, class_weights: Tensor | None) -> Tensor:
+def _smoothed(target: Tensor, smoothing: float) -> Tensor:
+    return target * (1 - smoothing) + smoothing / target.shape[1]
+
+
+def _cross_entropy(logits: Tensor, target: Tensor, smoothing: float, class_weights: Tensor | None) -> Tensor:
+    return F.cross_entropy(logits, _smoothed(target, smoothing), class_weights, reduction="none")
+
+
+def _focal(logits: Tensor, target: Tensor, smoothing: float, class_weights: Tensor | None) -> Tensor:
     log_probabilities = logits.log_softmax(dim=1)
-    losses = -target * (1 - log_probabilities.exp()) ** FOCUS * log_probabilities
+    losses = -_smoothed(target, smoothing) * (1 - log_probabilities.exp()) ** FOCUS * log_probabilities
     return (losses if class_weights is None else losses * class_weights).sum(dim=1)
 
 
-_CLASS_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
-    "cross_entropy": partial(F.cross_entropy, reduction="none"),
+def _binary(logits: Tensor, target: Tensor, smoothing: float, class_weights: Tensor | None) -> Tensor:
+    losses = F.binary_cross_entropy_with_logits(logits, _smoothed(target, smoothing), reduction="none").mean(dim=1)
+    return losses if class_weights is None else losses * (target @ class_weights)  # the weight of the image's class
+
+
+def _asymmetric_classes(logits: Tensor, target: Tensor, smoothing: float, class_weights: Tensor | None) -> Tensor:
+    # timm's own takes no mixed targets and has a smoothing of its own.
+    log_probabilities, off = logits.log_softmax(dim=1), smoothing / logits.shape[1]
+    probabilities = log_probabilities.exp()
+    positive = target * (1 - smoothing + off) * (1 - probabilities) ** POSITIVE_FOCUS
+    losses = -(positive + (1 - target) * off * probabilities**NEGATIVE_FOCUS) * log_probabilities
+    return (losses if class_weights is None else losses * class_weights).sum(dim=1)
+
+
+_CLASS_LOSSES: dict[str, Callable[[Tensor, Tensor, float, Tensor | None], Tensor]] = {
+    "cross_entropy": _cross_entropy,
     "focal": _focal,
+    "bce": _binary,
+    "asymmetric": _asymmetric_classes,
 }
-"""Losses (B,) of logits (B, C), probabilities (B, C) and class weights (C,)."""
+"""Losses (B,) of logits (B, C), probabilities (B, C), label smoothing and class weights (C,)."""
 
 
 def _weighted_mean(losses: Tensor, totals: Tensor, weights: Tensor | None) -> Tensor:
@@ -310,7 +338,7 @@ def pixel_losses(name: str, logits: Tensor, labels: Tensor) -> dict[str, Tensor]
     dice = {"dice": _dice(own, target)}
     if name == "dice":
         return dice
-    return {"focal": _focal(own, target, None).sum() / max(1, len(own)), **dice}
+    return {"focal": _focal(own, target, 0.0, None).sum() / max(1, len(own)), **dice}
 
 
 def _dice(logits: Tensor, target: Tensor) -> Tensor:

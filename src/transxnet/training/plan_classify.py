@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from rich.console import Console
@@ -92,7 +93,7 @@ class ClassifyPlan(Plan):
         objective = create_objective(self.targets, len(class_names), config, factors)
         if self.extensions.loss is not None:
             objective = OwnLoss(objective, self.extensions.loss)
-        weights = train.own_weights if isinstance(train, ClassificationSet) and config.weighted_loss else None
+        weights = self._image_weights
         image_weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)
         return Classifier(self.model, len(class_names), config, objective, image_weights)
 
@@ -101,7 +102,13 @@ class ClassifyPlan(Plan):
         """What the logits mean, with the statistics of the training labels."""
         train = self.source.train
         labels = train.own_labels if isinstance(train, ClassificationSet) else None
-        return targets_of(train.targets, self.source.class_names, labels)
+        return targets_of(train.targets, self.source.class_names, labels, self._image_weights)
+
+    @property
+    def _image_weights(self) -> np.ndarray | None:
+        """(N,) weights of the training images in the loss."""
+        train = self.source.train
+        return train.own_weights if isinstance(train, ClassificationSet) and self.config.weighted_loss else None
 
     def description(self) -> dict[str, Any]:
         """Return the description that is stored with the weights; thresholds are chosen later."""

@@ -13,6 +13,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from rich.console import Console
 
 from transxnet.runs.run_folder import Run
+from transxnet.training.averaging import EpochWeights
 from transxnet.training.callbacks import BestAndLast, EarlyStop, EpochLog, GracefulStop
 from transxnet.training.checkpoint_files import Checkpoint, CheckpointFiles
 from transxnet.training.distributed import ProcessWatch
@@ -35,6 +36,7 @@ class PreparedTraining:
     data: LightningDataModule
     log: EpochLog
     stop: GracefulStop
+    epochs: EpochWeights | None
     trainer: Trainer
 
 
@@ -56,7 +58,10 @@ def prepare_training(
     plan.notes.extend(extensions.notes())
     module = plan.training_module()
     log, stop, files = EpochLog(run, console), GracefulStop(run), CheckpointFiles(run, checkpoint)
-    callbacks: list[Callback] = [log, stop, BestAndLast(run, module.monitor, console), ProcessWatch(run)]
+    averaged = plan.config.averaged_epochs()
+    epochs = None if averaged is None else EpochWeights(run, *averaged, module.monitor, console)
+    callbacks: list[Callback] = [log, stop, *([] if epochs is None else [epochs])]  # last.ckpt has the state of epochs
+    callbacks += [BestAndLast(run, module.monitor, console), ProcessWatch(run)]
     if plan.config.patience is not None:
         callbacks.append(EarlyStop(module.monitor, plan.config.patience, console))
     callbacks += [LearningRateMonitor("step"), *extensions.callbacks]
@@ -69,7 +74,7 @@ def prepare_training(
             f"this machine or Lightning does not support device {config.device}, devices {config.devices}, "
             f"strategy {config.strategy} and precision {config.precision} together: {error}"
         ) from error
-    return PreparedTraining(plan, run, module, plan.data_module(), log, stop, trainer)
+    return PreparedTraining(plan, run, module, plan.data_module(), log, stop, epochs, trainer)
 
 
 def _create_trainer(

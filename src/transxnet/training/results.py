@@ -1,7 +1,7 @@
 """The results of a finished training: weights, metrics, predictions and report."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import TrainedClassifier, TrainedModel, load_model, save_description
 from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import ClassifyConfig, DetectConfig, SegmentConfig
+from transxnet.training.averaging import average_weights
 from transxnet.training.checkpoint_files import read_verified
 from transxnet.training.init_weights import model_weights
 from transxnet.training.lightning_module import TrainingModule, learning_rates
@@ -52,24 +53,59 @@ AUGMENTED_IMAGES = 12
 RATE_POINTS = 200
 
 
-def select_weights(run: Run, module: TrainingModule, history: Sequence[dict[str, float]]) -> dict[str, Tensor]:
-    """Select the weights of the best or the last epoch: the EMA weights if there are any.
+def select_weights(
+    plan: Plan,
+    run: Run,
+    module: TrainingModule,
+    history: Sequence[dict[str, float]],
+    averaged: Mapping[int, Path],
+    console: Console,
+) -> dict[str, Tensor]:
+    """Select the weights of the best or the last epoch, or the mean of several: the EMA weights if there are any.
 
     Without a metric to select by, these are the weights of the last epoch.
+
+    Args:
+        plan: plan of the run.
+        run: the run.
+        module: the trained module.
+        history: one row per epoch.
+        averaged: checkpoints to average, by epoch; empty to select one.
+        console: console for progress.
+
+    Raises:
+        UserError: a checkpoint cannot be read.
     """
-    if module.config.select == "last" or find_best_epoch(history, module.config.predicted) is None:
-        return module.best_weights.state_dict()
+    config = plan.config
+    best = find_best_epoch(history, config.predicted)
     try:
+        if averaged:
+            return average_weights(averaged, module, plan, _device(config), console)
+        if config.select == "last" or best is None:
+            return module.best_weights.state_dict()
         return model_weights(read_verified(run.best_checkpoint)["state_dict"])
     except UserError as error:
+        which, instead = "the best epoch", "use the last epoch instead, set select to last"
+        if averaged:
+            which, instead = "the averaged epochs", "use the best epoch instead, set average to null"
         raise UserError(
-            f"cannot load the weights of the best epoch: {error} To use the last epoch instead, set select to last in "
-            f"{run.config_file} and resume with: {run.resume_command}"
+            f"cannot load the weights of {which}: {error} To {instead} in {run.config_file} and resume with: "
+            f"{run.resume_command}"
         ) from error
 
 
-def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], console: Console) -> None:
-    """Evaluate the saved model, store the metrics and write the report."""
+def write_results(
+    run: Run, plan: Plan, history: Sequence[dict[str, float]], console: Console, averaged: Sequence[int] = ()
+) -> None:
+    """Evaluate the saved model, store the metrics and write the report.
+
+    Args:
+        run: the run, with the saved model.
+        plan: its plan.
+        history: one row per epoch.
+        console: where to print.
+        averaged: epochs whose weights were averaged, if any.
+    """
     config, source = plan.config, plan.source
     trained = load_model(run.path)
     evaluation = _evaluate(trained, plan, console, source.val) if plan.validates else None
@@ -80,13 +116,16 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
     test = None if source.test is None else _evaluate(trained, plan, console, source.test)
     images, figures = (0, {}) if evaluation is None else (len(evaluation), evaluation.metrics())
     results: dict[str, Any] = {"images": images, "select": config.select, **figures}
+    if averaged:
+        results |= {"select": config.average, "averaged": list(averaged), "best_epoch": _best_epoch(history, config)}
     test_figures = {} if test is None else test.metrics()
     if test is not None:
         results["test"] = {"images": len(test), **test_figures}
     write_atomic(run.results_file, json.dumps(results, indent=2))
     if evaluation is not None:
         write_predictions(run, evaluation)
-    saved = describe_saved_epoch(history, config.predicted, config.select) + (", EMA" if config.ema_decay else "")
+    saved = describe_saved_epoch(history, config.predicted, config.select, averaged)
+    saved += ", EMA" if config.ema_decay else ""
     write_report(_report(run, plan, trained, history, evaluation, test, saved), run.report_file)
     write_atomic(run.card_file, model_card(run))
     if evaluation is None:
@@ -96,6 +135,13 @@ def write_results(run: Run, plan: Plan, history: Sequence[dict[str, float]], con
     if test is not None:
         print_metrics(console, test_figures, len(test), "test image")
     console.print(f"weights     {saved}\nrun folder  {run.path}\nreport      {run.report_file}", **PLAIN)
+
+
+def _best_epoch(history: Sequence[dict[str, float]], config: TrainConfig) -> dict[str, float]:
+    """Return number and validation metrics of the best epoch; empty if none was validated."""
+    best = find_best_epoch(history, config.predicted) or {}
+    figures = {name.removeprefix("val_"): value for name, value in best.items() if name.startswith("val_")}
+    return {"epoch": round(best["epoch"]), **figures} if best else {}
 
 
 def _report(
@@ -120,7 +166,7 @@ def _report(
         evaluation=evaluation,
         image=_image_getter(source.val),
         saved_weights=saved,
-        selected=config.select == "best",
+        selected=config.selects_by_validation,
         train_counts=_train_counts(source.train),
         train_images=_augmented_images(plan),
         learning_rate=_learning_rate(config, history),
@@ -141,10 +187,15 @@ def _evaluate(trained: TrainedModel, plan: Plan, console: Console, images: Any) 
     """Run the saved model over labeled images."""
     config = plan.config
     assert isinstance(config.batch_size, int) and config.workers is not None
-    device = resolve_device(config.device if config.device in DEVICES else "auto")
+    device = _device(config)
     with progress_bar(console, "evaluating", len(images)) as advance:
         backend = TrainedBackend(trained, device)
         return run_evaluation(backend, images, config.batch_size, config.workers, progress=advance)
+
+
+def _device(config: TrainConfig) -> torch.device:
+    """Return the device of the results: that of the training, unless only Lightning knows it."""
+    return resolve_device(config.device if config.device in DEVICES else "auto")
 
 
 def _train_counts(images: Any) -> list[int] | None:

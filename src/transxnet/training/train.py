@@ -270,8 +270,11 @@ def _fit(training: PreparedTraining, console: Console, checkpoint: Checkpoint | 
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()  # results use the whole validation set, not this process's share
     if trainer.is_global_zero:
-        save_model(run, select_weights(run, training.module, training.log.rows), plan.description())
-        write_results(run, plan, training.log.rows, console)
+        averaged = {} if training.epochs is None else training.epochs.files
+        save_model(
+            run, select_weights(plan, run, training.module, training.log.rows, averaged, console), plan.description()
+        )
+        write_results(run, plan, training.log.rows, console, list(averaged))
         remove_previous(run)
     return run
 

@@ -219,7 +219,7 @@ class ExportedBackend(InferenceBackend):
         self.exported, self.path, self.device = exported, Path(path), torch.device("cpu")
         self.name, self.task, self.class_names = exported.name, exported.task, exported.class_names
         self.category_ids = list(range(1, len(exported.class_names) + 1))
-        self.masks = "masks" in exported.metadata.outputs
+        self.masks = self.task == "detect" and "masks" in exported.metadata.outputs
         self.preprocessing, self.targets = exported.preprocessing, exported.targets
         if self.preprocessing is None:
             self.tiling = read_tiling(exported.metadata.resize)

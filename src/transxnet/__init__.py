@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from transxnet.prediction.loaded_model import load
     from transxnet.prediction.predict import predict
     from transxnet.runs.config import TrainConfig
+    from transxnet.studies.study import study
     from transxnet.training.train import train
     from transxnet.web.app import app
 
@@ -54,6 +55,7 @@ __all__ = [
     "push",
     "read_metadata",
     "reparameterize",
+    "study",
     "train",
     "verify",
 ]
@@ -82,6 +84,7 @@ _LAZY = {
     "push": ("transxnet.deploy.push", "push"),
     "read_metadata": ("transxnet.deploy.format_registry", "read_metadata"),
     "reparameterize": ("transxnet.deploy.reparameterize", "reparameterize"),
+    "study": ("transxnet.studies.study", "study"),
     "train": ("transxnet.training.train", "train"),
     "verify": ("transxnet.deploy.verify_file", "verify"),
 }

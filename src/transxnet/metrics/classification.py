@@ -99,6 +99,14 @@ class BinaryCurves:
         """Return the point of the highest recall with at least this precision; None if none has it."""
         return self._best(gain="recall", wanted=wanted)
 
+    def youden_threshold(self) -> float:
+        """Return the threshold of the highest sum of sensitivity and specificity (Youden 1950), the highest of several.
+
+        It predicts at least one image as positive.
+        """
+        false_positives, recall, thresholds = self.roc()
+        return float(thresholds[1:][np.argmax((recall - false_positives)[1:])])
+
     def _best(self, gain: str, wanted: float) -> OperatingPoint | None:
         precision, recall, thresholds = self.precision_recall()
         limited, gained = (recall, precision) if gain == "precision" else (precision, recall)

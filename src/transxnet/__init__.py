@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from transxnet.prediction.loaded_model import load
     from transxnet.prediction.predict import predict
     from transxnet.runs.config import TrainConfig
+    from transxnet.studies.compare import compare
     from transxnet.studies.study import study
     from transxnet.training.train import train
     from transxnet.web.app import app
@@ -41,6 +42,7 @@ __all__ = [
     "app",
     "bench",
     "check",
+    "compare",
     "convert_official_state_dict",
     "create_model",
     "dynamics",
@@ -69,6 +71,7 @@ _LAZY = {
     "app": ("transxnet.web.app", "app"),
     "bench": ("transxnet.benchmark.bench", "bench"),
     "check": ("transxnet.checking.check", "check"),
+    "compare": ("transxnet.studies.compare", "compare"),
     "convert_official_state_dict": ("transxnet.models", "convert_official_state_dict"),
     "create_model": ("transxnet.models.create", "create_model"),
     "dynamics": ("transxnet.analysis.dynamics", "dynamics"),

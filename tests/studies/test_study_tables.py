@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from transxnet.metrics.publication_metrics import PUBLICATION_METRICS
-from transxnet.studies.study_results import Estimate
+from transxnet.studies.paired_comparison import Estimate
 from transxnet.studies.study_tables import escape_latex, format_estimate, format_p, to_rich
 
 

@@ -281,6 +281,18 @@ _COMMANDS = (
         function="transxnet.cli.completion:completion",
         arguments={"shell": dict(metavar="SHELL", type=Literal["bash", "zsh", "tcsh"], help="bash, zsh or tcsh")},
     ),
+    Command(
+        name="compare",
+        synopsis="RUN RUN...",
+        summary="compare finished runs side by side",
+        usage="RUN RUN... [options]",
+        description="Compare finished runs side by side: the options that differ, metrics and curves. Classifiers that "
+        "were evaluated on the same images also get confidence intervals and paired tests. Writes a page and a JSON "
+        "file.",
+        function="transxnet.studies.compare:compare",
+        arguments={"runs": dict(metavar="RUN", nargs="+", help="run folders")},
+        options=(Options(("split", "metric", "resamples", "out", "overwrite")),),
+    ),
     ExperimentCommand(
         name="study",
         synopsis="DATA",

@@ -217,10 +217,9 @@ class ClassificationEvaluation:
 
         None unless there are two classes that both occur in the labels.
         """
-        counts = np.bincount(self.labels, minlength=2)
-        if len(self.class_names) != 2 or not counts.all():
+        if len(self.class_names) != 2 or len(np.unique(self.labels)) < 2:
             return None
-        positive = 0 if counts[0] < counts[1] else 1
+        positive = positive_class(self.labels)
         return BinaryCurves(positive, self.probabilities[:, positive], self.labels == positive)
 
     def most_confident(self, count: int, correct: bool, label: int | None = None) -> np.ndarray:
@@ -236,6 +235,12 @@ class ClassificationEvaluation:
 
     def _predictions(self) -> torch.Tensor:
         return torch.from_numpy(self.predictions)
+
+
+def positive_class(labels: np.ndarray) -> int:
+    """Return the less frequent class of two, the second if both are as frequent, from (N,) class indices."""
+    counts = np.bincount(labels, minlength=2)
+    return 0 if counts[0] < counts[1] else 1
 
 
 def _stat_scores(predicted: torch.Tensor, labels: torch.Tensor, num_classes: int, **options: Any) -> np.ndarray:

@@ -17,8 +17,9 @@ from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.publication_metrics import ScoredImages
 from transxnet.runs.run_folder import Run
 from transxnet.studies.fold_results import ArmResult
+from transxnet.studies.paired_comparison import Estimate, estimate
 from transxnet.studies.study_folder import StudyFolder
-from transxnet.studies.study_results import Estimate, ExternalResult, estimate
+from transxnet.studies.study_results import ExternalResult
 from transxnet.utils.device import DEVICES
 from transxnet.utils.progress import PLAIN, progress_bar
 
@@ -49,21 +50,21 @@ def evaluate_external(folder: StudyFolder, arms: Sequence[ArmResult], console: C
     if options["group_from"] is not None:
         images = group_images(images, options["group_from"])
     (folder.path / FOLDER).mkdir(exist_ok=True)
-    models = [
-        [
+    models = {
+        arm.arm.name: [
             result.choices.apply(_predictions(folder, folder.run(arm.arm, result.fold, result.seed), images, console))
             for result in arm.folds
         ]
         for arm in arms
-    ]
+    }
     groups = images.own_groups
     units = np.arange(len(images)) if groups is None else groups
-    rows, _, _ = estimate(models, units, folder.resamples, folder.fold_seed)
+    estimates = estimate(models, units, folder.resamples, folder.fold_seed)
     return ExternalResult(
         folder.test,
         len(images),
         None if groups is None else len(np.unique(groups)),
-        {arm.arm.name: _with_spread(row, of_arm) for arm, row, of_arm in zip(arms, rows, models, strict=True)},
+        {name: _with_spread(row, models[name]) for name, row in estimates.rows.items()},
     )
 
 

@@ -5,27 +5,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.recognize import check_exists
 from transxnet.experiments.experiment_folder import stored_data
-from transxnet.metrics.publication_metrics import BINARY_ONLY, PUBLICATION_METRICS
+from transxnet.metrics.classification import positive_class
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.recipes import Recipe, make_config
 from transxnet.runs.training_data import open_run_data, trained_on
 from transxnet.studies.arms import make_arms, read_arms
 from transxnet.studies.folds import FOLDS_FILE, make_folds, make_splits, write_folds
+from transxnet.studies.paired_comparison import MIN_RESAMPLES, RESAMPLES, ranking_metric
 from transxnet.studies.study_folder import StudyFolder
 from transxnet.utils.errors import UserError, check_at_least, check_one_of
 from transxnet.utils.option_names import option_words
-
-RESAMPLES = 1000
-"""Default number of bootstrap resamples."""
-
-MIN_RESAMPLES = 100
-"""Fewer resamples have no 95% interval worth the name: 2.5% of them must be several."""
 
 
 def plan_study(
@@ -81,7 +75,7 @@ def plan_study(
         limit=config.limit,
         class_names=tuple(names),
         positive=_positive_class(images, positive),
-        metric=_ranking_metric(metric, names),
+        metric=ranking_metric(metric, len(names)),
         resamples=resamples,
         test=None if test is None else stored_data(test),
         command=_command(data, given, arms, shared, folds, seeds, metric, positive, test, resamples),
@@ -158,13 +152,4 @@ def _positive_class(images: ClassificationSet, positive: str | None) -> str | No
     if positive is not None:
         check_one_of(names, positive=positive)
         return positive
-    counts = np.bincount(images.own_labels, minlength=2)
-    return names[0 if counts[0] < counts[1] else 1]
-
-
-def _ranking_metric(metric: str | None, names: Sequence[str]) -> str:
-    binary = len(names) == 2
-    accepted = [name for name in PUBLICATION_METRICS if binary or name not in BINARY_ONLY]
-    metric = metric or ("auroc" if binary else "accuracy")
-    check_one_of(accepted, metric=metric)
-    return metric
+    return names[positive_class(images.own_labels)]

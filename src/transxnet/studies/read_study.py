@@ -8,12 +8,10 @@ from rich.console import Console
 from transxnet.studies.external_test import evaluate_external
 from transxnet.studies.fold_results import read_arms_results
 from transxnet.studies.folds import read_folds
+from transxnet.studies.paired_comparison import compare_with_best, estimate
 from transxnet.studies.study_folder import StudyFolder
-from transxnet.studies.study_results import StudyResult, compare_with_best, estimate, find_best
+from transxnet.studies.study_results import StudyResult
 from transxnet.utils.errors import UserError
-
-ALWAYS_COMPARED = ("auroc", "accuracy")
-"""Metrics that are compared in addition to the one that ranks the arms."""
 
 
 def read_study(folder: StudyFolder, failures: Mapping[str, str], console: Console) -> StudyResult:
@@ -32,18 +30,16 @@ def read_study(folder: StudyFolder, failures: Mapping[str, str], console: Consol
     if not arms:
         reasons = " ".join(f"{name}: {error}" for name, error in failures.items())
         raise UserError(f"no arm of the study in {folder.path} has finished all runs. {reasons}")
-    rows, drawn, names = estimate([arm.pooled for arm in arms], folds.units, folder.resamples, folder.fold_seed)
-    estimates = {arm.arm.name: row for arm, row in zip(arms, rows, strict=True)}
-    best = find_best(estimates, folder.metric)
-    compared = list(dict.fromkeys([folder.metric, *ALWAYS_COMPARED]))
+    pooled = {arm.arm.name: arm.pooled for arm in arms}
+    estimates = estimate(pooled, folds.units, folder.resamples, folder.fold_seed)
     first = folder.run(arms[0].arm, 1, folder.seeds[0])
     return StudyResult(
         folder=folder,
         folds=folds,
         arms=arms,
-        estimates=estimates,
-        best=best,
-        comparisons=[] if best is None else compare_with_best(arms, folds, best, compared, estimates, drawn, names),
+        estimates=estimates.rows,
+        best=estimates.best(folder.metric),
+        comparisons=compare_with_best(estimates, pooled, folder.metric, grouped=folds.groups is not None),
         environment=_without_date(first.read_environment()["environment"]),
         config=_shared_options([arm.options for arm in folder.arms]),
         failures=dict(failures),

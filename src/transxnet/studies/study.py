@@ -9,7 +9,8 @@ from rich.console import Console
 from transxnet.experiments.train_runs import open_experiment, started_folder, train_runs
 from transxnet.runs.recipes import Recipe
 from transxnet.runs.run_folder import is_first_process
-from transxnet.studies.plan_study import RESAMPLES, open_images, plan_study, store_folds
+from transxnet.studies.paired_comparison import RESAMPLES
+from transxnet.studies.plan_study import open_images, plan_study, store_folds
 from transxnet.studies.read_study import read_study
 from transxnet.studies.study_folder import StudyFolder
 from transxnet.studies.study_page import write_page

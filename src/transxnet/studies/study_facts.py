@@ -12,7 +12,14 @@ CAUTION = (
     "training sets, so that a small p-value supports a difference on this data only, and a large one does not show "
     "that two arms are equal."
 )
-"""What the comparisons can and cannot show."""
+"""What the comparisons of a study can and cannot show."""
+
+RUNS_CAUTION = (
+    "The best run was chosen by the same images, and each run is a single training: a small p-value supports a "
+    "difference between these trained models on such images, not between their methods; for that, compare several "
+    "seeds and folds with transxnet study."
+)
+"""What comparisons of single runs can and cannot show."""
 
 
 def describe_method(result: StudyResult) -> str:

@@ -13,7 +13,7 @@ from transxnet.reports.formatting import confusion_rows
 from transxnet.reports.html_page import flatten_config, load_template
 from transxnet.reports.image_cards import thumbnail
 from transxnet.studies.fold_results import ArmResult
-from transxnet.studies.read_study import ALWAYS_COMPARED
+from transxnet.studies.paired_comparison import ALWAYS_COMPARED, Estimate
 from transxnet.studies.study_charts import (
     calibration_charts,
     confusion_counts,
@@ -22,8 +22,8 @@ from transxnet.studies.study_charts import (
     rate_charts,
 )
 from transxnet.studies.study_facts import CAUTION, describe_method, list_notes
-from transxnet.studies.study_results import Estimate, StudyResult
-from transxnet.studies.study_tables import format_number, format_p
+from transxnet.studies.study_results import StudyResult
+from transxnet.studies.study_tables import format_interval, format_number, format_p
 from transxnet.utils.files import write_atomic
 from transxnet.utils.quantities import format_count
 
@@ -91,7 +91,7 @@ def _subtitle(result: StudyResult) -> str:
 
 def _cell(estimate: Estimate) -> tuple[str, str]:
     """Return a value and its interval."""
-    return format_number(estimate.value), f"{format_number(estimate.low)} to {format_number(estimate.high)}"
+    return format_number(estimate.value), format_interval(estimate)
 
 
 def _spread(arm: ArmResult, metric: str) -> tuple[str, str]:

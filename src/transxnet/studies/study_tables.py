@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from transxnet.metrics.publication_metrics import PUBLICATION_METRICS
+from transxnet.studies.paired_comparison import ArmComparison, Estimate
 from transxnet.studies.study_facts import CAUTION, describe_method, list_notes
-from transxnet.studies.study_results import Comparison, Estimate, StudyResult
+from transxnet.studies.study_results import StudyResult
 from transxnet.utils.files import write_atomic
 
 _LATEX = {
@@ -53,7 +54,7 @@ def to_csv(result: StudyResult) -> str:
 def to_json(result: StudyResult) -> dict[str, Any]:
     """Return all results as plain data; undefined numbers are null."""
     folder, external = result.folder, result.external
-    return _plain(
+    return plain_data(
         {
             "command": folder.command,
             "data": folder.data,
@@ -72,7 +73,7 @@ def to_json(result: StudyResult) -> dict[str, Any]:
                     "arm": arm.arm.name,
                     "model": arm.arm.model,
                     "metrics": {
-                        name: _interval(result.estimates[arm.arm.name][name])
+                        name: interval_as_dict(result.estimates[arm.arm.name][name])
                         | {"mean": arm.mean(name), "std_folds": arm.std(name, "folds")}
                         | {"std_seeds": arm.std(name, "seeds"), "runs": arm.by_run[name].tolist()}
                         for name in result.metrics
@@ -90,26 +91,13 @@ def to_json(result: StudyResult) -> dict[str, Any]:
                 }
                 for arm in result.arms
             ],
-            "comparisons": [
-                {
-                    "metric": each.metric,
-                    "arm": each.arm,
-                    "best": result.best,
-                    "difference": each.difference.value,
-                    "low": each.difference.low,
-                    "high": each.difference.high,
-                    "p": each.difference.p,
-                    "p_holm": each.adjusted,
-                    "test": each.test,
-                }
-                for each in result.comparisons
-            ],
+            "comparisons": [comparison_as_dict(each, result.best) for each in result.comparisons],
             "test": external
             and {
                 "data": external.data,
                 "images": external.images,
                 "arms": {
-                    arm: {name: _interval(value) | {"std": std} for name, (value, std) in row.items()}
+                    arm: {name: interval_as_dict(value) | {"std": std} for name, (value, std) in row.items()}
                     for arm, row in external.rows.items()
                 },
             },
@@ -185,11 +173,15 @@ def format_number(value: float | None) -> str:
 
 def format_estimate(estimate: Estimate) -> str:
     """Format a metric with its interval: ``0.912 (0.890 to 0.931)``."""
-    value, low, high = map(format_number, _numbers(estimate))
-    return f"{value} ({low} to {high})"
+    return f"{format_number(estimate.value)} ({format_interval(estimate)})"
 
 
-def describe_comparison(comparison: Comparison, best: str | None) -> str:
+def format_interval(estimate: Estimate) -> str:
+    """Format the interval of a metric: ``0.890 to 0.931``."""
+    return f"{format_number(estimate.low)} to {format_number(estimate.high)}"
+
+
+def describe_comparison(comparison: ArmComparison, best: str | None) -> str:
     """Describe a comparison in one line."""
     difference = comparison.difference
     return (
@@ -211,14 +203,31 @@ def _numbers(estimate: Estimate) -> Sequence[float]:
     return estimate.value, estimate.low, estimate.high
 
 
-def _interval(estimate: Estimate) -> dict[str, float]:
+def interval_as_dict(estimate: Estimate) -> dict[str, float]:
+    """Return a metric and its interval as plain data."""
     return dict(zip(("value", "low", "high"), _numbers(estimate), strict=True))
 
 
-def _plain(value: Any) -> Any:
-    """Replace NaN by None and tuples by lists."""
+def comparison_as_dict(comparison: ArmComparison, best: str | None) -> dict[str, Any]:
+    """Return a comparison as plain data."""
+    difference = comparison.difference
+    return {
+        "metric": comparison.metric,
+        "arm": comparison.arm,
+        "best": best,
+        "difference": difference.value,
+        "low": difference.low,
+        "high": difference.high,
+        "p": difference.p,
+        "p_holm": comparison.adjusted,
+        "test": comparison.test,
+    }
+
+
+def plain_data(value: Any) -> Any:
+    """Return a value for JSON: NaN becomes None."""
     if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
+        return {name: plain_data(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [plain_data(each) for each in value]
     return None if isinstance(value, float) and math.isnan(value) else value

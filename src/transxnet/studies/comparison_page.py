@@ -136,9 +136,9 @@ def _charts(comparison: RunComparison) -> list[Chart]:
     lines = tuple(arm_lines(list(comparison.runs)))
     score, name = monitored_metric(comparison.predicted), SELECTION_METRICS[comparison.predicted][1]
     plots = {
-        score: Plot(f"Validation {name}", lines, in_percent=comparison.predicted != "regression"),
-        "val_loss": Plot("Loss on validation images", lines),
-        "train_loss": Plot("Training loss", lines),
+        score: Plot(f"Validation {name}", lines, in_percent=comparison.predicted != "regression", mark_best=False),
+        "val_loss": Plot("Loss on validation images", lines, mark_best=False),
+        "train_loss": Plot("Training loss", lines, mark_best=False),
     }
     return [
         chart for column, plot in plots.items() for chart in history_charts(_side_by_side(comparison, column), [plot])

@@ -141,8 +141,8 @@ def learning_charts(result: StudyResult) -> list[Chart]:
     """Plot the validation accuracy and loss of each arm over the epochs, mean over its runs."""
     lines = tuple(arm_lines([arm.arm.name for arm in result.arms]))
     plots = {
-        "val_accuracy": Plot("Accuracy on validation images", lines, in_percent=True),
-        "train_loss": Plot("Training loss", lines),
+        "val_accuracy": Plot("Accuracy on validation images", lines, in_percent=True, mark_best=False),
+        "train_loss": Plot("Training loss", lines, mark_best=False),
     }
     return [chart for column, plot in plots.items() for chart in history_charts(_mean_history(result, column), [plot])]
 

@@ -1,5 +1,7 @@
 """The sentences of a study: how it was done, and what its results can and cannot show."""
 
+from pathlib import Path
+
 import numpy as np
 
 from transxnet.metrics.publication_metrics import PUBLICATION_METRICS
@@ -45,7 +47,7 @@ def describe_method(result: StudyResult) -> str:
     hardware = ", ".join(environment[name] for name in ("cpu", "gpu") if name in environment)
     return " ".join(
         [
-            f"The data are {images}.",
+            f"The data, {Path(folder.data).name}, are {images}.",
             f"Each of {format_count(len(result.arms), 'arm')} was trained in {folder.folds}-fold cross-validation, "
             f"stratified by class{', with the images of a group in one fold' if grouped else ''}, with "
             f"{format_count(len(folder.seeds), 'seed')} ({seeds}); all arms used the same folds and seeds.",
@@ -94,8 +96,8 @@ def list_notes(result: StudyResult) -> list[str]:
         notes.append(CAUTION)
     if result.external is not None:
         notes.append(
-            f"{result.external.data}: evaluated once with the models of all folds and seeds; the mean over the models, "
-            "with intervals from resamples of its "
+            f"{Path(result.external.data).name}: evaluated once with the models of all folds and seeds; the mean over "
+            "the models, with intervals from resamples of its "
             f"{'images' if result.external.groups is None else 'groups'}."
         )
     return [*notes, *(f"{name} failed, so its arm is left out: {error}" for name, error in result.failures.items())]

@@ -58,6 +58,7 @@ def to_html(result: StudyResult, images: ClassificationSet) -> str:
         ],
         spread=[(PUBLICATION_METRICS[name], [_spread(arm, name) for arm in result.arms]) for name in result.metrics],
         external=_external(result),
+        test_name=Path(folder.test).name if folder.test else "",
         comparisons=[(each, format_p(each.adjusted)) for each in result.comparisons],
         forests=[forest_plot(result, name) for name in dict.fromkeys([folder.metric, *ALWAYS_COMPARED])],
         rates=rate_charts(result),
@@ -97,7 +98,7 @@ def _cell(estimate: Estimate) -> tuple[str, str]:
 def _spread(arm: ArmResult, metric: str) -> tuple[str, str]:
     """Return the mean over the runs, and the standard deviations over folds and seeds."""
     folds, seeds = (format_number(arm.std(metric, over)) for over in ("folds", "seeds"))
-    return format_number(arm.mean(metric)), f"± {folds}" + ("" if len(arm.seeds) == 1 else f" folds, ± {seeds} seeds")
+    return format_number(arm.mean(metric)), f"± {folds}" + ("" if len(arm.seeds) == 1 else f", ± {seeds}")
 
 
 def _external(result: StudyResult) -> list[tuple[str, list[tuple[str, str]]]]:

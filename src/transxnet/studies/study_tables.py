@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group
@@ -126,7 +127,7 @@ def to_latex(result: StudyResult) -> str:
         }
         lines += [
             r"\midrule",
-            rf"\multicolumn{{{1 + len(names)}}}{{l}}{{{escape_latex(_short(result.external.data))}}} \\",
+            rf"\multicolumn{{{1 + len(names)}}}{{l}}{{{escape_latex(Path(result.external.data).name)}}} \\",
             *_latex_rows(result, rows),
         ]
     lines += [
@@ -183,20 +184,16 @@ def format_interval(estimate: Estimate) -> str:
 
 def describe_comparison(comparison: ArmComparison, best: str | None) -> str:
     """Describe a comparison in one line."""
-    difference = comparison.difference
+    difference, p = comparison.difference, format_p(comparison.adjusted)
     return (
         f"{PUBLICATION_METRICS[comparison.metric]}: {comparison.arm} minus {best} {difference.value:+.3f} "
-        f"({difference.low:+.3f} to {difference.high:+.3f}), {comparison.test}, {format_p(comparison.adjusted)}"
+        f"({difference.low:+.3f} to {difference.high:+.3f}), {comparison.test}, adjusted p {p}"
     )
 
 
 def format_p(p: float) -> str:
-    """Format an adjusted p-value."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def _short(data: str) -> str:
-    return data.rstrip("/").rpartition("/")[2]
+    """Format a p-value with three decimals."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _numbers(estimate: Estimate) -> Sequence[float]:

@@ -13,6 +13,8 @@ CAPTIONS = {
     "cli": "command line",
     "web": "page of transxnet app",
     "ablation": "ablation tables",
+    "studies": "cross-validated comparisons",
+    "experiments": "many runs in one folder",
     "training": "train",
     "prediction": "predict",
     "benchmark": "bench",
@@ -34,7 +36,7 @@ CAPTIONS = {
 """One line for each package."""
 
 FILLS = {
-    "#e8eaf6": ("cli", "web", "ablation"),
+    "#e8eaf6": ("cli", "web", "ablation", "studies", "experiments"),
     "#e0f2f1": ("training", "prediction", "benchmark", "checking", "evaluation", "analysis", "deploy"),
     "#fff3e0": ("reports", "runs", "metrics"),
     "#fce4ec": ("heads", "models", "layers", "ops"),

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from transxnet.prediction.loaded_model import load
     from transxnet.prediction.predict import predict
     from transxnet.runs.config import TrainConfig
+    from transxnet.studies.compare import compare
+    from transxnet.studies.study import study
     from transxnet.training.train import train
     from transxnet.web.app import app
 
@@ -40,6 +42,7 @@ __all__ = [
     "app",
     "bench",
     "check",
+    "compare",
     "convert_official_state_dict",
     "create_model",
     "dynamics",
@@ -54,6 +57,7 @@ __all__ = [
     "push",
     "read_metadata",
     "reparameterize",
+    "study",
     "train",
     "verify",
 ]
@@ -67,6 +71,7 @@ _LAZY = {
     "app": ("transxnet.web.app", "app"),
     "bench": ("transxnet.benchmark.bench", "bench"),
     "check": ("transxnet.checking.check", "check"),
+    "compare": ("transxnet.studies.compare", "compare"),
     "convert_official_state_dict": ("transxnet.models", "convert_official_state_dict"),
     "create_model": ("transxnet.models.create", "create_model"),
     "dynamics": ("transxnet.analysis.dynamics", "dynamics"),
@@ -82,6 +87,7 @@ _LAZY = {
     "push": ("transxnet.deploy.push", "push"),
     "read_metadata": ("transxnet.deploy.format_registry", "read_metadata"),
     "reparameterize": ("transxnet.deploy.reparameterize", "reparameterize"),
+    "study": ("transxnet.studies.study", "study"),
     "train": ("transxnet.training.train", "train"),
     "verify": ("transxnet.deploy.verify_file", "verify"),
 }

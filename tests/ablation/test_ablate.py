@@ -4,9 +4,9 @@ import pytest
 
 import transxnet
 from tests.helpers.ablation_options import OPTIONS, read_table
-from transxnet.ablation import ablate as ablate_module
 from transxnet.ablation.ablate import ablate
 from transxnet.cli import main
+from transxnet.experiments import train_runs
 from transxnet.runs.run_folder import Run
 from transxnet.training.callbacks import GracefulStop
 from transxnet.training.lightning_module import NonFiniteLoss
@@ -62,11 +62,11 @@ def test_added_seeds_are_trained_and_nonfinite_rows_stay_blank(whole, tmp_path, 
     shutil.copytree(whole.folder.path, path)
     asked = []
 
-    def diverge(data, **options):
+    def diverge(**options):
         asked.append((options["model"], options["seed"]))
         raise NonFiniteLoss("the loss became NaN or infinite.")
 
-    monkeypatch.setattr(ablate_module, "train", diverge)
+    monkeypatch.setattr(train_runs, "train", diverge)
     result = ablate(resume=path, seeds=[3, 4], console=console)
     assert [seed for _, seed in asked] == [4, 4]
     assert result.folder.seeds == (0, 3, 4)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from transxnet.ablation.ablation_folder import PLAN_FILE, AblationFolder
+from transxnet.ablation.ablation_folder import AblationFolder
 from transxnet.ablation.paper_tables import TABLES, Ablation, Variant
 from transxnet.utils.errors import UserError
 
@@ -37,6 +37,6 @@ def test_runs_are_finished_once_they_have_a_report(tmp_path):
 def test_damaged_settings_are_an_error(tmp_path, text):
     with pytest.raises(UserError, match=r"is not the folder of an ablation: ablation\.yaml is missing"):
         AblationFolder.read(tmp_path)
-    (tmp_path / PLAN_FILE).write_text(text)
+    (tmp_path / AblationFolder.PLAN_FILE).write_text(text)
     with pytest.raises(UserError, match=r"ablation\.yaml is damaged or not part of an ablation"):
         AblationFolder.read(tmp_path)

@@ -57,6 +57,7 @@ NOT_RUN = {
     r"hfds/|tfds/|erf .*resnet50": "downloads data or weights",
     r"--devices 8|^torchrun|^srun": "needs several GPUs or machines",
     r"--ray": "starts a cluster",
+    r"transxnet[ .]study|transxnet compare": "needs many runs; see tests/studies",
     r"transxnet app": "serves until it is interrupted",
     r"--int8": "calibrates for minutes; see tests/deploy",
     r"transxnet completion": "writes into the home folder",

@@ -1,4 +1,5 @@
 import os
+import shutil
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -650,3 +651,24 @@ def test_targets_must_be_those_of_the_model(label_table, folder):
     assert open_evaluation_data(data, ["years"], targets="regression")[0].class_names == ["years"]
     with pytest.raises(UserError, match=r"are classes, got targets multilabel. Use data with labels of this kind."):
         open_evaluation_data(folder(cat=2, dog=2), ["cat", "dog"], targets="multilabel")
+
+
+def test_stored_split_may_name_the_test_set(photos, tmp_path):
+    names = [f"{color}/{i:03d}.png" for color in ("blue", "green", "red") for i in range(4)]
+    path = tmp_path / "split.csv"
+    write_split(path, {"train": names[::3], "val": names[1::3], "test": names[2::3]})
+    source = open_data(str(photos), stored_split=path, check_images=False)
+    assert source.test is not None and source.test.own_names == names[2::3]
+    assert {part: images.own_names for part, images in source.divided.items()} == {
+        "train": names[::3], "val": names[1::3], "test": names[2::3],
+    }  # fmt: skip
+    write_split(path, {"train": names[::3], "val": names[1::3]})
+    assert list(open_data(str(photos), stored_split=path, check_images=False).divided) == ["train", "val"]
+
+
+def test_stored_split_of_data_with_a_validation_set_is_refused(photos, tmp_path):
+    for part in ("train", "val"):
+        shutil.copytree(photos, tmp_path / "parts" / part)
+    write_split(tmp_path / "split.csv", {"train": ["blue/000.png"]})
+    with pytest.raises(UserError, match=r"has a validation set, so .*split\.csv cannot split it. Remove --split-file"):
+        open_data(str(tmp_path / "parts"), stored_split=tmp_path / "split.csv")

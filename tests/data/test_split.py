@@ -7,11 +7,13 @@ import pytest
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.image_collection import ArrayImages
 from transxnet.data.split import (
+    divide_into_folds,
     group_images,
     grouped_split,
     read_split,
     split_images,
     split_names,
+    stored_test_set,
     stratified_split,
     write_split,
 )
@@ -198,3 +200,49 @@ def test_values_are_stratified_by_tenths():
     values = np.random.default_rng(0).normal(size=100).astype(np.float32)
     _, val = split_images(grouped(values, None), 0.2, 0)
     assert np.histogram(val.own_labels, np.quantile(values, np.arange(0, 1.1, 0.1)))[0].tolist() == [2] * 10
+
+
+def test_split_may_have_a_test_set(tmp_path):
+    images = grouped([0, 1] * 3, None)
+    path = tmp_path / "split.csv"
+    write_split(path, {"train": ["0.png", "1.png"], "val": ["2.png"], "test": ["5.png", "3.png"]})
+    assert stored_test_set(images, path).own_names == ["3.png", "5.png"]
+    train, val = split_images(images, 0.2, 0, path)
+    assert (train.own_names, val.own_names) == (["0.png", "1.png"], ["2.png"])
+    write_split(path, {"train": ["0.png"], "val": ["1.png"]})
+    assert stored_test_set(images, path) is None
+
+
+def test_image_in_two_parts_or_missing_split_is_an_error(tmp_path):
+    path = tmp_path / "split.csv"
+    with pytest.raises(UserError, match=r"the split .*split\.csv does not exist. Accepted: a CSV file"):
+        read_split(path, ["a"])
+    write_split(path, {"train": ["a"], "test": ["a"]})
+    with pytest.raises(UserError, match=r"the split .*split\.csv names a twice. Name each image once"):
+        read_split(path, ["a"])
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_folds_have_equal_shares_of_each_class(count):
+    labels = np.random.default_rng(0).choice(3, 600, p=[0.7, 0.2, 0.1])
+    fold = divide_into_folds(labels, None, count, seed=0)
+    shares = np.array([np.bincount(labels[fold == k], minlength=3) for k in range(count)]) / np.bincount(labels)
+    np.testing.assert_allclose(shares, 1 / count, atol=0.02)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_folds_do_not_split_groups(count):
+    random = np.random.default_rng(0)
+    groups = random.integers(0, 90, 900)
+    labels = random.choice(3, 90, p=[0.6, 0.3, 0.1])[groups]
+    fold = divide_into_folds(labels, groups, count, seed=0)
+    assert all(len(set(fold[groups == group])) == 1 for group in np.unique(groups))
+    shares = np.array([np.bincount(labels[fold == k], minlength=3) for k in range(count)]) / np.bincount(labels)
+    np.testing.assert_allclose(shares, 1 / count, atol=0.12)
+
+
+def test_more_folds_than_images_or_groups_are_refused():
+    with pytest.raises(UserError, match=r"5 folds need at least 5 images, got 3. Use --folds 3"):
+        divide_into_folds(np.zeros(3, int), None, 5, 0)
+    with pytest.raises(UserError, match=r"5 folds need at least 5 groups, got 2. Use --folds 2"):
+        divide_into_folds(np.zeros(9, int), np.arange(9) % 2, 5, 0)

@@ -16,6 +16,7 @@ from transxnet.data.datasets.segmentation_dataset import SegmentationSet
 from transxnet.evaluation import evaluation_output
 from transxnet.evaluation.evaluation_output import (
     print_metrics,
+    read_class_predictions,
     write_class_predictions,
     write_detections,
     write_image_miou,
@@ -23,6 +24,7 @@ from transxnet.evaluation.evaluation_output import (
 from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation, Detections
 from transxnet.metrics.segmentation import SegmentationEvaluation
+from transxnet.utils.errors import UserError
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -87,3 +89,22 @@ def test_image_miou_is_empty_where_all_pixels_are_ignored(tmp_path):
     write_image_miou(tmp_path / "predictions.csv", evaluation)
     rows = read_rows(tmp_path / "predictions.csv")
     assert rows == [{"name": "a", "miou": ""}, {"name": "b,c", "miou": "0.666667"}]
+
+
+def test_class_predictions_are_read_as_they_were_written(tmp_path):
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(3) / 9, 50).astype(np.float32)
+    e = ClassificationEvaluation(["a", "b,c", "d"], [f"{i}\n.png" for i in range(50)], np.arange(50) % 3, probabilities)
+    write_class_predictions(tmp_path / "predictions.csv", e)
+    read = read_class_predictions(tmp_path / "predictions.csv", e.class_names)
+    assert read.names == e.names
+    np.testing.assert_array_equal(read.labels, e.labels)
+    np.testing.assert_array_equal(read.probabilities, e.probabilities)
+
+
+@pytest.mark.parametrize(
+    "text", ["name,label\nx,a\n", "name,label,probability_a\nx,other,1\n", "name,label,probability_a\nx,a,?\n"]
+)
+def test_damaged_class_predictions_are_an_error(tmp_path, text):
+    (tmp_path / "predictions.csv").write_text(text)
+    with pytest.raises(UserError, match=r"predictions\.csv is damaged or has no probabilities of all classes"):
+        read_class_predictions(tmp_path / "predictions.csv", ["a"])

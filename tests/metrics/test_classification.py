@@ -7,7 +7,7 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from transxnet.metrics.classification import ClassificationEvaluation
+from transxnet.metrics.classification import BinaryCurves, ClassificationEvaluation
 
 
 def evaluation(images: int, classes: int, seed: int = 0, labels=None, weights=None) -> ClassificationEvaluation:
@@ -175,3 +175,12 @@ def test_most_confident_predictions_of_one_class():
     assert e.most_confident(5, correct=True, label=1).tolist() == [0, 1]
     assert e.most_confident(1, correct=False, label=1).tolist() == [2]
     assert e.most_confident(5, correct=False, label=0).tolist() == [4]
+
+
+def test_youden_threshold_has_the_highest_sum_of_both_rates():
+    random = np.random.default_rng(0)
+    labels = random.random(200) < 0.3
+    scores = (random.random(200) * 0.6 + 0.4 * labels * random.random(200)).astype(np.float32)
+    curves = BinaryCurves(1, scores, labels)
+    sums = {t: (scores[labels] >= t).mean() + (scores[~labels] < t).mean() for t in scores}
+    assert sums[np.float32(curves.youden_threshold())] == pytest.approx(max(sums.values()))

@@ -13,6 +13,7 @@ from tests.helpers.dense_data import DETECT, SEGMENT, write_coco_squares, write_
 from transxnet.analysis import grad_cam
 from transxnet.analysis.erf import erf
 from transxnet.analysis.explain import explain
+from transxnet.data.split import write_split
 from transxnet.evaluation.evaluate import evaluate
 from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
@@ -152,3 +153,20 @@ def test_reports_of_dense_tasks_show_the_test_set(tmp_path, quiet):
     run = train(tmp_path, out=tmp_path / "run", console=quiet, **SEGMENT | {"epochs": 1})
     assert run.results["test"] == {name: run.results[name] for name in run.results["test"]}
     assert '<section id="test">' in run.report_file.read_text(encoding="utf-8")
+
+
+def test_test_set_of_a_split_file_is_evaluated_and_kept(photos, tmp_path, quiet):
+    names = [f"{color}/{i:03d}.png" for color in ("blue", "green", "red") for i in range(15)]
+    parts = {"train": names[::3], "val": names[1::3], "test": names[2::3]}
+    write_split(tmp_path / "mine.csv", parts)
+    options = {**QUICK, "epochs": 1, "split_file": tmp_path / "mine.csv"}
+    run = train(photos, out=tmp_path / "run", console=quiet, **options)
+    assert run.results["test"]["images"] == 15
+    with run.test_predictions_file.open(newline="") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == parts["test"]
+    assert run.split_file.read_bytes() == (tmp_path / "mine.csv").read_bytes()
+    (tmp_path / "mine.csv").unlink()
+    assert evaluate(run.path, split="test", workers=0, console=quiet).names == parts["test"]
+    before = run.test_predictions_file.read_bytes()
+    train(resume=run.path, console=quiet)
+    assert run.test_predictions_file.read_bytes() == before

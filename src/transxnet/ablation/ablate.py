@@ -1,40 +1,31 @@
 """The command ``ablate``: train variants of a model under equal conditions, and tabulate the results."""
 
-import os
 import shlex
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
-from transxnet.ablation.ablation_folder import PLAN_FILE, AblationFolder
+from transxnet.ablation.ablation_folder import AblationFolder
 from transxnet.ablation.ablation_report import to_rich, write_tables
 from transxnet.ablation.ablation_results import AblationResult, read_result
 from transxnet.ablation.paper_tables import Ablation, find_table, split_rows
 from transxnet.benchmark.bench import bench
 from transxnet.benchmark.bench_report import FILES
-from transxnet.models.create import create_model
+from transxnet.experiments.experiment_folder import stored_data
+from transxnet.experiments.train_runs import open_experiment, started_folder, train_runs
 from transxnet.models.model_spec import parse_model_name, with_options
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import load_model
 from transxnet.runs.recipes import make_config
-from transxnet.runs.run_folder import Run, is_first_process
+from transxnet.runs.run_folder import is_first_process
 from transxnet.runs.task_configs import ClassifyConfig, DetectConfig, SegmentConfig
-from transxnet.training.lightning_module import NonFiniteLoss
-from transxnet.training.make_plan import check_names
-from transxnet.training.train import train
-from transxnet.utils.errors import Interrupted, UserError, check_at_least
-from transxnet.utils.files import next_free_path, safe_file_name
-from transxnet.utils.locks import LOCK_FILE, lock_folder
-from transxnet.utils.option_names import option_words
+from transxnet.training.make_plan import check_model, check_names
+from transxnet.utils.errors import UserError, check_at_least
 from transxnet.utils.progress import PLAIN
 from transxnet.utils.quantities import format_count
-
-_OUT = "TRANSXNET_ABLATE_OUT"
 
 
 def ablate(
@@ -96,31 +87,12 @@ def ablate(
             folder = replace(folder, rounds=rounds)
         if seeds is not None:
             folder = replace(folder, seeds=tuple(dict.fromkeys([*folder.seeds, *_parse_seeds(seeds)])))
-    elif _OUT in os.environ:  # a further process that Lightning started with the same command
-        folder = AblationFolder.read(os.environ[_OUT])
     else:
-        folder = _plan(table, data, rows, seeds, model, out, 9 if rounds is None else rounds, task, recipe, options)
-    first = is_first_process()
-    if first:
-        folder.path.mkdir(parents=True, exist_ok=True)
-    with lock_folder(folder.path) if first else nullcontext():
-        if first:
-            folder.write()
-        return _run_or_interrupt(folder, console)
-
-
-def _run_or_interrupt(folder: AblationFolder, console: Console) -> AblationResult:
-    """Run the ablation; if interrupted, the message has the command to resume."""
-    os.environ[_OUT] = str(folder.path)
-    try:
+        folder = started_folder(AblationFolder) or _plan(
+            table, data, rows, seeds, model, out, 9 if rounds is None else rounds, task, recipe, options
+        )
+    with open_experiment(folder):
         return _run(folder, console)
-    except (Interrupted, KeyboardInterrupt) as error:
-        raise Interrupted(
-            f"interrupted with {folder.num_finished()} of {folder.num_runs} runs finished. Resume with: "
-            f"transxnet ablate --resume {shlex.quote(str(folder.path))}"
-        ) from error
-    finally:
-        del os.environ[_OUT]
 
 
 def _plan(
@@ -154,19 +126,9 @@ def _plan(
     names = [with_options(ablation.model, variant.options) for variant in ablation.variants]
     for name in names:
         check_names(config.replace(model=name))
-        _check_model(name)
-    where = Path(data)
-    stem = f"ablate-{ablation.name}-{where.resolve().name if where.exists() else str(data).replace('/', '-')}"
-    if out is None and not is_first_process():
-        raise UserError("several processes need the same output folder. Use --out.")
-    path = Path(out) if out is not None else next_free_path(Path("runs"), safe_file_name(stem))
-    if is_first_process() and (path / PLAN_FILE).exists():
-        raise UserError(
-            f"{path} already contains an ablation. Resume it with --resume {path}, or choose another --out."
-        )
-    if is_first_process() and path.exists() and (not path.is_dir() or set(os.listdir(path)) - {LOCK_FILE}):
-        raise UserError(f"{path} is not empty. Choose another --out.")
-    values = config.replace(data=str(where.resolve()) if where.exists() else str(data)).to_dict()
+        check_model(name)
+    path = AblationFolder.choose_path(out, f"ablate-{ablation.name}", data)
+    values = config.replace(data=stored_data(data)).to_dict()
     kept = {name: value for name, value in values.items() if name not in ("model", "seed", "out")}
     command = _command(config, ablation, rows, numbers, rounds)
     return AblationFolder(path, ablation, numbers, rounds, kept, command)
@@ -183,34 +145,11 @@ def _parse_seeds(seeds: str | int | Sequence[int]) -> tuple[int, ...]:
     return numbers
 
 
-def _check_model(name: str) -> None:
-    """Raise UserError unless the model can be built with its options; nothing is computed."""
-    try:
-        with torch.device("meta"):
-            create_model(parse_model_name(name).untagged_name)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:  # networks raise different types
-        raise UserError(f"cannot create {name}: {error}") from error
-
-
 def _run(folder: AblationFolder, console: Console) -> AblationResult:
-    variants, failures = folder.ablation.variants, {}
-    seeds, first = folder.seeds, is_first_process()
-    console.print(f"{folder.ablation.title}: {len(variants)} rows, {format_count(len(seeds), 'seed')}", **PLAIN)
+    rows, seeds, first = len(folder.ablation.variants), len(folder.seeds), is_first_process()
+    console.print(f"{folder.ablation.title}: {rows} rows, {format_count(seeds, 'seed')}", **PLAIN)
     console.print(f"folder {folder.path}", **PLAIN)
-    for i, seed in enumerate(seeds, 1):
-        for j, variant in enumerate(variants, 1):
-            what = f"row {j} of {len(variants)}, seed {i} of {len(seeds)}: {variant.label}, seed {seed}"
-            if folder.finished(variant, seed):
-                console.print(f"\n{what}, already finished", style="dim", **PLAIN)
-                continue
-            console.print(f"\n{what}", style="bold", **PLAIN)
-            try:
-                _train(folder, folder.run(variant, seed), folder.model(variant), seed, console)
-            except NonFiniteLoss as error:
-                failures[folder.run(variant, seed).path.name] = str(error)
-                console.print(f"row left blank: {error}", style="red", **PLAIN)
-            if first:
-                write_tables(read_result(folder, failures))
+    failures = train_runs(folder, console, lambda failures: write_tables(read_result(folder, failures)))
     if first and folder.rounds and folder.num_finished() and not (folder.path / FILES[0]).is_file():
         _benchmark(folder)
     result = read_result(folder, failures)
@@ -219,15 +158,6 @@ def _run(folder: AblationFolder, console: Console) -> AblationResult:
         console.print(to_rich(result), highlight=False)
         console.print(f"\ntable       {folder.path / 'table.html'}, .md, .csv and .json", **PLAIN)
     return result
-
-
-def _train(folder: AblationFolder, run: Run, model: str, seed: int, console: Console) -> None:
-    if run.config_file.is_file():
-        train(resume=run.path, console=console)
-        return
-    options = dict(folder.options)
-    data, task = options.pop("data"), options.pop("task")
-    train(data, task=task, model=model, seed=seed, out=run.path, console=console, **options)
 
 
 def _benchmark(folder: AblationFolder) -> None:
@@ -260,10 +190,4 @@ def _command(
         arguments += ["--rows", rows if isinstance(rows, str) else ",".join(rows)]
     if rounds != 9:
         arguments += ["--rounds", str(rounds)]
-    if config.task != "classify":
-        arguments += ["--task", config.task]
-    default = type(config)(config.data)
-    for name, value in config.to_dict().items():
-        if name not in ("task", "data", "out", "model", "seed") and value != getattr(default, name):
-            arguments += option_words(name, value)
-    return shlex.join(arguments)
+    return shlex.join([*arguments, *config.to_arguments(exclude=("model", "seed"))])

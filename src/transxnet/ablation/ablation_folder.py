@@ -1,24 +1,17 @@
 """The folder of an ablation: its settings, and a run folder for each row and seed."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import Any, Self
 
 from transxnet.ablation.paper_tables import Ablation, Variant
+from transxnet.experiments.experiment_folder import ExperimentFolder, PlannedRun, is_finished
 from transxnet.models.model_spec import with_options
 from transxnet.runs.run_folder import Run
-from transxnet.utils.errors import UserError
-from transxnet.utils.files import safe_file_name, write_atomic
-from transxnet.utils.text_files import read_yaml
-
-PLAN_FILE = "ablation.yaml"
 
 
 @dataclass(frozen=True)
-class AblationFolder:
+class AblationFolder(ExperimentFolder):
     """The settings of an ablation, and its folder.
 
     Attributes:
@@ -30,7 +23,10 @@ class AblationFolder:
         command: shell command that repeats this ablation.
     """
 
-    path: Path
+    COMMAND = "ablate"
+    KIND = "an ablation"
+    PLAN_FILE = "ablation.yaml"
+
     ablation: Ablation
     seeds: tuple[int, ...]
     rounds: int
@@ -46,43 +42,27 @@ class AblationFolder:
         return Run(self.path / f"{variant.name}-seed{seed}")
 
     def finished(self, variant: Variant, seed: int) -> bool:
-        """Return whether the run of a row and seed is finished: the report is written last."""
-        return self.run(variant, seed).report_file.is_file()
-
-    def num_finished(self) -> int:
-        """Number of finished runs."""
-        return sum(self.finished(variant, seed) for variant in self.ablation.variants for seed in self.seeds)
+        """Return whether the run of a row and seed is finished."""
+        return is_finished(self.run(variant, seed))
 
     @property
-    def num_runs(self) -> int:
-        """Number of runs: rows times seeds."""
-        return len(self.seeds) * len(self.ablation.variants)
-
-    def write(self) -> None:
-        """Write the settings."""
-        content = {name: value for name, value in asdict(self).items() if name != "path"}
-        plain = json.loads(json.dumps(content))  # tuples become lists, which are readable in YAML
-        write_atomic(self.path / PLAN_FILE, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120))
+    def planned_runs(self) -> list[PlannedRun]:
+        """The runs of all rows for the first seed, then for the next."""
+        rows, seeds = self.ablation.variants, self.seeds
+        return [
+            PlannedRun(
+                self.run(variant, seed),
+                f"row {j} of {len(rows)}, seed {i} of {len(seeds)}: {variant.label}, seed {seed}",
+                {**self.options, "model": self.model(variant), "seed": seed},
+            )
+            for i, seed in enumerate(seeds, 1)
+            for j, variant in enumerate(rows, 1)
+        ]
 
     @classmethod
-    def read(cls, path: str | Path) -> "AblationFolder":
-        """Read the settings of a folder.
-
-        Raises:
-            UserError: the path is not the folder of an ablation, or its file is damaged.
-        """
-        path = Path(path)
-        file = path / PLAN_FILE
-        if not file.is_file():
-            raise UserError(f"{path} is not the folder of an ablation: {PLAN_FILE} is missing.")
-        try:
-            content = read_yaml(file)
-            table = content.pop("ablation")
-            rows = [Variant(**{**row, "quotes": tuple(row["quotes"])}) for row in table.pop("variants")]
-            seeds = tuple(content.pop("seeds"))
-            for name in (f"{row.name}-seed{seed}" for row in rows for seed in seeds):
-                if safe_file_name(name) != name:  # the runs of the row are written there
-                    raise ValueError(f"{name!r} is not a valid name of a run folder")
-            return cls(path=path, ablation=Ablation(**table, variants=tuple(rows)), seeds=seeds, **content)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(f"{file} is damaged or not part of an ablation: {error}") from error
+    def from_plain(cls, path: Path, content: dict[str, Any]) -> Self:
+        """Create the settings from the content of their file."""
+        table = content.pop("ablation")
+        rows = [Variant(**{**row, "quotes": tuple(row["quotes"])}) for row in table.pop("variants")]
+        seeds = tuple(content.pop("seeds"))
+        return cls(path=path, ablation=Ablation(**table, variants=tuple(rows)), seeds=seeds, **content)

@@ -5,7 +5,7 @@ from typing import Literal
 from transxnet.cli.command import Command, Options
 from transxnet.cli.info_and_bench import BenchCommand, ExplainCommand, InfoCommand
 from transxnet.cli.parser import MODEL, Task
-from transxnet.cli.training_commands import AblateCommand, TrainCommand
+from transxnet.cli.training_commands import ExperimentCommand, TrainCommand
 
 _IMAGES = "image files, folders and globs"
 _SETTINGS = "Settings may follow after @, as in transxnet erf"
@@ -285,7 +285,61 @@ _COMMANDS = (
         function="transxnet.cli.completion:completion",
         arguments={"shell": dict(metavar="SHELL", type=Literal["bash", "zsh", "tcsh"], help="bash, zsh or tcsh")},
     ),
-    AblateCommand(
+    Command(
+        name="compare",
+        synopsis="RUN RUN...",
+        summary="compare finished runs side by side",
+        usage="RUN RUN... [options]",
+        description="Compare finished runs side by side: the options that differ, metrics and curves. Classifiers that "
+        "were evaluated on the same images also get confidence intervals and paired tests. Writes a page and a JSON "
+        "file.",
+        function="transxnet.studies.compare:compare",
+        arguments={"runs": dict(metavar="RUN", nargs="+", help="run folders")},
+        options=(Options(("split", "metric", "resamples", "out", "overwrite")),),
+    ),
+    ExperimentCommand(
+        name="study",
+        synopsis="DATA",
+        summary="compare models by cross-validation, with intervals and tests",
+        usage="DATA --models MODEL MODEL [options]\n       transxnet study --resume FOLDER",
+        description="Compare classifiers on the same folds and seeds: metrics with bootstrap intervals, calibration, "
+        "and paired tests, as an HTML page, CSV, JSON and a LaTeX table. The outer fold of a run is only evaluated; a "
+        "part of the other images chooses epoch, threshold and temperature. Each arm, fold and seed has its own run "
+        "folder. All options of transxnet train are accepted.",
+        function="transxnet.studies.study:study",
+        arguments={
+            "data": dict(
+                metavar="DATA",
+                nargs="?",
+                help="training data with one class per image, as for transxnet train, without a validation set of its "
+                "own",
+            ),
+            "--models": dict(metavar="MODEL", nargs="+", help="models to compare; each is an arm of the study"),
+        },
+        options=(
+            Options(("arms", "folds", "seeds", "metric", "positive", "test", "resamples", "out", "resume"), "study"),
+        ),
+        excluded=("out", "model", "split_file"),
+        common=(
+            "models",
+            "arms",
+            "folds",
+            "seeds",
+            "metric",
+            "positive",
+            "test",
+            "out",
+            "resume",
+            "recipe",
+            "group_from",
+            "epochs",
+            "batch_size",
+            "img_size",
+            "device",
+        ),
+        renamed={"accelerator": "device"},
+    ),
+    ExperimentCommand(
         name="ablate",
         synopsis="TABLE",
         summary="train variants of a model and compare them in one table",
@@ -309,6 +363,7 @@ _COMMANDS = (
             ),
         },
         options=(Options(("model", "out", "rounds", "resume"), "table"),),
+        leading=("table", "data"),
         excluded=("seed", "out", "model"),
         common=(
             "data",

@@ -1,4 +1,4 @@
-"""The commands with training options: ``train`` and ``ablate``."""
+"""The commands with training options: ``train``, ``ablate`` and ``study``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,10 +103,17 @@ class TrainCommand(TrainingCommand):
         print(yaml.safe_dump(values, sort_keys=False), end="")
 
 
-class AblateCommand(TrainingCommand):
-    """The command ``ablate``, which passes on only the given options."""
+@dataclass(frozen=True)
+class ExperimentCommand(TrainingCommand):
+    """A command that trains many runs; it passes on only the given options.
+
+    Attributes:
+        leading: names of the arguments that are passed by position.
+    """
+
+    leading: tuple[str, ...] = ("data",)
 
     def call(self, parser: Parser, given: dict[str, Any]) -> None:
-        """Train the rows of the table."""
-        table, data = given.pop("table"), given.pop("data")
-        load(self.function)(table, data, **{name: value for name, value in given.items() if name in parser.given})
+        """Train the runs."""
+        leading = [given.pop(name) for name in self.leading]
+        load(self.function)(*leading, **{name: value for name, value in given.items() if name in parser.given})

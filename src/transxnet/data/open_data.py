@@ -23,7 +23,7 @@ from transxnet.data.formats.unreadable_images import drop_unreadable
 from transxnet.data.read_sets import Progress, check_objects, find_sample, locate_parts, read_annotated, read_classes
 from transxnet.data.recognize import ACCEPTED, Recognition, recognize
 from transxnet.data.samples.builtin_samples import Sample
-from transxnet.data.split import group_images, split_images
+from transxnet.data.split import group_images, split_images, stored_test_set
 from transxnet.utils.errors import UserError
 
 TABLE_DEFAULTS = TableOptions()
@@ -43,6 +43,7 @@ class DataSource(Generic[S]):
         tiles: tiles of the training images to train on instead, or None.
         split_made: whether this package made the split, so that it must be stored with the run.
         recognition: the recognized format and task.
+        test_split_off: whether a stored split named the test images.
         findings: problems found in annotations and label maps.
         img_size: suitable side of the images in pixels (detection: the shorter side), or None for the default.
         hflip: suitable probability of a horizontal flip; digits must not be mirrored.
@@ -59,11 +60,18 @@ class DataSource(Generic[S]):
     notes: list[str] = field(default_factory=list)
     test: S | None = None
     tiles: S | None = None
+    test_split_off: bool = False
 
     @property
     def train_items(self) -> S:
         """The training images, or the tiles that are cut from them."""
         return self.train if self.tiles is None else self.tiles
+
+    @property
+    def divided(self) -> dict[str, S]:
+        """The sets that a split of one set of images made: train and val, and test if a stored split has it."""
+        parts = {"train": self.train, "val": self.val}
+        return parts | {"test": self.test} if self.test_split_off and self.test is not None else parts
 
     @property
     def class_names(self) -> list[str]:
@@ -177,12 +185,20 @@ def open_data(
         notes.append(excluded)
     if group_from is not None:
         train = _group(train, val, group_from)
+    whole, off = train, None
+    if stored_split is not None and not made:
+        raise UserError(
+            f"{recognition.data} has a validation set, so {stored_split} cannot split it. Remove --split-file, or name "
+            "the training images only."
+        )
+    if stored_split is not None:
+        off = stored_test_set(whole, stored_split)
     if isinstance(sample, Sample):
         fraction = sample.val_fraction if val_fraction else 0.0
         train, val = split_images(train, fraction, seed, stored_split, sample.strata[train.indices])
     elif made:
         train, val = split_images(train, val_fraction, seed, stored_split)
-    sets: list[Any] = [train, val, test]
+    sets: list[Any] = [train, val, test if off is None else off]
     if limit is not None:
         sets = [None if images is None else _evenly_spaced(images, limit) for images in sets]
     if recognition.task == "classify" and check_images:
@@ -190,7 +206,9 @@ def open_data(
             sets, dropped = drop_unreadable(*sets, progress=advance)
         notes += dropped
     train, val, test = sets
-    return DataSource(train, val, made, recognition, findings, notes=notes, test=test, **about)
+    return DataSource(
+        train, val, made, recognition, findings, notes=notes, test=test, test_split_off=off is not None, **about
+    )
 
 
 def open_dataset(
@@ -210,15 +228,16 @@ def open_dataset(
     """
     made = not isinstance(dataset, tuple)
     first = dataset if made else dataset[0]
-    train = read_map_dataset(first)
+    train, test = read_map_dataset(first), None
     if made:
+        test = None if stored_split is None else stored_test_set(train, stored_split)
         train, val = split_images(train, val_fraction, seed, stored_split)
     else:
         val = read_map_dataset(dataset[1], train.class_names)
     if limit is not None:
         train, val = (images.subset(_even_positions(len(images), limit)) for images in (train, val))
     about = Recognition(type(first).__name__, "dataset", "classify", "it is passed in Python")
-    return DataSource(train, val, made, about)
+    return DataSource(train, val, made, about, test=test, test_split_off=test is not None)
 
 
 def open_evaluation_data(

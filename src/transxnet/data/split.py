@@ -12,6 +12,7 @@ import numpy as np
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.detection_dataset import DetectionSet
 from transxnet.data.datasets.segmentation_dataset import SegmentationSet
+from transxnet.data.formats.parts import Parts
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_atomic
 
@@ -165,6 +166,32 @@ def grouped_split(strata: np.ndarray, groups: np.ndarray, fraction: float, seed:
     return np.flatnonzero(~validation), np.flatnonzero(validation)
 
 
+def divide_into_folds(strata: np.ndarray, groups: np.ndarray | None, count: int, seed: int) -> np.ndarray:
+    """Return the fold (N,) of each item, 0 to ``count`` - 1: about equal parts of every stratum, without split groups.
+
+    Each fold is split off from the items that are left, by :func:`stratified_split` or :func:`grouped_split`.
+
+    Args:
+        strata: (N,) what to stratify by.
+        groups: (N,) group of each item, or None.
+        count: number of folds.
+        seed: seed of the folds; the same items in the same order give the same folds.
+
+    Raises:
+        UserError: there are fewer items or groups than folds.
+    """
+    units = len(strata) if groups is None else len(np.unique(groups))
+    if units < count:
+        unit = "image" if groups is None else "group"
+        raise UserError(f"{count} folds need at least {count} {unit}s, got {units}. Use --folds {max(2, units)}.")
+    fold, left = np.full(len(strata), count - 1), np.arange(len(strata))
+    for number in range(count - 1):
+        rest, part = _divide(strata[left], None if groups is None else groups[left], 1 / (count - number), seed)
+        fold[left[part]] = number
+        left = left[rest]
+    return fold
+
+
 def group_images(images: C, pattern: str) -> C:
     """Return the images with the groups that a regular expression finds in their names.
 
@@ -216,8 +243,14 @@ def _rows(file: TextIO, path: Path) -> Iterator[dict[str, str]]:
         yield from csv.DictReader(file)
     except csv.Error as error:
         raise UserError(
-            f"cannot read the split {path}: {error}. Accepted: columns name and part, with part train or val."
+            f"cannot read the split {path}: {error}. Accepted: columns name and part, with part train, val or test."
         ) from error
+
+
+def stored_test_set(images: C, stored: Path) -> C | None:
+    """Return the images of the part ``test`` of a stored split, or None if it has no such part."""
+    positions = read_split(stored, images.own_names).get("test")
+    return None if positions is None else images.subset(positions)
 
 
 def split_names(path: Path) -> list[str]:
@@ -227,24 +260,29 @@ def split_names(path: Path) -> list[str]:
 
 
 def read_split(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Read the positions in ``names`` of each part of a stored split.
+    """Read the positions in ``names`` of each part of a stored split: train and val, and test if an image has it.
 
     Raises:
-        UserError: images of the split are missing, or the file is not a split.
+        UserError: images of the split are missing or named twice, or the file is not a split.
     """
+    if not path.is_file():
+        raise UserError(f"the split {path} does not exist. Accepted: a CSV file with columns name and part.")
     position = {name: i for i, name in enumerate(names)}
     parts: dict[str, list[int]] = {"train": [], "val": []}
-    missing = []
+    missing, seen = [], set()
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         for row in _rows(file, path):
             name, part = row.get("name"), row.get("part")
-            if name is None or part not in parts:
+            if name is None or part not in Parts._fields:
                 raise UserError(
-                    f"cannot read the split {path}: got row {row}. Accepted: columns name and part, with part train "
-                    "or val."
+                    f"cannot read the split {path}: got row {row}. Accepted: columns name and part, with part train, "
+                    "val or test."
                 )
+            if name in seen:
+                raise UserError(f"the split {path} names {name} twice. Name each image once.")
+            seen.add(name)
             if name in position:
-                parts[part].append(position[name])
+                parts.setdefault(part, []).append(position[name])
             else:
                 missing.append(name)
     if missing:

@@ -99,6 +99,14 @@ class BinaryCurves:
         """Return the point of the highest recall with at least this precision; None if none has it."""
         return self._best(gain="recall", wanted=wanted)
 
+    def youden_threshold(self) -> float:
+        """Return the threshold of the highest sum of sensitivity and specificity (Youden 1950), the highest of several.
+
+        It predicts at least one image as positive.
+        """
+        false_positives, recall, thresholds = self.roc()
+        return float(thresholds[1:][np.argmax((recall - false_positives)[1:])])
+
     def _best(self, gain: str, wanted: float) -> OperatingPoint | None:
         precision, recall, thresholds = self.precision_recall()
         limited, gained = (recall, precision) if gain == "precision" else (precision, recall)
@@ -209,10 +217,9 @@ class ClassificationEvaluation:
 
         None unless there are two classes that both occur in the labels.
         """
-        counts = np.bincount(self.labels, minlength=2)
-        if len(self.class_names) != 2 or not counts.all():
+        if len(self.class_names) != 2 or len(np.unique(self.labels)) < 2:
             return None
-        positive = 0 if counts[0] < counts[1] else 1
+        positive = positive_class(self.labels)
         return BinaryCurves(positive, self.probabilities[:, positive], self.labels == positive)
 
     def most_confident(self, count: int, correct: bool, label: int | None = None) -> np.ndarray:
@@ -233,6 +240,12 @@ class ClassificationEvaluation:
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
     """Return the mean of values (N,) weighted by (N,); NaN if all weights are 0."""
     return float(np.average(values, weights=weights)) if weights.any() else np.nan
+
+
+def positive_class(labels: np.ndarray) -> int:
+    """Return the less frequent class of two, the second if both are as frequent, from (N,) class indices."""
+    counts = np.bincount(labels, minlength=2)
+    return 0 if counts[0] < counts[1] else 1
 
 
 def _stat_scores(predicted: torch.Tensor, labels: torch.Tensor, num_classes: int, **options: Any) -> np.ndarray:

@@ -57,10 +57,11 @@ class Plot:
 
     Attributes:
         title: title of the chart; its first word, in lower case, is its id in the page.
-        lines: lines to plot; those without recorded values are skipped, and the best point of the first is marked.
+        lines: lines to plot; those without recorded values are skipped.
         baseline: (label, value) of a horizontal line for comparison.
         in_percent: whether the values are fractions of 1.
         x: column of the horizontal axis, "epoch" or "step".
+        mark_best: mark the best point of the first line.
     """
 
     title: str
@@ -68,6 +69,7 @@ class Plot:
     baseline: tuple[str, float] | None = None
     in_percent: bool = False
     x: str = "epoch"
+    mark_best: bool = True
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def history_column(history: Sequence[Mapping[str, float]], name: str) -> np.ndar
 
 
 def _curve(plot: Plot, x: np.ndarray, columns: Mapping[Line, np.ndarray]) -> Chart:
-    """Plot the lines, with a marker around the best point of the first."""
+    """Plot the lines, with a marker around the best point of the first if the plot has one."""
     figure, axes = chart_axes()
     long = len(x) > LONG_RUN
     if long:
@@ -122,8 +124,9 @@ def _curve(plot: Plot, x: np.ndarray, columns: Mapping[Line, np.ndarray]) -> Cha
     first, values = next(iter(columns.items()))
     lowest = "loss" in first.column
     best = int(np.nanargmin(values) if lowest else np.nanargmax(values))
-    (marker,) = axes.plot(x[best], values[best], "o", markersize=8, color=css_color("paper"), zorder=4, clip_on=False)
-    marker.set(markeredgecolor=css_color(first.color), markeredgewidth=2)
+    if plot.mark_best:
+        look = {"markersize": 8, "markeredgecolor": css_color(first.color), "markeredgewidth": 2}
+        axes.plot(x[best], values[best], "o", color=css_color("paper"), zorder=4, clip_on=False, **look)
     legend = tuple(columns) if len(columns) > 1 or plot.baseline is not None else ()
     if plot.baseline is not None:
         axes.axhline(plot.baseline[1], zorder=1, **line_style("muted", "dashed", 1))
@@ -144,7 +147,7 @@ def _curve(plot: Plot, x: np.ndarray, columns: Mapping[Line, np.ndarray]) -> Cha
     rows = zip(x, zip(*columns.values(), strict=True), strict=True)
     hover = [(at, _hover_text(plot, at, dict(zip(columns, row, strict=True)))) for at, row in rows]
     svg = figure_svg(figure, plot.title.split()[0].lower(), plot.title, axes, hover)
-    return Chart(plot.title, svg, legend, first.color, note)
+    return Chart(plot.title, svg, legend, first.color, note if plot.mark_best else "")
 
 
 def _format_value(value: float, plot: Plot) -> str:

@@ -46,6 +46,8 @@ class TrainConfig:
             split into training and validation set.
         exclude: table of images not to use, with the column image, such as the fixes.csv of transxnet check, whose rows
             with the action exclude count.
+        split_file: CSV file of a split to use, with the columns name and part (train, val or test), such as the
+            split.csv of a run folder; images that it does not name are not used.
         limit: use at most this many training and this many validation images, evenly spaced, for a quick test.
         val_every: number of epochs between validations.
         epochs: number of epochs, including warm-up; by default 100, or 50 for detection and segmentation.
@@ -97,7 +99,7 @@ class TrainConfig:
     """Options that only this task has; a group in the help."""
     TOPICS: ClassVar[dict[str, tuple[str, ...]]] = {
         "run": ("out", "seed", "select", "average", "val_every", "logger"),
-        "data": ("val_fraction", "group_from", "exclude", "limit"),
+        "data": ("val_fraction", "group_from", "exclude", "split_file", "limit"),
         "model": ("model", "pretrained", "checkpoint", "freeze", "freeze_epochs", "drop_path_rate"),
         "schedule": (
             "epochs", "batch_size", "accumulate", "lr", "milestones", "warmup_epochs", "warmup_lr", "min_lr",
@@ -142,6 +144,7 @@ class TrainConfig:
     val_fraction: float = 0.2
     group_from: str | None = None
     exclude: str | None = None
+    split_file: str | None = None
     limit: int | None = None
     val_every: int = 1
     epochs: int | None = None

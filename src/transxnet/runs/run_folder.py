@@ -24,7 +24,8 @@ from transxnet.utils.text_files import read_json, read_yaml
 _OWN = (
     "config.yaml", "environment.json", "split.csv", "exclude.csv", "metrics.csv", "last.ckpt", "previous.ckpt",
     "best.ckpt", "averaged", "model.safetensors", "model.json", "config.json", "results.json", "predictions.csv",
-    "detections.json", "report.html", "README.md", "tensorboard", "wandb",
+    "detections.json", "test_predictions.csv", "test_detections.json", "report.html", "README.md", "tensorboard",
+    "wandb",
 )  # fmt: skip
 
 
@@ -62,6 +63,8 @@ class Run:
     results_file = property(lambda self: self.path / "results.json")
     predictions_file = property(lambda self: self.path / "predictions.csv")
     detections_file = property(lambda self: self.path / "detections.json")
+    test_predictions_file = property(lambda self: self.path / "test_predictions.csv")
+    test_detections_file = property(lambda self: self.path / "test_detections.json")
     card_file = property(lambda self: self.path / "README.md")
     report_file = property(lambda self: self.path / "report.html")
 
@@ -190,12 +193,13 @@ class Run:
         return cls(path)
 
     def read_config(self) -> TrainConfig:
-        """Read the resolved options of the run, with the present path of its excluded images."""
+        """Read the resolved options of the run, with the present paths of its excluded images and its split."""
         try:
             config = config_from_dict({"task": "classify", **read_yaml(self.config_file)})
         except (OSError, ValueError, TypeError, UserError) as error:
             raise UserError(f"{self.config_file} is damaged or not part of a run: {error}") from error
-        return config if config.exclude is None else config.replace(exclude=str(self.exclude_file))
+        own = {"exclude": self.exclude_file, "split_file": self.split_file}
+        return config.replace(**{name: str(file) for name, file in own.items() if getattr(config, name) is not None})
 
     def write_config(self, config: TrainConfig) -> None:
         """Store the resolved options."""

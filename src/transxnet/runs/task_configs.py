@@ -277,8 +277,9 @@ def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
     """
     values = {_RENAMED.get(name, name): value for name, value in values.items()}
     task = values.pop("task", None)
+    only = only_task_with(values)
     if task is None:
-        task = only_task_with(values)
+        task = only
         if task in (None, "classify"):  # any folder of folders could be class folders, also one with annotations
             from transxnet.data.recognize import recognize
 

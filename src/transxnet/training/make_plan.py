@@ -5,12 +5,14 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import seed_everything
 from rich.console import Console
 from timm.optim import list_optimizers
 
 from transxnet.data.short_check import describe_problems
-from transxnet.models.create import check_name
+from transxnet.models.create import check_name, create_model
+from transxnet.models.model_spec import parse_model_name
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.run_folder import Run
 from transxnet.training.batch_size import largest_batch
@@ -59,7 +61,7 @@ def make_plan(
         check_names(config)  # before the data is read, which may take long
     seed_everything(config.seed, verbose=False)
     defaults: DefaultsResolver[Any] = DefaultsResolver(config, hardware)
-    stored_split = None if run is None else run.stored_split
+    stored_split = Path(config.split_file) if config.split_file is not None else run and run.stored_split
     extensions.check_task(config.task)
     own = {"extensions": extensions} if config.task == "classify" else {}
     plan = _PLANNERS[config.task](defaults, console, stored_split, resumed, **own)
@@ -114,3 +116,12 @@ def check_names(config: TrainConfig) -> None:
         raise UserError("pretrained and checkpoint cannot be combined. Remove one of them.")
     if config.checkpoint is not None and not Path(config.checkpoint).exists():
         raise UserError(f"checkpoint {config.checkpoint} does not exist. Accepted: a run folder or a weights file.")
+
+
+def check_model(name: str) -> None:
+    """Raise UserError unless the model can be built with its options; nothing is computed."""
+    try:
+        with torch.device("meta"):
+            create_model(parse_model_name(name).untagged_name)
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:  # networks raise different types
+        raise UserError(f"cannot create {name}: {error}") from error

@@ -124,6 +124,8 @@ def write_results(
     write_atomic(run.results_file, json.dumps(results, indent=2))
     if evaluation is not None:
         write_predictions(run, evaluation)
+    if test is not None:
+        write_predictions(run, test, test=True)
     saved = describe_saved_epoch(history, config.predicted, config.select, averaged)
     saved += ", EMA" if config.ema_decay else ""
     write_report(_report(run, plan, trained, history, evaluation, test, saved), run.report_file)
@@ -236,18 +238,19 @@ def _learning_rate(config: TrainConfig, history: Sequence[dict[str, float]]) -> 
     return [{"step": update + 1, "lr": rate} for update, rate in zip(shown, rates, strict=True)]
 
 
-def write_predictions(run: Run, evaluation: AnyEvaluation) -> None:
-    """Write the predictions for the validation images.
+def write_predictions(run: Run, evaluation: AnyEvaluation, *, test: bool = False) -> None:
+    """Write the predictions for the validation images, or for the test images to files with the prefix ``test_``.
 
     A classifier gets ``predictions.csv`` with labels, predictions and probabilities; a detector ``detections.json`` in
     COCO's results format; a segmenter ``predictions.csv`` with the mean IoU of each image.
     """
+    table = run.test_predictions_file if test else run.predictions_file
     if isinstance(evaluation, DetectionEvaluation):
-        write_detections(run.detections_file, evaluation)
+        write_detections(run.test_detections_file if test else run.detections_file, evaluation)
     elif isinstance(evaluation, SegmentationEvaluation):
-        write_image_miou(run.predictions_file, evaluation)
+        write_image_miou(table, evaluation)
     else:
-        write_classifier_predictions(run.predictions_file, evaluation)
+        write_classifier_predictions(table, evaluation)
 
 
 def cost(config: TrainConfig, model: Any, classes: int) -> tuple[int, int, tuple[int, int]]:

@@ -17,7 +17,6 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from transxnet.data.formats.exclusions import copy_exclusions
-from transxnet.data.formats.timm_readers import Stream
 from transxnet.data.split import write_split
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import save_model
@@ -223,9 +222,7 @@ def _write_start(plan: Plan, run: Run) -> None:
             shlex.join(["transxnet", "train", config.data, *config.to_arguments()]), plan.choices + plan.notes
         )
         if source.split_made:
-            assert not isinstance(source.train, Stream) and not isinstance(source.val, Stream)
-            parts = {"train": source.train, "val": source.val}
-            write_split(run.split_file, {part: map(images.name, range(len(images))) for part, images in parts.items()})
+            write_split(run.split_file, {part: images.own_names for part, images in source.divided.items()})
         if config.exclude is not None:
             copy_exclusions(config.exclude, run.exclude_file)
         data = str(Path(config.data).resolve()) if Path(config.data).exists() else config.data

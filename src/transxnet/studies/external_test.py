@@ -1,0 +1,91 @@
+"""The evaluation of a study's models on further test data, once, at the end."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from transxnet.data.formats.label_table import TableOptions
+from transxnet.data.open_data import open_evaluation_data
+from transxnet.data.split import group_images
+from transxnet.evaluation.dataset_evaluation import run_evaluation
+from transxnet.evaluation.evaluation_output import read_class_predictions, write_class_predictions
+from transxnet.evaluation.inference_backends import open_backend
+from transxnet.metrics.classification import ClassificationEvaluation
+from transxnet.metrics.publication_metrics import ScoredImages
+from transxnet.runs.run_folder import Run
+from transxnet.studies.fold_results import ArmResult
+from transxnet.studies.paired_comparison import Estimate, estimate
+from transxnet.studies.study_folder import StudyFolder
+from transxnet.studies.study_results import ExternalResult
+from transxnet.utils.device import DEVICES
+from transxnet.utils.progress import PLAIN, progress_bar
+
+FOLDER = "test"
+"""Folder of the predictions, in that of the study."""
+
+_BATCH = 64
+_COLUMNS = ("path_column", "label_column", "split_column", "group_column", "weight_column")
+
+
+def evaluate_external(folder: StudyFolder, arms: Sequence[ArmResult], console: Console) -> ExternalResult:
+    """Evaluate the models of all runs on ``folder.test``, with the thresholds and temperatures of their validation.
+
+    The predictions are stored, so that a resumed study does not compute them again.
+
+    Raises:
+        UserError: the data cannot be opened, or has other classes.
+    """
+    assert folder.test is not None
+    options = folder.arms[0].options
+    images, _ = open_evaluation_data(
+        folder.test,
+        list(folder.class_names),
+        "classify",
+        targets="classes",
+        table=TableOptions(**{name: options[name] for name in _COLUMNS}),
+    )
+    if options["group_from"] is not None:
+        images = group_images(images, options["group_from"])
+    (folder.path / FOLDER).mkdir(exist_ok=True)
+    models = {
+        arm.arm.name: [
+            result.choices.apply(_predictions(folder, folder.run(arm.arm, result.fold, result.seed), images, console))
+            for result in arm.folds
+        ]
+        for arm in arms
+    }
+    groups = images.own_groups
+    units = np.arange(len(images)) if groups is None else groups
+    estimates = estimate(models, units, folder.resamples, folder.fold_seed)
+    return ExternalResult(
+        folder.test,
+        len(images),
+        None if groups is None else len(np.unique(groups)),
+        {name: _with_spread(row, models[name]) for name, row in estimates.rows.items()},
+    )
+
+
+def _with_spread(row: dict[str, Estimate], models: Sequence[ScoredImages]) -> dict[str, tuple[Estimate, float | None]]:
+    """Add the standard deviation over the models to each estimate."""
+    values = [model.metrics() for model in models]
+    return {
+        name: (value, float(np.std([each[name] for each in values], ddof=1)) if len(values) > 1 else None)
+        for name, value in row.items()
+    }
+
+
+def _predictions(folder: StudyFolder, run: Run, images: Any, console: Console) -> ClassificationEvaluation:
+    """Return a model's predictions, from their file if it exists."""
+    path: Path = folder.path / FOLDER / f"{run.path.name}.csv"
+    if not path.is_file():
+        device = run.read_config().device
+        backend = open_backend(run.path, device=device if device in DEVICES else "auto")
+        console.print(f"evaluating {run.path.name} on {folder.test}", **PLAIN)
+        with progress_bar(console, "evaluating", len(images)) as advance:
+            evaluation = run_evaluation(backend, images, _BATCH, 0, progress=advance)
+        assert isinstance(evaluation, ClassificationEvaluation)
+        write_class_predictions(path, evaluation)
+    return read_class_predictions(path, list(folder.class_names))

@@ -1,0 +1,146 @@
+"""The results of the runs of a study: predictions for the outer folds, with what the validation images chose."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from transxnet.evaluation.evaluation_output import read_class_predictions
+from transxnet.experiments.experiment_folder import is_finished
+from transxnet.metrics.classification import BinaryCurves, ClassificationEvaluation
+from transxnet.metrics.publication_metrics import PUBLICATION_METRICS, ScoredImages
+from transxnet.metrics.temperature import fit_temperature, scale_temperature
+from transxnet.studies.arms import Arm
+from transxnet.studies.folds import Folds
+from transxnet.studies.leakage import check_leakage
+from transxnet.studies.study_folder import StudyFolder
+
+
+@dataclass(frozen=True)
+class FittedChoices:
+    """What is fitted on the validation images of a run.
+
+    Attributes:
+        temperature: temperature of the probabilities.
+        positive: index of the positive class of two; None for more classes.
+        threshold: smallest probability of the positive class that counts as positive; None likewise.
+    """
+
+    temperature: float
+    positive: int | None
+    threshold: float | None
+
+    @classmethod
+    def fit(cls, validation: ClassificationEvaluation, positive: int | None) -> "FittedChoices":
+        """Fit the temperature by likelihood, and the threshold by Youden's index."""
+        threshold = None
+        if positive is not None:
+            scores = validation.probabilities[:, positive]
+            threshold = BinaryCurves(positive, scores, validation.labels == positive).youden_threshold()
+        return cls(fit_temperature(validation.probabilities, validation.labels), positive, threshold)
+
+    def apply(self, evaluation: ClassificationEvaluation) -> ScoredImages:
+        """Return the predictions for other images with the choices applied."""
+        probabilities = evaluation.probabilities
+        detected = None if self.positive is None else probabilities[:, self.positive] >= self.threshold
+        scaled = scale_temperature(probabilities, self.temperature)
+        return ScoredImages(evaluation.labels, probabilities, scaled, self.positive, detected)
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """The results of one run.
+
+    Attributes:
+        fold: number of the outer fold.
+        seed: seed of the run.
+        choices: what its validation images chose.
+        outer: indices in the study's images of the outer fold.
+        images: predictions for these images.
+        history: validation metrics of each epoch.
+    """
+
+    fold: int
+    seed: int
+    choices: FittedChoices
+    outer: np.ndarray
+    images: ScoredImages
+    history: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """The results of all runs of an arm.
+
+    Attributes:
+        arm: the arm.
+        seeds: seeds of its runs.
+        folds: the results, by seed and then by fold.
+    """
+
+    arm: Arm
+    seeds: Sequence[int]
+    folds: list[FoldResult]
+
+    @cached_property
+    def pooled(self) -> list[ScoredImages]:
+        """The out-of-fold predictions for all images of the study, in its order, for each seed."""
+        pooled = []
+        for seed in self.seeds:
+            own = [result for result in self.folds if result.seed == seed]
+            order = np.argsort(np.concatenate([result.outer for result in own]))
+            pooled.append(ScoredImages.concatenate([result.images for result in own]).take(order))
+        return pooled
+
+    @cached_property
+    def by_run(self) -> dict[str, np.ndarray]:
+        """(S, K) metric of each seed and fold, by name."""
+        values = [result.images.metrics() for result in self.folds]
+        shape = len(self.seeds), len(values) // len(self.seeds)
+        names = [name for name in PUBLICATION_METRICS if name in values[0]]
+        return {name: np.array([value[name] for value in values]).reshape(shape) for name in names}
+
+    def mean(self, metric: str) -> float:
+        """Mean over the runs in which the metric is defined."""
+        values = self.by_run[metric]
+        return float("nan") if np.isnan(values).all() else float(np.nanmean(values))
+
+    def std(self, metric: str, over: str) -> float | None:
+        """Standard deviation over "folds" of the means of the seeds, or over "seeds" of the means of the folds.
+
+        With n - 1 in the denominator; None for fewer than two values.
+        """
+        values = self.by_run[metric]
+        if np.isnan(values).any() or values.shape[over == "folds"] < 2:
+            return None
+        return float(values.mean(0 if over == "folds" else 1).std(ddof=1))
+
+
+def read_arms_results(folder: StudyFolder, folds: Folds) -> list[ArmResult]:
+    """Read the results of the arms whose runs are all finished, after a check for leakage.
+
+    Raises:
+        UserError: a file is damaged, or a run used images of its outer fold.
+    """
+    return [
+        ArmResult(
+            arm,
+            folder.seeds,
+            [_read_fold(folder, folds, arm, fold, seed) for seed in folder.seeds for fold in range(1, folds.count + 1)],
+        )
+        for arm in folder.arms
+        if all(map(is_finished, folder.runs_of(arm)))
+    ]
+
+
+def _read_fold(folder: StudyFolder, folds: Folds, arm: Arm, fold: int, seed: int) -> FoldResult:
+    run, names = folder.run(arm, fold, seed), list(folder.class_names)
+    validation = read_class_predictions(run.predictions_file, names)
+    tested = read_class_predictions(run.test_predictions_file, names)
+    check_leakage(run, folds, fold, validation.names, tested.names)
+    choices = FittedChoices.fit(validation, folder.positive_index)
+    position = {name: i for i, name in enumerate(tested.names)}
+    outer = folds.outer(fold)
+    images = choices.apply(tested).take(np.array([position[folds.names[i]] for i in outer]))
+    return FoldResult(fold, seed, choices, outer, images, run.read_metrics())

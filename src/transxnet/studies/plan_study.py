@@ -1,0 +1,155 @@
+"""Make the plan of a study: check the options, the arms and the data before the first training."""
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.recognize import check_exists
+from transxnet.experiments.experiment_folder import stored_data
+from transxnet.metrics.classification import positive_class
+from transxnet.runs.config import TrainConfig
+from transxnet.runs.recipes import Recipe, make_config
+from transxnet.runs.training_data import open_run_data, trained_on
+from transxnet.studies.arms import make_arms, read_arms
+from transxnet.studies.folds import FOLDS_FILE, make_folds, make_splits, write_folds
+from transxnet.studies.paired_comparison import MIN_RESAMPLES, RESAMPLES, ranking_metric
+from transxnet.studies.study_folder import StudyFolder
+from transxnet.utils.errors import UserError, check_at_least, check_one_of
+from transxnet.utils.option_names import option_words
+
+
+def plan_study(
+    data: str | Path | None,
+    models: Sequence[str] | None,
+    arms: str | Path | None,
+    recipe: str | Path | Recipe | None,
+    options: Mapping[str, Any],
+    console: Console,
+    *,
+    folds: int,
+    seeds: int,
+    metric: str | None,
+    positive: str | None,
+    test: str | Path | None,
+    resamples: int,
+    out: str | Path | None,
+) -> tuple[StudyFolder, ClassificationSet]:
+    """Return the plan of a new study, and its images.
+
+    The arguments are those of :func:`~transxnet.studies.study.study`.
+
+    Raises:
+        UserError: an option, an arm or the data is invalid.
+    """
+    given = read_arms(models, arms)
+    if data is None:
+        raise UserError("no data given. Name a folder, a table of images and labels, or a sample such as digits.")
+    check_at_least(2, folds=folds)
+    check_at_least(1, seeds=seeds)
+    check_at_least(MIN_RESAMPLES, resamples=resamples)
+    if options.get("split_file") is not None:
+        raise UserError("study makes its own folds and does not accept split_file. Remove --split-file.")
+    shared = make_config(data, recipe, "classify", **options)
+    own = make_arms(given, data, recipe, options)
+    config = shared.replace(model=own[0].model)
+    if not config.val_fraction:
+        raise UserError("a study chooses epoch and threshold on validation images. Use a --val-fraction above 0.")
+    if test is not None:
+        check_exists(str(test))
+        if trained_on(config, str(test)):
+            raise UserError(f"--test {test} is the training data. Name other images, or remove --test.")
+    path = StudyFolder.choose_path(out, "study", data)
+    images = open_images(config, console)
+    names = images.class_names
+    folder = StudyFolder(
+        path=path,
+        data=stored_data(data),
+        arms=tuple(own),
+        folds=folds,
+        seeds=tuple(range(config.seed, config.seed + seeds)),
+        fold_seed=config.seed,
+        limit=config.limit,
+        class_names=tuple(names),
+        positive=_positive_class(images, positive),
+        metric=ranking_metric(metric, len(names)),
+        resamples=resamples,
+        test=None if test is None else stored_data(test),
+        command=_command(data, given, arms, shared, folds, seeds, metric, positive, test, resamples),
+    )
+    make_splits(images, make_folds(images, folds, config.seed), config.val_fraction, config.seed)
+    return folder, images
+
+
+def open_images(config: TrainConfig, console: Console | None, *, check_images: bool = True) -> ClassificationSet:
+    """Open all images of a study.
+
+    Raises:
+        UserError: they cannot be divided into folds, or have no classes.
+    """
+    source = open_run_data(config.replace(val_fraction=0.0), console, None, check_images=check_images)
+    if not source.split_made or source.test is not None:
+        raise UserError(
+            f"{config.data} has a {'test' if source.split_made else 'validation'} set, but study makes its own folds. "
+            "Name the training images only; a test set may follow as --test. For a table, use --split-column none."
+        )
+    images = source.train
+    if not isinstance(images, ClassificationSet) or images.targets != "classes":
+        raise UserError(
+            "study supports one class per image, not detection, segmentation, several labels or values. Use transxnet "
+            "train with --split-file for each fold."
+        )
+    return images
+
+
+def store_folds(folder: StudyFolder, images: ClassificationSet | None, console: Console) -> None:
+    """Write the folds and the split of each fold, unless the study has them already.
+
+    Args:
+        folder: folder of the study.
+        images: its images, if they are open.
+        console: console for the progress of opening them.
+    """
+    if (folder.path / FOLDS_FILE).is_file():
+        return
+    images = images or open_images(folder.config, console)
+    folds, fraction = make_folds(images, folder.folds, folder.fold_seed), folder.config.val_fraction
+    write_folds(folder.path, folds, make_splits(images, folds, fraction, folder.fold_seed), images.class_names)
+
+
+def _command(
+    data: str | Path,
+    models: Iterable[str],
+    arms: str | Path | None,
+    config: TrainConfig,
+    folds: int,
+    seeds: int,
+    metric: str | None,
+    positive: str | None,
+    test: str | Path | None,
+    resamples: int,
+) -> str:
+    """Return the shell command that repeats the study."""
+    words = ["transxnet", "study", str(data), *(["--models", *models] if arms is None else ["--arms", str(arms)])]
+    words += ["--folds", str(folds), "--seeds", str(seeds)]
+    for name, value in {"metric": metric, "positive": positive, "test": test}.items():
+        words += [] if value is None else option_words(name, value)
+    if resamples != RESAMPLES:
+        words += option_words("resamples", resamples)
+    return shlex.join([*words, *config.to_arguments(exclude=("model",))])
+
+
+def _positive_class(images: ClassificationSet, positive: str | None) -> str | None:
+    """Return the positive class of two: the given one, or the less frequent one, or the second of equal ones."""
+    names = images.class_names
+    if len(names) != 2:
+        if positive is not None:
+            raise UserError(f"--positive is for two classes, got {len(names)} classes. Remove --positive.")
+        return None
+    if positive is not None:
+        check_one_of(names, positive=positive)
+        return positive
+    return names[positive_class(images.own_labels)]

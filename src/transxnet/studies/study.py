@@ -1,0 +1,113 @@
+"""The command ``study``: compare models on the same folds and seeds, with intervals and paired tests."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from transxnet.experiments.train_runs import open_experiment, started_folder, train_runs
+from transxnet.runs.recipes import Recipe
+from transxnet.runs.run_folder import is_first_process
+from transxnet.studies.paired_comparison import RESAMPLES
+from transxnet.studies.plan_study import open_images, plan_study, store_folds
+from transxnet.studies.read_study import read_study
+from transxnet.studies.study_folder import StudyFolder
+from transxnet.studies.study_page import write_page
+from transxnet.studies.study_results import StudyResult
+from transxnet.studies.study_tables import to_rich, write_tables
+from transxnet.utils.errors import UserError, check_one_of
+from transxnet.utils.progress import PLAIN
+from transxnet.utils.quantities import format_count
+
+
+def study(
+    data: str | Path | None = None,
+    *,
+    models: Sequence[str] | None = None,
+    arms: str | Path | None = None,
+    folds: int | None = None,
+    seeds: int | None = None,
+    metric: str | None = None,
+    positive: str | None = None,
+    test: str | Path | None = None,
+    resamples: int | None = None,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    task: str | None = None,
+    recipe: str | Path | Recipe | None = None,
+    console: Console | None = None,
+    **options: Any,
+) -> StudyResult:
+    """Compare classifiers by cross-validation on the same folds and seeds, and write tables and a page.
+
+    Each arm, fold and seed is a run of :func:`~transxnet.training.train.train`. The outer fold is its test set; a part
+    of the other images, ``val_fraction``, is its validation set, which chooses epoch, threshold and temperature. The
+    results are written to ``study.html``, ``study.csv``, ``study.json`` and ``study.tex``.
+
+    Args:
+        data: training data with one class per image, as for ``train``, without a validation or test set of its own.
+        models: names of the models to compare; each is an arm.
+        arms: YAML file with the arms instead of models: training options by the name of the arm.
+        folds: number of outer folds, stratified by class, by default 5; groups are not split.
+        seeds: number of seeds, counted from ``seed``, by default 1; each arm is trained once per fold and seed.
+        metric: metric by which the arms are ranked: accuracy, balanced_accuracy, auroc, auprc, f1, mcc, sensitivity,
+            specificity, ece, ece_scaled, brier or brier_scaled; by default auroc for two classes, else accuracy.
+        positive: class that sensitivity, specificity and AUROC of two classes refer to; by default the less frequent
+            one.
+        test: further labeled images, which all models are evaluated on once, at the end.
+        resamples: number of bootstrap resamples for the intervals, by default 1000.
+        out: folder of the study; by default runs/study-DATA-NUMBER.
+        resume: folder of a study to resume; finished runs are kept, an interrupted run is resumed.
+        task: only "classify" is supported.
+        recipe: recipe of all arms, as for ``train``.
+        console: console to print to; by default standard output.
+        **options: training options of all arms, as for ``train``.
+
+    Returns:
+        The arms with their metrics and intervals, and the comparisons with the best arm.
+
+    Raises:
+        UserError: an option, an arm or the data is invalid, or a run used images of its outer fold for a choice.
+        Interrupted: stopped by the user or the system; the finished work is kept.
+    """
+    console = console or Console()
+    if task is not None:
+        check_one_of(("classify",), task=task)
+    images = None
+    if resume is not None:
+        given = (data, models, arms, folds, seeds, metric, positive, test, resamples, out, recipe)
+        if any(each is not None for each in given) or options:
+            raise UserError("--resume uses the options of the study and accepts no others. Remove the other options.")
+        folder = StudyFolder.read(resume)
+    elif (started := started_folder(StudyFolder)) is not None:
+        folder = started
+    else:
+        folder, images = plan_study(
+            data, models, arms, recipe, options, console, folds=5 if folds is None else folds,
+            seeds=1 if seeds is None else seeds, metric=metric, positive=positive, test=test,
+            resamples=RESAMPLES if resamples is None else resamples, out=out,
+        )  # fmt: skip
+    with open_experiment(folder):
+        if is_first_process():
+            store_folds(folder, images, console)
+        return _run(folder, console)
+
+
+def _run(folder: StudyFolder, console: Console) -> StudyResult:
+    arms, folds, seeds = len(folder.arms), folder.folds, len(folder.seeds)
+    console.print(
+        f"{format_count(arms, 'arm')}, {folds} folds and {format_count(seeds, 'seed')}: "
+        f"{format_count(folder.num_runs, 'run')}",
+        **PLAIN,
+    )
+    console.print(f"folder {folder.path}", **PLAIN)
+    failures = train_runs(folder, console)
+    console.print(f"\ncomputing intervals from {folder.resamples:,} resamples", **PLAIN)
+    result = read_study(folder, failures, console)
+    if is_first_process():
+        write_tables(result)
+        write_page(result, open_images(folder.config, None, check_images=False))
+        console.print(to_rich(result), highlight=False)
+        console.print(f"\nstudy       {folder.path / 'study.html'}, .csv, .json and .tex", **PLAIN)
+    return result

@@ -1,0 +1,103 @@
+"""The sentences of a study: how it was done, and what its results can and cannot show."""
+
+from pathlib import Path
+
+import numpy as np
+
+from transxnet.metrics.publication_metrics import PUBLICATION_METRICS
+from transxnet.studies.study_results import StudyResult
+from transxnet.utils.quantities import format_count
+
+CAUTION = (
+    "The best arm was chosen by the same predictions, and the runs of different folds share training images: the "
+    "intervals and p-values describe the variation of the test images for these trained models, not that of new "
+    "training sets, so that a small p-value supports a difference on this data only, and a large one does not show "
+    "that two arms are equal."
+)
+"""What the comparisons of a study can and cannot show."""
+
+RUNS_CAUTION = (
+    "The best run was chosen by the same images, and each run is a single training: a small p-value supports a "
+    "difference between these trained models on such images, not between their methods; for that, compare several "
+    "seeds and folds with transxnet study."
+)
+"""What comparisons of single runs can and cannot show."""
+
+
+def describe_method(result: StudyResult) -> str:
+    """Describe data, folds, choices, intervals, tests, software and hardware in one paragraph."""
+    folder, folds = result.folder, result.folds
+    counts = np.bincount(folds.labels, minlength=len(folder.class_names))
+    classes = ", ".join(f"{name} {count:,}" for name, count in zip(folder.class_names, counts.tolist(), strict=True))
+    images = f"{format_count(len(folds.names), 'image')} of {len(folder.class_names)} classes"
+    if len(folder.class_names) <= 10:
+        images += f" ({classes})"
+    grouped = folds.groups is not None
+    if grouped:
+        images += f" in {format_count(len(np.unique(folds.units)), 'group')}"
+    config = folder.config
+    choices = f"the epoch (highest validation accuracy{'' if config.select == 'best' else ' not used: last epoch'})"
+    if folder.positive is not None:
+        choices += f", the threshold of the class {folder.positive} (highest Youden index)"
+    seeds = ", ".join(map(str, folder.seeds))
+    environment = result.environment
+    versions = ", ".join(
+        f"{name} {environment[name]}" for name in ("transxnet", "torch", "timm") if name in environment
+    )
+    hardware = ", ".join(environment[name] for name in ("cpu", "gpu") if name in environment)
+    return " ".join(
+        [
+            f"The data, {Path(folder.data).name}, are {images}.",
+            f"Each of {format_count(len(result.arms), 'arm')} was trained in {folder.folds}-fold cross-validation, "
+            f"stratified by class{', with the images of a group in one fold' if grouped else ''}, with "
+            f"{format_count(len(folder.seeds), 'seed')} ({seeds}); all arms used the same folds and seeds.",
+            f"In each fold, {config.val_fraction:.0%} of the other images chose {choices} and the temperature (highest "
+            "likelihood); the outer fold was evaluated once, after training.",
+            "Metrics are those of the pooled out-of-fold predictions, "
+            f"{'averaged over the seeds, ' if len(folder.seeds) > 1 else ''}with 95% percentile intervals from "
+            f"{folder.resamples:,} bootstrap resamples of {'groups' if grouped else 'images'}.",
+            *_describe_tests(result),
+            f"Software: {versions}. Hardware: {hardware}.",
+        ]
+    )
+
+
+def _describe_tests(result: StudyResult) -> list[str]:
+    """Describe the tests of the comparisons, if there are any."""
+    if not result.comparisons:
+        return []
+    tests = {each.metric: each.test for each in result.comparisons}
+    told = ", ".join(f"{PUBLICATION_METRICS[metric]}: {test}" for metric, test in tests.items())
+    return [
+        f"The other arms were compared with the arm of the best {PUBLICATION_METRICS[result.folder.metric]} by paired "
+        f"tests ({told}), with p-values adjusted by Holm's method over the arms."
+    ]
+
+
+def list_notes(result: StudyResult) -> list[str]:
+    """List what a reader of the tables must know."""
+    folder = result.folder
+    notes = [
+        f"{len(folder.seeds)} x {folder.folds} runs of each arm. Mean and standard deviation are those of the outer "
+        "folds; the values with intervals are those of the pooled predictions, so the two differ slightly.",
+        "Accuracy, balanced accuracy, F1 and MCC are those of the class with the highest probability.",
+    ]
+    if folder.positive is not None:
+        notes.append(
+            f"Sensitivity, specificity, AUROC and AUPRC are those of the class {folder.positive}; sensitivity and "
+            "specificity at the threshold that the validation images of each run chose."
+        )
+    else:
+        notes.append("AUROC and AUPRC are means over the classes, each against all others.")
+    notes.append("ECE has 10 bins of equal width. “Scaled” is after temperature scaling.")
+    if len(folder.seeds) == 1:
+        notes.append("One seed: the variation between seeds is unknown.")
+    if result.comparisons:
+        notes.append(CAUTION)
+    if result.external is not None:
+        notes.append(
+            f"{Path(result.external.data).name}: evaluated once with the models of all folds and seeds; the mean over "
+            "the models, with intervals from resamples of its "
+            f"{'images' if result.external.groups is None else 'groups'}."
+        )
+    return [*notes, *(f"{name} failed, so its arm is left out: {error}" for name, error in result.failures.items())]

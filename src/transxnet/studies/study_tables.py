@@ -1,0 +1,230 @@
+"""Write the results of a study as CSV, JSON and LaTeX, and show them on a terminal."""
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from transxnet.metrics.publication_metrics import PUBLICATION_METRICS
+from transxnet.studies.paired_comparison import ArmComparison, Estimate
+from transxnet.studies.study_facts import CAUTION, describe_method, list_notes
+from transxnet.studies.study_results import StudyResult
+from transxnet.utils.files import write_atomic
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "“": "``", "”": "''",
+    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
+}  # fmt: skip
+
+
+def write_tables(result: StudyResult) -> None:
+    """Write ``study.csv``, ``study.json`` and ``study.tex`` into the study's folder."""
+    path = result.folder.path
+    write_atomic(path / "study.csv", to_csv(result))
+    write_atomic(path / "study.json", json.dumps(to_json(result), indent=2, ensure_ascii=False) + "\n")
+    write_atomic(path / "study.tex", to_latex(result))
+
+
+def to_csv(result: StudyResult) -> str:
+    """Return one CSV line per arm with plain numbers.
+
+    Each metric has the value of the pooled predictions, the limits of its interval, and mean and standard deviations
+    of the runs.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    kinds = ("", "_low", "_high", "_mean", "_std_folds", "_std_seeds")
+    writer.writerow(["arm", "model", "runs", *(f"{name}{kind}" for name in result.metrics for kind in kinds)])
+    for arm in result.arms:
+        row: list[Any] = [arm.arm.name, arm.arm.model, len(arm.folds)]
+        for name in result.metrics:
+            row += _numbers(result.estimates[arm.arm.name][name])
+            row += [arm.mean(name), arm.std(name, "folds"), arm.std(name, "seeds")]
+        writer.writerow(["" if value is None else value for value in row])
+    return text.getvalue()
+
+
+def to_json(result: StudyResult) -> dict[str, Any]:
+    """Return all results as plain data; undefined numbers are null."""
+    folder, external = result.folder, result.external
+    return plain_data(
+        {
+            "command": folder.command,
+            "data": folder.data,
+            "images": len(result.folds.names),
+            "folds": folder.folds,
+            "seeds": folder.seeds,
+            "classes": folder.class_names,
+            "positive": folder.positive,
+            "metric": folder.metric,
+            "resamples": folder.resamples,
+            "method": describe_method(result),
+            "notes": list_notes(result),
+            "best": result.best,
+            "arms": [
+                {
+                    "arm": arm.arm.name,
+                    "model": arm.arm.model,
+                    "metrics": {
+                        name: interval_as_dict(result.estimates[arm.arm.name][name])
+                        | {"mean": arm.mean(name), "std_folds": arm.std(name, "folds")}
+                        | {"std_seeds": arm.std(name, "seeds"), "runs": arm.by_run[name].tolist()}
+                        for name in result.metrics
+                    },
+                    "runs": [
+                        {
+                            "run": folder.run(arm.arm, each.fold, each.seed).path.name,
+                            "fold": each.fold,
+                            "seed": each.seed,
+                            "threshold": each.choices.threshold,
+                            "temperature": each.choices.temperature,
+                        }
+                        for each in arm.folds
+                    ],
+                }
+                for arm in result.arms
+            ],
+            "comparisons": [comparison_as_dict(each, result.best) for each in result.comparisons],
+            "test": external
+            and {
+                "data": external.data,
+                "images": external.images,
+                "arms": {
+                    arm: {name: interval_as_dict(value) | {"std": std} for name, (value, std) in row.items()}
+                    for arm, row in external.rows.items()
+                },
+            },
+            "config": result.config,
+            "environment": result.environment,
+        }
+    )
+
+
+def to_latex(result: StudyResult) -> str:
+    """Return a table with a column per arm, for the package booktabs, and the paragraph on the method."""
+    names = [arm.arm.name for arm in result.arms]
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\begin{{tabular}}{{l{'c' * len(names)}}}",
+        r"\toprule",
+        " & ".join(["", *map(escape_latex, names)]) + r" \\",
+        r"\midrule",
+        *_latex_rows(result, {name: result.estimates[name] for name in names}),
+    ]
+    if result.external is not None:
+        rows = {
+            name: {metric: value for metric, (value, _) in row.items()} for name, row in result.external.rows.items()
+        }
+        lines += [
+            r"\midrule",
+            rf"\multicolumn{{{1 + len(names)}}}{{l}}{{{escape_latex(Path(result.external.data).name)}}} \\",
+            *_latex_rows(result, rows),
+        ]
+    lines += [
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\caption{Out-of-fold predictions with 95\% intervals.}",
+        r"\end{table}",
+        "",
+        escape_latex(describe_method(result)),
+        *([escape_latex(CAUTION)] if result.comparisons else []),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_rows(result: StudyResult, rows: dict[str, dict[str, Estimate]]) -> Iterable[str]:
+    for metric in result.metrics:
+        cells = [format_estimate(row[metric]) for row in rows.values()]
+        yield " & ".join([escape_latex(PUBLICATION_METRICS[metric]), *map(escape_latex, cells)]) + r" \\"
+
+
+def escape_latex(text: str) -> str:
+    """Return a text in which LaTeX's special characters are escaped."""
+    return re.sub("|".join(map(re.escape, _LATEX)), lambda found: _LATEX[found[0]], text)
+
+
+def to_rich(result: StudyResult) -> Group:
+    """Return the table for a terminal: the ranking metric first, then some others."""
+    shown = list(dict.fromkeys([result.folder.metric, "accuracy", "balanced_accuracy", "auroc"]))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("arm", overflow="fold")
+    for metric in shown:
+        table.add_column(PUBLICATION_METRICS[metric], justify="right")
+    for arm in result.arms:
+        row = result.estimates[arm.arm.name]
+        table.add_row(Text(arm.arm.name), *(format_estimate(row[metric]) for metric in shown))
+    compared = [Text(describe_comparison(each, result.best)) for each in result.comparisons]
+    return Group(Text(""), table, Text(""), *compared, *(Text(note, style="dim") for note in list_notes(result)))
+
+
+def format_number(value: float | None) -> str:
+    """Format a metric with three decimals; n/a if it is undefined."""
+    return "n/a" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def format_estimate(estimate: Estimate) -> str:
+    """Format a metric with its interval: ``0.912 (0.890 to 0.931)``."""
+    return f"{format_number(estimate.value)} ({format_interval(estimate)})"
+
+
+def format_interval(estimate: Estimate) -> str:
+    """Format the interval of a metric: ``0.890 to 0.931``."""
+    return f"{format_number(estimate.low)} to {format_number(estimate.high)}"
+
+
+def describe_comparison(comparison: ArmComparison, best: str | None) -> str:
+    """Describe a comparison in one line."""
+    difference, p = comparison.difference, format_p(comparison.adjusted)
+    return (
+        f"{PUBLICATION_METRICS[comparison.metric]}: {comparison.arm} minus {best} {difference.value:+.3f} "
+        f"({difference.low:+.3f} to {difference.high:+.3f}), {comparison.test}, adjusted p {p}"
+    )
+
+
+def format_p(p: float) -> str:
+    """Format a p-value with three decimals."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _numbers(estimate: Estimate) -> Sequence[float]:
+    return estimate.value, estimate.low, estimate.high
+
+
+def interval_as_dict(estimate: Estimate) -> dict[str, float]:
+    """Return a metric and its interval as plain data."""
+    return dict(zip(("value", "low", "high"), _numbers(estimate), strict=True))
+
+
+def comparison_as_dict(comparison: ArmComparison, best: str | None) -> dict[str, Any]:
+    """Return a comparison as plain data."""
+    difference = comparison.difference
+    return {
+        "metric": comparison.metric,
+        "arm": comparison.arm,
+        "best": best,
+        "difference": difference.value,
+        "low": difference.low,
+        "high": difference.high,
+        "p": difference.p,
+        "p_holm": comparison.adjusted,
+        "test": comparison.test,
+    }
+
+
+def plain_data(value: Any) -> Any:
+    """Return a value for JSON: NaN becomes None."""
+    if isinstance(value, dict):
+        return {name: plain_data(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_data(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,25 @@
+"""A small study of two classes, shared by the tests."""
+
+import pytest
+
+from tests.helpers.study_data import OPTIONS, write_cells
+from transxnet.studies.study import study
+
+
+@pytest.fixture(scope="session")
+def cells(tmp_path_factory):
+    """A label table of two classes in groups of two images."""
+    return write_cells(tmp_path_factory.mktemp("data") / "cells")
+
+
+@pytest.fixture(scope="session")
+def other_cells(tmp_path_factory):
+    """Further images of the same classes."""
+    return write_cells(tmp_path_factory.mktemp("data") / "other", seed=1, count=8)
+
+
+@pytest.fixture(scope="session")
+def whole(cells, other_cells, quiet, tmp_path_factory):
+    """An uninterrupted study."""
+    out = tmp_path_factory.mktemp("study") / "whole"
+    return study(cells, test=other_cells, out=out, console=quiet, **OPTIONS)

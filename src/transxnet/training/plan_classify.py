@@ -128,7 +128,7 @@ def plan_classify(
     else:
         options = {name: getattr(defaults.config, name) for name in ("val_fraction", "seed", "limit")}
         source = open_dataset(extensions.dataset, stored_split=stored_split, **options)
-        with_channels(source.train, defaults.config.channels, source.recognition.data)
+        with_channels(source.train, defaults.config.channels, source.recognition.data)  # raises: there are no files
     config: ClassifyConfig = defaults.config.replace(targets=source.train.targets)  # type: ignore[assignment]
     defaults.config = config
     check_balance(config, source.train)

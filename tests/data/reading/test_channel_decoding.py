@@ -2,6 +2,8 @@
 
 import io
 import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -115,3 +117,12 @@ def test_files_that_cannot_be_opened_are_refused(tmp_path):
     for name, reason in (("pipe.npy", "a pipe or a device"), (".", "Is a directory"), ("none.npy", "No such file")):
         with pytest.raises(UnreadableImage, match=reason):
             open_channels(tmp_path / name, 4)
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_16_bit_color_png_is_refused(kind, channels):
+    header, rows = struct.pack(">IIBBBBB", 2, 2, 16, kind, 0, 0, 0), (b"\0" + bytes(4 * channels)) * 2
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    parts = [struct.pack(">I", len(d)) + name + d + struct.pack(">I", zlib.crc32(name + d)) for name, d in chunks]
+    with pytest.raises(UnreadableImage, match="PNG in color may have more than 8 bits"):
+        open_channels(b"\x89PNG\r\n\x1a\n" + b"".join(parts), channels)

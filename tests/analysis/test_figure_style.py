@@ -1,10 +1,9 @@
 """User-supplied text in figures, and normalized images as bytes."""
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
-from transxnet.analysis.figure_style import denormalize, figure_style, hide_axes, set_text
+from transxnet.analysis.figure_style import figure_style, hide_axes, set_text
 
 
 def test_set_text_has_no_math_and_no_extra_lines():
@@ -38,14 +37,6 @@ def test_hide_axes_keeps_the_image():
     assert len(axes.images) == 1
     assert not len(axes.get_xticks())
     assert not any(spine.get_visible() for spine in axes.spines.values())
-
-
-def test_denormalize_inverts_the_normalization():
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    normalized = (pixels / 255 - mean) / std
-    image = torch.from_numpy(normalized).permute(2, 0, 1).float()
-    np.testing.assert_array_equal(denormalize(image, mean, std), pixels)
 
 
 def test_set_text_breaks_long_lines_at_separators():

@@ -14,7 +14,7 @@ import transxnet
 from tests.helpers.classifier_runs import preprocessing, write_run
 from tests.helpers.shards import write_shards
 from transxnet.data.split import write_split
-from transxnet.deploy.export_images import labeled_images, normalize_images, real_images, uint8_batch
+from transxnet.deploy.export_images import image_batch, labeled_images, normalize_images, real_images
 from transxnet.runs.load import TrainedModel, load_model
 from transxnet.utils.errors import UserError
 
@@ -96,9 +96,9 @@ def test_other_data_is_split_as_in_training(trained, tmp_path):
         labeled_images(trained, str(tmp_path))
 
 
-def test_uint8_batch_has_no_image_twice():
+def test_image_batch_has_no_image_twice():
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    batch = uint8_batch([Image.fromarray(pixels)], (20, 30), 5)
+    batch = image_batch([Image.fromarray(pixels)], (20, 30), 5)
     assert (batch.shape, batch.dtype) == ((5, 20, 30, 3), torch.uint8)
     np.testing.assert_array_equal(batch[0], pixels)
     np.testing.assert_array_equal(batch[1], np.roll(pixels[:, ::-1], 7, axis=1))

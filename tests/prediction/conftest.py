@@ -6,7 +6,7 @@ import pytest
 
 from tests.helpers.class_folders import write_photos
 from tests.helpers.prediction_data import IMAGE_COUNT, encoded_image, write_classifier_run, write_images
-from transxnet.data.datasets import unlabeled_dataset
+from transxnet.data.reading import pixels
 from transxnet.data.reading.image_decoding import open_image
 from transxnet.prediction import work_folder
 from transxnet.prediction.predict import predict
@@ -58,7 +58,7 @@ def opened(monkeypatch) -> list:
         paths.append(source)
         return open_image(source)
 
-    monkeypatch.setattr(unlabeled_dataset, "open_image", note)
+    monkeypatch.setattr(pixels, "open_image", note)
     return paths
 
 

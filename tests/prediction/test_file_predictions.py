@@ -30,7 +30,7 @@ def test_predictions_equal_those_of_the_loaded_model(kind, workers, image_folder
 
 def test_images_are_read_lazily(photos_run, image_folder, monkeypatch):
     opened = []
-    module = "transxnet.data.datasets.unlabeled_dataset.open_image"
+    module = "transxnet.data.reading.pixels.open_image"
     monkeypatch.setattr(module, lambda path: opened.append(path) or Image.new("RGB", (32, 32)))
     answers = predict_files(open_model(photos_run.path), [image_folder], batch_size=2)
     next(answers)

@@ -16,7 +16,7 @@ from PIL import Image
 from tests.helpers.prediction_data import IMAGE_COUNT, DarkOrLight, encoded_image, finished_chunks, write_images
 from tests.helpers.shards import write_shard
 from transxnet.cli import main
-from transxnet.data.datasets import unlabeled_dataset
+from transxnet.data.reading import pixels
 from transxnet.data.reading.image_decoding import open_image
 from transxnet.evaluation.inference_backends import ExportedBackend
 from transxnet.prediction import predict_parquet, work_folder
@@ -77,7 +77,7 @@ def predict_slowly(run, inputs, arguments):
         time.sleep(0.05)
         return open_image(path)
 
-    unlabeled_dataset.open_image = slow
+    pixels.open_image = slow
     predict(run, inputs, **arguments)
 
 

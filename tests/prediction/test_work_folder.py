@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.helpers.prediction_data import CLASSES, IMAGE_COUNT, finished_chunks
-from transxnet.data.datasets import unlabeled_dataset
+from transxnet.data.reading import pixels
 from transxnet.data.reading.image_decoding import open_image
 from transxnet.data.reading.tar_shards import ImageLocation
 from transxnet.prediction import work_folder
@@ -27,7 +27,7 @@ def interrupted(monkeypatch, message: str) -> Iterator[None]:
         return open_image(path)
 
     with monkeypatch.context() as context:
-        context.setattr(unlabeled_dataset, "open_image", stop)
+        context.setattr(pixels, "open_image", stop)
         with pytest.raises(Interrupted, match=message):
             yield
 

@@ -73,7 +73,7 @@ def test_grad_cam_failure_is_a_user_error(failure, photos_run, monkeypatch):
         monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)  # as if it were not installed
     else:
         monkeypatch.setattr(grad_cam, "explanation_target", failure)
-    monkeypatch.setattr(results, "_image_getter", lambda images: lambda i: Image.new("RGB", (24, 24)))
+    monkeypatch.setattr(results, "_reader", lambda images, read: lambda i: Image.new("RGB", (24, 24)))
     said = r"transxnet\[explain\]" if failure is None else "Grad-CAM failed on this network: ZeroDivisionError"
     with pytest.raises(UserError, match=said):
         results._gradcam_getter(trained, None)(0)

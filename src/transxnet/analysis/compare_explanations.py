@@ -7,7 +7,6 @@ from typing import Any
 
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
-from PIL import Image
 from rich.console import Console
 
 from transxnet.analysis.explain_figure import COLORMAP, overlay
@@ -17,7 +16,10 @@ from transxnet.analysis.grad_cam import Explanation, explain_image, find_class
 from transxnet.analysis.network_parts import named_parts
 from transxnet.analysis.paper_figures import EXPLAIN_FIGURES, find_figure, load_or_untrained, models_of
 from transxnet.analysis.result_files import write_table
+from transxnet.data.reading.image_decoding import open_image
+from transxnet.data.reading.pixels import Pixels
 from transxnet.utils.device import resolve_device
+from transxnet.utils.errors import UserError
 from transxnet.utils.progress import PLAIN
 from transxnet.utils.quantities import format_count
 
@@ -70,11 +72,16 @@ def compare_explanations(
     """
     figure, where = find_figure(EXPLAIN_FIGURES, preset), resolve_device(device)
     networks = [load_or_untrained(spec, default, None, console) for spec, default in models_of(figure, given)]
+    for network in networks:
+        if network.backbone_preprocessing.channels is not None:
+            raise UserError(
+                f"--preset {preset} explains RGB images, and {network.name} takes other channels. Remove it."
+            )
     classes = [None if class_name is None else find_class(network, class_name) for network in networks]
     # The stages only, which all networks have.
     parts = [{k: v for k, v in named_parts(n.backbone).items() if k.startswith("stage")} for n in networks]
 
-    def explain(path: str, image: Image.Image) -> list[ComparedExplanation]:
+    def explain(path: str, image: Pixels) -> list[ComparedExplanation]:
         return [
             ComparedExplanation(n.name, n.untrained, explain_image(n, image, chosen, own, path, where))
             for n, chosen, own in zip(networks, classes, parts, strict=True)
@@ -82,7 +89,7 @@ def compare_explanations(
 
     found: list[Explanation] = []
     rows: list[tuple[Any, ...]] = []
-    results = explain_images(paths, explain, draw_comparison, folder, console)
+    results = explain_images(paths, open_image, explain, draw_comparison, folder, console)
     for result in results:
         if result.found is None:
             rows.append((result.path, "", "", "", "", "", result.error))

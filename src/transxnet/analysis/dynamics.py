@@ -9,11 +9,11 @@ from rich.console import Console
 from torch import Tensor
 
 from transxnet.analysis.dynamics_report import FILES, table, write
-from transxnet.analysis.figure_style import denormalize
 from transxnet.analysis.kernel_variation import Dynamics, mixer_dynamics
-from transxnet.data.loading.preprocessing import Transform
-from transxnet.data.reading.image_decoding import UnreadableImage, open_image
+from transxnet.data.loading.preprocessing import Preprocessing
+from transxnet.data.reading.image_decoding import UnreadableImage
 from transxnet.data.reading.image_search import find_images
+from transxnet.data.reading.pixels import extensions_for
 from transxnet.models.model_spec import parse_model_spec
 from transxnet.runs.load import load_model
 from transxnet.utils.device import resolve_device
@@ -52,17 +52,18 @@ def dynamics(
     """
     console, where = console or Console(), resolve_device(device)
     folder = None if out is None else output_folder(out, "dynamics", FILES, overwrite)
-    paths = list(find_images([images] if isinstance(images, (str, Path)) else list(images)))
-    if len(paths) < 2:
-        raise UserError(f"dynamics needs at least two images, got {len(paths)}.")
     spec = parse_model_spec(model, file)
     if spec.part:
         raise UserError(f"dynamics analyzes all D-Mixers, not one part. Remove ':{spec.part}' from the model name.")
     trained = load_model(spec, analysis=True)
     made = trained.backbone_preprocessing
-    batch = torch.stack([_read(path, made.transform()) for path in paths]).to(where)
+    inputs = [images] if isinstance(images, (str, Path)) else list(images)
+    paths = list(find_images(inputs, extensions=extensions_for(made.channels)))
+    if len(paths) < 2:
+        raise UserError(f"dynamics needs at least two images, got {len(paths)}.")
+    batch = torch.stack([_read(path, made) for path in paths]).to(where)
     mixers = mixer_dynamics(trained.backbone.to(where), batch)
-    shown = np.stack([denormalize(image, made.mean, made.std) for image in batch])
+    shown = np.stack([made.display(image) for image in batch])
     result = Dynamics(trained.name, trained.untrained, paths, shown, mixers)
     console.print(table(result), highlight=False)
     if folder is not None:
@@ -71,8 +72,8 @@ def dynamics(
     return result
 
 
-def _read(path: str, transform: Transform) -> Tensor:
+def _read(path: str, preprocessing: Preprocessing) -> Tensor:
     try:
-        return transform(open_image(path))
+        return preprocessing.transform()(preprocessing.read(path))
     except UnreadableImage as error:
         raise UserError(f"cannot read {path}: {error}.") from error

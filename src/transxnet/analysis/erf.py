@@ -16,6 +16,7 @@ from transxnet.analysis.receptive_field import ReceptiveField, receptive_field
 from transxnet.data.datasets.unlabeled_dataset import UnlabeledDataset
 from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.data.reading.image_search import find_images
+from transxnet.data.reading.pixels import extensions_for
 from transxnet.models.create import wrong_size_as_user_error
 from transxnet.models.model_spec import parse_model_spec
 from transxnet.runs.load import TrainedModel
@@ -82,18 +83,19 @@ def erf(
         raise UserError(
             "no models given. Name the models to compare, such as transxnet_t transxnet_t:idconv, or use --preset fig2."
         )
-    chosen = _evenly(data, images)
-    if len(chosen) < images:
-        console.print(f"found {format_count(len(chosen), 'image')}; the average is over fewer than {images}", **PLAIN)
     specs = [spec for spec, _ in chosen_models]
     loaded = [load_or_untrained(spec, default, img_size, console) for spec, default in chosen_models]
     for spec, trained in zip(specs, loaded, strict=True):
         find_part(trained.backbone, spec.part)  # fail before anything is computed
     transforms = _preprocessings(loaded, img_size)
+    channels = next((each.channels for each in transforms if each.channels is not None), None)
+    chosen = _evenly(data, images, channels)
+    if len(chosen) < images:
+        console.print(f"found {format_count(len(chosen), 'image')}; the average is over fewer than {images}", **PLAIN)
     for trained, preprocessing in zip(loaded, transforms, strict=True):
         side = preprocessing.img_size
         with wrong_size_as_user_error(trained.name, side, side, "--img-size"), torch.no_grad():
-            trained.backbone(torch.zeros(1, 3, side, side))
+            trained.backbone(torch.zeros(1, len(preprocessing.mean), side, side))
     fields = []
     with progress_bar(console, "computing", len(loaded) * len(chosen)) as advance:
         for number, (spec, trained, preprocessing) in enumerate(zip(specs, loaded, transforms, strict=True)):
@@ -135,7 +137,7 @@ def _average(
 def _batches(paths: Sequence[str], preprocessing: Preprocessing, batch_size: int) -> Iterator[Tensor]:
     """Iterate over batches of the readable images, preprocessed for the network."""
     batch: list[Tensor] = []
-    for _, tensor, _ in UnlabeledDataset(paths, preprocessing.transform(), batch_size):
+    for _, tensor, _ in UnlabeledDataset(paths, preprocessing.transform(), batch_size, preprocessing.read):
         batch += [] if tensor is None else [tensor]
         if len(batch) == batch_size:
             yield torch.stack(batch)
@@ -144,9 +146,10 @@ def _batches(paths: Sequence[str], preprocessing: Preprocessing, batch_size: int
         yield torch.stack(batch)
 
 
-def _evenly(data: str | Path | Sequence[str | Path], count: int) -> list[str]:
+def _evenly(data: str | Path | Sequence[str | Path], count: int, channels: int | None) -> list[str]:
     """At most this many files, evenly spaced over all that the inputs match, so that every folder is represented."""
-    found = list(find_images([data] if isinstance(data, (str, Path)) else list(data)))
+    inputs = [data] if isinstance(data, (str, Path)) else list(data)
+    found = list(find_images(inputs, extensions=extensions_for(channels)))
     if not found:
         raise UserError("no images found. Accepted: image files, folders and globs.")
     count = min(count, len(found))

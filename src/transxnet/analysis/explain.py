@@ -12,6 +12,7 @@ from transxnet.analysis.grad_cam import Explanation, explain_image, find_class, 
 from transxnet.analysis.network_parts import find_part
 from transxnet.analysis.result_files import write_table
 from transxnet.data.reading.image_search import find_images
+from transxnet.data.reading.pixels import extensions_for
 from transxnet.models.model_spec import parse_model_spec
 from transxnet.runs.load import load_model
 from transxnet.utils.device import resolve_device
@@ -66,22 +67,22 @@ def explain(
     console, where = console or Console(), resolve_device(device)
     require_grad_cam()
     folder = None if out is None else output_folder(out, "explanations", (TABLE,), overwrite)
-    paths = list(find_images([images] if isinstance(images, (str, Path)) else list(images)))
-    if not paths:
-        raise UserError("no images found. Accepted: image files, folders and globs.")
+    inputs = [images] if isinstance(images, (str, Path)) else list(images)
     if preset is not None:
         if file is not None:
             raise UserError(f"--preset {preset} has several networks. Instead of --file, add NAME@file={file}.")
         given = [model] if isinstance(model, (str, Path)) else list(model)
-        return compare_explanations(preset, given, paths, class_name, folder, TABLE, device, console)
+        return compare_explanations(preset, given, _find(inputs), class_name, folder, TABLE, device, console)
     if not isinstance(model, (str, Path)):
         raise UserError(f"explain accepts one model without a preset, got {len(model)}.")
     spec = parse_model_spec(model, file)
     trained = load_model(spec, analysis=True)
+    preprocessing = trained.backbone_preprocessing
     chosen = None if class_name is None else find_class(trained, class_name)
     parts = {spec.part: find_part(trained.backbone, spec.part)} if spec.part else None
     results = explain_images(
-        paths,
+        _find(inputs, preprocessing.channels),
+        preprocessing.read,
         lambda path, image: explain_image(trained, image, chosen, parts, path, where),
         lambda found: draw(found, trained.name, trained.untrained),
         folder,
@@ -102,3 +103,11 @@ def explain(
         write_table(folder / TABLE, COLUMNS, rows)
         console.print(f"{format_count(len(explanations), 'explanation')} written to {folder}", **PLAIN)
     return explanations
+
+
+def _find(inputs: Sequence[str | Path], channels: int | None = None) -> list[str]:
+    """Find the images, as a model of this number of channels reads them; None for RGB."""
+    paths = list(find_images(inputs, extensions=extensions_for(channels)))
+    if not paths:
+        raise UserError("no images found. Accepted: image files, folders and globs.")
+    return paths

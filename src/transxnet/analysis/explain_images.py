@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from matplotlib.figure import Figure
-from PIL import Image
 from rich.console import Console
 
 from transxnet.analysis.explanation_targets import NothingToExplain
 from transxnet.analysis.result_files import write_figure
-from transxnet.data.reading.image_decoding import UnreadableImage, open_image
+from transxnet.data.reading.image_decoding import UnreadableImage
+from transxnet.data.reading.pixels import Pixels
 from transxnet.utils.errors import UserError
 from transxnet.utils.progress import progress_bar
 
@@ -37,7 +37,8 @@ class ExplainedImage(Generic[Found]):
 
 def explain_images(
     paths: Sequence[str],
-    explain: Callable[[str, Image.Image], Found],
+    read: Callable[[str], Pixels],
+    explain: Callable[[str, Pixels], Found],
     draw: Callable[[Found], Figure],
     folder: Path | None,
     console: Console,
@@ -46,6 +47,7 @@ def explain_images(
 
     Args:
         paths: the images.
+        read: decodes an image; raises UnreadableImage.
         explain: returns the explanation of an image, given its path and its content.
         draw: draws an explanation.
         folder: where to write, or None to write nothing.
@@ -58,7 +60,7 @@ def explain_images(
     with progress_bar(console, "explaining", len(paths)) as advance:
         for number, path in enumerate(paths, 1):
             try:
-                found = explain(path, open_image(path))
+                found = explain(path, read(path))
             except (UnreadableImage, NothingToExplain) as error:
                 results.append(ExplainedImage(path, None, error=str(error)))
             else:

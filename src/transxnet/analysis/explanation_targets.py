@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from transxnet.analysis.figure_style import denormalize
+from transxnet.data.reading.pixels import Pixels, unit_to_uint8
 from transxnet.heads.detector_transform import unit_range
 from transxnet.metrics.detection import MIN_SCORE, Detections
 from transxnet.reports.drawing import named_background
@@ -29,7 +29,7 @@ class ExplanationTarget:
 
     Attributes:
         model: takes the images.
-        images: (1, 3, H, W).
+        images: (1, C, H, W).
         score_of: from the model's output for the image to the score, with gradients.
         class_index: index of the explained class, from 0.
         score: the score to report: a probability or the value of a regression, the best detection's score, or a
@@ -60,13 +60,13 @@ class ExplanationTarget:
 
 
 def explanation_target(
-    trained: TrainedModel, image: Image.Image, class_index: int | None, device: torch.device
+    trained: TrainedModel, image: Pixels, class_index: int | None, device: torch.device
 ) -> ExplanationTarget:
     """Choose the score to explain.
 
     Args:
         trained: a model on the device, in evaluation mode.
-        image: an RGB image.
+        image: an RGB image; for a classifier of channels a tensor (C, H, W).
         class_index: index of the class, from 0; by default a classifier's top class, the class of a detector's best
             detection, or a segmenter's most frequent class except background.
         device: device to compute on.
@@ -74,16 +74,17 @@ def explanation_target(
     Raises:
         NothingToExplain: the detector finds no such object, or no pixel has the class.
     """
+    if isinstance(trained, TrainedClassifier):
+        return _logit(trained, image, class_index, device)
+    assert isinstance(image, Image.Image)
     if isinstance(trained, TrainedDetector):
         return _detections(trained, image, class_index, device)
-    if isinstance(trained, TrainedSegmenter):
-        return _pixels(trained, image, class_index, device)
-    assert isinstance(trained, TrainedClassifier)
-    return _logit(trained, image, class_index, device)
+    assert isinstance(trained, TrainedSegmenter)
+    return _pixels(trained, image, class_index, device)
 
 
 def _logit(
-    trained: TrainedClassifier, image: Image.Image, class_index: int | None, device: torch.device
+    trained: TrainedClassifier, image: Pixels, class_index: int | None, device: torch.device
 ) -> ExplanationTarget:
     """The class's logit."""
     preprocessing = trained.preprocessing
@@ -97,7 +98,7 @@ def _logit(
         score_of=lambda logits: logits[chosen],
         class_index=chosen,
         score=float(outputs[chosen]),
-        image=denormalize(images[0], preprocessing.mean, preprocessing.std),
+        image=preprocessing.display(images[0]),
     )
 
 
@@ -168,7 +169,7 @@ def _pixels(
         score_of=lambda logits: (logits[chosen] * mask).sum(),
         class_index=chosen,
         score=float(mask.mean()),
-        image=denormalize(images[0]),
+        image=unit_to_uint8(images[0]),
         labels=labels.to(torch.uint8).cpu().numpy(),
     )
 

@@ -1,18 +1,14 @@
-"""The style of all analysis figures: matplotlib settings, labels in any script, image conversion."""
+"""The style of all analysis figures: matplotlib settings, labels in any script."""
 
 import math
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
-import torch
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
-from torch import Tensor
 
 from transxnet.reports.fonts import font_for, one_line, wrap
 
@@ -63,10 +59,3 @@ def mark_untrained(axes: Axes) -> None:
     """Print "untrained" on the image, so that random weights are not mistaken for a result."""
     box = {"facecolor": WARNING, "edgecolor": "none", "boxstyle": "round,pad=0.25"}
     axes.text(0.04, 0.95, "untrained", transform=axes.transAxes, va="top", fontsize=8, color="white", bbox=box)
-
-
-def denormalize(image: Tensor, mean: Sequence[float] = (0.0,), std: Sequence[float] = (1.0,)) -> np.ndarray:
-    """Undo the normalization of an image: (3, H, W) float -> (H, W, 3) uint8."""
-    shift, scale = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
-    plain = (image.detach().cpu() * scale + shift).clamp(0, 1)
-    return (plain * 255).round().byte().permute(1, 2, 0).numpy()

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from transxnet.analysis.explanation_targets import explanation_target
 from transxnet.analysis.network_parts import NetworkPart, find_part, named_parts, to_feature_maps
 from transxnet.data.formats.class_alignment import in_words
+from transxnet.data.reading.pixels import Pixels
 from transxnet.metrics.detection import Detections
 from transxnet.runs.load import TrainedClassifier, TrainedModel
 from transxnet.utils.device import prepare_for_inference, resolve_device
@@ -79,7 +79,7 @@ def grad_cam(
     Args:
         model: in evaluation mode.
         network: the backbone of the model, which contains the part.
-        images: (B, 3, H, W), as the model takes them, on its device.
+        images: (B, C, H, W), as the model takes them, on its device.
         part: a module of the network that outputs feature maps (B, C, h, w), or tokens of a square grid.
         targets: for each image, a function from the model's output to the score to explain.
 
@@ -109,7 +109,7 @@ def grad_cam(
 
 def explain_image(
     trained: TrainedModel,
-    image: Image.Image,
+    image: Pixels,
     class_index: int | None = None,
     parts: Mapping[str, NetworkPart] | None = None,
     path: str = "",
@@ -119,7 +119,7 @@ def explain_image(
 
     Args:
         trained: a classifier, detector or segmenter; its network is moved to the device.
-        image: an RGB image.
+        image: an RGB image; for a classifier of channels a tensor (C, H, W).
         class_index: index of the class, from 0; by default as in :func:`~transxnet.analysis.explain.explain`.
         parts: names of parts of the network; by default all that have a short name.
         path: path of the image file, if it has one.

@@ -14,6 +14,7 @@ from PIL import Image
 from transxnet.data.datasets.image_collection import FileImages, ImageCollection
 from transxnet.data.formats.unreadable_images import check_each
 from transxnet.data.reading.image_decoding import UnreadableImage, opened_image, upright_rgb
+from transxnet.data.reading.pixels import displayed
 
 SIDE = 64
 """Side of the thumbnails that are compared, in pixels."""
@@ -79,17 +80,22 @@ def scan_images(sets: Sequence[ImageCollection], progress: Callable[[int], Any])
 def _facts(images: ImageCollection, index: int) -> _Facts | str:
     """Return the facts of an image, or why it cannot be read."""
     try:
-        mode, image = _decode(images, index)
+        mode, image, content = _decode(images, index)
     except UnreadableImage as error:
         return str(error)
-    digest = hashlib.blake2b(image.tobytes(), digest_size=8, salt=b"%dx%d" % image.size)
+    digest = hashlib.blake2b(content, digest_size=8, salt=b"%dx%d" % image.size)
     small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
     return _Facts(*image.size, mode, int.from_bytes(digest.digest()), np.asarray(small))
 
 
-def _decode(images: ImageCollection, index: int) -> tuple[str, Image.Image]:
-    if not isinstance(images.storage, FileImages):
-        image = images.image(index)
-        return image.mode, image
-    with opened_image(images.path(index)) as opened:
-        return opened.mode, upright_rgb(opened)
+def _decode(images: ImageCollection, index: int) -> tuple[str, Image.Image, bytes]:
+    """Return the mode, an RGB image, and the bytes of all values."""
+    if isinstance(images.storage, FileImages) and images.storage.channels is None:
+        with opened_image(images.path(index)) as opened:
+            mode, image = opened.mode, upright_rgb(opened)
+        return mode, image, image.tobytes()
+    pixels = images.pixels(index)
+    image = displayed(pixels)
+    if isinstance(pixels, Image.Image):
+        return image.mode, image, image.tobytes()
+    return f"{len(pixels)} channels", image, pixels.numpy().tobytes()

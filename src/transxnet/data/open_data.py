@@ -10,6 +10,7 @@ import numpy as np
 
 from transxnet.data.datasets.classification_dataset import ClassificationSet, TargetKind
 from transxnet.data.datasets.detection_dataset import DetectionSet
+from transxnet.data.datasets.image_collection import with_channels
 from transxnet.data.datasets.segmentation_dataset import SegmentationSet
 from transxnet.data.formats.class_alignment import align_classes
 from transxnet.data.formats.class_folders import read_class_folders
@@ -21,6 +22,7 @@ from transxnet.data.formats.parts import Parts, choose_part
 from transxnet.data.formats.timm_readers import Stream, open_reader
 from transxnet.data.formats.unreadable_images import drop_unreadable
 from transxnet.data.read_sets import Progress, check_objects, find_sample, locate_parts, read_annotated, read_classes
+from transxnet.data.reading.pixels import extensions_for
 from transxnet.data.recognize import ACCEPTED, Recognition, recognize
 from transxnet.data.samples.builtin_samples import Sample
 from transxnet.data.split import group_images, split_images, stored_test_set
@@ -107,6 +109,7 @@ def open_data(
     table: TableOptions = TABLE_DEFAULTS,
     group_from: str | None = None,
     exclude: str | Path | None = None,
+    channels: int | None = None,
     masks: bool = False,
     zero_is_ignored: bool | None = None,
     check_images: bool = True,
@@ -131,6 +134,7 @@ def open_data(
         group_from: regular expression that finds in the images' names the groups that are not split; see
             :func:`~transxnet.data.split.group_images`.
         exclude: table of images not to use; see :func:`~transxnet.data.formats.exclusions.exclude_images`.
+        channels: for classification, number of channels to read, with their stored values; None for RGB.
         masks: also read the objects' masks.
         zero_is_ignored: for label maps; see :func:`~transxnet.data.formats.label_map_checks.read_label_maps`.
         check_images: decode every image and drop those that cannot be read. Label maps are always read, since they
@@ -154,8 +158,16 @@ def open_data(
     train: Any
     if recognition.task == "classify":
         (train, val, test), about_labels = read_classes(
-            recognition, sample, findings, (train_split, val_split), num_classes, targets, table
+            recognition,
+            sample,
+            findings,
+            (train_split, val_split),
+            num_classes,
+            targets,
+            table,
+            extensions_for(channels),
         )
+        train, val, test = (with_channels(images, channels, recognition.data) for images in (train, val, test))
         notes += about_labels
     else:
         train, val, test = read_annotated(
@@ -248,6 +260,7 @@ def open_evaluation_data(
     split: str | None = None,
     targets: TargetKind | None = None,
     table: TableOptions = TABLE_DEFAULTS,
+    channels: int | None = None,
     masks: bool = False,
     zero_is_ignored: bool | None = None,
     by_number: bool = False,
@@ -280,7 +293,8 @@ def open_evaluation_data(
         images = choose_part(parts, split, recognition.data)
         notes += about_labels
     elif recognition.format == "class folders":
-        images = read_class_folders(choose_part(locate_parts(recognition), split, recognition.data), findings)
+        folder = choose_part(locate_parts(recognition), split, recognition.data)
+        images = read_class_folders(folder, findings, extensions=extensions_for(channels))
     else:
         sample = find_sample(recognition)
         part = choose_part(locate_parts(recognition, sample), split, recognition.data)
@@ -296,6 +310,7 @@ def open_evaluation_data(
         )
         notes += [] if sample is None else [f"License: {sample.license}"]
     notes += findings.notes()
+    images = with_channels(images, channels, recognition.data)
     if recognition.task == "classify":
         _check_targets(recognition.data, images, targets)
     if (by_number or isinstance(images, Stream)) and len(images.class_names) != len(class_names):

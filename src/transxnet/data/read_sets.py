@@ -1,6 +1,6 @@
 """Read the training, validation and test set of DATA in its format."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -51,6 +51,7 @@ def read_classes(
     num_classes: int | None,
     targets: TargetKind | None,
     table: TableOptions,
+    extensions: Collection[str],
 ) -> tuple[Parts, list[str]]:
     """Read the sets of data with classes, labels or values for each image.
 
@@ -62,6 +63,7 @@ def read_classes(
         num_classes: number of classes, for timm readers that do not report it.
         targets: the kind of the labels of a table; None for the one that is recognized.
         table: columns of a label table.
+        extensions: extensions of the images in class folders, in lower case.
 
     Returns:
         The sets, None for missing ones, and notes for the user.
@@ -84,8 +86,10 @@ def read_classes(
             f"Add {other.parent / 'train'}, or pass {other} to split it."
         )
     record_unused_folders(locate_parts(recognition), findings)
-    training = read_class_folders(train_folder, findings, minimum=2)
-    val, test = (None if folder is None else read_class_folders(folder, findings) for folder in others)
+    training = read_class_folders(train_folder, findings, minimum=2, extensions=extensions)
+    val, test = (
+        None if folder is None else read_class_folders(folder, findings, extensions=extensions) for folder in others
+    )
     return Parts(training, val, test), []
 
 

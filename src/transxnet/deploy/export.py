@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from PIL import Image
 from rich.console import Console
 
+from transxnet.data.reading.pixels import Pixels
 from transxnet.deploy.export_format import Session
 from transxnet.deploy.export_images import labeled_images, normalize_images, real_images
 from transxnet.deploy.exportable_model import MULTIPLE, ExportableModel, prepare_export
@@ -108,6 +108,10 @@ def export(
             f"--int8 limits the loss of accuracy of classes; {trained.name} has targets {trained.targets.kind}. Remove "
             "--int8."
         )
+    channels = trained.backbone_preprocessing.channels
+    if channels is not None and (with_preprocessing or int8):
+        option, what = ("--int8", "is for") if int8 else ("--with-preprocessing", "takes uint8 values of")
+        raise UserError(f"{option} {what} RGB images, and {trained.name} reads {channels} channels. Remove {option}.")
     if int8 and trained.run is None and data is None:
         raise UserError("--int8 needs labeled images for calibration and validation. Use --data.")
     if int8 and sides is not None and sides[0] != sides[1]:
@@ -128,19 +132,20 @@ def export(
         metadata = _metadata(trained, exportable, kind, axes, sides, batch_size, dtype, with_preprocessing, spec.file)
         console.print(f"{trained.name}: {_words(metadata)}", **PLAIN)
         count = metadata.batch or BATCHES[-1]
-        pil_images, where = real_images(trained, data, count) if labeled is None else labeled.validation_images(count)
+        originals, where = real_images(trained, data, count) if labeled is None else labeled.validation_images(count)
         reference = ReferenceAnswer.create(
-            pil_images[0],
+            originals[0],
             metadata,
             lambda images: exportable.reference_outputs(normalize_images(images, exportable.mean, exportable.std)),
         )
         metadata = replace(metadata, reference=reference.to_dict())
-        traced = trace(exportable.graph, example_images(sides, batch_size, with_preprocessing, axes), axes)
+        examples = example_images(sides, batch_size, with_preprocessing, axes, len(exportable.mean))
+        traced = trace(exportable.graph, examples, axes)
         try:
             file_format.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)
         except OSError as error:
             raise WriteError(describe_write_error(path, error)) from error
-        check_file(file_format.open(scratch, dtype), exportable, metadata, pil_images, console)
+        check_file(file_format.open(scratch, dtype), exportable, metadata, originals, console)
         console.print(f"  verified on images of {where}", **PLAIN)
         if labeled is not None:
             floating, scratch = scratch, scratch.with_name(f"int8-{path.name}")
@@ -155,12 +160,12 @@ def check_file(
     session: Session,
     exportable: ExportableModel,
     metadata: Metadata,
-    pil_images: Sequence[Image.Image],
+    originals: Sequence[Pixels],
     console: Console,
 ) -> None:
     """Compare a file with PyTorch on real images, print the differences, and raise UserError if they are too large."""
     with progress_bar(console, "checking", sum(1 for _ in check_cases(metadata))) as advance:
-        comparisons = compare(session, exportable, metadata, pil_images, advance)
+        comparisons = compare(session, exportable, metadata, originals, advance)
     for comparison in comparisons:
         console.print(f"  {comparison.describe()}", **PLAIN)
     reference = ReferenceAnswer.from_dict(metadata.reference)
@@ -263,6 +268,7 @@ def _metadata(
         score_threshold=exportable.score_threshold,
         dtype=dtype,
         targets=trained.targets.to_dict() if exportable.task == "classify" else {},  # type: ignore[attr-defined]
+        channels=trained.backbone_preprocessing.channels,
         versions={"transxnet": __version__, "torch": torch.__version__, **FORMATS[kind].versions()},
     )
 
@@ -274,5 +280,9 @@ def _words(metadata: Metadata) -> str:
         for axis, side in zip(("height", "width"), metadata.size, strict=True)
     )
     count = f"batch size {metadata.batch}" if metadata.batch else "dynamic batch size"
-    kind = "uint8 (N, height, width, 3)" if metadata.input == "uint8" else "float32 (N, 3, height, width)"
+    kind = (
+        "uint8 (N, height, width, 3)"
+        if metadata.input == "uint8"
+        else f"float32 (N, {len(metadata.mean)}, height, width)"
+    )
     return f"{metadata.task} in {metadata.dtype}, {count}, {height} x {width}, {kind} -> {', '.join(metadata.outputs)}"

@@ -57,7 +57,7 @@ class ExportedModel:
         """Run the file.
 
         Args:
-            images: (N, 3, H, W) float32 on the CPU, normalized by the metadata's mean and std (for detectors and
+            images: (N, C, H, W) float32 on the CPU, normalized by the metadata's mean and std (for detectors and
                 segmenters values in 0 to 1). N may be any, even if the file has a fixed batch size above one. For files
                 that take uint8, the images are converted back.
 
@@ -119,8 +119,9 @@ class ExportedModel:
 
     def _check(self, images: Tensor) -> None:
         data = self.metadata
-        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point() or not len(images):
-            raise ValueError(f"images must be float (N, 3, H, W) with N of at least 1, got {tuple(images.shape)}.")
+        if images.ndim != 4 or images.shape[1] != len(data.mean) or not images.is_floating_point() or not len(images):
+            shape = f"(N, {len(data.mean)}, H, W)"
+            raise ValueError(f"images must be float {shape} with N of at least 1, got {tuple(images.shape)}.")
         if data.task == "detect" and len(images) != 1:
             raise ValueError(f"exported detectors support batch size 1 only, got {len(images)}.")
         self.check_size(*images.shape[2:])

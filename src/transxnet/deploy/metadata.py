@@ -28,8 +28,8 @@ class Metadata:
         model: the network's name.
         source: the run folder, the weights' file, or "published" or "untrained".
         class_names: K names by class index; for detectors label 1 is the first.
-        input: "float32" for (N, 3, H, W), normalized by mean and std; "uint8" for (N, H, W, 3), normalized inside.
-        mean: mean of each channel, for values in 0 to 1.
+        input: "float32" for (N, C, H, W), normalized by mean and std; "uint8" for (N, H, W, 3), normalized inside.
+        mean: mean of each of the C channels; of RGB, for values in 0 to 1.
         std: standard deviation of each channel.
         size: height and width; the sizes at tracing if they are dynamic.
         batch: N; 0 if it is dynamic.
@@ -44,9 +44,10 @@ class Metadata:
             ``thresholds`` from which each label is predicted) or "regression" (multiply by ``std``, add ``mean``).
         dtype: data type of the computation, or "int8", or "int8-bfloat16" if the rest is bfloat16.
         versions: versions of transxnet, torch, the runtime that checked the file, and ONNX's opset.
-        reference: ``image``, a PNG in base64, and the ``outputs`` that the model returns for it, resized to the input
-            by Pillow's bicubic interpolation: their ``shape``, ``values`` (little-endian float32 in base64) and, of
-            maps, the flattened ``positions`` of these values.
+        channels: C, if the model reads the stored values of other images than RGB; else null.
+        reference: ``image``, a PNG or an NPY file in base64, and the ``outputs`` that the model returns for it, resized
+            to the input by Pillow's bicubic interpolation (NPY: PyTorch's): their ``shape``, ``values`` (little-endian
+            float32 in base64) and, of maps, the flattened ``positions`` of these values.
     """
 
     task: ExportTask
@@ -65,6 +66,7 @@ class Metadata:
     dtype: str
     versions: dict[str, str]
     targets: dict[str, Any] = field(default_factory=dict)
+    channels: int | None = None
     reference: dict[str, Any] = field(default_factory=dict)
 
     def to_texts(self) -> dict[str, str]:
@@ -108,7 +110,7 @@ class Metadata:
         """Preprocessing of images for a file that takes float32; None for detectors and segmenters."""
         if "img_size" not in self.resize:
             return None
-        return Preprocessing(**self.resize, mean=self.mean, std=self.std)
+        return Preprocessing(**self.resize, mean=self.mean, std=self.std, channels=self.channels)
 
     @property
     def decoded_targets(self) -> Targets:
@@ -116,7 +118,7 @@ class Metadata:
         return Targets.from_dict(self.targets or {"kind": "classes"}, len(self.class_names))
 
 
-_ADDED = ("targets", "reference")
+_ADDED = ("targets", "channels", "reference")
 """Values that older files lack."""
 
 _TUPLES = ("mean", "std", "size", "dynamic", "outputs")

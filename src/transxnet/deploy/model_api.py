@@ -8,14 +8,15 @@ from transxnet.deploy.metadata import Metadata
 
 
 def model_info(metadata: Metadata) -> dict[str, str]:
-    """Return the values of the section; empty for other models than classifiers of classes with float32 input.
+    """Return the values of the section; empty for other models than classifiers of RGB images into classes with
+    float32 input.
 
     Lists are separated by spaces, so that spaces in class names become underscores. Model API takes images as OpenCV
     decodes them, in BGR, and has no ``crop_pct``: it resizes the largest centered crop. It does not reverse the
     channels of uint8 (N, H, W, 3).
     """
     classifies = metadata.task == "classify" and metadata.decoded_targets.kind == "classes"
-    if not classifies or metadata.input == "uint8":
+    if not classifies or metadata.input == "uint8" or metadata.channels is not None:
         return {}
     return {
         "model_type": "Classification",

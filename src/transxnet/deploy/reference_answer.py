@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2.functional import resize
 
-from transxnet.data.reading.image_decoding import open_image
-from transxnet.deploy.export_images import uint8_batch
+from transxnet.data.reading.pixels import Pixels, open_pixels
+from transxnet.deploy.export_images import image_batch
 from transxnet.deploy.metadata import Metadata
 from transxnet.deploy.verify import Comparison, difference
 
@@ -28,7 +29,7 @@ class ReferenceAnswer:
     """A reference image and its expected outputs.
 
     Attributes:
-        image: a PNG.
+        image: a PNG or, of channels, an NPY file.
         positions: for each output, the flattened positions of its map that are stored; None for an output that is
             stored completely.
         outputs: the expected outputs. Of maps (1, C, H, W) those at the positions: (1, C, P); of masks (D, 1, M, M)
@@ -41,19 +42,16 @@ class ReferenceAnswer:
 
     @classmethod
     def create(
-        cls, pil_image: Image.Image, metadata: Metadata, run: Callable[[Tensor], Sequence[Tensor]]
+        cls, original: Pixels, metadata: Metadata, run: Callable[[Tensor], Sequence[Tensor]]
     ) -> "ReferenceAnswer":
         """Reduce an image, and compute its outputs.
 
         Args:
-            pil_image: an image of any size.
+            original: an image of any size.
             metadata: metadata of the file.
-            run: computes all outputs for images (N, H, W, 3) uint8.
+            run: computes all outputs for images as :func:`image_batch` makes them.
         """
-        small, png = pil_image.copy(), io.BytesIO()
-        small.thumbnail((SIDE, SIDE))
-        small.save(png, "PNG")
-        return cls(png.getvalue(), (), ()).answered(metadata, run)
+        return cls(_reduced(original), (), ()).answered(metadata, run)
 
     def answered(self, metadata: Metadata, run: Callable[[Tensor], Sequence[Tensor]]) -> "ReferenceAnswer":
         """The same image with other outputs; arguments as for :meth:`create`."""
@@ -90,13 +88,27 @@ class ReferenceAnswer:
         }
 
     def images(self, metadata: Metadata) -> Tensor:
-        """The image in the size and batch size of a file's input: (N, H, W, 3) uint8."""
-        return uint8_batch([open_image(self.image)], metadata.size, metadata.batch or 1)
+        """The image in the size and batch size of a file's input: (N, H, W, C)."""
+        return image_batch([open_pixels(self.image, metadata.channels)], metadata.size, metadata.batch or 1)
 
     def compare(self, outputs: Sequence[Tensor], metadata: Metadata) -> Comparison:
         """Compare a file's outputs for :meth:`images` with the expected ones."""
         selected = _selected(outputs, self.positions, metadata)
         return Comparison(metadata.size, metadata.batch or 1, *difference(selected, self.outputs, metadata))
+
+
+def _reduced(original: Pixels) -> bytes:
+    """Reduce an image to a small file."""
+    file = io.BytesIO()
+    if isinstance(original, Image.Image):
+        small = original.copy()
+        small.thumbnail((SIDE, SIDE))
+        small.save(file, "PNG")
+    else:
+        scale = min(1.0, SIDE / max(original.shape[1:]))
+        size = [max(1, round(side * scale)) for side in original.shape[1:]]
+        np.save(file, resize(original, size, antialias=True).numpy(), allow_pickle=False)
+    return file.getvalue()
 
 
 def _positions(output: Tensor) -> list[int] | None:

@@ -44,7 +44,9 @@ def trace(graph: nn.Module, images: Tensor, dynamic: Sequence[str]) -> ExportedP
         raise UserError(f"PyTorch cannot trace this network{hint}. {reason}") from error
 
 
-def example_images(size: Sequence[int], batch: int, uint8: bool, dynamic: Sequence[str] = ()) -> Tensor:
+def example_images(
+    size: Sequence[int], batch: int, uint8: bool, dynamic: Sequence[str] = (), channels: int = 3
+) -> Tensor:
     """Random images to trace with, larger if axes are dynamic."""
     random = torch.Generator().manual_seed(0)
     batch, *size = (
@@ -53,4 +55,4 @@ def example_images(size: Sequence[int], batch: int, uint8: bool, dynamic: Sequen
     )
     if uint8:
         return torch.randint(0, 256, (batch, *size, 3), generator=random, dtype=torch.uint8)
-    return torch.randn(batch, 3, *size, generator=random)
+    return torch.randn(batch, channels, *size, generator=random)

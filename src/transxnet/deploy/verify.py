@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from PIL import Image
 from torch import Tensor
 
+from transxnet.data.reading.pixels import Pixels
 from transxnet.deploy.export_format import Session
-from transxnet.deploy.export_images import normalize_images, uint8_batch
+from transxnet.deploy.export_images import image_batch, normalize_images
 from transxnet.deploy.exportable_model import MULTIPLE, ExportableModel
 from transxnet.deploy.metadata import Metadata
 from transxnet.utils.errors import UserError
@@ -56,7 +56,7 @@ def compare(
     session: Session,
     exportable: ExportableModel,
     metadata: Metadata,
-    pil_images: Sequence[Image.Image],
+    originals: Sequence[Pixels],
     progress: Callable[[int], object] = lambda done: None,
 ) -> list[Comparison]:
     """Compare a file with its original model on real images, at several sizes and batch sizes.
@@ -66,7 +66,7 @@ def compare(
     """
     comparisons = []
     for done, (size, batch) in enumerate(check_cases(metadata), 1):
-        images = uint8_batch(pil_images, size, batch)
+        images = image_batch(originals, size, batch)
         truth = exportable.reference_outputs(normalize_images(images, metadata.mean, metadata.std))
         answer = run_file(session, images, metadata)
         comparisons.append(Comparison(size, batch, *difference(answer, truth, metadata)))
@@ -75,7 +75,7 @@ def compare(
 
 
 def run_file(session: Session, images: Tensor, metadata: Metadata) -> list[Tensor]:
-    """Run a file on images (N, H, W, 3) uint8, normalized as it requires.
+    """Run a file on images (N, H, W, C) as :func:`image_batch` makes them, normalized as it requires.
 
     Raises:
         UserError: the file's runtime cannot run it.

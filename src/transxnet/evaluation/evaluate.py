@@ -133,6 +133,7 @@ def _labeled_images(
         "classify",
         split=split,
         targets=backend.targets.kind,
+        channels=backend.channels,
         table=replace(table_options(config), image_folder=None if image_folder is None else str(image_folder)),
     )
     return images, description, notes

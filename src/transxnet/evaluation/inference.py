@@ -16,7 +16,7 @@ ClassifierOutput = tuple[Tensor, Tensor | None]
 
 @torch.inference_mode()
 def classifier_outputs(model: Any, images: Tensor, device: torch.device, features: bool = False) -> ClassifierOutput:
-    """Logits of images (B, 3, S, S), with the pooled features before the classifier; the model is on the device."""
+    """Logits of images (B, C, S, S), with the pooled features before the classifier; the model is on the device."""
     images = images.to(device, memory_format=torch.channels_last)
     if not features:
         return model(images).float().cpu(), None

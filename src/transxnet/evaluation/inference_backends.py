@@ -16,6 +16,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from transxnet.data.loading.preprocessing import Preprocessing, Transform
+from transxnet.data.reading.pixels import Pixels, open_pixels
 from transxnet.data.tiling import Tiling, read_tiling
 from transxnet.deploy.exported_model import ExportedModel, fit_for_detector, fit_for_segmenter, load_exported
 from transxnet.deploy.format_registry import find_format, is_exported
@@ -60,8 +61,17 @@ class InferenceBackend(ABC):
 
     @cached_property
     def prepare(self) -> Transform:
-        """The transform from an RGB image to a tensor for the methods below; it runs in data loading processes."""
+        """The transform from an image to a tensor for the methods below; it runs in data loading processes."""
         return pil_to_tensor if self.preprocessing is None else self.preprocessing.transform()
+
+    @property
+    def channels(self) -> int | None:
+        """Number of channels that a classifier reads; None for RGB."""
+        return None if self.preprocessing is None else self.preprocessing.channels
+
+    def read(self, source: str | Path | bytes) -> Pixels:
+        """Decode an image file or its bytes for :attr:`prepare`; raises UnreadableImage."""
+        return open_pixels(source, self.channels)
 
     @property
     @abstractmethod
@@ -88,7 +98,7 @@ class InferenceBackend(ABC):
 
     @abstractmethod
     def classify(self, images: Tensor, features: bool = False) -> ClassifierOutput:
-        """Classify prepared images (B, 3, S, S)."""
+        """Classify prepared images (B, C, S, S)."""
 
     @abstractmethod
     def detect_whole(self, pixels: Tensor) -> dict[str, Tensor]:
@@ -185,7 +195,7 @@ class TrainedBackend(InferenceBackend):
         _ = self._model
 
     def classify(self, images: Tensor, features: bool = False) -> ClassifierOutput:
-        """Classify prepared images (B, 3, S, S)."""
+        """Classify prepared images (B, C, S, S)."""
         return classifier_outputs(self._model, images, self.device, features)
 
     def detect_whole(self, pixels: Tensor) -> dict[str, Tensor]:
@@ -266,7 +276,7 @@ class ExportedBackend(InferenceBackend):
         return hash_files(self.path)
 
     def classify(self, images: Tensor, features: bool = False) -> ClassifierOutput:
-        """Classify prepared images (B, 3, S, S)."""
+        """Classify prepared images (B, C, S, S)."""
         assert not features
         logits = self.exported(images)
         assert isinstance(logits, Tensor)

@@ -43,7 +43,7 @@ def predict_files(
     classify = model.task == "classify"
     if not classify:
         batch_size = 1
-    dataset = UnlabeledDataset(inputs, model.backend.prepare, batch_size)
+    dataset = UnlabeledDataset(inputs, model.backend.prepare, batch_size, model.backend.read)
     for batch in explained(DataLoader(dataset, batch_size, num_workers=workers, collate_fn=list)):
         readable = [(name, tensor) for name, tensor, _ in batch if tensor is not None]
         # The pixels of a detector's or segmenter's image are the image itself, which is drawn on.

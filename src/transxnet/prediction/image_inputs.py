@@ -1,4 +1,4 @@
-"""Images that :meth:`LoadedModel.predict` accepts: paths, PIL images, arrays and tensors."""
+"""Images that :meth:`LoadedModel.predict` accepts: paths, PIL images, arrays and tensors; in RGB or in channels."""
 
 import os
 from collections.abc import Iterable
@@ -10,12 +10,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from transxnet.data.reading.image_decoding import UnreadableImage, open_image, upright_rgb
+from transxnet.data.reading.channel_decoding import to_channels
+from transxnet.data.reading.image_decoding import UnreadableImage, upright_rgb
+from transxnet.data.reading.pixels import Pixels, displayed, open_pixels
 from transxnet.data.reading.tar_shards import ImageLocation, shard_images
 from transxnet.utils.errors import UserError
 
 ImageInput = str | Path | Image.Image | np.ndarray | Tensor
-"""A path; a PIL image; an array (H, W, 3) or (H, W) uint8; or a tensor (3, H, W), uint8 or float in 0 to 1."""
+"""A path; a PIL image; an array (H, W, 3) or (H, W) uint8; or a tensor (3, H, W), uint8 or float in 0 to 1. For a model
+of C channels a path, an array (H, W, C) or (C, H, W), or a tensor (C, H, W), with values as the files store them."""
 
 ImageSource = str | Image.Image
 """A path, or an image in memory."""
@@ -41,17 +44,24 @@ def split_images(images: Any) -> tuple[Iterable[ImageInput], bool]:
     raise UserError(f"images must be one or several images, got {type(images).__name__}. {ACCEPTED}")
 
 
-def read_image(image: ImageInput) -> tuple[Image.Image, ImageSource]:
-    """Convert an image to upright RGB.
+def read_image(image: ImageInput, channels: int | None = None) -> tuple[Pixels, ImageSource]:
+    """Convert an image to upright RGB, or to a tensor (C, H, W) of its values.
+
+    Args:
+        image: the image.
+        channels: number of channels; None for RGB.
 
     Returns:
-        The image, and where to read it again: its path, or the image.
+        The image, and where to read it again: its path, or an RGB image.
 
     Raises:
         UserError: the file cannot be read, or the value is not an image.
     """
     if isinstance(image, (str, Path)):
-        return open_source(str(image)), str(image)
+        return open_source(str(image), channels), str(image)
+    if channels is not None:
+        pixels = _channels_image(image, channels)
+        return pixels, displayed(pixels)
     if isinstance(image, Image.Image):
         try:
             rgb = upright_rgb(image)
@@ -66,8 +76,8 @@ def read_image(image: ImageInput) -> tuple[Image.Image, ImageSource]:
     return rgb, rgb
 
 
-def open_source(source: ImageSource) -> Image.Image:
-    """Open the RGB image of a source.
+def open_source(source: ImageSource, channels: int | None = None) -> Pixels:
+    """Open the image of a source; a path in this number of channels, or in RGB.
 
     Raises:
         UserError: the file cannot be read.
@@ -80,7 +90,7 @@ def open_source(source: ImageSource) -> Image.Image:
             "writes files."
         )
     try:
-        return open_image(_locate(source).read())
+        return open_pixels(_locate(source).read(), channels)
     except UnreadableImage as error:
         raise UserError(f"cannot read {source}: {error}. Pass the path of an image file.") from error
 
@@ -91,6 +101,20 @@ def _locate(source: str) -> ImageLocation:
     if mark and not os.path.exists(source) and os.path.isfile(shard):
         return next((each for each in shard_images(shard) if each.name == source), ImageLocation(source, source))
     return ImageLocation(source, source)
+
+
+def _channels_image(image: Any, channels: int) -> Tensor:
+    if not isinstance(image, (np.ndarray, Tensor)):
+        raise UserError(
+            f"the model reads {channels} channels, got {type(image).__name__}. Accepted: a path, an array "
+            f"(H, W, {channels}) or a tensor ({channels}, H, W)."
+        )
+    try:
+        return to_channels(image.detach().cpu().numpy() if isinstance(image, Tensor) else image, channels)
+    except UnreadableImage as error:
+        raise UserError(
+            f"cannot use an image: {error}. Pass the values as the files store them, without normalization."
+        ) from error
 
 
 def _array_image(array: np.ndarray) -> Image.Image:

@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from transxnet.data.reading.pixels import displayed
 from transxnet.metrics.detection import MIN_SCORE, Detections
 from transxnet.metrics.targets import MultiLabelTargets, RegressionTargets, Targets
 from transxnet.prediction.image_inputs import ImageSource, open_source
@@ -27,19 +28,21 @@ class ImagePrediction(ABC):
     Attributes:
         class_names: K names by class index.
         source: path of the image, or the image.
+        channels: number of channels that the model reads from the path; None for RGB.
     """
 
     class_names: list[str]
     source: ImageSource
+    channels: int | None = field(default=None, kw_only=True)
 
     @property
     def image(self) -> Image.Image:
-        """The RGB image; a file is decoded again.
+        """The image in RGB; a file is decoded again. Of channels the first three are rendered, or the first.
 
         Raises:
             UserError: the file cannot be read any more.
         """
-        return open_source(self.source)
+        return displayed(open_source(self.source, self.channels))
 
     @abstractmethod
     def plot(self) -> Image.Image:
@@ -177,14 +180,15 @@ class Regression(ImagePrediction):
 
 
 def classifier_prediction(
-    targets: Targets, class_names: list[str], source: ImageSource, outputs: np.ndarray
+    targets: Targets, class_names: list[str], source: ImageSource, outputs: np.ndarray, channels: int | None = None
 ) -> ImagePrediction:
     """Return the prediction for one image from a classifier's outputs (C,)."""
     if isinstance(targets, MultiLabelTargets):
-        return MultiLabelClassification(class_names, source, outputs, np.array(targets.thresholds))
+        thresholds = np.array(targets.thresholds)
+        return MultiLabelClassification(class_names, source, outputs, thresholds, channels=channels)
     if isinstance(targets, RegressionTargets):
-        return Regression(class_names, source, float(outputs[0]))
-    return Classification(class_names, source, outputs)
+        return Regression(class_names, source, float(outputs[0]), channels=channels)
+    return Classification(class_names, source, outputs, channels=channels)
 
 
 @dataclass(frozen=True, repr=False, eq=False)

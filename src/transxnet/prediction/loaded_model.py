@@ -108,7 +108,8 @@ class LoadedModel:
 
         Args:
             images: one image or several: paths, PIL images, arrays (H, W, 3) or (H, W) uint8, or tensors (3, H, W),
-                uint8 or float in 0 to 1; also an array (N, H, W, 3) or a tensor (N, 3, H, W). For folders and large
+                uint8 or float in 0 to 1; also an array (N, H, W, 3) or a tensor (N, 3, H, W). A model of C channels
+                takes paths, arrays and tensors of C channels with the values that files store. For folders and large
                 numbers of files see :func:`transxnet.predict`.
             batch_size: images per batch of a classifier; other models process images one by one at any size.
             tile: for detectors and segmenters, side in pixels of the tiles that images are cut into; by default as in
@@ -164,7 +165,7 @@ class LoadedModel:
         self.check_features()
         features = []
         for batch in _batches(split_images(images)[0], batch_size):
-            inputs = torch.stack([self.transform(read_image(image)[0]) for image in batch])
+            inputs = torch.stack([self.transform(read_image(image, self.backend.channels)[0]) for image in batch])
             _, pooled = self.backend.classify(inputs, features=True)
             assert pooled is not None
             features.append(pooled.numpy())
@@ -186,7 +187,7 @@ class LoadedModel:
         """Predict for images that ``backend.prepare`` has transformed.
 
         Args:
-            prepared: of a classifier (3, S, S), which become one batch; otherwise (3, H, W) uint8.
+            prepared: of a classifier (C, S, S), which become one batch; otherwise (3, H, W) uint8.
             sources: path of each image, or the image, for its result.
         """
         names = self.class_names
@@ -194,7 +195,7 @@ class LoadedModel:
             logits, _ = self.backend.classify(torch.stack(list(prepared)))
             outputs = self.targets.activate(logits).numpy()
             return [
-                classifier_prediction(self.targets, names, source, row)
+                classifier_prediction(self.targets, names, source, row, self.backend.channels)
                 for source, row in zip(sources, outputs, strict=True)
             ]
         pairs = zip(prepared, sources, strict=True)
@@ -204,7 +205,7 @@ class LoadedModel:
 
     def _predict(self, images: Iterable[ImageInput], batch_size: int) -> Iterator[ImagePrediction]:
         for batch in _batches(images, batch_size if self.task == "classify" else 1):
-            opened, sources = zip(*map(read_image, batch), strict=True)
+            opened, sources = zip(*(read_image(image, self.backend.channels) for image in batch), strict=True)
             yield from self.results([self.backend.prepare(image) for image in opened], sources)
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from transxnet.data.datasets.unlabeled_dataset import load_or_error
+from transxnet.data.datasets.unlabeled_dataset import Read, load_or_error
 from transxnet.data.loading.loaders import explained
 from transxnet.data.loading.preprocessing import Transform
 from transxnet.data.reading.tar_shards import ImageLocation
@@ -45,7 +45,7 @@ def predict_chunks(classifier: LoadedModel, work: WorkFolder, chunks: Sequence[i
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    dataset = _ChunksDataset(work, chunks, classifier.backend.prepare)
+    dataset = _ChunksDataset(work, chunks, classifier.backend.prepare, classifier.backend.read)
     tables: list[pa.Table] = []
     for chunk, names, errors, images in explained(DataLoader(dataset, batch_size=None, num_workers=workers)):
         tables.append(_batch_table(classifier, work.settings, names, errors, images))
@@ -59,8 +59,8 @@ def predict_chunks(classifier: LoadedModel, work: WorkFolder, chunks: Sequence[i
 class _ChunksDataset(IterableDataset):
     """Batches of chunks. Each of n workers loads every n-th batch; the loader's round-robin order keeps the order."""
 
-    def __init__(self, work: WorkFolder, chunks: Sequence[int], transform: Transform):
-        self.work, self.chunks, self.transform = work, chunks, transform
+    def __init__(self, work: WorkFolder, chunks: Sequence[int], transform: Transform, read: Read):
+        self.work, self.chunks, self.transform, self.read = work, chunks, transform, read
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
@@ -71,7 +71,8 @@ class _ChunksDataset(IterableDataset):
 
     def _batch(self, chunk: int, lines: Sequence[bytes]) -> Batch:
         sources = [ImageLocation.from_line(line) for line in lines]
-        decoded_images = [load_or_error(source, self.transform, self.work.settings.root) for source in sources]
+        root = self.work.settings.root
+        decoded_images = [load_or_error(source, self.transform, root, self.read) for source in sources]
         readable = [image for image, _ in decoded_images if image is not None]
         stacked = torch.stack(readable) if readable else torch.empty(0)
         return chunk, [source.name for source in sources], [error for _, error in decoded_images], stacked

@@ -9,6 +9,7 @@ from typing import get_args
 from rich.console import Console
 
 from transxnet.data.reading.image_search import ACCEPTED, ImageList
+from transxnet.data.reading.pixels import extensions_for
 from transxnet.data.tiling import OVERLAP
 from transxnet.prediction.classifier_tables import classifier_table
 from transxnet.prediction.file_predictions import predict_files
@@ -141,15 +142,15 @@ def predict(
         )
     names = dict.fromkeys(name for results in _RESULTS.values() for name in results)
     folder = output_folder(out, "predictions", names, overwrite)
-    sources = ImageList(inputs)
+    loaded = open_model(model, file, device)
+    if tile is not None:
+        loaded = loaded.tiled(tile, overlap)
+    sources = ImageList(inputs, extensions_for(loaded.backend.channels))
     if sources.skipped:
         listed = ", ".join(f"{count} {extension}" for extension, count in sources.skipped.most_common(5))
         console.print(f"{format_count(sources.skipped.total(), 'file')} skipped, no image extension: {listed}", **PLAIN)
     if not len(sources):
         raise UserError(f"no images found in {', '.join(map(str, inputs))}. {ACCEPTED}")
-    loaded = open_model(model, file, device)
-    if tile is not None:
-        loaded = loaded.tiled(tile, overlap)
     if min_score is not None and loaded.task != "detect":
         raise UserError(f"min_score is for detectors, and {model} is not one. Remove --min-score.")
     if save_txt and loaded.task != "detect":
@@ -191,7 +192,7 @@ def predict(
     files = [folder / name for name in _RESULTS[loaded.task] if (folder / name).exists()]
     for path in files:
         console.print(f"  {path}", **PLAIN)
-    return StoredPredictions(folder, files, loaded.task, summary.images, table)
+    return StoredPredictions(folder, files, loaded.task, summary.images, table, loaded.backend.channels)
 
 
 def _publish(scratch: Path, folder: Path, names: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
+from transxnet.data.reading.pixels import extensions_for
 from transxnet.prediction.classifier_tables import classifier_table
 from transxnet.prediction.loaded_model import open_model
 from transxnet.prediction.parquet_chunks import predict_chunks
@@ -85,7 +86,8 @@ def predict_parquet(
     )
     with lock_work_folder(path):
         with progress_bar(console, "searching images", None) as progress:
-            work = open_work_folder(path, settings, overwrite, progress)
+            known = extensions_for(classifier.backend.channels)
+            work = open_work_folder(path, settings, overwrite, progress, known)
         if ray:
             from transxnet.prediction.predict_ray import predict_on_ray
 
@@ -105,7 +107,7 @@ def predict_parquet(
     console.print(f"  {out}" if rows_per_file is None else f"  {out / PART_FILES} ({len(parts)} files)", **PLAIN)
     files = [out] if rows_per_file is None else [out / part.name for part in parts]
     table = classifier_table(classifier.targets, classifier.class_names, settings.top_k)
-    return StoredPredictions(out, files, "classify", work.num_images, table)
+    return StoredPredictions(out, files, "classify", work.num_images, table, classifier.backend.channels)
 
 
 def _work_folder_path(out: Path, rows_per_file: int | None) -> Path:

@@ -4,7 +4,7 @@ import csv
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class StoredPredictions(os.PathLike):
         task: "classify", "detect" or "segment".
         images: number of images.
         table: how a classifier's predictions are stored; None for other tasks.
+        channels: number of channels that the model reads; None for RGB.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class StoredPredictions(os.PathLike):
     task: str
     images: int
     table: ClassifierTable | None = None
+    channels: int | None = None
 
     @property
     def folder(self) -> Path:
@@ -64,8 +66,16 @@ class StoredPredictions(os.PathLike):
             return _read_label_maps(self.folder)
         assert self.table is not None
         if self.files[0].suffix.lower() == ".parquet":
-            return _read_parquet(self.files, self.table)
-        return _read_entries(self.folder / "predictions.jsonl", self.table)
+            stored = _read_parquet(self.files, self.table)
+        else:
+            stored = _read_entries(self.folder / "predictions.jsonl", self.table)
+        return map(self._with_channels, stored)
+
+    def _with_channels(self, prediction: FilePrediction) -> FilePrediction:
+        """Return a prediction whose image is read in the channels of the model."""
+        if prediction.result is None:
+            return prediction
+        return replace(prediction, result=replace(prediction.result, channels=self.channels))
 
     def _repr_html_(self) -> str:
         rows = [(each.path, repr(each.result) if each.error is None else each.error) for each in islice(self, MAX_ROWS)]

@@ -9,13 +9,14 @@ exists.
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from transxnet.data.reading.image_decoding import EXTENSIONS
 from transxnet.data.reading.image_search import ACCEPTED, find_locations
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import is_partial_file, write_atomic
@@ -123,7 +124,11 @@ class WorkFolder:
 
 
 def open_work_folder(
-    path: Path, settings: PredictionSettings, overwrite: bool, progress: Callable[[int], Any]
+    path: Path,
+    settings: PredictionSettings,
+    overwrite: bool,
+    progress: Callable[[int], Any],
+    extensions: Collection[str] = EXTENSIONS,
 ) -> WorkFolder:
     """Start a prediction in a folder, or resume the one that was started there.
 
@@ -132,6 +137,7 @@ def open_work_folder(
         settings: settings of the prediction.
         overwrite: start from the beginning.
         progress: called with the number of images found so far.
+        extensions: extensions of the images in folders, in lower case.
 
     Raises:
         UserError: the prediction was started with other settings, or the inputs contain no images.
@@ -145,7 +151,7 @@ def open_work_folder(
     for name in (_CHUNKS, _PARTS):
         (path / name).mkdir()
     with (path / _IMAGES).open("wb") as file:
-        chunks = _list_images(file, settings, progress)
+        chunks = _list_images(file, settings, progress, extensions)
         os.fsync(file.fileno())
     write_atomic(manifest, json.dumps({"format": FORMAT, "job": asdict(settings), "pieces": chunks}))
     return WorkFolder(path, settings, chunks)
@@ -194,9 +200,11 @@ def _clear(path: Path) -> None:
             entry.unlink()
 
 
-def _list_images(file: BinaryIO, settings: PredictionSettings, progress: Callable[[int], Any]) -> list[tuple[int, int]]:
+def _list_images(
+    file: BinaryIO, settings: PredictionSettings, progress: Callable[[int], Any], extensions: Collection[str]
+) -> list[tuple[int, int]]:
     """Write the list of images and return the chunks."""
-    sources, chunks, found = find_locations(settings.inputs), [], 0
+    sources, chunks, found = find_locations(settings.inputs, extensions=extensions), [], 0
     for size in cycle(settings.chunk_sizes()):
         offset, rows = file.tell(), 0
         for source in islice(sources, size):

@@ -46,6 +46,8 @@ class ClassifyConfig(TrainConfig):
     Args:
         img_size: side of the input in pixels; by default that of the sample or of the model.
         crop_pct: fraction of the resized image that the center crop keeps in evaluation; by default the model's own.
+        channels: number of channels of TIFF, NPY, DICOM or other files, which are read with their stored values and
+            normalized by the mean and standard deviation of the training images; by default images are read in RGB.
         train_split: split of a timm reader to train on.
         val_split: split of a timm reader to validate on.
         num_classes: number of classes, for timm readers that do not report it.
@@ -82,14 +84,14 @@ class ClassifyConfig(TrainConfig):
 
     task: ClassVar[str] = "classify"
     OWN: ClassVar[tuple[str, ...]] = (
-        "img_size", "crop_pct", "train_split", "val_split", "num_classes", "path_column", "label_column",
+        "img_size", "crop_pct", "channels", "train_split", "val_split", "num_classes", "path_column", "label_column",
         "split_column", "group_column", "weight_column", "image_folder", "targets", "loss", "class_weights", "sampler",
         "weighted_loss", "drop_rate", "smoothing", "mixup", "cutmix", "min_scale", "color_jitter", "auto_augment",
         "random_erasing",
     )  # fmt: skip
     RULES: ClassVar[dict[str, Rule]] = {
         **TrainConfig.RULES,
-        "num_classes": COUNT,
+        **dict.fromkeys(("num_classes", "channels"), COUNT),
         "img_size": (lambda value: value >= 32, "must be at least 32 pixels"),
         **dict.fromkeys(("smoothing", "random_erasing"), SHARE),
         "drop_rate": RATE,
@@ -99,6 +101,7 @@ class ClassifyConfig(TrainConfig):
 
     img_size: int | None = None
     crop_pct: float | None = None
+    channels: int | None = None
     train_split: str = "train"
     val_split: str = "validation"
     num_classes: int | None = None
@@ -126,6 +129,10 @@ class ClassifyConfig(TrainConfig):
         super().__post_init__()
         if (self.mixup or self.cutmix) and isinstance(self.batch_size, int) and self.batch_size % 2:
             raise UserError(f"batch_size must be even for mixup and cutmix, got {self.batch_size}.")
+        if self.channels is not None and self.auto_augment is not None:
+            raise UserError(
+                f"auto_augment changes the colors of RGB images, got channels {self.channels}. Remove --auto-augment."
+            )
         if self.targets is None:
             return
         if self.loss not in (None, *LOSSES[self.targets]):

@@ -12,6 +12,7 @@ from rich.console import Console
 from transxnet.data.formats.label_table import TableOptions
 from transxnet.data.open_data import DataSource, open_data
 from transxnet.data.reading.file_search import walk_images
+from transxnet.data.reading.pixels import extensions_for
 from transxnet.data.recognize import recognize_name
 from transxnet.data.split import split_names
 from transxnet.runs.config import TrainConfig
@@ -44,13 +45,15 @@ def run_config(run: Run, data: str | None = None) -> TrainConfig:
             f"{config.data}, the data of the run {run.path}, no longer exists. Restore it, or set data in "
             f"{run.config_file} to its new path."
         )
-    moved = run.stored_split is not None and _has_images(data, split_names(run.stored_split))
+    moved = run.stored_split is not None and _has_images(
+        data, split_names(run.stored_split), getattr(config, "channels", None)
+    )
     return config.replace(data=str(Path(data).resolve())) if moved else config
 
 
-def _has_images(folder: str, names: Iterable[str]) -> bool:
+def _has_images(folder: str, names: Iterable[str], channels: int | None) -> bool:
     """Whether all these images exist, at any depth of the folder."""
-    parts = (Path(path).relative_to(folder).parts for path in walk_images(folder))
+    parts = (Path(path).relative_to(folder).parts for path in walk_images(folder, extensions=extensions_for(channels)))
     found = {"/".join(own[start:]) for own in parts for start in range(len(own))}
     return found.issuperset(names)
 
@@ -66,7 +69,7 @@ def open_run_data(
         stored_split: file of the run's split, if it has one.
         check_images: decode every image and skip unreadable ones.
     """
-    options = ("train_split", "val_split", "num_classes", "targets", "zero_is_ignored")
+    options = ("train_split", "val_split", "num_classes", "targets", "channels", "zero_is_ignored")
     return open_data(
         config.data,
         config.task,

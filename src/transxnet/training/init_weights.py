@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from timm.models import clean_state_dict
+from timm.models import adapt_input_conv, clean_state_dict
 from torch import Tensor, nn
 
 from transxnet.models.checkpoints import (
@@ -45,10 +45,12 @@ def load_initial_weights(model: nn.Module, checkpoint: str) -> list[str]:
         elif isinstance(model, PeerNetwork):
             tensors = model.convert_checkpoint(unwrap(tensors))
             notes = _keep_own_head(model, tensors)
+            _adapt_stem(model, tensors)
             load_matching(model, tensors)
         else:
             tensors = clean_state_dict(tensors)
             notes = _keep_own_head(model, tensors)
+            _adapt_stem(model, tensors)
             model.load_state_dict(tensors)
     except (UserError, RuntimeError, AttributeError, TypeError) as error:
         raise UserError(f"{checkpoint} does not match the model: {error}") from error
@@ -77,6 +79,15 @@ def read_weights(path: Path) -> Mapping[str, Any]:
         path = run.weights_file if run.weights_file.is_file() else next(iter(run.checkpoints), run.weights_file)
     content = read_checkpoint(path)
     return model_weights(content["state_dict"]) if _LIGHTNING in content else content
+
+
+def _adapt_stem(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Adapt the first convolution, trained on RGB images, to the channels of the model."""
+    names = model.pretrained_cfg.get("first_conv") or ()  # type: ignore[union-attr, operator]
+    own = model.state_dict()
+    for weight in [f"{name}.weight" for name in ([names] if isinstance(names, str) else names)]:
+        if weight in own and weight in tensors and tensors[weight].shape[1] == 3 != own[weight].shape[1]:
+            tensors[weight] = adapt_input_conv(own[weight].shape[1], tensors[weight])
 
 
 def _keep_own_head(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:

@@ -1,6 +1,6 @@
 """The plan for training a classifier."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.image_collection import with_channels
+from transxnet.data.loading.channel_statistics import measure_channels
 from transxnet.data.loading.data_modules import ClassificationData
 from transxnet.data.loading.preprocessing import Preprocessing, Transform, check_sides
 from transxnet.data.open_data import DataSource, open_dataset
@@ -27,6 +29,7 @@ from transxnet.training.init_weights import load_initial_weights
 from transxnet.training.objectives import OwnLoss, create_objective
 from transxnet.training.plan import DROP_PATH_RATE, Plan, checkpoint_gradients
 from transxnet.utils.errors import UserError
+from transxnet.utils.quantities import format_count
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ def plan_classify(
     else:
         options = {name: getattr(defaults.config, name) for name in ("val_fraction", "seed", "limit")}
         source = open_dataset(extensions.dataset, stored_split=stored_split, **options)
+        with_channels(source.train, defaults.config.channels, source.recognition.data)  # raises: there are no files
     config: ClassifyConfig = defaults.config.replace(targets=source.train.targets)  # type: ignore[assignment]
     defaults.config = config
     check_balance(config, source.train)
@@ -144,6 +148,11 @@ def plan_classify(
         transforms = Preprocessing.of_model(model, granted.get("img_size") or _size(config, source), config.crop_pct)
     except ValueError as error:
         raise UserError(f"{error} Choose another --crop-pct.") from error
+    notes = source.notes + about_weights
+    if config.channels is not None:
+        transforms, about_channels = _with_channels(transforms, config, source, extensions)
+        defaults.config = defaults.config.replace(color_jitter=0.0)  # type: ignore[assignment]
+        notes.append(about_channels)
     defaults.resolve("loss", LOSSES[config.predicted][0], "default")
     _check_transform(extensions.train_transform, transforms.img_size)
     suits = "recommended for this sample" if source.img_size else "default of the model"
@@ -151,10 +160,23 @@ def plan_classify(
     defaults.resolve("crop_pct", transforms.crop_pct, "default of the model")
     defaults.resolve("hflip", source.hflip, "default" if source.hflip else "this sample must not be mirrored")
     args = parse_model_name(config.model).options | granted
-    notes = source.notes + about_weights
     return ClassifyPlan(
         defaults.config, defaults.hardware, source, model, args, defaults.choices, notes, transforms, extensions
     )
+
+
+def _with_channels(
+    transforms: Preprocessing, config: ClassifyConfig, source: DataSource, extensions: Extensions
+) -> tuple[Preprocessing, str]:
+    """Return the preprocessing with the statistics of the training images, and a note for the user."""
+    if extensions.train_transform is not None:
+        raise UserError("train_transform receives RGB images, got channels. Remove one of them.")
+    mean, std, images = measure_channels(source.train)
+    note = (
+        f"{config.channels} channels, normalized by their mean and standard deviation over "
+        f"{format_count(images, 'training image')}; color_jitter is not applied"
+    )
+    return replace(transforms, mean=mean, std=std, channels=config.channels), note
 
 
 def _check_transform(transform: Transform | None, size: int) -> None:
@@ -174,26 +196,27 @@ def _build(config: ClassifyConfig, source: DataSource, resumed: bool) -> tuple[n
     options: dict[str, Any] = dict(num_classes=len(source.class_names), pretrained=pretrained)
     rates = {"drop_path_rate": config.drop_path_rate, "drop_rate": config.drop_rate}
     options |= {name: rate for name, rate in rates.items() if rate}
+    inputs = {} if config.channels is None else {"in_chans": config.channels}
     size = _size(config, source)
     wishes: dict[str, Any] = {"img_size": size}
     if config.drop_path_rate is None:
         wishes["drop_path_rate"] = DROP_PATH_RATE
     try:
-        model, granted = create_model_with(config.model, wishes, **options)
+        model, granted = create_model_with(config.model, wishes, **options, **inputs)
     except (TypeError, ValueError, AssertionError) as error:
         given = ", ".join(f"{name} {value}" for name, value in {**options, "img_size": size}.items())
         raise UserError(f"cannot create {config.model} with {given}: {error}") from error
-    _try(model, config.model, size)
+    _try(model, config.model, config.channels or 3, size)
     notes = load_initial_weights(model, config.checkpoint) if config.checkpoint is not None and not resumed else []
     checkpoint_gradients(model, config)
-    return model, granted, notes
+    return model, granted | inputs, notes
 
 
-def _try(model: nn.Module, name: str, size: int) -> None:
+def _try(model: nn.Module, name: str, channels: int, size: int) -> None:
     """Run the model on one image, since many networks reject an unsupported size only in the forward pass."""
     with wrong_size_as_user_error(name, size, size, "--img-size"), torch.no_grad():
         check_sides([size])
-        model.eval()(torch.zeros(1, 3, size, size))
+        model.eval()(torch.zeros(1, channels, size, size))
     model.train()
 
 

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from rich.console import Console
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
 
 from transxnet.analysis.cost import count
 from transxnet.analysis.dense_cost import HEADS, dense_info
@@ -166,7 +165,7 @@ def _report(
         notes=stored["choices"],
         history=history,
         evaluation=evaluation,
-        image=_image_getter(source.val),
+        image=_reader(source.val, lambda index: source.val.image(index)),
         saved_weights=saved,
         selected=config.selects_by_validation,
         train_counts=_train_counts(source.train),
@@ -216,7 +215,6 @@ def _augmented_images(plan: Plan) -> list[tuple[str, Image.Image]]:
         return []
     dataset: Any = plan.data_module().train_dataset()
     positions = np.random.default_rng(plan.config.seed).permutation(len(images))[:AUGMENTED_IMAGES]
-    mean, std = (torch.tensor(values)[:, None, None] for values in (plan.transforms.mean, plan.transforms.std))
     shown = []
     for seed, position in enumerate(positions.tolist()):
         try:
@@ -224,7 +222,7 @@ def _augmented_images(plan: Plan) -> list[tuple[str, Image.Image]]:
         except UnreadableImage:
             continue
         text = describe_label(np.asarray(label), images.class_names)
-        shown.append((text, to_pil_image((pixels * std + mean).clamp(0, 1))))
+        shown.append((text, Image.fromarray(plan.transforms.display(pixels))))
     return shown
 
 
@@ -266,7 +264,7 @@ def cost(config: TrainConfig, model: Any, classes: int) -> tuple[int, int, tuple
     else:
         assert isinstance(config, ClassifyConfig) and config.img_size is not None
         size = config.img_size, config.img_size
-        facts = count(model.cpu(), *size)
+        facts = count(model.cpu(), *size, config.channels or 3)
     return sum(parameter.numel() for parameter in model.parameters()), facts.multiply_adds, size
 
 
@@ -277,26 +275,28 @@ def _format_cost(parameters: int, multiply_adds: int, size: tuple[int, int]) -> 
     }
 
 
-def _image_getter(images: Any) -> Callable[[int], Any]:
-    def get_image(index: int) -> Any:
+def _reader(images: Any, read: Callable[[int], Any]) -> Callable[[int], Any]:
+    """Return a function that reads an image of a set, and raises OSError if it cannot be read."""
+
+    def read_again(index: int) -> Any:
         if not isinstance(images, ClassificationSet):
             raise OSError("images of a stream cannot be read again")
         try:
-            return images.image(index)
+            return read(index)
         except UnreadableImage as error:
             raise OSError(str(error)) from error
 
-    return get_image
+    return read_again
 
 
 def _gradcam_getter(trained: TrainedModel, images: Any) -> Callable[..., Any]:
     """Return a function that draws Grad-CAM at the last stage and in the last D-Mixer's branches, if there are any."""
-    get_image = _image_getter(images)
+    read_pixels = _reader(images, lambda index: images.pixels(index))
 
     def get_panels(index: int, class_index: int | None = None) -> list[tuple[str, Image.Image]]:
-        image = get_image(index)
+        pixels = read_pixels(index)
         parts = {name: part for name, part in named_parts(trained.model).items() if name in MIXER_PARTS}
-        found = explain_image(trained, image, class_index, parts={"last": find_part(trained.model), **parts})
+        found = explain_image(trained, pixels, class_index, parts={"last": find_part(trained.model), **parts})
         panels = [("image", Image.fromarray(found.image))]
         for name, heat in found.maps.items():
             caption = found.titles[name] + ("" if heat.any() else ": no evidence")

@@ -112,9 +112,18 @@ class PageModel:
         class_names: class names to show.
         layers: layers that :meth:`explain` supports, by name; may be empty.
         why_no_layers: message for the user if ``layers`` is empty.
+
+    Raises:
+        UserError: the model reads other channels than RGB.
     """
 
     def __init__(self, trained: TrainedModel, device: str = "auto"):
+        channels = trained.backbone_preprocessing.channels
+        if channels is not None:
+            raise UserError(
+                f"the page accepts images that browsers show, and {trained.name} reads {channels} channels. Use "
+                "transxnet predict and transxnet explain."
+            )
         self.trained = trained
         self.class_names = [in_words(name) for name in trained.class_names]
         self.layers: Mapping[str, NetworkPart] = {}

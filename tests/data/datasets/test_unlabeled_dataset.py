@@ -19,10 +19,10 @@ def test_images_are_searched_for_once_by_all_processes(tmp_path, monkeypatch, wo
     path = str(write_shard(tmp_path / "a.tar", members))
     Image.new("L", (1, 1), 7).save(tmp_path / "7.png")
 
-    def noted(path: str):
+    def noted(path: str, *extensions):
         with (tmp_path / "searches").open("a") as file:
             file.write("x")  # in any process
-        return shard_images(path)
+        return shard_images(path, *extensions)
 
     monkeypatch.setattr(image_search, "shard_images", noted)
     sources = ImageList([path, tmp_path / "7.png"])

@@ -122,3 +122,9 @@ def test_memory_of_a_strip_does_not_grow_with_its_length():
     pixels = Preprocessing(32, 0.9, "bicubic", MEAN, STD).transform()(Image.new("RGB", (30_000, 1), "white"))
     assert pixels.shape == (3, 32, 32)
     assert crop_middle(noise(160, 10)).size == (160, 10)
+
+
+def test_display_inverts_the_normalization():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
+    image = torch.from_numpy((pixels / 255 - MEAN) / STD).permute(2, 0, 1).float()
+    np.testing.assert_array_equal(Preprocessing(32, 0.9, "bicubic", MEAN, STD).display(image), pixels)

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from transxnet.data.datasets.image_collection import ImageCollection
 from transxnet.data.datasets.image_dataset import ImageDataset
+from transxnet.data.reading.pixels import Pixels
 from transxnet.utils.quantities import format_value
 
 TargetKind = Literal["classes", "multilabel", "regression"]
@@ -72,7 +72,7 @@ class ClassificationSet(ImageCollection):
             labels[:, list(classes)] = self.labels
         return replace(self, labels=labels, class_names=class_names)
 
-    def evaluation_dataset(self, transform: Callable[[Image.Image], Tensor]) -> "ClassificationDataset":
+    def evaluation_dataset(self, transform: Callable[[Any], Tensor]) -> "ClassificationDataset":
         """Return a dataset of every image once, in order."""
         return ClassificationDataset(self, transform)
 
@@ -92,14 +92,14 @@ def describe_label(label: np.ndarray, class_names: Sequence[str]) -> str:
 class ClassificationDataset(ImageDataset):
     """Transformed images and labels.
 
-    Items: image (3, H, W) float32, label, position. The label is an int, or a float32 tensor (C,) or ().
+    Items: image (C, H, W) float32, label, position. The label is an int, or a float32 tensor (C,) or ().
     """
 
-    def __init__(self, images: ClassificationSet, transform: Callable[[Image.Image], Tensor]):
+    def __init__(self, images: ClassificationSet, transform: Callable[[Any], Tensor]):
         super().__init__(images)
         self.transform = transform
 
-    def item(self, loaded: Image.Image, position: int) -> tuple[Tensor, int | Tensor, int]:
+    def item(self, loaded: Pixels, position: int) -> tuple[Tensor, int | Tensor, int]:
         """Return transformed image, label and position."""
         label = self.images.labels[self.images.indices[position]]
         target = int(label) if self.images.targets == "classes" else torch.as_tensor(label, dtype=torch.float32)

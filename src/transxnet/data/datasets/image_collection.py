@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from PIL import Image
 
-from transxnet.data.reading.image_decoding import open_image
+from transxnet.data.reading.channel_decoding import open_channels
+from transxnet.data.reading.image_decoding import upright_size
+from transxnet.data.reading.pixels import Pixels, displayed, open_pixels
+from transxnet.utils.errors import UserError
 
 
 class ImageStorage(Protocol):
@@ -15,22 +18,40 @@ class ImageStorage(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Image.Image:
-        """Return image ``index`` in RGB; raises UnreadableImage."""
+    def __getitem__(self, index: int) -> Pixels:
+        """Return image ``index``; raises UnreadableImage."""
         ...
 
 
 @dataclass(frozen=True)
 class FileImages:
-    """Images in files, decoded on access."""
+    """Images in files, decoded on access.
+
+    Attributes:
+        paths: path of each image.
+        channels: number of channels to read, or None for RGB.
+    """
 
     paths: Sequence[str]
+    channels: int | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> Image.Image:
-        return open_image(self.paths[index])
+    def __getitem__(self, index: int) -> Pixels:
+        return open_pixels(self.paths[index], self.channels)
+
+    def size(self, index: int, full: bool) -> tuple[int, int]:
+        """Height and width of an image; raises UnreadableImage.
+
+        Args:
+            index: index of the image.
+            full: decode an RGB image, which detects damage. Other images are always decoded.
+        """
+        if self.channels is None:
+            return upright_size(self.paths[index], full)
+        _, height, width = open_channels(self.paths[index], self.channels).shape
+        return height, width
 
 
 @dataclass(frozen=True)
@@ -94,12 +115,39 @@ class ImageCollection:
         assert isinstance(self.storage, FileImages)
         return self.storage.paths[self.indices[index]]
 
-    def image(self, index: int) -> Image.Image:
-        """Image ``index`` of this set in RGB; raises UnreadableImage."""
+    def pixels(self, index: int) -> Pixels:
+        """Image or tile ``index`` of this set, as a model reads it; raises UnreadableImage."""
         stored = self.indices[index]
-        image = self.storage[stored]
-        return image if self.windows is None else image.crop(tuple(self.windows[stored].tolist()))
+        pixels = self.storage[stored]
+        if self.windows is None:
+            return pixels
+        assert isinstance(pixels, Image.Image)  # tiles are cut for detectors and segmenters
+        return pixels.crop(tuple(self.windows[stored].tolist()))
+
+    def image(self, index: int) -> Image.Image:
+        """Image ``index`` of this set in RGB, to show it; raises UnreadableImage."""
+        return displayed(self.pixels(index))
 
     def subset(self, positions: np.ndarray) -> Self:
         """The images at these positions of this set."""
         return replace(self, indices=self.indices[positions])
+
+
+def with_channels(images: Any, channels: int | None, data: str) -> Any:
+    """Return the same images, read in this number of channels; None for RGB.
+
+    Args:
+        images: a set of images, or None.
+        channels: number of channels.
+        data: the name of the data.
+
+    Raises:
+        UserError: the images are not in files.
+    """
+    if channels is None or images is None:
+        return images
+    if not (isinstance(images, ImageCollection) and isinstance(images.storage, FileImages)):
+        raise UserError(
+            f"--channels needs images in files, and those of {data} are not. Accepted: class folders or a label table."
+        )
+    return replace(images, storage=FileImages(images.storage.paths, channels))

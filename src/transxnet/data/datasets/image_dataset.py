@@ -39,7 +39,7 @@ class ImageDataset(Dataset):
 
     def load(self, position: int) -> Any:
         """Read everything that an item needs from files; raises UnreadableImage."""
-        return self.images.image(position)
+        return self.images.pixels(position)
 
     @abstractmethod
     def item(self, loaded: Any, position: int) -> Any:

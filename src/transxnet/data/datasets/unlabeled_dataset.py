@@ -1,14 +1,19 @@
 """The PyTorch dataset of images without labels, for prediction."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from transxnet.data.reading.image_decoding import UnreadableImage, open_image
 from transxnet.data.reading.image_search import ImageList, Inputs
+from transxnet.data.reading.pixels import Pixels
 from transxnet.data.reading.tar_shards import ImageLocation
+
+Read = Callable[[str | Path | bytes], Pixels]
+"""Decodes an image file or its bytes; raises UnreadableImage."""
 
 
 class UnlabeledDataset(IterableDataset):
@@ -18,13 +23,14 @@ class UnlabeledDataset(IterableDataset):
         inputs: a list of the images, or inputs as for :func:`~transxnet.data.reading.image_search.find_images`.
         transform: transform from an image to a tensor.
         batch_size: batch size of the loader.
+        read: decodes an image, by default to RGB.
 
     Each of n workers takes every n-th whole batch, so the loader, which polls them in order, keeps the order.
     """
 
-    def __init__(self, inputs: Inputs, transform: Callable[[Image.Image], Tensor], batch_size: int):
+    def __init__(self, inputs: Inputs, transform: Callable[[Any], Tensor], batch_size: int, read: Read = open_image):
         self.locations = inputs if isinstance(inputs, ImageList) else ImageList(inputs)
-        self.transform, self.batch_size = transform, batch_size
+        self.transform, self.batch_size, self.read = transform, batch_size, read
 
     def __iter__(self) -> Iterator[tuple[str, Tensor | None, str | None]]:
         worker = get_worker_info()
@@ -32,18 +38,18 @@ class UnlabeledDataset(IterableDataset):
         for i, line in enumerate(self.locations.lines()):
             if i // self.batch_size % workers == number:
                 location = ImageLocation.from_line(line)
-                yield location.name, *load_or_error(location, self.transform)
+                yield location.name, *load_or_error(location, self.transform, read=self.read)
 
 
 def load_or_error(
-    location: ImageLocation, transform: Callable[[Image.Image], Tensor], root: str = ""
+    location: ImageLocation, transform: Callable[[Any], Tensor], root: str = "", read: Read = open_image
 ) -> tuple[Tensor | None, str | None]:
     """Load and transform an image below the root; return the tensor, or None and the error.
 
     Any error is one of this image, such as a size that does not fit in memory: the others are still predicted.
     """
     try:
-        return transform(open_image(location.read(root))), None
+        return transform(read(location.read(root))), None
     except UnreadableImage as error:
         return None, str(error)
     except Exception as error:

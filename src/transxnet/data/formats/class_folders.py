@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,13 +49,16 @@ def record_unused_folders(parts: Parts, findings: Findings) -> None:
                 findings.add(Problem.NOT_USED, f"{name}/, next to {', '.join(f'{p.name}/' for p in parts if p)}")
 
 
-def read_class_folders(root: Path, findings: Findings | None = None, minimum: int = 1) -> ClassificationSet:
+def read_class_folders(
+    root: Path, findings: Findings | None = None, minimum: int = 1, extensions: Collection[str] = EXTENSIONS
+) -> ClassificationSet:
     """Read all images below the class folders of ``root``, classes and images in a fixed order.
 
     Args:
         root: its subfolders are the classes, without hidden ones. Images may be nested deeper.
         findings: receives the files that are not used.
         minimum: minimum number of classes.
+        extensions: extensions of images, in lower case.
 
     Raises:
         UserError: no classes, fewer than ``minimum``, a class without image files, or a folder that cannot be read.
@@ -72,27 +75,29 @@ def read_class_folders(root: Path, findings: Findings | None = None, minimum: in
         )
     findings = Findings() if findings is None else findings
     for path in entries(root):
-        if is_image(path.name) and path.is_file():
+        if is_image(path.name, extensions) and path.is_file():
             findings.add(Problem.NOT_USED, f"{path.name}: outside the class folders")
     counts: list[int] = []
-    names = PackedStrings(_names_in_classes(root, classes, counts, findings))
+    names = PackedStrings(_names_in_classes(root, classes, counts, findings, extensions))
     labels = np.repeat(np.arange(len(classes)), counts)
     return ClassificationSet(FileImages(PathsBelow(str(root), names)), names, list(classes), labels)
 
 
-def _names_in_classes(root: Path, classes: Sequence[str], counts: list[int], findings: Findings) -> Iterator[str]:
+def _names_in_classes(
+    root: Path, classes: Sequence[str], counts: list[int], findings: Findings, extensions: Collection[str]
+) -> Iterator[str]:
     """Iterate over image names below the root, class by class; append the number of images per class to the counts."""
     for name in classes:
         count, above = 0, len(os.path.join(root / name, ""))
         others: list[str] = []
-        for path in walk_images(root / name, others.append):
+        for path in walk_images(root / name, others.append, extensions):
             count += 1
             yield f"{name}/{path[above:]}"
         if not count:
             endings = Counter(os.path.splitext(path)[1] or os.path.basename(path) for path in others)
             found = ", ".join(f"{number} {ending}" for ending, number in endings.most_common(5)) or "no files"
             raise UserError(
-                f"class folder {root / name} contains no images; found: {found}. Accepted: {', '.join(EXTENSIONS)}. "
+                f"class folder {root / name} contains no images; found: {found}. Accepted: {', '.join(extensions)}. "
                 "Convert the images, or move the folder out of the data."
             )
         for path in others:

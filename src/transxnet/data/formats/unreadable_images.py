@@ -12,7 +12,7 @@ from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.detection_dataset import DetectionSet
 from transxnet.data.datasets.image_collection import FileImages, ImageCollection
 from transxnet.data.formats.findings import Findings, Problem
-from transxnet.data.reading.image_decoding import UnreadableImage, quiet_pillow, upright_size
+from transxnet.data.reading.image_decoding import UnreadableImage, quiet_pillow
 from transxnet.utils.errors import UserError
 
 FULL_UP_TO = 50_000
@@ -58,7 +58,7 @@ def drop_unusable(
     kept: list[Any] = []
     for part in parts:
         if isinstance(part, ImageCollection) and isinstance(part.storage, FileImages):
-            check = partial(_fault, part, len(part) <= full_up_to)
+            check = partial(_fault, part, part.storage, len(part) <= full_up_to)
             usable = np.ones(len(part), bool)
             for position, fault in enumerate(check_each(len(part), check, progress, done)):
                 if fault is not None:
@@ -97,9 +97,9 @@ def drop_unreadable(*parts: C, progress: Callable[[int], Any] | None = None) -> 
     return kept, findings.notes(most=None)
 
 
-def _fault(images: ImageCollection, full: bool, position: int) -> tuple[Problem, str] | None:
+def _fault(images: ImageCollection, storage: FileImages, full: bool, position: int) -> tuple[Problem, str] | None:
     try:
-        size = upright_size(images.path(position), full)
+        size = storage.size(images.indices[position], full)
     except UnreadableImage as error:
         return Problem.IMAGE_UNREADABLE, str(error)
     if not isinstance(images, DetectionSet):

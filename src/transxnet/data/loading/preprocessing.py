@@ -3,21 +3,24 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
 from torch import Tensor, nn
 from torchvision.transforms import Compose
 
-Transform = Callable[[Image.Image], Tensor]
+from transxnet.data.loading.channel_transforms import channel_augmentation, channel_transform, middle_margins
+from transxnet.data.reading.pixels import Pixels, displayed, open_pixels, unit_to_uint8
+
+Transform = Callable[[Any], Tensor]
+"""From an image, an RGB image of Pillow or a tensor of channels, to the input of a network."""
 
 MAX_SIDE = 16384
 """Largest side in pixels that stored preprocessing may resize images to, since memory grows with it."""
-
-MAX_ASPECT = 16
-"""Of longer and thinner images only the middle is resized: the center crop drops the rest, and an image of 30000x1
-pixels would become 6.7 GB."""
 
 
 def check_sides(sides: Iterable[Any]) -> None:
@@ -35,8 +38,9 @@ class Preprocessing:
         img_size: side of the input in pixels.
         crop_pct: the shorter side is resized to ``img_size / crop_pct`` before the crop.
         interpolation: interpolation of the resize.
-        mean: mean of each channel, for values in 0 to 1.
+        mean: mean of each channel, of RGB for values in 0 to 1, else in the unit of the file.
         std: standard deviation of each channel.
+        channels: number of channels to read, with their stored values; None for RGB.
 
     Raises:
         ValueError: an invalid value; the values may come from an untrusted file.
@@ -47,6 +51,7 @@ class Preprocessing:
     interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    channels: int | None = None
 
     def __post_init__(self) -> None:
         check_sides([self.img_size])
@@ -57,6 +62,13 @@ class Preprocessing:
             raise ValueError(
                 f"preprocessing must have std other than 0 and crop_pct of at least 0.1, got {self.std}, "
                 f"{self.crop_pct}."
+            )
+        if self.channels is not None and not (
+            type(self.channels) is int and 0 < self.channels == len(self.mean) == len(self.std)
+        ):
+            raise ValueError(
+                f"preprocessing must have mean and std of each channel, got {len(self.mean)} and {len(self.std)} for "
+                f"channels {self.channels}."
             )
 
     @classmethod
@@ -77,11 +89,27 @@ class Preprocessing:
         return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
     def to_dict(self) -> dict:
-        """Convert to plain data."""
-        return asdict(self)
+        """Convert to plain data; without ``channels`` for RGB, as earlier versions wrote it."""
+        values = asdict(self)
+        if self.channels is None:
+            del values["channels"]
+        return values
+
+    def read(self, source: str | Path | bytes) -> Pixels:
+        """Decode an image file or its bytes for the transforms; raises UnreadableImage."""
+        return open_pixels(source, self.channels)
+
+    def display(self, image: Tensor) -> np.ndarray:
+        """Render a transformed image (C, H, W) without normalization as (H, W, 3) uint8."""
+        shift, scale = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        plain = image.detach().cpu() * scale + shift
+        return unit_to_uint8(plain) if self.channels is None else np.asarray(displayed(plain))
 
     def transform(self) -> Transform:
-        """The transform from an RGB image to (3, img_size, img_size) float32."""
+        """The transform from an image to (C, img_size, img_size) float32."""
+        if self.channels is not None:
+            size, kept = self.img_size, math.floor(self.img_size / self.crop_pct)
+            return channel_transform(size, kept, self.interpolation, self.mean, self.std)
         resize_and_crop = create_transform(
             self.img_size,
             is_training=False,
@@ -102,7 +130,9 @@ class Preprocessing:
         auto_augment: str | None,
         random_erasing: float,
     ) -> Transform:
-        """The random augmentation from an RGB image to (3, img_size, img_size) float32.
+        """The random augmentation from an image to (C, img_size, img_size) float32.
+
+        Other images than RGB are not changed in color.
 
         Args:
             min_scale: smallest fraction of the image's area that a random crop keeps.
@@ -112,6 +142,17 @@ class Preprocessing:
             auto_augment: timm's policy string, such as "rand-m9-mstd0.5-inc1", or None.
             random_erasing: probability of filling a random rectangle with noise.
         """
+        if self.channels is not None:
+            return channel_augmentation(
+                self.img_size,
+                self.interpolation,
+                self.mean,
+                self.std,
+                min_scale=min_scale,
+                hflip=hflip,
+                vflip=vflip,
+                random_erasing=random_erasing,
+            )
         return create_transform(
             self.img_size,
             is_training=True,
@@ -130,8 +171,7 @@ class Preprocessing:
 
 def crop_middle(image: Image.Image) -> Image.Image:
     """Crop an image whose sides differ by more than ``MAX_ASPECT`` to its middle; others are returned unchanged."""
-    most = MAX_ASPECT * min(image.size)
-    left, top = (max(0, side - most) // 2 for side in image.size)
+    left, top = middle_margins(image.width, image.height)
     if not left and not top:
         return image
     return image.crop((left, top, image.width - left, image.height - top))

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 from unicodedata import normalize
@@ -18,16 +18,23 @@ def list_images(folder: Path) -> list[Path]:
     return [Path(path) for path in walk_images(folder)]
 
 
-def walk_images(folder: str | Path, on_other: Callable[[str], object] | None = None) -> Iterator[str]:
+def walk_images(
+    folder: str | Path,
+    on_other: Callable[[str], object] | None = None,
+    extensions: Collection[str] = EXTENSIONS,
+) -> Iterator[str]:
     """Iterate over the paths of :func:`list_images`: a list of a million would take half a gigabyte.
 
-    ``on_other`` is called with the paths of all other files that are not hidden.
+    Args:
+        folder: the folder.
+        on_other: called with the paths of all other files that are not hidden.
+        extensions: extensions of image files, in lower case.
     """
     for directory, folders, files in os.walk(folder, onerror=refuse_folder):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for name in sorted(files):
             path = os.path.join(directory, name)
-            if is_image(name):
+            if is_image(name, extensions):
                 yield path
             elif on_other is not None and not name.startswith("."):
                 on_other(path)
@@ -73,9 +80,9 @@ def refuse_folder(error: OSError) -> NoReturn:
     raise UserError(f"cannot read folder {error.filename}: {error.strerror}. Check its permissions.") from error
 
 
-def is_image(name: str) -> bool:
+def is_image(name: str, extensions: Collection[str] = EXTENSIONS) -> bool:
     """Whether a file has the extension of an image."""
-    return os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith(".")
+    return os.path.splitext(name)[1].lower() in extensions and not name.startswith(".")
 
 
 def named_folders(root: Path) -> dict[str, Path]:

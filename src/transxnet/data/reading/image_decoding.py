@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from transxnet.utils.errors import UserError
+
 MAX_PIXELS = 178_956_970
 """Larger images are rejected as decompression bombs: half a GiB when decoded, and Pillow's own limit."""
 
@@ -158,16 +160,22 @@ def opened_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> It
     Every error inside becomes an UnreadableImage: no such file, not a regular file, an unknown format, too many pixels
     or bytes, or damage.
     """
+    with decoding_errors(), quiet_pillow():
+        check_bytes(source)
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(file, formats=known_formats()) as image:
+            if image.width * image.height > max_pixels:
+                size = f"{image.width}x{image.height}"
+                raise UnreadableImage(f"refused as a decompression bomb: {size} exceeds {max_pixels:,} pixels")
+            yield image
+
+
+@contextmanager
+def decoding_errors() -> Iterator[None]:
+    """Convert the errors of decoders to UnreadableImage: on damaged files they raise almost any exception."""
     try:
-        with quiet_pillow():
-            _check_bytes(len(source) if isinstance(source, bytes) else _bytes_of(source))
-            file = io.BytesIO(source) if isinstance(source, bytes) else source
-            with Image.open(file, formats=known_formats()) as image:
-                if image.width * image.height > max_pixels:
-                    size = f"{image.width}x{image.height}"
-                    raise UnreadableImage(f"refused as a decompression bomb: {size} exceeds {max_pixels:,} pixels")
-                yield image
-    except UnreadableImage:
+        yield
+    except (UnreadableImage, UserError):
         raise
     except UnidentifiedImageError as error:
         raise UnreadableImage("not an image, or an unsupported format") from error
@@ -175,7 +183,7 @@ def opened_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> It
         raise UnreadableImage(f"refused as a decompression bomb: {error}") from error
     except OSError as error:
         raise UnreadableImage(error.strerror or str(error)) from error
-    except Exception as error:  # on damaged files Pillow's decoders raise almost any exception
+    except Exception as error:
         raise UnreadableImage(str(error) or type(error).__name__) from error
 
 
@@ -186,16 +194,18 @@ def known_formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _bytes_of(path: str | Path) -> int:
-    """Size of a regular file; reading from a pipe or a device might never end."""
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
-        folder = stat.S_ISDIR(status.st_mode)
-        raise UnreadableImage(os.strerror(errno.EISDIR) if folder else "it is a pipe or a device, not a regular file")
-    return status.st_size
-
-
-def _check_bytes(size: int) -> None:
+def check_bytes(source: str | Path | bytes) -> None:
+    """Raise UnreadableImage unless this is a regular file of an accepted size; a pipe or a device might never end."""
+    if isinstance(source, bytes):
+        size = len(source)
+    else:
+        status = os.stat(source)
+        if not stat.S_ISREG(status.st_mode):
+            folder = stat.S_ISDIR(status.st_mode)
+            raise UnreadableImage(
+                os.strerror(errno.EISDIR) if folder else "it is a pipe or a device, not a regular file"
+            )
+        size = status.st_size
     if not size:
         raise UnreadableImage("the file is empty")
     if size > MAX_BYTES:

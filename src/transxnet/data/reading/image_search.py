@@ -7,7 +7,7 @@ import os
 import tempfile
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 from braceexpand import braceexpand
 
 from transxnet.data.reading.file_search import glob_files, walk_images
+from transxnet.data.reading.image_decoding import EXTENSIONS
 from transxnet.data.reading.table_files import is_table
 from transxnet.data.reading.table_paths import table_images
 from transxnet.data.reading.tar_shards import ImageLocation, is_shard, shard_images
@@ -26,7 +27,11 @@ ACCEPTED = (
 )
 
 
-def find_images(inputs: Sequence[str | Path], on_other: Callable[[str], object] | None = None) -> Iterator[str]:
+def find_images(
+    inputs: Sequence[str | Path],
+    on_other: Callable[[str], object] | None = None,
+    extensions: Collection[str] = EXTENSIONS,
+) -> Iterator[str]:
     """Iterate over the image files that the inputs match.
 
     Args:
@@ -34,6 +39,7 @@ def find_images(inputs: Sequence[str | Path], on_other: Callable[[str], object] 
             column; folders, searched for image files to any depth in order, without hidden files and folders; globs,
             whose matches are taken in order; names with braces, each expansion as one of these.
         on_other: called with the other files of folders, which are not images by their extension.
+        extensions: extensions of the images in folders, in lower case.
 
     Raises:
         UserError: an input that matches nothing, or a folder that cannot be read.
@@ -42,9 +48,9 @@ def find_images(inputs: Sequence[str | Path], on_other: Callable[[str], object] 
         if os.path.isfile(text):
             yield from table_images(Path(text)) if is_table(text) else [text]
         elif os.path.isdir(text):
-            yield from walk_images(text, on_other)
+            yield from walk_images(text, on_other, extensions)
         elif (names := _expand_braces(text)) != [text]:
-            yield from find_images(names, on_other)
+            yield from find_images(names, on_other, extensions)
         elif glob.has_magic(text):
             found = False
             for name in sorted_on_disk(glob_files(text)):
@@ -66,16 +72,18 @@ def _expand_braces(text: str) -> list[str]:
 
 
 def find_locations(
-    inputs: Sequence[str | Path], on_other: Callable[[str], object] | None = None
+    inputs: Sequence[str | Path],
+    on_other: Callable[[str], object] | None = None,
+    extensions: Collection[str] = EXTENSIONS,
 ) -> Iterator[ImageLocation]:
     """Iterate over the images that the inputs match: the files of :func:`find_images`, and the images inside shards.
 
     Raises:
         UserError: as :func:`find_images`, or a shard that cannot be read to its end.
     """
-    for path in find_images(inputs, on_other):
+    for path in find_images(inputs, on_other, extensions):
         if is_shard(path):
-            yield from shard_images(path)
+            yield from shard_images(path, extensions)
         else:
             yield ImageLocation(path, path)
 
@@ -103,6 +111,7 @@ class ImageList:
 
     Args:
         inputs: as for :func:`find_images`.
+        extensions: as for :func:`find_images`.
 
     Attributes:
         skipped: number of files in the folders that are not images, by extension.
@@ -111,14 +120,14 @@ class ImageList:
         UserError: as :func:`find_locations`, or the file cannot be written.
     """
 
-    def __init__(self, inputs: Iterable[str | Path]):
+    def __init__(self, inputs: Iterable[str | Path], extensions: Collection[str] = EXTENSIONS):
         self._count = 0
         self.skipped: Counter[str] = Counter()
         try:
             descriptor, self._path = tempfile.mkstemp(prefix="transxnet-images-")
             weakref.finalize(self, _remove, self._path, os.getpid())
             with open(descriptor, "wb") as file:
-                for location in find_locations([str(one) for one in inputs], self._skip):
+                for location in find_locations([str(one) for one in inputs], self._skip, extensions):
                     file.write(location.to_line())
                     self._count += 1
         except OSError as error:

@@ -3,11 +3,11 @@
 import json
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from transxnet.data.reading.file_search import is_image
-from transxnet.data.reading.image_decoding import MAX_BYTES, UnreadableImage
+from transxnet.data.reading.image_decoding import EXTENSIONS, MAX_BYTES, UnreadableImage
 from transxnet.utils.errors import UserError
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -67,14 +67,14 @@ def is_shard(name: str) -> bool:
     return name.lower().endswith(".tar")
 
 
-def shard_images(path: str) -> Iterator[ImageLocation]:
+def shard_images(path: str, extensions: Collection[str] = EXTENSIONS) -> Iterator[ImageLocation]:
     """Iterate over the images of a shard, by file extension and in order; only headers are read.
 
     Raises:
         UserError: the shard cannot be read, is truncated, or is damaged.
     """
     for _, member in members(path):
-        if is_image(os.path.basename(member.name)):
+        if is_image(os.path.basename(member.name), extensions):
             yield ImageLocation(f"{path}!{member.name}", path, member.offset_data, member.size)
 
 

@@ -25,9 +25,10 @@ from torch.export import ExportedProgram
 
 from benchmarks.plain_reference import compute_plainly
 from transxnet.deploy.export_graphs import ClassifierGraph, InputNormalization
-from transxnet.deploy.format_openvino import convert, save_model
+from transxnet.deploy.format_onnx import to_onnx
+from transxnet.deploy.format_openvino import convert
 from transxnet.deploy.format_registry import FORMATS
-from transxnet.deploy.quantize import ignored_scope
+from transxnet.deploy.quantizable_model import QuantizableOpenVino
 from transxnet.deploy.reparameterize import reparameterize
 from transxnet.deploy.trace import example_images, trace
 from transxnet.models.create import create_model
@@ -88,10 +89,11 @@ def write_int8(program: ExportedProgram, batch: int, size: int, path: Path) -> N
     """Quantize this package's export, calibrated on noise: only its speed matters here."""
     import nncf  # takes seconds, and is needed only here
 
-    model = convert(program, ["logits"])
+    model = QuantizableOpenVino(convert(to_onnx(program, ["logits"], queries_last=True)))
     noise = nncf.Dataset([example_images((size, size), batch, False).numpy() for _ in range(2)])
-    model = nncf.quantize(model, noise, ignored_scope=ignored_scope(model), subset_size=2)
-    save_model(model, {}, "int8", path)
+    ignored = nncf.IgnoredScope(names=model.ignored_names(), validate=False)
+    small = nncf.quantize(model.model, noise, ignored_scope=ignored, subset_size=2)
+    openvino.save_model(small, path, compress_to_fp16=False)
 
 
 def rate(session: Callable[[Tensor], Any], images: Tensor, seconds: float) -> float:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transxnet.deploy.format_onnx import OnnxSession, to_onnx
 from transxnet.deploy.trace import trace
 
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
@@ -41,10 +42,10 @@ class SplitWeights(nn.Module):
 
 def converted(module: nn.Module, x: Tensor, folder, **options) -> tuple[Counter, Tensor]:
     """The number of operators of each type in the graph, and the output of ONNX Runtime."""
-    program = to_onnx(trace(module.eval(), x, ()), ["y"], **options)
-    program.save(folder / "graph.onnx", external_data=False)
+    model = to_onnx(trace(module.eval(), x, ()), ["y"], **options)
+    onnx.save(model, folder / "graph.onnx")
     (out,) = OnnxSession(folder / "graph.onnx")(x)
-    return Counter(node.op_type for node in program.model.graph), out
+    return Counter(node.op_type for node in model.graph.node), out
 
 
 @torch.no_grad()

@@ -2,15 +2,17 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
 
-from tests.helpers.exports import random_images
+from tests.helpers.exports import SUFFIX, random_images
 from transxnet import UserError, load_exported, read_metadata
 from transxnet.deploy.export import export
+from transxnet.deploy.format_onnx import to_onnx
 from transxnet.deploy.format_openvino import convert
-from transxnet.deploy.quantize import ignored_scope
+from transxnet.deploy.quantizable_model import QuantizableOnnx, QuantizableOpenVino
 from transxnet.deploy.reparameterize import reparameterize
 from transxnet.deploy.trace import trace
 from transxnet.runs.load import load_model
@@ -35,35 +37,40 @@ def test_dense_convolutions_outside_the_branches_are_quantized(dynamic):
     depths, dims = (1, 1, 1, 1), (32, 64, 128, 256)
     network = timm.create_model("transxnet_n", depths=depths, embed_dims=dims, img_size=SIZE[0]).eval()
     images = torch.randn(2, 3, *SIZE)
-    model = convert(trace(reparameterize(network, SIZE), images, dynamic), ["logits"])
-    ignored = ignored_scope(model)
-    assert len(ignored.names) == 4 * sum(depths)  # IDConv's squeeze and expand, OSRA's q and kv
-    small = nncf.quantize(model, nncf.Dataset([images.numpy()]), ignored_scope=ignored, subset_size=1)
-    kinds = quantized_layers(small)
-    assert {kind for kind, _ in kinds} == {"Convolution"}
+    model = to_onnx(trace(reparameterize(network, SIZE), images, dynamic), ["logits"])
     # Per block: STE's two, and MS-FFN's four branches, input and output; per stage: its patch embedding.
-    assert len(kinds) == (2 + 4 + 4) * sum(depths) + len(depths)
+    expected = (2 + 4 + 4) * sum(depths) + len(depths)
+    for quantizable in (QuantizableOnnx(model), QuantizableOpenVino(convert(model))):
+        dense = {name for name, kind, _ in quantizable.layers() if kind == "Conv"}
+        ignored = quantizable.ignored_names()
+        assert len(dense.intersection(ignored)) == 4 * sum(depths)  # IDConv's squeeze and expand, OSRA's q and kv
+        batches = [(images.numpy(), np.zeros(2))]
+        small = quantizable.quantize(batches, batches, 1.0)
+        assert small.count_quantized()[0] == expected
+    kinds = quantized_layers(small.model)
+    assert {kind for kind, _ in kinds} == {"Convolution"}
     assert {channels for _, channels in kinds} >= set(dims)
 
 
 def test_nncf_chooses_the_layers_of_other_networks():
     network = timm.create_model("test_resnet", num_classes=5).eval()
-    model = convert(trace(network, torch.randn(1, 3, *SIZE), ()), ["logits"])
-    ignored = ignored_scope(model)
-    assert not ignored.names
-    assert not ignored.types
+    model = to_onnx(trace(network, torch.randn(1, 3, *SIZE), ()), ["logits"])
+    assert QuantizableOnnx(model).ignored_names() == QuantizableOpenVino(convert(model)).ignored_names() == []
 
 
 @pytest.mark.long
-def test_int8_keeps_the_accuracy(theirs, tmp_path, console):
-    file = export(theirs.path, int8=True, allow_accuracy_drop=100, out=tmp_path / "net.xml", console=console)
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+@pytest.mark.parametrize("run", ["theirs", "ours"])
+def test_int8_keeps_the_accuracy(run, format, request, tmp_path, console):
+    run, out = request.getfixturevalue(run), tmp_path / f"net{SUFFIX[format]}"
+    file = export(run.path, format=format, int8=True, allow_accuracy_drop=100, out=out, console=console)
     assert read_metadata(file).dtype == "int8"
     output = console.file.getvalue()
     assert "validation images" in output
     assert "convolutions and matrix products in int8" in output
     assert " 0 of " not in output
     x = random_images(7, 64, 64)
-    both = torch.stack([load_exported(file)(x).flatten(), load_model(theirs.path).model(x).detach().flatten()])
+    both = torch.stack([load_exported(file)(x).flatten(), load_model(run.path).model(x).detach().flatten()])
     assert torch.corrcoef(both)[0, 1] > 0.95
 
 

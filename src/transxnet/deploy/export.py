@@ -16,6 +16,7 @@ from transxnet.deploy.export_images import labeled_images, normalize_images, rea
 from transxnet.deploy.exportable_model import MULTIPLE, ExportableModel, prepare_export
 from transxnet.deploy.format_registry import FORMATS
 from transxnet.deploy.metadata import Metadata
+from transxnet.deploy.quantizable_model import QUANTIZABLE
 from transxnet.deploy.quantize import quantize
 from transxnet.deploy.reference_answer import ReferenceAnswer
 from transxnet.deploy.trace import AXES, example_images, trace
@@ -62,7 +63,7 @@ def export(
         batch_size: batch size if the batch axis is not dynamic.
         features: export the feature maps of the stages instead of the model's predictions.
         with_preprocessing: take uint8 images (N, height, width, 3), and normalize them inside the file.
-        int8: quantize after training, calibrated on the training images; for classifiers in the openvino format.
+        int8: quantize after training, calibrated on the training images; for classifiers, in onnx and openvino.
         data: images to check the file on; with int8 labeled images, as for training. By default the run's own.
         allow_accuracy_drop: largest accepted loss of accuracy by int8 on the validation set, in percentage points.
         out: output file; by default named after the model, in the current folder.
@@ -87,9 +88,10 @@ def export(
         raise UserError(
             f"dtype must be {' or '.join(map(repr, file_format.dtypes))} for --format {kind}, got {dtype!r}."
         )
-    if int8 and (kind != "openvino" or dtype == "float16" or features):
+    if int8 and (kind not in QUANTIZABLE or dtype == "float16" or features):
         raise UserError(
-            "--int8 requires --format openvino and --dtype float32 or bfloat16, and does not support --features."
+            f"--int8 requires --format {' or '.join(QUANTIZABLE)} and --dtype float32 or bfloat16, and does not "
+            "support --features."
         )
     if not 0 <= allow_accuracy_drop <= 100:
         raise UserError(
@@ -149,7 +151,7 @@ def export(
         console.print(f"  verified on images of {where}", **PLAIN)
         if labeled is not None:
             floating, scratch = scratch, scratch.with_name(f"int8-{path.name}")
-            quantize(floating, scratch, labeled, metadata, allow_accuracy_drop, console)
+            quantize(floating, scratch, labeled, metadata, kind, allow_accuracy_drop, console)
         file_format.publish(scratch, path)
     size_on_disk = sum(each.stat().st_size for each in file_format.files(path))
     console.print(f"{path}  {size_on_disk / 1e6:,.1f} MB", **PLAIN)

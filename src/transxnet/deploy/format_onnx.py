@@ -34,12 +34,7 @@ class OnnxFormat(ExportFormat):
         self, program: ExportedProgram, outputs: Sequence[str], texts: Mapping[str, str], dtype: str, path: Path
     ) -> None:
         """Write a file that passes ``onnx.checker``; it computes in the precision of the program."""
-        onnx = _package("onnx")
-        result = to_onnx(program, outputs)
-        result.model.metadata_props.update(texts)
-        result.model.producer_name = "transxnet"
-        result.save(path, external_data=False)
-        onnx.checker.check_model(str(path), full_check=True)
+        save_model(to_onnx(program, outputs), texts, path)
 
     def read_texts(self, path: Path) -> dict[str, str]:
         onnx = _package("onnx")
@@ -88,8 +83,17 @@ class OnnxSession:
         return [torch.from_numpy(result) for result in results]
 
 
+def save_model(model: Any, texts: Mapping[str, str], path: Path) -> None:
+    """Write an ``onnx.ModelProto`` with its metadata; the file passes ``onnx.checker``."""
+    onnx = _package("onnx")
+    model.producer_name = "transxnet"
+    onnx.helper.set_model_props(model, dict(texts))
+    onnx.save(model, str(path))
+    onnx.checker.check_model(str(path), full_check=True)
+
+
 def to_onnx(program: ExportedProgram, outputs: Sequence[str], *, queries_last: bool = False) -> Any:
-    """Convert the program to ``torch.onnx.ONNXProgram``, with constants folded.
+    """Convert the program to ``onnx.ModelProto``, with constants folded.
 
     Args:
         program: the traced program.
@@ -98,7 +102,7 @@ def to_onnx(program: ExportedProgram, outputs: Sequence[str], *, queries_last: b
             another axis than the last; OpenVINO does not.
     """
     _package("onnxscript")  # torch.onnx needs it
-    with _quiet("onnxscript"):  # it warns about every split of weights, which tidy folds
+    with quiet_logger("onnxscript"):  # it warns about every split of weights, which tidy folds
         result = torch.onnx.export(
             program,
             dynamo=True,
@@ -111,11 +115,11 @@ def to_onnx(program: ExportedProgram, outputs: Sequence[str], *, queries_last: b
     assert result is not None
     tidy(result.model)
     name_axes(result.model)
-    return result
+    return result.model_proto
 
 
 @contextmanager
-def _quiet(name: str) -> Iterator[None]:
+def quiet_logger(name: str | None) -> Iterator[None]:
     """Suppress a package's warnings."""
     logger = logging.getLogger(name)
     level = logger.level

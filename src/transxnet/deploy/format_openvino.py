@@ -35,7 +35,7 @@ class OpenVinoFormat(ExportFormat):
     def write(
         self, program: ExportedProgram, outputs: Sequence[str], texts: Mapping[str, str], dtype: str, path: Path
     ) -> None:
-        save_model(convert(program, outputs), texts, dtype, path)
+        save_model(convert(to_onnx(program, outputs, queries_last=True)), texts, dtype, path)
 
     def read_texts(self, path: Path) -> dict[str, str]:
         return _texts(read_model(path))
@@ -75,12 +75,12 @@ class OpenVinoSession:
         return [torch.from_numpy(results[i].copy()) for i in range(len(results))]
 
 
-def convert(program: ExportedProgram, outputs: Sequence[str]) -> Any:
-    """Convert the program to ``openvino.Model`` via ONNX, whose operators OpenVINO supports best."""
+def convert(model: Any) -> Any:
+    """Convert an ``onnx.ModelProto``, whose operators OpenVINO supports best, to ``openvino.Model``."""
     openvino = _package()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        to_onnx(program, outputs, queries_last=True).save(file, external_data=False)
+        import_package("onnx", "OpenVINO").save(model, str(file))
         model = openvino.convert_model(str(file), share_weights=False)
     normalize_in_layout(model)
     return model

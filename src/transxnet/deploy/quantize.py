@@ -1,17 +1,9 @@
-"""Post-training quantization to int8 by NNCF, with a limit on the loss of accuracy.
+"""Post-training quantization to int8, with a limit on the loss of accuracy."""
 
-In our networks the dense convolutions outside D-Mixer's branches are quantized: the projections of MS-FFN and STE, and
-the patch embeddings. A depthwise convolution or a GELU is not faster in int8. Small layers, and those that feed a
-product of activations, such as IDConv's and OSRA's projections, lose more by conversions than they gain. In other
-networks NNCF chooses the layers.
-"""
-
-import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,27 +12,22 @@ from torch import Tensor
 
 from transxnet.data.datasets.classification_dataset import ClassificationDataset, ClassificationSet
 from transxnet.data.loading.loaders import evaluation_loader
-from transxnet.deploy.export_format import import_package
+from transxnet.deploy.export_format import ExportFormat
 from transxnet.deploy.export_images import LabeledImages
 from transxnet.deploy.exported_model import ExportedModel, file_input
-from transxnet.deploy.format_openvino import OpenVinoFormat, OpenVinoSession, read_model, save_model
+from transxnet.deploy.format_registry import FORMATS
 from transxnet.deploy.metadata import Metadata
+from transxnet.deploy.quantizable_model import QUANTIZABLE
 from transxnet.deploy.reference_answer import ReferenceAnswer
 from transxnet.deploy.verify import run_file
 from transxnet.utils.errors import UserError
 from transxnet.utils.progress import PLAIN, progress_bar
 
 CALIBRATION = 300
-"""Number of images to calibrate activation ranges on, NNCF's default."""
+"""Number of images to calibrate activation ranges on; NNCF's default."""
 
 BATCH = 16
 """Batch size if the batch axis is dynamic."""
-
-_BRANCHES = (".idconv.", ".osra.")
-"""Parts of the weight names in D-Mixer's branches."""
-
-_LEFT = {"Add", "AvgPool", "Concat", "GroupConvolution", "MVN", "MatMul", "Multiply", "Pad", "ReduceMean", "Softmax"}
-"""Operators other than dense convolutions that NNCF would quantize in our networks."""
 
 
 def quantize(
@@ -48,52 +35,48 @@ def quantize(
     path: Path,
     images: LabeledImages,
     metadata: Metadata,
+    kind: str,
     allowed: float,
     console: Console,
 ) -> None:
-    """Quantize a classifier's OpenVINO model to int8.
-
-    Layers are reverted to higher precision, most costly first, until the loss of accuracy is acceptable.
+    """Quantize a classifier's file to int8.
 
     Args:
-        floating: path of the model.
-        path: path of the int8 model.
+        floating: path of the file.
+        path: path of the int8 file.
         images: labeled images.
-        metadata: metadata of the model.
+        metadata: metadata of the file.
+        kind: its format, one of ``QUANTIZABLE``.
         allowed: largest accepted loss of accuracy on the validation images, in percentage points.
         console: where to print.
 
     Raises:
-        UserError: NNCF is not installed, or the loss of accuracy is larger.
+        UserError: a package is not installed, or the loss of accuracy is larger.
     """
-    nncf = _package()
     train, val, where = images.train, images.val, images.where
-    before = _accuracy(floating, metadata, val, console)
+    file_format = FORMATS[kind]
+    before = _accuracy(floating, metadata, file_format, val, console)
     chosen = np.random.default_rng(0).permutation(len(train))[:CALIBRATION]
     calibration = train.subset(np.sort(chosen))
     console.print(f"  quantizing, calibrated on {len(calibration)} images of {where}", **PLAIN)
-    model = read_model(floating)
-    model = nncf.quantize_with_accuracy_control(
-        model,
-        nncf.Dataset(_Batches(metadata, calibration, 1), lambda item: item[0]),
-        nncf.Dataset(_Batches(metadata, val, 1)),
-        ignored_scope=ignored_scope(model),
-        validation_fn=_validate,
-        max_drop=allowed / 100,
-        drop_type=nncf.DropType.ABSOLUTE,
-        subset_size=len(calibration),
+    model = (
+        QUANTIZABLE[kind]
+        .read(floating)
+        .quantize(_Batches(metadata, calibration, 1), _Batches(metadata, val, 1), allowed / 100)
     )
     small = "int8" if metadata.dtype == "float32" else f"int8-{metadata.dtype}"
-    reduced = replace(metadata, dtype=small, versions={**metadata.versions, "nncf": nncf.__version__})
+    reduced = replace(metadata, dtype=small)
+    model.save(reduced.to_texts(), small, path)
+    session = file_format.open(path, small)
     reference = ReferenceAnswer.from_dict(metadata.reference).answered(
-        reduced, partial(run_file, OpenVinoSession(model, small), metadata=reduced)
+        reduced, partial(run_file, session, metadata=reduced)
     )
     reduced = replace(reduced, reference=reference.to_dict())
-    save_model(model, reduced.to_texts(), reduced.dtype, path)
-    after = _accuracy(path, reduced, val, console)
+    model.save(reduced.to_texts(), small, path)
+    after, (count, layers) = _accuracy(path, reduced, file_format, val, console), model.count_quantized()
     console.print(
         f"  accuracy on {len(val):,} validation images of {where}: {before:.2%} before quantization, {after:.2%} in "
-        f"int8; {_describe_quantized(model)}",
+        f"int8; {count} of {layers} convolutions and matrix products in int8",
         **PLAIN,
     )
     if before - after > allowed / 100 + 1e-9:
@@ -103,29 +86,7 @@ def quantize(
         )
 
 
-def ignored_scope(model: Any) -> Any:
-    """Choose the layers that stay in floating point.
-
-    Args:
-        model: an ``openvino.Model``.
-
-    Returns:
-        An ``nncf.IgnoredScope``; empty for a network that is not ours.
-    """
-    nncf = _package()
-    of_branches = [
-        op.get_friendly_name()
-        for op in model.get_ops()
-        if op.get_type_name() == "Convolution"
-        and any(branch in op.input_value(1).get_node().get_friendly_name() for branch in _BRANCHES)
-    ]
-    if not of_branches:
-        return nncf.IgnoredScope()
-    kinds = {op.get_type_name() for op in model.get_ops()}
-    return nncf.IgnoredScope(names=of_branches, types=sorted(kinds & _LEFT))
-
-
-class _Batches:
+class _Batches(Sequence[tuple[np.ndarray, np.ndarray]]):
     """A sequence of (input, labels) as a file takes them, created on access.
 
     Args:
@@ -151,20 +112,13 @@ class _Batches:
         return file_input(torch.stack(images), self.metadata).numpy(), np.array(labels)
 
 
-def _validate(compiled: Any, items: Iterable[Any]) -> tuple[float, None]:
-    """Accuracy of a compiled model on batches, in NNCF's interface."""
-    right = total = 0
-    for images, labels in items:
-        right += int((compiled(images)[0].argmax(1) == labels).sum())
-        total += len(labels)
-    return right / total, None
-
-
-def _accuracy(path: Path, metadata: Metadata, images: ClassificationSet, console: Console) -> float:
+def _accuracy(
+    path: Path, metadata: Metadata, file_format: ExportFormat, images: ClassificationSet, console: Console
+) -> float:
     """Accuracy of an exported file."""
     preprocessing = metadata.preprocessing
     assert preprocessing is not None
-    model = ExportedModel(path, metadata, OpenVinoFormat().open(path, metadata.dtype))
+    model = ExportedModel(path, metadata, file_format.open(path, metadata.dtype))
     dataset = ClassificationDataset(images, preprocessing.transform())
     batches = evaluation_loader(dataset, metadata.batch or BATCH, workers=0)
     right = done = 0
@@ -176,22 +130,3 @@ def _accuracy(path: Path, metadata: Metadata, images: ClassificationSet, console
             done += len(labels)
             advance(done)
     return right / len(images)
-
-
-def _describe_quantized(model: Any) -> str:
-    """Describe how much of a model is in int8."""
-    kinds = ("Convolution", "GroupConvolution", "MatMul")
-    layers = [op for op in model.get_ops() if op.get_type_name() in kinds]
-    count = sum(_has_quantized_input(op) for op in layers)
-    return f"{count} of {len(layers)} convolutions and matrix products in int8"
-
-
-def _has_quantized_input(op: Any) -> bool:
-    """Whether a layer's input is quantized."""
-    return any(value.get_source_output().get_node().get_type_name() == "FakeQuantize" for value in op.inputs())
-
-
-def _package() -> Any:
-    nncf = import_package("nncf", "Quantization by int8")
-    nncf.set_log_level(logging.ERROR)
-    return nncf

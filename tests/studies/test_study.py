@@ -24,7 +24,7 @@ def read_files(folder):
 
 def test_folder_has_runs_folds_and_tables(whole):
     path = whole.folder.path
-    assert sorted(each.name for each in path.iterdir() if each.is_dir()) == sorted([*RUNS, "test"])
+    assert sorted(each.name for each in path.iterdir() if each.is_dir()) == sorted(RUNS)
     assert {each.name for each in path.iterdir() if each.is_file()} == {
         "study.yaml", "folds.csv", "split-fold1.csv", "split-fold2.csv", *FILES,
     }  # fmt: skip
@@ -114,7 +114,7 @@ def test_wrong_arguments_are_errors_before_any_training(arguments, message, tmp_
     assert not list(tmp_path.iterdir())
 
 
-def test_data_that_cannot_be_folded_is_refused(maps, cells, tint_sample, tmp_path):
+def test_data_that_cannot_be_folded_is_refused(photos, cells, tint_sample, tmp_path):
     options = {**OPTIONS, "out": tmp_path / "study"}
     with pytest.raises(UserError, match="supports one class per image"):
         transxnet.study(tint_sample, targets="multilabel", **options)
@@ -124,6 +124,8 @@ def test_data_that_cannot_be_folded_is_refused(maps, cells, tint_sample, tmp_pat
             shutil.copytree(cells / "images", parts / part / name)
     with pytest.raises(UserError, match=r"has a validation set, but study makes its own folds"):
         transxnet.study(parts, **options)
+    with pytest.raises(UserError, match="the classes of the data do not match the model"):
+        transxnet.study(cells, test=photos, **options)
     with pytest.raises(UserError, match="13 folds need at least 13 groups, got 12"):
         transxnet.study(cells, **{**options, "folds": 13})
     assert not options["out"].exists()

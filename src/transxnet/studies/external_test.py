@@ -1,12 +1,11 @@
 """The evaluation of a study's models on further test data, once, at the end."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.formats.label_table import TableOptions
 from transxnet.data.open_data import open_evaluation_data
 from transxnet.data.split import group_images
@@ -21,22 +20,18 @@ from transxnet.studies.paired_comparison import Estimate, estimate
 from transxnet.studies.study_folder import StudyFolder
 from transxnet.studies.study_results import ExternalResult
 from transxnet.utils.device import DEVICES
+from transxnet.utils.errors import UserError
 from transxnet.utils.progress import PLAIN, progress_bar
-
-FOLDER = "test"
-"""Folder of the predictions, in that of the study."""
 
 _BATCH = 64
 _COLUMNS = ("path_column", "label_column", "split_column", "group_column", "weight_column")
 
 
-def evaluate_external(folder: StudyFolder, arms: Sequence[ArmResult], console: Console) -> ExternalResult:
-    """Evaluate the models of all runs on ``folder.test``, with the thresholds and temperatures of their validation.
-
-    The predictions are stored, so that a resumed study does not compute them again.
+def open_external(folder: StudyFolder, *, check_images: bool = True) -> ClassificationSet:
+    """Open the further test data of a study.
 
     Raises:
-        UserError: the data cannot be opened, or has other classes.
+        UserError: the data cannot be opened, has other classes, or is read in order.
     """
     assert folder.test is not None
     options = folder.arms[0].options
@@ -46,10 +41,23 @@ def evaluate_external(folder: StudyFolder, arms: Sequence[ArmResult], console: C
         "classify",
         targets="classes",
         table=TableOptions(**{name: options[name] for name in _COLUMNS}),
+        check_images=check_images,
     )
-    if options["group_from"] is not None:
-        images = group_images(images, options["group_from"])
-    (folder.path / FOLDER).mkdir(exist_ok=True)
+    if not isinstance(images, ClassificationSet):
+        raise UserError(f"--test needs images in files or a sample, got {folder.test}, which is read in order.")
+    return images if options["group_from"] is None else group_images(images, options["group_from"])
+
+
+def evaluate_external(folder: StudyFolder, arms: Sequence[ArmResult], console: Console) -> ExternalResult:
+    """Evaluate the models of all runs on ``folder.test``, with the thresholds and temperatures of their validation.
+
+    The predictions are stored in the run folders, so that a resumed study does not compute them again.
+
+    Raises:
+        UserError: the data cannot be opened.
+    """
+    assert folder.test is not None
+    images = open_external(folder)
     models = {
         arm.arm.name: [
             result.choices.apply(_predictions(folder, folder.run(arm.arm, result.fold, result.seed), images, console))
@@ -77,9 +85,11 @@ def _with_spread(row: dict[str, Estimate], models: Sequence[ScoredImages]) -> di
     }
 
 
-def _predictions(folder: StudyFolder, run: Run, images: Any, console: Console) -> ClassificationEvaluation:
+def _predictions(
+    folder: StudyFolder, run: Run, images: ClassificationSet, console: Console
+) -> ClassificationEvaluation:
     """Return a model's predictions, from their file if it exists."""
-    path: Path = folder.path / FOLDER / f"{run.path.name}.csv"
+    path = run.study_test_file
     if not path.is_file():
         device = run.read_config().device
         backend = open_backend(run.path, device=device if device in DEVICES else "auto")

@@ -111,10 +111,8 @@ class ArmResult:
 
         With n - 1 in the denominator; None for fewer than two values.
         """
-        values = self.by_run[metric]
-        if np.isnan(values).any() or values.shape[over == "folds"] < 2:
-            return None
-        return float(values.mean(0 if over == "folds" else 1).std(ddof=1))
+        means = self.by_run[metric].mean(0 if over == "folds" else 1)
+        return None if np.isnan(means).any() or len(means) < 2 else float(means.std(ddof=1))
 
 
 def read_arms_results(folder: StudyFolder, folds: Folds) -> list[ArmResult]:

@@ -15,6 +15,7 @@ from transxnet.runs.config import TrainConfig
 from transxnet.runs.recipes import Recipe, make_config
 from transxnet.runs.training_data import open_run_data, trained_on
 from transxnet.studies.arms import make_arms, read_arms
+from transxnet.studies.external_test import open_external
 from transxnet.studies.folds import FOLDS_FILE, make_folds, make_splits, write_folds
 from transxnet.studies.paired_comparison import MIN_RESAMPLES, RESAMPLES, ranking_metric
 from transxnet.studies.study_folder import StudyFolder
@@ -81,6 +82,8 @@ def plan_study(
         command=_command(data, given, arms, shared, folds, seeds, metric, positive, test, resamples),
     )
     make_splits(images, make_folds(images, folds, config.seed), config.val_fraction, config.seed)
+    if folder.test is not None:
+        open_external(folder, check_images=False)
     return folder, images
 
 

@@ -15,7 +15,7 @@ def model_info(metadata: Metadata) -> dict[str, str]:
     channels of uint8 (N, H, W, 3).
     """
     classifies = metadata.task == "classify" and metadata.decoded_targets.kind == "classes"
-    if not classifies or metadata.input == "uint8":
+    if not classifies or metadata.input != "float32":
         return {}
     return {
         "model_type": "Classification",

@@ -90,7 +90,9 @@ class ReferenceAnswer:
         }
 
     def images(self, metadata: Metadata) -> Tensor:
-        """The image in the size and batch size of a file's input: (N, H, W, 3) uint8."""
+        """The image in the size and batch size of a file's input: (N, H, W, 3) uint8, or (H, W, 3) in its own size."""
+        if metadata.input == "image":
+            return torch.from_numpy(np.array(open_image(self.image)))
         return uint8_batch([open_image(self.image)], metadata.size, metadata.batch or 1)
 
     def compare(self, outputs: Sequence[Tensor], metadata: Metadata) -> Comparison:

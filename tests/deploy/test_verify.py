@@ -82,11 +82,11 @@ def test_sizes_and_batches_to_check():
 @pytest.mark.parametrize("relative", [2e-4, float("inf"), float("nan")])
 def test_a_difference_above_the_tolerance_is_refused(relative):
     good = Comparison((32, 32), 1, 0.0, 1e-5, 1.0)
-    check_tolerance([good], "float32")
+    check_tolerance([good], CLASSIFIER)
     with pytest.raises(
         UserError, match=r"differ from PyTorch by .* at batch size 2, 32x32: .* accepted in float32: 0.0001"
     ):
-        check_tolerance([good, replace(good, batch=2, relative=relative)], "float32")
+        check_tolerance([good, replace(good, batch=2, relative=relative)], CLASSIFIER)
 
 
 def test_a_file_that_cannot_be_run_is_refused():

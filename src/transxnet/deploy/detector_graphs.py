@@ -35,9 +35,8 @@ class DetectorGraph(nn.Module):
         anchors: its anchors.
 
     Shapes:
-        images (1, 3, H, W), and optionally height and width (2,) of the image without padding, to which boxes are
-        clipped -> boxes (D, 4) as (x1, y1, x2, y2) in pixels, labels (D,) from 1, int64, and scores (D,), in descending
-        order of score.
+        images (1, 3, H, W) -> boxes (D, 4) as (x1, y1, x2, y2) in pixels, labels (D,) from 1, int64, and scores (D,),
+        in descending order of score.
     """
 
     def __init__(self, normalize: InputNormalization, detector: RetinaNet | MaskRCNN, anchors: Anchors):
@@ -48,14 +47,13 @@ class DetectorGraph(nn.Module):
         for level, cell in enumerate(anchors.cell_anchors):
             self.register_buffer(f"anchors{level}", cell.float())
 
-    def forward(self, images: Tensor, sides: Tensor | None = None) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         images = self.normalize(images)
         height, width = images.shape[2:]
-        if sides is None:
-            sides = torch.stack([torch.scalar_tensor(side, dtype=torch.float32) for side in (height, width)])
         images = ((images - self.mean) / self.std).to(images.dtype)  # the buffers are float32
         images = F.pad(images, (0, -width % 32, 0, -height % 32))
-        return self.detect(self.backbone(images), sides.flip(0).repeat(2))
+        limits = torch.stack([torch.scalar_tensor(side, dtype=torch.float32) for side in (width, height) * 2])
+        return self.detect(self.backbone(images), limits)
 
     @abstractmethod
     def detect(self, features: Mapping[str, Tensor], limits: Tensor) -> tuple[Tensor, ...]:

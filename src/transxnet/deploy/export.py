@@ -15,12 +15,12 @@ from transxnet.deploy.export_format import Session
 from transxnet.deploy.export_images import labeled_images, normalize_images, real_images
 from transxnet.deploy.exportable_model import MULTIPLE, ExportableModel, prepare_export
 from transxnet.deploy.format_registry import FORMATS
-from transxnet.deploy.metadata import Metadata
+from transxnet.deploy.metadata import InputKind, Metadata
 from transxnet.deploy.quantizable_model import QUANTIZABLE
 from transxnet.deploy.quantize import quantize
 from transxnet.deploy.reference_answer import ReferenceAnswer
-from transxnet.deploy.trace import AXES, example_images, trace
-from transxnet.deploy.verify import BATCHES, check_cases, check_tolerance, compare, run_file
+from transxnet.deploy.trace import AXES, EXAMPLE_IMAGE, example_images, trace
+from transxnet.deploy.verify import BATCHES, check_images, check_tolerance, compare, run_file
 from transxnet.models.model_spec import parse_model_spec
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, load_model
 from transxnet.utils.errors import UserError, check_at_least, check_one_of, nearest
@@ -40,6 +40,7 @@ def export(
     batch_size: int = 1,
     features: bool = False,
     with_preprocessing: bool = False,
+    end_to_end: bool = False,
     int8: bool = False,
     data: str | Path | None = None,
     allow_accuracy_drop: float = 1.0,
@@ -63,6 +64,8 @@ def export(
         batch_size: batch size if the batch axis is not dynamic.
         features: export the feature maps of the stages instead of the model's predictions.
         with_preprocessing: take uint8 images (N, height, width, 3), and normalize them inside the file.
+        end_to_end: for classifiers, take one image (height, width, 3) uint8 of any size, and return its probabilities
+            (1, K): resizing, cropping, normalization and softmax are in the file.
         int8: quantize after training, calibrated on the training images; for classifiers, in onnx and openvino.
         data: images to check the file on; with int8 labeled images, as for training. By default the run's own.
         allow_accuracy_drop: largest accepted loss of accuracy by int8 on the validation set, in percentage points.
@@ -93,6 +96,11 @@ def export(
             f"--int8 requires --format {' or '.join(QUANTIZABLE)} and --dtype float32 or bfloat16, and does not "
             "support --features."
         )
+    if end_to_end and (int8 or features or with_preprocessing or dynamic is not None or batch_size > 1):
+        raise UserError(
+            "--end-to-end takes one image of any size. Remove --int8, --features, --with-preprocessing, --dynamic and "
+            "--batch-size."
+        )
     if not 0 <= allow_accuracy_drop <= 100:
         raise UserError(
             f"allow_accuracy_drop must be between 0 and 100 percentage points, got {allow_accuracy_drop:g}."
@@ -114,6 +122,8 @@ def export(
     if channels is not None and (with_preprocessing or int8):
         option, what = ("--int8", "is for") if int8 else ("--with-preprocessing", "takes uint8 values of")
         raise UserError(f"{option} {what} RGB images, and {trained.name} reads {channels} channels. Remove {option}.")
+    if end_to_end and not (isinstance(trained, TrainedClassifier) and (sides is None or sides[0] == sides[1])):
+        raise UserError(f"--end-to-end supports classifiers of square images only, got {trained.name}.")
     if int8 and trained.run is None and data is None:
         raise UserError("--int8 needs labeled images for calibration and validation. Use --data.")
     if int8 and sides is not None and sides[0] != sides[1]:
@@ -121,28 +131,39 @@ def export(
     path = _target(out, trained, kind, features, int8, overwrite)
     with _scratch(path) as scratch:
         labeled = labeled_images(trained, data) if int8 else None
-        axes = _axes(dynamic, trained, features)
+        axes = () if end_to_end else _axes(dynamic, trained, features)
         sides = sides or _own_size(trained, features)
         fixed = None if {"height", "width"} & set(axes) else sides
         computed = torch.float32 if kind == "openvino" else getattr(torch, dtype)
         exportable = prepare_export(
-            trained, features=features, static_size=fixed, uint8=with_preprocessing, dtype=computed
+            trained,
+            features=features,
+            static_size=fixed,
+            uint8=with_preprocessing,
+            dtype=computed,
+            whole_image=end_to_end,
         )
         _check_sides(sides, axes, exportable)
         if exportable.task == "detect" and batch_size != 1:
             raise UserError(f"exported detectors support batch size 1 only, got {batch_size}. Remove --batch-size.")
-        metadata = _metadata(trained, exportable, kind, axes, sides, batch_size, dtype, with_preprocessing, spec.file)
+        taken: InputKind = "image" if end_to_end else "uint8" if with_preprocessing else "float32"
+        metadata = _metadata(trained, exportable, kind, axes, sides, batch_size, dtype, taken, spec.file)
         console.print(f"{trained.name}: {_words(metadata)}", **PLAIN)
-        count = metadata.batch or BATCHES[-1]
+        count = BATCHES[-1] if end_to_end else metadata.batch or BATCHES[-1]
         originals, where = real_images(trained, data, count) if labeled is None else labeled.validation_images(count)
         reference = ReferenceAnswer.create(
             originals[0],
             metadata,
-            lambda images: exportable.reference_outputs(normalize_images(images, exportable.mean, exportable.std)),
+            lambda images: exportable.reference_outputs(
+                images if end_to_end else normalize_images(images, exportable.mean, exportable.std)
+            ),
         )
         metadata = replace(metadata, reference=reference.to_dict())
-        examples = example_images(sides, batch_size, with_preprocessing, axes, len(exportable.mean))
-        traced = trace(exportable.graph, examples, axes)
+        if end_to_end:
+            example = EXAMPLE_IMAGE
+        else:
+            example = example_images(sides, batch_size, with_preprocessing, axes, len(exportable.mean))
+        traced = trace(exportable.graph, example, axes)
         try:
             file_format.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)
         except OSError as error:
@@ -166,13 +187,13 @@ def check_file(
     console: Console,
 ) -> None:
     """Compare a file with PyTorch on real images, print the differences, and raise UserError if they are too large."""
-    with progress_bar(console, "checking", sum(1 for _ in check_cases(metadata))) as advance:
+    with progress_bar(console, "checking", sum(1 for _ in check_images(metadata, originals))) as advance:
         comparisons = compare(session, exportable, metadata, originals, advance)
     for comparison in comparisons:
         console.print(f"  {comparison.describe()}", **PLAIN)
     reference = ReferenceAnswer.from_dict(metadata.reference)
     answer = reference.compare(run_file(session, reference.images(metadata), metadata), metadata)
-    check_tolerance([*comparisons, answer], metadata.dtype)
+    check_tolerance([*comparisons, answer], metadata)
 
 
 def _target(
@@ -243,7 +264,7 @@ def _metadata(
     sides: tuple[int, int],
     batch: int,
     dtype: str,
-    uint8: bool,
+    taken: InputKind,
     file: str | None,
 ) -> Metadata:
     if trained.run is not None:
@@ -259,7 +280,7 @@ def _metadata(
         model=trained.name if config is None else config.model,
         source=source,
         class_names=[] if exportable.task == "features" else trained.class_names,
-        input="uint8" if uint8 else "float32",
+        input=taken,
         mean=exportable.mean,
         std=exportable.std,
         size=sides,
@@ -282,6 +303,8 @@ def _words(metadata: Metadata) -> str:
         for axis, side in zip(("height", "width"), metadata.size, strict=True)
     )
     count = f"batch size {metadata.batch}" if metadata.batch else "dynamic batch size"
+    if metadata.input == "image":
+        return f"{metadata.task} in {metadata.dtype}, one uint8 (height, width, 3) -> {', '.join(metadata.outputs)}"
     kind = (
         "uint8 (N, height, width, 3)"
         if metadata.input == "uint8"

@@ -2,17 +2,20 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.data.tiling import tile_dict
 from transxnet.deploy.detector_graphs import MaskRCNNGraph, RetinaNetGraph
 from transxnet.deploy.export_graphs import ClassifierGraph, FeaturesGraph, InputNormalization, SegmenterGraph
 from transxnet.deploy.metadata import ExportTask
 from transxnet.deploy.reparameterize import reparameterize
+from transxnet.deploy.whole_image_classifier import ClassifierInput, WholeImageClassifier
 from transxnet.heads import MaskRCNN, RetinaNet
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.errors import UserError
@@ -39,6 +42,7 @@ class ExportableModel:
         std: standard deviation of each channel.
         resize: how images are resized to the input's size.
         score_threshold: see :class:`~transxnet.deploy.metadata.Metadata`.
+        preprocessing: of a classifier whose file takes whole images; else None.
     """
 
     graph: nn.Module
@@ -49,10 +53,17 @@ class ExportableModel:
     std: tuple[float, ...]
     resize: dict[str, Any]
     score_threshold: float = 0.0
+    preprocessing: Preprocessing | None = None
 
     @torch.inference_mode()
     def reference_outputs(self, images: Tensor) -> Outputs:
-        """The outputs of the original model, for images (N, 3, H, W) normalized by mean and std."""
+        """The outputs of the original model, for images (N, 3, H, W) normalized by mean and std.
+
+        If the file takes whole images, for one image (H, W, 3) uint8, with the preprocessing of ``transxnet predict``.
+        """
+        if self.preprocessing is not None:
+            image = self.preprocessing.transform()(Image.fromarray(images.numpy()))[None]
+            return (self.trained.targets.activate(self.trained.model(image)),)  # type: ignore[attr-defined, operator]
         if self.task == "detect":
             return _found(self.trained.model, images)  # type: ignore[arg-type]
         if self.task == "features":
@@ -62,7 +73,13 @@ class ExportableModel:
 
 
 def prepare_export(
-    trained: TrainedModel, *, features: bool, static_size: tuple[int, int] | None, uint8: bool, dtype: torch.dtype
+    trained: TrainedModel,
+    *,
+    features: bool,
+    static_size: tuple[int, int] | None,
+    uint8: bool,
+    dtype: torch.dtype,
+    whole_image: bool = False,
 ) -> ExportableModel:
     """Prepare a model for export.
 
@@ -72,6 +89,7 @@ def prepare_export(
         static_size: fixed height and width of the input, or None for any.
         uint8: whether the file takes uint8 images.
         dtype: data type to compute in.
+        whole_image: whether the file of a classifier takes an image of any size and returns probabilities.
 
     Raises:
         UserError: the model cannot be exported.
@@ -85,6 +103,13 @@ def prepare_export(
             names = tuple(f"stride{stride}" for stride in _strides(network, trained.name))
             graph: nn.Module = FeaturesGraph(normalize, network)
             return ExportableModel(graph.eval(), trained, "features", names, prepared.mean, prepared.std, resize)
+        assert isinstance(trained, TrainedClassifier)
+        if whole_image:
+            assert static_size is not None
+            prepared = replace(prepared, img_size=static_size[0])
+            graph = WholeImageClassifier(ClassifierInput(prepared), network, trained.targets, dtype)
+            described = prepared.mean, prepared.std, resize, 0.0, prepared
+            return ExportableModel(graph.eval(), trained, "classify", ("probabilities",), *described)
         graph = ClassifierGraph(normalize, network)
         return ExportableModel(graph.eval(), trained, "classify", ("logits",), prepared.mean, prepared.std, resize)
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

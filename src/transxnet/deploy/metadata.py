@@ -13,6 +13,8 @@ from transxnet.utils.errors import UserError
 PREFIX = "transxnet."
 """Prefix of the keys in the file."""
 
+InputKind = Literal["float32", "uint8", "image"]
+
 ExportTask = Literal["classify", "features", "detect", "segment"]
 
 
@@ -24,11 +26,12 @@ class Metadata:
 
     Attributes:
         task: "classify" returns logits (N, K), "features" a map for each stage, "segment" logits (N, K, H, W), "detect"
-            boxes (D, 4), labels (D,) from 1 and scores (D,) in descending order.
+            boxes (D, 4), labels (D,) from 1 and scores (D,) in descending order, and of Mask R-CNN masks (D, 1, M, M).
         model: the network's name.
         source: the run folder, the weights' file, or "published" or "untrained".
         class_names: K names by class index; for detectors label 1 is the first.
-        input: "float32" for (N, C, H, W), normalized by mean and std; "uint8" for (N, H, W, 3), normalized inside.
+        input: "float32" for (N, C, H, W), normalized by mean and std; "uint8" for (N, H, W, 3), normalized inside;
+            "image" for one image (H, W, 3) uint8 of any size; the output is then probabilities (1, K).
         mean: mean of each of the C channels; of RGB, for values in 0 to 1.
         std: standard deviation of each channel.
         size: height and width; the sizes at tracing if they are dynamic.
@@ -54,7 +57,7 @@ class Metadata:
     model: str
     source: str
     class_names: list[str]
-    input: Literal["float32", "uint8"]
+    input: InputKind
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size: tuple[int, int]

@@ -16,7 +16,7 @@ def model_info(metadata: Metadata) -> dict[str, str]:
     channels of uint8 (N, H, W, 3).
     """
     classifies = metadata.task == "classify" and metadata.decoded_targets.kind == "classes"
-    if not classifies or metadata.input == "uint8" or metadata.channels is not None:
+    if not classifies or metadata.input != "float32" or metadata.channels is not None:
         return {}
     return {
         "model_type": "Classification",

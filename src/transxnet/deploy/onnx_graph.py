@@ -124,15 +124,17 @@ def name_axes(model: Any) -> None:
     The exporter names them as the tracer does: s77, 32*s87.
 
     Args:
-        model: an ``onnx_ir.Model`` with one input of images, changed in place.
+        model: an ``onnx_ir.Model`` with one input of images, or of one image (H, W, 3), changed in place.
     """
     import onnx_ir
     import sympy
 
     (images,) = model.graph.inputs
     places = (0, 1, 2) if images.dtype == onnx_ir.DataType.UINT8 else (0, 2, 3)
+    if len(images.shape) == 3:
+        places = (0, 1)
     named = {}
-    for place, name in zip(places, ("batch", "height", "width"), strict=True):
+    for place, name in zip(places, ("batch", "height", "width")[-len(places) :], strict=True):
         if isinstance(images.shape[place], onnx_ir.SymbolicDim):
             size = sympy.sympify(images.shape[place].value)
             (symbol,) = size.free_symbols

@@ -88,8 +88,11 @@ class ReferenceAnswer:
         }
 
     def images(self, metadata: Metadata) -> Tensor:
-        """The image in the size and batch size of a file's input: (N, H, W, C)."""
-        return image_batch([open_pixels(self.image, metadata.channels)], metadata.size, metadata.batch or 1)
+        """The image in the size and batch size of a file's input: (N, H, W, C), or (H, W, 3) in its own size."""
+        pixels = open_pixels(self.image, metadata.channels)
+        if metadata.input == "image":
+            return torch.from_numpy(np.array(pixels))
+        return image_batch([pixels], metadata.size, metadata.batch or 1)
 
     def compare(self, outputs: Sequence[Tensor], metadata: Metadata) -> Comparison:
         """Compare a file's outputs for :meth:`images` with the expected ones."""

@@ -16,14 +16,17 @@ _MIN_SIZES = {"batch": 2, "height": 320, "width": 448}
 """Minimum sizes for tracing dynamic axes. A tracer specializes sizes of 1 and equal sizes; these are neither, at any
 stride up to a detector's 128."""
 
+EXAMPLE_IMAGE = torch.zeros(331, 457, 3, dtype=torch.uint8)
+"""One image to trace with; its sides differ from each other and from all sizes in a network."""
+
 
 def trace(graph: nn.Module, images: Tensor, dynamic: Sequence[str]) -> ExportedProgram:
-    """Trace a module that takes images.
+    """Trace a module that takes images, or one image (H, W, 3).
 
     Args:
         graph: in evaluation mode.
         images: example input.
-        dynamic: which of "batch", "height" and "width" are dynamic; height and width as multiples of 32.
+        dynamic: which of "batch", "height" and "width" are dynamic; of images, height and width are multiples of 32.
 
     Raises:
         UserError: the network cannot be traced this way.
@@ -33,6 +36,8 @@ def trace(graph: nn.Module, images: Tensor, dynamic: Sequence[str]) -> ExportedP
         places[name]: Dim(name, min=1) if name == "batch" else MULTIPLE * Dim(f"{name}_{MULTIPLE}", min=1)
         for name in dynamic
     }
+    if images.ndim == 3:
+        open_axes = {0: Dim("height"), 1: Dim("width")}
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning, module="torchvision")  # bug in torchvision

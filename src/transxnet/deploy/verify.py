@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from transxnet.data.reading.pixels import Pixels
@@ -19,6 +21,9 @@ BATCHES = (1, 2, 7)
 TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2, "int8": 5e-2, "int8-bfloat16": 5e-2}
 """Largest accepted difference from float32 PyTorch, relative to the largest value, by the file's dtype. Of int8 files
 from their own outputs at export, since other processors round differently."""
+
+WHOLE_IMAGE_TOLERANCE = 1e-3
+"""The same for files that take whole images: few of their resized pixels differ from Pillow's by one level of 255."""
 
 PAIRED = 0.5
 """IoU from which a detection of the file matches one of PyTorch."""
@@ -65,27 +70,42 @@ def compare(
         UserError: the file's runtime cannot run it.
     """
     comparisons = []
-    for done, (size, batch) in enumerate(check_cases(metadata), 1):
-        images = image_batch(originals, size, batch)
-        truth = exportable.reference_outputs(normalize_images(images, metadata.mean, metadata.std))
+    for done, images in enumerate(check_images(metadata, originals), 1):
+        whole = metadata.input == "image"
+        truth = exportable.reference_outputs(images if whole else normalize_images(images, metadata.mean, metadata.std))
         answer = run_file(session, images, metadata)
-        comparisons.append(Comparison(size, batch, *difference(answer, truth, metadata)))
+        height, width = images.shape[-3:-1]
+        batch = 1 if whole else len(images)
+        comparisons.append(Comparison((height, width), batch, *difference(answer, truth, metadata)))
         progress(done)
     return comparisons
 
 
+def check_images(metadata: Metadata, originals: Sequence[Pixels]) -> Iterator[Tensor]:
+    """Iterate over the images (N, H, W, C), or (H, W, 3) uint8 of any size, on which a file is checked."""
+    if metadata.input == "image":
+        for image in originals:
+            assert isinstance(image, Image.Image)
+            yield torch.from_numpy(np.array(image))
+            yield torch.from_numpy(np.array(image.rotate(90, expand=True).reduce(2)))
+        return
+    for size, batch in check_cases(metadata):
+        yield image_batch(originals, size, batch)
+
+
 def run_file(session: Session, images: Tensor, metadata: Metadata) -> list[Tensor]:
-    """Run a file on images (N, H, W, C) as :func:`image_batch` makes them, normalized as it requires.
+    """Run a file on images (N, H, W, C), or on one (H, W, 3), normalized as it requires.
 
     Raises:
         UserError: the file's runtime cannot run it.
     """
-    inputs = images if metadata.input == "uint8" else normalize_images(images, metadata.mean, metadata.std)
+    inputs = normalize_images(images, metadata.mean, metadata.std) if metadata.input == "float32" else images
     try:
         return session(inputs)
     except Exception as error:  # each runtime has its own exceptions
-        batch, height, width, _ = images.shape
-        raise UserError(f"cannot run the exported file at batch size {batch}, {height}x{width}: {error}") from error
+        *batch, height, width, _ = images.shape
+        count = batch[0] if batch else 1
+        raise UserError(f"cannot run the exported file at batch size {count}, {height}x{width}: {error}") from error
 
 
 def difference(
@@ -106,15 +126,20 @@ def check_cases(metadata: Metadata) -> Iterator[tuple[tuple[int, int], int]]:
             yield size, batch
 
 
-def check_tolerance(comparisons: Sequence[Comparison], dtype: str) -> None:
+def accepted_difference(metadata: Metadata) -> float:
+    """Return the largest accepted relative difference of a file."""
+    return max(TOLERANCE[metadata.dtype], WHOLE_IMAGE_TOLERANCE if metadata.input == "image" else 0.0)
+
+
+def check_tolerance(comparisons: Sequence[Comparison], metadata: Metadata) -> None:
     """Raise UserError if a file differs from PyTorch by more than its data type explains."""
     worst = max(comparisons, key=lambda comparison: _order(comparison.relative))
-    limit = TOLERANCE[dtype]
+    limit = accepted_difference(metadata)
     if not worst.relative <= limit:
         raise UserError(
             f"the outputs of the exported file differ from PyTorch by {worst.absolute:.3g} at batch size "
             f"{worst.batch}, {worst.size[0]}x{worst.size[1]}: a relative difference of {worst.relative:.2g}, accepted "
-            f"in {dtype}: {limit:g}. Nothing was written."
+            f"in {metadata.dtype}: {limit:g}. Nothing was written."
         )
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from transxnet.data.reading.image_decoding import UnreadableImage
 from transxnet.deploy.exported_model import load_exported
 from transxnet.deploy.reference_answer import ReferenceAnswer
-from transxnet.deploy.verify import TOLERANCE, Comparison, run_file
+from transxnet.deploy.verify import Comparison, accepted_difference, run_file
 from transxnet.utils.errors import UserError
 from transxnet.utils.progress import PLAIN
 
@@ -64,7 +64,7 @@ def verify(file: str | Path, *, console: Console | None = None) -> Verification:
             f"the reference image or its outputs in {file} are damaged: {type(error).__name__}: {error}. Export the "
             "model again."
         ) from error
-    limit = TOLERANCE[metadata.dtype]
+    limit = accepted_difference(metadata)
     if not comparison.relative <= limit:
         versions = ", ".join(f"{name} {version}" for name, version in metadata.versions.items())
         raise UserError(

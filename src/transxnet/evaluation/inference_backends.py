@@ -226,6 +226,11 @@ class ExportedBackend(InferenceBackend):
                 f"{path} returns feature maps, without predictions. Accepted: a run folder, or an exported classifier, "
                 "detector or segmenter."
             )
+        if exported.metadata.input == "image":
+            raise UserError(
+                f"{path} takes one decoded image and cannot be evaluated in batches. Accepted: a run folder, or a file "
+                "exported without --end-to-end."
+            )
         self.exported, self.path, self.device = exported, Path(path), torch.device("cpu")
         self.name, self.task, self.class_names = exported.name, exported.task, exported.class_names
         self.category_ids = list(range(1, len(exported.class_names) + 1))

@@ -246,3 +246,9 @@ def test_more_folds_than_images_or_groups_are_refused():
         divide_into_folds(np.zeros(3, int), None, 5, 0)
     with pytest.raises(UserError, match=r"5 folds need at least 5 groups, got 2. Use --folds 2"):
         divide_into_folds(np.zeros(9, int), np.arange(9) % 2, 5, 0)
+
+
+def test_split_without_training_images_is_an_error(tmp_path):
+    write_split(tmp_path / "split.csv", {"val": ["0.png"]})
+    with pytest.raises(UserError, match=r"split\.csv has no training image. Give at least one image the part train"):
+        split_images(grouped([0, 1], None), 0.2, 0, tmp_path / "split.csv")

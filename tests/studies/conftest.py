@@ -4,6 +4,15 @@ import pytest
 
 from tests.helpers.study_data import OPTIONS, write_cells
 from transxnet.studies.study import study
+from transxnet.utils import environment
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_commit():
+    """The commit of the checkout, which is part of the results, changes if it is edited while the tests run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(environment, "_commit", lambda: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,8 @@ def split_images(
     """
     if stored is not None:
         parts = read_split(stored, images.own_names)
+        if not len(parts["train"]):
+            raise UserError(f"the split {stored} has no training image. Give at least one image the part train.")
         return images.subset(parts["train"]), images.subset(parts["val"])
     if fraction == 0:
         return images, images.subset(np.array([], int))

@@ -32,7 +32,9 @@ FILES = ("compare.html", "compare.json")
 
 def print_comparison(comparison: RunComparison, console: Console) -> None:
     """Print the metrics of the runs, and the paired comparisons."""
-    table = Table("", *comparison.runs, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table("", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in comparison.runs:
+        table.add_column(name, overflow="fold", justify="right")
     for name, cells in _metric_rows(comparison):
         table.add_row(name, *cells)
     console.print(table, highlight=False)

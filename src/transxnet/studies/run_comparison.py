@@ -92,7 +92,7 @@ def compare_runs(runs: Sequence[Run], split: str | None, metric: str | None, res
         if missing := [name for name, result in zip(named, results, strict=True) if "test" not in result]:
             raise UserError(f"{missing[0]} has no test set. Use --split validation.")
         results = [result["test"] for result in results]
-    flat = [dict(flatten_config(config.to_dict())) for config in configs]
+    flat = [_options(run) for run in runs]
     options = [
         (name, [each.get(name, "") for each in flat]) for name in dict.fromkeys(n for each in flat for n in each)
     ]
@@ -111,6 +111,12 @@ def compare_runs(runs: Sequence[Run], split: str | None, metric: str | None, res
         _pair(named, split, metric, resamples) if predicted == "classes" else None,
         resamples,
     )
+
+
+def _options(run: Run) -> dict[str, str]:
+    """Return the options of a run, with the files in its folder by their names."""
+    options = flatten_config(run.read_config().to_dict())
+    return {name: value.removeprefix(f"{run.path}/") for name, value in options}
 
 
 def _name_runs(runs: Sequence[Run]) -> dict[str, Run]:

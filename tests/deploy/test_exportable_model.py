@@ -5,7 +5,8 @@ import torch
 from torchvision import tv_tensors
 
 from tests.helpers.exports import CLASSES, assert_near, random_images
-from transxnet import load_exported, read_metadata
+from transxnet import UserError, load_exported, read_metadata
+from transxnet.data.tiling import Tiling, read_tiling
 from transxnet.deploy.export import export
 from transxnet.deploy.exportable_model import ExportableModel, prepare_export
 from transxnet.deploy.exported_model import fit_for_detector, fit_for_segmenter
@@ -77,6 +78,14 @@ def test_exported_published_detector_resizes_as_opencv():
     kept = ready.reference_outputs(between)
     model.transform.opencv_resize = False
     torch.testing.assert_close(kept, ready.reference_outputs(between), rtol=0, atol=0)
+
+
+def test_tiles_of_a_run_are_those_of_its_exported_file():
+    trained = TrainedSegmenter(
+        create_segmenter("test_resnet", 3).eval(), "tiles", CLASSES, None, (128, 64), tiling=Tiling(64, 0.25)
+    )
+    metadata = dynamic(trained)[1]
+    assert read_tiling(Metadata.from_texts(metadata.to_texts()).resize) == Tiling(64, 0.25)
 
 
 def test_exported_published_segmenter_resizes_as_published():

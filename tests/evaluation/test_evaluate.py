@@ -61,6 +61,13 @@ def test_exported_file_is_evaluated_like_its_run(request, tmp_path, quiet, kind)
     assert found.metrics() == pytest.approx(expected.metrics(), abs=1e-3)
 
 
+def test_tiles_are_an_option_of_the_evaluation(maps_run, console):
+    whole, tiled = (evaluate(maps_run.path, workers=0, console=console, **options) for options in ({}, {"tile": 32}))
+    assert "in tiles of 32 pixels" in console.file.getvalue()
+    assert set(tiled.metrics()) == set(whole.metrics())
+    assert tiled.metrics() != whole.metrics()
+
+
 def test_exported_file_without_its_run_needs_data(photos_run, photos, tmp_path, console):
     run = shutil.copytree(photos_run.path, tmp_path / "run")
     file = export(run, out=tmp_path / "net.onnx", console=console)

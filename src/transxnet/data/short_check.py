@@ -11,6 +11,7 @@ import numpy as np
 
 from transxnet.data.class_frequency import count_classes, rare_classes
 from transxnet.data.datasets.image_collection import ArrayImages, FileImages, ImageCollection
+from transxnet.data.formats.unreadable_images import FULL_UP_TO
 from transxnet.data.open_data import DataSource
 from transxnet.utils.quantities import format_count
 
@@ -21,20 +22,25 @@ _HEAD = 65_536
 def describe_problems(source: DataSource) -> str | None:
     """Describe the problems of training and validation set in one line, with the command that finds more.
 
+    Of more than ``FULL_UP_TO`` images the files are not compared: so many sizes coincide that most files would be read.
+
     Returns:
         The line; None for a stream or a data set in Python, which ``transxnet check`` does not read either.
     """
     if source.recognition.format in ("reader", "dataset"):
         return None
     command = f"transxnet check {shlex.quote(source.recognition.data)}"
-    problems = "; ".join(_problems(source.train, source.val))
+    compared = len(source.train) + len(source.val) <= FULL_UP_TO
+    problems = "; ".join(_problems(source.train, source.val, compared))
     if problems:
         return f"check: {problems}. For details: {command}"
-    return f"check: no exact duplicates in two sets, no rare classes. For near duplicates and label errors: {command}"
+    found = "no exact duplicates in two sets, no rare classes" if compared else "no rare classes"
+    others = "near duplicates" if compared else "duplicates"
+    return f"check: {found}. For {others} and label errors: {command}"
 
 
-def _problems(train: ImageCollection, val: ImageCollection) -> Iterator[str]:
-    if shared := shared_images(train, val):
+def _problems(train: ImageCollection, val: ImageCollection, compared: bool) -> Iterator[str]:
+    if compared and (shared := shared_images(train, val)):
         yield f"{format_count(shared, 'validation image')} also in the training set"
     counts = count_classes(train)
     if counts is not None and (rare := rare_classes(counts.tolist())):

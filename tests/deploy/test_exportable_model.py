@@ -5,7 +5,7 @@ import torch
 from torchvision import tv_tensors
 
 from tests.helpers.exports import CLASSES, assert_near, random_images
-from transxnet import UserError, load_exported, read_metadata
+from transxnet import load_exported, read_metadata
 from transxnet.data.tiling import Tiling, read_tiling
 from transxnet.deploy.export import export
 from transxnet.deploy.exportable_model import ExportableModel, prepare_export

@@ -71,7 +71,10 @@ def test_version_is_printed(capsys):
         ("train --resume runs/x --recipe demo", "and accepts no others but --epochs. Remove"),
         ("train digits --task detect", "digits is data for task 'classify', got task 'detect'"),
         ("train digits --task tetect", "task must be 'classify' or 'detect' or 'segment', got 'tetect'."),
-        ("train digits --task classify --head maskrcnn", "option 'head' is for task 'detect', got task 'classify'"),
+        (
+            "train digits --task classify --head maskrcnn",
+            "--head is for task 'detect', got task 'classify'. Remove --head",
+        ),
         ("eval", "missing: RUN."),
         ("eval nowhere", "run folder nowhere does not exist"),
         ("eval x --split", "expected one argument"),

@@ -161,7 +161,7 @@ def test_run_resumes_with_its_channels(run, tmp_path, quiet):
     [
         (dict(auto_augment="rand-m9"), "auto_augment changes the colors"),
         (dict(channels=0), "channels must be an integer of at least 1"),
-        (dict(task="detect"), "option 'channels' is for task 'classify'"),
+        (dict(task="detect"), "--channels is for task 'classify'"),
     ],
 )
 def test_options_that_need_rgb_are_refused(options, reason, bands):

@@ -417,7 +417,7 @@ def test_images_are_checked_once(coco, tmp_path, seen):
         Problem.IMAGE_SIZE: ["5.png: image 30x40, annotations 40x30; they may ignore the EXIF orientation"],
     }
     assert source.notes == [
-        "1 images cannot be read, skipped: 3.png: not an image, or an unsupported format",
+        "1 image cannot be read, skipped: 3.png: not an image, or an unsupported format",
         source.notes[1],
     ]
 
@@ -437,7 +437,7 @@ def test_refused_entries_of_both_parts_are_reported_together(coco, tmp_path):
         file.write_text(file.read_text().replace('"category_id": ', '"category_id": 10'))
     (tmp_path / "val/annotations.json").write_text('{"images": [')
     with pytest.raises(
-        UserError, match=r"(?s)4 objects have an undeclared category.*1 annotation files cannot be parsed:\n.*val"
+        UserError, match=r"(?s)4 objects have an undeclared category.*1 annotation file cannot be parsed:\n.*val"
     ):
         open_data(data)
 

@@ -48,7 +48,7 @@ def test_options_of_one_task_determine_the_task(options, task):
 
 
 def test_option_of_another_task_is_refused():
-    with pytest.raises(UserError, match=r"option 'crop' is for task 'segment', got task 'detect'"):
+    with pytest.raises(UserError, match=r"--crop is for task 'segment', got task 'detect'"):
         config_from_dict({"data": "photos", "task": "detect", "crop": 64})
 
 

@@ -126,12 +126,16 @@ def test_task_is_recognized_from_the_data_and_printed(squares, maps, tmp_path, c
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        ("squares", dict(img_size=64), "option 'img_size' is for task 'classify', got task 'detect'"),
+        ("squares", dict(img_size=64), r"--img-size is for task 'classify', got task 'detect'\. Use --min-size"),
         ("squares", dict(task="segment"), "is data for task 'detect', got task 'segment'"),
         ("maps", dict(head="maskrcnn"), "is data for task 'segment', got task 'detect'"),
-        ("maps", dict(min_size=64, crop=64), "option 'min_size' is for task 'detect', got task 'segm"),
-        ("maps", dict(task="detect", crop=64), "option 'crop' is for task 'segment', got task 'detect'"),
-        ("squares", dict(task="classify", photometric=True), "'photometric' is for task 'detect' and 'segment'"),
+        ("maps", dict(min_size=64, crop=64), r"--min-size is for task 'detect', got task 'segm"),
+        ("maps", dict(task="detect", crop=64), r"--crop is for task 'segment', got task 'detect'\. Use --min-size"),
+        (
+            "squares",
+            dict(task="classify", photometric=True),
+            "--photometric is for task 'detect' and 'segment', got task 'classify'. Remove --photometric",
+        ),
         ("squares", dict(task="tetect"), "task must be .*got 'tetect'"),
         ("squares", dict(head="fcos"), "head must be 'retinanet' or 'maskrcnn', got 'fcos'"),
         ("squares", dict(min_sise=64), "unknown option 'min_sise'. Did you mean --min-size"),

@@ -23,7 +23,7 @@ from transxnet.metrics.targets import CLASSES, Targets
 from transxnet.models.checkpoints import convert_official_state_dict, read_checkpoint
 from transxnet.models.create import check_name, create_model, create_model_with
 from transxnet.models.model_spec import ModelSpec, check_options, parse_model_name, parse_model_spec, with_options
-from transxnet.runs.run_folder import Run, list_runs
+from transxnet.runs.run_folder import Run, list_runs, suggest_runs
 from transxnet.runs.task_configs import CONFIGS
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_atomic
@@ -218,10 +218,9 @@ def _load_by_name(spec: ModelSpec, analysis: bool, size: int | None) -> TrainedM
     except UserError as error:
         if timm.is_model(spec.architecture):
             raise
-        runs = list_runs(Path(spec.name).parent)
-        if runs or ("/" in spec.name and ":" not in spec.name):  # a model name with a slash has a prefix
-            there = f"Run folders there: {', '.join(runs)}." if runs else "transxnet train creates run folders."
-            raise UserError(f"run folder {spec.name} does not exist. {there}") from error
+        folder = Path(spec.name).parent
+        if list_runs(folder) or ("/" in spec.name and ":" not in spec.name):  # a model name with a slash has a prefix
+            raise UserError(f"run folder {spec.name} does not exist. {suggest_runs(folder)}") from error
         raise UserError(f"run folder {spec.name} does not exist. Read as a model name: {error}") from error
     overlay: dict[str, Any] | None = None
     if spec.file is not None:

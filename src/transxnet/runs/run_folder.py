@@ -190,7 +190,7 @@ class Run:
         """
         path = Path(path)
         if not (path / "config.yaml").is_file():
-            raise UserError(f"{path} is not a run folder: config.yaml is missing. transxnet train creates run folders.")
+            raise UserError(f"{path} is not a run folder: config.yaml is missing. {suggest_runs(path.parent)}")
         return cls(path)
 
     def read_config(self) -> TrainConfig:
@@ -255,6 +255,12 @@ def _begun(path: Path) -> bool:
     """
     first = {"environment.json", "split.csv"} if (path / LOCK_FILE).exists() else set()
     return bool({entry.name for entry in _entries(path)} - first)
+
+
+def suggest_runs(folder: Path) -> str:
+    """Return a sentence for error messages with the run folders in a folder, or with how to create one."""
+    runs = list_runs(folder) or list_runs(folder / "runs")
+    return f"Run folders there: {', '.join(runs)}." if runs else "transxnet train creates run folders."
 
 
 def list_runs(folder: Path, count: int = 5) -> list[str]:

@@ -262,6 +262,7 @@ CONFIGS: dict[str, type[TrainConfig]] = {
 """The configuration class of each task."""
 
 
+_SIZES = {"classify": "img_size", "detect": "min_size", "segment": "crop"}
 _RENAMED = {"accelerator": "device"}
 """Former names of options, which recipes and run folders may contain."""
 
@@ -294,8 +295,9 @@ def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
     check_one_of(tuple(CONFIGS), task=task)
     for name in values:
         if task not in tasks_with(str(name)):
-            owners = " and ".join(map(repr, tasks_with(str(name))))
-            raise UserError(f"option {name!r} is for task {owners}, got task {task!r}.")
+            owners, option = " and ".join(map(repr, tasks_with(str(name)))), as_option(str(name))
+            step = f"Use {as_option(_SIZES[task])}" if name in _SIZES.values() else f"Remove {option}"
+            raise UserError(f"{option} is for task {owners}, got task {task!r}. {step}.")
     return CONFIGS[task](**values)
 
 

@@ -26,6 +26,7 @@ def try_steps(plan: Plan, console: Console) -> None:
     """
     config = plan.config
     assert isinstance(config.batch_size, int) and config.epochs is not None
+    console.print("running two steps", **PLAIN)
     device = torch.device({"cuda": "cuda", "cpu": "cpu"}.get(plan.hardware.device, "mps"))
     try:
         batch, (_, (loss, seconds)) = run_steps(plan, config.batch_size, device, count=2)

@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from lightning.pytorch import seed_everything
 from rich.console import Console
@@ -96,7 +97,9 @@ def _weights_note(config: TrainConfig, images: int) -> str:
         return f"weights: {config.checkpoint}"
     if config.pretrained:
         return "weights: published, trained on ImageNet"
-    advice = ". With few images, --pretrained or --checkpoint is recommended" if images < FEW_IMAGES else ""
+    published = timm.models.is_model_pretrained(parse_model_name(config.model).architecture)
+    options = "--pretrained or --checkpoint" if published else "--checkpoint"
+    advice = f". With few images, {options} is recommended" if images < FEW_IMAGES else ""
     return f"weights: random initialization{advice}"
 
 

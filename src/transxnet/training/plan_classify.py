@@ -153,7 +153,8 @@ def plan_classify(
         transforms, about_channels = _with_channels(transforms, config, source, extensions)
         defaults.config = defaults.config.replace(color_jitter=0.0)  # type: ignore[assignment]
         notes.append(about_channels)
-    defaults.resolve("loss", LOSSES[config.predicted][0], "default")
+    used_for = "default" if extensions.loss is None else "for validation; training uses the given loss"
+    defaults.resolve("loss", LOSSES[config.predicted][0], used_for)
     _check_transform(extensions.train_transform, transforms.img_size)
     suits = "recommended for this sample" if source.img_size else "default of the model"
     defaults.resolve("img_size", transforms.img_size, suits)

@@ -112,7 +112,7 @@ def test_missing_images_and_their_objects_are_skipped(tmp_path):
 def test_error_without_any_image_names_the_searched_folders(tmp_path):
     write_coco(tmp_path / "annotations.json", [image(1)], [])
     with pytest.raises(
-        UserError, match=r"none of the 1 images of .*annotations\.json was found:\n1 images are missing:\n.*1\.png"
+        UserError, match=r"none of the 1 images of .*annotations\.json was found:\n1 image is missing:\n.*1\.png"
     ):
         read(tmp_path)
 

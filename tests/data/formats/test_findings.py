@@ -23,7 +23,7 @@ def test_repaired_and_skipped_entries_are_counted_and_reported():
     assert findings.count(Problem.MASK_BROKEN) == 0
     assert findings.notes() == [
         "2 boxes extend beyond their image and are clipped: a.json: annotation 0; a.json: annotation 2",
-        "1 boxes are empty, skipped: a.json: annotation 1",
+        "1 box is empty, skipped: a.json: annotation 1",
     ]
 
 
@@ -37,8 +37,8 @@ def test_all_refused_entries_are_reported_together():
         found(Problem.UNKNOWN_CATEGORY, Problem.DUPLICATE_IMAGE, Problem.BOX_EMPTY, objects=100).refuse()
     assert str(raised.value) == (
         "the annotations contain errors:\n"
-        "1 objects have an undeclared category:\n  a.json: annotation 0\n"
-        "1 images have a duplicate id:\n  a.json: annotation 1\n"
+        "1 object has an undeclared category:\n  a.json: annotation 0\n"
+        "1 image has a duplicate id:\n  a.json: annotation 1\n"
         "Correct them and start again."
     )
 
@@ -55,3 +55,20 @@ def test_skipping_more_than_a_twentieth_is_an_error(problems, what):
 
 def test_any_number_of_repairs_is_accepted():
     found(*[Problem.BOX_OUTSIDE] * 50, objects=50).refuse()
+
+
+@pytest.mark.parametrize(
+    ("problem", "text"),
+    [
+        (Problem.IMAGE_MISSING, "1 image is missing"),
+        (Problem.BOX_OUTSIDE, "1 box extends beyond its image and is clipped"),
+        (Problem.NO_BOX, "1 object has no box and gets the bounding box of its mask"),
+        (Problem.FILE_BROKEN, "1 annotation file cannot be parsed"),
+        (Problem.ENTRY_BROKEN, "1 entry lacks required values, or has values of another type"),
+        (Problem.BOXES_ASTRAY, "1 file has most boxes outside its image; COCO boxes are [x, y, width, height]"),
+        (Problem.DUPLICATE_ANNOTATION, "1 annotation has a duplicate or missing id (all are renumbered)"),
+    ],
+)
+def test_one_problem_is_described_in_the_singular(problem, text):
+    assert problem.describe(1) == text
+    assert problem.describe(2) == f"2 {problem.words}"

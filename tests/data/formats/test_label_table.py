@@ -104,9 +104,9 @@ def test_faults_of_rows_are_counted_and_named(table):
     (images, _, _), notes = read(path)
     assert len(images) == 28
     assert notes[3:] == [
-        "1 images are missing, skipped: 'gone.png' in line 30",
-        "1 rows have no label and are skipped: '29.png' in line 31",
-        "1 rows repeat an image and its label, and the first is used: 3.png",
+        "1 image is missing, skipped: 'gone.png' in line 30",
+        "1 row has no label and is skipped: '29.png' in line 31",
+        "1 row repeats an image and its label, and the first is used: 3.png",
     ]
     with pytest.raises(UserError, match=r"2 of 3 images cannot be used(.|\n)*differ from the header(.|\n)*line 3"):
         read(table("path,label", "0.png,a", "1.png", "2.png,a,b"))
@@ -123,7 +123,7 @@ def test_missing_images_are_refused_with_the_folder(table, tmp_path):
 
 def test_rows_of_one_image_must_agree_or_add_up(table):
     path = table("path,label", "0.png,a", "1.png,b", "./0.png,a", "0.png,b")
-    with pytest.raises(UserError, match=r"1 images have several rows with different labels.*multilabel\):\n  0.png"):
+    with pytest.raises(UserError, match=r"1 image has several rows with different labels.*multilabel\):\n  0.png"):
         read(path)
     images = read(path, "multilabel")[0].train
     assert images.own_labels.tolist() == [[1, 1], [0, 1]]

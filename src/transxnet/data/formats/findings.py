@@ -1,5 +1,6 @@
 """Problems of annotations: what, where, and how they are handled."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -22,8 +23,8 @@ class Problem(Enum):
     NO_BOX = "repaired", "objects have no box and get the bounding box of their mask"
     ROW_REPEATED = "repaired", "rows repeat an image and its label, and the first is used"
     LABEL_EMPTY = "repaired", "rows have no label and are skipped"
-    DUPLICATE_ANNOTATION = "repaired", "annotations have a duplicate or missing id, and all are renumbered"
-    NO_LABEL_FILE = "repaired", "images have no label file and are used as images without objects"
+    DUPLICATE_ANNOTATION = "repaired", "annotations have a duplicate or missing id (all are renumbered)"
+    NO_LABEL_FILE = "repaired", "images have no label file and are used without objects"
     DUPLICATE_OBJECT = "repaired", "rows occur twice in a file and are used once"
     FOREGROUND_255 = "repaired", "set of label maps contains only 0 and 255, and 255 is used as class 1"
 
@@ -66,6 +67,10 @@ class Problem(Enum):
     def __init__(self, treatment: str, words: str):
         self.treatment, self.words = treatment, words
 
+    def describe(self, count: int) -> str:
+        """Return the number and what is wrong, as in "1 image is missing" or "2 images are missing"."""
+        return f"{count} {_in_singular(self.words) if count == 1 else self.words}"
+
 
 _OF_IMAGES = frozenset(
     {
@@ -106,7 +111,7 @@ class Findings:
     def notes(self, most: int | None = 10) -> list[str]:
         """A message for each problem that was repaired or skipped, with at most this many locations, or all."""
         return [
-            f"{len(places)} {problem.words}{'' if problem.treatment == 'repaired' else ', skipped'}: "
+            f"{problem.describe(len(places))}{'' if problem.treatment == 'repaired' else ', skipped'}: "
             f"{'; '.join(_first(places, most))}"
             for problem, places in self.places.items()
             if problem.treatment != "refused"
@@ -131,8 +136,27 @@ class Findings:
         lines = []
         for problem in self.places if problems is None else problems:
             places = self.places[problem]
-            lines += [f"{len(places)} {problem.words}:", *(f"  {place}" for place in _first(places))]
+            lines += [f"{problem.describe(len(places))}:", *(f"  {place}" for place in _first(places))]
         return "\n".join(lines)
+
+
+_SUBJECTS = {
+    "annotations": "annotation", "boxes": "box", "categories": "category", "entries": "entry", "files": "file",
+    "images": "image", "maps": "map", "masks": "mask", "objects": "object", "rows": "row",
+}  # fmt: skip
+_VERBS = {
+    "are": "is", "belong": "belongs", "contain": "contains", "differ": "differs", "extend": "extends", "get": "gets",
+    "have": "has", "lack": "lacks", "occur": "occurs", "repeat": "repeats", "their": "its",
+}  # fmt: skip
+
+
+def _in_singular(words: str) -> str:
+    """Change a sentence about several things to one about a single one, up to a remark after it."""
+    sentence = re.match(r"[^;(]*", words)
+    assert sentence is not None
+    subject = re.sub(rf"\b({'|'.join(_SUBJECTS)})\b", lambda found: _SUBJECTS[found[0]], sentence[0], count=1)
+    changed = re.sub(rf"\b({'|'.join(_VERBS)})\b", lambda found: _VERBS[found[0]], subject)
+    return changed + words[sentence.end() :]
 
 
 def _first(places: Sequence[str], most: int | None = 10) -> list[str]:

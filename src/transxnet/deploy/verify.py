@@ -73,8 +73,9 @@ def compare(
         whole = metadata.input == "image"
         truth = exportable.reference_outputs(images if whole else normalize_images(images, metadata.mean, metadata.std))
         answer = run_file(session, images, metadata)
-        *batch, height, width, _ = images.shape
-        comparisons.append(Comparison((height, width), *(batch or [1]), *difference(answer, truth, metadata)))
+        height, width = images.shape[-3:-1]
+        batch = 1 if whole else len(images)
+        comparisons.append(Comparison((height, width), batch, *difference(answer, truth, metadata)))
         progress(done)
     return comparisons
 

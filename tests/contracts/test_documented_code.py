@@ -54,7 +54,7 @@ NOT_RUN = {
     r"^(\.venv/bin/|python -m )": "of the repository, not of the package",
     r"train elpv|ELPV|runs/demo|--data digits|ablate-table7/|train scenes|SCENES": "trains for minutes to hours",
     r"IMAGENET|/data/|COCO|ADE20K": "needs large data sets",
-    r"hfds/|tfds/|erf .*resnet50": "downloads data or weights",
+    r"hfds/|tfds/|(erf|check) .*resnet50": "downloads data or weights",
     r"--devices 8|^torchrun|^srun": "needs several GPUs or machines",
     r"--ray": "starts a cluster",
     r"transxnet[ .]study|transxnet compare": "needs many runs; see tests/studies",
@@ -135,7 +135,7 @@ def example_data(tmp_path_factory) -> Path:
     """The images, annotations and weights that the documentation names, as small as possible."""
     root = tmp_path_factory.mktemp("documentation")
     write_images(root, *(f"photos/{name}/{i}.jpg" for i in range(10) for name in ("cat", "dog")))
-    write_images(root, "photos/1.jpg", "photos/2.jpg", "a.jpg", "b.jpg", "archive/old/d.png")
+    write_images(root, "photos/1.jpg", "photos/2.jpg", "a.jpg", "b.jpg", "archive/old/d.png", "large.tif")
     write_images(root, "new/a.jpg", "new/b.jpg", "new/more/c.jpg")
     write_images(root, *(f"cells/images/{i // 2}_{i % 2}.png" for i in range(20)))
     rows = [f"{i // 2}_{i % 2}.png,{'ab'[i % 2]},1" for i in range(20)]

@@ -132,7 +132,16 @@ _COMMANDS = (
         arguments={"model": dict(metavar="RUN", help=f"{MODEL}. {_SETTINGS}")},
         options=(
             Options(
-                ("format", "features", "img_size", "batch_size", "dynamic", "dtype", "with_preprocessing"),
+                (
+                    "format",
+                    "features",
+                    "img_size",
+                    "batch_size",
+                    "dynamic",
+                    "dtype",
+                    "with_preprocessing",
+                    "end_to_end",
+                ),
                 "format and inputs",
             ),
             Options(("int8", "allow_accuracy_drop"), "quantization"),

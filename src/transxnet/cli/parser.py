@@ -113,7 +113,7 @@ class Parser(ArgumentParser):
                     action.metavar = _METAVARS.get(annotation, action.dest.rpartition("_")[2].upper())
 
     def parse_words(self, words: Sequence[str]) -> dict[str, Any]:
-        """Parse the options by name; ``--batch-size`` means ``--batch-size``, and ``--flag`` means ``--flag true``."""
+        """Parse the options by name; ``--batch_size`` means ``--batch-size``, and ``--flag`` means ``--flag true``."""
         known = [option for action in self._actions for option in action.option_strings]
         options = list(words[: words.index("--")] if "--" in words else words)
         for i, word in enumerate(options):

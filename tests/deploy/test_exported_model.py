@@ -145,6 +145,7 @@ def test_exported_segmenter_predicts_images_of_any_size(segmenter, photos, tmp_p
         assert exported.transform(image).shape[1] % 32 == exported.transform(image).shape[2] % 32 == 0
 
 
+@pytest.mark.long
 def test_exported_detector_predicts_like_its_run(detector, photos, tmp_path, console):
     file = export(detector.path, out=tmp_path / "boxes.onnx", console=console)
     image = Image.open(photos / CLASSES[1] / "1.png").resize((96, 64))
@@ -161,7 +162,7 @@ def test_exported_detector_predicts_like_its_run(detector, photos, tmp_path, con
 @pytest.mark.parametrize(
     ("format", "options"),
     [
-        ("onnx", {}),
+        pytest.param("onnx", {}, marks=pytest.mark.long),
         ("onnx", {"dynamic": "none", "img_size": "64x96"}),
         pytest.param("openvino", {}, marks=pytest.mark.long),
         pytest.param("pt2", {"dynamic": "none", "img_size": "64x96"}, marks=pytest.mark.long),

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.helpers.exports import described
+from transxnet.deploy.format_onnx import to_onnx
 from transxnet.deploy.format_openvino import OpenVinoFormat, save_model
 from transxnet.deploy.format_openvino import convert as to_openvino
 from transxnet.deploy.trace import trace
@@ -49,7 +50,7 @@ class Attention(nn.Module):
 
 def convert(module: nn.Module, x: Tensor, folder: Path) -> tuple[dict[str, list[list[int]]], Tensor]:
     """The output shapes of each operator type in a module's graph, and the graph's output for x."""
-    model = to_openvino(trace(module.eval(), x, ()), ["y"])
+    model = to_openvino(to_onnx(trace(module.eval(), x, ()), ["y"], queries_last=True))
     shapes = defaultdict(list)
     for op in model.get_ordered_ops():
         shapes[op.get_type_name()].append(next(list(output.shape) for output in op.outputs()))

@@ -1,5 +1,8 @@
 """A small study of two classes, shared by the tests."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from tests.helpers.study_data import OPTIONS, write_cells
@@ -7,11 +10,17 @@ from transxnet.studies.study import study
 from transxnet.utils import environment
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _without_commit():
+@contextmanager
+def no_commit() -> Iterator[None]:
     """The commit of the checkout, which is part of the results, changes if it is edited while the tests run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(environment, "_commit", lambda: None)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_commit():
+    with no_commit():
         yield
 
 
@@ -31,4 +40,5 @@ def other_cells(tmp_path_factory):
 def whole(cells, other_cells, quiet, tmp_path_factory):
     """An uninterrupted study."""
     out = tmp_path_factory.mktemp("study") / "whole"
-    return study(cells, test=other_cells, out=out, console=quiet, **OPTIONS)
+    with no_commit():
+        return study(cells, test=other_cells, out=out, console=quiet, **OPTIONS)

@@ -208,7 +208,7 @@ def test_images_without_objects_train_or_are_skipped(tmp_path, console, skip_emp
     assert resumed.read_metrics()[0]["step"] == run.read_metrics()[0]["step"]
 
 
-@pytest.mark.parametrize("kind", ["boxes", "masks", "maps"])
+@pytest.mark.parametrize("kind", ["boxes", pytest.param("masks", marks=pytest.mark.long), "maps"])
 def test_tiles_are_trained_and_used_in_every_evaluation(kind, squares, maps, tmp_path, console):
     own = {"boxes": DETECT | {"min_size": 48}, "masks": DETECT | {"head": "maskrcnn", "min_size": 32}, "maps": SEGMENT}
     options = {**own[kind], "epochs": 1, "select": "last", "ema_decay": 0, "tile": 48, "overlap": 0.25}

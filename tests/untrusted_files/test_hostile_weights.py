@@ -18,7 +18,7 @@ import yaml
 from rich.console import Console
 from safetensors.torch import save_file
 
-from transxnet.ablation.ablation_folder import PLAN_FILE, AblationFolder
+from transxnet.ablation.ablation_folder import AblationFolder
 from transxnet.deploy.format_onnx import OnnxFormat
 from transxnet.deploy.format_registry import read_metadata
 from transxnet.deploy.metadata import Metadata
@@ -400,7 +400,7 @@ def test_ablation_writes_nowhere_else(tmp_path, name):
     row = dict(name=name, label="row", options="", quotes=[])
     table = dict(name="t", title="t", model="test_resnet", variants=[row], note="")
     content = dict(ablation=table, seeds=[0], rounds=0, options={}, command="x")
-    (tmp_path / PLAN_FILE).write_text(yaml.safe_dump(content))
+    (tmp_path / AblationFolder.PLAN_FILE).write_text(yaml.safe_dump(content))
     with pytest.raises(UserError, match="is not a valid name of a run folder"):
         AblationFolder.read(tmp_path)
 

@@ -106,7 +106,7 @@ class ExperimentFolder(ABC):
             for planned in folder.planned_runs:
                 own = planned.run.path
                 if own != path / safe_file_name(own.name):  # the run is written there
-                    raise ValueError(f"{str(own.relative_to(path))!r} is not a valid name of a run folder")
+                    raise ValueError(f"{os.path.relpath(own, path)!r} is not a valid name of a run folder")
             return folder
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{file} is damaged or not part of {cls.KIND}: {error}") from error

@@ -165,6 +165,7 @@ def test_flop_counter_sees_all_convolutions(tiny, images, make, grad_enabled):
     assert counter.get_total_flops() == 2 * len(images) * (cost.multiply_adds + cost.attention_multiply_adds)
 
 
+@pytest.mark.long
 def test_compiling_for_many_sizes_compiles_three_times(tiny, images):
     torch.compiler.reset()
     graphs = []

@@ -60,7 +60,7 @@ def test_a_state_dict_carries_everything(tiny, images):
     [
         pytest.param(False, False, marks=pytest.mark.long),
         pytest.param(True, False, marks=pytest.mark.long),
-        (True, True),
+        pytest.param(True, True, marks=pytest.mark.long),
     ],
     ids=["eval", "train", "train checkpointed"],
 )
@@ -224,7 +224,11 @@ def test_an_exported_block_gives_the_same_for_any_batch(block):
     torch.testing.assert_close(exported(x), model(x), rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("network", MIXERS, indirect=True)
+@pytest.mark.parametrize(
+    "network",
+    [name if name == "d_mixer" else pytest.param(name, marks=pytest.mark.long) for name in MIXERS],
+    indirect=True,
+)
 def test_an_exported_mixer_gives_the_same_for_any_batch(network, images):
     model = network()
     exported = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()

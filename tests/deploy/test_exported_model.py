@@ -73,7 +73,8 @@ def test_fixed_batch_is_padded_and_uint8_is_normalized(theirs, tmp_path, console
     assert exported.preprocessing.transform()(image).shape == (3, 96, 96)
 
 
-@pytest.mark.parametrize("format", ["onnx", pytest.param("pt2", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("format", ["onnx", "pt2"])
 @torch.no_grad()
 def test_segmenter_takes_images_of_any_size(segmenter, tmp_path, console, format):
     file = export(segmenter.path, format=format, out=tmp_path / f"maps{SUFFIX[format]}", console=console)
@@ -132,7 +133,10 @@ def test_predict_takes_exported_classifiers(ours, exported, photos, tmp_path, co
         transxnet.predict(file, photos, out=tmp_path / "no", file="weights.pth", console=console)
 
 
-@pytest.mark.parametrize(("options", "agreement"), [({}, 1.0), ({"dynamic": "none", "img_size": "64x96"}, 0.9)])
+@pytest.mark.parametrize(
+    ("options", "agreement"),
+    [pytest.param({}, 1.0, marks=pytest.mark.long), ({"dynamic": "none", "img_size": "64x96"}, 0.9)],
+)
 def test_exported_segmenter_predicts_images_of_any_size(segmenter, photos, tmp_path, console, options, agreement):
     """A fixed size changes the padding and, for other aspect ratios, the scale."""
     file = export(segmenter.path, out=tmp_path / "maps.onnx", console=console, **options)

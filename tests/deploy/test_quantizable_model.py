@@ -27,7 +27,8 @@ def quantized_layers(model: Any) -> list[tuple[str, int]]:
     return kinds
 
 
-@pytest.mark.parametrize("dynamic", [(), pytest.param(("batch",), marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("dynamic", [(), ("batch",)])
 def test_dense_convolutions_outside_the_branches_are_quantized(dynamic):
     torch.manual_seed(0)
     depths, dims = (1, 1, 1, 1), (32, 64, 128, 256)

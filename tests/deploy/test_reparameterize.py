@@ -328,7 +328,9 @@ def test_inductor_compiles_the_network(trained, images):
     close(torch.compile(reparameterize(model, 64), fullgraph=True)(images), model(images))
 
 
-@pytest.mark.parametrize(("form", "gradients"), [("classifier", False), ("features", True)])
+@pytest.mark.parametrize(
+    ("form", "gradients"), [pytest.param("classifier", False, marks=pytest.mark.long), ("features", True)]
+)
 def test_torch_export_with_dynamic_batch(trained, dense, images, form, gradients):
     model = trained() if form == "classifier" else dense()
     shapes = ({0: torch.export.Dim("batch")},)

@@ -54,7 +54,7 @@ def test_a_changed_weight_is_an_error(classifier, tmp_path, quiet):
 
 
 @pytest.mark.parametrize("format", ["onnx", pytest.param("openvino", marks=pytest.mark.long)])
-@pytest.mark.parametrize("run", ["ours", "detector", "segmenter"])
+@pytest.mark.parametrize("run", ["ours", pytest.param("detector", marks=pytest.mark.long), "segmenter"])
 def test_every_task_is_verified(request, tmp_path, quiet, run, format):
     path = request.getfixturevalue(run).path
     options = dict(format=format, img_size=64, dynamic="none", console=quiet)

@@ -52,7 +52,9 @@ def test_training_data_is_evaluated_on_its_validation_images(photos_run, photos,
     assert len(validation_names) == 9
 
 
-@pytest.mark.parametrize("kind", ["photos_run", pytest.param("finding_run", marks=pytest.mark.long), "maps_run"])
+@pytest.mark.parametrize(
+    "kind", ["photos_run", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("finding_run", "maps_run"))]
+)
 def test_exported_file_is_evaluated_like_its_run(request, tmp_path, quiet, kind):
     run = request.getfixturevalue(kind)
     file = export(run.path, out=tmp_path / "net.onnx", console=quiet)

@@ -225,7 +225,7 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    "kind", ["finding_run", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("maps_run", "masks_run"))]
+    "kind", ["maps_run", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("finding_run", "masks_run"))]
 )
 def test_two_processes_validate_like_one(kind, request, squares, tmp_path, quiet):
     run: Run = request.getfixturevalue(kind)

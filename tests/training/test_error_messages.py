@@ -94,7 +94,9 @@ def test_batch_size_one_error_names_options_that_work(data, request, tmp_path, q
         assert run.read_metrics()[0]["train_loss"] > 0
 
 
-@pytest.mark.parametrize("data", ["photos", "squares", pytest.param("maps", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "data", ["photos", *(pytest.param(data, marks=pytest.mark.long) for data in ("squares", "maps"))]
+)
 def test_incomplete_last_batch_of_one_image_is_dropped(data, request, tmp_path, quiet):
     options = {**ONE_IMAGE[data], "model": "transxnet_n", "epochs": 1, "limit": 3, "batch_size": 2}
     run = train(request.getfixturevalue(data), out=tmp_path / "run", console=quiet, **options)

@@ -257,7 +257,7 @@ def test_patience_is_counted_across_an_interruption(photos, tmp_path, quiet, ask
     assert [row["epoch"] for row in Run(tmp_path / "run").read_metrics()] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("which", ["last", "best"])
+@pytest.mark.parametrize("which", [pytest.param("last", marks=pytest.mark.long), "best"])
 def test_averaged_run_resumes_bitwise(photos, tmp_path, quiet, ask, which):
     options = {**RANDOM, "average": f"{which}=2"}
     whole = train(photos, out=tmp_path / "whole", console=quiet, **options)

@@ -9,7 +9,7 @@ from tests.helpers.peers import check_vectors, checkpoint
 from transxnet.models.peers.focal import FocalAttention, cut_windows, join_windows
 
 
-@pytest.mark.parametrize("size", ["224x224", "224x288"])
+@pytest.mark.parametrize("size", [pytest.param("224x224", marks=pytest.mark.long), "224x288"])
 def test_outputs_match_the_authors_code(size):
     check_vectors("focal_tiny", size)
 

@@ -9,7 +9,7 @@ from transxnet import create_model
 from transxnet.analysis.cost import count
 
 
-@pytest.mark.parametrize("size", ["224x224", "200x168"])
+@pytest.mark.parametrize("size", [pytest.param("224x224", marks=pytest.mark.long), "200x168"])
 def test_outputs_match_the_authors_code(size):
     check_vectors("mpvit_xsmall", size)
 

@@ -10,7 +10,7 @@ from transxnet.analysis.cost import info
 from transxnet.models.peers.quadtree import QuadTreeLevels
 
 
-@pytest.mark.parametrize("size", ["224x224", "160x192"])
+@pytest.mark.parametrize("size", [pytest.param("224x224", marks=pytest.mark.long), "160x192"])
 def test_outputs_match_the_authors_code(size):
     check_vectors("quadtree_b1", size)
 

@@ -7,7 +7,7 @@ from tests.helpers.peers import check_vectors
 from transxnet.models.peers.uniformer import GlobalBlock, LocalBlock
 
 
-@pytest.mark.parametrize("size", ["224x224", "192x256"])
+@pytest.mark.parametrize("size", [pytest.param("224x224", marks=pytest.mark.long), "192x256"])
 def test_outputs_match_the_authors_code(size):
     check_vectors("uniformer_small", size)
 

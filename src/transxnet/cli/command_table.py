@@ -8,6 +8,9 @@ from transxnet.cli.parser import MODEL, Task
 from transxnet.cli.training_commands import ExperimentCommand, TrainCommand
 
 _IMAGES = "image files, folders and globs"
+_TRAINING = ("recipe", "out", "resume", "epochs", "batch_size", "img_size", "device")
+"""Options in the short help of all commands that train."""
+
 _SETTINGS = "Settings may follow after @, as in transxnet erf"
 
 _COMMANDS = (
@@ -19,24 +22,7 @@ _COMMANDS = (
         description="Train a classifier, a detector or a segmenter on DATA and write a run folder with weights, "
         "metrics and a report. Options that you do not set are chosen from the data and the hardware, and printed.",
         function="transxnet.training.train:train",
-        common=(
-            "resume",
-            "dry_run",
-            "recipe",
-            "overwrite",
-            "out",
-            "seed",
-            "limit",
-            "model",
-            "pretrained",
-            "checkpoint",
-            "epochs",
-            "batch_size",
-            "lr",
-            "device",
-            "img_size",
-        ),
-        renamed={"accelerator": "device"},
+        common=(*_TRAINING, "dry_run", "overwrite", "seed", "limit", "model", "pretrained", "checkpoint", "lr"),
         arguments={
             "data": dict(
                 metavar="DATA",
@@ -329,24 +315,7 @@ _COMMANDS = (
             Options(("arms", "folds", "seeds", "metric", "positive", "test", "resamples", "out", "resume"), "study"),
         ),
         excluded=("out", "model", "split_file"),
-        common=(
-            "models",
-            "arms",
-            "folds",
-            "seeds",
-            "metric",
-            "positive",
-            "test",
-            "out",
-            "resume",
-            "recipe",
-            "group_from",
-            "epochs",
-            "batch_size",
-            "img_size",
-            "device",
-        ),
-        renamed={"accelerator": "device"},
+        common=(*_TRAINING, "models", "arms", "folds", "seeds", "metric", "positive", "test", "group_from"),
     ),
     ExperimentCommand(
         name="ablate",
@@ -374,20 +343,7 @@ _COMMANDS = (
         options=(Options(("model", "out", "rounds", "resume"), "table"),),
         leading=("table", "data"),
         excluded=("seed", "out", "model"),
-        common=(
-            "data",
-            "rows",
-            "seeds",
-            "model",
-            "out",
-            "resume",
-            "recipe",
-            "epochs",
-            "batch_size",
-            "img_size",
-            "device",
-        ),
-        renamed={"accelerator": "device"},
+        common=(*_TRAINING, "data", "rows", "seeds", "model"),
     ),
     Command(
         name="doctor",

@@ -1,7 +1,7 @@
 """The commands with training options: ``train``, ``ablate`` and ``study``."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from transxnet.cli.command import Command, load
@@ -24,6 +24,7 @@ class TrainingCommand(Command):
     """
 
     excluded: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=lambda: {"accelerator": "device"})
 
     def parser(self, recipe: "Recipe | None" = None) -> Parser:
         """Build the parser, with a recipe's values as defaults."""

@@ -8,6 +8,7 @@ from typing import Any
 from transxnet.ablation.ablation_folder import AblationFolder
 from transxnet.ablation.paper_tables import Variant
 from transxnet.benchmark.bench_report import FILES
+from transxnet.experiments.experiment_folder import shared_options
 from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
 from transxnet.training.results import cost
@@ -128,7 +129,7 @@ def read_result(folder: AblationFolder, failures: Mapping[str, str]) -> Ablation
             row = replace(row, images_per_second=rate, peak_memory=entry["peak_memory"])
         rows.append(row)
     metrics_shown = TABLE_METRICS[folder.options["task"]]
-    result = AblationResult(folder, rows, metrics_shown, images, size, [], environment, _shared_options(configs))
+    result = AblationResult(folder, rows, metrics_shown, images, size, [], environment, shared_options(configs))
     failed = [f"{name} failed: {error}" for name, error in failures.items()]
     return replace(result, notes=[*_notes(result, configs, split, bench), *failed])
 
@@ -143,12 +144,6 @@ def _read_bench(folder: AblationFolder) -> dict[str, Any] | None:
         return content if len(content["models"]) == len(folder.ablation.variants) else None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file} is damaged or not part of a benchmark: {error}") from error
-
-
-def _shared_options(configs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the options that have the same value in all runs."""
-    first = configs[0] if configs else {}
-    return {name: value for name, value in first.items() if all(config[name] == value for config in configs)}
 
 
 def _notes(

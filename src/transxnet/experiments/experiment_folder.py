@@ -141,3 +141,9 @@ def stored_data(data: str | Path) -> str:
     """Return the data as stored in a plan: the absolute path of a file or folder, or the name of a sample."""
     where = Path(data)
     return str(where.resolve()) if where.exists() else str(data)
+
+
+def shared_options(options: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the options that have the same value in all trainings; none without a training."""
+    first = options[0] if options else {}
+    return {name: value for name, value in first.items() if all(each[name] == value for each in options)}

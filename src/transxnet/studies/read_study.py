@@ -1,10 +1,10 @@
 """Read the runs of a study and compute its results."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from rich.console import Console
 
+from transxnet.experiments.experiment_folder import shared_options
 from transxnet.studies.external_test import evaluate_external
 from transxnet.studies.fold_results import read_arms_results
 from transxnet.studies.folds import read_folds
@@ -41,7 +41,7 @@ def read_study(folder: StudyFolder, failures: Mapping[str, str], console: Consol
         best=estimates.best(folder.metric),
         comparisons=compare_with_best(estimates, pooled, folder.metric, grouped=folds.groups is not None),
         environment=_without_date(first.read_environment()["environment"]),
-        config=_shared_options([arm.options for arm in folder.arms]),
+        config=shared_options([arm.options for arm in folder.arms]),
         failures=dict(failures),
         external=None if folder.test is None else evaluate_external(folder, arms, console),
     )
@@ -50,8 +50,3 @@ def read_study(folder: StudyFolder, failures: Mapping[str, str], console: Consol
 def _without_date(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without its date, so that equal studies have equal files."""
     return {name: value for name, value in environment.items() if name != "date"}
-
-
-def _shared_options(options: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the options that have the same value in all arms."""
-    return {name: value for name, value in options[0].items() if all(each[name] == value for each in options)}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from transxnet.utils.device import prepare_for_inference, resolve_device
+from transxnet.utils.device import device_of_training, prepare_for_inference, resolve_device
 from transxnet.utils.errors import UserError
 
 
@@ -56,3 +56,7 @@ def test_prepared_model_is_in_eval_mode_and_channels_last():
     assert prepared is model
     assert not any(module.training for module in model.modules())
     assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_device_that_only_lightning_knows_becomes_auto():
+    assert [device_of_training(name) for name in ("cpu", "cuda", "hpu")] == ["cpu", "cuda", "auto"]

@@ -19,7 +19,7 @@ from transxnet.studies.fold_results import ArmResult
 from transxnet.studies.paired_comparison import Estimate, estimate
 from transxnet.studies.study_folder import StudyFolder
 from transxnet.studies.study_results import ExternalResult
-from transxnet.utils.device import DEVICES
+from transxnet.utils.device import device_of_training
 from transxnet.utils.errors import UserError
 from transxnet.utils.progress import PLAIN, progress_bar
 
@@ -91,8 +91,7 @@ def _predictions(
     """Return a model's predictions, from their file if it exists."""
     path = run.study_test_file
     if not path.is_file():
-        device = run.read_config().device
-        backend = open_backend(run.path, device=device if device in DEVICES else "auto")
+        backend = open_backend(run.path, device=device_of_training(run.read_config().device))
         console.print(f"evaluating {run.path.name} on {folder.test}", **PLAIN)
         with progress_bar(console, "evaluating", len(images)) as advance:
             evaluation = run_evaluation(backend, images, _BATCH, 0, progress=advance)

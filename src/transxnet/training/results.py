@@ -42,7 +42,7 @@ from transxnet.training.init_weights import model_weights
 from transxnet.training.lightning_module import TrainingModule, learning_rates
 from transxnet.training.plan import Plan
 from transxnet.training.plan_classify import ClassifyPlan
-from transxnet.utils.device import DEVICES, resolve_device
+from transxnet.utils.device import device_of_training, resolve_device
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_atomic
 from transxnet.utils.progress import PLAIN, progress_bar
@@ -196,7 +196,7 @@ def _evaluate(trained: TrainedModel, plan: Plan, console: Console, images: Any) 
 
 def _device(config: TrainConfig) -> torch.device:
     """Return the device of the results: that of the training, unless only Lightning knows it."""
-    return resolve_device(config.device if config.device in DEVICES else "auto")
+    return resolve_device(device_of_training(config.device))
 
 
 def _train_counts(images: Any) -> list[int] | None:

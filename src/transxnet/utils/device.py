@@ -34,6 +34,11 @@ def resolve_device(device: str = "auto", accepted: Collection[str] = DEVICES) ->
         raise UserError(f"device must be {' or '.join(map(repr, accepted))}, got {device!r}.") from error
 
 
+def device_of_training(device: str) -> str:
+    """Return the device of a training; auto if it is an accelerator that only Lightning knows."""
+    return device if device in DEVICES else "auto"
+
+
 def prepare_for_inference(model: nn.Module, device: torch.device) -> nn.Module:
     """Move a model to the device, in evaluation mode and channels-last layout."""
     return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

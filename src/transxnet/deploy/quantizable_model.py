@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from transxnet.deploy import format_onnx
 from transxnet.deploy.export_format import import_package
-from transxnet.deploy.format_onnx import quiet_logger
 from transxnet.deploy.format_openvino import read_model, save_model
 
 Batches = Sequence[tuple[np.ndarray, np.ndarray]]
@@ -121,10 +121,7 @@ class QuantizableOnnx(QuantizableModel):
         return cls(import_package("onnx", "ONNX").load(str(path)))
 
     def save(self, texts: Mapping[str, str], dtype: str, path: Path) -> None:
-        onnx = import_package("onnx", "ONNX")
-        onnx.helper.set_model_props(self.model, dict(texts))
-        onnx.save(self.model, str(path))
-        onnx.checker.check_model(str(path), full_check=True)
+        format_onnx.save_model(self.model, texts, path)
 
     def quantize(self, calibration: Batches, validation: Batches, allowed: float) -> "QuantizableOnnx":
         """Quantize the same layers whatever the loss of accuracy."""
@@ -133,7 +130,7 @@ class QuantizableOnnx(QuantizableModel):
         with TemporaryDirectory() as folder:
             floating, small = Path(folder) / "floating.onnx", Path(folder) / "int8.onnx"
             import_package("onnx", "ONNX").save(self.model, str(floating))  # given the model, it would be changed
-            with quiet_logger(None):  # it recommends to preprocess the model, which export has done
+            with format_onnx.quiet_logger(None):  # it recommends to preprocess the model, which export has done
                 quantization.quantize_static(
                     floating,
                     small,

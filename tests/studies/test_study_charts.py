@@ -1,7 +1,8 @@
 import numpy as np
 
 from transxnet.metrics.classification import BinaryCurves
-from transxnet.studies.study_charts import _precision_recall, _roc, arm_lines, confusion_counts, learning_charts
+from transxnet.metrics.publication_metrics import ScoredImages
+from transxnet.studies.study_charts import _precision_recall, _roc, arm_lines, learning_charts
 
 CURVES = BinaryCurves(1, np.array([0.9, 0.8, 0.6, 0.4, 0.2], np.float32), np.array([True, False, True, False, False]))
 
@@ -23,7 +24,7 @@ def test_precision_is_the_highest_with_that_recall():
 
 
 def test_confusion_counts_every_image_of_each_seed(whole):
-    counts = confusion_counts(whole.arms[0], 2)
+    counts = ScoredImages.concatenate(whole.arms[0].pooled).confusion
     assert counts.sum(1).tolist() == [2 * 8, 2 * 16]
 
 

@@ -13,7 +13,7 @@ from torchmetrics.functional.classification import (
     multiclass_matthews_corrcoef,
 )
 
-from transxnet.metrics.classification import Calibration, ClassificationEvaluation
+from transxnet.metrics.classification import Calibration, ClassificationEvaluation, class_metrics_from_counts
 
 PUBLICATION_METRICS = {
     "accuracy": "Accuracy",
@@ -90,6 +90,12 @@ class ScoredImages:
         """(N,) whether the class of the highest probability is the label."""
         return self.probabilities.argmax(1) == self.labels
 
+    @property
+    def confusion(self) -> np.ndarray:
+        """(C, C) counts, true class by row, class of the highest probability by column."""
+        predicted, labels = torch.from_numpy(self.probabilities).argmax(1), torch.from_numpy(self.labels)
+        return multiclass_confusion_matrix(predicted, labels, self.probabilities.shape[1], validate_args=False).numpy()
+
     def calibration(self, scaled: bool) -> Calibration:
         """Return accuracy by confidence, before or after temperature scaling."""
         probabilities = self.scaled if scaled else self.probabilities
@@ -102,19 +108,20 @@ class ScoredImages:
         accuracy and F1 are means over the classes that occur in the labels.
         """
         labels, probabilities = torch.from_numpy(self.labels), torch.from_numpy(self.probabilities)
-        classes = probabilities.shape[1]
-        predicted = probabilities.argmax(1)
-        confusion = multiclass_confusion_matrix(predicted, labels, classes, validate_args=False).double().numpy()
+        confusion = self.confusion
         hits, support, found = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
-        seen = support > 0
+        counts = np.stack([hits, found - hits, np.zeros_like(hits), support - hits, support], axis=1)
+        per_class = class_metrics_from_counts(counts[support > 0])
         auroc, auprc = self._ranking(labels, probabilities)
         metrics = {
             "accuracy": hits.sum() / support.sum(),
-            "balanced_accuracy": (hits[seen] / support[seen]).mean(),
+            "balanced_accuracy": per_class["recall"].mean(),
             "auroc": auroc,
             "auprc": auprc,
-            "f1": (2 * hits[seen] / (support + found)[seen]).mean(),
-            "mcc": multiclass_matthews_corrcoef(predicted, labels, classes, validate_args=False),
+            "f1": per_class["f1"].mean(),
+            "mcc": multiclass_matthews_corrcoef(
+                probabilities.argmax(1), labels, probabilities.shape[1], validate_args=False
+            ),
             "ece": self.calibration(False).error,
             "ece_scaled": self.calibration(True).error,
             "brier": brier_score(self.probabilities, self.labels),

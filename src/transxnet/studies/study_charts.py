@@ -21,7 +21,6 @@ from transxnet.reports.charts import (
     line_style,
     percent_axis,
 )
-from transxnet.studies.fold_results import ArmResult
 from transxnet.studies.study_results import StudyResult
 
 _COLORS = ("blue", "orange", "green")
@@ -157,11 +156,3 @@ def _mean_history(result: StudyResult, column: str) -> list[dict[str, float]]:
                     rows.setdefault(row["epoch"], {}).setdefault(f"arm{i}", []).append(row[column])
     means = {epoch: {name: float(np.mean(values)) for name, values in row.items()} for epoch, row in rows.items()}
     return [{"epoch": epoch, **means[epoch]} for epoch in sorted(means)]
-
-
-def confusion_counts(arm: ArmResult, classes: int) -> np.ndarray:
-    """Return the (C, C) counts of the pooled predictions of all seeds, true class by row, predicted by column."""
-    pooled = ScoredImages.concatenate(arm.pooled)
-    counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (pooled.labels, pooled.probabilities.argmax(1)), 1)
-    return counts

@@ -7,7 +7,7 @@ import numpy as np
 
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.reading.image_decoding import UnreadableImage
-from transxnet.metrics.publication_metrics import PUBLICATION_METRICS
+from transxnet.metrics.publication_metrics import PUBLICATION_METRICS, ScoredImages
 from transxnet.reports.charts import DASHES
 from transxnet.reports.formatting import confusion_rows
 from transxnet.reports.html_page import flatten_config, load_template
@@ -16,7 +16,6 @@ from transxnet.studies.fold_results import ArmResult
 from transxnet.studies.paired_comparison import ALWAYS_COMPARED, Estimate
 from transxnet.studies.study_charts import (
     calibration_charts,
-    confusion_counts,
     forest_plot,
     learning_charts,
     rate_charts,
@@ -64,7 +63,10 @@ def to_html(result: StudyResult, images: ClassificationSet) -> str:
         rates=rate_charts(result),
         calibration=calibration_charts(result),
         confusions=[
-            (arm.arm.name, confusion_rows(confusion_counts(arm, len(folder.class_names)), list(folder.class_names)))
+            (
+                arm.arm.name,
+                confusion_rows(ScoredImages.concatenate(arm.pooled).confusion, list(folder.class_names)),
+            )
             for arm in result.arms
         ],
         learning=learning_charts(result),

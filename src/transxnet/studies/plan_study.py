@@ -1,7 +1,7 @@
 """Make the plan of a study: check the options, the arms and the data before the first training."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from transxnet.studies.folds import FOLDS_FILE, make_folds, make_splits, write_f
 from transxnet.studies.paired_comparison import MIN_RESAMPLES, RESAMPLES, ranking_metric
 from transxnet.studies.study_folder import StudyFolder
 from transxnet.utils.errors import UserError, check_at_least, check_one_of
-from transxnet.utils.option_names import option_words
+from transxnet.utils.option_names import as_option, option_words
 
 
 def plan_study(
@@ -64,6 +64,9 @@ def plan_study(
         if trained_on(config, str(test)):
             raise UserError(f"--test {test} is the training data. Name other images, or remove --test.")
     path = StudyFolder.choose_path(out, "study", data)
+    stated = dict(models=models, arms=arms, folds=folds, seeds=seeds, metric=metric, positive=positive, test=test)
+    if resamples != RESAMPLES:
+        stated["resamples"] = resamples
     images = open_images(config, console)
     names = images.class_names
     folder = StudyFolder(
@@ -79,7 +82,7 @@ def plan_study(
         metric=ranking_metric(metric, len(names)),
         resamples=resamples,
         test=None if test is None else stored_data(test),
-        command=_command(data, given, arms, shared, folds, seeds, metric, positive, test, resamples),
+        command=_command(data, stated, shared),
     )
     make_splits(images, make_folds(images, folds, config.seed), config.val_fraction, config.seed)
     if folder.test is not None:
@@ -123,25 +126,12 @@ def store_folds(folder: StudyFolder, images: ClassificationSet | None, console: 
     write_folds(folder.path, folds, make_splits(images, folds, fraction, folder.fold_seed), images.class_names)
 
 
-def _command(
-    data: str | Path,
-    models: Iterable[str],
-    arms: str | Path | None,
-    config: TrainConfig,
-    folds: int,
-    seeds: int,
-    metric: str | None,
-    positive: str | None,
-    test: str | Path | None,
-    resamples: int,
-) -> str:
-    """Return the shell command that repeats the study."""
-    words = ["transxnet", "study", str(data), *(["--models", *models] if arms is None else ["--arms", str(arms)])]
-    words += ["--folds", str(folds), "--seeds", str(seeds)]
-    for name, value in {"metric": metric, "positive": positive, "test": test}.items():
-        words += [] if value is None else option_words(name, value)
-    if resamples != RESAMPLES:
-        words += option_words("resamples", resamples)
+def _command(data: str | Path, own: Mapping[str, Any], config: TrainConfig) -> str:
+    """Return the shell command that repeats the study, from its own options and those of the trainings."""
+    words = ["transxnet", "study", str(data)]
+    for name, value in own.items():
+        if value is not None:
+            words += [as_option(name), *value] if name == "models" else option_words(name, value)
     return shlex.join([*words, *config.to_arguments(exclude=("model",))])
 
 

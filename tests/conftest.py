@@ -12,6 +12,7 @@ if not torch.cuda.is_available():
 
 import pytest
 from torch import Tensor, nn
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.helpers import fill
 from transxnet import TransXNet
@@ -21,6 +22,23 @@ pytest_plugins = ["tests.helpers.trained_runs"]
 
 # Tests compute little; threads that wait for each other cost minutes on a busy machine.
 torch.set_num_threads(1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log) -> LoadScopeScheduling | None:
+    """With ``--dist loadfile``, let one process also run all files of a folder that share costly fixtures."""
+    return SharedFolders(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+class SharedFolders(LoadScopeScheduling):
+    """Distribute the tests by files, and those of some folders by folder."""
+
+    folders = ("ablation", "benchmark", "checking", "deploy", "studies", "web")
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        folder = file.rpartition("/")[0]
+        return folder if folder.rpartition("/")[2] in self.folders else file
 
 
 def pytest_collection_finish() -> None:

@@ -34,6 +34,7 @@ def test_rows_get_the_same_batches_in_the_same_order(whole, batches):
     assert {name for name in configs[0] if configs[0][name] != configs[1][name]} == {"model"}
 
 
+@pytest.mark.long
 def test_resume_gives_the_table_of_an_uninterrupted_ablation(whole, data, tmp_path, quiet, monkeypatch):
     first, started = tmp_path / "ablation", []
 

@@ -53,6 +53,7 @@ def test_bench_command_measures_a_training_step_of_features(here, capsys, monkey
     assert err == ""
 
 
+@pytest.mark.long
 def test_bench_command_fails_if_no_model_works(here, capsys):
     assert main(["bench", "mine:broken", "mine:killed", "--rounds", "1", "--device", "cpu"]) == 2
     out, err = capsys.readouterr()

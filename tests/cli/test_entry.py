@@ -140,6 +140,7 @@ def test_redirected_output_has_no_control_codes_or_breaks(run, photos, here, cap
     assert "\x1b" not in out + err
 
 
+@pytest.mark.long
 def test_file_name_that_is_not_text_is_printed(run, here):
     name = os.fsdecode(b"not-\xff-text.png")
     Path(name).write_bytes(b"no image")

@@ -37,6 +37,7 @@ def test_tables_of_missing_parts_say_not_yet_measured(tmp_path):
     assert json.loads((tmp_path / "results.json").read_text()) == {}
 
 
+@pytest.mark.long
 def test_part_is_run_once_and_skipped_when_complete(tmp_path, capsys):
     for _ in range(2):
         main([str(tmp_path), "--parts", "kernels", "--rehearse"])

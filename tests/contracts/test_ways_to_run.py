@@ -82,8 +82,13 @@ def test_inductor_compiles_the_network_with_its_backward_pass(tiny, images, trai
     assert_same(trace(model, images, torch.compile(model, fullgraph=True)), truth, atol=1e-8)
 
 
-@TRAIN
-@pytest.mark.parametrize("dynamic", [True, pytest.param(False, marks=pytest.mark.long)], ids=["any batch", "one batch"])
+@pytest.mark.parametrize(
+    ("train", "dynamic"),
+    [
+        (False, True),
+        *(pytest.param(*pair, marks=pytest.mark.long) for pair in ((True, True), (True, False), (False, False))),
+    ],
+)
 def test_an_exported_network_gives_the_same(tiny, images, train, dynamic):
     shapes = ({0: torch.export.Dim("batch")},) if dynamic else None
     exported = torch.export.export(tiny().train(train), (images,), dynamic_shapes=shapes).module()
@@ -91,6 +96,7 @@ def test_an_exported_network_gives_the_same(tiny, images, train, dynamic):
     assert_same(trace(exported, x), trace(tiny().train(train), x), atol=1e-10)
 
 
+@pytest.mark.long
 def test_exported_features_give_the_same():
     model = timm.create_model("transxnet_n", features_only=True, out_indices=(1, 2)).eval()
     x = torch.randn(2, 3, 64, 48)
@@ -208,6 +214,14 @@ def test_autocast_to_bfloat16_stays_close(network, images):
     torch.testing.assert_close(actual.float(), truth, rtol=0, atol=0.03)
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        name if name in ("window", "mixing_block") else pytest.param(name, marks=pytest.mark.long)
+        for name in (*VARIANTS, *MIXERS)
+    ],
+    indirect=True,
+)
 def test_compiling_a_block_changes_nothing(block):
     torch.compiler.reset()
     make, x = block
@@ -224,11 +238,8 @@ def test_an_exported_block_gives_the_same_for_any_batch(block):
     torch.testing.assert_close(exported(x), model(x), rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize(
-    "network",
-    [name if name == "d_mixer" else pytest.param(name, marks=pytest.mark.long) for name in MIXERS],
-    indirect=True,
-)
+@pytest.mark.long
+@pytest.mark.parametrize("network", MIXERS, indirect=True)
 def test_an_exported_mixer_gives_the_same_for_any_batch(network, images):
     model = network()
     exported = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()

@@ -10,7 +10,13 @@ from transxnet import UserError, load_exported, read_metadata
 from transxnet.deploy.export import export
 
 
-@pytest.mark.parametrize(("format", "reader"), [("onnx", "onnxruntime.InferenceSession"), ("openvino", "read_model")])
+@pytest.mark.parametrize(
+    ("format", "reader"),
+    [
+        ("onnx", "onnxruntime.InferenceSession"),
+        pytest.param("openvino", "read_model", marks=pytest.mark.long),
+    ],
+)
 def test_load_reads_a_file_once_by_its_runtime_alone(theirs, tmp_path, console, monkeypatch, format, reader):
     file = export(theirs.path, format=format, out=tmp_path / f"net{SUFFIX[format]}", console=console)
     metadata = read_metadata(file)

@@ -167,7 +167,7 @@ def test_exported_detector_predicts_like_its_run(detector, photos, tmp_path, con
     ("format", "options"),
     [
         pytest.param("onnx", {}, marks=pytest.mark.long),
-        ("onnx", {"dynamic": "none", "img_size": "64x96"}),
+        pytest.param("onnx", {"dynamic": "none", "img_size": "64x96"}, marks=pytest.mark.long),
         pytest.param("openvino", {}, marks=pytest.mark.long),
         pytest.param("pt2", {"dynamic": "none", "img_size": "64x96"}, marks=pytest.mark.long),
     ],

@@ -12,6 +12,7 @@ import pytest
 
 import transxnet
 
+pytestmark = pytest.mark.long
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 httpx = pytest.importorskip("httpx")

@@ -39,9 +39,8 @@ def outcome(server: Server, whole: Whole, out, tried, fault: str) -> list[str]:
     return wrong
 
 
-@pytest.mark.parametrize(
-    "kind", ["classify", *(pytest.param(k, marks=pytest.mark.long) for k in CHAINS if k != "classify")]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("kind", CHAINS)
 def test_repeatedly_interrupted_run_is_bitwise_the_same(server, whole, out, tried, kind):
     of = whole(kind)
     for point, number, what in CHAINS[kind]:

@@ -2,7 +2,8 @@
 
 import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def digits_run(quiet, tmp_path_factory) -> Run:
     return train("digits", out=out, console=quiet, **options)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def tint_sample() -> Iterator[str]:
     """The name of a sample with several labels per image, or a value."""
     SAMPLES[target_data.NAME] = target_data.tints
@@ -61,17 +62,27 @@ def tint_sample() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def labels_run(tint_sample, quiet, tmp_path_factory) -> Run:
+def trained_on_tints(quiet, tmp_path_factory) -> Callable[[str], Run]:
+    """Train on ``tint_sample`` with the given targets, once."""
+
+    @cache
+    def once(targets: str) -> Run:
+        out = tmp_path_factory.mktemp("runs") / targets
+        return train(target_data.NAME, out=out, console=quiet, targets=targets, **target_data.OPTIONS)
+
+    return once
+
+
+@pytest.fixture
+def labels_run(tint_sample, trained_on_tints) -> Run:
     """A finished run on images with several labels."""
-    out = tmp_path_factory.mktemp("runs") / "labels"
-    return train(tint_sample, out=out, console=quiet, targets="multilabel", **target_data.OPTIONS)
+    return trained_on_tints("multilabel")
 
 
-@pytest.fixture(scope="session")
-def values_run(tint_sample, quiet, tmp_path_factory) -> Run:
+@pytest.fixture
+def values_run(tint_sample, trained_on_tints) -> Run:
     """A finished run on images with a value each."""
-    out = tmp_path_factory.mktemp("runs") / "values"
-    return train(tint_sample, out=out, console=quiet, targets="regression", **target_data.OPTIONS)
+    return trained_on_tints("regression")
 
 
 @pytest.fixture(scope="session")

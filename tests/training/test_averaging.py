@@ -89,7 +89,7 @@ def test_frozen_batchnorms_keep_their_statistics(photos, tmp_path, quiet):
     }
 
 
-@pytest.mark.parametrize("task", ["detect", "segment"])
+@pytest.mark.parametrize("task", [pytest.param("detect", marks=pytest.mark.long), "segment"])
 def test_detectors_and_segmenters_are_averaged(task, squares, maps, tmp_path, quiet):
     data, options = (squares, DETECT | dict(min_size=32)) if task == "detect" else (maps, SEGMENT | dict(crop=32))
     run = train(data, out=tmp_path / "run", console=quiet, average="last=2", **{**options, "epochs": 2, "lr": 1e-3})

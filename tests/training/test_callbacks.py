@@ -16,7 +16,7 @@ def test_epoch_log_restores_rows_and_seconds(tmp_path, quiet):
     assert log.state_dict() == {"rows": [{"epoch": 1, "seconds": 5.0}], "seconds": 2.0}
 
 
-@pytest.mark.parametrize("task", ["detect", "classify"])
+@pytest.mark.parametrize("task", [pytest.param("detect", marks=pytest.mark.long), "classify"])
 def test_best_epoch_is_a_validated_one(task, squares, photos, tmp_path, quiet):
     data, options = (squares, {**DETECT, "min_size": 32}) if task == "detect" else (photos, CLASSIFY)
     run = train(data, out=tmp_path / "run", console=quiet, **{**options, "epochs": 3, "val_every": 2})

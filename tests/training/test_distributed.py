@@ -137,7 +137,8 @@ def test_sharded_batch_trains_like_the_whole_batch(alone, photos, tmp_path, coun
     assert results["images"] == 9
 
 
-@pytest.mark.parametrize("victim", [1, pytest.param(0, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("victim", [0, 1])
 def test_killed_process_ends_the_training_with_a_message(photos, tmp_path, victim):
     """The wait is bounded: other processes notice at the next synchronization."""
     options = {**TOGETHER, "batch_size": 4, "devices": 2, "strategy": "ddp", "out": "run", "epochs": 1000}
@@ -224,9 +225,8 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize(
-    "kind", ["maps_run", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("finding_run", "masks_run"))]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["maps_run", "finding_run", "masks_run"])
 def test_two_processes_validate_like_one(kind, request, squares, tmp_path, quiet):
     run: Run = request.getfixturevalue(kind)
     if kind == "masks_run":  # has only one validation image

@@ -77,7 +77,9 @@ ONE_IMAGE = {
 }
 
 
-@pytest.mark.parametrize("data", ["photos", "squares", pytest.param("maps", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "data", ["photos", *(pytest.param(data, marks=pytest.mark.long) for data in ("squares", "maps"))]
+)
 def test_batch_size_one_error_names_options_that_work(data, request, tmp_path, quiet):
     """IDConv normalizes a 1x1 map over the batch."""
     data, options = request.getfixturevalue(data), {**ONE_IMAGE[data], "model": "transxnet_n", "epochs": 1, "limit": 2}

@@ -99,7 +99,7 @@ def test_losses_are_logged_by_name(boxes_run, masks_run, maps_run):
     assert boxes_run.read_metrics()[1]["train_loss"] < boxes_run.read_metrics()[0]["train_loss"]
 
 
-@pytest.mark.parametrize("kind", ["boxes_run", "maps_run"])
+@pytest.mark.parametrize("kind", [pytest.param("boxes_run", marks=pytest.mark.long), "maps_run"])
 def test_recorded_command_reproduces_the_run(kind, request, tmp_path, capsys):
     run: Run = request.getfixturevalue(kind)
     words = shlex.split(run.read_environment()["command"])
@@ -193,7 +193,7 @@ def test_single_class_trains(tmp_path, quiet):
     assert json.loads(run.results_file.read_text())["miou"] == 1
 
 
-@pytest.mark.parametrize("skip_empty", [False, True])
+@pytest.mark.parametrize("skip_empty", [pytest.param(False, marks=pytest.mark.long), True])
 def test_images_without_objects_train_or_are_skipped(tmp_path, console, skip_empty):
     data = write_coco_squares(tmp_path / "part", 8)  # every fourth image has no object
     options = {**DETECT, "epochs": 1, "batch_size": 1, "skip_empty": skip_empty, "val_fraction": 0.25}
@@ -208,7 +208,7 @@ def test_images_without_objects_train_or_are_skipped(tmp_path, console, skip_emp
     assert resumed.read_metrics()[0]["step"] == run.read_metrics()[0]["step"]
 
 
-@pytest.mark.parametrize("kind", ["boxes", pytest.param("masks", marks=pytest.mark.long), "maps"])
+@pytest.mark.parametrize("kind", [*(pytest.param(kind, marks=pytest.mark.long) for kind in ("boxes", "masks")), "maps"])
 def test_tiles_are_trained_and_used_in_every_evaluation(kind, squares, maps, tmp_path, console):
     own = {"boxes": DETECT | {"min_size": 48}, "masks": DETECT | {"head": "maskrcnn", "min_size": 32}, "maps": SEGMENT}
     options = {**own[kind], "epochs": 1, "select": "last", "ema_decay": 0, "tile": 48, "overlap": 0.25}

@@ -166,7 +166,7 @@ def test_run_without_checkpoint_starts_over(photos_run, tmp_path, console):
     assert "no checkpoint found: training starts from the beginning" in console.file.getvalue()
 
 
-@pytest.mark.parametrize("select", ["best", "last"])
+@pytest.mark.parametrize("select", ["best", pytest.param("last", marks=pytest.mark.long)])
 def test_moved_run_resumes(tmp_path, quiet, monkeypatch, ask, select):
     options = {**RANDOM, "select": select, "epochs": 5}
     (tmp_path / "elsewhere").mkdir()
@@ -284,7 +284,9 @@ def test_missing_images_are_named(tmp_path, quiet):
 
 
 @pytest.mark.parametrize(
-    "where", [{"step": 1}, pytest.param({"step": 4}, marks=pytest.mark.long), {"epoch": 1}], ids=str
+    "where",
+    [{"step": 1}, *(pytest.param(where, marks=pytest.mark.long) for where in ({"step": 4}, {"epoch": 1}))],
+    ids=str,
 )
 def test_resumed_dense_run_equals_the_uninterrupted_one(dense_whole, tmp_path, quiet, ask, where):
     config = dense_whole.read_config().to_dict()
@@ -302,6 +304,7 @@ def test_resumed_dense_run_equals_the_uninterrupted_one(dense_whole, tmp_path, q
     same(run, dense_whole)
 
 
+@pytest.mark.long
 def test_dense_training_does_not_depend_on_the_workers(maps, tmp_path, quiet):
     options = {**DENSE_KINDS["segment"], "epochs": 1, "accumulate": 1}
     one = train(maps, out=tmp_path / "one", console=quiet, **options)

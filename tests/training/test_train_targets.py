@@ -131,7 +131,9 @@ WEIGHTED = {
 }
 
 
-@pytest.mark.parametrize("targets", WEIGHTED)
+@pytest.mark.parametrize(
+    "targets", ["classes", *(pytest.param(each, marks=pytest.mark.long) for each in ("multilabel", "regression"))]
+)
 def test_weight_column_counts_in_loss_and_metrics(targets, tmp_path, quiet):
     columns, labels, metric = WEIGHTED[targets]
     photos = write_photos(tmp_path / "photos", 12, names=("blue", "red"))

@@ -381,7 +381,7 @@ def test_bad_yaml_as_the_config_of_a_run_is_refused(run, tmp_path, kind, quiet):
     ("name", "of_loading", "of_resuming"),
     [
         ("config.yaml", "config.yaml is missing", "config.yaml is missing"),
-        ("model.json", "is not finished", None),
+        pytest.param("model.json", "is not finished", None, marks=pytest.mark.long),
         ("model.safetensors", "does not exist", None),
         ("environment.json", None, "environment.json is damaged or not part of a run: it is a pipe"),
     ],

@@ -13,7 +13,8 @@ import pytest
         pytest.param("import timm, transxnet", marks=pytest.mark.long),
         "import transxnet, timm",
         pytest.param("from transxnet import TransXNet; import timm", marks=pytest.mark.long),
-        "from transxnet.layers import DMixer; import timm",  # its modules import timm, and the models need it
+        # Its modules import timm, and the models need it.
+        pytest.param("from transxnet.layers import DMixer; import timm", marks=pytest.mark.long),
         pytest.param("from transxnet.ops import biased_attention; import timm", marks=pytest.mark.long),
         pytest.param("from transxnet.heads import RetinaNet; import timm", marks=pytest.mark.long),
         pytest.param("from transxnet.analysis.cost import info; import timm", marks=pytest.mark.long),

@@ -107,7 +107,7 @@ def info(model: str, img_size: int | str | None = None) -> ModelInfo:
     size, width = parse_image_size(default_img_size(spec) if img_size is None else img_size)
     if size != width:
         raise UserError(f"img_size must be one side in pixels for a classifier, got {img_size!r}.")
-    with wrong_size_as_user_error(model, size, size, "--img-size"):
+    with wrong_size_as_user_error(model, size, size, "--img-size"), torch.device("meta"):
         network, _ = create_model_with(spec, {"img_size": size})
         cost = count(network, size, size)
     cfg: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
@@ -142,12 +142,12 @@ def show(facts: ModelInfo) -> Group:
 
 
 def _stages(spec: ModelSpec, size: int) -> list[StageInfo]:
-    try:
-        network, _ = create_model_with(spec.untagged_name, {"img_size": size}, features_only=True)
-    except (RuntimeError, AttributeError):  # raised by timm for networks without stages
-        return []
-    with torch.no_grad():
-        outputs = network.to("meta").eval()(torch.empty(1, 3, size, size, device="meta"))
+    with torch.no_grad(), torch.device("meta"):
+        try:
+            network, _ = create_model_with(spec.untagged_name, {"img_size": size}, features_only=True)
+        except (RuntimeError, AttributeError):  # raised by timm for networks without stages
+            return []
+        outputs = network.eval()(torch.empty(1, 3, size, size))
     facts: Any = network.feature_info
     modules, channels, reductions = facts.module_name(), facts.channels(), facts.reduction()
     # NHWC networks return (B, H, W, C), recognized by the number of channels.

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,12 @@ def render(report: Report) -> str:
 
 def load_template(name: str) -> Template:
     """Load one of the package's page templates."""
+    return _environment().get_template(name)
+
+
+@cache
+def _environment() -> Environment:
+    """Create the environment once: it compiles each template once in a process."""
     environment = Environment(
         loader=PackageLoader("transxnet"),
         autoescape=True,
@@ -61,7 +68,7 @@ def load_template(name: str) -> Template:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
-    return environment.get_template(name)
+    return environment
 
 
 def write_report(report: Report, path: Path) -> Path:

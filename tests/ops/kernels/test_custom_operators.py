@@ -22,8 +22,11 @@ TRITON = {
 }
 CASES = pytest.mark.parametrize(
     "case",
-    [lambda: dynamic(3, 2, 8, 2, K=3), lambda: multiscale(3, 8, 2, (2, 3), (1, 1)), lambda: attention(3, 2, 70, 5, 4)],
-    ids=["dynamic", "multiscale", "attention"],
+    [
+        pytest.param(lambda: dynamic(3, 2, 8, 2, K=3), id="dynamic"),
+        pytest.param(lambda: multiscale(3, 8, 2, (2, 3), (1, 1)), id="multiscale", marks=pytest.mark.long),
+        pytest.param(lambda: attention(3, 2, 70, 5, 4), id="attention"),
+    ],
 )
 
 

@@ -41,8 +41,10 @@ def test_weights_and_sums_stay_float32_in_every_dtype(case, dtype, assert_matche
 
 @pytest.mark.parametrize(
     "case",
-    [lambda: dynamic(3, 2, 8, 2, K=3), lambda: multiscale(3, 8, 2, (2, 3), (1, 1))],
-    ids=["dynamic", "multiscale"],
+    [
+        pytest.param(lambda: dynamic(3, 2, 8, 2, K=3), id="dynamic"),
+        pytest.param(lambda: multiscale(3, 8, 2, (2, 3), (1, 1)), id="multiscale", marks=pytest.mark.long),
+    ],
 )
 @pytest.mark.parametrize("programs", [pytest.param(1, marks=pytest.mark.long), 1024])
 def test_split_sums_are_correct_and_repeat_bit_by_bit(case, programs, monkeypatch, assert_matches_reference):

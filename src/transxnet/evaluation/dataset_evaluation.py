@@ -50,10 +50,7 @@ def run_evaluation(
                 segmentation.update(backend.segment(image), true.numpy())
         return segmentation.compute()
     loader = evaluation_loader(images.evaluation_dataset(backend.prepare), batch_size, workers)
-    results = [
-        (backend.targets.activate(backend.classify(batch)[0]), labels, positions)
-        for batch, labels, positions in _report(progress, loader)
-    ]
+    results = [(backend.predict(batch)[0], labels, positions) for batch, labels, positions in _report(progress, loader)]
     predicted, labels, positions = (torch.cat(parts).numpy() for parts in zip(*results, strict=True))
     if isinstance(images, ClassificationSet):
         names, weights = [images.name(i) for i in positions], images.own_weights

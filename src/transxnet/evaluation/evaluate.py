@@ -15,10 +15,10 @@ from transxnet.data.formats.timm_readers import Stream, is_reader_name
 from transxnet.data.formats.unreadable_images import drop_unreadable
 from transxnet.data.open_data import open_evaluation_data
 from transxnet.data.recognize import check_exists
-from transxnet.data.tiling import OVERLAP, Tiling
+from transxnet.data.tiling import OVERLAP
 from transxnet.evaluation.dataset_evaluation import AnyEvaluation, run_evaluation
 from transxnet.evaluation.evaluation_output import print_metrics
-from transxnet.evaluation.inference_backends import InferenceBackend, open_backend
+from transxnet.evaluation.inference_backends import InferenceBackend, open_backend, with_options
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.runs.training_data import check_progress, open_run_data, run_config, table_options, trained_on
@@ -37,6 +37,7 @@ def evaluate(
     image_folder: str | Path | None = None,
     tile: int | None = None,
     overlap: float = OVERLAP,
+    tta: bool = False,
     batch_size: int | None = None,
     workers: int = 2,
     device: str = "auto",
@@ -59,6 +60,7 @@ def evaluate(
         tile: for detectors and segmenters, side in pixels of the tiles that images are cut into; by default as in
             training, where the default is no tiles.
         overlap: fraction of the side that neighboring tiles share, 0 to 0.9.
+        tta: test-time augmentation: merge the outputs of each image and of its horizontal flip. Takes twice the time.
         batch_size: images per batch; by default 64, or 2 for detectors and segmenters.
         workers: number of data loading processes.
         device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one. Exported files run
@@ -83,8 +85,7 @@ def evaluate(
     if text is not None:
         check_exists(text)
     backend = open_backend(model, file, device)
-    if tile is not None:
-        backend = backend.with_tiling(Tiling(tile, overlap))
+    backend = with_options(backend, tile, overlap, tta)
     images: Any
     if backend.task == "classify":
         images, description, notes = _labeled_images(backend, text, split, image_folder)
@@ -94,7 +95,8 @@ def evaluate(
         raise UserError(f"{backend.name} and {description} have different classes. Export the run again, or name DATA.")
     count = format_count(len(images), "image")
     tiles = "" if backend.tiling is None else f", in tiles of {backend.tiling.size} pixels"
-    console.print(f"{backend.name} on {description}: {count} at {backend.input_size}{tiles}", **PLAIN)
+    flips = ", with horizontal flips" if tta else ""
+    console.print(f"{backend.name} on {description}: {count} at {backend.input_size}{tiles}{flips}", **PLAIN)
     for note in notes:
         console.print(f"  {note}", **PLAIN)
     with progress_bar(console, "evaluating", len(images)) as advance:

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 
 from transxnet.evaluation.evaluation_output import read_class_predictions
-from transxnet.metrics.classification import ClassificationEvaluation, positive_class
+from transxnet.metrics.binary_curves import positive_class
+from transxnet.metrics.classification import ClassificationEvaluation
+from transxnet.metrics.fitted_choices import FittedChoices
 from transxnet.metrics.metric_names import METRIC_NAMES
 from transxnet.metrics.publication_metrics import ScoredImages
 from transxnet.reports.html_page import flatten_config
 from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
 from transxnet.runs.training_data import open_run_data, run_config
-from transxnet.studies.fold_results import FittedChoices
 from transxnet.studies.paired_comparison import ArmComparison, Estimate, compare_with_best, estimate, ranking_metric
 from transxnet.utils.errors import UserError
 
@@ -176,7 +177,8 @@ def _score(
 ) -> ScoredImages:
     """Apply what the validation images chose to the test images; validation images choose nothing for themselves."""
     if split == "test" and run.predictions_file.is_file():
-        return FittedChoices.fit(_read(run, "validation", class_names), positive).apply(evaluation)
+        validation = _read(run, "validation", class_names)
+        return evaluation.scored(FittedChoices.fit(validation.labels, validation.probabilities, positive))
     return ScoredImages(evaluation.labels, evaluation.probabilities, evaluation.probabilities, positive)
 
 

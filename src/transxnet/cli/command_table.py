@@ -71,7 +71,20 @@ _COMMANDS = (
             ),
         },
         options=(
-            Options(("file", "split", "image_folder", "tta", "batch_size", "workers", "device", "out", "overwrite")),
+            Options(
+                (
+                    "file",
+                    "split",
+                    "image_folder",
+                    "tta",
+                    "batch_size",
+                    "workers",
+                    "device",
+                    "out",
+                    "report",
+                    "overwrite",
+                )
+            ),
             Options(("tile", "overlap"), "tiles, for detectors and segmenters"),
         ),
     ),

@@ -174,7 +174,7 @@ def _match_images(evaluation: DetectionEvaluation, kind: str) -> tuple[Any, list
             facts = {"bbox": [x1, y1, x2 - x1, y2 - y1], "score": float(detections.scores[n])}
             found.append({"image_id": i + 1, "category_id": label, **facts, **own})
     objects.dataset = {
-        "images": [{"id": i + 1} for i in range(len(images))],
+        "images": [{"id": i + 1, "height": h, "width": w} for i, (h, w) in enumerate(images.own_sizes.tolist())],
         "categories": [{"id": k + 1, "name": name} for k, name in enumerate(images.class_names)],
         "annotations": annotations,
     }

@@ -19,7 +19,7 @@ from transxnet.runs.training_data import open_run_data, run_config
 from transxnet.studies.paired_comparison import ArmComparison, Estimate, compare_with_best, estimate, ranking_metric
 from transxnet.utils.errors import UserError
 
-FITTED = ("ece_scaled", "brier_scaled")
+FITTED = ("sensitivity", "specificity", "ece_scaled", "brier_scaled")
 """Metrics of what is fitted on validation images; they are shown for test images only."""
 
 
@@ -106,7 +106,7 @@ def compare_runs(runs: Sequence[Run], split: str | None, metric: str | None, res
         [
             (name, [each.get(name) for each in results])
             for name in METRIC_NAMES
-            if any(name in each for each in results)
+            if (split == "test" or name not in FITTED) and any(name in each for each in results)
         ],
         [run.read_metrics() for run in runs],
         _pair(named, split, metric, resamples) if predicted == "classes" else None,

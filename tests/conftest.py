@@ -16,9 +16,13 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.helpers import fill
 from transxnet import TransXNet
+from transxnet.metrics import intervals
 from transxnet.utils.errors import command_line
 
 pytest_plugins = ["tests.helpers.trained_runs"]
+
+# Intervals of these many resamples are too rough to publish, and as good for tests.
+intervals.RESAMPLES = 20
 
 # Tests compute little; threads that wait for each other cost minutes on a busy machine.
 torch.set_num_threads(1)

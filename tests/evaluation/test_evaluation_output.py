@@ -85,7 +85,7 @@ def test_detections_have_the_category_ids_of_the_file(tmp_path, category_ids, wr
 def test_image_miou_is_empty_where_all_pixels_are_ignored(tmp_path):
     stems = ["a", "b,c"]
     images = SegmentationSet(stems, stems, stems, ["x"], np.zeros(256, np.uint8))
-    evaluation = SegmentationEvaluation(images, np.zeros((1, 1)), np.array([np.nan, 2 / 3]), [])
+    evaluation = SegmentationEvaluation(images, np.zeros((1, 1)), np.zeros((2, 3, 1)), np.array([np.nan, 2 / 3]), [])
     write_image_miou(tmp_path / "predictions.csv", evaluation)
     rows = read_rows(tmp_path / "predictions.csv")
     assert rows == [{"name": "a", "miou": ""}, {"name": "b,c", "miou": "0.666667"}]

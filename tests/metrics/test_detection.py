@@ -5,6 +5,7 @@ import io
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from transxnet.data.formats.coco import read_coco
 from transxnet.data.formats.coco_folders import find_coco
 from transxnet.data.formats.findings import Findings
 from transxnet.data.reading.masks import decode_mask, encode_mask
+from transxnet.metrics import detection
 from transxnet.metrics.detection import (
     CocoMetric,
     DetectionEvaluation,
@@ -242,3 +244,29 @@ def test_without_faster_coco_eval_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "faster_coco_eval", None)  # as if it were not installed
     with pytest.raises(UserError, match=r"faster-coco-eval\. Install it with: pip install 'transxnet\[detect\]'"):
         CocoMetric(masks=False)
+
+
+def test_resampled_ap_is_that_of_the_drawn_images(evaluation):
+    resampled = evaluation.resampler()
+    whole = resampled(np.arange(10))
+    assert whole == pytest.approx({name: evaluation.all_metrics[name] for name in whole})
+    drawn = np.array([1, 1, 2, 7, 4, 9, 0, 0, 0, 8])
+    metric = DetectionMetric(evaluation.images, "mask" in evaluation.class_ap)
+    for i in drawn.tolist():
+        target = evaluation.images.target(i, masks=metric.masks)
+        metric.update([evaluation.detections[i].to_output(HEIGHT, WIDTH)], [target])
+    expected = metric.compute().all_metrics
+    found = resampled(drawn)
+    assert set(found) == {f"{prefix}{name}" for prefix in _prefixes_of(evaluation) for name in ("ap", "ap50", "ap75")}
+    assert found == pytest.approx({name: expected[name] for name in found})
+
+
+def _prefixes_of(evaluation: DetectionEvaluation) -> list[str]:
+    return ["" if kind == "box" else "mask_" for kind in kinds(evaluation)]
+
+
+def test_many_images_or_no_detections_have_no_intervals(evaluation, monkeypatch):
+    monkeypatch.setattr(detection, "MAX_PAIRS", 39)
+    assert replace(evaluation).intervals.limits == {}
+    monkeypatch.undo()
+    assert replace(evaluation, detections=[each.filter(2.0) for each in evaluation.detections]).intervals.limits == {}

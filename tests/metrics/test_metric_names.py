@@ -7,7 +7,7 @@ import torch
 from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import CocoMetric, coco_metrics
 from transxnet.metrics.metric_names import METRIC_NAMES
-from transxnet.metrics.segmentation import segmentation_metrics
+from transxnet.metrics.segmentation import class_pixels, segmentation_metrics
 
 
 def test_classification_metrics_are_named():
@@ -18,7 +18,7 @@ def test_classification_metrics_are_named():
 
 
 def test_segmentation_metrics_are_named():
-    metrics = segmentation_metrics(np.eye(2))
+    metrics = segmentation_metrics(class_pixels(np.eye(2)))
     assert "miou" in metrics and set(metrics) < set(METRIC_NAMES)
 
 

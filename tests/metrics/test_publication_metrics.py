@@ -7,7 +7,6 @@ from transxnet.metrics.publication_metrics import (
     LOWER_IS_BETTER,
     PUBLICATION_METRICS,
     ScoredImages,
-    brier_score,
 )
 from transxnet.metrics.temperature import scale_temperature
 
@@ -64,11 +63,6 @@ def test_calibration_error_is_its_definition():
     )
     assert images.metrics()["ece"] == pytest.approx(expected, abs=1e-6)
     assert images.metrics()["ece_scaled"] == pytest.approx(images.calibration(True).error)
-
-
-def test_brier_score_of_several_classes_is_the_sum():
-    probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]])
-    assert brier_score(probabilities, np.array([0, 1])) == pytest.approx((0.09 + 0.04 + 0.01 + 0.01 + 0.81 + 0.64) / 2)
 
 
 def test_absent_classes_are_undefined_or_left_out():

@@ -11,6 +11,7 @@ from transxnet.data.datasets.segmentation_dataset import SegmentationSet
 from transxnet.metrics.segmentation import (
     SegmentationMetric,
     class_metrics,
+    class_pixels,
     confusion_matrix,
     segmentation_metrics,
 )
@@ -86,7 +87,7 @@ def test_without_labeled_pixels_there_are_no_metrics():
     evaluation = score(([[0, 1]], [[255, 255]]))
     assert evaluation.metrics() == {}
     assert np.isnan(evaluation.image_miou).all()
-    assert all(np.isnan(value) for value in segmentation_metrics(evaluation.confusion).values())
+    assert all(np.isnan(value) for value in segmentation_metrics(class_pixels(evaluation.confusion)).values())
     both = score(([[0, 1]], [[255, 255]]), ([[0, 1]], [[0, 0]]))
     assert both.metrics()["pixel_accuracy"] == pytest.approx(0.5, abs=1e-12)
 
@@ -94,7 +95,8 @@ def test_without_labeled_pixels_there_are_no_metrics():
 def test_single_class_is_always_correct():
     evaluation = score((np.zeros((3, 4)), np.zeros((3, 4))), names=["all"])
     assert evaluation.metrics() == {"miou": 1, "mean_accuracy": 1, "pixel_accuracy": 1}
-    assert class_metrics(confusion_matrix(np.zeros(4, np.uint8), np.zeros(4, np.uint8), 1))["iou"].tolist() == [1]
+    confusion = confusion_matrix(np.zeros(4, np.uint8), np.zeros(4, np.uint8), 1)
+    assert class_metrics(class_pixels(confusion))["iou"].tolist() == [1]
 
 
 def test_confusion_matrix_matches_scikit_learn():
@@ -103,3 +105,11 @@ def test_confusion_matrix_matches_scikit_learn():
     labels[:3] = 255
     expected = sklearn_confusion_matrix(labels[3:].ravel(), predicted[3:].ravel(), labels=range(5))
     np.testing.assert_array_equal(confusion_matrix(predicted, labels, 5), expected)
+
+
+def test_resampled_metrics_are_those_of_the_drawn_images():
+    dice = np.random.default_rng(0)
+    pairs = [tuple(dice.integers(0, 3, (2, 5, 6)).astype(np.uint8)) for _ in range(4)]
+    drawn = [0, 2, 2, 3]
+    expected = score(*(pairs[i] for i in drawn), names=list("abc")).metrics()
+    assert score(*pairs, names=list("abc")).resampler()(np.array(drawn)) == pytest.approx(expected)

@@ -16,7 +16,13 @@ def test_logits_are_activated_by_the_kind():
 
 
 @pytest.mark.parametrize(
-    ("targets", "count"), [(ClassTargets(), 7), (MultiLabelTargets([0.25, 0.5]), 2), (RegressionTargets(3.0, 0.5), 1)]
+    ("targets", "count"),
+    [
+        (ClassTargets(), 7),
+        (ClassTargets(1.5, 0, 0.25), 2),
+        (MultiLabelTargets([0.25, 0.5]), 2),
+        (RegressionTargets(3.0, 0.5), 1),
+    ],
 )
 def test_targets_are_restored(targets, count):
     assert Targets.from_dict(targets.to_dict(), count) == targets
@@ -27,6 +33,11 @@ def test_targets_are_restored(targets, count):
     [
         {"kind": "ordinal"},
         {"kind": "classes", "mean": 0.0},
+        {"kind": "classes", "temperature": 0.0},
+        {"kind": "classes", "temperature": float("nan")},
+        {"kind": "classes", "temperature": 1.0, "positive": 2, "threshold": 0.5},
+        {"kind": "classes", "temperature": 1.0, "positive": 1},
+        {"kind": "classes", "temperature": 1.0, "positive": 1, "threshold": 2.0},
         {"kind": "multilabel", "thresholds": [0.5]},
         {"kind": "multilabel", "thresholds": [0.5, 2.0]},
         {"kind": "multilabel", "thresholds": 3},
@@ -59,4 +70,17 @@ def test_fit_chooses_thresholds_of_labels_only():
     fitted, evaluation = targets.fit(targets.evaluate(["a"], [], labels, scores))
     assert fitted.thresholds == pytest.approx([0.2])
     assert evaluation.metrics()["exact_match"] == 1.0
-    assert ClassTargets().fit("anything") == (ClassTargets(), "anything")
+
+
+def test_fit_chooses_temperature_and_threshold_of_classes():
+    labels, second = np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.3, 0.8], np.float32)
+    before = ClassTargets().evaluate(["a", "b"], list("wxyz"), labels, np.c_[1 - second, second])
+    assert before.choices is None
+    targets, evaluation = ClassTargets().fit(before)
+    assert (targets.positive, targets.threshold) == (1, pytest.approx(0.8))
+    assert evaluation.choices == targets.choices
+    assert evaluation.metrics()["specificity"] == 1.0
+    assert "sensitivity" not in before.metrics()
+    only = ClassTargets().evaluate(["a", "b"], list("yz"), labels[2:], np.c_[1 - second, second][2:])
+    assert ClassTargets().fit(only)[0].threshold is None
+    assert ClassTargets().to_dict() == {"kind": "classes"}

@@ -3,21 +3,6 @@ import csv
 import numpy as np
 import pytest
 
-from transxnet.metrics.classification import ClassificationEvaluation
-from transxnet.studies.fold_results import FittedChoices
-
-
-def test_choices_are_those_of_the_validation_images():
-    labels = np.array([0, 0, 0, 1, 1, 1])
-    positive = np.array([0.1, 0.2, 0.55, 0.6, 0.7, 0.9], np.float32)
-    validation = ClassificationEvaluation(["a", "b"], list("uvwxyz"), labels, np.stack([1 - positive, positive], 1))
-    choices = FittedChoices.fit(validation, 1)
-    assert choices.threshold == pytest.approx(0.6)
-    assert FittedChoices.fit(validation, None).threshold is None
-    images = choices.apply(validation)
-    assert images.detected.tolist() == [False] * 3 + [True] * 3
-    np.testing.assert_allclose(images.scaled.sum(1), 1)
-
 
 def test_pooled_predictions_are_those_of_the_outer_folds(whole):
     for arm in whole.arms:

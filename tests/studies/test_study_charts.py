@@ -1,6 +1,6 @@
 import numpy as np
 
-from transxnet.metrics.classification import BinaryCurves
+from transxnet.metrics.binary_curves import BinaryCurves
 from transxnet.metrics.publication_metrics import ScoredImages
 from transxnet.studies.study_charts import _precision_recall, _roc, arm_lines, learning_charts
 

@@ -9,6 +9,7 @@ from transxnet.ablation.ablation_folder import AblationFolder
 from transxnet.ablation.paper_tables import Variant
 from transxnet.benchmark.bench_report import FILES
 from transxnet.experiments.experiment_folder import shared_options
+from transxnet.metrics.metric_names import METRIC_NAMES
 from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
 from transxnet.training.results import cost
@@ -110,8 +111,8 @@ def read_result(folder: AblationFolder, failures: Mapping[str, str]) -> Ablation
         images = contents[0]["images"] if contents and images is None else images
         metrics = {
             name: [content[name] for content in contents]
-            for name in (contents[0] if contents else ())
-            if name not in ("images", "select", "averaged", "best_epoch", "test")
+            for name in METRIC_NAMES
+            if contents and all(name in content for content in contents)
         }
         row = RowResult(variant, folder.model(variant), runs, metrics)
         for run in runs.values():

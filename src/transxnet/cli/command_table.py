@@ -71,7 +71,20 @@ _COMMANDS = (
             ),
         },
         options=(
-            Options(("file", "split", "image_folder", "batch_size", "workers", "device", "out", "overwrite")),
+            Options(
+                (
+                    "file",
+                    "split",
+                    "image_folder",
+                    "tta",
+                    "batch_size",
+                    "workers",
+                    "device",
+                    "out",
+                    "report",
+                    "overwrite",
+                )
+            ),
             Options(("tile", "overlap"), "tiles, for detectors and segmenters"),
         ),
     ),
@@ -89,7 +102,9 @@ _COMMANDS = (
             "images": dict(metavar="IMAGE", nargs="+", help="files, folders, globs and WebDataset shards (.tar)"),
         },
         options=(
-            Options(("out", "top_k", "min_score", "save_txt", "batch_size", "workers", "device", "file", "overwrite")),
+            Options(
+                ("out", "top_k", "min_score", "save_txt", "tta", "batch_size", "workers", "device", "file", "overwrite")
+            ),
             Options(("tile", "overlap"), "tiles, for detectors and segmenters"),
             Options(("embed", "rows_per_file", "ray"), "Parquet output (with --out NAME.parquet or --rows-per-file)"),
         ),
@@ -104,7 +119,7 @@ _COMMANDS = (
         "Grad-CAM heat maps. Only this machine can open the page, unless --host allows others.",
         function="transxnet.web.app:app",
         arguments={"run": dict(metavar="RUN", help=MODEL)},
-        options=(Options(("file", "host", "port", "device", "examples", "max_size")),),
+        options=(Options(("file", "host", "port", "device", "tta", "examples", "max_size")),),
     ),
     Command(
         name="export",

@@ -50,17 +50,14 @@ def run_evaluation(
                 segmentation.update(backend.segment(image), true.numpy())
         return segmentation.compute()
     loader = evaluation_loader(images.evaluation_dataset(backend.prepare), batch_size, workers)
-    results = [
-        (backend.targets.activate(backend.classify(batch)[0]), labels, positions)
-        for batch, labels, positions in _report(progress, loader)
-    ]
+    results = [(backend.predict(batch)[0], labels, positions) for batch, labels, positions in _report(progress, loader)]
     predicted, labels, positions = (torch.cat(parts).numpy() for parts in zip(*results, strict=True))
     if isinstance(images, ClassificationSet):
-        names, weights = [images.name(i) for i in positions], images.own_weights
+        names, columns = [images.name(i) for i in positions], (images.own_weights, images.own_groups)
     else:
-        names, weights = [str(i) for i in positions], None
-    weights = None if weights is None else weights[positions]
-    return backend.targets.evaluate(list(images.class_names), names, labels, predicted, weights)
+        names, columns = [str(i) for i in positions], (None, None)
+    weights, groups = (None if column is None else column[positions] for column in columns)
+    return backend.targets.evaluate(list(images.class_names), names, labels, predicted, weights, groups)
 
 
 def _report(progress: Callable[[int], Any], loader: Iterable[Sequence[Any]]) -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """The command ``eval``: metrics of a trained model or an exported file on labeled images."""
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,18 @@ from transxnet.data.formats.timm_readers import Stream, is_reader_name
 from transxnet.data.formats.unreadable_images import drop_unreadable
 from transxnet.data.open_data import open_evaluation_data
 from transxnet.data.recognize import check_exists
-from transxnet.data.tiling import OVERLAP, Tiling
+from transxnet.data.tiling import OVERLAP
 from transxnet.evaluation.dataset_evaluation import AnyEvaluation, run_evaluation
-from transxnet.evaluation.evaluation_output import print_metrics
-from transxnet.evaluation.inference_backends import InferenceBackend, open_backend
+from transxnet.evaluation.evaluation_output import print_metrics, results_content
+from transxnet.evaluation.evaluation_report import evaluation_report
+from transxnet.evaluation.inference_backends import InferenceBackend, open_backend, with_options
+from transxnet.reports import write_report
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.runs.training_data import check_progress, open_run_data, run_config, table_options, trained_on
 from transxnet.utils.errors import UserError, check_at_least
 from transxnet.utils.files import write_atomic
+from transxnet.utils.option_names import as_option
 from transxnet.utils.progress import PLAIN, progress_bar
 from transxnet.utils.quantities import format_count
 
@@ -37,10 +41,12 @@ def evaluate(
     image_folder: str | Path | None = None,
     tile: int | None = None,
     overlap: float = OVERLAP,
+    tta: bool = False,
     batch_size: int | None = None,
     workers: int = 2,
     device: str = "auto",
     out: str | Path | None = None,
+    report: str | Path | None = None,
     overwrite: bool = False,
     console: Console | None = None,
 ) -> AnyEvaluation:
@@ -59,12 +65,14 @@ def evaluate(
         tile: for detectors and segmenters, side in pixels of the tiles that images are cut into; by default as in
             training, where the default is no tiles.
         overlap: fraction of the side that neighboring tiles share, 0 to 0.9.
+        tta: test-time augmentation: merge the outputs of each image and of its horizontal flip. Takes twice the time.
         batch_size: images per batch; by default 64, or 2 for detectors and segmenters.
         workers: number of data loading processes.
         device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one. Exported files run
             on the CPU.
-        out: JSON file to write the metrics to.
-        overwrite: overwrite an existing JSON file.
+        out: JSON file to write the metrics, their intervals and the calibration to.
+        report: HTML file to write a report to.
+        overwrite: overwrite existing files.
         console: console to print to; by default standard output.
 
     Returns:
@@ -77,55 +85,75 @@ def evaluate(
     if batch_size is not None:
         check_at_least(1, batch_size=batch_size)
     check_at_least(0, workers=workers)
-    if out is not None:
-        _check_out(Path(out), overwrite)
+    for option, path in (("--out", out), ("--report", report)):
+        if path is not None:
+            _check_output(Path(path), option, overwrite)
     text = None if data is None else str(data)
     if text is not None:
         check_exists(text)
     backend = open_backend(model, file, device)
-    if tile is not None:
-        backend = backend.with_tiling(Tiling(tile, overlap))
+    backend = with_options(backend, tile, overlap, tta)
     images: Any
     if backend.task == "classify":
-        images, description, notes = _labeled_images(backend, text, split, image_folder)
+        images, description, notes, part = _labeled_images(backend, text, split, image_folder)
     else:
-        images, description, notes = _annotated_images(backend, text, split, console)
+        images, description, notes, part = _annotated_images(backend, text, split, console)
     if list(images.class_names) != backend.class_names:
         raise UserError(f"{backend.name} and {description} have different classes. Export the run again, or name DATA.")
     count = format_count(len(images), "image")
     tiles = "" if backend.tiling is None else f", in tiles of {backend.tiling.size} pixels"
-    console.print(f"{backend.name} on {description}: {count} at {backend.input_size}{tiles}", **PLAIN)
+    flips = ", with horizontal flips" if tta else ""
+    console.print(f"{backend.name} on {description}: {count} at {backend.input_size}{tiles}{flips}", **PLAIN)
     for note in notes:
         console.print(f"  {note}", **PLAIN)
     with progress_bar(console, "evaluating", len(images)) as advance:
         batch_size = batch_size or (64 if backend.task == "classify" else 2)
         evaluation = run_evaluation(backend, images, batch_size, workers, progress=advance)
-    metrics = evaluation.metrics()
-    print_metrics(console, metrics, len(evaluation))
+    print_metrics(console, evaluation, fitted_here=part == "validation")
     if out is not None:
-        content: dict[str, Any] = {"model": str(model), "data": description, "images": len(evaluation), **metrics}
+        content = {"model": str(model), "data": description, "split": part, "tta": tta, **results_content(evaluation)}
         write_atomic(Path(out), json.dumps(content, indent=2))
         console.print(f"metrics     {out}", **PLAIN)
+    if report is not None:
+        options = dict(file=file, split=split, image_folder=image_folder, tile=tile, tta=tta)
+        stated = {name: str(value) for name, value in options.items() if value}
+        words = [
+            word
+            for name, value in stated.items()
+            for word in ([as_option(name)] if name == "tta" else [as_option(name), value])
+        ]
+        page = evaluation_report(
+            backend,
+            images,
+            evaluation,
+            data=description,
+            split=part,
+            command=shlex.join(["transxnet", "eval", str(model), *([] if text is None else [text]), *words]),
+            options={"model": str(model), "data": description, **stated},
+            notes=notes,
+        )
+        write_report(page, Path(report))
+        console.print(f"report      {report}", **PLAIN)
     return evaluation
 
 
-def _check_out(out: Path, overwrite: bool) -> None:
-    if out.is_dir() or not out.parent.is_dir():
-        raise UserError(f"cannot write {out}. Choose a JSON file in an existing folder.")
-    if out.exists() and not overwrite:
-        raise UserError(f"{out} already exists. Use --overwrite, or choose another --out.")
+def _check_output(path: Path, option: str, overwrite: bool) -> None:
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"cannot write {path}. Choose a file in an existing folder.")
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} already exists. Use --overwrite, or choose another {option}.")
 
 
 def _labeled_images(
     backend: InferenceBackend, data: str | None, split: str | None, image_folder: str | Path | None
-) -> tuple[ClassificationSet | Stream, str, list[str]]:
-    """Open a classifier's readable images; also returns their description and notes for the user."""
+) -> tuple[ClassificationSet | Stream, str, list[str], str]:
+    """Open a classifier's readable images; also returns their description, notes, and which set of the run they are."""
     config = _config(backend, data)
     if isinstance(config, ClassifyConfig) and trained_on(config, data) and _is_set(config, split):
         assert backend.run is not None
         source = open_run_data(config, None, backend.run.stored_split, check_images=False)
         (images,), notes = drop_unreadable(source.part(None if split == config.val_split else split))
-        return images, f"{_describe(split)} of {config.data}", notes
+        return images, f"the {_set_name(split)} set of {config.data}", notes, _set_name(split)
     description = data or (config.data if config is not None else "")
     images, notes = open_evaluation_data(
         description,
@@ -136,7 +164,7 @@ def _labeled_images(
         channels=backend.channels,
         table=replace(table_options(config), image_folder=None if image_folder is None else str(image_folder)),
     )
-    return images, description, notes
+    return images, description, notes, ""
 
 
 def _is_set(config: ClassifyConfig, split: str | None) -> bool:
@@ -144,20 +172,22 @@ def _is_set(config: ClassifyConfig, split: str | None) -> bool:
     return split in (None, config.val_split) or not is_reader_name(config.data)
 
 
-def _describe(split: str | None) -> str:
+def _set_name(split: str | None) -> str:
+    """Return the name of a set of a run: "training", "validation" or "test"."""
     part = part_of(split or "")
-    return f"the {'training' if part == 'train' else 'test' if part == 'test' else 'validation'} set"
+    return "training" if part == "train" else "test" if part == "test" else "validation"
 
 
 def _annotated_images(
     backend: InferenceBackend, data: str | None, split: str | None, console: Console
-) -> tuple[DetectionSet | SegmentationSet, str, list[str]]:
-    """Open a detector's or segmenter's images; also returns their description and notes for the user."""
+) -> tuple[DetectionSet | SegmentationSet, str, list[str], str]:
+    """Open a detector's or segmenter's images; returns the same as :func:`_labeled_images`."""
     config = _config(backend, data)
     if config is not None and trained_on(config, data):
         assert backend.run is not None
         source = open_run_data(config, console, backend.run.stored_split)
-        return source.part(split), f"{_describe(split)} of {config.data}", source.notes
+        name = _set_name(split)
+        return source.part(split), f"the {name} set of {config.data}", source.notes, name
     assert data is not None
     images, notes = open_evaluation_data(
         data,
@@ -169,7 +199,7 @@ def _annotated_images(
         by_number=backend.run is None and backend.class_names == list(map(str, range(len(backend.class_names)))),
         progress=check_progress(console),
     )
-    return images, data, notes
+    return images, data, notes, ""
 
 
 def _config(backend: InferenceBackend, data: str | None) -> TrainConfig | None:

@@ -3,33 +3,69 @@
 import csv
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation, coco_results
-from transxnet.metrics.metric_names import METRIC_NAMES, format_metric
+from transxnet.metrics.intervals import Resampled
+from transxnet.metrics.metric_names import METRIC_NAMES, format_interval, format_metric
 from transxnet.metrics.multilabel import MultiLabelEvaluation
 from transxnet.metrics.segmentation import SegmentationEvaluation
 from transxnet.metrics.targets import ClassifierEvaluation
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_atomic
+from transxnet.utils.progress import PLAIN
 from transxnet.utils.quantities import format_count
 
 MAX_PROBABILITIES = 10_000_000
 """Most probabilities in a file of predictions: about 120 MB."""
 
 
-def print_metrics(console: Console, metrics: Mapping[str, float], images: int, kind: str = "image") -> None:
-    """Print an evaluation's metrics and the number of its images, with their kind."""
+def print_metrics(console: Console, evaluation: Resampled, kind: str = "image", *, fitted_here: bool = False) -> None:
+    """Print an evaluation's metrics with their intervals, and the number of its images.
+
+    Args:
+        console: console to print to.
+        evaluation: the evaluation.
+        kind: noun of the images.
+        fitted_here: whether thresholds and temperature were fitted on these images.
+    """
+    metrics, intervals = evaluation.metrics(), evaluation.intervals
     none = "" if metrics else ": no metric, since no image has an object or label to compare with"
-    console.print(f"\non {format_count(images, kind)}{none}", highlight=False, soft_wrap=True)
+    console.print(f"\non {format_count(len(evaluation), kind)}{none}", **PLAIN)
     for name, text in METRIC_NAMES.items():
         if name in metrics:
-            console.print(f"  {text:<47}{format_metric(name, metrics[name]):>6}", highlight=False, soft_wrap=True)
+            interval = format_interval(name, intervals.limits.get(name))
+            console.print(f"  {text:<47}{format_metric(name, metrics[name]):>6}  {interval}".rstrip(), **PLAIN)
+    for sentence in (*([intervals.method] if intervals.limits else []), *evaluation.describe_fitted(fitted_here)):
+        console.print(f"  {sentence}", **PLAIN)
+
+
+def results_content(evaluation: Resampled) -> dict[str, Any]:
+    """Return the number of images, metrics, intervals, fitted choices and calibration as plain data."""
+    content: dict[str, Any] = {"images": len(evaluation), **evaluation.metrics()}
+    if evaluation.intervals.limits:
+        content["intervals"] = evaluation.intervals.to_dict()
+    if not isinstance(evaluation, ClassificationEvaluation):
+        return content
+    choices = evaluation.choices
+    if choices is not None:
+        positive = {} if choices.positive is None else {"positive": evaluation.class_names[choices.positive]}
+        threshold = {} if choices.threshold is None else {"threshold": choices.threshold}
+        content["fitted"] = {"temperature": choices.temperature, **positive, **threshold}
+    kinds = {"before": evaluation.calibration()}
+    if choices is not None:
+        kinds["after"] = evaluation.calibration(scaled=True)
+    content["calibration"] = {
+        name: {key: values.tolist() for key, values in asdict(bins).items()} for name, bins in kinds.items()
+    }
+    return content
 
 
 def write_classifier_predictions(path: Path, evaluation: ClassifierEvaluation) -> None:

@@ -20,6 +20,7 @@ from transxnet.data.reading.pixels import Pixels, open_pixels
 from transxnet.data.tiling import Tiling, read_tiling
 from transxnet.deploy.exported_model import ExportedModel, fit_for_detector, fit_for_segmenter, load_exported
 from transxnet.deploy.format_registry import find_format, is_exported
+from transxnet.evaluation.flipped_outputs import merge_detections, merge_outputs
 from transxnet.evaluation.inference import ClassifierOutput, classifier_outputs, detect, segmenter_logits
 from transxnet.evaluation.tiled_detection import detect_tiles
 from transxnet.evaluation.tiled_segmentation import tiled_logits
@@ -46,6 +47,7 @@ class InferenceBackend(ABC):
         masks: for detectors, whether it predicts masks in addition to boxes.
         device: device that the model runs on.
         tiling: for detectors and segmenters, the tiles to cut images into, or None.
+        tta: merge the outputs of each image and of its horizontal flip (test-time augmentation).
     """
 
     name: str
@@ -58,6 +60,7 @@ class InferenceBackend(ABC):
     masks: bool = False
     device: torch.device
     tiling: Tiling | None = None
+    tta: bool = False
 
     @cached_property
     def prepare(self) -> Transform:
@@ -117,26 +120,53 @@ class InferenceBackend(ABC):
         tiled.tiling = tiling
         return tiled
 
+    def with_tta(self) -> Self:
+        """Return this backend with test-time augmentation."""
+        self.start()
+        augmented = copy(self)
+        augmented.tta = True
+        return augmented
+
+    def predict(self, images: Tensor, features: bool = False) -> ClassifierOutput:
+        """Return a classifier's probabilities or values (B, C) of prepared images (B, C, S, S), and their features."""
+        logits, pooled = self.classify(images, features)
+        outputs = self.targets.activate(logits)
+        if self.tta:
+            outputs = merge_outputs(outputs, self.targets.activate(self.classify(images.flip(-1))[0]))
+        return outputs, pooled
+
     def detector_output(self, pixels: Tensor) -> dict[str, Tensor]:
         """Return the boxes, labels, scores and masks in an image (3, H, W) uint8."""
         if self.tiling is None:
-            return self.detect_whole(pixels)
-        return detect_tiles(self.detect_whole, pixels, self.tiling).to_output(*pixels.shape[1:])
+            return self._detect_part(pixels)
+        return detect_tiles(self._detect_part, pixels, self.tiling).to_output(*pixels.shape[1:])
 
     def detect(self, pixels: Tensor) -> Detections:
         """Detect objects in an image (3, H, W) uint8."""
         if self.tiling is None:
-            return Detections.from_output(self.detect_whole(pixels))
-        return detect_tiles(self.detect_whole, pixels, self.tiling)
+            return Detections.from_output(self._detect_part(pixels))
+        return detect_tiles(self._detect_part, pixels, self.tiling)
+
+    def _detect_part(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Return the objects in an image or tile (3, H, W) uint8, with test-time augmentation if it is on."""
+        found = self.detect_whole(pixels)
+        return merge_detections(found, self.detect_whole(pixels.flip(-1)), pixels.shape[-1]) if self.tta else found
 
     def segment(self, pixels: Tensor) -> np.ndarray:
         """Return the label map (H, W) uint8 of an image (3, H, W) uint8."""
         strips: Iterable[Tensor]
         if self.tiling is None:
-            strips = [self.segmenter_logits(pixels)]
+            strips = [self._segment_part(pixels)]
         else:
-            strips = tiled_logits(self.segmenter_logits, pixels, self.tiling)
+            strips = tiled_logits(self._segment_part, pixels, self.tiling)
         return np.concatenate([strip.argmax(0).to(torch.uint8).cpu().numpy() for strip in strips])
+
+    def _segment_part(self, pixels: Tensor) -> Tensor:
+        """Return the logits (K, H, W) of an image or tile; with test-time augmentation, mean probabilities."""
+        logits = self.segmenter_logits(pixels)
+        if not self.tta:
+            return logits
+        return merge_outputs(logits.softmax(0), self.segmenter_logits(pixels.flip(-1)).softmax(0).flip(-1))
 
 
 class TrainedBackend(InferenceBackend):
@@ -294,6 +324,17 @@ class ExportedBackend(InferenceBackend):
     def segmenter_logits(self, pixels: Tensor) -> Tensor:
         """Return the logits (K, H, W) of an image or tile (3, H, W) uint8."""
         return self.exported.segmenter_logits(pixels)
+
+
+def with_options(backend: InferenceBackend, tile: int | None, overlap: float, tta: bool) -> InferenceBackend:
+    """Return a backend with images cut into tiles of a side in pixels, if given, and with test-time augmentation.
+
+    Raises:
+        UserError: tiles are given for a classifier, or a value is out of range.
+    """
+    if tile is not None:
+        backend = backend.with_tiling(Tiling(tile, overlap))
+    return backend.with_tta() if tta else backend
 
 
 def open_backend(model: str | Path, file: str | Path | None = None, device: str = "auto") -> InferenceBackend:

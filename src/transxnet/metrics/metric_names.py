@@ -6,14 +6,23 @@ METRIC_NAMES = {
     "accuracy": "accuracy",
     "majority": "  baseline: most frequent class",
     "balanced_accuracy": "balanced accuracy",
+    "auroc": "AUROC",
+    "auprc": "AUPRC (average precision)",
     "macro_ap": "mean AP of the labels",
     "micro_ap": "  AP of all labels together",
     "macro_auroc": "mean AUROC of the labels",
     "micro_auroc": "  AUROC of all labels together",
     "f1": "F1 (macro)",
+    "mcc": "Matthews correlation coefficient (MCC)",
+    "sensitivity": "sensitivity at the threshold",
+    "specificity": "specificity at the threshold",
     "micro_f1": "  F1 of all labels together",
     "top5_accuracy": "top-5 accuracy",
     "weighted_accuracy": "accuracy, weighted by label confidence",
+    "ece": "expected calibration error (ECE)",
+    "ece_scaled": "  after temperature scaling",
+    "brier": "Brier score",
+    "brier_scaled": "  after temperature scaling",
     "exact_match": "images with all labels correct",
     "weighted_exact_match": "all labels correct, weighted by confidence",
     "mae": "mean absolute error (MAE)",
@@ -41,7 +50,12 @@ METRIC_NAMES = {
 """Display name of each metric; a leading space indents it below the previous one."""
 
 _IN_UNITS = ("mae", "weighted_mae", "rmse", "baseline_rmse")
-_NUMBERS = ("loss", "r2", "spearman")
+_NUMBERS = ("loss", "r2", "spearman", "mcc", "brier", "brier_scaled")
+
+
+def format_interval(name: str, limits: tuple[float, float] | None) -> str:
+    """Format the interval of a metric: "85.1% to 89.7%"; empty without one."""
+    return "" if limits is None else " to ".join(format_metric(name, limit) for limit in limits)
 
 
 def format_metric(name: str, value: float) -> str:

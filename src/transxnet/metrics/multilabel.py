@@ -1,5 +1,6 @@
 """Multi-label metrics, from the probabilities of a classifier whose labels do not exclude each other."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -10,14 +11,16 @@ from torchmetrics.functional.classification import (
     binary_stat_scores,
 )
 
-from transxnet.metrics.classification import BinaryCurves, class_metrics_from_counts, weighted_mean
+from transxnet.metrics.binary_curves import BinaryCurves
+from transxnet.metrics.count_metrics import class_metrics_from_counts, weighted_mean
+from transxnet.metrics.intervals import MAX_RANKED, Resampled
 
 UNKNOWN = -1
 """Integer of an unknown label, which torchmetrics ignores."""
 
 
 @dataclass(frozen=True)
-class MultiLabelEvaluation:
+class MultiLabelEvaluation(Resampled):
     """A multi-label classifier's results on N images with C labels each.
 
     Unknown labels (NaN) are ignored in all metrics.
@@ -29,6 +32,7 @@ class MultiLabelEvaluation:
         probabilities: (N, C) sigmoid outputs.
         thresholds: (C,) smallest probability of each class at which its label is predicted.
         weights: (N,) confidence in the labels, 0 to 1, if the data has it; else None.
+        groups: (N,) group of each image, such as its patient, if the data has it; else None.
     """
 
     class_names: list[str]
@@ -37,6 +41,7 @@ class MultiLabelEvaluation:
     probabilities: np.ndarray
     thresholds: np.ndarray
     weights: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -72,24 +77,51 @@ class MultiLabelEvaluation:
 
     def all_metrics(self) -> dict[str, float]:
         """Compute the same, with NaN for those that are not defined."""
-        per_class, known = self.per_class(), self.known
+        return self._ranking_metrics() | self._threshold_metrics()
+
+    def resampler(self) -> Callable[[np.ndarray], Mapping[str, float]]:
+        """Return the metrics as a function of the indices of drawn images."""
+
+        def drawn_metrics(indices: np.ndarray) -> Mapping[str, float]:
+            weights = None if self.weights is None else self.weights[indices]
+            labels, probabilities = self.labels[indices], self.probabilities[indices]
+            drawn = replace(self, labels=labels, probabilities=probabilities, weights=weights)
+            ranked = drawn._ranking_metrics() if self.labels.size <= MAX_RANKED else {}
+            return ranked | drawn._threshold_metrics()
+
+        return drawn_metrics
+
+    def _ranking_metrics(self) -> dict[str, float]:
+        """Compute the metrics that depend on no threshold."""
+        known = self.known
         everything = BinaryCurves(0, self.probabilities[known], self.labels[known] == 1)
         both = 0 < everything.labels.sum() < len(everything.labels)
-        counts = self._counts()
+        curves = [curve for curve in map(self.curves, range(len(self.class_names))) if curve is not None]
+        return {
+            "macro_ap": _mean([curve.average_precision for curve in curves]),
+            "micro_ap": everything.average_precision if both else np.nan,
+            "macro_auroc": _mean([curve.auroc for curve in curves]),
+            "micro_auroc": everything.auroc if both else np.nan,
+        }
+
+    def _threshold_metrics(self) -> dict[str, float]:
+        """Compute the metrics at the thresholds."""
+        counts, judged = self._counts(), self.known.any(axis=1)
+        of_classes = class_metrics_from_counts(counts)
         total = class_metrics_from_counts(counts.sum(axis=0, keepdims=True))
-        judged = known.any(axis=1)
         right = np.asarray(~self.wrong[judged].any(axis=1))
         weighted = {} if self.weights is None else {"weighted_exact_match": weighted_mean(right, self.weights[judged])}
         return {
-            "macro_ap": _mean(per_class["ap"]),
-            "micro_ap": everything.average_precision if both else np.nan,
-            "macro_auroc": _mean(per_class["auroc"]),
-            "micro_auroc": everything.auroc if both else np.nan,
-            "f1": _mean(per_class["f1"]),
+            "f1": _mean(of_classes["f1"][of_classes["support"] > 0]),
             "micro_f1": float(total["f1"][0]),
             "exact_match": _mean(right),
             **weighted,
         }
+
+    def describe_fitted(self, fitted_here: bool) -> list[str]:
+        """Return a sentence about the thresholds."""
+        where = "these images, so its metrics are optimistic here" if fitted_here else "the validation images"
+        return [f"Threshold of each label, for F1 and exact match: the highest F1 on {where}."]
 
     def per_class(self) -> dict[str, np.ndarray]:
         """Compute (C,) auroc, ap, precision, recall, f1, and numbers of known and positive labels (known, support).

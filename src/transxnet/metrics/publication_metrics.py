@@ -1,19 +1,15 @@
 """The metrics of a study: of decisions, of scores and of calibration, before and after temperature scaling."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
-from torchmetrics.functional.classification import (
-    binary_auroc,
-    binary_average_precision,
-    multiclass_confusion_matrix,
-    multiclass_matthews_corrcoef,
-)
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from transxnet.metrics.classification import Calibration, ClassificationEvaluation, class_metrics_from_counts
+from transxnet.metrics.calibration import Calibration, bin_numbers, calibration_bins, squared_errors
+from transxnet.metrics.image_values import ImageValues
 
 PUBLICATION_METRICS = {
     "accuracy": "Accuracy",
@@ -45,14 +41,14 @@ class ScoredImages:
     Attributes:
         labels: (N,) class indices.
         probabilities: (N, C) softmax outputs.
-        scaled: (N, C) the same after temperature scaling.
+        scaled: (N, C) the same after temperature scaling; None without a fitted temperature.
         positive: index of the positive class of two; None for more classes.
         detected: (N,) whether the probability of the positive class reaches the fitted threshold; None likewise.
     """
 
     labels: np.ndarray
     probabilities: np.ndarray
-    scaled: np.ndarray
+    scaled: np.ndarray | None
     positive: int | None = None
     detected: np.ndarray | None = None
 
@@ -96,66 +92,30 @@ class ScoredImages:
         predicted, labels = torch.from_numpy(self.probabilities).argmax(1), torch.from_numpy(self.labels)
         return multiclass_confusion_matrix(predicted, labels, self.probabilities.shape[1], validate_args=False).numpy()
 
+    @cached_property
+    def values(self) -> ImageValues:
+        """The values of each image from which the metrics are computed."""
+        kinds = [self.probabilities] if self.scaled is None else [self.probabilities, self.scaled]
+        num_classes = self.probabilities.shape[1]
+        ranked = list(range(num_classes)) if self.positive is None else [self.positive]
+        return ImageValues(
+            num_classes,
+            ranked,
+            self.labels,
+            self.probabilities.argmax(1),
+            np.stack([kind.max(1).astype(np.float64) for kind in kinds], axis=1),
+            np.stack([bin_numbers(kind.max(1)) for kind in kinds], axis=1),
+            np.stack([squared_errors(kind, self.labels) for kind in kinds], axis=1),
+            self.probabilities[:, ranked],
+            self.detected,
+            None if self.positive is None else self.is_positive,
+        )
+
     def calibration(self, scaled: bool) -> Calibration:
         """Return accuracy by confidence, before or after temperature scaling."""
-        probabilities = self.scaled if scaled else self.probabilities
-        return ClassificationEvaluation([], [], self.labels, probabilities).calibration()
+        return calibration_bins(self.values.confidence[:, int(scaled)], self.correct)
 
     def metrics(self) -> dict[str, float]:
-        """Compute the metrics of ``PUBLICATION_METRICS``; NaN where a class that they need is absent.
-
-        AUROC and AUPRC are those of the positive class, or means over the classes against all others. Balanced
-        accuracy and F1 are means over the classes that occur in the labels.
-        """
-        labels, probabilities = torch.from_numpy(self.labels), torch.from_numpy(self.probabilities)
-        confusion = self.confusion
-        hits, support, found = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
-        counts = np.stack([hits, found - hits, np.zeros_like(hits), support - hits, support], axis=1)
-        per_class = class_metrics_from_counts(counts[support > 0])
-        auroc, auprc = self._ranking(labels, probabilities)
-        metrics = {
-            "accuracy": hits.sum() / support.sum(),
-            "balanced_accuracy": per_class["recall"].mean(),
-            "auroc": auroc,
-            "auprc": auprc,
-            "f1": per_class["f1"].mean(),
-            "mcc": multiclass_matthews_corrcoef(
-                probabilities.argmax(1), labels, probabilities.shape[1], validate_args=False
-            ),
-            "ece": self.calibration(False).error,
-            "ece_scaled": self.calibration(True).error,
-            "brier": brier_score(self.probabilities, self.labels),
-            "brier_scaled": brier_score(self.scaled, self.labels),
-        }
-        if self.detected is not None:
-            positive = self.is_positive
-            metrics["sensitivity"] = _mean(self.detected[positive])
-            metrics["specificity"] = _mean(~self.detected[~positive])
-        return {name: float(metrics[name]) for name in PUBLICATION_METRICS if name in metrics}
-
-    def _ranking(self, labels: torch.Tensor, probabilities: torch.Tensor) -> tuple[float, float]:
-        """Return AUROC and AUPRC: means over the classes that some, but not all images have."""
-        found = []
-        for number in range(probabilities.shape[1]) if self.positive is None else [self.positive]:
-            target = (labels == number).long()
-            if 0 < target.sum() < len(target):
-                scores = probabilities[:, number]
-                found.append(
-                    (
-                        float(binary_auroc(scores, target, validate_args=False)),
-                        float(binary_average_precision(scores, target, validate_args=False)),
-                    )
-                )
-        auroc, auprc = np.mean(found, axis=0) if found else (math.nan, math.nan)
-        return float(auroc), float(auprc)
-
-
-def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean squared error of the probabilities (Brier 1950), of two classes that of one of them."""
-    target = np.eye(probabilities.shape[1])[labels]
-    errors = ((probabilities.astype(np.float64) - target) ** 2).sum(1)
-    return float(errors.mean() / (2 if probabilities.shape[1] == 2 else 1))
-
-
-def _mean(flags: np.ndarray) -> float:
-    return float(flags.mean()) if len(flags) else math.nan
+        """Compute the metrics of ``PUBLICATION_METRICS``; NaN where a class that they need is absent."""
+        metrics = self.values.metrics()
+        return {name: metrics[name] for name in PUBLICATION_METRICS if name in metrics}

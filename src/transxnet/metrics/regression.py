@@ -1,6 +1,7 @@
 """Regression metrics, from a model's predictions in the unit of the targets."""
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,11 +9,12 @@ import torch
 from scipy.stats import spearmanr
 from torchmetrics.functional.regression import mean_absolute_error, mean_squared_error, r2_score
 
-from transxnet.metrics.classification import weighted_mean
+from transxnet.metrics.count_metrics import weighted_mean
+from transxnet.metrics.intervals import Resampled
 
 
 @dataclass(frozen=True)
-class RegressionEvaluation:
+class RegressionEvaluation(Resampled):
     """A regression model's results on N images.
 
     Attributes:
@@ -21,6 +23,7 @@ class RegressionEvaluation:
         labels: (N,) true values.
         predictions: (N,) predicted values.
         weights: (N,) confidence in each label, 0 to 1, if the data has it; else None.
+        groups: (N,) group of each image, such as its patient, if the data has it; else None.
     """
 
     class_names: list[str]
@@ -28,6 +31,7 @@ class RegressionEvaluation:
     labels: np.ndarray
     predictions: np.ndarray
     weights: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,6 +64,16 @@ class RegressionEvaluation:
             "r2": float(r2_score(predicted, true)) if varied else math.nan,
             "spearman": float(spearmanr(self.predictions, self.labels).statistic) if ranked else math.nan,
         }
+
+    def resampler(self) -> Callable[[np.ndarray], Mapping[str, float]]:
+        """Return the metrics as a function of the indices of drawn images."""
+
+        def drawn_metrics(indices: np.ndarray) -> Mapping[str, float]:
+            weights = None if self.weights is None else self.weights[indices]
+            drawn = RegressionEvaluation([], [], self.labels[indices], self.predictions[indices], weights)
+            return drawn.all_metrics()
+
+        return drawn_metrics
 
     def largest_errors(self, count: int) -> np.ndarray:
         """Return the indices of the images with the largest absolute errors, largest first."""

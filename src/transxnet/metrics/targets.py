@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -11,8 +11,10 @@ from torch import Tensor
 
 from transxnet.data.datasets.classification_dataset import TargetKind
 from transxnet.metrics.classification import ClassificationEvaluation
+from transxnet.metrics.fitted_choices import FittedChoices
 from transxnet.metrics.multilabel import MultiLabelEvaluation
 from transxnet.metrics.regression import RegressionEvaluation
+from transxnet.metrics.temperature import LIMITS
 
 ClassifierEvaluation = ClassificationEvaluation | MultiLabelEvaluation | RegressionEvaluation
 """A classifier's results."""
@@ -35,9 +37,10 @@ class Targets(ABC):
         labels: np.ndarray,
         outputs: np.ndarray,
         weights: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
     ) -> Any:
-        """Return the evaluation of outputs (N, C) for N images with these names, labels and weights."""
-        return self.evaluation(class_names, names, labels, outputs, weights=weights)
+        """Return the evaluation of outputs (N, C) for N images with these names, labels, weights and groups."""
+        return self.evaluation(class_names, names, labels, outputs, weights=weights, groups=groups)
 
     @property
     @abstractmethod
@@ -50,7 +53,7 @@ class Targets(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the kind and the settings as plain data."""
-        return {"kind": self.kind, **asdict(self)}
+        return {"kind": self.kind, **{name: value for name, value in asdict(self).items() if value is not None}}
 
     @staticmethod
     def from_dict(values: Mapping[str, Any], num_classes: int) -> "Targets":
@@ -71,9 +74,23 @@ class Targets(ABC):
 
 @dataclass(frozen=True)
 class ClassTargets(Targets):
-    """One of C classes for each image."""
+    """One of C classes for each image.
+
+    Attributes:
+        temperature: temperature of the probabilities, fitted on validation images; None before it is.
+        positive: index of the positive class of two; None for other numbers of classes.
+        threshold: smallest probability of the positive class that counts as positive; None likewise.
+    """
 
     kind = "classes"
+    temperature: float | None = None
+    positive: int | None = None
+    threshold: float | None = None
+
+    @property
+    def choices(self) -> FittedChoices | None:
+        """What was fitted on validation images; None if nothing was."""
+        return None if self.temperature is None else FittedChoices(self.temperature, self.positive, self.threshold)
 
     def activate(self, logits: Tensor) -> Tensor:
         """Return softmax probabilities."""
@@ -81,8 +98,24 @@ class ClassTargets(Targets):
 
     @property
     def evaluation(self) -> Callable[..., ClassificationEvaluation]:
-        """Evaluation of probabilities (N, C)."""
-        return ClassificationEvaluation
+        """Evaluation of probabilities (N, C) with the fitted choices."""
+        return partial(ClassificationEvaluation, choices=self.choices)
+
+    def fit(self, evaluation: ClassificationEvaluation) -> tuple["ClassTargets", ClassificationEvaluation]:
+        """Fit the temperature and, of two classes, the threshold of the highest Youden index."""
+        choices = FittedChoices.fit(evaluation.labels, evaluation.probabilities, evaluation.positive)
+        return ClassTargets(**asdict(choices)), replace(evaluation, choices=choices)
+
+    def check(self, num_classes: int) -> None:
+        """Raise ValueError unless temperature and threshold are in their ranges, and the threshold has a class."""
+        if self.temperature is not None and not LIMITS[0] <= float(self.temperature) <= LIMITS[1]:
+            raise ValueError(f"temperature is not {LIMITS[0]} to {LIMITS[1]}")
+        if (self.positive is None) != (self.threshold is None):
+            raise ValueError("threshold and positive class belong together")
+        if self.threshold is not None and not (num_classes == 2 and self.positive in (0, 1)):
+            raise ValueError("a threshold needs two classes, of which one is the positive class")
+        if self.threshold is not None and not 0 <= float(self.threshold) <= 1 + 1e-6:
+            raise ValueError("threshold is not a probability")
 
 
 CLASSES = ClassTargets()
@@ -139,8 +172,8 @@ class RegressionTargets(Targets):
     @property
     def evaluation(self) -> Callable[..., RegressionEvaluation]:
         """Evaluation of values (N, 1)."""
-        return lambda class_names, names, labels, outputs, weights: RegressionEvaluation(
-            class_names, names, labels, outputs[:, 0], weights
+        return lambda class_names, names, labels, outputs, weights, groups: RegressionEvaluation(
+            class_names, names, labels, outputs[:, 0], weights, groups
         )
 
     def check(self, num_classes: int) -> None:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from transxnet.data.loading.preprocessing import Transform
-from transxnet.data.tiling import OVERLAP, Tiling
-from transxnet.evaluation.inference_backends import InferenceBackend, TrainedBackend, open_backend
+from transxnet.data.tiling import OVERLAP
+from transxnet.evaluation.inference_backends import InferenceBackend, TrainedBackend, open_backend, with_options
 from transxnet.metrics.targets import Targets
 from transxnet.prediction.image_inputs import ImageInput, ImageSource, read_image, split_images
 from transxnet.prediction.image_results import DetectedObjects, ImagePrediction, Segmentation, classifier_prediction
@@ -103,6 +103,7 @@ class LoadedModel:
         batch_size: int = 32,
         tile: int | None = None,
         overlap: float = OVERLAP,
+        tta: bool = False,
     ) -> Any:
         """Predict for images.
 
@@ -115,6 +116,7 @@ class LoadedModel:
             tile: for detectors and segmenters, side in pixels of the tiles that images are cut into; by default as in
                 training, where the default is no tiles.
             overlap: fraction of the side that neighboring tiles share.
+            tta: test-time augmentation: merge the outputs of each image and of its horizontal flip.
 
         Returns:
             For one image a :class:`~transxnet.prediction.image_results.Classification`,
@@ -134,19 +136,19 @@ class LoadedModel:
         """
         check_at_least(1, batch_size=batch_size)
         several, single = split_images(images)
-        model = self if tile is None else self.tiled(tile, overlap)
+        model = self.with_options(tile, overlap, tta)
         results = model._predict(several, batch_size)
         if single:
             return next(results)
         return results if isinstance(images, Iterator) else list(results)
 
-    def tiled(self, tile: int, overlap: float = OVERLAP) -> "LoadedModel":
-        """Return this detector or segmenter with images cut into tiles; see :meth:`predict`.
+    def with_options(self, tile: int | None = None, overlap: float = OVERLAP, tta: bool = False) -> "LoadedModel":
+        """Return this model with images cut into tiles, and with test-time augmentation; see :meth:`predict`.
 
         Raises:
-            UserError: the model is a classifier, or a value is out of range.
+            UserError: tiles are given for a classifier, or a value is out of range.
         """
-        return LoadedModel(self.backend.with_tiling(Tiling(tile, overlap)))
+        return LoadedModel(with_options(self.backend, tile, overlap, tta))
 
     def embed(self, images: ImageInput | Iterable[ImageInput], *, batch_size: int = 32) -> np.ndarray:
         """Compute the pooled features before the classifier, as ``transxnet predict --embed`` does.
@@ -192,8 +194,7 @@ class LoadedModel:
         """
         names = self.class_names
         if self.task == "classify":
-            logits, _ = self.backend.classify(torch.stack(list(prepared)))
-            outputs = self.targets.activate(logits).numpy()
+            outputs = self.backend.predict(torch.stack(list(prepared)))[0].numpy()
             return [
                 classifier_prediction(self.targets, names, source, row, self.backend.channels)
                 for source, row in zip(sources, outputs, strict=True)

@@ -93,12 +93,11 @@ def _batch_table(
     rows: list[list[Any]] = []
     features: np.ndarray = np.zeros(0, np.float32)
     if len(images):
-        logits, pooled = classifier.backend.classify(images, settings.embed is not None)
-        outputs = classifier.targets.activate(logits).numpy()
+        outputs, pooled = classifier.backend.predict(images, settings.embed is not None)
         read = (name for name, error in zip(names, errors, strict=True) if error is None)
         rows = [
             stored.values(classifier_prediction(classifier.targets, classifier.class_names, name, row))
-            for name, row in zip(read, outputs, strict=True)
+            for name, row in zip(read, outputs.numpy(), strict=True)
         ]
         if pooled is not None:
             features = pooled.numpy()

@@ -48,6 +48,7 @@ def predict(
     save_txt: bool = False,
     tile: int | None = None,
     overlap: float = OVERLAP,
+    tta: bool = False,
     batch_size: int = 32,
     workers: int = 2,
     device: str = "auto",
@@ -85,6 +86,7 @@ def predict(
         tile: for detectors and segmenters, side in pixels of the tiles that images are cut into, for images that are
             larger than those in training; results are merged. By default as in training, where the default is no tiles.
         overlap: fraction of the side that neighboring tiles share, 0 to 0.9.
+        tta: test-time augmentation: merge the outputs of each image and of its horizontal flip. Takes twice the time.
         batch_size: images per batch, for classifiers; other models process images one by one at any size.
         workers: number of data loading processes.
         device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one. Exported files run
@@ -125,6 +127,7 @@ def predict(
             inputs,
             Path(out),
             top_k=top_k,
+            tta=tta,
             batch_size=batch_size,
             workers=workers,
             device=device,
@@ -143,8 +146,7 @@ def predict(
     names = dict.fromkeys(name for results in _RESULTS.values() for name in results)
     folder = output_folder(out, "predictions", names, overwrite)
     loaded = open_model(model, file, device)
-    if tile is not None:
-        loaded = loaded.tiled(tile, overlap)
+    loaded = loaded.with_options(tile, overlap, tta)
     sources = ImageList(inputs, extensions_for(loaded.backend.channels))
     if sources.skipped:
         listed = ", ".join(f"{count} {extension}" for extension, count in sources.skipped.most_common(5))

@@ -45,6 +45,7 @@ def predict_parquet(
     out: Path,
     *,
     top_k: int,
+    tta: bool,
     batch_size: int,
     workers: int,
     device: str,
@@ -70,6 +71,7 @@ def predict_parquet(
             f"Parquet output supports classifiers only; {model} is a detector or a segmenter. Use a folder as --out, "
             "without --rows-per-file, --embed and --ray."
         )
+    classifier = classifier.with_options(tta=tta)
     if embed:
         classifier.check_features()
     names = [str(name) for name in inputs]
@@ -83,6 +85,7 @@ def predict_parquet(
         embed=embed,
         rows_per_file=rows_per_file,
         version=__version__,
+        tta=tta,
     )
     with lock_work_folder(path):
         with progress_bar(console, "searching images", None) as progress:

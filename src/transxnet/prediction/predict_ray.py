@@ -74,7 +74,7 @@ class _Actor:
                 f"{model} on {os.uname().nodename} differs in weights, class names or preprocessing from the machine "
                 "where the prediction was started. Copy the same model to all machines."
             )
-        self.classifier, self.work, self.workers = classifier, work, workers
+        self.classifier, self.work, self.workers = classifier.with_options(tta=work.settings.tta), work, workers
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         chunks = [int(chunk) for chunk in batch["chunk"]]

@@ -46,6 +46,7 @@ class PredictionSettings:
         embed: data type of the features, or None to omit them.
         rows_per_file: rows per part file, or None for a single file.
         version: version of the package.
+        tta: test-time augmentation.
     """
 
     model: str
@@ -57,6 +58,7 @@ class PredictionSettings:
     embed: str | None
     rows_per_file: int | None
     version: str
+    tta: bool = False
 
     def chunk_sizes(self) -> list[int]:
         """Return the number of images in each chunk of a part file; the same for every part file."""

@@ -16,6 +16,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from transxnet.metrics.calibration import Calibration
 from transxnet.reports.formatting import percent
 
 CURVE_POINTS = 200  # of a curve of rates
@@ -195,6 +196,32 @@ def rate_chart(
         ]
         svg = figure_svg(figure, f"{title.split()[0].lower()}{suffix}", title, axes, hover)
     return Chart(title, svg, (baseline_line,))
+
+
+def reliability_chart(title: str, name: str, before: Calibration, after: Calibration | None = None) -> Chart:
+    """Plot the reliability diagram, accuracy by confidence; larger points have more images.
+
+    Args:
+        title: title of the chart.
+        name: its id in the page.
+        before: calibration of the probabilities.
+        after: the same after temperature scaling, if a temperature was fitted.
+    """
+    drawn = {Line("", "before scaling" if after else "probabilities", "orange", "dashed"): before}
+    if after is not None:
+        drawn[Line("", "after scaling", "blue")] = after
+    with chart_style():
+        figure, axes = chart_axes(height=3.9)
+        axes.plot([0, 1], [0, 1], **line_style("muted", "dotted", 1))
+        for line, found in drawn.items():
+            axes.plot(found.confidence, found.accuracy, **line_style(line.color, line.dash, 1.4))
+            look: dict[str, Any] = {"color": css_color(line.color), "edgecolor": css_color("paper"), "zorder": 3}
+            axes.scatter(found.confidence, found.accuracy, 12 + 250 * found.share, **look)
+        axes.set(xlim=(0, 1.04), ylim=(-0.04, 1.04), xlabel="confidence", ylabel="accuracy")
+        for axis in (axes.xaxis, axes.yaxis):
+            percent_axis(axis)
+        svg = figure_svg(figure, name, "Accuracy by confidence")
+    return Chart(title, svg, (*drawn, Line("", "perfect calibration", "muted", "dotted")))
 
 
 def chart_style() -> AbstractContextManager[None]:

@@ -5,20 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from transxnet.metrics.classification import BinaryCurves, Calibration, ClassificationEvaluation
+from transxnet.metrics.binary_curves import BinaryCurves
+from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.reports.charts import (
     Line,
     Plot,
-    chart_axes,
-    chart_style,
-    css_color,
-    figure_svg,
-    line_style,
-    percent_axis,
     rate_chart,
+    reliability_chart,
 )
 from transxnet.reports.formatting import confusion_rows, data_url, percent
 from transxnet.reports.image_cards import THUMBNAIL, Explain, LoadImage, explain_groups, thumbnail
+from transxnet.reports.metric_cells import format_metrics, metric_tile
 from transxnet.reports.report_data import Report, TaskPage, Tile
 
 MISTAKES = 12
@@ -56,12 +53,13 @@ def task_page(evaluation: ClassificationEvaluation, report: Report) -> TaskPage:
             distribution=_distribution(evaluation, report.train_counts),
             train_images=[(name, data_url(image, THUMBNAIL)) for name, image in report.train_images],
             thresholds=None if curves is None else _thresholds(curves, evaluation.class_names),
+            fitted=evaluation.describe_fitted(report.fitted_here),
             confusion=confusion_rows(evaluation.confusion, evaluation.class_names),
             classes=_classes(evaluation),
             mistakes=_mistakes(evaluation, report.image),
             explanations=explanations,
             wrong=int((~evaluation.correct).sum()),
-            calibration=_calibration(evaluation.calibration(), evaluation),
+            calibration=_calibration(evaluation),
         ),
     )
 
@@ -69,19 +67,18 @@ def task_page(evaluation: ClassificationEvaluation, report: Report) -> TaskPage:
 def _tiles(evaluation: ClassificationEvaluation, metrics: Mapping[str, float]) -> list[Tile]:
     labels = evaluation.labels
     most_frequent = evaluation.class_names[int(np.bincount(labels).argmax())]
-    low, high = evaluation.accuracy_interval()
     gain = 100 * (metrics["accuracy"] - metrics["majority"])
     baseline = f"{abs(gain):.1f} points {'above' if gain >= 0 else 'below'} always predicting “{most_frequent}”"
-    notes = [f"{baseline} ({percent(metrics['majority'])})", f"95% interval {percent(low)} to {percent(high)}"]
-    tiles = [Tile("Accuracy", percent(metrics["accuracy"]), notes)]
+    tiles = [metric_tile(evaluation, "accuracy", "Accuracy", [f"{baseline} ({percent(metrics['majority'])})"])]
     for label, name, note in [
         ("Balanced accuracy", "balanced_accuracy", "mean recall of the classes"),
+        *([("AUROC", "auroc", "area under the ROC curve")] if evaluation.positive is not None else []),
         ("F1 (macro)", "f1", "mean F1 of the classes"),
         ("Weighted accuracy", "weighted_accuracy", "images weighted by label confidence"),
         ("Top-5 accuracy", "top5_accuracy", "true class in the top 5"),
     ]:
         if name in metrics:
-            tiles.append(Tile(label, percent(metrics[name]), [note]))
+            tiles.append(metric_tile(evaluation, name, label, [note]))
     return tiles
 
 
@@ -169,18 +166,17 @@ def _explanation_note(evaluation: ClassificationEvaluation, index: int) -> str:
     return f"{'Correct' if predicted == label else 'Wrong'}: {evaluation.class_names[predicted]}, {probability}"
 
 
-def _calibration(calibration: Calibration, evaluation: ClassificationEvaluation) -> dict[str, Any]:
-    """Draw the reliability diagram: accuracy (y) by confidence (x)."""
-    confidence, accuracy = calibration.confidence, calibration.accuracy
-    sizes = 12 + 350 * calibration.share
-    with chart_style():
-        figure, axes = chart_axes(height=3.9)
-        axes.plot([0, 1], [0, 1], **line_style("muted", "dashed", 1))
-        axes.plot(confidence, accuracy, **line_style("blue", "solid", 1))
-        axes.scatter(confidence, accuracy, sizes, color=css_color("blue"), edgecolor=css_color("paper"), zorder=3)
-        axes.set(xlim=(0, 1.04), ylim=(-0.04, 1.04), xlabel="confidence", ylabel="accuracy")
-        for axis in (axes.xaxis, axes.yaxis):
-            percent_axis(axis)
-        svg = figure_svg(figure, "calibration", "Accuracy by confidence")
-    mean = evaluation.confidence.astype(np.float64).mean()
-    return {"svg": svg, "error": calibration.error, "confidence": mean}
+def _calibration(evaluation: ClassificationEvaluation) -> dict[str, Any]:
+    """Draw the reliability diagram, and list ECE and Brier score before and after temperature scaling."""
+    scaled = None if evaluation.choices is None else evaluation.calibration(scaled=True)
+    cells = {name: (value, interval) for name, value, interval in format_metrics(evaluation)}
+    kinds = ("", "_scaled") if scaled else ("",)
+    return {
+        "chart": reliability_chart("Accuracy by confidence", "calibration", evaluation.calibration(), scaled),
+        "confidence": float(evaluation.values.confidence[:, 0].mean()),
+        "scaled": scaled is not None,
+        "rows": [
+            (label, [cells[f"{name}{kind}"] for kind in kinds])
+            for label, name in (("Expected calibration error (ECE)", "ece"), ("Brier score", "brier"))
+        ],
+    }

@@ -12,6 +12,7 @@ from transxnet.metrics.detection import MIN_SCORE, DetectionEvaluation, Detectio
 from transxnet.reports.charts import Chart, Line, Plot, chart_axes, chart_style, figure_svg, line_style, percent_axis
 from transxnet.reports.drawing import draw_detections, resize_detections
 from transxnet.reports.formatting import EXAMPLES, PANEL, best_and_worst, data_url, fit_size, percent
+from transxnet.reports.metric_cells import metric_tile
 from transxnet.reports.report_data import TaskPage, Tile
 from transxnet.utils.quantities import format_count
 
@@ -60,12 +61,12 @@ def _tiles(evaluation: DetectionEvaluation) -> list[Tile]:
         if not math.isnan(metrics[name])
     ]
     notes = ["COCO box AP: mean over classes and IoU 0.50 to 0.95"]
-    tiles = [Tile("AP", percent(metrics["ap"]), [*notes, ", ".join(sizes)] if sizes else notes)]
+    tiles = [metric_tile(evaluation, "ap", "AP", [*notes, ", ".join(sizes)] if sizes else notes)]
     if "mask_ap" in metrics:
         notes = [f"AP50 {percent(metrics['mask_ap50'])}", f"AP75 {percent(metrics['mask_ap75'])}"]
-        tiles.append(Tile("Mask AP", percent(metrics["mask_ap"]), notes))
-    tiles.append(Tile("AP50", percent(metrics["ap50"]), ["of boxes, at IoU 0.50"]))
-    tiles.append(Tile("AP75", percent(metrics["ap75"]), ["of boxes, at IoU 0.75"]))
+        tiles.append(metric_tile(evaluation, "mask_ap", "Mask AP", notes))
+    tiles.append(metric_tile(evaluation, "ap50", "AP50", ["of boxes, at IoU 0.50"]))
+    tiles.append(metric_tile(evaluation, "ap75", "AP75", ["of boxes, at IoU 0.75"]))
     return tiles
 
 

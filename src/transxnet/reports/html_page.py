@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation
-from transxnet.metrics.metric_names import METRIC_NAMES, format_metric
+from transxnet.metrics.metric_names import METRIC_NAMES
 from transxnet.metrics.multilabel import MultiLabelEvaluation
 from transxnet.metrics.regression import RegressionEvaluation
 from transxnet.reports import (
@@ -23,6 +23,7 @@ from transxnet.reports import (
 )
 from transxnet.reports.charts import DASHES, Line, Plot, history_charts, history_column
 from transxnet.reports.formatting import percent
+from transxnet.reports.metric_cells import format_metrics
 from transxnet.reports.report_data import Report, TaskPage, Tile
 from transxnet.utils.files import write_atomic
 from transxnet.utils.quantities import duration, format_count
@@ -40,7 +41,8 @@ def render(report: Report) -> str:
         date=next((value for key, value in report.environment.items() if key.lower() == "date"), None),
         images=page.images,
         sections=page.sections,
-        test_metrics=_test_metrics(report),
+        metric_table=_metric_table(report),
+        image_kind=report.image_kind,
         tiles=[*page.tiles, *_training_time(report)],
         charts=history_charts(
             report.history, [_LOSS, *([page.scores] if page.scores else []), *([] if report.learning_rate else [_RATE])]
@@ -94,15 +96,17 @@ def _task_page(report: Report) -> TaskPage:
     return segmentation_report.task_page(evaluation)
 
 
-def _test_metrics(report: Report) -> list[tuple[str, str, str]]:
-    """Return (name, value on the validation images, value on the test images) of each metric of the test images."""
-    if report.test is None:
-        return []
-    test = report.test.metrics()
-    validation = {} if report.evaluation is None else report.evaluation.metrics()
-    names = [name for name in METRIC_NAMES if name in test]
-    both = [[format_metric(name, of[name]) if name in of else "" for of in (validation, test)] for name in names]
-    return [(METRIC_NAMES[name].strip(), *values) for name, values in zip(names, both, strict=True)]  # type: ignore[misc]
+def _metric_table(report: Report) -> dict[str, object]:
+    """Return the names of the evaluated sets, and of each metric its name, and value and interval on each set."""
+    sets = {report.split: report.evaluation, "test": report.test}
+    known = {name: each for name, each in sets.items() if each is not None}
+    cells = [{name: row for name, *row in format_metrics(each)} for each in known.values()]
+    names = [name for name in METRIC_NAMES if any(name in of for of in cells)]
+    return {
+        "columns": [name.capitalize() or "Value" for name in known],
+        "rows": [(METRIC_NAMES[name], [of.get(name, ("", "")) for of in cells]) for name in names],
+        "methods": list(dict.fromkeys(each.intervals.method for each in known.values() if each.intervals.limits)),
+    }
 
 
 def _training_time(report: Report) -> list[Tile]:

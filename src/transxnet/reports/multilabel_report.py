@@ -10,6 +10,7 @@ from transxnet.metrics.multilabel import MultiLabelEvaluation
 from transxnet.reports.charts import Chart, Line, Plot, rate_chart
 from transxnet.reports.formatting import data_url, percent
 from transxnet.reports.image_cards import THUMBNAIL, Example, Explain, LoadImage, explain_groups, thumbnail
+from transxnet.reports.metric_cells import metric_tile
 from transxnet.reports.report_data import Report, TaskPage, Tile
 
 MISTAKES = 12
@@ -32,7 +33,7 @@ def task_page(evaluation: MultiLabelEvaluation, report: Report) -> TaskPage:
     return TaskPage(
         template="multilabel.html.jinja",
         images=len(evaluation),
-        tiles=_tiles(evaluation.metrics()),
+        tiles=_tiles(evaluation),
         scores=Plot("Scores on validation images", _SCORES, in_percent=True),
         sections=[
             ("labels", "Labels"),
@@ -50,11 +51,12 @@ def task_page(evaluation: MultiLabelEvaluation, report: Report) -> TaskPage:
             mistakes=_mistakes(evaluation, report.image),
             wrong=int(evaluation.wrong.any(axis=1).sum()),
             explanations=explanations,
+            fitted=evaluation.describe_fitted(report.fitted_here),
         ),
     )
 
 
-def _tiles(metrics: Mapping[str, float]) -> list[Tile]:
+def _tiles(evaluation: MultiLabelEvaluation) -> list[Tile]:
     tiles = [
         ("Mean AP", "macro_ap", "mean of the labels' average precision, at any threshold"),
         ("Mean AUROC", "macro_auroc", "mean of the labels' area under the ROC curve"),
@@ -62,7 +64,8 @@ def _tiles(metrics: Mapping[str, float]) -> list[Tile]:
         ("Exact match", "exact_match", "images with all labels correct"),
         ("Weighted exact match", "weighted_exact_match", "images weighted by label confidence"),
     ]
-    return [Tile(label, percent(metrics[name]), [note]) for label, name, note in tiles if name in metrics]
+    metrics = evaluation.metrics()
+    return [metric_tile(evaluation, name, label, [note]) for label, name, note in tiles if name in metrics]
 
 
 def _labels(evaluation: MultiLabelEvaluation, per_class: Mapping[str, np.ndarray], train: Any) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """The report of a regression: predicted by true values, residuals, the largest errors and explanations."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from transxnet.reports.charts import (
 )
 from transxnet.reports.formatting import data_url
 from transxnet.reports.image_cards import THUMBNAIL, Explain, LoadImage, explain_groups, thumbnail
+from transxnet.reports.metric_cells import metric_tile
 from transxnet.reports.report_data import Report, TaskPage, Tile
 from transxnet.utils.quantities import format_value
 
@@ -40,7 +40,7 @@ def task_page(evaluation: RegressionEvaluation, report: Report) -> TaskPage:
     return TaskPage(
         template="regression.html.jinja",
         images=len(evaluation),
-        tiles=_tiles(evaluation.metrics(), evaluation.class_names[0]),
+        tiles=_tiles(evaluation),
         scores=Plot("Scores on validation images", _SCORES),
         sections=[
             ("predictions", "Predictions"),
@@ -60,7 +60,8 @@ def task_page(evaluation: RegressionEvaluation, report: Report) -> TaskPage:
     )
 
 
-def _tiles(metrics: Mapping[str, float], target: str) -> list[Tile]:
+def _tiles(evaluation: RegressionEvaluation) -> list[Tile]:
+    metrics, target = evaluation.metrics(), evaluation.class_names[0]
     baseline = f"{format_metric('rmse', metrics['baseline_rmse'])} for always predicting the mean"
     tiles = [
         ("R2", "r2", [f"fraction of the variance of “{target}” that is explained; 0 for always predicting the mean"]),
@@ -69,7 +70,7 @@ def _tiles(metrics: Mapping[str, float], target: str) -> list[Tile]:
         ("Weighted MAE", "weighted_mae", ["images weighted by label confidence"]),
         ("Spearman", "spearman", ["rank correlation"]),
     ]
-    return [Tile(label, format_metric(name, metrics[name]), notes) for label, name, notes in tiles if name in metrics]
+    return [metric_tile(evaluation, name, label, notes) for label, name, notes in tiles if name in metrics]
 
 
 def _predicted_by_true(evaluation: RegressionEvaluation, shown: np.ndarray) -> Chart:

@@ -38,6 +38,8 @@ class Report:
             a class that is given as the second argument. An OSError skips the image; a UserError is printed on the
             page instead of all explanations.
         test: The results on the test images, if there are any; they chose nothing.
+        kind: What the page is: "Training report" or "Evaluation report".
+        split: The set that was evaluated: "validation", "training" or "test"; empty for other data.
     """
 
     title: str
@@ -56,6 +58,18 @@ class Report:
     learning_rate: Sequence[Mapping[str, float]] = ()
     explain: Callable[..., Sequence[tuple[str, Image.Image]]] | None = None
     test: ClassifierEvaluation | DetectionEvaluation | SegmentationEvaluation | None = None
+    kind: str = "Training report"
+    split: str = "validation"
+
+    @property
+    def fitted_here(self) -> bool:
+        """Whether the evaluated images are those that thresholds and temperature were fitted on."""
+        return self.split == "validation"
+
+    @property
+    def image_kind(self) -> str:
+        """The noun of an evaluated image."""
+        return f"{self.split} image".strip()
 
 
 @dataclass(frozen=True)

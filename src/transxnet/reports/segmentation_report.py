@@ -8,11 +8,12 @@ from PIL import Image
 
 from transxnet.data.datasets.segmentation_dataset import IGNORE
 from transxnet.data.reading.image_decoding import UnreadableImage
-from transxnet.metrics.segmentation import SegmentationEvaluation, segmentation_metrics
+from transxnet.metrics.segmentation import SegmentationEvaluation
 from transxnet.reports.charts import Line, Plot
 from transxnet.reports.colors import palette
 from transxnet.reports.drawing import background_class, draw_label_map
 from transxnet.reports.formatting import EXAMPLES, PANEL, best_and_worst, confusion_rows, data_url, fit_size, percent
+from transxnet.reports.metric_cells import metric_tile
 from transxnet.reports.report_data import TaskPage, Tile
 
 LEGEND_CLASSES = 10
@@ -44,16 +45,17 @@ def task_page(evaluation: SegmentationEvaluation) -> TaskPage:
 
 
 def _tiles(evaluation: SegmentationEvaluation, share: np.ndarray) -> list[Tile]:
-    metrics, names = segmentation_metrics(evaluation.confusion), evaluation.class_names
+    names = evaluation.class_names
     occurring = int((np.nan_to_num(share) > 0).sum())
     tiles = [
-        Tile(
+        metric_tile(
+            evaluation,
+            "miou",
             "Mean IoU",
-            percent(metrics["miou"]),
             ["mean intersection over union of the classes", f"{occurring} of {len(names)} classes occur"],
         ),
-        Tile("Mean accuracy", percent(metrics["mean_accuracy"]), ["mean recall of the classes"]),
-        Tile("Pixel accuracy", percent(metrics["pixel_accuracy"]), ["fraction of correct pixels"]),
+        metric_tile(evaluation, "mean_accuracy", "Mean accuracy", ["mean recall of the classes"]),
+        metric_tile(evaluation, "pixel_accuracy", "Pixel accuracy", ["fraction of correct pixels"]),
     ]
     if occurring:
         largest = int(np.argmax(share))

@@ -80,7 +80,9 @@ class Run:
 
         The content of ``results.json``; metrics are 0 to 1. ``select`` is the selected epoch: "best" or "last"; with
         averaged weights, the value of ``average``, and ``averaged`` lists the epochs, and ``best_epoch`` has number and
-        metrics of the best single one. ``test`` holds metrics and number of images of the test set, if there is one.
+        metrics of the best single one. ``intervals`` holds the 95% limits of the metrics; of classes, ``fitted`` the
+        temperature and threshold of the validation set, and ``calibration`` the reliability diagram. ``test`` holds
+        the same of the test set, if there is one.
 
         Raises:
             UserError: the run is not finished, or the file is damaged.
@@ -105,6 +107,7 @@ class Run:
             results = self.read_results()
             test = results.pop("test", {})
             rows = [*results.items(), *((f"test {name}", value) for name, value in test.items())]
+            rows = [(name, value) for name, value in rows if not isinstance(value, dict)]
         title = f"{self.path}" + ("" if rows else ": not finished")
         return html_table(title, ("result", "value"), rows)
 

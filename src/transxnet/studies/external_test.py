@@ -60,7 +60,7 @@ def evaluate_external(folder: StudyFolder, arms: Sequence[ArmResult], console: C
     images = open_external(folder)
     models = {
         arm.arm.name: [
-            result.choices.apply(_predictions(folder, folder.run(arm.arm, result.fold, result.seed), images, console))
+            _predictions(folder, folder.run(arm.arm, result.fold, result.seed), images, console).scored(result.choices)
             for result in arm.folds
         ]
         for arm in arms

@@ -8,44 +8,12 @@ import numpy as np
 
 from transxnet.evaluation.evaluation_output import read_class_predictions
 from transxnet.experiments.experiment_folder import is_finished
-from transxnet.metrics.classification import BinaryCurves, ClassificationEvaluation
+from transxnet.metrics.fitted_choices import FittedChoices
 from transxnet.metrics.publication_metrics import PUBLICATION_METRICS, ScoredImages
-from transxnet.metrics.temperature import fit_temperature, scale_temperature
 from transxnet.studies.arms import Arm
 from transxnet.studies.folds import Folds
 from transxnet.studies.leakage import check_leakage
 from transxnet.studies.study_folder import StudyFolder
-
-
-@dataclass(frozen=True)
-class FittedChoices:
-    """What is fitted on the validation images of a run.
-
-    Attributes:
-        temperature: temperature of the probabilities.
-        positive: index of the positive class of two; None for more classes.
-        threshold: smallest probability of the positive class that counts as positive; None likewise.
-    """
-
-    temperature: float
-    positive: int | None
-    threshold: float | None
-
-    @classmethod
-    def fit(cls, validation: ClassificationEvaluation, positive: int | None) -> "FittedChoices":
-        """Fit the temperature by likelihood, and the threshold by Youden's index."""
-        threshold = None
-        if positive is not None:
-            scores = validation.probabilities[:, positive]
-            threshold = BinaryCurves(positive, scores, validation.labels == positive).youden_threshold()
-        return cls(fit_temperature(validation.probabilities, validation.labels), positive, threshold)
-
-    def apply(self, evaluation: ClassificationEvaluation) -> ScoredImages:
-        """Return the predictions for other images with the choices applied."""
-        probabilities = evaluation.probabilities
-        detected = None if self.positive is None else probabilities[:, self.positive] >= self.threshold
-        scaled = scale_temperature(probabilities, self.temperature)
-        return ScoredImages(evaluation.labels, probabilities, scaled, self.positive, detected)
 
 
 @dataclass(frozen=True)
@@ -137,8 +105,8 @@ def _read_fold(folder: StudyFolder, folds: Folds, arm: Arm, fold: int, seed: int
     validation = read_class_predictions(run.predictions_file, names)
     tested = read_class_predictions(run.test_predictions_file, names)
     check_leakage(run, folds, fold, validation.names, tested.names)
-    choices = FittedChoices.fit(validation, folder.positive_index)
+    choices = FittedChoices.fit(validation.labels, validation.probabilities, folder.positive_index)
     position = {name: i for i, name in enumerate(tested.names)}
     outer = folds.outer(fold)
-    images = choices.apply(tested).take(np.array([position[folds.names[i]] for i in outer]))
+    images = tested.scored(choices).take(np.array([position[folds.names[i]] for i in outer]))
     return FoldResult(fold, seed, choices, outer, images, run.read_metrics())

@@ -10,7 +10,7 @@ from rich.console import Console
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.recognize import check_exists
 from transxnet.experiments.experiment_folder import stored_data
-from transxnet.metrics.classification import positive_class
+from transxnet.metrics.binary_curves import positive_class
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.recipes import Recipe, make_config
 from transxnet.runs.training_data import open_run_data, trained_on

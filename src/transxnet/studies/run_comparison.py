@@ -7,18 +7,19 @@ from typing import Any
 import numpy as np
 
 from transxnet.evaluation.evaluation_output import read_class_predictions
-from transxnet.metrics.classification import ClassificationEvaluation, positive_class
+from transxnet.metrics.binary_curves import positive_class
+from transxnet.metrics.classification import ClassificationEvaluation
+from transxnet.metrics.fitted_choices import FittedChoices
 from transxnet.metrics.metric_names import METRIC_NAMES
 from transxnet.metrics.publication_metrics import ScoredImages
 from transxnet.reports.html_page import flatten_config
 from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
 from transxnet.runs.training_data import open_run_data, run_config
-from transxnet.studies.fold_results import FittedChoices
 from transxnet.studies.paired_comparison import ArmComparison, Estimate, compare_with_best, estimate, ranking_metric
 from transxnet.utils.errors import UserError
 
-FITTED = ("ece_scaled", "brier_scaled")
+FITTED = ("sensitivity", "specificity", "ece_scaled", "brier_scaled")
 """Metrics of what is fitted on validation images; they are shown for test images only."""
 
 
@@ -105,7 +106,7 @@ def compare_runs(runs: Sequence[Run], split: str | None, metric: str | None, res
         [
             (name, [each.get(name) for each in results])
             for name in METRIC_NAMES
-            if any(name in each for each in results)
+            if (split == "test" or name not in FITTED) and any(name in each for each in results)
         ],
         [run.read_metrics() for run in runs],
         _pair(named, split, metric, resamples) if predicted == "classes" else None,
@@ -176,7 +177,8 @@ def _score(
 ) -> ScoredImages:
     """Apply what the validation images chose to the test images; validation images choose nothing for themselves."""
     if split == "test" and run.predictions_file.is_file():
-        return FittedChoices.fit(_read(run, "validation", class_names), positive).apply(evaluation)
+        validation = _read(run, "validation", class_names)
+        return evaluation.scored(FittedChoices.fit(validation.labels, validation.probabilities, positive))
     return ScoredImages(evaluation.labels, evaluation.probabilities, evaluation.probabilities, positive)
 
 

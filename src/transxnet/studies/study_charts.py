@@ -6,7 +6,7 @@ from textwrap import fill
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from transxnet.metrics.classification import BinaryCurves
+from transxnet.metrics.binary_curves import BinaryCurves
 from transxnet.metrics.publication_metrics import PUBLICATION_METRICS, ScoredImages
 from transxnet.reports.charts import (
     DASHES,
@@ -20,6 +20,7 @@ from transxnet.reports.charts import (
     history_charts,
     line_style,
     percent_axis,
+    reliability_chart,
 )
 from transxnet.studies.study_results import StudyResult
 
@@ -118,22 +119,11 @@ def _precision_recall(curves: BinaryCurves) -> np.ndarray:
 
 def calibration_charts(result: StudyResult) -> list[Chart]:
     """Plot accuracy by confidence of each arm, before and after temperature scaling, of the pooled predictions."""
-    lines = (Line("", "before scaling", "orange", "dashed"), Line("", "after scaling", "blue"))
-    charts = []
-    for number, arm in enumerate(result.arms):
-        pooled = ScoredImages.concatenate(arm.pooled)
-        with chart_style():
-            figure, axes = chart_axes(height=3.9)
-            axes.plot([0, 1], [0, 1], **line_style("muted", "dashed", 1))
-            for line, scaled in zip(lines, (False, True), strict=True):
-                found = pooled.calibration(scaled)
-                axes.plot(found.confidence, found.accuracy, marker="o", **line_style(line.color, line.dash, 1.4))
-            axes.set(xlim=(0, 1.04), ylim=(-0.04, 1.04), xlabel="confidence", ylabel="accuracy")
-            for axis in (axes.xaxis, axes.yaxis):
-                percent_axis(axis)
-            svg = figure_svg(figure, f"calibration{number}", "Accuracy by confidence")
-        charts.append(Chart(arm.arm.name, svg, lines))
-    return charts
+    pooled = {arm.arm.name: ScoredImages.concatenate(arm.pooled) for arm in result.arms}
+    return [
+        reliability_chart(name, f"calibration{number}", images.calibration(False), images.calibration(True))
+        for number, (name, images) in enumerate(pooled.items())
+    ]
 
 
 def learning_charts(result: StudyResult) -> list[Chart]:

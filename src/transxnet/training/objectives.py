@@ -15,7 +15,8 @@ from torchmetrics.utilities import dim_zero_cat
 from torchvision.ops import sigmoid_focal_loss
 
 from transxnet.data.datasets.segmentation_dataset import IGNORE
-from transxnet.metrics.classification import TOP, classification_metrics
+from transxnet.metrics.classification import TOP
+from transxnet.metrics.count_metrics import classification_metrics
 from transxnet.metrics.targets import RegressionTargets, Targets
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.utils.errors import UserError

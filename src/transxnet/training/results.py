@@ -22,10 +22,12 @@ from transxnet.data.reading.image_decoding import UnreadableImage
 from transxnet.evaluation.dataset_evaluation import AnyEvaluation, run_evaluation
 from transxnet.evaluation.evaluation_output import (
     print_metrics,
+    results_content,
     write_classifier_predictions,
     write_detections,
     write_image_miou,
 )
+from transxnet.evaluation.evaluation_report import image_reader
 from transxnet.evaluation.inference_backends import TrainedBackend
 from transxnet.metrics.best_epoch import describe_saved_epoch, find_best_epoch
 from transxnet.metrics.detection import DetectionEvaluation
@@ -113,13 +115,12 @@ def write_results(
         trained = replace(trained, targets=targets)
         save_description(run, {**plan.description(), "targets": targets.to_dict()})
     test = None if source.test is None else _evaluate(trained, plan, console, source.test)
-    images, figures = (0, {}) if evaluation is None else (len(evaluation), evaluation.metrics())
-    results: dict[str, Any] = {"images": images, "select": config.select, **figures}
+    found = {"images": 0} if evaluation is None else results_content(evaluation)
+    results: dict[str, Any] = {**found, "select": config.select}
     if averaged:
         results |= {"select": config.average, "averaged": list(averaged), "best_epoch": _best_epoch(history, config)}
-    test_figures = {} if test is None else test.metrics()
     if test is not None:
-        results["test"] = {"images": len(test), **test_figures}
+        results["test"] = results_content(test)
     write_atomic(run.results_file, json.dumps(results, indent=2))
     if evaluation is not None:
         write_predictions(run, evaluation)
@@ -132,9 +133,9 @@ def write_results(
     if evaluation is None:
         console.print(f"not validated: all {format_count(len(source.train), 'image')} were used for training", **PLAIN)
     else:
-        print_metrics(console, figures, images, "validation image")
+        print_metrics(console, evaluation, "validation image", fitted_here=True)
     if test is not None:
-        print_metrics(console, test_figures, len(test), "test image")
+        print_metrics(console, test, "test image")
     console.print(f"weights     {saved}\nrun folder  {run.path}\nreport      {run.report_file}", **PLAIN)
 
 
@@ -165,7 +166,7 @@ def _report(
         notes=stored["choices"],
         history=history,
         evaluation=evaluation,
-        image=_reader(source.val, lambda index: source.val.image(index)),
+        image=image_reader(source.val),
         saved_weights=saved,
         selected=config.selects_by_validation,
         train_counts=_train_counts(source.train),
@@ -275,23 +276,9 @@ def _format_cost(parameters: int, multiply_adds: int, size: tuple[int, int]) -> 
     }
 
 
-def _reader(images: Any, read: Callable[[int], Any]) -> Callable[[int], Any]:
-    """Return a function that reads an image of a set, and raises OSError if it cannot be read."""
-
-    def read_again(index: int) -> Any:
-        if not isinstance(images, ClassificationSet):
-            raise OSError("images of a stream cannot be read again")
-        try:
-            return read(index)
-        except UnreadableImage as error:
-            raise OSError(str(error)) from error
-
-    return read_again
-
-
 def _gradcam_getter(trained: TrainedModel, images: Any) -> Callable[..., Any]:
     """Return a function that draws Grad-CAM at the last stage and in the last D-Mixer's branches, if there are any."""
-    read_pixels = _reader(images, lambda index: images.pixels(index))
+    read_pixels = image_reader(images, "pixels")
 
     def get_panels(index: int, class_index: int | None = None) -> list[tuple[str, Image.Image]]:
         pixels = read_pixels(index)

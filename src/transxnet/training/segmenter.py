@@ -17,7 +17,7 @@ from transxnet.evaluation.tiled_segmentation import tiled_logits
 from transxnet.heads import SemanticFPN
 from transxnet.heads.semantic_fpn import logits_at_size
 from transxnet.metrics.best_epoch import monitored_metric
-from transxnet.metrics.segmentation import segmentation_metrics
+from transxnet.metrics.segmentation import class_pixels, segmentation_metrics
 from transxnet.runs.task_configs import SegmentConfig
 from transxnet.training.lightning_module import TrainingModule
 from transxnet.training.objectives import pixel_losses
@@ -93,4 +93,4 @@ class Segmenter(TrainingModule):
         self.val_confusion.reset()
         loss = {"loss": float(self.val_loss.compute())} if confusion.any() else {}
         self.val_loss.reset()
-        self.log_validation(loss | segmentation_metrics(confusion))
+        self.log_validation(loss | segmentation_metrics(class_pixels(confusion)))

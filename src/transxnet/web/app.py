@@ -59,6 +59,7 @@ def app(
     host: str = "127.0.0.1",
     port: int | None = None,
     device: str = "auto",
+    tta: bool = False,
     examples: int = 8,
     max_size: int = 20,
     wait: bool = True,
@@ -75,6 +76,7 @@ def app(
         host: address to listen on; by default only this machine; 0.0.0.0 for everyone who can reach this machine.
         port: port to listen on; by default the first free one from 7860.
         device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one.
+        tta: test-time augmentation: merge the outputs of each image and of its horizontal flip. Takes twice the time.
         examples: maximum number of validation images of the run to show; 0 for none, without opening its data.
         max_size: maximum size of an upload in MB.
         wait: serve until Ctrl-C; otherwise serve in the background.
@@ -93,7 +95,7 @@ def app(
     resolve_device(device)
     listening = listen(host, port)
     try:
-        server = _prepare(run, file, device, listening, examples, max_size, console)
+        server = _prepare(run, file, device, tta, listening, examples, max_size, console)
     except BaseException:
         listening.close()
         raise
@@ -122,6 +124,7 @@ def _prepare(
     run: str | Path,
     file: str | Path | None,
     device: str,
+    tta: bool,
     listening: socket.socket,
     examples: int,
     max_size: int,
@@ -137,7 +140,7 @@ def _prepare(
     found, why_none = find_examples(trained, examples, console)
     if why_none:
         console.print(why_none, **PLAIN)
-    page = GradioPage(PageModel(trained, device), found, why_none, max_size * 10**6)
+    page = GradioPage(PageModel(trained, device, tta), found, why_none, max_size * 10**6)
     return _server(page.blocks, listening, max_size)
 
 

@@ -107,6 +107,7 @@ class PageModel:
     Args:
         trained: classifier, detector or segmenter; its network is moved to the device.
         device: device to compute on, as for :func:`~transxnet.utils.device.resolve_device`.
+        tta: predict with test-time augmentation.
 
     Attributes:
         class_names: class names to show.
@@ -117,7 +118,7 @@ class PageModel:
         UserError: the model reads other channels than RGB.
     """
 
-    def __init__(self, trained: TrainedModel, device: str = "auto"):
+    def __init__(self, trained: TrainedModel, device: str = "auto", tta: bool = False):
         channels = trained.backbone_preprocessing.channels
         if channels is not None:
             raise UserError(
@@ -128,7 +129,7 @@ class PageModel:
         self.class_names = [in_words(name) for name in trained.class_names]
         self.layers: Mapping[str, NetworkPart] = {}
         self.why_no_layers = ""
-        self._model = LoadedModel(TrainedBackend(trained, resolve_device(device)))
+        self._model = LoadedModel(TrainedBackend(trained, resolve_device(device))).with_options(tta=tta)
         self._model.backend.start()
         self._lock = threading.Lock()
         try:

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from transxnet.metrics.binary_curves import BinaryCurves
+from transxnet.metrics.classification import ClassificationEvaluation
+
+
+def binary(scores: list[float], labels: list[int]) -> ClassificationEvaluation:
+    second = np.array(scores, np.float32)
+    return ClassificationEvaluation(
+        ["good", "defective"], [f"{i}.png" for i in range(len(labels))], np.array(labels), np.c_[1 - second, second]
+    )
+
+
+def test_thresholds_of_six_scores_computed_by_hand():
+    curves = binary([0.1, 0.2, 0.355, 0.6, 0.705, 0.9], [0, 0, 1, 0, 1, 1]).binary_curves()
+    assert curves.positive == 1
+    for wanted, threshold, precision, recall in [(0.3, 0.7, 1, 2 / 3), (0.6, 0.7, 1, 2 / 3), (0.7, 0.35, 3 / 4, 1)]:
+        point = curves.at_recall(wanted)
+        assert (point.threshold, point.precision, point.recall) == pytest.approx((threshold, precision, recall))
+    for wanted, threshold, precision, recall in [(0.5, 0.35, 3 / 4, 1), (0.8, 0.7, 1, 2 / 3), (1.0, 0.7, 1, 2 / 3)]:
+        point = curves.at_precision(wanted)
+        assert (point.threshold, point.precision, point.recall) == pytest.approx((threshold, precision, recall))
+    # Of the 9 pairs of a positive and a negative, only (0.355, 0.6) is in the wrong order.
+    assert curves.auroc == pytest.approx(8 / 9)
+    assert curves.average_precision == pytest.approx((1 + 1 + 3 / 4) / 3)
+
+
+def test_precision_that_no_threshold_reaches():
+    curves = binary([0.9, 0.8, 0.1, 0.2], [0, 1, 0, 0]).binary_curves()
+    assert curves.at_precision(0.8) is None
+    assert curves.at_precision(0.5).recall == 1
+
+
+def test_thresholds_are_shortened_without_changing_the_predictions():
+    curves = binary([0.123456, 0.7777, 0.81234, 0.3], [0, 1, 1, 0]).binary_curves()
+    assert curves.at_recall(1).threshold == 0.77
+    close = binary([0.1, 0.77771, 0.77774, 0.3], [0, 0, 1, 0]).binary_curves()
+    assert close.at_recall(1).threshold == 0.77774
+    assert (close.scores >= close.at_recall(1).threshold).tolist() == [False, False, True, False]
+
+
+def test_curves_match_scikit_learn():
+    random = np.random.default_rng(0)
+    e = binary(random.random(300).tolist(), random.integers(0, 2, 300).tolist())
+    curves = e.binary_curves()
+    positive, scores = e.labels == curves.positive, e.probabilities[:, curves.positive]
+    assert curves.auroc == pytest.approx(sk.roc_auc_score(positive, scores), abs=1e-6)
+    assert curves.average_precision == pytest.approx(sk.average_precision_score(positive, scores), abs=1e-6)
+    precision, recall, thresholds = sk.precision_recall_curve(positive, scores)
+    np.testing.assert_allclose(curves.precision_recall(), (precision[:-1], recall[:-1], thresholds), atol=1e-6)
+
+
+def test_positive_class_is_the_less_frequent_one():
+    assert binary([0.5] * 3, [0, 1, 1]).binary_curves().positive == 0
+    assert binary([0.5] * 4, [0, 0, 1, 1]).binary_curves().positive == 1
+    assert binary([0.5] * 2, [1, 1]).binary_curves() is None
+
+
+def test_youden_threshold_has_the_highest_sum_of_both_rates():
+    random = np.random.default_rng(0)
+    labels = random.random(200) < 0.3
+    scores = (random.random(200) * 0.6 + 0.4 * labels * random.random(200)).astype(np.float32)
+    curves = BinaryCurves(1, scores, labels)
+    sums = {t: (scores[labels] >= t).mean() + (scores[~labels] < t).mean() for t in scores}
+    assert sums[np.float32(curves.youden_threshold())] == pytest.approx(max(sums.values()))

@@ -28,6 +28,7 @@ from transxnet.training.extensions import NO_EXTENSIONS, Extensions
 from transxnet.training.init_weights import load_initial_weights
 from transxnet.training.objectives import OwnLoss, create_objective
 from transxnet.training.plan import DROP_PATH_RATE, Plan, checkpoint_gradients
+from transxnet.training.teacher import LogitTeacher, load_teacher
 from transxnet.utils.errors import UserError
 from transxnet.utils.quantities import format_count
 
@@ -39,12 +40,14 @@ class ClassifyPlan(Plan):
     Attributes:
         transforms: image preprocessing.
         extensions: loss and transform of the caller.
+        teacher: classifier whose logits are imitated, or None.
     """
 
     config: ClassifyConfig
     source: DataSource
     transforms: Preprocessing
     extensions: Extensions = NO_EXTENSIONS
+    teacher: LogitTeacher | None = None
 
     @property
     def architecture(self) -> str:
@@ -98,7 +101,7 @@ class ClassifyPlan(Plan):
             objective = OwnLoss(objective, self.extensions.loss)
         weights = self._image_weights
         image_weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)
-        return Classifier(self.model, len(class_names), config, objective, image_weights)
+        return Classifier(self.model, len(class_names), config, objective, image_weights, self.teacher)
 
     @property
     def targets(self) -> Targets:
@@ -149,10 +152,14 @@ def plan_classify(
     except ValueError as error:
         raise UserError(f"{error} Choose another --crop-pct.") from error
     notes = source.notes + about_weights
+    teacher = None
     if config.channels is not None:
         transforms, about_channels = _with_channels(transforms, config, source, extensions)
         defaults.config = defaults.config.replace(color_jitter=0.0)  # type: ignore[assignment]
         notes.append(about_channels)
+    if config.teacher is not None:
+        teacher = LogitTeacher(load_teacher(config.teacher), transforms, source.class_names)
+        notes.append(teacher.note)
     used_for = "default" if extensions.loss is None else "for validation; training uses the given loss"
     defaults.resolve("loss", LOSSES[config.predicted][0], used_for)
     _check_transform(extensions.train_transform, transforms.img_size)
@@ -162,7 +169,16 @@ def plan_classify(
     defaults.resolve("hflip", source.hflip, "default" if source.hflip else "this sample must not be mirrored")
     args = parse_model_name(config.model).options | granted
     return ClassifyPlan(
-        defaults.config, defaults.hardware, source, model, args, defaults.choices, notes, transforms, extensions
+        defaults.config,
+        defaults.hardware,
+        source,
+        model,
+        args,
+        defaults.choices,
+        notes,
+        transforms,
+        extensions,
+        teacher,
     )
 
 

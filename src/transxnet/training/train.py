@@ -236,8 +236,8 @@ def _write_start(plan: Plan, run: Run) -> None:
 
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """Return the configuration with complete paths of other files, since the run may be resumed elsewhere."""
-    given = {name: getattr(config, name, None) for name in ("image_folder", "class_weights")}
-    paths = {name: path for name, path in given.items() if path not in (None, BALANCED)}
+    given = {name: getattr(config, name, None) for name in ("image_folder", "class_weights", "teacher")}
+    paths = {name: path for name, path in given.items() if path not in (None, BALANCED) and Path(path).exists()}
     return config.replace(**{name: str(Path(path).resolve()) for name, path in paths.items()})
 
 

@@ -4,6 +4,7 @@ from transxnet.utils.quantities import format_value
 
 METRIC_NAMES = {
     "accuracy": "accuracy",
+    "knn_accuracy": "accuracy of the nearest neighbors",
     "majority": "  baseline: most frequent class",
     "balanced_accuracy": "balanced accuracy",
     "macro_ap": "mean AP of the labels",
@@ -37,11 +38,13 @@ METRIC_NAMES = {
     "miou": "mean IoU",
     "mean_accuracy": "mean class accuracy",
     "pixel_accuracy": "pixel accuracy",
+    "effective_rank": "effective rank of the embeddings",
+    "embedding_std": "standard deviation of the embeddings",
 }
 """Display name of each metric; a leading space indents it below the previous one."""
 
 _IN_UNITS = ("mae", "weighted_mae", "rmse", "baseline_rmse")
-_NUMBERS = ("loss", "r2", "spearman")
+_NUMBERS = ("loss", "r2", "spearman", "effective_rank", "embedding_std")
 
 
 def format_metric(name: str, value: float) -> str:

@@ -1,4 +1,4 @@
-"""The options of each task: classification, detection and segmentation."""
+"""The options of each task; those of pretraining are in their own module."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from transxnet.data.tiling import MAX_OVERLAP, MIN_TILE, OVERLAP, Tiling
 from transxnet.runs.config import COUNT, FACTOR, POSITIVE, RATE, SHARE, Rule, TrainConfig
+from transxnet.runs.pretrain_config import PretrainConfig
 from transxnet.utils.errors import UserError, check_one_of
 from transxnet.utils.option_names import as_option, nearest_option
 
@@ -266,12 +267,12 @@ class SegmentConfig(TileOptions, TrainConfig):
 
 CONFIGS: dict[str, type[TrainConfig]] = {
     config.task: config  # type: ignore[misc]
-    for config in (ClassifyConfig, DetectConfig, SegmentConfig)
+    for config in (ClassifyConfig, DetectConfig, SegmentConfig, PretrainConfig)
 }
 """The configuration class of each task."""
 
 
-_SIZES = {"classify": "img_size", "detect": "min_size", "segment": "crop"}
+_SIZES = {"classify": "img_size", "detect": "min_size", "segment": "crop", "pretrain": "img_size"}
 _RENAMED = {"accelerator": "device"}
 """Former names of options, which recipes and run folders may contain."""
 

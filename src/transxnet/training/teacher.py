@@ -1,4 +1,6 @@
-"""Teachers for knowledge distillation: trained classifiers whose outputs a training imitates."""
+"""Teachers for knowledge distillation: trained networks whose outputs a training imitates."""
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -6,28 +8,28 @@ from torch import Tensor
 
 from transxnet.data.formats.class_alignment import align_classes
 from transxnet.data.loading.preprocessing import Preprocessing
-from transxnet.runs.load import TrainedClassifier, load_model
+from transxnet.runs.load import TrainedClassifier, TrainedEncoder, TrainedModel, load_model
 from transxnet.utils.errors import UserError
 
 
 class Teacher:
-    """A trained classifier that receives the images of a training.
+    """A trained network that receives the images of a training.
 
     It is not a module, so that checkpoints, EMA, optimizer and DistributedDataParallel ignore it: resuming loads it
     again.
 
     Args:
-        trained: the classifier.
+        trained: the network.
         student: preprocessing of the training's images.
 
     Attributes:
         note: the teacher and the size of its images, for the user.
 
     Raises:
-        UserError: the classifier reads another number of channels.
+        UserError: the network reads another number of channels.
     """
 
-    def __init__(self, trained: TrainedClassifier, student: Preprocessing):
+    def __init__(self, trained: TrainedClassifier | TrainedEncoder, student: Preprocessing):
         own = trained.preprocessing
         if len(own.mean) != len(student.mean):
             raise UserError(
@@ -37,7 +39,7 @@ class Teacher:
         self.trained, self._size = trained, own.img_size
         resized = "" if own.img_size == student.img_size else f", its images resized to {own.img_size} pixels"
         self.note = f"teacher: {trained.name}{resized}"
-        self._model = trained.model.requires_grad_(False)
+        self._model: Any = trained.model.requires_grad_(False)
         # (x * student's std + student's mean - own mean) / own std
         mean, std, own_mean, own_std = (
             torch.tensor(values).view(1, -1, 1, 1) for values in (student.mean, student.std, own.mean, own.std)
@@ -48,6 +50,16 @@ class Teacher:
     def logits(self, images: Tensor) -> Tensor:
         """Compute the logits (B, K) of normalized images (B, C, S, S)."""
         return self._model(self._prepare(images)).float()
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Compute the pooled features (B, F) of normalized images (B, C, S, S)."""
+        feature_map = self._model.forward_features(self._prepare(images))
+        return self._model.forward_head(feature_map, pre_logits=True).float()
+
+    def count_features(self) -> int:
+        """Return F, from the features of an empty image."""
+        return self.features(torch.zeros(1, self._scale.shape[1], self._size, self._size)).shape[1]
 
     def _prepare(self, images: Tensor) -> Tensor:
         """Move the network to the device of the images, and convert these to its normalization and size."""
@@ -105,15 +117,34 @@ class LogitTeacher(Teacher):
 
 
 def load_teacher(name: str) -> TrainedClassifier:
-    """Load a teacher from a run folder or by name.
+    """Load a teacher of classes from a run folder or by name.
 
     Raises:
         UserError: it cannot be loaded, or is not a classifier.
     """
-    try:
-        trained = load_model(name)
-    except UserError as error:
-        raise UserError(f"cannot load teacher {name}: {error}") from error
+    trained = _load(name)
     if not isinstance(trained, TrainedClassifier):
         raise UserError(f"teacher {name} is not a classifier. Accepted: the run of a classifier, or a timm model.")
     return trained
+
+
+def load_feature_teacher(name: str) -> TrainedClassifier | TrainedEncoder:
+    """Load a teacher of features from a run folder or by name, with any number of classes.
+
+    Raises:
+        UserError: it cannot be loaded, has random weights, or returns no pooled features.
+    """
+    trained = _load(name, analysis=True, features=True)
+    if trained.untrained or not isinstance(trained, (TrainedClassifier, TrainedEncoder)):
+        raise UserError(
+            f"teacher {name} is not a trained network with pooled features. Accepted: the run of a classifier or a "
+            "pretraining, or a timm model."
+        )
+    return trained
+
+
+def _load(name: str, analysis: bool = False, features: bool = False) -> TrainedModel:
+    try:
+        return load_model(name, analysis=analysis, features=features)
+    except UserError as error:
+        raise UserError(f"cannot load teacher {name}: {error}") from error

@@ -219,7 +219,7 @@ def _write_start(plan: Plan, run: Run) -> None:
     config, source = plan.config, plan.source
     try:
         run.write_environment(
-            shlex.join(["transxnet", "train", config.data, *config.to_arguments()]), plan.choices + plan.notes
+            shlex.join(["transxnet", config.command, config.data, *config.to_arguments()]), plan.choices + plan.notes
         )
         if source.split_made:
             write_split(run.split_file, {part: images.own_names for part, images in source.divided.items()})
@@ -300,6 +300,8 @@ def _describe_outputs(predicted: str, class_names: list[str]) -> str:
         return f"regression of {class_names[0]!r}"
     if predicted == "multilabel":
         return format_count(len(class_names), "label")
+    if predicted == "pretrain":
+        return "pretraining without labels"
     kind = {"detect": " of objects", "segment": " of label maps"}.get(predicted, "")
     return format_count(len(class_names), "class", "classes") + kind
 

@@ -74,13 +74,13 @@ $(VENV)/.installed-docs: $(VENV)/.installed requirements-docs.txt
 
 ## Pin the dependencies again (needs uv).
 lock:
-	uv pip compile pyproject.toml --universal --python-version 3.11 --extra samples --extra detect --extra explain --extra readers --extra channels \
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra samples --extra detect --extra explain --extra pretrain --extra readers --extra channels \
 		--extra export --extra parquet --extra ray --extra app --extra frameworks --extra dev \
 		--generate-hashes --no-emit-index-url --no-header --upgrade -o requirements.txt
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra samples --extra explain \
 		--constraint requirements.txt --generate-hashes --no-emit-index-url --no-header -o requirements-demo.txt
 	uv pip compile pyproject.toml --universal --python-version 3.11 --resolution lowest-direct --extra samples \
-		--extra detect --extra explain --extra readers --extra channels --extra dev \
+		--extra detect --extra explain --extra pretrain --extra readers --extra channels --extra dev \
 		--generate-hashes --no-emit-index-url --no-header --upgrade -o requirements-oldest.txt
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra docs \
 		--constraint requirements.txt --generate-hashes --no-emit-index-url --no-header -o requirements-docs.txt

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transxnet.runs.config import TrainConfig
     from transxnet.studies.compare import compare
     from transxnet.studies.study import study
+    from transxnet.training.pretrain import pretrain
     from transxnet.training.train import train
     from transxnet.web.app import app
 
@@ -54,6 +55,7 @@ __all__ = [
     "load",
     "load_exported",
     "predict",
+    "pretrain",
     "push",
     "read_metadata",
     "reparameterize",
@@ -84,6 +86,7 @@ _LAZY = {
     "load": ("transxnet.prediction.loaded_model", "load"),
     "load_exported": ("transxnet.deploy.exported_model", "load_exported"),
     "predict": ("transxnet.prediction.predict", "predict"),
+    "pretrain": ("transxnet.training.pretrain", "pretrain"),
     "push": ("transxnet.deploy.push", "push"),
     "read_metadata": ("transxnet.deploy.format_registry", "read_metadata"),
     "reparameterize": ("transxnet.deploy.reparameterize", "reparameterize"),

@@ -11,6 +11,16 @@ _IMAGES = "image files, folders and globs"
 _TRAINING = ("recipe", "out", "resume", "epochs", "batch_size", "img_size", "device")
 """Options in the short help of all commands that train."""
 
+_RUN = ("dry_run", "overwrite", "seed", "limit", "model", "pretrained", "checkpoint", "lr")
+"""Further ones of the commands that train one run."""
+
+_RUN_ARGUMENTS = {
+    "--resume": dict(metavar="RUN", help="resume an interrupted run"),
+    "--overwrite": dict(action="store_true", help="overwrite the run in --out"),
+    "--dry_run": dict(action="store_true", help="print what would be trained, run one step, and write nothing"),
+    "--print_config": dict(action="store_true", help="print the options as a YAML recipe and exit"),
+}
+
 _SETTINGS = "Settings may follow after @, as in transxnet erf"
 
 _COMMANDS = (
@@ -22,7 +32,7 @@ _COMMANDS = (
         description="Train a classifier, a detector or a segmenter on DATA and write a run folder with weights, "
         "metrics and a report. Options that you do not set are chosen from the data and the hardware, and printed.",
         function="transxnet.training.train:train",
-        common=(*_TRAINING, "dry_run", "overwrite", "seed", "limit", "model", "pretrained", "checkpoint", "lr"),
+        common=(*_TRAINING, *_RUN),
         arguments={
             "data": dict(
                 metavar="DATA",
@@ -32,10 +42,28 @@ _COMMANDS = (
                 ".jsonl, .parquet); a sample: elpv, digits or scenes; or a timm reader name: hfds/..., "
                 "wds/... or tfds/...",
             ),
-            "--resume": dict(metavar="RUN", help="resume an interrupted run"),
-            "--overwrite": dict(action="store_true", help="overwrite the run in --out"),
-            "--dry_run": dict(action="store_true", help="print what would be trained, run one step, and write nothing"),
-            "--print_config": dict(action="store_true", help="print the options as a YAML recipe and exit"),
+            **_RUN_ARGUMENTS,
+        },
+    ),
+    TrainCommand(
+        name="pretrain",
+        synopsis="IMAGES",
+        summary="pretrain a network on images without labels",
+        usage="IMAGES [options]\n       transxnet pretrain --resume RUN",
+        description="Pretrain a network on images without labels, or by imitating the features of a teacher, and write "
+        "a run folder with weights and a report. Start other trainings from it: transxnet train DATA --checkpoint RUN. "
+        "Options that you do not set are chosen from the data and the hardware, and printed.",
+        function="transxnet.training.pretrain:pretrain",
+        tasks=("pretrain",),
+        common=(*_TRAINING, *_RUN, "method", "teacher"),
+        arguments={
+            "data": dict(
+                metavar="IMAGES",
+                nargs="?",
+                help="a folder of images, also in folders below it; or DATA of transxnet train, whose labels are used "
+                "only for the accuracy of the nearest neighbors in the report",
+            ),
+            **_RUN_ARGUMENTS,
         },
     ),
     Command(

@@ -1,8 +1,8 @@
-"""The commands with training options: ``train``, ``ablate`` and ``study``."""
+"""The commands with training options: ``train``, ``pretrain``, ``ablate`` and ``study``."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from transxnet.cli.command import Command, load
 from transxnet.cli.parser import Parser, Task, value_of
@@ -12,7 +12,12 @@ from transxnet.utils.option_names import as_option
 if TYPE_CHECKING:
     from transxnet.runs.recipes import Recipe
 
-_TITLES = {"classify": "classification", "detect": "detection", "segment": "segmentation"}
+_TITLES = {
+    "classify": "classification only",
+    "detect": "detection only",
+    "segment": "segmentation only",
+    "pretrain": "pretraining",
+}
 
 
 @dataclass(frozen=True)
@@ -20,9 +25,11 @@ class TrainingCommand(Command):
     """A command with training options.
 
     Attributes:
+        tasks: tasks that the command trains.
         excluded: training options that the command does not have.
     """
 
+    tasks: tuple[str, ...] = get_args(Task)
     excluded: tuple[str, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=lambda: {"accelerator": "device"})
 
@@ -33,20 +40,25 @@ class TrainingCommand(Command):
         from transxnet.runs.task_configs import CONFIGS
 
         parser = super().parser()
-        parser.add_argument(
-            "--task",
-            type=Task | None,
-            default=None,
-            help="task to train; by default the recipe's, or detected from the data",
-        )
-        recipes = ", ".join(recipe_names())
-        parser.add_argument("--recipe", help=f"recipe whose values become the defaults: {recipes}, or a YAML file")
+        if len(self.tasks) > 1:
+            parser.add_argument(
+                "--task",
+                type=Task | None,
+                default=None,
+                help="task to train; by default the recipe's, or detected from the data",
+            )
+        recipes = f"{', '.join(recipe_names())}, or a YAML file" if len(self.tasks) > 1 else "a YAML file"
+        parser.add_argument("--recipe", help=f"recipe whose values become the defaults: {recipes}")
         for topic, names in TrainConfig.TOPICS.items():
             parser.add_options(TrainConfig, [name for name in names if name not in self.excluded], topic)
+        if len(self.tasks) == 1:
+            (only,) = self.tasks
+            parser.set_defaults({name: getattr(CONFIGS[only], name) for name in ("val_fraction", "select")})
         added: set[str] = set()
-        for task, config in CONFIGS.items():
-            parser.add_options(config, [name for name in config.OWN if name not in added], f"{_TITLES[task]} only")
-            added |= set(config.OWN)
+        for task in self.tasks:
+            own = CONFIGS[task].OWN
+            parser.add_options(CONFIGS[task], [name for name in own if name not in added], _TITLES[task])
+            added |= set(own)
         if recipe is not None:
             skipped = ("data", *self.excluded)
             parser.set_defaults({name: value for name, value in recipe.values.items() if name not in skipped})
@@ -58,16 +70,20 @@ class TrainingCommand(Command):
 
         name = value_of("--recipe", words)
         recipe = None if name is None else read_recipe(name)
+        if recipe is not None and recipe.task not in self.tasks:
+            raise UserError(f"recipe {name} is for task {recipe.task!r}. Accepted: {', '.join(self.tasks)}.")
         parser = self.parser(recipe)
         self.call(parser, parser.parse_words(words) | {"recipe": recipe})
 
 
 class TrainCommand(TrainingCommand):
-    """The command ``train``, which can also print its configuration, and resumes without other options."""
+    """A command that trains one run. It can also print its configuration, and resumes without other options."""
 
     def call(self, parser: Parser, given: dict[str, Any]) -> None:
         """Train, resume, or print the configuration."""
-        data, recipe, resume, task = (given.pop(name) for name in ("data", "recipe", "resume", "task"))
+        data, recipe, resume = (given.pop(name) for name in ("data", "recipe", "resume"))
+        task = given.pop("task", None)
+        named = {"task": task} if len(self.tasks) > 1 else {}
         overwrite, print_config, dry_run = (given.pop(name) for name in ("overwrite", "print_config", "dry_run"))
         changed = {name: value for name, value in given.items() if name in parser.given}
         if print_config:
@@ -75,7 +91,7 @@ class TrainCommand(TrainingCommand):
             return
         train = load(self.function)
         if resume is None:
-            train(data, task=task, recipe=recipe, overwrite=overwrite, dry_run=dry_run, **changed)
+            train(data, recipe=recipe, overwrite=overwrite, dry_run=dry_run, **named, **changed)
             return
         others = [as_option(name) for name in changed if name != "epochs"]
         given_too = (
@@ -99,6 +115,8 @@ class TrainCommand(TrainingCommand):
 
         from transxnet.runs.recipes import make_config
 
+        if len(self.tasks) == 1:
+            (task,) = self.tasks
         values = make_config(data or "", recipe, task or ("classify" if data is None else None), **changed).to_dict()
         values.pop("data")
         print(yaml.safe_dump(values, sort_keys=False), end="")

@@ -15,6 +15,7 @@ from transxnet.data.formats.label_map_checks import read_label_maps
 from transxnet.data.formats.label_table import TableOptions, read_label_table
 from transxnet.data.formats.parts import Parts
 from transxnet.data.formats.timm_readers import open_reader
+from transxnet.data.formats.unlabeled_images import read_unlabeled_images
 from transxnet.data.formats.unreadable_images import drop_unusable
 from transxnet.data.formats.voc import read_voc
 from transxnet.data.formats.yolo import read_yolo
@@ -86,6 +87,8 @@ def read_classes(
             f"Add {other.parent / 'train'}, or pass {other} to split it."
         )
     record_unused_folders(locate_parts(recognition), findings)
+    if recognition.format == "images":
+        return Parts(*(folder and read_unlabeled_images(folder) for folder in (train_folder, *others))), []
     training = read_class_folders(train_folder, findings, minimum=2, extensions=extensions)
     val, test = (
         None if folder is None else read_class_folders(folder, findings, extensions=extensions) for folder in others

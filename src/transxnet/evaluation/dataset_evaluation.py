@@ -12,10 +12,11 @@ from transxnet.data.formats.timm_readers import Stream
 from transxnet.data.loading.loaders import evaluation_loader, explain_worker_errors
 from transxnet.evaluation.inference_backends import InferenceBackend
 from transxnet.metrics.detection import DetectionEvaluation, DetectionMetric
+from transxnet.metrics.embeddings import EmbeddingEvaluation
 from transxnet.metrics.segmentation import SegmentationEvaluation, SegmentationMetric
 from transxnet.metrics.targets import ClassifierEvaluation
 
-AnyEvaluation = ClassifierEvaluation | DetectionEvaluation | SegmentationEvaluation
+AnyEvaluation = ClassifierEvaluation | DetectionEvaluation | SegmentationEvaluation | EmbeddingEvaluation
 """The results of :func:`run_evaluation`."""
 
 
@@ -30,7 +31,7 @@ def run_evaluation(
     """Run a model over labeled images and compute its metrics.
 
     Args:
-        backend: computes the outputs of a classifier, detector or segmenter.
+        backend: computes the outputs of a classifier, detector, segmenter or pretrained network.
         images: images for the model's task, with its classes.
         batch_size: images per batch.
         workers: number of data loading processes.
@@ -50,6 +51,12 @@ def run_evaluation(
                 segmentation.update(backend.segment(image), true.numpy())
         return segmentation.compute()
     loader = evaluation_loader(images.evaluation_dataset(backend.prepare), batch_size, workers)
+    if backend.task == "pretrain":
+        embedded = [
+            (backend.classify(batch, features=True)[1], labels) for batch, labels, _ in _report(progress, loader)
+        ]
+        features, true = (torch.cat(parts).numpy() for parts in zip(*embedded, strict=True))
+        return EmbeddingEvaluation(features, images.class_names, true)
     results = [(backend.predict(batch)[0], labels, positions) for batch, labels, positions in _report(progress, loader)]
     predicted, labels, positions = (torch.cat(parts).numpy() for parts in zip(*results, strict=True))
     if isinstance(images, ClassificationSet):

@@ -27,7 +27,14 @@ from transxnet.evaluation.tiled_segmentation import tiled_logits
 from transxnet.heads.detector_transform import unit_range
 from transxnet.metrics.detection import Detections
 from transxnet.metrics.targets import CLASSES, Targets
-from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter, load_model
+from transxnet.runs.load import (
+    TrainedClassifier,
+    TrainedDetector,
+    TrainedEncoder,
+    TrainedModel,
+    TrainedSegmenter,
+    load_model,
+)
 from transxnet.runs.run_folder import Run
 from transxnet.utils.device import prepare_for_inference, resolve_device
 from transxnet.utils.errors import UserError
@@ -38,10 +45,10 @@ class InferenceBackend(ABC):
 
     Attributes:
         name: name to show to the user.
-        task: "classify", "detect" or "segment".
+        task: "classify", "detect" or "segment", or "pretrain" for a network without classes.
         class_names: K names by class index; for detectors label 1 is the first.
         category_ids: for detectors, the ids of the classes in COCO's results.
-        preprocessing: from an image to the input of a classifier; None for other tasks.
+        preprocessing: from an image to the input of a network with pooled features; None for other tasks.
         targets: what a classifier's logits mean.
         has_features: whether it can return pooled features.
         masks: for detectors, whether it predicts masks in addition to boxes.
@@ -113,7 +120,7 @@ class InferenceBackend(ABC):
 
     def with_tiling(self, tiling: Tiling) -> Self:
         """Return this backend with images cut into tiles; raises UserError for a classifier."""
-        if self.task == "classify":
+        if self.task in ("classify", "pretrain"):
             raise UserError(f"tile is for detectors and segmenters, and {self.name} is not one. Remove --tile.")
         self.start()
         tiled = copy(self)
@@ -185,6 +192,8 @@ class TrainedBackend(InferenceBackend):
             self.task, self.category_ids, self.masks = "detect", trained.category_ids, trained.masks
         elif isinstance(trained, TrainedSegmenter):
             self.task = "segment"
+        elif isinstance(trained, TrainedEncoder):
+            self.task, self.preprocessing, self.has_features = "pretrain", trained.preprocessing, True
         else:
             assert isinstance(trained, TrainedClassifier)
             self.task, self.preprocessing, self.has_features = "classify", trained.preprocessing, True
@@ -337,13 +346,16 @@ def with_options(backend: InferenceBackend, tile: int | None, overlap: float, tt
     return backend.with_tta() if tta else backend
 
 
-def open_backend(model: str | Path, file: str | Path | None = None, device: str = "auto") -> InferenceBackend:
+def open_backend(
+    model: str | Path, file: str | Path | None = None, device: str = "auto", features: bool = False
+) -> InferenceBackend:
     """Open a run, an exported file or a model with published weights; its first prediction moves it to the device.
 
     Args:
         model: run folder; exported file (.onnx, .xml or .pt2); or name of a model with published weights.
         file: file with published weights, for a model by name.
         device: device to compute on: auto, cpu, cuda, cuda:1 or mps. Exported files run on the CPU.
+        features: accept the run of a pretraining, which has no classes.
 
     Raises:
         UserError: the model cannot be opened, or the device does not exist.
@@ -355,7 +367,7 @@ def open_backend(model: str | Path, file: str | Path | None = None, device: str 
             raise UserError(f"{model} is an exported file and runs on the CPU, got device {device}. Remove --device.")
         return ExportedBackend(load_exported(model), model)
     where = resolve_device(device)
-    return TrainedBackend(load_model(model, file), where)
+    return TrainedBackend(load_model(model, file, features=features), where)
 
 
 def hash_tensors(model: nn.Module) -> str:

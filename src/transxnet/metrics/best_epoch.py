@@ -11,6 +11,7 @@ SELECTION_METRICS = {
     "regression": ("r2", "R2"),
     "detect": ("ap", "AP"),
     "segment": ("miou", "mean IoU"),
+    "pretrain": ("effective_rank", "effective rank"),
 }
 """Metric on the validation images that selects the best epoch, and its readable name, by what the model predicts.
 

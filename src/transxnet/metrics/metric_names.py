@@ -4,6 +4,7 @@ from transxnet.utils.quantities import format_value
 
 METRIC_NAMES = {
     "accuracy": "accuracy",
+    "knn_accuracy": "accuracy of the nearest neighbors",
     "majority": "  baseline: most frequent class",
     "balanced_accuracy": "balanced accuracy",
     "auroc": "AUROC",
@@ -46,11 +47,13 @@ METRIC_NAMES = {
     "miou": "mean IoU",
     "mean_accuracy": "mean class accuracy",
     "pixel_accuracy": "pixel accuracy",
+    "effective_rank": "effective rank of the embeddings",
+    "embedding_std": "standard deviation of the embeddings",
 }
 """Display name of each metric; a leading space indents it below the previous one."""
 
 _IN_UNITS = ("mae", "weighted_mae", "rmse", "baseline_rmse")
-_NUMBERS = ("loss", "r2", "spearman", "mcc", "brier", "brier_scaled")
+_NUMBERS = ("loss", "r2", "spearman", "mcc", "brier", "brier_scaled", "effective_rank", "embedding_std")
 
 
 def format_interval(name: str, limits: tuple[float, float] | None) -> str:

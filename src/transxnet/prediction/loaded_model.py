@@ -29,7 +29,7 @@ class MissingModule(UserError, AttributeError):
 
 
 class LoadedModel:
-    """A classifier, detector or segmenter that is ready to predict; :func:`load` returns it.
+    """A classifier, detector or segmenter that is ready to predict, or a pretrained network; :func:`load` returns it.
 
     Args:
         backend: computes the outputs.
@@ -48,7 +48,7 @@ class LoadedModel:
 
     @property
     def task(self) -> str:
-        """ "classify", "detect" or "segment"."""
+        """ "classify", "detect" or "segment", or "pretrain" for a network that only returns features."""
         return self.backend.task
 
     @property
@@ -135,6 +135,8 @@ class LoadedModel:
             'cat'
         """
         check_at_least(1, batch_size=batch_size)
+        if self.task == "pretrain":
+            raise UserError(f"{self.name} is a pretrained network, which predicts nothing. Use embed() for features.")
         several, single = split_images(images)
         model = self.with_options(tile, overlap, tta)
         results = model._predict(several, batch_size)
@@ -222,7 +224,8 @@ def load(model: str | Path, file: str | Path | None = None, *, device: str = "au
     """Load a model for prediction.
 
     Args:
-        model: run folder; exported file (.onnx, .xml or .pt2); or name of a model with published weights.
+        model: run folder, also of a pretraining; exported file (.onnx, .xml or .pt2); or name of a model with published
+            weights.
         file: file with published weights of a classifier, detector or segmenter, for a model by name.
         device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one. Exported files run
             on the CPU.
@@ -233,7 +236,7 @@ def load(model: str | Path, file: str | Path | None = None, *, device: str = "au
     Raises:
         UserError: the model cannot be loaded, or the device does not exist.
     """
-    loaded = open_model(model, file, device)
+    loaded = LoadedModel(open_backend(model, file, device, features=True))
     loaded.backend.start()
     return loaded
 

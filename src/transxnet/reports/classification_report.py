@@ -36,9 +36,9 @@ def task_page(evaluation: ClassificationEvaluation, report: Report) -> TaskPage:
         template="classification.html.jinja",
         images=len(evaluation.labels),
         tiles=_tiles(evaluation, metrics),
-        scores=Plot(
-            "Scores on validation images", _SCORES, ("most frequent class", metrics["majority"]), in_percent=True
-        ),
+        scores=[
+            Plot("Scores on validation images", _SCORES, ("most frequent class", metrics["majority"]), in_percent=True)
+        ],
         sections=[
             ("data", "Data"),
             ("confusion", "Confusion"),

@@ -35,7 +35,7 @@ def task_page(evaluation: DetectionEvaluation) -> TaskPage:
         template="detection.html.jinja",
         images=len(evaluation.images),
         tiles=_tiles(evaluation),
-        scores=Plot("Scores on validation images", _SCORES, in_percent=True),
+        scores=[Plot("Scores on validation images", _SCORES, in_percent=True)],
         sections=[("precision", "Precision and recall"), ("classes", "Classes"), ("examples", "Examples")],
         content=dict(
             objects=int(objects.sum()),

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation
+from transxnet.metrics.embeddings import EmbeddingEvaluation
 from transxnet.metrics.metric_names import METRIC_NAMES
 from transxnet.metrics.multilabel import MultiLabelEvaluation
 from transxnet.metrics.regression import RegressionEvaluation
@@ -18,6 +19,7 @@ from transxnet.reports import (
     classification_report,
     detection_report,
     multilabel_report,
+    pretraining_report,
     regression_report,
     segmentation_report,
 )
@@ -44,9 +46,7 @@ def render(report: Report) -> str:
         metric_table=_metric_table(report),
         image_kind=report.image_kind,
         tiles=[*page.tiles, *_training_time(report)],
-        charts=history_charts(
-            report.history, [_LOSS, *([page.scores] if page.scores else []), *([] if report.learning_rate else [_RATE])]
-        )
+        charts=history_charts(report.history, [_LOSS, *page.scores, *([] if report.learning_rate else [_RATE])])
         + history_charts(report.learning_rate, [_RATE_OF_STEPS]),
         dashes=DASHES,
         config=[(name, value) for name, value in flatten_config(report.config) if value != "null"],
@@ -93,6 +93,8 @@ def _task_page(report: Report) -> TaskPage:
         return regression_report.task_page(evaluation, report)
     if isinstance(evaluation, DetectionEvaluation):
         return detection_report.task_page(evaluation)
+    if isinstance(evaluation, EmbeddingEvaluation):
+        return pretraining_report.task_page(evaluation)
     return segmentation_report.task_page(evaluation)
 
 

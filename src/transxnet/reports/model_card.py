@@ -11,7 +11,12 @@ from transxnet.runs.task_configs import DetectConfig
 from transxnet.utils.quantities import format_count
 from transxnet.utils.text_files import read_json
 
-_PIPELINES = {"classify": "image-classification", "detect": "object-detection", "segment": "image-segmentation"}
+_PIPELINES = {
+    "classify": "image-classification",
+    "detect": "object-detection",
+    "segment": "image-segmentation",
+    "pretrain": "image-feature-extraction",
+}
 _PRIVATE = ("logger", "workers", "device", "devices", "num_nodes", "strategy", "checkpoint", "out")
 """Options that say nothing about the model, or may contain a path."""
 _OUTPUTS = {"multilabel": ("label", "labels"), "regression": ("target", "targets")}
@@ -72,9 +77,9 @@ def model_card(run: Run, repo: str | None = None) -> str:
             f"{config.model}{head}, trained on {data} with [transxnet](https://arxiv.org/abs/2310.19380).",
             f"## Metrics\n\n{validated}\n",
             *_table(results),
-            f"## {output[1].capitalize()}\n\n{format_count(len(classes), *output)}: {shown}",
+            *([f"## {output[1].capitalize()}\n\n{format_count(len(classes), *output)}: {shown}"] if classes else []),
             f"## Use\n\n```python\n{_example(config.task, repo)}\n```",
-            f"## Training\n\n```sh\ntransxnet train DATA {options}\n```",
+            f"## Training\n\n```sh\ntransxnet {config.command} DATA {options}\n```",
             f"\nVersions: {versions}",
             "",
         ]
@@ -98,11 +103,12 @@ def _table(results: Mapping[str, Any]) -> list[str]:
 
 
 def _example(task: str, repo: str | None) -> str:
+    use = 'features = model.embed("image.jpg")' if task == "pretrain" else 'print(model.predict("image.jpg"))'
     if task == "classify" and repo is not None:
         return f'import timm\nimport transxnet\n\nmodel = timm.create_model("hf-hub:{repo}", pretrained=True)'
     if repo is not None:
         return (
             "import transxnet\nfrom huggingface_hub import snapshot_download\n\n"
-            f'model = transxnet.load(snapshot_download("{repo}"))\nprint(model.predict("image.jpg"))'
+            f'model = transxnet.load(snapshot_download("{repo}"))\n{use}'
         )
-    return 'import transxnet\n\nmodel = transxnet.load(".")  # this folder\nprint(model.predict("image.jpg"))'
+    return f'import transxnet\n\nmodel = transxnet.load(".")  # this folder\n{use}'

@@ -34,7 +34,7 @@ def task_page(evaluation: MultiLabelEvaluation, report: Report) -> TaskPage:
         template="multilabel.html.jinja",
         images=len(evaluation),
         tiles=_tiles(evaluation),
-        scores=Plot("Scores on validation images", _SCORES, in_percent=True),
+        scores=[Plot("Scores on validation images", _SCORES, in_percent=True)],
         sections=[
             ("labels", "Labels"),
             *([("rates", "Precision and recall")] if drawn else []),

@@ -41,7 +41,7 @@ def task_page(evaluation: RegressionEvaluation, report: Report) -> TaskPage:
         template="regression.html.jinja",
         images=len(evaluation),
         tiles=_tiles(evaluation),
-        scores=Plot("Scores on validation images", _SCORES),
+        scores=[Plot("Scores on validation images", _SCORES)],
         sections=[
             ("predictions", "Predictions"),
             ("errors", "Largest errors"),

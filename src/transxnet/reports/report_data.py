@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from transxnet.metrics.detection import DetectionEvaluation
+from transxnet.metrics.embeddings import EmbeddingEvaluation
 from transxnet.metrics.segmentation import SegmentationEvaluation
 from transxnet.metrics.targets import ClassifierEvaluation
 from transxnet.reports.charts import Plot
@@ -24,7 +25,8 @@ class Report:
         history: One row per epoch; any value may be missing or NaN. Shown for all tasks: epoch, lr, train_loss,
             val_loss and seconds (the epoch's duration); for classes: val_accuracy, val_balanced_accuracy and val_f1;
             for labels: val_macro_ap, val_macro_auroc and val_f1; for regression: val_r2 and val_spearman; for
-            detection: val_ap, val_ap50 and val_mask_ap; for segmentation: val_miou and val_pixel_accuracy.
+            detection: val_ap, val_ap50 and val_mask_ap; for segmentation: val_miou and val_pixel_accuracy; for
+            pretraining: val_effective_rank, val_embedding_std and val_knn_accuracy.
         evaluation: The results on the validation images, or None without any; its type selects the page.
         model: Properties of the model, by name.
         image: Loads validation image i of a classifier; an OSError, or no function, gives a placeholder. Evaluations
@@ -48,7 +50,7 @@ class Report:
     environment: Mapping[str, str]
     notes: Sequence[str]
     history: Sequence[Mapping[str, float]]
-    evaluation: ClassifierEvaluation | DetectionEvaluation | SegmentationEvaluation | None
+    evaluation: ClassifierEvaluation | DetectionEvaluation | SegmentationEvaluation | EmbeddingEvaluation | None
     model: Mapping[str, str]
     image: Callable[[int], Image.Image] | None = None
     saved_weights: str = ""
@@ -57,7 +59,7 @@ class Report:
     train_images: Sequence[tuple[str, Image.Image]] = ()
     learning_rate: Sequence[Mapping[str, float]] = ()
     explain: Callable[..., Sequence[tuple[str, Image.Image]]] | None = None
-    test: ClassifierEvaluation | DetectionEvaluation | SegmentationEvaluation | None = None
+    test: ClassifierEvaluation | DetectionEvaluation | SegmentationEvaluation | EmbeddingEvaluation | None = None
     kind: str = "Training report"
     split: str = "validation"
 
@@ -90,7 +92,7 @@ class TaskPage:
         images: number of validation images.
         tiles: headline metrics, of which the first is the largest on the page.
         sections: (id, name) of the task's own sections, in order.
-        scores: the chart of the validation metrics over the epochs.
+        scores: the charts of the validation metrics over the epochs.
         content: variables of the template's own sections.
     """
 
@@ -98,5 +100,5 @@ class TaskPage:
     images: int
     tiles: Sequence[Tile]
     sections: Sequence[tuple[str, str]]
-    scores: Plot | None = None
+    scores: Sequence[Plot] = ()
     content: Mapping[str, object] = field(default_factory=dict)

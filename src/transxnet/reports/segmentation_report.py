@@ -33,7 +33,7 @@ def task_page(evaluation: SegmentationEvaluation) -> TaskPage:
         template="segmentation.html.jinja",
         images=len(evaluation.images),
         tiles=_tiles(evaluation, per_class["share"]),
-        scores=Plot("Scores on validation images", _SCORES, in_percent=True),
+        scores=[Plot("Scores on validation images", _SCORES, in_percent=True)],
         sections=[("confusion", "Confusion"), ("classes", "Classes"), ("examples", "Examples")],
         content=dict(
             confusion=confusion_rows(evaluation.confusion, evaluation.class_names),

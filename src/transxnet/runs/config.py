@@ -95,6 +95,8 @@ class TrainConfig:
     """
 
     task: ClassVar[str]
+    command: ClassVar[str] = "train"
+    """The command that has these options."""
     OWN: ClassVar[tuple[str, ...]] = ()
     """Options that only this task has; a group in the help."""
     TOPICS: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -245,7 +247,7 @@ class TrainConfig:
 
     def to_arguments(self, exclude: Collection[str] = ()) -> list[str]:
         """Return the command-line arguments of the options that differ from their defaults, without data and out."""
-        arguments = [] if self.task == "classify" else ["--task", self.task]
+        arguments = ["--task", self.task] if self.task in ("detect", "segment") else []
         for name, value in asdict(self).items():
             if name not in ("data", "out", *exclude) and value != getattr(type(self), name):
                 arguments += option_words(name, value)

@@ -87,6 +87,22 @@ class TrainedClassifier(TrainedModel):
 
 
 @dataclass(frozen=True)
+class TrainedEncoder(TrainedModel):
+    """A pretrained network without classes, which returns pooled features.
+
+    Attributes:
+        preprocessing: from an image to the input of the network.
+    """
+
+    preprocessing: Preprocessing
+
+    @property
+    def backbone_preprocessing(self) -> Preprocessing:
+        """Preprocessing of the network."""
+        return self.preprocessing
+
+
+@dataclass(frozen=True)
 class TrainedDetector(TrainedModel):
     """A detector, which resizes and normalizes its input itself.
 
@@ -189,6 +205,7 @@ def load_model(
     *,
     analysis: bool = False,
     size: int | None = None,
+    features: bool = False,
 ) -> TrainedModel:
     """Load a model from a run folder or by name.
 
@@ -198,6 +215,7 @@ def load_model(
             (ADE20K).
         analysis: accept the setting ``untrained``, a part, and classifiers with any number of classes.
         size: side of the input in pixels, for models by name with a fixed input size; by default their own.
+        features: accept the run of a pretraining, which has no classes.
 
     Raises:
         UserError: the folder, model or setting does not exist, the weights are not available, or the run is unfinished
@@ -209,7 +227,13 @@ def load_model(
         return _load_by_name(spec, analysis, size)
     if not spec.path.is_dir():
         raise UserError(f"{spec.path} is a file. Accepted: a run folder, or a model name with --file {spec.path}.")
-    return _load_run(Run.open(spec.path))
+    trained = _load_run(Run.open(spec.path))
+    if isinstance(trained, TrainedEncoder) and not features:
+        raise UserError(
+            f"{spec.path} is a pretrained network, which predicts nothing. Train a classifier, detector or segmenter "
+            f"from it: transxnet train DATA --checkpoint {spec.path}"
+        )
+    return trained
 
 
 def _load_by_name(spec: ModelSpec, analysis: bool, size: int | None) -> TrainedModel:
@@ -334,6 +358,9 @@ def _build(run: Run, description: Mapping[str, Any]) -> TrainedModel:
     if description["task"] == "segment":
         segmenter = create_segmenter(architecture, count, **args)
         return TrainedSegmenter(segmenter, name, classes, run, tuple(preprocessing["scale"]), tiling=tiling)
+    if description["task"] == "pretrain":
+        encoder = create_model(architecture, num_classes=0, **args)
+        return TrainedEncoder(encoder, name, classes, run, Preprocessing.from_dict(preprocessing))
     targets = Targets.from_dict(description.get("targets", {"kind": "classes"}), count)
     classifier = create_model(architecture, num_classes=count, **args)
     return TrainedClassifier(classifier, name, classes, run, Preprocessing.from_dict(preprocessing), targets=targets)
@@ -342,7 +369,8 @@ def _build(run: Run, description: Mapping[str, Any]) -> TrainedModel:
 def _check_description(description: Mapping[str, Any]) -> None:
     """Raise ValueError for content that training never writes: the file may be untrusted."""
     classes, args, preprocessing = (description[name] for name in ("class_names", "model_args", "preprocessing"))
-    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+    empty = description["task"] == "pretrain"
+    if not isinstance(classes, list) or bool(classes) == empty or not all(isinstance(name, str) for name in classes):
         raise ValueError("class_names is not a list of names")
     if len(set(classes)) < len(classes):
         raise ValueError("class_names contains duplicates")

@@ -1,4 +1,4 @@
-"""The options of each task: classification, detection and segmentation."""
+"""The options of each task; those of pretraining are in their own module."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from transxnet.data.tiling import MAX_OVERLAP, MIN_TILE, OVERLAP, Tiling
 from transxnet.runs.config import COUNT, FACTOR, POSITIVE, RATE, SHARE, Rule, TrainConfig
+from transxnet.runs.pretrain_config import PretrainConfig
 from transxnet.utils.errors import UserError, check_one_of
 from transxnet.utils.option_names import as_option, nearest_option
 
@@ -77,6 +78,11 @@ class ClassifyConfig(TrainConfig):
         color_jitter: strength of random brightness, contrast and saturation.
         auto_augment: timm's policy, such as rand-m9-mstd0.5-inc1, instead of color jitter; by default none.
         random_erasing: probability of erasing a random rectangle.
+        teacher: run folder or model name of a classifier of the same classes, whose logits are imitated (knowledge
+            distillation); its images are those of the training, resized to its input size.
+        teacher_weight: weight of the teacher's loss, from 0 to 1; the loss of the labels has the rest.
+        teacher_temperature: divisor of the logits of both before the softmax; higher values weigh unlikely classes
+            more.
 
     Raises:
         UserError: a value has the wrong type or is out of range.
@@ -87,13 +93,14 @@ class ClassifyConfig(TrainConfig):
         "img_size", "crop_pct", "channels", "train_split", "val_split", "num_classes", "path_column", "label_column",
         "split_column", "group_column", "weight_column", "image_folder", "targets", "loss", "class_weights", "sampler",
         "weighted_loss", "drop_rate", "smoothing", "mixup", "cutmix", "min_scale", "color_jitter", "auto_augment",
-        "random_erasing",
+        "random_erasing", "teacher", "teacher_weight", "teacher_temperature",
     )  # fmt: skip
     RULES: ClassVar[dict[str, Rule]] = {
         **TrainConfig.RULES,
         **dict.fromkeys(("num_classes", "channels"), COUNT),
         "img_size": (lambda value: value >= 32, "must be at least 32 pixels"),
-        **dict.fromkeys(("smoothing", "random_erasing"), SHARE),
+        **dict.fromkeys(("smoothing", "random_erasing", "teacher_weight"), SHARE),
+        "teacher_temperature": (lambda value: value > 0, "must be greater than 0"),
         "drop_rate": RATE,
         **dict.fromkeys(("crop_pct", "min_scale"), FACTOR),
         **dict.fromkeys(("mixup", "cutmix", "color_jitter"), POSITIVE),
@@ -124,6 +131,9 @@ class ClassifyConfig(TrainConfig):
     color_jitter: float = 0.2
     auto_augment: str | None = None
     random_erasing: float = 0.0
+    teacher: str | None = None
+    teacher_weight: float = 0.5
+    teacher_temperature: float = 2.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -142,7 +152,7 @@ class ClassifyConfig(TrainConfig):
             raise UserError(
                 f"mixup and cutmix are for classes, got targets {self.targets}. Use --mixup 0 and --cutmix 0."
             )
-        for name in ("class_weights", "sampler"):
+        for name in ("class_weights", "sampler", "teacher"):
             if getattr(self, name) is not None and self.targets != "classes":
                 raise UserError(f"{name} is for classes, got targets {self.targets}. Remove {as_option(name)}.")
 
@@ -257,12 +267,12 @@ class SegmentConfig(TileOptions, TrainConfig):
 
 CONFIGS: dict[str, type[TrainConfig]] = {
     config.task: config  # type: ignore[misc]
-    for config in (ClassifyConfig, DetectConfig, SegmentConfig)
+    for config in (ClassifyConfig, DetectConfig, SegmentConfig, PretrainConfig)
 }
 """The configuration class of each task."""
 
 
-_SIZES = {"classify": "img_size", "detect": "min_size", "segment": "crop"}
+_SIZES = {"classify": "img_size", "detect": "min_size", "segment": "crop", "pretrain": "img_size"}
 _RENAMED = {"accelerator": "device"}
 """Former names of options, which recipes and run folders may contain."""
 

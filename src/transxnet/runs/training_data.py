@@ -13,7 +13,7 @@ from transxnet.data.formats.label_table import TableOptions
 from transxnet.data.open_data import DataSource, open_data
 from transxnet.data.reading.file_search import walk_images
 from transxnet.data.reading.pixels import extensions_for
-from transxnet.data.recognize import recognize_name
+from transxnet.data.recognize import Recognition, recognize, recognize_name
 from transxnet.data.split import split_names
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.run_folder import Run
@@ -59,7 +59,12 @@ def _has_images(folder: str, names: Iterable[str], channels: int | None) -> bool
 
 
 def open_run_data(
-    config: TrainConfig, console: Console | None, stored_split: Path | None, *, check_images: bool = True
+    config: TrainConfig,
+    console: Console | None,
+    stored_split: Path | None,
+    *,
+    check_images: bool = True,
+    recognition: Recognition | None = None,
 ) -> DataSource:
     """Open the data of a training configuration, with the stored split or a new one.
 
@@ -68,11 +73,11 @@ def open_run_data(
         console: console for the progress of checking images, or None.
         stored_split: file of the run's split, if it has one.
         check_images: decode every image and skip unreadable ones.
+        recognition: format of the data; by default recognized for the task.
     """
     options = ("train_split", "val_split", "num_classes", "targets", "channels", "zero_is_ignored")
     return open_data(
-        config.data,
-        config.task,
+        recognition or recognize(config.data, config.task),
         val_fraction=config.val_fraction,
         seed=config.seed,
         limit=config.limit,

@@ -161,7 +161,7 @@ def run_steps(plan: Plan, size: int, device: torch.device, count: int) -> tuple[
     trial = replace(plan, config=config, model=copy.deepcopy(plan.model))
     batch: Any = move_data_to_device(next(iter(trial.data_module().train_dataloader())), device)
     module = trial.training_module().to(device).train()
-    optimizer = create_optimizer_v2(module.model, config.opt, lr=1e-6, weight_decay=config.weight_decay)
+    optimizer = create_optimizer_v2(module.trained, config.opt, lr=1e-6, weight_decay=config.weight_decay)
     narrow = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(str(config.precision))
     steps = []
     for _ in range(count):

@@ -37,6 +37,7 @@ TASK_DEFAULTS = {
     "classify": TaskDefaults(128, 32, 100, 1e-3, 256),
     "detect": TaskDefaults(8, 4, 50, 1e-3, 16),
     "segment": TaskDefaults(16, 8, 50, 1e-3, 16),
+    "pretrain": TaskDefaults(256, 32, 100, 1e-3, 256),
 }
 
 

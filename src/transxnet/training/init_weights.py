@@ -91,14 +91,15 @@ def _adapt_stem(model: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def _keep_own_head(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
+    """Replace a head for other classes by the model's own, if it has one; return a message if there is a new head."""
     own, names = model.state_dict(), model.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
     for head in [names] if isinstance(names, str) else names:
-        weight = f"{head}.weight"
-        if weight in own and weight in tensors and len(own[weight]) != len(tensors[weight]):
-            theirs, ours = len(tensors[weight]), len(own[weight])
-            tensors.update({name: own[name] for name in (weight, f"{head}.bias") if name in own})
-            return [
-                f"the checkpoint has {theirs:,} classes, the data {ours:,}: the backbone is loaded, the head is "
-                "initialized randomly"
-            ]
+        theirs, ours = (len(of[f"{head}.weight"]) if f"{head}.weight" in of else 0 for of in (tensors, own))
+        if theirs != ours:
+            for name in (f"{head}.weight", f"{head}.bias"):
+                tensors.pop(name, None)
+                tensors.update({name: own[name]} if name in own else {})
+            known = f"{theirs:,} classes" if theirs else "no classes"
+            loaded = "the backbone is loaded, the head is initialized randomly"
+            return [f"the checkpoint has {known}, the data {ours:,}: {loaded}"] if ours else []
     return []

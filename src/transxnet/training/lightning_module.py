@@ -66,6 +66,11 @@ class TrainingModule(LightningModule, ABC):
         """The network to validate and save: the EMA model if there is one."""
         return self.model if self.ema is None else self.ema.module
 
+    @property
+    def trained(self) -> nn.Module:
+        """The modules that the optimizer trains: the network, and whatever is trained with it."""
+        return self.model
+
     @abstractmethod
     def losses(self, batch: Any) -> Mapping[str, Tensor]:
         """Compute the losses of a training batch, by name; training minimizes their sum."""
@@ -112,7 +117,7 @@ class TrainingModule(LightningModule, ABC):
 
     def on_train_start(self) -> None:
         """Save the running statistics before the first update, which may be non-finite."""
-        self._snapshot = BufferSnapshot(self.model)
+        self._snapshot = BufferSnapshot(self.trained)
         self.on_train_epoch_start()  # which Lightning does not call when it resumes within an epoch
 
     def on_train_epoch_start(self) -> None:
@@ -155,7 +160,7 @@ class TrainingModule(LightningModule, ABC):
         if config.freeze_epochs is not None:
             self.model.requires_grad_(True)  # the optimizer takes all weights, also those that are frozen at first
         optimizer = create_optimizer_v2(
-            self.model, config.opt, lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay
+            self.trained, config.opt, lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay
         )
         if self.frozen is not None:
             self.frozen.apply(self.trainer.current_epoch)

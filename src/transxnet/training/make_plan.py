@@ -23,10 +23,16 @@ from transxnet.training.extensions import NO_EXTENSIONS, Extensions
 from transxnet.training.plan import Plan
 from transxnet.training.plan_classify import plan_classify
 from transxnet.training.plan_dense import plan_detect, plan_segment
+from transxnet.training.plan_pretrain import plan_pretrain
 from transxnet.utils.errors import UserError, nearest
 from transxnet.utils.option_names import as_option
 
-_PLANNERS: dict[str, Callable[..., Plan]] = {"classify": plan_classify, "detect": plan_detect, "segment": plan_segment}
+_PLANNERS: dict[str, Callable[..., Plan]] = {
+    "classify": plan_classify,
+    "detect": plan_detect,
+    "segment": plan_segment,
+    "pretrain": plan_pretrain,
+}
 
 FEW_IMAGES = 20_000
 """Number of training images below which a training from random weights comes with a recommendation."""

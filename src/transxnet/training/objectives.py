@@ -162,7 +162,7 @@ def _weighted_mean(losses: Tensor, totals: Tensor, weights: Tensor | None) -> Te
     return losses.sum() / torch.where(total > 0, total, 1)
 
 
-class _Outputs(Metric):
+class GatheredOutputs(Metric):
     """Gathers the logits and targets of all images and processes."""
 
     full_state_update = False
@@ -193,7 +193,7 @@ class _EvaluatedObjective(Objective):
 
     def __init__(self, targets: Targets):
         super().__init__()
-        self.targets, self.outputs = targets, _Outputs()
+        self.targets, self.outputs = targets, GatheredOutputs()
 
     def update(self, logits: Tensor, target: Tensor) -> None:
         """Add a validation batch."""

@@ -8,26 +8,27 @@ import numpy as np
 import torch
 from PIL import Image
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.image_collection import with_channels
 from transxnet.data.loading.channel_statistics import measure_channels
 from transxnet.data.loading.data_modules import ClassificationData
-from transxnet.data.loading.preprocessing import Preprocessing, Transform, check_sides
+from transxnet.data.loading.preprocessing import Preprocessing, Transform
 from transxnet.data.open_data import DataSource, open_dataset
 from transxnet.metrics.targets import Targets, targets_of
-from transxnet.models.create import create_model_with, default_img_size, wrong_size_as_user_error
+from transxnet.models.create import default_img_size
 from transxnet.models.model_spec import parse_model_name
 from transxnet.runs.task_configs import LOSSES, ClassifyConfig
 from transxnet.runs.training_data import open_run_data
+from transxnet.training.build_network import build_network
 from transxnet.training.class_balance import check_balance, class_weights, draw_probabilities
 from transxnet.training.classifier import Classifier
 from transxnet.training.defaults import DefaultsResolver
 from transxnet.training.extensions import NO_EXTENSIONS, Extensions
-from transxnet.training.init_weights import load_initial_weights
 from transxnet.training.objectives import OwnLoss, create_objective
-from transxnet.training.plan import DROP_PATH_RATE, Plan, checkpoint_gradients
+from transxnet.training.plan import Plan
+from transxnet.training.teacher import LogitTeacher, load_teacher
 from transxnet.utils.errors import UserError
 from transxnet.utils.quantities import format_count
 
@@ -39,12 +40,14 @@ class ClassifyPlan(Plan):
     Attributes:
         transforms: image preprocessing.
         extensions: loss and transform of the caller.
+        teacher: classifier whose logits are imitated, or None.
     """
 
     config: ClassifyConfig
     source: DataSource
     transforms: Preprocessing
     extensions: Extensions = NO_EXTENSIONS
+    teacher: LogitTeacher | None = None
 
     @property
     def architecture(self) -> str:
@@ -98,7 +101,7 @@ class ClassifyPlan(Plan):
             objective = OwnLoss(objective, self.extensions.loss)
         weights = self._image_weights
         image_weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)
-        return Classifier(self.model, len(class_names), config, objective, image_weights)
+        return Classifier(self.model, len(class_names), config, objective, image_weights, self.teacher)
 
     @property
     def targets(self) -> Targets:
@@ -141,18 +144,25 @@ def plan_classify(
     check_balance(config, source.train)
     if extensions.loss is not None and config.targets == "regression":
         raise UserError("loss as a module is for classes and labels, got targets regression. Use --loss smooth_l1.")
-    model, granted, about_weights = _build(config, source, resumed)
+    inputs = {} if config.channels is None else {"in_chans": config.channels}
+    dropout = {"drop_rate": config.drop_rate} if config.drop_rate else {}
+    size = config.img_size or source.img_size or default_img_size(config.model)
+    model, granted, about_weights = build_network(config, len(source.class_names), size, resumed, **dropout, **inputs)
     rate = granted.pop("drop_path_rate", 0.0)
     defaults.resolve("drop_path_rate", rate, "default" if rate else "the model does not support stochastic depth")
     try:
-        transforms = Preprocessing.of_model(model, granted.get("img_size") or _size(config, source), config.crop_pct)
+        transforms = Preprocessing.of_model(model, granted.get("img_size") or size, config.crop_pct)
     except ValueError as error:
         raise UserError(f"{error} Choose another --crop-pct.") from error
     notes = source.notes + about_weights
+    teacher = None
     if config.channels is not None:
         transforms, about_channels = _with_channels(transforms, config, source, extensions)
         defaults.config = defaults.config.replace(color_jitter=0.0)  # type: ignore[assignment]
         notes.append(about_channels)
+    if config.teacher is not None:
+        teacher = LogitTeacher(load_teacher(config.teacher), transforms, source.class_names)
+        notes.append(teacher.note)
     used_for = "default" if extensions.loss is None else "for validation; training uses the given loss"
     defaults.resolve("loss", LOSSES[config.predicted][0], used_for)
     _check_transform(extensions.train_transform, transforms.img_size)
@@ -160,9 +170,18 @@ def plan_classify(
     defaults.resolve("img_size", transforms.img_size, suits)
     defaults.resolve("crop_pct", transforms.crop_pct, "default of the model")
     defaults.resolve("hflip", source.hflip, "default" if source.hflip else "this sample must not be mirrored")
-    args = parse_model_name(config.model).options | granted
+    args = parse_model_name(config.model).options | granted | inputs
     return ClassifyPlan(
-        defaults.config, defaults.hardware, source, model, args, defaults.choices, notes, transforms, extensions
+        defaults.config,
+        defaults.hardware,
+        source,
+        model,
+        args,
+        defaults.choices,
+        notes,
+        transforms,
+        extensions,
+        teacher,
     )
 
 
@@ -190,36 +209,3 @@ def _check_transform(transform: Transform | None, size: int) -> None:
         raise UserError(
             f"train_transform must return a float tensor (3, H, W), got {got}. End it with ToTensor and Normalize."
         )
-
-
-def _build(config: ClassifyConfig, source: DataSource, resumed: bool) -> tuple[nn.Module, dict[str, Any], list[str]]:
-    pretrained = config.pretrained and not resumed
-    options: dict[str, Any] = dict(num_classes=len(source.class_names), pretrained=pretrained)
-    rates = {"drop_path_rate": config.drop_path_rate, "drop_rate": config.drop_rate}
-    options |= {name: rate for name, rate in rates.items() if rate}
-    inputs = {} if config.channels is None else {"in_chans": config.channels}
-    size = _size(config, source)
-    wishes: dict[str, Any] = {"img_size": size}
-    if config.drop_path_rate is None:
-        wishes["drop_path_rate"] = DROP_PATH_RATE
-    try:
-        model, granted = create_model_with(config.model, wishes, **options, **inputs)
-    except (TypeError, ValueError, AssertionError) as error:
-        given = ", ".join(f"{name} {value}" for name, value in {**options, "img_size": size}.items())
-        raise UserError(f"cannot create {config.model} with {given}: {error}") from error
-    _try(model, config.model, config.channels or 3, size)
-    notes = load_initial_weights(model, config.checkpoint) if config.checkpoint is not None and not resumed else []
-    checkpoint_gradients(model, config)
-    return model, granted | inputs, notes
-
-
-def _try(model: nn.Module, name: str, channels: int, size: int) -> None:
-    """Run the model on one image, since many networks reject an unsupported size only in the forward pass."""
-    with wrong_size_as_user_error(name, size, size, "--img-size"), torch.no_grad():
-        check_sides([size])
-        model.eval()(torch.zeros(1, channels, size, size))
-    model.train()
-
-
-def _size(config: ClassifyConfig, source: DataSource) -> int:
-    return config.img_size or source.img_size or default_img_size(config.model)

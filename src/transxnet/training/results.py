@@ -31,11 +31,13 @@ from transxnet.evaluation.evaluation_report import image_reader
 from transxnet.evaluation.inference_backends import TrainedBackend
 from transxnet.metrics.best_epoch import describe_saved_epoch, find_best_epoch
 from transxnet.metrics.detection import DetectionEvaluation
+from transxnet.metrics.embeddings import EmbeddingEvaluation
 from transxnet.metrics.segmentation import SegmentationEvaluation
 from transxnet.reports import Report, write_report
 from transxnet.reports.model_card import model_card
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import TrainedClassifier, TrainedModel, load_model, save_description
+from transxnet.runs.pretrain_config import PretrainConfig
 from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import ClassifyConfig, DetectConfig, SegmentConfig
 from transxnet.training.averaging import average_weights
@@ -108,7 +110,7 @@ def write_results(
         averaged: epochs whose weights were averaged, if any.
     """
     config, source = plan.config, plan.source
-    trained = load_model(run.path)
+    trained = load_model(run.path, features=config.task == "pretrain")
     evaluation = _evaluate(trained, plan, console, source.val) if plan.validates else None
     if isinstance(trained, TrainedClassifier) and evaluation is not None:
         targets, evaluation = trained.targets.fit(evaluation)
@@ -241,14 +243,14 @@ def write_predictions(run: Run, evaluation: AnyEvaluation, *, test: bool = False
     """Write the predictions for the validation images, or for the test images to files with the prefix ``test_``.
 
     A classifier gets ``predictions.csv`` with labels, predictions and probabilities; a detector ``detections.json`` in
-    COCO's results format; a segmenter ``predictions.csv`` with the mean IoU of each image.
+    COCO's results format; a segmenter ``predictions.csv`` with the mean IoU of each image; a pretrained network none.
     """
     table = run.test_predictions_file if test else run.predictions_file
     if isinstance(evaluation, DetectionEvaluation):
         write_detections(run.test_detections_file if test else run.detections_file, evaluation)
     elif isinstance(evaluation, SegmentationEvaluation):
         write_image_miou(table, evaluation)
-    else:
+    elif not isinstance(evaluation, EmbeddingEvaluation):
         write_classifier_predictions(table, evaluation)
 
 
@@ -263,9 +265,9 @@ def cost(config: TrainConfig, model: Any, classes: int) -> tuple[int, int, tuple
         size = config.crop, 4 * config.crop
         facts = dense_info(config.model, "segment", None, size, classes)
     else:
-        assert isinstance(config, ClassifyConfig) and config.img_size is not None
+        assert isinstance(config, (ClassifyConfig, PretrainConfig)) and config.img_size is not None
         size = config.img_size, config.img_size
-        facts = count(model.cpu(), *size, config.channels or 3)
+        facts = count(model.cpu(), *size, getattr(config, "channels", None) or 3)
     return sum(parameter.numel() for parameter in model.parameters()), facts.multiply_adds, size
 
 

@@ -219,7 +219,7 @@ def _write_start(plan: Plan, run: Run) -> None:
     config, source = plan.config, plan.source
     try:
         run.write_environment(
-            shlex.join(["transxnet", "train", config.data, *config.to_arguments()]), plan.choices + plan.notes
+            shlex.join(["transxnet", config.command, config.data, *config.to_arguments()]), plan.choices + plan.notes
         )
         if source.split_made:
             write_split(run.split_file, {part: images.own_names for part, images in source.divided.items()})
@@ -236,8 +236,8 @@ def _write_start(plan: Plan, run: Run) -> None:
 
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """Return the configuration with complete paths of other files, since the run may be resumed elsewhere."""
-    given = {name: getattr(config, name, None) for name in ("image_folder", "class_weights")}
-    paths = {name: path for name, path in given.items() if path not in (None, BALANCED)}
+    given = {name: getattr(config, name, None) for name in ("image_folder", "class_weights", "teacher")}
+    paths = {name: path for name, path in given.items() if path not in (None, BALANCED) and Path(path).exists()}
     return config.replace(**{name: str(Path(path).resolve()) for name, path in paths.items()})
 
 
@@ -300,6 +300,8 @@ def _describe_outputs(predicted: str, class_names: list[str]) -> str:
         return f"regression of {class_names[0]!r}"
     if predicted == "multilabel":
         return format_count(len(class_names), "label")
+    if predicted == "pretrain":
+        return "pretraining without labels"
     kind = {"detect": " of objects", "segment": " of label maps"}.get(predicted, "")
     return format_count(len(class_names), "class", "classes") + kind
 

@@ -10,20 +10,18 @@ from typing import Self
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torchvision import tv_tensors
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from transxnet.data.loading.preprocessing import Preprocessing, Transform
-from transxnet.data.reading.pixels import Pixels, open_pixels
+from transxnet.data.reading.pixels import Pixels, open_pixels, pixels_to_tensor
 from transxnet.data.tiling import Tiling, read_tiling
 from transxnet.deploy.exported_model import ExportedModel, fit_for_detector, fit_for_segmenter, load_exported
 from transxnet.deploy.format_registry import find_format, is_exported
 from transxnet.evaluation.inference import ClassifierOutput, classifier_outputs, detect, segmenter_logits
 from transxnet.evaluation.tiled_detection import detect_tiles
 from transxnet.evaluation.tiled_segmentation import tiled_logits
-from transxnet.heads.detector_transform import unit_range
+from transxnet.heads.detector_transform import float_images
 from transxnet.metrics.detection import Detections
 from transxnet.metrics.targets import CLASSES, Targets
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter, load_model
@@ -46,6 +44,7 @@ class InferenceBackend(ABC):
         masks: for detectors, whether it predicts masks in addition to boxes.
         device: device that the model runs on.
         tiling: for detectors and segmenters, the tiles to cut images into, or None.
+        channels: number of channels that it reads, with their stored values; None for RGB.
     """
 
     name: str
@@ -58,16 +57,12 @@ class InferenceBackend(ABC):
     masks: bool = False
     device: torch.device
     tiling: Tiling | None = None
+    channels: int | None = None
 
     @cached_property
     def prepare(self) -> Transform:
         """The transform from an image to a tensor for the methods below; it runs in data loading processes."""
-        return pil_to_tensor if self.preprocessing is None else self.preprocessing.transform()
-
-    @property
-    def channels(self) -> int | None:
-        """Number of channels that a classifier reads; None for RGB."""
-        return None if self.preprocessing is None else self.preprocessing.channels
+        return pixels_to_tensor if self.preprocessing is None else self.preprocessing.transform()
 
     def read(self, source: str | Path | bytes) -> Pixels:
         """Decode an image file or its bytes for :attr:`prepare`; raises UnreadableImage."""
@@ -76,7 +71,7 @@ class InferenceBackend(ABC):
     @property
     @abstractmethod
     def transform(self) -> Transform:
-        """The transform from an RGB image to the input of the network or file."""
+        """The transform from an image to the input of the network or file."""
 
     @property
     @abstractmethod
@@ -102,11 +97,11 @@ class InferenceBackend(ABC):
 
     @abstractmethod
     def detect_whole(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Return the boxes, labels, scores and masks in an image or tile (3, H, W) uint8."""
+        """Return the boxes, labels, scores and masks in an image or tile (C, H, W)."""
 
     @abstractmethod
     def segmenter_logits(self, pixels: Tensor) -> Tensor:
-        """Return the logits (K, H, W) of an image or tile (3, H, W) uint8."""
+        """Return the logits (K, H, W) of an image or tile (C, H, W)."""
 
     def with_tiling(self, tiling: Tiling) -> Self:
         """Return this backend with images cut into tiles; raises UserError for a classifier."""
@@ -118,19 +113,19 @@ class InferenceBackend(ABC):
         return tiled
 
     def detector_output(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Return the boxes, labels, scores and masks in an image (3, H, W) uint8."""
+        """Return the boxes, labels, scores and masks in an image (C, H, W)."""
         if self.tiling is None:
             return self.detect_whole(pixels)
         return detect_tiles(self.detect_whole, pixels, self.tiling).to_output(*pixels.shape[1:])
 
     def detect(self, pixels: Tensor) -> Detections:
-        """Detect objects in an image (3, H, W) uint8."""
+        """Detect objects in an image (C, H, W)."""
         if self.tiling is None:
             return Detections.from_output(self.detect_whole(pixels))
         return detect_tiles(self.detect_whole, pixels, self.tiling)
 
     def segment(self, pixels: Tensor) -> np.ndarray:
-        """Return the label map (H, W) uint8 of an image (3, H, W) uint8."""
+        """Return the label map (H, W) uint8 of an image (C, H, W)."""
         strips: Iterable[Tensor]
         if self.tiling is None:
             strips = [self.segmenter_logits(pixels)]
@@ -151,6 +146,7 @@ class TrainedBackend(InferenceBackend):
         self.trained, self.device = trained, device
         self.name, self.class_names = trained.name, trained.class_names
         self.preprocessing, self.tiling = None, trained.tiling
+        self.channels = trained.backbone_preprocessing.channels
         if isinstance(trained, TrainedDetector):
             self.task, self.category_ids, self.masks = "detect", trained.category_ids, trained.masks
         elif isinstance(trained, TrainedSegmenter):
@@ -162,10 +158,10 @@ class TrainedBackend(InferenceBackend):
 
     @property
     def transform(self) -> Transform:
-        """From an RGB image to the input of the network."""
+        """From an image to the input of the network."""
         if self.preprocessing is not None:
             return self.prepare
-        return _unit_pixels(self.trained.resize if isinstance(self.trained, TrainedSegmenter) else None)
+        return _unnormalized(self.trained.resize if isinstance(self.trained, TrainedSegmenter) else None)
 
     @property
     def run(self) -> Run | None:
@@ -199,11 +195,11 @@ class TrainedBackend(InferenceBackend):
         return classifier_outputs(self._model, images, self.device, features)
 
     def detect_whole(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Return the boxes, labels, scores and masks in an image or tile (3, H, W) uint8."""
+        """Return the boxes, labels, scores and masks in an image or tile (C, H, W)."""
         return detect(self._model, pixels, self.device)
 
     def segmenter_logits(self, pixels: Tensor) -> Tensor:
-        """Return the logits (K, H, W) of an image or tile (3, H, W) uint8."""
+        """Return the logits (K, H, W) of an image or tile (C, H, W)."""
         assert isinstance(self.trained, TrainedSegmenter)
         self.start()
         return segmenter_logits(self.trained, pixels, self.device)
@@ -236,6 +232,7 @@ class ExportedBackend(InferenceBackend):
         self.category_ids = list(range(1, len(exported.class_names) + 1))
         self.masks = self.task == "detect" and "masks" in exported.metadata.outputs
         self.preprocessing, self.targets = exported.preprocessing, exported.targets
+        self.channels = exported.metadata.channels
         if self.preprocessing is None:
             self.tiling = read_tiling(exported.metadata.resize)
         else:
@@ -250,13 +247,13 @@ class ExportedBackend(InferenceBackend):
 
     @property
     def transform(self) -> Transform:
-        """From an RGB image to the input of the file."""
+        """From an image to the input of the file."""
         if self.preprocessing is not None:
             return self.prepare
         metadata = self.exported.metadata
         if self.task == "detect":
-            return lambda image: fit_for_detector(unit_range([pil_to_tensor(image)])[0], metadata)[0]
-        return lambda image: fit_for_segmenter(pil_to_tensor(image), metadata)[0]
+            return lambda image: fit_for_detector(float_images([pixels_to_tensor(image)])[0], metadata)[0]
+        return lambda image: fit_for_segmenter(pixels_to_tensor(image), metadata)[0]
 
     @property
     def run(self) -> Run | None:
@@ -288,11 +285,11 @@ class ExportedBackend(InferenceBackend):
         return logits.float().cpu(), None
 
     def detect_whole(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Return the boxes, labels, scores and masks in an image or tile (3, H, W) uint8."""
-        return self.exported.detect(unit_range([pixels])[0])
+        """Return the boxes, labels, scores and masks in an image or tile (C, H, W)."""
+        return self.exported.detect(float_images([pixels])[0])
 
     def segmenter_logits(self, pixels: Tensor) -> Tensor:
-        """Return the logits (K, H, W) of an image or tile (3, H, W) uint8."""
+        """Return the logits (K, H, W) of an image or tile (C, H, W)."""
         return self.exported.segmenter_logits(pixels)
 
 
@@ -341,11 +338,11 @@ def _square(preprocessing: Preprocessing | None) -> str:
     return f"{preprocessing.img_size}x{preprocessing.img_size}"
 
 
-def _unit_pixels(resize: Callable[[Tensor], Tensor] | None) -> Transform:
-    """Return the transform from an image to (3, H, W) float32 in 0 to 1, optionally resized."""
+def _unnormalized(resize: Callable[[Tensor], Tensor] | None) -> Transform:
+    """Return the transform from an image to (C, H, W) float32, of RGB in 0 to 1, optionally resized."""
 
-    def transform(image: Image.Image) -> Tensor:
-        pixels: Tensor = tv_tensors.Image(pil_to_tensor(image))
-        return unit_range([pixels if resize is None else resize(pixels)])[0]
+    def transform(image: Pixels) -> Tensor:
+        pixels: Tensor = tv_tensors.Image(pixels_to_tensor(image))
+        return float_images([pixels if resize is None else resize(pixels)])[0]
 
     return transform

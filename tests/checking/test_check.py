@@ -2,11 +2,12 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from tests.helpers.class_folders import QUICK, write_photos
 from tests.helpers.dense_data import write_maps
-from tests.helpers.planted_problems import swap_labels
+from tests.helpers.planted_problems import swap_labels, texture
 from transxnet import UserError, check, train
 from transxnet.cli import main
 
@@ -99,3 +100,22 @@ def test_similarity_out_of_range_is_refused(similarity, photos):
 def test_model_of_other_data_is_refused(planted_data, photos_run):
     with pytest.raises(UserError, match=r"was not trained on .* Pass a run"):
         check(planted_data, model=photos_run.path, out=None)
+
+
+def test_16_bit_images_of_channels_are_compared(tmp_path, photos_run, quiet):
+    """The first three channels are constant: a rendering of these alone would have nothing to compare."""
+    for seed in range(8):
+        gray = np.asarray(texture(seed).convert("L"), np.uint16) * 256
+        pixels = np.stack([np.full_like(gray, 7)] * 3 + [gray])
+        for name, copy in (("", pixels), *([("-copy", pixels[..., ::-1])] if seed == 0 else [])):
+            file = tmp_path / "data" / "ab"[seed % 2] / f"{seed}{name}.npy"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.save(file, copy)
+    result = check(tmp_path / "data", channels=4, out=tmp_path / "out", console=quiet)
+    images, kinds = result.all_images, ("near_duplicate", "near_leak")
+    found = [{images.name(n) for n in finding.images} for kind in kinds for finding in result.of(kind)]
+    assert found == [{"a/0.npy", "a/0-copy.npy"}]
+    assert result.modes == {"4 channels": 9} and not result.of("unreadable")
+    assert (tmp_path / "out" / "check.html").read_text().count("data:image") >= 2
+    with pytest.raises(UserError, match=r"reads RGB images, got channels 4\. Remove --channels or --model"):
+        check(tmp_path / "data", model=photos_run.path, folds=2, channels=4, out=None, console=quiet)

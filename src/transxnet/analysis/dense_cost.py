@@ -66,6 +66,7 @@ def dense_info(
     head: Literal["retinanet", "maskrcnn"] | None = None,
     img_size: int | str | tuple[int, int] | None = None,
     num_classes: int | None = None,
+    in_chans: int = 3,
 ) -> DenseInfo:
     """Count parameters and MACs (FLOPs in the paper) of a detector or segmenter.
 
@@ -76,6 +77,7 @@ def dense_info(
         img_size: HEIGHTxWIDTH of the image in pixels, by default 800x1280 to detect and 512x2048 to segment. It is
             padded to multiples of 32.
         num_classes: number of classes, by default COCO's 80 to detect and ADE20K's 150 to segment.
+        in_chans: channels of the image.
 
     Raises:
         UserError: the model does not exist, does not support the head, or does not accept the size.
@@ -89,13 +91,14 @@ def dense_info(
     classes = (80 if task == "detect" else 150) if num_classes is None else num_classes
     name = "semantic_fpn" if task == "segment" else head or "retinanet"
     padded = [-(-side // SIZE_DIVISOR) * SIZE_DIVISOR for side in (height, width)]
+    normalization: dict[str, Any] = dict(mean=[0.0] * in_chans, std=[1.0] * in_chans)
     network: Any
     with wrong_size_as_user_error(model, height, width, "--img-size"), torch.device("meta"):
         if task == "segment":
-            network = create_segmenter(model, classes)
+            network = create_segmenter(model, classes, **normalization)
         else:
-            network = create_detector(name, model, classes)  # type: ignore[arg-type]
-        parts = list(_parts(network.eval(), torch.empty(1, 3, *padded)))
+            network = create_detector(name, model, classes, **normalization)  # type: ignore[arg-type]
+        parts = list(_parts(network.eval(), torch.empty(1, in_chans, *padded)))
     return DenseInfo(model, HEADS[name], (height, width), classes, parts)
 
 

@@ -9,10 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torchvision import tv_tensors
-from torchvision.transforms.v2.functional import pil_to_tensor
 
-from transxnet.data.reading.pixels import Pixels, unit_to_uint8
-from transxnet.heads.detector_transform import unit_range
+from transxnet.data.reading.pixels import Pixels, displayed, pixels_to_tensor, unit_to_uint8
+from transxnet.heads.detector_transform import float_images
 from transxnet.metrics.detection import MIN_SCORE, Detections
 from transxnet.reports.drawing import named_background
 from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
@@ -66,7 +65,7 @@ def explanation_target(
 
     Args:
         trained: a model on the device, in evaluation mode.
-        image: an RGB image; for a classifier of channels a tensor (C, H, W).
+        image: an RGB image; for a model of channels a tensor (C, H, W).
         class_index: index of the class, from 0; by default a classifier's top class, the class of a detector's best
             detection, or a segmenter's most frequent class except background.
         device: device to compute on.
@@ -76,7 +75,6 @@ def explanation_target(
     """
     if isinstance(trained, TrainedClassifier):
         return _logit(trained, image, class_index, device)
-    assert isinstance(image, Image.Image)
     if isinstance(trained, TrainedDetector):
         return _detections(trained, image, class_index, device)
     assert isinstance(trained, TrainedSegmenter)
@@ -115,10 +113,10 @@ class _BatchedDetector(nn.Module):
 
 
 def _detections(
-    trained: TrainedDetector, image: Image.Image, class_index: int | None, device: torch.device
+    trained: TrainedDetector, image: Pixels, class_index: int | None, device: torch.device
 ) -> ExplanationTarget:
     """The sum of the scores of the class's confident detections, or else the score of the best one."""
-    tensor = unit_range([pil_to_tensor(image).to(device)])[0]
+    tensor = float_images([pixels_to_tensor(image).to(device)])[0]
     with torch.inference_mode():
         (output,) = trained.model([tensor])
         resized, _ = trained.model.transform.resize(tensor)
@@ -144,18 +142,18 @@ def _detections(
         score_of=lambda output: output["scores"][output["labels"] == label][:count].sum(),
         class_index=label - 1,
         score=float(found.scores[0]),
-        image=np.asarray(image),
+        image=np.asarray(displayed(image)),
         seen=(height, width),
         found=Detections(found.boxes[:count], found.labels[:count], found.scores[:count], masks),
     )
 
 
 def _pixels(
-    trained: TrainedSegmenter, image: Image.Image, class_index: int | None, device: torch.device
+    trained: TrainedSegmenter, image: Pixels, class_index: int | None, device: torch.device
 ) -> ExplanationTarget:
     """The sum of the class's logits over the pixels assigned to it."""
-    resized = trained.resize(tv_tensors.Image(pil_to_tensor(image)))
-    images = torch.stack(unit_range([resized])).to(device)
+    resized = trained.resize(tv_tensors.Image(pixels_to_tensor(image)))
+    images = torch.stack(float_images([resized])).to(device)
     with torch.no_grad():
         labels = trained.model(images)[0].argmax(0)
     chosen = _most_frequent(labels, trained.class_names) if class_index is None else class_index
@@ -169,7 +167,7 @@ def _pixels(
         score_of=lambda logits: (logits[chosen] * mask).sum(),
         class_index=chosen,
         score=float(mask.mean()),
-        image=unit_to_uint8(images[0]),
+        image=unit_to_uint8(images[0]) if trained.channels is None else np.asarray(displayed(images[0])),
         labels=labels.to(torch.uint8).cpu().numpy(),
     )
 

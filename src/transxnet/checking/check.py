@@ -13,7 +13,7 @@ from transxnet.checking.class_counts import class_counts, imbalance_findings
 from transxnet.checking.duplicate_findings import exact_findings, group_findings, near_findings
 from transxnet.checking.duplicates import exact_duplicates, near_duplicates
 from transxnet.checking.image_scan import Scan, scan_images
-from transxnet.checking.model_errors import fold_errors, is_run_of, load_classifier, validation_errors
+from transxnet.checking.model_errors import fold_errors, is_run_of, load_classifier, read_channels, validation_errors
 from transxnet.data.datasets.image_collection import ImageCollection
 from transxnet.data.formats.findings import Findings, Problem
 from transxnet.data.open_data import DataSource, open_data
@@ -35,6 +35,7 @@ def check(
     task: str | None = None,
     similarity: float = 0.97,
     group_from: str | None = None,
+    channels: int | None = None,
     val_fraction: float = 0.2,
     seed: int = 0,
     device: str = "auto",
@@ -59,6 +60,8 @@ def check(
             alike.
         group_from: regular expression that finds in an image's name its group, such as the patient, to find groups in
             two sets.
+        channels: number of channels of TIFF, NPY, DICOM or other files, which are read with their stored values; by
+            default that of the model, or RGB.
         val_fraction: fraction of the images to validate on, as in training, if the data has no validation set.
         seed: seed of that split.
         device: device of the model: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one.
@@ -75,6 +78,8 @@ def check(
     console, text = console or Console(), str(data)
     if not 0 < similarity <= 1:
         raise UserError(f"similarity must be greater than 0 and at most 1, got {similarity:g}.")
+    if channels is not None:
+        check_at_least(1, channels=channels)
     if folds is not None:
         check_at_least(2, folds=folds)
         if model is None:
@@ -82,12 +87,14 @@ def check(
     folder = None if out is None else output_folder(out, "check", FILES, overwrite)
     check_exists(text)
     trained = None if model is None else load_classifier(model, text, folds)
+    channels = channels if trained is None else read_channels(trained, channels)
     if trained is None or not is_run_of(trained, text):
         source = open_data(
             text,
             task,
             val_fraction=val_fraction,
             seed=seed,
+            channels=channels,
             check_images=False,
             progress=check_progress(console),
         )

@@ -14,7 +14,8 @@ from PIL import Image
 from transxnet.data.datasets.image_collection import FileImages, ImageCollection
 from transxnet.data.formats.unreadable_images import check_each
 from transxnet.data.reading.image_decoding import UnreadableImage, opened_image, upright_rgb
-from transxnet.data.reading.pixels import displayed
+from transxnet.data.reading.pixels import Pixels, grayscale
+from transxnet.utils.quantities import format_count
 
 SIDE = 64
 """Side of the thumbnails that are compared, in pixels."""
@@ -34,7 +35,7 @@ class Scan:
 
     Attributes:
         sizes: (N, 2) width and height; 0 if the image cannot be read.
-        modes: Pillow's mode of each file; "" if it cannot be read.
+        modes: Pillow's mode of each file, or the number of channels; "" if it cannot be read.
         digests: (N,) uint64 hash of the decoded pixels.
         thumbnails: (N, SIDE, SIDE) uint8, grayscale, in a temporary file: 4 GB for a million images.
         faults: why images cannot be read, by number.
@@ -80,22 +81,22 @@ def scan_images(sets: Sequence[ImageCollection], progress: Callable[[int], Any])
 def _facts(images: ImageCollection, index: int) -> _Facts | str:
     """Return the facts of an image, or why it cannot be read."""
     try:
-        mode, image, content = _decode(images, index)
+        mode, pixels, content = _decode(images, index)
     except UnreadableImage as error:
         return str(error)
-    digest = hashlib.blake2b(content, digest_size=8, salt=b"%dx%d" % image.size)
-    small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return _Facts(*image.size, mode, int.from_bytes(digest.digest()), np.asarray(small))
+    gray = grayscale(pixels)
+    digest = hashlib.blake2b(content, digest_size=8, salt=b"%dx%d" % gray.size)
+    small = gray.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return _Facts(*gray.size, mode, int.from_bytes(digest.digest()), np.asarray(small))
 
 
-def _decode(images: ImageCollection, index: int) -> tuple[str, Image.Image, bytes]:
-    """Return the mode, an RGB image, and the bytes of all values."""
+def _decode(images: ImageCollection, index: int) -> tuple[str, Pixels, bytes]:
+    """Return the mode, the image, and the bytes of all values."""
     if isinstance(images.storage, FileImages) and images.storage.channels is None:
         with opened_image(images.path(index)) as opened:
             mode, image = opened.mode, upright_rgb(opened)
         return mode, image, image.tobytes()
     pixels = images.pixels(index)
-    image = displayed(pixels)
     if isinstance(pixels, Image.Image):
-        return image.mode, image, image.tobytes()
-    return f"{len(pixels)} channels", image, pixels.numpy().tobytes()
+        return pixels.mode, pixels, pixels.tobytes()
+    return format_count(len(pixels), "channel"), pixels, pixels.numpy().tobytes()

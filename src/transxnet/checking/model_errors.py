@@ -49,6 +49,15 @@ def is_run_of(trained: TrainedClassifier, data: str) -> bool:
     return trained.run is not None and trained_on(run_config(trained.run, data), data)
 
 
+def read_channels(trained: TrainedClassifier, given: int | None) -> int | None:
+    """Return the number of channels that a classifier reads, None for RGB; raise UserError for another number."""
+    own = trained.preprocessing.channels
+    if given not in (None, own):
+        reads = "RGB images" if own is None else f"{own} channels"
+        raise UserError(f"{trained.name} reads {reads}, got channels {given}. Remove --channels or --model.")
+    return own
+
+
 def validation_errors(
     trained: TrainedClassifier, images: AllImages, scan: Scan, device: str, console: Console
 ) -> list[DataFinding]:

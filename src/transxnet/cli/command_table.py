@@ -78,7 +78,9 @@ _COMMANDS = (
         function="transxnet.checking.check:check",
         arguments={"data": dict(metavar="DATA", help="labeled images in any format of transxnet train")},
         options=(
-            Options(("model", "folds", "task", "similarity", "group_from", "val_fraction", "seed", "device")),
+            Options(
+                ("model", "folds", "task", "similarity", "group_from", "channels", "val_fraction", "seed", "device")
+            ),
             Options(("out", "overwrite"), "output"),
         ),
     ),

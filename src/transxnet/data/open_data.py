@@ -134,7 +134,7 @@ def open_data(
         group_from: regular expression that finds in the images' names the groups that are not split; see
             :func:`~transxnet.data.split.group_images`.
         exclude: table of images not to use; see :func:`~transxnet.data.formats.exclusions.exclude_images`.
-        channels: for classification, number of channels to read, with their stored values; None for RGB.
+        channels: number of channels to read, with their stored values; None for RGB.
         masks: also read the objects' masks.
         zero_is_ignored: for label maps; see :func:`~transxnet.data.formats.label_map_checks.read_label_maps`.
         check_images: decode every image and drop those that cannot be read. Label maps are always read, since they
@@ -177,6 +177,7 @@ def open_data(
             masks=masks,
             zero_is_ignored=zero_is_ignored,
             class_names=None,
+            channels=channels,
             check_images=check_images,
             progress=progress,
         )
@@ -305,13 +306,14 @@ def open_evaluation_data(
             masks=masks,
             zero_is_ignored=zero_is_ignored,
             class_names=class_names,
+            channels=channels,
             check_images=check_images,
             progress=progress,
         )
         notes += [] if sample is None else [f"License: {sample.license}"]
     notes += findings.notes()
-    images = with_channels(images, channels, recognition.data)
     if recognition.task == "classify":
+        images = with_channels(images, channels, recognition.data)
         _check_targets(recognition.data, images, targets)
     if (by_number or isinstance(images, Stream)) and len(images.class_names) != len(class_names):
         raise UserError(

@@ -104,6 +104,7 @@ def read_annotated(
     masks: bool,
     zero_is_ignored: bool | None,
     class_names: list[str] | None,
+    channels: int | None,
     check_images: bool,
     progress: Progress,
 ) -> Sequence[Any]:
@@ -116,6 +117,7 @@ def read_annotated(
         masks: also read the objects' masks.
         zero_is_ignored: for label maps; see :func:`~transxnet.data.formats.label_map_checks.read_label_maps`.
         class_names: for label maps, the model's classes to evaluate, or None.
+        channels: number of channels to read, with their stored values; None for RGB.
         check_images: decode the images with boxes, and drop those that cannot be used.
         progress: shows the progress of checking.
 
@@ -126,21 +128,26 @@ def read_annotated(
         UserError: the data cannot be read, or too much of it cannot be used.
     """
     if recognition.format == "label maps":
-        with progress(sum(part.count() for part in parts if part is not None)) as advance:
+        with progress(sum(part.count(channels) for part in parts if part is not None)) as advance:
             sets: Sequence[Any] = read_label_maps(
-                parts, findings, zero_is_ignored=zero_is_ignored, class_names=class_names, progress=advance
+                parts,
+                findings,
+                zero_is_ignored=zero_is_ignored,
+                class_names=class_names,
+                channels=channels,
+                progress=advance,
             )
         findings.refuse()
         return sets
     if recognition.format == "voc":
         if masks:
             raise UserError(f"{recognition.data} has boxes but no object masks. For boxes only, use --head retinanet.")
-        sets = read_voc(parts, findings)
+        sets = read_voc(parts, findings, channels)
     elif recognition.format == "yolo":
-        sets = read_yolo(parts, findings, masks=masks)
+        sets = read_yolo(parts, findings, masks=masks, channels=channels)
     else:
         assert recognition.format == "coco", recognition.format
-        sets = [None if part is None else read_coco(part, findings, masks=masks) for part in parts]
+        sets = [None if part is None else read_coco(part, findings, masks=masks, channels=channels) for part in parts]
     findings.refuse()  # before the images are checked, which may take long
     if check_images:
         with progress(sum(len(images) for images in sets if images is not None)) as advance:

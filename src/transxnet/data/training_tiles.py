@@ -10,7 +10,6 @@ import torch
 from transxnet.data.datasets.detection_dataset import DetectionSet, Segmentations, Target
 from transxnet.data.datasets.image_collection import FileImages
 from transxnet.data.datasets.segmentation_dataset import SegmentationSet
-from transxnet.data.reading.image_decoding import upright_size
 from transxnet.data.reading.masks import crop_segmentation
 from transxnet.data.reading.packed_strings import PackedStrings
 from transxnet.data.tiling import Tiling, Window
@@ -58,7 +57,9 @@ def cut_objects(images: DetectionSet, tiling: Tiling) -> DetectionSet:
 
 def cut_label_maps(images: SegmentationSet, tiling: Tiling) -> SegmentationSet:
     """Return the tiles of the images and their label maps."""
-    sources, windows = _grid((upright_size(images.path(i), full=False) for i in range(len(images))), tiling)
+    files = images.storage
+    assert isinstance(files, FileImages)
+    sources, windows = _grid((files.size(i, full=False) for i in images.indices), tiling)
     stored = images.indices[sources]
     maps = PackedStrings(images.map_paths[i] for i in stored)
     return replace(images, **_tile_fields(images, stored, windows), map_paths=maps)
@@ -85,10 +86,10 @@ def _grid(sizes: Iterable[tuple[int, int]], tiling: Tiling) -> tuple[np.ndarray,
 
 def _tile_fields(images: DetectionSet | SegmentationSet, stored: np.ndarray, windows: np.ndarray) -> dict[str, Any]:
     """Return the fields of a collection of tiles; ``stored`` are the tiles' images in the storage."""
-    assert isinstance(images.storage, FileImages)
-    paths = images.storage.paths
+    files = images.storage
+    assert isinstance(files, FileImages)
     return {
-        "storage": FileImages(PackedStrings(paths[i] for i in stored)),
+        "storage": replace(files, paths=PackedStrings(files.paths[i] for i in stored)),
         "names": PackedStrings(images.names[i] for i in stored),
         "indices": np.arange(len(stored)),
         "groups": None if images.groups is None else images.groups[stored],

@@ -57,7 +57,7 @@ class ExportableModel:
 
     @torch.inference_mode()
     def reference_outputs(self, images: Tensor) -> Outputs:
-        """The outputs of the original model, for images (N, 3, H, W) normalized by mean and std.
+        """The outputs of the original model, for images (N, C, H, W) normalized by mean and std.
 
         If the file takes whole images, for one image (H, W, 3) uint8, with the preprocessing of ``transxnet predict``.
         """
@@ -112,13 +112,16 @@ def prepare_export(
             return ExportableModel(graph.eval(), trained, "classify", ("probabilities",), *described)
         graph = ClassifierGraph(normalize, network)
         return ExportableModel(graph.eval(), trained, "classify", ("logits",), prepared.mean, prepared.std, resize)
-    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    prepared = trained.backbone_preprocessing  # the network itself normalizes its input
+    mean, std = (0.0,) * len(prepared.mean), (1.0,) * len(prepared.mean)
     normalize, padded = InputNormalization(mean, std, uint8, dtype), _padded(static_size)
     if isinstance(trained, TrainedSegmenter):
         segmenter = _with_inference_body(trained.model, padded).to(dtype)
         resize = dict(scale=list(trained.scale), multiple=MULTIPLE, **tile_dict(trained.tiling))
         if trained.as_published:
             resize["as_published"] = True
+        if prepared.channels is not None:
+            resize["fill"] = list(prepared.mean)
         graph = SegmenterGraph(normalize, segmenter)  # type: ignore[arg-type]
         return ExportableModel(graph.eval(), trained, "segment", ("logits",), mean, std, resize)
     assert isinstance(trained, TrainedDetector)

@@ -17,7 +17,7 @@ from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.deploy.export_format import Session
 from transxnet.deploy.format_registry import find_format
 from transxnet.deploy.metadata import Metadata
-from transxnet.heads.detector_transform import paste_masks, unit_range
+from transxnet.heads.detector_transform import float_images, paste_masks
 from transxnet.metrics.targets import Targets
 
 
@@ -58,8 +58,8 @@ class ExportedModel:
 
         Args:
             images: (N, C, H, W) float32 on the CPU, normalized by the metadata's mean and std (for detectors and
-                segmenters values in 0 to 1). N may be any, even if the file has a fixed batch size above one. For files
-                that take uint8, the images are converted back.
+                segmenters RGB values in 0 to 1). N may be any, even if the file has a fixed batch size above one. For
+                files that take uint8, the images are converted back.
 
         Returns:
             The logits of a classifier (N, K) or of a segmenter (N, K, H, W), else all outputs.
@@ -88,7 +88,7 @@ class ExportedModel:
         return self.targets.activate(logits)
 
     def detect(self, image: Tensor) -> dict[str, Tensor]:
-        """Detect objects in an image (3, H, W) of any size, in 0 to 1.
+        """Detect objects in an image (C, H, W) of any size, RGB in 0 to 1.
 
         The image is resized as by the detector, and padded at the right and the bottom with the mean color.
 
@@ -110,7 +110,7 @@ class ExportedModel:
         return found
 
     def segmenter_logits(self, image: Tensor) -> Tensor:
-        """Compute the logits (K, H, W) of an image (3, H, W) uint8 of any size."""
+        """Compute the logits (K, H, W) of an image (C, H, W) of any size, RGB in uint8."""
         scaled, (height, width) = fit_for_segmenter(image, self.metadata)
         logits = self(scaled[None])
         assert isinstance(logits, Tensor)
@@ -160,37 +160,38 @@ def load_exported(path: str | Path, threads: int = 0) -> ExportedModel:
 
 
 def fit_for_detector(image: Tensor, metadata: Metadata) -> tuple[Tensor, tuple[float, float]]:
-    """Resize an image (3, H, W) in 0 to 1 for a detector's file; also return the scale factors of x and y."""
+    """Resize an image (C, H, W), RGB in 0 to 1, for a detector's file; also return the scale factors of x and y."""
     own, settings = image.shape[1:], metadata.resize
     (height, width), full = _fitted_sides(own, settings["min_size"], settings["max_size"], metadata)
     if settings.get("opencv_resize"):
         image = opencv_resize_unit(image, (height, width))
     elif (height, width) != tuple(own):
         image = F.interpolate(image[None], (height, width), mode="bilinear", align_corners=False)[0]
-    padded = torch.tensor(settings["fill"]).view(-1, 1, 1).expand(3, *full).clone()
+    padded = torch.tensor(settings["fill"]).view(-1, 1, 1).expand(-1, *full).clone()
     padded[:, :height, :width] = image
     return padded, (width / own[1], height / own[0])
 
 
 def fit_for_segmenter(image: Tensor, metadata: Metadata) -> tuple[Tensor, tuple[int, int]]:
-    """Resize an image (3, H, W) uint8 for a segmenter's file, to values in 0 to 1.
+    """Resize an image (C, H, W) for a segmenter's file, 8 bits to values in 0 to 1.
 
     As by the trained segmenter if the file takes any size. For a fixed size the image keeps its aspect ratio and is
-    padded at the right and the bottom with ImageNet's mean color.
+    padded at the right and the bottom with the mean color.
 
     Returns:
-        The input of the file (3, h, w), and the height and width of the image in it.
+        The input of the file (C, h, w), and the height and width of the image in it.
     """
     scale = metadata.resize["scale"]
     if {"height", "width"} <= set(metadata.dynamic):
         resize_image = AlignedResize(
             tuple(scale), metadata.resize["multiple"], bool(metadata.resize.get("as_published"))
         )
-        aligned = unit_range([resize_image(tv_tensors.Image(image))])[0]
+        aligned = float_images([resize_image(tv_tensors.Image(image))])[0]
         return aligned, (aligned.shape[1], aligned.shape[2])
     (height, width), full = _fitted_sides(image.shape[1:], min(scale), max(scale), metadata)
-    padded = torch.tensor(MEAN_COLOUR).view(-1, 1, 1).expand(3, *full) / 255
-    padded[:, :height, :width] = unit_range([resize(image, [height, width], antialias=True)])[0]
+    fill = metadata.resize.get("fill", [level / 255 for level in MEAN_COLOUR])
+    padded = torch.tensor(fill).view(-1, 1, 1).expand(-1, *full).clone()
+    padded[:, :height, :width] = float_images([resize(image, [height, width], antialias=True)])[0]
     return padded, (height, width)
 
 

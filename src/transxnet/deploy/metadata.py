@@ -39,8 +39,9 @@ class Metadata:
         dynamic: which of "batch", "height" and "width" are dynamic; height and width must be multiples of 32.
         resize: how images are resized to the input's size. Classifiers: ``img_size``, ``crop_pct`` and
             ``interpolation``; detectors: ``min_size``, ``max_size`` and the ``fill`` value of the padding; segmenters:
-            ``scale``. The last two also have ``multiple``, a divisor of both sides, and with published weights
-            ``opencv_resize`` or ``as_published``. With ``tile`` and ``overlap``, tiles are resized instead of images.
+            ``scale`` and, of other images than RGB, ``fill``. The last two also have ``multiple``, a divisor of both
+            sides, and with published weights ``opencv_resize`` or ``as_published``. With ``tile`` and ``overlap``,
+            tiles are resized instead of images.
         outputs: names of the outputs.
         score_threshold: detections below it are discarded; 0 for other tasks.
         targets: of a classifier, what the logits mean: ``kind`` "classes" (softmax), "multilabel" (sigmoid, and the

@@ -194,6 +194,7 @@ def _annotated_images(
         backend.class_names,
         backend.task,
         split=split,
+        channels=backend.channels,
         masks=backend.masks,
         zero_is_ignored=getattr(config, "zero_is_ignored", None),
         by_number=backend.run is None and backend.class_names == list(map(str, range(len(backend.class_names)))),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import tv_tensors
 
-from transxnet.heads.detector_transform import unit_range
+from transxnet.heads.detector_transform import float_images
 from transxnet.heads.semantic_fpn import logits_at_size
 from transxnet.runs.load import TrainedSegmenter
 
@@ -27,13 +27,13 @@ def classifier_outputs(model: Any, images: Tensor, device: torch.device, feature
 
 @torch.inference_mode()
 def detect(model: nn.Module, image: Tensor, device: torch.device) -> dict[str, Tensor]:
-    """A detector's outputs, on the CPU, for one image (3, H, W) uint8; the model is on the device."""
-    (output,) = model(unit_range([image.to(device)]))
+    """A detector's outputs, on the CPU, for one image (C, H, W); the model is on the device."""
+    (output,) = model(float_images([image.to(device)]))
     return {name: value.cpu() for name, value in output.items()}
 
 
 @torch.inference_mode()
 def segmenter_logits(trained: TrainedSegmenter, image: Tensor, device: torch.device) -> Tensor:
-    """Logits (K, H, W) of one image (3, H, W) uint8; the model is on the device."""
+    """Logits (K, H, W) of one image (C, H, W); the model is on the device."""
     resized = trained.resize(tv_tensors.Image(image)).to(device)
     return logits_at_size(trained.model, resized, tuple(image.shape[1:]))[0]

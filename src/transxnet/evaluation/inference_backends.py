@@ -10,13 +10,11 @@ from typing import Self
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torchvision import tv_tensors
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from transxnet.data.loading.preprocessing import Preprocessing, Transform
-from transxnet.data.reading.pixels import Pixels, open_pixels
+from transxnet.data.reading.pixels import Pixels, open_pixels, pixels_to_tensor
 from transxnet.data.tiling import Tiling, read_tiling
 from transxnet.deploy.exported_model import ExportedModel, fit_for_detector, fit_for_segmenter, load_exported
 from transxnet.deploy.format_registry import find_format, is_exported
@@ -24,7 +22,7 @@ from transxnet.evaluation.flipped_outputs import merge_detections, merge_outputs
 from transxnet.evaluation.inference import ClassifierOutput, classifier_outputs, detect, segmenter_logits
 from transxnet.evaluation.tiled_detection import detect_tiles
 from transxnet.evaluation.tiled_segmentation import tiled_logits
-from transxnet.heads.detector_transform import unit_range
+from transxnet.heads.detector_transform import float_images
 from transxnet.metrics.detection import Detections
 from transxnet.metrics.targets import CLASSES, Targets
 from transxnet.runs.load import (
@@ -55,6 +53,7 @@ class InferenceBackend(ABC):
         device: device that the model runs on.
         tiling: for detectors and segmenters, the tiles to cut images into, or None.
         tta: merge the outputs of each image and of its horizontal flip (test-time augmentation).
+        channels: number of channels that it reads, with their stored values; None for RGB.
     """
 
     name: str
@@ -68,16 +67,12 @@ class InferenceBackend(ABC):
     device: torch.device
     tiling: Tiling | None = None
     tta: bool = False
+    channels: int | None = None
 
     @cached_property
     def prepare(self) -> Transform:
         """The transform from an image to a tensor for the methods below; it runs in data loading processes."""
-        return pil_to_tensor if self.preprocessing is None else self.preprocessing.transform()
-
-    @property
-    def channels(self) -> int | None:
-        """Number of channels that a classifier reads; None for RGB."""
-        return None if self.preprocessing is None else self.preprocessing.channels
+        return pixels_to_tensor if self.preprocessing is None else self.preprocessing.transform()
 
     def read(self, source: str | Path | bytes) -> Pixels:
         """Decode an image file or its bytes for :attr:`prepare`; raises UnreadableImage."""
@@ -86,7 +81,7 @@ class InferenceBackend(ABC):
     @property
     @abstractmethod
     def transform(self) -> Transform:
-        """The transform from an RGB image to the input of the network or file."""
+        """The transform from an image to the input of the network or file."""
 
     @property
     @abstractmethod
@@ -112,11 +107,11 @@ class InferenceBackend(ABC):
 
     @abstractmethod
     def detect_whole(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Return the boxes, labels, scores and masks in an image or tile (3, H, W) uint8."""
+        """Return the boxes, labels, scores and masks in an image or tile (C, H, W)."""
 
     @abstractmethod
     def segmenter_logits(self, pixels: Tensor) -> Tensor:
-        """Return the logits (K, H, W) of an image or tile (3, H, W) uint8."""
+        """Return the logits (K, H, W) of an image or tile (C, H, W)."""
 
     def with_tiling(self, tiling: Tiling) -> Self:
         """Return this backend with images cut into tiles; raises UserError for a classifier."""
@@ -143,13 +138,13 @@ class InferenceBackend(ABC):
         return outputs, pooled
 
     def detector_output(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Return the boxes, labels, scores and masks in an image (3, H, W) uint8."""
+        """Return the boxes, labels, scores and masks in an image (C, H, W)."""
         if self.tiling is None:
             return self._detect_part(pixels)
         return detect_tiles(self._detect_part, pixels, self.tiling).to_output(*pixels.shape[1:])
 
     def detect(self, pixels: Tensor) -> Detections:
-        """Detect objects in an image (3, H, W) uint8."""
+        """Detect objects in an image (C, H, W)."""
         if self.tiling is None:
             return Detections.from_output(self._detect_part(pixels))
         return detect_tiles(self._detect_part, pixels, self.tiling)
@@ -160,7 +155,7 @@ class InferenceBackend(ABC):
         return merge_detections(found, self.detect_whole(pixels.flip(-1)), pixels.shape[-1]) if self.tta else found
 
     def segment(self, pixels: Tensor) -> np.ndarray:
-        """Return the label map (H, W) uint8 of an image (3, H, W) uint8."""
+        """Return the label map (H, W) uint8 of an image (C, H, W)."""
         strips: Iterable[Tensor]
         if self.tiling is None:
             strips = [self._segment_part(pixels)]
@@ -188,6 +183,7 @@ class TrainedBackend(InferenceBackend):
         self.trained, self.device = trained, device
         self.name, self.class_names = trained.name, trained.class_names
         self.preprocessing, self.tiling = None, trained.tiling
+        self.channels = trained.backbone_preprocessing.channels
         if isinstance(trained, TrainedDetector):
             self.task, self.category_ids, self.masks = "detect", trained.category_ids, trained.masks
         elif isinstance(trained, TrainedSegmenter):
@@ -201,10 +197,10 @@ class TrainedBackend(InferenceBackend):
 
     @property
     def transform(self) -> Transform:
-        """From an RGB image to the input of the network."""
+        """From an image to the input of the network."""
         if self.preprocessing is not None:
             return self.prepare
-        return _unit_pixels(self.trained.resize if isinstance(self.trained, TrainedSegmenter) else None)
+        return _unnormalized(self.trained.resize if isinstance(self.trained, TrainedSegmenter) else None)
 
     @property
     def run(self) -> Run | None:
@@ -238,11 +234,11 @@ class TrainedBackend(InferenceBackend):
         return classifier_outputs(self._model, images, self.device, features)
 
     def detect_whole(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Return the boxes, labels, scores and masks in an image or tile (3, H, W) uint8."""
+        """Return the boxes, labels, scores and masks in an image or tile (C, H, W)."""
         return detect(self._model, pixels, self.device)
 
     def segmenter_logits(self, pixels: Tensor) -> Tensor:
-        """Return the logits (K, H, W) of an image or tile (3, H, W) uint8."""
+        """Return the logits (K, H, W) of an image or tile (C, H, W)."""
         assert isinstance(self.trained, TrainedSegmenter)
         self.start()
         return segmenter_logits(self.trained, pixels, self.device)
@@ -275,6 +271,7 @@ class ExportedBackend(InferenceBackend):
         self.category_ids = list(range(1, len(exported.class_names) + 1))
         self.masks = self.task == "detect" and "masks" in exported.metadata.outputs
         self.preprocessing, self.targets = exported.preprocessing, exported.targets
+        self.channels = exported.metadata.channels
         if self.preprocessing is None:
             self.tiling = read_tiling(exported.metadata.resize)
         else:
@@ -289,13 +286,13 @@ class ExportedBackend(InferenceBackend):
 
     @property
     def transform(self) -> Transform:
-        """From an RGB image to the input of the file."""
+        """From an image to the input of the file."""
         if self.preprocessing is not None:
             return self.prepare
         metadata = self.exported.metadata
         if self.task == "detect":
-            return lambda image: fit_for_detector(unit_range([pil_to_tensor(image)])[0], metadata)[0]
-        return lambda image: fit_for_segmenter(pil_to_tensor(image), metadata)[0]
+            return lambda image: fit_for_detector(float_images([pixels_to_tensor(image)])[0], metadata)[0]
+        return lambda image: fit_for_segmenter(pixels_to_tensor(image), metadata)[0]
 
     @property
     def run(self) -> Run | None:
@@ -327,11 +324,11 @@ class ExportedBackend(InferenceBackend):
         return logits.float().cpu(), None
 
     def detect_whole(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Return the boxes, labels, scores and masks in an image or tile (3, H, W) uint8."""
-        return self.exported.detect(unit_range([pixels])[0])
+        """Return the boxes, labels, scores and masks in an image or tile (C, H, W)."""
+        return self.exported.detect(float_images([pixels])[0])
 
     def segmenter_logits(self, pixels: Tensor) -> Tensor:
-        """Return the logits (K, H, W) of an image or tile (3, H, W) uint8."""
+        """Return the logits (K, H, W) of an image or tile (C, H, W)."""
         return self.exported.segmenter_logits(pixels)
 
 
@@ -394,11 +391,11 @@ def _square(preprocessing: Preprocessing | None) -> str:
     return f"{preprocessing.img_size}x{preprocessing.img_size}"
 
 
-def _unit_pixels(resize: Callable[[Tensor], Tensor] | None) -> Transform:
-    """Return the transform from an image to (3, H, W) float32 in 0 to 1, optionally resized."""
+def _unnormalized(resize: Callable[[Tensor], Tensor] | None) -> Transform:
+    """Return the transform from an image to (C, H, W) float32, of RGB in 0 to 1, optionally resized."""
 
-    def transform(image: Image.Image) -> Tensor:
-        pixels: Tensor = tv_tensors.Image(pil_to_tensor(image))
-        return unit_range([pixels if resize is None else resize(pixels)])[0]
+    def transform(image: Pixels) -> Tensor:
+        pixels: Tensor = tv_tensors.Image(pixels_to_tensor(image))
+        return float_images([pixels if resize is None else resize(pixels)])[0]
 
     return transform

@@ -15,8 +15,8 @@ def tiled_logits(logits: Callable[[Tensor], Tensor], image: Tensor, tiling: Tili
     :func:`blend_weights`.
 
     Args:
-        logits: computes the logits (K, h, w) of a tile (3, h, w).
-        image: (3, H, W).
+        logits: computes the logits (K, h, w) of a tile (C, h, w).
+        image: (C, H, W).
         tiling: the tiles.
 
     Yields:

@@ -1,11 +1,12 @@
 """Create detectors and segmenters by name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
 
+from transxnet.data.loading.preprocessing import check_normalization
 from transxnet.heads.dense_checkpoints import dense_tensors, load_checkpoint
 from transxnet.heads.mask_rcnn import MaskRCNN
 from transxnet.heads.pyramid import create_body
@@ -30,6 +31,8 @@ def create_detector(
     max_size: int = 1333,
     head_norm: bool = False,
     box_batch_size_per_image: int = 512,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> RetinaNet | MaskRCNN:
     """Create a detector on one of our models, or any of timm's with stages.
 
@@ -44,9 +47,13 @@ def create_detector(
         max_size: the longer side is at most this; the shorter side becomes smaller if necessary.
         head_norm: use GroupNorm in the pyramid and the heads, to train from scratch; not in the published detectors.
         box_batch_size_per_image: regions sampled per image to train Mask R-CNN's heads.
+        mean: mean of each channel, for images of other channels than RGB, whose values are then in the unit of the
+            files; the backbone gets as many input channels. By default images are RGB in 0 to 1.
+        std: standard deviation of each channel.
 
     Raises:
         UserError: an invalid argument, a model without stages, or weights that are not available or do not fit.
+        ValueError: mean and std are not finite numbers for each channel, std other than 0.
     """
     check_one_of(tuple(DETECTORS), head=head)
     check_at_least(
@@ -57,7 +64,7 @@ def create_detector(
         box_batch_size_per_image=box_batch_size_per_image,
     )
     kind, strides = DETECTORS[head]
-    body, whole = _create_backbone(backbone, strides, pretrained, checkpoint, drop_path_rate)
+    body, whole = _create_backbone(backbone, strides, pretrained, checkpoint, drop_path_rate, mean, std)
     options: dict[str, Any] = dict(min_size=min_size, max_size=max_size, head_norm=head_norm)
     if head == "maskrcnn":
         options["box_batch_size_per_image"] = box_batch_size_per_image
@@ -74,6 +81,8 @@ def create_segmenter(
     checkpoint: str | Path | Mapping[str, Any] | None = None,
     drop_path_rate: float = 0.0,
     ignore_index: int = 255,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> SemanticFPN:
     """Create Semantic FPN on one of our models, or any of timm's with stages.
 
@@ -84,12 +93,16 @@ def create_segmenter(
         checkpoint: load this file, or its contents, instead: a whole segmenter, published or ours, or a classifier.
         drop_path_rate: stochastic depth rate; the paper's segmenters use 0.1 (T), 0.2 (S) and 0.3 (B).
         ignore_index: label of ignored pixels.
+        mean: mean of each channel, for images of other channels than RGB, whose values are then in the unit of the
+            files; the backbone gets as many input channels. By default images are RGB in 0 to 1.
+        std: standard deviation of each channel.
 
     Raises:
         UserError: an invalid argument, a model without stages, or weights that are not available or do not fit.
+        ValueError: mean and std are not finite numbers for each channel, std other than 0.
     """
     check_at_least(1, num_classes=num_classes)
-    body, whole = _create_backbone(backbone, (4, 8, 16, 32), pretrained, checkpoint, drop_path_rate)
+    body, whole = _create_backbone(backbone, (4, 8, 16, 32), pretrained, checkpoint, drop_path_rate, mean, std)
     model = SemanticFPN(body, num_classes, ignore_index)
     if whole:
         load_checkpoint(model, checkpoint)  # type: ignore[arg-type]
@@ -102,15 +115,19 @@ def _create_backbone(
     pretrained: bool,
     checkpoint: str | Path | Mapping[str, Any] | None,
     drop_path_rate: float,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
 ) -> tuple[nn.Module, bool]:
     """Return the backbone with its weights, and whether the checkpoint covers more than the backbone."""
+    if mean is not None or std is not None:
+        check_normalization(mean or (), std or ())
     whole = checkpoint is not None and dense_tensors(checkpoint) is not None
     if isinstance(backbone, nn.Module):
-        if pretrained or drop_path_rate or (checkpoint is not None and not whole):
+        if pretrained or drop_path_rate or mean is not None or (checkpoint is not None and not whole):
             raise UserError(
-                "pretrained, drop_path_rate and a classifier's checkpoint require a backbone given by name. "
+                "pretrained, drop_path_rate, mean and a classifier's checkpoint require a backbone given by name. "
                 f"Create the {type(backbone).__name__} with them instead."
             )
         return backbone, whole
     weights = None if whole else checkpoint
-    return create_body(backbone, strides, pretrained and not whole, weights, drop_path_rate), whole
+    return create_body(backbone, strides, pretrained and not whole, weights, drop_path_rate, mean, std), whole

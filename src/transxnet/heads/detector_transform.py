@@ -134,6 +134,7 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
-def unit_range(images: list[Tensor]) -> list[Tensor]:
-    """Convert uint8 images to floats in 0 to 1."""
-    return [image.as_subclass(Tensor).float() / 255 for image in images]
+def float_images(images: list[Tensor]) -> list[Tensor]:
+    """Convert uint8 images to floats in 0 to 1; the stored values of floating-point images are unchanged."""
+    plain = (image.as_subclass(Tensor) for image in images)
+    return [image if image.is_floating_point() else image.float() / 255 for image in plain]

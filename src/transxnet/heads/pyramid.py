@@ -133,6 +133,8 @@ def create_body(
     pretrained: bool = False,
     weights: str | Path | Mapping[str, Any] | None = None,
     drop_path_rate: float = 0.0,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> nn.Module:
     """Create one of our models or timm's in its dense form, for images of any size.
 
@@ -142,6 +144,8 @@ def create_body(
         pretrained: load the published ImageNet weights.
         weights: load these classification weights instead: a file or its contents.
         drop_path_rate: stochastic depth rate of the last block.
+        mean: mean of each channel of other images than RGB, which sets the number of input channels.
+        std: standard deviation of each channel.
 
     Raises:
         UserError: the model does not exist, its weights are not available, it lacks one of the strides, or it has no
@@ -154,10 +158,16 @@ def create_body(
     except (RuntimeError, AttributeError) as error:  # raised by timm for networks without stages
         raise UserError(f"{name} does not return feature maps, which the head needs: {error}") from error
     options: dict = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
+    overlay: dict[str, Any] = {}
     if isinstance(weights, Mapping):
-        options["pretrained_cfg_overlay"] = dict(state_dict=dict(weights))
+        overlay["state_dict"] = dict(weights)
     elif weights is not None:
-        options["pretrained_cfg_overlay"] = dict(file=str(weights))
+        overlay["file"] = str(weights)
+    if mean is not None:
+        overlay |= {"mean": tuple(mean), "std": tuple(std or ())}
+        options["in_chans"] = len(mean)
+    if overlay:
+        options["pretrained_cfg_overlay"] = overlay
     try:
         return create_model_with(
             spec,

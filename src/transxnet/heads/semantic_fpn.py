@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
-from transxnet.heads.detector_transform import at_least_float32, mean_and_std, unit_range
+from transxnet.heads.detector_transform import at_least_float32, float_images, mean_and_std
 from transxnet.heads.pyramid import PYRAMID_CHANNELS, PyramidBackbone
 
 SIZE_DIVISOR = 32
@@ -119,9 +119,9 @@ class SemanticFPN(nn.Module):
 
 
 def logits_at_size(model: torch.nn.Module, image: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Predict logits for one image at another size: (3, h, w) uint8 -> (1, K, H, W) for the size (H, W).
+    """Predict logits for one image at another size: (C, h, w) -> (1, K, H, W) for the size (H, W).
 
     As for the published results, the logits are resized bilinearly, not the predicted classes.
     """
-    logits = model(torch.stack(unit_range([image])))
+    logits = model(torch.stack(float_images([image])))
     return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)

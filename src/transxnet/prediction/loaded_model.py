@@ -191,7 +191,7 @@ class LoadedModel:
         """Predict for images that ``backend.prepare`` has transformed.
 
         Args:
-            prepared: of a classifier (C, S, S), which become one batch; otherwise (3, H, W) uint8.
+            prepared: of a classifier (C, S, S), which become one batch; otherwise (C, H, W).
             sources: path of each image, or the image, for its result.
         """
         names = self.class_names
@@ -202,9 +202,15 @@ class LoadedModel:
                 for source, row in zip(sources, outputs, strict=True)
             ]
         pairs = zip(prepared, sources, strict=True)
+        channels = self.backend.channels
         if self.task == "detect":
-            return [DetectedObjects(names, source, self.backend.detect(pixels)) for pixels, source in pairs]
-        return [Segmentation(names, source, self.backend.segment(pixels)) for pixels, source in pairs]
+            return [
+                DetectedObjects(names, source, self.backend.detect(pixels), channels=channels)
+                for pixels, source in pairs
+            ]
+        return [
+            Segmentation(names, source, self.backend.segment(pixels), channels=channels) for pixels, source in pairs
+        ]
 
     def _predict(self, images: Iterable[ImageInput], batch_size: int) -> Iterator[ImagePrediction]:
         for batch in _batches(images, batch_size if self.task == "classify" else 1):

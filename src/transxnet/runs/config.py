@@ -48,6 +48,8 @@ class TrainConfig:
             with the action exclude count.
         split_file: CSV file of a split to use, with the columns name and part (train, val or test), such as the
             split.csv of a run folder; images that it does not name are not used.
+        channels: number of channels of TIFF, NPY, DICOM or other files, which are read with their stored values and
+            normalized by the mean and standard deviation of the training images; by default images are read in RGB.
         limit: use at most this many training and this many validation images, evenly spaced, for a quick test.
         val_every: number of epochs between validations.
         epochs: number of epochs, including warm-up; by default 100, or 50 for detection and segmentation.
@@ -101,7 +103,7 @@ class TrainConfig:
     """Options that only this task has; a group in the help."""
     TOPICS: ClassVar[dict[str, tuple[str, ...]]] = {
         "run": ("out", "seed", "select", "average", "val_every", "logger"),
-        "data": ("val_fraction", "group_from", "exclude", "split_file", "limit"),
+        "data": ("val_fraction", "group_from", "exclude", "split_file", "channels", "limit"),
         "model": ("model", "pretrained", "checkpoint", "freeze", "freeze_epochs", "drop_path_rate"),
         "schedule": (
             "epochs", "batch_size", "accumulate", "lr", "milestones", "warmup_epochs", "warmup_lr", "min_lr",
@@ -119,7 +121,7 @@ class TrainConfig:
     """Groups of options in the help."""
     RULES: ClassVar[dict[str, Rule]] = {
         **dict.fromkeys(
-            ("epochs", "accumulate", "num_nodes", "val_every", "limit", "patience", "freeze_epochs"), COUNT
+            ("epochs", "accumulate", "num_nodes", "val_every", "channels", "limit", "patience", "freeze_epochs"), COUNT
         ),
         "checkpointed_stages": (lambda value: 1 <= value <= 4, "must be an integer from 1 to 4"),
         "batch_size": (lambda value: value == "auto" or value >= 1, "must be an integer of at least 1, or auto"),
@@ -147,6 +149,7 @@ class TrainConfig:
     group_from: str | None = None
     exclude: str | None = None
     split_file: str | None = None
+    channels: int | None = None
     limit: int | None = None
     val_every: int = 1
     epochs: int | None = None

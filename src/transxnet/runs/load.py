@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +59,12 @@ class TrainedModel:
 
     @property
     def backbone(self) -> nn.Module:
-        """Backbone below the feature pyramid of a detector or segmenter; for a classifier the network itself."""
+        """The network of a classifier; of a detector or segmenter the backbone below the feature pyramid."""
         return self.model
 
     @property
     def backbone_preprocessing(self) -> Preprocessing:
-        """Preprocessing of the backbone; for a detector or segmenter, that of its pretraining."""
+        """Preprocessing of the backbone."""
         return Preprocessing.of_model(self.backbone)
 
 
@@ -103,7 +103,29 @@ class TrainedEncoder(TrainedModel):
 
 
 @dataclass(frozen=True)
-class TrainedDetector(TrainedModel):
+class TrainedDenseModel(TrainedModel):
+    """A detector or segmenter.
+
+    Attributes:
+        channels: number of channels that it reads, with their stored values; None for RGB.
+    """
+
+    model: RetinaNet | MaskRCNN | SemanticFPN
+    channels: int | None = field(default=None, kw_only=True)
+
+    @property
+    def backbone(self) -> nn.Module:
+        """Backbone below the feature pyramid."""
+        return self.model.backbone.body
+
+    @property
+    def backbone_preprocessing(self) -> Preprocessing:
+        """Preprocessing of the backbone: that of its pretraining, or the normalization of the channels."""
+        return replace(super().backbone_preprocessing, channels=self.channels)
+
+
+@dataclass(frozen=True)
+class TrainedDetector(TrainedDenseModel):
     """A detector, which resizes and normalizes its input itself.
 
     Attributes:
@@ -118,18 +140,13 @@ class TrainedDetector(TrainedModel):
             object.__setattr__(self, "category_ids", list(range(1, len(self.class_names) + 1)))
 
     @property
-    def backbone(self) -> nn.Module:
-        """Backbone below the feature pyramid."""
-        return self.model.backbone.body
-
-    @property
     def masks(self) -> bool:
         """Whether it predicts masks in addition to boxes."""
         return isinstance(self.model, MaskRCNN)
 
 
 @dataclass(frozen=True)
-class TrainedSegmenter(TrainedModel):
+class TrainedSegmenter(TrainedDenseModel):
     """A segmenter.
 
     Attributes:
@@ -145,11 +162,6 @@ class TrainedSegmenter(TrainedModel):
     def resize(self) -> AlignedResize:
         """From an image to the size for the network."""
         return AlignedResize(self.scale, as_published=self.as_published)
-
-    @property
-    def backbone(self) -> nn.Module:
-        """Backbone below the feature pyramid."""
-        return self.model.backbone.body
 
 
 def save_model(run: Run, state_dict: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
@@ -350,14 +362,14 @@ def _build(run: Run, description: Mapping[str, Any]) -> TrainedModel:
     args, preprocessing = description["model_args"], description["preprocessing"]
     _check_description(description)
     name, count = str(run.path), len(classes)
-    tiling = read_tiling(preprocessing)
+    reading: dict[str, Any] = dict(tiling=read_tiling(preprocessing), channels=len(args.get("mean", ())) or None)
     if description["task"] == "detect":
         detector = create_detector(backbone=architecture, num_classes=count, **args)
         ids = description.get("category_ids", [])
-        return TrainedDetector(detector, name, classes, run, category_ids=ids, tiling=tiling)
+        return TrainedDetector(detector, name, classes, run, category_ids=ids, **reading)
     if description["task"] == "segment":
         segmenter = create_segmenter(architecture, count, **args)
-        return TrainedSegmenter(segmenter, name, classes, run, tuple(preprocessing["scale"]), tiling=tiling)
+        return TrainedSegmenter(segmenter, name, classes, run, tuple(preprocessing["scale"]), **reading)
     if description["task"] == "pretrain":
         encoder = create_model(architecture, num_classes=0, **args)
         return TrainedEncoder(encoder, name, classes, run, Preprocessing.from_dict(preprocessing))

@@ -47,8 +47,6 @@ class ClassifyConfig(TrainConfig):
     Args:
         img_size: side of the input in pixels; by default that of the sample or of the model.
         crop_pct: fraction of the resized image that the center crop keeps in evaluation; by default the model's own.
-        channels: number of channels of TIFF, NPY, DICOM or other files, which are read with their stored values and
-            normalized by the mean and standard deviation of the training images; by default images are read in RGB.
         train_split: split of a timm reader to train on.
         val_split: split of a timm reader to validate on.
         num_classes: number of classes, for timm readers that do not report it.
@@ -90,14 +88,14 @@ class ClassifyConfig(TrainConfig):
 
     task: ClassVar[str] = "classify"
     OWN: ClassVar[tuple[str, ...]] = (
-        "img_size", "crop_pct", "channels", "train_split", "val_split", "num_classes", "path_column", "label_column",
+        "img_size", "crop_pct", "train_split", "val_split", "num_classes", "path_column", "label_column",
         "split_column", "group_column", "weight_column", "image_folder", "targets", "loss", "class_weights", "sampler",
         "weighted_loss", "drop_rate", "smoothing", "mixup", "cutmix", "min_scale", "color_jitter", "auto_augment",
         "random_erasing", "teacher", "teacher_weight", "teacher_temperature",
     )  # fmt: skip
     RULES: ClassVar[dict[str, Rule]] = {
         **TrainConfig.RULES,
-        **dict.fromkeys(("num_classes", "channels"), COUNT),
+        "num_classes": COUNT,
         "img_size": (lambda value: value >= 32, "must be at least 32 pixels"),
         **dict.fromkeys(("smoothing", "random_erasing", "teacher_weight"), SHARE),
         "teacher_temperature": (lambda value: value > 0, "must be greater than 0"),
@@ -108,7 +106,6 @@ class ClassifyConfig(TrainConfig):
 
     img_size: int | None = None
     crop_pct: float | None = None
-    channels: int | None = None
     train_split: str = "train"
     val_split: str = "validation"
     num_classes: int | None = None
@@ -139,10 +136,7 @@ class ClassifyConfig(TrainConfig):
         super().__post_init__()
         if (self.mixup or self.cutmix) and isinstance(self.batch_size, int) and self.batch_size % 2:
             raise UserError(f"batch_size must be even for mixup and cutmix, got {self.batch_size}.")
-        if self.channels is not None and self.auto_augment is not None:
-            raise UserError(
-                f"auto_augment changes the colors of RGB images, got channels {self.channels}. Remove --auto-augment."
-            )
+        _refuse_with_channels(self, "auto_augment")
         if self.targets is None:
             return
         if self.loss not in (None, *LOSSES[self.targets]):
@@ -208,6 +202,7 @@ class DetectConfig(TileOptions, TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _refuse_with_channels(self, "photometric")
         if self.min_size is not None and self.max_size is not None and self.max_size < self.min_size:
             raise UserError(f"max_size must be at least min_size ({self.min_size}), got {self.max_size}.")
 
@@ -258,6 +253,7 @@ class SegmentConfig(TileOptions, TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _refuse_with_channels(self, "photometric")
         if not 0 < self.min_ratio <= self.max_ratio:
             raise UserError(
                 f"min_ratio must be greater than 0 and at most max_ratio ({self.max_ratio:g}), got {self.min_ratio:g}."
@@ -275,6 +271,14 @@ CONFIGS: dict[str, type[TrainConfig]] = {
 _SIZES = {"classify": "img_size", "detect": "min_size", "segment": "crop", "pretrain": "img_size"}
 _RENAMED = {"accelerator": "device"}
 """Former names of options, which recipes and run folders may contain."""
+
+
+def _refuse_with_channels(config: TrainConfig, name: str) -> None:
+    """Raise UserError if an option that changes colors is set for other images than RGB."""
+    if config.channels is not None and getattr(config, name):
+        raise UserError(
+            f"{name} changes the colors of RGB images, got channels {config.channels}. Remove {as_option(name)}."
+        )
 
 
 def tasks_with(option: str) -> list[str]:

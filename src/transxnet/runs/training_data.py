@@ -45,9 +45,7 @@ def run_config(run: Run, data: str | None = None) -> TrainConfig:
             f"{config.data}, the data of the run {run.path}, no longer exists. Restore it, or set data in "
             f"{run.config_file} to its new path."
         )
-    moved = run.stored_split is not None and _has_images(
-        data, split_names(run.stored_split), getattr(config, "channels", None)
-    )
+    moved = run.stored_split is not None and _has_images(data, split_names(run.stored_split), config.channels)
     return config.replace(data=str(Path(data).resolve())) if moved else config
 
 
@@ -75,7 +73,7 @@ def open_run_data(
         check_images: decode every image and skip unreadable ones.
         recognition: format of the data; by default recognized for the task.
     """
-    options = ("train_split", "val_split", "num_classes", "targets", "channels", "zero_is_ignored")
+    options = ("train_split", "val_split", "num_classes", "targets", "zero_is_ignored")
     return open_data(
         recognition or recognize(config.data, config.task),
         val_fraction=config.val_fraction,
@@ -85,6 +83,7 @@ def open_run_data(
         table=table_options(config),
         group_from=config.group_from,
         exclude=config.exclude,
+        channels=config.channels,
         masks=getattr(config, "head", None) == "maskrcnn",
         check_images=check_images,
         progress=None if console is None else check_progress(console),

@@ -13,7 +13,7 @@ from transxnet.data.loading.samplers import seed_step
 from transxnet.data.training_tiles import crop_target
 from transxnet.evaluation.tiled_detection import detect_tiles
 from transxnet.heads import MaskRCNN, RetinaNet
-from transxnet.heads.detector_transform import unit_range
+from transxnet.heads.detector_transform import float_images
 from transxnet.metrics.best_epoch import monitored_metric
 from transxnet.metrics.detection import CocoMetric, coco_metrics
 from transxnet.runs.task_configs import DetectConfig
@@ -51,7 +51,7 @@ class Detector(TrainingModule):
     def losses(self, batch: tuple[list[Tensor], list[Target]]) -> dict[str, Tensor]:
         """Compute the losses of a batch."""
         images, targets = batch
-        return self.model(unit_range(images), targets)
+        return self.model(float_images(images), targets)
 
     def validation_step(self, batch: tuple[list[Tensor], list[Target]], batch_idx: int) -> None:
         """Add detections and losses of a validation batch, image by image: padding to a common size changes them."""
@@ -63,13 +63,13 @@ class Detector(TrainingModule):
         with self.full_precision():
             for image, target in zip(images, targets, strict=True):
                 for part, objects in self._tiles(image, target):
-                    self.val_loss.update(self._validation_loss(unit_range([part])[0], objects))
+                    self.val_loss.update(self._validation_loss(float_images([part])[0], objects))
 
     def _detect(self, image: Tensor) -> dict[str, Tensor]:
-        """Detect objects in an image (3, H, W) uint8, tile by tile if it is trained on tiles."""
+        """Detect objects in an image (C, H, W), tile by tile if it is trained on tiles."""
 
         def detect(part: Tensor) -> dict[str, Tensor]:
-            return self.best_weights(unit_range([part]))[0]
+            return self.best_weights(float_images([part]))[0]
 
         if self.config.tiling is None:
             return detect(image)

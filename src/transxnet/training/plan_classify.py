@@ -30,7 +30,6 @@ from transxnet.training.objectives import OwnLoss, create_objective
 from transxnet.training.plan import Plan
 from transxnet.training.teacher import LogitTeacher, load_teacher
 from transxnet.utils.errors import UserError
-from transxnet.utils.quantities import format_count
 
 
 @dataclass(frozen=True)
@@ -191,12 +190,9 @@ def _with_channels(
     """Return the preprocessing with the statistics of the training images, and a note for the user."""
     if extensions.train_transform is not None:
         raise UserError("train_transform receives RGB images, got channels. Remove one of them.")
-    mean, std, images = measure_channels(source.train)
-    note = (
-        f"{config.channels} channels, normalized by their mean and standard deviation over "
-        f"{format_count(images, 'training image')}; color_jitter is not applied"
-    )
-    return replace(transforms, mean=mean, std=std, channels=config.channels), note
+    measured = measure_channels(source.train)
+    note = f"{measured.describe()}; color_jitter is not applied"
+    return replace(transforms, mean=measured.mean, std=measured.std, channels=config.channels), note
 
 
 def _check_transform(transform: Transform | None, size: int) -> None:

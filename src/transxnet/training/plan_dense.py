@@ -10,8 +10,10 @@ from torch import nn
 
 from transxnet.data.datasets.detection_dataset import DetectionSet
 from transxnet.data.datasets.segmentation_dataset import SegmentationSet
+from transxnet.data.loading.channel_statistics import measure_channels
 from transxnet.data.loading.data_modules import DetectionData, SegmentationData
 from transxnet.data.loading.dense_transforms import (
+    MEAN_COLOUR,
     AlignedResize,
     detection_training,
     evaluation_scale,
@@ -95,6 +97,7 @@ class SegmentPlan(Plan):
             vflip=config.vflip,
             photometric=config.photometric,
             cat_max_ratio=config.cat_max_ratio,
+            fill=self.model_args.get("mean", MEAN_COLOUR),
         )
         return SegmentationData(
             self.source.train_items,
@@ -144,6 +147,7 @@ def plan_detect(
         defaults.resolve("head_norm", normed, "as in the checkpoint" if normed else "as published for COCO")
     else:
         defaults.resolve("head_norm", True, "recommended for training from scratch")
+    normalization = _normalization(defaults, source, notes)
     defaults.resolve("photometric", False, "as published for COCO")
     defaults.resolve("hflip", source.hflip, "default" if source.hflip else "this sample must not be mirrored")
 
@@ -157,12 +161,14 @@ def plan_detect(
             max_size=defaults.config.max_size or 0,
             head_norm=bool(defaults.config.head_norm),
             box_batch_size_per_image=config.box_batch_size_per_image,
+            **normalization,
             **weights,
         )
 
     model = _with_stochastic_depth(build, defaults)
     checkpoint_gradients(model.backbone.body, config)  # type: ignore[union-attr, arg-type]
     args = {name: getattr(defaults.config, name) for name in ("head", "min_size", "max_size", "head_norm")}
+    args |= normalization
     return DetectPlan(defaults.config, defaults.hardware, source, model, args, defaults.choices, notes)
 
 
@@ -179,6 +185,7 @@ def plan_segment(
         source = replace(source, tiles=cut_label_maps(source.train, config.tiling))
         notes.append(_describe_tiles(source, config.tiling))
         crop, why = -(-config.tiling.size // SIZE_DIVISOR) * SIZE_DIVISOR, "side of the tiles, rounded up"
+    normalization = _normalization(defaults, source, notes)
     defaults.resolve("crop", crop, why)
     defaults.resolve("photometric", True, "as published for ADE20K")
     defaults.resolve("hflip", source.hflip, "default" if source.hflip else "this sample must not be mirrored")
@@ -186,11 +193,21 @@ def plan_segment(
     weights = initial_weight_arguments(config, resumed)
 
     def build(rate: float) -> nn.Module:
-        return create_segmenter(config.model, len(source.class_names), drop_path_rate=rate, **weights)
+        return create_segmenter(config.model, len(source.class_names), drop_path_rate=rate, **normalization, **weights)
 
     model = _with_stochastic_depth(build, defaults)
     checkpoint_gradients(model.backbone.body, config)  # type: ignore[union-attr, arg-type]
-    return SegmentPlan(defaults.config, defaults.hardware, source, model, {}, defaults.choices, notes)
+    return SegmentPlan(defaults.config, defaults.hardware, source, model, normalization, defaults.choices, notes)
+
+
+def _normalization(defaults: DefaultsResolver[Any], source: DataSource[Any], notes: list[str]) -> dict[str, Any]:
+    """Return the mean and std of the channels as arguments of a model, none for RGB, and add a note for the user."""
+    if defaults.config.channels is None:
+        return {}
+    measured = measure_channels(source.train)
+    notes.append(measured.describe())
+    defaults.resolve("photometric", False, "changes the colors of RGB images")
+    return {"mean": list(measured.mean), "std": list(measured.std)}
 
 
 def _describe_tiles(source: DataSource[Any], tiling: Tiling) -> str:

@@ -256,18 +256,19 @@ def write_predictions(run: Run, evaluation: AnyEvaluation, *, test: bool = False
 
 def cost(config: TrainConfig, model: Any, classes: int) -> tuple[int, int, tuple[int, int]]:
     """Return parameters, MACs, and the input height and width of the MACs: those of the task's published values."""
+    channels = config.channels or 3
     if isinstance(config, DetectConfig):
         assert config.min_size is not None
         size = (config.min_size, round(1.6 * config.min_size))
-        facts: Any = dense_info(config.model, "detect", config.head, size, classes)
+        facts: Any = dense_info(config.model, "detect", config.head, size, classes, channels)
     elif isinstance(config, SegmentConfig):
         assert config.crop is not None
         size = config.crop, 4 * config.crop
-        facts = dense_info(config.model, "segment", None, size, classes)
+        facts = dense_info(config.model, "segment", None, size, classes, channels)
     else:
         assert isinstance(config, (ClassifyConfig, PretrainConfig)) and config.img_size is not None
         size = config.img_size, config.img_size
-        facts = count(model.cpu(), *size, getattr(config, "channels", None) or 3)
+        facts = count(model.cpu(), *size, channels)
     return sum(parameter.numel() for parameter in model.parameters()), facts.multiply_adds, size
 
 

@@ -15,6 +15,7 @@ from transxnet.data.datasets.segmentation_dataset import IGNORE
 from transxnet.data.loading.dense_transforms import AlignedResize, evaluation_scale
 from transxnet.evaluation.tiled_segmentation import tiled_logits
 from transxnet.heads import SemanticFPN
+from transxnet.heads.detector_transform import float_images
 from transxnet.heads.semantic_fpn import logits_at_size
 from transxnet.metrics.best_epoch import monitored_metric
 from transxnet.metrics.segmentation import class_pixels, segmentation_metrics
@@ -53,7 +54,7 @@ class Segmenter(TrainingModule):
     def losses(self, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
         """Compute the losses of a batch."""
         images, labels, _ = batch
-        images = images.as_subclass(Tensor).float().contiguous(memory_format=torch.channels_last) / 255
+        images = float_images([images])[0].contiguous(memory_format=torch.channels_last)
         return pixel_losses(self.config.loss, self.model(images), labels.as_subclass(Tensor).long())
 
     def validation_step(self, batch: tuple[list[Tensor], list[Tensor], Tensor], batch_idx: int) -> None:
@@ -74,7 +75,7 @@ class Segmenter(TrainingModule):
         """Compute the logits (K, h, W) of an image, or of one row of tiles after the other if trained on tiles.
 
         Args:
-            image: (3, h, w) uint8, resized for the model unless it is trained on tiles.
+            image: (C, h, w), resized for the model unless it is trained on tiles.
             size: height and width of the logits.
         """
         if self.config.tiling is None:

@@ -7,14 +7,13 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from transxnet.data.datasets.image_collection import ImageCollection
 from transxnet.data.datasets.image_dataset import ImageDataset
 from transxnet.data.reading.masks import decode_mask
+from transxnet.data.reading.pixels import Pixels, pixels_to_tensor
 
 Target = dict[str, Any]
 """Annotations of an image's N objects; see :meth:`DetectionSet.target`."""
@@ -174,7 +173,8 @@ class DetectionDataset(ImageDataset):
         masks: include the objects' masks.
         crowds: include regions marked as crowds: for evaluation, not for training.
 
-    Items: Image (3, H, W) uint8, RGB; the target as :meth:`DetectionSet.target` returns it. Batches: a list of each.
+    Items: Image (3, H, W) uint8, RGB, or (C, H, W) float32 of stored values; the target as
+    :meth:`DetectionSet.target` returns it. Batches: a list of each.
     """
 
     collate = staticmethod(collate_detection)
@@ -190,8 +190,8 @@ class DetectionDataset(ImageDataset):
         super().__init__(images)
         self.transform, self.masks, self.crowds = transform, masks, crowds
 
-    def item(self, loaded: Image.Image, position: int) -> Sample:
+    def item(self, loaded: Pixels, position: int) -> Sample:
         """Return image and target."""
-        image = tv_tensors.Image(pil_to_tensor(loaded))
+        image = tv_tensors.Image(pixels_to_tensor(loaded))
         target = self.images.target(position, masks=self.masks, crowds=self.crowds)
         return (image, target) if self.transform is None else self.transform(image, target)

@@ -7,9 +7,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from PIL import Image
 
-from transxnet.data.reading.channel_decoding import open_channels
-from transxnet.data.reading.image_decoding import upright_size
-from transxnet.data.reading.pixels import Pixels, displayed, open_pixels
+from transxnet.data.reading.pixels import Pixels, crop_pixels, displayed, open_pixels, pixels_size
 from transxnet.utils.errors import UserError
 
 
@@ -42,16 +40,8 @@ class FileImages:
         return open_pixels(self.paths[index], self.channels)
 
     def size(self, index: int, full: bool) -> tuple[int, int]:
-        """Height and width of an image; raises UnreadableImage.
-
-        Args:
-            index: index of the image.
-            full: decode an RGB image, which detects damage. Other images are always decoded.
-        """
-        if self.channels is None:
-            return upright_size(self.paths[index], full)
-        _, height, width = open_channels(self.paths[index], self.channels).shape
-        return height, width
+        """Height and width of an image, see :func:`~transxnet.data.reading.pixels.pixels_size`."""
+        return pixels_size(self.paths[index], self.channels, full)
 
 
 @dataclass(frozen=True)
@@ -121,8 +111,7 @@ class ImageCollection:
         pixels = self.storage[stored]
         if self.windows is None:
             return pixels
-        assert isinstance(pixels, Image.Image)  # tiles are cut for detectors and segmenters
-        return pixels.crop(tuple(self.windows[stored].tolist()))
+        return crop_pixels(pixels, tuple(self.windows[stored].tolist()))
 
     def image(self, index: int) -> Image.Image:
         """Image ``index`` of this set in RGB, to show it; raises UnreadableImage."""

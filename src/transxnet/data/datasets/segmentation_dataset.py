@@ -6,14 +6,13 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from transxnet.data.datasets.image_collection import ImageCollection
 from transxnet.data.datasets.image_dataset import ImageDataset
 from transxnet.data.reading.image_decoding import UnreadableImage, read_label_map
+from transxnet.data.reading.pixels import Pixels, pixels_to_tensor
 
 IGNORE = 255
 """Label of pixels that are ignored in training and evaluation."""
@@ -58,7 +57,7 @@ class SegmentationSet(ImageCollection):
 
 
 def collate_pairs(items: Sequence[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Stack images (B, 3, H, W), labels (B, H, W) and positions (B,), all of one size."""
+    """Stack images (B, C, H, W), labels (B, H, W) and positions (B,), all of one size."""
     images, masks, positions = zip(*items, strict=True)
     return torch.stack(images), torch.stack(masks), torch.tensor(positions)
 
@@ -77,8 +76,9 @@ class SegmentationDataset(ImageDataset):
         transform: transform of image and labels together, or None.
         one_size: whether the transform makes all items one size, so that batches are tensors instead of lists.
 
-    Items: Image (3, H, W) uint8, RGB; Mask (H, W) uint8, 0 to K - 1 or ``IGNORE``; position. In training both have the
-    same size; in evaluation the labels keep the image's original size, at which predictions are compared.
+    Items: Image (3, H, W) uint8, RGB, or (C, H, W) float32 of stored values; Mask (H, W) uint8, 0 to K - 1 or
+    ``IGNORE``; position. In training both have the same size; in evaluation the labels keep the image's original size,
+    at which predictions are compared.
     """
 
     def __init__(
@@ -92,12 +92,12 @@ class SegmentationDataset(ImageDataset):
         self.transform = transform
         self.collate = collate_pairs if one_size else collate_sizes
 
-    def load(self, position: int) -> tuple[Image.Image, np.ndarray]:
+    def load(self, position: int) -> tuple[Pixels, np.ndarray]:
         """Read image and labels."""
-        return self.images.image(position), self.images.labels(position)
+        return self.images.pixels(position), self.images.labels(position)
 
     def item(self, loaded: Any, position: int) -> tuple[tv_tensors.Image, tv_tensors.Mask, int]:
         """Return image, labels and position."""
-        pair = tv_tensors.Image(pil_to_tensor(loaded[0])), tv_tensors.Mask(torch.from_numpy(loaded[1]))
+        pair = tv_tensors.Image(pixels_to_tensor(loaded[0])), tv_tensors.Mask(torch.from_numpy(loaded[1]))
         image, mask = pair if self.transform is None else self.transform(*pair)
         return image, mask, position

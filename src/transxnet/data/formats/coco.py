@@ -16,14 +16,15 @@ from transxnet.data.formats.coco_folders import CocoPart
 from transxnet.data.formats.findings import Findings, Problem
 from transxnet.data.formats.object_checks import ObjectCollector, as_flag, as_id
 from transxnet.data.reading.file_search import find_file
-from transxnet.data.reading.image_decoding import MAX_PIXELS, UnreadableImage, upright_size
+from transxnet.data.reading.image_decoding import MAX_PIXELS, UnreadableImage
+from transxnet.data.reading.pixels import pixels_size
 from transxnet.utils.errors import UserError
 from transxnet.utils.text_files import read_json
 
 _LISTS = ("images", "annotations", "categories")
 
 
-def read_coco(part: CocoPart, findings: Findings, *, masks: bool) -> DetectionSet | None:
+def read_coco(part: CocoPart, findings: Findings, *, masks: bool, channels: int | None = None) -> DetectionSet | None:
     """Read the images of an annotation file and their objects, without those that :class:`Problem` leaves out.
 
     Labels start at 1, in the order of the category ids.
@@ -32,6 +33,7 @@ def read_coco(part: CocoPart, findings: Findings, *, masks: bool) -> DetectionSe
         part: the annotation file and the candidate image folders.
         findings: receives the problems; the caller raises those that are refused.
         masks: also read the objects' masks.
+        channels: number of channels that the images are read in, or None for RGB.
 
     Returns:
         The set, or None if the whole file is refused.
@@ -46,7 +48,7 @@ def read_coco(part: CocoPart, findings: Findings, *, masks: bool) -> DetectionSe
     categories = _categories(content["categories"], file, findings)
     images = _images(content["images"], file, findings)
     folder = part.image_folder([name for name, _ in images.values()])
-    kept = _existing(images, folder, file, findings)
+    kept = _existing(images, folder, file, findings, channels)
     if images and not kept and findings.count(Problem.IMAGE_MISSING) >= len(images):
         looked = ", ".join(map(str, part.folders))
         raise UserError(
@@ -64,7 +66,7 @@ def read_coco(part: CocoPart, findings: Findings, *, masks: bool) -> DetectionSe
     made, first = objects.collected(file)
     ids = sorted(categories)
     return DetectionSet(
-        FileImages([path for path, _, _ in kept.values()]),
+        FileImages([path for path, _, _ in kept.values()], channels),
         [name for _, name, _ in kept.values()],
         [categories[i] for i in ids],
         sizes,
@@ -134,7 +136,11 @@ def _images(entries: list, file: str, findings: Findings) -> dict[int, tuple[str
 
 
 def _existing(
-    images: dict[int, tuple[str, tuple[int, int] | None]], folder: Path, file: str, findings: Findings
+    images: dict[int, tuple[str, tuple[int, int] | None]],
+    folder: Path,
+    file: str,
+    findings: Findings,
+    channels: int | None,
 ) -> dict[int, tuple[str, str, tuple[int, int]]]:
     """Path, name and size of the existing images by ascending id, the order in which COCO breaks ties of scores.
 
@@ -163,7 +169,7 @@ def _existing(
         exact.add(normal)
         if size is None:
             try:
-                size = upright_size(str(path), full=False)
+                size = pixels_size(str(path), channels, full=False)
             except UnreadableImage as error:
                 findings.add(Problem.IMAGE_UNREADABLE, f"{place}: {error}")
                 continue

@@ -13,7 +13,8 @@ from transxnet.data.formats.color_tables import ColorTable, read_color_table
 from transxnet.data.formats.findings import Findings, Problem
 from transxnet.data.formats.label_maps import MapPart, is_ade20k, pair_up
 from transxnet.data.formats.unreadable_images import FULL_UP_TO, check_each
-from transxnet.data.reading.image_decoding import UnreadableImage, read_label_map, upright_size
+from transxnet.data.reading.image_decoding import UnreadableImage, read_label_map
+from transxnet.data.reading.pixels import pixels_size
 from transxnet.utils.errors import UserError
 
 _Pairs = list[tuple[Path, Path]]
@@ -28,6 +29,7 @@ def read_label_maps(
     *,
     zero_is_ignored: bool | None = None,
     class_names: list[str] | None = None,
+    channels: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[SegmentationSet | None]:
     """Check every image and label map of all sets, and keep the valid pairs.
@@ -43,16 +45,17 @@ def read_label_maps(
         zero_is_ignored: whether value 0 means "ignore" and classes start at 1, as in ADE20K; if not, 255 means "ignore"
             and classes start at 0. None: True if the folder has ADE20K's name or table of classes.
         class_names: classes of the model to evaluate, for maps without a file of names.
+        channels: number of channels that the images are read in, or None for RGB.
         progress: called with the number of images checked.
 
     Raises:
         UserError: the names cannot be read, there are too many classes, or the values are not class indices.
     """
     given = [part for part in parts if part is not None]
-    pairs = [pair_up(part, findings) for part in given]
+    pairs = [pair_up(part, findings, channels) for part in given]
     folders = [folder for part in given for folder in (part.root, part.maps, part.maps.parent)]
     table = read_color_table(*folders)
-    values = _check_all(pairs, None if table is None else table.colors, findings, progress)
+    values = _check_all(pairs, channels, None if table is None else table.colors, findings, progress)
     names = read_class_names(*folders) or class_names if table is None else table.names
     if zero_is_ignored is None:
         zero_is_ignored = any(is_ade20k(part.root) for part in given)
@@ -65,7 +68,7 @@ def read_label_maps(
         kept = [found[number] for number in seen]
         images = [image for image, _ in kept]
         sets[part] = SegmentationSet(
-            FileImages([str(path) for path in images]),
+            FileImages([str(path) for path in images], channels),
             [path.relative_to(part.images).as_posix() for path in images],
             names,
             [str(path) for _, path in kept],
@@ -76,14 +79,19 @@ def read_label_maps(
 
 
 def _check_all(
-    pairs: list[_Pairs], colors: np.ndarray | None, findings: Findings, progress: Callable[[int], None] | None
+    pairs: list[_Pairs],
+    channels: int | None,
+    colors: np.ndarray | None,
+    findings: Findings,
+    progress: Callable[[int], None] | None,
 ) -> list[dict[int, np.ndarray]]:
     """For each set, the values in each usable map, by the index of its pair."""
     full, done = sum(map(len, pairs)) <= FULL_UP_TO, 0
     values: list[dict[int, np.ndarray]] = []
     for part in pairs:
         values.append({})
-        for number, seen in enumerate(check_each(len(part), partial(_check_pair, part, colors, full), progress, done)):
+        check = partial(_check_pair, part, channels, colors, full)
+        for number, seen in enumerate(check_each(len(part), check, progress, done)):
             if isinstance(seen, tuple):
                 findings.add(*seen)
             else:
@@ -92,11 +100,13 @@ def _check_all(
     return values
 
 
-def _check_pair(pairs: _Pairs, colors: np.ndarray | None, full: bool, number: int) -> np.ndarray | tuple[Problem, str]:
+def _check_pair(
+    pairs: _Pairs, channels: int | None, colors: np.ndarray | None, full: bool, number: int
+) -> np.ndarray | tuple[Problem, str]:
     """The values of one label map, or the problem of the pair."""
     image, label_map = pairs[number]
     try:
-        size = upright_size(str(image), full)
+        size = pixels_size(str(image), channels, full)
     except UnreadableImage as error:
         return Problem.IMAGE_UNREADABLE, f"{image.name}: {error}"
     try:

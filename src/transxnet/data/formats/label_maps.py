@@ -12,6 +12,7 @@ from transxnet.data.formats.parts import Parts, part_folders
 from transxnet.data.formats.voc import voc_folder, voc_lists
 from transxnet.data.reading.file_search import list_folders, list_images, walk_images
 from transxnet.data.reading.image_decoding import EXTENSIONS
+from transxnet.data.reading.pixels import extensions_for
 
 IMAGE_FOLDERS = (
     "images", "image", "imgs", "img", "img_dir", "JPEGImages", "leftImg8bit", "photos", "rgb", "original", "originals",
@@ -53,9 +54,13 @@ class MapPart:
     maps: Path
     stems: tuple[str, ...] | None = None
 
-    def count(self) -> int:
+    def list_images(self, channels: int | None) -> list[Path]:
+        """The image files, of the formats that are read in this number of channels, or in RGB."""
+        return list_images(self.images, extensions_for(channels))
+
+    def count(self, channels: int | None) -> int:
         """Number of images."""
-        return len(list_images(self.images) if self.stems is None else self.stems)
+        return len(self.list_images(channels) if self.stems is None else self.stems)
 
 
 def find_label_maps(root: Path) -> Parts:
@@ -73,11 +78,17 @@ def is_ade20k(root: Path) -> bool:
     return root.resolve().name == "ADEChallengeData2016" or (root / "objectInfo150.txt").is_file()
 
 
-def pair_up(part: MapPart, findings: Findings) -> list[tuple[Path, Path]]:
-    """Pair images with their label maps. Images without a map, and maps without an image, are recorded."""
+def pair_up(part: MapPart, findings: Findings, channels: int | None = None) -> list[tuple[Path, Path]]:
+    """Pair images with their label maps. Images without a map, and maps without an image, are recorded.
+
+    Args:
+        part: the set.
+        findings: receives the problems.
+        channels: number of channels that the images are read in, or None for RGB.
+    """
     lossless_last = sorted(list_images(part.maps), key=lambda path: path.suffix.lower() in LOSSLESS)
     maps = {_key(path, part.maps): path for path in lossless_last}
-    images = {_key(path, part.images): path for path in list_images(part.images)}
+    images = {_key(path, part.images): path for path in part.list_images(channels)}
     wanted = images if part.stems is None else [normalize("NFC", stem) for stem in part.stems]
     pairs = []
     found: dict[str, str | None] = {}

@@ -15,7 +15,8 @@ from transxnet.data.formats.findings import Findings, Problem
 from transxnet.data.formats.object_checks import ObjectCollector, as_flag
 from transxnet.data.formats.parts import Parts, folders_of, part_of
 from transxnet.data.reading.file_search import list_images, named_folders, read_lines
-from transxnet.data.reading.image_decoding import MAX_PIXELS, UnreadableImage, upright_size
+from transxnet.data.reading.image_decoding import MAX_PIXELS, UnreadableImage
+from transxnet.data.reading.pixels import extensions_for, pixels_size
 from transxnet.utils.errors import UserError
 from transxnet.utils.text_files import read_bytes, read_xml
 
@@ -154,12 +155,19 @@ def voc_lists(folder: Path) -> Parts:
     return Parts(train, val, test)
 
 
-def read_voc(parts: Sequence[VocPart | None], findings: Findings) -> list[DetectionSet | None]:
+def read_voc(
+    parts: Sequence[VocPart | None], findings: Findings, channels: int | None = None
+) -> list[DetectionSet | None]:
     """Read the images of the sets and their objects, without those that are skipped according to :class:`Problem`.
 
     VOC's pixel coordinates start at 1 and are inclusive, so ``xmin`` 1 is the image's edge. Difficult objects are
     marked as crowds: ignored in training and evaluation. An object with several boxes is several objects. The classes
     are those of ``classes.txt`` or ``labels.txt`` in the folder, or else all classes in the annotations, sorted.
+
+    Args:
+        parts: the sets; None for missing ones.
+        findings: receives the problems; the caller raises those that are refused.
+        channels: number of channels that the images are read in, or None for RGB.
 
     Raises:
         UserError: none of the images of a set exists.
@@ -169,7 +177,7 @@ def read_voc(parts: Sequence[VocPart | None], findings: Findings) -> list[Detect
     declared = read_class_names(root)
     names = declared or sorted({name for file in files if file for tree in file.values() for name in _names(tree)})
     return [
-        None if part is None or file is None else _set(part, file, names, findings)
+        None if part is None or file is None else _set(part, file, names, findings, channels)
         for part, file in zip(parts, files, strict=True)
     ]
 
@@ -193,9 +201,15 @@ def _names(tree: ElementTree.Element) -> list[str]:
     return [name for entry in tree.iter("object") if (name := _text(entry, "name"))]
 
 
-def _set(part: VocPart, files: dict[str, ElementTree.Element], names: list[str], findings: Findings) -> DetectionSet:
+def _set(
+    part: VocPart,
+    files: dict[str, ElementTree.Element],
+    names: list[str],
+    findings: Findings,
+    channels: int | None,
+) -> DetectionSet:
     images: dict[str, list[Path]] = {}
-    for path in list_images(part.images):
+    for path in list_images(part.images, extensions_for(channels)):
         images.setdefault(_stem(path, part.images), []).append(path)
     paths, stems, sizes = [], [], []
     for stem, tree in files.items():
@@ -209,7 +223,7 @@ def _set(part: VocPart, files: dict[str, ElementTree.Element], names: list[str],
         path = candidates[0]
         given = [_side(_text(tree, f"size/{side}")) for side in ("height", "width")]
         try:
-            sizes.append(tuple(given) if None not in given else upright_size(str(path), full=False))
+            sizes.append(tuple(given) if None not in given else pixels_size(str(path), channels, full=False))
         except UnreadableImage as error:
             findings.add(Problem.IMAGE_UNREADABLE, f"{path.name}: {error}")
             continue
@@ -226,7 +240,7 @@ def _set(part: VocPart, files: dict[str, ElementTree.Element], names: list[str],
     ids = np.arange(1, len(paths) + 1)
     file_names = [Path(path).relative_to(part.images).as_posix() for path in paths]
     return DetectionSet(
-        FileImages(paths),
+        FileImages(paths, channels),
         file_names,
         names,
         np.array(sizes, np.int64).reshape(-1, 2),

@@ -12,7 +12,8 @@ from transxnet.data.formats.class_names import is_plain, read_names
 from transxnet.data.formats.findings import Findings, Problem
 from transxnet.data.formats.object_checks import ObjectCollector, as_id, as_number
 from transxnet.data.formats.yolo_folders import YoloPart, label_file, names_files, read_config, unused_labels
-from transxnet.data.reading.image_decoding import UnreadableImage, upright_size
+from transxnet.data.reading.image_decoding import UnreadableImage
+from transxnet.data.reading.pixels import pixels_size
 from transxnet.utils.errors import UserError
 from transxnet.utils.text_files import read_text
 
@@ -26,7 +27,9 @@ Row = tuple[int, list[float]]
 """Class, and coordinates relative to the image: x and y of the center, width, height; or x and y of each corner."""
 
 
-def read_yolo(parts: Sequence[YoloPart | None], findings: Findings, *, masks: bool) -> list[DetectionSet | None]:
+def read_yolo(
+    parts: Sequence[YoloPart | None], findings: Findings, *, masks: bool, channels: int | None = None
+) -> list[DetectionSet | None]:
     """Read the images of the sets and their objects, without those that are skipped according to :class:`Problem`.
 
     A row is a class from 0, and a box, or the corners of a polygon, whose box is computed. Images without a label file
@@ -37,28 +40,32 @@ def read_yolo(parts: Sequence[YoloPart | None], findings: Findings, *, masks: bo
         parts: the sets; None for missing ones.
         findings: receives the problems; the caller raises those that are refused.
         masks: also read the polygons as masks.
+        channels: number of channels that the images are read in, or None for RGB.
 
     Raises:
         UserError: the class names cannot be read, or masks are requested but there is no polygon.
     """
     first = next(part for part in parts if part is not None)
     config = read_config(first.config) if first.config is not None else {}
-    read = [None if part is None else _read_rows(part, findings, "kpt_shape" in config) for part in parts]
+    keypoints = "kpt_shape" in config
+    read = [None if part is None else _read_rows(part, findings, keypoints, channels) for part in parts]
     rows = [row for each in read if each is not None for image in each.values() for _, row in image]
     names = _class_names(first, config, max((row[0] for row in rows), default=-1))
     if masks and not any(len(coordinates) > 4 for _, coordinates in rows):
         raise UserError(f"{first.root} has boxes but no object masks. For boxes only, use --head retinanet.")
     return [
-        None if part is None or each is None else _set(part, each, names, findings, masks)
+        None if part is None or each is None else _set(part, each, names, findings, masks, channels)
         for part, each in zip(parts, read, strict=True)
     ]
 
 
-def _read_rows(part: YoloPart, findings: Findings, keypoints: bool) -> dict[Path, list[tuple[str, Row]]]:
+def _read_rows(
+    part: YoloPart, findings: Findings, keypoints: bool, channels: int | None
+) -> dict[Path, list[tuple[str, Row]]]:
     """The rows of each image, with their places."""
     found: dict[Path, list[tuple[str, Row]]] = {}
     owners: dict[Path, Path] = {}
-    images = part.images(findings)
+    images = part.images(findings, channels)
     findings.images += len(images)
     for image in images:
         file = label_file(image)
@@ -147,13 +154,18 @@ def _class_names(part: YoloPart, config: dict[str, Any], largest: int) -> list[s
 
 
 def _set(
-    part: YoloPart, rows: dict[Path, list[tuple[str, Row]]], names: list[str], findings: Findings, masks: bool
+    part: YoloPart,
+    rows: dict[Path, list[tuple[str, Row]]],
+    names: list[str],
+    findings: Findings,
+    masks: bool,
+    channels: int | None,
 ) -> DetectionSet:
     paths: list[Path] = []
     sizes: list[tuple[int, int]] = []
     for image in rows:
         try:
-            sizes.append(upright_size(str(image), full=False))
+            sizes.append(pixels_size(str(image), channels, full=False))
         except UnreadableImage as error:
             findings.add(Problem.IMAGE_UNREADABLE, f"{_name(part, image)}: {error}")
             continue
@@ -177,7 +189,7 @@ def _set(
             )
     made, first = objects.collected(str(part.root))
     return DetectionSet(
-        FileImages([str(path) for path in paths]),
+        FileImages([str(path) for path in paths], channels),
         [_name(part, path) for path in paths],
         names,
         shapes,

@@ -11,6 +11,7 @@ from typing import Any
 from transxnet.data.formats.findings import Findings, Problem
 from transxnet.data.formats.parts import Parts, folders_of, part_in, part_of
 from transxnet.data.reading.file_search import find_file, list_images, named_folders, read_lines, walk_images
+from transxnet.data.reading.pixels import CHANNEL_EXTENSIONS, extensions_for
 from transxnet.utils.errors import UserError
 from transxnet.utils.text_files import read_yaml
 
@@ -39,12 +40,17 @@ class YoloPart:
     sources: tuple[Path, ...]
     config: Path | None = None
 
-    def images(self, findings: Findings) -> list[Path]:
-        """The image files, each once; listed images that do not exist are recorded."""
+    def images(self, findings: Findings, channels: int | None) -> list[Path]:
+        """The image files, each once; listed images that do not exist are recorded.
+
+        Args:
+            findings: receives the problems.
+            channels: number of channels that the images are read in, or None for RGB.
+        """
         found: list[Path] = []
         for source in self.sources:
             if source.is_dir():
-                found += list_images(source)
+                found += list_images(source, extensions_for(channels))
                 continue
             for name in read_lines(source):
                 path = find_file(source.parent, name).path or find_file(self.root, name).path
@@ -189,7 +195,7 @@ def _is_labeled(source: Path, root: Path) -> bool:
     one whose first row is YOLO's: next to images may be text files of any kind.
     """
     if source.is_dir():
-        images = [Path(path) for path in islice(walk_images(source), _SAMPLE)]
+        images = [Path(path) for path in islice(walk_images(source, extensions=CHANNEL_EXTENSIONS), _SAMPLE)]
     else:
         images = [path for name in read_lines(source)[:_SAMPLE] if (path := find_file(root, name).path) is not None]
     labels = ((file, image) for image in images if (file := label_file(image)) is not None)

@@ -10,6 +10,7 @@ from transxnet.data.datasets.image_collection import ImageCollection
 from transxnet.data.formats.unreadable_images import check_each
 from transxnet.data.reading.image_decoding import UnreadableImage
 from transxnet.utils.errors import UserError
+from transxnet.utils.quantities import format_count
 
 MEASURED = 5000
 """Most images that are read; of larger sets they are taken at even distances."""
@@ -27,6 +28,13 @@ class ChannelStatistics(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     images: int
+
+    def describe(self) -> str:
+        """Describe the normalization by these statistics."""
+        return (
+            f"{format_count(len(self.mean), 'channel')}, normalized by their mean and standard deviation over "
+            f"{format_count(self.images, 'training image')}"
+        )
 
 
 def measure_channels(images: ImageCollection) -> ChannelStatistics:

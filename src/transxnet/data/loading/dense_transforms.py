@@ -1,6 +1,7 @@
 """Transforms of images with boxes, masks or label maps, for training and evaluation."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ def detection_training(*, hflip: float = 0.5, vflip: float = 0.0, photometric: b
         photometric: randomly change brightness, contrast, saturation and hue.
 
     Returns:
-        (Image uint8, target) -> the same; see :class:`~transxnet.data.datasets.detection_dataset.DetectionDataset`.
+        (Image, target) -> the same; see :class:`~transxnet.data.datasets.detection_dataset.DetectionDataset`.
     """
     return v2.Compose(
         [
@@ -50,6 +51,7 @@ def segmentation_training(
     vflip: float = 0.0,
     photometric: bool = True,
     cat_max_ratio: float = CAT_MAX_RATIO,
+    fill: Sequence[float] = MEAN_COLOUR,
 ) -> v2.Transform:
     """Resize, crop, flip, photometric distortion and padding, in the order of the published ADE20K training.
 
@@ -60,9 +62,10 @@ def segmentation_training(
         vflip: probability of a vertical flip.
         photometric: randomly change brightness, contrast, saturation and hue.
         cat_max_ratio: largest fraction of the crop's labeled pixels for one class, if ten tries allow it.
+        fill: value of each channel in the padding; by default ImageNet's mean color.
 
     Returns:
-        (Image uint8 of any size, Mask) -> (Image (3, crop, crop) uint8, Mask (crop, crop)).
+        (Image of any size, Mask) -> (Image (C, crop, crop), Mask (crop, crop)).
     """
     return v2.Compose(
         [
@@ -71,7 +74,7 @@ def segmentation_training(
             v2.RandomHorizontalFlip(hflip),
             v2.RandomVerticalFlip(vflip),
             *([PhotometricDistortion()] if photometric else []),
-            PadTo(crop),
+            PadTo(crop, fill),
         ]
     )
 
@@ -180,15 +183,16 @@ class CategoryCrop(v2.Transform):
 
 
 class PadTo(v2.Transform):
-    """Pad at the right and the bottom: images with ImageNet's mean color, labels with "ignore".
+    """Pad at the right and the bottom: images with a color, labels with "ignore".
 
     Args:
         size: minimum side of the result.
+        fill: value of each channel; by default ImageNet's mean color.
     """
 
-    def __init__(self, size: int):
+    def __init__(self, size: int, fill: Sequence[float] = MEAN_COLOUR):
         super().__init__()
-        self.size = size
+        self.size, self.fill = size, list(fill)
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Pad image and labels, each with its own fill value."""
@@ -196,7 +200,7 @@ class PadTo(v2.Transform):
         padding = [0, 0, max(0, self.size - width), max(0, self.size - height)]
         if not any(padding):
             return inpt
-        fill: Any = IGNORE if isinstance(inpt, tv_tensors.Mask) else list(MEAN_COLOUR)
+        fill: Any = IGNORE if isinstance(inpt, tv_tensors.Mask) else self.fill
         return self._call_kernel(F.pad, inpt, padding=padding, fill=fill)
 
 

@@ -1,7 +1,7 @@
 """Preprocessing: from an image to the network's input, for training and inference."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,15 @@ def check_sides(sides: Iterable[Any]) -> None:
         raise ValueError(f"image sides must be 1 to {MAX_SIDE} pixels, got {sides}.")
 
 
+def check_normalization(mean: Sequence[Any], std: Sequence[Any]) -> None:
+    """Raise ValueError unless these are a finite mean, and a finite standard deviation other than 0, per channel."""
+    numbers = [*mean, *std]
+    if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
+        raise ValueError(f"mean and std must contain finite numbers, got {numbers}.")
+    if not all(std) or not 0 < len(mean) == len(std):
+        raise ValueError(f"mean and std must be given for each channel, std other than 0, got {mean} and {std}.")
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """Preprocessing for inference: resize, center crop, normalize.
@@ -55,21 +64,11 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         check_sides([self.img_size])
-        numbers = [*self.mean, *self.std, self.crop_pct]
-        if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
-            raise ValueError(f"preprocessing must contain finite numbers, got {numbers}.")
-        if not all(self.std) or self.crop_pct < 0.1:
-            raise ValueError(
-                f"preprocessing must have std other than 0 and crop_pct of at least 0.1, got {self.std}, "
-                f"{self.crop_pct}."
-            )
-        if self.channels is not None and not (
-            type(self.channels) is int and 0 < self.channels == len(self.mean) == len(self.std)
-        ):
-            raise ValueError(
-                f"preprocessing must have mean and std of each channel, got {len(self.mean)} and {len(self.std)} for "
-                f"channels {self.channels}."
-            )
+        check_normalization(self.mean, self.std)
+        if not (isinstance(self.crop_pct, (int, float)) and 0.1 <= self.crop_pct < math.inf):
+            raise ValueError(f"crop_pct must be a finite number of at least 0.1, got {self.crop_pct}.")
+        if self.channels is not None and (type(self.channels) is not int or self.channels != len(self.mean)):
+            raise ValueError(f"mean and std must be those of {self.channels} channels, got {len(self.mean)}.")
 
     @classmethod
     def of_model(cls, model: nn.Module, img_size: int | None = None, crop_pct: float | None = None) -> "Preprocessing":

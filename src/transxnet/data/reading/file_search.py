@@ -13,9 +13,9 @@ from transxnet.utils.errors import UserError
 from transxnet.utils.text_files import read_text
 
 
-def list_images(folder: Path) -> list[Path]:
+def list_images(folder: Path, extensions: Collection[str] = EXTENSIONS) -> list[Path]:
     """Image files below a folder by extension, sorted; links to folders and hidden files are skipped."""
-    return [Path(path) for path in walk_images(folder)]
+    return [Path(path) for path in walk_images(folder, extensions=extensions)]
 
 
 def walk_images(

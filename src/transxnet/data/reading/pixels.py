@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from transxnet.data.reading.channel_decoding import open_channels
-from transxnet.data.reading.image_decoding import EXTENSIONS, open_image
+from transxnet.data.reading.image_decoding import EXTENSIONS, open_image, upright_size
 
 Pixels = Image.Image | Tensor
 """An RGB image; or a tensor (C, H, W) float32 of the values that the file stores."""
@@ -24,6 +25,31 @@ _SAMPLES = 1 << 20  # most values that the percentiles are computed from
 def open_pixels(source: str | Path | bytes, channels: int | None) -> Pixels:
     """Decode an image file, to RGB if ``channels`` is None; raises UnreadableImage."""
     return open_image(source) if channels is None else open_channels(source, channels)
+
+
+def pixels_size(source: str | Path | bytes, channels: int | None, full: bool) -> tuple[int, int]:
+    """Return height and width of an image file as :func:`open_pixels` decodes it; raises UnreadableImage.
+
+    Args:
+        source: a path, or the file's bytes.
+        channels: number of channels, or None for RGB.
+        full: decode an RGB image, which detects damage. Other images are always decoded.
+    """
+    if channels is None:
+        return upright_size(source, full)
+    _, height, width = open_channels(source, channels).shape
+    return height, width
+
+
+def pixels_to_tensor(pixels: Pixels) -> Tensor:
+    """Convert an image to (C, H, W): uint8 of an RGB image, float32 of stored values."""
+    return pixels if isinstance(pixels, Tensor) else pil_to_tensor(pixels)
+
+
+def crop_pixels(pixels: Pixels, window: tuple[int, int, int, int]) -> Pixels:
+    """Crop an image to left, top, right and bottom."""
+    left, top, right, bottom = window
+    return pixels[:, top:bottom, left:right] if isinstance(pixels, Tensor) else pixels.crop(window)
 
 
 def extensions_for(channels: int | None) -> Sequence[str]:
@@ -41,6 +67,15 @@ def displayed(pixels: Pixels) -> Image.Image:
         return pixels
     shown = pixels[[0, 1, 2] if len(pixels) >= 3 else [0, 0, 0]].detach().cpu()
     return Image.fromarray(unit_to_uint8(torch.stack([_stretched(channel) for channel in shown])))
+
+
+def grayscale(pixels: Pixels) -> Image.Image:
+    """Render an image in 8-bit gray: RGB by its luma, others by the mean of all channels, each scaled as in
+    :func:`displayed`."""
+    if isinstance(pixels, Image.Image):
+        return pixels.convert("L")
+    mean = torch.stack([_stretched(channel).clamp(0, 1) for channel in pixels]).mean(0)
+    return Image.fromarray((mean * 255).round().byte().numpy())
 
 
 def unit_to_uint8(image: Tensor) -> np.ndarray:

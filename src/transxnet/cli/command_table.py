@@ -11,6 +11,9 @@ _IMAGES = "image files, folders and globs"
 _TRAINING = ("recipe", "out", "resume", "epochs", "batch_size", "img_size", "device")
 """Options in the short help of all commands that train."""
 
+_TOGETHER = ("parallel", "ray")
+"""Options of the commands that train many runs."""
+
 _SETTINGS = "Settings may follow after @, as in transxnet erf"
 
 _COMMANDS = (
@@ -313,9 +316,10 @@ _COMMANDS = (
         },
         options=(
             Options(("arms", "folds", "seeds", "metric", "positive", "test", "resamples", "out", "resume"), "study"),
+            Options(_TOGETHER, "runs at the same time"),
         ),
         excluded=("out", "model", "split_file"),
-        common=(*_TRAINING, "models", "arms", "folds", "seeds", "metric", "positive", "test", "group_from"),
+        common=(*_TRAINING, *_TOGETHER, "models", "arms", "folds", "seeds", "metric", "positive", "test", "group_from"),
     ),
     ExperimentCommand(
         name="ablate",
@@ -340,10 +344,13 @@ _COMMANDS = (
                 "0. With --resume, additional seeds",
             ),
         },
-        options=(Options(("model", "out", "rounds", "resume"), "table"),),
+        options=(
+            Options(("model", "out", "rounds", "resume"), "table"),
+            Options(_TOGETHER, "runs at the same time"),
+        ),
         leading=("table", "data"),
         excluded=("seed", "out", "model"),
-        common=(*_TRAINING, "data", "rows", "seeds", "model"),
+        common=(*_TRAINING, *_TOGETHER, "data", "rows", "seeds", "model"),
     ),
     Command(
         name="doctor",

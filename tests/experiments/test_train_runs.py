@@ -4,10 +4,10 @@ import pytest
 
 from tests.helpers.small_experiment import SmallExperiment
 from transxnet.experiments import train_runs as module
-from transxnet.experiments.train_runs import open_experiment, started_folder, train_runs
+from transxnet.experiments.train_runs import check_parallel, open_experiment, started_folder, train_runs
 from transxnet.runs.run_folder import Run
 from transxnet.training.lightning_module import NonFiniteLoss
-from transxnet.utils.errors import Interrupted
+from transxnet.utils.errors import Interrupted, UserError
 from transxnet.utils.locks import FolderInUse
 
 
@@ -67,3 +67,26 @@ def test_open_experiment_is_locked_and_known_to_started_processes(tmp_path):
         with pytest.raises(FolderInUse), open_experiment(folder):
             pass
     assert not [name for name in os.environ if name.startswith("TRANSXNET_EXPERIMENT")]
+
+
+def test_parallel_runs_are_reported_in_planned_order(tmp_path, fake_training, console):
+    seen = []
+    folder = SmallExperiment(tmp_path, ("killed", "nan", "b", "c"))
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "report.html").touch()
+    failures = train_runs(folder, console, lambda failures: seen.append(dict(failures)), parallel=2)
+    assert list(failures) == ["killed", "nan"] and seen[-1] == failures
+    printed = console.file.getvalue()
+    assert f"1 of 4 runs finished, logs in {tmp_path / 'logs'}" in printed
+    assert "2 of 4 runs finished after" in printed and ": run b" in printed
+    assert f"failed: run nan\n  the loss became NaN. Use --lr 0.1.\n  log: {tmp_path / 'logs' / 'nan.log'}" in printed
+    assert "run c" not in printed
+    seen.clear()
+    assert list(train_runs(folder, console, parallel=1)) == ["killed", "nan"]  # tried again
+    assert not seen
+
+
+def test_number_of_parallel_runs_is_at_least_one():
+    check_parallel(None, False)
+    with pytest.raises(UserError, match="parallel must be an integer of at least 1, got 0"):
+        check_parallel(0, False)

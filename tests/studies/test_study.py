@@ -85,6 +85,20 @@ def test_killed_study_gives_the_files_of_an_uninterrupted_one(whole, cells, othe
     assert read_files(out) == read_files(whole.folder.path)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("ray", [False, True])
+def test_parallel_study_gives_the_files_of_a_sequential_one(
+    ray, whole, cells, other_cells, tmp_path, quiet, monkeypatch
+):
+    if ray:
+        pytest.importorskip("ray")
+    monkeypatch.setenv("GIT_DIR", os.devnull)  # the processes do not find the commit either
+    out = tmp_path / "parallel"
+    study(cells, test=other_cells, out=out, parallel=2, ray=ray, console=quiet, **OPTIONS)
+    assert read_files(out) == read_files(whole.folder.path)
+    assert {path.stem for path in (out / "logs").iterdir()} == set(RUNS)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -104,7 +118,8 @@ def test_killed_study_gives_the_files_of_an_uninterrupted_one(whole, cells, othe
         ("digits --models test_resnet --test nowhere", "'nowhere' is neither an existing folder nor a sample"),
         ("digits --models test_resnet --task detect", "task must be 'classify', got 'detect'"),
         ("--resume nowhere", "nowhere is not the folder of a study: study.yaml is missing"),
-        ("digits --resume nowhere", "--resume uses the options of the study and accepts no others"),
+        ("digits --resume nowhere", "--resume uses the options of the study and accepts no others but --parallel and"),
+        ("digits --models test_resnet --parallel 0", "parallel must be an integer of at least 1, got 0"),
     ],
 )
 def test_wrong_arguments_are_errors_before_any_training(arguments, message, tmp_path, monkeypatch, capsys):

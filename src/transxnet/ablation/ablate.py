@@ -15,7 +15,7 @@ from transxnet.ablation.paper_tables import Ablation, find_table, split_rows
 from transxnet.benchmark.bench import bench
 from transxnet.benchmark.bench_report import FILES
 from transxnet.experiments.experiment_folder import stored_data
-from transxnet.experiments.train_runs import open_experiment, started_folder, train_runs
+from transxnet.experiments.train_runs import check_parallel, open_experiment, started_folder, train_runs
 from transxnet.models.model_spec import parse_model_name, with_options
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.load import load_model
@@ -38,6 +38,8 @@ def ablate(
     out: str | Path | None = None,
     rounds: int | None = None,
     resume: str | Path | None = None,
+    parallel: int | None = None,
+    ray: bool = False,
     task: str | None = None,
     recipe: str | Path | None = None,
     console: Console | None = None,
@@ -63,6 +65,10 @@ def ablate(
         rounds: interleaved rounds to measure speed and memory, by default 9; 0 skips the benchmark. With ``resume`` it
             may be changed, to measure later on an idle machine.
         resume: folder of an ablation to resume; finished runs are kept, an interrupted run is resumed.
+        parallel: number of runs to train at the same time, each in a process of its own with its share of the CPU
+            threads, and its own GPU as far as there are several; by default one run after another.
+        ray: train the runs on a Ray cluster: the one at RAY_ADDRESS, or else one on this machine only; ``parallel`` is
+            then the number on each machine, by default one per GPU, or one.
         task: task to train for, as for ``train``.
         recipe: recipe of the runs, as for ``train``.
         console: console to print to; by default standard output.
@@ -76,10 +82,12 @@ def ablate(
         Interrupted: stopped by the user or the system; the finished work is kept.
     """
     console = console or Console()
+    check_parallel(parallel, ray)
     if resume is not None:
         if any(given is not None for given in (table, data, rows, model, out, task, recipe)) or options:
             raise UserError(
-                "--resume uses the options of the ablation; only --seeds and --rounds may be given with it."
+                "--resume uses the options of the ablation; only --seeds, --rounds, --parallel and --ray may be given "
+                "with it."
             )
         folder = AblationFolder.read(resume)
         if rounds is not None:
@@ -92,7 +100,7 @@ def ablate(
             table, data, rows, seeds, model, out, 9 if rounds is None else rounds, task, recipe, options
         )
     with open_experiment(folder):
-        return _run(folder, console)
+        return _run(folder, console, parallel, ray)
 
 
 def _plan(
@@ -145,11 +153,17 @@ def _parse_seeds(seeds: str | int | Sequence[int]) -> tuple[int, ...]:
     return numbers
 
 
-def _run(folder: AblationFolder, console: Console) -> AblationResult:
+def _run(folder: AblationFolder, console: Console, parallel: int | None, ray: bool) -> AblationResult:
     rows, seeds, first = len(folder.ablation.variants), len(folder.seeds), is_first_process()
     console.print(f"{folder.ablation.title}: {rows} rows, {format_count(seeds, 'seed')}", **PLAIN)
     console.print(f"folder {folder.path}", **PLAIN)
-    failures = train_runs(folder, console, lambda failures: write_tables(read_result(folder, failures)))
+    failures = train_runs(
+        folder,
+        console,
+        lambda failures: write_tables(read_result(folder, failures)),
+        parallel=parallel,
+        ray=ray,
+    )
     if first and folder.rounds and folder.num_finished() and not (folder.path / FILES[0]).is_file():
         _benchmark(folder)
     result = read_result(folder, failures)

@@ -21,6 +21,9 @@ _RUN_ARGUMENTS = {
     "--print_config": dict(action="store_true", help="print the options as a YAML recipe and exit"),
 }
 
+_TOGETHER = ("parallel", "ray")
+"""Options of the commands that train many runs."""
+
 _SETTINGS = "Settings may follow after @, as in transxnet erf"
 
 _COMMANDS = (
@@ -358,9 +361,10 @@ _COMMANDS = (
         },
         options=(
             Options(("arms", "folds", "seeds", "metric", "positive", "test", "resamples", "out", "resume"), "study"),
+            Options(_TOGETHER, "runs at the same time"),
         ),
         excluded=("out", "model", "split_file"),
-        common=(*_TRAINING, "models", "arms", "folds", "seeds", "metric", "positive", "test", "group_from"),
+        common=(*_TRAINING, *_TOGETHER, "models", "arms", "folds", "seeds", "metric", "positive", "test", "group_from"),
     ),
     ExperimentCommand(
         name="ablate",
@@ -385,10 +389,13 @@ _COMMANDS = (
                 "0. With --resume, additional seeds",
             ),
         },
-        options=(Options(("model", "out", "rounds", "resume"), "table"),),
+        options=(
+            Options(("model", "out", "rounds", "resume"), "table"),
+            Options(_TOGETHER, "runs at the same time"),
+        ),
         leading=("table", "data"),
         excluded=("seed", "out", "model"),
-        common=(*_TRAINING, "data", "rows", "seeds", "model"),
+        common=(*_TRAINING, *_TOGETHER, "data", "rows", "seeds", "model"),
     ),
     Command(
         name="doctor",

@@ -1,1 +1,1 @@
-"""Experiments of many runs: their folder, and training its runs one after another."""
+"""Experiments of many runs: their folder, and training its runs."""

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from transxnet.prediction.loaded_model import open_model
 from transxnet.prediction.parquet_chunks import predict_chunks
 from transxnet.prediction.work_folder import WorkFolder
 from transxnet.utils.errors import UserError
+from transxnet.utils.ray_cluster import alive_machines, ray_cluster
 
 MAX_BLOCKS = 10_000
 """Maximum number of Ray Data blocks; with more, planning takes longer than it saves."""
@@ -34,34 +34,32 @@ def predict_on_ray(
     chunks = work.pending()
     if not chunks:
         return
-    own_connection = not _is_connected()
-    if own_connection:
-        _connect()
+    with ray_cluster():
+        yield from _predict(model, file, device, work, workers, chunks)
+
+
+def _predict(
+    model: str | Path, file: str | Path | None, device: str, work: WorkFolder, workers: int, chunks: list[int]
+) -> Iterator[int]:
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # below that it shows its own progress next to ours
-    try:
-        gpus = device.startswith(("auto", "cuda")) and ray.cluster_resources().get("GPU", 0) >= 1
-        num_cpus, num_gpus = 1 + workers, 1 if gpus else 0
-        data = ray.data.from_items(
-            [{"chunk": chunk} for chunk in chunks], override_num_blocks=min(len(chunks), MAX_BLOCKS)
-        )
-        data.context.enable_progress_bars = data.context.print_on_execution_start = False
-        if hasattr(data.context, "execution_no_progress_timeout_s"):
-            data.context.execution_no_progress_timeout_s = -1  # a chunk may take a slow machine an hour
-        done = data.map_batches(
-            _Actor,
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(len(chunks), _max_actors(num_cpus, num_gpus))),
-            fn_constructor_args=(_absolute(model), None if file is None else _absolute(file), device, work, workers),
-            num_cpus=num_cpus,
-            num_gpus=num_gpus,
-        )
-        for row in done.iter_rows():
-            yield int(row["images"])
-    finally:
-        if own_connection:
-            ray.shutdown()
+    gpus = device.startswith(("auto", "cuda")) and ray.cluster_resources().get("GPU", 0) >= 1
+    num_cpus, num_gpus = 1 + workers, 1 if gpus else 0
+    data = ray.data.from_items([{"chunk": chunk} for chunk in chunks], override_num_blocks=min(len(chunks), MAX_BLOCKS))
+    data.context.enable_progress_bars = data.context.print_on_execution_start = False
+    if hasattr(data.context, "execution_no_progress_timeout_s"):
+        data.context.execution_no_progress_timeout_s = -1  # a chunk may take a slow machine an hour
+    done = data.map_batches(
+        _Actor,
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(len(chunks), _max_actors(num_cpus, num_gpus))),
+        fn_constructor_args=(_absolute(model), None if file is None else _absolute(file), device, work, workers),
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+    )
+    for row in done.iter_rows():
+        yield int(row["images"])
 
 
 class _Actor:
@@ -84,32 +82,9 @@ class _Actor:
         return {"images": [self.work.chunks[chunk][1] for chunk in chunks]}
 
 
-def _is_connected() -> bool:
-    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
-
-
-def _connect() -> None:
-    """Join the cluster of RAY_ADDRESS, or else start one on this machine that listens on loopback only."""
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
-    joins = bool(os.environ.get("RAY_ADDRESS"))
-    if not joins:
-        # Read when Ray is imported. The second has it listen on loopback, as it always does on Windows and macOS.
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    import ray
-
-    if joins:
-        ray.init(**quiet)
-    else:
-        ray.init(address="local", include_dashboard=False, **quiet)
-
-
 def _max_actors(num_cpus: int, num_gpus: int) -> int:
     """Return the number of actors that fit on the CPUs and GPUs of the cluster."""
-    import ray
-
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    actors = 0
+    machines, actors = alive_machines(), 0
     for machine in machines:
         by_cpu = int(machine.get("CPU", 0) // num_cpus)
         actors += min(by_cpu, int(machine.get("GPU", 0))) if num_gpus else by_cpu

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from transxnet.experiments.train_runs import open_experiment, started_folder, train_runs
+from transxnet.experiments.train_runs import check_parallel, open_experiment, started_folder, train_runs
 from transxnet.runs.recipes import Recipe
 from transxnet.runs.run_folder import is_first_process
 from transxnet.studies.paired_comparison import RESAMPLES
@@ -34,6 +34,8 @@ def study(
     resamples: int | None = None,
     out: str | Path | None = None,
     resume: str | Path | None = None,
+    parallel: int | None = None,
+    ray: bool = False,
     task: str | None = None,
     recipe: str | Path | Recipe | None = None,
     console: Console | None = None,
@@ -59,6 +61,10 @@ def study(
         resamples: number of bootstrap resamples for the intervals, by default 1000.
         out: folder of the study; by default runs/study-DATA-NUMBER.
         resume: folder of a study to resume; finished runs are kept, an interrupted run is resumed.
+        parallel: number of runs to train at the same time, each in a process of its own with its share of the CPU
+            threads, and its own GPU as far as there are several; by default one run after another.
+        ray: train the runs on a Ray cluster: the one at RAY_ADDRESS, or else one on this machine only; ``parallel`` is
+            then the number on each machine, by default one per GPU, or one.
         task: only "classify" is supported.
         recipe: recipe of all arms, as for ``train``.
         console: console to print to; by default standard output.
@@ -72,13 +78,17 @@ def study(
         Interrupted: stopped by the user or the system; the finished work is kept.
     """
     console = console or Console()
+    check_parallel(parallel, ray)
     if task is not None:
         check_one_of(("classify",), task=task)
     images = None
     if resume is not None:
         given = (data, models, arms, folds, seeds, metric, positive, test, resamples, out, recipe)
         if any(each is not None for each in given) or options:
-            raise UserError("--resume uses the options of the study and accepts no others. Remove the other options.")
+            raise UserError(
+                "--resume uses the options of the study and accepts no others but --parallel and --ray. Remove the "
+                "other options."
+            )
         folder = StudyFolder.read(resume)
     elif (started := started_folder(StudyFolder)) is not None:
         folder = started
@@ -91,10 +101,10 @@ def study(
     with open_experiment(folder):
         if is_first_process():
             store_folds(folder, images, console)
-        return _run(folder, console)
+        return _run(folder, console, parallel, ray)
 
 
-def _run(folder: StudyFolder, console: Console) -> StudyResult:
+def _run(folder: StudyFolder, console: Console, parallel: int | None, ray: bool) -> StudyResult:
     arms, folds, seeds = len(folder.arms), folder.folds, len(folder.seeds)
     console.print(
         f"{format_count(arms, 'arm')}, {folds} folds and {format_count(seeds, 'seed')}: "
@@ -102,7 +112,7 @@ def _run(folder: StudyFolder, console: Console) -> StudyResult:
         **PLAIN,
     )
     console.print(f"folder {folder.path}", **PLAIN)
-    failures = train_runs(folder, console)
+    failures = train_runs(folder, console, parallel=parallel, ray=ray)
     console.print(f"\ncomputing intervals from {folder.resamples:,} resamples", **PLAIN)
     result = read_study(folder, failures, console)
     if is_first_process():

@@ -136,7 +136,7 @@ class ProcessWatch(Callback):
             for number, process in enumerate(started, 1):
                 if process.poll() not in (None, 0, Interrupted.exit_status):
                     print(
-                        f"training process {number} (PID {process.pid}) {_describe_exit(process.returncode)}; "
+                        f"training process {number} (PID {process.pid}) {describe_exit(process.returncode)}; "
                         f"training stops. Resume with: {self.run.resume_command}",
                         file=sys.stderr,
                         flush=True,
@@ -144,6 +144,6 @@ class ProcessWatch(Callback):
                     return
 
 
-def _describe_exit(status: int) -> str:
-    """Describe an exit status."""
+def describe_exit(status: int) -> str:
+    """Describe the exit status of a process, negative if a signal ended it."""
     return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"

@@ -104,20 +104,8 @@ _COMMANDS = (
             ),
         },
         options=(
-            Options(
-                (
-                    "file",
-                    "split",
-                    "image_folder",
-                    "tta",
-                    "batch_size",
-                    "workers",
-                    "device",
-                    "out",
-                    "report",
-                    "overwrite",
-                )
-            ),
+            Options(("file", "split", "image_folder", "tta", "batch_size", "workers", "device")),
+            Options(("out", "report", "overwrite"), "output"),
             Options(("tile", "overlap"), "tiles, for detectors and segmenters"),
         ),
     ),
@@ -165,19 +153,8 @@ _COMMANDS = (
         function="transxnet.deploy.export:export",
         arguments={"model": dict(metavar="RUN", help=f"{MODEL}. {_SETTINGS}")},
         options=(
-            Options(
-                (
-                    "format",
-                    "features",
-                    "img_size",
-                    "batch_size",
-                    "dynamic",
-                    "dtype",
-                    "with_preprocessing",
-                    "end_to_end",
-                ),
-                "format and inputs",
-            ),
+            Options(("format", "dtype", "features", "end_to_end"), "format"),
+            Options(("img_size", "batch_size", "dynamic", "with_preprocessing"), "inputs"),
             Options(("int8", "allow_accuracy_drop"), "quantization"),
             Options(("data", "out", "file", "overwrite"), "verification and output"),
         ),

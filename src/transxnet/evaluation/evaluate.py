@@ -116,12 +116,8 @@ def evaluate(
         console.print(f"metrics     {out}", **PLAIN)
     if report is not None:
         options = dict(file=file, split=split, image_folder=image_folder, tile=tile, tta=tta)
-        stated = {name: str(value) for name, value in options.items() if value}
-        words = [
-            word
-            for name, value in stated.items()
-            for word in ([as_option(name)] if name == "tta" else [as_option(name), value])
-        ]
+        stated = {name: value for name, value in options.items() if value}
+        words = [as_option(name) if value is True else f"{as_option(name)}={value}" for name, value in stated.items()]
         page = evaluation_report(
             backend,
             images,

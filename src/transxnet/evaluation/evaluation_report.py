@@ -47,7 +47,7 @@ def evaluation_report(
         evaluation=evaluation,
         image=image_reader(images),
         model=words | ({"Test-time augmentation": "horizontal flip"} if backend.tta else {}),
-        kind="Evaluation report",
+        training=False,
         split=split,
     )
 

@@ -98,7 +98,7 @@ def _metric_table(report: Report) -> dict[str, object]:
     return {
         "columns": [name.capitalize() or "Value" for name in known],
         "rows": [(METRIC_NAMES[name], [of.get(name, ("", "")) for of in cells]) for name in names],
-        "methods": list(dict.fromkeys(each.intervals.method for each in known.values() if each.intervals.limits)),
+        "methods": [each.intervals.method for each in known.values() if each.intervals.limits],
     }
 
 

@@ -57,9 +57,8 @@ def test_page_of_an_evaluation_names_its_images():
     assert "Evaluation report" in page.text["header"] and "validation image" not in page.text["header"]
     assert "curves" not in page.ids
     assert "the highest Youden index on the validation images." in page.text["thresholds"]
-    assert (
-        f"Temperature {targets.temperature:.2f} of the scaling: fitted on the validation images." in page.text["main"]
-    )
+    sentence = f"Temperature {targets.temperature:.2f} of the scaling: fitted on the validation images."
+    assert sentence in page.text["calibration"]
     here = Page(render(sample_report(evaluation)))
     assert "fitted on these images, so its metrics are optimistic here." in here.text["calibration"]
 

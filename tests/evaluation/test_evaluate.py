@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -30,10 +31,28 @@ def test_evaluate_reproduces_the_results_of_the_run(digits_run, quiet, tmp_path)
     out = tmp_path / "metrics.json"
     metrics = evaluate(digits_run.path, batch_size=32, workers=0, out=out, console=quiet).metrics()
     assert metrics == {name: stored[name] for name in metrics}
-    assert set(stored) == {*metrics, "images", "select"}
+    assert set(stored) == {*metrics, "images", "select", "intervals", "fitted", "calibration"}
     written = json.loads(out.read_text())
     assert written["images"] == stored["images"]
-    assert written["accuracy"] == stored["accuracy"]
+    assert {name: written[name] for name in stored if name != "select"} == {
+        name: stored[name] for name in stored if name != "select"
+    }
+    assert written["split"] == "validation" and written["tta"] is False
+
+
+def test_report_of_other_data_names_what_validation_fitted(photos_run, tmp_path, console):
+    other = write_photos(tmp_path / "other", 4, seed=1)
+    report = tmp_path / "other.html"
+    evaluation = evaluate(photos_run.path, other, workers=0, tta=True, report=report, console=console)
+    text = report.read_text()
+    assert "Evaluation report" in text and "Measured on 12 images of 3 classes." in text
+    assert f"transxnet eval {photos_run.path} {other} --tta" in re.sub(r"</?span>", "", text)
+    fitted = json.loads(photos_run.results_file.read_text())["fitted"]
+    assert evaluation.choices.temperature == fitted["temperature"]
+    assert f"Temperature {fitted['temperature']:.2f} of the scaling: fitted on the validation images." in text
+    assert "with horizontal flips" in console.file.getvalue()
+    with pytest.raises(UserError, match=r"other.html already exists. Use --overwrite, or choose another --report"):
+        evaluate(photos_run.path, other, report=report, console=console)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 500])

@@ -17,6 +17,7 @@ from transxnet.evaluation import evaluation_output
 from transxnet.evaluation.evaluation_output import (
     print_metrics,
     read_class_predictions,
+    results_content,
     write_class_predictions,
     write_detections,
     write_image_miou,
@@ -24,6 +25,7 @@ from transxnet.evaluation.evaluation_output import (
 from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation, Detections
 from transxnet.metrics.segmentation import SegmentationEvaluation
+from transxnet.metrics.targets import ClassTargets
 from transxnet.utils.errors import UserError
 
 
@@ -34,10 +36,30 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 def test_print_metrics_prints_known_metrics_in_percent():
     console = Console(file=StringIO(), width=20)
-    print_metrics(console, {"ap50": 0.5, "accuracy": 0.98765, "unknown": 0.1}, 1234)
+    labels = np.repeat([0, 1], [1000, 234])
+    evaluation = ClassTargets().fit(
+        ClassificationEvaluation(["a", "b"], [""] * 1234, labels, np.tile(np.float32([0.75, 0.25]), (1234, 1)))
+    )[1]
+    print_metrics(console, evaluation, fitted_here=True)
     lines = console.file.getvalue().splitlines()
     assert lines[1] == "on 1,234 images"
-    assert [line.split() for line in lines[2:]] == [["accuracy", "98.8%"], ["at", "IoU", "0.50", "50.0%"]]
+    low, high = evaluation.intervals.limits["accuracy"]
+    assert lines[2].split() == ["accuracy", "81.0%", f"{low:.1%}", "to", f"{high:.1%}"]
+    assert lines[3].split()[-1] == "81.0%"
+    assert lines[-3] == "  95% intervals: bootstrap over 1,234 images, 20 resamples, seed 0."
+    assert lines[-2].startswith("  Threshold of sensitivity and specificity: probability of b of 0.25, the highest")
+    assert lines[-1].endswith("fitted on these images, so its metrics are optimistic here.")
+
+
+def test_results_have_intervals_fitted_choices_and_calibration():
+    labels, second = np.array([0, 0, 1, 1, 0]), np.array([0.1, 0.4, 0.3, 0.8, 0.2], np.float32)
+    evaluation = ClassificationEvaluation(["a", "b"], list("vwxyz"), labels, np.c_[1 - second, second])
+    before, after = (results_content(each) for each in (evaluation, ClassTargets().fit(evaluation)[1]))
+    assert set(before["calibration"]) == {"before"} and "fitted" not in before
+    assert after["fitted"]["positive"] == "b" and after["fitted"]["threshold"] == pytest.approx(0.3)
+    assert set(after["calibration"]["after"]) == {"confidence", "accuracy", "share"}
+    assert after["intervals"]["units"] == after["images"] == 5
+    assert json.loads(json.dumps(after)) == after
 
 
 def test_class_predictions_hold_every_image(tmp_path):

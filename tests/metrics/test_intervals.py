@@ -21,7 +21,7 @@ def resamples(monkeypatch):
     monkeypatch.setattr(intervals, "RESAMPLES", 200)
 
 
-def test_interval_of_the_accuracy_is_that_of_the_binomial_distribution():
+def test_accuracy_interval_is_that_of_the_binomial_distribution():
     low, high = CLASSES.intervals.limits["accuracy"]
     accuracy = CLASSES.metrics()["accuracy"]
     half = 1.96 * np.sqrt(accuracy * (1 - accuracy) / 80)

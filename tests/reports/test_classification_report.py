@@ -106,7 +106,7 @@ def test_calibration_error_matches_torchmetrics():
         norm="l1",
     )
     assert (
-        f"Expected calibration error (ECE): {100 * float(error):.1f}%"
+        f"Expected calibration error (ECE){100 * float(error):.1f}%"
         in Page(render(sample_report(evaluation))).text["calibration"]
     )
 

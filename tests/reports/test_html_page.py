@@ -11,11 +11,23 @@ import pytest
 
 from tests.helpers.classifier_report import sample_evaluation, sample_report
 from tests.helpers.html_page import Page
+from transxnet.metrics.targets import ClassTargets
 from transxnet.reports import render, write_report
 from transxnet.reports.html_page import flatten_config
 from transxnet.utils.files import WriteError
 
-SECTIONS = ["model", "curves", "data", "confusion", "classes", "thresholds", "mistakes", "calibration", "notes"]
+SECTIONS = [
+    "model",
+    "metrics",
+    "curves",
+    "data",
+    "confusion",
+    "classes",
+    "thresholds",
+    "mistakes",
+    "calibration",
+    "notes",
+]
 SECTIONS += ["configuration", "environment", "command"]
 
 
@@ -24,6 +36,7 @@ def test_sections_are_in_order_with_their_content():
     assert [name for name in page.ids if name in SECTIONS] == SECTIONS
     for section, part in {
         "model": "3.1 M",
+        "metrics": "95% intervals: bootstrap over 80 images, 20 resamples, seed 0.",
         "curves": "Learning rate",
         "confusion": "Confusion matrix",
         "notes": "3 unreadable images were skipped.",
@@ -35,6 +48,19 @@ def test_sections_are_in_order_with_their_content():
     assert "2026-01-02" in page.text["p"]
     assert "limit" not in page.text["configuration"] and "null" not in page.text["configuration"]
     assert "3 min 00 s" in page.text["dd"]
+
+
+def test_page_of_an_evaluation_names_its_images():
+    targets, evaluation = ClassTargets().fit(sample_evaluation())
+    other = replace(sample_report(evaluation), history=[], training=False, split="", model={"Data": "elsewhere"})
+    page = Page(render(other))
+    assert "Evaluation report" in page.text["header"] and "validation image" not in page.text["header"]
+    assert "curves" not in page.ids
+    assert "the highest Youden index on the validation images." in page.text["thresholds"]
+    sentence = f"Temperature {targets.temperature:.2f} of the scaling: fitted on the validation images."
+    assert sentence in page.text["calibration"]
+    here = Page(render(sample_report(evaluation)))
+    assert "fitted on these images, so its metrics are optimistic here." in here.text["calibration"]
 
 
 def test_page_loads_nothing_from_elsewhere():

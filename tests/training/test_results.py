@@ -73,7 +73,7 @@ def test_grad_cam_failure_is_a_user_error(failure, photos_run, monkeypatch):
         monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)  # as if it were not installed
     else:
         monkeypatch.setattr(grad_cam, "explanation_target", failure)
-    monkeypatch.setattr(results, "_reader", lambda images, read: lambda i: Image.new("RGB", (24, 24)))
+    monkeypatch.setattr(results, "image_reader", lambda images, method: lambda i: Image.new("RGB", (24, 24)))
     said = r"transxnet\[explain\]" if failure is None else "Grad-CAM failed on this network: ZeroDivisionError"
     with pytest.raises(UserError, match=said):
         results._gradcam_getter(trained, None)(0)
@@ -139,7 +139,7 @@ def test_test_set_is_evaluated_once_and_in_all_results(tmp_path, console):
     assert test["images"] == 6
     assert evaluate(run.path, split="test", workers=0, console=console).metrics()["accuracy"] == test["accuracy"]
     page = run.report_file.read_text(encoding="utf-8")
-    section = page[page.index('<section id="test">') : page.index('<section id="curves">')]
+    section = page[page.index('<section id="metrics">') : page.index('<section id="curves">')]
     assert "6 test images" in section and f"{test['accuracy']:.1%}" in section
     assert "test accuracy" in run._repr_html_()
     card = run.card_file.read_text(encoding="utf-8")
@@ -152,7 +152,7 @@ def test_reports_of_dense_tasks_show_the_test_set(tmp_path, quiet):
         shutil.copytree(tmp_path / kind / "val", tmp_path / kind / "test")
     run = train(tmp_path, out=tmp_path / "run", console=quiet, **SEGMENT | {"epochs": 1})
     assert run.results["test"] == {name: run.results[name] for name in run.results["test"]}
-    assert '<section id="test">' in run.report_file.read_text(encoding="utf-8")
+    assert '<th scope="col" class="number">Test</th>' in run.report_file.read_text(encoding="utf-8")
 
 
 def test_test_set_of_a_split_file_is_evaluated_and_kept(photos, tmp_path, quiet):

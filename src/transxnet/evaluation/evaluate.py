@@ -1,7 +1,6 @@
 """The command ``eval``: metrics of a trained model or an exported file on labeled images."""
 
 import json
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.runs.training_data import check_progress, open_run_data, run_config, table_options, trained_on
 from transxnet.utils.errors import UserError, check_at_least
 from transxnet.utils.files import write_atomic
-from transxnet.utils.option_names import as_option
 from transxnet.utils.progress import PLAIN, progress_bar
 from transxnet.utils.quantities import format_count
 
@@ -116,21 +114,9 @@ def evaluate(
         console.print(f"metrics     {out}", **PLAIN)
     if report is not None:
         options = dict(file=file, split=split, image_folder=image_folder, tile=tile, tta=tta)
-        stated = {name: str(value) for name, value in options.items() if value}
-        words = [
-            word
-            for name, value in stated.items()
-            for word in ([as_option(name)] if name == "tta" else [as_option(name), value])
-        ]
+        given = [str(model), *([] if text is None else [text])]
         page = evaluation_report(
-            backend,
-            images,
-            evaluation,
-            data=description,
-            split=part,
-            command=shlex.join(["transxnet", "eval", str(model), *([] if text is None else [text]), *words]),
-            options={"model": str(model), "data": description, **stated},
-            notes=notes,
+            backend, images, evaluation, data=description, split=part, given=given, options=options, notes=notes
         )
         write_report(page, Path(report))
         console.print(f"report      {report}", **PLAIN)

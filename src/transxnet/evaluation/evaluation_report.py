@@ -1,5 +1,6 @@
 """The HTML report of an evaluation."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from transxnet.evaluation.dataset_evaluation import AnyEvaluation
 from transxnet.evaluation.inference_backends import InferenceBackend
 from transxnet.reports import Report
 from transxnet.utils.environment import collect_environment
+from transxnet.utils.option_names import as_option
 
 
 def evaluation_report(
@@ -18,7 +20,7 @@ def evaluation_report(
     *,
     data: str,
     split: str,
-    command: str,
+    given: Sequence[str],
     options: Mapping[str, Any],
     notes: Sequence[str],
 ) -> Report:
@@ -30,24 +32,26 @@ def evaluation_report(
         evaluation: their results.
         data: what was evaluated, in words.
         split: the set of the run that was evaluated: "validation", "training" or "test"; empty for other data.
-        command: shell command that repeats the evaluation.
-        options: its options.
+        given: arguments of the command ``eval``.
+        options: its options; those without a value are not shown.
         notes: remarks on the data.
     """
+    stated = {name: value for name, value in options.items() if value}
+    flags = [as_option(name) if value is True else f"{as_option(name)}={value}" for name, value in stated.items()]
     words = {"Model": backend.name, "Data": data, "Images": f"{len(evaluation):,}", "Image size": backend.input_size}
     if backend.tiling is not None:
         words["Tiles"] = f"{backend.tiling.size} pixels"
     return Report(
         title=f"{backend.name} on {data}",
-        command=command,
-        config=options,
+        command=shlex.join(["transxnet", "eval", *given, *flags]),
+        config={"model": given[0], "data": data, **{name: str(value) for name, value in stated.items()}},
         environment=collect_environment(),
         notes=[*notes, *evaluation.describe_fitted(split == "validation")],
         history=[],
         evaluation=evaluation,
         image=image_reader(images),
         model=words | ({"Test-time augmentation": "horizontal flip"} if backend.tta else {}),
-        kind="Evaluation report",
+        training=False,
         split=split,
     )
 

@@ -87,6 +87,11 @@ class ClassificationEvaluation(Resampled):
         All are from 0 to 1 but MCC, which is from -1. Top-5 accuracy needs more than 5 classes; weighted accuracy
         weights; sensitivity, specificity and the calibration after temperature scaling need fitted choices.
         """
+        return dict(self._metrics)
+
+    @cached_property
+    def _metrics(self) -> dict[str, float]:
+        """The metrics; the AUROC of 1,000 classes takes seconds."""
         return {name: value for name, value in self.values.metrics().items() if not math.isnan(value)}
 
     def resampler(self) -> Callable[[np.ndarray], Mapping[str, float]]:

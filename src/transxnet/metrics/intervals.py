@@ -41,10 +41,14 @@ class MetricIntervals:
     grouped: bool
 
     @property
+    def drawn(self) -> str:
+        """What is drawn, in words: "120 groups"."""
+        return format_count(self.units, "group" if self.grouped else "image")
+
+    @property
     def method(self) -> str:
         """How the intervals were computed, in a sentence."""
-        drawn = format_count(self.units, "group" if self.grouped else "image")
-        return f"95% intervals: bootstrap over {drawn}, {self.resamples:,} resamples, seed {SEED}."
+        return f"95% intervals: bootstrap over {self.drawn}, {self.resamples:,} resamples, seed {SEED}."
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content as plain data."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -73,6 +74,11 @@ class MultiLabelEvaluation(Resampled):
         of all labels, and ``exact_match`` the fraction of images without a wrong label; all three at the thresholds.
         With weights also ``weighted_exact_match``.
         """
+        return dict(self._metrics)
+
+    @cached_property
+    def _metrics(self) -> dict[str, float]:
+        """The metrics; those of many labels take seconds."""
         return {name: value for name, value in self.all_metrics().items() if not np.isnan(value)}
 
     def all_metrics(self) -> dict[str, float]:

@@ -207,9 +207,9 @@ def reliability_chart(title: str, name: str, before: Calibration, after: Calibra
         before: calibration of the probabilities.
         after: the same after temperature scaling, if a temperature was fitted.
     """
-    drawn = {Line("", "before scaling" if after else "probabilities", "orange", "dashed"): before}
+    drawn = {Line("", "probabilities", "blue"): before}
     if after is not None:
-        drawn[Line("", "after scaling", "blue")] = after
+        drawn = {Line("", "before scaling", "orange", "dashed"): before, Line("", "after scaling", "blue"): after}
     with chart_style():
         figure, axes = chart_axes(height=3.9)
         axes.plot([0, 1], [0, 1], **line_style("muted", "dotted", 1))

@@ -100,14 +100,14 @@ def _task_page(report: Report) -> TaskPage:
 
 def _metric_table(report: Report) -> dict[str, object]:
     """Return the names of the evaluated sets, and of each metric its name, and value and interval on each set."""
-    sets = {report.split: report.evaluation, "test": report.test}
-    known = {name: each for name, each in sets.items() if each is not None}
+    sets = [(report.split, report.evaluation), ("test", report.test)]
+    known = {name: each for name, each in sets if each is not None}
     cells = [{name: row for name, *row in format_metrics(each)} for each in known.values()]
     names = [name for name in METRIC_NAMES if any(name in of for of in cells)]
     return {
         "columns": [name.capitalize() or "Value" for name in known],
         "rows": [(METRIC_NAMES[name], [of.get(name, ("", "")) for of in cells]) for name in names],
-        "methods": list(dict.fromkeys(each.intervals.method for each in known.values() if each.intervals.limits)),
+        "methods": [each.intervals.method for each in known.values() if each.intervals.limits],
     }
 
 

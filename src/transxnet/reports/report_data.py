@@ -40,7 +40,7 @@ class Report:
             a class that is given as the second argument. An OSError skips the image; a UserError is printed on the
             page instead of all explanations.
         test: The results on the test images, if there are any; they chose nothing.
-        kind: What the page is: "Training report" or "Evaluation report".
+        training: Whether the page is about a training, and not about an evaluation only.
         split: The set that was evaluated: "validation", "training" or "test"; empty for other data.
     """
 
@@ -60,7 +60,7 @@ class Report:
     learning_rate: Sequence[Mapping[str, float]] = ()
     explain: Callable[..., Sequence[tuple[str, Image.Image]]] | None = None
     test: ClassifierEvaluation | DetectionEvaluation | SegmentationEvaluation | EmbeddingEvaluation | None = None
-    kind: str = "Training report"
+    training: bool = True
     split: str = "validation"
 
     @property

@@ -278,7 +278,7 @@ def _fit(training: PreparedTraining, console: Console, checkpoint: Checkpoint | 
 
 def _print_plan(plan: Plan, run: Run, console: Console) -> None:
     config, source = plan.config, plan.source
-    reason = [f"task {config.task}: {source.recognition.why}"] if config.task != "classify" else []
+    reason = [f"task {config.task}: {source.recognition.why}"] if config.task in ("detect", "segment") else []
     outputs = _describe_outputs(config.predicted, source.class_names)
     lines = [
         f"{config.model} on {config.data}: {format_count(len(source.train), 'training image')}, "

@@ -2,10 +2,10 @@
 
     python -m benchmarks.tiles --folder /tmp/tiles
 
-Each image is a mosaic of 3 x 3 scenes of the sample, 576 pixels wide and high, with two classes: background and digit.
-Both trainings resize to the same input size and take as many steps, so they cost the same: whole images are reduced to
-a third, tiles keep their resolution. The second row evaluates the segmenter of whole images on tiles, whose objects are
-three times as large as those that it was trained on.
+Each image is a mosaic of 4 x 4 scenes of the sample, 384 pixels wide and high, with two classes: background and digit.
+Both trainings resize to inputs of 96 pixels and take as many steps, so they cost the same: whole images are reduced to
+a quarter of their side, tiles keep their resolution. The second row evaluates the segmenter of whole images on tiles,
+whose objects are four times as large as those that it was trained on.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from rich.console import Console
 from transxnet import evaluate, train
 from transxnet.data.samples.scenes import scenes
 
-GRID, CELL, BATCH = 3, 192, 8
+GRID, CELL, BATCH = 4, 96, 8
 
 
 def write_mosaics(root: Path, part: str, count: int) -> None:
@@ -34,9 +34,10 @@ def write_mosaics(root: Path, part: str, count: int) -> None:
         for cell in range(GRID * GRID):
             file = files[(number * GRID * GRID + cell) % len(files)]
             place = (cell % GRID * CELL, cell // GRID * CELL)
-            canvas.paste(Image.open(file).crop((0, 0, CELL, CELL)), place)  # scenes are at least as large
-            digits = np.asarray(Image.open(source / "annotations" / part / f"{file.stem}.png")) > 0
-            labels.paste(Image.fromarray(digits.astype(np.uint8)).crop((0, 0, CELL, CELL)), place)
+            area = (0, 0, 2 * CELL, 2 * CELL)  # scenes are at least as large
+            canvas.paste(Image.open(file).crop(area).reduce(2), place)
+            classes = np.asarray(Image.open(source / "annotations" / part / f"{file.stem}.png").crop(area))
+            labels.paste(Image.fromarray((classes[::2, ::2] > 0).astype(np.uint8)), place)
         canvas.save(root / "images" / part / f"{number:04d}.jpg", quality=95)
         labels.save(root / "annotations" / part / f"{number:04d}.png")
 
@@ -44,7 +45,7 @@ def write_mosaics(root: Path, part: str, count: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="folder for the mosaics and runs")
-    parser.add_argument("--train", type=int, default=48, help="mosaics for training")
+    parser.add_argument("--train", type=int, default=32, help="mosaics for training")
     parser.add_argument("--val", type=int, default=8, help="mosaics for validation")
     parser.add_argument("--epochs", type=int, default=2, help="epochs on tiles")
     options = parser.parse_args()

@@ -116,3 +116,9 @@ def test_unsuitable_networks_and_sizes_are_errors():
         dense_info("maxvit_tiny_tf_224", "detect", img_size="96x160")
     with pytest.raises(UserError, match="Did you mean 'transxnet_"):
         dense_info("transxnet_x", "segment")
+
+
+def test_input_channels_change_the_first_convolution_only():
+    three, six = (dense_info("resnet18", "segment", img_size=64, in_chans=channels) for channels in (3, 6))
+    assert six.parameters - three.parameters == 3 * 64 * 7 * 7
+    assert six.multiply_adds - three.multiply_adds == 3 * 64 * 7 * 7 * 32 * 32

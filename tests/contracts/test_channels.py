@@ -121,7 +121,11 @@ def test_export_verifies_and_predicts_as_the_run(run, exported, bands, quiet):
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [(dict(with_preprocessing=True), "--with-preprocessing takes uint8"), (dict(int8=True), "--int8 is for RGB")],
+    [
+        (dict(with_preprocessing=True), "--with-preprocessing is for RGB images"),
+        (dict(int8=True), "--int8 is for RGB images"),
+        (dict(end_to_end=True), "--end-to-end is for RGB images"),
+    ],
 )
 def test_export_for_8_bit_images_is_refused(options, reason, run, tmp_path, quiet):
     path = tmp_path / ("a.xml" if "int8" in options else "a.onnx")
@@ -161,7 +165,6 @@ def test_run_resumes_with_its_channels(run, tmp_path, quiet):
     [
         (dict(auto_augment="rand-m9"), "auto_augment changes the colors"),
         (dict(channels=0), "channels must be an integer of at least 1"),
-        (dict(task="detect"), "--channels is for task 'classify'"),
     ],
 )
 def test_options_that_need_rgb_are_refused(options, reason, bands):

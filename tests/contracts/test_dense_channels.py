@@ -124,7 +124,7 @@ def test_exported_detector_takes_the_channels(detector, band_boxes, tmp_path, qu
     file = export(detector.path, out=tmp_path / "boxes.onnx", dynamic="none", img_size=64, console=quiet)
     assert transxnet.read_metadata(file).channels == CHANNELS
     assert len(transxnet.load(file).predict(band_boxes / "coco" / "1.npy", tile=64))
-    with pytest.raises(UserError, match="--with-preprocessing takes uint8 values of RGB images"):
+    with pytest.raises(UserError, match="--with-preprocessing is for RGB images"):
         export(detector.path, out=tmp_path / "other.onnx", with_preprocessing=True, console=quiet)
 
 

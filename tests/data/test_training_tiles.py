@@ -5,6 +5,7 @@ import pytest
 import torch
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from tests.helpers.channel_data import CHANNELS, write_band_boxes
 from tests.helpers.dense_data import write_coco_squares
 from transxnet.data.datasets.detection_dataset import DetectionSet
 from transxnet.data.open_data import open_data
@@ -82,3 +83,10 @@ def test_tiles_have_subsets(tiles):
     part = tiles.subset(np.array([5, 2]))
     assert np.array_equal(part.image(1), tiles.image(2))
     assert torch.equal(part.target(0)["boxes"], tiles.target(5)["boxes"])
+
+
+def test_tiles_of_channels_keep_their_values(tmp_path):
+    images = open_data(str(write_band_boxes(tmp_path, 2) / "coco"), channels=CHANNELS, val_fraction=0).train
+    tiles = cut_objects(images, TILING)
+    for number, (i, (left, top, right, bottom)) in enumerate(grid(images)):
+        assert torch.equal(tiles.pixels(number), images.pixels(i)[:, top:bottom, left:right])

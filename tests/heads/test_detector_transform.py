@@ -5,7 +5,13 @@ from PIL import Image
 from torch import nn
 
 from transxnet.data.loading.opencv_resize import opencv_resize
-from transxnet.heads.detector_transform import DetectorTransform, at_least_float32, mean_and_std, paste_masks
+from transxnet.heads.detector_transform import (
+    DetectorTransform,
+    at_least_float32,
+    float_images,
+    mean_and_std,
+    paste_masks,
+)
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -149,3 +155,9 @@ def test_images_are_normalized_as_the_backbone_expects():
 def test_only_half_precision_is_changed():
     assert at_least_float32(torch.zeros(1, dtype=torch.bfloat16)).dtype == torch.float32
     assert at_least_float32(torch.zeros(1, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_8_bits_become_unit_values_and_floats_are_unchanged():
+    stored = torch.tensor([[[-3.5, 40_000.0]]])
+    unit, values = float_images([torch.tensor([[[0, 255]]], dtype=torch.uint8), stored])
+    assert unit.tolist() == [[[0.0, 1.0]]] and torch.equal(values, stored)

@@ -119,9 +119,10 @@ def export(
             "--int8."
         )
     channels = trained.backbone_preprocessing.channels
-    if channels is not None and (with_preprocessing or int8):
-        option, what = ("--int8", "is for") if int8 else ("--with-preprocessing", "takes uint8 values of")
-        raise UserError(f"{option} {what} RGB images, and {trained.name} reads {channels} channels. Remove {option}.")
+    for_rgb = {"--int8": int8, "--with-preprocessing": with_preprocessing, "--end-to-end": end_to_end}
+    option = next((name for name, given in for_rgb.items() if given), None)
+    if channels is not None and option is not None:
+        raise UserError(f"{option} is for RGB images, and {trained.name} reads {channels} channels. Remove {option}.")
     if end_to_end and not (isinstance(trained, TrainedClassifier) and (sides is None or sides[0] == sides[1])):
         raise UserError(f"--end-to-end supports classifiers of square images only, got {trained.name}.")
     if int8 and trained.run is None and data is None:

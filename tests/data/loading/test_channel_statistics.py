@@ -25,6 +25,9 @@ def test_statistics_are_those_of_all_values(written):
     assert mean == pytest.approx(values.mean(axis=(0, 1, 2)))
     assert std[:2] == pytest.approx(values.std(axis=(0, 1, 2))[:2])
     assert std[2] == 1  # of a constant channel
+    assert measure_channels(images).describe() == (
+        "3 channels, normalized by their mean and standard deviation over 9 training images"
+    )
 
 
 def test_large_set_is_sampled_evenly(written, monkeypatch):

@@ -197,3 +197,9 @@ def test_training_pairs_are_all_of_the_crops_size(height, width):
         assert mask.shape == (48, 48)
         assert (image.dtype, mask.dtype) == (torch.uint8, torch.uint8)
         assert set(mask.unique().tolist()) <= {*range(5), 255}
+
+
+def test_padding_takes_a_value_for_each_channel():
+    image = tv_tensors.Image(torch.zeros(4, 5, 9))
+    padded, _ = PadTo(10, [1.0, 2.0, 3.0, 4.5])(image, tv_tensors.Mask(torch.zeros(5, 9, dtype=torch.uint8)))
+    assert padded.shape == (4, 10, 10) and padded[:, -1, -1].tolist() == [1.0, 2.0, 3.0, 4.5]

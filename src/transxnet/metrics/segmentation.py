@@ -22,12 +22,14 @@ class SegmentationEvaluation:
         image_miou: (N,) mean IoU within each image, over the classes that occur or were predicted; NaN where every
             pixel is ignored.
         maps: the predicted label map of each image, as the bytes of a PNG file.
+        counts: (N, 3, K) pixels of each image: correct, true and predicted ones of each class.
     """
 
     images: SegmentationSet
     confusion: np.ndarray
     image_miou: np.ndarray
     maps: list[bytes]
+    counts: np.ndarray
 
     def __len__(self) -> int:
         return len(self.images)
@@ -66,19 +68,22 @@ class SegmentationMetric:
         self.images, self._confusion = images, np.zeros((count, count), np.int64)
         self._image_miou: list[float] = []
         self._maps: list[bytes] = []
+        self._counts: list[np.ndarray] = []
 
     def update(self, predicted: np.ndarray, labels: np.ndarray) -> None:
         """Add the next image's predicted labels, (H, W) from 0 to K - 1, and its true ones, where 255 is ignored."""
         counts = confusion_matrix(predicted, labels, len(self._confusion))
         self._confusion += counts
         self._image_miou.append(segmentation_metrics(counts)["miou"])
+        self._counts.append(class_counts(counts))
         buffer = io.BytesIO()
         Image.fromarray(predicted.astype(np.uint8)).save(buffer, "PNG")
         self._maps.append(buffer.getvalue())
 
     def compute(self) -> SegmentationEvaluation:
         """Compute the metrics of all images."""
-        return SegmentationEvaluation(self.images, self._confusion, np.array(self._image_miou), self._maps)
+        counts = np.array(self._counts, np.int64).reshape(-1, 3, len(self._confusion))
+        return SegmentationEvaluation(self.images, self._confusion, np.array(self._image_miou), self._maps, counts)
 
 
 def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -93,9 +98,14 @@ def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, num_classes: int
     return matrix.numpy()[:num_classes, :num_classes]
 
 
+def class_counts(confusion: np.ndarray) -> np.ndarray:
+    """(3, K) pixels of each class from a confusion matrix: correct, true and predicted ones."""
+    return np.stack([np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)])
+
+
 def class_metrics(confusion: np.ndarray) -> dict[str, np.ndarray]:
     """(K,) metrics of each class from a confusion matrix; NaN where the denominator is 0."""
-    correct, true, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    correct, true, predicted = class_counts(confusion)
     with np.errstate(invalid="ignore", divide="ignore"):
         return {
             "iou": correct / (true + predicted - correct),

@@ -17,10 +17,11 @@ from transxnet.evaluation import evaluation_output
 from transxnet.evaluation.evaluation_output import (
     print_metrics,
     read_class_predictions,
+    read_map_counts,
     results_content,
     write_class_predictions,
     write_detections,
-    write_image_miou,
+    write_map_counts,
 )
 from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation, Detections
@@ -104,13 +105,18 @@ def test_detections_have_the_category_ids_of_the_file(tmp_path, category_ids, wr
     assert json.loads((tmp_path / "detections.json").read_text()) == ([] if written is None else [expected])
 
 
-def test_image_miou_is_empty_where_all_pixels_are_ignored(tmp_path):
+def test_pixels_of_maps_are_read_as_they_were_written(tmp_path):
     stems = ["a", "b,c"]
-    images = SegmentationSet(stems, stems, stems, ["x"], np.zeros(256, np.uint8))
-    evaluation = SegmentationEvaluation(images, np.zeros((1, 1)), np.zeros((2, 3, 1)), np.array([np.nan, 2 / 3]), [])
-    write_image_miou(tmp_path / "predictions.csv", evaluation)
+    images = SegmentationSet(stems, stems, ["x"], stems, np.zeros(256, np.uint8))
+    counts = np.array([[[0], [0], [0]], [[2], [3], [2]]])
+    evaluation = SegmentationEvaluation(images, np.zeros((1, 1)), counts, np.array([np.nan, 2 / 3]), [])
+    write_map_counts(tmp_path / "predictions.csv", evaluation)
     rows = read_rows(tmp_path / "predictions.csv")
-    assert rows == [{"name": "a", "miou": ""}, {"name": "b,c", "miou": "0.666667"}]
+    assert [(row["name"], row["miou"]) for row in rows] == [("a", ""), ("b,c", "0.666667")]  # all pixels are ignored
+    names, read = read_map_counts(tmp_path / "predictions.csv", ["x"])
+    assert names == stems and (read == counts).all()
+    with pytest.raises(UserError, match="has no pixels of all classes: 'correct_y'"):
+        read_map_counts(tmp_path / "predictions.csv", ["y"])
 
 
 def test_class_predictions_are_read_as_they_were_written(tmp_path):

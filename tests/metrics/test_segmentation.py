@@ -79,6 +79,7 @@ def test_images_add_up_by_pixels_and_have_their_own_miou():
     evaluation = score(large, small)
     assert evaluation.metrics()["pixel_accuracy"] == pytest.approx(401 / 402, abs=1e-12)
     np.testing.assert_allclose(evaluation.image_miou, [1, (0 + 1 / 2) / 2], atol=1e-12, rtol=0)
+    assert (evaluation.image_counts.sum(0) == class_pixels(evaluation.confusion)).all()
     assert evaluation.predicted(1).tolist() == [[1, 0]]
     assert evaluation.predicted(0).shape == (20, 20)
 

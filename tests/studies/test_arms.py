@@ -11,7 +11,7 @@ def test_models_are_arms_of_their_names():
 def test_arms_of_a_file_override_the_options_of_all(tmp_path):
     file = tmp_path / "arms.yaml"
     file.write_text("plain: {model: test_resnet}\nsmooth: {model: test_resnet, smoothing: 0.3, recipe: demo}\n")
-    plain, smooth = make_arms(read_arms(None, file), "digits", None, {"smoothing": 0.2, "epochs": 3})
+    plain, smooth = make_arms(read_arms(None, file), "digits", "classify", None, {"smoothing": 0.2, "epochs": 3})
     assert (plain.name, plain.model, plain.file_name) == ("plain", "test_resnet", "plain")
     assert (plain.options["smoothing"], smooth.options["smoothing"]) == (0.2, 0.3)
     assert plain.options["epochs"] == smooth.options["epochs"] == 3
@@ -41,9 +41,9 @@ def test_unusable_file_of_arms_is_an_error(tmp_path, text, message):
 
 def test_unknown_option_of_an_arm_names_the_arm():
     with pytest.raises(UserError, match="arm 'a': unknown option 'epoch'"):
-        make_arms({"a": {"epoch": 3}}, "digits", None, {})
+        make_arms({"a": {"epoch": 3}}, "digits", "classify", None, {})
 
 
 def test_weights_trained_on_the_same_images_are_a_leak(photos, photos_run):
     with pytest.raises(UserError, match=r"was trained on images of .*photos, which are test images of a fold"):
-        make_arms({"a": {"model": "test_resnet", "checkpoint": str(photos_run.path)}}, photos, None, {})
+        make_arms({"a": {"model": "test_resnet", "checkpoint": str(photos_run.path)}}, photos, "classify", None, {})

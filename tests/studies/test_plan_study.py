@@ -11,7 +11,7 @@ def plan(data, console, **changes):
     own = dict(folds=2, seeds=1, metric=None, positive=None, test=None, resamples=100, out=None)
     rest = {name: value for name, value in OPTIONS.items() if name not in (*own, "models")}
     own = {name: changes.pop(name, value) for name, value in own.items()}
-    return plan_study(data, ["test_resnet"], None, None, rest | changes, console, **own)[0]
+    return plan_study(data, ["test_resnet"], None, None, None, rest | changes, console, **own)[0]
 
 
 def test_ranking_metric_and_positive_class_depend_on_the_classes(cells, photos, quiet):
@@ -40,7 +40,7 @@ def test_command_repeats_the_study(cells, quiet):
     given = parser.parse_words(words[2:])
     given = {name: value for name, value in given.items() if name in parser.given or name == "data"}
     again = plan_study(
-        given.pop("data"), given.pop("models"), None, None,
+        given.pop("data"), given.pop("models"), None, None, None,
         {name: value for name, value in given.items() if name not in ("folds", "seeds", "metric", "resamples")},
         quiet, folds=given["folds"], seeds=given["seeds"], metric=given["metric"], positive=None, test=None,
         resamples=given["resamples"], out=None,

@@ -11,12 +11,12 @@ import numpy as np
 
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.detection_dataset import DetectionSet
-from transxnet.data.datasets.segmentation_dataset import SegmentationSet
+from transxnet.data.datasets.image_collection import ImageCollection
 from transxnet.data.formats.parts import Parts
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_atomic
 
-C = TypeVar("C", ClassificationSet, DetectionSet, SegmentationSet)
+C = TypeVar("C", bound=ImageCollection)
 
 
 def split_images(
@@ -42,7 +42,7 @@ def split_images(
         return images.subset(parts["train"]), images.subset(parts["val"])
     if fraction == 0:
         return images, images.subset(np.array([], int))
-    strata = _strata(images) if strata is None else strata
+    strata = image_strata(images) if strata is None else strata
     groups = images.own_groups
     unit = "image" if groups is None else "group"
     train, val = _divide(strata, groups, fraction, seed)
@@ -64,10 +64,11 @@ def _divide(strata: np.ndarray, groups: np.ndarray | None, fraction: float, seed
     return grouped_split(strata, groups, fraction, seed)
 
 
-def _strata(images: ClassificationSet | DetectionSet | SegmentationSet) -> np.ndarray:
+def image_strata(images: ImageCollection) -> np.ndarray:
+    """Return what each image (N,) is stratified by: its class or its rarest one; label maps are not stratified."""
     if isinstance(images, ClassificationSet):
         return _label_strata(images)
-    if isinstance(images, SegmentationSet):
+    if not isinstance(images, DetectionSet):
         return np.zeros(len(images), int)
     labels = images.own_labels
     counts = np.bincount(np.concatenate([[0], *labels]).astype(int), minlength=len(images.class_names) + 1)

@@ -164,10 +164,41 @@ def write_detections(path: Path, evaluation: DetectionEvaluation) -> None:
     write_atomic(path, json.dumps(results))
 
 
-def write_image_miou(path: Path, evaluation: SegmentationEvaluation) -> None:
-    """Write a CSV of each image's name and mean IoU, which is empty if every pixel is ignored."""
-    rows = zip(evaluation.images.own_names, evaluation.image_miou, strict=True)
-    _write_csv(path, ("name", "miou"), ((name, "" if math.isnan(miou) else f"{miou:.6f}") for name, miou in rows))
+def write_map_counts(path: Path, evaluation: SegmentationEvaluation) -> None:
+    """Write a CSV of each image's name, mean IoU, and correct, true and predicted pixels of each class.
+
+    The columns are named ``correct_CLASS``, ``true_CLASS`` and ``predicted_CLASS``. The mean IoU is empty if every
+    pixel is ignored.
+    """
+    rows = zip(evaluation.images.own_names, evaluation.image_miou, evaluation.image_counts, strict=True)
+    _write_csv(
+        path,
+        ("name", "miou", *_count_columns(evaluation.class_names)),
+        (
+            (name, "" if math.isnan(miou) else f"{miou:.6f}", *map(str, counts.ravel().tolist()))
+            for name, miou, counts in rows
+        ),
+    )
+
+
+def read_map_counts(path: Path, class_names: list[str]) -> tuple[list[str], np.ndarray]:
+    """Read names and pixels (N, 3, K) from the file of :func:`write_map_counts`.
+
+    Raises:
+        UserError: the file is damaged or has other classes.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = list(csv.DictReader(file))
+        names = [row["name"] for row in rows]
+        counts = [[int(row[column]) for column in _count_columns(class_names)] for row in rows]
+    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        raise UserError(f"{path} is damaged or has no pixels of all classes: {error}") from error
+    return names, np.array(counts, np.int64).reshape(len(rows), 3, len(class_names))
+
+
+def _count_columns(class_names: Iterable[str]) -> list[str]:
+    return [f"{kind}_{name}" for kind in ("correct", "true", "predicted") for name in class_names]
 
 
 def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -51,6 +52,12 @@ class ScoredImages:
     scaled: np.ndarray | None
     positive: int | None = None
     detected: np.ndarray | None = None
+
+    COMPARED: ClassVar[tuple[str, ...]] = ("auroc", "accuracy")
+    """Metrics that are compared in addition to the one that ranks the arms."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
     def take(self, indices: np.ndarray) -> "ScoredImages":
         """Return the images at these indices, which may repeat."""

@@ -25,6 +25,7 @@ class SegmentationEvaluation(Resampled):
         image_miou: (N,) mean IoU within each image, over the classes that occur or were predicted; NaN where every
             pixel is ignored.
         maps: the predicted label map of each image, as the bytes of a PNG file.
+        counts: (N, 3, K) pixels of each image: correct, true and predicted ones of each class.
     """
 
     images: SegmentationSet
@@ -121,6 +122,7 @@ def class_metrics(pixels: np.ndarray) -> dict[str, np.ndarray]:
     with np.errstate(invalid="ignore", divide="ignore"):
         return {
             "iou": correct / (true + predicted - correct),
+            "dice": 2 * correct / (true + predicted),
             "accuracy": correct / true,
             "precision": correct / predicted,
             "share": true / true.sum(),

@@ -19,7 +19,7 @@ OF_THE_STUDY = ("data", "task", "out", "seed", "split_file", "limit")
 
 SHARED = (
     *OF_THE_STUDY, "val_fraction", "group_from", "exclude", "targets", "num_classes", "path_column", "label_column",
-    "split_column", "group_column", "weight_column", "image_folder", "train_split", "val_split",
+    "split_column", "group_column", "weight_column", "image_folder", "train_split", "val_split", "zero_is_ignored",
 )  # fmt: skip
 """Options that all arms have in common, since they decide on the images and their labels."""
 
@@ -78,13 +78,14 @@ def _read_file(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def make_arms(
-    given: Mapping[str, Mapping[str, Any]], data: str | Path, recipe: Any, options: Mapping[str, Any]
+    given: Mapping[str, Mapping[str, Any]], data: str | Path, task: str, recipe: Any, options: Mapping[str, Any]
 ) -> list[Arm]:
     """Return the arms with all their options.
 
     Args:
         given: options of each arm by name; they override the others. An arm may name its own ``recipe``.
         data: training data.
+        task: task of the study.
         recipe: recipe of all arms, or None.
         options: options of all arms.
 
@@ -95,7 +96,7 @@ def make_arms(
     for name, chosen in given.items():
         try:
             merged = {**options, **chosen}
-            config = make_config(data, merged.pop("recipe", recipe), "classify", **merged)
+            config = make_config(data, merged.pop("recipe", recipe), task, **merged)
             check_names(config)
             check_model(config.model)
             _check_start(config)

@@ -6,28 +6,29 @@ import numpy as np
 from rich.console import Console
 
 from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.segmentation_dataset import SegmentationSet
 from transxnet.data.formats.label_table import TableOptions
 from transxnet.data.open_data import open_evaluation_data
 from transxnet.data.split import group_images
 from transxnet.evaluation.dataset_evaluation import run_evaluation
-from transxnet.evaluation.evaluation_output import read_class_predictions, write_class_predictions
+from transxnet.evaluation.evaluation_output import write_class_predictions, write_map_counts
 from transxnet.evaluation.inference_backends import open_backend
 from transxnet.metrics.classification import ClassificationEvaluation
-from transxnet.metrics.publication_metrics import ScoredImages
+from transxnet.metrics.segmentation import SegmentationEvaluation
 from transxnet.runs.run_folder import Run
-from transxnet.studies.fold_results import ArmResult
-from transxnet.studies.paired_comparison import Estimate, estimate
+from transxnet.studies.fold_results import ArmResult, FittedChoices, read_scores
+from transxnet.studies.folds import StudyImages
+from transxnet.studies.paired_comparison import Estimate, Scores, estimate
 from transxnet.studies.study_folder import StudyFolder
 from transxnet.studies.study_results import ExternalResult
 from transxnet.utils.device import device_of_training
 from transxnet.utils.errors import UserError
 from transxnet.utils.progress import PLAIN, progress_bar
 
-_BATCH = 64
 _COLUMNS = ("path_column", "label_column", "split_column", "group_column", "weight_column")
 
 
-def open_external(folder: StudyFolder, *, check_images: bool = True) -> ClassificationSet:
+def open_external(folder: StudyFolder, *, check_images: bool = True) -> StudyImages:
     """Open the further test data of a study.
 
     Raises:
@@ -38,12 +39,13 @@ def open_external(folder: StudyFolder, *, check_images: bool = True) -> Classifi
     images, _ = open_evaluation_data(
         folder.test,
         list(folder.class_names),
-        "classify",
+        folder.task,
         targets="classes",
-        table=TableOptions(**{name: options[name] for name in _COLUMNS}),
+        table=TableOptions(**{name: options.get(name) for name in _COLUMNS}),
+        zero_is_ignored=options.get("zero_is_ignored"),
         check_images=check_images,
     )
-    if not isinstance(images, ClassificationSet):
+    if not isinstance(images, ClassificationSet | SegmentationSet):
         raise UserError(f"--test needs images in files or a sample, got {folder.test}, which is read in order.")
     return images if options["group_from"] is None else group_images(images, options["group_from"])
 
@@ -60,7 +62,7 @@ def evaluate_external(folder: StudyFolder, arms: Sequence[ArmResult], console: C
     images = open_external(folder)
     models = {
         arm.arm.name: [
-            _predictions(folder, folder.run(arm.arm, result.fold, result.seed), images, console).scored(result.choices)
+            _scores(folder, folder.run(arm.arm, result.fold, result.seed), result.choices, images, console)
             for result in arm.folds
         ]
         for arm in arms
@@ -76,7 +78,7 @@ def evaluate_external(folder: StudyFolder, arms: Sequence[ArmResult], console: C
     )
 
 
-def _with_spread(row: dict[str, Estimate], models: Sequence[ScoredImages]) -> dict[str, tuple[Estimate, float | None]]:
+def _with_spread(row: dict[str, Estimate], models: Sequence[Scores]) -> dict[str, tuple[Estimate, float | None]]:
     """Add the standard deviation over the models to each estimate."""
     values = [model.metrics() for model in models]
     return {
@@ -85,16 +87,21 @@ def _with_spread(row: dict[str, Estimate], models: Sequence[ScoredImages]) -> di
     }
 
 
-def _predictions(
-    folder: StudyFolder, run: Run, images: ClassificationSet, console: Console
-) -> ClassificationEvaluation:
+def _scores(
+    folder: StudyFolder, run: Run, choices: FittedChoices | None, images: StudyImages, console: Console
+) -> Scores:
     """Return a model's predictions, from their file if it exists."""
     path = run.study_test_file
     if not path.is_file():
-        backend = open_backend(run.path, device=device_of_training(run.read_config().device))
+        config = run.read_config()
+        assert isinstance(config.batch_size, int)
+        backend = open_backend(run.path, device=device_of_training(config.device))
         console.print(f"evaluating {run.path.name} on {folder.test}", **PLAIN)
         with progress_bar(console, "evaluating", len(images)) as advance:
-            evaluation = run_evaluation(backend, images, _BATCH, 0, progress=advance)
-        assert isinstance(evaluation, ClassificationEvaluation)
-        write_class_predictions(path, evaluation)
-    return read_class_predictions(path, list(folder.class_names))
+            evaluation = run_evaluation(backend, images, config.batch_size, 0, progress=advance)
+        if isinstance(evaluation, SegmentationEvaluation):
+            write_map_counts(path, evaluation)
+        else:
+            assert isinstance(evaluation, ClassificationEvaluation)
+            write_class_predictions(path, evaluation)
+    return read_scores(folder, path, choices)[1]

@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from transxnet.evaluation.evaluation_output import read_class_predictions
+from transxnet.evaluation.evaluation_output import read_class_predictions, read_map_counts
 from transxnet.experiments.experiment_folder import is_finished
 from transxnet.metrics.fitted_choices import FittedChoices
-from transxnet.metrics.publication_metrics import PUBLICATION_METRICS, ScoredImages
+from transxnet.metrics.scored_maps import ScoredMaps
 from transxnet.studies.arms import Arm
 from transxnet.studies.folds import Folds
 from transxnet.studies.leakage import check_leakage
+from transxnet.studies.paired_comparison import Scores
 from transxnet.studies.study_folder import StudyFolder
 
 
@@ -23,7 +26,7 @@ class FoldResult:
     Attributes:
         fold: number of the outer fold.
         seed: seed of the run.
-        choices: what its validation images chose.
+        choices: what its validation images chose in addition to the epoch; None for a segmenter.
         outer: indices in the study's images of the outer fold.
         images: predictions for these images.
         history: validation metrics of each epoch.
@@ -31,9 +34,9 @@ class FoldResult:
 
     fold: int
     seed: int
-    choices: FittedChoices
+    choices: FittedChoices | None
     outer: np.ndarray
-    images: ScoredImages
+    images: Scores
     history: list[dict[str, float]]
 
 
@@ -52,13 +55,13 @@ class ArmResult:
     folds: list[FoldResult]
 
     @cached_property
-    def pooled(self) -> list[ScoredImages]:
+    def pooled(self) -> list[Any]:
         """The out-of-fold predictions for all images of the study, in its order, for each seed."""
         pooled = []
         for seed in self.seeds:
             own = [result for result in self.folds if result.seed == seed]
             order = np.argsort(np.concatenate([result.outer for result in own]))
-            pooled.append(ScoredImages.concatenate([result.images for result in own]).take(order))
+            pooled.append(concatenate([result.images for result in own]).take(order))
         return pooled
 
     @cached_property
@@ -66,8 +69,7 @@ class ArmResult:
         """(S, K) metric of each seed and fold, by name."""
         values = [result.images.metrics() for result in self.folds]
         shape = len(self.seeds), len(values) // len(self.seeds)
-        names = [name for name in PUBLICATION_METRICS if name in values[0]]
-        return {name: np.array([value[name] for value in values]).reshape(shape) for name in names}
+        return {name: np.array([value[name] for value in values]).reshape(shape) for name in values[0]}
 
     def mean(self, metric: str) -> float:
         """Mean over the runs in which the metric is defined."""
@@ -100,13 +102,36 @@ def read_arms_results(folder: StudyFolder, folds: Folds) -> list[ArmResult]:
     ]
 
 
+def concatenate(parts: Sequence[Any]) -> Any:
+    """Return the predictions for the images of all parts, ``Scores`` of one type."""
+    return type(parts[0]).concatenate(parts)
+
+
+def read_scores(folder: StudyFolder, path: Path, choices: FittedChoices | None) -> tuple[list[str], Scores]:
+    """Return the names of the images in a file of predictions, and the predictions with the choices applied.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if choices is None:
+        names, counts = read_map_counts(path, list(folder.class_names))
+        return names, ScoredMaps(folder.class_names, counts)
+    evaluation = read_class_predictions(path, list(folder.class_names))
+    return evaluation.names, evaluation.scored(choices)
+
+
 def _read_fold(folder: StudyFolder, folds: Folds, arm: Arm, fold: int, seed: int) -> FoldResult:
-    run, names = folder.run(arm, fold, seed), list(folder.class_names)
-    validation = read_class_predictions(run.predictions_file, names)
-    tested = read_class_predictions(run.test_predictions_file, names)
-    check_leakage(run, folds, fold, validation.names, tested.names)
-    choices = FittedChoices.fit(validation.labels, validation.probabilities, folder.positive_index)
-    position = {name: i for i, name in enumerate(tested.names)}
+    run = folder.run(arm, fold, seed)
+    choices: FittedChoices | None = None
+    if folder.task == "segment":
+        validated, _ = read_map_counts(run.predictions_file, list(folder.class_names))
+    else:
+        validation = read_class_predictions(run.predictions_file, list(folder.class_names))
+        validated = validation.names
+        choices = FittedChoices.fit(validation.labels, validation.probabilities, folder.positive_index)
+    tested, scores = read_scores(folder, run.test_predictions_file, choices)
+    check_leakage(run, folds, fold, validated, tested)
+    position = {name: i for i, name in enumerate(tested)}
     outer = folds.outer(fold)
-    images = tested.scored(choices).take(np.array([position[folds.names[i]] for i in outer]))
+    images = scores.take(np.array([position[folds.names[i]] for i in outer]))
     return FoldResult(fold, seed, choices, outer, images, run.read_metrics())

@@ -7,12 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from transxnet.data.datasets.classification_dataset import ClassificationSet
-from transxnet.data.split import divide_into_folds, split_images, write_split
+from transxnet.data.datasets.segmentation_dataset import SegmentationSet
+from transxnet.data.split import divide_into_folds, image_strata, split_images, write_split
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_atomic
 
 FOLDS_FILE = "folds.csv"
 _COLUMNS = ("name", "label", "group", "fold")
+
+StudyImages = ClassificationSet | SegmentationSet
+"""The images of a study."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +25,13 @@ class Folds:
 
     Attributes:
         names: N names.
-        labels: (N,) class indices.
+        labels: (N,) class indices, or None without one class per image.
         groups: (N,) group numbers, or None.
         fold: (N,) number of the outer fold, from 1.
     """
 
     names: list[str]
-    labels: np.ndarray
+    labels: np.ndarray | None
     groups: np.ndarray | None
     fold: np.ndarray
 
@@ -46,38 +50,38 @@ class Folds:
         return np.flatnonzero(self.fold == number)
 
 
-def make_folds(images: ClassificationSet, count: int, seed: int) -> Folds:
-    """Divide images into folds: stratified by class, without splitting groups.
+def make_folds(images: StudyImages, count: int, seed: int) -> Folds:
+    """Divide images into folds: stratified by class if each has one, without splitting groups.
 
     Raises:
         UserError: there are fewer images or groups than folds.
     """
-    labels, groups = images.own_labels, images.own_groups
+    labels = images.own_labels if isinstance(images, ClassificationSet) else None
+    groups = images.own_groups
     groups = None if groups is None else np.unique(groups, return_inverse=True)[1]
-    return Folds(images.own_names, labels, groups, 1 + divide_into_folds(labels, groups, count, seed))
+    return Folds(images.own_names, labels, groups, 1 + divide_into_folds(image_strata(images), groups, count, seed))
 
 
-def make_splits(
-    images: ClassificationSet, folds: Folds, val_fraction: float, seed: int
-) -> dict[int, dict[str, ClassificationSet]]:
+def make_splits(images: StudyImages, folds: Folds, val_fraction: float, seed: int) -> dict[int, dict[str, StudyImages]]:
     """Return the training, validation and test images of each fold; the test images are the outer fold.
 
     Raises:
         UserError: a part of a fold lacks one of two classes, without which no threshold can be fitted or tested.
     """
-    splits = {}
+    splits: dict[int, dict[str, StudyImages]] = {}
     for number in range(1, folds.count + 1):
         inner = images.subset(np.flatnonzero(folds.fold != number))
         train, val = split_images(inner, val_fraction, seed)
-        parts = {"train": train, "val": val, "test": images.subset(folds.outer(number))}
-        for part, own in parts.items():
+        splits[number] = {"train": train, "val": val, "test": images.subset(folds.outer(number))}
+        for part, own in splits[number].items():
+            if not isinstance(own, ClassificationSet):
+                continue
             absent = np.setdiff1d(np.arange(len(images.class_names)), own.present_classes)
             if len(images.class_names) == 2 and len(absent):
                 raise UserError(
                     f"the {part} part of fold {number} has no image of class {images.class_names[absent[0]]!r}. Use "
                     "fewer --folds, a larger --val-fraction or more images."
                 )
-        splits[number] = parts
     return splits
 
 
@@ -86,16 +90,14 @@ def split_path(folder: Path, number: int) -> Path:
     return folder / f"split-fold{number}.csv"
 
 
-def write_folds(
-    folder: Path, folds: Folds, splits: dict[int, dict[str, ClassificationSet]], class_names: list[str]
-) -> None:
+def write_folds(folder: Path, folds: Folds, splits: dict[int, dict[str, StudyImages]], class_names: list[str]) -> None:
     """Write the splits, and then the folds."""
     for number, parts in splits.items():
         write_split(split_path(folder, number), {part: images.own_names for part, images in parts.items()})
 
     def write(temporary: Path) -> None:
         groups = [""] * len(folds.names) if folds.groups is None else folds.groups
-        labels = [class_names[label] for label in folds.labels]
+        labels = [""] * len(folds.names) if folds.labels is None else [class_names[label] for label in folds.labels]
         with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(_COLUMNS)
@@ -118,7 +120,7 @@ def read_folds(folder: Path, class_names: list[str]) -> Folds:
         number = {name: i for i, name in enumerate(class_names)}
         return Folds(
             names,
-            np.array([number[label] for label in labels]),
+            np.array([number[label] for label in labels]) if any(labels) else None,
             np.array([int(group) for group in groups]) if any(groups) else None,
             np.array([int(each) for each in fold]),
         )

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from transxnet.metrics.publication_metrics import BINARY_ONLY, LOWER_IS_BETTER, PUBLICATION_METRICS, ScoredImages
+from transxnet.metrics.publication_metrics import LOWER_IS_BETTER, ScoredImages
+from transxnet.metrics.scored_maps import ScoredMaps
 from transxnet.metrics.significance import (
     Difference,
     bootstrap_difference,
@@ -15,19 +17,18 @@ from transxnet.metrics.significance import (
     mcnemar,
     percentile_interval,
 )
-from transxnet.utils.errors import check_one_of
 
-Arms = Mapping[str, Sequence[ScoredImages]]
-"""Of each arm, by its name, the predictions of its models for the same N images."""
+Scores = ScoredImages | ScoredMaps
+"""The predictions of a model for N images."""
+
+Arms = Mapping[str, Sequence[Any]]
+"""Of each arm, by its name, the predictions of its models for the same N images: ``Scores`` of one type."""
 
 RESAMPLES = 1000
 """Default number of bootstrap resamples."""
 
 MIN_RESAMPLES = 100
 """Fewer resamples have no 95% interval: 2.5% of them must be several."""
-
-ALWAYS_COMPARED = ("auroc", "accuracy")
-"""Metrics that are compared in addition to the one that ranks the arms."""
 
 
 @dataclass(frozen=True)
@@ -85,18 +86,6 @@ class Estimates:
         return bootstrap_difference(value, self.drawn[:, order.index(arm), m] - self.drawn[:, order.index(other), m])
 
 
-def ranking_metric(metric: str | None, classes: int) -> str:
-    """Return the metric that ranks arms: the given one, or the AUROC of two classes, else the accuracy.
-
-    Raises:
-        UserError: there is no such metric for this number of classes.
-    """
-    accepted = [name for name in PUBLICATION_METRICS if classes == 2 or name not in BINARY_ONLY]
-    metric = metric or ("auroc" if classes == 2 else "accuracy")
-    check_one_of(accepted, metric=metric)
-    return metric
-
-
 def estimate(arms: Arms, units: np.ndarray, resamples: int, seed: int) -> Estimates:
     """Compute the metrics of arms, mean over the models of each arm, with bootstrap intervals.
 
@@ -125,7 +114,7 @@ def estimate(arms: Arms, units: np.ndarray, resamples: int, seed: int) -> Estima
 
 
 def compare_with_best(estimates: Estimates, arms: Arms, metric: str, *, grouped: bool) -> list[ArmComparison]:
-    """Compare each other arm with the best one, by a metric and those of ``ALWAYS_COMPARED``.
+    """Compare each other arm with the best one, by a metric and those that its task always compares.
 
     The p-value is DeLong's for the AUROC of two classes, and McNemar's for the accuracy of one model per arm; both
     assume independent images. Otherwise, and with groups, it is that of the paired bootstrap.
@@ -140,7 +129,7 @@ def compare_with_best(estimates: Estimates, arms: Arms, metric: str, *, grouped:
     compared: list[ArmComparison] = []
     if best is None:
         return compared
-    for each in dict.fromkeys([metric, *ALWAYS_COMPARED]):
+    for each in dict.fromkeys([metric, *arms[best][0].COMPARED]):
         others = [name for name in arms if name != best]
         found = [
             _test(each, arms[name], arms[best], estimates.difference(name, best, each), grouped) for name in others
@@ -154,7 +143,7 @@ def compare_with_best(estimates: Estimates, arms: Arms, metric: str, *, grouped:
 
 
 def _test(
-    metric: str, arm: Sequence[ScoredImages], best: Sequence[ScoredImages], bootstrapped: Difference, grouped: bool
+    metric: str, arm: Sequence[Any], best: Sequence[Any], bootstrapped: Difference, grouped: bool
 ) -> tuple[Difference, str]:
     """Return the difference of an arm to the best, and the name of its test."""
     if not grouped and metric == "auroc" and arm[0].positive is not None:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.segmentation_dataset import SegmentationSet
 from transxnet.data.recognize import check_exists
 from transxnet.experiments.experiment_folder import stored_data
 from transxnet.metrics.binary_curves import positive_class
@@ -16,17 +17,24 @@ from transxnet.runs.recipes import Recipe, make_config
 from transxnet.runs.training_data import open_run_data, trained_on
 from transxnet.studies.arms import make_arms, read_arms
 from transxnet.studies.external_test import open_external
-from transxnet.studies.folds import FOLDS_FILE, make_folds, make_splits, write_folds
-from transxnet.studies.paired_comparison import MIN_RESAMPLES, RESAMPLES, ranking_metric
+from transxnet.studies.folds import FOLDS_FILE, StudyImages, make_folds, make_splits, write_folds
+from transxnet.studies.paired_comparison import MIN_RESAMPLES, RESAMPLES
 from transxnet.studies.study_folder import StudyFolder
+from transxnet.studies.study_metrics import SHOWN, ranking_metric
 from transxnet.utils.errors import UserError, check_at_least, check_one_of
 from transxnet.utils.option_names import as_option, option_words
+
+_UNSUPPORTED = (
+    "study supports one class per image and label maps, not detection, several labels or values. Train each fold with "
+    "transxnet train --split-file instead."
+)
 
 
 def plan_study(
     data: str | Path | None,
     models: Sequence[str] | None,
     arms: str | Path | None,
+    task: str | None,
     recipe: str | Path | Recipe | None,
     options: Mapping[str, Any],
     console: Console,
@@ -38,7 +46,7 @@ def plan_study(
     test: str | Path | None,
     resamples: int,
     out: str | Path | None,
-) -> tuple[StudyFolder, ClassificationSet]:
+) -> tuple[StudyFolder, StudyImages]:
     """Return the plan of a new study, and its images.
 
     The arguments are those of :func:`~transxnet.studies.study.study`.
@@ -54,8 +62,10 @@ def plan_study(
     check_at_least(MIN_RESAMPLES, resamples=resamples)
     if options.get("split_file") is not None:
         raise UserError("study makes its own folds and does not accept split_file. Remove --split-file.")
-    shared = make_config(data, recipe, "classify", **options)
-    own = make_arms(given, data, recipe, options)
+    shared = make_config(data, recipe, task, **options)
+    if shared.task not in SHOWN:
+        raise UserError(_UNSUPPORTED)
+    own = make_arms(given, data, shared.task, recipe, options)
     config = shared.replace(model=own[0].model)
     if not config.val_fraction:
         raise UserError("a study chooses epoch and threshold on validation images. Use a --val-fraction above 0.")
@@ -72,6 +82,7 @@ def plan_study(
     folder = StudyFolder(
         path=path,
         data=stored_data(data),
+        task=shared.task,
         arms=tuple(own),
         folds=folds,
         seeds=tuple(range(config.seed, config.seed + seeds)),
@@ -79,7 +90,7 @@ def plan_study(
         limit=config.limit,
         class_names=tuple(names),
         positive=_positive_class(images, positive),
-        metric=ranking_metric(metric, len(names)),
+        metric=ranking_metric(metric, shared.task, names),
         resamples=resamples,
         test=None if test is None else stored_data(test),
         command=_command(data, stated, shared),
@@ -90,11 +101,11 @@ def plan_study(
     return folder, images
 
 
-def open_images(config: TrainConfig, console: Console | None, *, check_images: bool = True) -> ClassificationSet:
+def open_images(config: TrainConfig, console: Console | None, *, check_images: bool = True) -> StudyImages:
     """Open all images of a study.
 
     Raises:
-        UserError: they cannot be divided into folds, or have no classes.
+        UserError: they cannot be divided into folds, or have neither one class each nor label maps.
     """
     source = open_run_data(config.replace(val_fraction=0.0), console, None, check_images=check_images)
     if not source.split_made or source.test is not None:
@@ -103,15 +114,12 @@ def open_images(config: TrainConfig, console: Console | None, *, check_images: b
             "Name the training images only; a test set may follow as --test. For a table, use --split-column none."
         )
     images = source.train
-    if not isinstance(images, ClassificationSet) or images.targets != "classes":
-        raise UserError(
-            "study supports one class per image, not detection, segmentation, several labels or values. Use transxnet "
-            "train with --split-file for each fold."
-        )
-    return images
+    if isinstance(images, SegmentationSet) or (isinstance(images, ClassificationSet) and images.targets == "classes"):
+        return images
+    raise UserError(_UNSUPPORTED)
 
 
-def store_folds(folder: StudyFolder, images: ClassificationSet | None, console: Console) -> None:
+def store_folds(folder: StudyFolder, images: StudyImages | None, console: Console) -> None:
     """Write the folds and the split of each fold, unless the study has them already.
 
     Args:
@@ -135,12 +143,14 @@ def _command(data: str | Path, own: Mapping[str, Any], config: TrainConfig) -> s
     return shlex.join([*words, *config.to_arguments(exclude=("model",))])
 
 
-def _positive_class(images: ClassificationSet, positive: str | None) -> str | None:
+def _positive_class(images: StudyImages, positive: str | None) -> str | None:
     """Return the positive class of two: the given one, or the less frequent one, or the second of equal ones."""
     names = images.class_names
-    if len(names) != 2:
+    if len(names) != 2 or not isinstance(images, ClassificationSet):
         if positive is not None:
-            raise UserError(f"--positive is for two classes, got {len(names)} classes. Remove --positive.")
+            raise UserError(
+                f"--positive is for a classifier of two classes, got {len(names)} classes. Remove --positive."
+            )
         return None
     if positive is not None:
         check_one_of(names, positive=positive)

@@ -16,7 +16,8 @@ from transxnet.reports.html_page import flatten_config
 from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
 from transxnet.runs.training_data import open_run_data, run_config
-from transxnet.studies.paired_comparison import ArmComparison, Estimate, compare_with_best, estimate, ranking_metric
+from transxnet.studies.paired_comparison import ArmComparison, Estimate, compare_with_best, estimate
+from transxnet.studies.study_metrics import ranking_metric
 from transxnet.utils.errors import UserError
 
 FITTED = ("sensitivity", "specificity", "ece_scaled", "brier_scaled")
@@ -153,7 +154,7 @@ def _pair(runs: dict[str, Run], split: str, metric: str | None, resamples: int) 
     groups = _groups(first, split, reference.names)
     units = np.arange(len(reference)) if groups is None else groups
     estimates = estimate(scored, units, resamples, 0)
-    ranked = ranking_metric(metric, len(class_names))
+    ranked = ranking_metric(metric, "classify", class_names)
     return PairedResults(
         ranked,
         len(reference),

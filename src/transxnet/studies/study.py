@@ -16,7 +16,7 @@ from transxnet.studies.study_folder import StudyFolder
 from transxnet.studies.study_page import write_page
 from transxnet.studies.study_results import StudyResult
 from transxnet.studies.study_tables import to_rich, write_tables
-from transxnet.utils.errors import UserError, check_one_of
+from transxnet.utils.errors import UserError
 from transxnet.utils.progress import PLAIN
 from transxnet.utils.quantities import format_count
 
@@ -41,20 +41,23 @@ def study(
     console: Console | None = None,
     **options: Any,
 ) -> StudyResult:
-    """Compare classifiers by cross-validation on the same folds and seeds, and write tables and a page.
+    """Compare classifiers or segmenters by cross-validation on the same folds and seeds, and write tables and a page.
 
     Each arm, fold and seed is a run of :func:`~transxnet.training.train.train`. The outer fold is its test set; a part
-    of the other images, ``val_fraction``, is its validation set, which chooses epoch, threshold and temperature. The
+    of the other images, ``val_fraction``, is its validation set, which chooses the epoch, and for classifiers threshold
+    and temperature. The
     results are written to ``study.html``, ``study.csv``, ``study.json`` and ``study.tex``.
 
     Args:
-        data: training data with one class per image, as for ``train``, without a validation or test set of its own.
+        data: training data with one class per image or label maps, as for ``train``, without a validation or test set
+            of its own.
         models: names of the models to compare; each is an arm.
         arms: YAML file with the arms instead of models: training options by the name of the arm.
         folds: number of outer folds, stratified by class, by default 5; groups are not split.
         seeds: number of seeds, counted from ``seed``, by default 1; each arm is trained once per fold and seed.
         metric: metric by which the arms are ranked: accuracy, balanced_accuracy, auroc, auprc, f1, mcc, sensitivity,
-            specificity, ece, ece_scaled, brier or brier_scaled; by default auroc for two classes, else accuracy.
+            specificity, ece, ece_scaled, brier or brier_scaled; by default auroc for two classes, else accuracy. For
+            segmenters miou, mean_dice, pixel_accuracy, iou_CLASS or dice_CLASS; by default miou.
         positive: class that sensitivity, specificity and AUROC of two classes refer to; by default the less frequent
             one.
         test: further labeled images, which all models are evaluated on once, at the end.
@@ -65,7 +68,7 @@ def study(
             threads, and its own GPU as far as there are several; by default one run after another.
         ray: train the runs on a Ray cluster: the one at RAY_ADDRESS, or else one on this machine only; ``parallel`` is
             then the number on each machine, by default one per GPU, or one.
-        task: only "classify" is supported.
+        task: "classify" or "segment"; by default the recipe's task, or the one that the data is for.
         recipe: recipe of all arms, as for ``train``.
         console: console to print to; by default standard output.
         **options: training options of all arms, as for ``train``.
@@ -79,11 +82,9 @@ def study(
     """
     console = console or Console()
     check_parallel(parallel, ray)
-    if task is not None:
-        check_one_of(("classify",), task=task)
     images = None
     if resume is not None:
-        given = (data, models, arms, folds, seeds, metric, positive, test, resamples, out, recipe)
+        given = (data, models, arms, folds, seeds, metric, positive, test, resamples, out, task, recipe)
         if any(each is not None for each in given) or options:
             raise UserError(
                 "--resume uses the options of the study and accepts no others but --parallel and --ray. Remove the "
@@ -94,7 +95,7 @@ def study(
         folder = started
     else:
         folder, images = plan_study(
-            data, models, arms, recipe, options, console, folds=5 if folds is None else folds,
+            data, models, arms, task, recipe, options, console, folds=5 if folds is None else folds,
             seeds=1 if seeds is None else seeds, metric=metric, positive=positive, test=test,
             resamples=RESAMPLES if resamples is None else resamples, out=out,
         )  # fmt: skip

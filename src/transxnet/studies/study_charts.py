@@ -6,8 +6,9 @@ from textwrap import fill
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from transxnet.metrics.best_epoch import SELECTION_METRICS, monitored_metric
 from transxnet.metrics.binary_curves import BinaryCurves
-from transxnet.metrics.publication_metrics import PUBLICATION_METRICS, ScoredImages
+from transxnet.metrics.publication_metrics import ScoredImages
 from transxnet.reports.charts import (
     DASHES,
     Chart,
@@ -22,6 +23,7 @@ from transxnet.reports.charts import (
     percent_axis,
     reliability_chart,
 )
+from transxnet.studies.study_metrics import metric_title
 from transxnet.studies.study_results import StudyResult
 
 _COLORS = ("blue", "orange", "green")
@@ -42,7 +44,7 @@ def arm_lines(names: Sequence[str]) -> list[Line]:
 
 def forest_plot(result: StudyResult, metric: str) -> Chart:
     """Plot a metric of each arm with its 95% interval, and the values of its folds as dots."""
-    name, rows = PUBLICATION_METRICS[metric], list(result.estimates.items())
+    name, rows = metric_title(metric), list(result.estimates.items())
     with chart_style():
         figure, axes = chart_axes(height=1.0 + 0.5 * len(rows))
         for y, (arm, row) in enumerate(rows):
@@ -76,7 +78,10 @@ def _banded_chart(title: str, labels: tuple[str, str], result: StudyResult, curv
     with chart_style():
         figure, axes = chart_axes(height=3.9)
         for arm, line in zip(result.arms, lines, strict=True):
-            values = np.array([curve(_binary(each.images)) for each in arm.folds if _has_both(each.images)])
+            tested = [each.images for each in arm.folds]
+            values = np.array(
+                [curve(_binary(images)) for images in tested if isinstance(images, ScoredImages) and _has_both(images)]
+            )
             mean, std = values.mean(0), values.std(0)
             axes.fill_between(
                 _GRID,
@@ -119,6 +124,8 @@ def _precision_recall(curves: BinaryCurves) -> np.ndarray:
 
 def calibration_charts(result: StudyResult) -> list[Chart]:
     """Plot accuracy by confidence of each arm, before and after temperature scaling, of the pooled predictions."""
+    if result.folder.task != "classify":
+        return []
     pooled = {arm.arm.name: ScoredImages.concatenate(arm.pooled) for arm in result.arms}
     return [
         reliability_chart(name, f"calibration{number}", images.calibration(False), images.calibration(True))
@@ -127,10 +134,13 @@ def calibration_charts(result: StudyResult) -> list[Chart]:
 
 
 def learning_charts(result: StudyResult) -> list[Chart]:
-    """Plot the validation accuracy and loss of each arm over the epochs, mean over its runs."""
+    """Plot the validation metric and the loss of each arm over the epochs, mean over its runs."""
     lines = tuple(arm_lines([arm.arm.name for arm in result.arms]))
+    predicted = result.folder.config.predicted
+    name = SELECTION_METRICS[predicted][1]
+    title = f"{name[0].upper()}{name[1:]} on validation images"
     plots = {
-        "val_accuracy": Plot("Accuracy on validation images", lines, in_percent=True, mark_best=False),
+        monitored_metric(predicted): Plot(title, lines, in_percent=True, mark_best=False),
         "train_loss": Plot("Training loss", lines, mark_best=False),
     }
     return [chart for column, plot in plots.items() for chart in history_charts(_mean_history(result, column), [plot])]

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from transxnet.metrics.publication_metrics import PUBLICATION_METRICS
+from transxnet.metrics.best_epoch import SELECTION_METRICS
+from transxnet.studies.study_folder import StudyFolder
+from transxnet.studies.study_metrics import metric_title
 from transxnet.studies.study_results import StudyResult
 from transxnet.utils.quantities import format_count
 
@@ -27,18 +29,11 @@ RUNS_CAUTION = (
 def describe_method(result: StudyResult) -> str:
     """Describe data, folds, choices, intervals, tests, software and hardware in one paragraph."""
     folder, folds = result.folder, result.folds
-    counts = np.bincount(folds.labels, minlength=len(folder.class_names))
-    classes = ", ".join(f"{name} {count:,}" for name, count in zip(folder.class_names, counts.tolist(), strict=True))
-    images = f"{format_count(len(folds.names), 'image')} of {len(folder.class_names)} classes"
-    if len(folder.class_names) <= 10:
-        images += f" ({classes})"
+    images = _describe_images(result)
     grouped = folds.groups is not None
     if grouped:
         images += f" in {format_count(len(np.unique(folds.units)), 'group')}"
-    config = folder.config
-    choices = f"the epoch (highest validation accuracy{'' if config.select == 'best' else ' not used: last epoch'})"
-    if folder.positive is not None:
-        choices += f", the threshold of the class {folder.positive} (highest Youden index)"
+    chosen = _list_choices(result)
     seeds = ", ".join(map(str, folder.seeds))
     environment = result.environment
     versions = ", ".join(
@@ -49,10 +44,11 @@ def describe_method(result: StudyResult) -> str:
         [
             f"The data, {Path(folder.data).name}, are {images}.",
             f"Each of {format_count(len(result.arms), 'arm')} was trained in {folder.folds}-fold cross-validation, "
-            f"stratified by class{', with the images of a group in one fold' if grouped else ''}, with "
+            f"{'' if folds.labels is None else 'stratified by class, '}"
+            f"{'with the images of a group in one fold, ' if grouped else ''}with "
             f"{format_count(len(folder.seeds), 'seed')} ({seeds}); all arms used the same folds and seeds.",
-            f"In each fold, {config.val_fraction:.0%} of the other images chose {choices} and the temperature (highest "
-            "likelihood); the outer fold was evaluated once, after training.",
+            f"In each fold, {folder.config.val_fraction:.0%} of the other images chose {chosen}; the outer fold was "
+            "evaluated once, after training.",
             "Metrics are those of the pooled out-of-fold predictions, "
             f"{'averaged over the seeds, ' if len(folder.seeds) > 1 else ''}with 95% percentile intervals from "
             f"{folder.resamples:,} bootstrap resamples of {'groups' if grouped else 'images'}.",
@@ -62,14 +58,39 @@ def describe_method(result: StudyResult) -> str:
     )
 
 
+def _describe_images(result: StudyResult) -> str:
+    """Describe number and classes of the images."""
+    names, labels = result.folder.class_names, result.folds.labels
+    kind = "images" if labels is not None else "images with label maps"
+    images = f"{len(result.folds.names):,} {kind} of {format_count(len(names), 'class', 'classes')}"
+    if len(names) > 10:
+        return images
+    if labels is None:
+        return f"{images} ({', '.join(names)})"
+    counts = np.bincount(labels, minlength=len(names)).tolist()
+    return f"{images} ({', '.join(f'{name} {count:,}' for name, count in zip(names, counts, strict=True))})"
+
+
+def _list_choices(result: StudyResult) -> str:
+    """List what the validation images of a run chose."""
+    folder, config = result.folder, result.folder.config
+    used = "" if config.select == "best" else " not used: last epoch"
+    chosen = [f"the epoch (highest validation {SELECTION_METRICS[config.predicted][1]}{used})"]
+    if folder.positive is not None:
+        chosen.append(f"the threshold of the class {folder.positive} (highest Youden index)")
+    if folder.task == "classify":
+        chosen.append("the temperature (highest likelihood)")
+    return f"{', '.join(chosen[:-1])} and {chosen[-1]}" if len(chosen) > 1 else chosen[0]
+
+
 def _describe_tests(result: StudyResult) -> list[str]:
     """Describe the tests of the comparisons, if there are any."""
     if not result.comparisons:
         return []
     tests = {each.metric: each.test for each in result.comparisons}
-    told = ", ".join(f"{PUBLICATION_METRICS[metric]}: {test}" for metric, test in tests.items())
+    told = ", ".join(f"{metric_title(metric)}: {test}" for metric, test in tests.items())
     return [
-        f"The other arms were compared with the arm of the best {PUBLICATION_METRICS[result.folder.metric]} by paired "
+        f"The other arms were compared with the arm of the best {metric_title(result.folder.metric)} by paired "
         f"tests ({told}), with p-values adjusted by Holm's method over the arms."
     ]
 
@@ -80,16 +101,8 @@ def list_notes(result: StudyResult) -> list[str]:
     notes = [
         f"{len(folder.seeds)} x {folder.folds} runs of each arm. Mean and standard deviation are those of the outer "
         "folds; the values with intervals are those of the pooled predictions, so the two differ slightly.",
-        "Accuracy, balanced accuracy, F1 and MCC are those of the class with the highest probability.",
+        *(_notes_on_maps() if folder.task == "segment" else _notes_on_classes(folder)),
     ]
-    if folder.positive is not None:
-        notes.append(
-            f"Sensitivity, specificity, AUROC and AUPRC are those of the class {folder.positive}; sensitivity and "
-            "specificity at the threshold that the validation images of each run chose."
-        )
-    else:
-        notes.append("AUROC and AUPRC are means over the classes, each against all others.")
-    notes.append("ECE has 10 bins of equal width. “Scaled” is after temperature scaling.")
     if len(folder.seeds) == 1:
         notes.append("One seed: the variation between seeds is unknown.")
     if result.comparisons:
@@ -101,3 +114,25 @@ def list_notes(result: StudyResult) -> list[str]:
             f"{'images' if result.external.groups is None else 'groups'}."
         )
     return [*notes, *(f"{name} failed, so its arm is left out: {error}" for name, error in result.failures.items())]
+
+
+def _notes_on_maps() -> list[str]:
+    return [
+        "IoU and Dice are those of the pixels of all images together. Mean IoU and mean Dice are over the classes that "
+        "occur or were predicted."
+    ]
+
+
+def _notes_on_classes(folder: StudyFolder) -> list[str]:
+    if folder.positive is not None:
+        ranked = (
+            f"Sensitivity, specificity, AUROC and AUPRC are those of the class {folder.positive}; sensitivity and "
+            "specificity at the threshold that the validation images of each run chose."
+        )
+    else:
+        ranked = "AUROC and AUPRC are means over the classes, each against all others."
+    return [
+        "Accuracy, balanced accuracy, F1 and MCC are those of the class with the highest probability.",
+        ranked,
+        "ECE has 10 bins of equal width. “Scaled” is after temperature scaling.",
+    ]

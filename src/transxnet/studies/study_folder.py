@@ -19,6 +19,7 @@ class StudyFolder(ExperimentFolder):
     Attributes:
         path: path of the folder.
         data: training data.
+        task: "classify" or "segment".
         arms: what is compared.
         folds: number of outer folds.
         seeds: random seeds; each arm is trained once per fold and seed.
@@ -37,6 +38,7 @@ class StudyFolder(ExperimentFolder):
     PLAN_FILE = "study.yaml"
 
     data: str
+    task: str
     arms: tuple[Arm, ...]
     folds: int
     seeds: tuple[int, ...]
@@ -52,7 +54,7 @@ class StudyFolder(ExperimentFolder):
     @property
     def config(self) -> TrainConfig:
         """The options of the first arm; those on the images and their labels are the same for all arms."""
-        return make_config(self.data, None, "classify", seed=self.fold_seed, limit=self.limit, **self.arms[0].options)
+        return make_config(self.data, None, self.task, seed=self.fold_seed, limit=self.limit, **self.arms[0].options)
 
     def run(self, arm: Arm, fold: int, seed: int) -> Run:
         """Return the run folder of an arm, fold and seed, which may not exist yet."""
@@ -77,7 +79,7 @@ class StudyFolder(ExperimentFolder):
                 {
                     **arm.options,
                     "data": self.data,
-                    "task": "classify",
+                    "task": self.task,
                     "seed": seed,
                     "split_file": str(split_path(self.path, fold)),
                 },

@@ -5,15 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.reading.image_decoding import UnreadableImage
-from transxnet.metrics.publication_metrics import PUBLICATION_METRICS, ScoredImages
 from transxnet.reports.charts import DASHES
 from transxnet.reports.formatting import confusion_rows
 from transxnet.reports.html_page import flatten_config, load_template
 from transxnet.reports.image_cards import thumbnail
-from transxnet.studies.fold_results import ArmResult
-from transxnet.studies.paired_comparison import ALWAYS_COMPARED, Estimate
+from transxnet.studies.fold_results import ArmResult, concatenate
+from transxnet.studies.folds import StudyImages
+from transxnet.studies.paired_comparison import Estimate
 from transxnet.studies.study_charts import (
     calibration_charts,
     forest_plot,
@@ -21,6 +20,7 @@ from transxnet.studies.study_charts import (
     rate_charts,
 )
 from transxnet.studies.study_facts import CAUTION, describe_method, list_notes
+from transxnet.studies.study_metrics import metric_title
 from transxnet.studies.study_results import StudyResult
 from transxnet.studies.study_tables import format_interval, format_number, format_p
 from transxnet.utils.files import write_atomic
@@ -29,14 +29,14 @@ from transxnet.utils.quantities import format_count
 HARDEST = 12
 
 
-def write_page(result: StudyResult, images: ClassificationSet) -> Path:
+def write_page(result: StudyResult, images: StudyImages) -> Path:
     """Write ``study.html`` into the study's folder, and return its path."""
     path = result.folder.path / "study.html"
     write_atomic(path, to_html(result, images))
     return path
 
 
-def to_html(result: StudyResult, images: ClassificationSet) -> str:
+def to_html(result: StudyResult, images: StudyImages) -> str:
     """Return a self-contained page.
 
     Args:
@@ -44,34 +44,25 @@ def to_html(result: StudyResult, images: ClassificationSet) -> str:
         images: the images of the study, for thumbnails.
     """
     folder = result.folder
+    plotted = dict.fromkeys([folder.metric, *result.arms[0].pooled[0].COMPARED])
     return load_template("study.html.jinja").render(
         title=f"Study on {Path(folder.data).name}",
         result=result,
         subtitle=_subtitle(result),
-        metric_names=PUBLICATION_METRICS,
+        metric_names={name: metric_title(name) for name in result.metrics},
         caution=CAUTION,
         arms=[arm.arm.name for arm in result.arms],
-        rows=[
-            (PUBLICATION_METRICS[name], [_cell(row[name]) for row in result.estimates.values()])
-            for name in result.metrics
-        ],
-        spread=[(PUBLICATION_METRICS[name], [_spread(arm, name) for arm in result.arms]) for name in result.metrics],
+        rows=[(metric_title(name), [_cell(row[name]) for row in result.estimates.values()]) for name in result.metrics],
+        spread=[(metric_title(name), [_spread(arm, name) for arm in result.arms]) for name in result.metrics],
         external=_external(result),
         test_name=Path(folder.test).name if folder.test else "",
         comparisons=[(each, format_p(each.adjusted)) for each in result.comparisons],
-        forests=[forest_plot(result, name) for name in dict.fromkeys([folder.metric, *ALWAYS_COMPARED])],
+        forests=[forest_plot(result, name) for name in plotted],
         rates=rate_charts(result),
         calibration=calibration_charts(result),
-        confusions=[
-            (
-                arm.arm.name,
-                confusion_rows(ScoredImages.concatenate(arm.pooled).confusion, list(folder.class_names)),
-            )
-            for arm in result.arms
-        ],
+        confusions=_confusions(result),
         learning=learning_charts(result),
         hardest=_hardest(result, images),
-        models=len(result.arms) * len(folder.seeds),
         method=describe_method(result),
         notes=list_notes(result),
         config=[(name, value) for name, value in flatten_config(result.config) if value != "null"],
@@ -107,15 +98,30 @@ def _external(result: StudyResult) -> list[tuple[str, list[tuple[str, str]]]]:
     if result.external is None:
         return []
     rows = result.external.rows.values()
-    return [(PUBLICATION_METRICS[name], [_cell(row[name][0]) for row in rows]) for name in result.metrics]
+    return [(metric_title(name), [_cell(row[name][0]) for row in rows]) for name in result.metrics]
 
 
-def _hardest(result: StudyResult, images: ClassificationSet) -> list[dict[str, Any]]:
-    """Create the cards of the images whose true class gets the lowest mean probability from all models."""
+def _confusions(result: StudyResult) -> list[tuple[str, Any]]:
+    """Return the confusion matrix of each arm of classifiers."""
+    if result.folder.task != "classify":
+        return []
+    names = list(result.folder.class_names)
+    return [(arm.arm.name, confusion_rows(concatenate(arm.pooled).confusion, names)) for arm in result.arms]
+
+
+def _hardest(result: StudyResult, images: StudyImages) -> list[dict[str, Any]]:
+    """Create the cards of the images with the lowest mean score from all models.
+
+    The score of a classifier is the probability of the true class, that of a segmenter the mean IoU in the image.
+    """
     models = [pooled for arm in result.arms for pooled in arm.pooled]
-    labels, rows = result.folds.labels, np.arange(len(result.folds.labels))
-    probability = np.mean([model.probabilities[rows, labels] for model in models], axis=0)
-    wrong = np.sum([~model.correct for model in models], axis=0)
+    labels = result.folds.labels
+    if labels is None:
+        score = np.mean([model.image_miou for model in models], axis=0)
+        wrong = np.zeros(len(score), int)
+    else:
+        score = np.mean([model.probabilities[np.arange(len(labels)), labels] for model in models], axis=0)
+        wrong = np.sum([~model.correct for model in models], axis=0)
     position = {name: i for i, name in enumerate(images.own_names)}
 
     def load(index: int) -> Any:
@@ -128,9 +134,10 @@ def _hardest(result: StudyResult, images: ClassificationSet) -> list[dict[str, A
         {
             "name": result.folds.names[i],
             "thumbnail": thumbnail(load, i),
-            "label": result.folder.class_names[labels[i]],
-            "probability": float(probability[i]),
-            "wrong": int(wrong[i]),
+            "label": None if labels is None else result.folder.class_names[labels[i]],
+            "score": float(score[i]),
+            "note": "" if labels is None else f"{wrong[i]} of {format_count(len(models), 'model')} wrong, ",
         }
-        for i in np.lexsort((-wrong, probability))[:HARDEST].tolist()
+        for i in np.lexsort((-wrong, score))[:HARDEST].tolist()
+        if not np.isnan(score[i])
     ]

@@ -13,9 +13,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from transxnet.metrics.publication_metrics import PUBLICATION_METRICS
+from transxnet.studies.fold_results import FittedChoices
 from transxnet.studies.paired_comparison import ArmComparison, Estimate
 from transxnet.studies.study_facts import CAUTION, describe_method, list_notes
+from transxnet.studies.study_metrics import SHOWN, metric_title
 from transxnet.studies.study_results import StudyResult
 from transxnet.utils.files import write_atomic
 
@@ -84,9 +85,8 @@ def to_json(result: StudyResult) -> dict[str, Any]:
                             "run": folder.run(arm.arm, each.fold, each.seed).path.name,
                             "fold": each.fold,
                             "seed": each.seed,
-                            "threshold": each.choices.threshold,
-                            "temperature": each.choices.temperature,
                         }
+                        | _describe_choices(each.choices)
                         for each in arm.folds
                     ],
                 }
@@ -106,6 +106,10 @@ def to_json(result: StudyResult) -> dict[str, Any]:
             "environment": result.environment,
         }
     )
+
+
+def _describe_choices(choices: FittedChoices | None) -> dict[str, float | None]:
+    return {} if choices is None else {"threshold": choices.threshold, "temperature": choices.temperature}
 
 
 def to_latex(result: StudyResult) -> str:
@@ -145,7 +149,7 @@ def to_latex(result: StudyResult) -> str:
 def _latex_rows(result: StudyResult, rows: dict[str, dict[str, Estimate]]) -> Iterable[str]:
     for metric in result.metrics:
         cells = [format_estimate(row[metric]) for row in rows.values()]
-        yield " & ".join([escape_latex(PUBLICATION_METRICS[metric]), *map(escape_latex, cells)]) + r" \\"
+        yield " & ".join([escape_latex(metric_title(metric)), *map(escape_latex, cells)]) + r" \\"
 
 
 def escape_latex(text: str) -> str:
@@ -155,11 +159,11 @@ def escape_latex(text: str) -> str:
 
 def to_rich(result: StudyResult) -> Group:
     """Return the table for a terminal: the ranking metric first, then some others."""
-    shown = list(dict.fromkeys([result.folder.metric, "accuracy", "balanced_accuracy", "auroc"]))
+    shown = list(dict.fromkeys([result.folder.metric, *SHOWN[result.folder.task]]))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("arm", overflow="fold")
     for metric in shown:
-        table.add_column(PUBLICATION_METRICS[metric], justify="right")
+        table.add_column(metric_title(metric), justify="right")
     for arm in result.arms:
         row = result.estimates[arm.arm.name]
         table.add_row(Text(arm.arm.name), *(format_estimate(row[metric]) for metric in shown))
@@ -186,7 +190,7 @@ def describe_comparison(comparison: ArmComparison, best: str | None) -> str:
     """Describe a comparison in one line."""
     difference, p = comparison.difference, format_p(comparison.adjusted)
     return (
-        f"{PUBLICATION_METRICS[comparison.metric]}: {comparison.arm} minus {best} {difference.value:+.3f} "
+        f"{metric_title(comparison.metric)}: {comparison.arm} minus {best} {difference.value:+.3f} "
         f"({difference.low:+.3f} to {difference.high:+.3f}), {comparison.test}, adjusted p {p}"
     )
 

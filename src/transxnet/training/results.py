@@ -25,7 +25,7 @@ from transxnet.evaluation.evaluation_output import (
     results_content,
     write_classifier_predictions,
     write_detections,
-    write_image_miou,
+    write_map_counts,
 )
 from transxnet.evaluation.evaluation_report import image_reader
 from transxnet.evaluation.inference_backends import TrainedBackend
@@ -243,13 +243,14 @@ def write_predictions(run: Run, evaluation: AnyEvaluation, *, test: bool = False
     """Write the predictions for the validation images, or for the test images to files with the prefix ``test_``.
 
     A classifier gets ``predictions.csv`` with labels, predictions and probabilities; a detector ``detections.json`` in
-    COCO's results format; a segmenter ``predictions.csv`` with the mean IoU of each image; a pretrained network none.
+    COCO's results format; a segmenter ``predictions.csv`` with the mean IoU and the pixels of each image; a pretrained
+    network none.
     """
     table = run.test_predictions_file if test else run.predictions_file
     if isinstance(evaluation, DetectionEvaluation):
         write_detections(run.test_detections_file if test else run.detections_file, evaluation)
     elif isinstance(evaluation, SegmentationEvaluation):
-        write_image_miou(table, evaluation)
+        write_map_counts(table, evaluation)
     elif not isinstance(evaluation, EmbeddingEvaluation):
         write_classifier_predictions(table, evaluation)
 

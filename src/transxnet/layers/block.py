@@ -11,6 +11,7 @@ from transxnet.layers.dmixer import DMixer
 from transxnet.layers.dpe import DPE
 from transxnet.layers.ffn import FFN
 from transxnet.layers.msffn import MSFFN
+from transxnet.ops.recompute import group_norm, recompute_activations
 
 
 class LayerScale(nn.Module):
@@ -67,11 +68,12 @@ class ResidualBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, pos_bias: Tensor | None = None) -> Tensor:
-        x = self.dpe(x)
-        y = self.norm1(x)
-        y = self.mixer(y) if pos_bias is None else self.mixer(y, pos_bias)
-        x = x + self.drop_path(self.scale1(y))
-        return x + self.drop_path(self.scale2(self.ffn(self.norm2(x))))
+        with recompute_activations(x):
+            x = self.dpe(x)
+            y = group_norm(x, self.norm1)
+            y = self.mixer(y) if pos_bias is None else self.mixer(y, pos_bias)
+            x = x + self.drop_path(self.scale1(y))
+            return x + self.drop_path(self.scale2(self.ffn(group_norm(x, self.norm2))))
 
 
 class Block(ResidualBlock):

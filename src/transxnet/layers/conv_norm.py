@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from transxnet.ops.recompute import batch_norm
+
 
 class ConvNorm(nn.Module):
     """``BatchNorm(Conv2d(x))``; the convolution has no bias.
@@ -26,4 +28,4 @@ class ConvNorm(nn.Module):
         self.bn = nn.BatchNorm2d(out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(x))
+        return batch_norm(self.conv(x), self.bn)

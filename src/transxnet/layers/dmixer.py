@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from transxnet.layers.checks import check_attn_ratio, check_divisible, check_positive, is_custom_part, resolve_part
 from transxnet.layers.idconv import IDConv
 from transxnet.layers.osra import OSRA
-from transxnet.ops import gelu_norm, multiscale_depthwise_conv2d
+from transxnet.ops import multiscale_depthwise_conv2d
+from transxnet.ops.recompute import add, batch_norm, gelu, recompute_activations
 
 
 class STE(nn.Module):
@@ -38,10 +39,11 @@ class STE(nn.Module):
         self.bn3 = nn.BatchNorm2d(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = multiscale_depthwise_conv2d(x, [self.dwconv.weight], [self.dwconv.bias], identity=False)
-        y = gelu_norm(y, self.bn1, then=self.squeeze)
-        y = gelu_norm(y, self.bn2, then=self.expand)
-        return x + self.bn3(y)
+        with recompute_activations(x):
+            y = multiscale_depthwise_conv2d(x, [self.dwconv.weight], [self.dwconv.bias], identity=False)
+            y = self.squeeze(batch_norm(gelu(y), self.bn1))
+            y = self.expand(batch_norm(gelu(y), self.bn2))
+            return add(x, batch_norm(y, self.bn3))
 
 
 LOCAL_CONVS: dict[str | None, Callable[[int, int, int, int], nn.Module]] = {

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from transxnet.layers.checks import check_odd, check_positive
-from transxnet.ops import gelu_norm, multiscale_depthwise_conv2d
+from transxnet.ops import multiscale_depthwise_conv2d
+from transxnet.ops.recompute import batch_norm, gelu, recompute_activations
 
 
 class MultiScaleDWConv(nn.ModuleList):
@@ -60,6 +61,7 @@ class MSFFN(nn.Module):
         self.bn3 = nn.BatchNorm2d(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = gelu_norm(self.expand(x), self.bn1, then=self.dwconv)
-        x = gelu_norm(x, self.bn2, then=self.project)
-        return self.bn3(x)
+        with recompute_activations(x):
+            x = batch_norm(gelu(self.expand(x)), self.bn1)
+            x = batch_norm(gelu(self.dwconv(x)), self.bn2)
+            return batch_norm(self.project(x), self.bn3)

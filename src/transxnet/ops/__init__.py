@@ -6,7 +6,6 @@ for exported programs (``_export``). :mod:`transxnet.ops.backend` chooses betwee
 gives the reasons.
 """
 
-from transxnet.ops.activation_norm import gelu_norm
 from transxnet.ops.attention import biased_attention
 from transxnet.ops.backend import Choice, choose
 from transxnet.ops.dynamic_conv import dynamic_depthwise_conv2d
@@ -19,6 +18,5 @@ __all__ = [
     "biased_attention",
     "choose",
     "dynamic_depthwise_conv2d",
-    "gelu_norm",
     "multiscale_depthwise_conv2d",
 ]

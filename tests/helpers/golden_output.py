@@ -58,7 +58,8 @@ def output_of(name: str, width: int) -> str:
                 os.environ["COLUMNS"] = columns
     shown = text.getvalue()
     if name == "train":
-        shown = re.sub(r" *\d+\.\d+%| \d+\.\d+", " #", shown)
+        shown = re.sub(r" *-?\d+\.\d+%| -?\d+\.\d+", " #", shown)
+        shown = re.sub(r"[\d,]+ resamples", "# resamples", shown)
         shown = re.sub(r"\d+ s\b|\d+ min \d+ s", "# s", shown)
         shown = re.sub(r"(workers) \d+", r"\1 #", shown)
     return re.sub(r" +$", "", shown, flags=re.MULTILINE)

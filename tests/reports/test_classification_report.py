@@ -14,6 +14,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from tests.helpers.classifier_report import sample_evaluation, sample_image, sample_report
 from tests.helpers.html_page import Page
 from transxnet.metrics.classification import ClassificationEvaluation
+from transxnet.metrics.metric_names import format_metric
 from transxnet.reports import render
 from transxnet.utils.errors import UserError
 
@@ -24,8 +25,10 @@ def test_numbers_are_those_of_the_evaluation(num_classes, weights):
     page = Page(render(sample_report(evaluation)))
     metrics = evaluation.metrics()
     assert ("weighted_accuracy" in metrics) == weights
-    for value in metrics.values():
-        assert f"{100 * value:.1f}%" in page.text["dd"]
+    for name, value in metrics.items():
+        assert format_metric(name, value) in page.text["metrics"]
+    for name in ("accuracy", "balanced_accuracy", "f1"):
+        assert f"{100 * metrics[name]:.1f}%" in page.text["dd"]
     per_class = evaluation.per_class()
     for column in ("precision", "recall", "f1"):
         for value in per_class[column]:

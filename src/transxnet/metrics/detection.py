@@ -138,7 +138,7 @@ class DetectionEvaluation(Resampled):
         first = np.arange(len(self.class_names))[:, None] * len(self)
 
         def drawn_metrics(indices: np.ndarray) -> Mapping[str, float]:
-            metrics = {}
+            metrics: dict[str, float] = {}
             for kind, (evaluator, matches) in matched.items():
                 evaluator._evalImgs_cpp = [matches[i] for i in (first + indices).ravel().tolist()]
                 evaluator.accumulate()
@@ -171,8 +171,8 @@ def _match_images(evaluation: DetectionEvaluation, kind: str) -> tuple[Any, list
         for n, (box, label) in enumerate(zip(detections.boxes.tolist(), detections.labels.tolist(), strict=True)):
             x1, y1, x2, y2 = box
             own = {"segmentation": detections.masks[n]} if masks and detections.masks is not None else {}
-            facts = {"bbox": [x1, y1, x2 - x1, y2 - y1], "score": float(detections.scores[n])}
-            found.append({"image_id": i + 1, "category_id": label, **facts, **own})
+            shape = {"bbox": [x1, y1, x2 - x1, y2 - y1], **own}
+            found.append({"image_id": i + 1, "category_id": label, "score": float(detections.scores[n]), **shape})
     objects.dataset = {
         "images": [{"id": i + 1, "height": h, "width": w} for i, (h, w) in enumerate(images.own_sizes.tolist())],
         "categories": [{"id": k + 1, "name": name} for k, name in enumerate(images.class_names)],
@@ -266,7 +266,7 @@ class DetectionMetric:
 
 def coco_metrics(result: dict[str, Tensor], masks: bool) -> dict[str, float]:
     """Return :attr:`DetectionEvaluation.all_metrics` from the result of :class:`CocoMetric`."""
-    metrics = {}
+    metrics: dict[str, float] = {}
     for kind, prefix in _prefixes(masks).items():
         precision = _precision(result, prefix)
         metrics |= _average_precisions(precision, kind, _METRICS)

@@ -61,19 +61,18 @@ class ScoredImages:
 
     def take(self, indices: np.ndarray) -> "ScoredImages":
         """Return the images at these indices, which may repeat."""
-        detected = None if self.detected is None else self.detected[indices]
-        return ScoredImages(
-            self.labels[indices], self.probabilities[indices], self.scaled[indices], self.positive, detected
-        )
+        scaled, detected = (None if each is None else each[indices] for each in (self.scaled, self.detected))
+        return ScoredImages(self.labels[indices], self.probabilities[indices], scaled, self.positive, detected)
 
     @classmethod
     def concatenate(cls, parts: Sequence["ScoredImages"]) -> "ScoredImages":
         """Return the images of all parts, one part after the other."""
         detected = [part.detected for part in parts if part.detected is not None]
+        scaled = [part.scaled for part in parts if part.scaled is not None]
         return cls(
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.probabilities for part in parts]),
-            np.concatenate([part.scaled for part in parts]),
+            np.concatenate(scaled) if scaled else None,
             parts[0].positive,
             np.concatenate(detected) if detected else None,
         )

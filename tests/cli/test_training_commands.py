@@ -18,7 +18,7 @@ def test_help_of_train_has_topics_and_defaults(capsys):
         main(["train", "--help-all"])
     text = capsys.readouterr().out
     titles = {"classify": "classification only", "detect": "detection only", "segment": "segmentation only"}
-    topics = {**TrainConfig.TOPICS, **{titles[task]: config.OWN for task, config in CONFIGS.items()}}
+    topics = {**TrainConfig.TOPICS, **{title: CONFIGS[task].OWN for task, title in titles.items()}}
     assert re.findall(r"^([a-z ]+):$", text, re.MULTILINE)[2:] == list(topics)
     listed: set[str] = set()
     for topic, names in topics.items():

@@ -25,9 +25,10 @@ def describe_problems(source: DataSource) -> str | None:
     Of more than ``FULL_UP_TO`` images the files are not compared: so many sizes coincide that most files would be read.
 
     Returns:
-        The line; None for a stream or a data set in Python, which ``transxnet check`` does not read either.
+        The line; None for a stream, a data set in Python or images without labels, which ``transxnet check`` does not
+        read either.
     """
-    if source.recognition.format in ("reader", "dataset"):
+    if source.recognition.format in ("reader", "dataset", "images"):
         return None
     command = f"transxnet check {shlex.quote(source.recognition.data)}"
     compared = len(source.train) + len(source.val) <= FULL_UP_TO

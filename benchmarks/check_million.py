@@ -6,7 +6,10 @@ The images are random thumbnails and hashes, as ``transxnet check`` keeps them o
 and 1% have equal pixels. Each number is measured in its own process. Columns: CPU seconds to find exact duplicates, to
 find near duplicates, and to make and write the findings; the anonymous memory that these add to the process, which does
 not include the temporary file of the thumbnails; the fraction of the mirrored copies that are found. --skip-near leaves
-out the search for near duplicates, which takes longest.
+out the search for near duplicates, which takes longest. --index measures only the index of this search, of random
+hashes instead of thumbnails: CPU seconds to create it and to search it for 32 images, with a hash at a distance of 0.1
+from one of the versions of each, the memory of both, and the fraction of these hashes that are found. Random hashes are
+the worst case of a k-d tree.
 """
 
 import argparse
@@ -18,19 +21,27 @@ import time
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from benchmarks.predict_memory import Peak
 from transxnet.checking.all_images import AllImages
 from transxnet.checking.check_report import CheckResult, tally, write_results
 from transxnet.checking.class_counts import class_counts, imbalance_findings
 from transxnet.checking.duplicate_findings import exact_findings, near_findings
-from transxnet.checking.duplicates import NearDuplicates, exact_duplicates, near_duplicates
+from transxnet.checking.duplicates import (
+    _CROPS,
+    _FREQUENCIES,
+    NearDuplicates,
+    _candidates,
+    exact_duplicates,
+    near_duplicates,
+)
 from transxnet.checking.image_scan import SIDE, Scan
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.image_collection import ArrayImages
 from transxnet.data.reading.packed_strings import PackedStrings
 
-COPIES, CHUNK, CLASSES = 0.01, 4096, 100
+COPIES, CHUNK, CLASSES, SEARCHED = 0.01, 4096, 100, 32
 NO_PAIRS = NearDuplicates(np.zeros((0, 2), int), np.zeros(0))
 
 
@@ -98,19 +109,50 @@ def measure(count: int, folder: Path, search: bool) -> dict[str, float]:
     }
 
 
+def measure_index(count: int) -> dict[str, float]:
+    """Measure the index of the search for near duplicates, and the search of a few images in it, in this process."""
+    dice, dimensions = np.random.default_rng(0), _FREQUENCIES**2 - 1
+    hashes = _unit(dice.standard_normal((count, dimensions), np.float32))
+    versions = _unit(dice.standard_normal((SEARCHED, 2, len(_CROPS), dimensions), np.float32))
+    versions[:, 0, 0] = hashes[:SEARCHED]
+    hashes[-SEARCHED:] = _unit(versions[:, 1, -1] + 0.1 * _unit(dice.standard_normal((SEARCHED, dimensions))))
+    with Peak() as peak:
+        start = time.process_time()
+        tree = cKDTree(hashes)
+        made = time.process_time()
+        pairs = {pair for own, other, *_ in _candidates(tree, versions, 0) for pair in zip(own, other, strict=True)}
+        searched = time.process_time()
+    planted = {(i, count - SEARCHED + i) for i in range(SEARCHED)}
+    return {
+        "images": count,
+        "index_s": made - start,
+        "search_s": searched - made,
+        "added_mib": peak.own - peak.start_at,
+        "recall": len(planted & pairs) / SEARCHED,
+    }
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", default="10000,100000,1000000")
     parser.add_argument("--skip-near", action="store_true")
+    parser.add_argument("--index", action="store_true")
     parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.measure is not None and options.index:
+        print(json.dumps(measure_index(options.measure)))
+        return
     if options.measure is not None:
         with tempfile.TemporaryDirectory() as folder:
             print(json.dumps(measure(options.measure, Path(folder), not options.skip_near)))
         return
     for count in options.images.split(","):
         command = [sys.executable, "-m", "benchmarks.check_million", "--measure", count]
-        command += ["--skip-near"] if options.skip_near else []
+        command += [f"--{name}" for name in ("skip-near", "index") if getattr(options, name.replace("-", "_"))]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         print(json.dumps({k: round(v, 3) for k, v in json.loads(done.stdout.splitlines()[-1]).items()}), flush=True)
 

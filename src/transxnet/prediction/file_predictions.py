@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchvision.transforms.v2.functional import to_pil_image
 
 from transxnet.data.datasets.unlabeled_dataset import UnlabeledDataset, describe_image_error
 from transxnet.data.loading.loaders import explained
 from transxnet.data.reading.image_search import Inputs
+from transxnet.data.reading.pixels import displayed
 from transxnet.prediction.image_results import ImagePrediction
 from transxnet.prediction.loaded_model import LoadedModel
 
@@ -47,7 +47,7 @@ def predict_files(
     for batch in explained(DataLoader(dataset, batch_size, num_workers=workers, collate_fn=list)):
         readable = [(name, tensor) for name, tensor, _ in batch if tensor is not None]
         # The pixels of a detector's or segmenter's image are the image itself, which is drawn on.
-        sources = [name if classify else to_pil_image(tensor) for name, tensor in readable]
+        sources = [name if classify else displayed(tensor) for name, tensor in readable]
         results = iter(_results(model, [tensor for _, tensor in readable], sources))
         for name, _, error in batch:
             result = None if error is not None else next(results)

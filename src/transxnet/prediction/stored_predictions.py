@@ -60,16 +60,17 @@ class StoredPredictions(os.PathLike):
         return self.images
 
     def __iter__(self) -> Iterator[FilePrediction]:
+        return map(self._with_channels, self._stored())
+
+    def _stored(self) -> Iterator[FilePrediction]:
         if self.task == "detect":
             return _read_detections(self.folder)
         if self.task == "segment":
             return _read_label_maps(self.folder)
         assert self.table is not None
         if self.files[0].suffix.lower() == ".parquet":
-            stored = _read_parquet(self.files, self.table)
-        else:
-            stored = _read_entries(self.folder / "predictions.jsonl", self.table)
-        return map(self._with_channels, stored)
+            return _read_parquet(self.files, self.table)
+        return _read_entries(self.folder / "predictions.jsonl", self.table)
 
     def _with_channels(self, prediction: FilePrediction) -> FilePrediction:
         """Return a prediction whose image is read in the channels of the model."""

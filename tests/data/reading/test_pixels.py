@@ -59,6 +59,8 @@ def test_gray_rendering_uses_all_channels():
 def test_rgb_image_is_shown_as_it_is():
     image = Image.new("RGB", (7, 6))
     assert displayed(image) is image
+    pixels = torch.randint(256, (3, 6, 7), dtype=torch.uint8)
+    assert torch.equal(pixels_to_tensor(displayed(pixels)), pixels)
 
 
 def test_unit_values_become_8_bits():

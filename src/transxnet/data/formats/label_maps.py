@@ -54,11 +54,11 @@ class MapPart:
     maps: Path
     stems: tuple[str, ...] | None = None
 
-    def list_images(self, channels: int | None) -> list[Path]:
+    def list_images(self, channels: int | None = None) -> list[Path]:
         """The image files, of the formats that are read in this number of channels, or in RGB."""
         return list_images(self.images, extensions_for(channels))
 
-    def count(self, channels: int | None) -> int:
+    def count(self, channels: int | None = None) -> int:
         """Number of images."""
         return len(self.list_images(channels) if self.stems is None else self.stems)
 

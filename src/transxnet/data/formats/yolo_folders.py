@@ -40,7 +40,7 @@ class YoloPart:
     sources: tuple[Path, ...]
     config: Path | None = None
 
-    def images(self, findings: Findings, channels: int | None) -> list[Path]:
+    def images(self, findings: Findings, channels: int | None = None) -> list[Path]:
         """The image files, each once; listed images that do not exist are recorded.
 
         Args:

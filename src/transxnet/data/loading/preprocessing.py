@@ -68,7 +68,10 @@ class Preprocessing:
         if not (isinstance(self.crop_pct, (int, float)) and 0.1 <= self.crop_pct < math.inf):
             raise ValueError(f"crop_pct must be a finite number of at least 0.1, got {self.crop_pct}.")
         if self.channels is not None and (type(self.channels) is not int or self.channels != len(self.mean)):
-            raise ValueError(f"mean and std must be those of {self.channels} channels, got {len(self.mean)}.")
+            raise ValueError(
+                f"preprocessing must have mean and std of each channel, got {len(self.mean)} for channels "
+                f"{self.channels}."
+            )
 
     @classmethod
     def of_model(cls, model: nn.Module, img_size: int | None = None, crop_pct: float | None = None) -> "Preprocessing":

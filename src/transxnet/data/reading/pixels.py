@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from transxnet.data.reading.channel_decoding import open_channels
 from transxnet.data.reading.image_decoding import EXTENSIONS, open_image, upright_size
@@ -58,13 +58,15 @@ def extensions_for(channels: int | None) -> Sequence[str]:
 
 
 def displayed(pixels: Pixels) -> Image.Image:
-    """Render an image in 8-bit RGB.
+    """Render an image in 8-bit RGB; RGB images, also as a tensor (3, H, W) uint8, are shown as they are.
 
     Of three channels or more, the first three are red, green and blue; of fewer, the first is gray. Each is scaled so
     that its 2nd and 98th percentile are black and white.
     """
     if isinstance(pixels, Image.Image):
         return pixels
+    if pixels.dtype == torch.uint8:
+        return to_pil_image(pixels)
     shown = pixels[[0, 1, 2] if len(pixels) >= 3 else [0, 0, 0]].detach().cpu()
     return Image.fromarray(unit_to_uint8(torch.stack([_stretched(channel) for channel in shown])))
 

@@ -171,8 +171,8 @@ def _match_images(evaluation: DetectionEvaluation, kind: str) -> tuple[Any, list
         for n, (box, label) in enumerate(zip(detections.boxes.tolist(), detections.labels.tolist(), strict=True)):
             x1, y1, x2, y2 = box
             own: dict[str, Any] = {"segmentation": detections.masks[n]} if masks and detections.masks is not None else {}
-            shape = {"bbox": [x1, y1, x2 - x1, y2 - y1], **own}
-            found.append({"image_id": i + 1, "category_id": label, "score": float(detections.scores[n]), **shape})
+            result = {"image_id": i + 1, "category_id": label, "score": float(detections.scores[n]), **own}
+            found.append(result | {"bbox": [x1, y1, x2 - x1, y2 - y1]})
     objects.dataset = {
         "images": [{"id": i + 1, "height": h, "width": w} for i, (h, w) in enumerate(images.own_sizes.tolist())],
         "categories": [{"id": k + 1, "name": name} for k, name in enumerate(images.class_names)],

@@ -170,7 +170,9 @@ def _match_images(evaluation: DetectionEvaluation, kind: str) -> tuple[Any, list
             annotations.append(annotation | {"bbox": [x1, y1, x2 - x1, y2 - y1]})
         for n, (box, label) in enumerate(zip(detections.boxes.tolist(), detections.labels.tolist(), strict=True)):
             x1, y1, x2, y2 = box
-            own: dict[str, Any] = {"segmentation": detections.masks[n]} if masks and detections.masks is not None else {}
+            own: dict[str, Any] = (
+                {"segmentation": detections.masks[n]} if masks and detections.masks is not None else {}
+            )
             result = {"image_id": i + 1, "category_id": label, "score": float(detections.scores[n]), **own}
             found.append(result | {"bbox": [x1, y1, x2 - x1, y2 - y1]})
     objects.dataset = {

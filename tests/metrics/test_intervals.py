@@ -29,6 +29,11 @@ def test_accuracy_interval_is_that_of_the_binomial_distribution():
     assert CLASSES.intervals.method == "95% intervals: bootstrap over 80 images, 200 resamples, seed 0."
 
 
+def test_intervals_of_few_images_come_with_a_caution():
+    few = ClassificationEvaluation(["a", "b"], [""] * 8, LABELS[:8], CLASSES.probabilities[:8])
+    assert few.intervals.method.endswith("8 images, 200 resamples, seed 0; with so few, they are too narrow.")
+
+
 def test_intervals_are_reproducible_and_omit_baselines():
     again = replace(CLASSES).intervals
     assert again == CLASSES.intervals

@@ -17,6 +17,9 @@ RESAMPLES = 1000
 SEED = 0
 """Seed of the resamples."""
 
+FEW = 30
+"""Below this number of images or groups, bootstrap intervals are clearly too narrow."""
+
 MAX_RANKED = 500_000
 """Most scores, images times classes, with intervals of AUROC and AP: each resample sorts them, in about 0.1 s."""
 
@@ -48,7 +51,8 @@ class MetricIntervals:
     @property
     def method(self) -> str:
         """How the intervals were computed, in a sentence."""
-        return f"95% intervals: bootstrap over {self.drawn}, {self.resamples:,} resamples, seed {SEED}."
+        caution = "; with so few, they are too narrow" if self.units < FEW else ""
+        return f"95% intervals: bootstrap over {self.drawn}, {self.resamples:,} resamples, seed {SEED}{caution}."
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content as plain data."""

@@ -1,5 +1,7 @@
 """Models prepared for export, and models that cannot be exported."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torchvision import tv_tensors
@@ -95,3 +97,14 @@ def test_exported_published_segmenter_resizes_as_published():
     image = torch.randint(256, (3, 50, 70), dtype=torch.uint8)
     aligned, _ = fit_for_segmenter(image, dynamic(trained)[1])
     assert torch.equal(aligned, trained.resize(tv_tensors.Image(image)).as_subclass(torch.Tensor) / 255)
+
+
+def test_fixed_input_of_channels_is_padded_with_their_mean():
+    mean, std = [3e4, -5.0, 0.0, 7.0], [1.0, 2.0, 3.0, 4.0]
+    model = create_segmenter("test_resnet", 2, mean=mean, std=std).eval()
+    trained = TrainedSegmenter(model, "bands", ["a", "b"], None, (128, 32), channels=4)
+    fixed = replace(dynamic(trained)[1], dynamic=(), size=(32, 64))
+    image = torch.randn(4, 32, 32)
+    padded, size = fit_for_segmenter(image, fixed)
+    assert size == (32, 32) and padded.shape == (4, 32, 64)
+    assert torch.equal(padded[..., :32], image) and padded[:, 0, -1].tolist() == mean

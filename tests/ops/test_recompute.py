@@ -64,7 +64,7 @@ class GeluNormConv(nn.Sequential):
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("name", LAYERS)
-def test_gradients_and_statistics_equal_those_of_plain_modules(name, memory_format):
+def test_gradients_and_statistics_are_those_of_plain_modules(name, memory_format):
     torch.manual_seed(0)
     layer = LAYERS[name]().double()
     channels = 16 if name == "Block" else 8
@@ -72,7 +72,7 @@ def test_gradients_and_statistics_equal_those_of_plain_modules(name, memory_form
     ours, plain = results(layer, x, nullcontext()), results(layer, x, everything_kept())
     assert ours.keys() == plain.keys()
     for key, expected in plain.items():
-        torch.testing.assert_close(ours[key], expected, rtol=1e-10, atol=1e-12, msg=lambda text, key=key: key + text)
+        torch.testing.assert_close(ours[key], expected, rtol=0, atol=0, msg=lambda text, key=key: key + text)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_gradient_checkpointing_keeps_nothing_of_a_block():
     assert kept < 2 * x.nelement() * x.element_size()  # the output
 
 
-@pytest.mark.parametrize("kind", ["hook", "eval", "synchronized", "without statistics"])
+@pytest.mark.parametrize("kind", ["hook", "eval", "synchronized"])
 def test_other_norms_are_called_as_they_are(kind):
     norm, x = nn.BatchNorm2d(6), torch.randn(3, 6, 5, 4, requires_grad=True)
     if kind == "hook":
@@ -169,8 +169,6 @@ def test_other_norms_are_called_as_they_are(kind):
         norm.eval()
     if kind == "synchronized":
         norm = SyncedBatchNorm(norm)
-    if kind == "without statistics":
-        norm = nn.BatchNorm2d(6, track_running_stats=False)
     expected = copy.deepcopy(norm)(x)
     with recompute_activations(x):
         torch.testing.assert_close(batch_norm(x, norm), expected, rtol=0, atol=0)

@@ -24,7 +24,14 @@ from transxnet.utils.option_names import as_option
 from transxnet.utils.output_folder import check_output_folder
 
 BATCH = {"cpu": 16, "cuda": 128}
-VARIABLES = ("OMP_NUM_THREADS", "GOMP_SPINCOUNT", "CUDA_VISIBLE_DEVICES", "PYTORCH_CUDA_ALLOC_CONF", "TRANSXNET_OPS")
+VARIABLES = (
+    "OMP_NUM_THREADS",
+    "GOMP_SPINCOUNT",
+    "GLIBC_TUNABLES",
+    "CUDA_VISIBLE_DEVICES",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "TRANSXNET_OPS",
+)
 
 
 def bench(

@@ -2,7 +2,7 @@
 
 Autograd keeps the inputs of most operators. Outputs of GELU, norms and additions are cheap to compute from tensors that
 are kept anyway. Within :func:`recompute_activations` they are not kept: each has a recipe, which the operators that
-would keep it store instead. Results are equal up to rounding.
+would keep it store instead. Results are the same.
 """
 
 from collections.abc import Callable
@@ -55,31 +55,20 @@ def group_norm(x: Tensor, norm: nn.Module) -> Tensor:
     out = norm(x)
     if type(norm) is not nn.GroupNorm or _has_hooks(norm) or out.dtype != x.dtype:  # autocast may change the dtype
         return out
-    weight, bias = _detached(norm.weight), _detached(norm.bias)
-    return _with_recipe(out, lambda x: F.group_norm(x, norm.num_groups, weight, bias, norm.eps), x)
+    groups, weight, bias, eps = norm.num_groups, _detached(norm.weight), _detached(norm.bias), norm.eps
+    return _with_recipe(out, lambda x: F.group_norm(x, groups, weight, bias, eps), x)
 
 
 def batch_norm(x: Tensor, norm: nn.Module) -> Tensor:
-    """Compute ``norm(x)``, with a recipe if it is a BatchNorm2d in training."""
-    if not (
-        _active_recipes()
-        and type(norm) is nn.BatchNorm2d
-        and norm.training
-        and norm.affine
-        and norm.track_running_stats
-        and norm.momentum is not None
-        and x.numel() > x.shape[1]  # otherwise BatchNorm raises its own error
-        and not _has_hooks(norm)
-    ):
-        return norm(x)
-    if norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.add_(1)
-    running = norm.running_mean, norm.running_var
-    out, mean, rstd = torch.native_batch_norm(x, norm.weight, norm.bias, *running, True, norm.momentum, norm.eps)
-    weight, bias, eps = norm.weight.detach(), norm.bias.detach(), norm.eps
-    return _with_recipe(
-        out, lambda x: F.batch_norm(x, mean, rstd.pow(-2) - eps, weight, bias, training=False, eps=eps), x
-    )
+    """Compute ``norm(x)``, with a recipe if it is a BatchNorm2d in training.
+
+    The recipe computes the batch statistics again, so that its values are exactly those of the forward pass.
+    """
+    out = norm(x)
+    if type(norm) is not nn.BatchNorm2d or not norm.training or _has_hooks(norm):
+        return out
+    weight, bias, eps = _detached(norm.weight), _detached(norm.bias), norm.eps
+    return _with_recipe(out, lambda x: F.batch_norm(x, None, None, weight, bias, training=True, eps=eps), x)
 
 
 class _Kept:

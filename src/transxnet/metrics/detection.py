@@ -157,8 +157,9 @@ def _match_images(evaluation: DetectionEvaluation, kind: str) -> tuple[Any, list
     from faster_coco_eval import COCO, COCOeval_faster
 
     images, masks = evaluation.images, kind == "mask"
-    objects, found = COCO(), []
+    objects = COCO()
     annotations: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     for i, detections in enumerate(evaluation.detections):
         target = images.target(i, masks=masks)
         encoded = [encode_mask(mask) for mask in target["masks"].numpy().astype(bool)] if masks else []
@@ -170,11 +171,11 @@ def _match_images(evaluation: DetectionEvaluation, kind: str) -> tuple[Any, list
             annotations.append(annotation | {"bbox": [x1, y1, x2 - x1, y2 - y1]})
         for n, (box, label) in enumerate(zip(detections.boxes.tolist(), detections.labels.tolist(), strict=True)):
             x1, y1, x2, y2 = box
-            own: dict[str, Any] = (
-                {"segmentation": detections.masks[n]} if masks and detections.masks is not None else {}
-            )
-            result = {"image_id": i + 1, "category_id": label, "score": float(detections.scores[n]), **own}
-            found.append(result | {"bbox": [x1, y1, x2 - x1, y2 - y1]})
+            result: dict[str, Any] = {"image_id": i + 1, "category_id": label, "score": float(detections.scores[n])}
+            result["bbox"] = [x1, y1, x2 - x1, y2 - y1]
+            if masks and detections.masks is not None:
+                result["segmentation"] = detections.masks[n]
+            found.append(result)
     objects.dataset = {
         "images": [{"id": i + 1, "height": h, "width": w} for i, (h, w) in enumerate(images.own_sizes.tolist())],
         "categories": [{"id": k + 1, "name": name} for k, name in enumerate(images.class_names)],

@@ -12,7 +12,7 @@ from tests.helpers.command_line import invoke
 @pytest.mark.parametrize(
     ("words", "completed"),
     [
-        (["pre"], {"predict"}),
+        (["pre"], {"predict", "pretrain"}),
         (["train", "--img"], {"--img-size"}),
         (["train", "digits", "--select", ""], {"best", "last"}),
         (["eval", "runs/one", "--dev"], {"--device"}),

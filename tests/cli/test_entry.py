@@ -45,7 +45,7 @@ def test_version_is_printed(capsys):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("trian photos", "unknown command 'trian'. Did you mean 'train'?"),
+        ("trian photos", "unknown command 'trian'. Did you mean 'train' or 'pretrain'?"),
         ("train", "no training data given"),
         ("train nowhere", "'nowhere' is neither an existing folder nor a sample"),
         ("train 5", "'5' is neither an existing folder nor a sample"),

@@ -19,10 +19,10 @@ from transxnet.utils.optional_packages import require_package
 MIN_SCORE = 0.5
 """Detections below this score are not drawn and do not count for :func:`compute_image_f1`."""
 
-_IOUS, _RECALLS = np.linspace(0.5, 0.95, 10), np.linspace(0, 1, 101)
+COCO_IOUS, COCO_RECALLS = np.linspace(0.5, 0.95, 10), np.linspace(0, 1, 101)
 """COCO's thresholds in float64: torchmetrics rounds its own to float32, which misses a recall of 0.1."""
 
-_METRICS: dict[str, tuple[Any, int]] = {
+COCO_METRICS: dict[str, tuple[Any, int]] = {
     "ap": (slice(None), 0),
     "ap50": (slice(0, 1), 0),
     "ap75": (slice(5, 6), 0),
@@ -134,8 +134,8 @@ class CocoMetric(MeanAveragePrecision):
         require_package("faster_coco_eval", "transxnet[detect]", "Average precision")
         super().__init__(
             iou_type=("bbox", "segm") if masks else "bbox",
-            iou_thresholds=_IOUS.tolist(),
-            rec_thresholds=_RECALLS.tolist(),
+            iou_thresholds=COCO_IOUS.tolist(),
+            rec_thresholds=COCO_RECALLS.tolist(),
             extended_summary=True,
             backend="faster_coco_eval",
         )
@@ -189,7 +189,7 @@ class DetectionMetric:
             class_ap[kind] = np.full(count, np.nan)
             precision[kind] = np.full((count, 101), np.nan)
             whole = _precision(result, prefix)[..., 0]
-            class_ap[kind][classes - 1] = [_mean(whole[:, :, i]) for i in range(len(classes))]
+            class_ap[kind][classes - 1] = [mean_precision(whole[:, :, i]) for i in range(len(classes))]
             precision[kind][classes - 1] = np.where(whole[0] < 0, np.nan, whole[0]).T
         metrics = coco_metrics(result, self.masks)
         return DetectionEvaluation(
@@ -202,8 +202,8 @@ def coco_metrics(result: dict[str, Tensor], masks: bool) -> dict[str, float]:
     metrics = {}
     for kind, prefix in _prefixes(masks).items():
         precision = _precision(result, prefix)
-        for name, (ious, area) in _METRICS.items():
-            metrics[name if kind == "box" else f"mask_{name}"] = _mean(precision[ious, ..., area])
+        for name, (ious, area) in COCO_METRICS.items():
+            metrics[name if kind == "box" else f"mask_{name}"] = mean_precision(precision[ious, ..., area])
     return metrics
 
 
@@ -212,7 +212,7 @@ def _precision(result: dict[str, Tensor], prefix: str) -> np.ndarray:
     return result[f"{prefix}precision"][..., -1].numpy()  # for the best 100 detections of each image
 
 
-def _mean(precision: np.ndarray) -> float:
+def mean_precision(precision: np.ndarray) -> float:
     """Return the mean of the known entries; NaN if all are unknown."""
     known = precision[precision > -1]
     return float(known.mean()) if known.size else math.nan

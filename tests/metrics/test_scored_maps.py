@@ -37,7 +37,7 @@ def test_drawn_images_count_as_often_as_they_are_drawn():
     parts = [maps.take(np.array([4])), maps.take(np.array([0, 4]))]
     assert (ScoredMaps.concatenate(parts).counts == maps.take(drawn).counts).all()
     own = jaccard_score(labels[4].ravel(), predicted[4].ravel(), average="macro")
-    assert maps.image_miou[4] == pytest.approx(own) and len(maps) == 6
+    assert maps.image_scores[4] == pytest.approx(own) and len(maps) == 6
 
 
 def test_classes_that_do_not_occur_are_undefined():

@@ -116,10 +116,7 @@ def test_parallel_study_gives_the_files_of_a_sequential_one(
         ("digits --models test_resnet --val-fraction 0", "Use a --val-fraction above 0"),
         ("digits --models test_resnet --test digits", "--test digits is the training data"),
         ("digits --models test_resnet --test nowhere", "'nowhere' is neither an existing folder nor a sample"),
-        (
-            "digits --models test_resnet --task detect",
-            "study supports one class per image and label maps, not detection",
-        ),
+        ("digits --models test_resnet --task detect", "digits is data for task 'classify', got task 'detect'"),
         ("--resume nowhere", "nowhere is not the folder of a study: study.yaml is missing"),
         ("digits --resume nowhere", "--resume uses the options of the study and accepts no others but --parallel and"),
         ("digits --models test_resnet --parallel 0", "parallel must be an integer of at least 1, got 0"),

@@ -322,16 +322,16 @@ _COMMANDS = (
         synopsis="DATA",
         summary="compare models by cross-validation, with intervals and tests",
         usage="DATA --models MODEL MODEL [options]\n       transxnet study --resume FOLDER",
-        description="Compare classifiers or segmenters on the same folds and seeds: metrics with bootstrap intervals, "
-        "calibration, and paired tests, as an HTML page, CSV, JSON and a LaTeX table. The outer fold of a run is only "
-        "evaluated; a part of the other images chooses the epoch, and for classifiers threshold and temperature. Each "
-        "arm, fold and seed has its own run folder. All options of transxnet train are accepted.",
+        description="Compare classifiers, detectors or segmenters on the same folds and seeds: metrics with bootstrap "
+        "intervals, calibration, and paired tests, as an HTML page, CSV, JSON and a LaTeX table. The outer fold of a "
+        "run is only evaluated; a part of the other images chooses the epoch, and for classifiers threshold and "
+        "temperature. Each arm, fold and seed has its own run folder. All options of transxnet train are accepted.",
         function="transxnet.studies.study:study",
         arguments={
             "data": dict(
                 metavar="DATA",
                 nargs="?",
-                help="training data with one class per image or label maps, as for transxnet train, without a "
+                help="training data with one class per image, boxes or label maps, as for transxnet train, without a "
                 "validation set of its own",
             ),
             "--models": dict(metavar="MODEL", nargs="+", help="models to compare; each is an arm of the study"),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from transxnet.data.datasets.detection_dataset import DetectionSet
 from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation, coco_results
 from transxnet.metrics.intervals import Resampled
@@ -22,6 +23,7 @@ from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_atomic
 from transxnet.utils.progress import PLAIN
 from transxnet.utils.quantities import format_count
+from transxnet.utils.text_files import read_json
 
 MAX_PROBABILITIES = 10_000_000
 """Most probabilities in a file of predictions: about 120 MB."""
@@ -162,6 +164,25 @@ def write_detections(path: Path, evaluation: DetectionEvaluation) -> None:
         for result in coco_results(detections, images.image_id(i), images.category_ids)
     ]
     write_atomic(path, json.dumps(results))
+
+
+def read_detections(path: Path, images: DetectionSet) -> list[list[dict[str, Any]]]:
+    """Read the detections in each image from the file of :func:`write_detections`, with their ``label`` from 1.
+
+    Raises:
+        UserError: the file is damaged, or has other images or classes.
+    """
+    position = {images.image_id(i): i for i in range(len(images))}
+    label = {number: i for i, number in enumerate(images.category_ids, 1) if number is not None}
+    results: list[list[dict[str, Any]]] = [[] for _ in position]
+    names = ("bbox", "score", "segmentation")
+    try:
+        for each in read_json(path):
+            own = {name: each[name] for name in names if name in each}
+            results[position[each["image_id"]]].append({**own, "label": label[each["category_id"]]})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged or has other images or classes: {error}") from error
+    return results
 
 
 def write_map_counts(path: Path, evaluation: SegmentationEvaluation) -> None:

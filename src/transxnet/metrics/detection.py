@@ -1,7 +1,7 @@
 """Detection metrics: COCO's average precision, and the F1 of each image."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,24 +15,18 @@ from torchvision.ops import box_iou
 from transxnet.data.datasets.detection_dataset import DetectionSet, Target
 from transxnet.data.reading.masks import decode_mask, encode_mask
 from transxnet.metrics.intervals import Resampled
+from transxnet.metrics.scored_detections import (
+    COCO_IOUS,
+    COCO_RECALLS,
+    accumulate,
+    average_precisions,
+    match_detections,
+    mean_precision,
+)
 from transxnet.utils.optional_packages import require_package
 
 MIN_SCORE = 0.5
 """Detections below this score are not drawn and do not count for :func:`compute_image_f1`."""
-
-_IOUS, _RECALLS = np.linspace(0.5, 0.95, 10), np.linspace(0, 1, 101)
-"""COCO's thresholds in float64: torchmetrics rounds its own to float32, which misses a recall of 0.1."""
-
-_METRICS: dict[str, tuple[Any, int]] = {
-    "ap": (slice(None), 0),
-    "ap50": (slice(0, 1), 0),
-    "ap75": (slice(5, 6), 0),
-    "ap_small": (slice(None), 1),
-    "ap_medium": (slice(None), 2),
-    "ap_large": (slice(None), 3),
-}
-"""IoU thresholds and area range that each COCO metric averages over."""
-
 
 MAX_PAIRS = 20_000
 """Most pairs of image and class with intervals of AP: accumulating them takes 0.07 s for each resample."""
@@ -75,6 +69,12 @@ class Detections:
         for mask, encoded in zip(decoded, self.masks, strict=True):
             mask[:] = decode_mask(encoded, height, width)
         return decoded
+
+    def results(self) -> Iterator[dict[str, Any]]:
+        """Iterate over the detections: ``bbox`` [x, y, width, height], ``score``, ``label`` and ``segmentation``."""
+        for i, (x1, y1, x2, y2) in enumerate(self.boxes.tolist()):
+            result = {"bbox": [x1, y1, x2 - x1, y2 - y1], "score": float(self.scores[i]), "label": int(self.labels[i])}
+            yield result if self.masks is None else result | {"segmentation": self.masks[i]}
 
     def filter(self, min_score: float = MIN_SCORE) -> "Detections":
         """Return the detections with at least this score."""
@@ -134,58 +134,17 @@ class DetectionEvaluation(Resampled):
         """
         if len(self) * len(self.class_names) > MAX_PAIRS or not any(len(each.scores) for each in self.detections):
             return lambda indices: {}
-        matched = {kind: _match_images(self, kind) for kind in _prefixes("mask" in self.class_ap)}
-        first = np.arange(len(self.class_names))[:, None] * len(self)
+        results = [list(each.results()) for each in self.detections]
+        scored = match_detections(self.images, results, masks="mask" in self.class_ap)
+        all_sizes = {kind: found[:, :, :1] for kind, found in scored.matches.items()}
 
         def drawn_metrics(indices: np.ndarray) -> Mapping[str, float]:
             metrics: dict[str, float] = {}
-            for kind, (evaluator, matches) in matched.items():
-                evaluator._evalImgs_cpp = [matches[i] for i in (first + indices).ravel().tolist()]
-                evaluator.accumulate()
-                metrics |= _average_precisions(evaluator.eval["precision"][..., -1], kind, ("ap", "ap50", "ap75"))
+            for kind, found in all_sizes.items():
+                metrics |= average_precisions(accumulate(kind, found[indices]), kind, ("ap", "ap50", "ap75"))
             return metrics
 
         return drawn_metrics
-
-
-def _match_images(evaluation: DetectionEvaluation, kind: str) -> tuple[Any, list[Any]]:
-    """Match the objects and detections of any size in each image.
-
-    Returns:
-        faster-coco-eval's evaluator, and its matches of each pair of class and image, class by class.
-    """
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    images, masks = evaluation.images, kind == "mask"
-    objects = COCO()
-    annotations: list[dict[str, Any]] = []
-    found: list[dict[str, Any]] = []
-    for i, detections in enumerate(evaluation.detections):
-        target = images.target(i, masks=masks)
-        encoded = [encode_mask(mask) for mask in target["masks"].numpy().astype(bool)] if masks else []
-        for n, (box, label) in enumerate(zip(target["boxes"].tolist(), target["labels"].tolist(), strict=True)):
-            shape = {"segmentation": encoded[n]} if masks else {}
-            x1, y1, x2, y2 = box
-            facts = {"area": float(target["area"][n]), "iscrowd": int(target["iscrowd"][n])}
-            annotation = {"id": len(annotations) + 1, "image_id": i + 1, "category_id": label, **facts, **shape}
-            annotations.append(annotation | {"bbox": [x1, y1, x2 - x1, y2 - y1]})
-        for n, (box, label) in enumerate(zip(detections.boxes.tolist(), detections.labels.tolist(), strict=True)):
-            x1, y1, x2, y2 = box
-            result: dict[str, Any] = {"image_id": i + 1, "category_id": label, "score": float(detections.scores[n])}
-            result["bbox"] = [x1, y1, x2 - x1, y2 - y1]
-            if masks and detections.masks is not None:
-                result["segmentation"] = detections.masks[n]
-            found.append(result)
-    objects.dataset = {
-        "images": [{"id": i + 1, "height": h, "width": w} for i, (h, w) in enumerate(images.own_sizes.tolist())],
-        "categories": [{"id": k + 1, "name": name} for k, name in enumerate(images.class_names)],
-        "annotations": annotations,
-    }
-    objects.createIndex()
-    evaluator = COCOeval_faster(objects, objects.loadRes(found), "segm" if masks else "bbox", separate_eval=True)
-    evaluator.params.areaRng, evaluator.params.areaRngLbl, evaluator.params.maxDets = [[0, 1e10]], ["all"], [100]
-    evaluator.evaluate()
-    return evaluator, evaluator._evalImgs_cpp
 
 
 class CocoMetric(MeanAveragePrecision):
@@ -204,8 +163,8 @@ class CocoMetric(MeanAveragePrecision):
         require_package("faster_coco_eval", "transxnet[detect]", "Average precision")
         super().__init__(
             iou_type=("bbox", "segm") if masks else "bbox",
-            iou_thresholds=_IOUS.tolist(),
-            rec_thresholds=_RECALLS.tolist(),
+            iou_thresholds=COCO_IOUS.tolist(),
+            rec_thresholds=COCO_RECALLS.tolist(),
             extended_summary=True,
             backend="faster_coco_eval",
         )
@@ -259,7 +218,7 @@ class DetectionMetric:
             class_ap[kind] = np.full(count, np.nan)
             precision[kind] = np.full((count, 101), np.nan)
             whole = _precision(result, prefix)[..., 0]
-            class_ap[kind][classes - 1] = [_mean(whole[:, :, i]) for i in range(len(classes))]
+            class_ap[kind][classes - 1] = [mean_precision(whole[:, :, i]) for i in range(len(classes))]
             precision[kind][classes - 1] = np.where(whole[0] < 0, np.nan, whole[0]).T
         metrics = coco_metrics(result, self.masks)
         return DetectionEvaluation(
@@ -272,31 +231,13 @@ def coco_metrics(result: dict[str, Tensor], masks: bool) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for kind, prefix in _prefixes(masks).items():
         precision = _precision(result, prefix)
-        metrics |= _average_precisions(precision, kind, _METRICS)
+        metrics |= average_precisions(precision, kind)
     return metrics
-
-
-def _average_precisions(precision: np.ndarray, kind: str, names: Iterable[str]) -> dict[str, float]:
-    """Return the metrics with these names in ``_METRICS`` of boxes or masks.
-
-    Args:
-        precision: (10, 101, K, A) precision by IoU, recall, class and area range; -1 where there is no object.
-        kind: "box" or "mask".
-        names: names of the metrics.
-    """
-    prefix = "" if kind == "box" else "mask_"
-    return {f"{prefix}{name}": _mean(precision[_METRICS[name][0], ..., _METRICS[name][1]]) for name in names}
 
 
 def _precision(result: dict[str, Tensor], prefix: str) -> np.ndarray:
     """Return (10, 101, K, 4) precision by IoU, recall, class and area range; -1 where there is no object."""
     return result[f"{prefix}precision"][..., -1].numpy()  # for the best 100 detections of each image
-
-
-def _mean(precision: np.ndarray) -> float:
-    """Return the mean of the known entries; NaN if all are unknown."""
-    known = precision[precision > -1]
-    return float(known.mean()) if known.size else math.nan
 
 
 def _prefixes(masks: bool) -> dict[str, str]:
@@ -352,17 +293,8 @@ def coco_results(detections: Detections, image_id: int, category_ids: Sequence[i
 
     Detections of classes without an id are dropped.
     """
-    rows = zip(detections.boxes.tolist(), detections.labels, detections.scores, strict=True)
-    for i, (box, label, score) in enumerate(rows):
-        if category_ids[label - 1] is None:
-            continue
-        x1, y1, x2, y2 = box
-        result: dict[str, Any] = {
-            "image_id": image_id,
-            "category_id": category_ids[label - 1],
-            "bbox": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)],
-            "score": round(float(score), 6),
-        }
-        if detections.masks is not None:
-            result["segmentation"] = detections.masks[i]
-        yield result
+    for result in detections.results():
+        number = category_ids[result.pop("label") - 1]
+        if number is not None:
+            box, score = [round(value, 2) for value in result["bbox"]], round(result["score"], 6)
+            yield {"image_id": image_id, "category_id": number, **result, "bbox": box, "score": score}

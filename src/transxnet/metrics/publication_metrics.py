@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -53,8 +52,10 @@ class ScoredImages:
     positive: int | None = None
     detected: np.ndarray | None = None
 
-    COMPARED: ClassVar[tuple[str, ...]] = ("auroc", "accuracy")
-    """Metrics that are compared in addition to the one that ranks the arms."""
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Metrics that are compared in addition to the one that ranks the arms."""
+        return "auroc", "accuracy"
 
     def __len__(self) -> int:
         return len(self.labels)

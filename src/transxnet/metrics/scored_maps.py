@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -24,8 +23,10 @@ class ScoredMaps:
     class_names: tuple[str, ...]
     counts: np.ndarray
 
-    COMPARED: ClassVar[tuple[str, ...]] = ("miou", "mean_dice")
-    """Metrics that are compared in addition to the one that ranks the arms."""
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Metrics that are compared in addition to the one that ranks the arms."""
+        return "miou", "mean_dice"
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -57,6 +58,6 @@ class ScoredMaps:
         return {name: float(value) for name, value in values.items()}
 
     @property
-    def image_miou(self) -> np.ndarray:
+    def image_scores(self) -> np.ndarray:
         """(N,) mean IoU within each image; NaN where every pixel is ignored."""
         return np.array([self.take(np.array([i])).metrics()["miou"] for i in range(len(self))])

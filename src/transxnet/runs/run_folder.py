@@ -24,8 +24,8 @@ from transxnet.utils.text_files import read_json, read_yaml
 _OWN = (
     "config.yaml", "environment.json", "split.csv", "exclude.csv", "metrics.csv", "last.ckpt", "previous.ckpt",
     "best.ckpt", "averaged", "model.safetensors", "model.json", "config.json", "results.json", "predictions.csv",
-    "detections.json", "test_predictions.csv", "test_detections.json", "study_test.csv", "report.html", "README.md",
-    "tensorboard", "wandb",
+    "detections.json", "test_predictions.csv", "test_detections.json", "study_test.csv", "study_test.json",
+    "report.html", "README.md", "tensorboard", "wandb",
 )  # fmt: skip
 
 
@@ -66,6 +66,7 @@ class Run:
     test_predictions_file = property(lambda self: self.path / "test_predictions.csv")
     test_detections_file = property(lambda self: self.path / "test_detections.json")
     study_test_file = property(lambda self: self.path / "study_test.csv")
+    study_test_detections_file = property(lambda self: self.path / "study_test.json")
     card_file = property(lambda self: self.path / "README.md")
     report_file = property(lambda self: self.path / "report.html")
 

@@ -5,15 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 from rich.console import Console
 
-from transxnet.data.datasets.classification_dataset import ClassificationSet
-from transxnet.data.datasets.segmentation_dataset import SegmentationSet
 from transxnet.data.formats.label_table import TableOptions
 from transxnet.data.open_data import open_evaluation_data
 from transxnet.data.split import group_images
 from transxnet.evaluation.dataset_evaluation import run_evaluation
-from transxnet.evaluation.evaluation_output import write_class_predictions, write_map_counts
+from transxnet.evaluation.evaluation_output import write_class_predictions, write_detections, write_map_counts
 from transxnet.evaluation.inference_backends import open_backend
 from transxnet.metrics.classification import ClassificationEvaluation
+from transxnet.metrics.detection import DetectionEvaluation
 from transxnet.metrics.segmentation import SegmentationEvaluation
 from transxnet.runs.run_folder import Run
 from transxnet.studies.fold_results import ArmResult, FittedChoices, read_scores
@@ -42,10 +41,11 @@ def open_external(folder: StudyFolder, *, check_images: bool = True) -> StudyIma
         folder.task,
         targets="classes",
         table=TableOptions(**{name: options.get(name) for name in _COLUMNS}),
+        masks=folder.masks,
         zero_is_ignored=options.get("zero_is_ignored"),
         check_images=check_images,
     )
-    if not isinstance(images, ClassificationSet | SegmentationSet):
+    if not isinstance(images, StudyImages):
         raise UserError(f"--test needs images in files or a sample, got {folder.test}, which is read in order.")
     return images if options["group_from"] is None else group_images(images, options["group_from"])
 
@@ -91,7 +91,7 @@ def _scores(
     folder: StudyFolder, run: Run, choices: FittedChoices | None, images: StudyImages, console: Console
 ) -> Scores:
     """Return a model's predictions, from their file if it exists."""
-    path = run.study_test_file
+    path = run.study_test_detections_file if folder.task == "detect" else run.study_test_file
     if not path.is_file():
         config = run.read_config()
         assert isinstance(config.batch_size, int)
@@ -99,9 +99,11 @@ def _scores(
         console.print(f"evaluating {run.path.name} on {folder.test}", **PLAIN)
         with progress_bar(console, "evaluating", len(images)) as advance:
             evaluation = run_evaluation(backend, images, config.batch_size, 0, progress=advance)
-        if isinstance(evaluation, SegmentationEvaluation):
+        if isinstance(evaluation, DetectionEvaluation):
+            write_detections(path, evaluation)
+        elif isinstance(evaluation, SegmentationEvaluation):
             write_map_counts(path, evaluation)
         else:
             assert isinstance(evaluation, ClassificationEvaluation)
             write_class_predictions(path, evaluation)
-    return read_scores(folder, path, choices)[1]
+    return read_scores(folder, path, choices, images)[1]

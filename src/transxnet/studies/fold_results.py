@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from transxnet.evaluation.evaluation_output import read_class_predictions, read_map_counts
+from transxnet.data.datasets.detection_dataset import DetectionSet
+from transxnet.evaluation.evaluation_output import read_class_predictions, read_detections, read_map_counts
 from transxnet.experiments.experiment_folder import is_finished
 from transxnet.metrics.fitted_choices import FittedChoices
+from transxnet.metrics.scored_detections import match_detections
 from transxnet.metrics.scored_maps import ScoredMaps
+from transxnet.runs.run_folder import Run
 from transxnet.studies.arms import Arm
-from transxnet.studies.folds import Folds
+from transxnet.studies.folds import Folds, StudyImages
 from transxnet.studies.leakage import check_leakage
 from transxnet.studies.paired_comparison import Scores
 from transxnet.studies.study_folder import StudyFolder
@@ -85,8 +88,13 @@ class ArmResult:
         return None if np.isnan(means).any() or len(means) < 2 else float(means.std(ddof=1))
 
 
-def read_arms_results(folder: StudyFolder, folds: Folds) -> list[ArmResult]:
+def read_arms_results(folder: StudyFolder, folds: Folds, images: StudyImages) -> list[ArmResult]:
     """Read the results of the arms whose runs are all finished, after a check for leakage.
+
+    Args:
+        folder: folder of the study.
+        folds: its folds.
+        images: its images, whose objects the detections of detectors are matched with.
 
     Raises:
         UserError: a file is damaged, or a run used images of its outer fold.
@@ -95,7 +103,11 @@ def read_arms_results(folder: StudyFolder, folds: Folds) -> list[ArmResult]:
         ArmResult(
             arm,
             folder.seeds,
-            [_read_fold(folder, folds, arm, fold, seed) for seed in folder.seeds for fold in range(1, folds.count + 1)],
+            [
+                _read_fold(folder, folds, images, arm, fold, seed)
+                for seed in folder.seeds
+                for fold in range(1, folds.count + 1)
+            ],
         )
         for arm in folder.arms
         if all(map(is_finished, folder.runs_of(arm)))
@@ -107,12 +119,22 @@ def concatenate(parts: Sequence[Any]) -> Any:
     return type(parts[0]).concatenate(parts)
 
 
-def read_scores(folder: StudyFolder, path: Path, choices: FittedChoices | None) -> tuple[list[str], Scores]:
+def read_scores(
+    folder: StudyFolder, path: Path, choices: FittedChoices | None, images: StudyImages
+) -> tuple[list[str], Scores]:
     """Return the names of the images in a file of predictions, and the predictions with the choices applied.
+
+    Args:
+        folder: folder of the study.
+        path: the file.
+        choices: choices of the validation images for a classifier; None for other models.
+        images: the images that a detector was evaluated on; its file has only those with detections.
 
     Raises:
         UserError: the file is damaged.
     """
+    if isinstance(images, DetectionSet):
+        return images.own_names, match_detections(images, read_detections(path, images), masks=folder.masks)
     if choices is None:
         names, counts = read_map_counts(path, list(folder.class_names))
         return names, ScoredMaps(folder.class_names, counts)
@@ -120,18 +142,25 @@ def read_scores(folder: StudyFolder, path: Path, choices: FittedChoices | None) 
     return evaluation.names, evaluation.scored(choices)
 
 
-def _read_fold(folder: StudyFolder, folds: Folds, arm: Arm, fold: int, seed: int) -> FoldResult:
-    run = folder.run(arm, fold, seed)
-    choices: FittedChoices | None = None
-    if folder.task == "segment":
-        validated, _ = read_map_counts(run.predictions_file, list(folder.class_names))
-    else:
-        validation = read_class_predictions(run.predictions_file, list(folder.class_names))
-        validated = validation.names
-        choices = FittedChoices.fit(validation.labels, validation.probabilities, folder.positive_index)
-    tested, scores = read_scores(folder, run.test_predictions_file, choices)
+def _read_fold(folder: StudyFolder, folds: Folds, images: StudyImages, arm: Arm, fold: int, seed: int) -> FoldResult:
+    run, outer = folder.run(arm, fold, seed), folds.outer(fold)
+    validated, choices = _read_validation(folder, run, images)
+    position = {name: i for i, name in enumerate(images.own_names)}
+    tested_images = images.subset(np.array([position[folds.names[i]] for i in outer]))
+    path = run.test_detections_file if folder.task == "detect" else run.test_predictions_file
+    tested, scores = read_scores(folder, path, choices, tested_images)
     check_leakage(run, folds, fold, validated, tested)
     position = {name: i for i, name in enumerate(tested)}
-    outer = folds.outer(fold)
-    images = scores.take(np.array([position[folds.names[i]] for i in outer]))
-    return FoldResult(fold, seed, choices, outer, images, run.read_metrics())
+    ordered = scores.take(np.array([position[folds.names[i]] for i in outer]))
+    return FoldResult(fold, seed, choices, outer, ordered, run.read_metrics())
+
+
+def _read_validation(folder: StudyFolder, run: Run, images: StudyImages) -> tuple[list[str], FittedChoices | None]:
+    """Return the names of a run's validation images, of a detector those with detections, and what they chose."""
+    if isinstance(images, DetectionSet):
+        results = read_detections(run.detections_file, images)
+        return [name for name, own in zip(images.own_names, results, strict=True) if own], None
+    if folder.task == "segment":
+        return read_map_counts(run.predictions_file, list(folder.class_names))[0], None
+    validation = read_class_predictions(run.predictions_file, list(folder.class_names))
+    return validation.names, FittedChoices.fit(validation.labels, validation.probabilities, folder.positive_index)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.detection_dataset import DetectionSet
 from transxnet.data.datasets.segmentation_dataset import SegmentationSet
 from transxnet.data.split import divide_into_folds, image_strata, split_images, write_split
 from transxnet.utils.errors import UserError
@@ -15,7 +16,7 @@ from transxnet.utils.files import write_atomic
 FOLDS_FILE = "folds.csv"
 _COLUMNS = ("name", "label", "group", "fold")
 
-StudyImages = ClassificationSet | SegmentationSet
+StudyImages = ClassificationSet | DetectionSet | SegmentationSet
 """The images of a study."""
 
 
@@ -51,7 +52,7 @@ class Folds:
 
 
 def make_folds(images: StudyImages, count: int, seed: int) -> Folds:
-    """Divide images into folds: stratified by class if each has one, without splitting groups.
+    """Divide images into folds: stratified by class or rarest class if they have some, without splitting groups.
 
     Raises:
         UserError: there are fewer images or groups than folds.

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from transxnet.metrics.publication_metrics import LOWER_IS_BETTER, ScoredImages
+from transxnet.metrics.scored_detections import ScoredDetections
 from transxnet.metrics.scored_maps import ScoredMaps
 from transxnet.metrics.significance import (
     Difference,
@@ -18,7 +19,7 @@ from transxnet.metrics.significance import (
     percentile_interval,
 )
 
-Scores = ScoredImages | ScoredMaps
+Scores = ScoredImages | ScoredMaps | ScoredDetections
 """The predictions of a model for N images."""
 
 Arms = Mapping[str, Sequence[Any]]
@@ -129,7 +130,7 @@ def compare_with_best(estimates: Estimates, arms: Arms, metric: str, *, grouped:
     compared: list[ArmComparison] = []
     if best is None:
         return compared
-    for each in dict.fromkeys([metric, *arms[best][0].COMPARED]):
+    for each in dict.fromkeys([metric, *arms[best][0].compared]):
         others = [name for name in arms if name != best]
         found = [
             _test(each, arms[name], arms[best], estimates.difference(name, best, each), grouped) for name in others

@@ -8,7 +8,6 @@ from typing import Any
 from rich.console import Console
 
 from transxnet.data.datasets.classification_dataset import ClassificationSet
-from transxnet.data.datasets.segmentation_dataset import SegmentationSet
 from transxnet.data.recognize import check_exists
 from transxnet.experiments.experiment_folder import stored_data
 from transxnet.metrics.binary_curves import positive_class
@@ -20,14 +19,9 @@ from transxnet.studies.external_test import open_external
 from transxnet.studies.folds import FOLDS_FILE, StudyImages, make_folds, make_splits, write_folds
 from transxnet.studies.paired_comparison import MIN_RESAMPLES, RESAMPLES
 from transxnet.studies.study_folder import StudyFolder
-from transxnet.studies.study_metrics import SHOWN, ranking_metric
+from transxnet.studies.study_metrics import ranking_metric
 from transxnet.utils.errors import UserError, check_at_least, check_one_of
 from transxnet.utils.option_names import as_option, option_words
-
-_UNSUPPORTED = (
-    "study supports one class per image and label maps, not detection, several labels or values. Train each fold with "
-    "transxnet train --split-file instead."
-)
 
 
 def plan_study(
@@ -63,8 +57,6 @@ def plan_study(
     if options.get("split_file") is not None:
         raise UserError("study makes its own folds and does not accept split_file. Remove --split-file.")
     shared = make_config(data, recipe, task, **options)
-    if shared.task not in SHOWN:
-        raise UserError(_UNSUPPORTED)
     own = make_arms(given, data, shared.task, recipe, options)
     config = shared.replace(model=own[0].model)
     if not config.val_fraction:
@@ -90,7 +82,9 @@ def plan_study(
         limit=config.limit,
         class_names=tuple(names),
         positive=_positive_class(images, positive),
-        metric=ranking_metric(metric, shared.task, names),
+        metric=ranking_metric(
+            metric, shared.task, names, masks=all(arm.options.get("head") == "maskrcnn" for arm in own)
+        ),
         resamples=resamples,
         test=None if test is None else stored_data(test),
         command=_command(data, stated, shared),
@@ -105,7 +99,7 @@ def open_images(config: TrainConfig, console: Console | None, *, check_images: b
     """Open all images of a study.
 
     Raises:
-        UserError: they cannot be divided into folds, or have neither one class each nor label maps.
+        UserError: they cannot be divided into folds, or have several labels or values each.
     """
     source = open_run_data(config.replace(val_fraction=0.0), console, None, check_images=check_images)
     if not source.split_made or source.test is not None:
@@ -114,9 +108,13 @@ def open_images(config: TrainConfig, console: Console | None, *, check_images: b
             "Name the training images only; a test set may follow as --test. For a table, use --split-column none."
         )
     images = source.train
-    if isinstance(images, SegmentationSet) or (isinstance(images, ClassificationSet) and images.targets == "classes"):
-        return images
-    raise UserError(_UNSUPPORTED)
+    in_files = isinstance(images, StudyImages)
+    if not in_files or (isinstance(images, ClassificationSet) and images.targets != "classes"):
+        raise UserError(
+            "study supports one class per image, boxes and label maps, not several labels or values per image. Train "
+            "each fold with transxnet train --split-file instead."
+        )
+    return images
 
 
 def store_folds(folder: StudyFolder, images: StudyImages | None, console: Console) -> None:

@@ -7,18 +7,19 @@ from rich.console import Console
 from transxnet.experiments.experiment_folder import shared_options
 from transxnet.studies.external_test import evaluate_external
 from transxnet.studies.fold_results import read_arms_results
-from transxnet.studies.folds import read_folds
+from transxnet.studies.folds import StudyImages, read_folds
 from transxnet.studies.paired_comparison import compare_with_best, estimate
 from transxnet.studies.study_folder import StudyFolder
 from transxnet.studies.study_results import StudyResult
 from transxnet.utils.errors import UserError
 
 
-def read_study(folder: StudyFolder, failures: Mapping[str, str], console: Console) -> StudyResult:
+def read_study(folder: StudyFolder, images: StudyImages, failures: Mapping[str, str], console: Console) -> StudyResult:
     """Compute metrics, intervals and comparisons of the finished arms, and evaluate them on further test data.
 
     Args:
         folder: folder of the study.
+        images: its images.
         failures: error messages of failed runs, by name of the run.
         console: console to print to.
 
@@ -26,7 +27,7 @@ def read_study(folder: StudyFolder, failures: Mapping[str, str], console: Consol
         UserError: no arm is finished, a file is damaged, or a run used images of its outer fold.
     """
     folds = read_folds(folder.path, list(folder.class_names))
-    arms = read_arms_results(folder, folds)
+    arms = read_arms_results(folder, folds, images)
     if not arms:
         reasons = " ".join(f"{name}: {error}" for name, error in failures.items())
         raise UserError(f"no arm of the study in {folder.path} has finished all runs. {reasons}")

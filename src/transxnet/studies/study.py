@@ -41,7 +41,7 @@ def study(
     console: Console | None = None,
     **options: Any,
 ) -> StudyResult:
-    """Compare classifiers or segmenters by cross-validation on the same folds and seeds, and write tables and a page.
+    """Compare models by cross-validation on the same folds and seeds, and write tables and a page.
 
     Each arm, fold and seed is a run of :func:`~transxnet.training.train.train`. The outer fold is its test set; a part
     of the other images, ``val_fraction``, is its validation set, which chooses the epoch, and for classifiers threshold
@@ -49,15 +49,17 @@ def study(
     results are written to ``study.html``, ``study.csv``, ``study.json`` and ``study.tex``.
 
     Args:
-        data: training data with one class per image or label maps, as for ``train``, without a validation or test set
-            of its own.
+        data: training data with one class per image, boxes or label maps, as for ``train``, without a validation or
+            test set of its own.
         models: names of the models to compare; each is an arm.
         arms: YAML file with the arms instead of models: training options by the name of the arm.
         folds: number of outer folds, stratified by class, by default 5; groups are not split.
         seeds: number of seeds, counted from ``seed``, by default 1; each arm is trained once per fold and seed.
         metric: metric by which the arms are ranked: accuracy, balanced_accuracy, auroc, auprc, f1, mcc, sensitivity,
             specificity, ece, ece_scaled, brier or brier_scaled; by default auroc for two classes, else accuracy. For
-            segmenters miou, mean_dice, pixel_accuracy, iou_CLASS or dice_CLASS; by default miou.
+            segmenters miou, mean_dice, pixel_accuracy, iou_CLASS or dice_CLASS; by default miou. For
+            detectors ap, ap50, ap75, ap_small, ap_medium, ap_large or class_ap_CLASS, and with mask_ before them those
+            of masks; by default ap.
         positive: class that sensitivity, specificity and AUROC of two classes refer to; by default the less frequent
             one.
         test: further labeled images, which all models are evaluated on once, at the end.
@@ -68,7 +70,7 @@ def study(
             threads, and its own GPU as far as there are several; by default one run after another.
         ray: train the runs on a Ray cluster: the one at RAY_ADDRESS, or else one on this machine only; ``parallel`` is
             then the number on each machine, by default one per GPU, or one.
-        task: "classify" or "segment"; by default the recipe's task, or the one that the data is for.
+        task: "classify", "detect" or "segment"; by default the recipe's task, or the one that the data is for.
         recipe: recipe of all arms, as for ``train``.
         console: console to print to; by default standard output.
         **options: training options of all arms, as for ``train``.
@@ -115,10 +117,11 @@ def _run(folder: StudyFolder, console: Console, parallel: int | None, ray: bool)
     console.print(f"folder {folder.path}", **PLAIN)
     failures = train_runs(folder, console, parallel=parallel, ray=ray)
     console.print(f"\ncomputing intervals from {folder.resamples:,} resamples", **PLAIN)
-    result = read_study(folder, failures, console)
+    images = open_images(folder.config, None, check_images=False)
+    result = read_study(folder, images, failures, console)
     if is_first_process():
         write_tables(result)
-        write_page(result, open_images(folder.config, None, check_images=False))
+        write_page(result, images)
         console.print(to_rich(result), highlight=False)
         console.print(f"\nstudy       {folder.path / 'study.html'}, .csv, .json and .tex", **PLAIN)
     return result

@@ -10,6 +10,20 @@ from transxnet.studies.study_metrics import metric_title
 from transxnet.studies.study_results import StudyResult
 from transxnet.utils.quantities import format_count
 
+_STRATA = {
+    "classify": "stratified by class, ",
+    "detect": "stratified by the rarest class of each image, ",
+    "segment": "",
+}
+
+_NOTES = {
+    "detect": ["AP is COCO's, of the best 100 detections of each image, with the objects of all images together."],
+    "segment": [
+        "IoU and Dice are those of the pixels of all images together. Mean IoU and mean Dice are over the classes that "
+        "occur or were predicted."
+    ],
+}
+
 CAUTION = (
     "The best arm was chosen by the same predictions, and the runs of different folds share training images: the "
     "intervals and p-values describe the variation of the test images for these trained models, not that of new "
@@ -44,7 +58,7 @@ def describe_method(result: StudyResult) -> str:
         [
             f"The data, {Path(folder.data).name}, are {images}.",
             f"Each of {format_count(len(result.arms), 'arm')} was trained in {folder.folds}-fold cross-validation, "
-            f"{'' if folds.labels is None else 'stratified by class, '}"
+            f"{_STRATA[folder.task]}"
             f"{'with the images of a group in one fold, ' if grouped else ''}with "
             f"{format_count(len(folder.seeds), 'seed')} ({seeds}); all arms used the same folds and seeds.",
             f"In each fold, {folder.config.val_fraction:.0%} of the other images chose {chosen}; the outer fold was "
@@ -61,7 +75,9 @@ def describe_method(result: StudyResult) -> str:
 def _describe_images(result: StudyResult) -> str:
     """Describe number and classes of the images."""
     names, labels = result.folder.class_names, result.folds.labels
-    kind = "images" if labels is not None else "images with label maps"
+    kind = {"classify": "images", "detect": "images with boxes", "segment": "images with label maps"}[
+        result.folder.task
+    ]
     images = f"{len(result.folds.names):,} {kind} of {format_count(len(names), 'class', 'classes')}"
     if len(names) > 10:
         return images
@@ -101,7 +117,7 @@ def list_notes(result: StudyResult) -> list[str]:
     notes = [
         f"{len(folder.seeds)} x {folder.folds} runs of each arm. Mean and standard deviation are those of the outer "
         "folds; the values with intervals are those of the pooled predictions, so the two differ slightly.",
-        *(_notes_on_maps() if folder.task == "segment" else _notes_on_classes(folder)),
+        *(_notes_on_classes(folder) if folder.task == "classify" else _NOTES[folder.task]),
     ]
     if len(folder.seeds) == 1:
         notes.append("One seed: the variation between seeds is unknown.")
@@ -114,13 +130,6 @@ def list_notes(result: StudyResult) -> list[str]:
             f"{'images' if result.external.groups is None else 'groups'}."
         )
     return [*notes, *(f"{name} failed, so its arm is left out: {error}" for name, error in result.failures.items())]
-
-
-def _notes_on_maps() -> list[str]:
-    return [
-        "IoU and Dice are those of the pixels of all images together. Mean IoU and mean Dice are over the classes that "
-        "occur or were predicted."
-    ]
 
 
 def _notes_on_classes(folder: StudyFolder) -> list[str]:

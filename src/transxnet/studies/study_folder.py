@@ -19,7 +19,7 @@ class StudyFolder(ExperimentFolder):
     Attributes:
         path: path of the folder.
         data: training data.
-        task: "classify" or "segment".
+        task: "classify", "detect" or "segment".
         arms: what is compared.
         folds: number of outer folds.
         seeds: random seeds; each arm is trained once per fold and seed.
@@ -63,6 +63,11 @@ class StudyFolder(ExperimentFolder):
     def runs_of(self, arm: Arm) -> list[Run]:
         """Return the run folders of an arm, by seed and then by fold."""
         return [self.run(arm, fold, seed) for seed in self.seeds for fold in range(1, self.folds + 1)]
+
+    @property
+    def masks(self) -> bool:
+        """Whether all arms are detectors that predict masks."""
+        return all(arm.options.get("head") == "maskrcnn" for arm in self.arms)
 
     @property
     def positive_index(self) -> int | None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from transxnet.data.reading.image_decoding import UnreadableImage
+from transxnet.metrics.best_epoch import SELECTION_METRICS
 from transxnet.reports.charts import DASHES
 from transxnet.reports.formatting import confusion_rows
 from transxnet.reports.html_page import flatten_config, load_template
@@ -44,7 +45,7 @@ def to_html(result: StudyResult, images: StudyImages) -> str:
         images: the images of the study, for thumbnails.
     """
     folder = result.folder
-    plotted = dict.fromkeys([folder.metric, *result.arms[0].pooled[0].COMPARED])
+    plotted = dict.fromkeys([folder.metric, *result.arms[0].pooled[0].compared])
     return load_template("study.html.jinja").render(
         title=f"Study on {Path(folder.data).name}",
         result=result,
@@ -112,12 +113,13 @@ def _confusions(result: StudyResult) -> list[tuple[str, Any]]:
 def _hardest(result: StudyResult, images: StudyImages) -> list[dict[str, Any]]:
     """Create the cards of the images with the lowest mean score from all models.
 
-    The score of a classifier is the probability of the true class, that of a segmenter the mean IoU in the image.
+    The score of a classifier is the probability of the true class, that of a segmenter the mean IoU in the image, that
+    of a detector the AP in the image.
     """
     models = [pooled for arm in result.arms for pooled in arm.pooled]
     labels = result.folds.labels
     if labels is None:
-        score = np.mean([model.image_miou for model in models], axis=0)
+        score = np.mean([model.image_scores for model in models], axis=0)
         wrong = np.zeros(len(score), int)
     else:
         score = np.mean([model.probabilities[np.arange(len(labels)), labels] for model in models], axis=0)
@@ -134,7 +136,8 @@ def _hardest(result: StudyResult, images: StudyImages) -> list[dict[str, Any]]:
         {
             "name": result.folds.names[i],
             "thumbnail": thumbnail(load, i),
-            "label": None if labels is None else result.folder.class_names[labels[i]],
+            "kind": "true" if labels is not None else SELECTION_METRICS[result.folder.config.predicted][1],
+            "label": "" if labels is None else result.folder.class_names[labels[i]],
             "score": float(score[i]),
             "note": "" if labels is None else f"{wrong[i]} of {format_count(len(models), 'model')} wrong, ",
         }

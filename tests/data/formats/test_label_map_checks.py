@@ -104,7 +104,7 @@ def test_black_and_white_masks_are_two_classes(tmp_path):
     train, _, findings = read(tmp_path)
     assert train.class_names == ["background", "foreground"]
     assert train.labels(0)[:, 0].tolist() == [0, 1]
-    assert findings.places == {Problem.FOREGROUND_255: ["all 2"]}
+    assert findings.notes() == ["1 value is used as class 1 (the label maps contain only 0 and 255): 255"]
     findings.refuse()
     (tmp_path / "classes.txt").write_text("sky\ncloud")
     assert read(tmp_path)[0].class_names == ["sky", "cloud"]

@@ -26,7 +26,7 @@ class Problem(Enum):
     DUPLICATE_ANNOTATION = "repaired", "annotations have a duplicate or missing id (all are renumbered)"
     NO_LABEL_FILE = "repaired", "images have no label file and are used without objects"
     DUPLICATE_OBJECT = "repaired", "rows occur twice in a file and are used once"
-    FOREGROUND_255 = "repaired", "set of label maps contains only 0 and 255, and 255 is used as class 1"
+    FOREGROUND_255 = "repaired", "value is used as class 1 (the label maps contain only 0 and 255)"
 
     NOT_USED = "repaired", "files or folders are not used"
     STRAY_MAP = "repaired", "label maps belong to no image and are not used"

@@ -133,8 +133,7 @@ def _meaning(
     meaning[IGNORE] = IGNORE
     if seen <= {0, 255} and 255 in seen and not zero_is_ignored and (names is None or len(names) == 2):
         meaning[[0, 255]] = 0, 1
-        maps = sum(len(part) for part in values)
-        findings.add(Problem.FOREGROUND_255, f"all {maps}")
+        findings.add(Problem.FOREGROUND_255, "255")
         return meaning, names or ["background", "foreground"]
     first = int(zero_is_ignored)
     if zero_is_ignored:

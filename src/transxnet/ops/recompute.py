@@ -53,7 +53,9 @@ def add(x: Tensor, y: Tensor) -> Tensor:
 def group_norm(x: Tensor, norm: nn.Module) -> Tensor:
     """Compute ``norm(x)``, with a recipe if it is a GroupNorm."""
     out = norm(x)
-    if type(norm) is not nn.GroupNorm or _has_hooks(norm) or out.dtype != x.dtype:  # autocast may change the dtype
+    if not _active_recipes() or type(norm) is not nn.GroupNorm or _has_hooks(norm):
+        return out
+    if out.dtype != x.dtype:  # autocast changed it
         return out
     groups, weight, bias, eps = norm.num_groups, _detached(norm.weight), _detached(norm.bias), norm.eps
     return _with_recipe(out, lambda x: F.group_norm(x, groups, weight, bias, eps), x)

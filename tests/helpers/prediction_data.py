@@ -79,7 +79,7 @@ class DarkOrLight:
 
     name, task, class_names, targets = "model.onnx", "classify", ["dark", "light"], ClassTargets()
     preprocessing = Preprocessing(8, 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3)
-    metadata = SimpleNamespace(input="float32")
+    metadata = SimpleNamespace(input="float32", channels=None)
     check_size = staticmethod(lambda height, width: None)
 
     def __call__(self, images):

@@ -54,7 +54,7 @@ def test_page_of_an_evaluation_names_its_images():
     targets, evaluation = ClassTargets().fit(sample_evaluation())
     other = replace(sample_report(evaluation), history=[], training=False, split="", model={"Data": "elsewhere"})
     page = Page(render(other))
-    assert "Evaluation report" in page.text["header"] and "validation image" not in page.text["header"]
+    assert "Evaluation report" in page.text["p"] and "validation image" not in page.text["p"]
     assert "curves" not in page.ids
     assert "the highest Youden index on the validation images." in page.text["thresholds"]
     sentence = f"Temperature {targets.temperature:.2f} of the scaling: fitted on the validation images."

@@ -17,6 +17,7 @@ from transxnet.evaluation import evaluation_output
 from transxnet.evaluation.evaluation_output import (
     print_metrics,
     read_class_predictions,
+    read_detections,
     read_map_counts,
     results_content,
     write_class_predictions,
@@ -103,6 +104,11 @@ def test_detections_have_the_category_ids_of_the_file(tmp_path, category_ids, wr
     write_detections(tmp_path / "detections.json", evaluation)
     expected = {"image_id": 12, "category_id": written, "bbox": [1, 2, 3, 6], "score": 0.25}
     assert json.loads((tmp_path / "detections.json").read_text()) == ([] if written is None else [expected])
+    read = {"bbox": [1, 2, 3, 6], "score": 0.25, "label": 2}
+    assert read_detections(tmp_path / "detections.json", images) == [[], [] if written is None else [read]]
+    if written is not None:
+        with pytest.raises(UserError, match=r"detections\.json is damaged or has other images or classes: 12"):
+            read_detections(tmp_path / "detections.json", images.subset(np.array([0])))
 
 
 def test_pixels_of_maps_are_read_as_they_were_written(tmp_path):

@@ -19,6 +19,7 @@ def test_failed_trainings_do_not_stop_the_others(fake_training, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_stops_all_trainings_and_starts_no_other(number, fake_training, tmp_path):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in background processes
     folders = [tmp_path / "first", tmp_path / "second"]
     for folder in folders:
         folder.mkdir()
@@ -37,6 +38,7 @@ def test_signal_stops_all_trainings_and_starts_no_other(number, fake_training, t
     assert all((folder / "slow" / "config.yaml").is_file() for folder in folders)
     assert not (tmp_path / "a").exists()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    signal.signal(signal.SIGINT, before)
 
 
 def test_threads_are_shared_and_gpus_taken_in_turn(monkeypatch):

@@ -15,6 +15,7 @@ if options["model"] == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
 Path(out).mkdir(exist_ok=True)
 if options["model"] == "slow":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     Path(out, "pid").write_text(str(os.getpid()))
     try:
         time.sleep(60)

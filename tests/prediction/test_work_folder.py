@@ -72,7 +72,7 @@ def test_manifest_has_the_layout_of_version_0_1(tmp_path, images):
         work = open_work_folder(tmp_path / "work", settings, False, lambda found: None)
     content = json.loads((tmp_path / "work" / "manifest.json").read_text())
     assert list(content) == list(OLD_MANIFEST)
-    assert list(content["job"]) == list(OLD_MANIFEST["job"])
+    assert list(content["job"]) == [*OLD_MANIFEST["job"], "tta"]
     assert [rows for _, rows in content["pieces"]] == [6, 2, 6, 2, 5]  # in chunks of eight rows
     assert work.chunks_of_parts() == [[0, 1], [2, 3], [4]]
 

@@ -196,7 +196,7 @@ def test_training_runs_outside_the_main_thread(photos, tmp_path, console):
         ),
         (dict(checkpointed_stages=5), "checkpointed_stages must be an integer from 1 to 4, got 5"),
         (dict(img_size=20000), "1 to 16384 pixels, got .*Choose another --img-size"),
-        (dict(crop_pct=0.05), "crop_pct of at least 0.1, got .* Choose another --crop-pct"),
+        (dict(crop_pct=0.05), "crop_pct must be .* of at least 0.1, got 0.05. Choose another --crop-pct"),
         (dict(num_clases=3), "unknown option 'num_clases'. Did you mean --num-classes"),
     ],
 )

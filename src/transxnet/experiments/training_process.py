@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -63,9 +62,12 @@ class TrainingProcess:
         return self._process.poll() is None
 
     def interrupt(self) -> None:
-        """Ask the training to save a checkpoint and stop; at the second call it stops at once."""
+        """Ask the training to save a checkpoint and stop; at the second call it stops at once.
+
+        By SIGTERM: processes of a command in the background ignore SIGINT.
+        """
         if self.running:
-            self._process.send_signal(signal.SIGINT)
+            self._process.terminate()
 
     def wait(self) -> str | None:
         """Wait for the end of the process, and return the error message of a failed training, else None."""

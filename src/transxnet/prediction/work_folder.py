@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -232,13 +232,14 @@ def _resume(path: Path, settings: PredictionSettings) -> WorkFolder:
     try:
         content = read_json(path / _MANIFEST)
         before = content["job"] if content["format"] == FORMAT else {}
+        added = {field.name: field.default for field in fields(settings) if field.default is not MISSING}
         chunks = [(offset, rows) for offset, rows in content["pieces"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} contains no prediction of transxnet. Use --overwrite to start again, or move it away."
         ) from error
     for name in (field.name for field in fields(settings) if field.name != "model"):
-        was, now = before.get(name), getattr(settings, name)
+        was, now = before.get(name, added.get(name)), getattr(settings, name)
         if was != now:
             what = f"{name} {was!r}, now {now!r}"
             if name == "weights":

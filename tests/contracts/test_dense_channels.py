@@ -106,9 +106,7 @@ def test_predictions_for_files_and_arrays(segmenter, detector, band_maps, band_b
     found.result.plot()
 
 
-@pytest.mark.parametrize(
-    ("dynamic", "size"), [pytest.param(None, "64x96", marks=pytest.mark.long), ("none", "64x64")]
-)
+@pytest.mark.parametrize(("dynamic", "size"), [pytest.param(None, "64x96", marks=pytest.mark.long), ("none", "64x64")])
 def test_exported_segmenter_predicts_as_the_run(dynamic, size, segmenter, band_maps, tmp_path, quiet):
     pytest.importorskip("onnxruntime")
     file = export(segmenter.path, out=tmp_path / "maps.onnx", dynamic=dynamic, img_size=size, console=quiet)

@@ -35,3 +35,28 @@ def test_table_imports_no_command():
     code += "print(*sorted(m for m in {*sys.modules} - before if m.startswith('transxnet') and '.cli' not in m))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["transxnet.utils.library_messages", "transxnet.utils.option_names"]
+
+
+WITHOUT_EXTRAS = """
+import re, sys
+from importlib import import_module
+from importlib.metadata import packages_distributions, requires
+import lightning.pytorch, timm, torchvision  # which import what they find
+
+def names(extra):
+    found = [each for each in requires("transxnet") if ("extra ==" in each) == extra]
+    return {re.match(r"[\\w.-]+", each)[0].lower().replace("_", "-") for each in found}
+
+optional = names(extra=True) - names(extra=False)
+modules = {module for module, owners in packages_distributions().items() if optional & {o.lower() for o in owners}}
+assert {"lightly", "onnx", "gradio"} <= modules
+sys.modules.update(dict.fromkeys(modules - sys.modules.keys()))  # as if they were not installed
+from transxnet.cli.command_table import COMMANDS
+for command in COMMANDS.values():
+    import_module(command.function.split(":")[0])
+"""
+
+
+def test_commands_are_imported_without_extras():
+    result = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

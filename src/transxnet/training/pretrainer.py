@@ -10,7 +10,6 @@ from transxnet.metrics.embeddings import EmbeddingEvaluation
 from transxnet.runs.pretrain_config import PretrainConfig
 from transxnet.training.lightning_module import TrainingModule
 from transxnet.training.objectives import GatheredOutputs
-from transxnet.training.pretrain_methods import PretrainMethod
 
 
 class Pretrainer(TrainingModule):
@@ -18,7 +17,7 @@ class Pretrainer(TrainingModule):
 
     Args:
         model: network (B, 3, S, S) -> (B, F), pooled features.
-        method: its heads and loss.
+        method: its heads and loss, from the features and the views; a ``PretrainMethod``.
         config: resolved options.
         class_names: classes of the validation images; fewer than two without labels.
     """
@@ -29,7 +28,7 @@ class Pretrainer(TrainingModule):
         {"val_knn_accuracy": "k-NN accuracy", "val_effective_rank": "rank", "val_embedding_std": "std"}
     )
 
-    def __init__(self, model: nn.Module, method: PretrainMethod, config: PretrainConfig, class_names: list[str]):
+    def __init__(self, model: nn.Module, method: nn.Module, config: PretrainConfig, class_names: list[str]):
         super().__init__(model, config)
         self.method, self.class_names = method, class_names
         self.embeddings = GatheredOutputs()

@@ -12,6 +12,11 @@ OPTIONS = dict(
 FILES = ("study.csv", "study.json", "study.tex", "study.html")
 
 
+def read_files(folder: Path) -> dict[str, bytes]:
+    """The files with the results."""
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
 def write_cells(root: Path, seed: int = 0, count: int = 24) -> Path:
     """Write a label table of two classes in groups of two images."""
     random = np.random.default_rng(seed)

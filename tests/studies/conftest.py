@@ -1,12 +1,15 @@
 """A small study of two classes, shared by the tests."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from tests.helpers.study_data import OPTIONS, write_cells
+from tests.helpers.study_data import FILES, OPTIONS, read_files, write_cells
+from transxnet.experiments import train_runs
 from transxnet.studies.study import study
+from transxnet.studies.study_results import StudyResult
 from transxnet.utils import environment
 
 
@@ -42,3 +45,18 @@ def whole(cells, other_cells, quiet, tmp_path_factory):
     out = tmp_path_factory.mktemp("study") / "whole"
     with no_commit():
         return study(cells, test=other_cells, out=out, console=quiet, **OPTIONS)
+
+
+@pytest.fixture
+def resume_finished(tmp_path, quiet, monkeypatch) -> Callable[[StudyResult], dict[str, bytes]]:
+    """Resume a copy of a finished study without its files, and return these; it must not train."""
+
+    def resume(finished: StudyResult) -> dict[str, bytes]:
+        path = shutil.copytree(finished.folder.path, tmp_path / "copy")
+        for name in FILES:
+            (path / name).unlink()
+        monkeypatch.setattr(train_runs, "train", None)
+        study(resume=path, console=quiet)
+        return read_files(path)
+
+    return resume

@@ -6,20 +6,15 @@ import numpy as np
 import pytest
 
 import transxnet
-from tests.helpers.study_data import FILES, OPTIONS
+from tests.helpers.study_data import FILES, OPTIONS, read_files
 from transxnet.cli import main
 from transxnet.data.split import read_split
-from transxnet.experiments import train_runs
 from transxnet.runs.run_folder import Run
 from transxnet.studies.study import study
 from transxnet.studies.study_folder import StudyFolder
 from transxnet.utils.errors import UserError
 
 RUNS = [f"{arm}-fold{fold}-seed{seed}" for arm in OPTIONS["models"] for fold in (1, 2) for seed in (0, 1)]
-
-
-def read_files(folder):
-    return {name: (folder / name).read_bytes() for name in FILES}
 
 
 def test_folder_has_runs_folds_and_tables(whole):
@@ -42,13 +37,8 @@ def test_outer_fold_is_the_test_set_of_all_arms_and_seeds(whole):
         assert not groups[0] & groups[1] and not groups[2] & (groups[0] | groups[1])
 
 
-def test_resumed_finished_study_trains_nothing_and_writes_the_same(whole, tmp_path, quiet, monkeypatch):
-    path = shutil.copytree(whole.folder.path, tmp_path / "copy")
-    for name in FILES:
-        (path / name).unlink()
-    monkeypatch.setattr(train_runs, "train", None)
-    study(resume=path, console=quiet)
-    assert read_files(path) == read_files(whole.folder.path)
+def test_resumed_finished_study_trains_nothing_and_writes_the_same(whole, resume_finished):
+    assert resume_finished(whole) == read_files(whole.folder.path)
 
 
 def run_until_replaced(arguments, count, quiet):

@@ -12,12 +12,12 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, Normalize, RandomHorizontalFlip, Resize, ToTensor
 
 from tests.helpers.class_folders import QUICK
+from tests.helpers.stopped_training import stopped_before
 from transxnet.runs.task_configs import ClassifyConfig
-from transxnet.training.callbacks import GracefulStop
 from transxnet.training.extensions import Extensions
 from transxnet.training.make_plan import make_plan
 from transxnet.training.train import train
-from transxnet.utils.errors import Interrupted, UserError
+from transxnet.utils.errors import UserError
 
 TRANSFORM = Compose([Resize((32, 32)), RandomHorizontalFlip(), ToTensor(), Normalize([0.5] * 3, [0.2] * 3)])
 
@@ -39,7 +39,7 @@ def given(photos):
     return lambda: dict(loss=Doubled(), train_transform=TRANSFORM, dataset=ImageFolder(photos))
 
 
-def test_own_objects_train_and_resume_bitwise(given, tmp_path, quiet, monkeypatch):
+def test_own_objects_train_and_resume_bitwise(given, tmp_path, quiet):
     whole = train(out=tmp_path / "whole", console=quiet, **given(), **QUICK)
     steps = round(whole.read_metrics()[-1]["step"])
     content = torch.load(whole.last_checkpoint, weights_only=True)["state_dict"]
@@ -47,15 +47,8 @@ def test_own_objects_train_and_resume_bitwise(given, tmp_path, quiet, monkeypatc
     assert whole.results["accuracy"] > 0 and whole.report_file.is_file()
     notes = whole.read_environment()["choices"]
     assert any("pass again to resume: loss Doubled" in note for note in notes)
-
-    def stop(self, trainer, module, batch, batch_idx):
-        if trainer.global_step == 5:
-            self._handle(2, None)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(GracefulStop, "on_train_batch_start", stop)
-        with pytest.raises(Interrupted):
-            train(out=tmp_path / "run", console=quiet, **given(), **QUICK)
+    with stopped_before(5):
+        train(out=tmp_path / "run", console=quiet, **given(), **QUICK)
     with pytest.raises(UserError, match=r"was started with loss Doubled, .*loss=\.\.\."):
         train(resume=tmp_path / "run", console=quiet)
     resumed = train(resume=tmp_path / "run", console=quiet, **given())

@@ -10,13 +10,13 @@ pytest.importorskip("sklearn")
 
 import transxnet
 from tests.helpers.dense_data import DETECT, SEGMENT
+from tests.helpers.stopped_training import stopped_before
 from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import ClassifyConfig, DetectConfig, SegmentConfig
-from transxnet.training.callbacks import GracefulStop
 from transxnet.training.make_plan import make_plan
 from transxnet.training.pretrain import pretrain
 from transxnet.training.train import train
-from transxnet.utils.errors import Interrupted, UserError
+from transxnet.utils.errors import UserError
 
 OPTIONS = dict(model="test_resnet", img_size=32, batch_size=8, epochs=2, workers=0, device="cpu", ema_decay=0.9)
 
@@ -37,18 +37,11 @@ def test_run_folder_has_weights_metrics_and_report(pretrained):
 
 
 @pytest.mark.parametrize("method", ["vicreg", pytest.param("simsiam", marks=pytest.mark.long)])
-def test_resumed_run_equals_the_uninterrupted_one(method, pretrained, photos, tmp_path, quiet, monkeypatch):
+def test_resumed_run_equals_the_uninterrupted_one(method, pretrained, photos, tmp_path, quiet):
     options = {**OPTIONS, "method": method}
     whole = pretrained if method == "vicreg" else pretrain(photos, out=tmp_path / "whole", console=quiet, **options)
-    with monkeypatch.context() as context:
-
-        def stop(self, trainer, module, batch, batch_idx):
-            if trainer.fit_loop.epoch_loop.total_batch_idx == 6:
-                self._handle(2, None)
-
-        context.setattr(GracefulStop, "on_train_batch_start", stop)
-        with pytest.raises(Interrupted):
-            pretrain(photos, out=tmp_path / "run", console=quiet, **options)
+    with stopped_before(6):
+        pretrain(photos, out=tmp_path / "run", console=quiet, **options)
     run = pretrain(resume=tmp_path / "run", console=quiet)
     mine, theirs = load_file(run.weights_file), load_file(whole.weights_file)
     assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []

@@ -9,14 +9,15 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests.helpers.class_folders import QUICK
+from tests.helpers.stopped_training import stopped_before
 from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.metrics.targets import MultiLabelTargets
-from transxnet.runs.load import TrainedClassifier, load_model
+from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
-from transxnet.training.callbacks import GracefulStop
+from transxnet.runs.trained_models import TrainedClassifier
 from transxnet.training.teacher import LogitTeacher, load_teacher
 from transxnet.training.train import train
-from transxnet.utils.errors import Interrupted, UserError
+from transxnet.utils.errors import UserError
 
 STUDENT = Preprocessing(4, 1.0, "bicubic", (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 
@@ -97,18 +98,11 @@ def test_detector_is_no_teacher(boxes_run):
         load_teacher(str(boxes_run.path))
 
 
-def test_distilled_run_resumes_with_the_same_weights(photos, photos_run, tmp_path, quiet, monkeypatch):
+def test_distilled_run_resumes_with_the_same_weights(photos, photos_run, tmp_path, quiet):
     options = {**QUICK, "lr": 3e-3, "teacher": str(photos_run.path), "teacher_weight": 0.75, "select": "last"}
     whole = train(photos, out=tmp_path / "whole", console=quiet, **options)
-    with monkeypatch.context() as context:
-
-        def stop(self, trainer, module, batch, batch_idx):
-            if trainer.fit_loop.epoch_loop.total_batch_idx == 5:
-                self._handle(2, None)
-
-        context.setattr(GracefulStop, "on_train_batch_start", stop)
-        with pytest.raises(Interrupted):
-            train(photos, out=tmp_path / "run", console=quiet, **options)
+    with stopped_before(5):
+        train(photos, out=tmp_path / "run", console=quiet, **options)
     shutil.move(tmp_path / "run", tmp_path / "moved")
     run = train(resume=tmp_path / "moved", console=quiet)
     mine, theirs = load_file(run.weights_file), load_file(whole.weights_file)

@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 
 from tests.helpers import target_data
 from tests.helpers.class_folders import write_photos
+from tests.helpers.stopped_training import stopped_before
 from transxnet.evaluation.evaluate import evaluate
 from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
-from transxnet.training.callbacks import GracefulStop
 from transxnet.training.train import train
-from transxnet.utils.errors import Interrupted, UserError
+from transxnet.utils.errors import UserError
 
 KINDS = ["multilabel", "regression"]
 
@@ -89,18 +89,11 @@ def test_values_file_holds_labels_and_predictions(values_run, quiet):
 
 
 @pytest.mark.parametrize("targets", KINDS)
-def test_resumed_run_equals_the_uninterrupted_one(targets, tint_sample, tmp_path, quiet, monkeypatch):
+def test_resumed_run_equals_the_uninterrupted_one(targets, tint_sample, tmp_path, quiet):
     options = {**target_data.OPTIONS, "targets": targets, "epochs": 2, "console": quiet}
     whole = train(tint_sample, out=tmp_path / "whole", **options)
-
-    def stop(self, trainer, module, batch, batch_idx):
-        if trainer.fit_loop.epoch_loop.total_batch_idx == 5:
-            self._handle(2, None)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(GracefulStop, "on_train_batch_start", stop)
-        with pytest.raises(Interrupted):
-            train(tint_sample, out=tmp_path / "run", **options)
+    with stopped_before(5):
+        train(tint_sample, out=tmp_path / "run", **options)
     run = train(resume=tmp_path / "run", console=quiet)
     mine, theirs = load_file(run.weights_file), load_file(whole.weights_file)
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)

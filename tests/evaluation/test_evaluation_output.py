@@ -115,7 +115,7 @@ def test_pixels_of_maps_are_read_as_they_were_written(tmp_path):
     stems = ["a", "b,c"]
     images = SegmentationSet(stems, stems, ["x"], stems, np.zeros(256, np.uint8))
     counts = np.array([[[0], [0], [0]], [[2], [3], [2]]])
-    evaluation = SegmentationEvaluation(images, np.zeros((1, 1)), counts, np.array([np.nan, 2 / 3]), [])
+    evaluation = SegmentationEvaluation(images, np.zeros((1, 1)), counts, [])
     write_map_counts(tmp_path / "predictions.csv", evaluation)
     rows = read_rows(tmp_path / "predictions.csv")
     assert [(row["name"], row["miou"]) for row in rows] == [("a", ""), ("b,c", "0.666667")]  # all pixels are ignored

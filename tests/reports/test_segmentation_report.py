@@ -148,7 +148,9 @@ def test_legend_has_the_colors_of_occurring_classes(tmp_path):
 
 def test_missing_images_and_images_without_labels(tmp_path):
     evaluation = segments(tmp_path, [0, 10])
-    evaluation = replace(evaluation, image_miou=np.array([np.nan, 0.8]))
+    counts = evaluation.image_counts.copy()
+    counts[0] = 0
+    evaluation = replace(evaluation, image_counts=counts)
     (tmp_path / "1-labels.png").unlink()
     text = render(report(evaluation))
     assert text.count(">unreadable image<") == 3

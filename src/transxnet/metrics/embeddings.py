@@ -22,13 +22,11 @@ class EmbeddingEvaluation(Resampled):
         embeddings: (N, F) float32.
         class_names: C names; fewer than two without labels.
         labels: (N,) class indices; they are not used without labels.
-        groups: (N,) group of each image, or None.
     """
 
     embeddings: np.ndarray
     class_names: Sequence[str]
     labels: np.ndarray
-    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.embeddings)

@@ -72,7 +72,7 @@ class Resampled(ABC):
         groups: (N,) group of each image, or None; images of one group are drawn together.
     """
 
-    groups: np.ndarray | None
+    groups: np.ndarray | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -4,6 +4,7 @@ import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -22,16 +23,12 @@ class SegmentationEvaluation(Resampled):
         images: the images with their true label maps.
         confusion: (K, K) pixels, true class by row, predicted by column, without ignored pixels.
         image_counts: (N, 3, K) correct, true and predicted pixels of each class in each image.
-        image_miou: (N,) mean IoU within each image, over the classes that occur or were predicted; NaN where every
-            pixel is ignored.
         maps: the predicted label map of each image, as the bytes of a PNG file.
-        counts: (N, 3, K) pixels of each image: correct, true and predicted ones of each class.
     """
 
     images: SegmentationSet
     confusion: np.ndarray
     image_counts: np.ndarray
-    image_miou: np.ndarray
     maps: list[bytes]
 
     def __len__(self) -> int:
@@ -46,6 +43,11 @@ class SegmentationEvaluation(Resampled):
     def groups(self) -> np.ndarray | None:  # type: ignore[override]
         """(N,) group of each image, or None."""
         return self.images.own_groups
+
+    @cached_property
+    def image_miou(self) -> np.ndarray:
+        """(N,) mean IoU in each image, over the classes that occur or were predicted; NaN if all pixels are ignored."""
+        return np.array([segmentation_metrics(counts)["miou"] for counts in self.image_counts])
 
     def predicted(self, index: int) -> np.ndarray:
         """(H, W) uint8 predicted labels of image ``index``."""
@@ -80,7 +82,6 @@ class SegmentationMetric:
         count = len(images.class_names)
         self.images, self._confusion = images, np.zeros((count, count), np.int64)
         self._image_counts: list[np.ndarray] = []
-        self._image_miou: list[float] = []
         self._maps: list[bytes] = []
 
     def update(self, predicted: np.ndarray, labels: np.ndarray) -> None:
@@ -88,7 +89,6 @@ class SegmentationMetric:
         counts = confusion_matrix(predicted, labels, len(self._confusion))
         self._confusion += counts
         self._image_counts.append(class_pixels(counts))
-        self._image_miou.append(segmentation_metrics(self._image_counts[-1])["miou"])
         buffer = io.BytesIO()
         Image.fromarray(predicted.astype(np.uint8)).save(buffer, "PNG")
         self._maps.append(buffer.getvalue())
@@ -96,7 +96,7 @@ class SegmentationMetric:
     def compute(self) -> SegmentationEvaluation:
         """Compute the metrics of all images."""
         counts = np.array(self._image_counts).reshape(-1, 3, len(self._confusion))
-        return SegmentationEvaluation(self.images, self._confusion, counts, np.array(self._image_miou), self._maps)
+        return SegmentationEvaluation(self.images, self._confusion, counts, self._maps)
 
 
 def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:

@@ -19,5 +19,7 @@ def format_metrics(evaluation: Resampled) -> list[tuple[str, str, str]]:
 
 def metric_tile(evaluation: Resampled, name: str, label: str, notes: Sequence[str]) -> Tile:
     """Return the tile of a metric, with its interval as the last note."""
-    value, interval = next((row[1:] for row in format_metrics(evaluation) if row[0] == name), ("\u2013", ""))
+    metrics = evaluation.metrics()
+    value = format_metric(name, metrics[name]) if name in metrics else "\u2013"
+    interval = format_interval(name, evaluation.intervals.limits.get(name))
     return Tile(label, value, [*notes, f"95% interval {interval}"] if interval else notes)

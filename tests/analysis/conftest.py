@@ -5,7 +5,7 @@ import pytest
 from transxnet import TransXNetFeatures, create_model
 from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.heads import RetinaNet, SemanticFPN
-from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedSegmenter
+from transxnet.runs.trained_models import TrainedClassifier, TrainedDetector, TrainedSegmenter
 
 
 @pytest.fixture

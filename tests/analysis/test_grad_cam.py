@@ -15,7 +15,7 @@ from transxnet.analysis.grad_cam import explain_image, find_class, grad_cam
 from transxnet.cli import main
 from transxnet.data.formats.class_alignment import imagenet_synsets
 from transxnet.heads import MaskRCNN
-from transxnet.runs.load import TrainedClassifier, TrainedDetector
+from transxnet.runs.trained_models import TrainedClassifier, TrainedDetector
 
 pytest.importorskip("pytorch_grad_cam")
 

@@ -12,7 +12,8 @@ from transxnet.evaluation.inference_backends import TrainedBackend
 from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN, create_detector, create_segmenter
 from transxnet.prediction.loaded_model import LoadedModel
 from transxnet.prediction.predict import predict
-from transxnet.runs.load import TrainedDetector, TrainedSegmenter, load_model
+from transxnet.runs.load import load_model
+from transxnet.runs.trained_models import TrainedDetector, TrainedSegmenter
 from transxnet.utils.errors import UserError
 
 

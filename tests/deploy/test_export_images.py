@@ -15,7 +15,8 @@ from tests.helpers.classifier_runs import preprocessing, write_run
 from tests.helpers.shards import write_shards
 from transxnet.data.split import write_split
 from transxnet.deploy.export_images import image_batch, labeled_images, normalize_images, real_images
-from transxnet.runs.load import TrainedModel, load_model
+from transxnet.runs.load import load_model
+from transxnet.runs.trained_models import TrainedModel
 from transxnet.utils.errors import UserError
 
 CLASSES = ["ant", "bee", "cat"]

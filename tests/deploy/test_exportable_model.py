@@ -14,7 +14,8 @@ from transxnet.deploy.exportable_model import ExportableModel, prepare_export
 from transxnet.deploy.exported_model import fit_for_detector, fit_for_segmenter
 from transxnet.deploy.metadata import Metadata
 from transxnet.heads import create_detector, create_segmenter
-from transxnet.runs.load import TrainedDetector, TrainedModel, TrainedSegmenter, load_model
+from transxnet.runs.load import load_model
+from transxnet.runs.trained_models import TrainedDetector, TrainedModel, TrainedSegmenter
 
 
 @pytest.mark.long

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from transxnet.evaluation.inference import classifier_outputs, detect, segmenter_logits
-from transxnet.runs.load import TrainedSegmenter
+from transxnet.runs.trained_models import TrainedSegmenter
 
 CPU = torch.device("cpu")
 

@@ -9,8 +9,9 @@ from transxnet.data.formats.class_alignment import imagenet_synsets
 from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.models.create import create_model
 from transxnet.models.model_spec import parse_model_spec
-from transxnet.runs.load import TrainedClassifier, load_model, save_model
+from transxnet.runs.load import load_model, save_model
 from transxnet.runs.run_folder import Run
+from transxnet.runs.trained_models import TrainedClassifier
 from transxnet.utils.errors import UserError
 
 SMALL = "local_conv=dwconv,depths=(1,1,1,1)"

@@ -10,8 +10,8 @@ pytest.importorskip("lightly")
 
 from transxnet.data.datasets.image_dataset import seeded
 from transxnet.data.loading.preprocessing import Preprocessing
-from transxnet.runs.load import TrainedEncoder
 from transxnet.runs.pretrain_config import PretrainConfig
+from transxnet.runs.trained_models import TrainedEncoder
 from transxnet.training.pretrain_methods import METHODS, FeatureDistillation, SimSiam, VICReg
 from transxnet.training.teacher import Teacher
 

@@ -10,7 +10,8 @@ from tests.helpers.dense_data import write_squares
 from tests.helpers.untrained_runs import make_untrained_run
 from transxnet.data.reading import image_decoding
 from transxnet.data.split import read_split
-from transxnet.runs.load import TrainedModel, load_model
+from transxnet.runs.load import load_model
+from transxnet.runs.trained_models import TrainedModel
 from transxnet.utils.errors import UserError
 from transxnet.web.example_images import find_examples
 from transxnet.web.uploads import resize_for_browser

@@ -16,7 +16,8 @@ from transxnet.evaluation.inference_backends import TrainedBackend
 from transxnet.prediction.image_results import pixel_shares
 from transxnet.prediction.loaded_model import LoadedModel, load
 from transxnet.reports.drawing import background_class
-from transxnet.runs.load import TrainedClassifier, TrainedModel, load_model
+from transxnet.runs.load import load_model
+from transxnet.runs.trained_models import TrainedClassifier, TrainedModel
 from transxnet.utils.errors import UserError
 from transxnet.web import page_model
 from transxnet.web.example_images import find_examples

@@ -19,7 +19,7 @@ from transxnet.data.reading.image_search import find_images
 from transxnet.data.reading.pixels import extensions_for
 from transxnet.models.create import wrong_size_as_user_error
 from transxnet.models.model_spec import parse_model_spec
-from transxnet.runs.load import TrainedModel
+from transxnet.runs.trained_models import TrainedModel
 from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError, check_at_least
 from transxnet.utils.output_folder import output_folder

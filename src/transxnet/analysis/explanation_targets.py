@@ -14,7 +14,7 @@ from transxnet.data.reading.pixels import Pixels, displayed, pixels_to_tensor, u
 from transxnet.heads.detector_transform import float_images
 from transxnet.metrics.detection import MIN_SCORE, Detections
 from transxnet.reports.drawing import named_background
-from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
+from transxnet.runs.trained_models import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.errors import UserError
 
 

@@ -14,7 +14,7 @@ from transxnet.analysis.network_parts import NetworkPart, find_part, named_parts
 from transxnet.data.formats.class_alignment import in_words
 from transxnet.data.reading.pixels import Pixels
 from transxnet.metrics.detection import Detections
-from transxnet.runs.load import TrainedClassifier, TrainedModel
+from transxnet.runs.trained_models import TrainedClassifier, TrainedModel
 from transxnet.utils.device import prepare_for_inference, resolve_device
 from transxnet.utils.errors import UserError, nearest
 from transxnet.utils.optional_packages import require_package

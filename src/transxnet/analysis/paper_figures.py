@@ -7,7 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from transxnet.models.model_spec import ModelSpec, parse_model_spec, with_options
-from transxnet.runs.load import TrainedModel, load_model
+from transxnet.runs.load import load_model
+from transxnet.runs.trained_models import TrainedModel
 from transxnet.utils.errors import UserError, nearest
 from transxnet.utils.progress import PLAIN
 

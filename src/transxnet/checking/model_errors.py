@@ -15,7 +15,8 @@ from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.evaluation.dataset_evaluation import run_evaluation
 from transxnet.evaluation.inference_backends import TrainedBackend
 from transxnet.metrics.classification import ClassificationEvaluation
-from transxnet.runs.load import TrainedClassifier, load_model
+from transxnet.runs.load import load_model
+from transxnet.runs.trained_models import TrainedClassifier
 from transxnet.runs.training_data import run_config, trained_on
 from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError

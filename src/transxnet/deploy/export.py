@@ -22,7 +22,8 @@ from transxnet.deploy.reference_answer import ReferenceAnswer
 from transxnet.deploy.trace import AXES, EXAMPLE_IMAGE, example_images, trace
 from transxnet.deploy.verify import BATCHES, check_images, check_tolerance, compare, run_file
 from transxnet.models.model_spec import parse_model_spec
-from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, load_model
+from transxnet.runs.load import load_model
+from transxnet.runs.trained_models import TrainedClassifier, TrainedDetector, TrainedModel
 from transxnet.utils.errors import UserError, check_at_least, check_one_of, nearest
 from transxnet.utils.files import WriteError, describe_write_error, safe_file_name
 from transxnet.utils.image_size import parse_image_size

@@ -23,8 +23,8 @@ from transxnet.data.reading.pixels import Pixels, extensions_for
 from transxnet.data.recognize import recognize, recognize_name
 from transxnet.data.samples.builtin_samples import DENSE_SAMPLES
 from transxnet.data.samples.scenes import BACKGROUNDS
-from transxnet.runs.load import TrainedModel
 from transxnet.runs.task_configs import ClassifyConfig
+from transxnet.runs.trained_models import TrainedModel
 from transxnet.runs.training_data import open_run_data, run_config, table_options, trained_on
 from transxnet.utils.errors import UserError
 from transxnet.utils.optional_packages import require_package

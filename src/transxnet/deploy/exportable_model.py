@@ -17,7 +17,7 @@ from transxnet.deploy.metadata import ExportTask
 from transxnet.deploy.reparameterize import reparameterize
 from transxnet.deploy.whole_image_classifier import ClassifierInput, WholeImageClassifier
 from transxnet.heads import MaskRCNN, RetinaNet
-from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
+from transxnet.runs.trained_models import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.errors import UserError
 
 MULTIPLE = 32

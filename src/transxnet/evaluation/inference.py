@@ -8,7 +8,7 @@ from torchvision import tv_tensors
 
 from transxnet.heads.detector_transform import float_images
 from transxnet.heads.semantic_fpn import logits_at_size
-from transxnet.runs.load import TrainedSegmenter
+from transxnet.runs.trained_models import TrainedSegmenter
 
 ClassifierOutput = tuple[Tensor, Tensor | None]
 """Logits (B, C), and pooled features (B, F) if requested, both float32 on the CPU."""

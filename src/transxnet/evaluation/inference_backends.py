@@ -25,15 +25,15 @@ from transxnet.evaluation.tiled_segmentation import tiled_logits
 from transxnet.heads.detector_transform import float_images
 from transxnet.metrics.detection import Detections
 from transxnet.metrics.targets import CLASSES, Targets
-from transxnet.runs.load import (
+from transxnet.runs.load import load_model
+from transxnet.runs.run_folder import Run
+from transxnet.runs.trained_models import (
     TrainedClassifier,
     TrainedDetector,
     TrainedEncoder,
     TrainedModel,
     TrainedSegmenter,
-    load_model,
 )
-from transxnet.runs.run_folder import Run
 from transxnet.utils.device import prepare_for_inference, resolve_device
 from transxnet.utils.errors import UserError
 

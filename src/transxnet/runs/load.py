@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,24 @@ from torch import Tensor, nn
 
 from transxnet.data.formats.class_alignment import imagenet_synsets
 from transxnet.data.formats.class_names import COCO_CATEGORY_IDS, COCO_CLASSES
-from transxnet.data.loading.dense_transforms import AlignedResize
 from transxnet.data.loading.preprocessing import Preprocessing, check_sides
-from transxnet.data.tiling import Tiling, read_tiling
-from transxnet.heads import MaskRCNN, RetinaNet, SemanticFPN, create_detector, create_segmenter
+from transxnet.data.tiling import read_tiling
+from transxnet.heads import SemanticFPN, create_detector, create_segmenter
 from transxnet.heads.create_heads import DETECTORS
 from transxnet.heads.dense_checkpoints import dense_tensors, load_checkpoint
-from transxnet.metrics.targets import CLASSES, Targets
+from transxnet.metrics.targets import Targets
 from transxnet.models.checkpoints import convert_official_state_dict, read_checkpoint
 from transxnet.models.create import check_name, create_model, create_model_with
 from transxnet.models.model_spec import ModelSpec, check_options, parse_model_name, parse_model_spec, with_options
 from transxnet.runs.run_folder import Run, list_runs, suggest_runs
 from transxnet.runs.task_configs import CONFIGS
+from transxnet.runs.trained_models import (
+    TrainedClassifier,
+    TrainedDetector,
+    TrainedEncoder,
+    TrainedModel,
+    TrainedSegmenter,
+)
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_atomic
 from transxnet.utils.text_files import read_json
@@ -35,133 +40,6 @@ FORMAT = 1
 
 PUBLISHED_SCALE = (2048, 512)
 """Longer and shorter side in pixels that the published segmenters resize images to fit."""
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A model that is ready for inference.
-
-    Attributes:
-        model: network in evaluation mode, on the CPU.
-        name: name to show to the user.
-        class_names: K names by class index; for detectors, label 1 is the first.
-        run: run of the model, or None.
-        untrained: whether the weights are random, which every result must show.
-        tiling: tiles that a detector or segmenter cuts images into, or None.
-    """
-
-    model: nn.Module
-    name: str
-    class_names: list[str]
-    run: Run | None
-    untrained: bool = field(default=False, kw_only=True)
-    tiling: Tiling | None = field(default=None, kw_only=True)
-
-    @property
-    def backbone(self) -> nn.Module:
-        """The network of a classifier; of a detector or segmenter the backbone below the feature pyramid."""
-        return self.model
-
-    @property
-    def backbone_preprocessing(self) -> Preprocessing:
-        """Preprocessing of the backbone."""
-        return Preprocessing.of_model(self.backbone)
-
-
-@dataclass(frozen=True)
-class TrainedClassifier(TrainedModel):
-    """A classifier.
-
-    Attributes:
-        preprocessing: from an image to the input of the network.
-        targets: what the logits mean.
-    """
-
-    preprocessing: Preprocessing
-    targets: Targets = field(default=CLASSES, kw_only=True)
-
-    @property
-    def backbone_preprocessing(self) -> Preprocessing:
-        """Preprocessing of the classifier."""
-        return self.preprocessing
-
-
-@dataclass(frozen=True)
-class TrainedEncoder(TrainedModel):
-    """A pretrained network without classes, which returns pooled features.
-
-    Attributes:
-        preprocessing: from an image to the input of the network.
-    """
-
-    preprocessing: Preprocessing
-
-    @property
-    def backbone_preprocessing(self) -> Preprocessing:
-        """Preprocessing of the network."""
-        return self.preprocessing
-
-
-@dataclass(frozen=True)
-class TrainedDenseModel(TrainedModel):
-    """A detector or segmenter.
-
-    Attributes:
-        channels: number of channels that it reads, with their stored values; None for RGB.
-    """
-
-    model: RetinaNet | MaskRCNN | SemanticFPN
-    channels: int | None = field(default=None, kw_only=True)
-
-    @property
-    def backbone(self) -> nn.Module:
-        """Backbone below the feature pyramid."""
-        return self.model.backbone.body
-
-    @property
-    def backbone_preprocessing(self) -> Preprocessing:
-        """Preprocessing of the backbone: that of its pretraining, or the normalization of the channels."""
-        return replace(super().backbone_preprocessing, channels=self.channels)
-
-
-@dataclass(frozen=True)
-class TrainedDetector(TrainedDenseModel):
-    """A detector, which resizes and normalizes its input itself.
-
-    Attributes:
-        category_ids: ids of its K classes in COCO's results; by default 1 to K.
-    """
-
-    model: RetinaNet | MaskRCNN
-    category_ids: list[int] = field(default_factory=list, kw_only=True)
-
-    def __post_init__(self) -> None:
-        if not self.category_ids:
-            object.__setattr__(self, "category_ids", list(range(1, len(self.class_names) + 1)))
-
-    @property
-    def masks(self) -> bool:
-        """Whether it predicts masks in addition to boxes."""
-        return isinstance(self.model, MaskRCNN)
-
-
-@dataclass(frozen=True)
-class TrainedSegmenter(TrainedDenseModel):
-    """A segmenter.
-
-    Attributes:
-        scale: longer and shorter side in pixels that images are resized to fit.
-        as_published: resize as for the published results; see :class:`AlignedResize`.
-    """
-
-    model: SemanticFPN
-    scale: tuple[int, int]
-    as_published: bool = field(default=False, kw_only=True)
-
-    @property
-    def resize(self) -> AlignedResize:
-        """From an image to the size for the network."""
-        return AlignedResize(self.scale, as_published=self.as_published)
 
 
 def save_model(run: Run, state_dict: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:

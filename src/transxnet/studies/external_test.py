@@ -13,9 +13,10 @@ from transxnet.evaluation.evaluation_output import write_class_predictions, writ
 from transxnet.evaluation.inference_backends import open_backend
 from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation
+from transxnet.metrics.fitted_choices import FittedChoices
 from transxnet.metrics.segmentation import SegmentationEvaluation
 from transxnet.runs.run_folder import Run
-from transxnet.studies.fold_results import ArmResult, FittedChoices, read_scores
+from transxnet.studies.fold_results import ArmResult, read_scores
 from transxnet.studies.folds import StudyImages
 from transxnet.studies.paired_comparison import Estimate, Scores, estimate
 from transxnet.studies.study_folder import StudyFolder

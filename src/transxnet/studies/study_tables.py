@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from transxnet.studies.fold_results import FittedChoices
+from transxnet.metrics.fitted_choices import FittedChoices
 from transxnet.studies.paired_comparison import ArmComparison, Estimate
 from transxnet.studies.study_facts import CAUTION, describe_method, list_notes
 from transxnet.studies.study_metrics import SHOWN, metric_title

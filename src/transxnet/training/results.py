@@ -36,10 +36,11 @@ from transxnet.metrics.segmentation import SegmentationEvaluation
 from transxnet.reports import Report, write_report
 from transxnet.reports.model_card import model_card
 from transxnet.runs.config import TrainConfig
-from transxnet.runs.load import TrainedClassifier, TrainedModel, load_model, save_description
+from transxnet.runs.load import load_model, save_description
 from transxnet.runs.pretrain_config import PretrainConfig
 from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import ClassifyConfig, DetectConfig, SegmentConfig
+from transxnet.runs.trained_models import TrainedClassifier, TrainedModel
 from transxnet.training.averaging import average_weights
 from transxnet.training.checkpoint_files import read_verified
 from transxnet.training.init_weights import model_weights

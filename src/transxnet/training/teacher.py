@@ -8,7 +8,8 @@ from torch import Tensor
 
 from transxnet.data.formats.class_alignment import align_classes
 from transxnet.data.loading.preprocessing import Preprocessing
-from transxnet.runs.load import TrainedClassifier, TrainedEncoder, TrainedModel, load_model
+from transxnet.runs.load import load_model
+from transxnet.runs.trained_models import TrainedClassifier, TrainedEncoder, TrainedModel
 from transxnet.utils.errors import UserError
 
 

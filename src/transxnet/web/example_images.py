@@ -14,9 +14,9 @@ from transxnet.data.formats.class_alignment import in_words
 from transxnet.data.formats.timm_readers import Stream
 from transxnet.data.open_data import open_evaluation_data
 from transxnet.data.reading.image_decoding import UnreadableImage
-from transxnet.runs.load import TrainedDetector, TrainedModel
 from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import ClassifyConfig
+from transxnet.runs.trained_models import TrainedDetector, TrainedModel
 from transxnet.runs.training_data import check_progress, open_run_data
 from transxnet.utils.errors import UserError
 from transxnet.web.uploads import resize_for_browser

@@ -14,7 +14,7 @@ from PIL import Image
 from transxnet.analysis.explain_figure import COLORMAP
 from transxnet.metrics.detection import MIN_SCORE, Detections
 from transxnet.reports.html_page import load_template
-from transxnet.runs.load import TrainedClassifier, TrainedDetector
+from transxnet.runs.trained_models import TrainedClassifier, TrainedDetector
 from transxnet.utils.errors import UserError
 from transxnet.web.example_images import ExampleImages
 from transxnet.web.page_model import ImageResult, PageModel

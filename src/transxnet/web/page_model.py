@@ -26,7 +26,7 @@ from transxnet.prediction.image_results import (
 from transxnet.prediction.loaded_model import LoadedModel
 from transxnet.reports.colors import Color, palette
 from transxnet.reports.drawing import background_class
-from transxnet.runs.load import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
+from transxnet.runs.trained_models import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError
 from transxnet.utils.quantities import format_count, format_value

@@ -33,6 +33,11 @@ class TrainingCommand(Command):
     excluded: tuple[str, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=lambda: {"accelerator": "device"})
 
+    @property
+    def only_task(self) -> str | None:
+        """The task of a command that trains one only, which has no option for it."""
+        return self.tasks[0] if len(self.tasks) == 1 else None
+
     def parser(self, recipe: "Recipe | None" = None) -> Parser:
         """Build the parser, with a recipe's values as defaults."""
         from transxnet.runs.config import TrainConfig
@@ -40,20 +45,20 @@ class TrainingCommand(Command):
         from transxnet.runs.task_configs import CONFIGS
 
         parser = super().parser()
-        if len(self.tasks) > 1:
+        if self.only_task is None:
             parser.add_argument(
                 "--task",
                 type=Task | None,
                 default=None,
                 help="task to train; by default the recipe's, or detected from the data",
             )
-        recipes = f"{', '.join(recipe_names())}, or a YAML file" if len(self.tasks) > 1 else "a YAML file"
+        recipes = f"{', '.join(recipe_names())}, or a YAML file" if self.only_task is None else "a YAML file"
         parser.add_argument("--recipe", help=f"recipe whose values become the defaults: {recipes}")
         for topic, names in TrainConfig.TOPICS.items():
             parser.add_options(TrainConfig, [name for name in names if name not in self.excluded], topic)
-        if len(self.tasks) == 1:
-            (only,) = self.tasks
-            parser.set_defaults({name: getattr(CONFIGS[only], name) for name in ("val_fraction", "select")})
+        if self.only_task is not None:
+            own_defaults = CONFIGS[self.only_task]
+            parser.set_defaults({name: getattr(own_defaults, name) for name in ("val_fraction", "select")})
         added: set[str] = set()
         for task in self.tasks:
             own = CONFIGS[task].OWN
@@ -83,7 +88,7 @@ class TrainCommand(TrainingCommand):
         """Train, resume, or print the configuration."""
         data, recipe, resume = (given.pop(name) for name in ("data", "recipe", "resume"))
         task = given.pop("task", None)
-        named = {"task": task} if len(self.tasks) > 1 else {}
+        named = {"task": task} if self.only_task is None else {}
         overwrite, print_config, dry_run = (given.pop(name) for name in ("overwrite", "print_config", "dry_run"))
         changed = {name: value for name, value in given.items() if name in parser.given}
         if print_config:
@@ -115,9 +120,8 @@ class TrainCommand(TrainingCommand):
 
         from transxnet.runs.recipes import make_config
 
-        if len(self.tasks) == 1:
-            (task,) = self.tasks
-        values = make_config(data or "", recipe, task or ("classify" if data is None else None), **changed).to_dict()
+        task = self.only_task or task or ("classify" if data is None else None)
+        values = make_config(data or "", recipe, task, **changed).to_dict()
         values.pop("data")
         print(yaml.safe_dump(values, sort_keys=False), end="")
 

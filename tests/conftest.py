@@ -24,6 +24,9 @@ pytest_plugins = ["tests.helpers.trained_runs"]
 # Intervals of these many resamples are too rough to publish, and as good for tests.
 intervals.RESAMPLES = 20
 
+# No test cuts the power, so nothing has to wait for the disk.
+os.fsync = lambda descriptor: None
+
 # Tests compute little; threads that wait for each other cost minutes on a busy machine.
 torch.set_num_threads(1)
 

@@ -42,6 +42,7 @@ def test_preset_writes_one_figure_for_each_image(tmp_path, capsys):
     assert image.height > 400
 
 
+@pytest.mark.long
 def test_preset_returns_the_stages_of_every_network(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_images(tmp_path / "photos", 1)

@@ -10,7 +10,13 @@ from transxnet.utils.errors import UserError
 
 @pytest.mark.parametrize(
     ("name", "parameters", "multiply_adds"),
-    [("transxnet_t", 12_834_808, 1.8e9), ("transxnet_s", 26_864_068, 4.5e9), ("transxnet_b", 48_009_002, 8.3e9)],
+    [
+        ("transxnet_t", 12_834_808, 1.8e9),
+        *(
+            pytest.param(*row, marks=pytest.mark.long)
+            for row in (("transxnet_s", 26_864_068, 4.5e9), ("transxnet_b", 48_009_002, 8.3e9))
+        ),
+    ],
 )
 def test_model_costs_match_the_paper(name, parameters, multiply_adds):
     cost = count(transxnet.create_model(name), 224, 224)
@@ -60,6 +66,7 @@ def test_the_facts_of_our_tiny_model():
     assert facts.weights == ["transxnet_t.in1k"]
 
 
+@pytest.mark.long
 def test_a_tag_and_a_size_change_the_input():
     assert info("transxnet_b.in1k_384").img_size == 384
     small = info("transxnet_n", img_size=64)

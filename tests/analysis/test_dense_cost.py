@@ -11,10 +11,10 @@ from transxnet.utils.errors import UserError
     ("model", "head", "parameters", "flops"),
     [
         ("transxnet_t", "retinanet", 22.4, 187),
-        ("transxnet_s", "retinanet", 36.6, 242),
+        pytest.param("transxnet_s", "retinanet", 36.6, 242, marks=pytest.mark.long),
         pytest.param("transxnet_b", "retinanet", 58.0, 317, marks=pytest.mark.long),
         ("transxnet_t", "maskrcnn", 32.5, 205),
-        ("transxnet_s", "maskrcnn", 46.5, 261),
+        pytest.param("transxnet_s", "maskrcnn", 46.5, 261, marks=pytest.mark.long),
         pytest.param("transxnet_b", "maskrcnn", 67.6, 336, marks=pytest.mark.long),
     ],
 )
@@ -65,6 +65,7 @@ def test_the_parts_of_mask_r_cnn_are_counted_as_by_hand():
     assert parts["RPN head"].multiply_adds == positions * (9 * 256**2 + 256 * (3 + 12))
 
 
+@pytest.mark.long
 def test_backbone_cost_equals_its_cost_alone():
     part = dense_info("transxnet_n", "segment", img_size="64x96").parts[0]
     alone = count(create_model("transxnet_n", features_only=True), 64, 96)

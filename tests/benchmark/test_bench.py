@@ -43,6 +43,7 @@ def test_existing_files_are_not_overwritten(result, result_folder, here):
         bench("mine:tiny", out=here / "mine.py")
 
 
+@pytest.mark.long
 def test_bench_command_measures_a_training_step_of_features(here, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     arguments = "bench transxnet_n@contiguous --mode train --features --img-size 32x64 --batch-size 2 --dtype bfloat16"

@@ -217,6 +217,7 @@ def test_two_processes_evaluate_all_validation_images(photos, here):
     assert len((here / "run" / "predictions.csv").read_text().splitlines()) == 5
 
 
+@pytest.mark.long
 def test_closed_pipe_is_no_error(here):
     process = spawn("info", "test_resnet", cwd=here)
     process.stdout.close()

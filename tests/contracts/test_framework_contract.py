@@ -97,6 +97,7 @@ def test_torchao_quantizes_the_classifier(model, image):
     torch.testing.assert_close(quantized(image), model(image), rtol=0, atol=0.05 * scale)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("counter", ["fvcore", "ptflops"])
 def test_flop_counters_see_all_convolutions(model, counter):

@@ -183,6 +183,7 @@ def test_compiling_for_many_sizes_compiles_three_times(tiny, images):
     assert len(graphs) <= 3
 
 
+@pytest.mark.long
 def test_exported_onnx_gives_the_same(tiny, images, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="extra export")
     pytest.importorskip("onnxscript", reason="extra export")

@@ -133,9 +133,10 @@ def test_predict_takes_exported_classifiers(ours, exported, photos, tmp_path, co
         transxnet.predict(file, photos, out=tmp_path / "no", file="weights.pth", console=console)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("options", "agreement"),
-    [pytest.param({}, 1.0, marks=pytest.mark.long), ({"dynamic": "none", "img_size": "64x96"}, 0.9)],
+    [({}, 1.0), ({"dynamic": "none", "img_size": "64x96"}, 0.9)],
 )
 def test_exported_segmenter_predicts_images_of_any_size(segmenter, photos, tmp_path, console, options, agreement):
     """A fixed size changes the padding and, for other aspect ratios, the scale."""

@@ -49,6 +49,7 @@ def test_dense_convolutions_outside_the_branches_are_quantized(dynamic):
     assert {channels for _, channels in kinds} >= set(dims)
 
 
+@pytest.mark.long
 def test_nncf_chooses_the_layers_of_other_networks():
     network = timm.create_model("test_resnet", num_classes=5).eval()
     model = to_onnx(trace(network, torch.randn(1, 3, *SIZE), ()), ["logits"])

@@ -311,7 +311,8 @@ def test_inference_mode_and_gradients_give_the_same(trained, images):
     close(torch.autograd.grad(actual.square().sum(), x)[0], gradient)
 
 
-@pytest.mark.parametrize("img_size", [pytest.param(None, marks=pytest.mark.long), (48, 64)])
+@pytest.mark.long
+@pytest.mark.parametrize("img_size", [None, (48, 64)])
 @torch.no_grad()
 def test_full_graph_compiles(trained, img_size):
     torch.compiler.reset()
@@ -328,9 +329,8 @@ def test_inductor_compiles_the_network(trained, images):
     close(torch.compile(reparameterize(model, 64), fullgraph=True)(images), model(images))
 
 
-@pytest.mark.parametrize(
-    ("form", "gradients"), [pytest.param("classifier", False, marks=pytest.mark.long), ("features", True)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("form", "gradients"), [("classifier", False), ("features", True)])
 def test_torch_export_with_dynamic_batch(trained, dense, images, form, gradients):
     model = trained() if form == "classifier" else dense()
     shapes = ({0: torch.export.Dim("batch")},)

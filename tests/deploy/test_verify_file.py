@@ -54,7 +54,9 @@ def test_a_changed_weight_is_an_error(classifier, tmp_path, quiet):
 
 
 @pytest.mark.parametrize("format", ["onnx", pytest.param("openvino", marks=pytest.mark.long)])
-@pytest.mark.parametrize("run", ["ours", pytest.param("detector", marks=pytest.mark.long), "segmenter"])
+@pytest.mark.parametrize(
+    "run", ["ours", *(pytest.param(run, marks=pytest.mark.long) for run in ("detector", "segmenter"))]
+)
 def test_every_task_is_verified(request, tmp_path, quiet, run, format):
     path = request.getfixturevalue(run).path
     options = dict(format=format, img_size=64, dynamic="none", console=quiet)
@@ -62,7 +64,7 @@ def test_every_task_is_verified(request, tmp_path, quiet, run, format):
     assert verify(file, console=quiet).comparison.relative <= 1e-4
 
 
-@pytest.mark.parametrize("run", ["theirs", "segmenter"])
+@pytest.mark.parametrize("run", ["theirs", pytest.param("segmenter", marks=pytest.mark.long)])
 def test_float16_stays_within_its_tolerance(request, tmp_path, quiet, run):
     path = request.getfixturevalue(run).path
     options = dict(dtype="float16", img_size=64, dynamic="none", console=quiet)

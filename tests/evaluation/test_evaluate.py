@@ -100,6 +100,7 @@ def test_exported_file_without_its_run_needs_data(photos_run, photos, tmp_path, 
         evaluate(file, photos, device="cuda", console=console)
 
 
+@pytest.mark.long
 def test_run_with_other_classes_than_its_exported_file_is_an_error(photos_run, tmp_path, quiet):
     run = Path(shutil.copytree(photos_run.path, tmp_path / "run"))
     description = json.loads((run / "model.json").read_text())

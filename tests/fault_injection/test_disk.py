@@ -9,6 +9,8 @@ from tests.fault_injection.runs import KINDS, differences, finish
 from transxnet.runs.run_folder import Run
 from transxnet.training.checkpoint_files import read_verified
 
+pytestmark = pytest.mark.long
+
 SAID = {
     "full": "No space left on device. Free some disk space.",
     "small": "File too large. Free some disk space.",
@@ -40,10 +42,8 @@ def fails(server, of, out, what, point, number):
     return error
 
 
-@pytest.mark.parametrize(
-    "what", [pytest.param("full", marks=pytest.mark.long), "small", pytest.param("read-only", marks=pytest.mark.long)]
-)
-@pytest.mark.parametrize("number", [1, pytest.param(0, marks=pytest.mark.long)])
+@pytest.mark.parametrize("what", ["full", "small", "read-only"])
+@pytest.mark.parametrize("number", [1, 0])
 def test_disk_failure_leaves_the_last_good_checkpoint(server, whole, request, tried, what, number):
     if what == "read-only" and os.geteuid():
         pytest.skip("only root can make a disk read-only")
@@ -67,7 +67,6 @@ def test_disk_failure_leaves_the_last_good_checkpoint(server, whole, request, tr
     assert wrong == []
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("point", ["epoch", "results"])
 def test_vanished_folder_is_reported_and_not_recreated(server, whole, out, tried, point):
     of = whole(KIND)
@@ -90,8 +89,7 @@ DAMAGES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("damage", [name if name == "a bit turned" else pytest.param(name, marks=pytest.mark.long)
-                                    for name in DAMAGES])  # fmt: skip
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_last_checkpoint_falls_back_to_the_previous(server, whole, out, tried, damage):
     of, run = whole(KIND), Run(out)
     step = {"point": "step", "what": "KILL"}

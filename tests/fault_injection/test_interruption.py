@@ -7,6 +7,8 @@ import pytest
 from tests.fault_injection.runs import KINDS, Server, Whole, differences, finish, forget
 from transxnet.runs.run_folder import Run
 
+pytestmark = pytest.mark.long
+
 CHAINS = {
     "classify": [
         ("half", 2, "KILL"),  # config.yaml of the new run
@@ -39,7 +41,6 @@ def outcome(server: Server, whole: Whole, out, tried, fault: str) -> list[str]:
     return wrong
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("kind", CHAINS)
 def test_repeatedly_interrupted_run_is_bitwise_the_same(server, whole, out, tried, kind):
     of = whole(kind)
@@ -68,7 +69,6 @@ def test_run_survives_a_kill_at_a_random_time(server, whole, out, tried):
     assert killed
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("point", ["step", "update", "validation", "validated", "epoch", "results", *POINTS])
 @pytest.mark.parametrize("what", ["KILL", "TERM"])
@@ -94,7 +94,6 @@ def test_run_survives_a_signal_at_every_point(server, whole, out, tried, kind, p
     assert wrong == {}
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_run_survives_repeated_signals_at_random_times(server, whole, out, tried, kind):
     """Up to three kills in a row, at random times from a fixed seed."""

@@ -131,6 +131,7 @@ def test_invalid_input_is_an_error(model, images, targets, message):
         model(images, targets)
 
 
+@pytest.mark.long
 def test_overfits_two_images(model):
     torch.manual_seed(0)
     images, targets = two_images()

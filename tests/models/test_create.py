@@ -48,7 +48,7 @@ def test_unavailable_weights_are_an_error():
 @pytest.mark.parametrize(
     ("name", "granted"),
     [
-        ("vgg11", {}),
+        pytest.param("vgg11", {}, marks=pytest.mark.long),
         ("test_resnet", {"drop_path_rate": 0.1}),
         ("transxnet_n", {"img_size": 64, "drop_path_rate": 0.1}),
         ("test_vit", {"img_size": 64, "drop_path_rate": 0.1}),

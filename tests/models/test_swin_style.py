@@ -91,6 +91,7 @@ def test_macs_match_the_formulas(name, squares, channels):
     assert count(swin_style(token_mixer=name), 224, 224).multiply_adds == cost_by_hand(squares, channels)
 
 
+@pytest.mark.long
 def test_d_mixer_costs_least_and_much_less_than_acmix():
     costs: dict[str, Cost] = {name: count(swin_style(token_mixer=name), 224, 224) for name in MIXERS}
     totals = {name: cost.multiply_adds + cost.attention_multiply_adds for name, cost in costs.items()}

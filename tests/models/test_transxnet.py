@@ -49,7 +49,12 @@ def test_features_match_the_published_implementation():
 
 @pytest.mark.parametrize(
     ("name", "size", "published"),
-    [("transxnet_t", 224, 1.8), ("transxnet_s", 224, 4.5), ("transxnet_b", 224, 8.3), ("transxnet_b", 384, 24.2)],
+    [
+        ("transxnet_t", 224, 1.8),
+        pytest.param("transxnet_s", 224, 4.5, marks=pytest.mark.long),
+        pytest.param("transxnet_b", 224, 8.3, marks=pytest.mark.long),
+        pytest.param("transxnet_b", 384, 24.2, marks=pytest.mark.long),
+    ],
 )
 def test_macs_of_convolutions_and_linear_layers_are_as_published(name, size, published):
     model = on_meta(name)
@@ -237,6 +242,7 @@ def test_parameters_grow_with_the_ratio_as_in_table_ix():
     assert sizes == sorted(sizes)
 
 
+@pytest.mark.long
 def test_costs_compare_as_the_paper_says_of_table_x():
     """Overlap comes "without incurring additional computational costs"; STE "significantly reduces" them."""
     assert giga() == pytest.approx(giga(spatial_reduction="non_overlapping"), rel=1e-3)

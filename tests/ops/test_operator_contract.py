@@ -68,6 +68,7 @@ def test_inputs_are_not_modified(op):
     assert all(torch.equal(t, kept) for t, kept in zip(tensors, before, strict=True))
 
 
+@pytest.mark.long
 def test_import_and_cpu_calls_load_no_triton_kernels():
     program = """
 import sys, torch

@@ -14,7 +14,7 @@ from transxnet.prediction.predict import predict
     ("kind", "files"),
     [
         ("photos_run", ["predictions.csv", "predictions.jsonl"]),
-        ("finding_run", ["images.json", "detections.json", "drawn"]),
+        pytest.param("finding_run", ["images.json", "detections.json", "drawn"], marks=pytest.mark.long),
         ("masks_run", ["images.json", "detections.json", "drawn"]),
         ("maps_run", ["predictions.csv", "classes.txt", "maps", "drawn"]),
     ],

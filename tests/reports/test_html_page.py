@@ -1,8 +1,6 @@
 """The page of a report: self-contained, safe to open, and written atomically."""
 
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,11 +127,6 @@ def test_page_is_written_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         write_report(replace(sample_report(), title="other"), path)
     assert path.read_text(encoding="utf-8") == before
     assert list(path.parent.iterdir()) == [path]
-
-
-def test_reports_do_not_import_lightning():
-    code = "import sys, transxnet.reports; sys.exit('lightning' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_flatten_config_joins_nested_names_with_dots():

@@ -38,8 +38,8 @@ def assert_mean(run: Run) -> None:
     assert any(not torch.equal(saved[name], weights[name]) for weights in files for name in parameters)
 
 
-@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
-@pytest.mark.parametrize("which", ["last", "best"])
+@pytest.mark.parametrize("ema_decay", [pytest.param(0.0, marks=pytest.mark.long), 0.9])
+@pytest.mark.parametrize("which", [pytest.param("last", marks=pytest.mark.long), "best"])
 def test_saved_weights_are_the_mean_of_the_stored_ones(which, ema_decay, photos, tmp_path, console):
     options = {**QUICK, "epochs": 4, "lr": 3e-3, "ema_decay": ema_decay}
     run = train(photos, out=tmp_path / "run", console=console, average=f"{which}=2", **options)
@@ -89,7 +89,8 @@ def test_frozen_batchnorms_keep_their_statistics(photos, tmp_path, quiet):
     }
 
 
-@pytest.mark.parametrize("task", [pytest.param("detect", marks=pytest.mark.long), "segment"])
+@pytest.mark.long
+@pytest.mark.parametrize("task", ["detect", "segment"])
 def test_detectors_and_segmenters_are_averaged(task, squares, maps, tmp_path, quiet):
     data, options = (squares, DETECT | dict(min_size=32)) if task == "detect" else (maps, SEGMENT | dict(crop=32))
     run = train(data, out=tmp_path / "run", console=quiet, average="last=2", **{**options, "epochs": 2, "lr": 1e-3})

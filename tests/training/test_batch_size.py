@@ -12,7 +12,14 @@ from transxnet.training.make_plan import make_plan
 from transxnet.utils.errors import UserError
 
 
-@pytest.mark.parametrize(("fitting", "most", "expected"), [(100, 1000, 64), (64, 1000, 64), (1000, 40, 32), (3, 9, 2)])
+@pytest.mark.parametrize(
+    ("fitting", "most", "expected"),
+    [
+        (100, 1000, 64),
+        *(pytest.param(*row, marks=pytest.mark.long) for row in ((64, 1000, 64), (1000, 40, 32))),
+        (3, 9, 2),
+    ],
+)
 @pytest.mark.parametrize("full", ["error", "share"])
 def test_batch_size_doubles_until_it_does_not_fit(fitting, most, expected, full):
     tried = []

@@ -27,6 +27,7 @@ def test_best_epoch_is_a_validated_one(task, squares, photos, tmp_path, quiet):
     assert json.loads(run.results_file.read_text())[figure] == value  # the same weights, so the same digits
 
 
+@pytest.mark.long
 def test_epochs_without_validation_have_no_metrics(maps, tmp_path, console, recwarn):
     options = {**SEGMENT, "crop": 32, "epochs": 5, "val_every": 2, "select": "last"}
     run = train(maps, out=tmp_path / "run", lr=1e-3, console=console, **options)

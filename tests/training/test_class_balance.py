@@ -59,6 +59,7 @@ def recall_of_rare_class(**options) -> float:
     return (model(pixels).argmax(1) == 1).float().mean().item()
 
 
+@pytest.mark.long
 def test_rare_class_is_found():
     plain, sqrt = recall_of_rare_class(), recall_of_rare_class(sampler="sqrt")
     weighted, sampled = recall_of_rare_class(class_weights="balanced"), recall_of_rare_class(sampler="balanced")

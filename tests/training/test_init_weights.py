@@ -173,6 +173,7 @@ def test_segmenter_of_other_classes_gives_all_but_class_layer(maps_run, tmp_path
     assert "the checkpoint does not have the model's 4 classes" in caplog.text
 
 
+@pytest.mark.long
 def test_training_starts_from_a_detector(finding_run, three, tmp_path, quiet):
     options = {**DETECT, "min_size": 32, "epochs": 1}
     run = train(three, checkpoint=finding_run.path, out=tmp_path / "run", console=quiet, **options)

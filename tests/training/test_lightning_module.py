@@ -58,6 +58,7 @@ def test_learning_rate_changes_per_accumulated_update():
     assert rates == pytest.approx([0.05 * (1 + math.cos(math.pi * t / 8)) for t in range(8)], abs=1e-9)
 
 
+@pytest.mark.long
 def test_learning_rate_drops_tenfold_at_each_milestone(maps, tmp_path, quiet, monkeypatch):
     """COCO's published 12-epoch schedule: warm-up in the first, a tenth from the 9th, a hundredth from the 12th."""
     rates, step = [], Segmenter.optimizer_step

@@ -186,6 +186,7 @@ def test_voc_without_masks_is_refused_for_maskrcnn(tmp_path, quiet):
         train(write_voc_squares(tmp_path / "voc"), out=tmp_path / "run", head="maskrcnn", console=quiet)
 
 
+@pytest.mark.long
 def test_single_class_trains(tmp_path, quiet):
     data = write_squares(tmp_path / "one", 4, 2, CATEGORIES[:1])
     options = {**DETECT, "min_size": 32, "epochs": 1}
@@ -239,6 +240,7 @@ def test_sizes_follow_the_tiles(squares, maps, quiet):
         assert len(plan.source.train_items) > len(plan.source.train) == 6
 
 
+@pytest.mark.long
 def test_images_of_extreme_sizes_train(tmp_path, quiet):
     data = tmp_path / "odd"
     write_squares(data, 0, 1)

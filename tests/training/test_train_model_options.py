@@ -48,6 +48,7 @@ def test_run_is_evaluated_and_predicts(run, photos, console, tmp_path):
     assert len(list(csv.DictReader(file.open()))) >= 1
 
 
+@pytest.mark.long
 def test_run_is_started_from_and_resumed(run, photos, console, tmp_path):
     tuned = train(photos, out=tmp_path / "tuned", checkpoint=run.path, console=console, **{**OPTIONS, "lr": 1e-6})
     before, after = load_file(run.weights_file), load_file(tuned.weights_file)

@@ -121,7 +121,8 @@ def test_bfloat16_trains_without_scaler_on_cpu(photos, tmp_path, quiet):
     assert "MixedPrecision" not in torch.load(run.last_checkpoint, weights_only=True)
 
 
-@pytest.mark.parametrize("model", ["test_resnet", pytest.param("transxnet_n", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("model", ["test_resnet", "transxnet_n"])
 def test_float16_trains_with_scaler_on_cpu(photos, tmp_path, quiet, model):
     """Slow: most CPUs have no float16 arithmetic."""
     options = {**NETWORK, "model": model, "epochs": 2, "batch_size": 8}

@@ -109,6 +109,7 @@ def test_resumed_run_equals_the_uninterrupted_one(whole, photos, tmp_path, quiet
     same(run, whole)
 
 
+@pytest.mark.long
 def test_run_interrupted_repeatedly_equals_the_whole_one(photos, tmp_path, quiet, ask):
     whole = train(photos, out=tmp_path / "whole", console=quiet, **RANDOM)
     ask(step=1)
@@ -132,6 +133,7 @@ def test_signal_handlers_are_restored(photos, tmp_path, quiet, ask):
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+@pytest.mark.long
 def test_resumed_transxnet_equals_the_uninterrupted_one(photos, tmp_path, quiet, ask):
     options = {**RANDOM, "model": "transxnet_n", "epochs": 2, "batch_size": 16}
     whole = train(photos, out=tmp_path / "whole", console=quiet, **options)
@@ -222,6 +224,7 @@ def test_frozen_run_resumes_bitwise(photos, tmp_path, quiet, ask):
         same(whole, train(resume=tmp_path / f"run{step}", console=quiet))
 
 
+@pytest.mark.long
 def test_balanced_run_resumes_bitwise(photos, tmp_path, quiet, ask, monkeypatch):
     monkeypatch.chdir(tmp_path)
     weights = tmp_path / "weights.json"
@@ -237,6 +240,7 @@ def test_balanced_run_resumes_bitwise(photos, tmp_path, quiet, ask, monkeypatch)
     same(whole, train(resume=tmp_path / "run", console=quiet))
 
 
+@pytest.mark.long
 def test_patience_is_counted_across_an_interruption(photos, tmp_path, quiet, ask):
     options = {
         **QUICK,
@@ -257,7 +261,8 @@ def test_patience_is_counted_across_an_interruption(photos, tmp_path, quiet, ask
     assert [row["epoch"] for row in Run(tmp_path / "run").read_metrics()] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("which", [pytest.param("last", marks=pytest.mark.long), "best"])
+@pytest.mark.long
+@pytest.mark.parametrize("which", ["last", "best"])
 def test_averaged_run_resumes_bitwise(photos, tmp_path, quiet, ask, which):
     options = {**RANDOM, "average": f"{which}=2"}
     whole = train(photos, out=tmp_path / "whole", console=quiet, **options)

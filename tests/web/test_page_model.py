@@ -141,6 +141,7 @@ def test_heat_map_equals_that_of_explain(classifier, noise, layer):
     assert np.abs(np.asarray(heat_map.image).astype(int) - np.asarray(seen)).max() > 50  # overlaid with colors
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["detector", "mask_detector", "segmenter"])
 def test_dense_models_are_explained(kind, noise, request):
     model = PageModel(request.getfixturevalue(kind))

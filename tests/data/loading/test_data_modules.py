@@ -177,7 +177,7 @@ def of_shards(source: DataSource, batch_size: int, workers: int) -> Classificati
     return ClassificationData(source.train, source.val, first_value, first_value, batch_size, workers, seed=5)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.long)])
 @pytest.mark.parametrize("lengths", [[13], [1, 9, 2, 1]])
 def test_processes_and_workers_share_an_epoch_of_shards(shards, lengths, workers, monkeypatch):
     source = open_data(shards(train=lengths, validation=[2]), num_classes=3)

@@ -10,6 +10,7 @@ from transxnet.layers import OSRA, Block, DMixer, compared
 from transxnet.layers.ffn import FFN
 
 
+@pytest.mark.long
 def test_names_are_known_in_a_process_that_imports_layers_alone():
     code = "from transxnet.layers import DMixer; print(type(DMixer(16, local_conv='dyconv').idconv).__name__)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -25,6 +25,7 @@ def test_checkpoint_with_copies_of_shared_tensors_loads():
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), truth.parameters(), strict=True))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "parameters", "macs"), [("mpvit_small", 22.8e6, 4.7e9), ("mpvit_base", 74.8e6, 16.4e9)]
 )

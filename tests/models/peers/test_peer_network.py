@@ -143,6 +143,7 @@ def test_layer_decay_covers_all_parameters(name):
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
 
 
+@pytest.mark.long
 @EVERY
 @torch.no_grad()
 def test_checkpoint_of_the_authors_loads_from_a_file(name, tmp_path):

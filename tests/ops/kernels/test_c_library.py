@@ -63,6 +63,7 @@ def test_user_without_home_folder_has_no_library(fresh, monkeypatch):
     assert "home directory" in why_unavailable()
 
 
+@pytest.mark.long
 def test_network_works_without_library(monkeypatch):
     code = (
         "import torch, transxnet, timm; from transxnet.ops.kernels.c_library import load_library;"

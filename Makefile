@@ -3,6 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Make waiting threads yield soon: on a busy machine, spinning makes training tens of times slower.
 export GOMP_SPINCOUNT ?= 1000
+# Commands that tests start load compiled modules, which saves seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from transxnet.layers import OSRA
+from transxnet.ops.depthwise_cpu import depthwise_c
 from transxnet.ops.kernels.c_library import why_unavailable
 from transxnet.ops.strided_conv import strided_depthwise_conv2d, strided_depthwise_conv2d_reference
 
@@ -65,9 +66,16 @@ def test_even_kernels_take_the_reference():
     assert torch.equal(strided_depthwise_conv2d(x, weight, 3), strided_depthwise_conv2d_reference(x, weight, 3))
 
 
-def test_reduction_of_keys_takes_the_kernel(monkeypatch):
+def test_reduction_of_keys_takes_the_kernel_with_gradients(monkeypatch):
     called = []
-    monkeypatch.setattr("transxnet.ops.strided_conv.depthwise_c", lambda *args, **_: called.append(args))
-    with pytest.raises(AttributeError):
-        OSRA(8, sr_ratio=2).reduction.reduce(torch.randn(2, 8, 6, 6))
-    assert len(called) == 1
+
+    def note(x, weights, biases, stride):
+        called.append(stride)
+        return depthwise_c(x, weights, biases, stride=stride)
+
+    monkeypatch.setattr("transxnet.ops.strided_conv.depthwise_c", note)
+    layer, x = OSRA(8, sr_ratio=2), torch.randn(2, 8, 6, 6)
+    layer(x).sum().backward()
+    with torch.no_grad():
+        layer(x)
+    assert called == [2]

@@ -15,24 +15,16 @@ class ConvNorm(nn.Module):
         stride: of the convolution.
         padding: zero padding at each border.
         groups: of the convolution.
-        conv: class of the convolution.
 
     Shapes:
         (B, in_dim, H, W) -> (B, out_dim, H', W'), H' and W' as in ``nn.Conv2d``.
     """
 
     def __init__(
-        self,
-        in_dim: int,
-        out_dim: int,
-        kernel_size: int = 1,
-        stride: int = 1,
-        padding: int = 0,
-        groups: int = 1,
-        conv: type[nn.Conv2d] = nn.Conv2d,
+        self, in_dim: int, out_dim: int, kernel_size: int = 1, stride: int = 1, padding: int = 0, groups: int = 1
     ):
         super().__init__()
-        self.conv = conv(in_dim, out_dim, kernel_size, stride, padding, groups=groups, bias=False)
+        self.conv = nn.Conv2d(in_dim, out_dim, kernel_size, stride, padding, groups=groups, bias=False)
         self.bn = nn.BatchNorm2d(out_dim)
 
     def forward(self, x: Tensor) -> Tensor:

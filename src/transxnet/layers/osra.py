@@ -7,14 +7,8 @@ from torch import Tensor, nn
 from transxnet.layers.checks import check_divisible, check_positive, resolve_part
 from transxnet.layers.conv_norm import ConvNorm
 from transxnet.ops import biased_attention, multiscale_depthwise_conv2d
+from transxnet.ops.recompute import batch_norm
 from transxnet.ops.strided_conv import strided_depthwise_conv2d
-
-
-class StridedDepthwiseConv(nn.Conv2d):
-    """A depthwise convolution with a stride, without bias, padded by half of the kernel."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return strided_depthwise_conv2d(x, self.weight, self.stride[0])
 
 
 class OverlappingSpatialReduction(nn.Sequential):
@@ -27,10 +21,14 @@ class OverlappingSpatialReduction(nn.Sequential):
     def __init__(self, dim: int, stride: int):
         kernel_size = stride + 3
         super().__init__()
-        padding = kernel_size // 2
-        self.reduce = ConvNorm(dim, dim, kernel_size, stride, padding, groups=dim, conv=StridedDepthwiseConv)
+        self.reduce = ConvNorm(dim, dim, kernel_size, stride, padding=kernel_size // 2, groups=dim)
         self.act = nn.GELU()
         self.scale = ConvNorm(dim, dim, groups=dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = self.reduce.conv
+        x = batch_norm(strided_depthwise_conv2d(x, conv.weight, conv.stride[0]), self.reduce.bn)
+        return self.scale(self.act(x))
 
 
 SPATIAL_REDUCTIONS: dict[str | None, Callable[[int, int], nn.Module]] = {"overlapping": OverlappingSpatialReduction}

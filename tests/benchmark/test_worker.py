@@ -26,7 +26,7 @@ def test_training_step_matches_a_plain_training_loop(features, here):
     torch.manual_seed(1)
     images = torch.randn(2, 3, 32, 32)
     labels = torch.randint(1000, (2,))
-    optimizer = torch.optim.AdamW(other.parameters(), lr=1e-4)
+    optimizer = torch.optim.AdamW(other.parameters(), lr=1e-4, fused=True)
     for _ in range(2):
         out = other(images)
         loss = sum((o**2).mean() for o in out) if features else nn.functional.cross_entropy(out, labels)

@@ -76,10 +76,11 @@ def test_operators_pass_opcheck():
     x = torch.randn(2, 5, 4, 3).requires_grad_()
     weights = [torch.randn(1, 2, 3, 3).requires_grad_(), torch.randn(1, 3, 1, 1).requires_grad_()]
     biases = [torch.randn(1, 2).requires_grad_(), torch.randn(1, 3).requires_grad_()]
-    torch.library.opcheck(torch.ops.transxnet.depthwise_c.default, (x, weights, biases, True))
-    torch.library.opcheck(torch.ops.transxnet.depthwise_c.default, (x, weights, [], False))
+    torch.library.opcheck(torch.ops.transxnet.depthwise_c.default, (x, weights, biases, 1, True))
+    torch.library.opcheck(torch.ops.transxnet.depthwise_c.default, (x, weights, [], 1, False))
+    torch.library.opcheck(torch.ops.transxnet.depthwise_c.default, (x, weights, biases, 2, False))
     g = torch.randn(2, 5, 4, 3).requires_grad_()
-    torch.library.opcheck(torch.ops.transxnet.depthwise_c_backward.default, (g, x, weights, True, True, True))
+    torch.library.opcheck(torch.ops.transxnet.depthwise_c_backward.default, (g, x, weights, 1, True, True, True))
 
 
 def test_compiled_programs_keep_the_operator():

@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 
 from transxnet.layers import MSFFN, OSRA, STE, Block, IDConv
-from transxnet.ops.recompute import _active_recipes, batch_norm, gelu, group_norm, recompute_activations
+from transxnet.ops.recompute import _active_recipes, batch_norm, group_norm, recompute_activations
 from transxnet.training.sync_batchnorm import SyncedBatchNorm
 
 LAYERS = {
@@ -59,7 +59,7 @@ class GeluNormConv(nn.Sequential):
         nn.init.normal_(self[0].weight), nn.init.normal_(self[0].bias)
 
     def forward(self, x):
-        return self[1](batch_norm(gelu(x), self[0]))
+        return self[1](batch_norm(x, self[0], gelu=True))
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

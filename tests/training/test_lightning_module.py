@@ -87,7 +87,7 @@ def test_learning_rate_drops_tenfold_at_each_milestone(maps, tmp_path, quiet, mo
 def test_layer_decay_lowers_the_rate_of_earlier_layers():
     model = transxnet.create_model("transxnet_n", num_classes=3, img_size=32)
     classifier = Classifier(model, 3, ClassifyConfig("photos", lr=1e-3, epochs=2, warmup_epochs=0, layer_decay=0.5))
-    classifier.trainer = type("T", (), {"estimated_stepping_batches": 8})()
+    classifier.trainer = type("T", (), {"estimated_stepping_batches": 8, "precision": "32-true"})()
     optimizer = classifier.configure_optimizers()["optimizer"]
     rate = {id(p): group["lr_scale"] for group in optimizer.param_groups for p in group["params"]}
     assert rate[id(model.head.fc.weight)] == 1
@@ -98,7 +98,7 @@ def test_layer_decay_lowers_the_rate_of_earlier_layers():
 def test_norms_and_biases_have_no_weight_decay():
     model = transxnet.create_model("transxnet_n", num_classes=3, img_size=32)
     classifier = Classifier(model, 3, ClassifyConfig("photos", lr=1e-3, epochs=2, warmup_epochs=0, weight_decay=0.3))
-    classifier.trainer = type("T", (), {"estimated_stepping_batches": 8})()
+    classifier.trainer = type("T", (), {"estimated_stepping_batches": 8, "precision": "32-true"})()
     optimizer = classifier.configure_optimizers()["optimizer"]
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert decay[id(model.head.fc.weight)] == 0.3

@@ -237,7 +237,7 @@ def make_step(model: nn.Module, settings: Settings) -> Callable[[], None]:
 
     if not train:
         return infer
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=device == "cuda")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     scaler = torch.amp.GradScaler(device, enabled=dtype == torch.float16)
     loss = _Loss()
 

@@ -9,7 +9,7 @@ from transxnet.layers.checks import check_attn_ratio, check_divisible, check_pos
 from transxnet.layers.idconv import IDConv
 from transxnet.layers.osra import OSRA
 from transxnet.ops import multiscale_depthwise_conv2d
-from transxnet.ops.recompute import add, batch_norm, gelu, recompute_activations
+from transxnet.ops.recompute import add, batch_norm, recompute_activations
 
 
 class STE(nn.Module):
@@ -41,8 +41,8 @@ class STE(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         with recompute_activations(x):
             y = multiscale_depthwise_conv2d(x, [self.dwconv.weight], [self.dwconv.bias], identity=False)
-            y = self.squeeze(batch_norm(gelu(y), self.bn1))
-            y = self.expand(batch_norm(gelu(y), self.bn2))
+            y = self.squeeze(batch_norm(y, self.bn1, gelu=True))
+            y = self.expand(batch_norm(y, self.bn2, gelu=True))
             return add(x, batch_norm(y, self.bn3))
 
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from transxnet.layers.checks import check_odd, check_positive
 from transxnet.ops import multiscale_depthwise_conv2d
-from transxnet.ops.recompute import batch_norm, gelu, recompute_activations
+from transxnet.ops.recompute import batch_norm, recompute_activations
 
 
 class MultiScaleDWConv(nn.ModuleList):
@@ -62,6 +62,6 @@ class MSFFN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with recompute_activations(x):
-            x = batch_norm(gelu(self.expand(x)), self.bn1)
-            x = batch_norm(gelu(self.dwconv(x)), self.bn2)
+            x = batch_norm(self.expand(x), self.bn1, gelu=True)
+            x = batch_norm(self.dwconv(x), self.bn2, gelu=True)
             return batch_norm(self.project(x), self.bn3)

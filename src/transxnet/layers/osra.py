@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from transxnet.layers.checks import check_divisible, check_positive, resolve_part
 from transxnet.layers.conv_norm import ConvNorm
 from transxnet.ops import biased_attention, multiscale_depthwise_conv2d
+from transxnet.ops.recompute import batch_norm
+from transxnet.ops.strided_conv import strided_depthwise_conv2d
 
 
 class OverlappingSpatialReduction(nn.Sequential):
@@ -22,6 +24,11 @@ class OverlappingSpatialReduction(nn.Sequential):
         self.reduce = ConvNorm(dim, dim, kernel_size, stride, padding=kernel_size // 2, groups=dim)
         self.act = nn.GELU()
         self.scale = ConvNorm(dim, dim, groups=dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = self.reduce.conv
+        x = batch_norm(strided_depthwise_conv2d(x, conv.weight, conv.stride[0]), self.reduce.bn)
+        return self.scale(self.act(x))
 
 
 SPATIAL_REDUCTIONS: dict[str | None, Callable[[int, int], nn.Module]] = {"overlapping": OverlappingSpatialReduction}

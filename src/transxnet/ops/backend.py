@@ -86,7 +86,25 @@ def choose(operator: str, *arguments: Any, run: Run | None = None) -> Choice:
         UserError: TRANSXNET_OPS names no implementation, or one that does not support this input.
     """
     x = arguments[0]
-    conditions = Conditions(
+    conditions = _conditions(operator, x)
+    if conditions.compiling:
+        return _decide(conditions, _remembered(conditions, arguments))
+    comparison = _measured(conditions, arguments, run)
+    choice = _decide_cached(conditions, _reasons(comparison))
+    if _records is not None:
+        inputs = describe_inputs(operator, arguments, _needs_gradients(arguments))
+        _records.append(RecordedChoice(operator, tuple(x.shape), inputs, choice, comparison))
+    return choice
+
+
+def takes_c_kernel(operator: str, x: Tensor) -> bool:
+    """Whether an operator that has a C kernel and PyTorch's operators, but no Triton kernel, takes the C kernel."""
+    s = _conditions(operator, x)
+    return s.requested in ("auto", "c") and _c_unsupported(s) is None and _c_unfavorable(s) is None
+
+
+def _conditions(operator: str, x: Tensor) -> "Conditions":
+    return Conditions(
         requested=os.environ.get(ENV_VARIABLE, "auto"),
         interpreting=os.environ.get("TRITON_INTERPRET") == "1",
         operator=operator,
@@ -102,14 +120,6 @@ def choose(operator: str, *arguments: Any, run: Run | None = None) -> Choice:
         observed=is_observed(),
         no_c_kernel=why_unavailable() if x.device.type == "cpu" else "",
     )
-    if conditions.compiling:
-        return _decide(conditions, _remembered(conditions, arguments))
-    comparison = _measured(conditions, arguments, run)
-    choice = _decide_cached(conditions, _reasons(comparison))
-    if _records is not None:
-        inputs = describe_inputs(operator, arguments, _needs_gradients(arguments))
-        _records.append(RecordedChoice(operator, tuple(x.shape), inputs, choice, comparison))
-    return choice
 
 
 class Conditions(NamedTuple):

@@ -7,7 +7,7 @@ would keep it store instead. Results are the same.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from transxnet.ops.backend import is_observed, is_transforming
+from transxnet.ops.batch_norm import batch_norm_c, normalize_c, takes_batch_norm_c
 
 
 def recompute_activations(x: Tensor) -> AbstractContextManager:
@@ -40,11 +41,6 @@ def recompute_activations(x: Tensor) -> AbstractContextManager:
     return _Recipes() if applies else nullcontext()
 
 
-def gelu(x: Tensor) -> Tensor:
-    """Compute GELU, with a recipe."""
-    return _with_recipe(F.gelu(x), F.gelu, x)
-
-
 def add(x: Tensor, y: Tensor) -> Tensor:
     """Compute ``x + y``, with a recipe. It keeps x and y, unless they have recipes."""
     return _with_recipe(x + y, torch.add, x, y)
@@ -61,16 +57,30 @@ def group_norm(x: Tensor, norm: nn.Module) -> Tensor:
     return _with_recipe(out, lambda x: F.group_norm(x, groups, weight, bias, eps), x)
 
 
-def batch_norm(x: Tensor, norm: nn.Module) -> Tensor:
-    """Compute ``norm(x)``, with a recipe if it is a BatchNorm2d in training.
+def batch_norm(x: Tensor, norm: nn.Module, *, gelu: bool = False) -> Tensor:
+    """Compute ``norm(x)``, or ``norm(GELU(x))``, with a recipe if it is a BatchNorm2d in training.
 
-    The recipe computes the batch statistics again, so that its values are exactly those of the forward pass.
+    The recipe's values are exactly those of the forward pass.
     """
-    out = norm(x)
     if type(norm) is not nn.BatchNorm2d or not norm.training or _has_hooks(norm):
-        return out
-    weight, bias, eps = _detached(norm.weight), _detached(norm.bias), norm.eps
-    return _with_recipe(out, lambda x: F.batch_norm(x, None, None, weight, bias, training=True, eps=eps), x)
+        return norm(_gelu(x) if gelu else x)
+    weight, bias, eps = norm.weight, norm.bias, norm.eps
+    if norm.affine and norm.momentum is not None and takes_batch_norm_c(x):
+        out, mean, variance = batch_norm_c(x, weight, bias, eps, gelu)
+        _update_statistics(norm, mean, variance, x.numel() // x.shape[1])
+        return _with_recipe(out, lambda x: normalize_c(x, mean, variance, weight.detach(), bias.detach(), eps, gelu), x)
+    x, w, b = _gelu(x) if gelu else x, _detached(weight), _detached(bias)
+    return _with_recipe(norm(x), lambda x: F.batch_norm(x, None, None, w, b, training=True, eps=eps), x)
+
+
+@torch.no_grad()
+def _update_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, values: int) -> None:
+    """Update the running statistics, as the module does itself."""
+    for running, new in ((norm.running_mean, mean), (norm.running_var, variance * (values / (values - 1)))):
+        if running is not None:
+            running.lerp_(new.to(running.dtype), cast(float, norm.momentum))
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
 
 
 class _Kept:
@@ -179,6 +189,10 @@ def _current_hooks() -> Any:
     """The function that packs saved tensors, or None; PyTorch has no public check."""
     hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)
     return hooks[0] if hooks else None
+
+
+def _gelu(x: Tensor) -> Tensor:
+    return _with_recipe(F.gelu(x), F.gelu, x)
 
 
 def _has_hooks(module: nn.Module) -> bool:

@@ -159,8 +159,17 @@ class TrainingModule(LightningModule, ABC):
         config = self.config
         if config.freeze_epochs is not None:
             self.model.requires_grad_(True)  # the optimizer takes all weights, also those that are frozen at first
+        # One kernel for all weights. float16's scaler cannot clip gradients of a fused optimizer.
+        fused: dict[str, Any] = (
+            {"fused": True} if config.opt == "adamw" and self.trainer.precision != "16-mixed" else {}
+        )
         optimizer = create_optimizer_v2(
-            self.trained, config.opt, lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay
+            self.trained,
+            config.opt,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            layer_decay=config.layer_decay,
+            **fused,
         )
         if self.frozen is not None:
             self.frozen.apply(self.trainer.current_epoch)

@@ -19,7 +19,7 @@ import torch
 
 from transxnet.utils.files import cache_folder
 
-SOURCE = Path(__file__).with_name("depthwise.c")
+SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared")
 
 
@@ -61,8 +61,9 @@ def _cached(compiler: str) -> Path:
     except (OSError, StopIteration):  # on other processors the line has another name
         processor = platform.processor()
     text = "\n".join([*FLAGS, torch.__version__, platform.machine(), processor])
-    key = hashlib.sha256(SOURCE.read_bytes() + version + text.encode()).hexdigest()[:16]
-    return cache_folder() / f"depthwise-{key}.so"
+    sources = b"".join(source.read_bytes() for source in SOURCES)
+    key = hashlib.sha256(sources + version + text.encode()).hexdigest()[:16]
+    return cache_folder() / f"kernels-{key}.so"
 
 
 def _build(compiler: str, path: Path) -> None:
@@ -75,6 +76,7 @@ def _build(compiler: str, path: Path) -> None:
     link = ["-nostdlib", "-lc", "-Wl,--unresolved-symbols=ignore-all"] if loaded else []
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         target = Path(folder) / path.name
-        command = [compiler, *FLAGS, str(SOURCE), "-o", str(target), *link]
+        files = [str(source) for source in SOURCES if source.suffix == ".c"]
+        command = [compiler, *FLAGS, *files, "-o", str(target), *link]
         subprocess.run(command, capture_output=True, check=True, timeout=120)
         target.replace(path)

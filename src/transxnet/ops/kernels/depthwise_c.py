@@ -22,7 +22,13 @@ class _Map(ctypes.Structure):
 
 
 def depthwise(
-    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], *, identity: bool = False, flip: bool = False
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    *,
+    stride: int = 1,
+    identity: bool = False,
+    flip: bool = False,
 ) -> Tensor:
     """Depthwise convolutions, each on its own group of channels, plus the input with ``identity``.
 
@@ -30,36 +36,63 @@ def depthwise(
         x: the input, or with ``flip`` the gradient of the output.
         weights: kernel of each group.
         biases: bias of each group, or none at all.
-        identity: add x.
-        flip: rotate the kernels by 180 degrees: the gradient of the input.
+        stride: of the convolution.
+        identity: add x; at stride 1 only.
+        flip: rotate the kernels by 180 degrees: the gradient of the input at stride 1.
+
+    Returns:
+        (B, C, ceil(H / stride), ceil(W / stride)).
     """
-    out = torch.empty_like(x)
-    _call("transxnet_depthwise", x, out, weights, weights, biases, flip, identity)
+    out = empty_output(x, stride)
+    _call("transxnet_depthwise", x, x, out, weights, weights, biases, stride, flip, identity)
     return out
 
 
-def weight_gradient(x: Tensor, g: Tensor, weights: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+def empty_output(x: Tensor, stride: int) -> Tensor:
+    """Return an uninitialized output of a convolution of x, in its layout."""
+    if stride == 1:
+        return torch.empty_like(x)
+    B, C, H, W = x.shape
+    layout = torch.channels_last if x.stride(1) == 1 and C > 1 else torch.contiguous_format
+    shape = (B, C, -(-H // stride), -(-W // stride))
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+
+
+def input_gradient(g: Tensor, x: Tensor, weights: Sequence[Tensor], *, stride: int, identity: bool) -> Tensor:
+    """The gradient of the input, with the strides of x, from the gradient of the output."""
+    if stride == 1:
+        return depthwise(g, weights, [], identity=identity, flip=True)
+    dx = torch.empty_like(x)
+    _call("transxnet_depthwise_input_gradient", x, dx, g, weights, weights, [], stride)
+    return dx
+
+
+def weight_gradient(
+    x: Tensor, g: Tensor, weights: Sequence[Tensor], *, stride: int = 1
+) -> tuple[list[Tensor], list[Tensor]]:
     """The gradients of the kernels and biases in float32, from the input and the gradient of the output."""
     dws = [torch.empty_like(weight) for weight in weights]
     dbs = [weight.new_empty(weight.shape[:2]) for weight in weights]
-    _call("transxnet_depthwise_weight_gradient", x, g, weights, dws, dbs)
+    _call("transxnet_depthwise_weight_gradient", x, x, g, weights, dws, dbs, stride)
     return dws, dbs
 
 
 def _call(
     name: str,
     x: Tensor,
-    other: Tensor,
+    first: Tensor,
+    second: Tensor,
     like: Sequence[Tensor],
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
-    *flags: bool,
+    *flags: int,
 ) -> None:
+    """Call a kernel for an input of the shape and type of x, with two maps, and weights of the shapes of ``like``."""
     library = load_library()
     assert library is not None
     B, _, H, W = x.shape
     per_sample = like[0].shape[0] != 1
-    maps = [_Map(t.data_ptr(), *t.stride()) for t in (x, other)]
+    maps = [_Map(t.data_ptr(), *t.stride()) for t in (first, second)]
     sizes = [(ctypes.c_int64 * len(like))(*(w.shape[i] for w in like)) for i in (1, 3)]
     pointers = [
         (ctypes.c_void_p * len(like))(*(t.data_ptr() for t in group)) if group else None for group in (weights, biases)

@@ -23,4 +23,4 @@ def test_resized_levels_are_those_of_pillow(interpolation, size):
     truth = np.asarray(image.resize(size[::-1], Image.Resampling[interpolation.upper()]), np.float32)
     difference = (found.permute(1, 2, 0) - torch.from_numpy(truth)).abs()
     assert difference.max() <= 1
-    assert (difference > 0).float().mean() < 0.01
+    assert (difference > 0).float().mean() < 0.02

@@ -51,7 +51,7 @@ def trace_whole_image(
         UserError: the network cannot be traced this way.
     """
     any_size = {0: Dim("height"), 1: Dim("width")}
-    images = example_images(size, 1, False, dynamic)
+    images = example_images((MULTIPLE, MULTIPLE) if dynamic else size, 1, False, dynamic)  # small, since it is run
     height, width = images.shape[2:]
     with torch.no_grad():
         others = tuple(torch.tensor([width, height] * 2).float() for _ in whole.prepare(EXAMPLE_IMAGE)[1:])

@@ -72,7 +72,7 @@ def test_mismatch_keeps_the_existing_file(theirs, tmp_path, console, monkeypatch
         (dict(batch_size=0), "batch_size must be an integer of at least 1, got 0"),
         (dict(out="net.bin"), "--out must end in .onnx for --format onnx, got net.bin"),
         (dict(int8=True, format="pt2"), "--int8 requires --format onnx or openvino"),
-        (dict(int8=True, img_size="64x96"), "--int8 supports square images only, got --img-size 64x96"),
+        (dict(int8=True, img_size="64x96"), "--int8 supports classifiers of square images only, got --img-size 64x96"),
         (dict(data="nowhere"), "'nowhere' does not exist"),
     ],
     ids=str,

@@ -63,6 +63,25 @@ def test_detections_are_stored_completely():
     assert reference.compare([found[0], torch.tensor([1, 1]), found[2]], metadata).relative > 0.1
 
 
+def test_masks_and_label_maps_are_stored_completely_and_compactly():
+    whole = replace(described(task="detect", input="image", outputs=("boxes", "labels", "scores", "masks")), batch=1)
+    masks = torch.rand(3, 37, 64, generator=torch.Generator().manual_seed(0)) > 0.5
+    found = (
+        torch.rand(3, 4) + torch.tensor([0.0, 0, 1, 1]),
+        torch.tensor([1, 1, 1]),
+        torch.tensor([0.9, 0.5, 0.2]),
+        masks,
+    )
+    reference = stored(ReferenceAnswer.create(PHOTO, whole, lambda image: found))
+    assert torch.equal(reference.outputs[3], masks)
+    assert reference.compare(found, whole).relative == 0
+    assert reference.compare(found, whole).size == (38, 64)
+    segmenter = replace(whole, task="segment", outputs=("label_map",))
+    labels = torch.randint(256, (38, 64), dtype=torch.uint8)
+    reference = stored(ReferenceAnswer.create(PHOTO, segmenter, lambda image: (labels,)))
+    assert torch.equal(reference.outputs[0], labels)
+
+
 def test_answered_keeps_the_image():
     metadata = described()
     reference = ReferenceAnswer.create(PHOTO, metadata, lambda images: (torch.zeros(1, 2),))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.helpers.exports import described
 from transxnet.deploy.metadata import Metadata
-from transxnet.deploy.verify import BATCHES, Comparison, check_cases, check_tolerance, compare
+from transxnet.deploy.verify import BATCHES, Comparison, check_cases, check_tolerance, compare, difference
 from transxnet.utils.errors import UserError
 
 CLASSIFIER = described(batch=2)
@@ -58,7 +58,8 @@ def test_detections_are_compared_by_box_and_score():
     other = compared(DETECTOR, truth, (boxes, torch.tensor([2, 2, 1]), scores))
     assert other.agreement == 0.5
     missing = compared(DETECTOR, truth, (boxes[:2], labels[:2], scores[:2]))
-    assert missing.relative == float("inf")
+    assert missing.relative == pytest.approx(0.1 / 0.8)
+    assert compared(DETECTOR, truth, tuple(values[:0] for values in truth)).relative == pytest.approx(1)
 
 
 def test_masks_are_compared_with_those_of_the_nearest_boxes():
@@ -70,6 +71,38 @@ def test_masks_are_compared_with_those_of_the_nearest_boxes():
     masks = truth[3].clone()
     masks[1, 0, 2, 3] += 0.25
     assert compared(metadata, truth, (*truth[:3], masks)).relative == pytest.approx(0.25)
+
+
+def test_a_detection_at_the_threshold_may_be_missing():
+    """A file that drops detections returns more or fewer of them, if scores are close to the threshold."""
+    whole = replace(DETECTOR, input="image", score_threshold=0.05)
+    truth = torch.tensor([[0.0, 0, 10, 10], [5, 5, 20, 20]]), torch.tensor([1, 1]), torch.tensor([0.8, 0.0501])
+    one = tuple(values[:1] for values in truth)
+    for pair in ((truth, one), (one, truth)):
+        assert difference(*pair, whole)[1] == pytest.approx(0.0001 / 0.8, rel=1e-3)
+    none = tuple(values[:0] for values in truth)
+    assert difference(none, none, whole) == (0.0, 0.0, 1.0)
+
+
+def test_pasted_masks_are_compared_by_their_pixels():
+    whole = replace(DETECTOR, input="image", outputs=(*DETECTOR.outputs, "masks"))
+    masks = torch.zeros(2, 20, 20, dtype=torch.bool)
+    masks[:, :10, :10] = True
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10]])
+    truth = boxes, torch.tensor([1, 2]), torch.tensor([0.8, 0.1]), masks
+    other = masks.clone()
+    other[0, 10, :3] = True
+    assert difference((*truth[:3], other), truth, whole)[1] == pytest.approx(0.03)
+
+
+def test_label_maps_are_compared_by_their_pixels():
+    whole = replace(CLASSIFIER, task="segment", input="image", outputs=("label_map",))
+    truth = torch.zeros(4, 5, dtype=torch.uint8)
+    answer = truth.clone()
+    answer[0, 0] = 2
+    assert difference([answer], [truth], whole) == pytest.approx((0.05, 0.05, 0.95))
+    with pytest.raises(UserError, match=r"returns shape \(4, 5\), PyTorch returns \(5, 4\)"):
+        difference([answer], [truth.T], whole)
 
 
 def test_sizes_and_batches_to_check():

@@ -5,12 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.helpers.prediction_data import DarkOrLight, write_classifier_run
+from tests.helpers.prediction_data import write_classifier_run
 from transxnet.evaluation import inference_backends
-from transxnet.evaluation.inference_backends import ExportedBackend, TrainedBackend
-from transxnet.prediction.loaded_model import LoadedModel, open_model
+from transxnet.evaluation.inference_backends import TrainedBackend
+from transxnet.prediction.loaded_model import open_model
 from transxnet.runs.load import load_model
-from transxnet.utils.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -73,38 +72,9 @@ def test_dense_transform_is_the_input_of_the_network(kind, request):
             assert (resized.argmax(1)[0].numpy() == backend.segment(backend.prepare(image))).all()
 
 
-def test_fingerprint_includes_the_weights_file_of_openvino(tmp_path):
-    def fingerprints() -> dict[str, str]:
-        names = ("model.onnx", "model.xml")
-        return {name: LoadedModel(ExportedBackend(DarkOrLight(), tmp_path / name)).fingerprint for name in names}
-
-    for name in ("model.onnx", "model.xml"):
-        (tmp_path / name).write_bytes(b"graph")
-    before = fingerprints()
-    (tmp_path / "model.bin").write_bytes(b"weights")
-    after = fingerprints()
-    assert after["model.xml"] != before["model.xml"]
-    assert after["model.onnx"] == before["model.onnx"]  # the file contains its weights
-
-
 def test_hash_of_weights_covers_names_types_and_values():
     layer = torch.nn.Linear(1, 1)
     layer.weight.data.fill_(2.0)
     layer.bias.data.fill_(0.0)
     expected = hashlib.sha256(b"weight (1, 1) torch.float32\0\0\0@bias (1,) torch.float32\0\0\0\0").hexdigest()
     assert inference_backends.hash_tensors(layer) == expected
-
-
-def test_exported_features_and_oblong_classifiers_are_refused(tmp_path):
-    features = DarkOrLight()
-    features.task = "features"
-    with pytest.raises(UserError, match=r"returns feature maps, without predictions\. Accepted: a run folder"):
-        ExportedBackend(features, tmp_path / "model.onnx")
-    oblong = DarkOrLight()
-
-    def refuse(height, width):
-        raise ValueError("it takes 8x16.")
-
-    oblong.check_size = refuse
-    with pytest.raises(UserError, match=r"images are resized to 8x8 pixels, and it takes 8x16. Export the model"):
-        ExportedBackend(oblong, tmp_path / "model.onnx")

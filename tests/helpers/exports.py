@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from tests.helpers.classifier_runs import draw
@@ -17,6 +19,12 @@ def random_images(count: int, *size: int) -> Tensor:
     """Images that differ, also in their mean values."""
     dice = torch.Generator().manual_seed(count)
     return torch.randn(count, 3, *size, generator=dice) + torch.randn(count, 3, 1, 1, generator=dice)
+
+
+def photo(height: int, width: int) -> Image.Image:
+    """A smooth random image."""
+    coarse = np.random.default_rng(0).integers(0, 256, (height // 7 + 2, width // 7 + 2, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
 
 @torch.no_grad()

@@ -7,9 +7,9 @@ from PIL import Image
 
 import transxnet
 from tests.helpers.prediction_data import CLASSES, DarkOrLight
-from transxnet.evaluation import inference_backends
+from transxnet.evaluation import open_backend
+from transxnet.evaluation.exported_backends import ExportedBackend
 from transxnet.evaluation.inference import classifier_outputs
-from transxnet.evaluation.inference_backends import ExportedBackend
 from transxnet.prediction.image_results import Classification, DetectedObjects, Segmentation
 from transxnet.prediction.loaded_model import LoadedModel, open_model
 from transxnet.runs.load import load_model
@@ -125,7 +125,7 @@ def test_attributes_describe_the_model(model, run):
 def test_exported_file_has_no_module_or_features(tmp_path, monkeypatch):
     file = tmp_path / "model.onnx"
     file.write_bytes(b"graph")
-    monkeypatch.setattr(inference_backends, "load_exported", lambda path: DarkOrLight())
+    monkeypatch.setattr(open_backend, "load_exported", lambda path: DarkOrLight())
     model = transxnet.load(file)
     assert isinstance(model.backend, ExportedBackend)
     gray = [np.full((9, 9), level, np.uint8) for level in (0, 255)]

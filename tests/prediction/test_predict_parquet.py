@@ -18,7 +18,7 @@ from tests.helpers.shards import write_shard
 from transxnet.cli import main
 from transxnet.data.reading import pixels
 from transxnet.data.reading.image_decoding import open_image
-from transxnet.evaluation.inference_backends import ExportedBackend
+from transxnet.evaluation.exported_backends import ExportedBackend
 from transxnet.prediction import predict_parquet, work_folder
 from transxnet.prediction.loaded_model import LoadedModel
 from transxnet.prediction.predict import predict

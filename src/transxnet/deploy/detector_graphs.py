@@ -35,8 +35,9 @@ class DetectorGraph(nn.Module):
         anchors: its anchors.
 
     Shapes:
-        images (1, 3, H, W) -> boxes (D, 4) as (x1, y1, x2, y2) in pixels, labels (D,) from 1, int64, and scores (D,),
-        in descending order of score.
+        images (1, 3, H, W) and optionally limits (4,), which are width, height, width and height of the image without
+        padding -> boxes (D, 4) as (x1, y1, x2, y2) in pixels, labels (D,) from 1, int64, and scores (D,), in
+        descending order of score.
     """
 
     def __init__(self, normalize: InputNormalization, detector: RetinaNet | MaskRCNN, anchors: Anchors):
@@ -47,12 +48,13 @@ class DetectorGraph(nn.Module):
         for level, cell in enumerate(anchors.cell_anchors):
             self.register_buffer(f"anchors{level}", cell.float())
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor, limits: Tensor | None = None) -> tuple[Tensor, ...]:
         images = self.normalize(images)
         height, width = images.shape[2:]
         images = ((images - self.mean) / self.std).to(images.dtype)  # the buffers are float32
         images = F.pad(images, (0, -width % 32, 0, -height % 32))
-        limits = torch.stack([torch.scalar_tensor(side, dtype=torch.float32) for side in (width, height) * 2])
+        if limits is None:
+            limits = torch.stack([torch.scalar_tensor(side, dtype=torch.float32) for side in (width, height) * 2])
         return self.detect(self.backbone(images), limits)
 
     @abstractmethod

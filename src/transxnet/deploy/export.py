@@ -13,14 +13,14 @@ from rich.console import Console
 from transxnet.data.reading.pixels import Pixels
 from transxnet.deploy.export_format import Session
 from transxnet.deploy.export_images import labeled_images, normalize_images, real_images
-from transxnet.deploy.exportable_model import MULTIPLE, ExportableModel, prepare_export
+from transxnet.deploy.exportable_model import MULTIPLE, ExportableModel, prepare_export, prepare_whole_image
 from transxnet.deploy.format_registry import FORMATS
 from transxnet.deploy.metadata import InputKind, Metadata
 from transxnet.deploy.quantizable_model import QUANTIZABLE
 from transxnet.deploy.quantize import quantize
 from transxnet.deploy.reference_answer import ReferenceAnswer
-from transxnet.deploy.trace import AXES, EXAMPLE_IMAGE, example_images, trace
-from transxnet.deploy.verify import BATCHES, check_images, check_tolerance, compare, run_file
+from transxnet.deploy.trace import AXES, example_images, trace, trace_whole_image
+from transxnet.deploy.verify import BATCHES, WHOLE_IMAGES, check_images, check_tolerance, compare, run_file
 from transxnet.models.model_spec import parse_model_spec
 from transxnet.runs.load import load_model
 from transxnet.runs.trained_models import TrainedClassifier, TrainedDetector, TrainedModel
@@ -65,11 +65,13 @@ def export(
         batch_size: batch size if the batch axis is not dynamic.
         features: export the feature maps of the stages instead of the model's predictions.
         with_preprocessing: take uint8 images (N, height, width, 3), and normalize them inside the file.
-        end_to_end: for classifiers, take one image (height, width, 3) uint8 of any size, and return its probabilities
-            (1, K): resizing, cropping, normalization and softmax are in the file.
-        int8: quantize after training, calibrated on the training images; for classifiers, in onnx and openvino.
+        end_to_end: take one decoded image (height, width, 3) uint8 of any size and return what ``transxnet predict``
+            computes for it: a classifier's probabilities, boxes, labels, scores and masks in the image's pixels, or a
+            label map. In onnx and openvino.
+        int8: quantize after training, calibrated on the training images; in onnx and openvino.
         data: images to check the file on; with int8 labeled images, as for training. By default the run's own.
-        allow_accuracy_drop: largest accepted loss of accuracy by int8 on the validation set, in percentage points.
+        allow_accuracy_drop: largest accepted loss by int8 on the validation set, in percentage points: of accuracy, AP
+            or mean IoU.
         out: output file; by default named after the model, in the current folder.
         file: weights on disk, for a model given by name.
         overwrite: overwrite an existing file.
@@ -102,6 +104,9 @@ def export(
             "--end-to-end takes one image of any size. Remove --int8, --features, --with-preprocessing, --dynamic and "
             "--batch-size."
         )
+    if end_to_end and not file_format.whole_images:
+        formats = " or ".join(name for name, each in FORMATS.items() if each.whole_images)
+        raise UserError(f"--end-to-end requires --format {formats}, got {kind}.")
     if not 0 <= allow_accuracy_drop <= 100:
         raise UserError(
             f"allow_accuracy_drop must be between 0 and 100 percentage points, got {allow_accuracy_drop:g}."
@@ -111,9 +116,6 @@ def export(
     if spec.part:
         raise UserError(f"cannot export a part of a network, got {model}. Remove the colon and the part.")
     trained = load_model(spec, analysis=True, size=None if sides is None else max(sides))
-    if int8 and not isinstance(trained, TrainedClassifier):
-        kind_of_model = "detector" if isinstance(trained, TrainedDetector) else "segmenter"
-        raise UserError(f"--int8 supports classifiers only; {trained.name} is a {kind_of_model}.")
     if int8 and isinstance(trained, TrainedClassifier) and trained.targets.kind != "classes":
         raise UserError(
             f"--int8 limits the loss of accuracy of classes; {trained.name} has targets {trained.targets.kind}. Remove "
@@ -124,12 +126,12 @@ def export(
     option = next((name for name, given in for_rgb.items() if given), None)
     if channels is not None and option is not None:
         raise UserError(f"{option} is for RGB images, and {trained.name} reads {channels} channels. Remove {option}.")
-    if end_to_end and not (isinstance(trained, TrainedClassifier) and (sides is None or sides[0] == sides[1])):
-        raise UserError(f"--end-to-end supports classifiers of square images only, got {trained.name}.")
+    if end_to_end:
+        _check_end_to_end(trained, sides)
     if int8 and trained.run is None and data is None:
         raise UserError("--int8 needs labeled images for calibration and validation. Use --data.")
-    if int8 and sides is not None and sides[0] != sides[1]:
-        raise UserError(f"--int8 supports square images only, got --img-size {img_size}.")
+    if int8 and isinstance(trained, TrainedClassifier) and sides is not None and sides[0] != sides[1]:
+        raise UserError(f"--int8 supports classifiers of square images only, got --img-size {img_size}.")
     path = _target(out, trained, kind, features, int8, overwrite)
     with _scratch(path) as scratch:
         labeled = labeled_images(trained, data) if int8 else None
@@ -137,21 +139,20 @@ def export(
         sides = sides or _own_size(trained, features)
         fixed = None if {"height", "width"} & set(axes) else sides
         computed = torch.float32 if kind == "openvino" else getattr(torch, dtype)
-        exportable = prepare_export(
-            trained,
-            features=features,
-            static_size=fixed,
-            uint8=with_preprocessing,
-            dtype=computed,
-            whole_image=end_to_end,
-        )
+        if end_to_end:
+            side = sides[0] if isinstance(trained, TrainedClassifier) else None
+            exportable = prepare_whole_image(trained, side=side, dtype=computed)
+        else:
+            exportable = prepare_export(
+                trained, features=features, static_size=fixed, uint8=with_preprocessing, dtype=computed
+            )
         _check_sides(sides, axes, exportable)
         if exportable.task == "detect" and batch_size != 1:
             raise UserError(f"exported detectors support batch size 1 only, got {batch_size}. Remove --batch-size.")
         taken: InputKind = "image" if end_to_end else "uint8" if with_preprocessing else "float32"
         metadata = _metadata(trained, exportable, kind, axes, sides, batch_size, dtype, taken, spec.file)
         console.print(f"{trained.name}: {_words(metadata)}", **PLAIN)
-        count = BATCHES[-1] if end_to_end else metadata.batch or BATCHES[-1]
+        count = WHOLE_IMAGES[exportable.task] if end_to_end else metadata.batch or BATCHES[-1]
         originals, where = real_images(trained, data, count) if labeled is None else labeled.validation_images(count)
         reference = ReferenceAnswer.create(
             originals[0],
@@ -161,11 +162,12 @@ def export(
             ),
         )
         metadata = replace(metadata, reference=reference.to_dict())
-        if end_to_end:
-            example = EXAMPLE_IMAGE
+        if exportable.whole_image is not None:
+            inside = () if exportable.task == "classify" else ("height", "width")
+            traced = trace_whole_image(exportable.whole_image, exportable.graph, sides, inside)
         else:
             example = example_images(sides, batch_size, with_preprocessing, axes, len(exportable.mean))
-        traced = trace(exportable.graph, example, axes)
+            traced = trace(exportable.graph, example, axes)
         try:
             file_format.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)
         except OSError as error:
@@ -196,6 +198,19 @@ def check_file(
     reference = ReferenceAnswer.from_dict(metadata.reference)
     answer = reference.compare(run_file(session, reference.images(metadata), metadata), metadata)
     check_tolerance([*comparisons, answer], metadata)
+
+
+def _check_end_to_end(trained: TrainedModel, sides: tuple[int, int] | None) -> None:
+    """Raise UserError if a model cannot be exported with --end-to-end."""
+    if isinstance(trained, TrainedClassifier):
+        if sides is not None and sides[0] != sides[1]:
+            raise UserError(f"--end-to-end supports classifiers of square images only, got --img-size {sides}.")
+    elif sides is not None:
+        raise UserError(
+            "--end-to-end resizes images for a detector or segmenter as in its training. Remove --img-size."
+        )
+    elif trained.tiling is not None:
+        raise UserError(f"--end-to-end does not cut images into tiles, and {trained.name} was trained on tiles.")
 
 
 def _target(

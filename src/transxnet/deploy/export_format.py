@@ -1,7 +1,8 @@
 """The interface of the export formats."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -22,12 +23,43 @@ class Session(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class WholeImageProgram:
+    """The programs of a file that takes one decoded image of any size.
+
+    They stay separate, since the tracer cannot reason about a network whose input has sizes computed from other sizes.
+
+    Attributes:
+        prepare: from the image to the inputs of the network.
+        network: from these to its outputs.
+        finish: from the image, the inputs of the network after the first and its outputs, to the outputs of the file.
+    """
+
+    prepare: ExportedProgram
+    network: ExportedProgram
+    finish: ExportedProgram
+
+    def parts(self, outputs: Sequence[str]) -> Iterator[tuple[ExportedProgram, list[str], list[str]]]:
+        """Iterate over the programs with the names of their inputs and outputs, which connect them."""
+        prepared = [f"prepared.{i}" for i in range(_count_outputs(self.prepare))]
+        results = [f"results.{i}" for i in range(_count_outputs(self.network))]
+        yield self.prepare, ["images"], prepared
+        yield self.network, prepared, results
+        yield self.finish, ["images", *prepared[1:], *results], list(outputs)
+
+
+def _count_outputs(program: ExportedProgram) -> int:
+    return len(program.graph_signature.user_outputs)
+
+
 class ExportFormat(ABC):
     """Writes, describes and opens the files of one format."""
 
     suffix: ClassVar[str]
     dtypes: ClassVar[tuple[str, ...]]
     """Precisions that a file can compute in."""
+    whole_images: ClassVar[bool] = False
+    """Whether it also writes a :class:`WholeImageProgram`."""
 
     @abstractmethod
     def versions(self) -> dict[str, str]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from transxnet.data.datasets.classification_dataset import ClassificationSet
+from transxnet.data.datasets.detection_dataset import DetectionSet
+from transxnet.data.datasets.segmentation_dataset import SegmentationSet
 from transxnet.data.formats.class_alignment import align_classes
 from transxnet.data.formats.timm_readers import Stream, open_reader
 from transxnet.data.loading.preprocessing import Preprocessing
@@ -24,10 +27,12 @@ from transxnet.data.recognize import recognize, recognize_name
 from transxnet.data.samples.builtin_samples import DENSE_SAMPLES
 from transxnet.data.samples.scenes import BACKGROUNDS
 from transxnet.runs.task_configs import ClassifyConfig
-from transxnet.runs.trained_models import TrainedModel
+from transxnet.runs.trained_models import TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.runs.training_data import open_run_data, run_config, table_options, trained_on
 from transxnet.utils.errors import UserError
 from transxnet.utils.optional_packages import require_package
+
+T = TypeVar("T", ClassificationSet, DetectionSet, SegmentationSet)
 
 
 def real_images(trained: TrainedModel, data: str | None, count: int) -> tuple[list[Pixels], str]:
@@ -57,9 +62,12 @@ def real_images(trained: TrainedModel, data: str | None, count: int) -> tuple[li
     return _some(_sample_images(), count, "scikit-image"), "scikit-image"
 
 
+AnyImages = ClassificationSet | DetectionSet | SegmentationSet
+
+
 @dataclass(frozen=True)
 class LabeledImages:
-    """Labeled images, with the classes of a model.
+    """Labeled images of a model's task, with its classes.
 
     Attributes:
         train: training images, for calibration.
@@ -67,8 +75,8 @@ class LabeledImages:
         where: their source, for messages.
     """
 
-    train: ClassificationSet
-    val: ClassificationSet
+    train: AnyImages
+    val: AnyImages
     where: str
 
     def validation_images(self, count: int) -> tuple[list[Pixels], str]:
@@ -83,22 +91,25 @@ def labeled_images(trained: TrainedModel, data: str | None) -> LabeledImages:
         UserError: no images are found, or their classes differ from the model's.
     """
     config = None if trained.run is None else run_config(trained.run, data)
-    train: ClassificationSet | Stream
-    if isinstance(config, ClassifyConfig) and trained_on(config, data):
+    masks = isinstance(trained, TrainedDetector) and trained.masks
+    train: AnyImages | Stream
+    if config is not None and trained_on(config, data):
         assert trained.run is not None
         source, where = open_run_data(config, None, trained.run.stored_split, check_images=False), config.data
         train, val = source.train, source.part()
     else:
         assert data is not None
         where = data
-        recognition = recognize(data, "classify")
+        recognition = recognize(data, _task(trained))
         if recognition.format == "reader":
             train, val = (
                 open_evaluation_data(recognition, trained.class_names, split=split, check_images=False)[0]
                 for split in ("train", "validation")
             )
         else:
-            source = open_data(recognition, table=table_options(config), check_images=False)
+            channels = trained.backbone_preprocessing.channels
+            table = table_options(config)
+            source = open_data(recognition, table=table, channels=channels, masks=masks, check_images=False)
             train, val = source.train, source.val
     index = align_classes(trained.class_names, train.class_names)
     train, val = (_stored(part, where).with_classes(trained.class_names, index) for part in (train, val))
@@ -153,7 +164,7 @@ def _of_data(data: str, class_names: list[str], preprocessing: Preprocessing) ->
     return _readable(find_images([DENSE_SAMPLES[data]().folder]))
 
 
-def _stored(images: ClassificationSet | Stream, where: str) -> ClassificationSet:
+def _stored(images: T | Stream, where: str) -> T:
     if isinstance(images, Stream):
         raise UserError(
             f"{where} is a stream without random access. Accepted: a folder, a sample, or a timm reader name that "
@@ -162,7 +173,13 @@ def _stored(images: ClassificationSet | Stream, where: str) -> ClassificationSet
     return images
 
 
-def _of_set(images: ClassificationSet) -> Iterator[Pixels]:
+def _task(trained: TrainedModel) -> str:
+    if isinstance(trained, TrainedDetector):
+        return "detect"
+    return "segment" if isinstance(trained, TrainedSegmenter) else "classify"
+
+
+def _of_set(images: AnyImages) -> Iterator[Pixels]:
     """Iterate in random order, since the set may be sorted by class."""
     order = np.random.default_rng(0).permutation(len(images))
     for i in order:

@@ -8,15 +8,25 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torchvision import tv_tensors
 
-from transxnet.data.loading.preprocessing import Preprocessing
 from transxnet.data.tiling import tile_dict
 from transxnet.deploy.detector_graphs import MaskRCNNGraph, RetinaNetGraph
 from transxnet.deploy.export_graphs import ClassifierGraph, FeaturesGraph, InputNormalization, SegmenterGraph
 from transxnet.deploy.metadata import ExportTask
 from transxnet.deploy.reparameterize import reparameterize
-from transxnet.deploy.whole_image_classifier import ClassifierInput, WholeImageClassifier
+from transxnet.deploy.whole_image import (
+    ClassifierInput,
+    ClassifierOutput,
+    DetectorInput,
+    DetectorOutput,
+    SegmenterInput,
+    SegmenterOutput,
+    WholeImage,
+)
 from transxnet.heads import MaskRCNN, RetinaNet
+from transxnet.heads.detector_transform import float_images
+from transxnet.heads.semantic_fpn import logits_at_size
 from transxnet.runs.trained_models import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
 from transxnet.utils.errors import UserError
 
@@ -42,7 +52,7 @@ class ExportableModel:
         std: standard deviation of each channel.
         resize: how images are resized to the input's size.
         score_threshold: see :class:`~transxnet.deploy.metadata.Metadata`.
-        preprocessing: of a classifier whose file takes whole images; else None.
+        whole_image: what surrounds the graph in a file that takes whole images; else None.
     """
 
     graph: nn.Module
@@ -53,17 +63,16 @@ class ExportableModel:
     std: tuple[float, ...]
     resize: dict[str, Any]
     score_threshold: float = 0.0
-    preprocessing: Preprocessing | None = None
+    whole_image: WholeImage | None = None
 
     @torch.inference_mode()
     def reference_outputs(self, images: Tensor) -> Outputs:
         """The outputs of the original model, for images (N, C, H, W) normalized by mean and std.
 
-        If the file takes whole images, for one image (H, W, 3) uint8, with the preprocessing of ``transxnet predict``.
+        If the file takes whole images, for one image (H, W, 3) uint8, the outputs of ``transxnet predict``.
         """
-        if self.preprocessing is not None:
-            image = self.preprocessing.transform()(Image.fromarray(images.numpy()))[None]
-            return (self.trained.targets.activate(self.trained.model(image)),)  # type: ignore[attr-defined, operator]
+        if self.whole_image is not None:
+            return _predicted(self.trained, images, self.resize)
         if self.task == "detect":
             return _found(self.trained.model, images)  # type: ignore[arg-type]
         if self.task == "features":
@@ -79,7 +88,6 @@ def prepare_export(
     static_size: tuple[int, int] | None,
     uint8: bool,
     dtype: torch.dtype,
-    whole_image: bool = False,
 ) -> ExportableModel:
     """Prepare a model for export.
 
@@ -89,7 +97,6 @@ def prepare_export(
         static_size: fixed height and width of the input, or None for any.
         uint8: whether the file takes uint8 images.
         dtype: data type to compute in.
-        whole_image: whether the file of a classifier takes an image of any size and returns probabilities.
 
     Raises:
         UserError: the model cannot be exported.
@@ -104,12 +111,6 @@ def prepare_export(
             graph: nn.Module = FeaturesGraph(normalize, network)
             return ExportableModel(graph.eval(), trained, "features", names, prepared.mean, prepared.std, resize)
         assert isinstance(trained, TrainedClassifier)
-        if whole_image:
-            assert static_size is not None
-            prepared = replace(prepared, img_size=static_size[0])
-            graph = WholeImageClassifier(ClassifierInput(prepared), network, trained.targets, dtype)
-            described = prepared.mean, prepared.std, resize, 0.0, prepared
-            return ExportableModel(graph.eval(), trained, "classify", ("probabilities",), *described)
         graph = ClassifierGraph(normalize, network)
         return ExportableModel(graph.eval(), trained, "classify", ("logits",), prepared.mean, prepared.std, resize)
     prepared = trained.backbone_preprocessing  # the network itself normalizes its input
@@ -144,6 +145,33 @@ def prepare_export(
     return ExportableModel(graph.eval(), trained, "detect", names, mean, std, resize, threshold)
 
 
+def prepare_whole_image(trained: TrainedModel, *, side: int | None, dtype: torch.dtype) -> ExportableModel:
+    """Prepare a model for a file that takes one decoded image of any size and returns the outputs of ``predict``.
+
+    Args:
+        trained: the model.
+        side: height and width of a classifier's input; None for other models.
+        dtype: data type to compute in.
+
+    Raises:
+        UserError: the model cannot be exported.
+    """
+    size = None if side is None else (side, side)
+    exportable = prepare_export(trained, features=False, static_size=size, uint8=False, dtype=dtype)
+    if isinstance(trained, TrainedClassifier):
+        assert side is not None
+        preprocessing = replace(trained.preprocessing, img_size=side)
+        around = WholeImage(ClassifierInput(preprocessing), ClassifierOutput(trained.targets))
+        resize, outputs = {**exportable.resize, "img_size": side}, ("probabilities",)
+        return replace(exportable, whole_image=around, resize=resize, outputs=outputs)
+    if isinstance(trained, TrainedSegmenter):
+        around = WholeImage(SegmenterInput(trained.resize), SegmenterOutput(), maps=True)
+        return replace(exportable, whole_image=around, outputs=("label_map",))
+    assert isinstance(trained, TrainedDetector)
+    around = WholeImage(DetectorInput(trained.model.transform), DetectorOutput(exportable.score_threshold))
+    return replace(exportable, whole_image=around)
+
+
 def _inference_copy(network: nn.Module, size: tuple[int, int] | None) -> nn.Module:
     """A copy for inference, reparameterized if it is one of our networks with the paper's parts."""
     try:
@@ -173,6 +201,20 @@ def _strides(network: nn.Module, label: str) -> Sequence[int]:
 def _thresholded(detector: RetinaNet | MaskRCNN) -> Any:
     """The part of a detector that has the score threshold."""
     return detector.roi_heads if isinstance(detector, MaskRCNN) else detector
+
+
+def _predicted(trained: TrainedModel, image: Tensor, resize: dict[str, Any]) -> Outputs:
+    """The outputs of ``transxnet predict`` for an image (H, W, 3) uint8."""
+    if isinstance(trained, TrainedClassifier):
+        preprocessing = replace(trained.preprocessing, img_size=resize["img_size"])
+        prepared = preprocessing.transform()(Image.fromarray(image.numpy()))[None]
+        return (trained.targets.activate(trained.model(prepared)),)
+    pixels = image.permute(2, 0, 1).contiguous()
+    if isinstance(trained, TrainedSegmenter):
+        logits = logits_at_size(trained.model, trained.resize(tv_tensors.Image(pixels)), tuple(image.shape[:2]))
+        return (logits[0].argmax(0).to(torch.uint8),)
+    (found,) = trained.model(float_images([pixels]))
+    return tuple(found[name] for name in (*DETECTIONS, "masks") if name in found)
 
 
 def _found(detector: RetinaNet | MaskRCNN, images: Tensor) -> Outputs:

@@ -96,6 +96,8 @@ class ExportedModel:
             "boxes" (D, 4) in pixels of the image, "labels" (D,) from 1 and "scores" (D,) in descending order; of Mask
             R-CNN also "masks", bool (D, H, W).
         """
+        if self.metadata.input == "image":
+            return self.predict_image((image * 255).round().to(torch.uint8))
         scaled, scale = fit_for_detector(image, self.metadata)
         boxes, labels, scores, *masks = self(scaled[None])
         boxes = boxes / torch.tensor(scale * 2)
@@ -109,6 +111,16 @@ class ExportedModel:
             found["masks"] = paste_masks(masks[0][real, 0], found["boxes"], (height, width))
         return found
 
+    def predict_image(self, image: Tensor) -> dict[str, Tensor]:
+        """Run a file that takes one decoded image, on an image (3, H, W) uint8 of any size.
+
+        Returns:
+            The outputs by name: "probabilities" (1, K), or "label_map" (H, W), or of a detector "boxes" (D, 4) in
+            pixels of the image, "labels" (D,), "scores" (D,) and, of Mask R-CNN, "masks" (D, H, W).
+        """
+        outputs = self.session(image.permute(1, 2, 0).contiguous())
+        return dict(zip(self.metadata.outputs, outputs, strict=True))
+
     def segmenter_logits(self, image: Tensor) -> Tensor:
         """Compute the logits (K, H, W) of an image (C, H, W) of any size, RGB in uint8."""
         scaled, (height, width) = fit_for_segmenter(image, self.metadata)
@@ -119,6 +131,8 @@ class ExportedModel:
 
     def _check(self, images: Tensor) -> None:
         data = self.metadata
+        if data.input == "image":
+            raise ValueError(f"{self.path} takes one decoded image. Use predict_image.")
         if images.ndim != 4 or images.shape[1] != len(data.mean) or not images.is_floating_point() or not len(images):
             shape = f"(N, {len(data.mean)}, H, W)"
             raise ValueError(f"images must be float {shape} with N of at least 1, got {tuple(images.shape)}.")

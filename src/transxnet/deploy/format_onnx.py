@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from transxnet.deploy.export_format import ExportFormat, import_package
+from transxnet.deploy.export_format import ExportFormat, WholeImageProgram, import_package
 from transxnet.deploy.metadata import Metadata, parse_metadata
-from transxnet.deploy.onnx_graph import name_axes, tidy, translations
+from transxnet.deploy.onnx_graph import join_models, name_axes, tidy, translations
 from transxnet.utils.errors import UserError
 
 OPSET = 20
@@ -25,13 +25,19 @@ class OnnxFormat(ExportFormat):
 
     suffix = ".onnx"
     dtypes = ("float32", "float16")
+    whole_images = True
 
     def versions(self) -> dict[str, str]:
         onnx, _, runtime = map(_package, ("onnx", "onnxscript", "onnxruntime"))
         return {"onnx": onnx.__version__, "onnxruntime": runtime.__version__, "opset": str(OPSET)}
 
     def write(
-        self, program: ExportedProgram, outputs: Sequence[str], texts: Mapping[str, str], dtype: str, path: Path
+        self,
+        program: ExportedProgram | WholeImageProgram,
+        outputs: Sequence[str],
+        texts: Mapping[str, str],
+        dtype: str,
+        path: Path,
     ) -> None:
         """Write a file that passes ``onnx.checker``; it computes in the precision of the program."""
         save_model(to_onnx(program, outputs), texts, path)
@@ -92,7 +98,7 @@ def save_model(model: Any, texts: Mapping[str, str], path: Path) -> None:
     onnx.checker.check_model(str(path), full_check=True)
 
 
-def to_onnx(program: ExportedProgram, outputs: Sequence[str], *, queries_last: bool = False) -> Any:
+def to_onnx(program: ExportedProgram | WholeImageProgram, outputs: Sequence[str], *, queries_last: bool = False) -> Any:
     """Convert the program to ``onnx.ModelProto``, with constants folded.
 
     Args:
@@ -101,13 +107,19 @@ def to_onnx(program: ExportedProgram, outputs: Sequence[str], *, queries_last: b
         queries_last: see :func:`~transxnet.deploy.onnx_graph.translations`. ONNX Runtime transposes for a softmax over
             another axis than the last; OpenVINO does not.
     """
+    if isinstance(program, WholeImageProgram):
+        return join_models([_convert(*part, queries_last) for part in program.parts(outputs)])
+    return _convert(program, ["images"], outputs, queries_last)
+
+
+def _convert(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str], queries_last: bool) -> Any:
     _package("onnxscript")  # torch.onnx needs it
     with quiet_logger("onnxscript"):  # it warns about every split of weights, which tidy folds
         result = torch.onnx.export(
             program,
             dynamo=True,
             opset_version=OPSET,
-            input_names=["images"],
+            input_names=list(inputs),
             output_names=list(outputs),
             custom_translation_table=translations(queries_last),
             verbose=False,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from transxnet.deploy.export_format import ExportFormat, import_package
+from transxnet.deploy.export_format import ExportFormat, WholeImageProgram, import_package
 from transxnet.deploy.format_onnx import OPSET, to_onnx
 from transxnet.deploy.metadata import PREFIX, Metadata, parse_metadata
 from transxnet.deploy.model_api import model_info
@@ -28,12 +28,18 @@ class OpenVinoFormat(ExportFormat):
 
     suffix = ".xml"
     dtypes = ("float32", "bfloat16", "float16")
+    whole_images = True
 
     def versions(self) -> dict[str, str]:
         return {"openvino": _package().__version__.split("-")[0], "opset": str(OPSET)}
 
     def write(
-        self, program: ExportedProgram, outputs: Sequence[str], texts: Mapping[str, str], dtype: str, path: Path
+        self,
+        program: ExportedProgram | WholeImageProgram,
+        outputs: Sequence[str],
+        texts: Mapping[str, str],
+        dtype: str,
+        path: Path,
     ) -> None:
         save_model(convert(to_onnx(program, outputs, queries_last=True)), texts, dtype, path)
 

@@ -31,7 +31,8 @@ class Metadata:
         source: the run folder, the weights' file, or "published" or "untrained".
         class_names: K names by class index; for detectors label 1 is the first.
         input: "float32" for (N, C, H, W), normalized by mean and std; "uint8" for (N, H, W, 3), normalized inside;
-            "image" for one image (H, W, 3) uint8 of any size; the output is then probabilities (1, K).
+            "image" for one image (H, W, 3) uint8 of any size; the outputs are then those of ``transxnet predict``:
+            probabilities (1, K), a label map (H, W), or boxes in pixels of the image and masks (D, H, W).
         mean: mean of each of the C channels; of RGB, for values in 0 to 1.
         std: standard deviation of each channel.
         size: height and width; the sizes at tracing if they are dynamic.
@@ -50,8 +51,9 @@ class Metadata:
         versions: versions of transxnet, torch, the runtime that checked the file, and ONNX's opset.
         channels: C, if the model reads the stored values of other images than RGB; else null.
         reference: ``image``, a PNG or an NPY file in base64, and the ``outputs`` that the model returns for it, resized
-            to the input by Pillow's bicubic interpolation (NPY: PyTorch's): their ``shape``, ``values`` (little-endian
-            float32 in base64) and, of maps, the flattened ``positions`` of these values.
+            to the input by Pillow's bicubic interpolation (NPY: PyTorch's): their ``shape``, ``values`` in base64 of
+            the ``kind`` "float32" (little-endian), "uint8" or "bits" and, of maps, the flattened ``positions`` of these
+            values.
     """
 
     task: ExportTask

@@ -1,6 +1,6 @@
 """Optimize ONNX graphs where PyTorch's exporter leaves work to the runtime."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -124,12 +124,12 @@ def name_axes(model: Any) -> None:
     The exporter names them as the tracer does: s77, 32*s87.
 
     Args:
-        model: an ``onnx_ir.Model`` with one input of images, or of one image (H, W, 3), changed in place.
+        model: an ``onnx_ir.Model`` whose first input is images, or one image (H, W, 3), changed in place.
     """
     import onnx_ir
     import sympy
 
-    (images,) = model.graph.inputs
+    images = model.graph.inputs[0]
     places = (0, 1, 2) if images.dtype == onnx_ir.DataType.UINT8 else (0, 2, 3)
     if len(images.shape) == 3:
         places = (0, 1)
@@ -143,6 +143,31 @@ def name_axes(model: Any) -> None:
         for place, size in enumerate(value.shape or ()):
             if isinstance(size, onnx_ir.SymbolicDim) and size.value is not None:
                 value.shape[place] = onnx_ir.SymbolicDim(str(sympy.sympify(size.value).subs(named)))
+
+
+def join_models(models: Sequence[Any]) -> Any:
+    """Join models into one.
+
+    An output of a model is the input of the same name of a later one. The file has the first model's inputs and the
+    last one's outputs.
+
+    Args:
+        models: ``onnx.ModelProto``.
+    """
+    import onnx
+
+    first, *others = parts = [
+        onnx.compose.add_prefix(model, f"{i}.", rename_inputs=False, rename_outputs=False)
+        for i, model in enumerate(models)
+    ]
+    for part in others:
+        assert not part.functions
+        first.graph.node.extend(part.graph.node)
+        first.graph.initializer.extend(part.graph.initializer)
+    del first.graph.value_info[:]  # each model has its own axes of the same names
+    del first.graph.output[:]
+    first.graph.output.extend(parts[-1].graph.output)
+    return first
 
 
 def tidy(model: Any) -> None:

@@ -26,8 +26,9 @@ class QuantizableModel(ABC):
 
     In our networks the dense convolutions outside D-Mixer's branches are quantized: the projections of MS-FFN and STE,
     and the patch embeddings. A depthwise convolution or a GELU is not faster in int8. Small layers, and those that feed
-    a product of activations, such as IDConv's and OSRA's projections, lose more by conversions than they gain. In other
-    networks the package chooses the layers.
+    a product of activations, such as IDConv's and OSRA's projections, lose more by conversions than they gain. In
+    other classifiers the package chooses the layers; in all detectors and segmenters the dense convolutions are
+    quantized, including those of the heads.
 
     Args:
         model: the model in the classes of its package.
@@ -46,12 +47,12 @@ class QuantizableModel(ABC):
         """Write a file with its metadata."""
 
     @abstractmethod
-    def quantize(self, calibration: Batches, validation: Batches, allowed: float) -> "QuantizableModel":
+    def quantize(self, calibration: Batches, validation: Batches | None, allowed: float) -> "QuantizableModel":
         """Return the model in int8.
 
         Args:
             calibration: inputs and labels to calibrate the ranges of activations on.
-            validation: inputs and labels to measure the accuracy on.
+            validation: inputs and labels to measure the accuracy on, of a classifier; None for other models.
             allowed: loss of accuracy up to which no layer returns to higher precision, where the package supports this.
         """
 
@@ -63,10 +64,12 @@ class QuantizableModel(ABC):
     def count_quantized(self) -> tuple[int, int]:
         """Return the number of convolutions and matrix products in int8, and of all."""
 
-    def ignored_names(self) -> list[str]:
-        """Choose the layers that stay in floating point; none for a network that is not ours."""
+    def ignored_names(self, classifier: bool = True) -> list[str]:
+        """Choose the layers that stay in floating point; none for a classifier that is not ours."""
         layers = list(self.layers())
-        if not any(branch in weights for _, kind, weights in layers for branch in _BRANCHES if kind == "Conv"):
+        if classifier and not any(
+            branch in weights for _, kind, weights in layers for branch in _BRANCHES if kind == "Conv"
+        ):
             return []
         return [
             name for name, kind, weights in layers if kind != "Conv" or any(branch in weights for branch in _BRANCHES)
@@ -83,19 +86,23 @@ class QuantizableOpenVino(QuantizableModel):
     def save(self, texts: Mapping[str, str], dtype: str, path: Path) -> None:
         save_model(self.model, texts, dtype, path)
 
-    def quantize(self, calibration: Batches, validation: Batches, allowed: float) -> "QuantizableOpenVino":
-        """Quantize; the most costly layers return to higher precision until the loss of accuracy is acceptable."""
+    def quantize(self, calibration: Batches, validation: Batches | None, allowed: float) -> "QuantizableOpenVino":
+        """Quantize; a classifier's most costly layers return to higher precision until the loss is acceptable."""
         nncf = import_package("nncf", "Quantization by int8")
         nncf.set_log_level(logging.ERROR)
+        names = self.ignored_names(classifier=validation is not None)
+        options = dict(ignored_scope=nncf.IgnoredScope(names=names, validate=False), subset_size=len(calibration))
+        inputs = nncf.Dataset(calibration, lambda item: item[0])
+        if validation is None:
+            return QuantizableOpenVino(nncf.quantize(self.model, inputs, **options))
         small = nncf.quantize_with_accuracy_control(
             self.model,
-            nncf.Dataset(calibration, lambda item: item[0]),
+            inputs,
             nncf.Dataset(validation),
-            ignored_scope=nncf.IgnoredScope(names=self.ignored_names(), validate=False),
             validation_fn=_accuracy,
             max_drop=allowed,
             drop_type=nncf.DropType.ABSOLUTE,
-            subset_size=len(calibration),
+            **options,
         )
         return QuantizableOpenVino(small)
 
@@ -123,10 +130,10 @@ class QuantizableOnnx(QuantizableModel):
     def save(self, texts: Mapping[str, str], dtype: str, path: Path) -> None:
         format_onnx.save_model(self.model, texts, path)
 
-    def quantize(self, calibration: Batches, validation: Batches, allowed: float) -> "QuantizableOnnx":
+    def quantize(self, calibration: Batches, validation: Batches | None, allowed: float) -> "QuantizableOnnx":
         """Quantize the same layers whatever the loss of accuracy."""
         quantization = import_package("onnxruntime.quantization", "Quantization by int8")
-        ignored = self.ignored_names()
+        ignored = self.ignored_names(classifier=validation is not None)
         with TemporaryDirectory() as folder:
             floating, small = Path(folder) / "floating.onnx", Path(folder) / "int8.onnx"
             import_package("onnx", "ONNX").save(self.model, str(floating))  # given the model, it would be changed

@@ -66,10 +66,7 @@ class ReferenceAnswer:
         Raises:
             KeyError, TypeError, ValueError: the values are not valid; the file may be untrusted.
         """
-        outputs = [
-            torch.from_numpy(np.frombuffer(base64.b64decode(each["values"]), "<f4").reshape(each["shape"]).copy())
-            for each in values["outputs"]
-        ]
+        outputs = [_decoded(each) for each in values["outputs"]]
         positions = tuple(each["positions"] for each in values["outputs"])
         return cls(base64.b64decode(values["image"]), positions, tuple(outputs))
 
@@ -81,7 +78,7 @@ class ReferenceAnswer:
                 {
                     "shape": list(output.shape),
                     "positions": positions,
-                    "values": base64.b64encode(output.float().numpy().astype("<f4").tobytes()).decode(),
+                    **_encoded(output),
                 }
                 for positions, output in zip(self.positions, self.outputs, strict=True)
             ],
@@ -97,7 +94,8 @@ class ReferenceAnswer:
     def compare(self, outputs: Sequence[Tensor], metadata: Metadata) -> Comparison:
         """Compare a file's outputs for :meth:`images` with the expected ones."""
         selected = _selected(outputs, self.positions, metadata)
-        return Comparison(metadata.size, metadata.batch or 1, *difference(selected, self.outputs, metadata))
+        height, width = self.images(metadata).shape[-3:-1]
+        return Comparison((height, width), metadata.batch or 1, *difference(selected, self.outputs, metadata))
 
 
 def _reduced(original: Pixels) -> bytes:
@@ -114,6 +112,27 @@ def _reduced(original: Pixels) -> bytes:
     return file.getvalue()
 
 
+def _encoded(output: Tensor) -> dict[str, str]:
+    """Return the kind and the values of an output: masks as bits, label maps as bytes, all others as float32."""
+    if output.dtype == torch.bool:
+        kind, values = "bits", np.packbits(output.numpy())
+    elif output.dtype == torch.uint8:
+        kind, values = "uint8", output.numpy()
+    else:
+        kind, values = "float32", output.float().numpy().astype("<f4")
+    return {"kind": kind, "values": base64.b64encode(values.tobytes()).decode()}
+
+
+def _decoded(stored: Mapping[str, Any]) -> Tensor:
+    """The inverse of :func:`_encoded`; older files have no kind."""
+    kind, content, shape = stored.get("kind", "float32"), base64.b64decode(stored["values"]), stored["shape"]
+    if kind == "bits":
+        count = int(np.prod(shape))
+        bits = np.unpackbits(np.frombuffer(content, np.uint8), count=count)
+        return torch.from_numpy(bits.astype(bool).reshape(shape))
+    return torch.from_numpy(np.frombuffer(content, {"float32": "<f4", "uint8": "u1"}[kind]).reshape(shape).copy())
+
+
 def _positions(output: Tensor) -> list[int] | None:
     """Evenly spaced positions of a map (N, C, H, W), and that of its largest value, which scales differences."""
     if output.ndim < 4:
@@ -127,7 +146,7 @@ def _selected(
     outputs: Sequence[Tensor], positions: Sequence[list[int] | None], metadata: Metadata
 ) -> tuple[Tensor, ...]:
     """The values to store: those of all of a detector's detections, else those of the first image."""
-    if metadata.task != "detect":
+    if metadata.task != "detect" and metadata.input != "image":
         outputs = [output[:1] for output in outputs]
     return tuple(
         output if places is None else output.flatten(2)[..., places]

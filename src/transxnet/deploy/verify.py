@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -24,6 +25,12 @@ from their own outputs at export, since other processors round differently."""
 
 WHOLE_IMAGE_TOLERANCE = 1e-3
 """The same for files that take whole images: few of their resized pixels differ from Pillow's by one level of 255."""
+
+LABEL_MAP_TOLERANCE = 1e-2
+"""Largest accepted fraction of pixels with another class in a label map; the classes of a few pixels are close."""
+
+WHOLE_IMAGES = {"classify": 7, "detect": 3, "segment": 3}
+"""Number of images on which a file that takes whole images is checked, each at two sizes."""
 
 PAIRED = 0.5
 """IoU from which a detection of the file matches one of PyTorch."""
@@ -112,7 +119,11 @@ def difference(
     answer: Sequence[Tensor], truth: Sequence[Tensor], metadata: Metadata
 ) -> tuple[float, float, float | None]:
     """The values ``absolute``, ``relative`` and ``agreement`` of :class:`Comparison`."""
-    return (_detections if metadata.task == "detect" else _values)(answer, truth, metadata)
+    if metadata.task == "detect":
+        return _detections(answer, truth, metadata)
+    if metadata.input == "image" and metadata.task == "segment":
+        return _label_maps(answer[0], truth[0])
+    return _values(answer, truth, metadata)
 
 
 def check_cases(metadata: Metadata) -> Iterator[tuple[tuple[int, int], int]]:
@@ -128,7 +139,8 @@ def check_cases(metadata: Metadata) -> Iterator[tuple[tuple[int, int], int]]:
 
 def accepted_difference(metadata: Metadata) -> float:
     """Return the largest accepted relative difference of a file."""
-    return max(TOLERANCE[metadata.dtype], WHOLE_IMAGE_TOLERANCE if metadata.input == "image" else 0.0)
+    whole = LABEL_MAP_TOLERANCE if metadata.task == "segment" else WHOLE_IMAGE_TOLERANCE
+    return max(TOLERANCE[metadata.dtype], whole if metadata.input == "image" else 0.0)
 
 
 def check_tolerance(comparisons: Sequence[Comparison], metadata: Metadata) -> None:
@@ -150,8 +162,7 @@ def _order(value: float) -> float:
 def _values(answer: Sequence[Tensor], truth: Sequence[Tensor], metadata: Metadata) -> tuple[float, float, float | None]:
     absolute = relative = 0.0
     for a, t in zip(answer, truth, strict=True):
-        if a.shape != t.shape:
-            raise UserError(f"the exported file returns shape {tuple(a.shape)}, PyTorch returns {tuple(t.shape)}.")
+        _check_shapes(a, t)
         largest = (a.double() - t.double()).abs().max().item()
         share = largest / max(t.abs().max().item(), torch.finfo(torch.float32).tiny)
         absolute, relative = max(absolute, _order(largest)), max(relative, _order(share))
@@ -160,32 +171,59 @@ def _values(answer: Sequence[Tensor], truth: Sequence[Tensor], metadata: Metadat
     return absolute, relative, (answer[0].argmax(1) == truth[0].argmax(1)).double().mean().item()
 
 
+def _label_maps(answer: Tensor, truth: Tensor) -> tuple[float, float, float]:
+    """The fraction of pixels with another class, twice, and that with the same class."""
+    _check_shapes(answer, truth)
+    other = (answer != truth).double().mean().item()
+    return other, other, 1 - other
+
+
 def _detections(
     answer: Sequence[Tensor], truth: Sequence[Tensor], metadata: Metadata
 ) -> tuple[float, float, float | None]:
     """Compare scores in order, which only ties can change, and each box and its mask with the nearest of its class.
 
-    Boxes with the lowest score are not compared: ties at the end of the output may be cut off differently.
+    A detection that only one of them has counts with its score, from the threshold of files that drop others. Boxes
+    with the lowest score are not compared: ties at the end of the output may be cut off differently.
     """
     boxes, labels, scores = answer[:3]
     real = (scores > 0) & ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
     boxes, labels, scores, *masks = (values[real] for values in answer)
     true_boxes, true_labels, true_scores, *true_masks = truth
-    if len(scores) != len(true_scores):
-        return float("inf"), float("inf"), 0.0
-    if not len(scores):
+    least = metadata.score_threshold if metadata.input == "image" else 0.0
+    missing = len(scores) - len(true_scores)
+    padded, true_padded = (
+        F.pad(scores, (0, max(-missing, 0)), value=least),
+        F.pad(true_scores, (0, max(missing, 0)), value=least),
+    )
+    if not len(padded):
         return 0.0, 0.0, 1.0
-    score_difference = (scores - true_scores).abs().max().item()
-    counted = true_scores > true_scores[-1] + score_difference * 2 + 1e-6
+    score_difference = (padded - true_padded).abs().max().item()
+    counted = true_scores > (true_scores[-1:] + score_difference * 2 + 1e-6)
     away = (boxes[None] - true_boxes[counted][:, None]).abs().amax(2)
     away = away.masked_fill(labels[None] != true_labels[counted][:, None], float("inf"))
-    nearest, partners = away.min(1) if len(away) else (away.new_zeros(0), labels[:0])
+    nearest, partners = away.min(1) if away.numel() else (away.new_full((len(away),), float("inf")), labels[:0])
     agreement = (nearest < _extent(true_boxes[counted]) * PAIRED).double().mean().item() if len(nearest) else 1.0
     box_difference = nearest.max().item() if len(nearest) else 0.0
-    relative = max(score_difference / true_scores.max().item(), box_difference / true_boxes.abs().max().item())
+    relative = score_difference / max(true_padded.max().item(), least, torch.finfo(torch.float32).tiny)
+    if len(nearest):
+        relative = max(relative, box_difference / true_boxes.abs().max().item())
     for own, true in zip(masks, true_masks, strict=True):
-        relative = max(relative, (own[partners] - true[counted]).abs().amax().item() if len(partners) else 0.0)
+        if len(partners):
+            relative = max(relative, _mask_difference(own[partners], true[counted]))
     return max(score_difference, box_difference), relative, agreement
+
+
+def _mask_difference(answer: Tensor, truth: Tensor) -> float:
+    """The largest difference of values, or of pasted masks the differing pixels relative to the pixels of the masks."""
+    if truth.dtype == torch.bool:
+        return (answer ^ truth).sum().item() / max(truth.sum().item(), 1)
+    return (answer - truth).abs().amax().item()
+
+
+def _check_shapes(answer: Tensor, truth: Tensor) -> None:
+    if answer.shape != truth.shape:
+        raise UserError(f"the exported file returns shape {tuple(answer.shape)}, PyTorch returns {tuple(truth.shape)}.")
 
 
 def _extent(boxes: Tensor) -> Tensor:

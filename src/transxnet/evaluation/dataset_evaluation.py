@@ -50,7 +50,8 @@ def run_evaluation(
             for image, true in zip(batch, labels, strict=True):
                 segmentation.update(backend.segment(image), true.numpy())
         return segmentation.compute()
-    loader = evaluation_loader(images.evaluation_dataset(backend.prepare), batch_size, workers)
+    dataset = images.evaluation_dataset(backend.prepare)
+    loader = evaluation_loader(dataset, batch_size if backend.batches else 1, workers)
     if backend.task == "pretrain":
         embedded = [
             (backend.classify(batch, features=True)[1], labels) for batch, labels, _ in _report(progress, loader)

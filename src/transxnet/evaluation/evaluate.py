@@ -19,7 +19,8 @@ from transxnet.data.tiling import OVERLAP
 from transxnet.evaluation.dataset_evaluation import AnyEvaluation, run_evaluation
 from transxnet.evaluation.evaluation_output import print_metrics, results_content
 from transxnet.evaluation.evaluation_report import evaluation_report
-from transxnet.evaluation.inference_backends import InferenceBackend, open_backend, with_options
+from transxnet.evaluation.inference_backends import InferenceBackend
+from transxnet.evaluation.open_backend import open_backend, with_options
 from transxnet.reports import write_report
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.task_configs import ClassifyConfig

@@ -1,4 +1,4 @@
-"""Run a model on images: the network of a run or of published weights, or an exported file."""
+"""Run a model on images: the interface, and the network of a run or of published weights."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -15,9 +15,7 @@ from torchvision import tv_tensors
 
 from transxnet.data.loading.preprocessing import Preprocessing, Transform
 from transxnet.data.reading.pixels import Pixels, open_pixels, pixels_to_tensor
-from transxnet.data.tiling import Tiling, read_tiling
-from transxnet.deploy.exported_model import ExportedModel, fit_for_detector, fit_for_segmenter, load_exported
-from transxnet.deploy.format_registry import find_format, is_exported
+from transxnet.data.tiling import Tiling
 from transxnet.evaluation.flipped_outputs import merge_detections, merge_outputs
 from transxnet.evaluation.inference import ClassifierOutput, classifier_outputs, detect, segmenter_logits
 from transxnet.evaluation.tiled_detection import detect_tiles
@@ -25,7 +23,6 @@ from transxnet.evaluation.tiled_segmentation import tiled_logits
 from transxnet.heads.detector_transform import float_images
 from transxnet.metrics.detection import Detections
 from transxnet.metrics.targets import CLASSES, Targets
-from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
 from transxnet.runs.trained_models import (
     TrainedClassifier,
@@ -34,7 +31,7 @@ from transxnet.runs.trained_models import (
     TrainedModel,
     TrainedSegmenter,
 )
-from transxnet.utils.device import prepare_for_inference, resolve_device
+from transxnet.utils.device import prepare_for_inference
 from transxnet.utils.errors import UserError
 
 
@@ -54,6 +51,7 @@ class InferenceBackend(ABC):
         tiling: for detectors and segmenters, the tiles to cut images into, or None.
         tta: merge the outputs of each image and of its horizontal flip (test-time augmentation).
         channels: number of channels that it reads, with their stored values; None for RGB.
+        batches: whether prepared images of a classifier have one size and become batches.
     """
 
     name: str
@@ -68,6 +66,7 @@ class InferenceBackend(ABC):
     tiling: Tiling | None = None
     tta: bool = False
     channels: int | None = None
+    batches: bool = True
 
     @cached_property
     def prepare(self) -> Transform:
@@ -215,7 +214,7 @@ class TrainedBackend(InferenceBackend):
             return f"{transform.min_size[0]} to {transform.max_size} pixels"
         if isinstance(self.trained, TrainedSegmenter):
             return f"up to {self.trained.scale[0]}x{self.trained.scale[1]}"
-        return _square(self.preprocessing)
+        return square_size(self.preprocessing)
 
     def weights_hash(self) -> str:
         """Return the hash of the weights."""
@@ -244,129 +243,6 @@ class TrainedBackend(InferenceBackend):
         return segmenter_logits(self.trained, pixels, self.device)
 
 
-class ExportedBackend(InferenceBackend):
-    """An exported file, which runs on the CPU.
-
-    Args:
-        exported: the opened file.
-        path: path of the file.
-
-    Raises:
-        UserError: the file returns feature maps, or classifies non-square images.
-    """
-
-    def __init__(self, exported: ExportedModel, path: str | Path):
-        if exported.task == "features":
-            raise UserError(
-                f"{path} returns feature maps, without predictions. Accepted: a run folder, or an exported classifier, "
-                "detector or segmenter."
-            )
-        if exported.metadata.input == "image":
-            raise UserError(
-                f"{path} takes one decoded image and cannot be evaluated in batches. Accepted: a run folder, or a file "
-                "exported without --end-to-end."
-            )
-        self.exported, self.path, self.device = exported, Path(path), torch.device("cpu")
-        self.name, self.task, self.class_names = exported.name, exported.task, exported.class_names
-        self.category_ids = list(range(1, len(exported.class_names) + 1))
-        self.masks = self.task == "detect" and "masks" in exported.metadata.outputs
-        self.preprocessing, self.targets = exported.preprocessing, exported.targets
-        self.channels = exported.metadata.channels
-        if self.preprocessing is None:
-            self.tiling = read_tiling(exported.metadata.resize)
-        else:
-            side = self.preprocessing.img_size
-            try:
-                exported.check_size(side, side)
-            except ValueError as error:
-                raise UserError(
-                    f"images are resized to {side}x{side} pixels, and {error} Export the model with a square "
-                    "--img-size."
-                ) from error
-
-    @property
-    def transform(self) -> Transform:
-        """From an image to the input of the file."""
-        if self.preprocessing is not None:
-            return self.prepare
-        metadata = self.exported.metadata
-        if self.task == "detect":
-            return lambda image: fit_for_detector(float_images([pixels_to_tensor(image)])[0], metadata)[0]
-        return lambda image: fit_for_segmenter(pixels_to_tensor(image), metadata)[0]
-
-    @property
-    def run(self) -> Run | None:
-        """The run that the file was exported from, or None if it does not exist."""
-        run = Run(Path(self.exported.metadata.source))
-        return run if run.config_file.is_file() else None
-
-    @property
-    def input_size(self) -> str:
-        """The size to which images are resized, in words."""
-        metadata = self.exported.metadata
-        if self.preprocessing is not None:
-            return _square(self.preprocessing)
-        if not metadata.dynamic:
-            return "{}x{}".format(*metadata.size)
-        if self.task == "detect":
-            return f"{metadata.resize['min_size']} to {metadata.resize['max_size']} pixels"
-        return "up to {}x{}".format(*metadata.resize["scale"])
-
-    def weights_hash(self) -> str:
-        """Return the hash of the file."""
-        return hash_files(self.path)
-
-    def classify(self, images: Tensor, features: bool = False) -> ClassifierOutput:
-        """Classify prepared images (B, C, S, S)."""
-        assert not features
-        logits = self.exported(images)
-        assert isinstance(logits, Tensor)
-        return logits.float().cpu(), None
-
-    def detect_whole(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Return the boxes, labels, scores and masks in an image or tile (C, H, W)."""
-        return self.exported.detect(float_images([pixels])[0])
-
-    def segmenter_logits(self, pixels: Tensor) -> Tensor:
-        """Return the logits (K, H, W) of an image or tile (C, H, W)."""
-        return self.exported.segmenter_logits(pixels)
-
-
-def with_options(backend: InferenceBackend, tile: int | None, overlap: float, tta: bool) -> InferenceBackend:
-    """Return a backend with images cut into tiles of a side in pixels, if given, and with test-time augmentation.
-
-    Raises:
-        UserError: tiles are given for a classifier, or a value is out of range.
-    """
-    if tile is not None:
-        backend = backend.with_tiling(Tiling(tile, overlap))
-    return backend.with_tta() if tta else backend
-
-
-def open_backend(
-    model: str | Path, file: str | Path | None = None, device: str = "auto", features: bool = False
-) -> InferenceBackend:
-    """Open a run, an exported file or a model with published weights; its first prediction moves it to the device.
-
-    Args:
-        model: run folder; exported file (.onnx, .xml or .pt2); or name of a model with published weights.
-        file: file with published weights, for a model by name.
-        device: device to compute on: auto, cpu, cuda, cuda:1 or mps. Exported files run on the CPU.
-        features: accept the run of a pretraining, which has no classes.
-
-    Raises:
-        UserError: the model cannot be opened, or the device does not exist.
-    """
-    if is_exported(model):
-        if file is not None:
-            raise UserError(f"{model} is an exported file, which contains its weights. Remove --file.")
-        if device not in ("auto", "cpu"):
-            raise UserError(f"{model} is an exported file and runs on the CPU, got device {device}. Remove --device.")
-        return ExportedBackend(load_exported(model), model)
-    where = resolve_device(device)
-    return TrainedBackend(load_model(model, file, features=features), where)
-
-
 def hash_tensors(model: nn.Module) -> str:
     """Return the SHA-256 of the names and values of a network's tensors."""
     digest = hashlib.sha256()
@@ -376,17 +252,8 @@ def hash_tensors(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def hash_files(path: Path) -> str:
-    """Return the SHA-256 of an exported file, including the separate weights file of an OpenVINO model."""
-    digest = hashlib.sha256()
-    for part in find_format(path).files(path):
-        if part.is_file():
-            with part.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
-def _square(preprocessing: Preprocessing | None) -> str:
+def square_size(preprocessing: Preprocessing | None) -> str:
+    """Return the size of a classifier's input in words."""
     assert preprocessing is not None
     return f"{preprocessing.img_size}x{preprocessing.img_size}"
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from transxnet.data.loading.preprocessing import Transform
 from transxnet.data.tiling import OVERLAP
-from transxnet.evaluation.inference_backends import InferenceBackend, TrainedBackend, open_backend, with_options
+from transxnet.evaluation.inference_backends import InferenceBackend, TrainedBackend
+from transxnet.evaluation.open_backend import open_backend, with_options
 from transxnet.metrics.targets import Targets
 from transxnet.prediction.image_inputs import ImageInput, ImageSource, read_image, split_images
 from transxnet.prediction.image_results import DetectedObjects, ImagePrediction, Segmentation, classifier_prediction
@@ -196,7 +197,8 @@ class LoadedModel:
         """
         names = self.class_names
         if self.task == "classify":
-            outputs = self.backend.predict(torch.stack(list(prepared)))[0].numpy()
+            batches = [torch.stack(list(prepared))] if self.backend.batches else [image[None] for image in prepared]
+            outputs = torch.cat([self.backend.predict(batch)[0] for batch in batches]).numpy()
             return [
                 classifier_prediction(self.targets, names, source, row, self.backend.channels)
                 for source, row in zip(sources, outputs, strict=True)

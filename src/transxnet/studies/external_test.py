@@ -10,7 +10,7 @@ from transxnet.data.open_data import open_evaluation_data
 from transxnet.data.split import group_images
 from transxnet.evaluation.dataset_evaluation import run_evaluation
 from transxnet.evaluation.evaluation_output import write_class_predictions, write_detections, write_map_counts
-from transxnet.evaluation.inference_backends import open_backend
+from transxnet.evaluation.open_backend import open_backend
 from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.detection import DetectionEvaluation
 from transxnet.metrics.fitted_choices import FittedChoices

@@ -30,11 +30,12 @@ def opencv_resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     left_weight = torch.where(edge, 1 << COEFFICIENT_BITS, left_weight)
     right_weight = torch.where(edge, 0, right_weight)
     pixels = image.as_subclass(Tensor).int()
-    rows = (pixels[:, :, left] * left_weight + pixels[:, :, right] * right_weight) >> 4
+    # All values are positive, so that these divisions are shifts; ONNX shifts only unsigned integers.
+    rows = (pixels[:, :, left] * left_weight + pixels[:, :, right] * right_weight) // 16
     top, bottom, top_weight, bottom_weight = _weights(image.shape[1], size[0], image.device)
-    upper = rows[:, top] * top_weight[:, None] >> 16
-    lower = rows[:, bottom] * bottom_weight[:, None] >> 16
-    return (upper + lower + 2 >> 2).to(torch.uint8)
+    upper = rows[:, top] * top_weight[:, None] // 65536
+    lower = rows[:, bottom] * bottom_weight[:, None] // 65536
+    return ((upper + lower + 2) // 4).to(torch.uint8)
 
 
 def opencv_resize_unit(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -44,7 +45,8 @@ def opencv_resize_unit(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _weights(own: int, side: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Index and integer weight of the two pixels that each position of a resized side lies between."""
-    place = ((torch.arange(side, dtype=torch.float64) + 0.5) * (1 / (side / own)) - 0.5).float()
+    sizes = [torch.scalar_tensor(size, dtype=torch.float64) for size in (side, own)]  # sizes may be symbolic
+    place = ((torch.arange(side, dtype=torch.float64) + 0.5) * (1 / (sizes[0] / sizes[1])) - 0.5).float()
     first = place.floor()
     fraction = place - first
     weights = [(part * (1 << COEFFICIENT_BITS)).round().int() for part in (1 - fraction, fraction)]

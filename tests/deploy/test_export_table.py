@@ -1,0 +1,21 @@
+"""Every row of the table in docs/guides/export.md: each format and option for each task."""
+
+import pytest
+
+from benchmarks.export_table import ROWS, evaluate, measure
+
+pytest.importorskip("nncf")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("format", "options"), ROWS, ids=str)
+@pytest.mark.parametrize("run", ["digits_run", "boxes_run", "masks_run", "maps_run"])
+def test_file_works_and_keeps_the_accuracy(run, format, options, request, tmp_path):
+    path = request.getfixturevalue(run).path
+    row = measure(path, format, options, tmp_path)
+    assert row.difference <= row.accepted
+    assert row.megabytes > 0 and row.latency > 0
+    before = evaluate(path)
+    assert row.metrics.keys() == before.keys()
+    for name, value in before.items():
+        assert row.metrics[name] == pytest.approx(value, abs=0.1 if "int8" in options else 0.02)

@@ -8,11 +8,18 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo setup test test-all test-oldest torture lint docs wheel lock clean
+.PHONY: demo demo-web setup test test-all test-oldest torture lint docs wheel lock clean
 
 ## Train on images of solar cells, evaluate on the test set, write a report.
 demo: $(VENV)/.demo
 	$(BIN)/transxnet train elpv --recipe demo
+
+## Export the model of the last demo as a web page, in demo-web/.
+demo-web: setup
+	@test -n "$(DEMO_RUN)" || { echo "There is no run of the demo. First run: make demo"; exit 1; }
+	$(BIN)/transxnet export $(DEMO_RUN) --format web --out demo-web --overwrite
+
+DEMO_RUN = $(shell ls -td runs/transxnet_n-elpv-*/ 2>/dev/null | head -1)
 
 ## Create .venv with this package and all pinned dependencies.
 setup: $(VENV)/.installed
@@ -88,4 +95,4 @@ lock:
 		--constraint requirements.txt --generate-hashes --no-emit-index-url --no-header -o requirements-docs.txt
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest build dist runs site .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(VENV)-oldest build dist runs site demo-web .pytest_cache .ruff_cache .mypy_cache

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.browser import open_browser
 from tests.helpers.class_folders import write_photos
 from tests.helpers.untrained_runs import make_untrained_run
 
 playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
 TIMEOUT = 60_000  # ms; the machine may be busy
 WIDE, NARROW = 1600, 360
 LONG_NAME = "a_class_with_a_name_that_is_far_longer_than_any_screen_of_a_phone_is_wide_and_has_no_spaces"
@@ -24,13 +24,8 @@ LONG_NAME = "a_class_with_a_name_that_is_far_longer_than_any_screen_of_a_phone_i
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
     """A Chromium installed on this machine."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"none of these browsers is installed: {', '.join(BROWSERS)}")
-    with playwright.sync_playwright() as tools:
-        opened = tools.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with open_browser() as opened:
         yield opened
-        opened.close()
 
 
 class Visit:

@@ -145,11 +145,11 @@ _COMMANDS = (
     Command(
         name="export",
         synopsis="RUN",
-        summary="export a model to ONNX, OpenVINO or AOTInductor",
+        summary="export a model to ONNX, OpenVINO, AOTInductor or a web page",
         usage="RUN [options]",
-        description="Export a model to a file that runs without this package: ONNX, OpenVINO or AOTInductor. The "
-        "outputs are compared with PyTorch's on real images before the file is saved. The file contains metadata: "
-        "its inputs, its outputs and the model it was exported from.",
+        description="Export a model to a file that runs without this package: ONNX, OpenVINO, AOTInductor, or a web "
+        "page. The outputs are compared with PyTorch's on real images before the file is saved. The file contains "
+        "metadata: its inputs, its outputs and the model it was exported from.",
         function="transxnet.deploy.export:export",
         arguments={"model": dict(metavar="RUN", help=f"{MODEL}. {_SETTINGS}")},
         options=(

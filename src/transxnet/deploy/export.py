@@ -34,7 +34,7 @@ from transxnet.version import __version__
 def export(
     model: str | Path,
     *,
-    format: Literal["onnx", "openvino", "pt2"] | None = None,
+    format: Literal["onnx", "openvino", "pt2", "web"] | None = None,
     dynamic: str | None = None,
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     img_size: str | int | None = None,
@@ -56,10 +56,12 @@ def export(
 
     Args:
         model: a run folder, or the name of a model with published weights.
-        format: onnx (ONNX Runtime), openvino (an .xml and a .bin file), or pt2 (compiled by AOTInductor for this
-            machine); by default onnx, or openvino with int8.
+        format: onnx (ONNX Runtime), openvino (an .xml and a .bin file), pt2 (compiled by AOTInductor for this
+            machine), or web (a folder with a web page that runs the model in the browser); by default onnx, or openvino
+            with int8.
         dynamic: dynamic axes: any of batch, height and width, separated by commas, or none; height and width in
-            multiples of 32. By default batch for classifiers and features, height,width for detectors and segmenters.
+            multiples of 32. By default batch for classifiers and features, none for classifiers on a web page, and
+            height,width for detectors and segmenters.
         dtype: data type to compute in; onnx does not support bfloat16.
         img_size: size of the images, such as 224 or 800x1088 (height x width); by default the model's own.
         batch_size: batch size if the batch axis is not dynamic.
@@ -72,13 +74,13 @@ def export(
         data: images to check the file on; with int8 labeled images, as for training. By default the run's own.
         allow_accuracy_drop: largest accepted loss by int8 on the validation set, in percentage points: of accuracy, AP
             or mean IoU.
-        out: output file; by default named after the model, in the current folder.
+        out: output file, or folder of a web page; by default named after the model, in the current folder.
         file: weights on disk, for a model given by name.
         overwrite: overwrite an existing file.
         console: where to print; by default standard output.
 
     Returns:
-        The path of the file.
+        The path of the file or folder.
 
     Raises:
         UserError: the model cannot be opened or exported to this format, an option does not apply to it, or the file's
@@ -135,7 +137,7 @@ def export(
     path = _target(out, trained, kind, features, int8, overwrite)
     with _scratch(path) as scratch:
         labeled = labeled_images(trained, data) if int8 else None
-        axes = () if end_to_end else _axes(dynamic, trained, features)
+        axes = () if end_to_end else _axes(dynamic, trained, features, kind)
         sides = sides or _own_size(trained, features)
         fixed = None if {"height", "width"} & set(axes) else sides
         computed = torch.float32 if kind == "openvino" else getattr(torch, dtype)
@@ -152,6 +154,7 @@ def export(
         taken: InputKind = "image" if end_to_end else "uint8" if with_preprocessing else "float32"
         metadata = _metadata(trained, exportable, kind, axes, sides, batch_size, dtype, taken, spec.file)
         console.print(f"{trained.name}: {_words(metadata)}", **PLAIN)
+        file_format.prepare(metadata, console)
         count = WHOLE_IMAGES[exportable.task] if end_to_end else metadata.batch or BATCHES[-1]
         originals, where = real_images(trained, data, count) if labeled is None else labeled.validation_images(count)
         reference = ReferenceAnswer.create(
@@ -178,8 +181,7 @@ def export(
             floating, scratch = scratch, scratch.with_name(f"int8-{path.name}")
             quantize(floating, scratch, labeled, metadata, kind, allow_accuracy_drop, console)
         file_format.publish(scratch, path)
-    size_on_disk = sum(each.stat().st_size for each in file_format.files(path))
-    console.print(f"{path}  {size_on_disk / 1e6:,.1f} MB", **PLAIN)
+    console.print(file_format.describe(path), **PLAIN)
     return path
 
 
@@ -218,14 +220,12 @@ def _target(
 ) -> Path:
     suffix = FORMATS[kind].suffix
     name = safe_file_name(Path(trained.name).name) + ("-features" if features else "") + ("-int8" if int8 else "")
-    path = Path(out) if out is not None else Path(name + suffix)
-    if path.suffix != suffix:
+    path = Path(out) if out is not None else Path(name + (suffix or f"-{kind}"))
+    if suffix and path.suffix != suffix:
         raise UserError(f"--out must end in {suffix} for --format {kind}, got {path}.")
     if not path.parent.is_dir():
         raise UserError(f"folder {path.parent} does not exist. Create it, or choose another --out.")
-    for file in FORMATS[kind].files(path):
-        if file.is_dir() or (file.exists() and not overwrite):
-            raise UserError(f"{file} already exists. Use --overwrite, or choose another --out.")
+    FORMATS[kind].check_target(path, overwrite)
     return path
 
 
@@ -240,11 +240,13 @@ def _scratch(path: Path) -> Iterator[Path]:
         yield Path(folder.name) / path.name
 
 
-def _axes(dynamic: str | None, trained: TrainedModel, features: bool) -> tuple[str, ...]:
+def _axes(dynamic: str | None, trained: TrainedModel, features: bool, kind: str) -> tuple[str, ...]:
     """The dynamic axes, in their order."""
     detector = isinstance(trained, TrainedDetector) and not features
+    if dynamic is None and (features or isinstance(trained, TrainedClassifier)):
+        return () if kind == "web" else ("batch",)
     if dynamic is None:
-        return ("batch",) if features or isinstance(trained, TrainedClassifier) else ("height", "width")
+        return ("height", "width")
     words = [] if dynamic in ("none", "") else dynamic.split(",")
     for word in words:
         if word not in AXES:

@@ -7,10 +7,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from rich.console import Console
 from torch import Tensor
 from torch.export import ExportedProgram
 
 from transxnet.deploy.metadata import Metadata, parse_metadata
+from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_atomic
 from transxnet.utils.optional_packages import require_package
 
@@ -56,6 +58,7 @@ class ExportFormat(ABC):
     """Writes, describes and opens the files of one format."""
 
     suffix: ClassVar[str]
+    """Extension of the file; empty for a folder."""
     dtypes: ClassVar[tuple[str, ...]]
     """Precisions that a file can compute in."""
     whole_images: ClassVar[bool] = False
@@ -102,6 +105,19 @@ class ExportFormat(ABC):
         metadata = parse_metadata(path, self.read_texts(path))
         return metadata, self.open(path, metadata.dtype, threads)
 
+    def check_target(self, path: Path, overwrite: bool) -> None:
+        """Raise UserError if something would be overwritten that must not be."""
+        for file in self.files(path):
+            if file.is_dir() or (file.exists() and not overwrite):
+                raise UserError(f"{file} already exists. Use --overwrite, or choose another --out.")
+
+    def prepare(self, metadata: Metadata, console: Console) -> None:  # noqa: B027
+        """Check that the format supports such a model, and fetch what else its files need, before computing.
+
+        Raises:
+            UserError: it does not support the model, or something cannot be fetched.
+        """
+
     def files(self, path: Path) -> tuple[Path, ...]:
         """All files of an export, the main file first."""
         return (path,)
@@ -110,6 +126,11 @@ class ExportFormat(ABC):
         """Move checked files to their final names, the main file last."""
         for source, target in reversed(list(zip(self.files(temporary), self.files(path), strict=True))):
             write_atomic(target, source.replace)
+
+    def describe(self, path: Path) -> str:
+        """Describe a published export: its path and size."""
+        size = sum(each.stat().st_size for each in self.files(path))
+        return f"{path}  {size / 1e6:,.1f} MB"
 
 
 def import_package(name: str, purpose: str) -> Any:

@@ -6,10 +6,19 @@ from transxnet.deploy.export_format import ExportFormat
 from transxnet.deploy.format_onnx import OnnxFormat
 from transxnet.deploy.format_openvino import OpenVinoFormat
 from transxnet.deploy.format_pt2 import Pt2Format
+from transxnet.deploy.format_web import WebFormat
 from transxnet.deploy.metadata import Metadata, parse_metadata
 from transxnet.utils.errors import UserError
 
-FORMATS: dict[str, ExportFormat] = {"onnx": OnnxFormat(), "openvino": OpenVinoFormat(), "pt2": Pt2Format()}
+FORMATS: dict[str, ExportFormat] = {
+    "onnx": OnnxFormat(),
+    "openvino": OpenVinoFormat(),
+    "pt2": Pt2Format(),
+    "web": WebFormat(),
+}
+
+_BY_SUFFIX = {each.suffix: each for each in FORMATS.values() if each.suffix}
+"""Formats of single files, which can be opened again."""
 
 
 def read_metadata(path: str | Path) -> Metadata:
@@ -31,9 +40,9 @@ def find_format(path: Path) -> ExportFormat:
     Raises:
         UserError: the file does not exist, or has another extension.
     """
-    found = next((each for each in FORMATS.values() if each.suffix == path.suffix), None)
+    found = _BY_SUFFIX.get(path.suffix)
     if found is None:
-        endings = ", ".join(each.suffix for each in FORMATS.values())
+        endings = ", ".join(_BY_SUFFIX)
         raise UserError(f"{path} is not an exported model. Accepted: files that end in {endings}.")
     if not path.is_file():
         raise UserError(f"{path} does not exist.")
@@ -43,4 +52,4 @@ def find_format(path: Path) -> ExportFormat:
 def is_exported(target: str | Path) -> bool:
     """Whether this is an existing file with the extension of an export format."""
     path = Path(target)
-    return path.is_file() and any(each.suffix == path.suffix for each in FORMATS.values())
+    return path.is_file() and path.suffix in _BY_SUFFIX

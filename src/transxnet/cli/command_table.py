@@ -168,7 +168,7 @@ _COMMANDS = (
         description="Run an exported file in its runtime on the image that export stored in it, compare the outputs "
         "with those of the trained model, and print the latency.",
         function="transxnet.deploy.verify_file:verify",
-        arguments={"file": dict(metavar="FILE", help="an ONNX file, an OpenVINO model's .xml, or a .pt2 package")},
+        arguments={"file": dict(metavar="FILE", help="an exported file: .onnx, .xml, .pt2, .pte or .ncnn.param")},
     ),
     Command(
         name="push",

@@ -1,0 +1,100 @@
+"""Rewrite traced programs for ExecuTorch, so that XNNPACK computes nearly all operators.
+
+XNNPACK supports some operators, with constant kernels and fixed sizes. ExecuTorch computes the others much more slowly.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram, export
+from torch.fx import GraphModule, Node, map_arg
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from transxnet.ops.attention import biased_attention_composed
+from transxnet.ops.dynamic_conv import dynamic_depthwise_conv2d_export
+
+_aten = torch.ops.aten
+
+
+def rewrite(program: ExportedProgram) -> ExportedProgram:
+    """Replace operators that XNNPACK does not support.
+
+    Operations on weights, such as splitting them, are computed. Attention becomes two products and a softmax, since
+    PyTorch's decomposition also searches for rows without keys. Dynamic depthwise convolutions become matrix products.
+    """
+    module = program.module(check_guards=False)
+    fold_constants(module)
+    for node in list(module.graph.nodes):
+        inputs = [*node.args, *node.kwargs.values()]
+        if node.target is _aten.scaled_dot_product_attention.default and _has_bias_only(node):
+            _replace(module, node, inputs, biased_attention_composed)
+        elif node.target is _aten.conv2d.default and _is_dynamic_depthwise(node):
+            _replace(module, node, inputs[:3], _as_products)
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return export(module, program.example_inputs[0], strict=False)
+
+
+def fold_constants(module: GraphModule) -> None:
+    """Compute all operators whose inputs are weights, in place."""
+    values: dict[Node, Any] = {}
+    for node in list(module.graph.nodes):
+        if node.op == "get_attr":
+            values[node] = _attribute(module, node.target)
+        elif node.op == "call_function" and node.all_input_nodes and all(x in values for x in node.all_input_nodes):
+            args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
+            values[node] = node.target(*args, **kwargs)
+            if isinstance(values[node], Tensor):
+                name = f"folded_{node.name}"
+                module.register_buffer(name, values[node].detach().contiguous())
+                with module.graph.inserting_before(node):
+                    constant = module.graph.get_attr(name)
+                constant.meta["val"] = node.meta.get("val")
+                node.replace_all_uses_with(constant)
+                values[constant] = values[node]
+    module.graph.eliminate_dead_code()
+
+
+def _attribute(module: Any, name: Any) -> Any:
+    for part in name.split("."):
+        module = getattr(module, part)
+    return module
+
+
+def _has_bias_only(node: Node) -> bool:
+    """Whether this attention has no options other than a bias."""
+    return len(node.args) <= 4 and not set(node.kwargs) - {"attn_mask"}
+
+
+def _is_dynamic_depthwise(node: Node) -> bool:
+    """Whether this is ``ops.dynamic_conv.dynamic_depthwise_conv2d_reference`` for one image."""
+    weight: Any = node.args[1]
+    if weight.op == "get_attr" or len(node.args) != 7:
+        return False
+    channels, per_group, height, width = weight.meta["val"].shape
+    _, _, _, stride, padding, dilation, groups = node.args
+    same = height == width and list(padding) == [height // 2] * 2  # type: ignore[arg-type]
+    return same and groups == channels and per_group == 1 and {*stride, *dilation} == {1}  # type: ignore[misc]
+
+
+def _as_products(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The same for (1, C, H, W), (C, 1, K, K) and (C,)."""
+    return dynamic_depthwise_conv2d_export(x, weight.transpose(0, 1), bias[None])
+
+
+def _replace(module: GraphModule, node: Node, inputs: list[Any], function: Callable[..., Tensor]) -> None:
+    """Replace a node by the operators that a function calls."""
+    traced = make_fx(function)(*(each.meta["val"] for each in inputs))
+    values: dict[Node, Any] = {}
+    places = iter(inputs)
+    with module.graph.inserting_before(node):
+        for each in traced.graph.nodes:
+            if each.op == "placeholder":
+                values[each] = next(places)
+            elif each.op == "output":
+                node.replace_all_uses_with(values[each.args[0]])
+            else:
+                values[each] = module.graph.node_copy(each, values.__getitem__)
+    module.graph.erase_node(node)

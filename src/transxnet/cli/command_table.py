@@ -148,8 +148,8 @@ _COMMANDS = (
         summary="export a model to ONNX, OpenVINO or AOTInductor",
         usage="RUN [options]",
         description="Export a model to a file that runs without this package: ONNX, OpenVINO, AOTInductor, "
-        "ExecuTorch or ncnn. The outputs are compared with PyTorch's on real images before the file is saved. The file contains metadata: "
-        "its inputs, its outputs and the model it was exported from.",
+        "ExecuTorch or ncnn. The outputs are compared with PyTorch's on real images before the file is saved. The "
+        "file contains metadata: its inputs, its outputs and the model it was exported from.",
         function="transxnet.deploy.export:export",
         arguments={"model": dict(metavar="RUN", help=f"{MODEL}. {_SETTINGS}")},
         options=(

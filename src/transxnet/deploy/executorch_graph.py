@@ -27,7 +27,7 @@ def rewrite(program: ExportedProgram) -> ExportedProgram:
     module = program.module(check_guards=False)
     fold_constants(module)
     for node in list(module.graph.nodes):
-        inputs = [*node.args, *node.kwargs.values()]
+        inputs = [each for each in (*node.args, *node.kwargs.values()) if each is not None]
         if node.target is _aten.scaled_dot_product_attention.default and _has_bias_only(node):
             _replace(module, node, inputs, biased_attention_composed)
         elif node.target is _aten.conv2d.default and _is_dynamic_depthwise(node):
@@ -64,14 +64,16 @@ def _attribute(module: Any, name: Any) -> Any:
 
 
 def _has_bias_only(node: Node) -> bool:
-    """Whether this attention has no options other than a bias."""
-    return len(node.args) <= 4 and not set(node.kwargs) - {"attn_mask"}
+    """Whether this attention has no options other than a bias, which is not a mask of booleans."""
+    biases: list[Any] = [*node.args[3:], *node.kwargs.values()]
+    plain = len(node.args) <= 4 and not set(node.kwargs) - {"attn_mask"}
+    return plain and all(each is None or each.meta["val"].is_floating_point() for each in biases)
 
 
 def _is_dynamic_depthwise(node: Node) -> bool:
     """Whether this is ``ops.dynamic_conv.dynamic_depthwise_conv2d_reference`` for one image."""
     weight: Any = node.args[1]
-    if weight.op == "get_attr" or len(node.args) != 7:
+    if weight.op == "get_attr" or len(node.args) != 7 or node.args[2] is None:
         return False
     channels, per_group, height, width = weight.meta["val"].shape
     _, _, _, stride, padding, dilation, groups = node.args

@@ -4,6 +4,7 @@ XNNPACK supports some operators, with constant kernels and fixed sizes. ExecuTor
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,6 +33,10 @@ def rewrite(program: ExportedProgram) -> ExportedProgram:
             _replace(module, node, inputs, biased_attention_composed)
         elif node.target is _aten.conv2d.default and _is_dynamic_depthwise(node):
             _replace(module, node, inputs[:3], _as_products)
+        elif node.target is _aten.group_norm.default and node.args[1] == 1:
+            eps = node.args[4] if len(node.args) > 4 else 1e-5
+            weights = [each for each in node.args[2:4] if each is not None]
+            _replace(module, node, [node.args[0], *weights], partial(_normalized, eps=eps))
     module.graph.eliminate_dead_code()
     module.recompile()
     return export(module, program.example_inputs[0], strict=False)
@@ -84,6 +89,16 @@ def _is_dynamic_depthwise(node: Node) -> bool:
 def _as_products(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The same for (1, C, H, W), (C, 1, K, K) and (C,)."""
     return dynamic_depthwise_conv2d_export(x, weight.transpose(0, 1), bias[None])
+
+
+def _normalized(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float) -> Tensor:
+    """GroupNorm of one group. ExecuTorch's own adds all values of a map one after another in float32."""
+    centered = x - x.mean((2, 3), keepdim=True).mean(1, keepdim=True)
+    variance = (centered * centered).mean((2, 3), keepdim=True).mean(1, keepdim=True)
+    x = centered * (variance + eps).rsqrt()
+    if weight is not None:
+        x = x * weight[:, None, None]
+    return x if bias is None else x + bias[:, None, None]
 
 
 def _replace(module: GraphModule, node: Node, inputs: list[Any], function: Callable[..., Tensor]) -> None:

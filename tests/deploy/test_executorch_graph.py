@@ -69,5 +69,11 @@ def test_attention_becomes_products_and_a_softmax():
     assert found.count("matmul") == 2 and "softmax" in found
 
 
+def test_group_norm_becomes_averages():
+    found = operators(rewritten(nn.GroupNorm(1, 4), torch.randn(1, 4, 9, 12) + 20))
+    assert "group_norm" not in found
+    assert found.count("mean") == 4
+
+
 def test_operations_on_weights_are_computed():
     assert operators(rewritten(SplitWeight(), torch.randn(1, 4, 5, 5))) == ["conv2d", "conv2d"]

@@ -1,12 +1,15 @@
 """Speed of exported networks in their runtimes, interleaved: images per second, and the ratio to the first network.
 
     python -m benchmarks.exported --batch 16 1 --rounds 5 --out exported.json
+    python -m benchmarks.exported --between-runtimes --runtimes onnxruntime-fp32 executorch-fp32 ncnn-fp32 \
+        --models ours --batch 1 --threads 1
 
 "published" is ``benchmarks/plain_reference.py``, the network computed as in the published code. It and timm's networks
 use PyTorch's ONNX exporter and the runtime's own converter. "ours" is the export of ``transxnet export`` with a fixed
 batch size, "ours-open" with a dynamic one, and "ours-int8" the first quantized as by ``--int8``, for OpenVINO, only if
 requested. Weights are random. All networks of a runtime are open at once. Each round measures every network for some
-time, interleaved, so that machine noise affects all equally.
+time, interleaved, so that machine noise affects all equally. With --between-runtimes, the runtimes of each network are
+interleaved instead.
 """
 
 import argparse
@@ -28,6 +31,7 @@ from transxnet.deploy.export_graphs import ClassifierGraph, InputNormalization
 from transxnet.deploy.format_onnx import to_onnx
 from transxnet.deploy.format_openvino import convert
 from transxnet.deploy.format_registry import FORMATS
+from transxnet.deploy.metadata import Metadata
 from transxnet.deploy.quantizable_model import QuantizableOpenVino
 from transxnet.deploy.reparameterize import reparameterize
 from transxnet.deploy.trace import example_images, trace
@@ -38,7 +42,12 @@ RUNTIMES = {
     "openvino-bf16": ("openvino", "bfloat16"),
     "openvino-fp32": ("openvino", "float32"),
     "onnxruntime-fp32": ("onnx", "float32"),
+    "executorch-fp32": ("executorch", "float32"),
+    "ncnn-fp32": ("ncnn", "float32"),
+    "ncnn-fp16": ("ncnn", "float16"),
 }
+"""The last three only take batches of one image."""
+DEFAULT_RUNTIMES = ("openvino-bf16", "openvino-fp32", "onnxruntime-fp32")
 MODELS = ("published", "ours", "ours-open", "swin_tiny_patch4_window7_224", "convnext_tiny")
 
 
@@ -71,10 +80,31 @@ def write(name: str, variant: str, runtime: str, batch: int, size: int, folder: 
     if name == "ours-int8":
         write_int8(program, batch, size, path)
     elif name.startswith("ours"):
-        FORMATS[format].write(program, ["logits"], {}, dtype, path)
+        FORMATS[format].write(program, ["logits"], texts(variant, batch, size, dtype), dtype, path)
     else:
         write_plainly(program, format, path)
     return path
+
+
+def texts(variant: str, batch: int, size: int, dtype: str) -> dict[str, str]:
+    """Metadata that the formats require."""
+    return Metadata(
+        task="classify",
+        model=variant,
+        source="untrained",
+        class_names=[],
+        input="float32",
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        size=(size, size),
+        batch=batch,
+        dynamic=(),
+        resize={},
+        outputs=("logits",),
+        score_threshold=0.0,
+        dtype=dtype,
+        versions={},
+    ).to_texts()
 
 
 def write_plainly(program: ExportedProgram, format: str, path: Path) -> None:
@@ -105,16 +135,16 @@ def rate(session: Callable[[Tensor], Any], images: Tensor, seconds: float) -> fl
     return calls * len(images) / spent
 
 
-def measure(runtime: str, batch: int, args: argparse.Namespace) -> dict[str, list[float]]:
-    """Measure the rates of every network in every round."""
-    format, dtype = RUNTIMES[runtime]
+def measure(networks: dict[str, tuple[str, str]], batch: int, args: argparse.Namespace) -> dict[str, list[float]]:
+    """Measure the rates of networks, each a name and a runtime, in every round."""
     images = example_images((args.size, args.size), batch, False)
     with tempfile.TemporaryDirectory() as folder:
         sessions = {}
-        for name in args.models:
-            print(f"  exporting {name}", flush=True)
+        for label, (name, runtime) in networks.items():
+            print(f"  exporting {label}", flush=True)
+            format, dtype = RUNTIMES[runtime]
             path = write(name, args.variant, runtime, batch, args.size, Path(folder))
-            sessions[name] = FORMATS[format].open(path, dtype, args.threads)
+            sessions[label] = FORMATS[format].open(path, dtype, args.threads)
         for session in sessions.values():
             session(images)
         rates: dict[str, list[float]] = {name: [] for name in sessions}
@@ -140,7 +170,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--variant", default="transxnet_t", help="of published and ours")
-    parser.add_argument("--runtimes", nargs="+", default=list(RUNTIMES), choices=list(RUNTIMES))
+    parser.add_argument("--runtimes", nargs="+", default=list(DEFAULT_RUNTIMES), choices=list(RUNTIMES))
+    parser.add_argument("--between-runtimes", action="store_true", help="compare the runtimes of each network")
     parser.add_argument("--batch", nargs="+", type=int, default=[16, 1])
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=5)
@@ -148,15 +179,28 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="that compute; 0 for the runtime's choice")
     parser.add_argument("--out", type=Path, help="a JSON file for every round's rates")
     args = parser.parse_args()
-    facts = collect_environment() | FORMATS["onnx"].versions() | FORMATS["openvino"].versions()
+    facts = collect_environment()
+    for runtime in args.runtimes:
+        facts |= FORMATS[RUNTIMES[runtime][0]].versions()
     print("\n".join(f"{name:<14}{fact}" for name, fact in facts.items()), flush=True)
     results = []
-    for runtime in args.runtimes:
+    if args.between_runtimes:
+        groups = {name: {runtime: (name, runtime) for runtime in args.runtimes} for name in args.models}
+    else:
+        groups = {runtime: {name: (name, runtime) for name in args.models} for runtime in args.runtimes}
+    for title, networks in groups.items():
         for batch in args.batch:
-            print(f"\n{runtime}, {args.size}x{args.size}, batch {batch}", flush=True)
-            rates = measure(runtime, batch, args)
+            print(f"\n{title}, {args.size}x{args.size}, batch {batch}", flush=True)
+            rates = measure(networks, batch, args)
             report(rates)
-            results.append({"runtime": runtime, "size": args.size, "batch": batch, "images_per_second": rates})
+            results.append(
+                {
+                    "runtime" if not args.between_runtimes else "network": title,
+                    "size": args.size,
+                    "batch": batch,
+                    "images_per_second": rates,
+                }
+            )
     if args.out is not None:
         settings = {name: str(value) for name, value in vars(args).items()}
         args.out.write_text(json.dumps({"environment": facts, "settings": settings, "results": results}, indent=2))

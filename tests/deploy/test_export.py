@@ -65,7 +65,10 @@ def test_mismatch_keeps_the_existing_file(theirs, tmp_path, console, monkeypatch
     ("options", "message"),
     [
         (dict(dtype="bfloat16"), "dtype must be 'float32' or 'float16' for --format onnx, got 'bfloat16'"),
-        (dict(format="tflite"), "format must be 'onnx' or 'openvino' or 'pt2' or 'web', got 'tflite'"),
+        (
+            dict(format="tflite"),
+            "format must be 'onnx' or 'openvino' or 'pt2' or 'executorch' or 'ncnn' or 'web', got 'tflite'",
+        ),
         (dict(dynamic="batch,heigth"), "dynamic must be some of batch, height, width, or none, got 'heigth'. Did you"),
         (dict(img_size="20"), "at least 32, got"),
         (dict(img_size=72, dynamic="height"), "height must be a multiple of 32 here, got 72"),

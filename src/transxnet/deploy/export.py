@@ -34,7 +34,7 @@ from transxnet.version import __version__
 def export(
     model: str | Path,
     *,
-    format: Literal["onnx", "openvino", "pt2", "web"] | None = None,
+    format: Literal["onnx", "openvino", "pt2", "executorch", "ncnn", "web"] | None = None,
     dynamic: str | None = None,
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     img_size: str | int | None = None,
@@ -56,12 +56,13 @@ def export(
 
     Args:
         model: a run folder, or the name of a model with published weights.
-        format: onnx (ONNX Runtime), openvino (an .xml and a .bin file), pt2 (compiled by AOTInductor for this
-            machine), or web (a folder with a web page that runs the model in the browser); by default onnx, or openvino
-            with int8.
+        format: onnx (ONNX Runtime), openvino (an .xml and a .bin file), pt2 (compiled by AOTInductor for this machine);
+            for phones executorch (a .pte file) or ncnn (a .param, a .bin and a .json file), both for one image of a
+            fixed size; or web (a folder with a web page that runs the model in the browser); by default onnx, or
+            openvino with int8.
         dynamic: dynamic axes: any of batch, height and width, separated by commas, or none; height and width in
-            multiples of 32. By default batch for classifiers and features, none for classifiers on a web page, and
-            height,width for detectors and segmenters.
+            multiples of 32. By default batch for classifiers and features, height,width for detectors and segmenters,
+            and none for executorch, ncnn and classifiers on a web page.
         dtype: data type to compute in; onnx does not support bfloat16.
         img_size: size of the images, such as 224 or 800x1088 (height x width); by default the model's own.
         batch_size: batch size if the batch axis is not dynamic.
@@ -134,13 +135,17 @@ def export(
         raise UserError("--int8 needs labeled images for calibration and validation. Use --data.")
     if int8 and isinstance(trained, TrainedClassifier) and sides is not None and sides[0] != sides[1]:
         raise UserError(f"--int8 supports classifiers of square images only, got --img-size {img_size}.")
+    taken: InputKind = "image" if end_to_end else "uint8" if with_preprocessing else "float32"
+    if file_format.fixed_sizes:
+        _check_fixed_sizes(kind, trained, features, taken, dynamic, batch_size)
+        dynamic = "none"
     path = _target(out, trained, kind, features, int8, overwrite)
     with _scratch(path) as scratch:
         labeled = labeled_images(trained, data) if int8 else None
         axes = () if end_to_end else _axes(dynamic, trained, features, kind)
         sides = sides or _own_size(trained, features)
         fixed = None if {"height", "width"} & set(axes) else sides
-        computed = torch.float32 if kind == "openvino" else getattr(torch, dtype)
+        computed = torch.float32 if kind in ("openvino", "ncnn") else getattr(torch, dtype)
         if end_to_end:
             side = sides[0] if isinstance(trained, TrainedClassifier) else None
             exportable = prepare_whole_image(trained, side=side, dtype=computed)
@@ -151,7 +156,6 @@ def export(
         _check_sides(sides, axes, exportable)
         if exportable.task == "detect" and batch_size != 1:
             raise UserError(f"exported detectors support batch size 1 only, got {batch_size}. Remove --batch-size.")
-        taken: InputKind = "image" if end_to_end else "uint8" if with_preprocessing else "float32"
         metadata = _metadata(trained, exportable, kind, axes, sides, batch_size, dtype, taken, spec.file)
         console.print(f"{trained.name}: {_words(metadata)}", **PLAIN)
         file_format.prepare(metadata, console)
@@ -221,7 +225,7 @@ def _target(
     suffix = FORMATS[kind].suffix
     name = safe_file_name(Path(trained.name).name) + ("-features" if features else "") + ("-int8" if int8 else "")
     path = Path(out) if out is not None else Path(name + (suffix or f"-{kind}"))
-    if suffix and path.suffix != suffix:
+    if not path.name.endswith(suffix):
         raise UserError(f"--out must end in {suffix} for --format {kind}, got {path}.")
     if not path.parent.is_dir():
         raise UserError(f"folder {path.parent} does not exist. Create it, or choose another --out.")
@@ -267,6 +271,29 @@ def _own_size(trained: TrainedModel, features: bool) -> tuple[int, int]:
         limit, short = trained.scale  # type: ignore[attr-defined]
     long = min(limit, round(short * 4 / 3))
     return short + -short % MULTIPLE, long + -long % MULTIPLE
+
+
+def _check_fixed_sizes(
+    kind: str, trained: TrainedModel, features: bool, taken: InputKind, dynamic: str | None, batch: int
+) -> None:
+    """Raise UserError unless a format for one image of a fixed size supports the model and the options."""
+    file_format = FORMATS[kind]
+    detector = isinstance(trained, TrainedDetector) and not features
+    if detector and "detect" not in file_format.tasks:
+        raise UserError(
+            f"--format {kind} supports classifiers, segmenters and --features; {trained.name} is a detector. Use "
+            "--format onnx or openvino."
+        )
+    if dynamic not in (None, "none", "") or batch != 1:
+        raise UserError(
+            f"--format {kind} takes one image of a fixed size, got --dynamic {dynamic} and --batch-size {batch}. Use "
+            "--img-size, and remove --dynamic and --batch-size."
+        )
+    if taken not in file_format.inputs:
+        option = "--end-to-end" if taken == "image" else "--with-preprocessing"
+        raise UserError(
+            f"--format {kind} does not support {option}. Remove it; the metadata describes the preprocessing."
+        )
 
 
 def _check_sides(sides: tuple[int, int], axes: Sequence[str], exportable: ExportableModel) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from transxnet.deploy.metadata import Metadata, parse_metadata
+from transxnet.deploy.metadata import ExportTask, InputKind, Metadata, parse_metadata
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_atomic
 from transxnet.utils.optional_packages import require_package
@@ -63,6 +63,10 @@ class ExportFormat(ABC):
     """Precisions that a file can compute in."""
     whole_images: ClassVar[bool] = False
     """Whether it also writes a :class:`WholeImageProgram`."""
+    fixed_sizes: ClassVar[bool] = False
+    """Whether files take one image of a fixed size."""
+    tasks: ClassVar[tuple[ExportTask, ...]] = ("classify", "features", "segment", "detect")
+    inputs: ClassVar[tuple[InputKind, ...]] = ("float32", "uint8", "image")
 
     @abstractmethod
     def versions(self) -> dict[str, str]:
@@ -133,15 +137,16 @@ class ExportFormat(ABC):
         return f"{path}  {size / 1e6:,.1f} MB"
 
 
-def import_package(name: str, purpose: str) -> Any:
+def import_package(name: str, purpose: str, extra: str = "export") -> Any:
     """Import an optional package.
 
     Args:
         name: name of the package.
         purpose: feature that needs it, such as "ONNX".
+        extra: extra of this package that installs it.
 
     Raises:
         UserError: the package is not installed.
     """
-    require_package(name, "transxnet[export]", purpose)
+    require_package(name, f"transxnet[{extra}]", purpose)
     return import_module(name)

@@ -25,7 +25,7 @@ _LOW, _FREQUENCIES = 6, 10  # per axis; pHash uses 8. The low ones are searched,
 _RADIUS = 0.35  # of candidates; copies of 1,200 cells and scenes, cropped by 5%, were all within it
 _MARGIN = 0.5  # between the similarity of a pair and that of the other frequencies, before alignment
 _NEIGHBORS = 4
-_CHUNK = 512  # images; the spectra of all versions take 8 MB
+_CHUNK = 2048  # images; the spectra of all versions take 33 MB
 _BATCH = 256  # pairs
 _STEPS = 5
 _BORDER = 4  # pixels of a thumbnail that are not compared, since a crop lacks them
@@ -119,9 +119,9 @@ def _read_spectra(scan: Scan, numbers: np.ndarray) -> tuple[np.ndarray, Tensor, 
     for start in range(0, max(1, len(numbers)), _CHUNK):
         chunk = numbers[start : start + _CHUNK]
         thumbnails = _thumbnails(scan, chunk)
-        structured = thumbnails.std((1, 2)) >= _FLAT
+        structured = thumbnails.numpy().std((1, 2)) >= _FLAT
         frequencies = _frequencies(thumbnails[structured], 1)
-        kept.append(chunk[structured.numpy()])
+        kept.append(chunk[structured])
         low.append(frequencies[0][:, 0, 0])
         high.append((frequencies[1][:, 0, 0] * 127).round().to(torch.int8))
     return np.concatenate(kept), torch.cat(low), torch.cat(high)
@@ -185,11 +185,12 @@ def _similarity(images: Tensor, others: Tensor, mirrored: np.ndarray, crop: np.n
 def _align(images: Tensor, others: Tensor, parameters: Tensor) -> Tensor:
     """Fit scale and shift on both axes (B, 4) by Gauss-Newton; a result far from a small crop is not used."""
     start, axis = parameters, (torch.arange(SIDE) + 0.5) / (SIDE / 2) - 1
+    goal = _normalized(_blur(others))
     for _ in range(_STEPS):
         view = _normalized(_blur(_crop(images, parameters)))
         down, right = (gradient * (SIDE / 2) for gradient in torch.gradient(view, dim=(1, 2)))
         jacobian = torch.stack([right * axis, right, down * axis[:, None], down], -1).flatten(1, 2)
-        rest = (_normalized(_blur(others)) - view).flatten(1)[..., None]
+        rest = (goal - view).flatten(1)[..., None]
         hessian = jacobian.mT @ jacobian
         damped = hessian + 1e-3 * torch.diag_embed(hessian.diagonal(dim1=1, dim2=2)) + 1e-6 * torch.eye(4)
         parameters = parameters + torch.linalg.solve(damped, jacobian.mT @ rest)[..., 0].clamp(-0.03, 0.03)

@@ -26,7 +26,7 @@ _RADIUS = 0.35  # of candidates; copies of 1,200 cells and scenes, cropped by 5%
 _MARGIN = 0.5  # between the similarity of a pair and that of the other frequencies, before alignment
 _NEIGHBORS = 4
 _CHUNK = 2048  # images; the spectra of all versions take 33 MB
-_BATCH = 256  # pairs
+_BATCH = 64  # pairs, whose Jacobians take 4 MB
 _STEPS = 5
 _BORDER = 4  # pixels of a thumbnail that are not compared, since a crop lacks them
 _FLAT = 2.0  # standard deviation of gray values, below which there is nothing to compare
@@ -189,11 +189,11 @@ def _align(images: Tensor, others: Tensor, parameters: Tensor) -> Tensor:
     for _ in range(_STEPS):
         view = _normalized(_blur(_crop(images, parameters)))
         down, right = (gradient * (SIDE / 2) for gradient in torch.gradient(view, dim=(1, 2)))
-        jacobian = torch.stack([right * axis, right, down * axis[:, None], down], -1).flatten(1, 2)
+        jacobian = torch.stack([right * axis, right, down * axis[:, None], down], 1).flatten(2)
         rest = (goal - view).flatten(1)[..., None]
-        hessian = jacobian.mT @ jacobian
+        hessian = jacobian @ jacobian.mT
         damped = hessian + 1e-3 * torch.diag_embed(hessian.diagonal(dim1=1, dim2=2)) + 1e-6 * torch.eye(4)
-        parameters = parameters + torch.linalg.solve(damped, jacobian.mT @ rest)[..., 0].clamp(-0.03, 0.03)
+        parameters = parameters + torch.linalg.solve(damped, jacobian @ rest)[..., 0].clamp(-0.03, 0.03)
     scale, shift = parameters[:, [0, 2]], parameters[:, [1, 3]]
     small = (scale > 0.88) & (scale < 1.04) & (shift.abs() <= (scale - 1).abs() + 0.03)
     return torch.where(small.all(1, keepdim=True), parameters, start)

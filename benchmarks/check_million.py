@@ -116,7 +116,7 @@ def measure(count: int, folder: Path, search: bool, alike: float) -> dict[str, f
 
 def show(done: int) -> None:
     """Print the progress of a long search."""
-    if done % (20 * 2048) == 0:
+    if done % (100 * 512) == 0:
         print(f"{done} images, {time.process_time():.0f} s", file=sys.stderr, flush=True)
 
 

@@ -15,7 +15,7 @@ PROBES = 4
 _MAX_CELL = 4 * CELL
 _SAMPLE = 32  # vectors for each center of k-means
 _ROUNDS = 5
-_ROWS = 4096  # that are compared at once; with the largest cell their similarities take 64 MiB
+_ROWS = 1024  # that are compared at once; with the largest cell their similarities take 16 MiB
 
 
 class Neighbors(NamedTuple):
@@ -108,9 +108,13 @@ def _cluster(vectors: Tensor, count: int) -> Tensor:
 
 
 def _nearest(vectors: Tensor, centers: Tensor) -> Tensor:
-    return torch.cat([_scores(part, centers).argmax(1) for part in vectors.split(_ROWS)])
+    # Small results that are kept between large ones fragment glibc's heap: 3.8 GB for a million vectors.
+    nearest = torch.empty(len(vectors), dtype=torch.long)
+    for rows, part in zip(nearest.split(_ROWS), vectors.split(_ROWS), strict=True):
+        rows.copy_(_scores(part, centers).argmax(1))
+    return nearest
 
 
 def _scores(vectors: Tensor, centers: Tensor) -> Tensor:
     """Return the negative squared distances (N, C) of vectors to centers, up to a factor and a constant per vector."""
-    return vectors @ centers.T - centers.square().sum(1) / 2
+    return torch.addmm(centers.square().sum(1) / -2, vectors, centers.T)

@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="folder for the mosaics and runs")
     parser.add_argument("--train", type=int, default=32, help="mosaics for training")
     parser.add_argument("--val", type=int, default=8, help="mosaics for validation")
-    parser.add_argument("--epochs", type=int, default=2, help="epochs on tiles")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs on tiles")
     options = parser.parse_args()
     data, console = options.folder / "mosaics", Console()
     if not data.is_dir():
@@ -57,6 +57,7 @@ def main() -> None:
     common: dict[str, Any] = dict(
         task="segment", model="resnet18", crop=CELL, min_ratio=0.85, max_ratio=1.15, cat_max_ratio=1.0, lr=1.5e-3,
         photometric=False, drop_path_rate=0.0, hflip=0.0, clip_grad=5.0, batch_size=BATCH, select="last", workers=0,
+        precision="bf16-mixed",
         device="cpu", console=console,
     )  # fmt: skip
     tiled = train(

@@ -1,19 +1,19 @@
 """Find exact and near duplicates: mirrored, resized, recompressed, or cropped by a few percent."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.fft import dctn
+from scipy.fft import dct
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from transxnet.checking.image_scan import SIDE, Scan
+from transxnet.checking.neighbor_index import NeighborIndex
 
 MIN_SIDE = 32
 """Smaller images are compared exactly only: of the sample digits (8x8), different ones are as similar as copies."""
@@ -21,11 +21,12 @@ MIN_SIDE = 32
 MAX_PAIRS = 200_000
 """Of more pairs of near duplicates only the most similar are kept; they would fill the memory and nobody reads them."""
 
-_FREQUENCIES = 6  # per axis; pHash uses 8, but few dimensions keep the search fast
+_LOW, _FREQUENCIES = 6, 10  # per axis; pHash uses 8. The low ones are searched, the others confirm a candidate
 _RADIUS = 0.35  # of candidates; copies of 1,200 cells and scenes, cropped by 5%, were all within it
+_MARGIN = 0.5  # between the similarity of a pair and that of the other frequencies, before alignment
 _NEIGHBORS = 4
-_CHUNK = 512  # images; their descriptors take 0.15 GB
-_BATCH = 256  # pairs
+_CHUNK = 512  # images; the spectra of all versions take 8 MB
+_BATCH = 64  # pairs, whose Jacobians take 4 MB
 _STEPS = 5
 _BORDER = 4  # pixels of a thumbnail that are not compared, since a crop lacks them
 _FLAT = 2.0  # standard deviation of gray values, below which there is nothing to compare
@@ -58,7 +59,7 @@ def exact_duplicates(scan: Scan) -> list[np.ndarray]:
 def near_duplicates(scan: Scan, similarity: float, progress: Callable[[int], Any]) -> NearDuplicates:
     """Find pairs of near duplicates. Of exact duplicates only the first is compared.
 
-    Candidates are neighbors in a k-d tree of low DCT frequencies, as in a perceptual hash; each image is searched with
+    Candidates are the nearest neighbors by low DCT frequencies, as in a perceptual hash; each image is searched with
     its mirrored and cropped versions. A candidate counts if its fine structure correlates with that of the other image
     after both are aligned. Only the ``MAX_PAIRS`` most similar pairs are returned.
 
@@ -70,24 +71,21 @@ def near_duplicates(scan: Scan, similarity: float, progress: Callable[[int], Any
     usable = np.flatnonzero(scan.readable & (scan.sizes.min(axis=1, initial=MIN_SIDE) >= MIN_SIDE))
     numbers = usable[np.unique(scan.digests[usable], return_index=True)[1]]
     numbers.sort()
-    numbers = np.array([n for n in numbers if scan.thumbnails[n].std() >= _FLAT], int)
+    numbers, low, high = _read_spectra(scan, numbers)
     if len(numbers) < 2:
         return NearDuplicates(np.zeros((0, 2), int), np.zeros(0))
-    chunks = [numbers[start : start + _CHUNK] for start in range(0, len(numbers), _CHUNK)]
-    tree = cKDTree(np.concatenate([_descriptors(_thumbnails(scan, chunk), 1)[:, 0, 0] for chunk in chunks]))
-    found = NearDuplicates(np.zeros((0, 2), int), np.zeros(0))
-    done = 0
-    for chunk in chunks:
-        parts = [found]
-        for own, other, mirrored, crop in _candidates(tree, _descriptors(_thumbnails(scan, chunk)), done):
+    index, parts = NeighborIndex(low), [NearDuplicates(np.zeros((0, 2), int), np.zeros(0))]
+    for first in range(0, len(numbers), _CHUNK):
+        chunk = numbers[first : first + _CHUNK]
+        for own, other, mirrored, crop in _candidates(index, high, _thumbnails(scan, chunk), first, similarity):
             a, b = numbers[own], numbers[other]
             values = _similarity(_thumbnails(scan, a), _thumbnails(scan, b), mirrored, crop)
             near = values >= similarity
             parts.append(NearDuplicates(np.sort(np.stack([a, b], 1)[near], axis=1), values[near].astype(float)))
-        found = _most_similar(parts)
-        done += len(chunk)
-        progress(done)
-    return found
+        if sum(len(part.pairs) for part in parts) > 2 * MAX_PAIRS:
+            parts = [_most_similar(parts)]
+        progress(first + len(chunk))
+    return _most_similar(parts)
 
 
 def _most_similar(parts: Sequence[NearDuplicates]) -> NearDuplicates:
@@ -115,30 +113,59 @@ def _thumbnails(scan: Scan, numbers: np.ndarray) -> Tensor:
     return torch.from_numpy(scan.thumbnails[numbers].astype(np.float32))
 
 
-def _descriptors(thumbnails: Tensor, crops: int = len(_CROPS)) -> np.ndarray:
-    """Return (B, 2, crops, F) normalized DCT coefficients without the mean, of the images and their mirror images."""
+def _read_spectra(scan: Scan, numbers: np.ndarray) -> tuple[np.ndarray, Tensor, Tensor]:
+    """Return the images with structure, and their low frequencies and others as 8-bit integers, without versions."""
+    kept, low, high = [], [], []
+    for start in range(0, max(1, len(numbers)), _CHUNK):
+        chunk = numbers[start : start + _CHUNK]
+        thumbnails = _thumbnails(scan, chunk)
+        structured = thumbnails.numpy().std((1, 2)) >= _FLAT
+        frequencies = _frequencies(thumbnails[structured], 1)
+        kept.append(chunk[structured])
+        low.append(frequencies[0][:, 0, 0])
+        high.append((frequencies[1][:, 0, 0] * 127).round().to(torch.int8))
+    return np.concatenate(kept), torch.cat(low), torch.cat(high)
+
+
+def _frequencies(thumbnails: Tensor, crops: int = len(_CROPS)) -> tuple[Tensor, Tensor]:
+    """Return low and other DCT coefficients (B, 2, crops, F), normalized, of the images and their mirror images."""
     half = F.avg_pool2d(thumbnails[:, None], 2)[:, 0]
-    views = torch.stack([_crop(half, _parameters(i).expand(len(half), 4)) for i in range(crops)], 1)
-    rows = np.arange(_FREQUENCIES)
-    low = dctn(views.numpy(), axes=(2, 3), norm="ortho")[..., :_FREQUENCIES, :_FREQUENCIES]
-    both = np.stack([low, low * (-1.0) ** rows], 1)  # a mirrored image has the opposite odd horizontal frequencies
-    flat = both.reshape(*both.shape[:3], -1)[..., 1:]
-    return flat / np.maximum(np.linalg.norm(flat, axis=-1, keepdims=True), 1e-9)
+    x, y = (torch.stack([_axis_transform(_CROPS[i][0], _CROPS[i][axis]) for i in range(crops)]) for axis in (1, 2))
+    spectra = y @ half[:, None] @ x.mT
+    sign = (-1.0) ** torch.arange(_FREQUENCIES)  # a mirrored image has the opposite odd horizontal frequencies
+    both = torch.stack([spectra, spectra * sign], 1)
+    low = both[..., :_LOW, :_LOW].flatten(3)[..., 1:]
+    high = torch.cat([both[..., :_LOW, _LOW:].flatten(3), both[..., _LOW:, :].flatten(3)], 3)
+    return F.normalize(low, dim=3), F.normalize(high, dim=3)
 
 
-def _candidates(tree: Any, descriptors: np.ndarray, first: int) -> Iterator[tuple[np.ndarray, ...]]:
+@cache
+def _axis_transform(scale: float, shift: float) -> Tensor:
+    """Return the matrix (frequencies, SIDE / 2) that crops one axis as :func:`_crop` and computes its DCT."""
+    side = SIDE // 2
+    axis = (np.arange(side) + 0.5) / (side / 2) - 1
+    place = np.clip((scale * axis + shift + 1) * (side / 2) - 0.5, 0, side - 1)
+    samples = np.stack([np.interp(place, np.arange(side), unit) for unit in np.eye(side)], 1)
+    return torch.from_numpy(dct(samples, axis=0, norm="ortho")[:_FREQUENCIES].astype(np.float32))
+
+
+def _candidates(
+    index: NeighborIndex, high: Tensor, thumbnails: Tensor, first: int, similarity: float
+) -> Iterator[tuple[np.ndarray, ...]]:
     """Iterate over batches of (image, other image, whether mirrored, best crop)."""
-    distance, other = tree.query(descriptors, _NEIGHBORS, distance_upper_bound=_RADIUS, workers=os.cpu_count() or 1)
-    image = np.arange(first, first + len(descriptors))[:, None, None, None]
-    place = np.nonzero((distance < _RADIUS) & (other != image))
-    own, mirrored, crop, _ = place
-    own, other, distance = own + first, other[place], distance[place]
-    order = np.lexsort((distance, mirrored, other, own))
-    keys = np.stack([own, other, mirrored], 1)[order]
-    best = order[np.flatnonzero(np.r_[True, (keys[1:] != keys[:-1]).any(1)])] if len(order) else order
-    for start in range(0, len(best), _BATCH):
-        batch = best[start : start + _BATCH]
-        yield own[batch], other[batch], mirrored[batch], crop[batch]
+    low, own_high = _frequencies(thumbnails)
+    version, other, closeness = index.search(low.flatten(0, 2), _NEIGHBORS, 1 - _RADIUS**2 / 2)
+    own, mirrored, crop = np.unravel_index(version, low.shape[:3])
+    order = np.argsort(-closeness, kind="stable")
+    order = order[own[order] + first != other[order]]
+    pair = (own * 2 + mirrored) * len(high) + other
+    best = order[np.unique(pair[order], return_index=True)[1]]
+    own, other, mirrored, crop = (column[best] for column in (own, other, mirrored, crop))
+    agreement = (own_high[own, mirrored, crop] * high[other]).sum(1) / 127
+    likely = np.flatnonzero(agreement.numpy() >= similarity - _MARGIN)
+    for start in range(0, len(likely), _BATCH):
+        batch = likely[start : start + _BATCH]
+        yield own[batch] + first, other[batch], mirrored[batch], crop[batch]
 
 
 def _parameters(crop: int) -> Tensor:
@@ -158,14 +185,15 @@ def _similarity(images: Tensor, others: Tensor, mirrored: np.ndarray, crop: np.n
 def _align(images: Tensor, others: Tensor, parameters: Tensor) -> Tensor:
     """Fit scale and shift on both axes (B, 4) by Gauss-Newton; a result far from a small crop is not used."""
     start, axis = parameters, (torch.arange(SIDE) + 0.5) / (SIDE / 2) - 1
+    goal = _normalized(_blur(others))
     for _ in range(_STEPS):
         view = _normalized(_blur(_crop(images, parameters)))
         down, right = (gradient * (SIDE / 2) for gradient in torch.gradient(view, dim=(1, 2)))
-        jacobian = torch.stack([right * axis, right, down * axis[:, None], down], -1).flatten(1, 2)
-        rest = (_normalized(_blur(others)) - view).flatten(1)[..., None]
-        hessian = jacobian.mT @ jacobian
+        jacobian = torch.stack([right * axis, right, down * axis[:, None], down], 1).flatten(2)
+        rest = (goal - view).flatten(1)[..., None]
+        hessian = jacobian @ jacobian.mT
         damped = hessian + 1e-3 * torch.diag_embed(hessian.diagonal(dim1=1, dim2=2)) + 1e-6 * torch.eye(4)
-        parameters = parameters + torch.linalg.solve(damped, jacobian.mT @ rest)[..., 0].clamp(-0.03, 0.03)
+        parameters = parameters + torch.linalg.solve(damped, jacobian @ rest)[..., 0].clamp(-0.03, 0.03)
     scale, shift = parameters[:, [0, 2]], parameters[:, [1, 3]]
     small = (scale > 0.88) & (scale < 1.04) & (shift.abs() <= (scale - 1).abs() + 0.03)
     return torch.where(small.all(1, keepdim=True), parameters, start)

@@ -23,6 +23,7 @@ from sklearn.linear_model import LogisticRegressionCV
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
 import transxnet
 from transxnet.data.datasets.classification_dataset import ClassificationSet
@@ -44,12 +45,12 @@ TRAIN: dict[str, Any] = dict(
 )  # fmt: skip
 """Options of the trainings with labels: the light augmentation of the recipe elpv."""
 
-ARMS: dict[str, tuple[float, dict[str, Any]]] = {
-    "fine-tuned after pretraining": (1, dict(checkpoint=True)),
-    "from scratch": (1, {}),
-    "from scratch, 3 times the updates": (3, {}),
+ARMS: dict[str, tuple[int, bool]] = {
+    "fine-tuned after pretraining": (1, True),
+    "from scratch": (1, False),
+    "from scratch, 3 times the updates": (3, False),
 }
-"""For each arm, the factor of the number of updates, and its options."""
+"""For each arm, the factor of the number of updates, and whether it starts from the pretraining."""
 
 PROBES = ("pretrained", "random weights", "pixels")
 """The features that a logistic regression is trained on."""
@@ -75,6 +76,9 @@ def network_features(images: list[Any], size: int) -> np.ndarray:
     """Return features (N, F) of the network with random weights, and BatchNorm statistics of the first images."""
     torch.manual_seed(0)
     model = timm.create_model(MODEL, num_classes=0, img_size=size)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the mean of all batches
     transform = Preprocessing.of_model(model, size, 1.0).transform()
     batches = torch.stack([transform(image) for image in images]).split(64)
     with torch.inference_mode():
@@ -173,9 +177,9 @@ def main() -> None:
     write_table(folder, results)
     for fraction in options.fractions:
         steps = max(1, round(fraction * len(source.train)) // TRAIN["batch_size"])
-        for seed in range(options.seeds):
-            for name, (factor, own) in ARMS.items():
-                own = {**own, **({"checkpoint": folder / "pretrain"} if own.get("checkpoint") else {})}
+        for name, (factor, pretrained) in ARMS.items():
+            for seed in range(options.seeds):
+                own = dict(checkpoint=folder / "pretrain") if pretrained else {}
                 own |= dict(seed=seed, train_fraction=fraction, epochs=math.ceil(factor * options.updates / steps))
                 run = finish(
                     folder / f"{name.replace(',', '').replace(' ', '-')}-{fraction:g}-{seed}",

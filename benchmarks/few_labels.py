@@ -112,7 +112,11 @@ def probe(features: dict[str, np.ndarray], source: DataSource[ClassificationSet]
     assert test is not None
     drawn = train if fraction == 1 else draw_fraction(train, fraction, seed, elpv().strata[train.indices])
     rows = np.searchsorted(train.indices, drawn.indices)
-    model = make_pipeline(StandardScaler(), LogisticRegressionCV(Cs=np.logspace(-5, 1, 7), cv=5, max_iter=1000))
+    regression = LogisticRegressionCV(
+        Cs=np.logspace(-5, 1, 7), l1_ratios=(0,), cv=5, max_iter=1000, scoring="balanced_accuracy",
+        use_legacy_attributes=False,
+    )  # fmt: skip
+    model = make_pipeline(StandardScaler(), regression)
     model.fit(features["train"][rows], drawn.own_labels)
     return float(balanced_accuracy_score(test.own_labels, model.predict(features["test"])))
 

@@ -77,6 +77,24 @@ def test_a_stored_split_is_used_again(folder, tmp_path):
     assert again.val.own_labels.tolist() == source.val.own_labels.tolist()
 
 
+def test_fraction_leaves_other_sets_and_follows_a_stored_split(folder, tmp_path):
+    data = folder(cat=20, dog=10)
+    whole, drawn = open_data(data, seed=1), open_data(data, seed=1, train_fraction=0.25)
+    assert Counter(drawn.train.own_labels.tolist()) == {0: 4, 1: 2}
+    assert set(drawn.train.own_names) < set(whole.train.own_names)
+    assert drawn.val.own_names == whole.val.own_names
+    assert "train_fraction 0.25: 6 of 24 training images are used" in drawn.notes
+    assert drawn.divided["train"].own_names == whole.train.own_names
+    write_split(tmp_path / "split.csv", {part: images.own_names for part, images in drawn.divided.items()})
+    again = open_data(data, seed=1, train_fraction=0.25, stored_split=tmp_path / "split.csv")
+    assert again.train.own_names == drawn.train.own_names
+
+
+def test_fraction_is_drawn_from_an_own_training_set(folder):
+    source = open_data(folder(train__cat=8, train__dog=8, val__cat=2, val__dog=2), train_fraction=0.5)
+    assert (len(source.train), len(source.val), source.split_made) == (8, 4, False)
+
+
 def test_train_and_val_folders_are_the_split(folder):
     source = open_data(folder(train__cat=3, train__dog=4, train__fox=2, val__dog=2, val__fox=1))
     assert not source.split_made

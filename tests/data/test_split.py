@@ -6,8 +6,10 @@ import pytest
 
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.image_collection import ArrayImages
+from transxnet.data.formats.timm_readers import Stream
 from transxnet.data.split import (
     divide_into_folds,
+    draw_fraction,
     group_images,
     grouped_split,
     read_split,
@@ -84,6 +86,18 @@ def test_images_are_split_by_class_or_as_stored(tmp_path):
     assert Counter(by_parity.indices % 2) == {0: 5, 1: 5}
     write_split(tmp_path / "split.csv", {"train": names[5:], "val": names[:5]})
     assert split_images(images, 0.3, 0, tmp_path / "split.csv")[1].own_names == names[:5]
+
+
+def test_fraction_is_drawn_by_class_and_seed():
+    names, labels = [f"{i}" for i in range(40)], np.repeat([0, 1], [30, 10])
+    images = ClassificationSet(ArrayImages(np.zeros((40, 2, 2), np.uint8)), names, ["a", "b"], labels)
+    drawn = draw_fraction(images, 0.2, seed=0)
+    assert drawn.own_labels.tolist() == [0] * 6 + [1] * 2
+    assert draw_fraction(images, 0.2, seed=0).own_names == drawn.own_names
+    assert draw_fraction(images, 0.2, seed=1).own_names != drawn.own_names
+    assert draw_fraction(images, 0.01, seed=0).present_classes.tolist() == [0, 1]
+    with pytest.raises(UserError, match="--train-fraction needs images in files"):
+        draw_fraction(Stream("tfds/pets", "train", 40, ["a", "b"]), 0.2, seed=0)
 
 
 ODD = ["plain.png", "with,comma.png", 'with"quote.png', "line\nbreak.png", "return\rhere.png", " spaces ", "ü/ö.png"]

@@ -32,6 +32,12 @@ def test_limit_is_the_number_of_images_of_the_study(cells, quiet):
     assert "limit" not in folder.planned_runs[0].options
 
 
+def test_folds_divide_all_images_for_arms_of_a_fraction(cells, quiet):
+    folder = plan(cells, quiet, train_fraction=0.5)
+    assert len(open_images(folder.config, quiet)) == len(open_images(plan(cells, quiet).config, quiet))
+    assert folder.planned_runs[0].options["train_fraction"] == 0.5
+
+
 def test_command_repeats_the_study(cells, quiet):
     folder = plan(cells, quiet, metric="mcc", smoothing=0.3, seed=2)
     words = shlex.split(folder.command)

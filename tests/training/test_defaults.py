@@ -50,6 +50,21 @@ def test_learning_rate_scales_with_batch_and_fine_tuning():
     assert not any("fine-tune" in sentence for sentence in resolve(1000)[1])
 
 
+def test_learning_rate_is_not_divided_after_pretraining(tmp_path):
+    (tmp_path / "config.yaml").write_text("task: pretrain\ndata: photos\n")
+    tuned, choices = resolve(1000, batch_size=64, accumulate=4, checkpoint=str(tmp_path))
+    assert tuned.lr == pytest.approx(1e-3, abs=1e-12)
+    assert any("not divided, since the pretraining had no labels" in sentence for sentence in choices)
+    (tmp_path / "config.yaml").write_text("task: classify\ndata: photos\n")
+    assert resolve(1000, batch_size=64, accumulate=4, checkpoint=str(tmp_path))[0].lr == pytest.approx(1e-4, abs=1e-12)
+
+
+def test_learning_rate_is_not_divided_for_a_linear_probe():
+    options = dict(batch_size=64, accumulate=4, pretrained=True, freeze="backbone")
+    assert resolve(1000, **options)[0].lr == pytest.approx(1e-3, abs=1e-12)
+    assert resolve(1000, **options, freeze_epochs=5)[0].lr == pytest.approx(1e-4, abs=1e-12)
+
+
 def test_batch_size_above_the_data_is_refused():
     with pytest.raises(
         UserError, match=r"batch_size 64 is more than the number of training images, 40. Use --batch-size 4"

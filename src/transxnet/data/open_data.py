@@ -25,7 +25,7 @@ from transxnet.data.read_sets import Progress, check_objects, find_sample, locat
 from transxnet.data.reading.pixels import extensions_for
 from transxnet.data.recognize import ACCEPTED, Recognition, recognize
 from transxnet.data.samples.builtin_samples import Sample
-from transxnet.data.split import group_images, split_images, stored_test_set
+from transxnet.data.split import draw_fraction, group_images, split_images, stored_test_set
 from transxnet.utils.errors import UserError
 
 TABLE_DEFAULTS = TableOptions()
@@ -46,6 +46,7 @@ class DataSource(Generic[S]):
         split_made: whether this package made the split, so that it must be stored with the run.
         recognition: the recognized format and task.
         test_split_off: whether a stored split named the test images.
+        undrawn_train: the training images from which a fraction was drawn, or None.
         findings: problems found in annotations and label maps.
         img_size: suitable side of the images in pixels (detection: the shorter side), or None for the default.
         hflip: suitable probability of a horizontal flip; digits must not be mirrored.
@@ -63,6 +64,7 @@ class DataSource(Generic[S]):
     test: S | None = None
     tiles: S | None = None
     test_split_off: bool = False
+    undrawn_train: S | None = None
 
     @property
     def train_items(self) -> S:
@@ -71,8 +73,11 @@ class DataSource(Generic[S]):
 
     @property
     def divided(self) -> dict[str, S]:
-        """The sets that a split of one set of images made: train and val, and test if a stored split has it."""
-        parts = {"train": self.train, "val": self.val}
+        """The sets that a split of one set of images made: train and val, and test if a stored split has it.
+
+        If a fraction of the training images was drawn, train is all of them: it is drawn again from the stored split.
+        """
+        parts = {"train": self.train if self.undrawn_train is None else self.undrawn_train, "val": self.val}
         return parts | {"test": self.test} if self.test_split_off and self.test is not None else parts
 
     @property
@@ -99,6 +104,7 @@ def open_data(
     task: str | None = None,
     *,
     val_fraction: float = 0.2,
+    train_fraction: float = 1.0,
     seed: int = 0,
     limit: int | None = None,
     stored_split: Path | None = None,
@@ -123,7 +129,8 @@ def open_data(
         task: "classify", "detect" or "segment"; by default the task that the data is for.
         val_fraction: fraction of the images to validate on, if the folder has no validation set; with 0 the validation
             set is empty.
-        seed: seed of that split.
+        train_fraction: fraction of the training images to draw, see :func:`~transxnet.data.split.draw_fraction`.
+        seed: seed of that split and of that draw.
         limit: largest number of images in each set; if there are more, they are taken at even distances.
         stored_split: file of an earlier split to use instead.
         train_split: training split of a timm reader.
@@ -211,6 +218,11 @@ def open_data(
         train, val = split_images(train, fraction, seed, stored_split, sample.strata[train.indices])
     elif made:
         train, val = split_images(train, val_fraction, seed, stored_split)
+    undrawn = None
+    if train_fraction < 1:
+        strata = sample.strata[train.indices] if isinstance(sample, Sample) else None
+        undrawn, train = train, draw_fraction(train, train_fraction, seed, strata)
+        notes.append(f"train_fraction {train_fraction:g}: {len(train):,} of {len(undrawn):,} training images are used")
     sets: list[Any] = [train, val, test if off is None else off]
     if limit is not None:
         sets = [None if images is None else _evenly_spaced(images, limit) for images in sets]
@@ -220,12 +232,19 @@ def open_data(
         notes += dropped
     train, val, test = sets
     return DataSource(
-        train, val, made, recognition, findings, notes=notes, test=test, test_split_off=off is not None, **about
-    )
+        train, val, made, recognition, findings, notes=notes, test=test, test_split_off=off is not None,
+        undrawn_train=undrawn, **about,
+    )  # fmt: skip
 
 
 def open_dataset(
-    dataset: Any, *, val_fraction: float, seed: int, limit: int | None, stored_split: Path | None
+    dataset: Any,
+    *,
+    val_fraction: float,
+    seed: int,
+    limit: int | None,
+    stored_split: Path | None,
+    train_fraction: float = 1.0,
 ) -> DataSource[ClassificationSet | Stream]:
     """Open a data set in Python, or a pair of them for training and validation.
 
@@ -235,6 +254,7 @@ def open_dataset(
         seed: seed of that split.
         limit: largest number of images in each set.
         stored_split: file of an earlier split to use instead.
+        train_fraction: fraction of the training images to draw.
 
     Raises:
         UserError: the items are not images with class indices.
@@ -247,10 +267,13 @@ def open_dataset(
         train, val = split_images(train, val_fraction, seed, stored_split)
     else:
         val = read_map_dataset(dataset[1], train.class_names)
+    undrawn = None
+    if train_fraction < 1:
+        undrawn, train = train, draw_fraction(train, train_fraction, seed)
     if limit is not None:
         train, val = (images.subset(_even_positions(len(images), limit)) for images in (train, val))
     about = Recognition(type(first).__name__, "dataset", "classify", "it is passed in Python")
-    return DataSource(train, val, made, about, test=test, test_split_off=test is not None)
+    return DataSource(train, val, made, about, test=test, test_split_off=test is not None, undrawn_train=undrawn)
 
 
 def open_evaluation_data(

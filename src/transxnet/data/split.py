@@ -58,6 +58,23 @@ def split_images(
     return images.subset(train), images.subset(val)
 
 
+def draw_fraction(images: C, fraction: float, seed: int, strata: np.ndarray | None = None) -> C:
+    """Return a fraction of the images, at least one of each class that has two or more.
+
+    Args:
+        images: all images.
+        fraction: fraction of the images to draw.
+        seed: seed of the draw; the same images in the same order give the same ones.
+        strata: what to stratify by; by default as for :func:`split_images`.
+
+    Raises:
+        UserError: the images can only be read in order.
+    """
+    if not isinstance(images, ImageCollection):
+        raise UserError("--train-fraction needs images in files or in a sample; shards are read in order. Remove it.")
+    return images.subset(stratified_split(image_strata(images) if strata is None else strata, fraction, seed)[1])
+
+
 def _divide(strata: np.ndarray, groups: np.ndarray | None, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     if groups is None:
         return stratified_split(strata, fraction, seed)

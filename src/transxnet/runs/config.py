@@ -42,6 +42,8 @@ class TrainConfig:
         freeze_epochs: number of first epochs in which the part is frozen; by default all.
         val_fraction: fraction of the images to use for validation if the data has no validation set; 0 trains on all
             images and validates nothing.
+        train_fraction: fraction of the training images to train on, drawn with the seed and stratified by class, to
+            measure how much labels help; the validation and test set stay.
         group_from: regular expression that finds in an image's name its group, such as the patient; groups are not
             split into training and validation set.
         exclude: table of images not to use, with the column image, such as the fixes.csv of transxnet check, whose rows
@@ -103,7 +105,7 @@ class TrainConfig:
     """Options that only this task has; a group in the help."""
     TOPICS: ClassVar[dict[str, tuple[str, ...]]] = {
         "run": ("out", "seed", "select", "average", "val_every", "logger"),
-        "data": ("val_fraction", "group_from", "exclude", "split_file", "channels", "limit"),
+        "data": ("val_fraction", "train_fraction", "group_from", "exclude", "split_file", "channels", "limit"),
         "model": ("model", "pretrained", "checkpoint", "freeze", "freeze_epochs", "drop_path_rate"),
         "schedule": (
             "epochs", "batch_size", "accumulate", "lr", "milestones", "warmup_epochs", "warmup_lr", "min_lr",
@@ -127,7 +129,7 @@ class TrainConfig:
         "batch_size": (lambda value: value == "auto" or value >= 1, "must be an integer of at least 1, or auto"),
         **dict.fromkeys(("hflip", "vflip"), SHARE),
         **dict.fromkeys(("drop_path_rate", "ema_decay", "val_fraction"), RATE),
-        "layer_decay": FACTOR,
+        **dict.fromkeys(("layer_decay", "train_fraction"), FACTOR),
         "average": (
             lambda value: re.fullmatch(r"(last|best)=0*[1-9]\d*", value) is not None,
             "must be last=N or best=N with a number of epochs N",
@@ -146,6 +148,7 @@ class TrainConfig:
     freeze: str | None = None
     freeze_epochs: int | None = None
     val_fraction: float = 0.2
+    train_fraction: float = 1.0
     group_from: str | None = None
     exclude: str | None = None
     split_file: str | None = None

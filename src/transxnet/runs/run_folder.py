@@ -34,6 +34,13 @@ def is_first_process() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID"))
 
 
+def is_pretraining(checkpoint: str | None) -> bool:
+    """Return whether this is the run folder of a pretraining."""
+    if checkpoint is None or not (Path(checkpoint) / "config.yaml").is_file():
+        return False
+    return Run(Path(checkpoint)).read_config().task == "pretrain"
+
+
 @dataclass(frozen=True)
 class Run:
     """A run folder.

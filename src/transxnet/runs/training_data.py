@@ -77,6 +77,7 @@ def open_run_data(
     return open_data(
         recognition or recognize(config.data, config.task),
         val_fraction=config.val_fraction,
+        train_fraction=config.train_fraction,
         seed=config.seed,
         limit=config.limit,
         stored_split=stored_split,

@@ -101,7 +101,8 @@ def open_images(config: TrainConfig, console: Console | None, *, check_images: b
     Raises:
         UserError: they cannot be divided into folds, or have several labels or values each.
     """
-    source = open_run_data(config.replace(val_fraction=0.0), console, None, check_images=check_images)
+    undivided = config.replace(val_fraction=0.0, train_fraction=1.0)
+    source = open_run_data(undivided, console, None, check_images=check_images)
     if not source.split_made or source.test is not None:
         raise UserError(
             f"{config.data} has a {'test' if source.split_made else 'validation'} set, but study makes its own folds. "

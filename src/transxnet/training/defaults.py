@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from transxnet.runs.config import TrainConfig
+from transxnet.runs.run_folder import is_pretraining
 from transxnet.training.distributed import Hardware
 from transxnet.utils.errors import UserError
 
@@ -104,10 +105,11 @@ class DefaultsResolver(Generic[C]):
                 f"Use --batch-size {min(fitting, images // count) or 1}."
             )
         epochs = self.resolve("epochs", defaults.epochs, "default")
-        total, tuning = batch * config.accumulate * count, config.pretrained or config.checkpoint is not None
-        peak = float(f"{defaults.rate * (total / defaults.rate_images) ** 0.5 * (0.1 if tuning else 1):.2g}")
+        total = batch * config.accumulate * count
+        factor, reason = _rate_factor(config)
+        peak = float(f"{defaults.rate * (total / defaults.rate_images) ** 0.5 * factor:.2g}")
         why = f"{_format(defaults.rate)} at batch size {defaults.rate_images}, square-root scaled to {total}"
-        self.resolve("lr", peak, why + (", divided by 10 for fine-tuning" if tuning else ""))
+        self.resolve("lr", peak, why + reason)
         self.resolve("warmup_epochs", round(min(5, epochs / 10), 2), "10% of the epochs, at most 5")
         updates = max(1, images // total) * epochs
         decay = round(max(0.0, min(0.9998, 1 - 20 / updates)), 5)
@@ -115,6 +117,20 @@ class DefaultsResolver(Generic[C]):
         self.resolve("ema_decay", decay, why)
         workers = min(8, max(1, (os.cpu_count() or 1) // 2))
         self.resolve("workers", workers, "half of the CPU cores, at most 8")
+
+
+def _rate_factor(config: TrainConfig) -> tuple[float, str]:
+    """Return the factor of the learning rate for the initial weights, and its reason.
+
+    AdamW moves a weight by about the learning rate per update, so that a new classifier hardly learns at a tenth of it.
+    """
+    if not (config.pretrained or config.checkpoint is not None):
+        return 1, ""
+    if config.freeze == "backbone" and config.freeze_epochs is None:
+        return 1, ", not divided, since the backbone is frozen"
+    if is_pretraining(config.checkpoint):
+        return 1, ", not divided, since the pretraining had no labels"
+    return 0.1, ", divided by 10 for fine-tuning"
 
 
 def _format(value: Any) -> Any:

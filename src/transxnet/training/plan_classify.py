@@ -135,7 +135,7 @@ def plan_classify(
     if extensions.dataset is None:
         source: DataSource = open_run_data(defaults.config, console, stored_split)
     else:
-        options = {name: getattr(defaults.config, name) for name in ("val_fraction", "seed", "limit")}
+        options = {name: getattr(defaults.config, name) for name in ("val_fraction", "train_fraction", "seed", "limit")}
         source = open_dataset(extensions.dataset, stored_split=stored_split, **options)
         with_channels(source.train, defaults.config.channels, source.recognition.data)  # raises: there are no files
     config: ClassifyConfig = defaults.config.replace(targets=source.train.targets)  # type: ignore[assignment]

@@ -84,7 +84,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed requirements-docs.txt
 ## Pin the dependencies again (needs uv).
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra samples --extra detect --extra explain --extra pretrain --extra readers --extra channels \
-		--extra export --extra parquet --extra ray --extra app --extra frameworks --extra dev \
+		--extra export --extra mobile --extra parquet --extra ray --extra app --extra frameworks --extra dev \
 		--generate-hashes --no-emit-index-url --no-header --upgrade -o requirements.txt
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra samples --extra explain \
 		--constraint requirements.txt --generate-hashes --no-emit-index-url --no-header -o requirements-demo.txt

@@ -43,13 +43,11 @@ def test_file_is_verified_on_its_reference_image(file, quiet):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("run", ["ours", "segmenter"])
 @pytest.mark.parametrize(("features", "dtype"), [(False, "float32"), (True, "float32"), (False, "float16")])
-def test_every_task_and_type_is_verified(request, tmp_path, quiet, run, features, dtype):
+def test_features_and_float16_are_verified(ours, tmp_path, quiet, features, dtype):
     pytest.importorskip("ncnn")
-    path = request.getfixturevalue(run).path
     options = dict(format="ncnn", img_size=64, features=features, dtype=dtype, console=quiet)
-    file = export(path, out=tmp_path / "net.ncnn.param", **options)
+    file = export(ours.path, out=tmp_path / "net.ncnn.param", **options)
     assert verify(file, console=quiet).comparison.relative < (1e-4 if dtype == "float32" else 1e-2)
 
 
@@ -81,7 +79,7 @@ def test_unsupported_options_are_refused(theirs, detector, tmp_path, quiet):
         (
             detector.path,
             {},
-            r"supports classifiers, segmenters and --features; .*boxes is a detector\. Use --format onnx",
+            r"supports classifiers and --features; .*boxes is a detector\. Use --format onnx",
         ),
         (theirs.path, dict(dynamic="batch"), "takes one image of a fixed size, got --dynamic batch"),
         (theirs.path, dict(batch_size=2), "takes one image of a fixed size, got --dynamic None and --batch-size 2"),

@@ -34,7 +34,7 @@ from transxnet.version import __version__
 def export(
     model: str | Path,
     *,
-    format: Literal["onnx", "openvino", "pt2", "executorch", "ncnn", "web"] | None = None,
+    format: Literal["onnx", "openvino", "pt2", "ncnn", "web"] | None = None,
     dynamic: str | None = None,
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     img_size: str | int | None = None,
@@ -57,12 +57,11 @@ def export(
     Args:
         model: a run folder, or the name of a model with published weights.
         format: onnx (ONNX Runtime), openvino (an .xml and a .bin file), pt2 (compiled by AOTInductor for this machine);
-            for phones executorch (a .pte file) or ncnn (a .param, a .bin and a .json file), both for one image of a
-            fixed size; or web (a folder with a web page that runs the model in the browser); by default onnx, or
-            openvino with int8.
+            ncnn for phones (a .param, a .bin and a .json file, for one image of a fixed size); or web (a folder with a
+            web page that runs the model in the browser); by default onnx, or openvino with int8.
         dynamic: dynamic axes: any of batch, height and width, separated by commas, or none; height and width in
             multiples of 32. By default batch for classifiers and features, height,width for detectors and segmenters,
-            and none for executorch, ncnn and classifiers on a web page.
+            and none for ncnn and classifiers on a web page.
         dtype: data type to compute in; onnx does not support bfloat16.
         img_size: size of the images, such as 224 or 800x1088 (height x width); by default the model's own.
         batch_size: batch size if the batch axis is not dynamic.
@@ -278,11 +277,10 @@ def _check_fixed_sizes(
 ) -> None:
     """Raise UserError unless a format for one image of a fixed size supports the model and the options."""
     file_format = FORMATS[kind]
-    detector = isinstance(trained, TrainedDetector) and not features
-    if detector and "detect" not in file_format.tasks:
+    if not features and not isinstance(trained, TrainedClassifier):
+        task = "detector" if isinstance(trained, TrainedDetector) else "segmenter"
         raise UserError(
-            f"--format {kind} supports classifiers, segmenters and --features; {trained.name} is a detector. Use "
-            "--format onnx or openvino."
+            f"--format {kind} supports classifiers and --features; {trained.name} is a {task}. Use --format onnx."
         )
     if dynamic not in (None, "none", "") or batch != 1:
         raise UserError(

@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from transxnet.deploy.metadata import ExportTask, InputKind, Metadata, parse_metadata
+from transxnet.deploy.metadata import InputKind, Metadata, parse_metadata
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_atomic
 from transxnet.utils.optional_packages import require_package
@@ -65,7 +65,6 @@ class ExportFormat(ABC):
     """Whether it also writes a :class:`WholeImageProgram`."""
     fixed_sizes: ClassVar[bool] = False
     """Whether files take one image of a fixed size."""
-    tasks: ClassVar[tuple[ExportTask, ...]] = ("classify", "features", "segment", "detect")
     inputs: ClassVar[tuple[InputKind, ...]] = ("float32", "uint8", "image")
 
     @abstractmethod

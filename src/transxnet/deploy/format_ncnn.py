@@ -26,7 +26,6 @@ class NcnnFormat(ExportFormat):
     suffix = ".ncnn.param"
     dtypes = ("float32", "float16")
     fixed_sizes = True
-    tasks = ("classify", "features", "segment")
     inputs = ("float32",)
 
     def versions(self) -> dict[str, str]:

@@ -110,7 +110,7 @@ class SegmentationImages(QuantizationData):
         return {"mean IoU": metric.compute().metrics()["miou"]}
 
 
-KINDS: dict[str, type[QuantizationData]] = {
+KINDS: dict[str, Callable[[LabeledImages, Metadata], QuantizationData]] = {
     "classify": ClassificationImages,
     "detect": DetectionImages,
     "segment": SegmentationImages,

@@ -22,7 +22,7 @@ from transxnet.deploy.export_format import import_package
 from transxnet.deploy.format_onnx import OnnxFormat, OnnxSession, save_model
 from transxnet.deploy.metadata import Metadata, parse_metadata
 from transxnet.deploy.onnxruntime_web import FOLDER, RUNTIMES, VERSION, fetch_package, write_runtimes
-from transxnet.deploy.whole_image_classifier import SUPPORT
+from transxnet.deploy.resampling import SUPPORT
 from transxnet.reports.colors import palette, text_color
 from transxnet.reports.drawing import named_background
 from transxnet.reports.html_page import load_template

@@ -84,7 +84,7 @@ def test_unsupported_options_are_refused(theirs, detector, tmp_path, quiet):
         (theirs.path, dict(dynamic="batch"), "takes one image of a fixed size, got --dynamic batch"),
         (theirs.path, dict(batch_size=2), "takes one image of a fixed size, got --dynamic None and --batch-size 2"),
         (theirs.path, dict(with_preprocessing=True), "does not support --with-preprocessing"),
-        (theirs.path, dict(end_to_end=True), "does not support --end-to-end"),
+        (theirs.path, dict(end_to_end=True), "--end-to-end requires --format onnx or openvino, got ncnn"),
         (theirs.path, dict(dtype="bfloat16"), "dtype must be 'float32' or 'float16' for --format ncnn"),
         (theirs.path, dict(out=tmp_path / "net.param"), r"--out must end in \.ncnn\.param"),
     ]:

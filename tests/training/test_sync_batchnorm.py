@@ -5,6 +5,7 @@ import multiprocessing
 import traceback
 from pathlib import Path
 
+import cloudpickle
 import pytest
 import torch
 import torch.distributed as dist
@@ -21,27 +22,31 @@ SHARES = ([0, 2, 5], [0, 1, 2, 4, 5])
 
 def in_processes(work, shares, folder: Path) -> None:
     """Run ``work(rank, first, last)`` in one process per share; each must finish."""
-    fork = multiprocessing.get_context("fork")  # the libraries are already loaded
-    answers = fork.SimpleQueue()
-
-    def begin(rank):
-        try:
-            torch.set_num_threads(1)
-            store = f"file://{folder}/store"
-            dist.init_process_group("gloo", init_method=store, rank=rank, world_size=len(shares) - 1)
-            work(rank, shares[rank], shares[rank + 1])
-            dist.barrier()
-            dist.destroy_process_group()
-            answers.put("")
-        except BaseException:
-            answers.put(traceback.format_exc())
-
-    children = [fork.Process(target=begin, args=(rank,), daemon=True) for rank in range(len(shares) - 1)]
+    # Forks of a process without threads: autograd refuses to work in those of one whose engine has started threads.
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["transxnet.training.sync_batchnorm"])
+    answers, store = server.SimpleQueue(), f"file://{folder}/store"
+    children = [
+        server.Process(target=begin, args=(cloudpickle.dumps(work), shares, rank, store, answers), daemon=True)
+        for rank in range(len(shares) - 1)
+    ]
     for child in children:
         child.start()
     assert [answers.get() for _ in children] == [""] * len(children)
     for child in children:
         child.join()
+
+
+def begin(work, shares, rank, store, answers):
+    try:
+        torch.set_num_threads(1)
+        dist.init_process_group("gloo", init_method=store, rank=rank, world_size=len(shares) - 1)
+        cloudpickle.loads(work)(rank, shares[rank], shares[rank + 1])
+        dist.barrier()
+        dist.destroy_process_group()
+        answers.put("")
+    except BaseException:
+        answers.put(traceback.format_exc())
 
 
 def layers() -> dict[str, nn.Module]:

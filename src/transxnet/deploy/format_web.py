@@ -20,9 +20,9 @@ from torch import Tensor
 from transxnet.data.formats.class_alignment import in_words
 from transxnet.deploy.export_format import import_package
 from transxnet.deploy.format_onnx import OnnxFormat, OnnxSession, save_model
+from transxnet.deploy.image_resampling import SUPPORT
 from transxnet.deploy.metadata import Metadata, parse_metadata
 from transxnet.deploy.onnxruntime_web import FOLDER, RUNTIMES, VERSION, fetch_package, write_runtimes
-from transxnet.deploy.resampling import SUPPORT
 from transxnet.reports.colors import palette, text_color
 from transxnet.reports.drawing import named_background
 from transxnet.reports.html_page import load_template
@@ -55,6 +55,7 @@ class WebFormat(OnnxFormat):
     """A web page: index.html, the model as an ONNX file, and ONNX Runtime Web."""
 
     suffix = ""
+    whole_images = False
 
     def versions(self) -> dict[str, str]:
         """Versions of the packages that write and check the model, and of the one that runs it."""

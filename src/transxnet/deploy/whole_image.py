@@ -14,7 +14,7 @@ from transxnet.data.loading.channel_transforms import MAX_ASPECT
 from transxnet.data.loading.dense_transforms import AlignedResize
 from transxnet.data.loading.opencv_resize import opencv_resize
 from transxnet.data.loading.preprocessing import Preprocessing
-from transxnet.deploy.resampling import antialiased_weights, count, lengths, resize_levels, sides
+from transxnet.deploy.image_resampling import antialiased_weights, count, lengths, resize_levels, sides
 from transxnet.heads.detector_transform import MASK_THRESHOLD, DetectorTransform
 from transxnet.metrics.targets import Targets
 

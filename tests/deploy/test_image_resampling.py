@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from tests.helpers.exports import photo
-from transxnet.deploy.resampling import antialiased_weights, count, resize_levels, sides
+from transxnet.deploy.image_resampling import antialiased_weights, count, resize_levels, sides
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

@@ -2,13 +2,11 @@
 
 import base64
 import hashlib
-import os
 import shutil
+import subprocess
 import tarfile
-import urllib.error
-import urllib.request
+import tempfile
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
 from rich.console import Console
@@ -16,16 +14,12 @@ from rich.console import Console
 from transxnet.deploy.export_format import import_package
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import WriteError, cache_folder, describe_write_error, write_atomic
-from transxnet.utils.progress import PLAIN, progress_bar
+from transxnet.utils.progress import PLAIN
 
 VERSION = "1.30.0"
 
 INTEGRITY = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 """SHA-512 of the package, as npm's registry lists it."""
-
-REGISTRY = "https://registry.npmjs.org"
-
-TIMEOUT = 60  # s, without a byte
 
 FOLDER = "onnxruntime-web"
 """Name of its folder in a page."""
@@ -68,26 +62,34 @@ def package_file() -> Path:
     return cache_folder() / f"onnxruntime-web-{VERSION}.tgz"
 
 
-def fetch_package(console: Console) -> Path:
-    """Download the package, unless it is in the cache.
-
-    As for npm, the environment variable ``npm_config_registry`` names another registry.
+def fetch_package(console: Console) -> None:
+    """Download the package into the cache with npm, which knows the registry, unless it is there.
 
     Raises:
-        UserError: the registry cannot be reached, or its package is a different one.
+        UserError: npm is not installed or cannot download it, or its package is a different one.
     """
     path = package_file()
     if path.is_file() and _has_integrity(path):
-        return path
-    registry = next((value for name, value in os.environ.items() if name.lower() == "npm_config_registry"), REGISTRY)
-    url = f"{registry.rstrip('/')}/onnxruntime-web/-/onnxruntime-web-{VERSION}.tgz"
-    console.print(f"downloading {url}", **PLAIN)
+        return
+    npm, name = shutil.which("npm"), f"onnxruntime-web {VERSION}"
+    save = f"save its package from npm as {path}"
+    if npm is None:
+        raise UserError(f"npm, which downloads {name}, is not installed. Install Node.js, or {save}.")
+    console.print(f"downloading {name} with npm, 33 MB", **PLAIN)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WriteError(describe_write_error(path, error)) from error
-    write_atomic(path, lambda temporary: _download(url, temporary, path, console))
-    return path
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        command = [npm, "pack", name.replace(" ", "@"), "--fetch-retries=1", "--pack-destination", folder]
+        done = subprocess.run(command, capture_output=True, text=True)
+        packed = Path(folder) / path.name
+        if done.returncode or not packed.is_file():
+            reason = " ".join(line.removeprefix("npm error ") for line in done.stderr.splitlines())[:200].strip()
+            raise UserError(f"npm cannot download {name}: {reason}. Set up its registry, or {save}.")
+        if not _has_integrity(packed):
+            raise UserError(f"npm's registry has another {name}: the SHA-512 differs. Use another, or {save}.")
+        write_atomic(path, packed.replace)
 
 
 def write_runtimes(folder: Path) -> None:
@@ -103,27 +105,6 @@ def write_runtimes(folder: Path) -> None:
     installed = Path(import_package("onnxruntime", "A web page").__file__).parent
     for name in LICENSES:
         shutil.copy(installed / name, folder / name)
-
-
-def _download(url: str, temporary: Path, path: Path, console: Console) -> None:
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as response, temporary.open("wb") as file:
-            total = int(response.headers.get("Content-Length") or 0)
-            with progress_bar(console, "downloading", total or None) as advance:
-                while part := response.read(1 << 20):
-                    file.write(part)
-                    advance(file.tell())
-    except (HTTPException, ValueError, urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        reason = getattr(error, "reason", error)
-        raise UserError(
-            f"cannot download {url}: {reason}. Download it in another way and save it as {path}, or set "
-            "npm_config_registry to a registry that this machine reaches."
-        ) from error
-    if not _has_integrity(temporary):
-        raise UserError(
-            f"{url} is not onnxruntime-web {VERSION}: its SHA-512 differs from the one in npm's registry. Set "
-            f"npm_config_registry to another registry, or save the package as {path}."
-        )
 
 
 def _has_integrity(path: Path) -> bool:

@@ -134,17 +134,13 @@ def export(
         raise UserError("--int8 needs labeled images for calibration and validation. Use --data.")
     if int8 and isinstance(trained, TrainedClassifier) and sides is not None and sides[0] != sides[1]:
         raise UserError(f"--int8 supports classifiers of square images only, got --img-size {img_size}.")
-    taken: InputKind = "image" if end_to_end else "uint8" if with_preprocessing else "float32"
-    if file_format.fixed_sizes:
-        _check_fixed_sizes(kind, trained, features, taken, dynamic, batch_size)
-        dynamic = "none"
     path = _target(out, trained, kind, features, int8, overwrite)
     with _scratch(path) as scratch:
         labeled = labeled_images(trained, data) if int8 else None
-        axes = () if end_to_end else _axes(dynamic, trained, features, kind)
+        axes = () if end_to_end else _axes(dynamic, trained, features, file_format.batches)
         sides = sides or _own_size(trained, features)
         fixed = None if {"height", "width"} & set(axes) else sides
-        computed = torch.float32 if kind in ("openvino", "ncnn") else getattr(torch, dtype)
+        computed = torch.float32 if file_format.float32_programs else getattr(torch, dtype)
         if end_to_end:
             side = sides[0] if isinstance(trained, TrainedClassifier) else None
             exportable = prepare_whole_image(trained, side=side, dtype=computed)
@@ -155,6 +151,7 @@ def export(
         _check_sides(sides, axes, exportable)
         if exportable.task == "detect" and batch_size != 1:
             raise UserError(f"exported detectors support batch size 1 only, got {batch_size}. Remove --batch-size.")
+        taken: InputKind = "image" if end_to_end else "uint8" if with_preprocessing else "float32"
         metadata = _metadata(trained, exportable, kind, axes, sides, batch_size, dtype, taken, spec.file)
         console.print(f"{trained.name}: {_words(metadata)}", **PLAIN)
         file_format.prepare(metadata, console)
@@ -243,11 +240,11 @@ def _scratch(path: Path) -> Iterator[Path]:
         yield Path(folder.name) / path.name
 
 
-def _axes(dynamic: str | None, trained: TrainedModel, features: bool, kind: str) -> tuple[str, ...]:
+def _axes(dynamic: str | None, trained: TrainedModel, features: bool, batches: bool) -> tuple[str, ...]:
     """The dynamic axes, in their order."""
     detector = isinstance(trained, TrainedDetector) and not features
     if dynamic is None and (features or isinstance(trained, TrainedClassifier)):
-        return () if kind == "web" else ("batch",)
+        return ("batch",) if batches else ()
     if dynamic is None:
         return ("height", "width")
     words = [] if dynamic in ("none", "") else dynamic.split(",")
@@ -270,28 +267,6 @@ def _own_size(trained: TrainedModel, features: bool) -> tuple[int, int]:
         limit, short = trained.scale  # type: ignore[attr-defined]
     long = min(limit, round(short * 4 / 3))
     return short + -short % MULTIPLE, long + -long % MULTIPLE
-
-
-def _check_fixed_sizes(
-    kind: str, trained: TrainedModel, features: bool, taken: InputKind, dynamic: str | None, batch: int
-) -> None:
-    """Raise UserError unless a format for one image of a fixed size supports the model and the options."""
-    file_format = FORMATS[kind]
-    if not features and not isinstance(trained, TrainedClassifier):
-        task = "detector" if isinstance(trained, TrainedDetector) else "segmenter"
-        raise UserError(
-            f"--format {kind} supports classifiers and --features; {trained.name} is a {task}. Use --format onnx."
-        )
-    if dynamic not in (None, "none", "") or batch != 1:
-        raise UserError(
-            f"--format {kind} takes one image of a fixed size, got --dynamic {dynamic} and --batch-size {batch}. Use "
-            "--img-size, and remove --dynamic and --batch-size."
-        )
-    if taken not in file_format.inputs:
-        option = "--end-to-end" if taken == "image" else "--with-preprocessing"
-        raise UserError(
-            f"--format {kind} does not support {option}. Remove it; the metadata describes the preprocessing."
-        )
 
 
 def _check_sides(sides: tuple[int, int], axes: Sequence[str], exportable: ExportableModel) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from transxnet.deploy.metadata import InputKind, Metadata, parse_metadata
+from transxnet.deploy.metadata import Metadata, parse_metadata
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_atomic
 from transxnet.utils.optional_packages import require_package
@@ -50,6 +50,10 @@ class WholeImageProgram:
         yield self.finish, ["images", *prepared[1:], *results], list(outputs)
 
 
+Program = ExportedProgram | WholeImageProgram
+"""What a format writes; the second only if it has ``whole_images``."""
+
+
 def _count_outputs(program: ExportedProgram) -> int:
     return len(program.graph_signature.user_outputs)
 
@@ -63,9 +67,10 @@ class ExportFormat(ABC):
     """Precisions that a file can compute in."""
     whole_images: ClassVar[bool] = False
     """Whether it also writes a :class:`WholeImageProgram`."""
-    fixed_sizes: ClassVar[bool] = False
-    """Whether files take one image of a fixed size."""
-    inputs: ClassVar[tuple[InputKind, ...]] = ("float32", "uint8", "image")
+    batches: ClassVar[bool] = True
+    """Whether the batch axis of classifiers and features is dynamic by default."""
+    float32_programs: ClassVar[bool] = False
+    """Whether the program to write is float32, whatever the dtype."""
 
     @abstractmethod
     def versions(self) -> dict[str, str]:

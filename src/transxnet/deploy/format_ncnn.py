@@ -10,27 +10,47 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch import Tensor
 from torch.export import ExportedProgram
 
 from transxnet.deploy.export_format import ExportFormat, import_package
 from transxnet.deploy.format_onnx import save_model, to_onnx
-from transxnet.deploy.metadata import parse_metadata
+from transxnet.deploy.metadata import Metadata, parse_metadata
 from transxnet.utils.errors import UserError
 from transxnet.utils.text_files import read_json
 
 
 class NcnnFormat(ExportFormat):
-    """ncnn models, converted from ONNX by pnnx. The program to write must be float32, whatever the dtype."""
+    """ncnn models, converted from ONNX by pnnx. They take one image of a fixed size."""
 
     suffix = ".ncnn.param"
     dtypes = ("float32", "float16")
-    fixed_sizes = True
-    inputs = ("float32",)
+    batches = False
+    float32_programs = True
 
     def versions(self) -> dict[str, str]:
         _package("pnnx")
         return {"ncnn": _package("ncnn").__version__, "pnnx": version("pnnx")}
+
+    def prepare(self, metadata: Metadata, console: Console) -> None:
+        """Check that the model takes one normalized image of a fixed size, and returns logits or feature maps."""
+        if metadata.task not in ("classify", "features"):
+            task = "detector" if metadata.task == "detect" else "segmenter"
+            raise UserError(
+                f"--format ncnn supports classifiers and --features; {metadata.source} is a {task}. Use --format onnx."
+            )
+        if metadata.dynamic or metadata.batch != 1:
+            dynamic = ",".join(metadata.dynamic) or None
+            raise UserError(
+                f"--format ncnn takes one image of a fixed size, got --dynamic {dynamic} and --batch-size "
+                f"{metadata.batch or 1}. Use --img-size, and remove --dynamic and --batch-size."
+            )
+        if metadata.input != "float32":
+            raise UserError(
+                "--format ncnn does not support --with-preprocessing. Remove it; the metadata describes the "
+                "preprocessing."
+            )
 
     def write(
         self, program: ExportedProgram, outputs: Sequence[str], texts: Mapping[str, str], dtype: str, path: Path

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from transxnet.deploy.export_format import ExportFormat, WholeImageProgram, import_package
+from transxnet.deploy.export_format import ExportFormat, Program, WholeImageProgram, import_package
 from transxnet.deploy.metadata import Metadata, parse_metadata
 from transxnet.deploy.onnx_graph import join_models, name_axes, tidy, translations
 from transxnet.utils.errors import UserError
@@ -31,14 +31,7 @@ class OnnxFormat(ExportFormat):
         onnx, _, runtime = map(_package, ("onnx", "onnxscript", "onnxruntime"))
         return {"onnx": onnx.__version__, "onnxruntime": runtime.__version__, "opset": str(OPSET)}
 
-    def write(
-        self,
-        program: ExportedProgram | WholeImageProgram,
-        outputs: Sequence[str],
-        texts: Mapping[str, str],
-        dtype: str,
-        path: Path,
-    ) -> None:
+    def write(self, program: Program, outputs: Sequence[str], texts: Mapping[str, str], dtype: str, path: Path) -> None:
         """Write a file that passes ``onnx.checker``; it computes in the precision of the program."""
         save_model(to_onnx(program, outputs), texts, path)
 
@@ -98,7 +91,7 @@ def save_model(model: Any, texts: Mapping[str, str], path: Path) -> None:
     onnx.checker.check_model(str(path), full_check=True)
 
 
-def to_onnx(program: ExportedProgram | WholeImageProgram, outputs: Sequence[str], *, queries_last: bool = False) -> Any:
+def to_onnx(program: Program, outputs: Sequence[str], *, queries_last: bool = False) -> Any:
     """Convert the program to ``onnx.ModelProto``, with constants folded.
 
     Args:

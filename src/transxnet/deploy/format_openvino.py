@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.export import ExportedProgram
 
-from transxnet.deploy.export_format import ExportFormat, WholeImageProgram, import_package
+from transxnet.deploy.export_format import ExportFormat, Program, import_package
 from transxnet.deploy.format_onnx import OPSET, to_onnx
 from transxnet.deploy.metadata import PREFIX, Metadata, parse_metadata
 from transxnet.deploy.model_api import model_info
@@ -28,19 +27,12 @@ class OpenVinoFormat(ExportFormat):
 
     suffix = ".xml"
     dtypes = ("float32", "bfloat16", "float16")
-    whole_images = True
+    whole_images = float32_programs = True
 
     def versions(self) -> dict[str, str]:
         return {"openvino": _package().__version__.split("-")[0], "opset": str(OPSET)}
 
-    def write(
-        self,
-        program: ExportedProgram | WholeImageProgram,
-        outputs: Sequence[str],
-        texts: Mapping[str, str],
-        dtype: str,
-        path: Path,
-    ) -> None:
+    def write(self, program: Program, outputs: Sequence[str], texts: Mapping[str, str], dtype: str, path: Path) -> None:
         save_model(convert(to_onnx(program, outputs, queries_last=True)), texts, dtype, path)
 
     def read_texts(self, path: Path) -> dict[str, str]:

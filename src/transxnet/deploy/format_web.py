@@ -55,7 +55,7 @@ class WebFormat(OnnxFormat):
     """A web page: index.html, the model as an ONNX file, and ONNX Runtime Web."""
 
     suffix = ""
-    whole_images = False
+    whole_images = batches = False
 
     def versions(self) -> dict[str, str]:
         """Versions of the packages that write and check the model, and of the one that runs it."""

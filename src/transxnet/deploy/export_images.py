@@ -27,7 +27,7 @@ from transxnet.data.recognize import recognize, recognize_name
 from transxnet.data.samples.builtin_samples import DENSE_SAMPLES
 from transxnet.data.samples.scenes import BACKGROUNDS
 from transxnet.runs.task_configs import ClassifyConfig
-from transxnet.runs.trained_models import TrainedDetector, TrainedModel, TrainedSegmenter
+from transxnet.runs.trained_models import TrainedDetector, TrainedModel
 from transxnet.runs.training_data import open_run_data, run_config, table_options, trained_on
 from transxnet.utils.errors import UserError
 from transxnet.utils.optional_packages import require_package
@@ -100,7 +100,7 @@ def labeled_images(trained: TrainedModel, data: str | None) -> LabeledImages:
     else:
         assert data is not None
         where = data
-        recognition = recognize(data, _task(trained))
+        recognition = recognize(data, trained.task)
         if recognition.format == "reader":
             train, val = (
                 open_evaluation_data(recognition, trained.class_names, split=split, check_images=False)[0]
@@ -171,12 +171,6 @@ def _stored(images: T | Stream, where: str) -> T:
             "starts with hfds/ or wds/."
         )
     return images
-
-
-def _task(trained: TrainedModel) -> str:
-    if isinstance(trained, TrainedDetector):
-        return "detect"
-    return "segment" if isinstance(trained, TrainedSegmenter) else "classify"
 
 
 def _of_set(images: AnyImages) -> Iterator[Pixels]:

@@ -26,9 +26,9 @@ from transxnet.deploy.onnxruntime_web import FOLDER, RUNTIMES, VERSION, fetch_pa
 from transxnet.reports.colors import palette, text_color
 from transxnet.reports.drawing import named_background
 from transxnet.reports.html_page import load_template
+from transxnet.reports.model_description import describe_outputs
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import WriteError, describe_write_error
-from transxnet.utils.quantities import format_count
 
 MODEL, PAGE = "model.onnx", "index.html"
 
@@ -46,9 +46,6 @@ rounding of GPUs, below the errors of a wrong operator."""
 
 RUNS = 5
 """Number of timed runs."""
-
-MAX_NAMES = 10
-"""Maximum number of class names in the description."""
 
 
 class WebFormat(OnnxFormat):
@@ -226,13 +223,8 @@ def _class_names(metadata: Metadata) -> list[str]:
 
 
 def _description(metadata: Metadata) -> str:
-    names, kind = _class_names(metadata), metadata.decoded_targets.kind if metadata.task == "classify" else "classes"
-    if kind == "regression":
-        return f"Regression of {names[0]}"
-    words = ("label", "labels") if kind == "multilabel" else ("class", "classes")
-    model = {"classify": "Classifier", "detect": "Detector", "segment": "Segmenter"}[metadata.task]
-    listed = f": {', '.join(names)}" if len(names) <= MAX_NAMES else ""
-    return f"{model} of {format_count(len(names), *words)}{listed}"
+    kind = metadata.decoded_targets.kind if metadata.task == "classify" else "classes"
+    return describe_outputs(metadata.task, kind, _class_names(metadata))
 
 
 def _color(color: tuple[int, int, int]) -> dict[str, Any]:

@@ -180,18 +180,14 @@ class TrainedBackend(InferenceBackend):
 
     def __init__(self, trained: TrainedModel, device: torch.device):
         self.trained, self.device = trained, device
-        self.name, self.class_names = trained.name, trained.class_names
+        self.name, self.task, self.class_names = trained.name, trained.task, trained.class_names
         self.preprocessing, self.tiling = None, trained.tiling
         self.channels = trained.backbone_preprocessing.channels
         if isinstance(trained, TrainedDetector):
-            self.task, self.category_ids, self.masks = "detect", trained.category_ids, trained.masks
-        elif isinstance(trained, TrainedSegmenter):
-            self.task = "segment"
-        elif isinstance(trained, TrainedEncoder):
-            self.task, self.preprocessing, self.has_features = "pretrain", trained.preprocessing, True
-        else:
-            assert isinstance(trained, TrainedClassifier)
-            self.task, self.preprocessing, self.has_features = "classify", trained.preprocessing, True
+            self.category_ids, self.masks = trained.category_ids, trained.masks
+        if isinstance(trained, (TrainedClassifier, TrainedEncoder)):
+            self.preprocessing, self.has_features = trained.preprocessing, True
+        if isinstance(trained, TrainedClassifier):
             self.targets = trained.targets
 
     @property

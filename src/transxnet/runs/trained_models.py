@@ -1,6 +1,7 @@
 """Trained models: a network with what is needed to use it."""
 
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from torch import nn
 
@@ -17,6 +18,7 @@ class TrainedModel:
     """A model that is ready for inference.
 
     Attributes:
+        task: "classify", "detect", "segment" or "pretrain".
         model: network in evaluation mode, on the CPU.
         name: name to show to the user.
         class_names: K names by class index; for detectors, label 1 is the first.
@@ -24,6 +26,8 @@ class TrainedModel:
         untrained: whether the weights are random, which every result must show.
         tiling: tiles that a detector or segmenter cuts images into, or None.
     """
+
+    task: ClassVar[str]
 
     model: nn.Module
     name: str
@@ -52,6 +56,8 @@ class TrainedClassifier(TrainedModel):
         targets: what the logits mean.
     """
 
+    task = "classify"
+
     preprocessing: Preprocessing
     targets: Targets = field(default=CLASSES, kw_only=True)
 
@@ -68,6 +74,8 @@ class TrainedEncoder(TrainedModel):
     Attributes:
         preprocessing: from an image to the input of the network.
     """
+
+    task = "pretrain"
 
     preprocessing: Preprocessing
 
@@ -107,6 +115,8 @@ class TrainedDetector(TrainedDenseModel):
         category_ids: ids of its K classes in COCO's results; by default 1 to K.
     """
 
+    task = "detect"
+
     model: RetinaNet | MaskRCNN
     category_ids: list[int] = field(default_factory=list, kw_only=True)
 
@@ -128,6 +138,8 @@ class TrainedSegmenter(TrainedDenseModel):
         scale: longer and shorter side in pixels that images are resized to fit.
         as_published: resize as for the published results; see :class:`AlignedResize`.
     """
+
+    task = "segment"
 
     model: SemanticFPN
     scale: tuple[int, int]

@@ -16,7 +16,7 @@ from transxnet.data.open_data import open_evaluation_data
 from transxnet.data.reading.image_decoding import UnreadableImage
 from transxnet.runs.run_folder import Run
 from transxnet.runs.task_configs import ClassifyConfig
-from transxnet.runs.trained_models import TrainedDetector, TrainedModel
+from transxnet.runs.trained_models import TrainedModel
 from transxnet.runs.training_data import check_progress, open_run_data
 from transxnet.utils.errors import UserError
 from transxnet.web.uploads import resize_for_browser
@@ -98,7 +98,7 @@ def _validation_images(trained: TrainedModel, run: Run, console: Console) -> Any
     return open_evaluation_data(
         config.data,
         trained.class_names,
-        "detect" if isinstance(trained, TrainedDetector) else "segment",
+        trained.task,
         zero_is_ignored=getattr(config, "zero_is_ignored", None),
         check_images=False,
         progress=check_progress(console),

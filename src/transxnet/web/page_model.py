@@ -26,7 +26,8 @@ from transxnet.prediction.image_results import (
 from transxnet.prediction.loaded_model import LoadedModel
 from transxnet.reports.colors import Color, palette
 from transxnet.reports.drawing import background_class
-from transxnet.runs.trained_models import TrainedClassifier, TrainedDetector, TrainedModel, TrainedSegmenter
+from transxnet.reports.model_description import describe_outputs
+from transxnet.runs.trained_models import TrainedClassifier, TrainedModel
 from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError
 from transxnet.utils.quantities import format_count, format_value
@@ -37,8 +38,6 @@ TOP_K = 5
 MAX_ROWS = 15
 """Maximum number of detections or pixel classes in a result."""
 
-MAX_NAMES = 8
-"""Maximum number of class names in the description."""
 
 _MAIN_METRICS = ("accuracy", "macro_ap", "r2", "ap", "miou")
 
@@ -150,18 +149,8 @@ class PageModel:
     @property
     def description(self) -> str:
         """Task, classes and, for a run, the main metric on the validation set."""
-        return f"{self._outputs()}. {self._main_metric()}".strip()
-
-    def _outputs(self) -> str:
-        names, kind = self.class_names, self._model.targets.kind
-        if kind == "regression":
-            return f"Regression of {names[0]}"
-        words = ("label", "labels") if kind == "multilabel" else ("class", "classes")
-        model = "Multi-label classifier" if kind == "multilabel" else "Classifier"
-        model = "Detector" if isinstance(self.trained, TrainedDetector) else model
-        model = "Segmenter" if isinstance(self.trained, TrainedSegmenter) else model
-        listed = f": {', '.join(names)}" if len(names) <= MAX_NAMES else ""
-        return f"{model} of {format_count(len(names), *words)}{listed}"
+        outputs = describe_outputs(self.trained.task, self._model.targets.kind, self.class_names)
+        return f"{outputs}. {self._main_metric()}".strip()
 
     def _main_metric(self) -> str:
         run = self.trained.run

@@ -44,7 +44,7 @@ def depthwise(
         (B, C, ceil(H / stride), ceil(W / stride)).
     """
     out = empty_output(x, stride)
-    _call("transxnet_depthwise", x, x, out, weights, weights, biases, stride, flip, identity)
+    _call("transxnet_depthwise", x, out, weights, weights, biases, stride, flip, identity)
     return out
 
 
@@ -63,7 +63,7 @@ def input_gradient(g: Tensor, x: Tensor, weights: Sequence[Tensor], *, stride: i
     if stride == 1:
         return depthwise(g, weights, [], identity=identity, flip=True)
     dx = torch.empty_like(x)
-    _call("transxnet_depthwise_input_gradient", x, dx, g, weights, weights, [], stride)
+    _call("transxnet_depthwise_input_gradient", dx, g, weights, weights, [], stride)
     return dx
 
 
@@ -73,26 +73,25 @@ def weight_gradient(
     """The gradients of the kernels and biases in float32, from the input and the gradient of the output."""
     dws = [torch.empty_like(weight) for weight in weights]
     dbs = [weight.new_empty(weight.shape[:2]) for weight in weights]
-    _call("transxnet_depthwise_weight_gradient", x, x, g, weights, dws, dbs, stride)
+    _call("transxnet_depthwise_weight_gradient", x, g, weights, dws, dbs, stride)
     return dws, dbs
 
 
 def _call(
     name: str,
     x: Tensor,
-    first: Tensor,
-    second: Tensor,
+    other: Tensor,
     like: Sequence[Tensor],
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
     *flags: int,
 ) -> None:
-    """Call a kernel for an input of the shape and type of x, with two maps, and weights of the shapes of ``like``."""
+    """Call a kernel with two maps, x of the size of the input, and weights of the shapes of ``like``."""
     library = load_library()
     assert library is not None
     B, _, H, W = x.shape
     per_sample = like[0].shape[0] != 1
-    maps = [_Map(t.data_ptr(), *t.stride()) for t in (first, second)]
+    maps = [_Map(t.data_ptr(), *t.stride()) for t in (x, other)]
     sizes = [(ctypes.c_int64 * len(like))(*(w.shape[i] for w in like)) for i in (1, 3)]
     pointers = [
         (ctypes.c_void_p * len(like))(*(t.data_ptr() for t in group)) if group else None for group in (weights, biases)

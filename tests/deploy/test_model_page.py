@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.helpers.browser import launch, open_browser, serve_folder
+from tests.helpers.browser import assert_background, contrast, launch, open_browser, serve_folder
 from transxnet import load_exported
 from transxnet.data.reading.image_decoding import open_image
 from transxnet.data.reading.pixels import pixels_to_tensor
@@ -283,25 +283,11 @@ def test_page_fits_and_is_legible(browser, page_of, run, width, dark):
         visit = Visit(browser, url, width, dark)
         visit.predict(photo(SIZES[1]))
         assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        paper = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
-        channels = [int(c) for c in re.findall(r"\d+", paper)[:3]]
-        assert (max(channels) < 64) if dark else (min(channels) > 192)
+        assert_background(visit.page, dark)
         for selector in ("h1", "#headline", "header .muted", "#camera", "#time"):
-            assert contrast(visit, selector) >= 4.5, selector
+            assert contrast(visit.page, selector) >= 4.5, selector
         assert visit.problems == []
         visit.close()
-
-
-def contrast(visit: Visit, selector: str) -> float:
-    """Contrast between a text and the page, as defined by WCAG 2."""
-    script = """selector => [getComputedStyle(document.querySelector(selector)).color,
-                             getComputedStyle(document.body).backgroundColor]"""
-    luminances = []
-    for color in visit.page.evaluate(script, selector):
-        values = [int(c) / 255 for c in re.findall(r"\d+", color)[:3]]
-        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
-        luminances.append(float(np.dot((0.2126, 0.7152, 0.0722), linear)))
-    return (max(luminances) + 0.05) / (min(luminances) + 0.05)
 
 
 def test_page_is_usable_by_keyboard_and_screen_reader(browser, page_of):

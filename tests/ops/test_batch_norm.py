@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.helpers.c_operators import assert_independent_of_threads, compiled_operators
 from transxnet.ops.batch_norm import batch_norm_c, batch_norm_reference, normalize_c, takes_batch_norm_c
 from transxnet.ops.kernels.c_library import why_unavailable
 from transxnet.ops.recompute import batch_norm
@@ -131,30 +132,15 @@ def test_reference_is_requested(monkeypatch):
 
 
 def test_results_do_not_depend_on_threads():
-    before, found = torch.get_num_threads(), []
     x, weight, bias, g = make((5, 18, 60, 61))
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            found.append(results(batch_norm_c, x, weight, bias, g, True))
-    finally:
-        torch.set_num_threads(before)
-    for others in found[1:]:
-        assert all(torch.equal(found[0][name], value) for name, value in others.items())
+    assert_independent_of_threads(lambda: list(results(batch_norm_c, x, weight, bias, g, True).values()))
 
 
 def test_compiled_programs_keep_the_operator():
-    torch.compiler.reset()
-    seen = []
-
-    def backend(graph, inputs):
-        seen.extend(str(node.target) for node in graph.graph.nodes)
-        return graph.forward
-
     norm = nn.BatchNorm2d(5)
     x = torch.randn(2, 5, 4, 4).contiguous(memory_format=torch.channels_last)
     expected = batch_norm(x, copy.deepcopy(norm), gelu=True)
-    compiled = torch.compile(lambda x: batch_norm(x, norm, gelu=True), backend=backend, fullgraph=True)
-    torch.testing.assert_close(compiled(x), expected)
-    assert "transxnet.batch_norm_c.default" in " ".join(seen)
+    out, operators = compiled_operators(lambda x: batch_norm(x, norm, gelu=True), x)
+    torch.testing.assert_close(out, expected)
+    assert "transxnet.batch_norm_c.default" in operators
     assert norm.num_batches_tracked == 1

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.helpers.c_operators import assert_independent_of_threads, compiled_operators
 from tests.helpers.operator_cases import call, dynamic, multiscale, on_device
 from transxnet import ops
 from transxnet.ops.depthwise_cpu import depthwise_c
@@ -84,17 +85,10 @@ def test_operators_pass_opcheck():
 
 
 def test_compiled_programs_keep_the_operator():
-    torch.compiler.reset()
-    seen = []
-
-    def backend(graph, inputs):
-        seen.extend(str(node.target) for node in graph.graph.nodes)
-        return graph.forward
-
-    x, weights, biases = torch.randn(2, 5, 4, 4), [torch.randn(5, 1, 3, 3)], [torch.randn(5)]
-    compiled = torch.compile(ops.multiscale_depthwise_conv2d, backend=backend, fullgraph=True)
-    torch.testing.assert_close(compiled(x, weights, biases), ops.multiscale_depthwise_conv2d(x, weights, biases))
-    assert "transxnet.depthwise_c.default" in " ".join(seen)
+    arguments = torch.randn(2, 5, 4, 4), [torch.randn(5, 1, 3, 3)], [torch.randn(5)]
+    out, operators = compiled_operators(ops.multiscale_depthwise_conv2d, *arguments)
+    torch.testing.assert_close(out, ops.multiscale_depthwise_conv2d(*arguments))
+    assert "transxnet.depthwise_c.default" in operators
 
 
 def test_unneeded_gradients_are_not_computed(monkeypatch):
@@ -106,14 +100,10 @@ def test_unneeded_gradients_are_not_computed(monkeypatch):
 
 def test_results_do_not_depend_on_threads():
     _, tensors = multiscale(3, 9, 8, (20, 3), (20, 7))
-    before, results = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            leaves = {name: t.detach().requires_grad_() for name, t in tensors.items()}
-            out = call(ops.multiscale_depthwise_conv2d, leaves)
-            results.append([out, *torch.autograd.grad(out.square().sum(), list(leaves.values()))])
-    finally:
-        torch.set_num_threads(before)
-    for others in results[1:]:
-        assert all(torch.equal(mine, theirs) for mine, theirs in zip(results[0], others, strict=True))
+
+    def results():
+        leaves = {name: t.detach().requires_grad_() for name, t in tensors.items()}
+        out = call(ops.multiscale_depthwise_conv2d, leaves)
+        return [out, *torch.autograd.grad(out.square().sum(), list(leaves.values()))]
+
+    assert_independent_of_threads(results)

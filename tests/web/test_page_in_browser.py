@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.browser import open_browser
+from tests.helpers.browser import assert_background, contrast, open_browser
 from tests.helpers.class_folders import write_photos
 from tests.helpers.untrained_runs import make_untrained_run
 
@@ -110,25 +110,11 @@ def test_every_task_at_every_width_in_light_and_dark(browser, serve, kind, width
     visit.expect_text("#prediction h2", re.compile(r"\w"))
     visit.expect_text("#heat-map-text", re.compile("stage 4|No Grad-CAM"))
     assert visit.fits()
-    paper = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
-    channels = [int(c) for c in re.findall(r"\d+", paper)[:3]]
-    assert (max(channels) < 64) if dark else (min(channels) > 192)
+    assert_background(visit.page, dark)
     for selector in ("h1", "#prediction h2", "header .muted"):
-        assert contrast(visit, selector) >= 4.5, selector
+        assert contrast(visit.page, selector) >= 4.5, selector
     assert visit.problems == []
     visit.close()
-
-
-def contrast(visit: Visit, selector: str) -> float:
-    """Contrast between a text and its background, as defined by WCAG 2."""
-    script = """selector => [getComputedStyle(document.querySelector(selector)).color,
-                             getComputedStyle(document.body).backgroundColor]"""
-    luminances = []
-    for color in visit.page.evaluate(script, selector):
-        values = [int(c) / 255 for c in re.findall(r"\d+", color)[:3]]
-        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
-        luminances.append(float(np.dot((0.2126, 0.7152, 0.0722), linear)))
-    return (max(luminances) + 0.05) / (min(luminances) + 0.05)
 
 
 @pytest.mark.long

@@ -41,7 +41,6 @@ from transxnet.data.reading.packed_strings import PackedStrings
 
 COPIES, CHUNK, CLASSES = 0.01, 4096, 100
 SEARCHED, VERSIONS, NEIGHBORS, RADIUS = 256, 40, 4, 0.35
-NO_PAIRS = NearDuplicates(np.zeros((0, 2), int), np.zeros(0))
 
 
 def make_scan(count: int, file: Path, draw: bool, alike: float) -> Scan:
@@ -91,10 +90,10 @@ def measure(count: int, folder: Path, search: bool, alike: float) -> dict[str, f
         start = time.process_time()
         exact = exact_duplicates(scan)
         compared = time.process_time()
-        near = near_duplicates(scan, 0.97, show) if search else NO_PAIRS
+        near = near_duplicates(scan, 0.97, show) if search else NearDuplicates()
         searched = time.process_time()
         counts = class_counts(images)
-        findings = [*exact_findings(images, exact), *near_findings(images, near)]
+        findings = [*exact_findings(images, exact), *near_findings(images, near, NearDuplicates())]
         findings += imbalance_findings(counts, images.sets["train"].class_names)
         sizes, modes = tally([tuple(size) for size in scan.sizes.tolist()]), tally(scan.modes)
         total = {name: len(part) for name, part in images.sets.items()}

@@ -1,8 +1,13 @@
 """The classifiers that find label errors."""
 
+import numpy as np
 import pytest
 
-from transxnet.checking.model_errors import is_run_of, load_classifier
+from transxnet import load
+from transxnet.checking.all_images import AllImages
+from transxnet.checking.image_scan import scan_images
+from transxnet.checking.model_errors import is_run_of, load_classifier, model_outputs
+from transxnet.data.open_data import open_data
 from transxnet.runs.load import load_model
 from transxnet.utils.errors import UserError
 
@@ -23,3 +28,17 @@ def test_segmenters_and_regressions_are_refused(maps_run, values_run, photos):
     for run, folds in ((maps_run, None), (maps_run, 3), (values_run, None)):
         with pytest.raises(UserError, match="label errors need a classifier of one class per image"):
             load_classifier(run.path, str(photos), folds)
+
+
+def test_outputs_are_those_of_predict_and_embed(photos_run, photos):
+    source, done = open_data(str(photos)), []
+    images = AllImages({"train": source.train, "val": source.val})
+    scan = scan_images(list(images.sets.values()), lambda count: None)
+    outputs = model_outputs(load_model(photos_run.path), images, scan, "cpu", done.append)
+    files = [part.path(i) for part in images.sets.values() for i in range(len(part))]
+    model = load(photos_run.path, device="cpu")
+    np.testing.assert_allclose(outputs.features, model.embed(files), atol=1e-5)
+    np.testing.assert_allclose(
+        outputs.probabilities, [result.probabilities for result in model.predict(files)], atol=1e-5
+    )
+    assert outputs.numbers.tolist() == list(range(len(images))) and done[-1] == len(images)

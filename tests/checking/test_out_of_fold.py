@@ -2,13 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
 
-from transxnet import load
-from transxnet.checking.out_of_fold import out_of_fold_probabilities, pooled_features
-from transxnet.data.open_data import open_data
-from transxnet.evaluation.inference_backends import TrainedBackend
-from transxnet.runs.load import load_model
+from transxnet.checking.out_of_fold import out_of_fold_probabilities
 from transxnet.utils.errors import UserError
 
 pytest.importorskip("sklearn")
@@ -41,13 +36,3 @@ def test_rare_classes_get_a_probability_of_zero_where_untrained():
 def test_more_folds_than_images_of_a_class_are_refused():
     with pytest.raises(UserError, match=r"the largest class has 3 images, fewer than 4 folds\. Use --folds 3"):
         out_of_fold_probabilities(*clusters(9), folds=4)
-
-
-def test_pooled_features_are_those_of_embed(photos_run, photos):
-    images = open_data(str(photos)).val
-    backend = TrainedBackend(load_model(photos_run.path), torch.device("cpu"))
-    done: list[int] = []
-    features = pooled_features(backend, images, done.append)
-    expected = load(photos_run.path, device="cpu").embed([images.path(i) for i in range(len(images))])
-    np.testing.assert_allclose(features, expected, atol=1e-5)
-    assert done[-1] == len(images)

@@ -167,6 +167,14 @@ def test_all_optimizer_options_work_together(photos, tmp_path, console):
     assert rows[2]["lr"] == pytest.approx(1e-6, abs=1e-12)
 
 
+def test_gradients_are_clipped_in_mixed_precision(photos, tmp_path, console, monkeypatch):
+    norms, clip = [], torch.nn.utils.clip_grad_norm_
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *a: norms.append((clip(*a), clip(*a))))
+    options = {**QUICK, "epochs": 1, "precision": "bf16-mixed", "clip_grad": 0.01, "opt": "adamw"}
+    train(photos, out=tmp_path / "run", console=console, **options)
+    assert norms and all(before > 0.01 and after <= 0.0101 for before, after in norms)
+
+
 def test_training_runs_outside_the_main_thread(photos, tmp_path, console):
     result = []
     options = {**QUICK, "epochs": 1, "out": tmp_path / "run", "console": console}

@@ -11,9 +11,18 @@ from transxnet.checking.check_findings import DataFinding, Kind
 from transxnet.checking.check_report import FILES, CheckResult, print_summary, tally, write_results
 from transxnet.checking.class_counts import class_counts, imbalance_findings
 from transxnet.checking.duplicate_findings import exact_findings, group_findings, near_findings
-from transxnet.checking.duplicates import exact_duplicates, near_duplicates
+from transxnet.checking.duplicates import NearDuplicates, exact_duplicates, first_copies, near_duplicates
+from transxnet.checking.feature_duplicates import feature_duplicates
 from transxnet.checking.image_scan import Scan, scan_images
-from transxnet.checking.model_errors import fold_errors, is_run_of, load_classifier, read_channels, validation_errors
+from transxnet.checking.model_errors import (
+    check_one_class,
+    fold_errors,
+    is_run_of,
+    load_classifier,
+    model_outputs,
+    read_channels,
+    validation_errors,
+)
 from transxnet.data.datasets.image_collection import ImageCollection
 from transxnet.data.formats.findings import Findings, Problem
 from transxnet.data.open_data import DataSource, open_data
@@ -52,7 +61,7 @@ def check(
         data: labeled images in any format of transxnet train, except timm readers.
         model: run folder of a classifier that was trained on this data, to find likely label errors in its validation
             and test set. Its split is checked. With folds, any classifier: a run folder, or a model with published
-            weights.
+            weights. Its features also find near duplicates.
         folds: find likely label errors in all images, by cross-validation with this many folds: a logistic regression
             on the features of the model.
         task: classify, detect or segment; by default the task that the data is for.
@@ -102,10 +111,18 @@ def check(
         assert trained.run is not None
         source = open_run_data(run_config(trained.run, text), console, trained.run.stored_split, check_images=False)
     images = AllImages(_sets(source))
+    if trained is not None:
+        check_one_class(images)
     with long_progress(console, "reading", len(images), 0, "images") as advance:
         scan = scan_images(list(images.sets.values()), advance)
     with long_progress(console, "comparing", len(images), 0, "images") as advance:
         near = near_duplicates(scan, similarity, advance)
+    outputs, by_features = None, NearDuplicates()
+    if trained is not None:
+        with long_progress(console, "predicting", len(images), 0, "images") as advance:
+            outputs = model_outputs(trained, images, scan, device, advance)
+        first = first_copies(scan, outputs.numbers)
+        by_features = feature_duplicates(outputs.features[first], outputs.numbers[first])
     similar = len(np.unique(near.pairs))
     if similar > MANY * len(images):
         source.notes.append(
@@ -116,16 +133,14 @@ def check(
     findings = [
         *_unreadable(scan),
         *exact_findings(images, exact_duplicates(scan)),
-        *near_findings(images, near),
+        *near_findings(images, near, by_features),
         *([] if group_from is None else group_findings(images, group_from)),
         *imbalance_findings(counts, source.class_names),
         *_outside(source.findings),
         *box_findings(images),
     ]
-    if trained is not None and folds is not None:
-        findings += fold_errors(trained, images, scan, folds, device, console)
-    elif trained is not None:
-        findings += validation_errors(trained, images, scan, device, console)
+    if outputs is not None:
+        findings += validation_errors(outputs) if folds is None else fold_errors(outputs, folds)
     order = list(Kind)
     result = CheckResult(
         data=text,

@@ -32,15 +32,23 @@ def exact_findings(images: AllImages, groups: Sequence[np.ndarray]) -> list[Data
     return found
 
 
-def near_findings(images: AllImages, near: NearDuplicates) -> list[DataFinding]:
+def near_findings(images: AllImages, by_pixels: NearDuplicates, by_features: NearDuplicates) -> list[DataFinding]:
     """Return the findings about near duplicates: leaks and conflicts by pair, the others by group.
 
     All are to be reviewed, since different images of one scene or one kind of part are also similar.
+
+    Args:
+        images: the images.
+        by_pixels: pairs of :func:`~transxnet.checking.duplicates.near_duplicates`.
+        by_features: pairs of :func:`~transxnet.checking.feature_duplicates.feature_duplicates`.
     """
+    details = {}
+    for near, what in ((by_features, "similarity of features"), (by_pixels, "similarity")):
+        for (first, second), similarity in zip(near.pairs.tolist(), near.similarity.tolist(), strict=True):
+            details[first, second] = f"{what} {similarity:.3f}"
     found, same = [], []
-    for (first, second), similarity in zip(near.pairs.tolist(), near.similarity.tolist(), strict=True):
-        pair = (first, second)
-        sets, labels, detail = images.set_names(pair), images.labels(pair), f"similarity {similarity:.3f}"
+    for pair, detail in details.items():
+        sets, labels = images.set_names(pair), images.labels(pair)
         if sets[0] != sets[1]:
             found.append(DataFinding(Kind.NEAR_LEAK, pair, detail))
         if labels[0] != labels[1]:

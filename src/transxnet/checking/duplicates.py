@@ -38,15 +38,15 @@ _CROPS = [(1.0, 0.0, 0.0), (0.975, 0.0, 0.0)] + [
 
 
 class NearDuplicates(NamedTuple):
-    """Pairs of near duplicates.
+    """Pairs of near duplicates; by default none.
 
     Attributes:
-        pairs: (M, 2) numbers of images.
-        similarity: (M,) correlation of each pair after alignment, at most 1.
+        pairs: (M, 2) numbers of images, ascending.
+        similarity: (M,) similarity of each pair, at most 1: the correlation after alignment, or that of features.
     """
 
-    pairs: np.ndarray
-    similarity: np.ndarray
+    pairs: np.ndarray = np.zeros((0, 2), int)
+    similarity: np.ndarray = np.zeros(0)
 
 
 def exact_duplicates(scan: Scan) -> list[np.ndarray]:
@@ -54,6 +54,11 @@ def exact_duplicates(scan: Scan) -> list[np.ndarray]:
     numbers = np.flatnonzero(scan.readable)
     _, inverse = np.unique(scan.digests[numbers], return_inverse=True)
     return equal_groups(numbers, inverse)
+
+
+def first_copies(scan: Scan, numbers: np.ndarray) -> np.ndarray:
+    """Return the positions in ``numbers``, ascending, of all images but exact duplicates of an earlier one."""
+    return np.sort(np.unique(scan.digests[numbers], return_index=True)[1])
 
 
 def near_duplicates(scan: Scan, similarity: float, progress: Callable[[int], Any]) -> NearDuplicates:
@@ -68,13 +73,12 @@ def near_duplicates(scan: Scan, similarity: float, progress: Callable[[int], Any
         similarity: minimum correlation.
         progress: called with the number of images searched.
     """
-    usable = np.flatnonzero(scan.readable & (scan.sizes.min(axis=1, initial=MIN_SIDE) >= MIN_SIDE))
-    numbers = usable[np.unique(scan.digests[usable], return_index=True)[1]]
-    numbers.sort()
+    numbers = np.flatnonzero(scan.readable & (scan.sizes.min(axis=1, initial=MIN_SIDE) >= MIN_SIDE))
+    numbers = numbers[first_copies(scan, numbers)]
     numbers, low, high = _read_spectra(scan, numbers)
     if len(numbers) < 2:
-        return NearDuplicates(np.zeros((0, 2), int), np.zeros(0))
-    index, parts = NeighborIndex(low), [NearDuplicates(np.zeros((0, 2), int), np.zeros(0))]
+        return NearDuplicates()
+    index, parts = NeighborIndex(low), [NearDuplicates()]
     for first in range(0, len(numbers), _CHUNK):
         chunk = numbers[first : first + _CHUNK]
         for own, other, mirrored, crop in _candidates(index, high, _thumbnails(scan, chunk), first, similarity):

@@ -1,18 +1,19 @@
 """Likely label errors of a data set, by a classifier."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
+import torch
 
 from transxnet.checking.all_images import AllImages
 from transxnet.checking.check_findings import DataFinding
 from transxnet.checking.image_scan import Scan
 from transxnet.checking.label_errors import label_error_findings
-from transxnet.checking.out_of_fold import out_of_fold_probabilities, pooled_features
+from transxnet.checking.out_of_fold import out_of_fold_probabilities
 from transxnet.data.datasets.classification_dataset import ClassificationSet
-from transxnet.evaluation.dataset_evaluation import run_evaluation
+from transxnet.data.loading.loaders import evaluation_loader
 from transxnet.evaluation.inference_backends import TrainedBackend
 from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.runs.load import load_model
@@ -20,7 +21,8 @@ from transxnet.runs.trained_models import TrainedClassifier
 from transxnet.runs.training_data import run_config, trained_on
 from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError
-from transxnet.utils.progress import progress_bar
+
+BATCH_SIZE, WORKERS = 64, 2
 
 
 def load_classifier(model: str | Path, data: str, folds: int | None) -> TrainedClassifier:
@@ -59,48 +61,79 @@ def read_channels(trained: TrainedClassifier, given: int | None) -> int | None:
     return own
 
 
-def validation_errors(
-    trained: TrainedClassifier, images: AllImages, scan: Scan, device: str, console: Console
-) -> list[DataFinding]:
+def check_one_class(images: AllImages) -> None:
+    """Raise UserError if the images do not have one class each, which label errors need."""
+    if not all(isinstance(part, ClassificationSet) and part.targets == "classes" for part in images.sets.values()):
+        raise UserError("--model needs images with one class each. Remove --model and --folds.")
+
+
+class ModelOutputs(NamedTuple):
+    """What a classifier computes of the N readable images of all sets.
+
+    Attributes:
+        sets: name, images and their numbers of each set, in order.
+        probabilities: (N, C) the classifier's probabilities, or its values.
+        features: (N, F) pooled features.
+    """
+
+    sets: list[tuple[str, ClassificationSet, np.ndarray]]
+    probabilities: np.ndarray
+    features: np.ndarray
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """(N,) numbers of the images."""
+        return np.concatenate([numbers for _, _, numbers in self.sets])
+
+
+def model_outputs(
+    trained: TrainedClassifier, images: AllImages, scan: Scan, device: str, progress: Callable[[int], Any]
+) -> ModelOutputs:
+    """Run a classifier over all readable images.
+
+    Args:
+        trained: the classifier.
+        images: images of all sets.
+        scan: the facts about them.
+        device: where the classifier runs, as on the command line.
+        progress: called with the number of images done.
+    """
+    backend, sets, parts, done = TrainedBackend(trained, resolve_device(device)), [], [], 0
+    for first, (name, part) in zip(images.first.tolist(), images.sets.items(), strict=False):
+        assert isinstance(part, ClassificationSet)
+        positions = np.flatnonzero(scan.readable[first : first + len(part)])
+        readable = part.subset(positions)
+        sets.append((name, readable, first + positions))
+        for batch, _, _ in evaluation_loader(readable.evaluation_dataset(backend.prepare), BATCH_SIZE, WORKERS):
+            parts.append(backend.predict(batch, features=True))
+            done += len(batch)
+            progress(done)
+    probabilities, features = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+    return ModelOutputs(sets, probabilities, features)
+
+
+def validation_errors(outputs: ModelOutputs) -> list[DataFinding]:
     """Return the likely label errors of the sets that the model was not trained on."""
-    found, backend = [], TrainedBackend(trained, resolve_device(device))
-    for name, part, numbers in _readable(images, scan):
-        if name == "train":
-            continue
-        with progress_bar(console, f"predicting {name}", len(part)) as advance:
-            evaluation = run_evaluation(backend, part, 64, 2, progress=advance)
-        assert isinstance(evaluation, ClassificationEvaluation)
-        found += label_error_findings(evaluation, numbers)
+    found, ends = [], np.cumsum([len(numbers) for _, _, numbers in outputs.sets])
+    for (name, part, numbers), probabilities in zip(
+        outputs.sets, np.split(outputs.probabilities, ends[:-1]), strict=True
+    ):
+        if name != "train":
+            own = ClassificationEvaluation(part.class_names, list(part.own_names), part.own_labels, probabilities)
+            found += label_error_findings(own, numbers)
     return found
 
 
-def fold_errors(
-    trained: TrainedClassifier, images: AllImages, scan: Scan, folds: int, device: str, console: Console
-) -> list[DataFinding]:
+def fold_errors(outputs: ModelOutputs, folds: int) -> list[DataFinding]:
     """Return the likely label errors of all sets, by cross-validation on the model's features.
 
     Raises:
-        UserError: the images do not have one class each, or are too few.
+        UserError: the images are too few.
     """
-    backend, parts = TrainedBackend(trained, resolve_device(device)), list(_readable(images, scan))
-    features = []
-    for name, part, _ in parts:
-        if not isinstance(part, ClassificationSet) or part.targets != "classes":
-            raise UserError("--folds needs images with one class each. Remove --folds and --model.")
-        with progress_bar(console, f"computing features of {name}", len(part)) as advance:
-            features.append(pooled_features(backend, part, advance))
-    labels, numbers = (np.concatenate(rows) for rows in zip(*((p.own_labels, n) for _, p, n in parts), strict=True))
+    parts = [part for _, part, _ in outputs.sets]
+    labels = np.concatenate([part.own_labels for part in parts])
     present, own = np.unique(labels, return_inverse=True)
-    probabilities = out_of_fold_probabilities(np.concatenate(features), own, folds)
-    names = [name for _, part, _ in parts for name in part.own_names]
-    class_names = [parts[0][1].class_names[i] for i in present]
-    return label_error_findings(ClassificationEvaluation(class_names, names, own, probabilities), numbers)
-
-
-def _readable(images: AllImages, scan: Scan) -> list[tuple[str, Any, np.ndarray]]:
-    """Return name, readable images and their numbers of each set."""
-    parts = []
-    for first, (name, part) in zip(images.first.tolist(), images.sets.items(), strict=False):
-        positions = np.flatnonzero(scan.readable[first : first + len(part)])
-        parts.append((name, part.subset(positions), first + positions))
-    return parts
+    probabilities = out_of_fold_probabilities(outputs.features, own, folds)
+    names = [name for part in parts for name in part.own_names]
+    class_names = [parts[0].class_names[i] for i in present]
+    return label_error_findings(ClassificationEvaluation(class_names, names, own, probabilities), outputs.numbers)

@@ -1,38 +1,13 @@
 """Class probabilities of all images by classifiers that were not trained on them: cross-validation on features."""
 
 import warnings
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from transxnet.data.datasets.classification_dataset import ClassificationSet
-from transxnet.data.loading.loaders import evaluation_loader
-from transxnet.evaluation.inference_backends import InferenceBackend
 from transxnet.utils.errors import UserError
 from transxnet.utils.optional_packages import require_package
 
-BATCH_SIZE, WORKERS, MAX_ITERATIONS = 64, 2, 1000
-
-
-def pooled_features(
-    backend: InferenceBackend, images: ClassificationSet, progress: Callable[[int], Any] = lambda done: None
-) -> np.ndarray:
-    """Return the pooled features (N, F) of all images, in order.
-
-    Args:
-        backend: a classifier.
-        images: readable images.
-        progress: called with the number of images done.
-    """
-    loader = evaluation_loader(images.evaluation_dataset(backend.prepare), BATCH_SIZE, WORKERS)
-    parts: list[np.ndarray] = []
-    for batch, _, positions in loader:
-        features = backend.classify(batch, features=True)[1]
-        assert features is not None
-        parts.append(features.numpy())
-        progress(int(positions[-1]) + 1)
-    return np.concatenate(parts)
+MAX_ITERATIONS = 1000
 
 
 def out_of_fold_probabilities(features: np.ndarray, labels: np.ndarray, folds: int, seed: int = 0) -> np.ndarray:

@@ -178,6 +178,16 @@ class TrainingModule(LightningModule, ABC):
         scheduler = _create_scheduler(optimizer, config, updates)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm of all gradients; Lightning itself refuses to with a fused optimizer in mixed precision."""
+        if gradient_clip_val is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Pass the number of updates to timm's scheduler."""
         scheduler.step_update(num_updates=self.trainer.global_step)

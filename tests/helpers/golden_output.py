@@ -17,7 +17,10 @@ from transxnet.cli.command_table import COMMANDS
 FOLDER = Path(__file__).parents[1] / "cli" / "golden"
 WIDTHS = (80, 120)
 
-TRAIN = "train digits --model test_resnet --limit 60 --batch-size 8 --epochs 2 --workers 0 --device cpu --out run"
+TRAIN = (
+    "train digits --model test_resnet --limit 60 --batch-size 8 --epochs 2 --workers 0 --device cpu "
+    "--precision 32-true --out run"
+)
 OUTPUTS: dict[str, tuple[str, ...]] = {
     "help": ("--help",),
     **{f"help-{name}": (f"{name} --help",) for name in COMMANDS},

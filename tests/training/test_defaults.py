@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.training.defaults import DefaultsResolver
@@ -18,6 +19,14 @@ def test_null_options_are_resolved_and_recorded():
     assert {sentence.split()[0] for sentence in choices} == chosen
     assert all(getattr(config, name) is not None for name in chosen)
     assert (config.batch_size, config.epochs, config.precision) == (32, 100, "32-true")
+
+
+def test_matrix_units_of_a_cpu_compute_in_bfloat16(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    config, choices = resolve(1000)
+    assert config.precision == "bf16-mixed"
+    assert "precision bf16-mixed (this CPU has matrix units for bfloat16)" in choices
+    assert resolve(1000, precision="32-true")[0].precision == "32-true"
 
 
 def test_given_options_stay_and_are_not_recorded():

@@ -91,7 +91,8 @@ class TrainConfig:
         grad_checkpointing: recompute activations in the backward pass, which takes less memory and more time.
         checkpointed_stages: number of stages of a TransXNet to checkpoint, from the first, which has the largest
             feature maps; by default all with grad_checkpointing, else none.
-        compile: compile the model with torch.compile.
+        compile: compile the model with torch.compile; by default on a CPU if training takes more than an hour and a
+            measurement shows that it becomes faster.
         deterministic: allow only deterministic operations, so that results are reproducible on the same machine.
 
     Raises:
@@ -186,7 +187,7 @@ class TrainConfig:
     strategy: str = "auto"
     grad_checkpointing: bool = False
     checkpointed_stages: int | None = None
-    compile: bool = False
+    compile: bool | None = None
     deterministic: bool = False
 
     def __post_init__(self) -> None:

@@ -1,22 +1,17 @@
 """Find the largest batch size that fits into memory, for ``--batch-size auto``."""
 
-import copy
 import gc
 import math
-import time
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import torch
-from lightning.fabric.utilities import move_data_to_device
-from timm.optim import create_optimizer_v2
 from torch import Tensor
 
 from transxnet.training.error_messages import describe_training_error, is_out_of_memory
 from transxnet.training.plan import Plan
+from transxnet.training.trial_steps import run_steps
 from transxnet.utils.errors import UserError
 
 MIN_BATCH_SIZE = 2
@@ -153,23 +148,3 @@ def _saved_tensor_bytes(plan: Plan, size: int) -> int:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         run_steps(plan, size, torch.device("cpu"), count=1)
     return sum(sizes.values())
-
-
-def run_steps(plan: Plan, size: int, device: torch.device, count: int) -> tuple[Any, list[tuple[float, float]]]:
-    """Run training steps like the trainer's on a copy of the model; return the batch, and loss and seconds of each."""
-    config = plan.config.replace(batch_size=size, workers=0, ema_decay=0.5, compile=False)
-    trial = replace(plan, config=config, model=copy.deepcopy(plan.model))
-    batch: Any = move_data_to_device(next(iter(trial.data_module().train_dataloader())), device)
-    module = trial.training_module().to(device).train()
-    optimizer = create_optimizer_v2(module.trained, config.opt, lr=1e-6, weight_decay=config.weight_decay)
-    narrow = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(str(config.precision))
-    steps = []
-    for _ in range(count):
-        start = time.perf_counter()
-        with nullcontext() if narrow is None else torch.autocast(device.type, narrow):
-            loss = torch.stack(list(module.losses(batch).values())).sum()
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        steps.append((loss.item(), time.perf_counter() - start))
-    return batch, steps

@@ -80,8 +80,7 @@ class DefaultsResolver(Generic[C]):
         """
         config, defaults, gpu = self.config, TASK_DEFAULTS[self.config.task], self.hardware.device == "cuda"
         count = self.hardware.processes
-        bf16 = gpu and torch.cuda.is_bf16_supported()
-        self.resolve("precision", "bf16-mixed" if bf16 else "16-mixed" if gpu else "32-true", "default for this device")
+        self.resolve("precision", *_precision(self.hardware))
         default_batch = defaults.batch_gpu if gpu else defaults.batch_cpu
         if config.batch_size == "auto":
             if count > 1:
@@ -117,6 +116,15 @@ class DefaultsResolver(Generic[C]):
         self.resolve("ema_decay", decay, why)
         workers = min(8, max(1, (os.cpu_count() or 1) // 2))
         self.resolve("workers", workers, "half of the CPU cores, at most 8")
+
+
+def _precision(hardware: Hardware) -> tuple[str, str]:
+    """Return the fastest precision that keeps the accuracy, and the reason."""
+    if hardware.device == "cuda":
+        return ("bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"), "default on this GPU"
+    if hardware.device == "cpu" and torch.cpu._is_amx_tile_supported():
+        return "bf16-mixed", "this CPU has matrix units for bfloat16"
+    return "32-true", "default on this device"
 
 
 def _rate_factor(config: TrainConfig) -> tuple[float, str]:

@@ -9,9 +9,9 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from transxnet.training.batch_size import run_steps
 from transxnet.training.error_messages import describe_training_error
 from transxnet.training.plan import Plan
+from transxnet.training.trial_steps import run_steps
 from transxnet.utils.progress import PLAIN
 from transxnet.utils.quantities import duration, format_count
 

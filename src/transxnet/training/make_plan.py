@@ -17,6 +17,7 @@ from transxnet.models.model_spec import parse_model_name
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.run_folder import Run
 from transxnet.training.batch_size import largest_batch
+from transxnet.training.compile_choice import choose_compile
 from transxnet.training.defaults import DefaultsResolver
 from transxnet.training.distributed import check_launch, resolve_hardware
 from transxnet.training.extensions import NO_EXTENSIONS, Extensions
@@ -81,6 +82,11 @@ def make_plan(
     defaults.resolve_common(
         len(plan.source.train_items), lambda config, *sizes: largest_batch(replace(plan, config=config), *sizes)
     )
+    if not resumed and defaults.config.compile is None:
+        with console.status("measuring whether compiling is faster"):
+            chosen = choose_compile(replace(plan, config=defaults.config))
+        if chosen is not None:
+            defaults.resolve("compile", *chosen)
     notes = plan.notes
     if not resumed:
         about = describe_problems(plan.source)

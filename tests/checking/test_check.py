@@ -81,7 +81,7 @@ def test_folds_without_a_model_or_below_two_are_refused(options, message, photos
 
 
 def test_folds_of_label_maps_are_refused(maps, photos_run, quiet):
-    with pytest.raises(UserError, match="--folds needs images with one class each"):
+    with pytest.raises(UserError, match="--model needs images with one class each"):
         check(maps, model=photos_run.path, folds=2, out=None, console=quiet)
 
 

@@ -27,7 +27,7 @@ from transxnet.utils.errors import UserError
 
 TOGETHER = dict(
     QUICK, model="transxnet_n", opt="sgd", lr=0.02, warmup_epochs=0, ema_decay=0.9, drop_path_rate=0.0, smoothing=0.1,
-    weight_decay=0.01, select="last",
+    weight_decay=0.01, select="last", precision="32-true",
 )  # fmt: skip
 TOGETHER["epochs"] = 1
 """Options whose updates do not depend on how a batch is split; Adam would amplify rounding errors."""

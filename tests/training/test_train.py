@@ -169,7 +169,12 @@ def test_all_optimizer_options_work_together(photos, tmp_path, console):
 
 def test_gradients_are_clipped_in_mixed_precision(photos, tmp_path, console, monkeypatch):
     norms, clip = [], torch.nn.utils.clip_grad_norm_
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *a: norms.append((clip(*a), clip(*a))))
+
+    def record(parameters, limit):
+        weights = list(parameters)
+        norms.append((clip(weights, limit), clip(weights, limit)))
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", record)
     options = {**QUICK, "epochs": 1, "precision": "bf16-mixed", "clip_grad": 0.01, "opt": "adamw"}
     train(photos, out=tmp_path / "run", console=console, **options)
     assert norms and all(before > 0.01 and after <= 0.0101 for before, after in norms)

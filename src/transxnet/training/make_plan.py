@@ -85,7 +85,9 @@ def make_plan(
     if not resumed and defaults.config.compile is None:
         with console.status("measuring whether compiling is faster"):
             chosen = choose_compile(replace(plan, config=defaults.config))
-        if chosen is not None:
+        if chosen is None:
+            defaults.config = defaults.config.replace(compile=False)
+        else:
             defaults.resolve("compile", *chosen)
     notes = plan.notes
     if not resumed:

@@ -25,6 +25,7 @@ _LOW, _FREQUENCIES = 6, 10  # per axis; pHash uses 8. The low ones are searched,
 _RADIUS = 0.35  # of candidates; copies of 1,200 cells and scenes, cropped by 5%, were all within it
 _MARGIN = 0.5  # between the similarity of a pair and that of the other frequencies, before alignment
 _NEIGHBORS = 4
+_ALIGNED = 32  # candidates of an image, by the agreement of the other frequencies
 _CHUNK = 512  # images; the spectra of all versions take 8 MB
 _BATCH = 64  # pairs, whose Jacobians take 4 MB
 _STEPS = 5
@@ -166,7 +167,9 @@ def _candidates(
     best = order[np.unique(pair[order], return_index=True)[1]]
     own, other, mirrored, crop = (column[best] for column in (own, other, mirrored, crop))
     agreement = (own_high[own, mirrored, crop] * high[other]).sum(1) / 127
-    likely = np.flatnonzero(agreement.numpy() >= similarity - _MARGIN)
+    order = np.lexsort((-agreement.numpy(), own))
+    rank = np.arange(len(order)) - np.searchsorted(own[order], own[order])
+    likely = order[(agreement.numpy()[order] >= similarity - _MARGIN) & (rank < _ALIGNED)]
     for start in range(0, len(likely), _BATCH):
         batch = likely[start : start + _BATCH]
         yield own[batch] + first, other[batch], mirrored[batch], crop[batch]

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose
-from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
+from sklearn.metrics import accuracy_score, average_precision_score, brier_score_loss, f1_score, roc_auc_score
+from torchmetrics.functional.classification import binary_calibration_error
 
 from transxnet.metrics.multilabel import MultiLabelEvaluation, best_thresholds
 
@@ -28,6 +30,8 @@ def test_metrics_equal_those_of_scikit_learn():
         "micro_ap": average_precision_score(true, scores, average="micro"),
         "macro_auroc": roc_auc_score(true, scores),
         "micro_auroc": roc_auc_score(true, scores, average="micro"),
+        "ece": binary_calibration_error(torch.tensor(scores.ravel()), torch.tensor(true.ravel()), n_bins=10).item(),
+        "brier": brier_score_loss(true.ravel(), scores.ravel()),
         "f1": f1_score(true, predicted, average="macro"),
         "micro_f1": f1_score(true, predicted, average="micro"),
         "exact_match": (true == predicted).all(axis=1).mean(),

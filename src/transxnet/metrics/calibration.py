@@ -10,9 +10,9 @@ class Calibration:
     """Accuracy of a classifier by confidence, in the B bins that are not empty (Guo et al. 2017).
 
     Attributes:
-        confidence: (B,) mean of the highest probability.
-        accuracy: (B,) share of correct predictions.
-        share: (B,) share of all images.
+        confidence: (B,) mean of the highest probability, or of that of each label.
+        accuracy: (B,) share of correct predictions, or of true labels.
+        share: (B,) share of all images or labels.
     """
 
     confidence: np.ndarray
@@ -31,8 +31,8 @@ def calibration_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = 10
     torchmetrics' calibration error does not return the bins, and puts a confidence of exactly 1 in a separate bin.
 
     Args:
-        confidence: (N,) highest probability of each image.
-        correct: (N,) whether its class is correct.
+        confidence: (N,) highest probability of each image, or probability of each label.
+        correct: (N,) whether its class is correct, or the label true.
         bins: number of bins.
     """
     numbers, confidence = bin_numbers(confidence, bins), confidence.astype(np.float64)

@@ -13,6 +13,7 @@ from torchmetrics.functional.classification import (
 )
 
 from transxnet.metrics.binary_curves import BinaryCurves
+from transxnet.metrics.calibration import Calibration, calibration_bins
 from transxnet.metrics.count_metrics import class_metrics_from_counts, weighted_mean
 from transxnet.metrics.intervals import MAX_RANKED, Resampled
 
@@ -70,7 +71,8 @@ class MultiLabelEvaluation(Resampled):
         """Compute metrics from 0 to 1, without those that are not defined for these labels.
 
         ``macro_ap`` and ``macro_auroc`` are means over the classes that occur with both labels; ``micro_ap`` and
-        ``micro_auroc`` treat all labels as those of one class. ``f1`` is the mean over the classes, ``micro_f1`` the F1
+        ``micro_auroc`` treat all labels as those of one class, as do ``ece`` and ``brier``, the calibration error and
+        mean squared error of their probabilities. ``f1`` is the mean over the classes, ``micro_f1`` the F1
         of all labels, and ``exact_match`` the fraction of images without a wrong label; all three at the thresholds.
         With weights also ``weighted_exact_match``.
         """
@@ -83,7 +85,7 @@ class MultiLabelEvaluation(Resampled):
 
     def all_metrics(self) -> dict[str, float]:
         """Compute the same, with NaN for those that are not defined."""
-        return self._ranking_metrics() | self._threshold_metrics()
+        return self._probability_metrics() | self._threshold_metrics()
 
     def resampler(self) -> Callable[[np.ndarray], Mapping[str, float]]:
         """Return the metrics as a function of the indices of drawn images."""
@@ -92,15 +94,16 @@ class MultiLabelEvaluation(Resampled):
             weights = None if self.weights is None else self.weights[indices]
             labels, probabilities = self.labels[indices], self.probabilities[indices]
             drawn = replace(self, labels=labels, probabilities=probabilities, weights=weights)
-            ranked = drawn._ranking_metrics() if self.labels.size <= MAX_RANKED else {}
+            ranked = drawn._probability_metrics() if self.labels.size <= MAX_RANKED else {}
             return ranked | drawn._threshold_metrics()
 
         return drawn_metrics
 
-    def _ranking_metrics(self) -> dict[str, float]:
+    def _probability_metrics(self) -> dict[str, float]:
         """Compute the metrics that depend on no threshold."""
         known = self.known
-        everything = BinaryCurves(0, self.probabilities[known], self.labels[known] == 1)
+        probabilities, true = self.probabilities[known], self.labels[known] == 1
+        everything = BinaryCurves(0, probabilities, true)
         both = 0 < everything.labels.sum() < len(everything.labels)
         curves = [curve for curve in map(self.curves, range(len(self.class_names))) if curve is not None]
         return {
@@ -108,7 +111,13 @@ class MultiLabelEvaluation(Resampled):
             "micro_ap": everything.average_precision if both else np.nan,
             "macro_auroc": _mean([curve.auroc for curve in curves]),
             "micro_auroc": everything.auroc if both else np.nan,
+            "ece": self.calibration().error if known.any() else np.nan,
+            "brier": _mean((probabilities - true) ** 2),
         }
+
+    def calibration(self) -> Calibration:
+        """Return the fraction of labels that are true by their probability, of all known labels together."""
+        return calibration_bins(self.probabilities[self.known], self.labels[self.known] == 1)
 
     def _threshold_metrics(self) -> dict[str, float]:
         """Compute the metrics at the thresholds."""

@@ -198,7 +198,13 @@ def rate_chart(
     return Chart(title, svg, (baseline_line,))
 
 
-def reliability_chart(title: str, name: str, before: Calibration, after: Calibration | None = None) -> Chart:
+def reliability_chart(
+    title: str,
+    name: str,
+    before: Calibration,
+    after: Calibration | None = None,
+    labels: tuple[str, str] = ("confidence", "accuracy"),
+) -> Chart:
     """Plot the reliability diagram, accuracy by confidence; larger points have more images.
 
     Args:
@@ -206,6 +212,7 @@ def reliability_chart(title: str, name: str, before: Calibration, after: Calibra
         name: its id in the page.
         before: calibration of the probabilities.
         after: the same after temperature scaling, if a temperature was fitted.
+        labels: labels of the axes.
     """
     drawn = {Line("", "probabilities", "blue"): before}
     if after is not None:
@@ -217,10 +224,10 @@ def reliability_chart(title: str, name: str, before: Calibration, after: Calibra
             axes.plot(found.confidence, found.accuracy, **line_style(line.color, line.dash, 1.4))
             look: dict[str, Any] = {"color": css_color(line.color), "edgecolor": css_color("paper"), "zorder": 3}
             axes.scatter(found.confidence, found.accuracy, 12 + 250 * found.share, **look)
-        axes.set(xlim=(0, 1.04), ylim=(-0.04, 1.04), xlabel="confidence", ylabel="accuracy")
+        axes.set(xlim=(0, 1.04), ylim=(-0.04, 1.04), xlabel=labels[0], ylabel=labels[1])
         for axis in (axes.xaxis, axes.yaxis):
             percent_axis(axis)
-        svg = figure_svg(figure, name, "Accuracy by confidence")
+        svg = figure_svg(figure, name, f"{labels[1]} by {labels[0]}".capitalize())
     return Chart(title, svg, (*drawn, Line("", "perfect calibration", "muted", "dotted")))
 
 

@@ -7,15 +7,15 @@ import numpy as np
 
 from transxnet.metrics.binary_curves import BinaryCurves
 from transxnet.metrics.classification import ClassificationEvaluation
+from transxnet.reports.calibration_section import calibration_section
 from transxnet.reports.charts import (
     Line,
     Plot,
     rate_chart,
-    reliability_chart,
 )
 from transxnet.reports.formatting import confusion_rows, data_url, percent
 from transxnet.reports.image_cards import THUMBNAIL, Explain, LoadImage, explain_groups, thumbnail
-from transxnet.reports.metric_cells import format_metrics, metric_tile
+from transxnet.reports.metric_cells import metric_tile
 from transxnet.reports.report_data import Report, TaskPage, Tile
 
 MISTAKES = 12
@@ -59,7 +59,7 @@ def task_page(evaluation: ClassificationEvaluation, report: Report) -> TaskPage:
             mistakes=_mistakes(evaluation, report.image),
             explanations=explanations,
             wrong=int((~evaluation.correct).sum()),
-            calibration=_calibration(evaluation),
+            calibration=calibration_section(evaluation),
         ),
     )
 
@@ -164,19 +164,3 @@ def _explanation_note(evaluation: ClassificationEvaluation, index: int) -> str:
     predicted, label = evaluation.predictions[index], evaluation.labels[index]
     probability = percent(float(evaluation.probabilities[index, predicted]))
     return f"{'Correct' if predicted == label else 'Wrong'}: {evaluation.class_names[predicted]}, {probability}"
-
-
-def _calibration(evaluation: ClassificationEvaluation) -> dict[str, Any]:
-    """Draw the reliability diagram, and list ECE and Brier score before and after temperature scaling."""
-    scaled = None if evaluation.choices is None else evaluation.calibration(scaled=True)
-    cells = {name: (value, interval) for name, value, interval in format_metrics(evaluation)}
-    kinds = ("", "_scaled") if scaled else ("",)
-    return {
-        "chart": reliability_chart("Accuracy by confidence", "calibration", evaluation.calibration(), scaled),
-        "confidence": float(evaluation.values.confidence[:, 0].mean()),
-        "scaled": scaled is not None,
-        "rows": [
-            (label, [cells[f"{name}{kind}"] for kind in kinds])
-            for label, name in (("Expected calibration error (ECE)", "ece"), ("Brier score", "brier"))
-        ],
-    }

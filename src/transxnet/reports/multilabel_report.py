@@ -1,4 +1,4 @@
-"""The report of a multi-label classifier: labels, thresholds, curves, mistakes and explanations."""
+"""The report of a multi-label classifier: labels, thresholds, curves, mistakes, explanations, calibration."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from transxnet.metrics.multilabel import MultiLabelEvaluation
+from transxnet.reports.calibration_section import calibration_section
 from transxnet.reports.charts import Chart, Line, Plot, rate_chart
 from transxnet.reports.formatting import data_url, percent
 from transxnet.reports.image_cards import THUMBNAIL, Example, Explain, LoadImage, explain_groups, thumbnail
@@ -40,6 +41,7 @@ def task_page(evaluation: MultiLabelEvaluation, report: Report) -> TaskPage:
             *([("rates", "Precision and recall")] if drawn else []),
             ("mistakes", "Mistakes"),
             *([("explanations", "Grad-CAM")] if explanations else []),
+            ("calibration", "Calibration"),
         ],
         content=dict(
             metrics=evaluation.all_metrics(),
@@ -51,6 +53,7 @@ def task_page(evaluation: MultiLabelEvaluation, report: Report) -> TaskPage:
             mistakes=_mistakes(evaluation, report.image),
             wrong=int(evaluation.wrong.any(axis=1).sum()),
             explanations=explanations,
+            calibration=calibration_section(evaluation),
             fitted=evaluation.describe_fitted(report.fitted_here),
         ),
     )

@@ -1,7 +1,7 @@
 """Speed of exported networks in their runtimes, interleaved: images per second, and the ratio to the first network.
 
     python -m benchmarks.exported --batch 16 1 --rounds 5 --out exported.json
-    python -m benchmarks.exported --between-runtimes --runtimes onnxruntime-fp32 ncnn-fp32 \
+    python -m benchmarks.exported --between-runtimes --runtimes onnxruntime-fp32 executorch-fp32 ncnn-fp32 \
         --models ours --batch 1 --threads 1
 
 "published" is ``benchmarks/plain_reference.py``, the network computed as in the published code. It and timm's networks
@@ -42,10 +42,11 @@ RUNTIMES = {
     "openvino-bf16": ("openvino", "bfloat16"),
     "openvino-fp32": ("openvino", "float32"),
     "onnxruntime-fp32": ("onnx", "float32"),
+    "executorch-fp32": ("executorch", "float32"),
     "ncnn-fp32": ("ncnn", "float32"),
     "ncnn-fp16": ("ncnn", "float16"),
 }
-"""The last two only take batches of one image."""
+"""The last three only take batches of one image."""
 DEFAULT_RUNTIMES = ("openvino-bf16", "openvino-fp32", "onnxruntime-fp32")
 MODELS = ("published", "ours", "ours-open", "swin_tiny_patch4_window7_224", "convnext_tiny")
 

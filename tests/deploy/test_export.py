@@ -67,7 +67,7 @@ def test_mismatch_keeps_the_existing_file(theirs, tmp_path, console, monkeypatch
         (dict(dtype="bfloat16"), "dtype must be 'float32' or 'float16' for --format onnx, got 'bfloat16'"),
         (
             dict(format="tflite"),
-            "format must be 'onnx' or 'openvino' or 'pt2' or 'ncnn' or 'web', got 'tflite'",
+            "format must be 'onnx' or 'openvino' or 'pt2' or 'executorch' or 'ncnn' or 'web', got 'tflite'",
         ),
         (dict(dynamic="batch,heigth"), "dynamic must be some of batch, height, width, or none, got 'heigth'. Did you"),
         (dict(img_size="20"), "at least 32, got"),

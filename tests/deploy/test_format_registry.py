@@ -15,7 +15,7 @@ def test_other_files_are_refused(tmp_path):
         "bad.pt2": "cannot read .* as a .pt2 package",
         "strange.onnx": "cannot read the metadata",
         "missing.onnx": "does not exist",
-        "run.ckpt": "is not an exported model. Accepted: files that end in .onnx, .xml, .pt2, .ncnn.param",
+        "run.ckpt": "is not an exported model. Accepted: files that end in .onnx, .xml, .pt2, .pte, .ncnn.param",
     }.items():
         with pytest.raises(UserError, match=message):
             read_metadata(tmp_path / name)

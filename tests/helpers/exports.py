@@ -12,7 +12,7 @@ from transxnet.deploy.metadata import Metadata
 from transxnet.heads import create_detector
 
 CLASSES = ["ant", "bee", "cat"]
-SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2", "ncnn": ".ncnn.param"}
+SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2", "executorch": ".pte", "ncnn": ".ncnn.param"}
 
 
 def random_images(count: int, *size: int) -> Tensor:

@@ -147,8 +147,8 @@ _COMMANDS = (
         synopsis="RUN",
         summary="export a model to ONNX, OpenVINO, AOTInductor or a web page",
         usage="RUN [options]",
-        description="Export a model to a file that runs without this package: ONNX, OpenVINO, AOTInductor or ncnn, "
-        "or to a web page. The outputs are compared with PyTorch's on real images before the file is saved. "
+        description="Export a model to a file that runs without this package: ONNX, OpenVINO, AOTInductor, ExecuTorch "
+        "or ncnn, or to a web page. The outputs are compared with PyTorch's on real images before the file is saved. "
         "The file contains metadata: its inputs, its outputs and the model it was exported from.",
         function="transxnet.deploy.export:export",
         arguments={"model": dict(metavar="RUN", help=f"{MODEL}. {_SETTINGS}")},
@@ -168,7 +168,7 @@ _COMMANDS = (
         description="Run an exported file in its runtime on the image that export stored in it, compare the outputs "
         "with those of the trained model, and print the latency.",
         function="transxnet.deploy.verify_file:verify",
-        arguments={"file": dict(metavar="FILE", help="an exported file: .onnx, .xml, .pt2 or .ncnn.param")},
+        arguments={"file": dict(metavar="FILE", help="an exported file: .onnx, .xml, .pt2, .pte or .ncnn.param")},
     ),
     Command(
         name="push",

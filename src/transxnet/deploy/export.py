@@ -34,7 +34,7 @@ from transxnet.version import __version__
 def export(
     model: str | Path,
     *,
-    format: Literal["onnx", "openvino", "pt2", "ncnn", "web"] | None = None,
+    format: Literal["onnx", "openvino", "pt2", "executorch", "ncnn", "web"] | None = None,
     dynamic: str | None = None,
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     img_size: str | int | None = None,
@@ -57,11 +57,12 @@ def export(
     Args:
         model: a run folder, or the name of a model with published weights.
         format: onnx (ONNX Runtime), openvino (an .xml and a .bin file), pt2 (compiled by AOTInductor for this machine);
-            ncnn for phones (a .param, a .bin and a .json file, for one image of a fixed size); or web (a folder with a
-            web page that runs the model in the browser); by default onnx, or openvino with int8.
+            for phones executorch (a .pte file) or ncnn (a .param, a .bin and a .json file), both for one image of a
+            fixed size; or web (a folder with a web page that runs the model in the browser); by default onnx, or
+            openvino with int8.
         dynamic: dynamic axes: any of batch, height and width, separated by commas, or none; height and width in
             multiples of 32. By default batch for classifiers and features, height,width for detectors and segmenters,
-            and none for ncnn and classifiers on a web page.
+            and none for executorch, ncnn and classifiers on a web page.
         dtype: data type to compute in; onnx does not support bfloat16.
         img_size: size of the images, such as 224 or 800x1088 (height x width); by default the model's own.
         batch_size: batch size if the batch axis is not dynamic.
@@ -137,7 +138,7 @@ def export(
     path = _target(out, trained, kind, features, int8, overwrite)
     with _scratch(path) as scratch:
         labeled = labeled_images(trained, data) if int8 else None
-        axes = () if end_to_end else _axes(dynamic, trained, features, file_format.batches)
+        axes = () if end_to_end else _axes(dynamic, trained, features, file_format.dynamic)
         sides = sides or _own_size(trained, features)
         fixed = None if {"height", "width"} & set(axes) else sides
         computed = torch.float32 if file_format.float32_programs else getattr(torch, dtype)
@@ -240,13 +241,12 @@ def _scratch(path: Path) -> Iterator[Path]:
         yield Path(folder.name) / path.name
 
 
-def _axes(dynamic: str | None, trained: TrainedModel, features: bool, batches: bool) -> tuple[str, ...]:
+def _axes(dynamic: str | None, trained: TrainedModel, features: bool, by_default: Sequence[str]) -> tuple[str, ...]:
     """The dynamic axes, in their order."""
     detector = isinstance(trained, TrainedDetector) and not features
-    if dynamic is None and (features or isinstance(trained, TrainedClassifier)):
-        return ("batch",) if batches else ()
     if dynamic is None:
-        return ("height", "width")
+        own = ("batch",) if features or isinstance(trained, TrainedClassifier) else ("height", "width")
+        return tuple(axis for axis in own if axis in by_default)
     words = [] if dynamic in ("none", "") else dynamic.split(",")
     for word in words:
         if word not in AXES:

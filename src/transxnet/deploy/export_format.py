@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from transxnet.deploy.metadata import Metadata, parse_metadata
+from transxnet.deploy.metadata import ExportTask, Metadata, parse_metadata
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_atomic
 from transxnet.utils.optional_packages import require_package
@@ -67,8 +67,8 @@ class ExportFormat(ABC):
     """Precisions that a file can compute in."""
     whole_images: ClassVar[bool] = False
     """Whether it also writes a :class:`WholeImageProgram`."""
-    batches: ClassVar[bool] = True
-    """Whether the batch axis of classifiers and features is dynamic by default."""
+    dynamic: ClassVar[tuple[str, ...]] = ("batch", "height", "width")
+    """Axes that are dynamic by default: of these, batch for classifiers and features, the others for dense models."""
     float32_programs: ClassVar[bool] = False
     """Whether the program to write is float32, whatever the dtype."""
 
@@ -139,6 +139,31 @@ class ExportFormat(ABC):
         """Describe a published export: its path and size."""
         size = sum(each.stat().st_size for each in self.files(path))
         return f"{path}  {size / 1e6:,.1f} MB"
+
+
+def check_fixed_size(kind: str, metadata: Metadata, tasks: Sequence[ExportTask]) -> None:
+    """Check a model for a format of files that take one image of a fixed size.
+
+    Args:
+        kind: name of the format.
+        metadata: describes the model.
+        tasks: tasks that the format supports.
+
+    Raises:
+        UserError: the model has another task, dynamic axes or a batch.
+    """
+    if metadata.task not in tasks:
+        task = "detector" if metadata.task == "detect" else "segmenter"
+        kinds = "classifiers, segmenters" if "segment" in tasks else "classifiers"
+        raise UserError(
+            f"--format {kind} supports {kinds} and --features; {metadata.source} is a {task}. Use --format onnx."
+        )
+    if metadata.dynamic or metadata.batch != 1:
+        dynamic = ",".join(metadata.dynamic) or None
+        raise UserError(
+            f"--format {kind} takes one image of a fixed size, got --dynamic {dynamic} and --batch-size "
+            f"{metadata.batch or 1}. Use --img-size, and remove --dynamic and --batch-size."
+        )
 
 
 def import_package(name: str, purpose: str, extra: str = "export") -> Any:

@@ -163,7 +163,7 @@ def load_exported(path: str | Path, threads: int = 0) -> ExportedModel:
     """Open a file that ``transxnet export`` wrote.
 
     Args:
-        path: an ONNX file, an OpenVINO model's .xml, a .pt2 package, or an ncnn model's .param.
+        path: an ONNX file, an OpenVINO model's .xml, a .pt2 package, a .pte program, or an ncnn model's .param.
         threads: number of threads; 0 for the runtime's default.
 
     Raises:

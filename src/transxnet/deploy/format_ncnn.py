@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from transxnet.deploy.export_format import ExportFormat, import_package
+from transxnet.deploy.export_format import ExportFormat, check_fixed_size, import_package
 from transxnet.deploy.format_onnx import save_model, to_onnx
 from transxnet.deploy.metadata import Metadata, parse_metadata
 from transxnet.utils.errors import UserError
@@ -26,7 +26,7 @@ class NcnnFormat(ExportFormat):
 
     suffix = ".ncnn.param"
     dtypes = ("float32", "float16")
-    batches = False
+    dynamic = ()
     float32_programs = True
 
     def versions(self) -> dict[str, str]:
@@ -35,17 +35,7 @@ class NcnnFormat(ExportFormat):
 
     def prepare(self, metadata: Metadata, console: Console) -> None:
         """Check that the model takes one normalized image of a fixed size, and returns logits or feature maps."""
-        if metadata.task not in ("classify", "features"):
-            task = "detector" if metadata.task == "detect" else "segmenter"
-            raise UserError(
-                f"--format ncnn supports classifiers and --features; {metadata.source} is a {task}. Use --format onnx."
-            )
-        if metadata.dynamic or metadata.batch != 1:
-            dynamic = ",".join(metadata.dynamic) or None
-            raise UserError(
-                f"--format ncnn takes one image of a fixed size, got --dynamic {dynamic} and --batch-size "
-                f"{metadata.batch or 1}. Use --img-size, and remove --dynamic and --batch-size."
-            )
+        check_fixed_size("ncnn", metadata, ("classify", "features"))
         if metadata.input != "float32":
             raise UserError(
                 "--format ncnn does not support --with-preprocessing. Remove it; the metadata describes the "

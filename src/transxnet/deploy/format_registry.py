@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from transxnet.deploy.export_format import ExportFormat
+from transxnet.deploy.format_executorch import ExecuTorchFormat
 from transxnet.deploy.format_ncnn import NcnnFormat
 from transxnet.deploy.format_onnx import OnnxFormat
 from transxnet.deploy.format_openvino import OpenVinoFormat
@@ -15,6 +16,7 @@ FORMATS: dict[str, ExportFormat] = {
     "onnx": OnnxFormat(),
     "openvino": OpenVinoFormat(),
     "pt2": Pt2Format(),
+    "executorch": ExecuTorchFormat(),
     "ncnn": NcnnFormat(),
     "web": WebFormat(),
 }
@@ -27,7 +29,7 @@ def read_metadata(path: str | Path) -> Metadata:
     """Read the metadata of an exported file.
 
     Args:
-        path: an ONNX file, an OpenVINO model's .xml, a .pt2 package, or an ncnn model's .param.
+        path: an ONNX file, an OpenVINO model's .xml, a .pt2 package, a .pte program, or an ncnn model's .param.
 
     Raises:
         UserError: the file does not exist, is of another kind, or was not exported by this package.

@@ -52,7 +52,7 @@ class WebFormat(OnnxFormat):
     """A web page: index.html, the model as an ONNX file, and ONNX Runtime Web."""
 
     suffix = ""
-    whole_images = batches = False
+    whole_images, dynamic = False, ("height", "width")
 
     def versions(self) -> dict[str, str]:
         """Versions of the packages that write and check the model, and of the one that runs it."""

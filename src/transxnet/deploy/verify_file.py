@@ -38,7 +38,7 @@ def verify(file: str | Path, *, console: Console | None = None) -> Verification:
     export. The file runs in its own runtime on the CPU, with all cores.
 
     Args:
-        file: an ONNX file, an OpenVINO model's .xml, a .pt2 package, or an ncnn model's .param.
+        file: an ONNX file, an OpenVINO model's .xml, a .pt2 package, a .pte program, or an ncnn model's .param.
         console: where to print; by default standard output.
 
     Returns:

@@ -29,7 +29,8 @@ def open_backend(
     """Open a run, an exported file or a model with published weights; its first prediction moves it to the device.
 
     Args:
-        model: run folder; exported file (.onnx, .xml, .pt2 or .ncnn.param); or name of a model with published weights.
+        model: run folder; exported file (.onnx, .xml, .pt2, .pte or .ncnn.param); or name of a model with published
+            weights.
         file: file with published weights, for a model by name.
         device: device to compute on: auto, cpu, cuda, cuda:1 or mps. Exported files run on the CPU.
         features: accept the run of a pretraining, which has no classes.

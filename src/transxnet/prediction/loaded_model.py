@@ -232,7 +232,7 @@ def load(model: str | Path, file: str | Path | None = None, *, device: str = "au
     """Load a model for prediction.
 
     Args:
-        model: run folder, also of a pretraining; exported file (.onnx, .xml, .pt2 or .ncnn.param); or name of a
+        model: run folder, also of a pretraining; exported file (.onnx, .xml, .pt2, .pte or .ncnn.param); or name of a
             model with published weights.
         file: file with published weights of a classifier, detector or segmenter, for a model by name.
         device: device to compute on: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one. Exported files run

@@ -23,8 +23,7 @@ def data(tmp_path):
 
 def test_data_without_problems_names_the_full_check(data):
     assert describe_problems(open_data(str(data))) == (
-        f"check: no exact duplicates in two sets, no rare classes. For near duplicates and label errors: "
-        f"transxnet check {data}"
+        f"check: no exact duplicates in two sets, no rare classes. For near duplicates: transxnet check {data}"
     )
 
 

@@ -44,7 +44,7 @@ class Kind(Enum):
     LABEL_ERROR = (
         "label_error",
         "Likely label errors",
-        "The model, which was not trained on these images, is confident of another class; most confident first.",
+        "Another class is more probable, by predictions that were not trained on these labels; most confident first.",
     )
     EXACT_DUPLICATE = "exact_duplicate", "Exact duplicates", "The same pixels several times in one set."
     NEAR_DUPLICATE = "near_duplicate", "Near duplicates", "Almost the same image several times in one set."

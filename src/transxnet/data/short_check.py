@@ -37,7 +37,7 @@ def describe_problems(source: DataSource) -> str | None:
         return f"check: {problems}. For details: {command}"
     found = "no exact duplicates in two sets, no rare classes" if compared else "no rare classes"
     others = "near duplicates" if compared else "duplicates"
-    return f"check: {found}. For {others} and label errors: {command}"
+    return f"check: {found}. For {others}: {command}"
 
 
 def _problems(train: ImageCollection, val: ImageCollection, compared: bool) -> Iterator[str]:

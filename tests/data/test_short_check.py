@@ -42,7 +42,7 @@ def test_files_of_large_sets_are_not_compared(data, monkeypatch):
     monkeypatch.setattr(short_check, "FULL_UP_TO", 47)  # there are 48 images
     monkeypatch.setattr(short_check, "shared_images", None)
     line = describe_problems(open_data(str(data)))
-    assert line == f"check: no rare classes. For duplicates and label errors: transxnet check {data}"
+    assert line == f"check: no rare classes. For duplicates: transxnet check {data}"
 
 
 def test_only_files_of_equal_size_and_start_are_read_completely(tmp_path, monkeypatch):

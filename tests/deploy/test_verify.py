@@ -10,16 +10,7 @@ from torch import Tensor
 
 from tests.helpers.exports import described
 from transxnet.deploy.metadata import Metadata
-from transxnet.deploy.verify import (
-    BATCHES,
-    LABEL_MAP_TOLERANCE,
-    WHOLE_IMAGE_TOLERANCE,
-    Comparison,
-    check_cases,
-    check_tolerance,
-    compare,
-    difference,
-)
+from transxnet.deploy.verify import BATCHES, Comparison, check_cases, check_tolerance, compare, difference
 from transxnet.utils.errors import UserError
 
 CLASSIFIER = described(batch=2)
@@ -101,9 +92,7 @@ def test_pasted_masks_are_compared_by_their_pixels():
     truth = boxes, torch.tensor([1, 2]), torch.tensor([0.8, 0.1]), masks
     other = masks.clone()
     other[0, 10, :3] = True
-    assert difference((*truth[:3], other), truth, whole)[1] == pytest.approx(
-        0.03 * WHOLE_IMAGE_TOLERANCE / LABEL_MAP_TOLERANCE
-    )
+    assert difference((*truth[:3], other), truth, whole)[1] == pytest.approx(0.03)
 
 
 def test_label_maps_are_compared_by_their_pixels():

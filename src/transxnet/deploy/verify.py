@@ -27,8 +27,7 @@ WHOLE_IMAGE_TOLERANCE = 1e-3
 """The same for files that take whole images: few of their resized pixels differ from Pillow's by one level of 255."""
 
 LABEL_MAP_TOLERANCE = 1e-2
-"""Largest accepted fraction of pixels with another class in a label map, and of those of masks that are in one of both
-only; the classes of a few pixels are close."""
+"""Largest accepted fraction of pixels with another class in a label map; the classes of a few pixels are close."""
 
 WHOLE_IMAGES = {"classify": 7, "detect": 3, "segment": 3}
 """Number of images on which a file that takes whole images is checked, each at two sizes."""
@@ -216,13 +215,9 @@ def _detections(
 
 
 def _mask_difference(answer: Tensor, truth: Tensor) -> float:
-    """The largest difference of values, or of pasted masks the differing pixels relative to the pixels of the masks.
-
-    The latter are scaled such that ``LABEL_MAP_TOLERANCE`` becomes the tolerance of boxes and scores.
-    """
+    """The largest difference of values, or of pasted masks the differing pixels relative to the pixels of the masks."""
     if truth.dtype == torch.bool:
-        share = (answer ^ truth).sum().item() / max(truth.sum().item(), 1)
-        return share * WHOLE_IMAGE_TOLERANCE / LABEL_MAP_TOLERANCE
+        return (answer ^ truth).sum().item() / max(truth.sum().item(), 1)
     return (answer - truth).abs().amax().item()
 
 

@@ -13,7 +13,7 @@ from transxnet.checking.image_scan import Scan
 from transxnet.checking.label_errors import label_error_findings
 from transxnet.checking.out_of_fold import out_of_fold_probabilities
 from transxnet.data.datasets.classification_dataset import ClassificationSet
-from transxnet.data.loading.loaders import evaluation_loader
+from transxnet.data.loading.loaders import evaluation_loader, explain_worker_errors
 from transxnet.evaluation.inference_backends import TrainedBackend
 from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.runs.load import load_model
@@ -86,6 +86,7 @@ class ModelOutputs(NamedTuple):
         return np.concatenate([numbers for _, _, numbers in self.sets])
 
 
+@explain_worker_errors()
 def model_outputs(
     trained: TrainedClassifier, images: AllImages, scan: Scan, device: str, progress: Callable[[int], Any]
 ) -> ModelOutputs:

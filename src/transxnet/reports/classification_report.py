@@ -8,11 +8,7 @@ import numpy as np
 from transxnet.metrics.binary_curves import BinaryCurves
 from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.reports.calibration_section import calibration_section
-from transxnet.reports.charts import (
-    Line,
-    Plot,
-    rate_chart,
-)
+from transxnet.reports.charts import Line, Plot, rate_chart
 from transxnet.reports.formatting import confusion_rows, data_url, percent
 from transxnet.reports.image_cards import THUMBNAIL, Explain, LoadImage, explain_groups, thumbnail
 from transxnet.reports.metric_cells import metric_tile

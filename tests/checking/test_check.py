@@ -15,7 +15,9 @@ from transxnet.cli import main
 def test_check_command_writes_files_that_train_accepts(planted_data, tmp_path, capsys, quiet):
     out = tmp_path / "out"
     assert main(["check", str(planted_data), "--out", str(out)]) == 0
-    assert "Exact duplicates in two sets" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "Exact duplicates in two sets" in text
+    assert f"transxnet train {planted_data} --exclude {out / 'fixes.csv'}" in text
     assert main(["check", str(planted_data), "--out", str(out)]) == 2
     assert "--overwrite" in capsys.readouterr().err
     options = dict(model="test_resnet", img_size=32, epochs=1, workers=0, device="cpu", console=quiet)
@@ -55,6 +57,22 @@ def test_model_finds_swapped_labels(tmp_path, quiet):
     result = check(data, model=run.path, out=None, console=quiet)
     assert result.images == {"train": 45, "val": 30}
     assert_found(label_errors(result), planted)
+
+
+def test_split_of_the_run_is_checked_with_the_images_that_it_excluded(photos, tmp_path, quiet, console):
+    whole = check(photos, out=None, console=quiet)
+    names = [whole.all_images.name(n) for n in range(len(whole.all_images))]
+    (tmp_path / "fixes.csv").write_text(f"image\n{names[0]}\n{names[-1]}\n")
+    options = QUICK | dict(epochs=1, exclude=tmp_path / "fixes.csv", train_fraction=0.5)
+    run = train(photos, out=tmp_path / "run", console=quiet, **options)
+    result = check(photos, model=run.path, out=tmp_path / "out", console=console)
+    assert result.images == whole.images
+    assert [result.all_images.name(n) for n in range(len(names))] == names
+    text = console.file.getvalue()
+    assert "the data has no validation set: split as by" in text
+    assert re.search(r"label errors: the model agrees with [\d.]+% of \d+ labels", text)
+    with pytest.raises(UserError, match=r"has a split already, got --seed 1\. Remove --seed or --model"):
+        check(photos, model=run.path, seed=1, out=None, console=quiet)
 
 
 def test_folds_find_swapped_labels_in_all_sets(photos_run, tmp_path, quiet):

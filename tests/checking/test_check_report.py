@@ -13,7 +13,8 @@ def test_page_is_complete_and_self_contained(planted):
     page = Page(text)
     kinds = ["unreadable", "exact_leak", "near_leak", "exact_conflict", "exact_duplicate", "near_duplicate"]
     assert page.ids == [*kinds, "data"]
-    assert "train, a, exclude" in page.text["exact_leak"]
+    assert "train, a, exclude" in page.text["exact_leak"] and "val, a, review" in page.text["exact_leak"]
+    assert "--exclude</span> <span>fixes.csv" in text
     sources = [value for name, value in page.attributes if name == "src"]
     assert len(sources) >= 20
     assert all(value.startswith("data:image/jpeg") for value in sources)

@@ -4,7 +4,8 @@ import numpy as np
 
 from tests.helpers.planted_problems import COPIES
 from transxnet.checking.all_images import AllImages
-from transxnet.checking.duplicate_findings import exact_findings
+from transxnet.checking.duplicate_findings import exact_findings, near_findings
+from transxnet.checking.duplicates import NearDuplicates
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.image_collection import ArrayImages
 
@@ -25,6 +26,18 @@ def test_near_duplicates_are_found_with_full_precision(planted):
     assert len(found) == len(COPIES)
     assert sorted(map(min, found)) == [f"train/a/{seed:02d}" for seed in (0, 4, 8, 12, 16, 20)]
     assert all(len(originals) == 1 for originals in found)
+
+
+def test_near_duplicates_of_a_set_have_the_range_of_their_similarities():
+    pixels, names = np.zeros((5, 4, 4), np.uint8), [str(i) for i in range(5)]
+    images = ClassificationSet(ArrayImages(pixels), names, ["a"], np.zeros(5, np.int64))
+    by_pixels = NearDuplicates(np.array([[0, 1], [1, 2]]), np.array([0.981, 0.995]))
+    by_features = NearDuplicates(np.array([[3, 4]]), np.array([0.9]))
+    found = near_findings(AllImages({"train": images}), by_pixels, by_features)
+    assert [(finding.images, finding.detail) for finding in found] == [
+        ((0, 1, 2), "3 similar images, similarity 0.981 to 0.995"),
+        ((3, 4), "2 similar images, similarity of features 0.900"),
+    ]
 
 
 def test_exact_duplicate_keeps_the_first_image(planted):

@@ -6,8 +6,9 @@ import pytest
 from transxnet import load
 from transxnet.checking.all_images import AllImages
 from transxnet.checking.image_scan import scan_images
-from transxnet.checking.model_errors import is_run_of, load_classifier, model_outputs
+from transxnet.checking.model_errors import describe_accuracy, is_run_of, load_classifier, model_outputs
 from transxnet.data.open_data import open_data
+from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.runs.load import load_model
 from transxnet.utils.errors import UserError
 
@@ -42,3 +43,21 @@ def test_outputs_are_those_of_predict_and_embed(photos_run, photos):
         outputs.probabilities, [result.probabilities for result in model.predict(files)], atol=1e-5
     )
     assert outputs.numbers.tolist() == list(range(len(images))) and done[-1] == len(images)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "expected"),
+    [
+        ([0, 0, 0, 1], "label errors: the model agrees with 100.0% of 4 labels; the most frequent class is 75.0%"),
+        ([0, 0, 0, 0], "label errors: the model agrees with 75.0% of 4 labels, no more than the most frequent class"),
+        ([], "label errors: none can be found, the run has no validation or test image"),
+    ],
+)  # fmt: skip
+def test_accuracy_is_compared_with_the_most_frequent_class(predicted, expected):
+    halves = np.split(np.eye(2)[np.array(predicted, int)], 2)
+    labels = np.split(np.array([0, 0, 0, 1][: len(predicted)], int), 2)
+    evaluations = [
+        ClassificationEvaluation(["a", "b"], ["x"] * len(own), own, half)
+        for own, half in zip(labels, halves, strict=True)
+    ]
+    assert describe_accuracy(evaluations).startswith(expected)

@@ -8,25 +8,28 @@ from rich.console import Console
 from transxnet.checking.all_images import AllImages
 from transxnet.checking.box_findings import box_findings
 from transxnet.checking.check_findings import DataFinding, Kind
-from transxnet.checking.check_report import FILES, CheckResult, print_summary, tally, write_results
+from transxnet.checking.check_report import FILES, FIXES, CheckResult, print_summary, tally, write_results
 from transxnet.checking.class_counts import class_counts, imbalance_findings
 from transxnet.checking.duplicate_findings import exact_findings, group_findings, near_findings
 from transxnet.checking.duplicates import NearDuplicates, exact_duplicates, first_copies, near_duplicates
 from transxnet.checking.feature_duplicates import feature_duplicates
 from transxnet.checking.image_scan import Scan, scan_images
+from transxnet.checking.label_errors import label_error_findings
 from transxnet.checking.model_errors import (
     check_one_class,
-    fold_errors,
+    describe_accuracy,
     is_run_of,
     load_classifier,
     model_outputs,
+    out_of_fold_predictions,
+    predictions_by_set,
     read_channels,
-    validation_errors,
 )
 from transxnet.data.datasets.image_collection import ImageCollection
 from transxnet.data.formats.findings import Findings, Problem
 from transxnet.data.open_data import DataSource, open_data
 from transxnet.data.recognize import check_exists
+from transxnet.runs.trained_models import TrainedClassifier
 from transxnet.runs.training_data import check_progress, open_run_data, run_config
 from transxnet.utils.errors import UserError, check_at_least
 from transxnet.utils.output_folder import output_folder
@@ -45,8 +48,8 @@ def check(
     similarity: float = 0.97,
     group_from: str | None = None,
     channels: int | None = None,
-    val_fraction: float = 0.2,
-    seed: int = 0,
+    val_fraction: float | None = None,
+    seed: int | None = None,
     device: str = "auto",
     out: str | Path | None = "check",
     overwrite: bool = False,
@@ -60,8 +63,8 @@ def check(
     Args:
         data: labeled images in any format of transxnet train, except timm readers.
         model: run folder of a classifier that was trained on this data, to find likely label errors in its validation
-            and test set. Its split is checked. With folds, any classifier: a run folder, or a model with published
-            weights. Its features also find near duplicates.
+            and test set. Its split is checked, with the images that it excluded. With folds, any classifier: a run
+            folder, or a model with published weights. Its features also find near duplicates.
         folds: find likely label errors in all images, by cross-validation with this many folds: a logistic regression
             on the features of the model.
         task: classify, detect or segment; by default the task that the data is for.
@@ -71,8 +74,9 @@ def check(
             two sets.
         channels: number of channels of TIFF, NPY, DICOM or other files, which are read with their stored values; by
             default that of the model, or RGB.
-        val_fraction: fraction of the images to validate on, as in training, if the data has no validation set.
-        seed: seed of that split.
+        val_fraction: fraction of the images to validate on, as in training, if the data has no validation set; by
+            default 0.2.
+        seed: seed of that split; by default 0.
         device: device of the model: auto, cpu, cuda, cuda:1 or mps; auto is a GPU if there is one.
         out: folder for the results; by default check, or check-2 and so on if it has results.
         overwrite: overwrite existing results.
@@ -82,7 +86,8 @@ def check(
         The findings.
 
     Raises:
-        UserError: the data cannot be opened, or the model is not a classifier of this data.
+        UserError: the data cannot be opened, the model is not a classifier of this data, or a split is requested
+            beside that of the model.
     """
     console, text = console or Console(), str(data)
     if not 0 < similarity <= 1:
@@ -97,19 +102,7 @@ def check(
     check_exists(text)
     trained = None if model is None else load_classifier(model, text, folds)
     channels = channels if trained is None else read_channels(trained, channels)
-    if trained is None or not is_run_of(trained, text):
-        source = open_data(
-            text,
-            task,
-            val_fraction=val_fraction,
-            seed=seed,
-            channels=channels,
-            check_images=False,
-            progress=check_progress(console),
-        )
-    else:
-        assert trained.run is not None
-        source = open_run_data(run_config(trained.run, text), console, trained.run.stored_split, check_images=False)
+    source = _open(text, task, trained, channels, val_fraction, seed, console)
     images = AllImages(_sets(source))
     if trained is not None:
         check_one_class(images)
@@ -140,7 +133,10 @@ def check(
         *box_findings(images),
     ]
     if outputs is not None:
-        findings += validation_errors(outputs) if folds is None else fold_errors(outputs, folds)
+        predictions = predictions_by_set(outputs) if folds is None else out_of_fold_predictions(outputs, folds)
+        for evaluation, numbers in predictions:
+            findings += label_error_findings(evaluation, numbers)
+        source.notes.append(describe_accuracy([evaluation for evaluation, _ in predictions]))
     order = list(Kind)
     result = CheckResult(
         data=text,
@@ -158,7 +154,43 @@ def check(
     if folder is not None:
         for path in write_results(result, folder):
             console.print(f"  {path}", **PLAIN)
+        if any(finding.images for finding in result.findings):
+            console.print(f"next: set the actions in {folder / FIXES}, then", **PLAIN)
+            console.print(f"  {result.next_command(folder)}", **PLAIN)
     return result
+
+
+def _open(
+    data: str,
+    task: str | None,
+    trained: TrainedClassifier | None,
+    channels: int | None,
+    val_fraction: float | None,
+    seed: int | None,
+    console: Console,
+) -> DataSource:
+    """Open the data with the split of the model, if it is a run on this data, else with that of a training."""
+    if trained is None or trained.run is None or not is_run_of(trained, data):
+        source = open_data(
+            data,
+            task,
+            val_fraction=0.2 if val_fraction is None else val_fraction,
+            seed=seed or 0,
+            channels=channels,
+            check_images=False,
+            progress=check_progress(console),
+        )
+        origin = "transxnet train with equal --val-fraction and --seed"
+    else:
+        for name, value in (("--val-fraction", val_fraction), ("--seed", seed)):
+            if value is not None:
+                raise UserError(f"{trained.name} has a split already, got {name} {value:g}. Remove {name} or --model.")
+        config = run_config(trained.run, data).replace(exclude=None, train_fraction=1.0)
+        source = open_run_data(config, console, trained.run.stored_split, check_images=False)
+        origin = str(trained.run.path)
+    if source.split_made:
+        source.notes.append(f"the data has no validation set: split as by {origin}")
+    return source
 
 
 def _sets(source: DataSource) -> dict[str, ImageCollection]:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ from rich.console import Console
 
 from transxnet.checking.all_images import AllImages
 from transxnet.checking.check_findings import DataFinding, Kind, by_kind
-from transxnet.data.formats.exclusions import EXCLUDE
 from transxnet.data.reading.image_decoding import UnreadableImage
 from transxnet.reports.formatting import data_url
 from transxnet.reports.html_page import load_template
@@ -23,7 +23,8 @@ from transxnet.utils.files import write_atomic
 from transxnet.utils.progress import PLAIN
 from transxnet.utils.quantities import format_count
 
-FILES = ("check.html", "check.json", "fixes.csv")
+FIXES = "fixes.csv"
+FILES = ("check.html", "check.json", FIXES)
 COLUMNS = ("image", "set", "problem", "action", "detail", "label")
 
 _SHOWN = 12  # findings of each kind on the page
@@ -61,6 +62,10 @@ class CheckResult:
     def of(self, kind: str) -> list[DataFinding]:
         """Return the findings of a kind, by its key, such as "exact_leak"."""
         return [finding for finding in self.findings if finding.kind.key == kind]
+
+    def next_command(self, folder: Path) -> str:
+        """Return the command that trains without the images to exclude, for results in a folder."""
+        return shlex.join(["transxnet", "train", self.data, "--exclude", str(folder / FIXES)])
 
     @property
     def size_range(self) -> str:
@@ -102,7 +107,7 @@ def write_results(result: CheckResult, folder: Path) -> list[Path]:
     contents: dict[str, Callable[[], str]] = {
         "check.html": lambda: to_html(result),
         "check.json": lambda: json.dumps(to_dict(result), indent=2) + "\n",
-        "fixes.csv": lambda: to_csv(result),
+        FIXES: lambda: to_csv(result),
     }
     for name, make in contents.items():
         write_atomic(folder / name, make())
@@ -166,6 +171,7 @@ def to_html(result: CheckResult) -> str:
         most=max(1, most),
         sizes=list(result.sizes.items())[:10],
         tiles=_tiles(result, found),
+        command=result.next_command(Path()) if any(finding.images for finding in result.findings) else None,
     )
 
 
@@ -200,7 +206,7 @@ def _card(result: CheckResult, finding: DataFinding) -> dict[str, Any]:
 
 
 def _caption(images: AllImages, finding: DataFinding, number: int) -> str:
-    words = (images.set_name(number), images.label(number), "exclude" if finding.action(number) == EXCLUDE else "")
+    words = (images.set_name(number), images.label(number), finding.action(number))
     return ", ".join(word for word in words if word)
 
 

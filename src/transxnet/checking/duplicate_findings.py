@@ -1,5 +1,6 @@
 """Findings about duplicates: in one set, in two sets, and with different labels."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -42,21 +43,30 @@ def near_findings(images: AllImages, by_pixels: NearDuplicates, by_features: Nea
         by_pixels: pairs of :func:`~transxnet.checking.duplicates.near_duplicates`.
         by_features: pairs of :func:`~transxnet.checking.feature_duplicates.feature_duplicates`.
     """
-    details = {}
+    similarities = {}
     for near, what in ((by_features, "similarity of features"), (by_pixels, "similarity")):
         for (first, second), similarity in zip(near.pairs.tolist(), near.similarity.tolist(), strict=True):
-            details[first, second] = f"{what} {similarity:.3f}"
+            similarities[first, second] = (what, similarity)
     found, same = [], []
-    for pair, detail in details.items():
+    for pair, (what, similarity) in similarities.items():
         sets, labels = images.set_names(pair), images.labels(pair)
+        detail = f"{what} {similarity:.3f}"
         if sets[0] != sets[1]:
             found.append(DataFinding(Kind.NEAR_LEAK, pair, detail))
         if labels[0] != labels[1]:
             found.append(DataFinding(Kind.NEAR_CONFLICT, pair, f"{detail}, {_count(labels)}"))
         elif sets[0] == sets[1]:
             same.append(pair)
-    groups = linked_groups(np.array(same, int).reshape(-1, 2), len(images))
-    return found + [DataFinding(Kind.NEAR_DUPLICATE, tuple(g.tolist()), f"{len(g)} similar images") for g in groups]
+    groups = [tuple(g.tolist()) for g in linked_groups(np.array(same, int).reshape(-1, 2), len(images))]
+    group_of = {number: i for i, group in enumerate(groups) for number in group}
+    within: list[dict[str, list[float]]] = [defaultdict(list) for _ in groups]
+    for pair in same:
+        what, similarity = similarities[pair]
+        within[group_of[pair[0]]][what].append(similarity)
+    return found + [
+        DataFinding(Kind.NEAR_DUPLICATE, group, f"{len(group)} similar images, {_ranges(own)}")
+        for group, own in zip(groups, within, strict=True)
+    ]
 
 
 def group_findings(images: AllImages, pattern: str) -> list[DataFinding]:
@@ -74,6 +84,15 @@ def group_findings(images: AllImages, pattern: str) -> list[DataFinding]:
         if len(set(sets)) > 1:
             found.append(DataFinding(Kind.GROUP_LEAK, numbers, _count(sets)))
     return found
+
+
+def _ranges(values: dict[str, list[float]]) -> str:
+    """Return the smallest and largest value of each kind, as text."""
+    texts = []
+    for what, own in values.items():
+        ends = dict.fromkeys(f"{end:.3f}" for end in (min(own), max(own)))
+        texts.append(f"{what} {' to '.join(ends)}")
+    return ", ".join(texts)
 
 
 def _kept(images: AllImages, numbers: Sequence[int]) -> int:

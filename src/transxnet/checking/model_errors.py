@@ -8,9 +8,7 @@ import numpy as np
 import torch
 
 from transxnet.checking.all_images import AllImages
-from transxnet.checking.check_findings import DataFinding
 from transxnet.checking.image_scan import Scan
-from transxnet.checking.label_errors import label_error_findings
 from transxnet.checking.out_of_fold import out_of_fold_probabilities
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.loading.loaders import evaluation_loader, explain_worker_errors
@@ -21,6 +19,7 @@ from transxnet.runs.trained_models import TrainedClassifier
 from transxnet.runs.training_data import run_config, trained_on
 from transxnet.utils.device import resolve_device
 from transxnet.utils.errors import UserError
+from transxnet.utils.quantities import format_count
 
 BATCH_SIZE, WORKERS = 64, 2
 
@@ -113,20 +112,24 @@ def model_outputs(
     return ModelOutputs(sets, probabilities, features)
 
 
-def validation_errors(outputs: ModelOutputs) -> list[DataFinding]:
-    """Return the likely label errors of the sets that the model was not trained on."""
-    found, ends = [], np.cumsum([len(numbers) for _, _, numbers in outputs.sets])
-    for (name, part, numbers), probabilities in zip(
-        outputs.sets, np.split(outputs.probabilities, ends[:-1]), strict=True
-    ):
-        if name != "train":
-            own = ClassificationEvaluation(part.class_names, list(part.own_names), part.own_labels, probabilities)
-            found += label_error_findings(own, numbers)
-    return found
+Predictions = list[tuple[ClassificationEvaluation, np.ndarray]]
+"""Predictions of images that the model was not trained on, with the numbers of these images."""
 
 
-def fold_errors(outputs: ModelOutputs, folds: int) -> list[DataFinding]:
-    """Return the likely label errors of all sets, by cross-validation on the model's features.
+def predictions_by_set(outputs: ModelOutputs) -> Predictions:
+    """Return the predictions of the sets that the model was not trained on."""
+    ends = np.cumsum([len(numbers) for _, _, numbers in outputs.sets])
+    return [
+        (ClassificationEvaluation(part.class_names, list(part.own_names), part.own_labels, probabilities), numbers)
+        for (name, part, numbers), probabilities in zip(
+            outputs.sets, np.split(outputs.probabilities, ends[:-1]), strict=True
+        )
+        if name != "train"
+    ]
+
+
+def out_of_fold_predictions(outputs: ModelOutputs, folds: int) -> Predictions:
+    """Return predictions of all images, by cross-validation on the model's features.
 
     Raises:
         UserError: the images are too few.
@@ -137,4 +140,17 @@ def fold_errors(outputs: ModelOutputs, folds: int) -> list[DataFinding]:
     probabilities = out_of_fold_probabilities(outputs.features, own, folds)
     names = [name for part in parts for name in part.own_names]
     class_names = [parts[0].class_names[i] for i in present]
-    return label_error_findings(ClassificationEvaluation(class_names, names, own, probabilities), outputs.numbers)
+    return [(ClassificationEvaluation(class_names, names, own, probabilities), outputs.numbers)]
+
+
+def describe_accuracy(evaluations: list[ClassificationEvaluation]) -> str:
+    """Say how often these predictions equal the labels, since a poor model calls correct labels wrong."""
+    labels = np.concatenate([evaluation.labels for evaluation in evaluations] or [np.zeros(0, int)])
+    if not len(labels):
+        return "label errors: none can be found, the run has no validation or test image"
+    correct = sum(int((own.probabilities.argmax(axis=1) == own.labels).sum()) for own in evaluations) / len(labels)
+    most = np.bincount(labels).max() / len(labels)
+    text = f"label errors: the model agrees with {correct:.1%} of {format_count(len(labels), 'label')}"
+    if correct > most:
+        return f"{text}; the most frequent class is {most:.1%} of them"
+    return f"{text}, no more than the most frequent class ({most:.1%}): use a better model"

@@ -11,13 +11,13 @@ _IMAGES = "image files, folders and globs"
 _TRAINING = ("recipe", "out", "resume", "epochs", "batch_size", "img_size", "device")
 """Options in the short help of all commands that train."""
 
-_RUN = ("dry_run", "overwrite", "seed", "limit", "model", "pretrained", "checkpoint", "lr")
+_RUN = ("dry_run", "overwrite", "seed", "limit", "exclude", "model", "pretrained", "checkpoint", "lr")
 """Further ones of the commands that train one run."""
 
 _RUN_ARGUMENTS = {
     "--resume": dict(metavar="RUN", help="resume an interrupted run"),
     "--overwrite": dict(action="store_true", help="overwrite the run in --out"),
-    "--dry_run": dict(action="store_true", help="print what would be trained, run one step, and write nothing"),
+    "--dry_run": dict(action="store_true", help="print what would be trained, run two steps, and write nothing"),
     "--print_config": dict(action="store_true", help="print the options as a YAML recipe and exit"),
 }
 

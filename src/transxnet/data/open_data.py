@@ -14,7 +14,7 @@ from transxnet.data.datasets.image_collection import with_channels
 from transxnet.data.datasets.segmentation_dataset import SegmentationSet
 from transxnet.data.formats.class_alignment import align_classes
 from transxnet.data.formats.class_folders import read_class_folders
-from transxnet.data.formats.exclusions import exclude_images
+from transxnet.data.formats.exclusions import read_exclusions
 from transxnet.data.formats.findings import Findings
 from transxnet.data.formats.label_table import TableOptions, read_label_table
 from transxnet.data.formats.map_dataset import read_map_dataset
@@ -46,7 +46,7 @@ class DataSource(Generic[S]):
         split_made: whether this package made the split, so that it must be stored with the run.
         recognition: the recognized format and task.
         test_split_off: whether a stored split named the test images.
-        undrawn_train: the training images from which a fraction was drawn, or None.
+        undrawn: the sets before images were excluded and a fraction of the training images was drawn, or None.
         findings: problems found in annotations and label maps.
         img_size: suitable side of the images in pixels (detection: the shorter side), or None for the default.
         hflip: suitable probability of a horizontal flip; digits must not be mirrored.
@@ -64,7 +64,7 @@ class DataSource(Generic[S]):
     test: S | None = None
     tiles: S | None = None
     test_split_off: bool = False
-    undrawn_train: S | None = None
+    undrawn: Parts | None = None
 
     @property
     def train_items(self) -> S:
@@ -75,10 +75,11 @@ class DataSource(Generic[S]):
     def divided(self) -> dict[str, S]:
         """The sets that a split of one set of images made: train and val, and test if a stored split has it.
 
-        If a fraction of the training images was drawn, train is all of them: it is drawn again from the stored split.
+        Images that were excluded or not drawn are among them: they are excluded and drawn again from the stored split.
         """
-        parts = {"train": self.train if self.undrawn_train is None else self.undrawn_train, "val": self.val}
-        return parts | {"test": self.test} if self.test_split_off and self.test is not None else parts
+        train, val, test = self.undrawn or (self.train, self.val, self.test)
+        parts = {"train": train, "val": val}
+        return parts | {"test": test} if self.test_split_off else parts
 
     @property
     def class_names(self) -> list[str]:
@@ -140,7 +141,8 @@ def open_data(
         table: columns of a label table.
         group_from: regular expression that finds in the images' names the groups that are not split; see
             :func:`~transxnet.data.split.group_images`.
-        exclude: table of images not to use; see :func:`~transxnet.data.formats.exclusions.exclude_images`.
+        exclude: table of images not to use; see :func:`~transxnet.data.formats.exclusions.read_exclusions`. They
+            are excluded after the split, so that the other images remain in their sets.
         channels: number of channels to read, with their stored values; None for RGB.
         masks: also read the objects' masks.
         zero_is_ignored: for label maps; see :func:`~transxnet.data.formats.label_map_checks.read_label_maps`.
@@ -200,9 +202,8 @@ def open_data(
         notes += check_objects(recognition.data, train)
     made = val is None
     val, test = (None if images is None else _aligned(images, train.class_names) for images in (val, test))
-    if exclude is not None:
-        (train, val, test), excluded = exclude_images((train, val, test), exclude)
-        notes.append(excluded)
+    exclusions = None if exclude is None else read_exclusions(exclude)
+    absent = () if exclusions is None else exclusions.all_names
     if group_from is not None:
         train = _group(train, val, group_from)
     whole, off = train, None
@@ -212,18 +213,23 @@ def open_data(
             "the training images only."
         )
     if stored_split is not None:
-        off = stored_test_set(whole, stored_split)
+        off = stored_test_set(whole, stored_split, absent)
     if isinstance(sample, Sample):
         fraction = sample.val_fraction if val_fraction else 0.0
-        train, val = split_images(train, fraction, seed, stored_split, sample.strata[train.indices])
+        train, val = split_images(train, fraction, seed, stored_split, sample.strata[train.indices], absent)
     elif made:
-        train, val = split_images(train, val_fraction, seed, stored_split)
-    undrawn = None
+        train, val = split_images(train, val_fraction, seed, stored_split, absent=absent)
+    test = test if off is None else off
+    undrawn = Parts(train, val, test) if exclusions is not None or train_fraction < 1 else None
+    if exclusions is not None:
+        (train, val, test), excluded = exclusions.apply((train, val, test), may_be_absent=stored_split is not None)
+        notes.append(excluded)
     if train_fraction < 1:
         strata = sample.strata[train.indices] if isinstance(sample, Sample) else None
-        undrawn, train = train, draw_fraction(train, train_fraction, seed, strata)
-        notes.append(f"train_fraction {train_fraction:g}: {len(train):,} of {len(undrawn):,} training images are used")
-    sets: list[Any] = [train, val, test if off is None else off]
+        drawn = draw_fraction(train, train_fraction, seed, strata)
+        notes.append(f"train_fraction {train_fraction:g}: {len(drawn):,} of {len(train):,} training images are used")
+        train = drawn
+    sets: list[Any] = [train, val, test]
     if limit is not None:
         sets = [None if images is None else _evenly_spaced(images, limit) for images in sets]
     if recognition.task == "classify" and check_images:
@@ -233,7 +239,7 @@ def open_data(
     train, val, test = sets
     return DataSource(
         train, val, made, recognition, findings, notes=notes, test=test, test_split_off=off is not None,
-        undrawn_train=undrawn, **about,
+        undrawn=undrawn, **about,
     )  # fmt: skip
 
 
@@ -269,11 +275,11 @@ def open_dataset(
         val = read_map_dataset(dataset[1], train.class_names)
     undrawn = None
     if train_fraction < 1:
-        undrawn, train = train, draw_fraction(train, train_fraction, seed)
+        undrawn, train = Parts(train, val, test), draw_fraction(train, train_fraction, seed)
     if limit is not None:
         train, val = (images.subset(_even_positions(len(images), limit)) for images in (train, val))
     about = Recognition(type(first).__name__, "dataset", "classify", "it is passed in Python")
-    return DataSource(train, val, made, about, test=test, test_split_off=test is not None, undrawn_train=undrawn)
+    return DataSource(train, val, made, about, test=test, test_split_off=test is not None, undrawn=undrawn)
 
 
 def open_evaluation_data(

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO, TypeVar
@@ -20,7 +20,12 @@ C = TypeVar("C", bound=ImageCollection)
 
 
 def split_images(
-    images: C, fraction: float, seed: int, stored: Path | None = None, strata: np.ndarray | None = None
+    images: C,
+    fraction: float,
+    seed: int,
+    stored: Path | None = None,
+    strata: np.ndarray | None = None,
+    absent: Collection[str] = (),
 ) -> tuple[C, C]:
     """Split images into a training and a validation set.
 
@@ -31,12 +36,13 @@ def split_images(
         stored: file of an earlier split to use instead.
         strata: what to stratify by; by default each image's class, its rarest class of several, the tenth of the images
             that its number is in, or its rarest object class. Label maps are not stratified.
+        absent: names of images that the stored split may have although they are missing.
 
     Raises:
         UserError: there are too few images or groups to split, or images of the stored split are missing.
     """
     if stored is not None:
-        parts = read_split(stored, images.own_names)
+        parts = read_split(stored, images.own_names, absent)
         if not len(parts["train"]):
             raise UserError(f"the split {stored} has no training image. Give at least one image the part train.")
         return images.subset(parts["train"]), images.subset(parts["val"])
@@ -267,9 +273,9 @@ def _rows(file: TextIO, path: Path) -> Iterator[dict[str, str]]:
         ) from error
 
 
-def stored_test_set(images: C, stored: Path) -> C | None:
+def stored_test_set(images: C, stored: Path, absent: Collection[str] = ()) -> C | None:
     """Return the images of the part ``test`` of a stored split, or None if it has no such part."""
-    positions = read_split(stored, images.own_names).get("test")
+    positions = read_split(stored, images.own_names, absent).get("test")
     return None if positions is None else images.subset(positions)
 
 
@@ -279,11 +285,12 @@ def split_names(path: Path) -> list[str]:
         return [row["name"] for row in _rows(file, path) if row.get("name")]
 
 
-def read_split(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+def read_split(path: Path, names: Sequence[str], absent: Collection[str] = ()) -> dict[str, np.ndarray]:
     """Read the positions in ``names`` of each part of a stored split: train and val, and test if an image has it.
 
     Raises:
-        UserError: images of the split are missing or named twice, or the file is not a split.
+        UserError: images of the split are missing that ``absent`` does not name, one is named twice, or the file is
+            not a split.
     """
     if not path.is_file():
         raise UserError(f"the split {path} does not exist. Accepted: a CSV file with columns name and part.")
@@ -303,7 +310,7 @@ def read_split(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
             seen.add(name)
             if name in position:
                 parts.setdefault(part, []).append(position[name])
-            else:
+            elif name not in absent:
                 missing.append(name)
     if missing:
         raise UserError(

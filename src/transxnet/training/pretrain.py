@@ -35,7 +35,7 @@ def pretrain(
         recipe: YAML file of options; options override its values.
         resume: folder of an interrupted run to resume; the only option that it takes is ``epochs``, to train longer.
         overwrite: overwrite the run in ``out``.
-        dry_run: print what would be trained, run one step, and write nothing.
+        dry_run: print what would be trained, run two steps, and write nothing.
         callbacks: as for :func:`transxnet.train`.
         logger: as for :func:`transxnet.train`.
         console: console to print to; by default standard output.

@@ -85,7 +85,7 @@ def train(
         recipe: name of a recipe of the package, or a YAML file; options override its values.
         resume: folder of an interrupted run to resume; the only option that it takes is ``epochs``, to train longer.
         overwrite: overwrite the run in ``out``.
-        dry_run: print what would be trained, run one step, and write nothing; the folder of the returned run does not
+        dry_run: print what would be trained, run two steps, and write nothing; the folder of the returned run does not
             exist.
         callbacks: Lightning callbacks in addition to this package's. They are not stored in the run folder: pass them
             again to resume; their ``state_dict`` is restored.

@@ -3,11 +3,18 @@
 import numpy as np
 import pytest
 
+from tests.helpers.class_folders import write_photos
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.image_collection import ArrayImages
-from transxnet.data.formats.exclusions import copy_exclusions, exclude_images
+from transxnet.data.formats.exclusions import copy_exclusions, read_exclusions
 from transxnet.data.open_data import open_data
+from transxnet.data.split import write_split
 from transxnet.utils.errors import UserError
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return write_photos(tmp_path / "photos", 5)
 
 
 def sets():
@@ -18,7 +25,7 @@ def sets():
 
 
 def names_left(path):
-    kept, note = exclude_images(sets(), path)
+    kept, note = read_exclusions(path).apply(sets())
     return [None if images is None else "".join(images.own_names) for images in kept], note
 
 
@@ -51,23 +58,52 @@ def test_copied_exclusions_exclude_the_same_images(tmp_path):
         ("image\nnowhere\n", "no image of the data is named in"),
         ("image,set\nw,third\n", "line 2 of .* has set 'third'. Accepted: train, val, test"),
         ("image\nw\nx\ny\nz\n", "excludes all training images"),
+        ("image,set\nw,val\nx,val\ny,val\nz,val\n", "excludes all validation images"),
     ],
 )
 def test_unsuitable_table_is_refused(tmp_path, text, message):
     path = tmp_path / "fixes.csv"
     path.write_text(text)
     with pytest.raises(UserError, match=message):
-        exclude_images(sets(), path)
+        read_exclusions(path).apply(sets())
 
 
 def test_missing_table_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"none.csv does not exist"):
-        exclude_images(sets(), tmp_path / "none.csv")
+        read_exclusions(tmp_path / "none.csv")
 
 
-def test_excluded_images_of_a_sample_are_not_split(tmp_path):
+def test_excluded_images_leave_the_split_as_it_is(tmp_path):
     pytest.importorskip("sklearn")
-    (tmp_path / "fixes.csv").write_text("image\ndigit0000\ndigit0001\n")
+    whole = open_data("digits")
+    (tmp_path / "fixes.csv").write_text("image\n" + "\n".join(whole.val.own_names[:2] + whole.train.own_names[:3]))
     source = open_data("digits", exclude=tmp_path / "fixes.csv")
-    assert len(source.train) + len(source.val) == 1795
-    assert "2 images excluded" in source.notes[1]
+    assert source.train.own_names == whole.train.own_names[3:]
+    assert source.val.own_names == whole.val.own_names[2:]
+    assert "5 images excluded by" in source.notes[1] and "(3 train, 2 val)" in source.notes[1]
+    stored = {part: images.own_names for part, images in source.divided.items()}
+    assert stored == {"train": whole.train.own_names, "val": whole.val.own_names}
+
+
+def test_stored_split_may_name_excluded_images(photos, tmp_path):
+    data = str(photos)
+    whole = open_data(data)
+    split, fixes = tmp_path / "split.csv", tmp_path / "fixes.csv"
+    write_split(split, {part: images.own_names for part, images in whole.divided.items()})
+    gone, kept = whole.train.own_names[0], whole.train.own_names[1:]
+    fixes.write_text(f"image\n{gone}\n")
+    assert open_data(data, stored_split=split, exclude=fixes).train.own_names == kept
+    (photos / gone).unlink()
+    assert open_data(data, stored_split=split, exclude=fixes).train.own_names == kept
+    with pytest.raises(UserError, match=r"images of the stored split .* are missing"):
+        open_data(data, stored_split=split)
+
+
+def test_split_of_a_former_run_is_without_excluded_images(photos, tmp_path):
+    data = str(photos)
+    whole = open_data(data)
+    gone, kept = whole.train.own_names[0], whole.train.own_names[1:]
+    write_split(tmp_path / "split.csv", {"train": kept, "val": whole.val.own_names})
+    (tmp_path / "exclude.csv").write_text(f"image\n{gone}\n")
+    source = open_data(data, stored_split=tmp_path / "split.csv", exclude=tmp_path / "exclude.csv")
+    assert source.train.own_names == kept

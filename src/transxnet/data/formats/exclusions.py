@@ -1,7 +1,8 @@
 """Exclude the images that a CSV file names, such as the ``fixes.csv`` of ``transxnet check``."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,39 +19,58 @@ EXCLUDE: Literal["exclude"] = "exclude"
 """The action of the rows whose images are excluded."""
 
 
-def exclude_images(sets: Sequence[Any], path: str | Path) -> tuple[list[Any], str]:
-    """Return the sets without the images that a table names, and a note with their number.
+@dataclass(frozen=True)
+class Exclusions:
+    """The images that a table names.
 
-    Args:
-        sets: the training, validation and test set; None for a missing set.
-        path: a table with the column ``image``, the name of an image. With a column ``set``, a row is for images of
-            that set only, unless it is empty. With a column ``action``, only rows with "exclude" count.
-
-    Raises:
-        UserError: the file cannot be read, no image has one of the names, or no training image is left.
+    Attributes:
+        path: the table.
+        names: names to exclude from each set; those of None from any set.
     """
-    named = _read_names(Path(path))
-    kept: list[Any] = []
-    for part, images in zip(Parts._fields, sets, strict=True):
-        if images is not None and not isinstance(images, ImageCollection):
-            raise UserError("--exclude needs images in files or in a sample; shards are read in order. Remove it.")
-        names = named[None] | named[part]
-        kept.append(
-            images and images.subset(np.flatnonzero([name not in names for name in images.own_names]).astype(np.int64))
-        )
-    excluded = [0 if images is None else len(images) - len(left) for images, left in zip(sets, kept, strict=True)]
-    total = len(set().union(*named.values()))
-    if total and not any(excluded):
-        raise UserError(f"no image of the data is named in {path}. Check that the file is for this data.")
-    if not len(kept[0]):
-        raise UserError(f"{path} excludes all training images. Remove rows from the file.")
-    counts = ", ".join(f"{count:,} {part}" for part, count in zip(Parts._fields, excluded, strict=True) if count)
-    return kept, f"{format_count(sum(excluded), 'image')} excluded by {path}" + (f" ({counts})" if counts else "")
+
+    path: Path
+    names: Mapping[str | None, Set[str]]
+
+    @property
+    def all_names(self) -> set[str]:
+        """The names for any set."""
+        return set().union(*self.names.values())
+
+    def apply(self, sets: Sequence[Any], *, may_be_absent: bool = False) -> tuple[list[Any], str]:
+        """Return the sets without these images, and a note with their number.
+
+        Args:
+            sets: the training, validation and test set; None for a missing set.
+            may_be_absent: accept that no image has one of the names.
+
+        Raises:
+            UserError: no image has one of the names, all images of a set have, or the images are read in order.
+        """
+        kept: list[Any] = []
+        counts: dict[str, int] = {}
+        for part, images in zip(Parts._fields, sets, strict=True):
+            if images is None:
+                kept.append(None)
+                continue
+            if not isinstance(images, ImageCollection):
+                raise UserError("--exclude needs images in files or in a sample; shards are read in order. Remove it.")
+            names = self.names[None] | self.names[part]
+            left = images.subset(np.flatnonzero([name not in names for name in images.own_names]).astype(int))
+            kept.append(left)
+            counts[part] = len(images) - len(left)
+            if counts[part] and not len(left):
+                which = {"train": "training", "val": "validation"}.get(part, part)
+                raise UserError(f"{self.path} excludes all {which} images. Remove rows from the file.")
+        total = sum(counts.values())
+        if self.all_names and not total and not may_be_absent:
+            raise UserError(f"no image of the data is named in {self.path}. Check that the file is for this data.")
+        by_set = ", ".join(f"{count:,} {part}" for part, count in counts.items() if count)
+        return kept, f"{format_count(total, 'image')} excluded by {self.path}" + (f" ({by_set})" if by_set else "")
 
 
 def copy_exclusions(path: str | Path, target: Path) -> None:
     """Write the names of the images to exclude as CSV, for the run folder."""
-    rows = [(name, part or "") for part, names in _read_names(Path(path)).items() for name in sorted(names)]
+    rows = [(name, part or "") for part, names in read_exclusions(path).names.items() for name in sorted(names)]
 
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -59,8 +79,17 @@ def copy_exclusions(path: str | Path, target: Path) -> None:
     write_atomic(target, write)
 
 
-def _read_names(path: Path) -> dict[str | None, set[str]]:
-    """Return the names to exclude from each set; those of None from any set."""
+def read_exclusions(path: str | Path) -> Exclusions:
+    """Read the names of the images to exclude.
+
+    Args:
+        path: a table with the column ``image``, the name of an image. With a column ``set``, a row is for images of
+            that set only, unless it is empty. With a column ``action``, only rows with "exclude" count.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    path = Path(path)
     if not path.is_file():
         raise UserError(f"the file {path} does not exist. --exclude is a table with the column image.")
     table = open_table(path)
@@ -80,4 +109,4 @@ def _read_names(path: Path) -> dict[str | None, set[str]]:
         if name and part is None:
             raise UserError(f"line {line} of {path} has set {name!r}. Accepted: train, val, test, or an empty cell.")
         named[part].add(str(row["image"]))
-    return named
+    return Exclusions(path, named)

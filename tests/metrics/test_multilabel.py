@@ -62,7 +62,7 @@ def test_weighted_exact_match_equals_that_of_scikit_learn():
 
 
 def test_best_thresholds_have_the_highest_f1():
-    evaluation = sample(known=0.8).with_best_thresholds()
+    evaluation = sample(known=0.8).fitted()
     best = evaluation.per_class()["f1"]
     for threshold in np.linspace(0.01, 0.99, 99):
         tried = MultiLabelEvaluation(
@@ -90,3 +90,21 @@ def test_metrics_without_known_labels_are_omitted():
     labels = np.full((2, 2), np.nan, np.float32)
     evaluation = MultiLabelEvaluation(["a", "b"], [], labels, np.full((2, 2), 0.5, np.float32), np.full(2, 0.5))
     assert set(evaluation.metrics()) == {"micro_f1"}
+
+
+def test_temperature_of_the_labels_lowers_the_calibration_error_of_overconfident_ones():
+    random = np.random.default_rng(0)
+    logits = random.normal(-1, 1, (3000, 2))
+    labels = (random.random((3000, 2)) < 1 / (1 + np.exp(-logits))).astype(np.float32)
+    labels[::7, 0] = np.nan
+    probabilities = (1 / (1 + np.exp(-4 * logits))).astype(np.float32)
+    evaluation = MultiLabelEvaluation(["a", "b"], [""] * 3000, labels, probabilities, np.full(2, 0.5))
+    assert "ece_scaled" not in evaluation.metrics()
+    fitted = evaluation.fitted()
+    metrics = fitted.metrics()
+    assert fitted.temperature == pytest.approx(4, rel=0.1)
+    assert metrics["ece_scaled"] < metrics["ece"] / 4 and metrics["brier_scaled"] < metrics["brier"]
+    assert fitted.calibration(scaled=True).error == metrics["ece_scaled"]
+    everything = fitted.resampler()(np.arange(3000))
+    assert {name: everything[name] for name in metrics} == pytest.approx(metrics)
+    assert fitted.describe_fitted(False)[1].endswith("of the scaling: fitted on the validation images.")

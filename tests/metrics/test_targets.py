@@ -21,6 +21,7 @@ def test_logits_are_activated_by_the_kind():
         (ClassTargets(), 7),
         (ClassTargets(1.5, 0, 0.25), 2),
         (MultiLabelTargets([0.25, 0.5]), 2),
+        (MultiLabelTargets([0.25, 0.5], 1.5), 2),
         (RegressionTargets(3.0, 0.5), 1),
     ],
 )
@@ -41,6 +42,7 @@ def test_targets_are_restored(targets, count):
         {"kind": "multilabel", "thresholds": [0.5]},
         {"kind": "multilabel", "thresholds": [0.5, 2.0]},
         {"kind": "multilabel", "thresholds": 3},
+        {"kind": "multilabel", "thresholds": [0.5, 0.5], "temperature": 0.0},
         {"kind": "regression", "mean": 0.0, "std": 1.0},
         {"mean": 0.0},
     ],
@@ -64,12 +66,15 @@ def test_regression_is_standardized_by_the_training_labels():
     assert weighted == RegressionTargets(2.0, 1.0)
 
 
-def test_fit_chooses_thresholds_of_labels_only():
+def test_fit_chooses_thresholds_and_temperature_of_labels():
     labels, scores = np.array([[0], [1], [1]], np.float32), np.array([[0.1], [0.3], [0.4]], np.float32)
     targets = MultiLabelTargets([0.5])
     fitted, evaluation = targets.fit(targets.evaluate(["a"], [], labels, scores))
     assert fitted.thresholds == pytest.approx([0.2])
+    assert evaluation.temperature == fitted.temperature
     assert evaluation.metrics()["exact_match"] == 1.0
+    unknown = targets.evaluate(["a"], [], np.full((3, 1), np.nan, np.float32), scores)
+    assert targets.fit(unknown)[0].temperature is None
 
 
 def test_fit_chooses_temperature_and_threshold_of_classes():

@@ -25,11 +25,12 @@ def test_classes_are_shown_before_and_after_scaling():
 
 def test_known_labels_are_shown_together():
     labels = np.array([[1, 0], [1, np.nan], [0, 1], [0, 1.0]])
-    section = calibration_section(
-        MultiLabelEvaluation(["a", "b"], list("wxyz"), labels, PROBABILITIES, np.array([0.5, 0.5]))
-    )
+    evaluation = MultiLabelEvaluation(["a", "b"], list("wxyz"), labels, PROBABILITIES, np.array([0.5, 0.5]))
+    section = calibration_section(evaluation)
     assert section["summary"] == "Mean probability 52.9%, true labels 57.1%."
     assert [(name, cells[0][0]) for name, cells in section["rows"]] == [
         ("Expected calibration error (ECE)", "24.3%"),
         ("Brier score", "0.073"),
     ]
+    scaled = calibration_section(evaluation.fitted())
+    assert scaled["scaled"] and [len(cells) for _, cells in scaled["rows"]] == [2, 2]

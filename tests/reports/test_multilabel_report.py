@@ -19,7 +19,7 @@ def evaluation(images: int = 60) -> MultiLabelEvaluation:
     labels[:5, 0] = np.nan
     names = [f"image{i:02d}.png" for i in range(images)]
     found = MultiLabelEvaluation(["crack", "<b>dust</b>", "never"], names, labels, probabilities, np.full(3, 0.5))
-    return found.with_best_thresholds()
+    return found.fitted()
 
 
 def page(report) -> Page:

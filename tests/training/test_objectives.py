@@ -148,7 +148,7 @@ def test_epoch_metrics_are_those_of_the_evaluation():
     figures = objective.compute()
     assert figures.pop("loss") == pytest.approx(objective.loss(logits, target, 0.0).item())
     evaluation = LABELS.evaluate(list("abc"), [], target.numpy(), logits.sigmoid().numpy())
-    assert figures == evaluation.with_best_thresholds().metrics()
+    assert figures == evaluation.fitted().metrics()
     assert objective.outputs.logits == []  # the next epoch starts empty
 
 

@@ -61,7 +61,7 @@ def test_thresholds_of_the_validation_set_are_stored(labels_run, quiet):
     stored = json.loads(labels_run.model_file.read_text())["targets"]
     evaluation = evaluate(labels_run.path, console=quiet)
     assert stored["thresholds"] == evaluation.thresholds.tolist()
-    assert evaluation.with_best_thresholds().thresholds == pytest.approx(stored["thresholds"], abs=1e-6)
+    assert evaluation.fitted().thresholds == pytest.approx(stored["thresholds"], abs=1e-6)
     assert evaluation.metrics() == pytest.approx({name: labels_run.results[name] for name in evaluation.metrics()})
 
 

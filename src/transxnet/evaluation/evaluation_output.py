@@ -54,15 +54,11 @@ def results_content(evaluation: Resampled) -> dict[str, Any]:
     content: dict[str, Any] = {"images": len(evaluation), **evaluation.metrics()}
     if evaluation.intervals.limits:
         content["intervals"] = evaluation.intervals.to_dict()
-    if not isinstance(evaluation, ClassificationEvaluation):
+    if not isinstance(evaluation, ClassificationEvaluation | MultiLabelEvaluation):
         return content
-    choices = evaluation.choices
-    if choices is not None:
-        positive = {} if choices.positive is None else {"positive": evaluation.class_names[choices.positive]}
-        threshold = {} if choices.threshold is None else {"threshold": choices.threshold}
-        content["fitted"] = {"temperature": choices.temperature, **positive, **threshold}
     kinds = {"before": evaluation.calibration()}
-    if choices is not None:
+    if evaluation.temperature is not None:
+        content["fitted"] = {"temperature": evaluation.temperature, **evaluation.fitted_thresholds()}
         kinds["after"] = evaluation.calibration(scaled=True)
     content["calibration"] = {
         name: {key: values.tolist() for key, values in asdict(bins).items()} for name, bins in kinds.items()

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -123,6 +124,17 @@ class ClassificationEvaluation(Resampled):
     def calibration(self, scaled: bool = False) -> Calibration:
         """Return accuracy by confidence, before or after temperature scaling."""
         return calibration_bins(self.values.confidence[:, int(scaled)], self.correct)
+
+    @property
+    def temperature(self) -> float | None:
+        """The fitted temperature; None if nothing was fitted."""
+        return None if self.choices is None else self.choices.temperature
+
+    def fitted_thresholds(self) -> dict[str, Any]:
+        """Return the name of the positive class of two and its fitted threshold, as plain data."""
+        if self.choices is None or self.choices.positive is None:
+            return {}
+        return {"positive": self.class_names[self.choices.positive], "threshold": self.choices.threshold}
 
     @property
     def positive(self) -> int | None:

@@ -16,6 +16,7 @@ from transxnet.metrics.binary_curves import BinaryCurves
 from transxnet.metrics.calibration import Calibration, calibration_bins
 from transxnet.metrics.count_metrics import class_metrics_from_counts, weighted_mean
 from transxnet.metrics.intervals import MAX_RANKED, Resampled
+from transxnet.metrics.temperature import fit_label_temperature, scale_label_temperature
 
 UNKNOWN = -1
 """Integer of an unknown label, which torchmetrics ignores."""
@@ -35,6 +36,7 @@ class MultiLabelEvaluation(Resampled):
         thresholds: (C,) smallest probability of each class at which its label is predicted.
         weights: (N,) confidence in the labels, 0 to 1, if the data has it; else None.
         groups: (N,) group of each image, such as its patient, if the data has it; else None.
+        temperature: temperature of the probabilities, fitted on validation images; None if it is not.
     """
 
     class_names: list[str]
@@ -44,6 +46,7 @@ class MultiLabelEvaluation(Resampled):
     thresholds: np.ndarray
     weights: np.ndarray | None = None
     groups: np.ndarray | None = None
+    temperature: float | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,16 +66,28 @@ class MultiLabelEvaluation(Resampled):
         """(N, C) whether each prediction is wrong; False where the label is unknown."""
         return self.known & (self.predictions != (self.labels == 1))
 
-    def with_best_thresholds(self) -> Self:
-        """Return the same results at the thresholds with the highest F1 of each class on these images."""
-        return replace(self, thresholds=best_thresholds(self.labels, self.probabilities))
+    @cached_property
+    def scaled_probabilities(self) -> np.ndarray | None:
+        """(N, C) probabilities after temperature scaling; None without a temperature."""
+        return None if self.temperature is None else scale_label_temperature(self.probabilities, self.temperature)
+
+    def fitted(self) -> Self:
+        """Return the same results with what is fitted on these images.
+
+        This is the threshold with the highest F1 of each class, and the temperature, if there is a known label.
+        """
+        known, temperature = self.known, None
+        if known.any():
+            temperature = fit_label_temperature(self.probabilities[known], self.labels[known])
+        return replace(self, thresholds=best_thresholds(self.labels, self.probabilities), temperature=temperature)
 
     def metrics(self) -> dict[str, float]:
         """Compute metrics from 0 to 1, without those that are not defined for these labels.
 
         ``macro_ap`` and ``macro_auroc`` are means over the classes that occur with both labels; ``micro_ap`` and
         ``micro_auroc`` treat all labels as those of one class, as do ``ece`` and ``brier``, the calibration error and
-        mean squared error of their probabilities. ``f1`` is the mean over the classes, ``micro_f1`` the F1
+        mean squared error of their probabilities, and ``ece_scaled`` and ``brier_scaled``, the same after temperature
+        scaling. ``f1`` is the mean over the classes, ``micro_f1`` the F1
         of all labels, and ``exact_match`` the fraction of images without a wrong label; all three at the thresholds.
         With weights also ``weighted_exact_match``.
         """
@@ -85,22 +100,26 @@ class MultiLabelEvaluation(Resampled):
 
     def all_metrics(self) -> dict[str, float]:
         """Compute the same, with NaN for those that are not defined."""
-        return self._probability_metrics() | self._threshold_metrics()
+        calibration = self._calibration_metrics(self.scaled_probabilities)
+        return self._ranking_metrics() | calibration | self._threshold_metrics()
 
     def resampler(self) -> Callable[[np.ndarray], Mapping[str, float]]:
         """Return the metrics as a function of the indices of drawn images."""
+
+        scaled = self.scaled_probabilities
 
         def drawn_metrics(indices: np.ndarray) -> Mapping[str, float]:
             weights = None if self.weights is None else self.weights[indices]
             labels, probabilities = self.labels[indices], self.probabilities[indices]
             drawn = replace(self, labels=labels, probabilities=probabilities, weights=weights)
-            ranked = drawn._probability_metrics() if self.labels.size <= MAX_RANKED else {}
-            return ranked | drawn._threshold_metrics()
+            ranked = drawn._ranking_metrics() if self.labels.size <= MAX_RANKED else {}
+            after = None if scaled is None else scaled[indices]
+            return ranked | drawn._calibration_metrics(after) | drawn._threshold_metrics()
 
         return drawn_metrics
 
-    def _probability_metrics(self) -> dict[str, float]:
-        """Compute the metrics that depend on no threshold."""
+    def _ranking_metrics(self) -> dict[str, float]:
+        """Compute the metrics of the ranking by probability."""
         known = self.known
         probabilities, true = self.probabilities[known], self.labels[known] == 1
         everything = BinaryCurves(0, probabilities, true)
@@ -111,13 +130,28 @@ class MultiLabelEvaluation(Resampled):
             "micro_ap": everything.average_precision if both else np.nan,
             "macro_auroc": _mean([curve.auroc for curve in curves]),
             "micro_auroc": everything.auroc if both else np.nan,
-            "ece": self.calibration().error if known.any() else np.nan,
-            "brier": _mean((probabilities - true) ** 2),
         }
 
-    def calibration(self) -> Calibration:
-        """Return the fraction of labels that are true by their probability, of all known labels together."""
-        return calibration_bins(self.probabilities[self.known], self.labels[self.known] == 1)
+    def _calibration_metrics(self, scaled: np.ndarray | None) -> dict[str, float]:
+        """Compute the metrics of the calibration, before and after temperature scaling."""
+        known, metrics = self.known, {}
+        true = self.labels[known] == 1
+        for kind, probabilities in (("", self.probabilities), ("_scaled", scaled)):
+            if probabilities is not None:
+                own = probabilities[known]
+                metrics[f"ece{kind}"] = calibration_bins(own, true).error if len(own) else np.nan
+                metrics[f"brier{kind}"] = _mean((own - true) ** 2)
+        return metrics
+
+    def calibration(self, scaled: bool = False) -> Calibration:
+        """Return the fraction of labels that are true by their probability, of all known labels together.
+
+        Args:
+            scaled: after temperature scaling, if there is a temperature.
+        """
+        probabilities = self.scaled_probabilities if scaled else self.probabilities
+        assert probabilities is not None
+        return calibration_bins(probabilities[self.known], self.labels[self.known] == 1)
 
     def _threshold_metrics(self) -> dict[str, float]:
         """Compute the metrics at the thresholds."""
@@ -134,9 +168,16 @@ class MultiLabelEvaluation(Resampled):
         }
 
     def describe_fitted(self, fitted_here: bool) -> list[str]:
-        """Return a sentence about the thresholds."""
+        """Return sentences about the thresholds and the temperature."""
         where = "these images, so its metrics are optimistic here" if fitted_here else "the validation images"
-        return [f"Threshold of each label, for F1 and exact match: the highest F1 on {where}."]
+        sentences = [f"Threshold of each label, for F1 and exact match: the highest F1 on {where}."]
+        if self.temperature is not None:
+            sentences.append(f"Temperature {self.temperature:.2f} of the scaling: fitted on {where}.")
+        return sentences
+
+    def fitted_thresholds(self) -> dict[str, Any]:
+        """Return the threshold of each label by its name, as plain data."""
+        return {"thresholds": dict(zip(self.class_names, self.thresholds.tolist(), strict=True))}
 
     def per_class(self) -> dict[str, np.ndarray]:
         """Compute (C,) auroc, ap, precision, recall, f1, and numbers of known and positive labels (known, support).

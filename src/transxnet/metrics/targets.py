@@ -108,8 +108,7 @@ class ClassTargets(Targets):
 
     def check(self, num_classes: int) -> None:
         """Raise ValueError unless temperature and threshold are in their ranges, and the threshold has a class."""
-        if self.temperature is not None and not LIMITS[0] <= float(self.temperature) <= LIMITS[1]:
-            raise ValueError(f"temperature is not {LIMITS[0]} to {LIMITS[1]}")
+        _check_temperature(self.temperature)
         if (self.positive is None) != (self.threshold is None):
             raise ValueError("threshold and positive class belong together")
         if self.threshold is not None and not (num_classes == 2 and self.positive in (0, 1)):
@@ -127,10 +126,12 @@ class MultiLabelTargets(Targets):
 
     Attributes:
         thresholds: smallest probability of each class at which its label is predicted.
+        temperature: temperature of the probabilities, fitted on validation images; None before it is.
     """
 
     kind = "multilabel"
     thresholds: Sequence[float]
+    temperature: float | None = None
 
     def activate(self, logits: Tensor) -> Tensor:
         """Return sigmoid probabilities."""
@@ -139,17 +140,18 @@ class MultiLabelTargets(Targets):
     @property
     def evaluation(self) -> Callable[..., MultiLabelEvaluation]:
         """Evaluation of probabilities (N, C) at the thresholds."""
-        return partial(MultiLabelEvaluation, thresholds=np.array(self.thresholds))
+        return partial(MultiLabelEvaluation, thresholds=np.array(self.thresholds), temperature=self.temperature)
 
     def fit(self, evaluation: MultiLabelEvaluation) -> tuple["MultiLabelTargets", MultiLabelEvaluation]:
-        """Choose the thresholds of the highest F1 of each class."""
-        fitted = evaluation.with_best_thresholds()
-        return MultiLabelTargets(fitted.thresholds.tolist()), fitted
+        """Fit the thresholds of the highest F1 of each class, and the temperature."""
+        fitted = evaluation.fitted()
+        return MultiLabelTargets(fitted.thresholds.tolist(), fitted.temperature), fitted
 
     def check(self, num_classes: int) -> None:
-        """Raise ValueError unless there is a threshold for each class."""
+        """Raise ValueError unless there is a threshold for each class, and the temperature is in its range."""
         if len(self.thresholds) != num_classes or not all(0 <= float(value) <= 1 for value in self.thresholds):
             raise ValueError("thresholds are not one probability for each class")
+        _check_temperature(self.temperature)
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,11 @@ class RegressionTargets(Targets):
 
 
 _KINDS: dict[str, Any] = {targets.kind: targets for targets in (ClassTargets, MultiLabelTargets, RegressionTargets)}
+
+
+def _check_temperature(temperature: float | None) -> None:
+    if temperature is not None and not LIMITS[0] <= float(temperature) <= LIMITS[1]:
+        raise ValueError(f"temperature is not {LIMITS[0]} to {LIMITS[1]}")
 
 
 def targets_of(

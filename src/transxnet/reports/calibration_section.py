@@ -10,8 +10,9 @@ from transxnet.reports.metric_cells import format_metrics
 
 
 def calibration_section(evaluation: ClassificationEvaluation | MultiLabelEvaluation) -> dict[str, Any]:
-    """Draw the reliability diagram, and list ECE and Brier score, of classes also after temperature scaling."""
-    before, after = evaluation.calibration(), None
+    """Draw the reliability diagram, and list ECE and Brier score, before and after temperature scaling."""
+    before = evaluation.calibration()
+    after = None if evaluation.temperature is None else evaluation.calibration(scaled=True)
     mean, true = (before.share @ values for values in (before.confidence, before.accuracy))
     if isinstance(evaluation, MultiLabelEvaluation):
         title, axes, unit = "True labels by probability", ("probability of the label", "true labels"), "labels"
@@ -19,8 +20,6 @@ def calibration_section(evaluation: ClassificationEvaluation | MultiLabelEvaluat
     else:
         title, axes, unit = "Accuracy by confidence", ("confidence", "accuracy"), "images"
         summary = f"Mean confidence {percent(mean)}, accuracy {percent(true)}."
-        if evaluation.choices is not None:
-            after = evaluation.calibration(scaled=True)
     cells = {name: (value, interval) for name, value, interval in format_metrics(evaluation)}
     kinds = ("", "_scaled") if after else ("",)
     return {

@@ -166,9 +166,14 @@ def to_rich(result: StudyResult) -> Group:
         table.add_column(metric_title(metric), justify="right")
     for arm in result.arms:
         row = result.estimates[arm.arm.name]
-        table.add_row(Text(arm.arm.name), *(format_estimate(row[metric]) for metric in shown))
+        table.add_row(Text(arm.arm.name), *(_in_two_lines(row[metric]) for metric in shown))
     compared = [Text(describe_comparison(each, result.best)) for each in result.comparisons]
     return Group(Text(""), table, Text(""), *compared, *(Text(note, style="dim") for note in list_notes(result)))
+
+
+def _in_two_lines(estimate: Estimate) -> Text:
+    """Return a metric and below it its interval, for columns of a narrow terminal."""
+    return Text(format_number(estimate.value)).append(f"\n{format_interval(estimate)}", style="dim")
 
 
 def format_number(value: float | None) -> str:

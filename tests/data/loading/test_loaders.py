@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -131,3 +133,15 @@ def test_batches_are_explained_one_by_one():
     assert next(batches) == 0
     with pytest.raises(UserError, match="/dev/shm"):
         next(batches)
+
+
+def test_script_that_leaves_a_loop_early_ends():
+    """Workers ignore the signal by which Python ends them at exit."""
+    script = (
+        "from transxnet.data.loading.loaders import make_loader\n"
+        "loader = make_loader(list(range(8)), 2, workers=1)\n"
+        "batches = iter(loader)\n"
+        "print(next(batches))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, "") and "tensor([0, 1])" in ended.stdout

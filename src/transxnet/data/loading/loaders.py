@@ -1,9 +1,11 @@
 """Data loaders with this package's settings, for training and evaluation."""
 
+import atexit
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
@@ -11,12 +13,15 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from transxnet.data.loading.samplers import ShareSampler
 from transxnet.utils.errors import UserError
 
+_LOADERS: WeakSet[DataLoader] = WeakSet()
+"""The loaders with workers."""
+
 
 def make_loader(
     dataset: Dataset, batch_size: int, workers: int, sampler: Sampler | None = None, drop_last: bool = False
 ) -> DataLoader:
     """Create a data loader with the dataset's ``collate`` function, or PyTorch's default."""
-    return DataLoader(
+    loader = DataLoader(
         dataset,
         batch_size,
         sampler=sampler,
@@ -27,6 +32,9 @@ def make_loader(
         persistent_workers=workers > 0,
         worker_init_fn=ignore_signals,
     )
+    if workers:
+        _LOADERS.add(loader)
+    return loader
 
 
 def evaluation_loader(dataset: Dataset, batch_size: int, workers: int) -> DataLoader:
@@ -40,6 +48,18 @@ def ignore_signals(worker: int) -> None:
     """Ignore Ctrl-C and SIGTERM in a worker; the training process needs its workers for an orderly shutdown."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@atexit.register
+def _close_loaders() -> None:
+    """End the workers of the loaders that are open when Python exits.
+
+    A loader is open after an interrupted validation, or a loop that a script left early. Python would send SIGTERM to
+    its workers, which they ignore, and wait for them forever.
+    """
+    for loader in _LOADERS:
+        if loader._iterator is not None:
+            loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.helpers.classifier_runs import draw, write_run
 from tests.helpers.exports import CLASSES, assert_near, random_images
 from transxnet import UserError, load_exported, read_metadata, verify
 from transxnet.deploy.export import export
 from transxnet.deploy.format_ncnn import name_blobs
+from transxnet.heads import create_segmenter
 from transxnet.runs.load import load_model
 
 FILES = ["net.ncnn.bin", "net.ncnn.json", "net.ncnn.param"]
@@ -40,6 +42,25 @@ def test_model_gives_the_outputs_of_pytorch(theirs, file):
 
 def test_file_is_verified_on_its_reference_image(file, quiet):
     assert verify(file, console=quiet).comparison.agreement == 1
+
+
+def test_segmenter_is_verified(segmenter, tmp_path, quiet):
+    pytest.importorskip("ncnn")
+    file = export(segmenter.path, format="ncnn", img_size=64, out=tmp_path / "net.ncnn.param", console=quiet)
+    assert read_metadata(file).task == "segment"
+    assert verify(file, console=quiet).comparison.relative < 1e-4
+
+
+@pytest.mark.long
+@torch.no_grad()
+def test_segmenter_on_transxnet_gives_the_outputs_of_pytorch(photos, tmp_path, quiet):
+    pytest.importorskip("ncnn")
+    described = dict(architecture="transxnet_n", class_names=CLASSES, preprocessing={"scale": [128, 64]})
+    model = draw(create_segmenter("transxnet_n", 3))
+    run = write_run(tmp_path / "run", model, photos, task="segment", **described)
+    file = export(run.path, format="ncnn", img_size=64, out=tmp_path / "net.ncnn.param", console=quiet)
+    x = random_images(1, 64, 64)
+    assert_near(load_exported(file)(x), load_model(run.path).model(x))
 
 
 @pytest.mark.long
@@ -79,7 +100,7 @@ def test_unsupported_options_are_refused(theirs, detector, tmp_path, quiet):
         (
             detector.path,
             {},
-            r"supports classifiers and --features; .*boxes is a detector\. Use --format onnx",
+            r"supports classifiers, segmenters and --features; .*boxes is a detector\. Use --format onnx",
         ),
         (theirs.path, dict(dynamic="batch"), "takes one image of a fixed size, got --dynamic batch"),
         (theirs.path, dict(batch_size=2), "takes one image of a fixed size, got --dynamic None and --batch-size 2"),

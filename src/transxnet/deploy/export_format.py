@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from transxnet.deploy.metadata import ExportTask, Metadata, parse_metadata
+from transxnet.deploy.metadata import Metadata, parse_metadata
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_atomic
 from transxnet.utils.optional_packages import require_package
@@ -141,22 +141,20 @@ class ExportFormat(ABC):
         return f"{path}  {size / 1e6:,.1f} MB"
 
 
-def check_fixed_size(kind: str, metadata: Metadata, tasks: Sequence[ExportTask]) -> None:
+def check_fixed_size(kind: str, metadata: Metadata) -> None:
     """Check a model for a format of files that take one image of a fixed size.
 
     Args:
         kind: name of the format.
         metadata: describes the model.
-        tasks: tasks that the format supports.
 
     Raises:
-        UserError: the model has another task, dynamic axes or a batch.
+        UserError: the model is a detector, or has dynamic axes or a batch.
     """
-    if metadata.task not in tasks:
-        task = "detector" if metadata.task == "detect" else "segmenter"
-        kinds = "classifiers, segmenters" if "segment" in tasks else "classifiers"
+    if metadata.task == "detect":
         raise UserError(
-            f"--format {kind} supports {kinds} and --features; {metadata.source} is a {task}. Use --format onnx."
+            f"--format {kind} supports classifiers, segmenters and --features; {metadata.source} is a detector. Use "
+            "--format onnx."
         )
     if metadata.dynamic or metadata.batch != 1:
         dynamic = ",".join(metadata.dynamic) or None

@@ -36,7 +36,7 @@ class ExecuTorchFormat(ExportFormat):
 
     def prepare(self, metadata: Metadata, console: Console) -> None:
         """Check that the model takes one image of a fixed size, and is no detector."""
-        check_fixed_size("executorch", metadata, ("classify", "features", "segment"))
+        check_fixed_size("executorch", metadata)
 
     def write(
         self, program: ExportedProgram, outputs: Sequence[str], texts: Mapping[str, str], dtype: str, path: Path

@@ -34,8 +34,8 @@ class NcnnFormat(ExportFormat):
         return {"ncnn": _package("ncnn").__version__, "pnnx": version("pnnx")}
 
     def prepare(self, metadata: Metadata, console: Console) -> None:
-        """Check that the model takes one normalized image of a fixed size, and returns logits or feature maps."""
-        check_fixed_size("ncnn", metadata, ("classify", "features"))
+        """Check that the model is no detector, and takes one normalized image of a fixed size."""
+        check_fixed_size("ncnn", metadata)
         if metadata.input != "float32":
             raise UserError(
                 "--format ncnn does not support --with-preprocessing. Remove it; the metadata describes the "

@@ -1,5 +1,7 @@
 """Semantic FPN, a head for semantic segmentation."""
 
+from functools import reduce
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -50,7 +52,7 @@ class SemanticFPNHead(nn.Module):
     def forward(self, features: list[Tensor]) -> Tensor:
         """Compute logits at a quarter of the image's size."""
         levels = [head(feature) for head, feature in zip(self.scale_heads, features, strict=True)]
-        return self.classifier(self.dropout(torch.stack(levels).sum(0)))
+        return self.classifier(self.dropout(reduce(torch.add, levels)))
 
 
 class SemanticFPN(nn.Module):

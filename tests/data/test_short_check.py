@@ -64,7 +64,8 @@ def test_only_files_of_equal_size_and_start_are_read_completely(tmp_path, monkey
 
     monkeypatch.setattr(short_check, "_digest", note)
     assert len({os.path.getsize(path) for path in tmp_path.rglob("*.bmp")}) == 1
-    assert shared_images(source.train, source.val) == 1
+    same = source.train.own_names.index("a/0.bmp")
+    assert shared_images(source.train, source.val) == {source.val.own_names.index("a/same.bmp"): [same]}
     assert len(read) == 5 + 2
     assert [name for name, limit in read if limit is None] == ["a/0.bmp", "a/same.bmp"]
 
@@ -72,5 +73,12 @@ def test_only_files_of_equal_size_and_start_are_read_completely(tmp_path, monkey
 def test_arrays_are_compared_by_pixels():
     pytest.importorskip("sklearn")
     source = open_data("digits")
-    assert shared_images(source.train, source.val) == 0
-    assert shared_images(source.train, source.train.subset(np.arange(3))) == 3
+    assert shared_images(source.train, source.val) == {}
+    assert shared_images(source.train, source.train.subset(np.arange(3))) == {0: [0], 1: [1], 2: [2]}
+
+
+def test_other_labels_of_the_same_images_are_counted(data):
+    shutil.copy(data / "train" / "red" / "003.png", data / "val" / "red" / "copy.png")
+    shutil.copy(data / "train" / "red" / "004.png", data / "val" / "blue" / "wrong.png")
+    line = describe_problems(open_data(str(data)))
+    assert line.startswith("check: 2 validation images also in the training set, 1 of them with another label. For")

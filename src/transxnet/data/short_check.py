@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from transxnet.data.class_frequency import count_classes, rare_classes
+from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.datasets.image_collection import ArrayImages, FileImages, ImageCollection
 from transxnet.data.formats.unreadable_images import FULL_UP_TO
 from transxnet.data.open_data import DataSource
@@ -42,7 +43,10 @@ def describe_problems(source: DataSource) -> str | None:
 
 def _problems(train: ImageCollection, val: ImageCollection, compared: bool) -> Iterator[str]:
     if compared and (shared := shared_images(train, val)):
-        yield f"{format_count(shared, 'validation image')} also in the training set"
+        other = _labeled_otherwise(train, val, shared)
+        yield f"{format_count(len(shared), 'validation image')} also in the training set" + (
+            f", {other:,} of them with another label" if other else ""
+        )
     counts = count_classes(train)
     if counts is not None and (rare := rare_classes(counts.tolist())):
         most, least = (train.class_names[i] for i in (counts.argmax(), min(rare, key=lambda i: counts[i])))
@@ -52,21 +56,31 @@ def _problems(train: ImageCollection, val: ImageCollection, compared: bool) -> I
         )
 
 
-def shared_images(train: ImageCollection, val: ImageCollection) -> int:
-    """Return the number of validation images with the same file contents or pixels as a training image.
+def shared_images(train: ImageCollection, val: ImageCollection) -> dict[int, list[int]]:
+    """Return the validation images with the same file contents or pixels as training images, and these images.
 
     Files are compared by size first, then by their first bytes, and only the rest as a whole.
     """
-    sets = (train, val)
-    chosen = [list(range(len(images))) for images in sets]
-    for key in _keys(train) if type(train.storage) is type(val.storage) else ():
-        keys = [[key(images, i) for i in own] for images, own in zip(sets, chosen, strict=True)]
-        both = set(keys[0]).intersection(keys[1])
-        chosen = [
-            [i for i, value in zip(own, values, strict=True) if value in both]
-            for own, values in zip(chosen, keys, strict=True)
-        ]
-    return len(chosen[1])
+    keys = _keys(train) if type(train.storage) is type(val.storage) else []
+    groups = [(list(range(len(train))), list(range(len(val))))] if keys else []
+    for key in keys:
+        found: dict[Any, tuple[list[int], list[int]]] = {}
+        for number, sets in enumerate(groups):
+            for place, (images, own) in enumerate(zip((train, val), sets, strict=True)):
+                for i in own:
+                    found.setdefault((number, key(images, i)), ([], []))[place].append(i)
+        groups = [sets for sets in found.values() if all(sets)]
+    return {i: copies for copies, own in groups for i in own}
+
+
+def _labeled_otherwise(train: ImageCollection, val: ImageCollection, shared: dict[int, list[int]]) -> int:
+    """Return the number of shared validation images of which a copy has another class, labels or value."""
+    if not (isinstance(train, ClassificationSet) and isinstance(val, ClassificationSet)):
+        return 0
+    labels, own = train.own_labels, val.own_labels
+    return sum(
+        any(not np.array_equal(labels[copy], own[i], equal_nan=True) for copy in copies) for i, copies in shared.items()
+    )
 
 
 def _keys(images: ImageCollection) -> list[Callable[[ImageCollection, int], Any]]:

@@ -63,5 +63,16 @@ def test_youden_threshold_has_the_highest_sum_of_both_rates():
     labels = random.random(200) < 0.3
     scores = (random.random(200) * 0.6 + 0.4 * labels * random.random(200)).astype(np.float32)
     curves = BinaryCurves(1, scores, labels)
-    sums = {t: (scores[labels] >= t).mean() + (scores[~labels] < t).mean() for t in scores}
-    assert sums[np.float32(curves.youden_threshold())] == pytest.approx(max(sums.values()))
+
+    def both_rates(threshold: float) -> float:
+        return (scores[labels] >= threshold).mean() + (scores[~labels] < threshold).mean()
+
+    found = curves.youden_threshold()
+    assert both_rates(found) == pytest.approx(max(map(both_rates, scores)))
+    assert np.abs(scores - found).min() > 1e-5
+
+
+def test_youden_threshold_lies_between_two_probabilities():
+    labels, scores = np.array([0, 0, 1, 1]) == 1, np.array([0.1, 0.2, 0.6, 0.7], np.float32)
+    assert BinaryCurves(1, scores, labels).youden_threshold() == pytest.approx(0.4)
+    assert BinaryCurves(1, scores, np.ones(4, bool)).youden_threshold() == pytest.approx(0.05)

@@ -9,7 +9,7 @@ def test_choices_are_those_of_the_validation_images():
     positive = np.array([0.1, 0.2, 0.55, 0.6, 0.7, 0.9], np.float32)
     probabilities = np.stack([1 - positive, positive], 1)
     choices = FittedChoices.fit(labels, probabilities, 1)
-    assert choices.threshold == pytest.approx(0.6)
+    assert choices.threshold == pytest.approx(0.575)  # halfway to the next probability
     assert FittedChoices.fit(labels, probabilities, None).threshold is None
     images = choices.apply(labels, probabilities)
     assert images.detected.tolist() == [False] * 3 + [True] * 3

@@ -75,10 +75,13 @@ class BinaryCurves:
     def youden_threshold(self) -> float:
         """Return the threshold of the highest sum of sensitivity and specificity (Youden 1950), the highest of several.
 
-        It predicts at least one image as positive.
+        It predicts at least one image as positive, and lies halfway between two probabilities, so that rounding does
+        not change predictions.
         """
         false_positives, recall, thresholds = self.roc()
-        return float(thresholds[1:][np.argmax((recall - false_positives)[1:])])
+        best = 1 + int(np.argmax((recall - false_positives)[1:]))
+        below = thresholds[best + 1] if best + 1 < len(thresholds) else 0.0
+        return (float(thresholds[best]) + float(below)) / 2
 
     def _best(self, gain: str, wanted: float) -> OperatingPoint | None:
         precision, recall, thresholds = self.precision_recall()

@@ -1,6 +1,7 @@
 """The check command: options, errors, groups, and label errors by a model."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from tests.helpers.dense_data import write_maps
 from tests.helpers.planted_problems import swap_labels, texture
 from transxnet import UserError, check, train
 from transxnet.cli import main
+from transxnet.data.open_data import open_data
 
 
 def test_check_command_writes_files_that_train_accepts(planted_data, tmp_path, capsys, quiet):
@@ -60,19 +62,28 @@ def test_model_finds_swapped_labels(tmp_path, quiet):
 
 
 def test_split_of_the_run_is_checked_with_the_images_that_it_excluded(photos, tmp_path, quiet, console):
-    whole = check(photos, out=None, console=quiet)
+    data = tmp_path / "data"
+    shutil.copytree(photos, data)
+    whole = check(data, out=None, console=quiet)
     names = [whole.all_images.name(n) for n in range(len(whole.all_images))]
     (tmp_path / "fixes.csv").write_text(f"image\n{names[0]}\n{names[-1]}\n")
     options = QUICK | dict(epochs=1, exclude=tmp_path / "fixes.csv", train_fraction=0.5)
-    run = train(photos, out=tmp_path / "run", console=quiet, **options)
-    result = check(photos, model=run.path, out=tmp_path / "out", console=console)
+    run = train(data, out=tmp_path / "run", console=quiet, **options)
+    result = check(data, model=run.path, out=tmp_path / "out", console=console)
     assert result.images == whole.images
     assert [result.all_images.name(n) for n in range(len(names))] == names
+    assert [finding.images for finding in result.of("excluded")] == [(0,), (len(names) - 1,)]
     text = console.file.getvalue()
-    assert "the data has no validation set: split as by" in text
+    assert f"the data has no validation set: split as by {run.path}" in text
     assert re.search(r"label errors: the model agrees with [\d.]+% of \d+ labels", text)
+    fixes = tmp_path / "out" / "fixes.csv"
+    assert f"train {data} --exclude {fixes} --split-file {run.split_file}" in text
+    source = open_data(str(data), stored_split=run.split_file, exclude=fixes)
+    assert [len(source.train), len(source.val)] == [whole.images["train"] - 1, whole.images["val"] - 1]
     with pytest.raises(UserError, match=r"has a split already, got --seed 1\. Remove --seed or --model"):
-        check(photos, model=run.path, seed=1, out=None, console=quiet)
+        check(data, model=run.path, seed=1, out=None, console=quiet)
+    (data / names[0]).unlink()
+    assert check(data, model=run.path, out=None, console=quiet).images["train"] == whole.images["train"] - 1
 
 
 def test_folds_find_swapped_labels_in_all_sets(photos_run, tmp_path, quiet):

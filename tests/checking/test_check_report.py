@@ -3,18 +3,19 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 from tests.helpers.html_page import Page
 from transxnet.checking.check_report import print_summary, tally, to_csv, to_dict, to_html, write_results
 
 
 def test_page_is_complete_and_self_contained(planted):
-    text = to_html(planted)
+    text = to_html(planted, Path("out"))
     page = Page(text)
     kinds = ["unreadable", "exact_leak", "near_leak", "exact_conflict", "exact_duplicate", "near_duplicate"]
     assert page.ids == [*kinds, "data"]
     assert "train, a, exclude" in page.text["exact_leak"] and "val, a, review" in page.text["exact_leak"]
-    assert "--exclude</span> <span>fixes.csv" in text
+    assert "--exclude</span> <span>out/fixes.csv" in text
     sources = [value for name, value in page.attributes if name == "src"]
     assert len(sources) >= 20
     assert all(value.startswith("data:image/jpeg") for value in sources)
@@ -38,7 +39,7 @@ def test_json_has_counts_and_all_findings(planted):
 
 
 def test_boxes_are_drawn_on_thumbnails(bad_boxes):
-    assert "cat, 2x20 in 80x60" in Page(to_html(bad_boxes)).text["box_tiny"]
+    assert "cat, 2x20 in 80x60" in Page(to_html(bad_boxes, Path("out"))).text["box_tiny"]
 
 
 def test_summary_counts_the_findings(planted, console):

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from transxnet.checking.all_images import AllImages
 from transxnet.checking.box_findings import box_findings
 from transxnet.checking.check_findings import DataFinding, Kind
 from transxnet.checking.check_report import FILES, FIXES, CheckResult, print_summary, tally, write_results
+from transxnet.checking.checked_data import open_checked_data
 from transxnet.checking.class_counts import class_counts, imbalance_findings
 from transxnet.checking.duplicate_findings import exact_findings, group_findings, near_findings
 from transxnet.checking.duplicates import NearDuplicates, exact_duplicates, first_copies, near_duplicates
@@ -18,19 +18,14 @@ from transxnet.checking.label_errors import label_error_findings
 from transxnet.checking.model_errors import (
     check_one_class,
     describe_accuracy,
-    is_run_of,
     load_classifier,
     model_outputs,
     out_of_fold_predictions,
     predictions_by_set,
     read_channels,
 )
-from transxnet.data.datasets.image_collection import ImageCollection
 from transxnet.data.formats.findings import Findings, Problem
-from transxnet.data.open_data import DataSource, open_data
 from transxnet.data.recognize import check_exists
-from transxnet.runs.trained_models import TrainedClassifier
-from transxnet.runs.training_data import check_progress, open_run_data, run_config
 from transxnet.utils.errors import UserError, check_at_least
 from transxnet.utils.output_folder import output_folder
 from transxnet.utils.progress import PLAIN, long_progress
@@ -102,8 +97,9 @@ def check(
     check_exists(text)
     trained = None if model is None else load_classifier(model, text, folds)
     channels = channels if trained is None else read_channels(trained, channels)
-    source = _open(text, task, trained, channels, val_fraction, seed, console)
-    images = AllImages(_sets(source))
+    source, images, excluded, split_options = open_checked_data(
+        text, task, trained, channels, val_fraction, seed, console
+    )
     if trained is not None:
         check_one_class(images)
     with long_progress(console, "reading", len(images), 0, "images") as advance:
@@ -131,6 +127,7 @@ def check(
         *imbalance_findings(counts, source.class_names),
         *_outside(source.findings),
         *box_findings(images),
+        *excluded,
     ]
     if outputs is not None:
         predictions = predictions_by_set(outputs) if folds is None else out_of_fold_predictions(outputs, folds)
@@ -149,6 +146,7 @@ def check(
         notes=source.notes,
         all_images=images,
         split_made=source.split_made,
+        split_options=split_options,
     )
     print_summary(result, console)
     if folder is not None:
@@ -158,49 +156,6 @@ def check(
             console.print(f"next: set the actions in {folder / FIXES}, then", **PLAIN)
             console.print(f"  {result.next_command(folder)}", **PLAIN)
     return result
-
-
-def _open(
-    data: str,
-    task: str | None,
-    trained: TrainedClassifier | None,
-    channels: int | None,
-    val_fraction: float | None,
-    seed: int | None,
-    console: Console,
-) -> DataSource:
-    """Open the data with the split of the model, if it is a run on this data, else with that of a training."""
-    if trained is None or trained.run is None or not is_run_of(trained, data):
-        source = open_data(
-            data,
-            task,
-            val_fraction=0.2 if val_fraction is None else val_fraction,
-            seed=seed or 0,
-            channels=channels,
-            check_images=False,
-            progress=check_progress(console),
-        )
-        origin = "transxnet train with equal --val-fraction and --seed"
-    else:
-        for name, value in (("--val-fraction", val_fraction), ("--seed", seed)):
-            if value is not None:
-                raise UserError(f"{trained.name} has a split already, got {name} {value:g}. Remove {name} or --model.")
-        config = run_config(trained.run, data).replace(exclude=None, train_fraction=1.0)
-        source = open_run_data(config, console, trained.run.stored_split, check_images=False)
-        origin = str(trained.run.path)
-    if source.split_made:
-        source.notes.append(f"the data has no validation set: split as by {origin}")
-    return source
-
-
-def _sets(source: DataSource) -> dict[str, ImageCollection]:
-    parts = {"train": source.train, "val": source.val, "test": source.test}
-    if not all(part is None or isinstance(part, ImageCollection) for part in parts.values()):
-        raise UserError(
-            f"{source.recognition.data} is read as a stream, which cannot be checked. Accepted: images in files, or a "
-            "sample."
-        )
-    return {name: part for name, part in parts.items() if part is not None and len(part)}
 
 
 def _unreadable(scan: Scan) -> list[DataFinding]:

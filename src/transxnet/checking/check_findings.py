@@ -6,7 +6,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Literal
 
-from transxnet.data.formats.exclusions import EXCLUDE
+from transxnet.data.formats.exclusions import EXCLUDE, REVIEW
 
 Action = Literal["exclude", "review"]
 
@@ -54,6 +54,12 @@ class Kind(Enum):
     BOX_TINY = "box_tiny", "Tiny boxes", "Boxes with a side of less than 4 pixels."
     BOX_HUGE = "box_huge", "Huge boxes", "Boxes that cover at least 95% of their image."
 
+    EXCLUDED = (
+        "excluded",
+        "Excluded by the run",
+        "The run of the model was trained and evaluated without these images. fixes.csv excludes them again.",
+    )
+
     def __init__(self, key: str, title: str, explanation: str):
         self.key, self.title, self.explanation = key, title, explanation
 
@@ -78,7 +84,7 @@ class DataFinding:
 
     def action(self, number: int) -> Action:
         """Return the suggested action for an image."""
-        return EXCLUDE if number in self._excluded else "review"
+        return EXCLUDE if number in self._excluded else REVIEW
 
     @cached_property
     def _excluded(self) -> frozenset[int]:

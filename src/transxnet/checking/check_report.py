@@ -46,6 +46,9 @@ class CheckResult:
         modes: number of images of each of Pillow's modes, most frequent first.
         findings: all findings, most important kinds first.
         notes: messages about the data.
+        all_images: the images.
+        split_made: whether training makes the split, so that images of one name are in one set.
+        split_options: the options by which it makes the same one.
     """
 
     data: str
@@ -58,6 +61,7 @@ class CheckResult:
     notes: list[str]
     all_images: AllImages = field(repr=False)
     split_made: bool = False
+    split_options: tuple[str, ...] = ()
 
     def of(self, kind: str) -> list[DataFinding]:
         """Return the findings of a kind, by its key, such as "exact_leak"."""
@@ -65,7 +69,7 @@ class CheckResult:
 
     def next_command(self, folder: Path) -> str:
         """Return the command that trains without the images to exclude, for results in a folder."""
-        return shlex.join(["transxnet", "train", self.data, "--exclude", str(folder / FIXES)])
+        return shlex.join(["transxnet", "train", self.data, "--exclude", str(folder / FIXES), *self.split_options])
 
     @property
     def size_range(self) -> str:
@@ -105,7 +109,7 @@ def write_results(result: CheckResult, folder: Path) -> list[Path]:
     """Write page, JSON and table; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     contents: dict[str, Callable[[], str]] = {
-        "check.html": lambda: to_html(result),
+        "check.html": lambda: to_html(result, folder),
         "check.json": lambda: json.dumps(to_dict(result), indent=2) + "\n",
         FIXES: lambda: to_csv(result),
     }
@@ -155,8 +159,8 @@ def to_csv(result: CheckResult) -> str:
     return text.getvalue()
 
 
-def to_html(result: CheckResult) -> str:
-    """Return a self-contained page."""
+def to_html(result: CheckResult, folder: Path) -> str:
+    """Return a self-contained page, for results in a folder."""
     found = by_kind(result.findings)
     tables = [(name, [counts[i] for counts in result.counts.values()]) for i, name in enumerate(result.class_names)]
     most = max((max(values) for values in result.counts.values() if values), default=0)
@@ -171,7 +175,7 @@ def to_html(result: CheckResult) -> str:
         most=max(1, most),
         sizes=list(result.sizes.items())[:10],
         tiles=_tiles(result, found),
-        command=result.next_command(Path()) if any(finding.images for finding in result.findings) else None,
+        command=result.next_command(folder) if any(finding.images for finding in result.findings) else None,
     )
 
 

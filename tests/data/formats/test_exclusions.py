@@ -37,6 +37,12 @@ def test_rows_exclude_images_by_set_and_action(tmp_path):
     assert note == f"3 images excluded by {path} (2 train, 1 val)"
 
 
+def test_names_without_an_image_are_counted(tmp_path):
+    path = tmp_path / "names.csv"
+    path.write_text("image,action\nw,EXCLUDE\nnowhere,exclude\n")
+    assert names_left(path)[1] == f"2 images excluded by {path} (1 train, 1 val); 1 name there without an image"
+
+
 def test_column_image_alone_excludes_from_all_sets(tmp_path):
     path = tmp_path / "names.csv"
     path.write_text("image\nz\n")
@@ -56,6 +62,10 @@ def test_copied_exclusions_exclude_the_same_images(tmp_path):
     [
         ("name\nw\n", "column 'image' is missing. Columns found: name"),
         ("image\nnowhere\n", "no image of the data is named in"),
+        (
+            "image,action\nw,Exclude\nx,delete\n",
+            "line 3 of .* has action 'delete'. Accepted: exclude, review or an",
+        ),
         ("image,set\nw,third\n", "line 2 of .* has set 'third'. Accepted: train, val, test"),
         ("image\nw\nx\ny\nz\n", "excludes all training images"),
         ("image,set\nw,val\nx,val\ny,val\nz,val\n", "excludes all validation images"),

@@ -17,6 +17,8 @@ from transxnet.utils.quantities import format_count
 
 EXCLUDE: Literal["exclude"] = "exclude"
 """The action of the rows whose images are excluded."""
+REVIEW: Literal["review"] = "review"
+"""The action of the rows whose images a person is to look at."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,10 @@ class Exclusions:
         """The names for any set."""
         return set().union(*self.names.values())
 
+    def has(self, name: str, part: str) -> bool:
+        """Whether an image of the set train, val or test is excluded."""
+        return name in self.names[None] or name in self.names[part]
+
     def apply(self, sets: Sequence[Any], *, may_be_absent: bool = False) -> tuple[list[Any], str]:
         """Return the sets without these images, and a note with their number.
 
@@ -54,8 +60,7 @@ class Exclusions:
                 continue
             if not isinstance(images, ImageCollection):
                 raise UserError("--exclude needs images in files or in a sample; shards are read in order. Remove it.")
-            names = self.names[None] | self.names[part]
-            left = images.subset(np.flatnonzero([name not in names for name in images.own_names]).astype(int))
+            left = images.subset(np.flatnonzero([not self.has(name, part) for name in images.own_names]).astype(int))
             kept.append(left)
             counts[part] = len(images) - len(left)
             if counts[part] and not len(left):
@@ -63,9 +68,20 @@ class Exclusions:
                 raise UserError(f"{self.path} excludes all {which} images. Remove rows from the file.")
         total = sum(counts.values())
         if self.all_names and not total and not may_be_absent:
-            raise UserError(f"no image of the data is named in {self.path}. Check that the file is for this data.")
+            raise UserError(
+                f"no image of the data is named in {self.path}. Check that the file is for this data; if its images "
+                "are deleted, remove --exclude."
+            )
         by_set = ", ".join(f"{count:,} {part}" for part, count in counts.items() if count)
-        return kept, f"{format_count(total, 'image')} excluded by {self.path}" + (f" ({by_set})" if by_set else "")
+        known = {name for images in sets if images is not None for name in images.own_names}
+        absent = len(self.all_names - known)
+        return kept, "".join(
+            [
+                f"{format_count(total, 'image')} excluded by {self.path}",
+                f" ({by_set})" if by_set else "",
+                f"; {format_count(absent, 'name')} there without an image" if absent else "",
+            ]
+        )
 
 
 def copy_exclusions(path: str | Path, target: Path) -> None:
@@ -102,7 +118,10 @@ def read_exclusions(path: str | Path) -> Exclusions:
     named: dict[str | None, set[str]] = {None: set(), **{part: set() for part in Parts._fields}}
     for line, cells in table.rows(columns):
         row = dict(zip(columns, cells or (), strict=bool(cells)))
-        if row.get("action", EXCLUDE) != EXCLUDE or not row.get("image"):
+        action = str(row.get("action", EXCLUDE)).strip().lower()
+        if action not in (EXCLUDE, REVIEW, ""):
+            raise UserError(f"line {line} of {path} has action {action!r}. Accepted: exclude, review or an empty cell.")
+        if action != EXCLUDE or not row.get("image"):
             continue
         name = str(row.get("set", ""))
         part = part_of(name)

@@ -9,7 +9,7 @@ import pytest
 from tests.helpers.class_folders import QUICK, write_photos
 from tests.helpers.dense_data import write_maps
 from tests.helpers.planted_problems import swap_labels, texture
-from transxnet import UserError, check, train
+from transxnet import UserError, check, evaluate, train
 from transxnet.cli import main
 from transxnet.data.open_data import open_data
 
@@ -84,6 +84,9 @@ def test_split_of_the_run_is_checked_with_the_images_that_it_excluded(photos, tm
         check(data, model=run.path, seed=1, out=None, console=quiet)
     (data / names[0]).unlink()
     assert check(data, model=run.path, out=None, console=quiet).images["train"] == whole.images["train"] - 1
+    data.rename(tmp_path / "moved")
+    moved = evaluate(run.path, tmp_path / "moved", console=quiet)
+    assert names[-1] not in moved.names and len(moved) == whole.images["val"] - 1
 
 
 def test_folds_find_swapped_labels_in_all_sets(photos_run, tmp_path, quiet):

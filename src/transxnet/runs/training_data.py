@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from transxnet.data.formats.exclusions import read_exclusions
 from transxnet.data.formats.label_table import TableOptions
 from transxnet.data.open_data import DataSource, open_data
 from transxnet.data.reading.file_search import walk_images
@@ -31,8 +32,8 @@ def run_config(run: Run, data: str | None = None) -> TrainConfig:
 
     Args:
         run: a run folder.
-        data: DATA as given. If the run's data no longer exists, and this folder has all images of the run's split, the
-            data was moved there.
+        data: DATA as given. If the run's data no longer exists, and this folder has all images of the run's split that
+            are not excluded, the data was moved there.
 
     Raises:
         UserError: the data no longer exists, and none is given.
@@ -45,8 +46,12 @@ def run_config(run: Run, data: str | None = None) -> TrainConfig:
             f"{config.data}, the data of the run {run.path}, no longer exists. Restore it, or set data in "
             f"{run.config_file} to its new path."
         )
-    moved = run.stored_split is not None and _has_images(data, split_names(run.stored_split), config.channels)
-    return config.replace(data=str(Path(data).resolve())) if moved else config
+    if run.stored_split is None:
+        return config
+    names = set(split_names(run.stored_split))
+    if config.exclude is not None:
+        names -= read_exclusions(config.exclude).all_names
+    return config.replace(data=str(Path(data).resolve())) if _has_images(data, names, config.channels) else config
 
 
 def _has_images(folder: str, names: Iterable[str], channels: int | None) -> bool:

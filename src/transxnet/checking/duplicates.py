@@ -120,16 +120,20 @@ def _thumbnails(scan: Scan, numbers: np.ndarray) -> Tensor:
 
 def _read_spectra(scan: Scan, numbers: np.ndarray) -> tuple[np.ndarray, Tensor, Tensor]:
     """Return the images with structure, and their low frequencies and others as 8-bit integers, without versions."""
-    kept, low, high = [], [], []
-    for start in range(0, max(1, len(numbers)), _CHUNK):
+    kept = np.empty(len(numbers), numbers.dtype)
+    low = torch.empty(len(numbers), _LOW**2 - 1)
+    high = torch.empty(len(numbers), _FREQUENCIES**2 - _LOW**2, dtype=torch.int8)
+    count = 0  # the arrays are filled in place: small results between large ones would fragment the memory
+    for start in range(0, len(numbers), _CHUNK):
         chunk = numbers[start : start + _CHUNK]
         thumbnails = _thumbnails(scan, chunk)
         structured = thumbnails.numpy().std((1, 2)) >= _FLAT
-        frequencies = _frequencies(thumbnails[structured], 1)
-        kept.append(chunk[structured])
-        low.append(frequencies[0][:, 0, 0])
-        high.append((frequencies[1][:, 0, 0] * 127).round().to(torch.int8))
-    return np.concatenate(kept), torch.cat(low), torch.cat(high)
+        own_low, own_high = _frequencies(thumbnails[structured], 1)
+        own = slice(count, count + len(own_low))
+        kept[own], low[own] = chunk[structured], own_low[:, 0, 0]
+        high[own] = (own_high[:, 0, 0] * 127).round().to(torch.int8)
+        count = own.stop
+    return kept[:count], low[:count], high[:count]
 
 
 def _frequencies(thumbnails: Tensor, crops: int = len(_CROPS)) -> tuple[Tensor, Tensor]:

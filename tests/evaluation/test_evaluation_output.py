@@ -49,7 +49,7 @@ def test_print_metrics_prints_known_metrics_in_percent():
     assert lines[2].split() == ["accuracy", "81.0%", f"{low:.1%}", "to", f"{high:.1%}"]
     assert lines[3].split()[-1] == "81.0%"
     assert lines[-3] == "  95% intervals: bootstrap over 1,234 images, 20 resamples, seed 0."
-    assert lines[-2].startswith("  Threshold of sensitivity and specificity: probability of b of 0.25, the highest")
+    assert lines[-2].startswith("  Threshold of sensitivity and specificity: probability of b of 0.125, the highest")
     assert lines[-1].endswith("fitted on these images, so its metrics are optimistic here.")
 
 
@@ -58,7 +58,7 @@ def test_results_have_intervals_fitted_choices_and_calibration():
     evaluation = ClassificationEvaluation(["a", "b"], list("vwxyz"), labels, np.c_[1 - second, second])
     before, after = (results_content(each) for each in (evaluation, ClassTargets().fit(evaluation)[1]))
     assert set(before["calibration"]) == {"before"} and "fitted" not in before
-    assert after["fitted"]["positive"] == "b" and after["fitted"]["threshold"] == pytest.approx(0.3)
+    assert after["fitted"]["positive"] == "b" and after["fitted"]["threshold"] == pytest.approx(0.25)
     assert set(after["calibration"]["after"]) == {"confidence", "accuracy", "share"}
     assert after["intervals"]["units"] == after["images"] == 5
     assert json.loads(json.dumps(after)) == after

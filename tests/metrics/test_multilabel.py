@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 from sklearn.metrics import accuracy_score, average_precision_score, brier_score_loss, f1_score, roc_auc_score
 from torchmetrics.functional.classification import binary_calibration_error
 
+from transxnet.metrics import multilabel
 from transxnet.metrics.multilabel import MultiLabelEvaluation, best_thresholds
 
 
@@ -108,3 +109,11 @@ def test_temperature_of_the_labels_lowers_the_calibration_error_of_overconfident
     everything = fitted.resampler()(np.arange(3000))
     assert {name: everything[name] for name in metrics} == pytest.approx(metrics)
     assert fitted.describe_fitted(False)[1].endswith("of the scaling: fitted on the validation images.")
+
+
+def test_many_labels_have_intervals_at_the_thresholds_only(monkeypatch):
+    """Ranks and calibration of a million labels would be computed a thousand times."""
+    evaluation = sample().fitted()
+    monkeypatch.setattr(multilabel, "MAX_RANKED", evaluation.labels.size - 1)
+    drawn = evaluation.resampler()(np.arange(len(evaluation)))
+    assert set(drawn) == {"f1", "micro_f1", "exact_match"}

@@ -152,9 +152,9 @@ def check(
     if folder is not None:
         for path in write_results(result, folder):
             console.print(f"  {path}", **PLAIN)
-        if any(finding.images for finding in result.findings):
+        if (command := result.next_command(folder)) is not None:
             console.print(f"next: set the actions in {folder / FIXES}, then", **PLAIN)
-            console.print(f"  {result.next_command(folder)}", **PLAIN)
+            console.print(f"  {command}", **PLAIN)
     return result
 
 

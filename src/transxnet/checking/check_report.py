@@ -67,8 +67,13 @@ class CheckResult:
         """Return the findings of a kind, by its key, such as "exact_leak"."""
         return [finding for finding in self.findings if finding.kind.key == kind]
 
-    def next_command(self, folder: Path) -> str:
-        """Return the command that trains without the images to exclude, for results in a folder."""
+    def next_command(self, folder: Path) -> str | None:
+        """Return the command that trains without the images to exclude, for results in a folder.
+
+        None if no finding is about an image, so that none can be excluded.
+        """
+        if not any(finding.images for finding in self.findings):
+            return None
         return shlex.join(["transxnet", "train", self.data, "--exclude", str(folder / FIXES), *self.split_options])
 
     @property
@@ -175,7 +180,7 @@ def to_html(result: CheckResult, folder: Path) -> str:
         most=max(1, most),
         sizes=list(result.sizes.items())[:10],
         tiles=_tiles(result, found),
-        command=result.next_command(folder) if any(finding.images for finding in result.findings) else None,
+        command=result.next_command(folder),
     )
 
 

@@ -65,7 +65,7 @@ def open_checked_data(
     if source.split_made:
         given = {"--val-fraction": val_fraction, "--seed": seed}
         options = [word for name, value in given.items() if value is not None for word in (name, f"{value:g}")]
-        source.notes.append("the data has no validation set: split as by transxnet train with these options")
+        source.notes.append("the data has no validation set: split as by transxnet train with equal options")
     images = _all_images(source, Parts(source.train, source.val, source.test))
     return CheckedData(source, images, [], tuple(options))
 

@@ -148,7 +148,7 @@ def describe_accuracy(evaluations: list[ClassificationEvaluation]) -> str:
     labels = np.concatenate([evaluation.labels for evaluation in evaluations] or [np.zeros(0, int)])
     if not len(labels):
         return "label errors: none can be found, the run has no validation or test image"
-    correct = sum(int((own.probabilities.argmax(axis=1) == own.labels).sum()) for own in evaluations) / len(labels)
+    correct = sum(int(own.correct.sum()) for own in evaluations) / len(labels)
     most = np.bincount(labels).max() / len(labels)
     text = f"label errors: the model agrees with {correct:.1%} of {format_count(len(labels), 'label')}"
     if correct > most:

@@ -112,9 +112,10 @@ class MultiLabelEvaluation(Resampled):
             weights = None if self.weights is None else self.weights[indices]
             labels, probabilities = self.labels[indices], self.probabilities[indices]
             drawn = replace(self, labels=labels, probabilities=probabilities, weights=weights)
-            ranked = drawn._ranking_metrics() if self.labels.size <= MAX_RANKED else {}
-            after = None if scaled is None else scaled[indices]
-            return ranked | drawn._calibration_metrics(after) | drawn._threshold_metrics()
+            if self.labels.size > MAX_RANKED:
+                return drawn._threshold_metrics()
+            calibration = drawn._calibration_metrics(None if scaled is None else scaled[indices])
+            return drawn._ranking_metrics() | calibration | drawn._threshold_metrics()
 
         return drawn_metrics
 

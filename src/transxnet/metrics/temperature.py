@@ -44,9 +44,8 @@ def scale_label_temperature(probabilities: np.ndarray, temperature: float) -> np
 
 def _best_temperature(loss: Callable[[float], float]) -> float:
     """Return the temperature with the smallest loss."""
-    return float(
-        np.exp(minimize_scalar(lambda log: float(loss(np.exp(log))), bounds=np.log(LIMITS), method="bounded").x)
-    )
+    found = minimize_scalar(lambda log: float(loss(np.exp(log))), bounds=np.log(LIMITS), method="bounded")
+    return float(np.exp(found.x))
 
 
 def _label_logits(probabilities: np.ndarray) -> np.ndarray:

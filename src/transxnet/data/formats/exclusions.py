@@ -66,15 +66,14 @@ class Exclusions:
             if counts[part] and not len(left):
                 which = {"train": "training", "val": "validation"}.get(part, part)
                 raise UserError(f"{self.path} excludes all {which} images. Remove rows from the file.")
-        total = sum(counts.values())
-        if self.all_names and not total and not may_be_absent:
+        total, names = sum(counts.values()), self.all_names
+        if names and not total and not may_be_absent:
             raise UserError(
                 f"no image of the data is named in {self.path}. Check that the file is for this data; if its images "
                 "are deleted, remove --exclude."
             )
         by_set = ", ".join(f"{count:,} {part}" for part, count in counts.items() if count)
-        known = {name for images in sets if images is not None for name in images.own_names}
-        absent = len(self.all_names - known)
+        absent = len(names.difference(*(images.own_names for images in sets if images is not None)))
         return kept, "".join(
             [
                 f"{format_count(total, 'image')} excluded by {self.path}",

@@ -31,8 +31,11 @@ ROWS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("openvino", {"int8": True}),
     ("openvino", {"end_to_end": True}),
     ("pt2", {}),
+    ("executorch", {}),
+    ("ncnn", {}),
+    ("ncnn", {"dtype": "float16"}),
 )
-"""Format and options of each row, for every task."""
+"""Format and options of each row, for every task. The model of a web page is the first row's."""
 
 METRICS = {"accuracy": "accuracy", "ap": "box AP", "mask_ap": "mask AP", "miou": "mean IoU"}
 
@@ -89,7 +92,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("runs", nargs="+", type=Path, help="run folders with validation images")
     args = parser.parse_args()
-    facts = collect_environment() | FORMATS["onnx"].versions() | FORMATS["openvino"].versions()
+    facts = collect_environment()
+    for format in dict(ROWS):
+        facts |= FORMATS[format].versions()
     print("\n".join(f"{name:<14}{fact}" for name, fact in facts.items()), flush=True)
     for run in args.runs:
         before = evaluate(run)

@@ -1,7 +1,7 @@
 import pytest
 
-from tests.experiments.test_training_process import make_job
 from transxnet.experiments.ray_runs import share_of_machine, train_on_ray
+from transxnet.experiments.training_process import TrainingJob
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,14 @@ def test_share_of_the_smallest_machine_with_a_gpu(machines, parallel, cpu_only, 
 
 
 @pytest.mark.long
-def test_tasks_report_the_trainings_that_failed(fake_training, tmp_path):
+def test_tasks_report_the_trainings_that_failed(tmp_path):
     pytest.importorskip("ray")
-    jobs = [make_job(tmp_path, model) for model in ("nan", "a")]
-    assert dict(train_on_ray(jobs, 2)) == {0: "the loss became NaN. Use --lr 0.1.", 1: None}
+    pytest.importorskip("sklearn")
+    options = {"img_size": 32, "epochs": 1, "limit": 40, "batch_size": 8, "device": "cpu", "workers": 0}
+    jobs = [
+        TrainingJob(str(tmp_path / data), {"data": data, **options}, str(tmp_path / f"{data}.log"), str(tmp_path))
+        for data in ("missing", "digits")
+    ]
+    errors = dict(train_on_ray(jobs, 2))
+    assert errors[0].startswith("'missing' is neither an existing folder nor a sample") and errors[1] is None
+    assert (tmp_path / "digits" / "report.html").is_file()

@@ -99,7 +99,7 @@ def test_killed_actor_does_not_change_the_results(small, tmp_path, quiet):
     assert seen["killed"]
     assert len(seen["pids"]) > 1  # another actor replaced it
     assert seen["addresses"] <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-    assert (tmp_path / "ray.parquet").read_bytes() == alone.read_bytes()
+    assert (tmp_path / "ray.parquet").read_bytes() == alone.path.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.parquet", "images", "ray.parquet", "run"]
 
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.export_table runs/classifier runs/retinanet runs/maskrcnn runs/segmenter
 
-Each row exports a run, which compares the file with PyTorch; checks the file by ``transxnet verify``; and evaluates run
-and file on the run's validation images. Latency is that of ``verify``: one image, in the size of the input, all cores.
+Each row exports a run, which compares the file with PyTorch; checks the file by ``transxnet verify``; and evaluates the
+file on the run's validation images. Latency is that of ``verify``: one image, in the size of the input, all cores.
 """
 
 import argparse
@@ -96,11 +96,11 @@ def main() -> None:
     for format in dict(ROWS):
         facts |= FORMATS[format].versions()
     print("\n".join(f"{name:<14}{fact}" for name, fact in facts.items()), flush=True)
+    print("\n| run | file | works | difference | MB | ms | points lost |")
+    print("|---|---|---|---:|---:|---:|---|", flush=True)
     for run in args.runs:
         before = evaluate(run)
-        print(f"\n{run}: {', '.join(f'{name} {value:.2%}' for name, value in before.items())}\n")
-        print("| file | works | difference | MB | ms | points lost |")
-        print("|---|---|---:|---:|---:|---|", flush=True)
+        print(f"| {run.name} | PyTorch | | | | | {', '.join(f'{name} {before[name]:.2%}' for name in before)} |")
         for format, options in ROWS:
             name = " ".join([format, *(str(key if value is True else value) for key, value in options.items())])
             with tempfile.TemporaryDirectory() as folder:
@@ -108,7 +108,7 @@ def main() -> None:
                     text = cells(measure(run, format, options, Path(folder)), before)
                 except UserError as error:
                     text = f"no: {error} | | | |"
-            print(f"| {name} | {text} |", flush=True)
+            print(f"| {run.name} | {name} | {text} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -173,7 +173,8 @@ def export(
             example = example_images(sides, batch_size, with_preprocessing, axes, len(exportable.mean))
             traced = trace(exportable.graph, example, axes)
         try:
-            file_format.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)
+            with console.status(f"converting to {kind}"):  # minutes for ExecuTorch and pt2
+                file_format.write(traced, exportable.outputs, metadata.to_texts(), dtype, scratch)
         except OSError as error:
             raise WriteError(describe_write_error(path, error)) from error
         check_file(file_format.open(scratch, dtype), exportable, metadata, originals, console)

@@ -65,8 +65,8 @@ def check(
         task: classify, detect or segment; by default the task that the data is for.
         similarity: minimum correlation of near duplicates after alignment, up to 1; higher for images that all look
             alike.
-        group_from: regular expression that finds in an image's name its group, such as the patient, to find groups in
-            two sets.
+        group_from: regular expression that finds an image's group, such as the patient, in its path below the data
+            folder, to find groups in two sets.
         channels: number of channels of TIFF, NPY, DICOM or other files, which are read with their stored values; by
             default that of the model, or RGB.
         val_fraction: fraction of the images to validate on, as in training, if the data has no validation set; by

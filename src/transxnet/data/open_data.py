@@ -25,7 +25,7 @@ from transxnet.data.read_sets import Progress, check_objects, find_sample, locat
 from transxnet.data.reading.pixels import extensions_for
 from transxnet.data.recognize import ACCEPTED, Recognition, recognize
 from transxnet.data.samples.builtin_samples import Sample
-from transxnet.data.split import draw_fraction, group_images, split_images, stored_test_set
+from transxnet.data.split import describe_groups, draw_fraction, group_images, split_images, stored_test_set
 from transxnet.utils.errors import UserError
 
 TABLE_DEFAULTS = TableOptions()
@@ -139,7 +139,7 @@ def open_data(
         num_classes: number of classes, for timm readers that do not report it.
         targets: for classification, the kind of the labels; by default that of the data.
         table: columns of a label table.
-        group_from: regular expression that finds in the images' names the groups that are not split; see
+        group_from: regular expression that finds the groups that are not split in the paths below the data folder; see
             :func:`~transxnet.data.split.group_images`.
         exclude: table of images not to use; see :func:`~transxnet.data.formats.exclusions.read_exclusions`. They
             are excluded after the split, so that the other images remain in their sets.
@@ -206,6 +206,7 @@ def open_data(
     absent = () if exclusions is None else exclusions.all_names
     if group_from is not None:
         train = _group(train, val, group_from)
+        notes += describe_groups(train.own_names, group_from, train.class_names)
     whole, off = train, None
     if stored_split is not None and not made:
         raise UserError(

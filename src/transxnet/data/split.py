@@ -15,6 +15,7 @@ from transxnet.data.datasets.image_collection import ImageCollection
 from transxnet.data.formats.parts import Parts
 from transxnet.utils.errors import UserError
 from transxnet.utils.files import write_atomic
+from transxnet.utils.quantities import format_count
 
 C = TypeVar("C", bound=ImageCollection)
 
@@ -232,23 +233,52 @@ def group_images(images: C, pattern: str) -> C:
     return replace(images, groups=group_numbers(images.names, pattern))
 
 
+def describe_groups(names: Sequence[str], pattern: str, class_names: Sequence[str]) -> list[str]:
+    """Describe the groups that :func:`group_images` finds, with a warning if a class is part of a group.
+
+    Args:
+        names: names of all images.
+        pattern: as there.
+        class_names: names of the classes, which may be folders.
+    """
+    found = _find_groups(names, pattern)
+    groups = list(dict.fromkeys(group for group in found if group is not None))
+    alone = found.count(None)
+    about = f"{format_count(len(groups), 'group')} of images (--group-from), such as {', '.join(groups[:3])}"
+    notes = [about + (f"; without a match, each a group of its own: {format_count(alone, 'image')}" if alone else "")]
+    with_class = next((group for group in groups if set(group.split("/")) & set(class_names)), None)
+    if with_class is not None:
+        notes.append(
+            f"warning: the group {with_class} contains the name of a class, so that images of one patient or object in "
+            "two classes are in two groups. --group-from is searched for in the path below the data folder; "
+            r"'([^/_]+)_[^/]*$' finds what stands before the first _ of the file name."
+        )
+    return notes
+
+
 def group_numbers(names: Sequence[str], pattern: str) -> np.ndarray:
     """Return the group number (N,) of each name; see :func:`group_images`."""
+    found, numbers = _find_groups(names, pattern), dict[str, int]()
+    return np.array(
+        [
+            position + len(names) if group is None else numbers.setdefault(group, len(numbers))
+            for position, group in enumerate(found)
+        ]
+    )
+
+
+def _find_groups(names: Sequence[str], pattern: str) -> list[str | None]:
+    """Find the group in each name; None without a match."""
     try:
         expression = re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise UserError(
             f"group_from {pattern!r} is not a regular expression: {error}. Correct --group-from."
         ) from error
-    numbers: dict[str, int] = {}
-    groups = np.arange(len(names)) + len(names)
-    for position, name in enumerate(names):
-        if match := expression.search(name):
-            key = match[1] if expression.groups and match[1] is not None else match[0]
-            groups[position] = numbers.setdefault(key, len(numbers))
-    if not numbers:
+    matches = [expression.search(name) for name in names]
+    if not any(matches):
         raise UserError(f"group_from {pattern!r} matches no image, such as {names[0]!r}. Correct --group-from.")
-    return groups
+    return [match and (match[1] if expression.groups and match[1] is not None else match[0]) for match in matches]
 
 
 def write_split(path: Path, parts: Mapping[str, Iterable[str]]) -> None:

@@ -56,8 +56,7 @@ def open_experiment(folder: ExperimentFolder) -> Iterator[None]:
             yield
         except (Interrupted, KeyboardInterrupt) as error:
             raise Interrupted(
-                f"interrupted with {folder.num_finished()} of {folder.num_runs} runs finished. Resume with: "
-                f"{folder.resume_command}"
+                f"{folder.num_finished()} of {folder.num_runs} runs finished. Resume with: {folder.resume_command}"
             ) from error
         finally:
             del os.environ[_OUT]

@@ -44,8 +44,8 @@ class TrainConfig:
             images and validates nothing.
         train_fraction: fraction of the training images to train on, drawn with the seed and stratified by class, to
             measure how much labels help; the validation and test set stay.
-        group_from: regular expression that finds in an image's name its group, such as the patient; groups are not
-            split into training and validation set.
+        group_from: regular expression that finds an image's group, such as the patient, in its path below the data
+            folder; groups are not split into training and validation set.
         exclude: table of images not to use, with the column image, such as the fixes.csv of transxnet check, whose rows
             with the action exclude count.
         split_file: CSV file of a split to use, with the columns name and part (train, val or test), such as the

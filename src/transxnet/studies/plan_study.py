@@ -22,6 +22,7 @@ from transxnet.studies.study_folder import StudyFolder
 from transxnet.studies.study_metrics import ranking_metric
 from transxnet.utils.errors import UserError, check_at_least, check_one_of
 from transxnet.utils.option_names import as_option, option_words
+from transxnet.utils.progress import PLAIN
 
 
 def plan_study(
@@ -108,6 +109,9 @@ def open_images(config: TrainConfig, console: Console | None, *, check_images: b
             f"{config.data} has a {'test' if source.split_made else 'validation'} set, but study makes its own folds. "
             "Name the training images only; a test set may follow as --test. For a table, use --split-column none."
         )
+    if console is not None:
+        for note in source.notes:
+            console.print(note, **PLAIN)
     images = source.train
     in_files = isinstance(images, StudyImages)
     if not in_files or (isinstance(images, ClassificationSet) and images.targets != "classes"):

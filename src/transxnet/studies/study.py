@@ -17,6 +17,7 @@ from transxnet.studies.study_page import write_page
 from transxnet.studies.study_results import StudyResult
 from transxnet.studies.study_tables import to_rich, write_tables
 from transxnet.utils.errors import UserError
+from transxnet.utils.option_names import as_option
 from transxnet.utils.progress import PLAIN
 from transxnet.utils.quantities import format_count
 
@@ -86,11 +87,18 @@ def study(
     check_parallel(parallel, ray)
     images = None
     if resume is not None:
-        given = (data, models, arms, folds, seeds, metric, positive, test, resamples, out, task, recipe)
-        if any(each is not None for each in given) or options:
+        given = {
+            "data": data, "models": models, "arms": arms, "folds": folds, "seeds": seeds, "metric": metric,
+            "positive": positive, "test": test, "resamples": resamples, "out": out, "task": task, "recipe": recipe,
+            **options,
+        }  # fmt: skip
+        others = [
+            str(data) if name == "data" else as_option(name) for name, value in given.items() if value is not None
+        ]
+        if others:
             raise UserError(
-                "--resume uses the options of the study and accepts no others but --parallel and --ray. Remove the "
-                "other options."
+                "--resume uses the options of the study and accepts no others but --parallel and --ray. Remove "
+                f"{', '.join(others)}."
             )
         folder = StudyFolder.read(resume)
     elif (started := started_folder(StudyFolder)) is not None:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from transxnet.metrics.best_epoch import SELECTION_METRICS, monitored_metric
+from transxnet.metrics.intervals import FEW
 from transxnet.metrics.metric_names import METRIC_NAMES, format_metric
 from transxnet.metrics.publication_metrics import PUBLICATION_METRICS
 from transxnet.reports.charts import DASHES, Chart, Plot, history_charts
@@ -113,10 +114,11 @@ def list_comparison_notes(comparison: RunComparison) -> list[str]:
     if comparison.split == "validation":
         notes.append("The validation images selected the epoch of each run, so these metrics are optimistic.")
     if paired is not None:
-        drawn = "groups" if paired.groups is not None else "images"
+        drawn, count = ("images", paired.images) if paired.groups is None else ("groups", paired.groups)
         notes.append(
             f"Intervals: 95%, percentiles of {comparison.resamples:,} bootstrap resamples of the {drawn}; the same "
             "resamples for all runs. They do not include the variation between trainings."
+            + (f" With so few {drawn} they are too narrow." if count < FEW else "")
         )
         if paired.comparisons:
             notes.append(RUNS_CAUTION)

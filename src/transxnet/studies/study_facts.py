@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from transxnet.metrics.best_epoch import SELECTION_METRICS
+from transxnet.metrics.intervals import FEW
+from transxnet.metrics.temperature import LIMITS
 from transxnet.studies.study_folder import StudyFolder
 from transxnet.studies.study_metrics import metric_title
 from transxnet.studies.study_results import StudyResult
@@ -15,6 +17,14 @@ _STRATA = {
     "detect": "stratified by the rarest class of each image, ",
     "segment": "",
 }
+
+_TRAINING = {
+    "batch_size": "batches of {}",
+    "img_size": "images of {} pixels",
+    "opt": "optimizer {}",
+    "lr": "learning rate {:g}",
+}
+"""Options in the method, in words."""
 
 _NOTES = {
     "detect": ["AP is COCO's, of the best 100 detections of each image, with the objects of all images together."],
@@ -61,8 +71,10 @@ def describe_method(result: StudyResult) -> str:
             f"{_STRATA[folder.task]}"
             f"{'with the images of a group in one fold, ' if grouped else ''}with "
             f"{format_count(len(folder.seeds), 'seed')} ({seeds}); all arms used the same folds and seeds.",
-            f"In each fold, {folder.config.val_fraction:.0%} of the other images chose {chosen}; the outer fold was "
-            "evaluated once, after training.",
+            f"In each fold, about {folder.config.val_fraction:.0%} of the other images"
+            f"{', whole groups,' if grouped else ''} chose {chosen}; the outer fold was evaluated once, after "
+            "training.",
+            _describe_training(result),
             "Metrics are those of the pooled out-of-fold predictions, "
             f"{'averaged over the seeds, ' if len(folder.seeds) > 1 else ''}with 95% percentile intervals from "
             f"{folder.resamples:,} bootstrap resamples of {'groups' if grouped else 'images'}.",
@@ -70,6 +82,18 @@ def describe_method(result: StudyResult) -> str:
             f"Software: {versions}. Hardware: {hardware}.",
         ]
     )
+
+
+def _describe_training(result: StudyResult) -> str:
+    """Describe the options that all arms share, and whether weights were random."""
+    shared = {name: value for name, value in result.config.items() if value is not None}
+    random = not any(arm.arm.options.get(name) for arm in result.arms for name in ("pretrained", "checkpoint"))
+    facts = [
+        *(["from random weights"] if random else []),
+        *([format_count(shared["epochs"], "epoch")] if "epochs" in shared else []),
+        *(words.format(shared[name]) for name, words in _TRAINING.items() if name in shared),
+    ]
+    return f"Each training: {', '.join(facts)}."
 
 
 def _describe_images(result: StudyResult) -> str:
@@ -115,10 +139,16 @@ def list_notes(result: StudyResult) -> list[str]:
     """List what a reader of the tables must know."""
     folder = result.folder
     notes = [
-        f"{len(folder.seeds)} x {folder.folds} runs of each arm. Mean and standard deviation are those of the outer "
-        "folds; the values with intervals are those of the pooled predictions, so the two differ slightly.",
+        f"{format_count(folder.folds * len(folder.seeds), 'run')} of each arm, one for each fold and seed. Mean and "
+        "standard deviation are those of the outer folds; the values with intervals are those of the pooled "
+        "predictions, so the two differ, most in ECE, which is larger on fewer images.",
         *(_notes_on_classes(folder) if folder.task == "classify" else _NOTES[folder.task]),
     ]
+    units = len(np.unique(result.folds.units))
+    if units < FEW:
+        drawn = format_count(units, "image" if result.folds.groups is None else "group")
+        notes.append(f"The intervals, of resamples of {drawn}, are too narrow: {FEW} or more are needed.")
+    notes += _notes_on_temperatures(result)
     if len(folder.seeds) == 1:
         notes.append("One seed: the variation between seeds is unknown.")
     if result.comparisons:
@@ -144,4 +174,18 @@ def _notes_on_classes(folder: StudyFolder) -> list[str]:
         "Accuracy, balanced accuracy, F1 and MCC are those of the class with the highest probability.",
         ranked,
         "ECE has 10 bins of equal width. “Scaled” is after temperature scaling.",
+    ]
+
+
+def _notes_on_temperatures(result: StudyResult) -> list[str]:
+    """Warn if the validation images of runs asked for a temperature outside of the limits."""
+    fitted = [each.choices.temperature for arm in result.arms for each in arm.folds if each.choices is not None]
+    temperatures = [value for value in fitted if value is not None]
+    outside = sum(not 1.01 * LIMITS[0] < value < 0.99 * LIMITS[1] for value in temperatures)
+    if not outside:
+        return []
+    return [
+        f"The temperature of {outside} of {format_count(len(temperatures), 'run')} is at a limit ({LIMITS[0]:g} or "
+        f"{LIMITS[1]:g}): on their validation images the probabilities say nothing, or are always right. A low ECE "
+        "after scaling does not speak for these models then."
     ]

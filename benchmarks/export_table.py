@@ -16,9 +16,9 @@ from typing import Any
 from rich.console import Console
 
 import transxnet
+from benchmarks.exported import print_environment
 from transxnet.deploy.format_registry import FORMATS
 from transxnet.deploy.verify import accepted_difference
-from transxnet.utils.environment import collect_environment
 from transxnet.utils.errors import UserError
 
 ROWS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -92,10 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("runs", nargs="+", type=Path, help="run folders with validation images")
     args = parser.parse_args()
-    facts = collect_environment()
-    for format in dict(ROWS):
-        facts |= FORMATS[format].versions()
-    print("\n".join(f"{name:<14}{fact}" for name, fact in facts.items()), flush=True)
+    print_environment(dict(ROWS))
     print("\n| run | file | works | difference | MB | ms | points lost |")
     print("|---|---|---|---:|---:|---:|---|", flush=True)
     for run in args.runs:

@@ -17,7 +17,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +166,15 @@ def report(rates: dict[str, list[float]]) -> None:
         )
 
 
+def print_environment(formats: Iterable[str]) -> dict[str, str]:
+    """Print and return hardware and versions, also of the packages that write and run these formats."""
+    facts = collect_environment()
+    for format in formats:
+        facts |= FORMATS[format].versions()
+    print("\n".join(f"{name:<14}{fact}" for name, fact in facts.items()), flush=True)
+    return facts
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--models", nargs="+", default=list(MODELS))
@@ -179,10 +188,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="that compute; 0 for the runtime's choice")
     parser.add_argument("--out", type=Path, help="a JSON file for every round's rates")
     args = parser.parse_args()
-    facts = collect_environment()
-    for runtime in args.runtimes:
-        facts |= FORMATS[RUNTIMES[runtime][0]].versions()
-    print("\n".join(f"{name:<14}{fact}" for name, fact in facts.items()), flush=True)
+    facts = print_environment(RUNTIMES[runtime][0] for runtime in args.runtimes)
     results = []
     if args.between_runtimes:
         groups = {name: {runtime: (name, runtime) for runtime in args.runtimes} for name in args.models}

@@ -18,10 +18,8 @@ import onnxruntime
 import openvino
 from torch import Tensor
 
-from benchmarks.exported import RUNTIMES, write
-from transxnet.deploy.format_registry import FORMATS
+from benchmarks.exported import RUNTIMES, print_environment, write
 from transxnet.deploy.trace import example_images
-from transxnet.utils.environment import collect_environment
 
 RUNTIMES_WITH_PROFILE = ("openvino-bf16", "openvino-fp32", "onnxruntime-fp32")
 MODELS = ("published", "ours")
@@ -56,19 +54,19 @@ def kind_of(operator: str) -> str:
     return next((kind for kind, names in OTHERS.items() if operator in names.split()), "other")
 
 
-def kind_of_convolution(kernel_size: tuple[int, int], depthwise: bool) -> str:
+def kind_of_convolution(*, depthwise: bool, pointwise: bool) -> str:
     """Return the kind of a convolution."""
     if depthwise:
         return "depthwise convolutions"
-    return "1x1 convolutions" if kernel_size == (1, 1) else "other convolutions"
+    return "1x1 convolutions" if pointwise else "other convolutions"
 
 
 class OpenVinoProfile:
     """A network in OpenVINO, on one thread."""
 
     def __init__(self, path: Path, dtype: str):
-        precision = {"bfloat16": openvino.Type.bf16, "float32": openvino.Type.f32}[dtype]
-        options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": 1, "PERF_COUNT": True}
+        precision = {"bfloat16": "bf16", "float32": "f32"}
+        options = {"INFERENCE_PRECISION_HINT": precision[dtype], "INFERENCE_NUM_THREADS": 1, "PERF_COUNT": True}
         self._request = openvino.Core().compile_model(path, "CPU", options).create_infer_request()
         self._times: dict[tuple[str, str], list[float]] = defaultdict(list)
 
@@ -82,8 +80,8 @@ class OpenVinoProfile:
 
     def _kind(self, node: Any) -> str:
         if node.node_type in ("Convolution", "GroupConvolution"):
-            size = (1, 1) if "1x1" in node.exec_type else (0, 0)
-            return kind_of_convolution(size, node.node_type == "GroupConvolution")
+            depthwise = node.node_type == "GroupConvolution"
+            return kind_of_convolution(depthwise=depthwise, pointwise="1x1" in node.exec_type)
         return kind_of(node.node_type)
 
 
@@ -110,7 +108,7 @@ class OnnxRuntimeProfile:
     def _kind(self, facts: dict[str, Any]) -> str:
         if facts["op_name"] == "Conv":
             x, weight = (next(iter(shape.values())) for shape in facts["input_type_shape"][:2])
-            return kind_of_convolution(tuple(weight[2:]), weight[1] == 1 and x[1] > 1)
+            return kind_of_convolution(depthwise=weight[1] == 1 and x[1] > 1, pointwise=weight[2:] == [1, 1])
         return kind_of(facts["op_name"])
 
 
@@ -155,8 +153,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--passes", type=int, default=30)
     args = parser.parse_args()
-    facts = collect_environment() | FORMATS["onnx"].versions() | FORMATS["openvino"].versions()
-    print("\n".join(f"{name:<14}{fact}" for name, fact in facts.items()), flush=True)
+    print_environment(RUNTIMES[runtime][0] for runtime in args.runtimes)
     for runtime in args.runtimes:
         print(f"\n{runtime}, {args.size}x{args.size}, batch {args.batch}, one thread\n", flush=True)
         report(profile(runtime, args.batch, args.size, args.variant, args.passes))

@@ -11,6 +11,7 @@ from transxnet.data.split import (
     describe_groups,
     divide_into_folds,
     draw_fraction,
+    find_groups,
     group_images,
     grouped_split,
     read_split,
@@ -207,11 +208,11 @@ def test_groups_are_found_in_names():
 def test_groups_are_described_with_a_warning_if_they_contain_a_class():
     names = ["benign/p00_1.png", "benign/p01_1.png", "malignant/p00_2.png", "malignant/x.png"]
     classes = ["benign", "malignant"]
-    (note,) = describe_groups(names, r"([^/_]+)_[^/]*$", classes)
+    (note,) = describe_groups(find_groups(names, r"([^/_]+)_[^/]*$"), classes)
     assert note == (
         "2 groups of images (--group-from), such as p00, p01; without a match, each a group of its own: 1 image"
     )
-    note, warning = describe_groups(names, "^([^_]+)_", classes)
+    note, warning = describe_groups(find_groups(names, "^([^_]+)_"), classes)
     assert note.startswith("3 groups of images (--group-from), such as benign/p00, benign/p01, malignant/p00; without")
     assert warning.startswith("warning: the group benign/p00 contains the name of a class, so that images of one")
 

@@ -108,6 +108,7 @@ def test_parallel_study_gives_the_files_of_a_sequential_one(
         ("digits --models test_resnet --test nowhere", "'nowhere' is neither an existing folder nor a sample"),
         ("digits --models test_resnet --task detect", "digits is data for task 'classify', got task 'detect'"),
         ("--resume nowhere", "nowhere is not the folder of a study: study.yaml is missing"),
+        ("digits --resume nowhere", "--resume uses the options of the study and accepts no others but --parallel and"),
         ("digits --resume nowhere --folds 3", "no others but --parallel and --ray. Remove digits, --folds."),
         ("digits --models test_resnet --parallel 0", "parallel must be an integer of at least 1, got 0"),
     ],

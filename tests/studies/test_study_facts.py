@@ -9,8 +9,8 @@ def test_method_states_the_facts(whole):
         "24 images of 2 classes (defect 8, intact 16) in 12 groups",
         "2 arms was trained in 2-fold cross-validation, stratified by class, with the images of a group in one fold",
         "2 seeds (0, 1)",
-        "about 30% of the other images, whole groups, chose the epoch (highest validation accuracy)",
-        "the threshold of the class defect",
+        "about 30% of the other images, whole groups, chose the epoch (highest validation accuracy), the threshold of "
+        "the class defect",
         "from 100 bootstrap resamples of groups",
         "AUROC: paired bootstrap",
         f"torch {whole.environment['torch']}",

@@ -8,7 +8,7 @@ import numpy as np
 from transxnet.checking.all_images import AllImages
 from transxnet.checking.check_findings import DataFinding, Kind
 from transxnet.checking.duplicates import NearDuplicates, equal_groups, linked_groups
-from transxnet.data.split import group_numbers
+from transxnet.data.split import find_groups, group_numbers
 
 
 def exact_findings(images: AllImages, groups: Sequence[np.ndarray]) -> list[DataFinding]:
@@ -76,7 +76,7 @@ def group_findings(images: AllImages, pattern: str) -> list[DataFinding]:
         images: the images.
         pattern: regular expression that finds the group in a name; see :func:`~transxnet.data.split.group_images`.
     """
-    groups = group_numbers([images.name(n) for n in range(len(images))], pattern)
+    groups = group_numbers(find_groups([images.name(n) for n in range(len(images))], pattern))
     found = []
     for group in equal_groups(np.arange(len(groups)), groups):
         numbers = tuple(group.tolist())

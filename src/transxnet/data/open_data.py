@@ -25,7 +25,7 @@ from transxnet.data.read_sets import Progress, check_objects, find_sample, locat
 from transxnet.data.reading.pixels import extensions_for
 from transxnet.data.recognize import ACCEPTED, Recognition, recognize
 from transxnet.data.samples.builtin_samples import Sample
-from transxnet.data.split import describe_groups, draw_fraction, group_images, split_images, stored_test_set
+from transxnet.data.split import draw_fraction, group_and_describe, split_images, stored_test_set
 from transxnet.utils.errors import UserError
 
 TABLE_DEFAULTS = TableOptions()
@@ -205,8 +205,8 @@ def open_data(
     exclusions = None if exclude is None else read_exclusions(exclude)
     absent = () if exclusions is None else exclusions.all_names
     if group_from is not None:
-        train = _group(train, val, group_from)
-        notes += describe_groups(train.own_names, group_from, train.class_names)
+        train, described = _group(train, val, group_from)
+        notes += described
     whole, off = train, None
     if stored_split is not None and not made:
         raise UserError(
@@ -372,14 +372,14 @@ def _aligned(images: Any, class_names: list[str]) -> Any:
     return images.with_classes(class_names, [] if regression else align_classes(class_names, images.class_names))
 
 
-def _group(train: S, val: S | None, pattern: str) -> S:
-    """Return the training images with groups, so that these are not split."""
+def _group(train: S, val: S | None, pattern: str) -> tuple[S, list[str]]:
+    """Return the training images with groups, so that these are not split, and a description of the groups."""
     if isinstance(train, Stream) or val is not None:
         raise UserError(
             "--group-from needs images in files or in a sample, without a validation set of their own. Remove "
             "--group-from."
         )
-    return group_images(train, pattern)
+    return group_and_describe(train, pattern)
 
 
 def _evenly_spaced(images: S, limit: int) -> S:

@@ -230,45 +230,18 @@ def group_images(images: C, pattern: str) -> C:
     Raises:
         UserError: the expression is invalid, or matches no name.
     """
-    return replace(images, groups=group_numbers(images.names, pattern))
+    return group_and_describe(images, pattern)[0]
 
 
-def describe_groups(names: Sequence[str], pattern: str, class_names: Sequence[str]) -> list[str]:
-    """Describe the groups that :func:`group_images` finds, with a warning if a class is part of a group.
-
-    Args:
-        names: names of all images.
-        pattern: as there.
-        class_names: names of the classes, which may be folders.
-    """
-    found = _find_groups(names, pattern)
-    groups = list(dict.fromkeys(group for group in found if group is not None))
-    alone = found.count(None)
-    about = f"{format_count(len(groups), 'group')} of images (--group-from), such as {', '.join(groups[:3])}"
-    notes = [about + (f"; without a match, each a group of its own: {format_count(alone, 'image')}" if alone else "")]
-    with_class = next((group for group in groups if set(group.split("/")) & set(class_names)), None)
-    if with_class is not None:
-        notes.append(
-            f"warning: the group {with_class} contains the name of a class, so that images of one patient or object in "
-            "two classes are in two groups. --group-from is searched for in the path below the data folder; "
-            r"'([^/_]+)_[^/]*$' finds what stands before the first _ of the file name."
-        )
-    return notes
+def group_and_describe(images: C, pattern: str) -> tuple[C, list[str]]:
+    """Return the images as :func:`group_images` does, and a description of the groups."""
+    found = find_groups(images.names, pattern)
+    described = describe_groups([found[i] for i in images.indices], images.class_names)
+    return replace(images, groups=group_numbers(found)), described
 
 
-def group_numbers(names: Sequence[str], pattern: str) -> np.ndarray:
-    """Return the group number (N,) of each name; see :func:`group_images`."""
-    found, numbers = _find_groups(names, pattern), dict[str, int]()
-    return np.array(
-        [
-            position + len(names) if group is None else numbers.setdefault(group, len(numbers))
-            for position, group in enumerate(found)
-        ]
-    )
-
-
-def _find_groups(names: Sequence[str], pattern: str) -> list[str | None]:
-    """Find the group in each name; None without a match."""
+def find_groups(names: Sequence[str], pattern: str) -> list[str | None]:
+    """Find the group in each name; None without a match. Arguments and errors as of :func:`group_images`."""
     try:
         expression = re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
@@ -279,6 +252,38 @@ def _find_groups(names: Sequence[str], pattern: str) -> list[str | None]:
     if not any(matches):
         raise UserError(f"group_from {pattern!r} matches no image, such as {names[0]!r}. Correct --group-from.")
     return [match and (match[1] if expression.groups and match[1] is not None else match[0]) for match in matches]
+
+
+def group_numbers(found: Sequence[str | None]) -> np.ndarray:
+    """Return the number (N,) of each group of :func:`find_groups`; None is a group of its own."""
+    numbers: dict[str, int] = {}
+    return np.array(
+        [
+            position + len(found) if group is None else numbers.setdefault(group, len(numbers))
+            for position, group in enumerate(found)
+        ]
+    )
+
+
+def describe_groups(found: Sequence[str | None], class_names: Sequence[str]) -> list[str]:
+    """Describe the groups of :func:`find_groups`, with a warning if a class is part of a group.
+
+    Args:
+        found: group of each image.
+        class_names: names of the classes, which may be folders.
+    """
+    groups = list(dict.fromkeys(group for group in found if group is not None))
+    alone = sum(group is None for group in found)
+    about = f"{format_count(len(groups), 'group')} of images (--group-from), such as {', '.join(groups[:3])}"
+    notes = [about + (f"; without a match, each a group of its own: {format_count(alone, 'image')}" if alone else "")]
+    with_class = next((group for group in groups if set(group.split("/")) & set(class_names)), None)
+    if with_class is not None:
+        notes.append(
+            f"warning: the group {with_class} contains the name of a class, so that images of one patient or object in "
+            "two classes are in two groups. --group-from is searched for in the path below the data folder; "
+            r"'([^/_]+)_[^/]*$' finds what stands before the first _ of the file name."
+        )
+    return notes
 
 
 def write_split(path: Path, parts: Mapping[str, Iterable[str]]) -> None:

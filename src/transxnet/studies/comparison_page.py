@@ -8,14 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from transxnet.metrics.best_epoch import SELECTION_METRICS, monitored_metric
-from transxnet.metrics.intervals import FEW
 from transxnet.metrics.metric_names import METRIC_NAMES, format_metric
 from transxnet.metrics.publication_metrics import PUBLICATION_METRICS
 from transxnet.reports.charts import DASHES, Chart, Plot, history_charts
 from transxnet.reports.html_page import load_template
 from transxnet.studies.run_comparison import RunComparison
 from transxnet.studies.study_charts import arm_lines
-from transxnet.studies.study_facts import RUNS_CAUTION
+from transxnet.studies.study_facts import RUNS_CAUTION, notes_on_units
 from transxnet.studies.study_tables import (
     comparison_as_dict,
     describe_comparison,
@@ -114,12 +113,12 @@ def list_comparison_notes(comparison: RunComparison) -> list[str]:
     if comparison.split == "validation":
         notes.append("The validation images selected the epoch of each run, so these metrics are optimistic.")
     if paired is not None:
-        drawn, count = ("images", paired.images) if paired.groups is None else ("groups", paired.groups)
+        drawn = "groups" if paired.groups is not None else "images"
         notes.append(
             f"Intervals: 95%, percentiles of {comparison.resamples:,} bootstrap resamples of the {drawn}; the same "
             "resamples for all runs. They do not include the variation between trainings."
-            + (f" With so few {drawn} they are too narrow." if count < FEW else "")
         )
+        notes += notes_on_units(paired.groups or paired.images, grouped=paired.groups is not None)
         if paired.comparisons:
             notes.append(RUNS_CAUTION)
     elif comparison.predicted == "classes":

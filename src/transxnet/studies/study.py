@@ -90,11 +90,9 @@ def study(
         given = {
             "data": data, "models": models, "arms": arms, "folds": folds, "seeds": seeds, "metric": metric,
             "positive": positive, "test": test, "resamples": resamples, "out": out, "task": task, "recipe": recipe,
-            **options,
         }  # fmt: skip
-        others = [
-            str(data) if name == "data" else as_option(name) for name, value in given.items() if value is not None
-        ]
+        names = [*(name for name, value in given.items() if value is not None), *options]
+        others = [str(data) if name == "data" else as_option(name) for name in names]
         if others:
             raise UserError(
                 "--resume uses the options of the study and accepts no others but --parallel and --ray. Remove "

@@ -74,7 +74,7 @@ def describe_method(result: StudyResult) -> str:
             f"In each fold, about {folder.config.val_fraction:.0%} of the other images"
             f"{', whole groups,' if grouped else ''} chose {chosen}; the outer fold was evaluated once, after "
             "training.",
-            _describe_training(result),
+            *_describe_training(result),
             "Metrics are those of the pooled out-of-fold predictions, "
             f"{'averaged over the seeds, ' if len(folder.seeds) > 1 else ''}with 95% percentile intervals from "
             f"{folder.resamples:,} bootstrap resamples of {'groups' if grouped else 'images'}.",
@@ -84,8 +84,8 @@ def describe_method(result: StudyResult) -> str:
     )
 
 
-def _describe_training(result: StudyResult) -> str:
-    """Describe the options that all arms share, and whether weights were random."""
+def _describe_training(result: StudyResult) -> list[str]:
+    """Describe the options that all arms share, and whether weights were random, if anything can be said."""
     shared = {name: value for name, value in result.config.items() if value is not None}
     random = not any(arm.arm.options.get(name) for arm in result.arms for name in ("pretrained", "checkpoint"))
     facts = [
@@ -93,7 +93,7 @@ def _describe_training(result: StudyResult) -> str:
         *([format_count(shared["epochs"], "epoch")] if "epochs" in shared else []),
         *(words.format(shared[name]) for name, words in _TRAINING.items() if name in shared),
     ]
-    return f"Each training: {', '.join(facts)}."
+    return [f"Each training: {', '.join(facts)}."] if facts else []
 
 
 def _describe_images(result: StudyResult) -> str:
@@ -144,10 +144,7 @@ def list_notes(result: StudyResult) -> list[str]:
         "predictions, so the two differ, most in ECE, which is larger on fewer images.",
         *(_notes_on_classes(folder) if folder.task == "classify" else _NOTES[folder.task]),
     ]
-    units = len(np.unique(result.folds.units))
-    if units < FEW:
-        drawn = format_count(units, "image" if result.folds.groups is None else "group")
-        notes.append(f"The intervals, of resamples of {drawn}, are too narrow: {FEW} or more are needed.")
+    notes += notes_on_units(len(np.unique(result.folds.units)), grouped=result.folds.groups is not None)
     notes += _notes_on_temperatures(result)
     if len(folder.seeds) == 1:
         notes.append("One seed: the variation between seeds is unknown.")
@@ -160,6 +157,14 @@ def list_notes(result: StudyResult) -> list[str]:
             f"{'images' if result.external.groups is None else 'groups'}."
         )
     return [*notes, *(f"{name} failed, so its arm is left out: {error}" for name, error in result.failures.items())]
+
+
+def notes_on_units(units: int, grouped: bool) -> list[str]:
+    """Warn if the intervals are those of too few groups or images."""
+    if units >= FEW:
+        return []
+    drawn = format_count(units, "group" if grouped else "image")
+    return [f"The intervals, of resamples of {drawn}, are too narrow: {FEW} or more are needed."]
 
 
 def _notes_on_classes(folder: StudyFolder) -> list[str]:
@@ -186,6 +191,6 @@ def _notes_on_temperatures(result: StudyResult) -> list[str]:
         return []
     return [
         f"The temperature of {outside} of {format_count(len(temperatures), 'run')} is at a limit ({LIMITS[0]:g} or "
-        f"{LIMITS[1]:g}): on their validation images the probabilities say nothing, or are always right. A low ECE "
-        "after scaling does not speak for these models then."
+        f"{LIMITS[1]:g}): the predictions for their validation images are no better than chance, or all correct. A low "
+        "ECE after scaling does not show that these models are well calibrated."
     ]

@@ -100,7 +100,7 @@ def test_added_seeds_are_trained_and_nonfinite_rows_stay_blank(whole, tmp_path, 
         ("table7 --data digits --epoch 1", "has no option --epoch. Did you mean --epochs"),
         ("table7 --data digits --rounds -1", "rounds must be an integer of at least 0"),
         ("--resume nowhere", "nowhere is not the folder of an ablation: ablation.yaml is missing"),
-        ("table7 --resume nowhere", "only --seeds, --rounds, --parallel and --ray may be"),
+        ("table7 --resume nowhere", "accepts no others but --seeds, --rounds, --parallel and --ray. Remove table7."),
     ],
 )
 def test_wrong_arguments_are_errors_before_any_training(arguments, message, tmp_path, monkeypatch, capsys):

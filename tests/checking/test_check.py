@@ -36,6 +36,15 @@ def test_groups_in_two_sets_are_found(planted_data, quiet):
     assert found == [{"train/b/09.png", "val/b/19.png"}, {"train/b/17.png", "val/b/07.png"}]
 
 
+def test_found_groups_are_described_before_images_are_read(planted_data, quiet, monkeypatch):
+    result = check(planted_data, group_from="^[ab]/[01]([79])", out=None, console=quiet)
+    about = "2 groups of images (--group-from), such as 9, 7"
+    assert any(note.startswith(about) for note in result.notes), result.notes
+    monkeypatch.setattr("transxnet.checking.check.scan_images", None)
+    with pytest.raises(UserError, match="matches no image"):
+        check(planted_data, group_from="patient-[0-9]+", out=None, console=quiet)
+
+
 def label_errors(result) -> list[str]:
     images = result.all_images
     numbers = [finding.images[0] for finding in result.of("label_error")]

@@ -67,8 +67,8 @@ def test_version_is_printed(capsys):
         ("train digits --recipe demmo", "unknown recipe 'demmo'. Did you mean 'demo'"),
         ("train digits --model transxnet_x", "unknown model 'transxnet_x'. Did you mean 'transxnet_"),
         ("train --resume nowhere", "nowhere is not a run folder"),
-        ("train digits --resume runs/x --lr 3", "Remove --lr, digits."),
-        ("train --resume runs/x --recipe demo", "and accepts no others but --epochs. Remove"),
+        ("train digits --resume runs/x --lr 3", "Remove digits, --lr."),
+        ("train --resume runs/x --recipe demo", "and accepts no others but --epochs. Remove --recipe."),
         ("train digits --task detect", "digits is data for task 'classify', got task 'detect'"),
         ("train digits --task tetect", "task must be 'classify' or 'detect' or 'segment', got 'tetect'."),
         (

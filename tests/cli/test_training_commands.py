@@ -110,7 +110,7 @@ def test_resume_is_passed_alone(monkeypatch):
     calls = []
     monkeypatch.setattr("transxnet.training.train.train", lambda *args, **options: calls.append((args, options)))
     assert main(["train", "--resume", "runs/x"]) == 0
-    assert calls == [((), {"resume": "runs/x"})]
+    assert calls == [((None,), {"resume": "runs/x"})]
 
 
 def test_loss_of_a_segmenter_is_accepted(monkeypatch):

@@ -36,9 +36,18 @@ def test_latex_has_a_column_for_each_arm(whole):
     assert "2-fold cross-validation" in text and r"95\%" in text
 
 
+def test_latex_has_the_differences_from_the_best_arm(whole):
+    text = (whole.folder.path / "study.tex").read_text()
+    assert f"Differences from {escape_latex(whole.best)}, with" in text
+    for each in whole.comparisons:
+        end = rf"& {each.test} & {escape_latex(format_p(each.adjusted))} \\"
+        row = next(line for line in text.splitlines() if line.endswith(end))
+        assert f"${each.difference.value:+.3f}$ (${each.difference.low:+.3f}$ to " in row
+
+
 def test_special_characters_of_latex_are_escaped():
-    assert escape_latex(r"a_b & 5% {x}\y ~^#$") == (
-        r"a\_b \& 5\% \{x\}\textbackslash{}y \textasciitilde{}\textasciicircum{}\#\$"
+    assert escape_latex(r"a_b & 5% {x}\y ~^#$ < >") == (
+        r"a\_b \& 5\% \{x\}\textbackslash{}y \textasciitilde{}\textasciicircum{}\#\$ \textless{} \textgreater{}"
     )
 
 

@@ -7,6 +7,7 @@ from transxnet.utils.errors import (
     by_interface,
     check_at_least,
     check_one_of,
+    check_resumed_alone,
     command_line,
     nearest,
 )
@@ -28,6 +29,16 @@ def test_value_that_is_not_accepted_is_named():
     check_one_of(("train", "infer"), mode="train")
     with pytest.raises(UserError, match=r"mode must be 'train' or 'infer', got 'test'\."):
         check_one_of(("train", "infer"), mode="test")
+
+
+def test_options_beside_resume_are_named():
+    check_resumed_alone("run", "--epochs", {"data": None, "task": None, "overwrite": False}, [])
+    with command_line(), pytest.raises(UserError) as error:
+        check_resumed_alone("run", "--epochs", {"data": "digits", "overwrite": True, "task": None}, ["batch_size"])
+    assert str(error.value) == (
+        "--resume uses the options of the run and accepts no others but --epochs. Remove digits, --overwrite, "
+        "--batch-size."
+    )
 
 
 def test_exit_status_tells_error_from_interruption():

@@ -23,7 +23,7 @@ from transxnet.runs.recipes import make_config
 from transxnet.runs.run_folder import is_first_process
 from transxnet.runs.task_configs import ClassifyConfig, DetectConfig, SegmentConfig
 from transxnet.training.make_plan import check_model, check_names
-from transxnet.utils.errors import UserError, check_at_least
+from transxnet.utils.errors import UserError, check_at_least, check_resumed_alone
 from transxnet.utils.progress import PLAIN
 from transxnet.utils.quantities import format_count
 
@@ -84,11 +84,8 @@ def ablate(
     console = console or Console()
     check_parallel(parallel, ray)
     if resume is not None:
-        if any(given is not None for given in (table, data, rows, model, out, task, recipe)) or options:
-            raise UserError(
-                "--resume uses the options of the ablation; only --seeds, --rounds, --parallel and --ray may be given "
-                "with it."
-            )
+        named = dict(table=table, data=data, rows=rows, model=model, out=out, task=task, recipe=recipe)
+        check_resumed_alone("ablation", "--seeds, --rounds, --parallel and --ray", named, options)
         folder = AblationFolder.read(resume)
         if rounds is not None:
             check_at_least(0, rounds=rounds)

@@ -26,6 +26,7 @@ from transxnet.checking.model_errors import (
 )
 from transxnet.data.formats.findings import Findings, Problem
 from transxnet.data.recognize import check_exists
+from transxnet.data.split import describe_groups, find_groups, group_numbers
 from transxnet.utils.errors import UserError, check_at_least
 from transxnet.utils.output_folder import output_folder
 from transxnet.utils.progress import PLAIN, long_progress
@@ -102,6 +103,11 @@ def check(
     )
     if trained is not None:
         check_one_class(images)
+    groups = None
+    if group_from is not None:
+        in_names = find_groups([images.name(number) for number in range(len(images))], group_from)
+        groups = group_numbers(in_names)
+        source.notes.extend(describe_groups(in_names, source.class_names))
     with long_progress(console, "reading", len(images), 0, "images") as advance:
         scan = scan_images(list(images.sets.values()), advance)
     with long_progress(console, "comparing", len(images), 0, "images") as advance:
@@ -123,7 +129,7 @@ def check(
         *_unreadable(scan),
         *exact_findings(images, exact_duplicates(scan)),
         *near_findings(images, near, by_features),
-        *([] if group_from is None else group_findings(images, group_from)),
+        *([] if groups is None else group_findings(images, groups)),
         *imbalance_findings(counts, source.class_names),
         *_outside(source.findings),
         *box_findings(images),

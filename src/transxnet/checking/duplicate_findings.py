@@ -8,7 +8,6 @@ import numpy as np
 from transxnet.checking.all_images import AllImages
 from transxnet.checking.check_findings import DataFinding, Kind
 from transxnet.checking.duplicates import NearDuplicates, equal_groups, linked_groups
-from transxnet.data.split import find_groups, group_numbers
 
 
 def exact_findings(images: AllImages, groups: Sequence[np.ndarray]) -> list[DataFinding]:
@@ -69,14 +68,13 @@ def near_findings(images: AllImages, by_pixels: NearDuplicates, by_features: Nea
     ]
 
 
-def group_findings(images: AllImages, pattern: str) -> list[DataFinding]:
+def group_findings(images: AllImages, groups: np.ndarray) -> list[DataFinding]:
     """Return the findings about groups, such as patients, with images in two sets.
 
     Args:
-        images: the images.
-        pattern: regular expression that finds the group in a name; see :func:`~transxnet.data.split.group_images`.
+        images: N images.
+        groups: (N,) number of the group of each image.
     """
-    groups = group_numbers(find_groups([images.name(n) for n in range(len(images))], pattern))
     found = []
     for group in equal_groups(np.arange(len(groups)), groups):
         numbers = tuple(group.tolist())

@@ -5,7 +5,7 @@ from typing import Literal
 from transxnet.cli.command import Command, Options
 from transxnet.cli.info_and_bench import BenchCommand, ExplainCommand, InfoCommand
 from transxnet.cli.parser import MODEL, Task
-from transxnet.cli.training_commands import ExperimentCommand, TrainCommand
+from transxnet.cli.training_commands import TrainCommand, TrainingCommand
 
 _IMAGES = "image files, folders and globs"
 _TRAINING = ("recipe", "out", "resume", "epochs", "batch_size", "img_size", "device")
@@ -317,11 +317,11 @@ _COMMANDS = (
         arguments={"runs": dict(metavar="RUN", nargs="+", help="run folders")},
         options=(Options(("split", "metric", "resamples", "out", "overwrite")),),
     ),
-    ExperimentCommand(
+    TrainingCommand(
         name="study",
         synopsis="DATA",
         summary="compare models by cross-validation, with intervals and tests",
-        usage="DATA --models MODEL MODEL [options]\n       transxnet study --resume FOLDER",
+        usage="DATA --models MODEL... [options]\n       transxnet study --resume FOLDER",
         description="Compare classifiers, detectors or segmenters on the same folds and seeds: metrics with bootstrap "
         "intervals, calibration, and paired tests, as an HTML page, CSV, JSON and a LaTeX table. The outer fold of a "
         "run is only evaluated; a part of the other images chooses the epoch, and for classifiers threshold and "
@@ -343,7 +343,7 @@ _COMMANDS = (
         excluded=("out", "model", "split_file"),
         common=(*_TRAINING, *_TOGETHER, "models", "arms", "folds", "seeds", "metric", "positive", "test", "group_from"),
     ),
-    ExperimentCommand(
+    TrainingCommand(
         name="ablate",
         synopsis="TABLE",
         summary="train variants of a model and compare them in one table",

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, get_args
 from transxnet.cli.command import Command, load
 from transxnet.cli.parser import Parser, Task, value_of
 from transxnet.utils.errors import UserError
-from transxnet.utils.option_names import as_option
 
 if TYPE_CHECKING:
     from transxnet.runs.recipes import Recipe
@@ -27,10 +26,12 @@ class TrainingCommand(Command):
     Attributes:
         tasks: tasks that the command trains.
         excluded: training options that the command does not have.
+        leading: names of the arguments that are passed by position.
     """
 
     tasks: tuple[str, ...] = get_args(Task)
     excluded: tuple[str, ...] = ()
+    leading: tuple[str, ...] = ("data",)
     renamed: Mapping[str, str] = field(default_factory=lambda: {"accelerator": "device"})
 
     @property
@@ -80,63 +81,30 @@ class TrainingCommand(Command):
         parser = self.parser(recipe)
         self.call(parser, parser.parse_words(words) | {"recipe": recipe})
 
+    def call(self, parser: Parser, given: dict[str, Any]) -> None:
+        """Call the function with the given options only; the others have its defaults, or the recipe's values."""
+        leading = [given.pop(name) for name in self.leading]
+        load(self.function)(*leading, **{name: value for name, value in given.items() if name in parser.given})
+
 
 class TrainCommand(TrainingCommand):
-    """A command that trains one run. It can also print its configuration, and resumes without other options."""
+    """A command that trains one run, and can also print its configuration."""
 
     def call(self, parser: Parser, given: dict[str, Any]) -> None:
         """Train, resume, or print the configuration."""
-        data, recipe, resume = (given.pop(name) for name in ("data", "recipe", "resume"))
-        task = given.pop("task", None)
-        named = {"task": task} if self.only_task is None else {}
-        overwrite, print_config, dry_run = (given.pop(name) for name in ("overwrite", "print_config", "dry_run"))
-        changed = {name: value for name, value in given.items() if name in parser.given}
-        if print_config:
-            self._print_config(data, recipe, task, changed)
-            return
-        train = load(self.function)
-        if resume is None:
-            train(data, recipe=recipe, overwrite=overwrite, dry_run=dry_run, **named, **changed)
-            return
-        others = [as_option(name) for name in changed if name != "epochs"]
-        given_too = (
-            data,
-            task and "--task",
-            recipe and "--recipe",
-            overwrite and "--overwrite",
-            dry_run and "--dry-run",
-        )
-        others += [text for text in given_too if text]
-        if others:
-            raise UserError(
-                f"--resume uses the options of the run and accepts no others but --epochs. Remove {', '.join(others)}."
-            )
-        train(resume=resume, **changed)
+        if given.pop("print_config"):
+            self._print_config(parser, given)
+        else:
+            super().call(parser, given)
 
-    def _print_config(
-        self, data: str | None, recipe: "Recipe | None", task: str | None, changed: dict[str, Any]
-    ) -> None:
+    def _print_config(self, parser: Parser, given: dict[str, Any]) -> None:
         import yaml
 
         from transxnet.runs.recipes import make_config
 
+        data, recipe, task = (given.pop(name, None) for name in ("data", "recipe", "task"))
+        changed = {name: given[name] for name in given if name in parser.given - {"resume", "overwrite", "dry_run"}}
         task = self.only_task or task or ("classify" if data is None else None)
         values = make_config(data or "", recipe, task, **changed).to_dict()
         values.pop("data")
         print(yaml.safe_dump(values, sort_keys=False), end="")
-
-
-@dataclass(frozen=True)
-class ExperimentCommand(TrainingCommand):
-    """A command that trains many runs; it passes on only the given options.
-
-    Attributes:
-        leading: names of the arguments that are passed by position.
-    """
-
-    leading: tuple[str, ...] = ("data",)
-
-    def call(self, parser: Parser, given: dict[str, Any]) -> None:
-        """Train the runs."""
-        leading = [given.pop(name) for name in self.leading]
-        load(self.function)(*leading, **{name: value for name, value in given.items() if name in parser.given})

@@ -55,7 +55,7 @@ def read_arms(models: Sequence[str] | None, file: str | Path | None) -> dict[str
             arms have the same name.
     """
     if (models is None) == (file is None):
-        raise UserError("Name the arms once: with --models NAME NAME, or with --arms FILE.yaml.")
+        raise UserError("Name the arms once: with --models NAME..., or with --arms FILE.yaml.")
     arms = {model: {"model": model} for model in models} if models is not None else _read_file(Path(str(file)))
     if len(arms) < len(models or ()) or len({safe_file_name(name) for name in arms}) < len(arms):
         raise UserError(f"two arms have the same name, got {', '.join(models or arms)}. Name each arm once.")

@@ -16,8 +16,7 @@ from transxnet.studies.study_folder import StudyFolder
 from transxnet.studies.study_page import write_page
 from transxnet.studies.study_results import StudyResult
 from transxnet.studies.study_tables import to_rich, write_tables
-from transxnet.utils.errors import UserError
-from transxnet.utils.option_names import as_option
+from transxnet.utils.errors import check_resumed_alone
 from transxnet.utils.progress import PLAIN
 from transxnet.utils.quantities import format_count
 
@@ -91,13 +90,7 @@ def study(
             "data": data, "models": models, "arms": arms, "folds": folds, "seeds": seeds, "metric": metric,
             "positive": positive, "test": test, "resamples": resamples, "out": out, "task": task, "recipe": recipe,
         }  # fmt: skip
-        names = [*(name for name, value in given.items() if value is not None), *options]
-        others = [str(data) if name == "data" else as_option(name) for name in names]
-        if others:
-            raise UserError(
-                "--resume uses the options of the study and accepts no others but --parallel and --ray. Remove "
-                f"{', '.join(others)}."
-            )
+        check_resumed_alone("study", "--parallel and --ray", given, options)
         folder = StudyFolder.read(resume)
     elif (started := started_folder(StudyFolder)) is not None:
         folder = started

@@ -22,6 +22,7 @@ from transxnet.utils.files import write_atomic
 
 _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "“": "``", "”": "''",
+    "<": r"\textless{}", ">": r"\textgreater{}",
     **{mark: f"\\{mark}" for mark in "&%$#_{}"},
 }  # fmt: skip
 
@@ -113,43 +114,67 @@ def _describe_choices(choices: FittedChoices | None) -> dict[str, float | None]:
 
 
 def to_latex(result: StudyResult) -> str:
-    """Return a table with a column per arm, for the package booktabs, and the paragraph on the method."""
+    """Return a table with a column per arm and one of the differences, for booktabs, and the method."""
     names = [arm.arm.name for arm in result.arms]
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        r"\begin{table}",
-        r"\centering",
-        rf"\begin{{tabular}}{{l{'c' * len(names)}}}",
-        r"\toprule",
-        " & ".join(["", *map(escape_latex, names)]) + r" \\",
-        r"\midrule",
-        *_latex_rows(result, {name: result.estimates[name] for name in names}),
-    ]
+    rows = [*_latex_rows(result, {name: result.estimates[name] for name in names})]
     if result.external is not None:
-        rows = {
+        external = {
             name: {metric: value for metric, (value, _) in row.items()} for name, row in result.external.rows.items()
         }
-        lines += [
-            r"\midrule",
-            rf"\multicolumn{{{1 + len(names)}}}{{l}}{{{escape_latex(Path(result.external.data).name)}}} \\",
-            *_latex_rows(result, rows),
-        ]
+        title = escape_latex(Path(result.external.data).name)
+        rows += [r"\midrule", rf"\multicolumn{{{1 + len(names)}}}{{l}}{{{title}}} \\", *_latex_rows(result, external)]
+    header = ["", *map(escape_latex, names)]
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        *_latex_table("l" + "c" * len(names), header, rows, r"Out-of-fold predictions with 95\% intervals."),
+    ]
+    if result.comparisons:
+        header = ["", "", "difference", "test", "adjusted $p$"]
+        caption = (
+            rf"Differences from {escape_latex(str(result.best))}, with 95\% intervals; $p$ after Holm's correction."
+        )
+        lines += _latex_table("llccc", header, map(_latex_comparison, result.comparisons), caption)
     lines += [
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\caption{Out-of-fold predictions with 95\% intervals.}",
-        r"\end{table}",
-        "",
         escape_latex(describe_method(result)),
         *([escape_latex(CAUTION)] if result.comparisons else []),
     ]
     return "\n".join(lines) + "\n"
 
 
+def _latex_table(columns: str, header: Sequence[str], rows: Iterable[str], caption: str) -> list[str]:
+    """Return the lines of a table and an empty one."""
+    return [
+        r"\begin{table}",
+        r"\centering",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        _latex_row(header),
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}",
+        rf"\caption{{{caption}}}",
+        r"\end{table}",
+        "",
+    ]
+
+
+def _latex_row(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
 def _latex_rows(result: StudyResult, rows: dict[str, dict[str, Estimate]]) -> Iterable[str]:
     for metric in result.metrics:
         cells = [format_estimate(row[metric]) for row in rows.values()]
-        yield " & ".join([escape_latex(metric_title(metric)), *map(escape_latex, cells)]) + r" \\"
+        yield _latex_row(map(escape_latex, [metric_title(metric), *cells]))
+
+
+def _latex_comparison(comparison: ArmComparison) -> str:
+    difference = comparison.difference
+    interval = f"${difference.low:+.3f}$ to ${difference.high:+.3f}$"
+    names = [metric_title(comparison.metric), comparison.arm, comparison.test, format_p(comparison.adjusted)]
+    metric, arm, test, p = map(escape_latex, names)
+    return _latex_row([metric, arm, f"${difference.value:+.3f}$ ({interval})", test, p])
 
 
 def escape_latex(text: str) -> str:

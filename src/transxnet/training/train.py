@@ -42,7 +42,7 @@ from transxnet.training.make_plan import make_plan
 from transxnet.training.plan import Plan
 from transxnet.training.prepare_training import PreparedTraining, prepare_training, silence_lightning
 from transxnet.training.results import select_weights, write_results
-from transxnet.utils.errors import Interrupted, UserError
+from transxnet.utils.errors import Interrupted, UserError, check_resumed_alone
 from transxnet.utils.files import (
     WriteError,
     describe_os_error,
@@ -55,9 +55,6 @@ from transxnet.utils.progress import PLAIN
 from transxnet.utils.quantities import format_count
 
 _OUT = "TRANSXNET_OUT"
-
-LONGER = {"epochs"}
-"""The options that a resumed run takes."""
 
 
 def train(
@@ -119,10 +116,8 @@ def train(
     loggers = [logger] if isinstance(logger, Logger) else logger or []
     extensions = Extensions(callbacks, loggers, loss, train_transform, dataset)
     if resume is not None:
-        if data is not None or task is not None or recipe is not None or overwrite or dry_run or set(options) - LONGER:
-            raise UserError(
-                "--resume uses the options of the run and accepts no others but --epochs. Remove the other options."
-            )
+        named = dict(data=data, task=task, recipe=recipe, overwrite=overwrite, dry_run=dry_run)
+        check_resumed_alone("run", "--epochs", named, [name for name in options if name != "epochs"])
         run = Run.open(resume)
         extensions.check_resumed(run)
         with _explain_disk_errors(run), run.reopen():

@@ -2,14 +2,18 @@
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+
+from transxnet.utils.option_names import as_option
 
 _FLAGS = (
     "autocast", "deterministic", "embed", "features", "grad-checkpointing", "int8", "measure", "overwrite",
     "pretrained", "ray", "reparameterize", "skip-empty", "zero-is-ignored",
 )  # fmt: skip
 """Options without a value that messages recommend."""
+
+_POSITIONAL = ("data", "table")
 
 _in_command = False
 
@@ -84,6 +88,23 @@ def check_at_least(minimum: int, **values: int) -> None:
     for name, value in values.items():
         if value < minimum:
             raise UserError(f"{name} must be an integer of at least {minimum}, got {value}.")
+
+
+def check_resumed_alone(what: str, accepted: str, named: Mapping[str, object], options: Iterable[str]) -> None:
+    """Raise UserError if options are given beside ``resume`` that have no effect then.
+
+    Args:
+        what: what is resumed.
+        accepted: the options it takes.
+        named: other arguments with their values; None and False are as good as not given.
+        options: names of further options that are given.
+    """
+    given = [(name, value) for name, value in named.items() if value is not None and value is not False]
+    others = [str(value) if name in _POSITIONAL else as_option(name) for name, value in given]
+    if others := [*others, *map(as_option, options)]:
+        raise UserError(
+            f"--resume uses the options of the {what} and accepts no others but {accepted}. Remove {', '.join(others)}."
+        )
 
 
 def check_one_of(accepted: Collection[str], **values: str) -> None:

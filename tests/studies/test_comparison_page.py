@@ -28,7 +28,9 @@ def test_page_has_metrics_intervals_curves_and_options(compared):
     page = Page(text)
     assert "accuracy" in page.text["metrics"] and "test_vit" in page.text["options"]
     value = compared.paired.rows["test_vit-fold1-seed0"]["accuracy"]
-    assert f"{value.value:.3f} {value.low:.3f} to {value.high:.3f}" in page.text["intervals"]
+    assert f"{value.value:.3f} {value.low:.3f} to {value.high:.3f}" in page.text["metrics"]
+    assert page.text["metrics"].lower().count("balanced accuracy") == 1
+    assert f"Comparison with {compared.paired.best}" in page.text["comparison"]
     assert "Validation accuracy" in page.text["curves"] and "Training loss" in page.text["curves"]
     assert RUNS_CAUTION in page.text["notes"]
     assert len(page.ids) == len(set(page.ids))
@@ -39,7 +41,11 @@ def test_page_of_other_tasks_has_no_intervals(maps_run, boxes_run, tmp_path):
     for run in (maps_run, boxes_run):
         other = Run(shutil.copytree(run.path, tmp_path / run.path.name))
         page = Page(comparison_html(compare_runs([run, other], None, None, 100)))
-        assert "intervals" not in page.text and "all options are equal" in page.text["options"]
+        assert (
+            "interval" not in page.text["metrics"]
+            and "comparison" not in page.text
+            and "all options are equal" in page.text["options"]
+        )
 
 
 def test_files_hold_plain_data(compared, tmp_path):

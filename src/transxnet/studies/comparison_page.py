@@ -1,6 +1,7 @@
 """Show a comparison of runs on a terminal, and write it as a page and as JSON."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def comparison_html(comparison: RunComparison) -> str:
         title=f"Comparison of {format_count(len(comparison.runs), 'run')}",
         comparison=comparison,
         runs=list(comparison.runs),
-        metric_rows=_metric_rows(comparison),
+        metric_rows=_metric_rows(comparison, without=metrics),
         paired_rows=[
             (
                 PUBLICATION_METRICS[metric],
@@ -126,11 +127,12 @@ def list_comparison_notes(comparison: RunComparison) -> list[str]:
     return notes
 
 
-def _metric_rows(comparison: RunComparison) -> list[tuple[str, list[str]]]:
-    """Return the name of each metric and its value in each run; empty if a run does not have it."""
+def _metric_rows(comparison: RunComparison, without: Collection[str] = ()) -> list[tuple[str, list[str]]]:
+    """Return the name of each further metric and its value in each run; empty if a run does not have it."""
     return [
         (METRIC_NAMES[name].strip(), ["" if value is None else format_metric(name, value) for value in values])
         for name, values in comparison.metrics
+        if name not in without
     ]
 
 

@@ -23,7 +23,7 @@ def write_photos(root: Path, count: int, seed: int = 0, names=tuple(COLOURS)) ->
 UNSET = {
     "auto_augment", "average", "channels", "checkpoint", "checkpointed_stages", "class_weights", "clip_grad", "exclude",
     "freeze", "freeze_epochs", "group_column", "group_from", "image_folder", "label_column", "layer_decay", "limit",
-    "logger", "milestones", "num_classes", "out", "path_column", "patience", "sampler", "split_column", "split_file",
-    "teacher", "weight_column",
+    "logger", "milestones", "num_classes", "out", "path_column", "patience", "positive", "sampler", "split_column",
+    "split_file", "teacher", "weight_column",
 }  # fmt: skip
 """Options that remain unset if the user does not give them."""

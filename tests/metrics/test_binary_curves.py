@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from transxnet.metrics.binary_curves import BinaryCurves
+from transxnet.metrics.binary_curves import BinaryCurves, choose_positive
 from transxnet.metrics.classification import ClassificationEvaluation
+from transxnet.utils.errors import UserError, command_line
 
 
 def binary(scores: list[float], labels: list[int]) -> ClassificationEvaluation:
@@ -56,6 +57,26 @@ def test_positive_class_is_the_less_frequent_one():
     assert binary([0.5] * 3, [0, 1, 1]).binary_curves().positive == 0
     assert binary([0.5] * 4, [0, 0, 1, 1]).binary_curves().positive == 1
     assert binary([0.5] * 2, [1, 1]).binary_curves() is None
+
+
+def test_positive_class_is_the_given_or_the_less_frequent_one():
+    labels = np.array([0, 0, 1])
+    assert choose_positive(["ill", "well"], labels, None) == "well"
+    assert choose_positive(["ill", "well"], labels, "ill") == "ill"
+    assert choose_positive(["ill", "well"], None, None) is None
+    assert choose_positive(["a", "b", "c"], labels, None) is None
+
+
+@pytest.mark.parametrize(
+    ("class_names", "message"),
+    [
+        (["a", "b", "c"], r"--positive is for a classifier of two classes, got 3 classes\. Remove --positive\."),
+        (["a", "b"], "positive must be 'a' or 'b', got 'ill'"),
+    ],
+)
+def test_unknown_positive_class_is_refused(class_names, message):
+    with command_line(), pytest.raises(UserError, match=message):
+        choose_positive(class_names, None, "ill")
 
 
 def test_youden_threshold_has_the_highest_sum_of_both_rates():

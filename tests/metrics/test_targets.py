@@ -20,6 +20,7 @@ def test_logits_are_activated_by_the_kind():
     [
         (ClassTargets(), 7),
         (ClassTargets(1.5, 0, 0.25), 2),
+        (ClassTargets(positive=0), 2),
         (MultiLabelTargets([0.25, 0.5]), 2),
         (MultiLabelTargets([0.25, 0.5], 1.5), 2),
         (RegressionTargets(3.0, 0.5), 1),
@@ -38,6 +39,8 @@ def test_targets_are_restored(targets, count):
         {"kind": "classes", "temperature": float("nan")},
         {"kind": "classes", "temperature": 1.0, "positive": 2, "threshold": 0.5},
         {"kind": "classes", "temperature": 1.0, "positive": 1},
+        {"kind": "classes", "positive": 2},
+        {"kind": "classes", "positive": 1, "threshold": 0.5},
         {"kind": "classes", "temperature": 1.0, "positive": 1, "threshold": 2.0},
         {"kind": "multilabel", "thresholds": [0.5]},
         {"kind": "multilabel", "thresholds": [0.5, 2.0]},
@@ -89,3 +92,13 @@ def test_fit_chooses_temperature_and_threshold_of_classes():
     only = ClassTargets().evaluate(["a", "b"], list("yz"), labels[2:], np.c_[1 - second, second][2:])
     assert ClassTargets().fit(only)[0].threshold is None
     assert ClassTargets().to_dict() == {"kind": "classes"}
+
+
+def test_chosen_positive_class_is_that_of_the_metrics_and_the_threshold():
+    labels, second = np.array([0, 0, 0, 1]), np.array([0.1, 0.4, 0.6, 0.8], np.float32)
+    targets = targets_of("classes", ["ill", "well"], labels, positive="ill")
+    before = targets.evaluate(["ill", "well"], list("wxyz"), labels, np.c_[1 - second, second])
+    assert before.metrics()["auprc"] == pytest.approx(1.0) and before.binary_curves().positive == 0
+    fitted, evaluation = targets.fit(before)
+    assert (fitted.positive, fitted.threshold) == (0, pytest.approx(0.3))
+    assert evaluation.metrics()["sensitivity"] == 1.0

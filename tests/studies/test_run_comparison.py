@@ -35,6 +35,7 @@ def test_metrics_are_those_of_the_test_set(compared):
 def test_paired_results_are_those_of_the_same_images(whole, compared):
     paired = compared.paired
     assert (paired.metric, paired.positive, paired.images) == ("auroc", "defect", len(whole.folds.outer(1)))
+    assert [run.results["test"]["fitted"]["positive"] for run in compared.runs.values()] == ["defect", "defect"]
     assert paired.groups == len(np.unique(whole.folds.groups[whole.folds.outer(1)]))
     for name, arm in zip(paired.rows, whole.arms, strict=True):
         fold = arm.folds[0].images.metrics()

@@ -56,6 +56,14 @@ def test_frozen_weights_do_not_move(photos, photos_run, tmp_path, quiet):
     assert moved and moved <= classifier
 
 
+@pytest.mark.parametrize(("given", "positive"), [(None, "red"), ("blue", "blue")])
+def test_positive_class_of_two_is_the_given_or_the_less_frequent_one(given, positive, tmp_path, console):
+    data = write_photos(write_photos(tmp_path / "photos", 12, names=["red"]), 16, names=["blue"])
+    run = train(data, out=tmp_path / "run", console=console, positive=given, **{**QUICK, "epochs": 1})
+    assert (run.read_config().positive, run.results["fitted"]["positive"]) == (positive, positive)
+    assert ("positive red (the less frequent class)" in " ".join(console.file.getvalue().split())) == (given is None)
+
+
 class Recorder(DummyLogger):
     """Keep what was logged."""
 

@@ -340,7 +340,7 @@ _COMMANDS = (
             Options(("arms", "folds", "seeds", "metric", "positive", "test", "resamples", "out", "resume"), "study"),
             Options(_TOGETHER, "runs at the same time"),
         ),
-        excluded=("out", "model", "split_file"),
+        excluded=("out", "model", "split_file", "positive"),
         common=(*_TRAINING, *_TOGETHER, "models", "arms", "folds", "seeds", "metric", "positive", "test", "group_from"),
     ),
     TrainingCommand(

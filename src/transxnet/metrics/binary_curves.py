@@ -1,6 +1,7 @@
 """ROC and precision-recall curve of a class, and thresholds on them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from torchmetrics.functional.classification import (
     binary_precision_recall_curve,
     binary_roc,
 )
+
+from transxnet.utils.errors import UserError, check_one_of
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,29 @@ class BinaryCurves:
 
     def _tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.from_numpy(self.scores), torch.from_numpy(self.labels).long()
+
+
+def choose_positive(class_names: Sequence[str], labels: np.ndarray | None, given: str | None) -> str | None:
+    """Return the name of the positive class of two.
+
+    Args:
+        class_names: names of the classes; without any for data without one class per image.
+        labels: (N,) class indices, of which the less frequent one is the default; None if unknown.
+        given: name of the class, or None.
+
+    Raises:
+        UserError: the name is given for another number of classes, or is none of theirs.
+    """
+    if len(class_names) != 2:
+        if given is None:
+            return None
+        raise UserError(
+            f"--positive is for a classifier of two classes, got {len(class_names)} classes. Remove --positive."
+        )
+    if given is not None:
+        check_one_of(class_names, positive=given)
+        return given
+    return None if labels is None else class_names[positive_class(labels)]
 
 
 def positive_class(labels: np.ndarray) -> int:

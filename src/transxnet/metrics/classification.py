@@ -34,6 +34,7 @@ class ClassificationEvaluation(Resampled):
         weights: (N,) confidence in each label, 0 to 1, if the data has it; else None.
         groups: (N,) group of each image, such as its patient, if the data has it; else None.
         choices: what was fitted on validation images; None if nothing was.
+        chosen_positive: index of the positive class of two, if it was chosen before; else None.
     """
 
     class_names: list[str]
@@ -43,6 +44,7 @@ class ClassificationEvaluation(Resampled):
     weights: np.ndarray | None = None
     groups: np.ndarray | None = None
     choices: FittedChoices | None = None
+    chosen_positive: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -138,7 +140,7 @@ class ClassificationEvaluation(Resampled):
 
     @property
     def positive(self) -> int | None:
-        """Index of the positive class of two: the fitted one, or the less frequent one, or the second of equal ones.
+        """Index of the positive class of two: the fitted or chosen one, or the less frequent one, the second if equal.
 
         None for other numbers of classes, and if nothing is fitted and only one class occurs in the labels.
         """
@@ -146,7 +148,7 @@ class ClassificationEvaluation(Resampled):
             return self.choices.positive
         if len(self.class_names) != 2 or len(np.unique(self.labels)) < 2:
             return None
-        return positive_class(self.labels)
+        return positive_class(self.labels) if self.chosen_positive is None else self.chosen_positive
 
     def binary_curves(self) -> BinaryCurves | None:
         """Return the curves of the positive class; None unless there are two classes that both occur in the labels."""

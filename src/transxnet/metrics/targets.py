@@ -78,7 +78,7 @@ class ClassTargets(Targets):
 
     Attributes:
         temperature: temperature of the probabilities, fitted on validation images; None before it is.
-        positive: index of the positive class of two; None for other numbers of classes.
+        positive: index of the positive class of two; None for other numbers of classes, or if it is not chosen.
         threshold: smallest probability of the positive class that counts as positive; None likewise.
     """
 
@@ -99,7 +99,7 @@ class ClassTargets(Targets):
     @property
     def evaluation(self) -> Callable[..., ClassificationEvaluation]:
         """Evaluation of probabilities (N, C) with the fitted choices."""
-        return partial(ClassificationEvaluation, choices=self.choices)
+        return partial(ClassificationEvaluation, choices=self.choices, chosen_positive=self.positive)
 
     def fit(self, evaluation: ClassificationEvaluation) -> tuple["ClassTargets", ClassificationEvaluation]:
         """Fit the temperature and, of two classes, the threshold of the highest Youden index."""
@@ -109,10 +109,10 @@ class ClassTargets(Targets):
     def check(self, num_classes: int) -> None:
         """Raise ValueError unless temperature and threshold are in their ranges, and the threshold has a class."""
         _check_temperature(self.temperature)
-        if (self.positive is None) != (self.threshold is None):
+        if (self.threshold is None) != (self.positive is None or self.temperature is None):
             raise ValueError("threshold and positive class belong together")
-        if self.threshold is not None and not (num_classes == 2 and self.positive in (0, 1)):
-            raise ValueError("a threshold needs two classes, of which one is the positive class")
+        if self.positive is not None and not (num_classes == 2 and self.positive in (0, 1)):
+            raise ValueError("a positive class needs two classes, of which it is one")
         if self.threshold is not None and not 0 <= float(self.threshold) <= 1 + 1e-6:
             raise ValueError("threshold is not a probability")
 
@@ -193,7 +193,11 @@ def _check_temperature(temperature: float | None) -> None:
 
 
 def targets_of(
-    kind: TargetKind, class_names: Sequence[str], labels: np.ndarray | None, weights: np.ndarray | None = None
+    kind: TargetKind,
+    class_names: Sequence[str],
+    labels: np.ndarray | None,
+    weights: np.ndarray | None = None,
+    positive: str | None = None,
 ) -> Targets:
     """Return the targets of training labels, before thresholds are chosen.
 
@@ -202,6 +206,7 @@ def targets_of(
         class_names: C names.
         labels: training labels; may be None for classes.
         weights: (N,) weights of the training images in the loss; None for equal weights.
+        positive: name of the positive class of two; None for other numbers of classes.
     """
     if kind == "multilabel":
         return MultiLabelTargets([0.5] * len(class_names))
@@ -211,4 +216,4 @@ def targets_of(
         mean = np.average(values, weights=weights)
         std = np.sqrt(np.average((values - mean) ** 2, weights=weights))
         return RegressionTargets(float(mean), float(std) or 1.0)
-    return CLASSES
+    return CLASSES if positive is None else ClassTargets(positive=class_names.index(positive))

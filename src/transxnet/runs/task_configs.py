@@ -60,6 +60,8 @@ class ClassifyConfig(TrainConfig):
             in it.
         targets: classes, one for each image; multilabel, any number of labels for each; or regression, a value for
             each; by default those of the data.
+        positive: of two classes, the one that AUPRC, sensitivity, specificity and the threshold refer to; by default
+            the less frequent one of the training images.
         loss: cross_entropy, focal, bce or asymmetric for classes; bce, focal or asymmetric for multilabel; smooth_l1 or
             mse, of standardized values, for regression; cross_entropy, dice or focal_dice for segmenters; by default
             the first of these.
@@ -89,9 +91,9 @@ class ClassifyConfig(TrainConfig):
     task: ClassVar[str] = "classify"
     OWN: ClassVar[tuple[str, ...]] = (
         "img_size", "crop_pct", "train_split", "val_split", "num_classes", "path_column", "label_column",
-        "split_column", "group_column", "weight_column", "image_folder", "targets", "loss", "class_weights", "sampler",
-        "weighted_loss", "drop_rate", "smoothing", "mixup", "cutmix", "min_scale", "color_jitter", "auto_augment",
-        "random_erasing", "teacher", "teacher_weight", "teacher_temperature",
+        "split_column", "group_column", "weight_column", "image_folder", "targets", "positive", "loss",
+        "class_weights", "sampler", "weighted_loss", "drop_rate", "smoothing", "mixup", "cutmix", "min_scale",
+        "color_jitter", "auto_augment", "random_erasing", "teacher", "teacher_weight", "teacher_temperature",
     )  # fmt: skip
     RULES: ClassVar[dict[str, Rule]] = {
         **TrainConfig.RULES,
@@ -116,6 +118,7 @@ class ClassifyConfig(TrainConfig):
     weight_column: str | None = None
     image_folder: str | None = None
     targets: Literal["classes", "multilabel", "regression"] | None = None
+    positive: str | None = None
     loss: str | None = None
     class_weights: str | None = None
     sampler: Literal["balanced", "sqrt"] | None = None

@@ -14,7 +14,7 @@ from transxnet.utils.errors import UserError
 from transxnet.utils.files import safe_file_name
 from transxnet.utils.text_files import read_yaml
 
-OF_THE_STUDY = ("data", "task", "out", "seed", "split_file", "limit")
+OF_THE_STUDY = ("data", "task", "out", "seed", "split_file", "limit", "positive")
 """Options of a training that the study sets in each run."""
 
 SHARED = (

@@ -10,7 +10,7 @@ from rich.console import Console
 from transxnet.data.datasets.classification_dataset import ClassificationSet
 from transxnet.data.recognize import check_exists
 from transxnet.experiments.experiment_folder import stored_data
-from transxnet.metrics.binary_curves import positive_class
+from transxnet.metrics.binary_curves import choose_positive
 from transxnet.runs.config import TrainConfig
 from transxnet.runs.recipes import Recipe, make_config
 from transxnet.runs.training_data import open_run_data, trained_on
@@ -20,7 +20,7 @@ from transxnet.studies.folds import FOLDS_FILE, StudyImages, make_folds, make_sp
 from transxnet.studies.paired_comparison import MIN_RESAMPLES, RESAMPLES
 from transxnet.studies.study_folder import StudyFolder
 from transxnet.studies.study_metrics import ranking_metric
-from transxnet.utils.errors import UserError, check_at_least, check_one_of
+from transxnet.utils.errors import UserError, check_at_least
 from transxnet.utils.option_names import as_option, option_words
 from transxnet.utils.progress import PLAIN
 
@@ -72,6 +72,7 @@ def plan_study(
         stated["resamples"] = resamples
     images = open_images(config, console)
     names = images.class_names
+    classes, labels = (names, images.own_labels) if isinstance(images, ClassificationSet) else ([], None)
     folder = StudyFolder(
         path=path,
         data=stored_data(data),
@@ -82,7 +83,7 @@ def plan_study(
         fold_seed=config.seed,
         limit=config.limit,
         class_names=tuple(names),
-        positive=_positive_class(images, positive),
+        positive=choose_positive(classes, labels, positive),
         metric=ranking_metric(
             metric, shared.task, names, masks=all(arm.options.get("head") == "maskrcnn" for arm in own)
         ),
@@ -144,18 +145,3 @@ def _command(data: str | Path, own: Mapping[str, Any], config: TrainConfig) -> s
         if value is not None:
             words += [as_option(name), *value] if name == "models" else option_words(name, value)
     return shlex.join([*words, *config.to_arguments(exclude=("model",))])
-
-
-def _positive_class(images: StudyImages, positive: str | None) -> str | None:
-    """Return the positive class of two: the given one, or the less frequent one, or the second of equal ones."""
-    names = images.class_names
-    if len(names) != 2 or not isinstance(images, ClassificationSet):
-        if positive is not None:
-            raise UserError(
-                f"--positive is for a classifier of two classes, got {len(names)} classes. Remove --positive."
-            )
-        return None
-    if positive is not None:
-        check_one_of(names, positive=positive)
-        return positive
-    return names[positive_class(images.own_labels)]

@@ -12,9 +12,11 @@ from transxnet.metrics.classification import ClassificationEvaluation
 from transxnet.metrics.fitted_choices import FittedChoices
 from transxnet.metrics.metric_names import METRIC_NAMES
 from transxnet.metrics.publication_metrics import ScoredImages
+from transxnet.metrics.targets import ClassTargets
 from transxnet.reports.html_page import flatten_config
 from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
+from transxnet.runs.trained_models import TrainedClassifier
 from transxnet.runs.training_data import open_run_data, run_config
 from transxnet.studies.paired_comparison import ArmComparison, Estimate, compare_with_best, estimate
 from transxnet.studies.study_metrics import ranking_metric
@@ -32,7 +34,7 @@ class PairedResults:
         metric: metric that ranks the runs.
         images: number of images.
         groups: number of groups, or None without groups.
-        positive: name of the positive class of two; None for more classes.
+        positive: name of the positive class of two, which is that of the first run; None for more classes.
         rows: of each run, by its name, the estimate of each metric.
         best: name of the best run.
         comparisons: the other runs compared with it.
@@ -135,7 +137,9 @@ def _name_runs(runs: Sequence[Run]) -> dict[str, Run]:
 def _pair(runs: dict[str, Run], split: str, metric: str | None, resamples: int) -> PairedResults | None:
     """Compute paired results if all runs have predictions for the same labeled images."""
     first = next(iter(runs.values()))
-    class_names = load_model(first.path).class_names
+    model = load_model(first.path)
+    assert isinstance(model, TrainedClassifier) and isinstance(model.targets, ClassTargets)
+    class_names = model.class_names
     try:
         evaluations = {name: _read(run, split, class_names) for name, run in runs.items()}
     except UserError:  # other classes, or so many that their probabilities are not stored
@@ -143,7 +147,9 @@ def _pair(runs: dict[str, Run], split: str, metric: str | None, resamples: int) 
     reference = next(iter(evaluations.values()))
     order = {name: i for i, name in enumerate(reference.names)}
     scored: dict[str, Sequence[ScoredImages]] = {}
-    positive = positive_class(reference.labels) if len(class_names) == 2 else None
+    positive = model.targets.positive
+    if positive is None and len(class_names) == 2:
+        positive = positive_class(reference.labels)
     for name, found in evaluations.items():
         if found.names != reference.names and set(found.names) != set(order):
             return None

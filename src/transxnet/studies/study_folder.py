@@ -87,6 +87,7 @@ class StudyFolder(ExperimentFolder):
                     "task": self.task,
                     "seed": seed,
                     "split_file": str(split_path(self.path, fold)),
+                    **({} if self.positive is None else {"positive": self.positive}),
                 },
             )
             for i, seed in enumerate(self.seeds, 1)

@@ -16,6 +16,7 @@ from transxnet.data.loading.channel_statistics import measure_channels
 from transxnet.data.loading.data_modules import ClassificationData
 from transxnet.data.loading.preprocessing import Preprocessing, Transform
 from transxnet.data.open_data import DataSource, open_dataset
+from transxnet.metrics.binary_curves import choose_positive
 from transxnet.metrics.targets import Targets, targets_of
 from transxnet.models.create import default_img_size
 from transxnet.models.model_spec import parse_model_name
@@ -107,7 +108,7 @@ class ClassifyPlan(Plan):
         """What the logits mean, with the statistics of the training labels."""
         train = self.source.train
         labels = train.own_labels if isinstance(train, ClassificationSet) else None
-        return targets_of(train.targets, self.source.class_names, labels, self._image_weights)
+        return targets_of(train.targets, self.source.class_names, labels, self._image_weights, self.config.positive)
 
     @property
     def _image_weights(self) -> np.ndarray | None:
@@ -141,6 +142,10 @@ def plan_classify(
     config: ClassifyConfig = defaults.config.replace(targets=source.train.targets)  # type: ignore[assignment]
     defaults.config = config
     check_balance(config, source.train)
+    two = source.class_names if config.targets == "classes" else []
+    labels = source.train.own_labels if isinstance(source.train, ClassificationSet) else None
+    if (positive := choose_positive(two, labels, config.positive)) is not None:
+        defaults.resolve("positive", positive, "the less frequent class")
     if extensions.loss is not None and config.targets == "regression":
         raise UserError("loss as a module is for classes and labels, got targets regression. Use --loss smooth_l1.")
     inputs = {} if config.channels is None else {"in_chans": config.channels}

@@ -91,14 +91,16 @@ def cells(row: Row, before: dict[str, float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("runs", nargs="+", type=Path, help="run folders with validation images")
+    formats = list(dict(ROWS))
+    parser.add_argument("--formats", nargs="+", choices=formats, default=formats, help="by default all")
     args = parser.parse_args()
-    print_environment(dict(ROWS))
+    print_environment(args.formats)
     print("\n| run | file | works | difference | MB | ms | points lost |")
     print("|---|---|---|---:|---:|---:|---|", flush=True)
     for run in args.runs:
         before = evaluate(run)
         print(f"| {run.name} | PyTorch | | | | | {', '.join(f'{name} {before[name]:.2%}' for name in before)} |")
-        for format, options in ROWS:
+        for format, options in (row for row in ROWS if row[0] in args.formats):
             name = " ".join([format, *(str(key if value is True else value) for key, value in options.items())])
             with tempfile.TemporaryDirectory() as folder:
                 try:

@@ -62,6 +62,16 @@ def test_detections_are_compared_by_box_and_score():
     assert compared(DETECTOR, truth, tuple(values[:0] for values in truth)).relative == pytest.approx(1)
 
 
+def test_boxes_of_the_background_are_compared_only_without_others():
+    detector = replace(DETECTOR, score_threshold=0.05)
+    boxes, labels = torch.tensor([[0.0, 0, 10, 10], [2, 0, 20, 10], [5, 5, 20, 20]]), torch.tensor([1, 1, 1])
+    other = boxes.clone()
+    other[1, 0] += 8
+    for scores, relative in (([0.8, 0.04, 0.01], 0.0), ([0.8, 0.06, 0.01], 0.4), ([0.04, 0.03, 0.01], 0.4)):
+        truth = boxes, labels, torch.tensor(scores)
+        assert compared(detector, truth, (other, *truth[1:])).relative == pytest.approx(relative)
+
+
 def test_masks_are_compared_with_those_of_the_nearest_boxes():
     boxes, labels = torch.tensor([[0.0, 0, 10, 10], [0, 0, 20, 10], [5, 5, 20, 20]]), torch.tensor([1, 1, 1])
     truth = (boxes, labels, torch.tensor([0.8, 0.8, 0.1]), torch.rand(3, 1, 4, 4))

@@ -17,6 +17,7 @@ from transxnet.data.split import write_split
 from transxnet.deploy.export_images import image_batch, labeled_images, normalize_images, real_images
 from transxnet.runs.load import load_model
 from transxnet.runs.trained_models import TrainedModel
+from transxnet.runs.training_data import open_run_data
 from transxnet.utils.errors import UserError
 
 CLASSES = ["ant", "bee", "cat"]
@@ -71,6 +72,16 @@ def test_validation_images_of_a_run_are_kept_for_any_path(trained, monkeypatch):
         assert images.val.own_labels.tolist() == [0, 1, 2]
     assert values(images.validation_images(9)[0]) == {0, 4, 8}
     assert values(real_images(trained, None, 9)[0]) == {0, 4, 8}
+
+
+@pytest.mark.parametrize("run", ["boxes_run", "maps_run"])
+def test_detectors_and_segmenters_are_checked_on_their_validation_images(run, request):
+    trained = load_model(request.getfixturevalue(run).path)
+    images, where = real_images(trained, None, 9)
+    own = open_run_data(trained.run.read_config(), None, trained.run.stored_split).part()
+    expected = {own.pixels(i).tobytes() for i in range(len(own))}
+    assert {image.tobytes() for image in images} <= expected
+    assert len(images) == min(9, len(own)) and where.startswith("the validation set of")
 
 
 def test_shards_get_the_classes_of_the_model(trained, shards):

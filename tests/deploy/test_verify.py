@@ -10,7 +10,16 @@ from torch import Tensor
 
 from tests.helpers.exports import described
 from transxnet.deploy.metadata import Metadata
-from transxnet.deploy.verify import BATCHES, Comparison, check_cases, check_tolerance, compare, difference
+from transxnet.deploy.verify import (
+    BATCHES,
+    Comparison,
+    check_cases,
+    check_images,
+    check_tolerance,
+    compare,
+    difference,
+    images_to_check,
+)
 from transxnet.utils.errors import UserError
 
 CLASSIFIER = described(batch=2)
@@ -62,13 +71,14 @@ def test_detections_are_compared_by_box_and_score():
     assert compared(DETECTOR, truth, tuple(values[:0] for values in truth)).relative == pytest.approx(1)
 
 
-def test_boxes_of_the_background_are_compared_only_without_others():
+def test_boxes_of_the_background_are_not_compared():
     detector = replace(DETECTOR, score_threshold=0.05)
     boxes, labels = torch.tensor([[0.0, 0, 10, 10], [2, 0, 20, 10], [5, 5, 20, 20]]), torch.tensor([1, 1, 1])
     other = boxes.clone()
     other[1, 0] += 8
-    for scores, relative in (([0.8, 0.04, 0.01], 0.0), ([0.8, 0.06, 0.01], 0.4), ([0.04, 0.03, 0.01], 0.4)):
-        truth = boxes, labels, torch.tensor(scores)
+    expected = {(0.8, 0.04): 0.0, (0.8, 0.06): 0.4, (0.04, 0.03): 0.4, (0.04, 0.015): 0.0}
+    for scores, relative in expected.items():
+        truth = boxes, labels, torch.tensor([*scores, 0.01])
         assert compared(detector, truth, (other, *truth[1:])).relative == pytest.approx(relative)
 
 
@@ -120,6 +130,13 @@ def test_sizes_and_batches_to_check():
     assert list(check_cases(replace(CLASSIFIER, batch=0))) == [((32, 32), batch) for batch in BATCHES]
     sizes = {size for size, _ in check_cases(replace(CLASSIFIER, dynamic=("height", "width")))}
     assert sizes == {(32, 32), (64, 32), (32, 96), (64, 96)}
+
+
+def test_each_size_and_batch_starts_with_another_image():
+    sized = replace(DETECTOR, dynamic=("height", "width"))
+    assert images_to_check(sized) == 4 and images_to_check(replace(CLASSIFIER, batch=0)) == max(BATCHES)
+    plain = [Image.new("RGB", (40, 40), (50 * i, 0, 0)) for i in range(4)]
+    assert [int(images[0, 0, 0, 0]) for images in check_images(sized, plain)] == [0, 50, 100, 150]
 
 
 @pytest.mark.parametrize("relative", [2e-4, float("inf"), float("nan")])

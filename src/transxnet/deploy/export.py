@@ -20,7 +20,7 @@ from transxnet.deploy.quantizable_model import QUANTIZABLE
 from transxnet.deploy.quantize import quantize
 from transxnet.deploy.reference_answer import ReferenceAnswer
 from transxnet.deploy.trace import AXES, example_images, trace, trace_whole_image
-from transxnet.deploy.verify import BATCHES, WHOLE_IMAGES, check_images, check_tolerance, compare, run_file
+from transxnet.deploy.verify import check_images, check_tolerance, compare, images_to_check, run_file
 from transxnet.models.model_spec import parse_model_spec
 from transxnet.runs.load import load_model
 from transxnet.runs.trained_models import TrainedClassifier, TrainedDetector, TrainedModel
@@ -156,7 +156,7 @@ def export(
         metadata = _metadata(trained, exportable, kind, axes, sides, batch_size, dtype, taken, spec.file)
         console.print(f"{trained.name}: {_words(metadata)}", **PLAIN)
         file_format.prepare(metadata, console)
-        count = WHOLE_IMAGES[exportable.task] if end_to_end else metadata.batch or BATCHES[-1]
+        count = images_to_check(metadata)
         originals, where = real_images(trained, data, count) if labeled is None else labeled.validation_images(count)
         reference = ReferenceAnswer.create(
             originals[0],

@@ -24,9 +24,7 @@ from transxnet.data.reading.image_decoding import UnreadableImage, open_image
 from transxnet.data.reading.image_search import find_images
 from transxnet.data.reading.pixels import Pixels, extensions_for
 from transxnet.data.recognize import recognize, recognize_name
-from transxnet.data.samples.builtin_samples import DENSE_SAMPLES
 from transxnet.data.samples.scenes import BACKGROUNDS
-from transxnet.runs.task_configs import ClassifyConfig
 from transxnet.runs.trained_models import TrainedDetector, TrainedModel
 from transxnet.runs.training_data import open_run_data, run_config, table_options, trained_on
 from transxnet.utils.errors import UserError
@@ -49,12 +47,9 @@ def real_images(trained: TrainedModel, data: str | None, count: int) -> tuple[li
     if trained.run is not None:
         config = trained.run.read_config()
         try:
-            if isinstance(config, ClassifyConfig):
-                images = open_run_data(config, None, trained.run.stored_split, check_images=False).part()
-                if isinstance(images, ClassificationSet):
-                    return _some(_of_set(images), count, config.data), f"the validation set of {config.data}"
-            else:
-                return _some(_of_data(config.data, trained.class_names, preprocessing), count, config.data), config.data
+            images = open_run_data(config, None, trained.run.stored_split, check_images=False).part()
+            if not isinstance(images, Stream):
+                return _some(_of_set(images), count, config.data), f"the validation set of {config.data}"
         except UserError:  # the data was moved
             pass
     if preprocessing.channels is not None:
@@ -159,9 +154,7 @@ def _of_data(data: str, class_names: list[str], preprocessing: Preprocessing) ->
         return _readable(find_images([data], extensions=extensions_for(preprocessing.channels)), preprocessing.read)
     if named.format == "reader":
         return _of_set(_stored(open_reader(data, "validation", class_names), data))
-    if named.task == "classify":
-        return _of_set(_stored(open_data(named, check_images=False).val, data))
-    return _readable(find_images([DENSE_SAMPLES[data]().folder]))
+    return _of_set(_stored(open_data(named, check_images=False).val, data))
 
 
 def _stored(images: T | Stream, where: str) -> T:

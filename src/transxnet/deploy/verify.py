@@ -96,8 +96,17 @@ def check_images(metadata: Metadata, originals: Sequence[Pixels]) -> Iterator[Te
             yield torch.from_numpy(np.array(image))
             yield torch.from_numpy(np.array(image.rotate(90, expand=True).reduce(2)))
         return
-    for size, batch in check_cases(metadata):
-        yield image_batch(originals, size, batch)
+    for number, (size, batch) in enumerate(check_cases(metadata)):
+        first = number % len(originals)
+        yield image_batch([*originals[first:], *originals[:first]], size, batch)
+
+
+def images_to_check(metadata: Metadata) -> int:
+    """Return the number of different images that a file is checked on."""
+    if metadata.input == "image":
+        return WHOLE_IMAGES[metadata.task]
+    batches = [batch for _, batch in check_cases(metadata)]
+    return max(len(batches), *batches)
 
 
 def run_file(session: Session, images: Tensor, metadata: Metadata) -> list[Tensor]:
@@ -183,10 +192,10 @@ def _detections(
 ) -> tuple[float, float, float | None]:
     """Compare scores in order, which only ties can change, and each box and its mask with the nearest of its class.
 
-    A detection that only one of them has counts with its score, from the threshold of files that drop others. If there
-    are boxes from the detector's score threshold on, only these are compared: of the background's overlapping boxes,
-    whose scores are close, suppression may keep others. Nor are boxes with the lowest score, since ties at the end of
-    the output may be cut off differently.
+    A detection that only one of them has counts with its score, from the threshold of files that drop others. Boxes
+    below the detector's score threshold, and below half the highest score, are not compared: of the background's
+    overlapping boxes, whose scores are close, suppression may keep others. Nor are boxes with the lowest score, since
+    ties at the end of the output may be cut off differently.
     """
     boxes, labels, scores = answer[:3]
     real = (scores > 0) & ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
@@ -202,8 +211,7 @@ def _detections(
         return 0.0, 0.0, 1.0
     score_difference = (padded - true_padded).abs().max().item()
     counted = true_scores > (true_scores[-1:] + score_difference * 2 + 1e-6)
-    detected = true_scores >= metadata.score_threshold
-    counted &= detected if detected.any() else True
+    counted &= true_scores >= torch.clamp(true_scores[:1] / 2, max=metadata.score_threshold)
     away = (boxes[None] - true_boxes[counted][:, None]).abs().amax(2)
     away = away.masked_fill(labels[None] != true_labels[counted][:, None], float("inf"))
     nearest, partners = away.min(1) if away.numel() else (away.new_full((len(away),), float("inf")), labels[:0])

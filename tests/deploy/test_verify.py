@@ -71,15 +71,29 @@ def test_detections_are_compared_by_box_and_score():
     assert compared(DETECTOR, truth, tuple(values[:0] for values in truth)).relative == pytest.approx(1)
 
 
-def test_boxes_of_the_background_are_not_compared():
-    detector = replace(DETECTOR, score_threshold=0.05)
+def test_boxes_of_the_background_are_compared_in_float32_only():
+    half = replace(DETECTOR, score_threshold=0.05, dtype="float16")
     boxes, labels = torch.tensor([[0.0, 0, 10, 10], [2, 0, 20, 10], [5, 5, 20, 20]]), torch.tensor([1, 1, 1])
     other = boxes.clone()
     other[1, 0] += 8
     expected = {(0.8, 0.04): 0.0, (0.8, 0.06): 0.4, (0.04, 0.03): 0.4, (0.04, 0.015): 0.0}
     for scores, relative in expected.items():
         truth = boxes, labels, torch.tensor([*scores, 0.01])
-        assert compared(detector, truth, (other, *truth[1:])).relative == pytest.approx(relative)
+        assert compared(half, truth, (other, *truth[1:])).relative == pytest.approx(relative)
+        assert compared(replace(half, dtype="float32"), truth, (other, *truth[1:])).relative == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(("dtype", "replaced"), [("float32", 0), ("float16", 2), ("bfloat16", 2), ("int8", 2)])
+def test_rounding_may_replace_one_box_in_twenty(dtype, replaced):
+    metadata = replace(DETECTOR, score_threshold=0.05, dtype=dtype)
+    left = torch.arange(41.0) * 30
+    boxes = torch.stack([left, 0 * left, left + 20, 0 * left + 20], dim=1)
+    truth = boxes, torch.ones(41, dtype=torch.int64), torch.linspace(0.9, 0.5, 41)
+    for moved in range(4):
+        other = boxes.clone()
+        other[:moved, 0] += 4
+        expected = 4 / 1220 if moved > replaced else 0.0
+        assert compared(metadata, truth, (other, *truth[1:])).relative == pytest.approx(expected)
 
 
 def test_masks_are_compared_with_those_of_the_nearest_boxes():

@@ -6,7 +6,7 @@ from torchvision.ops import roi_align
 
 from tests.helpers.classifier_runs import draw
 from tests.helpers.exports import described, mask_rcnn
-from transxnet.deploy.detector_graphs import MaskRCNNGraph, RetinaNetGraph, pool, suppress
+from transxnet.deploy.detector_graphs import MaskRCNNGraph, RetinaNetGraph, pool, rank, suppress
 from transxnet.deploy.export_graphs import InputNormalization
 from transxnet.deploy.exportable_model import _found
 from transxnet.deploy.verify import difference
@@ -58,6 +58,24 @@ def test_mask_rcnn_gives_a_fixed_number_of_detections(size, plain):
     assert relative < 1e-5 and agreement == 1
     count = len(truth[2])
     assert not found[1][count:].any() and not found[2][count:].any()
+
+
+@torch.no_grad()
+def test_proposals_are_kept_however_low_their_objectness(plain):
+    """Runtimes compute a sigmoid below 1e-7 as 0, PyTorch one below 1e-45; the detector keeps such proposals."""
+    model, image = mask_rcnn(min_size=64, max_size=96), torch.rand(1, 3, 64, 96)
+    model.rpn.head.cls_logits.bias.sub_(200)
+    found, truth = MaskRCNNGraph(plain, model).eval()(image), _found(model, image)
+    assert len(truth[2]) > 10
+    _, relative, agreement = difference(found, truth, described(task="detect"))
+    assert relative < 1e-5 and agreement == 1
+
+
+def test_scores_rank_as_their_logits():
+    logits = torch.tensor([-339.0, -110.0, -18.0, -17.9, 0.0, 0.001, 90.0, 339.0])
+    scores = rank(logits.half())
+    assert scores.dtype == torch.float32 and scores.isfinite().all()
+    assert scores[0] > 0 and (scores[1:] > scores[:-1]).all()
 
 
 def test_regions_are_pooled_from_the_level_of_their_size():

@@ -141,7 +141,7 @@ class MaskRCNNGraph(DetectorGraph):
         """Boxes (N, 4), and whether each of them is a proposal."""
         candidates = []
         for level, (logits, deltas) in enumerate(zip(*self.rpn_head(maps), strict=True)):
-            scores, index = best(logits[0].permute(1, 2, 0).flatten().sigmoid(), self.candidates)
+            scores, index = best(rank(logits[0].permute(1, 2, 0).flatten()), self.candidates)
             flat = deltas[0].unflatten(0, (-1, 4)).permute(2, 3, 0, 1).flatten(0, 2)
             boxes = self.decoded_anchors(level, flat, index, maps[level].shape[2:])
             candidates.append((boxes, torch.full_like(index, level), scores))
@@ -151,6 +151,14 @@ class MaskRCNNGraph(DetectorGraph):
         boxes, _, scores = suppress(boxes, levels, scores, len(maps), self.proposal_nms, self.count)
         valid = scores > 0
         return boxes * valid[:, None], valid
+
+
+def rank(logits: Tensor) -> Tensor:
+    """Return positive float32 scores in the order of logits (N,), from -340 to 340: (N,).
+
+    Runtimes compute a sigmoid below 1e-7 as 0, which means no proposal here; the detector keeps such proposals.
+    """
+    return (logits.float() / 4).exp()
 
 
 def best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -104,7 +104,7 @@ def test_masks_are_compared_with_those_of_the_nearest_boxes():
     assert compared(metadata, truth, swapped).relative == 0
     masks = truth[3].clone()
     masks[1, 0, 2, 3] += 0.25
-    assert compared(metadata, truth, (*truth[:3], masks)).relative == pytest.approx(0.25)
+    assert compared(metadata, truth, (*truth[:3], masks)).relative == pytest.approx(0.025)
 
 
 def test_a_detection_at_the_threshold_may_be_missing():

@@ -71,6 +71,7 @@ def test_positive_class_is_the_given_or_the_less_frequent_one():
     ("class_names", "message"),
     [
         (["a", "b", "c"], r"--positive is for a classifier of two classes, got 3 classes\. Remove --positive\."),
+        ([], r"--positive is for a classifier of two classes\. Remove --positive\."),
         (["a", "b"], "positive must be 'a' or 'b', got 'ill'"),
     ],
 )

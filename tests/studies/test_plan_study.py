@@ -11,7 +11,8 @@ def plan(data, console, **changes):
     own = dict(folds=2, seeds=1, metric=None, positive=None, test=None, resamples=100, out=None)
     rest = {name: value for name, value in OPTIONS.items() if name not in (*own, "models")}
     own = {name: changes.pop(name, value) for name, value in own.items()}
-    return plan_study(data, ["test_resnet"], None, None, None, rest | changes, console, **own)[0]
+    recipe = changes.pop("recipe", None)
+    return plan_study(data, ["test_resnet"], None, None, recipe, rest | changes, console, **own)[0]
 
 
 def test_ranking_metric_and_positive_class_depend_on_the_classes(cells, photos, quiet):
@@ -19,6 +20,13 @@ def test_ranking_metric_and_positive_class_depend_on_the_classes(cells, photos, 
     assert (two.metric, two.positive, two.positive_index) == ("auroc", "defect", 0)
     assert (three.metric, three.positive, three.positive_index) == ("accuracy", None, None)
     assert plan(cells, quiet, positive="intact", metric="mcc").positive == "intact"
+
+
+def test_all_runs_have_the_positive_class_of_the_study(cells, tmp_path, quiet):
+    assert {run.options["positive"] for run in plan(cells, quiet).planned_runs} == {"defect"}
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("task: classify\npositive: intact\n")
+    assert {run.options["positive"] for run in plan(cells, quiet, recipe=recipe).planned_runs} == {"intact"}
 
 
 def test_seeds_count_from_the_seed(cells, quiet):

@@ -123,9 +123,8 @@ def choose_positive(class_names: Sequence[str], labels: np.ndarray | None, given
     if len(class_names) != 2:
         if given is None:
             return None
-        raise UserError(
-            f"--positive is for a classifier of two classes, got {len(class_names)} classes. Remove --positive."
-        )
+        got = f", got {len(class_names)} classes" if class_names else ""
+        raise UserError(f"--positive is for a classifier of two classes{got}. Remove --positive.")
     if given is not None:
         check_one_of(class_names, positive=given)
         return given

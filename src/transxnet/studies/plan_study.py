@@ -83,7 +83,7 @@ def plan_study(
         fold_seed=config.seed,
         limit=config.limit,
         class_names=tuple(names),
-        positive=choose_positive(classes, labels, positive),
+        positive=choose_positive(classes, labels, positive or getattr(shared, "positive", None)),
         metric=ranking_metric(
             metric, shared.task, names, masks=all(arm.options.get("head") == "maskrcnn" for arm in own)
         ),

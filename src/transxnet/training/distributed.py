@@ -126,8 +126,10 @@ class ProcessWatch(Callback):
         self._done.set()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Stop watching."""
+        """Stop watching, after a last check: a process that ends later is not this training's."""
         self._done.set()
+        if self._watcher is not None:
+            self._watcher.join()
 
     def _watch(self, started: Sequence[subprocess.Popen]) -> None:
         over = False

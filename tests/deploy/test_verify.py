@@ -94,6 +94,9 @@ def test_rounding_may_replace_one_box_in_twenty(dtype, replaced):
         other[:moved, 0] += 4
         expected = 4 / 1220 if moved > replaced else 0.0
         assert compared(metadata, truth, (other, *truth[1:])).relative == pytest.approx(expected)
+    elsewhere = boxes.clone()
+    elsewhere[0, 1::2] += 12  # does not match the box, so it cannot have replaced it
+    assert compared(metadata, truth, (elsewhere, *truth[1:])).relative == pytest.approx(12 / 1220)
 
 
 def test_masks_are_compared_with_those_of_the_nearest_boxes():
@@ -104,7 +107,7 @@ def test_masks_are_compared_with_those_of_the_nearest_boxes():
     assert compared(metadata, truth, swapped).relative == 0
     masks = truth[3].clone()
     masks[1, 0, 2, 3] += 0.25
-    assert compared(metadata, truth, (*truth[:3], masks)).relative == pytest.approx(0.025)
+    assert compared(metadata, truth, (*truth[:3], masks)).relative == pytest.approx(0.25)
 
 
 def test_a_detection_at_the_threshold_may_be_missing():

@@ -35,11 +35,8 @@ WHOLE_IMAGES = {"classify": 7, "detect": 3, "segment": 3}
 PAIRED = 0.5
 """Distance up to which a detection of the file matches one of PyTorch, relative to the shorter side of its box."""
 
-MASK_WEIGHT = 0.1
-"""Weight of the difference of mask probabilities: a box that moves by 1e-6 of the image changes them by up to 1e-4."""
-
 REPLACED = 20
-"""One detection in this many may differ by more in a file of another type than float32."""
+"""One detection in this many may be another box with as close a score, in a file of another type than float32."""
 
 
 @dataclass(frozen=True)
@@ -201,11 +198,11 @@ def _detections(
     A detection that only one of them has counts with its score, from the threshold of files that drop others. Boxes
     with the lowest score are not compared: ties at the end of the output may be cut off differently.
 
-    Suppression keeps the higher score of two overlapping boxes, so in other types than float32 rounding replaces some
-    of them, most of all in the background. There, boxes below the score threshold and below half the highest score are
-    not compared, nor is one in ``REPLACED`` of the others.
+    Suppression keeps the higher score of two overlapping boxes, so in other types than float32 rounding may replace a
+    box by another one with an almost equal score. There, boxes below the score threshold and below half the highest
+    score, which are the background's, are not compared, and one in ``REPLACED`` of the others may be replaced.
     """
-    exact = metadata.dtype == "float32"
+    rounded = metadata.dtype != "float32"
     boxes, labels, scores = answer[:3]
     real = (scores > 0) & ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
     boxes, labels, scores, *masks = (values[real] for values in answer)
@@ -221,7 +218,7 @@ def _detections(
     score_difference = (padded - true_padded).abs().max().item()
     relative = score_difference / max(true_padded.max().item(), least, torch.finfo(torch.float32).tiny)
     counted = true_scores > (true_scores[-1:] + score_difference * 2 + 1e-6)
-    if not exact:
+    if rounded:
         counted &= true_scores >= torch.clamp(true_scores[:1] / 2, max=metadata.score_threshold)
     if not counted.any():
         return score_difference, relative, 1.0
@@ -230,20 +227,24 @@ def _detections(
     away = (boxes[None] - true_boxes[counted][:, None]).abs().amax(2)
     away = away.masked_fill(labels[None] != true_labels[counted][:, None], float("inf"))
     nearest, partners = away.min(1)
-    agreement = (nearest < _extent(true_boxes[counted]) * PAIRED).double().mean().item()
-    kept = nearest.argsort()[: len(nearest) - (0 if exact else len(nearest) // REPLACED)]
+    paired = nearest < _extent(true_boxes[counted]) * PAIRED
+    kept = torch.ones_like(paired)
+    if rounded:
+        tied = paired & ((scores[partners] - true_scores[counted]).abs() <= score_difference * 2 + 1e-6)
+        farthest = torch.where(tied, nearest, -1).topk(len(nearest) // REPLACED).indices
+        kept[farthest] = ~tied[farthest]
     box_difference = nearest[kept].max().item()
     relative = max(relative, box_difference / true_boxes.abs().max().item())
     for own, true in zip(masks, true_masks, strict=True):
         relative = max(relative, _mask_difference(own[partners[kept]], true[counted][kept]))
-    return max(score_difference, box_difference), relative, agreement
+    return max(score_difference, box_difference), relative, paired.double().mean().item()
 
 
 def _mask_difference(answer: Tensor, truth: Tensor) -> float:
-    """The weighed largest difference of values, or of pasted masks the share of their pixels that differ."""
+    """The largest difference of values, or of pasted masks the differing pixels relative to the pixels of the masks."""
     if truth.dtype == torch.bool:
         return (answer ^ truth).sum().item() / max(truth.sum().item(), 1)
-    return MASK_WEIGHT * (answer - truth).abs().amax().item()
+    return (answer - truth).abs().amax().item()
 
 
 def _check_shapes(answer: Tensor, truth: Tensor) -> None:

@@ -8,7 +8,7 @@ from transxnet.studies.plan_study import open_images, plan_study
 
 
 def plan(data, console, **changes):
-    own = dict(folds=2, seeds=1, metric=None, positive=None, test=None, resamples=100, out=None)
+    own = dict(folds=2, seeds=1, metric=None, test=None, resamples=100, out=None)
     rest = {name: value for name, value in OPTIONS.items() if name not in (*own, "models")}
     own = {name: changes.pop(name, value) for name, value in own.items()}
     recipe = changes.pop("recipe", None)
@@ -56,7 +56,7 @@ def test_command_repeats_the_study(cells, quiet):
     again = plan_study(
         given.pop("data"), given.pop("models"), None, None, None,
         {name: value for name, value in given.items() if name not in ("folds", "seeds", "metric", "resamples")},
-        quiet, folds=given["folds"], seeds=given["seeds"], metric=given["metric"], positive=None, test=None,
+        quiet, folds=given["folds"], seeds=given["seeds"], metric=given["metric"], test=None,
         resamples=given["resamples"], out=None,
     )[0]  # fmt: skip
     assert again == folder

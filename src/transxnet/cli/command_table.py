@@ -337,10 +337,10 @@ _COMMANDS = (
             "--models": dict(metavar="MODEL", nargs="+", help="models to compare; each is an arm of the study"),
         },
         options=(
-            Options(("arms", "folds", "seeds", "metric", "positive", "test", "resamples", "out", "resume"), "study"),
+            Options(("arms", "folds", "seeds", "metric", "test", "resamples", "out", "resume"), "study"),
             Options(_TOGETHER, "runs at the same time"),
         ),
-        excluded=("out", "model", "split_file", "positive"),
+        excluded=("out", "model", "split_file"),
         common=(*_TRAINING, *_TOGETHER, "models", "arms", "folds", "seeds", "metric", "positive", "test", "group_from"),
     ),
     TrainingCommand(

@@ -63,7 +63,7 @@ class TrainingCommand(Command):
         added: set[str] = set()
         for task in self.tasks:
             own = CONFIGS[task].OWN
-            parser.add_options(CONFIGS[task], [n for n in own if n not in {*added, *self.excluded}], _TITLES[task])
+            parser.add_options(CONFIGS[task], [name for name in own if name not in added], _TITLES[task])
             added |= set(own)
         if recipe is not None:
             skipped = ("data", *self.excluded)

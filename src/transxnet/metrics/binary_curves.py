@@ -118,7 +118,7 @@ def choose_positive(class_names: Sequence[str], labels: np.ndarray | None, given
         given: name of the class, or None.
 
     Raises:
-        UserError: the name is given for another number of classes, or is none of theirs.
+        UserError: a name is given although there are not two classes, or it is not the name of a class.
     """
     if len(class_names) != 2:
         if given is None:

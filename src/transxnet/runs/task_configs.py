@@ -61,7 +61,7 @@ class ClassifyConfig(TrainConfig):
         targets: classes, one for each image; multilabel, any number of labels for each; or regression, a value for
             each; by default those of the data.
         positive: of two classes, the one that AUPRC, sensitivity, specificity and the threshold refer to; by default
-            the less frequent one of the training images.
+            the less frequent one.
         loss: cross_entropy, focal, bce or asymmetric for classes; bce, focal or asymmetric for multilabel; smooth_l1 or
             mse, of standardized values, for regression; cross_entropy, dice or focal_dice for segmenters; by default
             the first of these.

@@ -37,7 +37,6 @@ def plan_study(
     folds: int,
     seeds: int,
     metric: str | None,
-    positive: str | None,
     test: str | Path | None,
     resamples: int,
     out: str | Path | None,
@@ -67,7 +66,7 @@ def plan_study(
         if trained_on(config, str(test)):
             raise UserError(f"--test {test} is the training data. Name other images, or remove --test.")
     path = StudyFolder.choose_path(out, "study", data)
-    stated = dict(models=models, arms=arms, folds=folds, seeds=seeds, metric=metric, positive=positive, test=test)
+    stated = dict(models=models, arms=arms, folds=folds, seeds=seeds, metric=metric, test=test)
     if resamples != RESAMPLES:
         stated["resamples"] = resamples
     images = open_images(config, console)
@@ -83,7 +82,7 @@ def plan_study(
         fold_seed=config.seed,
         limit=config.limit,
         class_names=tuple(names),
-        positive=choose_positive(classes, labels, positive or getattr(shared, "positive", None)),
+        positive=choose_positive(classes, labels, getattr(shared, "positive", None)),
         metric=ranking_metric(
             metric, shared.task, names, masks=all(arm.options.get("head") == "maskrcnn" for arm in own)
         ),

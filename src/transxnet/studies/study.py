@@ -29,7 +29,6 @@ def study(
     folds: int | None = None,
     seeds: int | None = None,
     metric: str | None = None,
-    positive: str | None = None,
     test: str | Path | None = None,
     resamples: int | None = None,
     out: str | Path | None = None,
@@ -60,8 +59,6 @@ def study(
             segmenters miou, mean_dice, pixel_accuracy, iou_CLASS or dice_CLASS; by default miou. For
             detectors ap, ap50, ap75, ap_small, ap_medium, ap_large or class_ap_CLASS, and with mask_ before them those
             of masks; by default ap.
-        positive: class that sensitivity, specificity and AUROC of two classes refer to; by default the less frequent
-            one.
         test: further labeled images, which all models are evaluated on once, at the end.
         resamples: number of bootstrap resamples for the intervals, by default 1000.
         out: folder of the study; by default runs/study-DATA-NUMBER.
@@ -88,7 +85,7 @@ def study(
     if resume is not None:
         given = {
             "data": data, "models": models, "arms": arms, "folds": folds, "seeds": seeds, "metric": metric,
-            "positive": positive, "test": test, "resamples": resamples, "out": out, "task": task, "recipe": recipe,
+            "test": test, "resamples": resamples, "out": out, "task": task, "recipe": recipe,
         }  # fmt: skip
         check_resumed_alone("study", "--parallel and --ray", given, options)
         folder = StudyFolder.read(resume)
@@ -97,7 +94,7 @@ def study(
     else:
         folder, images = plan_study(
             data, models, arms, task, recipe, options, console, folds=5 if folds is None else folds,
-            seeds=1 if seeds is None else seeds, metric=metric, positive=positive, test=test,
+            seeds=1 if seeds is None else seeds, metric=metric, test=test,
             resamples=RESAMPLES if resamples is None else resamples, out=out,
         )  # fmt: skip
     with open_experiment(folder):

@@ -7,7 +7,7 @@ from PIL import Image
 
 OPTIONS = dict(
     models=["test_resnet", "test_vit"], folds=2, seeds=2, resamples=100, img_size=32, batch_size=8, epochs=1,
-    workers=0, device="cpu", lr=3e-3, val_fraction=0.3,
+    workers=0, device="cpu", precision="32-true", lr=3e-3, val_fraction=0.3,
 )  # fmt: skip
 FILES = ("study.csv", "study.json", "study.tex", "study.html")
 

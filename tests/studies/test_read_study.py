@@ -1,9 +1,11 @@
+import json
 import shutil
 
 import pytest
 
 from transxnet.experiments import train_runs
 from transxnet.studies.study import study
+from transxnet.studies.study_facts import describe_method
 from transxnet.training.lightning_module import NonFiniteLoss
 from transxnet.utils.errors import UserError
 
@@ -29,6 +31,16 @@ def test_arms_with_a_failed_run_are_left_out(whole, tmp_path, quiet, monkeypatch
         study(resume=path, console=quiet)
 
 
-def test_result_has_the_environment_without_the_date(whole):
-    assert "torch" in whole.environment and "date" not in whole.environment
+def test_result_has_the_environments_of_all_runs_without_the_dates(whole, tmp_path, quiet, monkeypatch):
+    assert whole.environment["precision"] == "32-true" and "torch" in whole.environment
+    assert "date" not in whole.environment
     assert whole.config["epochs"] == 1 and "model" not in whole.config
+    path = shutil.copytree(whole.folder.path, tmp_path / "copy")
+    file = path / "test_vit-fold2-seed1" / "environment.json"
+    stored = json.loads(file.read_text())
+    stored["environment"]["cpu"] = "another CPU"
+    file.write_text(json.dumps(stored))
+    monkeypatch.setattr(train_runs, "train", None)
+    result = study(resume=path, console=quiet)
+    assert result.environment == {**whole.environment, "cpu": f"{whole.environment['cpu']} and another CPU"}
+    assert f"{whole.environment['cpu']} and another CPU" in describe_method(result)

@@ -14,6 +14,7 @@ def test_method_states_the_facts(whole):
         "from 100 bootstrap resamples of groups",
         "AUROC: paired bootstrap",
         f"torch {whole.environment['torch']}",
+        "Precision of the trainings: 32-true.",
     ):
         assert fact in method
 

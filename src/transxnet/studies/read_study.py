@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from transxnet.experiments.experiment_folder import shared_options
+from transxnet.runs.run_folder import Run
 from transxnet.studies.external_test import evaluate_external
 from transxnet.studies.fold_results import read_arms_results
 from transxnet.studies.folds import StudyImages, read_folds
@@ -33,7 +34,6 @@ def read_study(folder: StudyFolder, images: StudyImages, failures: Mapping[str, 
         raise UserError(f"no arm of the study in {folder.path} has finished all runs. {reasons}")
     pooled = {arm.arm.name: arm.pooled for arm in arms}
     estimates = estimate(pooled, folds.units, folder.resamples, folder.fold_seed)
-    first = folder.run(arms[0].arm, 1, folder.seeds[0])
     return StudyResult(
         folder=folder,
         folds=folds,
@@ -41,13 +41,20 @@ def read_study(folder: StudyFolder, images: StudyImages, failures: Mapping[str, 
         estimates=estimates.rows,
         best=estimates.best(folder.metric),
         comparisons=compare_with_best(estimates, pooled, folder.metric, grouped=folds.groups is not None),
-        environment=_without_date(first.read_environment()["environment"]),
+        environment=_merge_environments([run for arm in arms for run in folder.runs_of(arm.arm)]),
         config=shared_options([arm.options for arm in folder.arms]),
         failures=dict(failures),
         external=None if folder.test is None else evaluate_external(folder, arms, console),
     )
 
 
-def _without_date(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without its date, so that equal studies have equal files."""
-    return {name: value for name, value in environment.items() if name != "date"}
+def _merge_environments(runs: list[Run]) -> dict[str, str]:
+    """Return the versions, the hardware and the precision of the runs, with all values where runs differ.
+
+    Without the dates, so that equal studies have equal files.
+    """
+    environments = [
+        run.read_environment()["environment"] | {"precision": str(run.read_config().precision)} for run in runs
+    ]
+    names = dict.fromkeys(name for each in environments for name in each if name != "date")
+    return {name: " and ".join(dict.fromkeys(each[name] for each in environments if name in each)) for name in names}

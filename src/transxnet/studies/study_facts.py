@@ -79,7 +79,7 @@ def describe_method(result: StudyResult) -> str:
             f"{'averaged over the seeds, ' if len(folder.seeds) > 1 else ''}with 95% percentile intervals from "
             f"{folder.resamples:,} bootstrap resamples of {'groups' if grouped else 'images'}.",
             *_describe_tests(result),
-            f"Software: {versions}. Hardware: {hardware}.",
+            f"Software: {versions}. Hardware: {hardware}. Precision of the trainings: {environment['precision']}.",
         ]
     )
 

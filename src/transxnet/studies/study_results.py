@@ -37,7 +37,7 @@ class StudyResult:
         estimates: of each arm, the metrics of its pooled out-of-fold predictions.
         best: name of the best arm; None before an arm is finished.
         comparisons: the other arms compared with it.
-        environment: versions and hardware of the first run.
+        environment: versions, hardware and precision of the runs; all values where runs differ.
         config: options with the same value in all arms.
         failures: error messages of failed runs, by name of the run.
         external: results on further test data, or None.

@@ -62,6 +62,12 @@ def pytest_unconfigure() -> None:
     gc.unfreeze()
 
 
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef) -> None:
+    """Seed what several tests share: its random weights must not depend on the tests before."""
+    if fixturedef.scope != "function":
+        torch.manual_seed(0)
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)

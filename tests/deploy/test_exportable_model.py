@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision import tv_tensors
 
-from tests.helpers.exports import CLASSES, assert_near, random_images
+from tests.helpers.exports import CLASSES, assert_near, mask_rcnn, random_images
 from transxnet import load_exported, read_metadata
 from transxnet.data.tiling import Tiling, read_tiling
 from transxnet.deploy.export import export
@@ -40,6 +40,16 @@ def test_mask_rcnn_has_masks_that_span_their_boxes(mask_detector):
     assert masks.shape == (len(boxes), 1, 28, 28)
     assert len(scores) > 0
     assert scores.max() < 0.05  # also those below the threshold
+
+
+def test_masks_of_given_boxes_are_those_of_the_detections():
+    trained = TrainedDetector(mask_rcnn(min_size=64, max_size=96), "masks", CLASSES, None)
+    ready = prepare_export(trained, features=False, static_size=None, uint8=False, dtype=torch.float32)
+    images = torch.rand(1, 3, 96, 160)
+    boxes, labels, _, masks = ready.reference_outputs(images)
+    torch.testing.assert_close(ready.reference_masks(images, boxes, labels), masks, rtol=0, atol=1e-6)
+    moved = ready.reference_masks(images, boxes + 3, labels)
+    assert (moved - masks).abs().max() > 0.01
 
 
 def dynamic(trained: TrainedModel) -> tuple[ExportableModel, Metadata]:

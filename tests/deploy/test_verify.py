@@ -37,6 +37,15 @@ class Model:
         assert images.shape[1:] == (3, 32, 32)
         return self.outputs
 
+    def reference_masks(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+        assert images.shape[1:] == (3, 32, 32)
+        return steep_masks(boxes, labels)
+
+
+def steep_masks(boxes: Tensor, labels: Tensor) -> Tensor:
+    """Masks (N, 1, 4, 4) that a small change of their boxes changes much."""
+    return (500 * boxes.sum(1) + labels).sin().abs()[:, None, None, None].repeat(1, 1, 4, 4)
+
 
 def compared(metadata: Metadata, truth: tuple[Tensor, ...], answer: tuple[Tensor, ...]) -> Comparison:
     (comparison,) = compare(lambda images: list(answer), Model(truth), metadata, IMAGES)
@@ -99,12 +108,17 @@ def test_rounding_may_replace_one_box_in_twenty(dtype, replaced):
     assert compared(metadata, truth, (elsewhere, *truth[1:])).relative == pytest.approx(12 / 1220)
 
 
-def test_masks_are_compared_with_those_of_the_nearest_boxes():
+def test_masks_are_compared_with_those_of_pytorch_in_the_same_boxes():
     boxes, labels = torch.tensor([[0.0, 0, 10, 10], [0, 0, 20, 10], [5, 5, 20, 20]]), torch.tensor([1, 1, 1])
-    truth = (boxes, labels, torch.tensor([0.8, 0.8, 0.1]), torch.rand(3, 1, 4, 4))
+    truth = (boxes, labels, torch.tensor([0.8, 0.8, 0.1]), steep_masks(boxes, labels))
     metadata = replace(DETECTOR, outputs=(*DETECTOR.outputs, "masks"))
     swapped = tuple(values[[1, 0, 2]] for values in truth)
     assert compared(metadata, truth, swapped).relative == 0
+    moved = boxes.clone()
+    moved[1, 2] -= 1e-3
+    assert (steep_masks(moved, labels) - truth[3]).abs().max() > 0.1
+    answer = moved, *truth[1:3], steep_masks(moved, labels)
+    assert compared(metadata, truth, answer).relative == pytest.approx(5e-5, rel=1e-3)
     masks = truth[3].clone()
     masks[1, 0, 2, 3] += 0.25
     assert compared(metadata, truth, (*truth[:3], masks)).relative == pytest.approx(0.25)

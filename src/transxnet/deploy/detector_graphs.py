@@ -27,7 +27,7 @@ class DetectorGraph(nn.Module):
 
     The caller resizes the image to the detector's scale. The output is the detector's own, with two differences that
     keep shapes fixed: detections below the score threshold are included, and if non-maximum suppression leaves fewer
-    than ``detections_per_img``, the rest has score 0.
+    than ``detections_per_img``, the rest has label and score 0.
 
     Args:
         normalize: input normalization.
@@ -91,7 +91,7 @@ class RetinaNetGraph(DetectorGraph):
         boxes = clip(boxes, limits)
         scores = scores * (smaller_side(boxes) > 0)  # without an area, after all others
         boxes, labels, scores = suppress(boxes, labels, scores, self.num_classes, self.nms_thresh, self.count)
-        return boxes, labels + (scores > 0), scores
+        return boxes, (labels + 1) * (scores > 0), scores
 
     def _candidates(self, level: int, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes, labels from 0 and scores of the best candidates at one level."""
@@ -132,7 +132,7 @@ class MaskRCNNGraph(DetectorGraph):
         boxes, labels, scores = suppress(
             boxes[index], index % self.num_classes, scores, self.num_classes, heads.nms_thresh, heads.detections_per_img
         )
-        labels = labels + (scores > 0)
+        labels = (labels + 1) * (scores > 0)
         masks = heads.mask_predictor(heads.mask_head(pool(heads.mask_roi_pool, maps, boxes)))
         own = masks[torch.arange(heads.detections_per_img), labels]
         return boxes, labels, scores, own[:, None].float().sigmoid()

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torchvision import tv_tensors
+from torchvision.models.detection.roi_heads import maskrcnn_inference
 
 from transxnet.data.tiling import tile_dict
 from transxnet.deploy.detector_graphs import MaskRCNNGraph, RetinaNetGraph
@@ -79,6 +80,14 @@ class ExportableModel:
             network = self.trained.backbone
             return FeaturesGraph(InputNormalization(self.mean, self.std, False, torch.float32), network)(images)
         return (self.trained.model(images),)
+
+    @torch.inference_mode()
+    def reference_masks(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+        """The masks (N, 1, M, M) that the original Mask R-CNN computes in boxes (N, 4) of classes (N,) in one image."""
+        detector = _at_own_size(self.trained.model, images)
+        features = detector.backbone(detector.transform(list(images))[0].tensors)
+        (masks,) = maskrcnn_inference(detector.roi_heads.segment(features, [boxes]), [labels])
+        return masks
 
 
 def prepare_export(
@@ -217,12 +226,18 @@ def _predicted(trained: TrainedModel, image: Tensor, resize: dict[str, Any]) -> 
     return tuple(found[name] for name in (*DETECTIONS, "masks") if name in found)
 
 
-def _found(detector: RetinaNet | MaskRCNN, images: Tensor) -> Outputs:
-    """Detections in one image without resizing, including those below the threshold; masks span their boxes."""
+def _at_own_size(detector: nn.Module, images: Tensor) -> Any:
+    """A copy of a detector that does not resize these images."""
     detector = copy.deepcopy(detector)
     height, width = images.shape[2:]
     detector.transform.min_size, detector.transform.max_size = (min(height, width),), max(height, width)
     detector.transform.opencv_resize = False
+    return detector
+
+
+def _found(detector: RetinaNet | MaskRCNN, images: Tensor) -> Outputs:
+    """Detections in one image without resizing, including those below the threshold; masks span their boxes."""
+    detector = _at_own_size(detector, images)
     _thresholded(detector).score_thresh = 0.0
     if isinstance(detector, MaskRCNN):
         detector.transform.postprocess = lambda found, *sizes: found  # it would paste the masks into the image

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -82,11 +83,12 @@ def compare(
     comparisons = []
     for done, images in enumerate(check_images(metadata, originals), 1):
         whole = metadata.input == "image"
-        truth = exportable.reference_outputs(images if whole else normalize_images(images, metadata.mean, metadata.std))
-        answer = run_file(session, images, metadata)
+        inputs = images if whole else normalize_images(images, metadata.mean, metadata.std)
+        truth, answer = exportable.reference_outputs(inputs), run_file(session, images, metadata)
+        masks_in = None if whole else partial(exportable.reference_masks, inputs)
         height, width = images.shape[-3:-1]
         batch = 1 if whole else len(images)
-        comparisons.append(Comparison((height, width), batch, *difference(answer, truth, metadata)))
+        comparisons.append(Comparison((height, width), batch, *difference(answer, truth, metadata, masks_in)))
         progress(done)
     return comparisons
 
@@ -128,11 +130,22 @@ def run_file(session: Session, images: Tensor, metadata: Metadata) -> list[Tenso
 
 
 def difference(
-    answer: Sequence[Tensor], truth: Sequence[Tensor], metadata: Metadata
+    answer: Sequence[Tensor],
+    truth: Sequence[Tensor],
+    metadata: Metadata,
+    masks_in: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[float, float, float | None]:
-    """The values ``absolute``, ``relative`` and ``agreement`` of :class:`Comparison`."""
+    """The values ``absolute``, ``relative`` and ``agreement`` of :class:`Comparison`.
+
+    Args:
+        answer: outputs of the file.
+        truth: outputs of PyTorch.
+        metadata: metadata of the file.
+        masks_in: computes PyTorch's masks in given boxes (N, 4) of classes (N,). With it, masks are compared in the
+            same boxes, since in a small box the rounding of its corners changes a mask more than all other rounding.
+    """
     if metadata.task == "detect":
-        return _detections(answer, truth, metadata)
+        return _detections(answer, truth, metadata, masks_in)
     if metadata.input == "image" and metadata.task == "segment":
         return _label_maps(answer[0], truth[0])
     return _values(answer, truth, metadata)
@@ -191,7 +204,10 @@ def _label_maps(answer: Tensor, truth: Tensor) -> tuple[float, float, float]:
 
 
 def _detections(
-    answer: Sequence[Tensor], truth: Sequence[Tensor], metadata: Metadata
+    answer: Sequence[Tensor],
+    truth: Sequence[Tensor],
+    metadata: Metadata,
+    masks_in: Callable[[Tensor, Tensor], Tensor] | None,
 ) -> tuple[float, float, float | None]:
     """Compare scores in order, which only ties can change, and each box and its mask with the nearest of its class.
 
@@ -236,7 +252,9 @@ def _detections(
     box_difference = nearest[kept].max().item()
     relative = max(relative, box_difference / true_boxes.abs().max().item())
     for own, true in zip(masks, true_masks, strict=True):
-        relative = max(relative, _mask_difference(own[partners[kept]], true[counted][kept]))
+        chosen = partners[kept]
+        expected = true[counted][kept] if masks_in is None else masks_in(boxes[chosen], labels[chosen])
+        relative = max(relative, _mask_difference(own[chosen], expected))
     return max(score_difference, box_difference), relative, paired.double().mean().item()
 
 

@@ -1,10 +1,11 @@
-"""Few labels: a network pretrained without labels against the same network from scratch, on the solar cells of ELPV.
+"""Few labels: a pretrained network against the same network from scratch, on the solar cells of ELPV.
 
     python -m benchmarks.few_labels runs/few-labels --fractions 0.1 --seeds 3
 
 Every row has the same images, labels and test images for a seed. A seed determines the labeled images, the weights of
 what is new, and the order of training. The test images are the 656 of the sample; a tenth of the others are validation
-images, by which options may be chosen, and which train nothing. The pretraining has the training images without labels.
+images, by which options may be chosen, and which train nothing. Both pretrainings have the training images without
+labels; the teacher of the distillation was trained with the labels of all of them, as a user's older network would be.
 Finished runs are skipped and an interrupted one is resumed, so the command continues where it stopped. The table is
 printed after each run, and written to table.md and results.json in the folder.
 """
@@ -12,6 +13,9 @@ printed after each run, and written to table.md and results.json in the folder.
 import argparse
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +49,38 @@ TRAIN: dict[str, Any] = dict(
 )  # fmt: skip
 """Options of the trainings with labels: the light augmentation of the recipe elpv."""
 
-ARMS: dict[str, tuple[int, bool]] = {
-    "fine-tuned after pretraining": (1, True),
-    "from scratch": (1, False),
-    "from scratch, 3 times the updates": (3, False),
-}
-"""For each arm, the factor of the number of updates, and whether it starts from the pretraining."""
+TEACHER = "from scratch, 3 times the updates"
+"""The arm whose training with all labels, of seed 0, is the teacher of the distillation."""
 
-PROBES = ("pretrained", "random weights", "pixels")
+
+@dataclass(frozen=True)
+class Arm:
+    """A training with labels.
+
+    Attributes:
+        start: the pretraining that it starts from, or None.
+        factor: factor of the number of updates.
+        options: options that differ from those of the others.
+    """
+
+    start: str | None = None
+    factor: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+ARMS = {
+    "from scratch": Arm(),
+    "pretrained": Arm("pretrained"),
+    "pretrained, a fifth of the learning rate": Arm("pretrained", options=dict(lr=2e-4)),
+    "pretrained, frozen backbone": Arm("pretrained", options=dict(freeze="backbone")),
+    "distilled": Arm("distilled"),
+    "distilled, a fifth of the learning rate": Arm("distilled", options=dict(lr=2e-4)),
+    "distilled, frozen backbone": Arm("distilled", options=dict(freeze="backbone")),
+    TEACHER: Arm(factor=3),
+}
+"""The trainings, in the order in which they run."""
+
+PROBES = ("pretrained", "distilled", "random weights", "pixels")
 """The features that a logistic regression is trained on."""
 
 
@@ -92,8 +120,8 @@ def read_features(folder: Path, which: str, source: DataSource[ClassificationSet
     path = folder / f"features-{which.replace(' ', '-')}.npz"
     if not path.exists():
         images = [part.image(i) for part in (source.train, source.test) for i in range(len(part))]  # type: ignore[arg-type, union-attr]
-        if which == "pretrained":
-            features = transxnet.load(folder / "pretrain").embed(images)
+        if which in ("pretrained", "distilled"):
+            features = transxnet.load(folder / which).embed(images)
         elif which == "pixels":
             features = np.stack(
                 [np.asarray(image.convert("L").resize((32, 32)), np.float32).ravel() for image in images]
@@ -131,19 +159,18 @@ def interval(values: list[float]) -> str:
 
 
 def write_table(folder: Path, results: dict[str, dict[str, dict[str, float]]]) -> None:
-    """Write and print the table: rows by arm, columns by fraction of the labels."""
+    """Write and print the table: rows by arm, columns by fraction of the labels, paired differences in parentheses."""
     fractions = sorted({fraction for row in results.values() for fraction in row}, key=float)
     lines = ["| | " + " | ".join(f"{float(fraction):.0%}" for fraction in fractions) + " |"]
     lines.append("|---|" + "---|" * len(fractions))
     for name, row in results.items():
-        cells = [interval(list(row[fraction].values())) if fraction in row else "" for fraction in fractions]
+        cells = []
+        for fraction in fractions:
+            values, scratch = row.get(fraction, {}), results.get("from scratch", {}).get(fraction, {})
+            gains = [values[seed] - scratch[seed] for seed in values.keys() & scratch.keys()]
+            cell = interval(list(values.values())) if values else ""
+            cells.append(cell if name == "from scratch" or not gains else f"{cell} ({interval(gains)})")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    ours, scratch = (results.get(name, {}) for name in ("fine-tuned after pretraining", "from scratch"))
-    cells = []
-    for fraction in fractions:
-        both = ours.get(fraction, {}).keys() & scratch.get(fraction, {}).keys()
-        cells.append(interval([ours[fraction][seed] - scratch[fraction][seed] for seed in both]) if both else "")
-    lines.append("| difference of the first two trainings | " + " | ".join(cells) + " |")
     write_atomic(folder / "results.json", lambda path: path.write_text(json.dumps(results, indent=2)))
     write_atomic(folder / "table.md", lambda path: path.write_text("\n".join(lines) + "\n"))
     print("\n".join(lines), flush=True)
@@ -168,30 +195,41 @@ def main() -> None:
         model=MODEL, img_size=options.img_size, split_file=split, vflip=0.5, precision=options.precision,
         workers=options.workers,
     )  # fmt: skip
-    finish(
-        folder / "pretrain",
-        lambda out: transxnet.pretrain("elpv", out=out, epochs=options.pretrain_epochs, **common, **PRETRAIN),
-    )
+
+    def pretrain(name: str, **own: Any) -> Run:
+        return finish(
+            folder / name,
+            lambda out: transxnet.pretrain(
+                "elpv", out=out, epochs=options.pretrain_epochs, **common, **PRETRAIN, **own
+            ),
+        )
+
+    def train(name: str, fraction: float, seed: int) -> Run:
+        arm = ARMS[name]
+        steps = max(1, round(fraction * len(source.train)) // TRAIN["batch_size"])
+        epochs = math.ceil(arm.factor * options.updates / steps)
+        own = dict(seed=seed, train_fraction=fraction, epochs=epochs, val_every=math.ceil(epochs / 10))
+        if arm.start:
+            own["checkpoint"] = folder / arm.start
+        return finish(
+            folder / f"{name.replace(',', '').replace(' ', '-')}-{fraction:g}-{seed}",
+            lambda out: transxnet.train("elpv", out=out, **{**common, **TRAIN, **own, **arm.options}),
+        )
+
+    pretrain("pretrained")
+    pretrain("distilled", method="distill", teacher=train(TEACHER, 1.0, 0).path)
     results: dict[str, dict[str, dict[str, float]]] = {}
     for which in PROBES:
-        features, row = read_features(folder, which, source, options.img_size), {}
-        for fraction in options.fractions:
-            row[str(fraction)] = {str(s): probe(features, source, fraction, s) for s in range(options.seeds)}
-        results[f"logistic regression, {which}"] = row
+        features = read_features(folder, which, source, options.img_size)
+        results[f"logistic regression, {which}"] = {
+            str(fraction): {str(seed): probe(features, source, fraction, seed) for seed in range(options.seeds)}
+            for fraction in options.fractions
+        }
     write_table(folder, results)
-    for fraction in options.fractions:
-        steps = max(1, round(fraction * len(source.train)) // TRAIN["batch_size"])
-        for name, (factor, pretrained) in ARMS.items():
-            for seed in range(options.seeds):
-                own = dict(checkpoint=folder / "pretrain") if pretrained else {}
-                own |= dict(seed=seed, train_fraction=fraction, epochs=math.ceil(factor * options.updates / steps))
-                run = finish(
-                    folder / f"{name.replace(',', '').replace(' ', '-')}-{fraction:g}-{seed}",
-                    lambda out, own=own: transxnet.train("elpv", out=out, **common, **TRAIN, **own),
-                )
-                row = results.setdefault(name, {}).setdefault(str(fraction), {})
-                row[str(seed)] = run.results["test"]["balanced_accuracy"]
-                write_table(folder, results)
+    for fraction, name, seed in product(options.fractions, ARMS, range(options.seeds)):
+        row = results.setdefault(name, {}).setdefault(str(fraction), {})
+        row[str(seed)] = train(name, fraction, seed).results["test"]["balanced_accuracy"]
+        write_table(folder, results)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Make waiting threads yield soon: on a busy machine, spinning makes training tens of times slower.
+# Make waiting threads yield soon: on a busy machine, spinning makes training much slower.
 export GOMP_SPINCOUNT ?= 1000
 # Commands that tests start load compiled modules, which saves seconds each.
 unexport PYTHONDONTWRITEBYTECODE

@@ -1,9 +1,12 @@
 """Values of every kind of file with channels, against the values that were written."""
 
+import gc
 import io
 import os
 import struct
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -37,6 +40,33 @@ def test_npy_values_are_kept(dtype, last, tmp_path):
         read = open_channels(source, 5)
         assert read.dtype == torch.float32 and read.is_contiguous()
         np.testing.assert_array_equal(read.numpy(), values.astype("float32"))
+
+
+class PausedCollection:
+    """Garbage whose collection lets other threads run."""
+
+    def __init__(self):
+        self.cycle = self
+
+    def __del__(self):
+        time.sleep(1e-4)
+
+
+def test_npy_is_read_on_several_threads():
+    """Before Python 3.11.8 a parsed header fails if another thread parses one meanwhile (cpython #106905)."""
+    source = npy(np.ones((6, 7, 4), np.uint8))
+
+    def read(depth):
+        PausedCollection()
+        return read(depth - 1) if depth else open_channels(source, 4).sum()
+
+    thresholds = gc.get_threshold()
+    gc.set_threshold(20)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert set(map(float, pool.map(read, [i % 7 for i in range(600)]))) == {168.0}
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 def test_npy_in_fortran_order_is_read():

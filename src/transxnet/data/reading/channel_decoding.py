@@ -1,6 +1,7 @@
 """Decode image files to any number of channels with their stored values, without conversion to 8 bits."""
 
 import io
+import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from math import prod
@@ -30,6 +31,7 @@ PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "WEBP")
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NPY = b"\x93NUMPY"
+_NPY_HEADER = threading.Lock()  # numpy parses it as Python, which threads cannot do before 3.11.8 (cpython #106905)
 _DICOM = b"DICM"  # after a preamble of 128 bytes
 
 
@@ -115,12 +117,12 @@ def _decode_npy(file: BinaryIO) -> np.ndarray:
     }
     if version not in readers:
         raise UnreadableImage(f"NPY version {'.'.join(map(str, version))}; accepted: 1.0 and 2.0")
-    shape, _, kind = readers[version](file)
+    with _NPY_HEADER:
+        shape, fortran, kind = readers[version](file)
     if kind.hasobject:
         raise UnreadableImage("it contains Python objects, which would execute code")
     check_shape(shape)
-    file.seek(0)
-    return np.load(file, allow_pickle=False)
+    return np.ndarray(shape, kind, file.read(prod(shape) * kind.itemsize), order="F" if fortran else "C")
 
 
 def _decode_pillow(source: str | Path | bytes) -> np.ndarray:

@@ -25,7 +25,7 @@ TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2, "int8": 5e-2, "
 from their own outputs at export, since other processors round differently."""
 
 WHOLE_IMAGE_TOLERANCE = 1e-3
-"""The same for files that take whole images: few of their resized pixels differ from Pillow's by one level of 255."""
+"""The same for files that take whole images: few of their pixels differ from training's, by one level of 255."""
 
 LABEL_MAP_TOLERANCE = 1e-2
 """Largest accepted fraction of pixels with another class in a label map; the classes of a few pixels are close."""

@@ -27,12 +27,12 @@ MODELS = ("published", "ours")
 PRODUCTS = ("1x1 convolutions", "depthwise convolutions", "other convolutions", "matrix products")
 OTHERS = {
     "GELU": "Gelu",
-    "other elementwise": "Subgraph Add Mul Multiply Sigmoid Eltwise",
+    "other elementwise": "Subgraph Add Mul Div Multiply Sigmoid Eltwise Where",
     "softmax": "Softmax",
     "norms": "MVN InstanceNormalization",
     "pooling and means": "AvgPool AveragePool ReduceMean ReduceSum",
     "layouts, splits and joins": "Reorder ReorderInput ReorderOutput Transpose Reshape Split VariadicSplit Concat "
-    "Slice Pad Gather Squeeze Unsqueeze",
+    "Slice Pad Gather GatherND Squeeze Unsqueeze",
 }
 """Kinds of kernels beside the products, and the runtimes' names of them."""
 

@@ -32,6 +32,18 @@ def test_unequal_conditions_are_noted(whole, tmp_path, console, monkeypatch):
     assert "The conditions are not equal: the runs differ in lr." in result.notes
 
 
+def test_tables_state_the_hardware_of_all_runs(whole, tmp_path, console):
+    path = shutil.copytree(whole.folder.path, tmp_path / "ablation")
+    file = path / "idconv-seed3" / "environment.json"
+    stored = json.loads(file.read_text())
+    stored["environment"]["cpu"] = "another CPU"
+    file.write_text(json.dumps(stored))
+    result = ablate(resume=path, console=console)
+    assert result.environment == {**whole.environment, "cpu": f"{whole.environment['cpu']} and another CPU"}
+    assert "date" not in result.environment
+    assert "and another CPU" in (path / "table.html").read_text()
+
+
 @pytest.mark.long
 def test_speed_and_memory_are_measured_and_shown(whole, tmp_path, console):
     path = tmp_path / "ablation"

@@ -44,8 +44,7 @@ def to_markdown(result: AblationResult) -> str:
         f"# {_title(result)}",
         "",
         f"`{result.folder.ablation.model}`, {result.num_finished} of {result.folder.num_runs} runs finished. Commit "
-        f"{result.environment.get('commit', 'unknown')}, torch {result.environment.get('torch', 'unknown')}, "
-        f"{result.environment.get('date', '')}.",
+        f"{result.environment.get('commit', 'unknown')}, torch {result.environment.get('torch', 'unknown')}.",
         "",
         f"| {' | '.join(headings)} |",
         f"|---|{'---:|' * (len(headings) - 1)}",

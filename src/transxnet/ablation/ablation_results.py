@@ -8,7 +8,7 @@ from typing import Any
 from transxnet.ablation.ablation_folder import AblationFolder
 from transxnet.ablation.paper_tables import Variant
 from transxnet.benchmark.bench_report import FILES
-from transxnet.experiments.experiment_folder import shared_options
+from transxnet.experiments.experiment_folder import merge_environments, shared_options
 from transxnet.metrics.metric_names import METRIC_NAMES
 from transxnet.runs.load import load_model
 from transxnet.runs.run_folder import Run
@@ -71,7 +71,7 @@ class AblationResult:
         images: size of the validation set, or None before a run is finished.
         size: input height and width in pixels for MACs, speed and memory, or None.
         notes: sentences on how the results were measured and what they can show.
-        environment: versions and hardware of the first finished run.
+        environment: versions, hardware and precision of the finished runs, with all values where they differ.
         config: options with the same value in all finished runs.
     """
 
@@ -103,7 +103,7 @@ def read_result(folder: AblationFolder, failures: Mapping[str, str]) -> Ablation
     bench = _read_bench(folder)
     rows, size, images = [], None, None
     configs: list[dict[str, Any]] = []
-    environment: dict[str, str] = {}
+    finished: list[Run] = []
     split = False
     for i, variant in enumerate(folder.ablation.variants):
         runs = {seed: folder.run(variant, seed) for seed in folder.seeds if folder.finished(variant, seed)}
@@ -115,9 +115,9 @@ def read_result(folder: AblationFolder, failures: Mapping[str, str]) -> Ablation
             if contents and all(name in content for content in contents)
         }
         row = RowResult(variant, folder.model(variant), runs, metrics)
+        finished += runs.values()
         for run in runs.values():
             configs.append(run.read_config().to_dict())
-            environment = environment or run.read_environment()["environment"]
             split |= run.split_file.is_file()
         if runs:
             first = next(iter(runs.values()))
@@ -130,6 +130,7 @@ def read_result(folder: AblationFolder, failures: Mapping[str, str]) -> Ablation
             row = replace(row, images_per_second=rate, peak_memory=entry["peak_memory"])
         rows.append(row)
     metrics_shown = TABLE_METRICS[folder.options["task"]]
+    environment = merge_environments(finished)
     result = AblationResult(folder, rows, metrics_shown, images, size, [], environment, shared_options(configs))
     failed = [f"{name} failed: {error}" for name, error in failures.items()]
     return replace(result, notes=[*_notes(result, configs, split, bench), *failed])

@@ -143,6 +143,18 @@ def stored_data(data: str | Path) -> str:
     return str(where.resolve()) if where.exists() else str(data)
 
 
+def merge_environments(runs: Sequence[Run]) -> dict[str, str]:
+    """Return the versions, the hardware and the precision of the runs, with all values where runs differ.
+
+    Without the dates, so that equal experiments have equal files.
+    """
+    environments = [
+        run.read_environment()["environment"] | {"precision": str(run.read_config().precision)} for run in runs
+    ]
+    names = dict.fromkeys(name for each in environments for name in each if name != "date")
+    return {name: " and ".join(dict.fromkeys(each[name] for each in environments if name in each)) for name in names}
+
+
 def shared_options(options: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the options that have the same value in all trainings; none without a training."""
     first = options[0] if options else {}

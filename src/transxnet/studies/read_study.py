@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from transxnet.experiments.experiment_folder import shared_options
-from transxnet.runs.run_folder import Run
+from transxnet.experiments.experiment_folder import merge_environments, shared_options
 from transxnet.studies.external_test import evaluate_external
 from transxnet.studies.fold_results import read_arms_results
 from transxnet.studies.folds import StudyImages, read_folds
@@ -41,20 +40,8 @@ def read_study(folder: StudyFolder, images: StudyImages, failures: Mapping[str, 
         estimates=estimates.rows,
         best=estimates.best(folder.metric),
         comparisons=compare_with_best(estimates, pooled, folder.metric, grouped=folds.groups is not None),
-        environment=_merge_environments([run for arm in arms for run in folder.runs_of(arm.arm)]),
+        environment=merge_environments([run for arm in arms for run in folder.runs_of(arm.arm)]),
         config=shared_options([arm.options for arm in folder.arms]),
         failures=dict(failures),
         external=None if folder.test is None else evaluate_external(folder, arms, console),
     )
-
-
-def _merge_environments(runs: list[Run]) -> dict[str, str]:
-    """Return the versions, the hardware and the precision of the runs, with all values where runs differ.
-
-    Without the dates, so that equal studies have equal files.
-    """
-    environments = [
-        run.read_environment()["environment"] | {"precision": str(run.read_config().precision)} for run in runs
-    ]
-    names = dict.fromkeys(name for each in environments for name in each if name != "date")
-    return {name: " and ".join(dict.fromkeys(each[name] for each in environments if name in each)) for name in names}

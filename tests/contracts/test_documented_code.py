@@ -45,7 +45,7 @@ SMALLER = {
     r"(transxnet bench)": r"\1 --batch-size 1 --rounds 1 --seconds 0.1",
     r"\{(0+)\.\.\d+\}": r"{\1..\1}",  # one shard
     r"epochs=50": "epochs=1, warmup_epochs=0, batch_size=4, workers=0, img_size=64",
-    r"pretrained=True": 'pretrained=True, pretrained_cfg_overlay=dict(file="transx-t.pth.tar")',
+    r"pretrained=True(?!, pretrained_cfg)": 'pretrained=True, pretrained_cfg_overlay=dict(file="transx-t.pth.tar")',
 }
 """Replacements in what is run, so that it is fast and needs no download."""
 
@@ -134,7 +134,8 @@ def write_images(root: Path, *names: str) -> None:
 def example_data(tmp_path_factory) -> Path:
     """The images, annotations and weights that the documentation names, as small as possible."""
     root = tmp_path_factory.mktemp("documentation")
-    write_images(root, *(f"photos/{name}/{i}.jpg" for i in range(10) for name in ("cat", "dog")))
+    for folder, count in (("photos", 10), ("clinic-b", 3)):
+        write_images(root, *(f"{folder}/{name}/{i}.jpg" for i in range(count) for name in ("cat", "dog")))
     write_images(root, "photos/1.jpg", "photos/2.jpg", "a.jpg", "b.jpg", "archive/old/d.png", "large.tif")
     write_images(root, "new/a.jpg", "new/b.jpg", "new/more/c.jpg")
     write_images(root, *(f"cells/images/{i // 2}_{i % 2}.png" for i in range(20)))

@@ -135,7 +135,8 @@ def export(
         raise UserError("--int8 needs labeled images for calibration and validation. Use --data.")
     if int8 and isinstance(trained, TrainedClassifier) and sides is not None and sides[0] != sides[1]:
         raise UserError(f"--int8 supports classifiers of square images only, got --img-size {img_size}.")
-    path = _target(out, trained, kind, features, int8, overwrite)
+    named = {"features": features, "int8": int8, "end-to-end": end_to_end}
+    path = _target(out, trained, kind, named, overwrite)
     with _scratch(path) as scratch:
         labeled = labeled_images(trained, data) if int8 else None
         axes = () if end_to_end else _axes(dynamic, trained, features, file_format.dynamic)
@@ -218,10 +219,13 @@ def _check_end_to_end(trained: TrainedModel, sides: tuple[int, int] | None) -> N
 
 
 def _target(
-    out: str | Path | None, trained: TrainedModel, kind: str, features: bool, int8: bool, overwrite: bool
+    out: str | Path | None, trained: TrainedModel, kind: str, options: dict[str, bool], overwrite: bool
 ) -> Path:
+    """Return the path of the file; its default name has the options that change what the file is."""
     suffix = FORMATS[kind].suffix
-    name = safe_file_name(Path(trained.name).name) + ("-features" if features else "") + ("-int8" if int8 else "")
+    name = "-".join(
+        [safe_file_name(Path(trained.name).name), *(option for option, chosen in options.items() if chosen)]
+    )
     path = Path(out) if out is not None else Path(name + (suffix or f"-{kind}"))
     if not path.name.endswith(suffix):
         raise UserError(f"--out must end in {suffix} for --format {kind}, got {path}.")

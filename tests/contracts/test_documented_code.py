@@ -39,7 +39,9 @@ SMALLER = {
     r"(transxnet train (photos|wds/shards|cells/labels.csv|cells))(?! --img)": r"\1 --img-size 64 EPOCH",
     r"(transxnet train (DATA|coco|VOC2012|shapes/annotations.json))(?! --task segment)": r"\1 --min-size 64 EPOCH",
     r"(transxnet train (DATA --task segment|roads))": r"\1 --crop 64 EPOCH",
+    r"(transxnet pretrain photos)": r"\1 --img-size 64 EPOCH",
     r"(transxnet ablate table7 --data photos)": r"\1 --model 'MODEL' --rounds 0 --img-size 64 EPOCH",
+    r"--epochs (3|4)00": r"--epochs \1",
     r"EPOCH": "--epochs 1 --warmup-epochs 0 --batch-size 4 --workers 0",
     r"MODEL": "transxnet_n@depths=(1,1,1,1)",
     r"(transxnet bench)": r"\1 --batch-size 1 --rounds 1 --seconds 0.1",
@@ -54,12 +56,13 @@ NOT_RUN = {
     r"^(\.venv/bin/|python -m )": "of the repository, not of the package",
     r"train elpv|ELPV|runs/demo|--data digits|ablate-table7/|train scenes|SCENES": "trains for minutes to hours",
     r"IMAGENET|/data/|COCO|ADE20K": "needs large data sets",
-    r"hfds/|tfds/|(erf|check) .*resnet50": "downloads data or weights",
+    r"hfds/|tfds/|(erf|check) .*resnet50|photos --pretrained": "downloads data or weights",
     r"--devices 8|^torchrun|^srun": "needs several GPUs or machines",
     r"--ray": "starts a cluster",
     r"transxnet[ .]study|transxnet compare": "needs many runs; see tests/studies",
     r"transxnet app": "serves until it is interrupted",
     r"--int8": "calibrates for minutes; see tests/deploy",
+    r"transxnet push": "uploads",
     r"transxnet completion": "writes into the home folder",
 }
 """Commands and Python blocks, as regular expressions, that are only checked."""
@@ -139,6 +142,7 @@ def example_data(tmp_path_factory) -> Path:
     write_images(root, "photos/1.jpg", "photos/2.jpg", "a.jpg", "b.jpg", "archive/old/d.png", "large.tif")
     write_images(root, "new/a.jpg", "new/b.jpg", "new/more/c.jpg")
     write_images(root, *(f"cells/images/{i // 2}_{i % 2}.png" for i in range(20)))
+    (root / "weights.csv").write_text("class,weight\ncat,1\ndog,2\n")
     rows = [f"{i // 2}_{i % 2}.png,{'ab'[i % 2]},1" for i in range(20)]
     (root / "cells/labels.csv").write_text("\n".join(["file,label,confidence", *rows]))
     for name in ("other.csv", "new.csv"):
@@ -168,7 +172,7 @@ def example_runs(example_data, tmp_path_factory) -> dict[str, Path]:
     options = dict(model="transxnet_n@depths=(1,1,1,1)", epochs=1, warmup_epochs=0, batch_size=4, workers=0)
     classifier = transxnet.train(example_data / "photos", img_size=64, out=root / "classifier", **options)
     detector = transxnet.train(example_data / "coco", min_size=64, out=root / "detector", **options)
-    names = ("RUN", "runs/transxnet_t-photos-1", "runs/elpv-1")
+    names = ("RUN", "runs/transxnet_t-photos-1", "runs/transxnet_b-photos-1", "runs/elpv-1")
     return dict.fromkeys(names, classifier.path) | {"runs/scenes-1": detector.path}
 
 

@@ -41,11 +41,13 @@ SMALLER = {
     r"(transxnet train (DATA --task segment|roads))": r"\1 --crop 64 EPOCH",
     r"(transxnet pretrain photos)": r"\1 --img-size 64 EPOCH",
     r"(transxnet ablate table7 --data photos)": r"\1 --model 'MODEL' --rounds 0 --img-size 64 EPOCH",
+    r"--average (last|best)=5": r"--average \1=1",
     r"--epochs (3|4)00": r"--epochs \1",
     r"EPOCH": "--epochs 1 --warmup-epochs 0 --batch-size 4 --workers 0",
     r"MODEL": "transxnet_n@depths=(1,1,1,1)",
     r"(transxnet bench)": r"\1 --batch-size 1 --rounds 1 --seconds 0.1",
     r"\{(0+)\.\.\d+\}": r"{\1..\1}",  # one shard
+    r'(transxnet.pretrain\("photos")': r"\1, epochs=50",
     r"epochs=50": "epochs=1, warmup_epochs=0, batch_size=4, workers=0, img_size=64",
     r"pretrained=True(?!, pretrained_cfg)": 'pretrained=True, pretrained_cfg_overlay=dict(file="transx-t.pth.tar")',
 }

@@ -102,9 +102,7 @@ def read_result(folder: AblationFolder, failures: Mapping[str, str]) -> Ablation
     """
     bench = _read_bench(folder)
     rows, size, images = [], None, None
-    configs: list[dict[str, Any]] = []
     finished: list[Run] = []
-    split = False
     for i, variant in enumerate(folder.ablation.variants):
         runs = {seed: folder.run(variant, seed) for seed in folder.seeds if folder.finished(variant, seed)}
         contents = [run.read_results() for run in runs.values()]
@@ -116,9 +114,6 @@ def read_result(folder: AblationFolder, failures: Mapping[str, str]) -> Ablation
         }
         row = RowResult(variant, folder.model(variant), runs, metrics)
         finished += runs.values()
-        for run in runs.values():
-            configs.append(run.read_config().to_dict())
-            split |= run.split_file.is_file()
         if runs:
             first = next(iter(runs.values()))
             trained = load_model(first.path)
@@ -130,6 +125,8 @@ def read_result(folder: AblationFolder, failures: Mapping[str, str]) -> Ablation
             row = replace(row, images_per_second=rate, peak_memory=entry["peak_memory"])
         rows.append(row)
     metrics_shown = TABLE_METRICS[folder.options["task"]]
+    configs = [run.read_config().to_dict() for run in finished]
+    split = any(run.split_file.is_file() for run in finished)
     environment = merge_environments(finished)
     result = AblationResult(folder, rows, metrics_shown, images, size, [], environment, shared_options(configs))
     failed = [f"{name} failed: {error}" for name, error in failures.items()]

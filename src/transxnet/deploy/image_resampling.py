@@ -36,9 +36,12 @@ def antialiased_weights(places: Tensor, fitted: Tensor, positions: Tensor, own: 
     centers, pixel = ((2 * positions + 1) * own).long(), (2 * fitted).long()
     distances = ((places - (centers // pixel)[:, None]) * pixel + fitted - (centers % pixel)[:, None]).abs()
     reach = 2 * torch.maximum(own, fitted)
-    x = distances / reach
-    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2  # bicubic with a = -0.5
-    kernel = reach - distances if interpolation == "bilinear" else torch.where(x < 1, near, far)
+    if interpolation == "bilinear":
+        kernel = reach - distances
+    else:
+        x = distances / reach
+        near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2  # bicubic with a = -0.5
+        kernel = torch.where(x < 1, near, far)
     used = (places >= 0) & (places < own) & (distances < SUPPORT[interpolation] * reach)
     weights = torch.where(used, kernel, 0)
     total = weights.sum(1, keepdim=True)
